@@ -1,0 +1,170 @@
+"""Where the servers are: the one place that reads connection settings from the environment.
+
+Here belong the connection classes of every server the project talks to, without Dagster, so that the command line,
+the tests and the Dagster resources share them. What is done over a connection does not belong here.
+Settings are listed with comments in `.env.example`. A password never appears in a `repr`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import MySQLdb
+import psycopg
+import pymongo
+
+
+class SettingError(RuntimeError):
+    """A needed environment variable is missing or unusable; the message names it."""
+
+
+def setting(name: str, default: str | None = None) -> str:
+    """The value of environment variable `name`; raises `SettingError` if it is unset and has no default."""
+    value = os.environ.get(name) or default
+    if value is None:
+        raise SettingError(
+            f"{name} is not set. `.env.example` explains it; `softcart up` starts a local server and sets it."
+        )
+    return value
+
+
+def _port(name: str, default: str) -> int:
+    text = setting(name, default)
+    if not text.isdigit():
+        raise SettingError(f"{name} must be a port number, not {text!r}.")
+    return int(text)
+
+
+class ServerUnreachable(RuntimeError):
+    """A server does not answer or refuses us; the message names the settings to look at."""
+
+
+@dataclass(frozen=True)
+class MySQLConnection:
+    """A MySQL-protocol server and database; `prefix` is that of its environment variables, for error texts."""
+
+    prefix: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    database: str
+
+    @classmethod
+    def from_env(cls, prefix: str) -> MySQLConnection:
+        """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DATABASE`."""
+        return cls(
+            prefix,
+            setting(f"{prefix}_HOST"),
+            _port(f"{prefix}_PORT", "3306"),
+            setting(f"{prefix}_USER"),
+            setting(f"{prefix}_PASSWORD"),
+            setting(f"{prefix}_DATABASE"),
+        )
+
+    def connect(self, **options) -> MySQLdb.connections.Connection:
+        """Open a connection: UTF-8 (four bytes), session time zone UTC. Raises `ServerUnreachable`."""
+        try:
+            return MySQLdb.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                passwd=self.password,
+                db=self.database,
+                charset="utf8mb4",
+                connect_timeout=10,
+                init_command="SET time_zone = '+00:00'",
+                **options,
+            )
+        except MySQLdb.OperationalError as error:
+            raise ServerUnreachable(
+                f"MySQL database {self.database!r} at {self.host}:{self.port} cannot be used as {self.user!r}: "
+                f"{error.args[-1]}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and _DATABASE."
+            ) from None
+
+
+@dataclass(frozen=True)
+class PostgresConnection:
+    """A PostgreSQL server and database; `prefix` is that of its environment variables, for error texts."""
+
+    prefix: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    database: str
+
+    @classmethod
+    def from_env(cls, prefix: str) -> PostgresConnection:
+        """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DATABASE`."""
+        return cls(
+            prefix,
+            setting(f"{prefix}_HOST"),
+            _port(f"{prefix}_PORT", "5432"),
+            setting(f"{prefix}_USER"),
+            setting(f"{prefix}_PASSWORD"),
+            setting(f"{prefix}_DATABASE"),
+        )
+
+    def connect(self, **options) -> psycopg.Connection:
+        """Open a connection with time zone UTC. Raises `ServerUnreachable`."""
+        try:
+            return psycopg.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                password=self.password,
+                dbname=self.database,
+                connect_timeout=10,
+                options="-c timezone=UTC",
+                **options,
+            )
+        except psycopg.OperationalError as error:
+            raise ServerUnreachable(
+                f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used as {self.user!r}: "
+                f"{str(error).strip().splitlines()[-1]}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and _DATABASE."
+            ) from None
+
+
+@dataclass(frozen=True)
+class MongoConnection:
+    """A MongoDB server and database; `prefix` is that of its environment variables, for error texts."""
+
+    prefix: str
+    uri: str = field(repr=False)
+    database: str
+
+    @classmethod
+    def from_env(cls, prefix: str) -> MongoConnection:
+        """Read `<prefix>_URI` and `<prefix>_DATABASE`."""
+        return cls(prefix, setting(f"{prefix}_URI"), setting(f"{prefix}_DATABASE"))
+
+    def connect(self) -> pymongo.MongoClient:
+        """Open a client whose times are UTC-aware and check that it answers. Raises `ServerUnreachable`."""
+        try:
+            client: pymongo.MongoClient = pymongo.MongoClient(
+                self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000
+            )
+            client.admin.command("ping")
+        except pymongo.errors.PyMongoError as error:
+            raise ServerUnreachable(
+                f"MongoDB database {self.database!r} cannot be used: {type(error).__name__}. "
+                f"Check {self.prefix}_URI and {self.prefix}_DATABASE."
+            ) from None
+        return client
+
+
+def staging() -> PostgresConnection:
+    """The staging warehouse."""
+    return PostgresConnection.from_env("SOFTCART_STAGING")
+
+
+def production() -> PostgresConnection:
+    """The production warehouse."""
+    return PostgresConnection.from_env("SOFTCART_PRODUCTION")
+
+
+def lake_uri() -> str:
+    """The lake's root: `file:///…`, `hdfs://…` or `s3a://…`."""
+    return setting("SOFTCART_LAKE_URI").rstrip("/")

@@ -1,0 +1,88 @@
+"""What a declaration of a source consists of: plain data, no I/O, no Dagster.
+
+The declarations themselves stand in one module per source system beside this one. Column types are not declared:
+ingestion discovers them in the database's own catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class Privacy(StrEnum):
+    """How a column's content relates to a person."""
+
+    NONE = "none"
+    """Says nothing about a person."""
+    PII = "pii"
+    """Identifies or describes a person."""
+    SENSITIVE = "sensitive"
+    """Would harm a person if it leaked: pay, health, payment instruments."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One source table or collection.
+
+    `key`: the columns that identify a row (empty: the table has none, only `snapshot` can carry it).
+    `strategy`: `snapshot` copies the whole table each time; `incremental` copies the rows past the stored position of
+    `cursor`, a column that every insert and update of a row sets to the present, and finds deletions by comparing keys.
+    `privacy`: the class of every column (for documents: of every top-level field).
+    `history`: keep every version of a row in `<table>_history` beside the current rows; feeds SCD2 dimensions.
+    `lake_partition`: the timestamp column by whose month the lake's table is partitioned.
+    """
+
+    name: str
+    description: str
+    key: tuple[str, ...]
+    strategy: Literal["snapshot", "incremental"]
+    privacy: Mapping[str, Privacy]
+    cursor: str | None = None
+    history: bool = False
+    lake_partition: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse declarations that could lose rows."""
+        if self.strategy == "incremental" and not (self.cursor and self.key):
+            raise ValueError(
+                f"{self.name}: an incremental table needs a cursor and a key; declare both or use 'snapshot'."
+            )
+        if self.history and not self.key:
+            raise ValueError(f"{self.name}: history needs a key.")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One operational database. `env_prefix` names the environment variables with its connection."""
+
+    name: str
+    kind: Literal["mysql", "mongodb"]
+    env_prefix: str
+    owner: str
+    tables: tuple[Table, ...]
+
+    @property
+    def schema(self) -> str:
+        """The schema of its raw tables, which is also the asset key's prefix and the group's name."""
+        return f"raw_{self.name}"
+
+    def table(self, name: str) -> Table:
+        """The declared table of that name; raises `KeyError` with the known names."""
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(f"{self.name} declares no table {name!r}; it has {[t.name for t in self.tables]}")
+
+
+def classify(*, none: str = "", pii: str = "", sensitive: str = "") -> dict[str, Privacy]:
+    """Privacy classes from three space-separated lists of column names."""
+    classes: dict[str, Privacy] = {}
+    for names, privacy in ((none, Privacy.NONE), (pii, Privacy.PII), (sensitive, Privacy.SENSITIVE)):
+        for name in names.split():
+            if name in classes:
+                raise ValueError(f"column {name!r} is classified twice")
+            classes[name] = privacy
+    return classes
