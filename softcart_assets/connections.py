@@ -123,7 +123,8 @@ class PostgresConnection:
         except psycopg.OperationalError as error:
             raise ServerUnreachable(
                 f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used as {self.user!r}: "
-                f"{str(error).strip().splitlines()[-1]}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and _DATABASE."
+                f"{str(error).strip().splitlines()[-1]}. "
+                f"Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and _DATABASE."
             ) from None
 
 
@@ -143,9 +144,7 @@ class MongoConnection:
     def connect(self) -> pymongo.MongoClient:
         """Open a client whose times are UTC-aware and check that it answers. Raises `ServerUnreachable`."""
         try:
-            client: pymongo.MongoClient = pymongo.MongoClient(
-                self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000
-            )
+            client: pymongo.MongoClient = pymongo.MongoClient(self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000)
             client.admin.command("ping")
         except pymongo.errors.PyMongoError as error:
             raise ServerUnreachable(

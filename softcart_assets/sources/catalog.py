@@ -16,8 +16,8 @@ CATALOG = Source(
             cursor="updated_at",
             history=True,
             privacy=classify(
-                none="_id name description brand category_id vendor_id status price cost variants attributes tags weight_grams "
-                "created_at updated_at",
+                none="_id name description brand category_id vendor_id status price cost variants attributes tags "
+                "weight_grams created_at updated_at",
             ),
         ),
         Table(

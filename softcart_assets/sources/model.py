@@ -33,6 +33,7 @@ class Table:
     `privacy`: the class of every column (for documents: of every top-level field).
     `history`: keep every version of a row in `<table>_history` beside the current rows; feeds SCD2 dimensions.
     `lake_partition`: the timestamp column by whose month the lake's table is partitioned.
+    `daily`: the timestamp column of which every day is expected to have rows, the latest full day included.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Table:
     cursor: str | None = None
     history: bool = False
     lake_partition: str | None = None
+    daily: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse declarations that could lose rows."""

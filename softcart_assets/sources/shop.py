@@ -39,7 +39,8 @@ SHOP = Source(
             strategy="snapshot",
             history=True,
             privacy=classify(
-                none="id code name channel country_code city region opened_on closed_on floor_area_m2 created_at updated_at",
+                none="id code name channel country_code city region opened_on closed_on floor_area_m2 created_at "
+                "updated_at",
             ),
         ),
         Table(
@@ -70,9 +71,10 @@ SHOP = Source(
             strategy="incremental",
             cursor="updated_at",
             lake_partition="ordered_at",
+            daily="ordered_at",
             privacy=classify(
-                none="id store_id employee_id device status currency ordered_at promised_on shipping_amount total_amount "
-                "updated_at",
+                none="id store_id employee_id device status currency ordered_at promised_on shipping_amount "
+                "total_amount updated_at",
                 pii="customer_id shipping_address_id note",
             ),
         ),
@@ -84,8 +86,8 @@ SHOP = Source(
             cursor="updated_at",
             lake_partition="created_at",
             privacy=classify(
-                none="order_id line_number product_id variant_sku quantity unit_price unit_cost discount_amount tax_rate "
-                "tax_amount created_at updated_at",
+                none="order_id line_number product_id variant_sku quantity unit_price unit_cost discount_amount "
+                "tax_rate tax_amount created_at updated_at",
             ),
         ),
         Table(

@@ -1,0 +1,58 @@
+# Every target sets this clone up first (bootstrap.sh), which takes no time when nothing is missing.
+# `make help` lists the targets with the text behind their ##.
+.DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE
+SOFTCART := .venv/bin/softcart
+
+.PHONY: help install manifest demo test up down ui bench lint typecheck format lock doctor clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: ## Install what is missing: Debian packages, Python packages in .venv
+	@./bootstrap.sh
+
+manifest: install ## Read the dbt project, from which Dagster's definitions are made
+	@.venv/bin/python -c "from softcart_assets.dbt import prepare_manifest; prepare_manifest()"
+
+demo: install ## Start servers, seed them, materialise everything, say what to open
+	@$(SOFTCART) demo
+
+up: manifest ## Start the local servers
+	@$(SOFTCART) up
+
+down: install ## Stop the local servers; data stay
+	@$(SOFTCART) down
+
+ui: install ## Open the Dagster UI and run the sensors and schedules, until Ctrl-C
+	@$(SOFTCART) ui
+
+test: manifest ## Run all tests, on servers of their own
+	@./bootstrap.sh --tests
+	.venv/bin/python -m pytest
+
+bench: install ## Measure the demo at three sizes
+	.venv/bin/python -m benchmarks
+
+lint: manifest typecheck ## Check style, types and the Dagster definitions
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/dg check defs
+
+typecheck: install ## Check types
+	.venv/bin/mypy
+
+format: install ## Format the code and mend what can be mended mechanically
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lock: ## Resolve requirements.in into requirements.lock
+	./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+	  requirements.in --output-file requirements.lock
+
+doctor: install ## Say what is missing or wrong on this machine, and what to do
+	@$(SOFTCART) doctor
+
+clean: install ## Stop the local servers and delete their data, and what tools have cached
+	@$(SOFTCART) down --delete-data
+	rm -rf dbt_project/target dbt_project/logs .pytest_cache .mypy_cache .ruff_cache .hypothesis

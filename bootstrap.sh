@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# Sets this clone up: Debian packages that are missing, then .venv as requirements.lock says. `make` runs it before every
+# target; when nothing is missing it ends at once.
+#
+#   ./bootstrap.sh            what the platform needs
+#   ./bootstrap.sh --tests    besides, what its tests need: a browser, and a local MySQL server in any case
+#   ./bootstrap.sh uv ARGS…   after set-up, uv with the package sources that pip is configured for
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+unset PYTHONDONTWRITEBYTECODE        # without bytecode files every Dagster process would start seconds later
+PATH=$PATH:/usr/local/sbin:/usr/sbin # servers are there, where most users' PATH does not lead
+
+readonly uv_version=0.13.9
+readonly stamp=.venv/set-up
+readonly mode=${1:-}
+
+have() { command -v "$1" >/dev/null; }
+
+# Java 17 or newer, where Spark will look for it.
+have_java() {
+  local java=${JAVA_HOME:+$JAVA_HOME/bin/}java version
+  have "$java" || return 1
+  version=$("$java" -version 2>&1) || return 1
+  [[ $version =~ \"([0-9]+) ]] && ((BASH_REMATCH[1] >= 17))
+}
+
+# Whether the shop's MySQL server is one that the user names, in the environment or in .env.
+shop_is_named() {
+  [[ -n ${SOFTCART_SHOP_HOST:-} ]] || grep -qsE '^(export )?SOFTCART_SHOP_HOST=.' .env
+}
+
+find_python() {
+  local name
+  for name in python3 python3.13 python3.12 python3.11; do
+    if have "$name" && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+      python=$(command -v "$name")
+      return
+    fi
+  done
+  return 1
+}
+
+venv_is_current() {
+  [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && .venv/bin/python -c ''
+}
+
+# Sets the array `missing`.
+find_missing_packages() {
+  missing=()
+  have_java || missing+=(openjdk-17-jre-headless)
+  if [[ $mode == --tests ]] || ! shop_is_named; then
+    have mysqld || have mariadbd || missing+=(mariadb-server-core mariadb-client-core)
+  fi
+  if [[ $mode == --tests ]]; then
+    have chromium || missing+=(chromium)
+    have chromedriver || missing+=(chromium-driver)
+  fi
+  venv_is_current && return
+  if find_python; then
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    # mysqlclient is compiled here.
+    "$python" -c 'import os.path, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' \
+      2>/dev/null || missing+=(python3-dev)
+  else
+    missing+=(python3 python3-venv python3-dev)
+  fi
+  have gcc || missing+=(gcc libc6-dev)
+  have pkg-config || missing+=(pkg-config)
+  { have pkg-config && { pkg-config --exists libmariadb || pkg-config --exists mysqlclient; }; } ||
+    missing+=(libmariadb-dev)
+}
+
+# Ends with what the user can do about the missing packages; $1 says why we could not install them.
+give_up() {
+  {
+    echo "SoftCart needs these Debian packages, and they could not be installed: ${missing[*]}"
+    echo "Reason: $1."
+    echo "Ask someone who may:  sudo apt-get install --no-install-recommends ${missing[*]}"
+    echo "Or do without:"
+    local package
+    for package in "${missing[@]}"; do
+      case $package in
+        openjdk-*) echo "  $package: set JAVA_HOME to a Java 17 or newer" ;;
+        mariadb-server-core)
+          echo "  $package, mariadb-client-core: put a mysqld on PATH" \
+            "or name a MySQL server of yours with SOFTCART_SHOP_HOST (see .env.example; the tests need a local one)"
+          ;;
+        mariadb-client-core) ;;
+        chromium*) echo "  $package: put chromium and chromedriver on PATH (only the tests need them)" ;;
+        python3*) echo "  $package: put a complete Python 3.11 or newer (headers, venv) on PATH as python3" ;;
+        *) echo "  $package: put gcc, pkg-config and a MySQL client library with its headers on PATH" ;;
+      esac
+    done
+  } >&2
+  exit 1
+}
+
+install_missing_packages() {
+  local as_root=() output
+  have apt-get || give_up "there is no apt-get here"
+  if ((EUID != 0)); then
+    sudo -n true 2>/dev/null || give_up "apt-get needs root, and \`sudo -n\` is refused"
+    as_root=(sudo -n)
+  fi
+  # Waits for another apt-get, as when two clones are set up at once.
+  local apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+  echo "Installing Debian packages: ${missing[*]}"
+  # The lock of the package lists has no such option.
+  until output=$("${apt_get[@]}" update 2>&1) || [[ $output != *"Could not get lock"* ]] || ((SECONDS > 300)); do
+    sleep 2
+  done
+  "${apt_get[@]}" install --yes --no-install-recommends "${missing[@]}" ||
+    give_up "apt-get install failed, see above; apt-get update said: $(tail -n 2 <<<"$output")"
+  find_missing_packages
+  ((${#missing[@]} == 0)) || give_up "they are installed, but PATH or JAVA_HOME leads to other programs of their names"
+}
+
+# uv does not read pip's configuration: hand over the package sources, unless uv has some of its own.
+use_package_sources_of_pip() {
+  local config index extra links certificates
+  config=$(.venv/bin/python -m pip config list)
+  # Lines like global.index-url='https://…'; those of the environment come first.
+  setting() { sed -nE "s/^[^=]*\.$1='(.*)'\$/\1/p" <<<"$config" | head -n 1 | sed 's/\\n/ /g'; }
+  index=$(setting index-url) extra=$(setting extra-index-url) links=$(setting find-links) certificates=$(setting cert)
+  [[ -z $index ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+  # As pip does: the wanted version may come from any of the sources.
+  [[ -z $extra ]] || export UV_INDEX=${UV_INDEX:-$extra} UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
+  [[ -z $links ]] || export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}
+  [[ -z $certificates ]] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$certificates}
+}
+
+install_python_packages() {
+  exec 9<bootstrap.sh
+  flock 9 # one set-up of this clone at a time
+  venv_is_current && return
+  echo "Setting up .venv: a minute or two the first time"
+  # A folder that was moved, or whose Python is gone, cannot be mended.
+  if ! grep -qs "venv $PWD/.venv\$" .venv/pyvenv.cfg || ! .venv/bin/python -c ''; then
+    rm -rf .venv
+    "$python" -m venv .venv
+  fi
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
+  use_package_sources_of_pip
+  .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
+  .venv/bin/uv pip install --quiet --no-deps --python .venv/bin/python --editable .
+  echo "$wanted" >"$stamp"
+  exec 9<&-
+}
+
+wanted=$(cat requirements.lock pyproject.toml bootstrap.sh | sha256sum)
+find_missing_packages
+((${#missing[@]} == 0)) || install_missing_packages
+venv_is_current || install_python_packages
+if [[ $mode == uv ]]; then
+  use_package_sources_of_pip
+  shift
+  exec .venv/bin/uv "$@"
+fi

@@ -1,0 +1,52 @@
+{#-
+  The versions of a type 2 slowly changing dimension, as a query: one row per `key` and version, with every column of
+  `history` and valid_from, valid_to (half-open), is_current and version_number.
+
+  `history`: a relation or CTE with one row per version that a load saw: `key`, the `attributes`, updated_at, is_deleted,
+  _loaded_at and _version, which alone gives the order. Versions whose attributes equal those of the one before are dropped.
+  A version holds from the source's updated_at; the source does not say when it deleted a row, so a deletion holds from when
+  we saw it. The first version holds from 1900, so that events older than our knowledge of the row find it.
+  Source clocks may go back or stand still: a version then begins a microsecond after the one before it.
+-#}
+{% macro scd2_versions(history, key, attributes) %}
+    select
+        *,
+        coalesce(
+            lead(valid_from) over (partition by {{ key }} order by version_number), '9999-12-31 00:00+00'
+        ) as valid_to,
+        lead(valid_from) over (partition by {{ key }} order by version_number) is null as is_current
+    from (
+        select
+            *,
+            -- The running maximum of (time - n us) + n us is the earliest strictly rising sequence not before the times.
+            max(changed_at - version_number * interval '1 microsecond')
+                over (partition by {{ key }} order by version_number rows unbounded preceding)
+            + version_number * interval '1 microsecond' as valid_from
+        from (
+            select
+                *,
+                case
+                    when version_number = 1 then '1900-01-01 00:00+00'
+                    when is_deleted then _loaded_at
+                    else coalesce(updated_at, _loaded_at)
+                end as changed_at
+            from (
+                select *, row_number() over (partition by {{ key }} order by _version)::integer as version_number
+                from (
+                    select
+                        *,
+                        row({{ attributes | join(', ') }}, is_deleted) is distinct from
+                            lag(row({{ attributes | join(', ') }}, is_deleted))
+                            over (partition by {{ key }} order by _version) as is_change
+                    from {{ history }}
+                ) as compared
+                where is_change
+            ) as numbered
+        ) as timed
+    ) as begun
+{% endmacro %}
+
+{#- Whether version `alias` of an SCD2 row is the one valid at `instant`. -#}
+{% macro is_valid_at(alias, instant) -%}
+    {{ instant }} >= {{ alias }}.valid_from and {{ instant }} < {{ alias }}.valid_to
+{%- endmacro %}

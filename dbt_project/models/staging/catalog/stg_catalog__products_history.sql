@@ -1,0 +1,5 @@
+select
+    {{ catalog_product_columns() }},
+    _deleted as is_deleted,
+    _version
+from {{ source('raw_catalog', 'products_history') }}

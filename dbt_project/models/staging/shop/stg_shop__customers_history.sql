@@ -1,0 +1,5 @@
+select
+    {{ shop_customer_columns() }},
+    _deleted as is_deleted,
+    _version
+from {{ source('raw_shop', 'customers_history') }}

@@ -1,0 +1,5 @@
+select
+    {{ shop_store_columns() }},
+    _deleted as is_deleted,
+    _version
+from {{ source('raw_shop', 'stores_history') }}

@@ -1,0 +1,36 @@
+{% set attributes = [
+    'product_name', 'brand', 'category_id', 'vendor_id', 'product_status', 'list_price_amount', 'cost_amount', 'variant_count',
+    'weight_grams'
+] %}
+
+with versions as (
+    {{ scd2_versions(ref('stg_catalog__products_history'), 'product_id', attributes) }}
+)
+
+-- The category tree keeps no history: its names are those of today on every version.
+select
+    {{ version_key('product_id', 'valid_from') }} as product_key,
+    versions.product_id,
+    versions.product_name,
+    versions.brand,
+    versions.category_id,
+    categories.category_name,
+    categories.department_name,
+    categories.category_path,
+    versions.vendor_id,
+    versions.product_status,
+    versions.list_price_amount,
+    versions.cost_amount,
+    versions.variant_count,
+    versions.weight_grams,
+    versions.is_deleted,
+    versions.valid_from,
+    versions.valid_to,
+    versions.is_current,
+    versions.version_number
+from versions
+left join {{ ref('stg_catalog__categories') }} as categories on categories.category_id = versions.category_id
+union all
+select
+    {{ unknown_key() }}, null, 'Unknown', 'Unknown', null, 'Unknown', 'Unknown', 'Unknown', null, 'unknown', null, null, null, null,
+    false, '1900-01-01 00:00+00', '9999-12-31 00:00+00', true, 1

@@ -1,0 +1,125 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete+insert',
+    unique_key='order_id',
+    indexes=[{'columns': ['order_id', 'line_number']}],
+    pre_hook="{{ advance_watermarks(ref('stg_shop__order_changes')) }}",
+    post_hook="delete from {{ this }} as fact where not exists (
+        select 1 from {{ ref('stg_shop__order_lines') }} as line
+        where line.order_id = fact.order_id and line.line_number = fact.line_number
+    )",
+) }}
+
+with
+returns as (
+    select order_id, line_number, sum(quantity)::integer as returned_quantity, sum(refund_amount) as refund_amount
+    from {{ ref('stg_shop__returns') }}
+    group by order_id, line_number
+),
+
+{% if is_incremental() %}
+-- Orders to do again, whole: something of them changed, or their returns or a dimension now answer differently than when they were
+-- written. Comparing answers finds what no changed row of theirs tells: a late dimension row, a return booked on the wrong line.
+touched_orders as (
+    select order_id
+    from ({{ changed_since_last_run(ref('stg_shop__order_changes')) }}) as changes
+    where changed_table in ('orders', 'order_lines', 'addresses_history')
+    union
+    select fact.order_id
+    from {{ this }} as fact
+    left join returns on returns.order_id = fact.order_id and returns.line_number = fact.line_number
+    left join {{ ref('dim_customer') }} as customer
+        on customer.customer_id = fact.customer_id and {{ is_valid_at('customer', 'fact.ordered_at') }}
+    left join {{ ref('dim_store') }} as store
+        on store.store_id = fact.store_id and {{ is_valid_at('store', 'fact.ordered_at') }}
+    left join {{ ref('dim_product') }} as product
+        on product.product_id = fact.product_id and {{ is_valid_at('product', 'fact.ordered_at') }}
+    left join {{ ref('dim_vendor') }} as vendor on vendor.vendor_id = product.vendor_id
+    left join {{ ref('dim_employee') }} as employee on employee.employee_id = fact.employee_id
+    where
+        fact.returned_quantity <> coalesce(returns.returned_quantity, 0)
+        or fact.refund_amount <> coalesce(returns.refund_amount, 0)
+        or fact.customer_key <> coalesce(customer.customer_key, {{ unknown_key() }})
+        or fact.store_key <> coalesce(store.store_key, {{ unknown_key() }})
+        or fact.product_key <> coalesce(product.product_key, {{ unknown_key() }})
+        or fact.vendor_key <> coalesce(vendor.vendor_key, {{ unknown_key() }})
+        or fact.employee_key <> coalesce(employee.employee_key, {{ unknown_key() }})
+),
+{% endif %}
+
+address_versions as (
+    {{ scd2_versions(ref('stg_shop__addresses_history'), 'address_id', ['country_code', 'region', 'city']) }}
+),
+
+-- A line may arrive before its order; it is then a line of an order about which nothing else is known.
+lines as (
+    select
+        lines.*,
+        (lines.quantity * lines.unit_price_amount)::numeric(18, 2) as gross_amount,
+        (lines.quantity * lines.unit_cost_amount)::numeric(18, 2) as cost_amount,
+        orders.customer_id,
+        orders.store_id,
+        orders.employee_id,
+        orders.shipping_address_id,
+        orders.order_id is null as is_order_missing,
+        coalesce(orders.device, 'in_store') as device,
+        coalesce(orders.order_status, 'unknown') as order_status,
+        coalesce(orders.currency, 'XXX') as currency,
+        coalesce(orders.ordered_at, lines.created_at) as ordered_at
+    from {{ ref('stg_shop__order_lines') }} as lines
+    left join {{ ref('stg_shop__orders') }} as orders on orders.order_id = lines.order_id
+    {% if is_incremental() %}
+    where lines.order_id in (select order_id from touched_orders)
+    {% endif %}
+)
+
+select
+    {{ surrogate_key(['lines.order_id', 'lines.line_number']) }} as order_line_key,
+    lines.order_id,
+    lines.line_number,
+    coalesce(customer.customer_key, {{ unknown_key() }}) as customer_key,
+    coalesce(product.product_key, {{ unknown_key() }}) as product_key,
+    coalesce(store.store_key, {{ unknown_key() }}) as store_key,
+    coalesce(employee.employee_key, {{ unknown_key() }}) as employee_key,
+    coalesce(vendor.vendor_key, {{ unknown_key() }}) as vendor_key,
+    case
+        when address.address_id is not null
+            then {{ surrogate_key(['address.country_code', 'address.region', 'address.city']) }}
+        when lines.shipping_address_id is null and store.channel = 'physical'
+            then {{ surrogate_key(['store.country_code', 'store.region', 'store.city']) }}
+        else {{ unknown_key() }}
+    end as location_key,
+    coalesce(device.device_key, {{ unknown_key() }}) as device_key,
+    {{ date_key('lines.ordered_at') }} as order_date,
+    {{ time_of_day_key('lines.ordered_at') }} as time_of_day_key,
+    lines.ordered_at,
+    lines.order_status,
+    lines.order_status = 'cancelled' as is_cancelled,
+    lines.quantity,
+    lines.unit_price_amount,
+    lines.gross_amount,
+    lines.discount_amount,
+    (lines.gross_amount - lines.discount_amount)::numeric(18, 2) as net_amount,
+    lines.tax_amount,
+    lines.cost_amount,
+    (lines.gross_amount - lines.discount_amount - lines.cost_amount)::numeric(18, 2) as margin_amount,
+    coalesce(returns.returned_quantity, 0) as returned_quantity,
+    coalesce(returns.refund_amount, 0)::numeric(18, 2) as refund_amount,
+    lines.currency,
+    lines.customer_id,
+    lines.product_id,
+    lines.store_id,
+    lines.employee_id
+from lines
+left join returns on returns.order_id = lines.order_id and returns.line_number = lines.line_number
+left join address_versions as address
+    on address.address_id = lines.shipping_address_id and {{ is_valid_at('address', 'lines.ordered_at') }}
+left join {{ ref('dim_customer') }} as customer
+    on customer.customer_id = lines.customer_id and {{ is_valid_at('customer', 'lines.ordered_at') }}
+left join {{ ref('dim_store') }} as store
+    on store.store_id = lines.store_id and {{ is_valid_at('store', 'lines.ordered_at') }}
+left join {{ ref('dim_product') }} as product
+    on product.product_id = lines.product_id and {{ is_valid_at('product', 'lines.ordered_at') }}
+left join {{ ref('dim_vendor') }} as vendor on vendor.vendor_id = product.vendor_id
+left join {{ ref('dim_employee') }} as employee on employee.employee_id = lines.employee_id
+left join {{ ref('dim_device') }} as device on device.device = lines.device and not lines.is_order_missing

@@ -1,0 +1,67 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete+insert',
+    unique_key='payment_id',
+    indexes=[{'columns': ['payment_id']}],
+    pre_hook="{{ advance_watermarks(ref('stg_shop__order_changes')) }}",
+    post_hook="delete from {{ this }} as fact where not exists (
+        select 1 from {{ ref('stg_shop__payments') }} as payment where payment.payment_id = fact.payment_id
+    )",
+) }}
+
+with
+{% if is_incremental() %}
+-- Orders whose payments are to be done again; see fct_order_lines.
+touched_orders as (
+    select order_id
+    from ({{ changed_since_last_run(ref('stg_shop__order_changes')) }}) as changes
+    where changed_table in ('orders', 'payments')
+    union
+    select fact.order_id
+    from {{ this }} as fact
+    left join {{ ref('dim_customer') }} as customer
+        on customer.customer_id = fact.customer_id and {{ is_valid_at('customer', 'fact.paid_at') }}
+    left join {{ ref('dim_store') }} as store
+        on store.store_id = fact.store_id and {{ is_valid_at('store', 'fact.paid_at') }}
+    where
+        fact.customer_key <> coalesce(customer.customer_key, {{ unknown_key() }})
+        or fact.store_key <> coalesce(store.store_key, {{ unknown_key() }})
+),
+{% endif %}
+
+payments as (
+    select
+        payments.*,
+        orders.customer_id,
+        orders.store_id,
+        case when orders.order_id is not null then coalesce(orders.device, 'in_store') end as device
+    from {{ ref('stg_shop__payments') }} as payments
+    left join {{ ref('stg_shop__orders') }} as orders on orders.order_id = payments.order_id
+    {% if is_incremental() %}
+    where payments.order_id in (select order_id from touched_orders)
+    {% endif %}
+)
+
+select
+    {{ surrogate_key(['payments.payment_id']) }} as payment_key,
+    payments.payment_id,
+    payments.order_id,
+    coalesce(customer.customer_key, {{ unknown_key() }}) as customer_key,
+    coalesce(store.store_key, {{ unknown_key() }}) as store_key,
+    coalesce(device.device_key, {{ unknown_key() }}) as device_key,
+    {{ date_key('payments.paid_at') }} as payment_date,
+    {{ time_of_day_key('payments.paid_at') }} as time_of_day_key,
+    payments.paid_at,
+    payments.payment_method,
+    payments.payment_status,
+    payments.amount,
+    (case when payments.payment_status = 'captured' then payments.amount else 0 end)::numeric(12, 2) as captured_amount,
+    payments.currency,
+    payments.customer_id,
+    payments.store_id
+from payments
+left join {{ ref('dim_customer') }} as customer
+    on customer.customer_id = payments.customer_id and {{ is_valid_at('customer', 'payments.paid_at') }}
+left join {{ ref('dim_store') }} as store
+    on store.store_id = payments.store_id and {{ is_valid_at('store', 'payments.paid_at') }}
+left join {{ ref('dim_device') }} as device on device.device = payments.device

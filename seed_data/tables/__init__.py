@@ -1,0 +1,16 @@
+"""The tables that grow with the scale, each as a Spark DataFrame whose columns are those of `schema.sql`."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+
+def money(cents: Column, precision: int = 12) -> Column:
+    """Cents as an exact decimal amount in EUR."""
+    return (cents.cast(f"decimal({precision},0)") * F.lit("0.01").cast("decimal(3,2)")).cast(f"decimal({precision},2)")
+
+
+def timestamp(microseconds: Column) -> Column:
+    """Epoch microseconds as a timestamp."""
+    return F.timestamp_micros(microseconds)

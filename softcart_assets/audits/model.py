@@ -1,0 +1,98 @@
+"""What an audit is: a named question in SQL whose answer says whether a publication may go ahead.
+
+The questions themselves stand in `suite`. Their SQL names tables without a schema, so that the same audit runs on
+staging (`warehouse`, `aggregates`), on a candidate and on `production`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+Details = dict[str, Any]
+"""Figures by name: integers, texts (exact decimals and dates among them), lists of them, or None."""
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """The answer to one audit. `details`: the figures that decided it, with a sample of the keys that offend."""
+
+    name: str
+    table: str
+    passed: bool
+    details: Details
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A question about one set of tables.
+
+    `sql` returns one row with columns `offending` and `total`, both counts, and any other figures; a column `sample`
+    lists keys of offending rows. It passes if offending rows are at most the share `max_share` of the total.
+    """
+
+    name: str
+    table: str
+    description: str
+    sql: str
+    max_share: Decimal = Decimal(0)
+
+    def run(self, session: psycopg.Connection, *schemas: str) -> AuditResult:
+        """Ask about the tables of those schemas (of the first that has a table of the name)."""
+        figures = _figures(session, self.sql, schemas)
+        passed = figures["offending"] <= figures["total"] * self.max_share
+        details = _plain(figures)
+        if self.max_share:
+            details["allowed_share"] = str(self.max_share)
+        return AuditResult(self.name, self.table, passed, details)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same question asked of a candidate and of a reference; `sql` returns one row of figures.
+
+    Against `staging`, all figures must be equal. Against `current`, the published version, numbers may be smaller by
+    the share `max_drop`, and larger by any.
+    """
+
+    name: str
+    table: str
+    description: str
+    sql: str
+    against: Literal["staging", "current"]
+    max_drop: Decimal = Decimal(0)
+
+    def compare(
+        self,
+        candidate: tuple[psycopg.Connection, tuple[str, ...]],
+        reference: tuple[psycopg.Connection, tuple[str, ...]],
+    ) -> AuditResult:
+        """Ask both sides, each given as a connection and the schemas to look in."""
+        ours = _figures(candidate[0], self.sql, candidate[1])
+        theirs = _figures(reference[0], self.sql, reference[1])
+        if self.against == "staging":
+            passed = ours == theirs
+        else:
+            passed = all(ours[name] >= value * (1 - self.max_drop) for name, value in theirs.items())
+        details = _plain(ours) | {f"{name}_{self.against}": value for name, value in _plain(theirs).items()}
+        if self.max_drop:
+            details["allowed_drop"] = str(self.max_drop)
+        return AuditResult(self.name, self.table, passed, details)
+
+
+def _figures(session: psycopg.Connection, question: str, schemas: tuple[str, ...]) -> Details:
+    with session.transaction(), session.cursor(row_factory=dict_row) as cursor:
+        path = sql.SQL(", ").join(map(sql.Identifier, schemas))
+        cursor.execute(sql.SQL("SET LOCAL search_path TO {}").format(path))
+        row = cursor.execute(question.encode()).fetchone()
+        assert row is not None
+        return row
+
+
+def _plain(figures: Details) -> Details:
+    return {n: v if isinstance(v, int | str | list | None) else str(v) for n, v in figures.items()}

@@ -1,0 +1,85 @@
+"""What must hold of a raw table: it equals its source, its size is plausible, it is fresh, its latest day is there.
+
+Each function asks the staging database about one table and returns an `AuditResult`; nothing is read from the source,
+which said all that is needed when it was loaded. Audits of what is published stand in `suite`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from psycopg import sql
+
+from softcart_assets.audits.model import AuditResult
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion import compare
+from softcart_assets.sources.model import Source, Table
+
+MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)
+"""A table may lose this share of its rows, or grow by this factor, against the median of its last loads."""
+LOADS_OF_HISTORY = 20
+MAX_AGE = timedelta(hours=26)
+"""The nightly load plus two hours for it to take."""
+
+
+def equals_source(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
+    """Row count and the checksum of every column are those that the source had at the loaded position."""
+    found = compare(source, staging, table.name)
+    details = {
+        "position": found.position,
+        "rows at the source": found.source_rows,
+        "rows in raw": found.raw_rows,
+        "rows in quarantine": found.quarantined_rows,
+        "columns compared": len(found.compared),
+        "differing columns": list(found.differing),
+    }
+    return AuditResult("equals_source", table.name, found.is_equal, details)
+
+
+def volume_plausible(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
+    """The rows that the table has now are within bounds of the median of its last loads."""
+    with staging.connect() as session:
+        current = session.execute(
+            sql.SQL("SELECT count(*) FROM {} WHERE NOT _deleted").format(sql.Identifier(source.schema, table.name))
+        ).fetchone()
+        median = session.execute(
+            "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY rows_total)"
+            " FROM (SELECT rows_total FROM ingestion.loads"
+            " WHERE source = %s AND table_name = %s ORDER BY loaded_at DESC LIMIT %s) AS latest",
+            [source.name, table.name, LOADS_OF_HISTORY],
+        ).fetchone()
+    rows, usual = (current[0] if current else 0), (median[0] if median and median[0] else 0)
+    passed = usual * (1 - MAX_DROP) <= rows and (rows <= usual * MAX_GROWTH or not usual)
+    return AuditResult("volume_plausible", table.name, passed, {"rows": rows, "median of last loads": usual})
+
+
+def fresh(staging: PostgresConnection, source: Source, table: Table, now: datetime | None = None) -> AuditResult:
+    """The table was loaded within `MAX_AGE`; a load that found nothing new counts."""
+    with staging.connect() as session:
+        row = session.execute(
+            "SELECT max(loaded_at) FROM ingestion.loads WHERE source = %s AND table_name = %s",
+            [source.name, table.name],
+        ).fetchone()
+    loaded = row[0] if row else None
+    age = (now or datetime.now(UTC)) - loaded if loaded else None
+    details = {"loaded at": loaded.isoformat() if loaded else "never", "allowed age": str(MAX_AGE)}
+    return AuditResult("fresh", table.name, age is not None and age <= MAX_AGE, details)
+
+
+def latest_day_present(
+    staging: PostgresConnection, source: Source, table: Table, now: datetime | None = None
+) -> AuditResult:
+    """Yesterday (UTC), the latest day that is over, has rows by the table's `daily` column."""
+    assert table.daily, f"{table.name} declares no daily column"
+    expected = ((now or datetime.now(UTC)) - timedelta(days=1)).date()
+    with staging.connect() as session:
+        row = session.execute(
+            sql.SQL(
+                "SELECT max({day})::date, count(*) FILTER (WHERE {day}::date = %s) FROM {table} WHERE NOT _deleted"
+            ).format(day=sql.Identifier(table.daily), table=sql.Identifier(source.schema, table.name)),
+            [expected],
+        ).fetchone()
+    latest, rows = row or (None, 0)
+    details = {"expected day": expected.isoformat(), "rows of that day": rows, "latest day": str(latest)}
+    return AuditResult("latest_day_present", table.name, rows > 0, details)

@@ -1,0 +1,537 @@
+"""What the dashboard shows, read from `production.*` in one transaction and put into a compact form.
+
+Here belong the queries, the grain at which sales are embedded in the page, and the definitions of the figures. How the
+page looks and what it does with the data in the browser stands in `page.*`; the charts' specifications in `charts.py`.
+
+Definitions. Revenue is the net amount of the lines of orders that are not cancelled; margin is revenue minus cost;
+refunds are shown beside revenue and counted on the day of the order. Products and stores stand under their present name
+and category. A sale's place is that of the fact: where it was delivered or, for a purchase in a store, where the store
+is. Days and hours are UTC. Every amount is embedded as an integer number of cents.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.publishing import slots
+
+HISTORY_YEARS = 3
+"""The page shows at most this much, so that it stops growing with the years."""
+
+ROW_LIMIT = 600_000
+"""How many rows of sales a page may embed; about 12 bytes of page each."""
+
+PRODUCT_LIMIT = 2_000
+STOCK_LIMIT = 2_000
+PAIR_LIMIT = 300
+
+
+class DashboardError(RuntimeError):
+    """Production cannot be shown; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a page embeds (`document`, JSON-ready), and about it what its maker wants to know.
+
+    `figures` are those of the default period. `coarsened` names the columns of sales that the page leaves out; none
+    while every order fits.
+    """
+
+    document: dict[str, Any]
+    figures: dict[str, Decimal | int]
+    version: int | None
+    coarsened: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All sales of the default period, for the pictures.
+
+    `months`: from the first to the last, each with `month` (its first day), `whole`, and the figures `revenue`,
+    `margin`, `orders` of it and, as `…_before`, of the same days a year before (None where there were no sales).
+    `hours`: orders by `device`, `weekday` (1 is Monday) and `hour`.
+    """
+
+    version: int
+    currency: str
+    start: date
+    end: date
+    months: list[dict[str, Any]]
+    hours: list[dict[str, Any]]
+
+
+# The columns of a sale. Those of one basket stand together in the page's data, those of its items below them.
+_BASKET = {
+    "day": "f.order_date - %(first)s::date",
+    "channel": "s.channel",
+    "store": "f.store_id",
+    "device": "d.device",
+    "country": "l.country_code",
+    "region": "l.region",
+    "basket": "f.order_id",
+    "hour": "nullif(f.time_of_day_key, -1) / 60",
+    "customer": "f.customer_id",
+}
+_ITEM = {"department": "p.department_name", "category": "p.category_id", "product": "f.product_id"}
+_MEASURES = ("revenue", "margin", "units", "refund")
+
+_LADDER: tuple[tuple[str, ...], ...] = (
+    (),
+    ("basket", "hour", "customer", "product"),
+    ("basket", "hour", "customer", "product", "region"),
+    ("basket", "hour", "customer", "product", "region", "category"),
+    ("basket", "hour", "customer", "product", "region", "category", "store"),
+)
+"""What is left out of a page, from nothing (every order is embedded) to what only the largest shops need.
+
+Only columns are left out, never rows: what is left is summed, so each figure stays exact.
+"""
+
+
+def _sales(coarsened: Iterable[str]) -> str:
+    """The common table expression `sale`: one row per line sold, without the coarsened columns."""
+    columns = ",\n".join(
+        f"{'NULL' if name in coarsened else expression} AS {name}" for name, expression in (_BASKET | _ITEM).items()
+    )
+    return f"""
+WITH sale AS (
+  SELECT f.order_id, {columns},
+         (f.net_amount * 100)::bigint AS revenue, (f.margin_amount * 100)::bigint AS margin,
+         f.quantity AS units, (f.refund_amount * 100)::bigint AS refund
+  FROM production.fct_order_lines f
+  LEFT JOIN production.dim_device d ON d.device_key = f.device_key
+  LEFT JOIN production.dim_location l ON l.location_key = f.location_key
+  LEFT JOIN production.dim_store s ON s.store_id = f.store_id AND s.is_current
+  LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
+  WHERE NOT f.is_cancelled AND f.order_date >= %(first)s
+)"""
+
+
+def _sales_query(coarsened: Iterable[str]) -> str:
+    """One row per basket and item of it.
+
+    An order counts once in all, once in each of its departments and once in each of its categories, whichever the
+    reader asks for: it is marked on the first of its items in each, so the three counts can be summed like amounts.
+    """
+    basket, item = ", ".join(_BASKET), ", ".join(_ITEM)
+    first = "(row_number() OVER (PARTITION BY order_id{} ORDER BY department, category, product) = 1)::int"
+    return f"""{_sales(coarsened)}
+SELECT {basket}, {item}, {", ".join(f"sum({name})::bigint" for name in _MEASURES)},
+       sum(first_of_order)::int, sum(first_of_department)::int, sum(first_of_category)::int
+FROM (
+  SELECT order_id, {basket}, {item}, {", ".join(f"sum({name}) AS {name}" for name in _MEASURES)},
+         {first.format("")} AS first_of_order,
+         {first.format(", department")} AS first_of_department,
+         {first.format(", department, category")} AS first_of_category
+  FROM sale GROUP BY order_id, {basket}, {item}
+) per_order
+GROUP BY {basket}, {item} ORDER BY {basket}, {item}"""
+
+
+def years_before(day: date, years: int) -> date:
+    """The same date that many years before; the last day of February for a 29th that does not exist."""
+    try:
+        return day.replace(year=day.year - years)
+    except ValueError:
+        return day.replace(year=day.year - years, day=28)
+
+
+def year_before(start: date, end: date) -> tuple[date, date]:
+    """The first and last of the same days a year before."""
+    return years_before(start, 1), years_before(end + timedelta(days=1), 1) - timedelta(days=1)
+
+
+def periods(first: date, last: date) -> dict[str, tuple[date, date]]:
+    """The first and last day of each named period, for sales from `first` to `last`."""
+    return {
+        "30d": (last - timedelta(days=29), last),
+        "90d": (last - timedelta(days=89), last),
+        "year": (last.replace(month=1, day=1), last),
+        "12m": (years_before(last, 1) + timedelta(days=1), last),
+        "all": (first, last),
+    }
+
+
+DEFAULT_PERIOD = "12m"
+
+
+class _Codes(defaultdict[Any, int]):
+    """A dictionary that numbers its keys in the order in which they are first asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.default_factory = self.__len__
+
+
+@contextmanager
+def _reading(production: PostgresConnection) -> Iterator[_Reader]:
+    """A reader of one moment of production."""
+    with production.connect() as session:
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        # Large shops' orders are sorted in memory rather than on disk.
+        session.execute("SET LOCAL work_mem = '64MB'")
+        try:
+            yield _Reader(session)
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+            raise DashboardError(
+                f"Production lacks what the dashboard reads: {error.diag.message_primary}. "
+                "Publish all tables together: materialise the whole group `production`."
+            ) from None
+
+
+def read(production: PostgresConnection) -> Content:
+    """Read what the page shows, at one moment of production.
+
+    Raises `DashboardError` if a published table is missing or the orders are in several currencies.
+    """
+    with _reading(production) as reader:
+        return reader.content()
+
+
+def read_overview(production: PostgresConnection) -> Overview | None:
+    """Read what the pictures show, at one moment of production; None when there are no sales."""
+    with _reading(production) as reader:
+        return reader.overview()
+
+
+class _Reader:
+    """Reads one `Content` over one open transaction."""
+
+    def __init__(self, session: psycopg.Connection) -> None:
+        self.session = session
+        self.products = _Codes()
+
+    def rows(self, query: str, **parameters) -> list[dict[str, Any]]:
+        return self.session.cursor(row_factory=dict_row).execute(query, parameters).fetchall()
+
+    def columns(self, query: str, **parameters) -> dict[str, list]:
+        """A small result, by column."""
+        cursor = self.session.execute(query, parameters)
+        values = list(zip(*cursor.fetchall(), strict=True))
+        return {column.name: list(values[n]) if values else [] for n, column in enumerate(cursor.description or ())}
+
+    def version(self) -> int | None:
+        """The published version; None before the first."""
+        (published,) = self.rows("SELECT to_regclass('production_meta.current') IS NOT NULL AS once")
+        current = slots.read_current(self.session) if published["once"] else None
+        return current.version if current else None
+
+    def span(self) -> dict[str, Any]:
+        """First and last day of sales (None: there are none), the moment of the last order, the currency of all."""
+        (span,) = self.rows(
+            "SELECT min(order_date) FILTER (WHERE NOT is_cancelled) AS first, "
+            "max(order_date) FILTER (WHERE NOT is_cancelled) AS last, max(ordered_at) AS as_of, "
+            "min(currency) FILTER (WHERE currency <> 'XXX') AS currency, "
+            "max(currency) FILTER (WHERE currency <> 'XXX') AS other_currency FROM production.fct_order_lines"
+        )
+        # XXX stands on lines whose order has not arrived yet.
+        if span["currency"] != span["other_currency"]:
+            raise DashboardError(
+                "production.fct_order_lines holds orders in several currencies, which cannot be added up. "
+                "Convert them to one in the warehouse model fct_order_lines."
+            )
+        return span
+
+    def content(self) -> Content:
+        """Everything the page embeds."""
+        version = self.version()
+        if version is None:
+            return Content({"version": None, "sales": None}, {}, None, ())
+        span = self.span()
+        document: dict[str, Any] = {"version": version, "asOf": span["as_of"]}
+        if span["last"] is None:
+            return Content(document | {"sales": None}, {}, version, ())
+        last = span["last"]
+        first = max(span["first"], years_before(last, HISTORY_YEARS) + timedelta(days=1))
+        coarsened = self.choose_grain(first, last)
+        named = periods(first, last)
+        document |= {
+            "currency": span["currency"],
+            "first": first,
+            "last": last,
+            "earlier": span["first"] < first,
+            "periods": {name: [start, end] for name, (start, end) in named.items()},
+            "period": DEFAULT_PERIOD,
+            "coarsened": coarsened,
+            "sales": self.sales(first, coarsened),
+            "stock": self.stock(),
+            "pairs": self.pairs(),
+            "segments": self.columns(
+                "SELECT segment, count(*) AS customers, (sum(monetary_amount) * 100)::bigint AS revenue, "
+                "round(avg(recency_days), 1)::float AS recency, round(avg(frequency_count), 2)::float AS frequency "
+                "FROM production.agg_rfm_by_customer GROUP BY segment ORDER BY revenue DESC"
+            ),
+        }
+        if coarsened:
+            document["productMonths"] = self.product_months(first)
+            document["hours"] = self.columns(
+                "SELECT device, weekday, hour, order_count AS orders FROM production.agg_orders_by_device_weekday_hour"
+            )
+            document["customers"] = self.customers(
+                [days for period in named.values() for days in (period, year_before(*period))]
+            )
+        document |= self.names()
+        return Content(document, self.figures(*named[DEFAULT_PERIOD]), version, coarsened)
+
+    def customers(self, ranges: list[tuple[date, date]]) -> dict[str, int]:
+        """How many customers ordered in each range of days, by `<first day>/<last day>`."""
+        marks = ", ".join(
+            f"bool_or(order_date BETWEEN '{start}' AND '{end}') AS in_{n}" for n, (start, end) in enumerate(ranges)
+        )
+        counts = ", ".join(
+            f'count(*) FILTER (WHERE in_{n}) AS "{start}/{end}"' for n, (start, end) in enumerate(ranges)
+        )
+        (row,) = self.rows(
+            f"""
+            SELECT {counts}
+            FROM (SELECT {marks} FROM production.fct_order_lines
+                  WHERE NOT is_cancelled AND customer_id IS NOT NULL GROUP BY customer_id) customer"""
+        )
+        return row
+
+    def overview(self) -> Overview | None:
+        """What the pictures show."""
+        version = self.version()
+        span = self.span() if version is not None else None
+        if version is None or span is None or span["last"] is None:
+            return None
+        start, end = periods(span["first"], span["last"])[DEFAULT_PERIOD]
+        before = year_before(start, end)
+        months = self.rows(
+            """
+            WITH sale AS (
+              SELECT date_trunc('month', CASE WHEN order_date >= %(start)s THEN order_date
+                                              ELSE order_date + interval '1 year' END)::date AS month,
+                     order_date >= %(start)s AS is_now, order_id, net_amount, margin_amount
+              FROM production.fct_order_lines
+              WHERE NOT is_cancelled
+                AND (order_date BETWEEN %(start)s AND %(end)s OR order_date BETWEEN %(from)s AND %(to)s)
+            )
+            SELECT month, month >= %(start)s AND month + interval '1 month' <= %(end)s::date + 1 AS whole,
+                   coalesce(sum(net_amount) FILTER (WHERE is_now), 0) AS revenue,
+                   coalesce(sum(margin_amount) FILTER (WHERE is_now), 0) AS margin,
+                   count(DISTINCT order_id) FILTER (WHERE is_now) AS orders,
+                   sum(net_amount) FILTER (WHERE NOT is_now) AS revenue_before,
+                   sum(margin_amount) FILTER (WHERE NOT is_now) AS margin_before,
+                   nullif(count(DISTINCT order_id) FILTER (WHERE NOT is_now), 0) AS orders_before
+            FROM sale GROUP BY month ORDER BY month""",
+            start=start,
+            end=end,
+            **dict(zip(("from", "to"), before, strict=True)),
+        )
+        hours = self.rows(
+            """
+            SELECT coalesce(d.device, 'unknown') AS device, extract(isodow FROM f.order_date)::int AS weekday,
+                   f.time_of_day_key / 60 AS hour, count(DISTINCT f.order_id) AS orders
+            FROM production.fct_order_lines f LEFT JOIN production.dim_device d ON d.device_key = f.device_key
+            WHERE NOT f.is_cancelled AND f.order_date BETWEEN %(start)s AND %(end)s AND f.time_of_day_key >= 0
+            GROUP BY 1, 2, 3""",
+            start=start,
+            end=end,
+        )
+        return Overview(version, span["currency"], start, end, months, hours)
+
+    def figures(self, start: date, end: date) -> dict[str, Decimal | int]:
+        """The figures of all sales of these days, from the fact itself."""
+        (row,) = self.rows(
+            "SELECT coalesce(sum(net_amount), 0) AS revenue, coalesce(sum(margin_amount), 0) AS margin, "
+            "count(DISTINCT order_id) AS orders, coalesce(sum(quantity), 0)::bigint AS units, "
+            "coalesce(sum(refund_amount), 0) AS refund, count(DISTINCT customer_id) AS customers "
+            "FROM production.fct_order_lines WHERE NOT is_cancelled AND order_date BETWEEN %(start)s AND %(end)s",
+            start=start,
+            end=end,
+        )
+        return row
+
+    def choose_grain(self, first: date, last: date) -> tuple[str, ...]:
+        """The first rung of the ladder that fits into `ROW_LIMIT`.
+
+        A rung is judged by how many rows it cannot exceed: for each combination of the basket's columns, its lines, or
+        days × categories.
+        """
+        basket = ("channel", "store", "device", "country", "region")
+        combinations = self.rows(
+            f"{_sales(())} SELECT {', '.join(basket)}, count(*) AS lines FROM sale GROUP BY {', '.join(basket)}",
+            first=first,
+        )
+        groups = self.rows(
+            "SELECT DISTINCT department_name AS department, category_id AS category "
+            "FROM production.dim_product WHERE is_current"
+        )
+
+        def most_rows(coarsened: tuple[str, ...]) -> int:
+            if not coarsened:
+                return sum(row["lines"] for row in combinations)
+            lines: Counter[tuple] = Counter()
+            for row in combinations:
+                lines[tuple(row[name] for name in basket if name not in coarsened)] += row["lines"]
+            kinds = {tuple(value for name, value in group.items() if name not in coarsened) for group in groups}
+            cells = ((last - first).days + 1) * (len(kinds) + 1)
+            return sum(min(count, cells) for count in lines.values())
+
+        return next((rung for rung in _LADDER if most_rows(rung) <= ROW_LIMIT), _LADDER[-1])
+
+    def sales(self, first: date, coarsened: tuple[str, ...]) -> dict[str, Any]:
+        """Sales by column: baskets, and their items in the baskets' order (`items` says how many each basket has)."""
+        places, sellers, devices, categories, customers = (_Codes() for _ in range(5))
+        baskets = {name: array("q") for name in ("day", "seller", "device", "place", "hour", "customer", "items")}
+        orders = ("orders", "ordersOfDepartment", "ordersOfCategory")
+        items = {name: array("q") for name in ("category", "product", *_MEASURES, *orders)}
+        current = None
+        # A named cursor leaves the rows at the server and fetches them in batches.
+        with self.session.cursor("sales", binary=True) as cursor:
+            cursor.itersize = 20_000
+            cursor.execute(_sales_query(coarsened), {"first": first})
+            for row in cursor:
+                basket = row[: len(_BASKET)]
+                if basket != current:
+                    current = basket
+                    day, channel, store, device, country, region, _, hour, customer = basket
+                    for column, value in zip(
+                        baskets.values(),
+                        (
+                            day,
+                            sellers[channel, store],
+                            devices[(device,)],
+                            places[country, region],
+                            -1 if hour is None else hour,
+                            -1 if customer is None else customers[customer],
+                            0,
+                        ),
+                        strict=True,
+                    ):
+                        column.append(value)
+                baskets["items"][-1] += 1
+                department, category, product, *numbers = row[len(_BASKET) :]
+                for column, value in zip(
+                    items.values(),
+                    (categories[department, category], self.products[product], *numbers),
+                    strict=True,
+                ):
+                    column.append(value)
+        (totals,) = self.rows(
+            "SELECT sum(net_amount) AS revenue, sum(margin_amount) AS margin, sum(quantity) AS units, "
+            "sum(refund_amount) AS refund FROM production.fct_order_lines "
+            "WHERE NOT is_cancelled AND order_date >= %(first)s",
+            first=first,
+        )
+        for name, total in totals.items():
+            embedded = sum(items[name]) if name == "units" else Decimal(sum(items[name])) / 100
+            if embedded != total:
+                raise DashboardError(
+                    f"The {name} read for the dashboard is {embedded}, that of production.fct_order_lines {total}. "
+                    "Either a product, store, location or device has two current rows in its dimension, or an amount "
+                    "has fractions of a cent: correct the warehouse and publish again."
+                )
+        if coarsened:
+            del baskets["hour"], baskets["customer"], items["product"]
+            self.products.clear()
+        return {
+            "baskets": baskets,
+            "items": items,
+            "customers": len(customers),
+            "paths": {
+                name: list(codes)
+                for name, codes in (
+                    ("place", places),
+                    ("seller", sellers),
+                    ("device", devices),
+                    ("category", categories),
+                )
+            },
+        }
+
+    def product_months(self, first: date) -> dict[str, list]:
+        """The best-selling products by month, for pages whose sales do not carry the product."""
+        columns = self.columns(
+            f"""{_sales(())}, best AS (
+              SELECT product FROM sale GROUP BY product ORDER BY sum(revenue) DESC, product LIMIT {PRODUCT_LIMIT}
+            )
+            SELECT date_trunc('month', %(first)s::date + day)::date AS month, product,
+                   {", ".join(f"sum({name})::bigint AS {name}" for name in _MEASURES)}
+            FROM sale JOIN best USING (product) GROUP BY 1, 2 ORDER BY 1, 2""",
+            first=first,
+        )
+        return columns | {"product": [self.products[product] for product in columns["product"]]}
+
+    def stock(self) -> dict[str, Any]:
+        """What has run out or soon will: the most urgent rows, and how many there are by store and category."""
+        columns = self.columns(
+            "SELECT store_id AS store, product_id AS product, stock_risk AS risk, quantity_on_hand AS quantity, "
+            "reorder_point AS reorder, sold_quantity_28d AS sold, round(cover_days::numeric, 1)::float AS cover "
+            "FROM production.agg_stock_cover_by_store_product WHERE stock_risk IN ('out', 'critical', 'low') "
+            "ORDER BY array_position(ARRAY['out', 'critical', 'low'], stock_risk), sold_quantity_28d DESC, 1, 2 "
+            f"LIMIT {STOCK_LIMIT}"
+        )
+        counts = self.columns(
+            "SELECT c.store_id AS store, p.department_name AS department, p.category_id AS category, "
+            "c.stock_risk AS risk, count(*) AS products "
+            "FROM production.agg_stock_cover_by_store_product c "
+            "LEFT JOIN production.dim_product p ON p.product_id = c.product_id AND p.is_current "
+            "WHERE c.stock_risk IN ('out', 'critical', 'low') GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+        )
+        return columns | {
+            "product": [self.products[product] for product in columns["product"]],
+            "counts": counts,
+        }
+
+    def pairs(self) -> dict[str, list]:
+        """The products most often bought together."""
+        columns = self.columns(
+            "SELECT product_id_a AS a, product_id_b AS b, basket_count AS baskets, lift::float AS lift, "
+            "confidence_a_to_b_pct::float AS ab, confidence_b_to_a_pct::float AS ba "
+            "FROM production.agg_baskets_by_product_pair ORDER BY basket_count DESC, 1, 2 "
+            f"LIMIT {PAIR_LIMIT}"
+        )
+        return columns | {side: [self.products[product] for product in columns[side]] for side in ("a", "b")}
+
+    def names(self) -> dict[str, Any]:
+        """The names of the stores, of the categories, and of the products referred to so far."""
+        known = {
+            row["product_id"]: row
+            for row in self.rows(
+                "SELECT product_id, product_name, department_name, category_id FROM production.dim_product "
+                "WHERE is_current AND product_id = ANY(%(ids)s)",
+                ids=list(self.products),
+            )
+        }
+        return {
+            "products": {
+                "id": list(self.products),
+                **{
+                    key: [known.get(product, {}).get(column) for product in self.products]
+                    for key, column in (
+                        ("name", "product_name"),
+                        ("department", "department_name"),
+                        ("category", "category_id"),
+                    )
+                },
+            },
+            "categories": {
+                row["category_id"]: row["category_name"]
+                for row in self.rows(
+                    "SELECT category_id, max(category_name) AS category_name FROM production.dim_product "
+                    "WHERE is_current AND category_id IS NOT NULL GROUP BY 1"
+                )
+            },
+            "stores": {
+                row["store_id"]: {"name": row["store_name"], "channel": row["channel"]}
+                for row in self.rows(
+                    "SELECT store_id, store_name, channel FROM production.dim_store "
+                    "WHERE is_current AND store_id IS NOT NULL"
+                )
+            },
+        }

@@ -1,0 +1,62 @@
+"""Where the dbt project lies and how its manifest, which the definitions are made from, is kept up to date.
+
+No Dagster here: set-up, tests and the definitions share it. What the models become in Dagster stands in
+`defs/warehouse/dbt.py`.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from filelock import FileLock
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent / "dbt_project"
+MANIFEST = PROJECT_DIR / "target" / "manifest.json"
+DBT = Path(sys.executable).parent / "dbt"
+"""The program of this environment, whatever PATH says."""
+
+
+class DbtParseFailed(RuntimeError):
+    """`dbt parse` refused the project; the message is dbt's own."""
+
+
+def manifest_is_current() -> bool:
+    """Whether the manifest exists and is younger than every file of the project."""
+    if not MANIFEST.exists():
+        return False
+    built = MANIFEST.stat().st_mtime
+    folders = ("models", "macros", "tests", "seeds")
+    files = [PROJECT_DIR / "dbt_project.yml", *(f for folder in folders for f in (PROJECT_DIR / folder).rglob("*"))]
+    return all(file.stat().st_mtime <= built for file in files if file.is_file())
+
+
+def prepare_manifest() -> None:
+    """Parse the project if its manifest is missing or old (about 5 s; nothing otherwise).
+
+    Parsing opens no connection, but reads the profile: unset connection settings are filled with placeholders.
+    Raises `DbtParseFailed`.
+    """
+    with FileLock(PROJECT_DIR / ".manifest.lock"):
+        if manifest_is_current():
+            return
+        placeholders = {
+            f"SOFTCART_STAGING_{name}": value
+            for name, value in {
+                "HOST": "127.0.0.1",
+                "PORT": "5432",
+                "USER": "unset",
+                "PASSWORD": "unset",
+                "DATABASE": "staging",
+            }.items()
+        }
+        finished = subprocess.run(
+            [DBT, "--quiet", "parse", "--no-partial-parse"],
+            cwd=PROJECT_DIR,
+            env={**placeholders, **os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+            capture_output=True,
+            text=True,
+        )
+        if finished.returncode:
+            raise DbtParseFailed(f"dbt parse failed in dbt_project/:\n{finished.stdout}{finished.stderr}")
+        MANIFEST.touch()

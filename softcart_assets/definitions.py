@@ -1,0 +1,11 @@
+"""The code location: everything under `defs/`, nothing else."""
+
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """All definitions of the project; loading them opens no connection and reads no server."""
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -1,0 +1,51 @@
+"""What a change sensor decides, as pure functions: no Dagster, no servers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+RETRY_AFTER = timedelta(minutes=5)
+"""How long a failed load is left alone before the same tables are requested again."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`request`: the tables to load now. `caught_up`: nothing is behind, so the sensor's cursor may advance."""
+
+    request: frozenset[str]
+    caught_up: bool
+    reason: str
+
+
+def look_from(loaded: Mapping[str, str], cursor: str | None) -> dict[str, str]:
+    """The position from which each table's changes are to be looked for.
+
+    `loaded`: table to the position it was loaded at; a table that was never loaded is not in it. `cursor`: a position
+    at which no table was behind, so that a table that seldom changes is not looked up from its old position each time.
+    Positions order as text.
+    """
+    return {table: max(position, cursor or "") for table, position in loaded.items()}
+
+
+def decide(behind: Collection[str], in_flight: bool, last_failure: datetime | None, now: datetime) -> Decision:
+    """Which tables to request.
+
+    `behind`: the tables that changed since they were loaded (a read that failed must raise before this point: empty
+    means that the source was read and nothing is behind). `in_flight`: a load of this source is queued or runs.
+    `last_failure`: when the latest load of this source failed; None if it succeeded or there was none.
+    """
+    if not behind:
+        return Decision(frozenset(), caught_up=True, reason="Every table is loaded up to the source's last change.")
+    names = ", ".join(sorted(behind))
+    if in_flight:
+        return Decision(frozenset(), caught_up=False, reason=f"A load is under way; behind: {names}.")
+    if last_failure is not None and now - last_failure < RETRY_AFTER:
+        wait = RETRY_AFTER - (now - last_failure)
+        return Decision(
+            frozenset(),
+            caught_up=False,
+            reason=f"The last load failed; {names} will be requested again in {wait.total_seconds():.0f} s.",
+        )
+    return Decision(frozenset(behind), caught_up=False, reason=f"Behind: {names}.")

@@ -1,0 +1,95 @@
+"""What starts runs by itself: a change sensor per source, automation for all that follows, a nightly reconciliation."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from softcart_assets.defs.automation.decision import decide, look_from
+from softcart_assets.defs.raw.assets import history_key, load_op_name, raw_key
+from softcart_assets.defs.resources import source_resource_key
+from softcart_assets.ingestion import changed_tables, loaded_positions
+from softcart_assets.sources import SOURCES
+from softcart_assets.sources.model import Source
+
+SOURCE_TAG = "softcart/source"
+UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def _last_failure(instance: dg.DagsterInstance, source: Source) -> datetime | None:
+    records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=1)
+    if not records or records[0].dagster_run.status != dg.DagsterRunStatus.FAILURE or not records[0].end_time:
+        return None
+    return datetime.fromtimestamp(records[0].end_time, UTC)
+
+
+def _change_sensor(source: Source) -> dg.SensorDefinition:
+    database = source_resource_key(source)
+
+    @dg.sensor(
+        name=f"{source.name}_changes",
+        target=dg.AssetSelection.groups(source.schema),
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={database, "staging"},
+        description=f"Looks what changed in {source.name} and requests just the raw tables that are behind.",
+    )
+    def changes(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        """A source that cannot be read raises and fails the tick; that is never taken for "nothing changed"."""
+        resources, instance = context.resources, context.instance
+        loaded = loaded_positions(resources.staging.connection(), source)
+        # MongoDB's positions are no places in a log: there, only what was loaded says from where to look.
+        since = look_from(loaded, context.cursor if source.kind == "mysql" else None)
+        found = changed_tables(source, getattr(resources, database).connection(), since)
+        in_flight = instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY, tags={SOURCE_TAG: source.name})) > 0
+        decision = decide(found.tables, in_flight, _last_failure(instance, source), datetime.now(UTC))
+        cursor = found.position if decision.caught_up else context.cursor
+        if not decision.request:
+            return dg.SensorResult(skip_reason=decision.reason, cursor=cursor)
+        tables = [source.table(name) for name in sorted(decision.request)]
+        keys = [raw_key(source, t) for t in tables] + [history_key(source, t) for t in tables if t.history]
+        # No run key: one that was used stays used for ever, and the next change of a table would be dropped.
+        return dg.SensorResult(
+            run_requests=[dg.RunRequest(asset_selection=keys, tags={SOURCE_TAG: source.name})], cursor=cursor
+        )
+
+    return changes
+
+
+@dg.definitions
+def automation() -> dg.Definitions:
+    """Sensors and schedules; all run as soon as the daemon does."""
+    reconciliation = dg.define_asset_job(
+        "nightly_reconciliation",
+        selection=dg.AssetSelection.all(),
+        description="Compares every row of every source table with its copy, mends what differs, rebuilds, checks.",
+        config={"ops": {load_op_name(source): {"config": {"full": True}} for source in SOURCES}},
+        tags={"softcart/reconciliation": "nightly"},
+    )
+    return dg.Definitions(
+        sensors=[
+            *map(_change_sensor, SOURCES),
+            dg.AutomationConditionSensorDefinition(
+                "downstream",
+                target=dg.AssetSelection.all(),
+                minimum_interval_seconds=15,
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                description="Rebuilds and publishes what lies after anything that was loaded anew.",
+            ),
+        ],
+        jobs=[reconciliation],
+        schedules=[
+            dg.ScheduleDefinition(
+                name="nightly",
+                job=reconciliation,
+                cron_schedule="0 2 * * *",
+                execution_timezone="UTC",
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+            )
+        ],
+    )

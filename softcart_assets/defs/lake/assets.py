@@ -1,0 +1,109 @@
+"""The lake's tables in Hive, kept current from the change files that ingestion committed."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM
+from softcart_assets.defs.raw.assets import raw_key
+from softcart_assets.ingestion.postgres import key_columns
+from softcart_assets.resources import LakeResource, PostgresResource, SparkResource
+from softcart_assets.sources import SOURCES
+from softcart_assets.sources.model import Table
+
+if TYPE_CHECKING:
+    from spark.lake import ChangeFile, LakeTable
+
+
+def lake_key(table: str) -> dg.AssetKey:
+    """Key of a lake table."""
+    return dg.AssetKey(["lake", table])
+
+
+def _description(table: Table) -> str:
+    by_month = f", by month of {table.lake_partition}" if table.lake_partition else ""
+    return (
+        f"{table.description} Current rows as Parquet in Hive table lake.{table.name}{by_month}; every version that "
+        f"was ever loaded is in lake.{table.name}_changes."
+    )
+
+
+SPECS = [
+    dg.AssetSpec(
+        lake_key(table.name),
+        deps=[raw_key(source, table)],
+        description=_description(table),
+        group_name="lake",
+        owners=[source.owner],
+        kinds={"spark", "hive", "parquet"},
+        automation_condition=FOLLOWS_UPSTREAM,
+        skippable=True,
+    )
+    for source in SOURCES
+    for table in source.tables
+]
+
+
+def lake_table(name: str, lake_uri: str) -> "LakeTable":
+    """The lake's table of a declared source table."""
+    from spark.lake import LakeTable
+
+    [(source, table)] = [(s, t) for s in SOURCES for t in s.tables if t.name == name]
+    return LakeTable(lake_uri, name, key_columns(source, table), table.lake_partition)
+
+
+def _committed_files(staging: PostgresConnection) -> dict[tuple[str, str], "list[ChangeFile]"]:
+    """The change files that count, in the order of their loads, by source and table."""
+    from spark.lake import ChangeFile
+
+    files: dict[tuple[str, str], list[ChangeFile]] = defaultdict(list)
+    with staging.connect() as session:
+        for source, table, path, load_id, load_date in session.execute(
+            "SELECT source, table_name, path, load_id, load_date FROM ingestion.lake_files ORDER BY loaded_at, path"
+        ):
+            files[source, table].append(ChangeFile(path, load_id, load_date.isoformat()))
+    return files
+
+
+@dg.multi_asset(name="lake_tables", specs=SPECS, can_subset=True, pool="spark")
+def lake_tables(
+    context: dg.AssetExecutionContext, staging: PostgresResource, lake: LakeResource, spark: SparkResource
+) -> Iterator[dg.MaterializeResult]:
+    """Merge new change files into the selected tables; Spark is started only if there are any."""
+    # pyspark's import takes a second that other runs, and the loading of the definitions, need not pay.
+    from spark.lake import pending_files, refresh_table
+
+    committed = _committed_files(staging.connection())
+    for source in SOURCES:
+        for declared in source.tables:
+            if lake_key(declared.name) not in context.selected_asset_keys:
+                continue
+            files = committed[source.name, declared.name]
+            table = lake_table(declared.name, lake.uri)
+            state = table.state()
+            merged: tuple[str, ...] = ()
+            if state is None or pending_files(table, files):
+                result = refresh_table(spark.session, table, files)
+                rows, rewritten, merged = result.rows, result.partitions_rewritten, result.applied_loads
+            else:
+                rows, rewritten = state.rows, 0
+            context.log.info(f"lake.{table.name}: {rows:,} rows, {rewritten} partitions rewritten")
+            yield dg.MaterializeResult(
+                lake_key(declared.name),
+                metadata={
+                    "dagster/row_count": rows,
+                    "dagster/uri": f"{lake.uri}/{table.folder}",
+                    "loads merged": len(merged),
+                    "partitions rewritten": rewritten,
+                    "change files": len(files),
+                },
+            )
+
+
+@dg.definitions
+def lake() -> dg.Definitions:
+    """The lake's tables."""
+    return dg.Definitions(assets=[lake_tables])

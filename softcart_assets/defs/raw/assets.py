@@ -1,0 +1,145 @@
+"""The raw tables: one multi-asset per source, since its tables are read together, at one position of the source."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dagster as dg
+
+from softcart_assets.defs.resources import source_resource_key
+from softcart_assets.defs.sources import source_asset_key
+from softcart_assets.ingestion import LoadResult, load
+from softcart_assets.sources import SOURCES
+from softcart_assets.sources.model import Source, Table
+
+FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=25))
+"""The nightly reconciliation loads every table, so each is loaded at least once in 24 hours and the time that takes."""
+
+
+def raw_key(source: Source, table: Table) -> dg.AssetKey:
+    """Key of a raw table."""
+    return dg.AssetKey([source.schema, table.name])
+
+
+def history_key(source: Source, table: Table) -> dg.AssetKey:
+    """Key of a raw table's companion with every version of its rows."""
+    return dg.AssetKey([source.schema, f"{table.name}_history"])
+
+
+def _specs(source: Source) -> Iterator[dg.AssetSpec]:
+    for table in source.tables:
+        common = {
+            "deps": [source_asset_key(source, table)],
+            "group_name": source.schema,
+            "owners": [source.owner],
+            "kinds": {source.kind, "postgres", "table"},
+            "freshness_policy": FRESH,
+            "skippable": True,
+        }
+        key = ", ".join(table.key) or "none"
+        yield dg.AssetSpec(
+            raw_key(source, table),
+            description=f"{table.description} An exact copy at a stated position of the source; rows deleted there "
+            f"stay, marked `_deleted`. Key: {key}. Load strategy: {table.strategy}.",
+            **common,
+        )
+        if table.history:
+            yield dg.AssetSpec(
+                history_key(source, table),
+                description=f"One row per version of a row of {table.name}, in the order of `_version`; a deletion is "
+                "a version. Slowly changing dimensions are built from it.",
+                **common,
+            )
+
+
+def _metadata(result: LoadResult) -> dict[str, object]:
+    columns = [
+        dg.TableColumn(
+            column["name"],
+            column["target_type"],
+            description=f"Source type {column['source_type']}.",
+            constraints=dg.TableColumnConstraints(nullable=column["nullable"]),
+            tags={"privacy": str(column["privacy"] or "unclassified")},
+        )
+        for column in result.columns
+    ]
+    return {
+        "dagster/row_count": result.total,
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+        "position": result.position,
+        "strategy": result.strategy,
+        "rows inserted": result.inserted,
+        "rows updated": result.updated,
+        "rows deleted": result.deleted,
+        "rows in quarantine": result.quarantined,
+        "rows read": result.rows_read,
+        "rows per second": round(result.rows_per_second),
+        "seconds": round(result.seconds, 2),
+        **(
+            {"warnings": dg.MetadataValue.md("\n".join(f"- {line}" for line in result.warnings))}
+            if result.warnings
+            else {}
+        ),
+    }
+
+
+class LoadConfig(dg.Config):
+    """How to load."""
+
+    full: bool = False
+    """Compare every row of incremental tables with the source, whatever their cursors say."""
+
+
+def load_op_name(source: Source) -> str:
+    """Name of the op that loads a source's tables."""
+    return f"load_{source.name}"
+
+
+def _load_source(source: Source) -> dg.AssetsDefinition:
+    database = source_resource_key(source)
+
+    @dg.multi_asset(
+        name=load_op_name(source),
+        specs=list(_specs(source)),
+        can_subset=True,
+        required_resource_keys={database, "staging", "lake"},
+    )
+    def load_tables(context: dg.AssetExecutionContext, config: LoadConfig) -> Iterator[dg.MaterializeResult]:
+        """Load the selected tables; each counts as soon as it is committed, even if another one fails."""
+        selected = context.selected_asset_keys
+        tables = [t for t in source.tables if {raw_key(source, t), history_key(source, t)} & selected]
+        staging, resources = context.resources.staging, context.resources
+        told: dict[str, int] = {}
+
+        def tell(table: str, rows: int, expected: int | None) -> None:
+            """A line per million rows, from which a long load can be followed."""
+            if rows // 1_000_000 > told.get(table, 0):
+                told[table] = rows // 1_000_000
+                context.log.info(
+                    f"{table}: {rows:,} of about {expected:,} rows" if expected else f"{table}: {rows:,} rows"
+                )
+
+        with staging.raw_tables_locked("write", context.log):
+            for result in load(
+                source,
+                getattr(resources, database).connection(),
+                staging.connection(),
+                resources.lake.uri,
+                [table.name for table in tables],
+                full=config.full,
+                on_progress=tell,
+            ):
+                for line in result.warnings:
+                    context.log.warning(f"{source.schema}/{result.table}: {line}")
+                table = source.table(result.table)
+                if raw_key(source, table) in selected:
+                    yield dg.MaterializeResult(raw_key(source, table), metadata=_metadata(result))
+                if table.history and history_key(source, table) in selected:
+                    yield dg.MaterializeResult(history_key(source, table), metadata={"position": result.position})
+
+    return load_tables
+
+
+@dg.definitions
+def raw() -> dg.Definitions:
+    """The raw tables of every source."""
+    return dg.Definitions(assets=[_load_source(source) for source in SOURCES])

@@ -1,0 +1,147 @@
+"""Writes extracts as Parquet and CSV.
+
+Both files of an extract come from one read, in batches of bounded size, and appear under their names only when they
+are whole. Values are exact: decimals keep PostgreSQL's precision and scale, times are UTC with microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from psycopg import IsolationLevel
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.extracts.catalog import EXTRACTS
+from softcart_assets.extracts.model import Extract
+
+BATCH_ROWS = 20_000
+"""Rows in memory at once."""
+
+_TYPES: dict[str, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int2": pa.int16(),
+    "int4": pa.int32(),
+    "int8": pa.int64(),
+    "text": pa.string(),
+    "varchar": pa.string(),
+    "date": pa.date32(),
+    "timestamptz": pa.timestamp("us", "UTC"),
+}
+"""PostgreSQL type → Arrow type, decimals apart. No floating point: nothing in the warehouse is inexact."""
+
+
+MAX_SCALE = 6
+"""Decimals after the point: Arrow writes smaller numbers into CSV as 1E-7."""
+
+
+class ExtractError(RuntimeError):
+    """An extract could not be written; files of earlier runs are as they were."""
+
+
+@dataclass(frozen=True)
+class ExtractFiles:
+    """The files of one extract: paths, rows, size of each in bytes, and the version of production they show."""
+
+    parquet: Path
+    csv: Path
+    rows: int
+    parquet_bytes: int
+    csv_bytes: int
+    version: int
+
+
+def write_extract(production: PostgresConnection, extract: Extract, directory: Path) -> ExtractFiles:
+    """Write one extract; see `write_extracts`."""
+    (files,) = write_extracts(production, directory, [extract]).values()
+    return files
+
+
+def write_extracts(
+    production: PostgresConnection, directory: Path, extracts: Sequence[Extract] = EXTRACTS
+) -> dict[str, ExtractFiles]:
+    """Write extracts, all from one version of production, as `<directory>/<name>.parquet` and `.csv`; by name.
+
+    The Parquet file's metadata has the version (`softcart.production_version`) and the columns' descriptions. In the
+    CSV file (UTF-8, with a header) texts are quoted, so that an empty one is not taken for null.
+    Raises `ExtractError` naming the extract, or that nothing is published yet.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with production.connect(application_name="softcart extracts") as session:
+        session.isolation_level = IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        try:
+            row = session.execute("SELECT version FROM production_meta.current").fetchone()
+        except psycopg.errors.UndefinedTable:
+            row = None
+        if row is None:
+            raise ExtractError(
+                f"Nothing is published in {production.database!r} yet: materialise the group `production`, or correct "
+                f"{production.prefix}_DATABASE."
+            )
+        written = {}
+        for extract in extracts:
+            try:
+                written[extract.name] = _write(session, extract, directory, row[0])
+            except (psycopg.Error, pa.ArrowException, OSError) as error:
+                raise ExtractError(
+                    f"extracts/{extract.name} was not written to {directory} (SOFTCART_EXTRACTS_DIR): {error}"
+                ) from error
+    return written
+
+
+def _write(session: psycopg.Connection, extract: Extract, directory: Path, version: int) -> ExtractFiles:
+    parquet, csv = directory / f"{extract.name}.parquet", directory / f"{extract.name}.csv"
+    # Inside the directory, so that renaming stays on one file system.
+    with (
+        TemporaryDirectory(dir=directory, prefix=f".{extract.name}-") as temporary,
+        session.cursor(extract.name) as rows,
+    ):
+        rows.itersize = BATCH_ROWS
+        rows.execute(extract.sql.encode())
+        schema = _schema(rows, extract, version)
+        new_parquet, new_csv = Path(temporary, parquet.name), Path(temporary, csv.name)
+        count = 0
+        with (
+            pyarrow.parquet.ParquetWriter(new_parquet, schema, compression="zstd") as parquet_writer,
+            pyarrow.csv.CSVWriter(new_csv, schema) as csv_writer,
+        ):
+            while batch := rows.fetchmany(BATCH_ROWS):
+                columns = zip(*batch, strict=True)
+                arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+                table = pa.Table.from_arrays(arrays, schema=schema)
+                parquet_writer.write_table(table)
+                csv_writer.write_table(table)
+                count += len(batch)
+        sizes = new_parquet.stat().st_size, new_csv.stat().st_size
+        new_parquet.replace(parquet)
+        new_csv.replace(csv)
+    return ExtractFiles(parquet, csv, count, *sizes, version)
+
+
+def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Schema:
+    described = rows.description or []
+    names = [column.name for column in described]
+    if names != [column.name for column in extract.columns]:
+        raise ExtractError(f"extracts/{extract.name}: its SQL returns {names}, which is not what it declares.")
+    fields = []
+    for found, declared in zip(described, extract.columns, strict=True):
+        base = rows.adapters.types.get(found.type_code)
+        if found.precision is not None and found.scale is not None and found.scale <= MAX_SCALE:
+            type_ = pa.decimal128(found.precision, found.scale)
+        elif base is not None and base.name in _TYPES:
+            type_ = _TYPES[base.name]
+        else:
+            raise ExtractError(
+                f"extracts/{extract.name}: column {found.name} has type {found.type_display}; cast it in the extract's "
+                f"SQL to numeric(p, s) with at most {MAX_SCALE} decimals, or to one of {', '.join(_TYPES)}."
+            )
+        fields.append(pa.field(found.name, type_, metadata={"description": declared.description}))
+    metadata = {"softcart.production_version": str(version), "softcart.description": extract.description}
+    return pa.schema(fields, metadata)

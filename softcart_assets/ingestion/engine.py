@@ -1,0 +1,509 @@
+"""The load: tables of one source, read at one position, into raw and the lake, each in one transaction.
+
+This module decides what is read and in which order things happen; how rows are read, typed, merged and written is in the
+modules beside it. Nothing here knows MySQL from MongoDB beyond opening them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from queue import SimpleQueue
+from typing import Protocol
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
+from softcart_assets.ingestion import bookkeeping, mongodb, mysql, postgres
+from softcart_assets.ingestion.bookkeeping import LastLoad
+from softcart_assets.ingestion.digest import Checksums, Segments
+from softcart_assets.ingestion.errors import LoadsFailed, MissingTable, TableBusy
+from softcart_assets.ingestion.lake import ChangeFiles, remove_files
+from softcart_assets.ingestion.postgres import Counts, RawTable
+from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.types import Batch, Column
+from softcart_assets.sources.model import Privacy, Source, Table
+
+_TABLES_AT_ONCE = 3
+_LOCK_SECONDS = 600
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a table, its rows read so far and the number expected (None: unknown); from several threads."""
+
+
+class Reader(Protocol):
+    """What the engine asks of a source; `mysql.MySQLReader` and `mongodb.MongoReader` answer."""
+
+    def position(self, table: Table) -> str: ...
+    def columns(self, table: Table, known: Sequence[Column]) -> Sequence[Column]: ...
+    def warnings(self, table: Table) -> list[str]: ...
+    def expected_rows(self, table: Table) -> int | None: ...
+    def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[Sequence[Column], Iterator[Batch]]: ...
+    def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]: ...
+    def rows_of(
+        self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
+    ) -> tuple[Sequence[Column], Iterator[Batch]]: ...
+    def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments: ...
+    def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]: ...
+    def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]: ...
+    def checksums(
+        self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
+    ) -> tuple[int, Checksums]: ...
+    def reset(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What a committed load of one table did.
+
+    `columns`: per column its `name`, `source_type`, `target_type`, `nullable` and `privacy` (None: not classified).
+    `quarantined`: rows out of the table after this load, in all. `total`: current rows.
+    `is_changed`: whether anything at all changed, quarantine and columns included.
+    """
+
+    table: str
+    strategy: str
+    load_id: str
+    position: str
+    inserted: int
+    updated: int
+    deleted: int
+    quarantined: int
+    total: int
+    rows_read: int
+    bytes_read: int
+    seconds: float
+    columns: list[dict]
+    is_changed: bool
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read from the source per second."""
+        return self.rows_read / self.seconds if self.seconds else 0.0
+
+
+def load(
+    source: Source,
+    connection: MySQLConnection | MongoConnection,
+    staging: PostgresConnection,
+    lake_uri: str,
+    tables: Sequence[str] | None = None,
+    *,
+    full: bool = False,
+    released: Sequence[int] = (),
+    on_progress: Progress | None = None,
+) -> Iterator[LoadResult]:
+    """Load tables of a source (default: all that it declares) and yield each one's result as soon as it is committed.
+
+    All tables of a MySQL source are read at one position. `full` compares every row of incremental tables too, whatever
+    their cursors say. `released` are quarantine entries whose rows are to be read again. A table that fails does not stop
+    the others; at the end all failures are raised together as `LoadsFailed`. Running a failed load again is always safe.
+    """
+    chosen = [source.table(name) for name in tables] if tables is not None else list(source.tables)
+    load_id = str(uuid.uuid4())
+    failures: dict[str, Exception] = {}
+    with ExitStack() as stack:
+        control = stack.enter_context(
+            staging.connect(autocommit=True, application_name=f"softcart load {socket.gethostname()}:{os.getpid()}")
+        )
+        bookkeeping.prepare(control, source.schema)
+        for table in sorted(chosen, key=lambda table: table.name):
+            _lock(control, source, table)
+        readers = stack.enter_context(_readers(source, connection, min(_TABLES_AT_ONCE, len(chosen))))
+        idle: SimpleQueue[Reader] = SimpleQueue()
+        for reader in readers:
+            idle.put(reader)
+
+        def load_one(table: Table) -> LoadResult:
+            reader = idle.get()
+            try:
+                return _Load(
+                    source, table, reader, staging, control, lake_uri, load_id, full, released, on_progress
+                ).run()
+            finally:
+                reader.reset()
+                idle.put(reader)
+
+        # Entered last, left first: no thread works on a connection that is closed.
+        executor = stack.enter_context(ThreadPoolExecutor(len(readers)))
+        futures: dict[Future[LoadResult], Table] = {}
+        stack.callback(lambda: [future.cancel() for future in futures])
+        futures |= {executor.submit(load_one, table): table for table in chosen}
+        for future in as_completed(futures):
+            try:
+                result = future.result()
+            except Exception as error:  # whatever it is, the other tables go on; all are raised below
+                failures[futures[future].name] = error
+            else:
+                yield result
+    if failures:
+        raise LoadsFailed(source.name, failures)
+
+
+def replay(
+    source: Source,
+    connection: MySQLConnection | MongoConnection,
+    staging: PostgresConnection,
+    lake_uri: str,
+    entries: Sequence[int],
+) -> Iterator[LoadResult]:
+    """Read the rows of quarantine entries from the source again, by loading their tables; fit ones leave the quarantine."""
+    with staging.connect() as held:
+        rows = held.execute(
+            "SELECT DISTINCT table_name FROM ingestion.quarantine WHERE source = %s AND id = ANY(%s)",
+            (source.name, list(entries)),
+        ).fetchall()
+    yield from load(source, connection, staging, lake_uri, [table for (table,) in rows], released=entries)
+
+
+@contextmanager
+def _readers(source: Source, connection: MySQLConnection | MongoConnection, wanted: int) -> Iterator[Sequence[Reader]]:
+    if isinstance(connection, MySQLConnection):
+        with mysql.snapshot(source, connection, wanted) as readers:
+            yield readers
+    else:
+        with connection.connect() as client:
+            yield [mongodb.MongoReader(source, connection, client)]
+
+
+def _lock(control: psycopg.Connection, source: Source, table: Table) -> None:
+    """Hold the table until the control connection ends, waiting for another load of it; `TableBusy` says whose."""
+    name = f"{source.schema}/{table.name}"
+    key = control.execute("SELECT hashtextextended(%s, 0)", (f"softcart load {name}",)).fetchone()[0]  # type: ignore[index]
+    control.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'")
+    try:
+        control.execute("SELECT pg_advisory_lock(%s)", (key,))
+    except psycopg.errors.LockNotAvailable:
+        holder = control.execute(
+            "SELECT application_name, pid, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = %s",
+            (key,),
+        ).fetchone()
+        raise TableBusy(
+            f"{name} has been held for {_LOCK_SECONDS} s by "
+            + (
+                f"{holder[0]!r} (PostgreSQL process {holder[1]}, since {holder[2]:%Y-%m-%d %H:%M:%S} UTC)"
+                if holder
+                else "a load"
+            )
+            + ". Wait for it or end it, then load again."
+        ) from None
+
+
+class _Load:
+    """One load of one table."""
+
+    def __init__(
+        self,
+        source: Source,
+        table: Table,
+        reader: Reader,
+        staging: PostgresConnection,
+        control: psycopg.Connection,
+        lake_uri: str,
+        load_id: str,
+        full: bool,
+        released: Sequence[int],
+        on_progress: Progress | None,
+    ) -> None:
+        self.source, self.table, self.reader, self.staging = source, table, reader, staging
+        self.control, self.lake_uri, self.load_id = control, lake_uri, load_id
+        self.full, self.released, self.on_progress = full, released, on_progress
+        self.asset = f"{source.schema}/{table.name}"
+        self.lake: ChangeFiles | None = None
+        self.counts = Counts()
+        self.closed = self.rows_read = self.bytes_read = 0
+        self.cursor_value: str | None = None
+        self.warnings: list[str] = []
+
+    def run(self) -> LoadResult:
+        """Load and commit; on any failure leave no trace."""
+        self._remove_orphans()
+        try:
+            with self.staging.connect(application_name=f"softcart load {self.asset}") as connection:
+                return self._run(connection)
+        except BaseException as error:
+            if self.lake:
+                with suppress(Exception):  # what cannot be removed now, the next load removes
+                    self.lake.discard()
+                    self._forget_attempt(self.control, self.load_id)
+            if isinstance(error, psycopg.Error):
+                raise postgres.explain(error, self.asset, self.table.key) from error
+            raise
+
+    def _run(self, connection: psycopg.Connection) -> LoadResult:
+        started = time.monotonic()
+        # Hash joins of the merge in memory; compiling its queries would take longer than running them.
+        connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
+        self.raw = RawTable(connection, self.source, self.table)
+        self.loaded_at = self.raw.now()
+        last = bookkeeping.last_load(connection, self.source.name, self.table.name)
+        self.cursor_value = last.cursor_value if last else None
+
+        known = self.raw.columns(last.columns if last else ())
+        columns: Sequence[Column]
+        columns, is_added = self.raw.prepare(self.reader.columns(self.table, known), known)
+        self.position = self.reader.position(self.table)
+        self.quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, self.position)
+        self._check_declared(columns)
+        if self.table.key:
+            self.raw.hold(columns, self.quarantine.entries(self.released))
+        is_incremental = (
+            self.table.strategy == "incremental"
+            and last is not None
+            and not (self.full or is_added or self.raw.is_empty())
+            and any(column.name == self.table.cursor for column in columns)
+        )
+        sums: tuple[int, Checksums] | None = None
+        if is_incremental and last:
+            columns, sums = self._incremental(columns, last.rows_total)
+        else:
+            columns = self._full(columns)
+        self.warnings += self.reader.warnings(self.table)
+        self._warn_unclassified(columns)
+
+        described = [self._described(column) for column in columns]
+        is_changed = bool(self.counts or self.quarantine.new or self.closed or not last or last.columns != described)
+        if last and not is_changed and not self.full:
+            sums = last.source_rows, last.source_checksums
+        sums = sums or self._source_checksums(columns)
+        result = LoadResult(
+            table=self.table.name,
+            strategy="incremental" if is_incremental else "snapshot",
+            load_id=self.load_id,
+            position=self.position,
+            inserted=self.counts.inserted,
+            updated=self.counts.updated,
+            deleted=self.counts.deleted,
+            quarantined=self.quarantine.open()[0],
+            total=self.raw.rows(),
+            rows_read=self.rows_read,
+            bytes_read=self.bytes_read,
+            seconds=time.monotonic() - started,
+            columns=described,
+            is_changed=is_changed,
+            warnings=self.warnings,
+        )
+        self._record(result, last, sums)
+        connection.commit()
+        return result
+
+    def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """Every row: straight in if raw is empty, else by comparing all."""
+        columns, batches = self.reader.all_rows(self.table, columns)
+        columns, _ = self.raw.prepare(columns, self.raw.columns())
+        if self.raw.is_empty():
+            self._take(self.raw.fill(columns, batches, self.position), columns, to_lake=True)
+            loaded = self.raw.name
+        else:
+            self.raw.stage(columns)
+            self._take(self.raw.copy("pg_temp.incoming", columns, batches), columns)
+            self._merge(columns, self.raw.find_changes(columns, missing_is_deleted=True))
+            loaded = "pg_temp.incoming"
+        self._note_cursor(loaded, columns)
+        self._close_held_in(loaded)
+        self.closed += self.quarantine.close(
+            self.quarantine.unseen(), "deleted" if self.table.key else "mended", self.released
+        )
+        return columns
+
+    def _incremental(
+        self, columns: Sequence[Column], rows: int
+    ) -> tuple[Sequence[Column], tuple[int, Checksums] | None]:
+        """The rows past the last cursor, then whatever else differs by comparison of keys and cursors."""
+        raw, reader, table = self.raw, self.reader, self.table
+        if self.cursor_value is not None:
+            self._take_changes(columns, reader.rows_past(table, columns, self.cursor_value))
+        segments = reader.segments(table, columns, rows)
+        at_source, in_raw = reader.digests(table, segments), raw.digests(segments)
+        differing = sorted(
+            each for each in at_source.keys() | in_raw.keys() if not _equal(at_source.get(each), in_raw.get(each))
+        )
+        if not differing:
+            return columns, None
+        pairs = raw.stage_pairs(segments)
+        for batch in raw.copy("pg_temp.at_source", pairs, reader.pairs(table, segments, differing)):
+            for rejected in batch.rejected:
+                if rejected.key is not None:
+                    raw.add_pair_without_cursor(segments.key, rejected.key)
+            self.quarantine.record([r for r in batch.rejected if r.key is None], only_new=True)
+        for keys in raw.keys_to_fetch(segments):
+            found, batches = reader.rows_of(table, columns, keys)
+            columns, _ = raw.prepare(found, raw.columns())
+            self._take_changes(columns, batches)
+        raw.stage(columns)
+        self._merge(columns, raw.find_deleted(columns, segments, differing))
+        self.closed += self.quarantine.close(raw.held_not_at_source(segments, differing), "deleted", self.released)
+        # Without a snapshot the source cannot be asked again: what its pairs said is what can be compared.
+        return columns, raw.checksums(pairs, "pg_temp.at_source") if self.source.kind == "mongodb" else None
+
+    def _take_changes(self, columns: Sequence[Column], batches: Iterable[Batch]) -> None:
+        """Stage some rows and merge those that differ."""
+        self.raw.stage(columns)
+        self._take(self.raw.copy("pg_temp.incoming", columns, batches), columns)
+        self._merge(columns, self.raw.find_changes(columns, missing_is_deleted=False))
+        self._note_cursor("pg_temp.incoming", columns)
+        self._close_held_in("pg_temp.incoming")
+
+    def _take(self, batches: Iterable[Batch], columns: Sequence[Column], *, to_lake: bool = False) -> None:
+        """Account for batches on their way into raw: progress, quarantine, perhaps the lake."""
+        expected = self.reader.expected_rows(self.table) if self.on_progress else None
+        for batch in batches:
+            self.rows_read += len(batch.rows) + len(batch.rejected)
+            self.bytes_read += batch.rows.nbytes
+            if to_lake:
+                self.counts += Counts(inserted=len(batch.rows))
+                self._lake_files().write(columns, batch.rows)
+            if batch.rejected:
+                self.quarantine.record(batch.rejected)
+                if self.table.key:
+                    self.raw.hold(columns, self.quarantine.entries(self.released))
+            if self.on_progress:
+                self.on_progress(self.table.name, self.rows_read, expected)
+
+    def _merge(self, columns: Sequence[Column], found: Counts) -> None:
+        """Bring the changes found into raw, its history and the lake."""
+        if not found:
+            return
+        self.counts += found
+        self.raw.apply_changes(columns, self.position)
+        files = self._lake_files()
+        for rows, deleted in self.raw.changed_rows(columns):
+            files.write(columns, rows, deleted=deleted)
+
+    def _note_cursor(self, relation: str, columns: Sequence[Column]) -> None:
+        cursor = next((c for c in columns if c.name == self.table.cursor), None)
+        if cursor:
+            self.cursor_value = self.raw.latest_cursor(relation, cursor, self.cursor_value)
+
+    def _close_held_in(self, relation: str) -> None:
+        """Quarantined rows that have now been loaded leave the quarantine."""
+        if self.table.key:
+            self.closed += self.quarantine.close(self.raw.held_in(relation), "mended", self.released)
+
+    def _lake_files(self) -> ChangeFiles:
+        """The load's change files; from the first on, the attempt is on record."""
+        if not self.lake:
+            self.lake = ChangeFiles(
+                self.lake_uri, self.source.name, self.table.name, self.load_id, self.loaded_at, self.position
+            )
+            self.control.execute(
+                "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES (%s, %s, %s, %s)",
+                (self.load_id, self.source.name, self.table.name, self.lake.directory),
+            )
+        return self.lake
+
+    def _forget_attempt(self, connection: psycopg.Connection, load_id: str) -> None:
+        connection.execute(
+            "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
+            (load_id, self.source.name, self.table.name),
+        )
+
+    def _remove_orphans(self) -> None:
+        """Remove the lake files of loads that were killed; none is running, as this one holds the table."""
+        attempts = self.control.execute(
+            "SELECT load_id, directory FROM ingestion.attempts WHERE source = %s AND table_name = %s",
+            (self.source.name, self.table.name),
+        ).fetchall()
+        for load_id, directory in attempts:
+            remove_files(self.lake_uri, directory, load_id)
+            self._forget_attempt(self.control, load_id)
+
+    def _check_declared(self, columns: Sequence[Column]) -> None:
+        names = {column.name for column in columns}
+        declared = [*self.table.key, *([self.table.cursor] if self.source.kind == "mysql" else [])]
+        if missing := [name for name in declared if name and name not in names]:
+            raise MissingTable(
+                f"{self.asset}: column {', '.join(map(repr, missing))}, declared as key or cursor of table {self.table.name!r} in "
+                f"source {self.source.name!r}, does not exist at the source. Correct the declaration."
+            )
+
+    def _warn_unclassified(self, columns: Sequence[Column]) -> None:
+        self.warnings += [
+            f"column {c.name!r} is not classified: add it to the declaration's `privacy`"
+            for c in columns
+            if self._privacy(c) is None
+        ]
+
+    def _privacy(self, column: Column) -> Privacy | None:
+        if self.source.kind == "mongodb" and column.name == "_id_type":
+            return Privacy.NONE
+        if self.source.kind == "mongodb" and column.name == "document":
+            return max(self.table.privacy.values(), key=list(Privacy).index, default=Privacy.NONE)
+        return self.table.privacy.get(column.name)
+
+    def _described(self, column: Column) -> dict:
+        return {
+            "name": column.name,
+            "source_type": column.source_type,
+            "target_type": column.target_type,
+            "nullable": column.nullable,
+            "privacy": self._privacy(column),
+        }
+
+    def _source_checksums(self, columns: Sequence[Column]) -> tuple[int, Checksums]:
+        """What the source says of the rows that are not in quarantine; only their number if some of those have no key."""
+        quarantined, keys = self.quarantine.open()
+        rows, checksums = self.reader.checksums(self.table, columns, keys)
+        without_key = quarantined - len(keys)
+        if self.source.kind == "mongodb" or not without_key:
+            return rows, checksums
+        return rows - without_key, {}
+
+    def _record(self, result: LoadResult, last: LastLoad | None, sums: tuple[int, Checksums]) -> None:
+        """Write the load's record and position, if no other load has come in between."""
+        connection, key = self.raw.connection, (self.source.name, self.table.name)
+        for file in self.lake.close() if self.lake else []:
+            connection.execute(
+                "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, row_count, byte_count,"
+                " loaded_at) VALUES (%s, %s, %s, %s, now()::date, %s, %s, now())",
+                (file.path, *key, self.load_id, file.rows, file.bytes),
+            )
+        self._forget_attempt(connection, self.load_id)
+        connection.execute(
+            "INSERT INTO ingestion.loads (load_id, source, table_name, strategy, position, loaded_at, seconds, rows_read,"
+            " bytes_read, rows_inserted, rows_updated, rows_deleted, rows_quarantined, rows_total, is_changed, columns,"
+            " source_rows, source_checksums, warnings)"
+            " VALUES (%s, %s, %s, %s, %s, now(), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                self.load_id,
+                *key,
+                result.strategy,
+                result.position,
+                result.seconds,
+                result.rows_read,
+                result.bytes_read,
+                result.inserted,
+                result.updated,
+                result.deleted,
+                result.quarantined,
+                result.total,
+                result.is_changed,
+                Jsonb(result.columns),
+                sums[0],
+                Jsonb(sums[1]),
+                Jsonb(result.warnings),
+            ),
+        )
+        taken = connection.execute(
+            "INSERT INTO ingestion.positions AS p (source, table_name, position, cursor_value, load_id, loaded_at)"
+            " VALUES (%s, %s, %s, %s, %s, now()) ON CONFLICT (source, table_name) DO UPDATE SET position = EXCLUDED.position,"
+            " cursor_value = EXCLUDED.cursor_value, load_id = EXCLUDED.load_id, loaded_at = EXCLUDED.loaded_at"
+            " WHERE p.load_id IS NOT DISTINCT FROM %s",
+            (*key, result.position, self.cursor_value, self.load_id, last.load_id if last else None),
+        )
+        if not taken.rowcount:
+            raise TableBusy(f"{self.asset}: another load has committed meanwhile. Nothing of this one was; load again.")
+
+
+def _equal(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
+    return bool(one and other) and [Decimal(n) for n in one or ()] == [Decimal(n) for n in other or ()]

@@ -1,0 +1,145 @@
+"""Change files: every row version of a load as Parquet in the lake, whatever file system its URI names.
+
+Files count once they are listed in `ingestion.lake_files`; listing them belongs to the load's commit, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from softcart_assets.ingestion.errors import TargetFailed
+from softcart_assets.ingestion.types import Column, lake_array
+
+_ROWS_A_FILE = 2_000_000
+_ROWS_A_GROUP = 100_000
+_BYTES_A_GROUP = 32 << 20
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """A written file: its path under the lake's root, its rows and bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system and path that a lake URI (`file:`, `hdfs:`, `s3:`, `s3a:`) names."""
+    try:
+        return fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
+    except (OSError, ValueError, pa.ArrowInvalid) as error:
+        raise TargetFailed(f"The lake at {uri} cannot be opened: {error}. Check SOFTCART_LAKE_URI.") from None
+
+
+def change_directory(source: str, table: str, loaded_at: datetime) -> str:
+    """Where a load's change files go, under the lake's root."""
+    return f"changes/{source}/{table}/load_date={loaded_at:%Y-%m-%d}"
+
+
+def remove_files(uri: str, directory: str, load_id: str) -> None:
+    """Remove what a load that did not commit has written."""
+    system, root = open_lake(uri)
+    selector = fs.FileSelector(f"{root}/{directory}", allow_not_found=True)
+    for info in system.get_file_info(selector):
+        if info.base_name.startswith(f"{load_id}-"):
+            system.delete_file(info.path)
+
+
+class ChangeFiles:
+    """Writes one load's change files of one table. Rows are written as they come; memory holds one row group."""
+
+    def __init__(self, uri: str, source: str, table: str, load_id: str, loaded_at: datetime, position: str) -> None:
+        self.uri = uri
+        self.directory = change_directory(source, table, loaded_at)
+        self.load_id = load_id
+        self._constants = {
+            "_loaded_at": pa.scalar(loaded_at, pa.timestamp("us", tz="UTC")),
+            "_position": pa.scalar(position, pa.string()),
+            "_load_id": pa.scalar(load_id, pa.string()),
+        }
+        self._system, self._root = open_lake(uri)
+        self._schema: pa.Schema | None = None
+        self._writer: pq.ParquetWriter | None = None
+        self._pending: list[pa.RecordBatch] = []
+        self._rows = 0
+        self.files: list[LakeFile] = []
+
+    def write(self, columns: Sequence[Column], rows: pa.RecordBatch, *, deleted: pa.Array | None = None) -> None:
+        """Add row versions; `deleted` says which of them are deletions (None: none)."""
+        arrays = [lake_array(c, rows.column(c.name)) for c in columns]
+        arrays.append(pa.repeat(False, len(rows)) if deleted is None else deleted)
+        arrays += [pa.repeat(constant, len(rows)) for constant in self._constants.values()]
+        schema = pa.schema(
+            [
+                *(pa.field(c.name, c.lake_type) for c in columns),
+                pa.field("_deleted", pa.bool_()),
+                *(pa.field(name, constant.type) for name, constant in self._constants.items()),
+            ]
+        )
+        if self._schema and not schema.equals(self._schema):
+            self._finish_file()
+        self._schema = schema
+        self._pending.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        rows_pending = sum(map(len, self._pending))
+        if rows_pending >= _ROWS_A_GROUP or sum(b.nbytes for b in self._pending) >= _BYTES_A_GROUP:
+            self._flush()
+            if self._rows >= _ROWS_A_FILE:
+                self._finish_file()
+
+    def close(self) -> list[LakeFile]:
+        """Finish; the files written."""
+        self._finish_file()
+        return self.files
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        try:
+            if not self._writer:
+                self._system.create_dir(f"{self._root}/{self.directory}", recursive=True)
+                self._writer = pq.ParquetWriter(
+                    f"{self._root}/{self._path}", self._schema, filesystem=self._system, compression="zstd"
+                )
+            table = pa.Table.from_batches(self._pending)
+            self._writer.write_table(table, row_group_size=len(table) or 1)
+        except OSError as error:
+            self._writer = None
+            raise self._failed(error) from None
+        self._rows += len(table)
+        self._pending.clear()
+
+    def _finish_file(self) -> None:
+        self._flush()
+        if self._writer:
+            try:
+                self._writer.close()
+                size = self._system.get_file_info(f"{self._root}/{self._path}").size
+            except OSError as error:
+                raise self._failed(error) from None
+            finally:
+                self._writer = None
+            self.files.append(LakeFile(self._path, self._rows, size))
+            self._rows = 0
+
+    @property
+    def _path(self) -> str:
+        return f"{self.directory}/{self.load_id}-{len(self.files)}.parquet"
+
+    def _failed(self, error: OSError) -> TargetFailed:
+        return TargetFailed(
+            f"The lake at {self.uri} cannot be written: {error}. Nothing was committed. Make room or check SOFTCART_LAKE_URI, "
+            "then run the load again."
+        )
+
+    def discard(self) -> None:
+        """Remove everything written."""
+        self._writer = None
+        self._pending.clear()
+        remove_files(self.uri, self.directory, self.load_id)

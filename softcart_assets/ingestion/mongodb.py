@@ -1,0 +1,398 @@
+"""Reading MongoDB: documents as typed rows, with columns found in the documents themselves.
+
+Here belongs everything that is MongoDB's own. Documents are spooled to a temporary file first, so that their types are known
+before the first row leaves, and a document is read once. A server without sessions has no snapshot: a load holds each
+document as it was when it was read, at or after the stated position.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import islice
+from typing import Any, BinaryIO
+
+import bson
+import pyarrow as pa
+import pymongo
+from bson import json_util
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
+
+from softcart_assets.connections import MongoConnection
+from softcart_assets.ingestion.digest import Accumulator, Checksums, Segments
+from softcart_assets.ingestion.errors import MissingGrant, MissingTable, SourceLost
+from softcart_assets.ingestion.types import Batch, Column, Kind, Rejected, Unfit, widens
+from softcart_assets.sources.model import Source, Table
+
+_BATCH_ROWS = 5_000
+_BATCH_BYTES = 8 << 20
+_IDS_A_QUERY = 1_000
+_NUMERIC = "numeric(38,18)"
+"""Where whole and broken numbers meet: exact for money and measures, and a type that Parquet and Spark have."""
+_WHOLE_DOUBLE = "whole double"
+_NUMBERS = {"bigint", "double precision", _WHOLE_DOUBLE, _NUMERIC}
+_OWN = {"_id_type", "document", "_deleted", "_loaded_at", "_position", "_version", "_load_id", "_month", "load_date"}
+_ID = Column("_id", "_id", "text", nullable=False)
+_ID_TYPE = Column("_id_type", "type of _id", "text", nullable=False)
+_DOCUMENT = Column("document", "document", "jsonb", nullable=False)
+
+_OPTIONS: CodecOptions = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    uuid_representation=UuidRepresentation.STANDARD,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+_RELAXED = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.RELAXED, tz_aware=True, uuid_representation=UuidRepresentation.STANDARD
+)
+_CANONICAL = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.CANONICAL, tz_aware=True, uuid_representation=UuidRepresentation.STANDARD
+)
+
+
+@contextmanager
+def _explained(connection: MongoConnection, collection: str) -> Iterator[None]:
+    """Say what a MongoDB error means, with the collection and what to do."""
+    try:
+        yield
+    except pymongo.errors.OperationFailure as error:
+        if error.code in (13, 18):
+            raise MissingGrant(
+                f"collection `{collection}`: MongoDB refuses to read database {connection.database!r} ({error.code}). Grant the "
+                f"user of {connection.prefix}_URI the role `read` on it."
+            ) from None
+        raise SourceLost(f"collection `{collection}`: MongoDB failed ({error.code}: {error.details}).") from None
+    except pymongo.errors.PyMongoError as error:
+        raise SourceLost(
+            f"collection `{collection}`: MongoDB failed ({type(error).__name__}). Nothing of it was committed; run the load "
+            f"again. If it persists, check the server and {connection.prefix}_URI."
+        ) from None
+
+
+def _id_text(value: Any) -> tuple[str, str]:
+    """An `_id` as text and its type; the two together identify it, and `_id_value` gives it back."""
+    match value:
+        case str():
+            return value, "string"
+        case bson.ObjectId():
+            return str(value), "objectId"
+        case int() if not isinstance(value, bool):
+            return str(int(value)), "int"
+    return json_util.dumps(value, json_options=_CANONICAL), _type_name(value)
+
+
+def _id_value(text: str, type_: str) -> Any:
+    match type_:
+        case "string":
+            return text
+        case "objectId":
+            return bson.ObjectId(text)
+        case "int":
+            return int(text)
+    return json_util.loads(text, json_options=_CANONICAL)
+
+
+def _type_name(value: Any) -> str:
+    names = {bool: "bool", float: "double", bson.Decimal128: "decimal", datetime: "date", dict: "object"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _target_type(value: Any) -> str:
+    """The PostgreSQL type that suits a value, or `_WHOLE_DOUBLE`."""
+    match value:
+        case bool():
+            return "boolean"
+        case int():
+            return "bigint"
+        case float():
+            return _WHOLE_DOUBLE if value.is_integer() else "double precision"
+        case bson.Decimal128():
+            return _NUMERIC
+        case str() | bson.ObjectId():
+            return "text"
+        case datetime() | bson.DatetimeMS():
+            return "timestamptz"
+    return "jsonb"
+
+
+def _fit(column: Column, value: Any) -> Any:
+    """A value as its column's Arrow type takes it; `Unfit` if that would change it."""
+    if value is None:
+        return None
+    kind = column.kind
+    if kind is Kind.JSON:
+        text = json_util.dumps(value, json_options=_RELAXED)
+        if "\\u0000" in text:
+            raise Unfit("NUL character, which PostgreSQL's jsonb cannot hold")
+        return text
+    match kind, value:
+        case Kind.BOOLEAN, bool():
+            return value
+        case _, bool():
+            pass
+        case Kind.TEXT, str():
+            if "\0" in value:
+                raise Unfit("NUL character, which PostgreSQL's text cannot hold")
+            return value
+        case Kind.TEXT, bson.ObjectId():
+            return str(value)
+        case Kind.INSTANT, datetime():
+            return value
+        case ((Kind.INTEGER | Kind.DOUBLE | Kind.DECIMAL), (int() | float() | bson.Decimal128())):
+            return _number(column, value)
+    raise Unfit(f"a value of type {_type_name(value)} does not fit column type {column.target_type}")
+
+
+def _number(column: Column, value: int | float | bson.Decimal128) -> int | float | Decimal:
+    if column.kind is Kind.DOUBLE and isinstance(value, float):
+        return value
+    exact = value.to_decimal() if isinstance(value, bson.Decimal128) else Decimal(repr(value))
+    if exact.is_finite():
+        if column.kind is Kind.INTEGER and exact == exact.to_integral_value() and abs(exact) < 1 << 63:
+            return int(exact)
+        if column.kind is Kind.DOUBLE and Decimal(repr(float(exact))) == exact:
+            return float(exact)
+        if column.kind is Kind.DECIMAL and column.decimal:
+            precision, scale = column.decimal
+            exponent = exact.normalize().as_tuple().exponent
+            if isinstance(exponent, int) and -exponent <= scale and exact.adjusted() < precision - scale:
+                return exact
+    raise Unfit(f"the number {value} does not fit column type {column.target_type} exactly")
+
+
+class MongoReader:
+    """Reads one database; documents as they are at the moment of reading."""
+
+    def __init__(self, source: Source, connection: MongoConnection, client: pymongo.MongoClient) -> None:
+        self.source = source
+        self.connection = connection
+        self._database = client.get_database(connection.database, codec_options=_OPTIONS)
+        self._sums: dict[str, Accumulator] = {}
+        self._warnings: dict[str, list[str]] = {}
+
+    def position(self, table: Table) -> str:
+        """The present time, and what tells whether the collection changed: `time|documents|latest cursor`."""
+        with _explained(self.connection, table.name):
+            collection = self._database[table.name]
+            count = collection.estimated_document_count()
+            latest = None
+            if table.cursor:
+                newest = collection.find({}, {table.cursor: 1}).sort(table.cursor, -1).limit(1)
+                latest = next((document.get(table.cursor) for document in newest), None)
+            latest = latest.isoformat(timespec="milliseconds") if isinstance(latest, datetime) else latest
+        return f"{datetime.now(UTC).isoformat(timespec='milliseconds')}|{count}|{latest or ''}"
+
+    def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
+        """The columns known so far; `rows_of` and `all_rows` find more. Checks that the collection is there."""
+        with _explained(self.connection, table.name):
+            if table.name not in self._database.list_collection_names():
+                raise MissingTable(
+                    f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has no collection "
+                    f"`{table.name}`. Create it, check {self.connection.prefix}_DATABASE, or take it out of the declaration of "
+                    f"source {self.source.name!r}."
+                )
+        return list(known) or [_ID, _ID_TYPE, _DOCUMENT]
+
+    def reset(self) -> None:
+        """Nothing: cursors do not hold each other up."""
+
+    def warnings(self, table: Table) -> list[str]:
+        """Fields that have no column of their own, and why."""
+        return self._warnings.get(table.name, [])
+
+    def expected_rows(self, table: Table) -> int | None:
+        """The number of documents."""
+        with _explained(self.connection, table.name):
+            return self._database[table.name].estimated_document_count()
+
+    def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[list[Column], Iterator[Batch]]:
+        """Every document: the columns they need, and the rows."""
+        self._sums[table.name] = Accumulator()
+        columns, batches = self._spooled(table, columns, [{}])
+        return columns, self._summed(table, columns, batches)
+
+    def _summed(self, table: Table, columns: Sequence[Column], batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self._sums[table.name].add(columns, batch.rows)
+            yield batch
+
+    def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]:
+        """None: the comparison of all pairs finds new documents as well."""
+        return iter(())
+
+    def rows_of(
+        self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
+    ) -> tuple[list[Column], Iterator[Batch]]:
+        """The documents with these keys: the columns they need, and the rows."""
+        ids = (_id_value(text, type_) for text, type_ in keys)
+        return self._spooled(
+            table,
+            columns,
+            ({"_id": {"$in": some}} for some in iter(lambda: list(islice(ids, _IDS_A_QUERY)), [])),
+        )
+
+    def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
+        """All documents as one segment: MongoDB computes no digests that PostgreSQL computes too."""
+        by_name = {c.name: c for c in columns}
+        return Segments((by_name["_id"], by_name["_id_type"]), by_name[table.cursor or ""], 1)
+
+    def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
+        """A digest that equals none: the pairs are always compared."""
+        return {0: ()}
+
+    def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
+        """Key and cursor of every document."""
+        columns = [*segments.key, segments.cursor]
+        with _explained(self.connection, table.name):
+            documents = iter(self._database[table.name].find({}, {segments.cursor.name: 1}, batch_size=_BATCH_ROWS))
+            while some := list(islice(documents, _BATCH_ROWS)):
+                yield _batch(table, columns, some)
+
+    def checksums(
+        self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
+    ) -> tuple[int, Checksums]:
+        """Number and checksums of the documents that `all_rows` gave; rejected ones were never among them."""
+        return self._sums[table.name].result(columns)
+
+    def _spooled(
+        self, table: Table, columns: Sequence[Column], filters: Iterable[Mapping[str, Any]]
+    ) -> tuple[list[Column], Iterator[Batch]]:
+        """Read documents into a temporary file, noting their types; then the columns they need, and the rows."""
+        spool = tempfile.TemporaryFile()
+        types: dict[str, Counter[str]] = {}
+        with _explained(self.connection, table.name):
+            for condition in filters:
+                for raw in self._database[table.name].find_raw_batches(condition, batch_size=_BATCH_ROWS):
+                    spool.write(raw)
+                    for document in _documents(raw):
+                        try:
+                            fields = bson.decode(document, _OPTIONS)
+                        except bson.errors.InvalidBSON:
+                            continue
+                        for name, value in fields.items():
+                            if value is not None:
+                                types.setdefault(name, Counter())[_target_type(value)] += 1
+        found, self._warnings[table.name] = _columns_for(columns, types)
+        return found, _rows(table, found, spool)
+
+
+def _columns_for(known: Sequence[Column], types: Mapping[str, Counter[str]]) -> tuple[list[Column], list[str]]:
+    """The columns that hold values of these types: the known ones, widened to numeric where needed, and new ones."""
+    by_name = {column.name: column for column in known}
+    warnings = []
+    for name, counts in types.items():
+        if name == "_id":
+            continue
+        if name in _OWN or not name or "\0" in name or len(name.encode()) > 63:
+            warnings.append(f"field {name!r} has no column, as its name cannot be one; it is in `document`")
+            continue
+        numbers = {type_: n for type_, n in counts.items() if type_ in _NUMBERS}
+        if old := by_name.get(name):
+            # A whole double, as JavaScript writes every whole number, is at home among integers as well.
+            if numbers.keys() - {old.target_type, _WHOLE_DOUBLE} and widens(old.target_type, _NUMERIC):
+                by_name[name] = Column(name, _NUMERIC, _NUMERIC)
+            continue
+        types_of_numbers = {"double precision" if type_ == _WHOLE_DOUBLE else type_ for type_ in numbers}
+        number = _NUMERIC if len(types_of_numbers) > 1 else next(iter(types_of_numbers), None)
+        candidates = Counter({t: n for t, n in counts.items() if t not in _NUMBERS})
+        if number:
+            candidates[number] = sum(numbers.values())
+        target = max(sorted(candidates), key=candidates.__getitem__)
+        by_name[name] = Column(name, target, target)
+    return list(by_name.values()), warnings
+
+
+def _documents(raw: bytes) -> Iterator[bytes]:
+    """The documents that stand end to end in `raw`."""
+    start = 0
+    while start < len(raw):
+        size = int.from_bytes(raw[start : start + 4], "little")
+        yield raw[start : start + size]
+        start += size
+
+
+def _rows(table: Table, columns: Sequence[Column], spool: BinaryIO) -> Iterator[Batch]:
+    """The spooled documents as batches; the spool is gone afterwards."""
+    with spool:
+        spool.seek(0)
+        documents: list[dict[str, Any] | bytes] = []
+        size = 0
+        while head := spool.read(4):
+            raw = head + spool.read(int.from_bytes(head, "little") - 4)
+            size += len(raw)
+            try:
+                documents.append(bson.decode(raw, _OPTIONS))
+            except bson.errors.InvalidBSON:
+                documents.append(raw)
+            if len(documents) >= _BATCH_ROWS or size >= _BATCH_BYTES:
+                yield _batch(table, columns, documents)
+                documents, size = [], 0
+        if documents:
+            yield _batch(table, columns, documents)
+
+
+def _batch(table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]) -> Batch:
+    """Documents as a batch; one that does not decode, or has a value that does not fit, is rejected whole."""
+    rows, rejected = [], []
+    for document in documents:
+        if isinstance(document, bytes):
+            lenient = bson.decode(document, _OPTIONS.with_options(unicode_decode_error_handler="replace"))
+            text = json_util.dumps(lenient, json_options=_RELAXED)
+            key = _id_text(lenient["_id"])
+            rejected.append(
+                Rejected(key, None, "document", "invalid UTF-8", {"document": text, "bson": document.hex()})
+            )
+            continue
+        key = _id_text(document["_id"])
+        own = {"_id": key[0], "_id_type": key[1], "document": document}
+        row, reasons = [], {}
+        for column in columns:
+            try:
+                row.append(_fit(column, own.get(column.name) if column.name in own else document.get(column.name)))
+            except Unfit as unfit:
+                reasons[column.name] = str(unfit)
+        if not reasons:
+            rows.append(row)
+            continue
+        cursor = document.get(table.cursor) if table.cursor and table.cursor not in reasons else None
+        if isinstance(cursor, datetime):
+            cursor = cursor.strftime("%Y-%m-%d %H:%M:%S.%f")
+        rejected.append(
+            Rejected(
+                None if "_id" in reasons else key,
+                None if cursor is None else str(cursor),
+                # The document too has the value that does not fit; the field says more.
+                next(name for name in (*reasons, "document") if name != "document" or len(reasons) == 1),
+                "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
+                {"document": json_util.dumps(document, json_options=_RELAXED)},
+            )
+        )
+    values = zip(*rows, strict=True) if rows else [()] * len(columns)
+    arrays = [pa.array(v, c.arrow_type) for c, v in zip(columns, values, strict=True)]
+    return Batch(pa.RecordBatch.from_arrays(arrays, names=[c.name for c in columns]), rejected)
+
+
+def current_position(source: Source, connection: MongoConnection) -> dict[str, str]:
+    """The present position of each declared collection."""
+    with connection.connect() as client:
+        reader = MongoReader(source, connection, client)
+        return {table.name: reader.position(table) for table in source.tables}
+
+
+def changed_tables(source: Source, connection: MongoConnection, since: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The present time, and the collections whose number of documents or latest cursor is not that of their position.
+
+    A change that alters neither, as in a collection declared without cursor, is not seen.
+    """
+    now = current_position(source, connection)
+    changed = {
+        name: position
+        for name, position in now.items()
+        if position.split("|", 1)[1] != since.get(name, "|").split("|", 1)[1]
+    }
+    return max(now.values()).split("|", 1)[0], changed

@@ -1,0 +1,54 @@
+"""Tables that Spark computed, from Parquet in the lake into the staging warehouse.
+
+Here belongs the copy and the mapping of Arrow's types; what is computed belongs to `spark`.
+"""
+
+from __future__ import annotations
+
+import psycopg
+import pyarrow as pa
+import pyarrow.dataset as ds
+from psycopg import sql
+
+from softcart_assets.ingestion.errors import UnsupportedColumn
+
+_BATCH_ROWS = 20_000
+
+
+def _target_type(table: str, field: pa.Field) -> str:
+    kind = field.type
+    if pa.types.is_decimal(kind):
+        return f"numeric({kind.precision},{kind.scale})"
+    for matches, name in (
+        (pa.types.is_int64, "bigint"),
+        (pa.types.is_int32, "integer"),
+        (pa.types.is_string, "text"),
+        (pa.types.is_date32, "date"),
+        (pa.types.is_boolean, "boolean"),
+        (lambda t: pa.types.is_timestamp(t) and t.tz is not None, "timestamptz"),
+    ):
+        if matches(kind):
+            return name
+    raise UnsupportedColumn(f"{table}: column {field.name!r} has type {kind}, which has no exact counterpart here.")
+
+
+def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds.Dataset) -> int:
+    """Make `schema.table` hold just these rows, in the session's transaction; returns their number.
+
+    Streams in batches. The table is made anew, so columns may differ from before; readers see the old one until the
+    transaction commits. Raises `UnsupportedColumn`.
+    """
+    name = sql.Identifier(schema, table)
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(_target_type(f"{schema}.{table}", field)))
+        for field in rows.schema
+    )
+    session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
+    session.execute(sql.SQL("CREATE TABLE {} ({})").format(name, columns))
+    with session.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(name)) as copy:
+        for batch in rows.to_batches(batch_size=_BATCH_ROWS):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                copy.write_row(row)
+    session.execute(sql.SQL("ANALYZE {}").format(name))
+    return cursor.rowcount

@@ -1,0 +1,142 @@
+"""Rows that raw could not take: recording, listing and closing them in `ingestion.quarantine`.
+
+When a row is unfit is decided where values are parsed (`types`, `mongodb`); replaying is a load (`engine.replay`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion.types import Rejected
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """A row out of raw: where it comes from, why, and since when. `row` is whole, values as text."""
+
+    id: int
+    source: str
+    table_name: str
+    key: list[str] | None
+    column_name: str
+    reason: str
+    row: dict[str, str | None]
+    position: str
+    quarantined_at: datetime
+    closed_at: datetime | None
+    closed_because: str | None
+
+
+class Recorder:
+    """Records one load's rejected rows; a row that is out already is not recorded twice."""
+
+    def __init__(self, connection: psycopg.Connection, source: str, table: str, load_id: str, position: str) -> None:
+        self.connection = connection
+        self.source, self.table, self.load_id, self.position = source, table, load_id, position
+        self.new = 0
+        self._seen: Counter[str] = Counter()
+
+    def record(self, rejected: Sequence[Rejected], *, only_new: bool = False) -> None:
+        """Record rows; `only_new` leaves open entries as they are, for rows of which not all is known now."""
+        for each in rejected:
+            text = json.dumps(each.row)
+            identity = json.dumps(each.key)
+            if each.key is None:
+                identity = hashlib.md5(text.encode()).hexdigest()
+                self._seen[identity] += 1
+                identity += f"#{self._seen[identity]}"
+            conflict = (
+                "NOTHING"
+                if only_new
+                else "UPDATE SET column_name = EXCLUDED.column_name, reason = EXCLUDED.reason, row = EXCLUDED.row,"
+                " cursor_value = EXCLUDED.cursor_value, position = EXCLUDED.position, load_id = EXCLUDED.load_id"
+            )
+            row = self.connection.execute(
+                "INSERT INTO ingestion.quarantine AS q (source, table_name, identity, key, cursor_value, column_name, reason,"
+                " row, position, load_id, quarantined_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())"
+                f" ON CONFLICT (source, table_name, identity) WHERE closed_at IS NULL DO {conflict}"
+                " RETURNING quarantined_at = now()",
+                (
+                    self.source,
+                    self.table,
+                    identity,
+                    list(each.key) if each.key else None,
+                    each.cursor,
+                    each.column,
+                    each.reason,
+                    text,
+                    self.position,
+                    self.load_id,
+                ),
+            ).fetchone()
+            self.new += bool(row and row[0])
+
+    def entries(self, released: Sequence[int]) -> str:
+        """The query of the table's open entries: whether they are to be tried again, and whether this load saw them unfit."""
+        return (
+            sql.SQL(
+                "SELECT id AS entry, key, cursor_value, id = ANY({}::bigint[]) AS is_released, load_id = {} AS is_seen"
+                " FROM ingestion.quarantine WHERE source = {} AND table_name = {} AND closed_at IS NULL"
+            )
+            .format(list(released), self.load_id, self.source, self.table)
+            .as_string()
+        )
+
+    def close(self, ids: Sequence[int], because: str, released: Sequence[int] = ()) -> int:
+        """Close entries; those among `released` as replayed. How many."""
+        return self.connection.execute(
+            "UPDATE ingestion.quarantine SET closed_at = now(),"
+            " closed_because = CASE WHEN id = ANY(%s::bigint[]) THEN 'replayed' ELSE %s END WHERE id = ANY(%s)",
+            (list(released), because, list(ids)),
+        ).rowcount
+
+    def unseen(self) -> list[int]:
+        """The open entries that this load did not meet."""
+        rows = self.connection.execute(
+            "SELECT id FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL AND load_id <> %s",
+            (self.source, self.table, self.load_id),
+        )
+        return [row[0] for row in rows]
+
+    def open(self) -> tuple[int, list[tuple[str, ...]]]:
+        """How many entries are open, and the keys of those that have one."""
+        rows = self.connection.execute(
+            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL",
+            (self.source, self.table),
+        ).fetchall()
+        return len(rows), [tuple(key) for (key,) in rows if key]
+
+
+def list_quarantine(
+    staging: PostgresConnection, source: str | None = None, table: str | None = None, *, closed: bool = False
+) -> list[QuarantinedRow]:
+    """The rows in quarantine, of one source or table or of all, newest first; with `closed` those that have left it."""
+    with staging.connect() as connection:
+        if not connection.execute("SELECT to_regclass('ingestion.quarantine')").fetchone()[0]:  # type: ignore[index]
+            return []
+        cursor = connection.cursor(row_factory=class_row(QuarantinedRow))
+        return cursor.execute(
+            "SELECT id, source, table_name, key, column_name, reason, row, position, quarantined_at, closed_at, closed_because"
+            " FROM ingestion.quarantine WHERE (source = %s OR %s::text IS NULL) AND (table_name = %s OR %s::text IS NULL)"
+            " AND (closed_at IS NOT NULL) = %s ORDER BY id DESC",
+            (source, source, table, table, closed),
+        ).fetchall()
+
+
+def show(staging: PostgresConnection, entry: int) -> QuarantinedRow:
+    """One quarantined row by its number; raises `KeyError`."""
+    for closed in (False, True):
+        for row in list_quarantine(staging, closed=closed):
+            if row.id == entry:
+                return row
+    raise KeyError(f"there is no quarantined row {entry}")

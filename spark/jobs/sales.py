@@ -1,0 +1,41 @@
+"""What all aggregates mean by a sale and by "now", said once; the warehouse's `fct_order_lines` means the same."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+MONEY = "decimal(18,2)"
+"""Sums of money, in the order's currency (EUR). A sum that does not fit is an error."""
+
+
+def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
+    """One row per line of an order that is not cancelled.
+
+    Columns: order_id, customer_id, store_id, product_id, device ('in_store' where the order has none), ordered_at,
+    quantity, net_amount (quantity times unit price, less discount, before tax), margin_amount (net less cost). A line
+    whose order is missing counts, with the line's own time and nothing else known of the order.
+    """
+    headers = orders.select(F.col("id").alias("order_id"), "customer_id", "store_id", "status", "ordered_at", "device")
+    quantity = F.col("quantity").cast("decimal(10,0)")
+    net = quantity * F.col("unit_price") - F.col("discount_amount")
+    return (
+        order_lines.join(headers, "order_id", "left")
+        .where(F.coalesce(F.col("status"), F.lit("unknown")) != "cancelled")
+        .select(
+            "order_id",
+            F.col("customer_id").cast("bigint"),
+            F.col("store_id").cast("bigint"),
+            "product_id",
+            F.coalesce(F.col("device"), F.lit("in_store")).alias("device"),
+            F.coalesce("ordered_at", "created_at").alias("ordered_at"),
+            F.col("quantity").cast("bigint"),
+            net.cast(MONEY).alias("net_amount"),
+            (net - quantity * F.col("unit_cost")).cast(MONEY).alias("margin_amount"),
+        )
+    )
+
+
+def present(orders: DataFrame) -> DataFrame:
+    """The data's "now", one row `now`: when the latest order of any status was made. The wall clock plays no part."""
+    return orders.agg(F.max("ordered_at").alias("now"))

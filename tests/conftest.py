@@ -1,0 +1,100 @@
+"""Fixtures that every test may use: the tests' own servers, and fresh databases on them.
+
+The tests never touch a server that the environment names: settings of the shell are taken out before they start.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection, staging
+from softcart_assets.stack import Stack
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home() -> Iterator[Path]:
+    """`SOFTCART_HOME` of this test session, with no other setting of ours in the environment; removed afterwards."""
+    # Not pytest's own temporary folder: that keeps the last three, and these hold whole servers.
+    home = Path(tempfile.mkdtemp(prefix="softcart-tests-"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
+            patch.delenv(name)
+        patch.setenv("SOFTCART_HOME", str(home))
+        patch.setenv("SOFTCART_SPARK_MASTER", "local[2]")
+        patch.setenv("SOFTCART_SPARK_MEMORY", "1g")
+        yield home
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def stack(home: Path) -> Iterator[Stack]:
+    """The tests' own servers, running, with the environment that leads to them."""
+    stack = Stack(home, ignore_environment=True)
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            for name, value in stack.up().items():
+                patch.setenv(name, value)
+            yield stack
+        finally:
+            stack.down()
+
+
+@pytest.fixture
+def mysql(stack: Stack) -> Iterator[MySQLConnection]:
+    """A fresh, empty MySQL database."""
+    server = MySQLConnection.from_env("SOFTCART_SHOP")
+    connection = replace(server, database=_fresh_name())
+    with server.connect() as admin:
+        admin.query(f"CREATE DATABASE {connection.database} CHARACTER SET utf8mb4")
+    yield connection
+    with server.connect() as admin:
+        admin.query(f"DROP DATABASE {connection.database}")
+
+
+@pytest.fixture
+def postgres(stack: Stack) -> Iterator[PostgresConnection]:
+    """A fresh, empty PostgreSQL database."""
+    server = staging()
+    connection = replace(server, database=_fresh_name())
+    with server.connect(autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {connection.database}")
+    yield connection
+    with server.connect(autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {connection.database} WITH (FORCE)")
+
+
+@pytest.fixture
+def mongo(stack: Stack) -> Iterator[MongoConnection]:
+    """A fresh, empty MongoDB database."""
+    connection = replace(MongoConnection.from_env("SOFTCART_CATALOG"), database=_fresh_name())
+    yield connection
+    with connection.connect() as client:
+        client.drop_database(connection.database)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> str:
+    """The URI of an empty lake."""
+    return (tmp_path / "lake").as_uri()
+
+
+@pytest.fixture(scope="session")
+def spark(home: Path):
+    """A Spark session with Hive support on two cores, shared by all tests; its tables live in the tests' home."""
+    from spark.session import build_session, stop_session
+
+    session = build_session("tests", home=home / "spark", warehouse_uri=(home / "spark" / "warehouse").as_uri())
+    yield session
+    stop_session(session)
+
+
+def _fresh_name() -> str:
+    return f"test_{secrets.token_hex(6)}"

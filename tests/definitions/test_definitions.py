@@ -1,0 +1,140 @@
+"""What holds for every asset: the graph is whole, points one way and tells a newcomer what she sees."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from softcart_assets.sources import SOURCES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Which layers an asset may read: the one before it, and its own for what is built in steps.
+READS = {
+    "sources": set(),
+    "raw_shop": {"sources"},
+    "raw_catalog": {"sources"},
+    "lake": {"raw_shop", "raw_catalog"},
+    "staging": {"raw_shop", "raw_catalog"},
+    "warehouse": {"staging", "warehouse"},
+    "aggregates": {"lake"},
+    "production": {"warehouse", "aggregates"},
+    "extracts": {"production", "extracts"},
+}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    from softcart_assets.dbt import prepare_manifest
+
+    prepare_manifest()
+    from softcart_assets.definitions import defs
+
+    return defs().resolve_asset_graph()
+
+
+def _specs(graph) -> list:
+    return [graph.get(key) for key in sorted(graph.get_all_asset_keys())]
+
+
+def test_every_layer_has_assets(graph):
+    assert {node.group_name for node in _specs(graph)} == set(READS)
+
+
+def test_group_is_the_layer_and_the_key_prefix(graph):
+    wrong = [
+        node.key.to_user_string()
+        for node in _specs(graph)
+        if node.group_name != "sources" and node.key.path[0] != node.group_name
+    ]
+    assert not wrong
+
+
+def test_every_asset_tells_what_it_is(graph):
+    lacking = {
+        node.key.to_user_string(): lack
+        for node in _specs(graph)
+        if (
+            lack := [
+                name
+                for name, value in (
+                    ("description", node.description),
+                    ("owner", node.owners),
+                    ("kinds", node.kinds),
+                )
+                if not value
+            ]
+        )
+    }
+    assert not lacking
+
+
+def test_no_asset_depends_on_one_that_does_not_exist(graph):
+    """`dg check defs` lets such a dependency pass: it makes a nameless external asset of it."""
+    declared = {dg.AssetKey([s.name, t.name]) for s in SOURCES for t in s.tables}
+    dangling = [
+        node.key.to_user_string() for node in _specs(graph) if not node.is_materializable and node.key not in declared
+    ]
+    assert not dangling
+
+
+def test_data_only_moves_rightwards(graph):
+    backwards = [
+        f"{node.key.to_user_string()} reads {parent.to_user_string()}"
+        for node in _specs(graph)
+        for parent in node.parent_keys
+        if graph.get(parent).group_name not in READS[node.group_name]
+    ]
+    assert not backwards
+
+
+def test_every_declared_table_is_a_raw_and_a_lake_asset(graph):
+    keys = graph.get_all_asset_keys()
+    for source in SOURCES:
+        for table in source.tables:
+            assert dg.AssetKey([source.schema, table.name]) in keys
+            assert dg.AssetKey(["lake", table.name]) in keys
+
+
+def test_what_is_after_raw_follows_by_automation(graph):
+    manual = [
+        node.key.to_user_string()
+        for node in _specs(graph)
+        if node.group_name not in ("sources", "raw_shop", "raw_catalog") and node.automation_condition is None
+    ]
+    assert not manual
+
+
+def test_loading_the_definitions_opens_no_connection():
+    """A server that is down must not keep the code location from loading; here no server is to be had at all."""
+    script = """
+import socket
+
+def refuse(self, address, *rest):
+    raise AssertionError(f"connected to {address} while loading definitions")
+
+socket.socket.connect = socket.socket.connect_ex = refuse
+import MySQLdb
+MySQLdb.connect = lambda *a, **k: refuse(None, "mysql")
+import psycopg
+psycopg.connect = psycopg.Connection.connect = lambda *a, **k: refuse(None, "postgresql")
+from softcart_assets.definitions import defs
+print(len(defs().resolve_asset_graph().get_all_asset_keys()))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert int(finished.stdout.split()[-1]) > 50
+
+
+def test_workspace_and_project_name_the_same_code_location():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    [entry] = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    module = entry["python_module"]
+    assert module["location_name"] == project["code_location_name"]
+    assert module["module_name"] == project["code_location_target_module"]

@@ -1,0 +1,143 @@
+"""Publications that do not reach their end: readers keep the old version, the next publication repairs."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from support.databases import database, fingerprints
+from support.warehouse import create_warehouse
+
+from softcart_assets.connections import PostgresConnection, ServerUnreachable
+from softcart_assets.publishing.publish import PublishError, publish
+from softcart_assets.publishing.slots import read_current
+from softcart_assets.publishing.tables import PUBLISHED
+
+CHANGES = """
+UPDATE warehouse.fct_payments SET amount = amount + 1;
+INSERT INTO warehouse.dim_vendor SELECT gen_random_uuid(), 999, 'New vendor', 'NL', 4.5, true;
+"""
+
+
+@pytest.fixture(scope="module")
+def published(stack) -> Iterator[tuple[PostgresConnection, PostgresConnection]]:
+    """Staging and production at version 2, so that either slot has rows; staging has gone on since."""
+    with database() as staging, database() as production:
+        create_warehouse(staging, orders=1500)
+        publish(staging, production)
+        publish(staging, production)
+        with staging.connect() as session:
+            session.execute(CHANGES)
+        yield staging, production
+
+
+@pytest.fixture
+def servers(published) -> Iterator[tuple[PostgresConnection, PostgresConnection]]:
+    with database(published[0]) as staging, database(published[1]) as production:
+        yield staging, production
+
+
+def contents(connection: PostgresConnection, schema: str | None = None) -> dict[str, tuple]:
+    """What each table holds, in one schema or where staging has it."""
+    return fingerprints(connection, [f"{schema or table.schema}.{table.name}" for table in PUBLISHED])
+
+
+def version(production: PostgresConnection) -> int:
+    with production.connect() as session:
+        current = read_current(session)
+    assert current is not None
+    return current.version
+
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from softcart_assets import connections
+from softcart_assets.publishing.publish import publish
+staging, production = (replace(connections.staging(), database=name) for name in sys.argv[1:])
+publish(staging, production, on_progress=lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["dim_date: ", "fct_inventory_daily: ", "audits passed", "indexes and statistics", "published"],
+)
+def test_killed(servers, moment):
+    """The process ends by SIGKILL as soon as it says that it has done something."""
+    staging, production = servers
+    before, after = contents(production, "production"), contents(staging)
+    assert before != after
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, staging.database, production.database],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if moment in line:
+                process.kill()
+                break
+        else:
+            pytest.fail(f"the publication ended before it said {moment!r}")
+    assert process.returncode == -9
+    # Killed at the last moments, it may have switched; then it has switched everything.
+    reached = version(production)
+    assert contents(production, "production") == (before if reached == 2 else after)
+    assert reached == 2 or moment in ("indexes and statistics", "published")
+
+    assert publish(staging, production).version == reached + 1
+    assert contents(production, "production") == after
+
+
+def test_a_lost_connection_is_reported_with_its_table(servers):
+    staging, production = servers
+    before = contents(production, "production")
+    cut = threading.Event()
+
+    def cut_connections(line: str) -> None:
+        if "rows copied" in line and not cut.is_set():
+            cut.set()
+            with production.connect(autocommit=True) as session:
+                session.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND application_name = 'softcart publish'"
+                )
+
+    with pytest.raises(PublishError, match=r"production/\w+: .* failed, nothing was published: .*terminat"):
+        publish(staging, production, on_progress=cut_connections)
+    assert contents(production, "production") == before
+    assert publish(staging, production).version == 3
+
+
+def test_a_full_disk_is_reported_with_its_table(servers):
+    """As the server would report it: filling a real disk takes a file system of its own."""
+    staging, production = servers
+    before = contents(production, "production")
+    with production.connect() as session:
+        session.execute(
+            """
+            CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+              $$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file: No space left on device'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON production_slot_11.fct_payments
+              FOR EACH ROW EXECUTE FUNCTION public.refuse();
+            """
+        )
+    with pytest.raises(PublishError, match=r"production/fct_payments: copying failed, .*No space left on device"):
+        publish(staging, production)
+    assert contents(production, "production") == before
+    with production.connect() as session:
+        session.execute("DROP FUNCTION public.refuse CASCADE")
+    assert publish(staging, production).version == 3
+
+
+def test_a_server_that_is_down_is_named_by_its_settings(servers):
+    staging, production = servers
+    with pytest.raises(ServerUnreachable, match="SOFTCART_STAGING_HOST"):
+        publish(replace(staging, port=1), production)
+    with pytest.raises(ServerUnreachable, match="SOFTCART_STAGING_HOST"):
+        publish(staging, replace(production, port=1))

@@ -1,0 +1,215 @@
+"""Extracts: each number equals production, both files are the same, and what is said about columns is true."""
+
+import csv
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
+import pytest
+import sqlglot
+from sqlglot import exp
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import build_scope
+from support.databases import database
+from support.warehouse import create_warehouse
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.extracts.catalog import EXTRACTS
+from softcart_assets.extracts.model import Extract, column
+from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extract, write_extracts
+from softcart_assets.publishing.publish import publish
+from softcart_assets.publishing.slots import read_shapes
+
+SOLD = "FROM production.fct_order_lines WHERE NOT is_cancelled"
+PAID = "FROM production.fct_payments"
+STOCK = "FROM production.fct_inventory_daily"
+TOTALS = {
+    "ext_sales_overview": {
+        "line_count": f"count(*) {SOLD}",
+        "units_count": f"sum(quantity) {SOLD}",
+        "gross_amount": f"sum(gross_amount) {SOLD}",
+        "discount_amount": f"sum(discount_amount) {SOLD}",
+        "net_amount": f"sum(net_amount) {SOLD}",
+        "margin_amount": f"sum(margin_amount) {SOLD}",
+        "returned_units_count": f"sum(returned_quantity) {SOLD}",
+        "refund_amount": f"sum(refund_amount) {SOLD}",
+    },
+    "ext_orders_daily": {
+        "order_count": f"count(DISTINCT order_id) {SOLD}",
+        "cancelled_order_count": "count(DISTINCT order_id) FROM production.fct_order_lines WHERE is_cancelled",
+        "units_count": f"sum(quantity) {SOLD}",
+        "net_amount": f"sum(net_amount) {SOLD}",
+        "margin_amount": f"sum(margin_amount) {SOLD}",
+        "tax_amount": f"sum(tax_amount) {SOLD}",
+        "refund_amount": f"sum(refund_amount) {SOLD}",
+    },
+    "ext_top_products": {"units_count": f"sum(quantity) {SOLD}", "net_amount": f"sum(net_amount) {SOLD}"},
+    "ext_categories_monthly": {
+        "net_amount": f"sum(net_amount) {SOLD}",
+        "net_amount_yoy_pct": "sum(net_amount_yoy_pct) FROM production.agg_sales_by_category_month",
+    },
+    "ext_orders_by_hour": {"order_count": f"count(DISTINCT order_id) {SOLD}", "net_amount": f"sum(net_amount) {SOLD}"},
+    "ext_stock_risk": {
+        "quantity_on_hand": "sum(quantity_on_hand) FROM production.agg_stock_cover_by_store_product",
+        "cover_days": "sum(cover_days) FROM production.agg_stock_cover_by_store_product",
+        "stock_value_amount": "sum(a.quantity_on_hand * p.cost_amount) "
+        "FROM production.agg_stock_cover_by_store_product a JOIN production.dim_product p USING (product_id) "
+        "WHERE p.is_current",
+    },
+    "ext_inventory_daily": {
+        "product_count": f"count(*) {STOCK}",
+        "out_of_stock_product_count": f"count(*) {STOCK} WHERE is_out_of_stock",
+        "opening_quantity": f"sum(opening_quantity) {STOCK}",
+        "received_quantity": f"sum(received_quantity) {STOCK}",
+        "sold_quantity": f"sum(sold_quantity) {STOCK}",
+        "closing_quantity": f"sum(closing_quantity) {STOCK}",
+    },
+    "ext_payments_daily": {
+        "payment_count": f"count(*) {PAID}",
+        "amount": f"sum(amount) {PAID}",
+        "captured_amount": f"sum(captured_amount) {PAID}",
+    },
+    "ext_customer_segments": {
+        "customer_count": "count(*) FROM production.agg_rfm_by_customer",
+        "net_amount": "sum(monetary_amount) FROM production.agg_rfm_by_customer",
+    },
+    "ext_product_pairs": {
+        "basket_count": "sum(basket_count) FROM production.agg_baskets_by_product_pair",
+        "lift": "sum(lift) FROM production.agg_baskets_by_product_pair",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def staging(stack) -> Iterator[PostgresConnection]:
+    with database() as connection:
+        create_warehouse(connection, orders=1500)
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def production(staging) -> Iterator[PostgresConnection]:
+    with database() as connection:
+        publish(staging, connection)
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def files(production, tmp_path_factory) -> dict[str, ExtractFiles]:
+    return write_extracts(production, tmp_path_factory.mktemp("extracts"))
+
+
+@pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
+def test_totals_equal_production(extract, files, production):
+    table = pa.parquet.read_table(files[extract.name].parquet)
+    assert table.num_rows == files[extract.name].rows > 0
+    with production.connect() as session:
+        for name, question in TOTALS[extract.name].items():
+            (there,) = session.execute(f"SELECT {question}".encode()).fetchone()
+            assert pa.compute.sum(table[name]).as_py() == there, name
+
+
+@pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
+def test_csv_equals_parquet(extract, files):
+    table = pa.parquet.read_table(files[extract.name].parquet)
+    with files[extract.name].csv.open(encoding="utf-8", newline="") as lines:
+        header, *rows = csv.reader(lines)
+    assert header == table.column_names == [column.name for column in extract.columns]
+    expected = [["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()]
+    assert rows == expected
+    assert not any(pa.types.is_floating(field.type) for field in table.schema)
+    assert table.schema.metadata[b"softcart.production_version"] == b"1"
+    for declared in extract.columns:
+        assert table.schema.field(declared.name).metadata[b"description"].decode() == declared.description
+
+
+@pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
+def test_lineage_is_what_the_sql_uses(extract, production):
+    with production.connect() as session:
+        tables = read_shapes(session, "production")["production"]
+    schema = {"production": {name: dict(columns) for name, columns in tables.items()}}
+    query = qualify(sqlglot.parse_one(extract.sql, dialect="postgres"), schema=schema, dialect="postgres")
+    scope = build_scope(query)
+    for declared, projection in zip(extract.columns, query.selects, strict=True):
+        used = {f"{scope.sources[found.table].name}.{found.name}" for found in projection.find_all(exp.Column)}
+        assert (projection.alias_or_name, set(declared.sources)) == (declared.name, used)
+
+
+def test_all_extracts_show_one_version(staging, tmp_path):
+    with database(template=staging) as changing, database() as production:
+        publish(changing, production)
+
+        def meanwhile() -> Iterator[Extract]:
+            yield EXTRACTS[0]
+            with changing.connect() as session:
+                session.execute("UPDATE warehouse.fct_payments SET amount = amount + 1")
+            assert publish(changing, production).version == 2
+            yield next(extract for extract in EXTRACTS if extract.name == "ext_payments_daily")
+
+        with production.connect() as session:
+            (before,) = session.execute(f"SELECT sum(amount) {PAID}").fetchone()
+        written = write_extracts(production, tmp_path, meanwhile())
+        payments = pa.parquet.read_table(written["ext_payments_daily"].parquet)
+        assert pa.compute.sum(payments["amount"]).as_py() == before
+        assert {files.version for files in written.values()} == {1}
+        assert write_extract(production, EXTRACTS[0], tmp_path).version == 2
+
+
+def test_values_survive(production, tmp_path):
+    extract = Extract(
+        "ext_values",
+        "",
+        tuple(column(name, "") for name in ("at", "flag", "amount", "small", "words", "day", "number")),
+        """
+        SELECT '2026-03-01 12:30:00.000001+02'::timestamptz AS at, true AS flag,
+               '-1234567890123456.78'::numeric(18, 2) AS amount, 0.000001::numeric(9, 6) AS small,
+               E'four bytes 💡, "quoted"\\nand two lines' AS words,
+               '1900-01-01'::date AS day, 9223372036854775807 AS number
+        UNION ALL SELECT NULL, NULL, NULL::numeric(18, 2), 0::numeric(9, 6), '', NULL, NULL
+        """,
+    )
+    files = write_extract(production, extract, tmp_path)
+    first, second = pa.parquet.read_table(files.parquet).to_pylist()
+    assert first == {
+        "at": datetime(2026, 3, 1, 10, 30, 0, 1, tzinfo=UTC),
+        "flag": True,
+        "amount": Decimal("-1234567890123456.78"),
+        "small": Decimal("0.000001"),
+        "words": 'four bytes 💡, "quoted"\nand two lines',
+        "day": date(1900, 1, 1),
+        "number": 2**63 - 1,
+    }
+    assert (second["words"], second["at"], str(second["small"])) == ("", None, "0.000000")
+    assert files.csv.read_text("utf-8").splitlines()[1:] == [
+        '2026-03-01 10:30:00.000001Z,true,-1234567890123456.78,0.000001,"four bytes 💡, ""quoted""',
+        'and two lines",1900-01-01,9223372036854775807',
+        ',,,0.000000,"",,',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT sum(net_amount) AS x FROM production.fct_order_lines", "column x has type numeric; cast it"),
+        ("SELECT 1.0::double precision AS x", "column x has type float8; cast it"),
+        ("SELECT 1 AS y", "which is not what it declares"),
+        ("SELECT x FROM production.dim_nothing", "dim_nothing"),
+        ("SELECT 10 / (50000 - x) AS x FROM generate_series(1, 60000) x", "division by zero"),
+    ],
+)
+def test_a_failing_extract_leaves_the_files_as_they_were(production, tmp_path, sql, message):
+    sound = Extract("ext_x", "", (column("x", ""),), "SELECT 1 AS x")
+    write_extract(production, sound, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ExtractError, match=f"extracts/ext_x.*{message}"):
+        write_extract(production, Extract("ext_x", "", sound.columns, sql), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_nothing_published_yet(postgres, tmp_path: Path):
+    with pytest.raises(ExtractError, match="SOFTCART_STAGING_DATABASE"):
+        write_extracts(postgres, tmp_path)

@@ -1,0 +1,149 @@
+"""Documents into raw: typed columns found in the documents, fields that appear later, what does not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pymongo.errors
+import pytest
+from bson import Decimal128, Int64, ObjectId
+from pymongo.database import Database
+
+from softcart_assets.connections import MongoConnection, PostgresConnection
+from softcart_assets.ingestion import (
+    LoadsFailed,
+    MissingTable,
+    changed_tables,
+    compare,
+    list_quarantine,
+    load,
+    loaded_positions,
+)
+from tests.support.ingestion import incremental, load_all, query, snapshot, source_of
+
+SOURCE = source_of(incremental("docs", "_id", history=True), kind="mongodb")
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def database(mongo: MongoConnection) -> Iterator[Database]:
+    with mongo.connect() as client:
+        database = client[mongo.database]
+        database.docs.create_index("updated_at")
+        yield database
+
+
+def _set(database: Database, key: Any, **fields: Any) -> None:
+    """Change a document, an hour later. Replaced whole: nx-27017's `$set` makes dates text."""
+    document = database.docs.find_one({"_id": key})
+    database.docs.replace_one({"_id": key}, {**(document or {}), **fields, "updated_at": NOON.replace(hour=13)})
+
+
+def _doc(key: Any, **fields: Any) -> dict:
+    return {"_id": key, "updated_at": NOON, **fields}
+
+
+def test_documents_become_typed_rows_and_follow_changes(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    database.docs.insert_many(
+        [
+            _doc("a", name="Zoë 🛒", n=1, price=5, deep={"x": [1, {"y": None}], "t": NOON}, tags=["p", "q"], on=True),
+            _doc(7, name="back\\slash\ttab\nline", n=Int64(2**53 + 1), price=19.99, ref=ObjectId("0" * 24)),
+            _doc(ObjectId("1" * 24), name=None, big=1e300, small=5e-324),
+        ]
+    )
+    result = load_all(SOURCE, mongo, postgres, lake)["docs"]
+    assert {c["name"]: c["target_type"] for c in result.columns} == {
+        "_id": "text", "_id_type": "text", "document": "jsonb", "updated_at": "timestamptz", "name": "text", "n": "bigint",
+        "price": "numeric(38,18)", "deep": "jsonb", "tags": "jsonb", "on": "boolean", "ref": "text",
+        "big": "double precision", "small": "double precision",
+    }  # fmt: skip
+    rows = query(postgres, 'SELECT _id, _id_type, name, n, price::float8, deep, "on", ref FROM raw_t.docs ORDER BY _id')
+    assert rows == [
+        ("111111111111111111111111", "objectId", None, None, None, None, None, None),
+        ("7", "int", "back\\slash\ttab\nline", 2**53 + 1, 19.99, None, None, "0" * 24),
+        ("a", "string", "Zoë 🛒", 1, 5.0, {"x": [1, {"y": None}], "t": {"$date": "2026-01-01T12:00:00Z"}}, True, None),
+    ]
+    assert query(postgres, "SELECT document->>'name', document->'price' FROM raw_t.docs WHERE _id = '7'") == [(rows[1][2], 19.99)]
+    assert len(compare(SOURCE, postgres, "docs").compared) == 13
+    assert compare(SOURCE, postgres, "docs").is_equal
+
+    _set(database, "a", colour="red")
+    database.docs.delete_one({"_id": 7})
+    database.docs.insert_one(_doc("7", name="a text, not a number"))  # with an old cursor, found all the same
+    result = load_all(SOURCE, mongo, postgres, lake)["docs"]
+    assert (result.strategy, result.inserted, result.updated, result.deleted) == ("incremental", 1, 1, 1)
+    assert query(postgres, "SELECT _id, _id_type, colour, _deleted FROM raw_t.docs ORDER BY _id, _id_type")[1:] == [
+        ("7", "int", None, True), ("7", "string", None, False), ("a", "string", "red", False),
+    ]  # fmt: skip
+    assert query(postgres, "SELECT count(*) FROM raw_t.docs_history") == [(6,)]
+    assert compare(SOURCE, postgres, "docs").is_equal
+    assert not load_all(SOURCE, mongo, postgres, lake)["docs"].is_changed
+    result = load_all(SOURCE, mongo, postgres, lake, full=True)["docs"]
+    assert (result.inserted, result.updated, result.deleted, result.total) == (0, 0, 0, 3)
+    assert compare(SOURCE, postgres, "docs").is_equal
+    with postgres.connect() as connection:
+        connection.execute("UPDATE raw_t.docs SET deep = '{\"x\": \"z\"}' WHERE _id = 'a'")
+    assert compare(SOURCE, postgres, "docs").differing == ["deep"]
+
+
+def test_what_does_not_fit_is_quarantined_whole(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    database.docs.insert_many([_doc(n, size=n) for n in range(5)] + [_doc("odd", size="XL"), _doc("nul", s="a\0b")])
+    result = load_all(SOURCE, mongo, postgres, lake)["docs"]
+    assert (result.total, result.quarantined) == (5, 2)
+    entries = {entry.key[0]: entry for entry in list_quarantine(postgres) if entry.key}
+    assert "type str does not fit column type bigint" in entries["odd"].reason
+    assert entries["nul"].column_name == "s"
+    assert json.loads(entries["odd"].row["document"] or "")["size"] == "XL"
+    assert compare(SOURCE, postgres, "docs").is_equal
+    assert not load_all(SOURCE, mongo, postgres, lake)["docs"].is_changed
+    _set(database, "odd", size=3.5)  # bigint grows
+    database.docs.delete_one({"_id": "nul"})
+    result = load_all(SOURCE, mongo, postgres, lake)["docs"]
+    assert (result.total, result.quarantined) == (6, 0)
+    assert query(postgres, "SELECT sum(size)::float8 FROM raw_t.docs") == [(13.5,)]
+    assert compare(SOURCE, postgres, "docs").is_equal
+
+
+def test_decimal128_where_the_server_has_it(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    try:
+        database.docs.insert_one(_doc(1, price=Decimal128("19.90")))
+        is_kept = isinstance(database.docs.find_one({"_id": 1})["price"], Decimal128)  # type: ignore[index]
+    except pymongo.errors.PyMongoError:
+        is_kept = False
+    if not is_kept:
+        pytest.skip("the server does not know Decimal128")
+    database.docs.insert_one(_doc(2, price=1))
+    load_all(SOURCE, mongo, postgres, lake)
+    assert [str(row[0].normalize()) for row in query(postgres, "SELECT price FROM raw_t.docs ORDER BY _id")] == ["19.9", "1"]
+
+
+def test_changed_collections_are_told(database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str) -> None:
+    source = source_of(*SOURCE.tables, snapshot("others", "_id"), kind="mongodb")
+    database.docs.insert_one(_doc(1))
+    database.others.insert_one({"_id": 1})
+    assert set(changed_tables(source, mongo, {}).tables) == {"docs", "others"}
+    load_all(source, mongo, postgres, lake)
+    since = loaded_positions(postgres, source)
+    assert changed_tables(source, mongo, since).tables == {}
+    _set(database, 1)
+    assert set(changed_tables(source, mongo, since).tables) == {"docs"}
+    database.others.insert_one({"_id": 2})
+    assert set(changed_tables(source, mongo, since).tables) == {"docs", "others"}
+
+
+def test_a_missing_collection_is_named(database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str) -> None:
+    database.docs.insert_one(_doc(1))
+    source = source_of(*SOURCE.tables, snapshot("gone", "_id"), kind="mongodb")
+    with pytest.raises(LoadsFailed, match="raw_t/gone: MongoDB database .* has no collection `gone`") as failed:
+        list(load(source, mongo, postgres, lake))
+    assert isinstance(failed.value.failures["gone"], MissingTable)
+    assert query(postgres, "SELECT count(*) FROM raw_t.docs") == [(1,)]

@@ -1,0 +1,378 @@
+"""The local stack: separate homes, crashes, taken ports, servers of the user's own, and its commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import psycopg
+import pytest
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from softcart_assets.connections import (
+    MongoConnection,
+    MySQLConnection,
+    PostgresConnection,
+    ServerUnreachable,
+    staging,
+)
+from softcart_assets.stack import REPOSITORY, Stack, StackError
+from softcart_assets.stack import stack as stack_module
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.postgres import WAYS_FROM_ROOT
+from softcart_assets.stack.server import alive_after, free_port
+from softcart_assets.stack.ui import serve
+
+SOFTCART = [sys.executable, "-c", "from softcart_assets.cli import app; app(prog_name='softcart')"]
+
+
+@pytest.fixture(scope="module")
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A second home with servers that these tests may kill."""
+    home = tmp_path_factory.mktemp("own")
+    yield home
+    Stack(home, ignore_environment=True).delete()
+
+
+@pytest.fixture
+def own(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """A second stack beside the tests' own, running; the environment leads to it."""
+    own = Stack(own_home, ignore_environment=True)
+    for name, value in own.up().items():
+        monkeypatch.setenv(name, value)
+    return own
+
+
+def _write(value: int) -> None:
+    with MySQLConnection.from_env("SOFTCART_SHOP").connect() as client:
+        client.query("CREATE TABLE IF NOT EXISTS kept (value INT)")
+        client.query(f"INSERT INTO kept VALUES ({value})")
+        client.commit()
+    with staging().connect() as client:
+        client.execute("CREATE TABLE IF NOT EXISTS kept (value int)")
+        client.execute("INSERT INTO kept VALUES (%s)", [value])
+    connection = MongoConnection.from_env("SOFTCART_CATALOG")
+    with connection.connect() as client:
+        client[connection.database].kept.insert_one({"_id": str(value), "value": value})
+
+
+def _read() -> list[set[int]]:
+    with MySQLConnection.from_env("SOFTCART_SHOP").connect() as client:
+        client.query("SELECT value FROM kept")
+        mysql = {int(value) for (value,) in client.store_result().fetch_row(maxrows=0)}
+    with staging().connect() as client:
+        postgres = {value for (value,) in client.execute("SELECT value FROM kept")}
+    connection = MongoConnection.from_env("SOFTCART_CATALOG")
+    with connection.connect() as client:
+        return [mysql, postgres, {row["value"] for row in client[connection.database].kept.find()}]
+
+
+def _processes(stack: Stack) -> dict[str, psutil.Process]:
+    return {server.name: process for server in stack.servers() if (process := server.process())}
+
+
+def _export(monkeypatch: pytest.MonkeyPatch, stack: Stack) -> None:
+    for name, value in stack.up().items():
+        monkeypatch.setenv(name, value)
+
+
+def test_two_stacks_run_beside_each_other(stack: Stack, own: Stack) -> None:
+    ports = [server.port for each in (stack, own) for server in each.servers()]
+    assert len(set(ports)) == 6
+    assert not set(stack.pids()) & set(own.pids())
+
+
+def test_up_again_changes_nothing(own: Stack) -> None:
+    before, pids = own.env(), own.pids()
+    assert own.up() == before
+    assert own.pids() == pids
+
+
+def test_secrets_are_for_the_owner_only(own: Stack) -> None:
+    assert own.home.joinpath("stack.json").stat().st_mode & 0o777 == 0o600
+    passwords = [server.password for server in own.servers()]
+    assert len(set(passwords)) == 3
+    for pid in own.pids():
+        assert not any(password in " ".join(psutil.Process(pid).cmdline()) for password in passwords)
+
+
+def test_servers_listen_on_loopback_only(own: Stack) -> None:
+    for pid in own.pids():
+        listening = [c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
+        assert listening == ["127.0.0.1"]
+
+
+def test_the_source_has_the_binary_log_that_change_data_capture_needs(own: Stack) -> None:
+    with MySQLConnection.from_env("SOFTCART_SHOP").connect() as client:
+        client.query("SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, @@time_zone")
+        assert client.store_result().fetch_row() == ((1, "ROW", "FULL", "FULL", "+00:00"),)
+
+
+def test_servers_come_back_after_kill_9_with_all_that_was_committed(
+    own: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = int(time.time())
+    _write(value)
+    for process in (killed := _processes(own)).values():
+        process.kill()
+        process.wait()
+    # Process ids are used again after a reboot: let the stale files name a living process, this one.
+    postmaster = own.home / "postgres" / "data" / "postmaster.pid"
+    postmaster.write_text(postmaster.read_text().replace(str(killed["postgres"].pid), str(os.getpid())))
+    (own.home / "mongo" / "server.pid").write_text(str(os.getpid()))
+    _export(monkeypatch, own)
+    assert all(value in values for values in _read())
+
+
+@pytest.mark.parametrize("name", ["mysql", "postgres", "mongo"])
+def test_one_killed_server_leaves_the_others_alone(own: Stack, name: str) -> None:
+    before = _processes(own)
+    before[name].kill()
+    before[name].wait()
+    own.up()
+    after = _processes(own)
+    assert {each for each in before if before[each] != after[each]} == {name}
+
+
+def test_postgres_comes_back_while_a_query_of_the_killed_server_still_works(own: Stack) -> None:
+    def query() -> None:
+        with staging().connect() as client, pytest.raises(psycopg.OperationalError):
+            client.execute("SELECT count(*) FROM generate_series(1, 10000000000)")
+
+    working = threading.Thread(target=query)
+    working.start()
+    with staging().connect(autocommit=True) as client:
+        others = "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        while not any("generate_series" in text for (text,) in client.execute(others)):
+            time.sleep(0.05)
+    _processes(own)["postgres"].kill()
+    own.up()
+    working.join()
+
+
+def test_a_taken_port_is_exchanged_and_data_are_kept(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = int(time.time()) + 1
+    _write(value)
+    own.down()
+    before = {server.name: server.port for server in own.servers()}
+    with socket.create_server(("127.0.0.1", before["mysql"])), socket.create_server(("127.0.0.1", before["postgres"])):
+        _export(monkeypatch, own)
+        after = {server.name: server.port for server in own.servers()}
+        assert {name for name in before if before[name] != after[name]} == {"mysql", "postgres"}
+        assert all(value in values for values in _read())
+
+
+def test_the_state_is_right_again_after_a_kill_between_start_and_note(own: Stack) -> None:
+    state = own.home / "stack.json"
+    port = own.servers()[0].port
+    state.write_text(state.read_text().replace(str(port), "1"))
+    assert own.env()["SOFTCART_SHOP_PORT"] == str(port)
+    own.up()
+    assert f'"port": {port}' in state.read_text()
+
+
+def test_a_half_made_data_directory_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "mysql" / "data.unfinished").mkdir(parents=True)
+    (tmp_path / "mysql" / "data.unfinished" / "ibdata1").write_bytes(b"torn")
+    server = MySQL(tmp_path, free_port(), "secret")
+    try:
+        server.up()
+    finally:
+        assert server.down()
+
+
+def test_two_commands_at_once_start_each_server_once(own: Stack) -> None:
+    own.down()
+    commands = [subprocess.Popen([*SOFTCART, "up"], stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [command.wait() for command in commands] == [0, 0]
+    assert len(own.pids()) == 3
+    commands_of_all = [process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"])]
+    assert sum(f"--datadir={own.home}/mysql/data" in command for command in commands_of_all) == 1
+
+
+def test_a_command_that_waits_too_long_says_for_what(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_module, "LOCK_SECONDS", 0.1)
+    with own._lock(), pytest.raises(StackError, match="Another command has been starting or stopping"):
+        own.up()
+
+
+def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
+    (tmp_path / "mysql" / "data").mkdir(parents=True)  # without a single table
+    server = MySQL(tmp_path, free_port(), "secret")
+    with pytest.raises(StackError, match="MySQL did not start: it ended at once") as failure:
+        server.up()
+    assert f"The end of {server.log}:" in str(failure.value)
+    assert "ERROR" in str(failure.value)
+
+
+def test_data_are_not_given_to_another_product(tmp_path: Path) -> None:
+    server = MySQL(tmp_path, free_port(), "secret")
+    server.home.mkdir()
+    (server.home / "product").write_text("AuroraDB")
+    with pytest.raises(StackError, match="were made by AuroraDB, which is not installed any more"):
+        server.up()
+
+
+def test_servers_that_the_user_names_are_not_started(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOFTCART_LOCAL_PREFIXES")  # what is set now counts as the user's
+    for name in ("SOFTCART_CATALOG_URI", "SOFTCART_LAKE_URI", "SOFTCART_EXTRACTS_DIR"):
+        monkeypatch.delenv(name)
+    mine = Stack(tmp_path)
+    try:
+        env = mine.up()
+        assert set(_processes(mine)) == {"mongo"}
+    finally:
+        mine.down()
+    assert "SOFTCART_SHOP_HOST" not in env
+    assert env["SOFTCART_LAKE_URI"] == (tmp_path / "lake").as_uri()
+
+
+def test_an_evaluated_environment_does_not_hide_the_local_servers(own: Stack) -> None:
+    # `own` exports what `softcart env` prints.
+    own.down()
+    assert set(_processes(Stack(own.home))) == set()
+    Stack(own.home).up()
+    assert len(own.pids()) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix"), [(MySQLConnection, "SOFTCART_SHOP"), (PostgresConnection, "SOFTCART_STAGING")]
+)
+def test_a_wrong_password_is_refused_without_showing_it(own: Stack, kind, prefix: str) -> None:
+    connection = replace(kind.from_env(prefix), password="not-the-password")
+    with pytest.raises(ServerUnreachable, match=f"Check {prefix}_HOST, _PORT, _USER, _PASSWORD") as refusal:
+        connection.connect()
+    assert "not-the-password" not in str(refusal.value)
+
+
+def test_nobody_enters_mysql_as_root_without_a_password(own: Stack) -> None:
+    with pytest.raises(ServerUnreachable, match="Access denied"):
+        replace(MySQLConnection.from_env("SOFTCART_SHOP"), user="root", password="").connect()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
+def test_postgres_runs_as_nobody_where_namespaces_are_forbidden(tmp_path: Path) -> None:
+    stub = tmp_path / "bin" / "unshare"
+    stub.parent.mkdir()
+    stub.write_text("#!/bin/sh\nexit 1\n")
+    stub.chmod(0o755)
+    tmp_path.chmod(0o700)  # as /root is: nobody could not enter without the capability
+    home = tmp_path / "home"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTCART_")}
+    environment |= {"SOFTCART_HOME": str(home), "PATH": f"{stub.parent}:{os.environ['PATH']}"}
+    postgres_only = {"SOFTCART_SHOP_HOST": "elsewhere", "SOFTCART_CATALOG_URI": "mongodb://elsewhere"}
+    stack = Stack(home, ignore_environment=True)
+    try:
+        subprocess.run([*SOFTCART, "up"], env=environment | postgres_only, check=True, stdout=subprocess.DEVNULL)
+        assert _processes(stack)["postgres"].uids().effective == 65534
+    finally:
+        stack.down()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
+@pytest.mark.parametrize("way", WAYS_FROM_ROOT, ids=lambda way: way[0])
+def test_a_clone_in_the_home_of_root_is_in_reach_of_postgres(tmp_path: Path, way: tuple[str, ...]) -> None:
+    if subprocess.run([*way, "true"]).returncode:
+        pytest.skip(f"{way[0]} is refused here")
+    tmp_path.chmod(0o700)
+    file = tmp_path / "binary"
+    file.touch(mode=0o600)
+    assert subprocess.run([*way, "test", "-r", str(file)]).returncode == 0  # by access(2), as initdb asks
+
+
+def test_commands_tell_and_use_the_settings(own: Stack) -> None:
+    def softcart(*arguments: str, status: int = 0) -> str:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTCART_")}
+        result = subprocess.run(
+            [*SOFTCART, *arguments],
+            env=environment | {"SOFTCART_HOME": str(own.home)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert result.returncode == status, result.stdout
+        assert "Traceback" not in result.stdout
+        return result.stdout
+
+    password = own.env()["SOFTCART_STAGING_PASSWORD"]
+    told = softcart("status")
+    assert f"postgresql://softcart@127.0.0.1:{own.env()['SOFTCART_STAGING_PORT']}/staging" in told
+    assert password not in told
+    printed = subprocess.run(
+        ["sh", "-c", 'eval "$1"; printenv SOFTCART_STAGING_PASSWORD', "sh", softcart("env")],
+        text=True,
+        capture_output=True,
+    ).stdout
+    assert printed == f"{password}\n"
+    assert softcart("run", "--", "sh", "-c", "printenv DAGSTER_HOME; exit 3", status=3) == f"{own.home}/dagster\n"
+    assert "nonesuch: No such file" in softcart("run", "nonesuch", status=127)
+    assert "binary log with whole rows and column names" in softcart("doctor")
+    assert softcart("down").startswith("Stopped: MySQL, PostgreSQL, MongoDB.")
+    assert softcart("down").startswith("Stopped: nothing ran.")
+
+
+def test_env_of_a_stack_that_never_was_is_one_message(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [*SOFTCART, "env"], env=os.environ | {"SOFTCART_HOME": str(tmp_path / "none")}, text=True, capture_output=True
+    )
+    assert result.returncode == 1
+    assert result.stderr == f"There is no stack in {tmp_path}/none yet. `softcart up` starts it.\n"
+
+
+def test_a_folder_that_is_no_home_is_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StackError, match="not the home of a stack"):
+        Stack(tmp_path).delete()
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_the_ui_cleans_up_after_the_one_before_and_leaves_no_process_behind(stack: Stack, tmp_path: Path) -> None:
+    @dg.job
+    def job() -> None:
+        """Nothing."""
+
+    with dg.DagsterInstance.get() as instance:
+        left, other = (
+            instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags).run_id
+            for tags in ({GRPC_INFO_TAG: "{}"}, {})
+        )
+    (tmp_path / "location.py").write_text("import dagster as dg\n\ndefs = dg.Definitions(assets=[])\n")
+    (tmp_path / "workspace.yaml").write_text("load_from: [{python_file: location.py}]\n")
+    port = free_port()
+    program = (
+        "from pathlib import Path; from softcart_assets.stack.ui import serve; "
+        f"raise SystemExit(serve(Path({str(tmp_path)!r}), {port}))"
+    )
+    command = psutil.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5).close()
+            break
+        except OSError:
+            assert time.monotonic() < deadline, "the webserver does not answer"
+            assert command.poll() is None
+            time.sleep(0.2)
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_run_by_id(left).status == dg.DagsterRunStatus.FAILURE
+        assert instance.get_run_by_id(other).status == dg.DagsterRunStatus.STARTED
+    with pytest.raises(StackError, match="runs already"):
+        serve(tmp_path, free_port())
+    family = command.children(recursive=True)
+    assert len(family) >= 3  # dagster dev, webserver, daemon, code server
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(60) == 0
+    assert alive_after(family, 0) == []

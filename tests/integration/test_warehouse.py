@@ -1,0 +1,624 @@
+"""The dbt project on a real PostgreSQL: what its models make of raw tables, and that its tests can fail.
+
+A small shop of hand-made rows is loaded on three days, as ingestion would, and built after each. The module shares one
+database and one parse of the project; cases that break data work on copies.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from dbt.cli.main import dbtRunner
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from softcart_assets.connections import PostgresConnection, staging
+from softcart_assets.sources import CATALOG, SHOP
+
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "dbt_project"
+DATABASE, BUILT = "test_warehouse", "test_warehouse_built"
+FACTS = {
+    "fct_order_lines": "order_line_key",
+    "fct_payments": "payment_key",
+    "fct_inventory_daily": "inventory_daily_key",
+}
+UNKNOWN = UUID(int=0)
+DAY_1 = datetime(2026, 3, 10, 12, tzinfo=UTC)
+DAY_2, DAY_3 = DAY_1 + timedelta(days=1), DAY_1 + timedelta(days=2)
+
+
+class Raw:
+    """The raw tables of a staging database, written as ingestion writes them."""
+
+    def __init__(self, session: psycopg.Connection) -> None:
+        self.session = session
+        self.loaded_at = DAY_1
+
+    def create(self) -> None:
+        """Create every declared raw table, empty; MySQL's types as the ingestion engine maps them."""
+        types = {"BIGINT UNSIGNED": "numeric(20,0)", "INT UNSIGNED": "bigint", "SMALLINT UNSIGNED": "integer"}
+        types |= {"INT": "integer", "TINYINT(1)": "smallint", "DATETIME(6)": "timestamp", "DATE": "date"}
+        ours = "_deleted boolean NOT NULL, _loaded_at timestamptz NOT NULL, _position text NOT NULL DEFAULT ''"
+        version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        schema = (ROOT / "seed_data" / "schema.sql").read_text()
+        for source in (SHOP, CATALOG):
+            self.session.execute(f"CREATE SCHEMA {source.schema}")
+            for table in source.tables:
+                columns, key = "_id text, _id_type text DEFAULT 'string', document jsonb", "_id, _id_type"
+                if source is SHOP:
+                    [body] = re.findall(rf"CREATE TABLE {table.name} \((.*?)\n\)", schema, re.DOTALL)
+                    found = re.findall(r"^  ([a-z]\w*) +([A-Z]+(?:\([^)]*\))?(?: UNSIGNED)?)", body, re.MULTILINE)
+                    columns = ", ".join(
+                        f"{name} {types.get(kind, kind.replace('DECIMAL', 'numeric') if 'DECIMAL' in kind else 'text')}"
+                        for name, kind in found
+                    )
+                    key = ", ".join(table.key)
+                self.session.execute(
+                    f"CREATE TABLE {source.schema}.{table.name} ({columns}, {ours}, PRIMARY KEY ({key}))"
+                )
+                if table.history:
+                    self.session.execute(
+                        f"CREATE TABLE {source.schema}.{table.name}_history ({columns}, {ours}, {version})"
+                    )
+
+    def put(self, name: str, *rows: dict[str, Any], deleted: bool = False) -> None:
+        """Load new forms of rows of the shop's table `name`; every row needs its whole content."""
+        self._write(SHOP, name, SHOP.table(name).key, rows, deleted)
+
+    def put_documents(self, name: str, *documents: dict[str, Any], deleted: bool = False) -> None:
+        """Load new forms of documents of the catalog's collection `name`."""
+        rows = [{"_id": document["_id"], "_id_type": "string", "document": Jsonb(document)} for document in documents]
+        self._write(CATALOG, name, ("_id", "_id_type"), rows, deleted)
+
+    def _write(self, source, name: str, key: tuple[str, ...], rows, deleted: bool) -> None:
+        for row in rows:
+            values = {**row, "_deleted": deleted, "_loaded_at": self.loaded_at}
+            columns, places = ", ".join(values), ", ".join(f"%({column})s" for column in values)
+            row_sql = f"({columns}) VALUES ({places})"
+            self.session.execute(
+                f"INSERT INTO {source.schema}.{name} {row_sql} "
+                f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET ({columns}) = ROW ({places})",
+                values,
+            )
+            if source.table(name).history:
+                self.session.execute(f"INSERT INTO {source.schema}.{name}_history {row_sql}", values)
+
+
+def at(text: str) -> datetime:
+    """A time of the source, without a zone, as MySQL's come."""
+    return datetime.fromisoformat(text)
+
+
+def customer(number: int, name: str, **more) -> dict[str, Any]:
+    return {
+        "id": number,
+        "full_name": name,
+        "email": f"{number}@example.org",
+        "loyalty_tier": "none",
+        "marketing_consent": 1,
+        "created_at": at("2020-01-01"),
+        "updated_at": at("2025-01-01"),
+    } | more
+
+
+def address(number: int, of: int, city: str, **more) -> dict[str, Any]:
+    return {
+        "id": number,
+        "customer_id": of,
+        "kind": "shipping",
+        "line1": "1 Road",
+        "city": city,
+        "country_code": "LV",
+        "is_primary": 1,
+        "created_at": at("2020-01-01"),
+        "updated_at": at("2025-01-01"),
+    } | more
+
+
+def store(number: int, channel: str, **more) -> dict[str, Any]:
+    return {
+        "id": number,
+        "code": f"S{number}",
+        "name": f"Store {number}",
+        "channel": channel,
+        "country_code": "EE",
+        "city": "Tartu",
+        "opened_on": at("2020-01-01"),
+        "created_at": at("2020-01-01"),
+        "updated_at": at("2025-01-01"),
+    } | more
+
+
+def order(number: int, ordered_at: str, **more) -> dict[str, Any]:
+    return {
+        "id": number,
+        "customer_id": 1,
+        "store_id": 1,
+        "employee_id": None,
+        "shipping_address_id": 1,
+        "device": "mobile",
+        "status": "paid",
+        "currency": "EUR",
+        "ordered_at": at(ordered_at),
+        "shipping_amount": Decimal("5.00"),
+        "total_amount": Decimal("28.80"),
+        "updated_at": at(ordered_at),
+    } | more
+
+
+def line(order_id: int, number: int, product_id: str = "P1", **more) -> dict[str, Any]:
+    """A line whose net amount is 20.00, margin 8.00 and tax 3.80."""
+    return {
+        "order_id": order_id,
+        "line_number": number,
+        "product_id": product_id,
+        "quantity": 2,
+        "unit_price": Decimal("10.50"),
+        "unit_cost": Decimal("6.00"),
+        "discount_amount": Decimal("1.00"),
+        "tax_rate": Decimal("0.19"),
+        "tax_amount": Decimal("3.80"),
+        "created_at": at("2026-03-01"),
+        "updated_at": at("2026-03-01"),
+    } | more
+
+
+def payment(number: int, order_id: int, **more) -> dict[str, Any]:
+    return {
+        "id": number,
+        "order_id": order_id,
+        "method": "card",
+        "status": "captured",
+        "amount": Decimal("28.80"),
+        "currency": "EUR",
+        "paid_at": at("2026-03-01 10:05"),
+        "updated_at": at("2026-03-01"),
+    } | more
+
+
+def return_(number: int, order_id: int, line_number: int) -> dict[str, Any]:
+    return {
+        "id": number,
+        "order_id": order_id,
+        "line_number": line_number,
+        "quantity": 1,
+        "reason": "late",
+        "refund_amount": Decimal("11.90"),
+        "returned_at": at("2026-03-05"),
+        "updated_at": at("2026-03-05"),
+    }
+
+
+def shelf(store_id: int, product_id: str, quantity: int) -> dict[str, Any]:
+    return {
+        "store_id": store_id,
+        "product_id": product_id,
+        "quantity_on_hand": quantity,
+        "reorder_point": 5,
+        "updated_at": at("2026-03-01"),
+    }
+
+
+def movement(number: int, store_id: int, product_id: str, kind: str, quantity: int, moved_at: str) -> dict[str, Any]:
+    return {
+        "id": number,
+        "store_id": store_id,
+        "product_id": product_id,
+        "kind": kind,
+        "quantity": quantity,
+        "moved_at": at(moved_at),
+        "updated_at": at(moved_at),
+    }
+
+
+def product(number: int, price: int, updated_at: str = "2025-01-01T00:00:00Z") -> dict[str, Any]:
+    return {
+        "_id": f"P{number}",
+        "name": f"Product {number}",
+        "category_id": "C2",
+        "vendor_id": 1,
+        "status": "active",
+        "price": {"amount_minor": price, "currency": "EUR"},
+        "updated_at": {"$date": updated_at},
+    }
+
+
+EMPLOYEE = {
+    "id": 1,
+    "store_id": 2,
+    "full_name": "Eve",
+    "email": "e@example.org",
+    "role": "clerk",
+    "hired_on": at("2020-01-01"),
+    "salary_amount": Decimal("1.00"),
+}
+
+
+def load_first_day(raw: Raw) -> None:
+    raw.put("stores", store(1, "online"), store(2, "physical"))
+    raw.put("vendors", {"id": 1, "name": "Vendor", "country_code": "LV", "is_active": 1})
+    raw.put("employees", EMPLOYEE)
+    raw.put_documents("categories", {"_id": "C1", "name": "Home"}, {"_id": "C2", "name": "Pans", "parent_id": "C1"})
+    raw.put_documents("products", product(1, 1050), product(2, 500))
+    raw.put("customers", customer(1, "Ann"), customer(2, "Bob"))
+    raw.put("addresses", address(1, 1, "Riga"), address(2, 2, "Jelgava"), address(3, 2, "Cēsis", is_primary=0))
+    raw.put("orders", *(order(n, f"2026-03-0{n} 10:00") for n in (1, 2, 3, 4, 6)))
+    raw.put(
+        "orders",
+        order(7, "2026-03-07 10:00", customer_id=2, store_id=2, device=None, employee_id=1, shipping_address_id=None),
+    )
+    # Nobody knows yet the product of line 2 of order 2 and the customer of order 4; order 5's header is still to come.
+    raw.put("orders", *(order(n, "2026-03-01 09:00", shipping_address_id=2 + n % 9) for n in (9, 10)))
+    raw.put("order_lines", *(line(n, 1) for n in (1, 2, 3, 4, 5, 6, 7, 9, 10)), line(2, 2, "P3"), line(3, 2))
+    raw.put("orders", order(4, "2026-03-04 10:00", customer_id=3))
+    raw.put("orders", *(order(n, f"2026-03-0{n} 10:00", total_amount=Decimal("52.60")) for n in (2, 3)))
+    raw.put("payments", payment(1, 1), payment(2, 2, status="failed"), payment(3, 3), payment(4, 4), payment(5, 5))
+    raw.put("payments", payment(6, 7, paid_at=at("2026-03-07")), payment(7, 9, paid_at=at("2026-03-02 13:00")))
+    raw.put("returns", return_(1, 1, 1), return_(2, 6, 1))
+    raw.put("inventory", shelf(1, "P1", 10), shelf(2, "P1", 3), shelf(2, "P2", 0))
+    raw.put(
+        "inventory_movements",
+        movement(1, 1, "P1", "receipt", 16, "2026-01-01"),
+        movement(2, 1, "P1", "sale", -6, "2026-03-05"),
+        movement(3, 2, "P1", "receipt", 3, "2026-03-06"),
+    )
+
+
+def load_second_day(raw: Raw) -> None:
+    raw.loaded_at = DAY_2
+    # What was late arrives.
+    raw.put_documents("products", product(3, 700))
+    raw.put("customers", customer(3, "Cid"))
+    raw.put("orders", order(5, "2026-03-05 10:00"))
+    # Changes: the first customer moved between two of the orders, two changes of a price in one load, more pieces of
+    # a line, a cancellation, a payment that was booked on the wrong order and a return on the wrong line. Nothing but
+    # the return touches the line on which it is booked now, and nothing but its address order 10.
+    raw.put("addresses", address(1, 1, "Liepāja", updated_at=at("2026-03-02 12:00")))
+    raw.put("addresses", address(3, 2, "Valka", is_primary=0, updated_at=at("2026-02-20")))
+    raw.put_documents("products", product(1, 1100, "2026-03-02T09:00:00Z"))
+    raw.put_documents("products", product(1, 1200, "2026-03-02T11:00:00Z"))
+    raw.put("order_lines", line(1, 1, quantity=3, unit_cost=Decimal("6.50")))
+    raw.put("orders", order(1, "2026-03-01 10:00", total_amount=Decimal("39.30"), status="cancelled"))
+    raw.put("returns", return_(2, 9, 1))
+    raw.put("payments", payment(4, 3))
+    # Deletions: a line, an order with its line, an employee, a shelf.
+    raw.put("order_lines", line(3, 2), line(6, 1), deleted=True)
+    raw.put("orders", order(3, "2026-03-03 10:00"))
+    raw.put("orders", order(6, "2026-03-06 10:00"), deleted=True)
+    raw.put("employees", EMPLOYEE, deleted=True)
+    raw.put("inventory", shelf(2, "P2", 0), deleted=True)
+    # News: an order, a customer leaves, stock moves on another day.
+    raw.put("orders", order(8, "2026-03-11 09:00", customer_id=2, shipping_address_id=2))
+    raw.put("order_lines", line(8, 1))
+    raw.put("customers", customer(2, "Bob"), deleted=True)
+    raw.put("inventory", shelf(1, "P1", 8), shelf(2, "P3", 0))
+    raw.put("inventory_movements", movement(4, 1, "P1", "sale", -2, "2026-03-11"))
+
+
+def load_third_day(raw: Raw) -> None:
+    """Only dimension rows, with changes that facts of the days before should have met."""
+    raw.loaded_at = DAY_3
+    raw.put("customers", customer(1, "Ann Lee", updated_at=at("2026-03-06")))
+    raw.put_documents("products", product(1, 1300, "2026-03-06T00:00:00Z"))
+    raw.put("stores", store(2, "physical", name="Corner", updated_at=at("2026-03-06")))
+
+
+class Warehouse:
+    """The database under test, the parsed project, and what the builds left behind."""
+
+    def __init__(self, server: PostgresConnection, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.manifest = self._invoke(dbtRunner(), "parse")
+        self.incremental: list[dict[str, list]] = []
+        self.refreshed: list[dict[str, list]] = []
+        self.written_again: list[int] = []
+
+    def _invoke(self, runner: dbtRunner, *arguments: str):
+        folders = {"project": PROJECT, "profiles": PROJECT}
+        options = [text for name, path in folders.items() for text in (f"--{name}-dir", str(path))]
+        options += ["--target-path", str(self.folder / "target"), "--log-path", str(self.folder / "logs"), "--quiet"]
+        result = runner.invoke([*arguments, *options])
+        if result.exception:
+            raise result.exception
+        return result.result
+
+    def dbt(self, *arguments: str):
+        """Results of a dbt command by the name of the node."""
+        results = self._invoke(dbtRunner(manifest=self.manifest), *arguments).results
+        return {result.node.name: result for result in results}
+
+    def build(self, *arguments: str) -> None:
+        """`dbt build` with unit tests; fails the test on anything but success."""
+        bad = {
+            name: f"{r.status}: {r.message}"
+            for name, r in self.dbt("build", *arguments).items()
+            if r.status not in ("success", "pass")
+        }
+        assert not bad
+
+    def query(self, text: str) -> list[tuple]:
+        with self.server.connect() as session:
+            return session.execute(text).fetchall()
+
+    def facts(self) -> dict[str, list[dict]]:
+        with self.server.connect(row_factory=dict_row) as session:
+            return {
+                fact: session.execute(f"SELECT * FROM warehouse.{fact} ORDER BY {key}").fetchall()
+                for fact, key in FACTS.items()
+            }
+
+    def note_facts(self) -> None:
+        """Keep the facts as they are, and as a full refresh makes them."""
+        self.incremental.append(self.facts())
+        self.dbt("run", "--full-refresh", "--select", *FACTS)
+        self.refreshed.append(self.facts())
+
+    def create(self, name: str, template: str) -> None:
+        """Create database `name`, in place of what had that name, as a copy of `template`."""
+        with replace(self.server, database="postgres").connect(autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+
+
+@pytest.fixture(scope="module")
+def warehouse(stack, tmp_path_factory) -> Iterator[Warehouse]:
+    """The shop after three days; the attributes of `Warehouse` say what was there in between."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOFTCART_STAGING_DATABASE", DATABASE)
+        it = Warehouse(staging(), tmp_path_factory.mktemp("dbt"))
+        it.create(DATABASE, "template0")
+        with it.server.connect(autocommit=True) as session:
+            raw = Raw(session)
+            raw.create()
+            load_first_day(raw)
+            it.dbt("run")
+            it.note_facts()
+            load_second_day(raw)
+            it.build()
+            again = it.dbt("run", "--select", *FACTS)
+            it.written_again = [again[fact].adapter_response["rows_affected"] for fact in FACTS]
+            it.note_facts()
+            load_third_day(raw)
+            it.build("--exclude-resource-type", "unit_test")
+            it.note_facts()
+        it.create(BUILT, DATABASE)
+        yield it
+        with replace(it.server, database="postgres").connect(autocommit=True) as admin:
+            for name in (DATABASE, BUILT):
+                admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def test_incremental_runs_make_the_same_facts_as_a_full_refresh(warehouse):
+    assert warehouse.incremental == warehouse.refreshed
+    for fact in FACTS:
+        first, second, third = (facts[fact] for facts in warehouse.incremental)
+        assert first != second != third
+
+
+def test_a_run_without_changes_writes_no_fact(warehouse):
+    assert warehouse.written_again == [0, 0, 0]
+
+
+def test_what_has_not_arrived_yet_is_unknown(warehouse):
+    first = warehouse.incremental[0]
+    assert {fact: len(rows) for fact, rows in first.items()} == {
+        "fct_order_lines": 11,
+        "fct_payments": 7,
+        "fct_inventory_daily": 3 * 90,
+    }
+    lines = {(row["order_id"], row["line_number"]): row for row in first["fct_order_lines"]}
+    unknown = {
+        key: {name for name in ("customer_key", "product_key", "store_key", "device_key") if row[name] == UNKNOWN}
+        for key, row in lines.items()
+    }
+    assert {key: names for key, names in unknown.items() if names} == {
+        (2, 2): {"product_key"},
+        (4, 1): {"customer_key"},
+        (5, 1): {"customer_key", "store_key", "device_key"},
+    }
+    assert (lines[5, 1]["order_status"], lines[5, 1]["currency"], lines[5, 1]["is_cancelled"]) == (
+        "unknown",
+        "XXX",
+        False,
+    )
+
+
+def test_order_lines_meet_the_dimension_rows_of_their_time(warehouse):
+    rows = warehouse.query("""
+        SELECT order_id, line_number, c.full_name, c.city, p.product_id, p.list_price_amount, s.channel, e.full_name,
+               l.city, d.device, t.hour
+        FROM warehouse.fct_order_lines f
+        JOIN warehouse.dim_customer c USING (customer_key) JOIN warehouse.dim_product p USING (product_key)
+        JOIN warehouse.dim_store s USING (store_key) JOIN warehouse.dim_employee e USING (employee_key)
+        JOIN warehouse.dim_location l USING (location_key) JOIN warehouse.dim_device d USING (device_key)
+        JOIN warehouse.dim_time_of_day t USING (time_of_day_key) JOIN warehouse.dim_date ON date_key = order_date
+        ORDER BY order_id, line_number
+    """)
+    ten, eleven, twelve, thirteen, seven = map(Decimal, ("10.50", "11.00", "12.00", "13.00", "7.00"))
+    online = ("online", "Unknown")
+    assert rows == [
+        (1, 1, "Ann", "Riga", "P1", ten, *online, "Riga", "mobile", 10),
+        (2, 1, "Ann", "Riga", "P1", eleven, *online, "Riga", "mobile", 10),
+        (2, 2, "Ann", "Riga", "P3", seven, *online, "Riga", "mobile", 10),
+        (3, 1, "Ann", "Liepāja", "P1", twelve, *online, "Liepāja", "mobile", 10),
+        (4, 1, "Cid", None, "P1", twelve, *online, "Liepāja", "mobile", 10),
+        (5, 1, "Ann", "Liepāja", "P1", twelve, *online, "Liepāja", "mobile", 10),
+        (7, 1, "Bob", "Jelgava", "P1", thirteen, "physical", "Unknown", "Tartu", "in_store", 10),
+        (8, 1, "Bob", "Jelgava", "P1", thirteen, *online, "Jelgava", "mobile", 9),
+        (9, 1, "Ann", "Riga", "P1", ten, *online, "Jelgava", "mobile", 9),
+        (10, 1, "Ann", "Riga", "P1", ten, *online, "Valka", "mobile", 9),
+    ]
+
+
+def test_amounts_returns_and_cancellations(warehouse):
+    rows = warehouse.query("""
+        SELECT order_id, is_cancelled, gross_amount, net_amount, cost_amount, margin_amount, returned_quantity,
+               refund_amount, currency
+        FROM warehouse.fct_order_lines WHERE order_id IN (1, 9) ORDER BY order_id
+    """)
+    refund = Decimal("11.90")
+    assert rows == [
+        (1, True, Decimal("31.50"), Decimal("30.50"), Decimal("19.50"), Decimal("11.00"), 1, refund, "EUR"),
+        (9, False, Decimal("21.00"), Decimal("20.00"), Decimal("12.00"), Decimal("8.00"), 1, refund, "EUR"),
+    ]
+
+
+def test_payments_follow_their_order(warehouse):
+    rows = warehouse.query("SELECT payment_id, order_id, captured_amount FROM warehouse.fct_payments ORDER BY 1")
+    paid = Decimal("28.80")
+    assert rows == [
+        (1, 1, paid),
+        (2, 2, Decimal("0.00")),
+        (3, 3, paid),
+        (4, 3, paid),
+        (5, 5, paid),
+        (6, 7, paid),
+        (7, 9, paid),
+    ]
+
+
+def test_stock_is_there_for_every_shelf_and_day(warehouse):
+    assert warehouse.query("""
+        SELECT store_id, product_id, count(*), min(inventory_date)::text, max(inventory_date)::text
+        FROM warehouse.fct_inventory_daily GROUP BY 1, 2 ORDER BY 1, 2
+    """) == [
+        (1, "P1", 90, "2025-12-12", "2026-03-11"),
+        (2, "P1", 90, "2025-12-12", "2026-03-11"),
+        (2, "P3", 90, "2025-12-12", "2026-03-11"),
+    ]
+    assert warehouse.query("""
+        SELECT inventory_date::text, opening_quantity, received_quantity, sold_quantity, closing_quantity
+        FROM warehouse.fct_inventory_daily WHERE store_id = 1 AND received_quantity + sold_quantity <> 0 ORDER BY 1
+    """) == [("2026-01-01", 0, 16, 0, 16), ("2026-03-05", 16, 0, 6, 10), ("2026-03-11", 10, 0, 2, 8)]
+
+
+def test_a_deleted_customer_ends_with_a_deleted_version(warehouse):
+    assert warehouse.query("""
+        SELECT version_number, is_current, is_deleted, valid_from FROM warehouse.dim_customer
+        WHERE customer_id = 2 ORDER BY 1
+    """) == [(1, False, False, datetime(1900, 1, 1, tzinfo=UTC)), (2, True, True, DAY_2)]
+
+
+EMPTY_VIEW = """
+    DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW staging.stg_shop__vendors AS SELECT * FROM ('
+        || rtrim(pg_get_viewdef('staging.stg_shop__vendors'), ';') || ') AS vendors LIMIT 0'; END $$
+"""
+BREAKS = [
+    # the test, its outcome, what breaks it
+    (
+        "primary_key_dim_vendor",
+        "fail",
+        "INSERT INTO warehouse.dim_vendor SELECT * FROM warehouse.dim_vendor",
+    ),
+    ("primary_key_fct_payments", "fail", "UPDATE warehouse.fct_payments SET payment_key = NULL"),
+    ("one_to_one_with_raw_stg_shop__vendors", "fail", EMPTY_VIEW),
+    (
+        "references_resolved_fct_order_lines",
+        "fail",
+        "UPDATE warehouse.fct_order_lines SET product_key = gen_random_uuid() WHERE order_id = 8",
+    ),
+    (
+        "references_resolved_fct_payments",
+        "fail",
+        f"UPDATE warehouse.fct_payments SET customer_key = '{UNKNOWN}' WHERE payment_id = 1",
+    ),
+    (
+        "scd2_intervals_dim_product",
+        "fail",
+        "UPDATE warehouse.dim_product SET valid_to = valid_to - interval '1 microsecond' WHERE version_number = 1",
+    ),
+    (
+        "scd2_intervals_dim_customer",
+        "fail",
+        "UPDATE warehouse.dim_customer SET is_current = true WHERE customer_id = 1",
+    ),
+    (
+        "current_versions_complete_dim_customer",
+        "fail",
+        "DELETE FROM warehouse.dim_customer WHERE customer_id = 3",
+    ),
+    (
+        "current_versions_complete_dim_store",
+        "fail",
+        "UPDATE raw_shop.stores SET _deleted = true WHERE id = 2",
+    ),
+    (
+        "plausible_fct_order_lines",
+        "warn",
+        "UPDATE warehouse.fct_order_lines SET discount_amount = gross_amount + 1 WHERE order_id = 8",
+    ),
+    (
+        "relationships_stg_shop__order_lines_order_id__order_id__ref_stg_shop__orders_",
+        "warn",
+        "UPDATE raw_shop.orders SET _deleted = true WHERE id = 8",
+    ),
+    (
+        "accepted_values_stg_shop__orders_order_status",
+        "warn",
+        "UPDATE raw_shop.orders SET status = 'lost' WHERE id = 8",
+    ),
+    (
+        "fct_order_lines_match_source",
+        "fail",
+        "UPDATE warehouse.fct_order_lines SET tax_amount = tax_amount + 0.01 WHERE order_id = 8",
+    ),
+    (
+        "fct_order_lines_match_source",
+        "fail",
+        "INSERT INTO warehouse.fct_order_lines SELECT * FROM warehouse.fct_order_lines WHERE order_id = 8",
+    ),
+    (
+        "fct_order_lines_match_returns",
+        "fail",
+        "UPDATE warehouse.fct_order_lines SET refund_amount = refund_amount - 0.01 WHERE order_id = 9",
+    ),
+    (
+        "fct_payments_match_source",
+        "fail",
+        "UPDATE warehouse.fct_payments SET captured_amount = amount WHERE payment_status = 'failed'",
+    ),
+    (
+        "order_totals_match_lines",
+        "warn",
+        "UPDATE raw_shop.orders SET total_amount = total_amount - 0.01 WHERE id = 8",
+    ),
+    (
+        "fct_inventory_daily_balances",
+        "fail",
+        "UPDATE raw_shop.inventory SET quantity_on_hand = 9 WHERE store_id = 1",
+    ),
+    (
+        "fct_inventory_daily_balances",
+        "fail",
+        "DELETE FROM warehouse.fct_inventory_daily WHERE inventory_date = '2026-03-01'",
+    ),
+    (
+        "inventory_explained_by_movements",
+        "warn",
+        "DELETE FROM raw_shop.inventory_movements WHERE id = 3",
+    ),
+]
+
+
+@pytest.mark.parametrize(("test", "outcome", "statement"), BREAKS, ids=[test for test, *_ in BREAKS])
+def test_broken_data_fails_its_test(warehouse, test, outcome, statement):
+    warehouse.create(DATABASE, BUILT)
+    with warehouse.server.connect() as session:
+        session.execute(statement)
+    results = warehouse.dbt("test", "--select", test)
+    assert results[test].status == outcome, results[test].message
+
+
+def test_every_kind_of_test_is_seen_failing(warehouse):
+    nodes = [node for node in warehouse.manifest.nodes.values() if node.resource_type == "test"]
+    kinds = {node.name: node.test_metadata.name if hasattr(node, "test_metadata") else node.name for node in nodes}
+    assert set(kinds.values()) == {kinds[test] for test, *_ in BREAKS}

@@ -1,0 +1,36 @@
+"""PostgreSQL databases for tests that need several, or copies of a prepared one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from softcart_assets import connections
+from softcart_assets.connections import PostgresConnection
+
+
+@contextmanager
+def database(template: PostgresConnection | None = None) -> Iterator[PostgresConnection]:
+    """A fresh database on the tests' staging server, empty or a copy of `template`; dropped afterwards."""
+    server = connections.staging()
+    name = f"test_{secrets.token_hex(6)}"
+    with server.connect(autocommit=True) as admin:
+        copied = f" TEMPLATE {template.database}" if template else ""
+        admin.execute(f"CREATE DATABASE {name}{copied}".encode())
+    yield replace(server, database=name)
+    with server.connect(autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def fingerprints(connection: PostgresConnection, relations: Iterable[str]) -> dict[str, tuple]:
+    """Table or view, without its schema → the number of its rows, and a checksum over the text of all of them."""
+    with connection.connect() as session:
+        return {
+            relation.rpartition(".")[2]: session.execute(
+                f"SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {relation} t".encode()
+            ).fetchone()
+            or ()
+            for relation in relations
+        }

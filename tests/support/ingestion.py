@@ -1,0 +1,67 @@
+"""What the ingestion tests share: declaring tables, running statements, reading raw and source to compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
+from softcart_assets.ingestion import LoadResult, load
+from softcart_assets.sources.model import Source, Table
+
+OWN_COLUMNS = {"_deleted", "_loaded_at", "_position", "_version"}
+
+
+def source_of(*tables: Table, kind: str = "mysql") -> Source:
+    return Source("t", kind, "SOFTCART_SHOP" if kind == "mysql" else "SOFTCART_CATALOG", "team:test", tables)  # type: ignore[arg-type]
+
+
+def incremental(name: str, *key: str, cursor: str = "updated_at", history: bool = False) -> Table:
+    return Table(name, "", key, "incremental", {}, cursor=cursor, history=history)
+
+
+def snapshot(name: str, *key: str, history: bool = False) -> Table:
+    return Table(name, "", key, "snapshot", {}, history=history)
+
+
+def run(mysql: MySQLConnection, *statements: str) -> None:
+    with mysql.connect() as connection:
+        for statement in statements:
+            connection.query(statement)
+            connection.store_result()
+        connection.commit()
+
+
+def fill(mysql: MySQLConnection, table: str, rows: Iterable[tuple]) -> None:
+    rows = list(rows)
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        cursor.executemany(f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(rows[0]))})", rows)
+        connection.commit()
+
+
+def load_all(
+    source: Source, connection: MySQLConnection | MongoConnection, postgres: PostgresConnection, lake: str, **options
+) -> dict[str, LoadResult]:
+    return {result.table: result for result in load(source, connection, postgres, lake, **options)}
+
+
+def query(postgres: PostgresConnection, sql: str, *parameters: object) -> list[tuple]:
+    with postgres.connect() as connection:
+        return connection.execute(sql, parameters or None).fetchall()
+
+
+def raw_rows(postgres: PostgresConnection, table: str, order: str = "1") -> list[tuple]:
+    """The current rows of a raw table without the engine's own columns."""
+    names = query(
+        postgres,
+        "SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) FROM information_schema.columns"
+        " WHERE table_schema = 'raw_t' AND table_name = %s AND column_name <> ALL(%s)",
+        table,
+        list(OWN_COLUMNS),
+    )[0][0]
+    return query(postgres, f"SELECT {names} FROM raw_t.{table} WHERE NOT _deleted ORDER BY {order}")
+
+
+def mysql_rows(mysql: MySQLConnection, table: str, order: str = "1") -> list[tuple]:
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {table} ORDER BY {order}")
+        return list(cursor.fetchall())

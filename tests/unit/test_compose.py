@@ -1,0 +1,199 @@
+"""docker-compose.yml, .env.example and docker/ are valid and agree with the code, as far as one sees without Docker."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from softcart_assets.sources import SOURCES
+from softcart_assets.stack.mongo import Mongo
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.postgres import Postgres
+
+REPOSITORY = Path(__file__).parents[2]
+VARIABLE = re.compile(r"SOFTCART_[A-Z_]*[A-Z]\b")
+
+
+@dataclass
+class Files:
+    """What is looked at; tests of the checks change one part of it."""
+
+    compose: dict
+    dotenv: str
+    dockerfile: str
+    bootstrap: str
+    lock: str
+    code: str
+
+
+@cache
+def _code() -> str:
+    folders = ("softcart_assets", "seed_data", "spark", "dbt_project")
+    files = [path for folder in folders for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
+    return "\n".join(path.read_text() for path in files if path.suffix in (".py", ".yml", ".yaml", ".sql"))
+
+
+@pytest.fixture
+def files() -> Files:
+    def text(name: str) -> str:
+        return (REPOSITORY / name).read_text()
+
+    return Files(
+        compose=yaml.safe_load(text("docker-compose.yml")),
+        dotenv=text(".env.example"),
+        dockerfile=text("docker/Dockerfile"),
+        bootstrap=text("bootstrap.sh"),
+        lock=text("requirements.lock"),
+        code=_code(),
+    )
+
+
+def problems(files: Files) -> Iterator[str]:
+    """Every disagreement, in words."""
+    services = files.compose["services"]
+    for name, service in services.items():
+        yield from _service_problems(name, service, files.compose)
+    yield from _version_problems(files)
+    yield from _setting_problems(files)
+
+
+def _service_problems(name: str, service: dict, compose: dict) -> Iterator[str]:
+    image = service.get("image", "")
+    if "build" in service:
+        context = REPOSITORY / service["build"]["context"]
+        if not (context / service["build"]["dockerfile"]).is_file():
+            yield f"{name}: there is no {service['build']['dockerfile']}"
+    elif not re.search(r":[0-9]", image):
+        yield f"{name}: the image {image!r} is not pinned to a version"
+    if not service.get("healthcheck", {}).get("test"):
+        yield f"{name}: no health check"
+    for port in service.get("ports", ()):
+        if not str(port).startswith("127.0.0.1:"):
+            yield f"{name}: port {port} is not on loopback"
+    for other, wait in service.get("depends_on", {}).items():
+        if other not in compose["services"]:
+            yield f"{name}: depends on {other}, which is no service"
+        elif wait["condition"] != "service_healthy":
+            yield f"{name}: does not wait until {other} is healthy"
+    for volume in service.get("volumes", ()):
+        source = volume.split(":")[0]
+        if source.startswith("."):
+            if not (REPOSITORY / source).is_file():
+                yield f"{name}: there is no {source}"
+        elif source not in compose["volumes"]:
+            yield f"{name}: the volume {source} is not declared"
+
+
+def _version_problems(files: Files) -> Iterator[str]:
+    spark = re.search(r"^pyspark==(\S+)", files.lock, re.MULTILINE)[1]
+    for name, service in files.compose["services"].items():
+        image = service.get("image", "")
+        if image.startswith("apache/spark:") and not image.startswith(f"apache/spark:{spark}-"):
+            yield f"{name}: {image} is not the version of pyspark, {spark}"
+    uv = re.search(r"uv_version=(\S+)", files.bootstrap)[1]
+    if f"uv=={uv} " not in files.dockerfile:
+        yield f"docker/Dockerfile: uv is not the version of bootstrap.sh, {uv}"
+    for source in re.findall(r"^COPY (\S+) ", files.dockerfile, re.MULTILINE):
+        if not (REPOSITORY / source).exists():
+            yield f"docker/Dockerfile: there is no {source}"
+
+
+def _setting_problems(files: Files) -> Iterator[str]:
+    """Variables of .env.example against those that code and services read."""
+    prefixes = {prefix for server in (MySQL, Postgres, Mongo) for prefix in server.databases}
+    suffixes = dict.fromkeys(prefixes, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"))
+    suffixes |= {source.env_prefix: ("URI", "DATABASE") for source in SOURCES if source.kind == "mongodb"}
+    read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
+    read |= set(VARIABLE.findall(files.code)) - prefixes - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS"}
+    documented = set(re.findall(r"^#(SOFTCART_[A-Z_]+)=", files.dotenv, re.MULTILINE))
+    for name in sorted(read - documented):
+        yield f".env.example: {name} is missing"
+    for name in sorted(documented - read):
+        yield f".env.example: nothing reads {name}"
+    for name in sorted(set(VARIABLE.findall(yaml.dump(files.compose))) - documented):
+        yield f"docker-compose.yml: {name} is not in .env.example"
+    for before, line in zip(["", *files.dotenv.splitlines()], files.dotenv.splitlines(), strict=False):
+        if line.startswith("#SOFTCART_") and not before.startswith("# "):
+            yield f".env.example: no comment above {line}"
+
+
+def test_everything_agrees(files: Files) -> None:
+    assert list(problems(files)) == []
+
+
+BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
+    "image without version": (lambda s: s["mongo"].update(image="mongo"), "mongo: the image 'mongo' is not pinned"),
+    "no image": (lambda s: s["mongo"].pop("image"), "mongo: the image '' is not pinned"),
+    "no Dockerfile": (lambda s: s["dagster-daemon"]["build"].update(dockerfile="Nofile"), "there is no Nofile"),
+    "no health check": (lambda s: s["postgres"].pop("healthcheck"), "postgres: no health check"),
+    "open port": (lambda s: s["mysql"].update(ports=["3306:3306"]), "mysql: port 3306:3306 is not on loopback"),
+    "unknown service": (
+        lambda s: s["spark-worker"]["depends_on"].update(redis={"condition": "service_healthy"}),
+        "spark-worker: depends on redis",
+    ),
+    "no waiting": (
+        lambda s: s["spark-worker"]["depends_on"].update({"spark-master": {"condition": "service_started"}}),
+        "does not wait until spark-master is healthy",
+    ),
+    "missing file": (lambda s: s["mysql"].update(volumes=["./docker/none.sql:/x"]), "there is no ./docker/none.sql"),
+    "undeclared volume": (lambda s: s["mysql"].update(volumes=["other:/x"]), "the volume other is not declared"),
+    "other Spark": (
+        lambda s: s["spark-master"].update(image="apache/spark:3.5.0-java17"),
+        "not the version of pyspark",
+    ),
+    "undocumented setting": (
+        lambda s: s["dagster-daemon"]["environment"].update(SOFTCART_NEW="1"),
+        "docker-compose.yml: SOFTCART_NEW is not in .env.example",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_service_is_noticed(files: Files, change: Callable[[dict], object], expected: str) -> None:
+    broken = deepcopy(files.compose)
+    change(broken["services"])
+    assert any(expected in problem for problem in problems(replace(files, compose=broken)))
+
+
+def test_broken_files_are_noticed(files: Files) -> None:
+    def told(**changes: str) -> list[str]:
+        return list(problems(replace(files, **changes)))
+
+    assert ".env.example: SOFTCART_HOME is missing" in told(dotenv=files.dotenv.replace("#SOFTCART_HOME=", "#"))
+    assert ".env.example: nothing reads SOFTCART_OLD" in told(dotenv=files.dotenv + "# Old.\n#SOFTCART_OLD=1\n")
+    assert ".env.example: no comment above #SOFTCART_HOME=x" in told(dotenv=files.dotenv + "\n#SOFTCART_HOME=x\n")
+    assert ".env.example: SOFTCART_NEW is missing" in told(code=files.code + 'setting("SOFTCART_NEW")')
+    assert any("uv is not" in problem for problem in told(bootstrap="uv_version=0.0.1\n"))
+    assert "docker/Dockerfile: there is no nofile" in told(dockerfile=files.dockerfile + "COPY nofile .\n")
+
+
+def _schema_check(path: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_file_fits_the_schema_of_compose(files: Files, tmp_path: Path) -> None:
+    checked = _schema_check(REPOSITORY / "docker-compose.yml")
+    assert checked.returncode == 0, checked.stdout
+    files.compose["services"]["mysql"]["helthcheck"] = {}
+    misspelt = tmp_path / "docker-compose.yml"
+    misspelt.write_text(yaml.dump(files.compose))
+    assert "helthcheck" in _schema_check(misspelt).stdout
+
+
+def test_docker_compose_accepts_the_file() -> None:
+    command = ["docker", "compose", "--file", str(REPOSITORY / "docker-compose.yml")]
+    if not shutil.which("docker") or subprocess.run([*command, "version"], capture_output=True).returncode:
+        pytest.skip("docker compose is not installed")
+    checked = subprocess.run([*command, "config", "--quiet"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr

@@ -1,0 +1,56 @@
+"""What the dbt project's files promise, read without dbt and without a server."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from softcart_assets.sources import SOURCES
+
+MODELS = Path(__file__).parents[2] / "dbt_project" / "models"
+
+ENGINE_COLUMNS = {"_deleted", "_loaded_at", "_position"}
+HISTORY_COLUMNS = ENGINE_COLUMNS | {"_version"}
+DOCUMENT_COLUMNS = {"_id_type", "document"}
+
+
+def declared(kind: str) -> list[dict]:
+    """All entries of that kind (`models`, `sources`) in the project's YAML files."""
+    return [entry for file in MODELS.rglob("*.yml") for entry in yaml.safe_load(file.read_text()).get(kind, [])]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_dbt_sources_agree_with_the_declared_source_systems(source):
+    [described] = [entry for entry in declared("sources") if entry["name"] == source.schema]
+    expected = {}
+    for table in source.tables:
+        columns = set(table.privacy) | (DOCUMENT_COLUMNS if source.kind == "mongodb" else set())
+        expected[table.name] = columns | ENGINE_COLUMNS
+        if table.history:
+            expected[f"{table.name}_history"] = columns | HISTORY_COLUMNS
+    assert {table["name"]: {column["name"] for column in table["columns"]} for table in described["tables"]} == expected
+    for table in described["tables"]:
+        assert table["description"].startswith("One "), table["name"]
+        assert all(column["description"] for column in table["columns"]), table["name"]
+
+
+def test_every_raw_table_has_its_staging_view():
+    expected = {f"stg_{source.name}__{table.name}" for source in SOURCES for table in source.tables}
+    assert expected <= {file.stem for file in MODELS.glob("staging/*/*.sql")}
+
+
+def test_every_model_states_its_grain_and_describes_its_columns():
+    models = {model["name"]: model for model in declared("models")}
+    assert set(models) == {file.stem for file in MODELS.rglob("*.sql")}
+    for name, model in models.items():
+        assert model["description"].startswith("One row per "), name
+        # That these are all columns there are is what the enforced contract checks at every build.
+        assert model["columns"], name
+        assert all(column["description"] and column["data_type"] for column in model["columns"]), name
+
+
+def test_only_staging_reads_raw_tables():
+    for file in MODELS.glob("warehouse/**/*.sql"):
+        assert "source(" not in file.read_text(), file.name
+    for file in MODELS.glob("staging/**/*.sql"):
+        assert "ref(" not in file.read_text(), file.name

@@ -1,0 +1,75 @@
+"""What `softcart doctor` says of machines that lack something. No server is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from softcart_assets.stack import Stack, doctor, mysql, server
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the whole PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    return folder
+
+
+def _found(level: str, stack: Stack | None = None) -> str:
+    stack = stack or Stack(Path("/nonexistent/home"))
+    return "\n".join(finding.text for finding in doctor.examine(stack) if finding.level == level)
+
+
+def _java(programs: Path, version: str) -> None:
+    java = programs / "java"
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-01' >&2\n")
+    java.chmod(0o755)
+
+
+def test_missing_java_blocks_and_names_the_package(programs: Path) -> None:
+    assert "install Debian's openjdk-17-jre-headless or set JAVA_HOME" in _found("blocks")
+
+
+@pytest.mark.parametrize("version", ["1.8.0_392", "11.0.22"])
+def test_old_java_blocks(programs: Path, version: str) -> None:
+    _java(programs, version)
+    assert f'Java: java is openjdk version "{version}"' in _found("blocks")
+
+
+@pytest.mark.parametrize("version", ["17.0.15", "21"])
+def test_new_java_is_fine(programs: Path, version: str) -> None:
+    _java(programs, version)
+    assert f'version "{version}"' in _found("ok")
+    assert "Java" not in _found("blocks")
+
+
+def test_missing_mysql_blocks_unless_the_shop_is_named(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not by PATH: a server in /usr/sbin is found without it.
+    monkeypatch.setattr(mysql, "find_program", lambda name: None)
+    message = "There is no MySQL server here. Install Debian's packages mariadb-server-core and mariadb-client-core"
+    assert message in _found("blocks")
+    monkeypatch.setenv("SOFTCART_SHOP_HOST", "127.0.0.1")
+    assert message not in _found("blocks")
+    assert "SOFTCART_SHOP_USER is not set" in _found("blocks")
+
+
+def test_missing_browser_is_only_worth_a_note(programs: Path) -> None:
+    assert "Debian package chromium-driver" in _found("note")
+
+
+def test_a_named_server_that_does_not_answer_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = str(server.free_port())
+    for name, value in {"HOST": "127.0.0.1", "PORT": port, "USER": "u", "PASSWORD": "hush", "DATABASE": "d"}.items():
+        monkeypatch.setenv(f"SOFTCART_STAGING_{name}", value)
+    blocks = _found("blocks")
+    assert f"SOFTCART_STAGING: PostgreSQL database 'd' at 127.0.0.1:{port} cannot be used as 'u'" in blocks
+    assert "hush" not in blocks
+
+
+def test_a_full_disk_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "DISK_BYTES", 2**80)
+    assert "GiB free for /nonexistent/home; the demo may need" in _found("note")

@@ -1,0 +1,37 @@
+"""The change sensors' decision: requests what is behind, nothing else, and never moves on past something unloaded."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softcart_assets.defs.automation.decision import RETRY_AFTER, decide, look_from
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+TABLES = st.frozensets(st.sampled_from(["orders", "customers", "stores"]))
+
+
+def test_waits_for_the_load_under_way():
+    decision = decide({"orders"}, True, None, NOW)
+    assert not decision.request
+    assert not decision.caught_up
+
+
+def test_leaves_a_failed_load_alone_for_a_while_then_asks_again():
+    assert not decide({"orders"}, False, NOW - timedelta(seconds=1), NOW).request
+    assert decide({"orders"}, False, NOW - RETRY_AFTER, NOW).request == {"orders"}
+
+
+@given(behind=TABLES, in_flight=st.booleans(), failed=st.booleans())
+def test_caught_up_only_when_nothing_is_behind(behind, in_flight, failed):
+    decision = decide(behind, in_flight, NOW if failed else None, NOW)
+    assert decision.caught_up == (not behind)
+    assert decision.request == (frozenset() if in_flight or failed else behind)
+
+
+def test_looks_from_the_later_of_loaded_and_cursor():
+    assert look_from({"orders": "f1:1", "stores": "f1:9"}, "f1:5") == {"orders": "f1:5", "stores": "f1:9"}
+
+
+def test_a_table_never_loaded_is_looked_for_from_the_beginning():
+    assert look_from({}, "f1:5") == {}

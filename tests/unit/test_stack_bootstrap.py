@@ -1,0 +1,130 @@
+"""bootstrap.sh where packages are missing: what it installs, and what it says where it may not.
+
+It runs in a folder of its own with a PATH of stand-ins, so nothing is installed and no clone is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+TOOLS = ("bash", "cat", "dirname", "env", "grep", "head", "sed", "sha256sum", "sleep", "tail")
+
+
+class Machine:
+    """A clone on a machine where only some programs exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clone = folder / "clone"
+        self.bin = folder / "bin"
+        self.clone.mkdir()
+        self.bin.mkdir()
+        for name in ("bootstrap.sh", "requirements.lock", "pyproject.toml"):
+            shutil.copy(REPOSITORY / name, self.clone)
+        for tool in TOOLS:
+            (self.bin / tool).symlink_to(shutil.which(tool))
+        self.add("python3", f'exec {sys.executable} "$@"')
+        for name in ("gcc", "pkg-config", "mysqld", "chromium", "chromedriver"):
+            self.add(name, "exit 0")
+        self.add("java", "echo 'openjdk version \"17.0.15\"' >&2")
+
+    def add(self, name: str, script: str) -> None:
+        path = self.bin / name
+        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.chmod(0o755)
+
+    def remove(self, *names: str) -> None:
+        for name in names:
+            (self.bin / name).unlink()
+
+    def bootstrap(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            ["./bootstrap.sh", *arguments],
+            cwd=self.clone,
+            env={"PATH": str(self.bin), "HOME": str(self.clone), **variables},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_without_apt_it_says_what_is_missing_and_how_to_do_without(machine: Machine) -> None:
+    machine.remove("java", "gcc", "chromium")
+    result = machine.bootstrap("--tests")
+    assert result.returncode == 1
+    assert "could not be installed: openjdk-17-jre-headless chromium gcc libc6-dev\n" in result.stdout
+    assert "Reason: there is no apt-get here." in result.stdout
+    assert "sudo apt-get install --no-install-recommends openjdk-17-jre-headless chromium" in result.stdout
+    assert "openjdk-17-jre-headless: set JAVA_HOME to a Java 17 or newer" in result.stdout
+
+
+def test_the_browser_is_for_tests_only(machine: Machine) -> None:
+    machine.remove("java", "chromium")
+    assert "chromium" not in machine.bootstrap().stdout
+
+
+def test_old_java_is_replaced(machine: Machine) -> None:
+    machine.add("java", "echo 'openjdk version \"11.0.22\"' >&2")
+    assert "could not be installed: openjdk-17-jre-headless\n" in machine.bootstrap().stdout
+
+
+def test_without_python_its_packages_are_named(machine: Machine) -> None:
+    machine.add("python3", "exit 1")
+    assert "could not be installed: python3 python3-venv python3-dev\n" in machine.bootstrap().stdout
+
+
+def test_what_is_missing_is_installed_without_starting_services(machine: Machine, tmp_path: Path) -> None:
+    machine.remove("java")
+    calls = tmp_path / "calls"
+    machine.add("sudo", 'while [[ $1 == -n ]]; do shift; done; exec "$@"')
+    machine.add("true", "exit 0")
+    machine.add("apt-get", f'echo "$@" >>{calls}')
+    result = machine.bootstrap()
+    update, install = calls.read_text().splitlines()
+    assert update.endswith("update")
+    assert install.endswith("install --yes --no-install-recommends openjdk-17-jre-headless")
+    assert "DPkg::Lock::Timeout=300" in install
+    # The stand-in has installed nothing, which is noticed.
+    assert result.returncode == 1
+    assert "PATH or JAVA_HOME leads to other programs" in result.stdout
+
+
+def test_a_locked_package_list_is_waited_for(machine: Machine, tmp_path: Path) -> None:
+    machine.remove("java")
+    machine.add("sudo", 'while [[ $1 == -n ]]; do shift; done; exec "$@"')
+    machine.add("true", "exit 0")
+    machine.add(
+        "apt-get",
+        f"""[[ $* != *update* || -f {tmp_path}/tried ]] && exit 0
+        >{tmp_path}/tried; echo 'E: Could not get lock /var/lib/apt/lists/lock.'; exit 100""",
+    )
+    assert "leads to other programs" in machine.bootstrap().stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root needs no sudo")
+def test_refused_sudo_is_the_reason(machine: Machine) -> None:
+    machine.remove("java")
+    machine.add("apt-get", "exit 0")
+    machine.add("sudo", "exit 1")
+    assert "Reason: apt-get needs root, and `sudo -n` is refused." in machine.bootstrap().stdout
+
+
+def test_a_failed_installation_names_the_packages(machine: Machine) -> None:
+    machine.remove("java")
+    machine.add("sudo", 'while [[ $1 == -n ]]; do shift; done; exec "$@"')
+    machine.add("true", "exit 0")
+    machine.add("apt-get", "echo 'E: no network'; exit 100")
+    result = machine.bootstrap()
+    assert result.returncode == 1
+    assert "apt-get install failed, see above; apt-get update said: E: no network" in result.stdout
