@@ -122,7 +122,7 @@ def write_report(measured: dict[float, list[dict]]) -> str:
     chart = altair.Chart(frame, title="Seconds per stage, first run").mark_bar()
     chart.encode(
         x=altair.X("seconds:Q").title("seconds"),
-        y=altair.Y("scale:N").sort(altair.SortField("order")).title("scale"),
+        y=altair.Y("scale:N").sort(field="order").title("scale"),
         color=altair.Color("stage:N").sort(stages),
     ).properties(width=700).save(str(RESULTS / "demo.svg"))
     return text

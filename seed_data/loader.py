@@ -35,6 +35,9 @@ MADE_BY = "SoftCart seed data"
 BATCH_ROWS = 50_000
 BATCH_DOCUMENTS = 1_000
 
+LOCK_SECONDS = 10
+"""How long to wait for another seed: the connections of a killed one may last a moment longer than its process."""
+
 Advance = Callable[[int], object]
 """Told how many more rows have been read from Parquet and handed to the server."""
 
@@ -63,8 +66,8 @@ class Shop:
         """Keep other seeds away from this database; the server ends the lock with our connection, however that ends."""
         connection = self._server.connect()
         try:
-            # A killed seed's connection may last a moment longer than its process.
-            if self._scalar(connection, "SELECT GET_LOCK(%s, 10)", f"seed.{self._server.database}"[:64]) != 1:
+            name = f"seed.{self._server.database}"[:64]
+            if self._scalar(connection, "SELECT GET_LOCK(%s, %s)", name, LOCK_SECONDS) != 1:
                 raise SeedError(
                     f"Another `softcart seed` is at work in MySQL database {self._name}; wait until it ends."
                 )

@@ -197,3 +197,55 @@ def ui() -> None:
     port = 3000 if port_is_free(3000) else free_port()
     typer.secho(f"Dagster UI: http://127.0.0.1:{port} (ready in a few seconds; Ctrl-C ends it)", bold=True)
     raise typer.Exit(serve(REPOSITORY, port))
+
+
+quarantine = typer.Typer(
+    help="Rows of the sources that could not be carried: list, show, replay.", no_args_is_help=True
+)
+app.add_typer(quarantine, name="quarantine")
+
+
+@quarantine.command("list")
+def quarantine_list(
+    source: Annotated[str | None, typer.Option(help="Only this source, for example shop.")] = None,
+    table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+) -> None:
+    """List the rows that are out: number, table, key, column, reason."""
+    from softcart_assets.connections import staging
+    from softcart_assets.ingestion import list_quarantine
+
+    os.environ |= _environment(start=False)
+    rows = list_quarantine(staging(), source, table)
+    for row in rows:
+        key = "/".join(row.key or ["no key"])
+        typer.echo(f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {row.reason}")
+    typer.echo(f"{len(rows)} row(s) in quarantine.")
+
+
+@quarantine.command("show")
+def quarantine_show(entry: Annotated[int, typer.Argument(help="Number of the entry, from `list`.")]) -> None:
+    """Show one row whole, values as text."""
+    import json
+
+    from softcart_assets.connections import staging
+    from softcart_assets.ingestion import show
+
+    os.environ |= _environment(start=False)
+    found = show(staging(), entry)
+    typer.echo(f"{found.source}.{found.table_name}, {found.column_name}: {found.reason}")
+    typer.echo(f"read at {found.position}, {found.quarantined_at.isoformat()}; closed: {found.closed_because or 'no'}")
+    typer.echo(json.dumps(found.row, indent=2, ensure_ascii=False))
+
+
+@quarantine.command("replay")
+def quarantine_replay(entries: Annotated[list[int], typer.Argument(help="Numbers of entries, from `list`.")]) -> None:
+    """Read rows from their source again; those that were mended there leave the quarantine."""
+    from softcart_assets.connections import MongoConnection, MySQLConnection, lake_uri, staging
+    from softcart_assets.ingestion import replay
+    from softcart_assets.sources import SOURCES
+
+    os.environ |= _environment(start=False)
+    for source in SOURCES:
+        kind = MongoConnection if source.kind == "mongodb" else MySQLConnection
+        for result in replay(source, kind.from_env(source.env_prefix), staging(), lake_uri(), entries):
+            typer.echo(f"{source.schema}/{result.table}: {result.inserted} row(s) in, {result.quarantined} still out")

@@ -123,7 +123,7 @@ class PostgresConnection:
         except psycopg.OperationalError as error:
             raise ServerUnreachable(
                 f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used as {self.user!r}: "
-                f"{str(error).strip().splitlines()[-1]}. "
+                f"{' '.join(str(error).split())}. "
                 f"Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and _DATABASE."
             ) from None
 

@@ -120,7 +120,7 @@ def materialize_everything(console: Console, stages: Stages):
                 cursor = connection.cursor
                 for record in connection.records:
                     entry = record.event_log_entry
-                    step, kind = entry.step_key, entry.get_dagster_event().event_type
+                    step, kind = entry.step_key or "", entry.get_dagster_event().event_type
                     if kind == dg.DagsterEventType.STEP_START:
                         started[step] = entry.timestamp
                         status.update(f"{step} …")
@@ -143,7 +143,7 @@ def materialize_everything(console: Console, stages: Stages):
             done.set()
             follower.join()
     if not result.success:
-        failures = [f"{e.step_key}: {_root_cause(e.event_specific_data.error)}" for e in result.filter_events(_failed)]
+        failures = [f"{e.step_key}: {_root_cause(e.step_failure_data.error)}" for e in result.filter_events(_failed)]
         raise DemoFailed("\n  ".join(["These steps failed:", *failures, f"More in `make ui`, run {run_id}."]))
     return result
 

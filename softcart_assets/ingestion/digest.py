@@ -21,7 +21,7 @@ import pyarrow as pa
 from softcart_assets.ingestion.types import Column, Kind
 
 _HASH_DIGITS = 14
-"""Hexadecimal digits of an MD5 that count: 56 bits, so that a hash times a weight fits 64 bits."""
+"""Hexadecimal digits of a SHA-256 that count: 56 bits, so that a hash times a weight fits 64. (MySQL 9 has no MD5.)"""
 _EXACT = Context(prec=200)
 
 
@@ -73,7 +73,7 @@ def _mysql_number(column: Column) -> str:
     name = mysql_value(column)
 
     def hashed(text: str) -> str:
-        return f"CAST(CONV(LEFT(MD5({text}), {_HASH_DIGITS}), 16, 10) AS UNSIGNED)"
+        return f"CAST(CONV(LEFT(SHA2({text}, 256), {_HASH_DIGITS}), 16, 10) AS UNSIGNED)"
 
     match column.kind:
         case Kind.INTEGER:
@@ -121,7 +121,8 @@ def _postgres_number(column: Column) -> str:
     name = _double_quotes(column.name)
 
     def hashed(text: str) -> str:
-        return f"('x' || left(md5({text}), {_HASH_DIGITS}))::bit({_HASH_DIGITS * 4})::bigint"
+        data = text if column.kind is Kind.BYTES else f"convert_to({text}, 'UTF8')"
+        return f"('x' || left(encode(sha256({data}), 'hex'), {_HASH_DIGITS}))::bit({_HASH_DIGITS * 4})::bigint"
 
     match column.kind:
         case Kind.INTEGER:
@@ -295,7 +296,7 @@ def _sum_of_numbers(column: Column, values: pa.Array) -> Decimal:
 
 
 def _hash(text: str) -> int:
-    return int(hashlib.md5(text.encode()).hexdigest()[:_HASH_DIGITS], 16)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS], 16)
 
 
 def _double_text(value: float) -> str:

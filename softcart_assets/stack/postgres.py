@@ -34,8 +34,8 @@ WAYS_FROM_ROOT = (
         "--securebits=+no_setuid_fixup",  # access(2) heeds the capability, too
     ),
 )
-"""A user namespace needs no change to any file, but containers often forbid it. There the user nobody takes over, with the
-one capability of root that lets it reach our folders wherever they are."""
+"""A user namespace needs no change to any file, but containers often forbid it. There the user nobody takes over, with
+the one capability of root that lets it reach our folders wherever they are."""
 
 
 @cache

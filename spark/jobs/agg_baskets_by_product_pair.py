@@ -1,16 +1,17 @@
 """Pairs of products that are bought together, with how much more often than by chance.
 
 Grain: one row per unordered pair of products (product_id_a < product_id_b) that is frequent: found in at least
-`MIN_SUPPORT` of all baskets and in at least `MIN_BASKETS`. A basket is the set of products of one order that was not
-cancelled; a product counts once however many lines or pieces of it there are.
+`MIN_SUPPORT` of the baskets and in at least `MIN_BASKETS`. A basket is the set of products of one order that was not
+cancelled; a product counts once however many lines or pieces of it there are. Of a long history the latest
+`MAX_ORDERS` orders are looked at: what people buy together now.
 
-Columns: product_id_a, product_id_b; basket_count (baskets with both); support_pct (their percentage of all baskets);
+Columns: product_id_a, product_id_b; basket_count (baskets with both); support_pct (their percentage of the baskets);
 confidence_a_to_b_pct (percentage of the baskets with a that have b too), confidence_b_to_a_pct; lift (support of the
 pair over the product of both supports: 1 is chance, 2 twice as often).
 
 Method: FP-growth (Han, Pei, Yin: Mining frequent patterns without candidate generation, 2000; in Spark parallel after
-Li et al., 2008). The least support is relative, so that the number of frequent products, and with it cost and
-result, stays bounded when sales grow: with L lines a basket, at most L / `MIN_SUPPORT` products can be frequent.
+Li et al., 2008). It is bounded: the number of baskets by `MAX_ORDERS`, as its trees lie in memory; the number of
+products by the least support, which is relative: with L lines a basket, at most L / `MIN_SUPPORT` can be frequent.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from spark.jobs.sales import sold_lines
 
 MIN_SUPPORT = 0.0005
 MIN_BASKETS = 3
+MAX_ORDERS = 200_000
 
 
 def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """The aggregate, as the module describes it."""
     baskets = (
-        sold_lines(orders, order_lines)
+        sold_lines(*_latest(orders, order_lines))
         .groupBy("order_id")
         .agg(F.sort_array(F.collect_set("product_id")).alias("items"))
         .persist()
@@ -41,7 +43,10 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     least = max(math.ceil(MIN_SUPPORT * all_baskets), MIN_BASKETS)
     # FPGrowth wants a share of the baskets that it sees and rounds it up to a count: half a basket less is safe.
     share = min((least - 0.5) / max(pairing_baskets, 1), 1.0)
-    itemsets = FPGrowth(minSupport=share, itemsCol="items").fit(pairing).freqItemsets
+    # One tree per core: Spark weighs each as it grows, which costs more than the mining when they are many.
+    cores = baskets.sparkSession.sparkContext.defaultParallelism
+    growth = FPGrowth(minSupport=share, itemsCol="items", numPartitions=cores)
+    itemsets = growth.fit(pairing.coalesce(cores)).freqItemsets
     pairs = itemsets.where(F.size("items") == 2).select(
         F.sort_array("items").alias("pair"), F.col("freq").alias("both")
     )
@@ -62,6 +67,17 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
             (F.col("both") * all_baskets / (F.col("count_a") * F.col("count_b"))).cast("decimal(18,4)").alias("lift"),
         )
     )
+
+
+def _latest(orders: DataFrame, order_lines: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """The latest orders, about `MAX_ORDERS` of them, and their lines, whose `created_at` is the order's time."""
+    count = orders.count()
+    if count <= MAX_ORDERS:
+        return orders, order_lines
+    share = 1 - MAX_ORDERS / count
+    row = orders.agg(F.percentile_approx(F.unix_micros("ordered_at"), share, 10_000).alias("since")).collect()[0]
+    since = F.timestamp_micros(F.lit(row["since"]))
+    return orders.where(F.col("ordered_at") >= since), order_lines.where(F.col("created_at") >= since)
 
 
 def _percent(part: Column, whole: Column) -> Column:

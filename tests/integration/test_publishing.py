@@ -251,8 +251,8 @@ def test_queries_execute_one_slot_and_use_its_indexes(warehouse, production):
     assert "Index Scan Backward" in newest
 
 
-def test_a_table_that_dbt_swaps_meanwhile_is_copied_whole(staging, production):
-    """A swapped-in table is empty for an older snapshot; the swap has to wait."""
+def test_a_table_that_dbt_swaps_meanwhile_is_copied_whole(staging, production, monkeypatch):
+    """A table put in place after the snapshot is empty in it; the swap has to wait."""
 
     def swap() -> None:
         with staging.connect() as session:
@@ -260,15 +260,16 @@ def test_a_table_that_dbt_swaps_meanwhile_is_copied_whole(staging, production):
             session.execute("DROP TABLE warehouse.two; ALTER TABLE warehouse.new RENAME TO two")
 
     swapping = threading.Thread(target=swap)
-    started: list[str] = []
+    empty_table = slots.empty_table
 
-    def start(line: str) -> None:
-        if not started:
-            started.append(line)
+    def swap_before_copying(session, slot, name, patient_until) -> None:
+        if name == "two":
             swapping.start()
-            time.sleep(0.2)
+            swapping.join(timeout=0.5)
+        empty_table(session, slot, name, patient_until)
 
-    publish(staging, production, PAIR, audits=(), on_progress=start)
+    monkeypatch.setattr(slots, "empty_table", swap_before_copying)
+    publish(staging, production, PAIR, audits=())
     swapping.join()
     with production.connect() as session:
         assert seen(session, "two") == (1, 1, 1)

@@ -68,6 +68,28 @@ def _committed_files(staging: PostgresConnection) -> dict[tuple[str, str], "list
     return files
 
 
+def _compact(staging: PostgresConnection, source: str, table: "LakeTable", files: "list[ChangeFile]") -> int:
+    """Exchange the many small change files of a date for one, in one transaction; returns how many went."""
+    from spark.lake import compact, discard
+
+    written, struck = compact(table, files)
+    if not struck:
+        return 0
+    with staging.connect() as session:
+        for new in written:
+            old = [file.path for file in struck if file.load_date == new.load_date]
+            session.execute(
+                "INSERT INTO ingestion.lake_files"
+                " SELECT %s, source, table_name, %s, load_date, sum(row_count), %s, max(loaded_at)"
+                " FROM ingestion.lake_files WHERE path = ANY(%s) AND source = %s"
+                " GROUP BY source, table_name, load_date",
+                [new.path, new.load_id, table.store.get_file_info(new.path).size, old, source],
+            )
+        session.execute("DELETE FROM ingestion.lake_files WHERE path = ANY(%s)", [[file.path for file in struck]])
+    discard(table, struck)
+    return len(struck)
+
+
 @dg.multi_asset(name="lake_tables", specs=SPECS, can_subset=True, pool="spark")
 def lake_tables(
     context: dg.AssetExecutionContext, staging: PostgresResource, lake: LakeResource, spark: SparkResource
@@ -88,8 +110,9 @@ def lake_tables(
             if state is None or pending_files(table, files):
                 result = refresh_table(spark.session, table, files)
                 rows, rewritten, merged = result.rows, result.partitions_rewritten, result.applied_loads
+                compacted = _compact(staging.connection(), source.name, table, files)
             else:
-                rows, rewritten = state.rows, 0
+                rows, rewritten, compacted = state.rows, 0, 0
             context.log.info(f"lake.{table.name}: {rows:,} rows, {rewritten} partitions rewritten")
             yield dg.MaterializeResult(
                 lake_key(declared.name),
@@ -99,6 +122,7 @@ def lake_tables(
                     "loads merged": len(merged),
                     "partitions rewritten": rewritten,
                     "change files": len(files),
+                    "change files compacted": compacted,
                 },
             )
 

@@ -1,6 +1,7 @@
 """The published tables: one publication makes them all, audited and switched together."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -63,7 +64,7 @@ def publication(
     connection = production.connection()
     for table in PUBLISHED:
         key = _key(table.name)
-        metadata = {
+        metadata: dict[str, Any] = {
             "dagster/row_count": done.row_counts[table.name],
             "version": done.version,
             "seconds": round(done.seconds, 2),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -27,7 +28,7 @@ def history_key(source: Source, table: Table) -> dg.AssetKey:
 
 def _specs(source: Source) -> Iterator[dg.AssetSpec]:
     for table in source.tables:
-        common = {
+        common: dict[str, Any] = {
             "deps": [source_asset_key(source, table)],
             "group_name": source.schema,
             "owners": [source.owner],
@@ -51,7 +52,7 @@ def _specs(source: Source) -> Iterator[dg.AssetSpec]:
             )
 
 
-def _metadata(result: LoadResult) -> dict[str, object]:
+def _metadata(result: LoadResult) -> dict[str, Any]:
     columns = [
         dg.TableColumn(
             column["name"],

@@ -1,0 +1,135 @@
+"""The simulator on real servers: the shop's invariants hold while it writes, and when its connections are cut."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from seed_data.cli import seed
+from seed_data.simulator import SimulationError, Simulator, simulate
+from softcart_assets.connections import MongoConnection, MySQLConnection
+
+BROKEN = {
+    "an order's total is that of its lines": """
+        SELECT o.id FROM orders o LEFT JOIN order_lines l ON l.order_id = o.id GROUP BY o.id
+        HAVING MAX(o.total_amount) <> COALESCE(SUM(quantity * unit_price - discount_amount + tax_amount), 0)
+            + MAX(o.shipping_amount) OR COUNT(l.order_id) = 0""",
+    "tax is rounded half up": """
+        SELECT order_id FROM order_lines
+        WHERE tax_amount <> ROUND((quantity * unit_price - discount_amount) * tax_rate, 2)""",
+    "payments are the order's total": """
+        SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id AND p.status IN ('authorized', 'captured')
+        WHERE o.status IN ('paid', 'shipped', 'delivered')
+        GROUP BY o.id HAVING COALESCE(SUM(p.amount), 0) <> MAX(o.total_amount)""",
+    "what a cancelled order had paid is paid back": """
+        SELECT p.order_id FROM payments p JOIN orders o ON o.id = p.order_id WHERE o.status = 'cancelled'
+        GROUP BY p.order_id
+        HAVING SUM(IF(p.status = 'captured', amount, 0)) <> SUM(IF(p.status = 'refunded', amount, 0))
+            OR SUM(p.status = 'authorized') > 0""",
+    "refunds are those of the returns": """
+        SELECT o.id FROM orders o WHERE o.status <> 'cancelled' AND
+            (SELECT COALESCE(SUM(amount), 0) FROM payments p WHERE p.order_id = o.id AND p.status = 'refunded')
+            <> (SELECT COALESCE(SUM(refund_amount), 0) FROM returns r WHERE r.order_id = o.id)""",
+    "movements add up to the stock": """
+        SELECT i.store_id FROM inventory i LEFT JOIN inventory_movements m USING (store_id, product_id)
+        GROUP BY i.store_id, i.product_id HAVING COALESCE(SUM(m.quantity), 0) <> MAX(i.quantity_on_hand)""",
+    "no stock is negative": "SELECT store_id FROM inventory WHERE quantity_on_hand < 0",
+    "customers have one primary address": """
+        SELECT c.id FROM customers c LEFT JOIN addresses a ON a.customer_id = c.id AND a.is_primary
+        GROUP BY c.id HAVING COUNT(a.id) <> 1""",
+    "lines, payments and returns have their order": """
+        SELECT order_id FROM order_lines WHERE order_id NOT IN (SELECT id FROM orders)
+        UNION ALL SELECT order_id FROM payments WHERE order_id NOT IN (SELECT id FROM orders)
+        UNION ALL SELECT order_id FROM returns WHERE order_id NOT IN (SELECT id FROM orders)""",
+}
+"""Queries that find the rows which break an invariant."""
+
+
+@pytest.fixture
+def simulator(
+    spark, mysql: MySQLConnection, mongo: MongoConnection, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Simulator]:
+    """A simulator on freshly seeded sources."""
+    monkeypatch.setenv("SOFTCART_SHOP_DATABASE", mysql.database)
+    monkeypatch.setenv("SOFTCART_CATALOG_DATABASE", mongo.database)
+    seed(scale=0.01, seed=2, spark=spark)
+    with closing(Simulator(mysql, mongo, seed=1)) as simulator:
+        yield simulator
+
+
+def _check(mysql: MySQLConnection) -> None:
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        for invariant, query in BROKEN.items():
+            cursor.execute(f"{query} LIMIT 5")
+            assert cursor.fetchall() == (), invariant
+
+
+def test_invariants_hold_under_traffic_and_when_connections_are_cut(
+    simulator: Simulator, mysql: MySQLConnection, mongo: MongoConnection
+) -> None:
+    _check(mysql)
+    before = datetime.now(UTC)
+    simulator.run(rate=10_000, duration=4)
+    _check(mysql)
+    undisturbed = simulator.counts.copy()
+    assert undisturbed.total() > 4 * 200
+    assert set(undisturbed) > {
+        "new_order",
+        "order_status",
+        "return",
+        "catalog_edit",
+        "address_change",
+        "stock_movement",
+    }
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM orders WHERE updated_at > %s", (before.replace(tzinfo=None),))
+        assert cursor.fetchone()[0] >= undisturbed["new_order"] - undisturbed["deleted_order"]
+    with mongo.connect() as client:
+        edited = client[mongo.database].products.count_documents(
+            {"updated_at": {"$gte": before - timedelta(milliseconds=1)}}
+        )
+    assert edited > 0
+
+    stop = threading.Event()
+
+    def cut() -> None:
+        """What the simulator sees when the server restarts: its connection is gone, at any moment of a transaction."""
+        with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
+            while not stop.wait(0.05):
+                cursor.execute(
+                    "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+                )
+                for (process,) in cursor.fetchall():
+                    cursor.execute(f"KILL {process}")
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        simulator.run(rate=10_000, duration=3)
+    finally:
+        stop.set()
+        cutter.join()
+    assert simulator.counts.total() > undisturbed.total() + 100
+    simulator.run(rate=10_000, duration=0.5)
+    _check(mysql)
+
+
+def test_the_rate_is_kept(simulator: Simulator) -> None:
+    started = time.monotonic()
+    simulator.run(rate=40, duration=2)
+    assert 2 <= time.monotonic() - started < 2.5
+    assert 60 <= simulator.counts.total() <= 82
+
+
+def test_empty_sources_are_named(
+    mysql: MySQLConnection, mongo: MongoConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOFTCART_SHOP_DATABASE", mysql.database)
+    monkeypatch.setenv("SOFTCART_CATALOG_DATABASE", mongo.database)
+    with pytest.raises(SimulationError, match="softcart seed"):
+        simulate(duration=1)
