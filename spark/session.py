@@ -16,6 +16,8 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
+from spark.class_archive import class_archive
+
 log = logging.getLogger(__name__)
 
 SETTINGS = {
@@ -41,8 +43,6 @@ LOCAL_SETTINGS = {
 }
 """Settings of sessions that run in this process."""
 
-_LOGGING = Path(__file__).with_name("log4j2.properties")
-
 _metastore_locks: dict[Path, JavaObject] = {}
 """Locks on embedded metastores that this process's JVM holds; kept so that Java does not collect (and free) them."""
 
@@ -64,6 +64,7 @@ def build_session(
     warehouse_uri: str | None = None,
     home: Path | None = None,
     hive: bool = True,
+    java_options: str = "",
 ) -> SparkSession:
     """Start this process's one session; end it with `stop_session`.
 
@@ -71,7 +72,7 @@ def build_session(
     `home` to `SOFTCART_HOME`. The driver gets `SOFTCART_SPARK_MEMORY` (default 2g). Hive's metastore is the one at
     `SOFTCART_HIVE_METASTORE_URI` (thrift://…), by default an embedded one in `<home>/metastore`, which serves one
     process at a time: a second one waits here for the first. `hive=False` gives a session without any metastore.
-    Under spark-submit its options come first, then these settings.
+    `java_options` are added to Java's. Under spark-submit its options come first, then these settings.
     """
     home = (home or softcart_home()).resolve()
     metastore_uri = os.environ.get("SOFTCART_HIVE_METASTORE_URI")
@@ -80,8 +81,7 @@ def build_session(
         "spark.app.name": app_name,
         "spark.master": master,
         "spark.driver.memory": os.environ.get("SOFTCART_SPARK_MEMORY") or "2g",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOGGING.as_uri()} "
-        + os.environ.get("XOPT", ""),
+        "spark.driver.extraJavaOptions": f"{_java_options(local=master.startswith('local'))} {java_options}",
         "spark.sql.warehouse.dir": unquote(warehouse_uri or f"{default_lake_uri().rstrip('/')}/warehouse"),
         "spark.sql.catalogImplementation": "hive" if hive else "in-memory",
     }
@@ -105,6 +105,16 @@ def build_session(
     return SparkSession.builder.getOrCreate()
 
 
+def _java_options(local: bool) -> str:
+    options = [f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').as_uri()}"]
+    if local:
+        # Local runs are short: compiling less, and collecting garbage in one thread, leaves the cores to the work.
+        options += ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=256m", "-XX:+UseSerialGC"]
+        if class_archive().exists():
+            options += [f'"-XX:SharedArchiveFile={class_archive()}"', "-Xlog:cds*=off"]
+    return " ".join(options)
+
+
 def stop_session(spark: SparkSession) -> None:
     """Stop the session and its Java process, which gives back the memory and the embedded metastore's lock.
 
@@ -116,7 +126,7 @@ def stop_session(spark: SparkSession) -> None:
         return
     gateway.shutdown()
     gateway.proc.stdin.close()
-    gateway.proc.wait(timeout=60)
+    gateway.proc.wait()
     SparkContext._gateway = SparkContext._jvm = None
     _metastore_locks.clear()
 

@@ -19,7 +19,7 @@ _REFERENCES: tuple[tuple[str, str, str, str, Decimal | None], ...] = (
     ("fct_order_lines", "order_date", "dim_date", "date_key", None),
     ("fct_order_lines", "time_of_day_key", "dim_time_of_day", "time_of_day_key", None),
     ("fct_order_lines", "customer_key", "dim_customer", "customer_key", Decimal("0.1")),
-    ("fct_order_lines", "product_key", "dim_product", "product_key", Decimal("0.02")),
+    ("fct_order_lines", "product_key", "dim_product", "product_key", Decimal("0.05")),
     ("fct_order_lines", "store_key", "dim_store", "store_key", Decimal("0.02")),
     ("fct_order_lines", "vendor_key", "dim_vendor", "vendor_key", Decimal("0.05")),
     ("fct_order_lines", "employee_key", "dim_employee", "employee_key", None),
@@ -32,7 +32,7 @@ _REFERENCES: tuple[tuple[str, str, str, str, Decimal | None], ...] = (
     ("fct_payments", "device_key", "dim_device", "device_key", Decimal("0.05")),
     ("fct_inventory_daily", "inventory_date", "dim_date", "date_key", None),
     ("fct_inventory_daily", "store_key", "dim_store", "store_key", Decimal("0.02")),
-    ("fct_inventory_daily", "product_key", "dim_product", "product_key", Decimal("0.02")),
+    ("fct_inventory_daily", "product_key", "dim_product", "product_key", Decimal("0.05")),
 )
 
 _TOTALS = {

@@ -52,7 +52,7 @@ class Recorder:
             text = json.dumps(each.row)
             identity = json.dumps(each.key)
             if each.key is None:
-                identity = hashlib.md5(text.encode()).hexdigest()
+                identity = hashlib.sha256(text.encode()).hexdigest()
                 self._seen[identity] += 1
                 identity += f"#{self._seen[identity]}"
             conflict = (

@@ -13,8 +13,8 @@ import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import (
+    IngestionError,
     LoadsFailed,
-    MissingGrant,
     MissingTable,
     SchemaChanged,
     TableBusy,
@@ -212,7 +212,7 @@ def test_every_kind_of_key(
 def test_tables_without_key_views_and_empty_tables(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    source = source_of(snapshot("log"), snapshot("seen", "id"), snapshot("empty", "id"), incremental("none_yet", "id"))
+    source = source_of(snapshot("log"), snapshot("seen", "id"), snapshot("nothing", "id"), incremental("none_yet", "id"))
     run(
         mysql,
         "CREATE TABLE log (line TEXT)",
@@ -220,10 +220,10 @@ def test_tables_without_key_views_and_empty_tables(
         "CREATE TABLE base (id INT PRIMARY KEY, n INT)",
         "INSERT INTO base VALUES (1, 1)",
         "CREATE VIEW seen AS SELECT id, n * 2 AS doubled FROM base",
-        "CREATE TABLE empty (id INT PRIMARY KEY)",
+        "CREATE TABLE nothing (id INT PRIMARY KEY)",
         "CREATE TABLE none_yet (id INT PRIMARY KEY, updated_at DATETIME NOT NULL)",
     )
-    assert [load_all(source, mysql, postgres, lake)[t].total for t in ("log", "seen", "empty", "none_yet")] == [4, 1, 0, 0]
+    assert [load_all(source, mysql, postgres, lake)[t].total for t in ("log", "seen", "nothing", "none_yet")] == [4, 1, 0, 0]
     assert not any(result.is_changed for result in load_all(source, mysql, postgres, lake).values())
     run(mysql, "DELETE FROM log WHERE line = 'a' LIMIT 1", "INSERT INTO none_yet VALUES (1, '2026-01-01')")
     results = load_all(source, mysql, postgres, lake)
@@ -335,10 +335,9 @@ def test_a_missing_grant_is_named(mysql: MySQLConnection, postgres: PostgresConn
         f"GRANT INSERT ON {mysql.database}.* TO {user}",
     )
     try:
-        with pytest.raises(LoadsFailed) as failed:
+        # MariaDB gets as far as the table, of which it does not tell; MySQL needs a privilege to begin at all.
+        with pytest.raises(IngestionError, match=f"{user}.*(?i:grant )"):
             list(load(source_of(snapshot("secret", "id")), replace(mysql, user=user, password="x"), postgres, lake))
-        assert isinstance(failed.value.failures["secret"], MissingTable | MissingGrant)
-        assert user in str(failed.value)
     finally:
         run(mysql, f"DROP USER {user}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from datetime import UTC, date, datetime, timedelta
@@ -185,6 +186,23 @@ def test_any_value_makes_the_round_trip_and_the_checksums_agree(
     assert got == rows
     assert all(math.copysign(1, a[2]) == math.copysign(1, b[2]) for a, b in zip(got, rows, strict=True) if a[2])
     assert compare(source, postgres, "anything").is_equal
+
+
+def test_json_keeps_its_content(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+    """MariaDB's JSON is text and stays so; MySQL's becomes jsonb."""
+    documents = ['{"b": [1, 2.50, 1e20, -0.0], "aa": "Zoë 🛒 \\"e1\\" \\n", "a": {}}', "[]", '"e"', "null"]
+    source = _source(mysql, Table("documents", "", ("id",), "snapshot", {}))
+    with mysql.connect() as connection:
+        connection.query("CREATE TABLE documents (id INT PRIMARY KEY, j JSON)")
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO documents VALUES (%s, %s)", list(enumerate(documents)))
+        connection.commit()
+    [result] = load(source, mysql, postgres, lake)
+    with postgres.connect() as connection:
+        got = connection.execute("SELECT j::text FROM raw_odd.documents ORDER BY id").fetchall()
+    assert [json.loads(text) for (text,) in got] == [json.loads(text) for text in documents]
+    assert result.columns[1]["target_type"] == ("jsonb" if result.columns[1]["source_type"] == "json" else "text")
+    assert compare(source, postgres, "documents").is_equal
 
 
 def test_a_type_or_name_that_cannot_be_carried_is_refused_by_name(
