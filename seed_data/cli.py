@@ -134,12 +134,14 @@ def _start_spark(scale: float) -> SparkSession:
     if scale <= SHORT_SCALE:
         os.environ["SPARK_SUBMIT_OPTS"] = f"{options or ''} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     try:
-        return build_session("seed", master=master if master.startswith("local") else "local[*]", hive=False)
+        session = build_session("seed", master=master if master.startswith("local") else "local[*]", hive=False)
     finally:
         if options is None:
             os.environ.pop("SPARK_SUBMIT_OPTS", None)
         else:
             os.environ["SPARK_SUBMIT_OPTS"] = options
+    session.sparkContext.setLogLevel("ERROR")  # warnings about large plans would tear the progress bar
+    return session
 
 
 class _Rate(ProgressColumn):

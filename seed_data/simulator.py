@@ -103,7 +103,8 @@ class Simulator:
 
     def close(self) -> None:
         """Disconnect; an operation that is not committed is undone."""
-        self._connection.close()
+        with suppress(MySQLdb.Error):  # closed already, while the server was away
+            self._connection.close()
         self._client.close()
 
     def _read_sources(self) -> None:

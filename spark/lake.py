@@ -181,14 +181,15 @@ def refresh_table(spark: SparkSession, table: LakeTable, files: Sequence[ChangeF
     if not pending:
         return RefreshResult(state.rows, 0, (), changed=False)
     schema = _common_schema(table, StructType.fromJson(state.schema), pending)
-    latest = _latest(table, _read(spark, table, schema, pending))
-    if table.key:
-        latest = latest.persist()
-        rows, touched = _merged(table, spark.table(f"`{table.database}`.`{table.name}`"), latest, schema)
-    else:
-        rows, touched = _alive(latest), set(state.partitions)
-    written = _write(table, rows)
-    latest.unpersist()
+    latest = _latest(table, _read(spark, table, schema, pending)).persist()
+    try:
+        if table.key:
+            rows, touched = _merged(table, spark.table(f"`{table.database}`.`{table.name}`"), latest, schema)
+        else:
+            rows, touched = _alive(latest), set(state.partitions)
+        written = _write(table, rows)
+    finally:
+        latest.unpersist()
     untouched = {month: partition for month, partition in state.partitions.items() if month not in touched}
     return _commit(spark, table, state, schema, untouched | written, files, pending, len(touched | written.keys()))
 

@@ -11,7 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -40,24 +40,50 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Reader(Protocol):
-    """What the engine asks of a source; `mysql.MySQLReader` and `mongodb.MongoReader` answer."""
+    """What the engine asks of a source; `mysql.MySQLReader` and `mongodb.MongoReader` answer.
 
-    def position(self, table: Table) -> str: ...
-    def columns(self, table: Table, known: Sequence[Column]) -> Sequence[Column]: ...
-    def warnings(self, table: Table) -> list[str]: ...
-    def expected_rows(self, table: Table) -> int | None: ...
-    def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[Sequence[Column], Iterator[Batch]]: ...
-    def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]: ...
+    One thread uses a reader at a time. Batches are streamed: what reads them must not ask for anything else meanwhile.
+    """
+
+    def columns(self, table: Table, known: Sequence[Column]) -> Sequence[Column]:
+        """The table's columns; `known` are those that raw has. Raises `MissingTable`."""
+
+    def position(self, table: Table) -> str:
+        """The position that the table is read at."""
+
+    def warnings(self, table: Table) -> list[str]:
+        """What somebody should know of the table that was read."""
+
+    def expected_rows(self, table: Table) -> int | None:
+        """About how many rows it has."""
+
+    def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[Sequence[Column], Iterator[Batch]]:
+        """Every row, and the columns that they have after all."""
+
+    def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]:
+        """The rows past a cursor."""
+
     def rows_of(
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
-    ) -> tuple[Sequence[Column], Iterator[Batch]]: ...
-    def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments: ...
-    def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]: ...
-    def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]: ...
+    ) -> tuple[Sequence[Column], Iterator[Batch]]:
+        """The rows with these keys, and the columns that they have after all."""
+
+    def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
+        """How to divide a table of about so many rows for comparison."""
+
+    def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
+        """The digest of each segment that has rows."""
+
+    def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
+        """Key and cursor of every row in the segments."""
+
     def checksums(
         self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
-    ) -> tuple[int, Checksums]: ...
-    def reset(self) -> None: ...
+    ) -> tuple[int, Checksums]:
+        """Number of rows and the checksum of each column, the rows with some keys left out."""
+
+    def reset(self) -> None:
+        """Be fit for another table after one that failed."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +135,8 @@ def load(
     the others; at the end all failures are raised together as `LoadsFailed`. Running a failed load again is always safe.
     """
     chosen = [source.table(name) for name in tables] if tables is not None else list(source.tables)
-    load_id = str(uuid.uuid4())
+    if not chosen:
+        return
     failures: dict[str, Exception] = {}
     with ExitStack() as stack:
         control = stack.enter_context(
@@ -118,26 +145,25 @@ def load(
         bookkeeping.prepare(control, source.schema)
         for table in sorted(chosen, key=lambda table: table.name):
             _lock(control, source, table)
+        # Only now: a position read before the wait for another load could lie before that load's.
         readers = stack.enter_context(_readers(source, connection, min(_TABLES_AT_ONCE, len(chosen))))
         idle: SimpleQueue[Reader] = SimpleQueue()
         for reader in readers:
             idle.put(reader)
+        call = _Call(source, staging, control, lake_uri, str(uuid.uuid4()), full, released, on_progress)
 
         def load_one(table: Table) -> LoadResult:
             reader = idle.get()
             try:
-                return _Load(
-                    source, table, reader, staging, control, lake_uri, load_id, full, released, on_progress
-                ).run()
+                return _Load(call, table, reader).run()
             finally:
                 reader.reset()
                 idle.put(reader)
 
         # Entered last, left first: no thread works on a connection that is closed.
         executor = stack.enter_context(ThreadPoolExecutor(len(readers)))
-        futures: dict[Future[LoadResult], Table] = {}
+        futures = {executor.submit(load_one, table): table for table in chosen}
         stack.callback(lambda: [future.cancel() for future in futures])
-        futures |= {executor.submit(load_one, table): table for table in chosen}
         for future in as_completed(futures):
             try:
                 result = future.result()
@@ -199,43 +225,46 @@ def _lock(control: psycopg.Connection, source: Source, table: Table) -> None:
         ) from None
 
 
-class _Load:
-    """One load of one table."""
+@dataclass(frozen=True)
+class _Call:
+    """What the tables of one call of `load` share. `control` commits each statement by itself and holds the locks."""
 
-    def __init__(
-        self,
-        source: Source,
-        table: Table,
-        reader: Reader,
-        staging: PostgresConnection,
-        control: psycopg.Connection,
-        lake_uri: str,
-        load_id: str,
-        full: bool,
-        released: Sequence[int],
-        on_progress: Progress | None,
-    ) -> None:
-        self.source, self.table, self.reader, self.staging = source, table, reader, staging
-        self.control, self.lake_uri, self.load_id = control, lake_uri, load_id
-        self.full, self.released, self.on_progress = full, released, on_progress
-        self.asset = f"{source.schema}/{table.name}"
+    source: Source
+    staging: PostgresConnection
+    control: psycopg.Connection
+    lake_uri: str
+    load_id: str
+    full: bool
+    released: Sequence[int]
+    on_progress: Progress | None
+
+
+class _Load:
+    """The load of one table."""
+
+    def __init__(self, call: _Call, table: Table, reader: Reader) -> None:
+        self.call, self.table, self.reader = call, table, reader
+        self.source, self.load_id = call.source, call.load_id
+        self.asset = f"{self.source.schema}/{table.name}"
         self.lake: ChangeFiles | None = None
         self.counts = Counts()
         self.closed = self.rows_read = self.bytes_read = 0
         self.cursor_value: str | None = None
         self.warnings: list[str] = []
+        self.is_committing = False
 
     def run(self) -> LoadResult:
         """Load and commit; on any failure leave no trace."""
         self._remove_orphans()
         try:
-            with self.staging.connect(application_name=f"softcart load {self.asset}") as connection:
+            with self.call.staging.connect(application_name=f"softcart load {self.asset}") as connection:
                 return self._run(connection)
         except BaseException as error:
-            if self.lake:
+            # A commit whose answer was lost may have happened: then the files count. The next load knows.
+            if self.lake and not self.is_committing:
                 with suppress(Exception):  # what cannot be removed now, the next load removes
                     self.lake.discard()
-                    self._forget_attempt(self.control, self.load_id)
+                    self._forget_attempt(self.call.control, self.load_id)
             if isinstance(error, psycopg.Error):
                 raise postgres.explain(error, self.asset, self.table.key) from error
             raise
@@ -256,11 +285,11 @@ class _Load:
         self.quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, self.position)
         self._check_declared(columns)
         if self.table.key:
-            self.raw.hold(columns, self.quarantine.entries(self.released))
+            self.raw.hold(columns, self.quarantine.entries(self.call.released))
         is_incremental = (
             self.table.strategy == "incremental"
             and last is not None
-            and not (self.full or is_added or self.raw.is_empty())
+            and not (self.call.full or is_added or self.raw.is_empty())
             and any(column.name == self.table.cursor for column in columns)
         )
         sums: tuple[int, Checksums] | None = None
@@ -273,7 +302,7 @@ class _Load:
 
         described = [self._described(column) for column in columns]
         is_changed = bool(self.counts or self.quarantine.new or self.closed or not last or last.columns != described)
-        if last and not is_changed and not self.full:
+        if last and not is_changed and not self.call.full:
             sums = last.source_rows, last.source_checksums
         sums = sums or self._source_checksums(columns)
         result = LoadResult(
@@ -294,6 +323,7 @@ class _Load:
             warnings=self.warnings,
         )
         self._record(result, last, sums)
+        self.is_committing = True
         connection.commit()
         return result
 
@@ -312,7 +342,7 @@ class _Load:
         self._note_cursor(loaded, columns)
         self._close_held_in(loaded)
         self.closed += self.quarantine.close(
-            self.quarantine.unseen(), "deleted" if self.table.key else "mended", self.released
+            self.quarantine.unseen(), "deleted" if self.table.key else "mended", self.call.released
         )
         return columns
 
@@ -342,7 +372,7 @@ class _Load:
             self._take_changes(columns, batches)
         raw.stage(columns)
         self._merge(columns, raw.find_deleted(columns, segments, differing))
-        self.closed += self.quarantine.close(raw.held_not_at_source(segments, differing), "deleted", self.released)
+        self.closed += self.quarantine.close(raw.held_not_at_source(segments, differing), "deleted", self.call.released)
         # Without a snapshot the source cannot be asked again: what its pairs said is what can be compared.
         return columns, raw.checksums(pairs, "pg_temp.at_source") if self.source.kind == "mongodb" else None
 
@@ -356,7 +386,7 @@ class _Load:
 
     def _take(self, batches: Iterable[Batch], columns: Sequence[Column], *, to_lake: bool = False) -> None:
         """Account for batches on their way into raw: progress, quarantine, perhaps the lake."""
-        expected = self.reader.expected_rows(self.table) if self.on_progress else None
+        expected = self.reader.expected_rows(self.table) if self.call.on_progress else None
         for batch in batches:
             self.rows_read += len(batch.rows) + len(batch.rejected)
             self.bytes_read += batch.rows.nbytes
@@ -366,9 +396,9 @@ class _Load:
             if batch.rejected:
                 self.quarantine.record(batch.rejected)
                 if self.table.key:
-                    self.raw.hold(columns, self.quarantine.entries(self.released))
-            if self.on_progress:
-                self.on_progress(self.table.name, self.rows_read, expected)
+                    self.raw.hold(columns, self.quarantine.entries(self.call.released))
+            if self.call.on_progress:
+                self.call.on_progress(self.table.name, self.rows_read, expected)
 
     def _merge(self, columns: Sequence[Column], found: Counts) -> None:
         """Bring the changes found into raw, its history and the lake."""
@@ -388,15 +418,15 @@ class _Load:
     def _close_held_in(self, relation: str) -> None:
         """Quarantined rows that have now been loaded leave the quarantine."""
         if self.table.key:
-            self.closed += self.quarantine.close(self.raw.held_in(relation), "mended", self.released)
+            self.closed += self.quarantine.close(self.raw.held_in(relation), "mended", self.call.released)
 
     def _lake_files(self) -> ChangeFiles:
         """The load's change files; from the first on, the attempt is on record."""
         if not self.lake:
             self.lake = ChangeFiles(
-                self.lake_uri, self.source.name, self.table.name, self.load_id, self.loaded_at, self.position
+                self.call.lake_uri, self.source.name, self.table.name, self.load_id, self.loaded_at, self.position
             )
-            self.control.execute(
+            self.call.control.execute(
                 "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES (%s, %s, %s, %s)",
                 (self.load_id, self.source.name, self.table.name, self.lake.directory),
             )
@@ -410,13 +440,13 @@ class _Load:
 
     def _remove_orphans(self) -> None:
         """Remove the lake files of loads that were killed; none is running, as this one holds the table."""
-        attempts = self.control.execute(
+        attempts = self.call.control.execute(
             "SELECT load_id, directory FROM ingestion.attempts WHERE source = %s AND table_name = %s",
             (self.source.name, self.table.name),
         ).fetchall()
         for load_id, directory in attempts:
-            remove_files(self.lake_uri, directory, load_id)
-            self._forget_attempt(self.control, load_id)
+            remove_files(self.call.lake_uri, directory, load_id)
+            self._forget_attempt(self.call.control, load_id)
 
     def _check_declared(self, columns: Sequence[Column]) -> None:
         names = {column.name for column in columns}

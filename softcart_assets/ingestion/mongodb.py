@@ -56,20 +56,20 @@ _CANONICAL = json_util.JSONOptions(
 
 
 @contextmanager
-def _explained(connection: MongoConnection, collection: str) -> Iterator[None]:
-    """Say what a MongoDB error means, with the collection and what to do."""
+def _explained(connection: MongoConnection, asset: str) -> Iterator[None]:
+    """Say what a MongoDB error means, with the asset and what to do."""
     try:
         yield
     except pymongo.errors.OperationFailure as error:
         if error.code in (13, 18):
             raise MissingGrant(
-                f"collection `{collection}`: MongoDB refuses to read database {connection.database!r} ({error.code}). Grant the "
+                f"{asset}: MongoDB refuses to read database {connection.database!r} ({error.code}). Grant the "
                 f"user of {connection.prefix}_URI the role `read` on it."
             ) from None
-        raise SourceLost(f"collection `{collection}`: MongoDB failed ({error.code}: {error.details}).") from None
+        raise SourceLost(f"{asset}: MongoDB failed ({error.code}: {error.details}).") from None
     except pymongo.errors.PyMongoError as error:
         raise SourceLost(
-            f"collection `{collection}`: MongoDB failed ({type(error).__name__}). Nothing of it was committed; run the load "
+            f"{asset}: MongoDB failed ({type(error).__name__}). Nothing of it was committed; run the load "
             f"again. If it persists, check the server and {connection.prefix}_URI."
         ) from None
 
@@ -177,7 +177,7 @@ class MongoReader:
 
     def position(self, table: Table) -> str:
         """The present time, and what tells whether the collection changed: `time|documents|latest cursor`."""
-        with _explained(self.connection, table.name):
+        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             collection = self._database[table.name]
             count = collection.estimated_document_count()
             latest = None
@@ -189,7 +189,7 @@ class MongoReader:
 
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
         """The columns known so far; `rows_of` and `all_rows` find more. Checks that the collection is there."""
-        with _explained(self.connection, table.name):
+        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             if table.name not in self._database.list_collection_names():
                 raise MissingTable(
                     f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has no collection "
@@ -207,7 +207,7 @@ class MongoReader:
 
     def expected_rows(self, table: Table) -> int | None:
         """The number of documents."""
-        with _explained(self.connection, table.name):
+        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             return self._database[table.name].estimated_document_count()
 
     def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[list[Column], Iterator[Batch]]:
@@ -248,7 +248,7 @@ class MongoReader:
     def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
         """Key and cursor of every document."""
         columns = [*segments.key, segments.cursor]
-        with _explained(self.connection, table.name):
+        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             documents = iter(self._database[table.name].find({}, {segments.cursor.name: 1}, batch_size=_BATCH_ROWS))
             while some := list(islice(documents, _BATCH_ROWS)):
                 yield _batch(table, columns, some)
@@ -263,9 +263,9 @@ class MongoReader:
         self, table: Table, columns: Sequence[Column], filters: Iterable[Mapping[str, Any]]
     ) -> tuple[list[Column], Iterator[Batch]]:
         """Read documents into a temporary file, noting their types; then the columns they need, and the rows."""
-        spool = tempfile.TemporaryFile()
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 - `_rows` closes it, after the last batch
         types: dict[str, Counter[str]] = {}
-        with _explained(self.connection, table.name):
+        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             for condition in filters:
                 for raw in self._database[table.name].find_raw_batches(condition, batch_size=_BATCH_ROWS):
                     spool.write(raw)

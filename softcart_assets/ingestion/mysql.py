@@ -251,7 +251,8 @@ class MySQLReader:
             )
         columns = []
         for name, source_type, is_nullable, precision, scale in rows:
-            assert name and source_type
+            assert name is not None
+            assert source_type is not None
             target = target_type(source_type, *(int(digits) if digits else None for digits in (precision, scale)))
             if target is None:
                 raise UnsupportedColumn(
@@ -284,7 +285,7 @@ class MySQLReader:
         has_long = any(re.split(r"[ (]", c.source_type)[0] in _LONG_TYPES for c in columns)
         select = ", ".join(map(digest.mysql_value, columns))
         sql = f"SELECT {select} FROM {MYSQL.quote(table.name)}" + (f" WHERE {where}" if where else "")
-        with _explained(self.connection, f"table `{table.name}`"):
+        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             chunks = self.session.stream(sql, _LONG_CHUNK if has_long else _BATCH_ROWS)
             for rows in _full_batches(chunks) if has_long else chunks:
                 raw = [pa.array(values, pa.binary()) for values in zip(*rows, strict=True)]
@@ -347,7 +348,7 @@ class MySQLReader:
 
     def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
         """The digest of each segment that has rows."""
-        with _explained(self.connection, f"table `{table.name}`"):
+        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             rows = self.session.query(
                 f"SELECT {segments.select(MYSQL)} FROM {MYSQL.quote(table.name)} GROUP BY segment"
             )
@@ -364,7 +365,7 @@ class MySQLReader:
     ) -> tuple[int, Checksums]:
         """Number of rows and the checksum of each column, computed by the server; the rows with some keys left out."""
         select = f"SELECT {digest.checksum_select(MYSQL, columns, table.key)} FROM {MYSQL.quote(table.name)}"
-        with _explained(self.connection, f"table `{table.name}`"):
+        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             result = digest.checksums_of(columns, self.session.query(select)[0])
             for where in self._any_of(table, columns, without):
                 some = digest.checksums_of(columns, self.session.query(f"{select} WHERE {where}")[0])

@@ -46,9 +46,11 @@ def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds
     session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
     session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
     session.execute(sql.SQL("CREATE TABLE {} ({})").format(name, columns))
-    with session.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(name)) as copy:
-        for batch in rows.to_batches(batch_size=_BATCH_ROWS):
-            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                copy.write_row(row)
+    with session.cursor() as cursor:
+        with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(name)) as copy:
+            for batch in rows.to_batches(batch_size=_BATCH_ROWS):
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    copy.write_row(row)
+        count = cursor.rowcount  # a closed cursor has forgotten it
     session.execute(sql.SQL("ANALYZE {}").format(name))
-    return cursor.rowcount
+    return count

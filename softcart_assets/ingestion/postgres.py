@@ -116,6 +116,12 @@ class RawTable:
             self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
         if not known:
             return list(columns), False
+        if (key := self._primary_key()) and key != set(self.key):
+            raise SchemaChanged(
+                f"{self.asset}: the declared key is ({', '.join(self.key)}), the raw table's ({', '.join(sorted(key))}). Undo the "
+                f"declaration, or drop the raw table (DROP TABLE {', '.join(relations)} CASCADE in the staging warehouse), load "
+                "again and rebuild the models."
+            )
         by_name = {column.name: column for column in columns}
         if gone := [c.name for c in known if c.name not in by_name]:
             raise SchemaChanged(
@@ -144,6 +150,14 @@ class RawTable:
                 )
             fitting.append(column)
         return fitting, is_added
+
+    def _primary_key(self) -> set[str]:
+        rows = self.connection.execute(
+            "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
+            " WHERE indisprimary AND indrelid = to_regclass(%s)",
+            (self.name,),
+        )
+        return {name for (name,) in rows}
 
     def _create(self, relation: str, columns: Sequence[Column], *more: str) -> None:
         definitions = [f"{quote(c.name)} {c.target_type}" for c in columns]
@@ -189,7 +203,7 @@ class RawTable:
 
     def fill(self, columns: Sequence[Column], batches: Iterable[Batch], position: str) -> Iterator[Batch]:
         """Copy the batches straight into the table, which is empty; they come out as from `copy`."""
-        has_key = self._one("SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass(%s))", (self.name,))[0]
+        has_key = bool(self._primary_key())
         # The same for all rows: as defaults they cost nothing on the way.
         defaults = {"_deleted": "false", "_loaded_at": "now()", "_position": _literal(position)}
         for name, value in defaults.items():
@@ -300,9 +314,10 @@ class RawTable:
         cursor = self.table.cursor
         if cursor in by_name and cursor not in self.key:
             typed.append(f"{_typed('cursor_value', by_name[cursor])} AS {quote(cursor)}")
+        selected = ", ".join(["entry AS _held_entry", "is_released AS _held_released", "is_seen AS _held_seen", *typed])
         self._run("DROP TABLE IF EXISTS pg_temp.held")
         self._run(
-            f"CREATE TEMP TABLE held ON COMMIT DROP AS SELECT {', '.join(['entry AS _held_entry', *typed])}, is_released AS _held_released, is_seen AS _held_seen"
+            f"CREATE TEMP TABLE held ON COMMIT DROP AS SELECT {selected}"
             f" FROM ({open_entries}) entries WHERE key IS NOT NULL"
         )
 

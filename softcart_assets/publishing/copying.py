@@ -5,7 +5,8 @@ Which tables of production they go to, and when readers see them, is decided els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
@@ -21,6 +22,9 @@ Result = TypeVar("Result")
 
 WORKERS = 4
 """Tables copied at once; each worker holds one connection to either database."""
+
+LOCK_PATIENCE_SECONDS = 60.0
+"""How long to try for a moment in which nobody rebuilds a table that is to be read."""
 
 BUFFER_BYTES = 256 * 1024
 """Rows are handed on in pieces of this size: PostgreSQL sends one message per row, and small writes are slow."""
@@ -58,33 +62,52 @@ class Snapshot:
 
 @contextmanager
 def staging_snapshot(
-    staging: PostgresConnection, production: PostgresConnection, tables: Iterable[sql.Composable], application: str
+    staging: PostgresConnection, production: PostgresConnection, tables: Sequence[sql.Composable], application: str
 ) -> Iterator[Snapshot]:
-    """A snapshot in which `tables` can be read.
+    """A snapshot in which `tables` can be read, which nobody drops or swaps meanwhile.
 
-    They are locked against being dropped or swapped before the snapshot is taken: a table that dbt put in place after
-    it would look empty. Raises `psycopg.errors.UndefinedTable` if one is missing.
+    Raises `psycopg.errors.UndefinedTable`, or `LockNotAvailable` if somebody rebuilds them for `LOCK_PATIENCE_SECONDS`.
     """
     with ExitStack() as stack:
 
-        def read_only() -> psycopg.Connection:
-            connection = stack.enter_context(staging.connect(application_name=application))
+        def connect(database: PostgresConnection, **options: bool) -> psycopg.Connection:
+            return stack.enter_context(database.connect(application_name=application, **options))
+
+        session, *readers = (connect(staging) for _ in range(1 + WORKERS))
+        for connection in (session, *readers):
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.read_only = True
-            return connection
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                _take_snapshot(session, readers, tables)
+                break
+            except psycopg.errors.LockNotAvailable:
+                if time.monotonic() > deadline:
+                    raise
+            for connection in (session, *readers):
+                connection.rollback()
+            time.sleep(0.05)
+        writers = (connect(production, autocommit=True) for _ in readers)
+        yield Snapshot(session, zip(readers, writers, strict=True))
 
-        leader = read_only()
-        leader.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.SQL(", ").join(tables)))
-        row = leader.execute("SELECT pg_export_snapshot()").fetchone()
-        assert row is not None
-        pairs = []
-        for _ in range(WORKERS):
-            reader = read_only()
-            reader.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(row[0])))
-            pairs.append(
-                (reader, stack.enter_context(production.connect(application_name=application, autocommit=True)))
-            )
-        yield Snapshot(leader, pairs)
+
+def _take_snapshot(
+    session: psycopg.Connection, readers: Sequence[psycopg.Connection], tables: Sequence[sql.Composable]
+) -> None:
+    """Have all sessions see the same moment, and each of them hold a lock on every table.
+
+    Locked before the snapshot is taken, as a table that dbt put in place after it would look empty. Locked by every
+    session, as one that had yet to ask would queue behind a swap that waits for the others; and without waiting, for
+    the same reason: whoever comes between makes us let go of all and begin again.
+    """
+    lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(sql.SQL(", ").join(tables))
+    session.execute(lock)
+    row = session.execute("SELECT pg_export_snapshot()").fetchone()
+    assert row is not None
+    for reader in readers:
+        reader.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(row[0])))
+        reader.execute(lock)
 
 
 def copy_rows(

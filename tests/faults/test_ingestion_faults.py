@@ -80,13 +80,17 @@ def test_killed_at_any_moment(tables: MySQLConnection, postgres: PostgresConnect
     for table in ("steps", "whole", "keyless"):
         assert sorted(raw_rows(postgres, table)) == sorted(mysql_rows(tables, table)), f"seed {seed}, table {table}"
         assert compare(SOURCE, postgres, table).is_equal
-        listed = {path for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files WHERE table_name = %s", table)}
+        listed = {
+            path for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files WHERE table_name = %s", table)
+        }
         found = {str(path.relative_to(root)) for path in (root / "changes" / "t" / table).rglob("*.parquet")}
         assert found == listed, f"seed {seed}"
         if table == "keyless":
             continue
         raw = query(postgres, f"SELECT id, v, updated_at, _deleted FROM raw_t.{table} ORDER BY id")
-        newest = f"SELECT DISTINCT ON (id) id, v, updated_at, _deleted FROM raw_t.{table}_history ORDER BY id, _version DESC"
+        newest = (
+            f"SELECT DISTINCT ON (id) id, v, updated_at, _deleted FROM raw_t.{table}_history ORDER BY id, _version DESC"
+        )
         assert query(postgres, newest) == raw, f"seed {seed}"
         repeated = query(
             postgres,
@@ -95,7 +99,9 @@ def test_killed_at_any_moment(tables: MySQLConnection, postgres: PostgresConnect
         )
         assert repeated == [(0,)], f"seed {seed}"
         in_lake = ds.dataset([str(root / path) for path in listed]).to_table().sort_by("_loaded_at").to_pylist()
-        latest = {row["id"]: (row["id"], row["v"], row["updated_at"].replace(tzinfo=None), row["_deleted"]) for row in in_lake}
+        latest = {
+            row["id"]: (row["id"], row["v"], row["updated_at"].replace(tzinfo=None), row["_deleted"]) for row in in_lake
+        }
         assert sorted(latest.values()) == raw, f"seed {seed}"
         versions = query(postgres, f"SELECT count(*) FROM raw_t.{table}_history")[0][0]
         assert len(in_lake) == versions, f"seed {seed}"
@@ -126,7 +132,7 @@ def test_a_connection_lost_in_the_middle(
                 " AND application_name LIKE '%%raw_t/whole'",
             )
 
-    with pytest.raises(LoadsFailed, match="run the load again|Run the load again") as failed:
+    with pytest.raises(LoadsFailed, match=r"[rR]un the load again") as failed:
         load_all(SOURCE, tables, postgres, lake, tables=["whole"], on_progress=cut)
     assert isinstance(failed.value.failures["whole"], SourceLost if is_source else TargetFailed)
     assert query(postgres, "SELECT table_name, position FROM ingestion.positions ORDER BY 1") == before

@@ -77,7 +77,16 @@ def test_late_commits_deletions_and_key_changes_arrive(
     assert raw_rows(postgres, "items") == mysql_rows(items, "items")
     assert compare(SOURCE, postgres, "items").is_equal
     changed = query(postgres, "SELECT id::int, _deleted FROM raw_t.items WHERE _loaded_at > %s ORDER BY 1", before)
-    assert changed == [(10, False), (20, True), (21, True), (30, True), (900, True), (5000, False), (7000, False), (8000, False)]
+    assert changed == [
+        (10, False),
+        (20, True),
+        (21, True),
+        (30, True),
+        (900, True),
+        (5000, False),
+        (7000, False),
+        (8000, False),
+    ]
     assert query(postgres, "SELECT count(*) FROM raw_t.items_history") == [(900 + 8,)]
     files = query(postgres, "SELECT path, row_count FROM ingestion.lake_files WHERE load_id = %s", result.load_id)
     rows = ds.dataset([f"{lake.removeprefix('file://')}/{path}" for path, _ in files]).to_table().to_pylist()
@@ -95,13 +104,19 @@ def test_nothing_changed_means_nothing_written(items: MySQLConnection, postgres:
     assert compare(SOURCE, postgres, "items").is_equal
 
 
-def test_a_row_that_comes_back_is_current_again(items: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_a_row_that_comes_back_is_current_again(
+    items: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     run(items, "DELETE FROM items WHERE id = 5")
     load_all(SOURCE, items, postgres, lake)
     run(items, "INSERT INTO items VALUES (5, 'item 5', 0.05, '2026-01-01 00:00:05')")
     result = load_all(SOURCE, items, postgres, lake)["items"]
     assert (result.inserted, result.total) == (1, 900)
-    assert query(postgres, "SELECT _deleted FROM raw_t.items_history WHERE id = 5 ORDER BY _version") == [(False,), (True,), (False,)]
+    assert query(postgres, "SELECT _deleted FROM raw_t.items_history WHERE id = 5 ORDER BY _version") == [
+        (False,),
+        (True,),
+        (False,),
+    ]
 
 
 def test_a_change_that_the_cursor_hides_is_found_by_the_full_load(
@@ -140,7 +155,10 @@ def test_one_position_for_all_tables_while_writers_go_on(
 ) -> None:
     """Two tables written in the same transactions always have the same sum at one position."""
     source = source_of(incremental("a", "id"), snapshot("b", "id"), snapshot("c"))
-    columns = "id INT PRIMARY KEY, n INT NOT NULL, updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+    columns = (
+        "id INT PRIMARY KEY, n INT NOT NULL,"
+        " updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+    )
     run(mysql, f"CREATE TABLE a ({columns})", f"CREATE TABLE b ({columns})", "CREATE TABLE c (n INT)")
     for table in "ab":
         fill(mysql, f"{table} (id, n)", ((n, 0) for n in range(1, 2001)))
@@ -185,15 +203,26 @@ def test_one_position_for_all_tables_while_writers_go_on(
         ("n BIGINT", ("n",), lambda n: (n - 1500,)),
         ("u BIGINT UNSIGNED", ("u",), lambda n: (2**64 - n * 1_000_000_007,)),
         ("b BINARY(4)", ("b",), lambda n: ((n * 40503).to_bytes(4, "big"),)),
-        ("d DATE, t TIME(3)", ("d", "t"), lambda n: (START.date() + timedelta(n % 40), timedelta(seconds=n / 10 - 100))),
+        (
+            "d DATE, t TIME(3)",
+            ("d", "t"),
+            lambda n: (START.date() + timedelta(n % 40), timedelta(seconds=n / 10 - 100)),
+        ),
         ("ts TIMESTAMP(6), n DECIMAL(12,3)", ("ts", "n"), lambda n: (START + timedelta(seconds=n), Decimal(-n) / 8)),
     ],
 )
 def test_every_kind_of_key(
-    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, columns: str, key: tuple[str, ...], values: Callable
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    columns: str,
+    key: tuple[str, ...],
+    values: Callable,
 ) -> None:
     source = source_of(incremental("keyed", *key))
-    run(mysql, f"CREATE TABLE keyed ({columns}, v INT, updated_at DATETIME(6) NOT NULL, PRIMARY KEY ({', '.join(key)}))")
+    run(
+        mysql, f"CREATE TABLE keyed ({columns}, v INT, updated_at DATETIME(6) NOT NULL, PRIMARY KEY ({', '.join(key)}))"
+    )
     fill(mysql, "keyed", ((*values(n), n, START + timedelta(seconds=n)) for n in range(1, 3001)))
     load_all(source, mysql, postgres, lake)
     run(
@@ -204,7 +233,9 @@ def test_every_kind_of_key(
     )
     result = load_all(source, mysql, postgres, lake)["keyed"]
     assert (result.strategy, result.inserted, result.updated, result.deleted) == ("incremental", 0, 3, 4)
-    assert sorted(row[-2] for row in raw_rows(postgres, "keyed")) == sorted(row[-2] for row in mysql_rows(mysql, "keyed"))
+    assert sorted(row[-2] for row in raw_rows(postgres, "keyed")) == sorted(
+        row[-2] for row in mysql_rows(mysql, "keyed")
+    )
     assert compare(source, postgres, "keyed").is_equal
     assert not load_all(source, mysql, postgres, lake)["keyed"].is_changed
 
@@ -212,7 +243,9 @@ def test_every_kind_of_key(
 def test_tables_without_key_views_and_empty_tables(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    source = source_of(snapshot("log"), snapshot("seen", "id"), snapshot("nothing", "id"), incremental("none_yet", "id"))
+    source = source_of(
+        snapshot("log"), snapshot("seen", "id"), snapshot("nothing", "id"), incremental("none_yet", "id")
+    )
     run(
         mysql,
         "CREATE TABLE log (line TEXT)",
@@ -223,7 +256,12 @@ def test_tables_without_key_views_and_empty_tables(
         "CREATE TABLE nothing (id INT PRIMARY KEY)",
         "CREATE TABLE none_yet (id INT PRIMARY KEY, updated_at DATETIME NOT NULL)",
     )
-    assert [load_all(source, mysql, postgres, lake)[t].total for t in ("log", "seen", "nothing", "none_yet")] == [4, 1, 0, 0]
+    assert [load_all(source, mysql, postgres, lake)[t].total for t in ("log", "seen", "nothing", "none_yet")] == [
+        4,
+        1,
+        0,
+        0,
+    ]
     assert not any(result.is_changed for result in load_all(source, mysql, postgres, lake).values())
     run(mysql, "DELETE FROM log WHERE line = 'a' LIMIT 1", "INSERT INTO none_yet VALUES (1, '2026-01-01')")
     results = load_all(source, mysql, postgres, lake)
@@ -232,7 +270,9 @@ def test_tables_without_key_views_and_empty_tables(
     assert all(compare(source, postgres, table.name).is_equal for table in source.tables)
 
 
-def test_coarse_cursors_do_not_hide_a_second_change(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_coarse_cursors_do_not_hide_a_second_change(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     source = source_of(incremental("slow", "id"), incremental("counted", "id", cursor="version"))
     run(
         mysql,
@@ -253,7 +293,9 @@ def test_coarse_cursors_do_not_hide_a_second_change(mysql: MySQLConnection, post
         assert raw_rows(postgres, table) == mysql_rows(mysql, table)
 
 
-def test_columns_added_appear_and_widened_ones_grow(items: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_columns_added_appear_and_widened_ones_grow(
+    items: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     with postgres.connect() as connection:
         connection.execute("CREATE SCHEMA staging; CREATE VIEW staging.names AS SELECT id, name FROM raw_t.items")
     run(
@@ -263,9 +305,7 @@ def test_columns_added_appear_and_widened_ones_grow(items: MySQLConnection, post
     )
     result = load_all(SOURCE, items, postgres, lake)["items"]
     assert (result.strategy, result.updated) == ("snapshot", 900)
-    assert raw_rows(postgres, "items") == [
-        (*row[:3], row[3], row[4]) for row in mysql_rows(items, "items")
-    ]
+    assert raw_rows(postgres, "items") == [(*row[:3], row[3], row[4]) for row in mysql_rows(items, "items")]
     assert next(c for c in result.columns if c["name"] == "amount")["target_type"] == "numeric(14,4)"
     assert compare(SOURCE, postgres, "items").is_equal
     run(items, "ALTER TABLE items MODIFY amount DECIMAL(10,2)")  # narrower again: raw keeps what it has
@@ -277,8 +317,16 @@ def test_columns_added_appear_and_widened_ones_grow(items: MySQLConnection, post
     ("alteration", "view", "message"),
     [
         ("DROP COLUMN name", "", "raw_t/items: column 'name' was dropped at the source"),
-        ("MODIFY amount VARCHAR(20)", "", r"raw_t/items: column 'amount' changed its type from decimal\(10,2\) to varchar\(20\)"),
-        ("MODIFY amount DECIMAL(20,2)", "amount", "raw_t/items: column 'amount' grew .* while a view uses it .*staging.used"),
+        (
+            "MODIFY amount VARCHAR(20)",
+            "",
+            r"raw_t/items: column 'amount' changed its type from decimal\(10,2\) to varchar\(20\)",
+        ),
+        (
+            "MODIFY amount DECIMAL(20,2)",
+            "amount",
+            "raw_t/items: column 'amount' grew .* while a view uses it .*staging.used",
+        ),
         ("RENAME COLUMN updated_at TO changed_at", "", "raw_t/items: column 'updated_at' was dropped"),
     ],
 )
@@ -289,7 +337,12 @@ def test_columns_dropped_or_changed_are_refused_and_the_other_tables_load(
     if view:
         with postgres.connect() as connection:
             connection.execute(f"CREATE SCHEMA staging; CREATE VIEW staging.used AS SELECT {view} FROM raw_t.items")
-    run(items, f"ALTER TABLE items {alteration}", "CREATE TABLE other (id INT PRIMARY KEY)", "INSERT INTO other VALUES (1)")
+    run(
+        items,
+        f"ALTER TABLE items {alteration}",
+        "CREATE TABLE other (id INT PRIMARY KEY)",
+        "INSERT INTO other VALUES (1)",
+    )
     source = source_of(*SOURCE.tables, snapshot("other", "id"))
     loaded = []
     with pytest.raises(LoadsFailed, match=message) as failed:
@@ -318,7 +371,14 @@ def test_wrong_declarations_are_named(mysql: MySQLConnection, postgres: Postgres
     assert query(postgres, "SELECT count(*) FROM ingestion.positions") == [(0,)]
 
 
-def test_an_unclassified_column_is_loaded_with_a_warning(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_another_key_than_before_is_refused(items: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+    with pytest.raises(LoadsFailed, match=r"declared key is \(name\), the raw table's \(id\)"):
+        load_all(source_of(incremental("items", "name", history=True)), items, postgres, lake)
+
+
+def test_an_unclassified_column_is_loaded_with_a_warning(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     run(mysql, "CREATE TABLE known (id INT PRIMARY KEY, email TEXT, extra INT)")
     source = source_of(Table("known", "", ("id",), "snapshot", classify(none="id", pii="email")))
     result = load_all(source, mysql, postgres, lake)["known"]
@@ -346,7 +406,9 @@ def test_two_loads_at_once_do_not_mix(
     items: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results: list = []
-    threads = [threading.Thread(target=lambda: results.append(load_all(SOURCE, items, postgres, lake))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: results.append(load_all(SOURCE, items, postgres, lake))) for _ in range(3)
+    ]
     run(items, "UPDATE items SET amount = 1 WHERE id < 100")
     for thread in threads:
         thread.start()
@@ -360,7 +422,9 @@ def test_two_loads_at_once_do_not_mix(
             list(load(SOURCE, items, postgres, lake))
 
 
-def test_quarantine_holds_rows_until_they_are_fit(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_quarantine_holds_rows_until_they_are_fit(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     source = source_of(incremental("q", "id"), snapshot("bag"))
     run(
         mysql,
@@ -396,7 +460,9 @@ def test_quarantine_holds_rows_until_they_are_fit(mysql: MySQLConnection, postgr
     result = load_all(source, mysql, postgres, lake)["q"]
     assert (result.total, result.quarantined) == (2, 2)
     assert compare(source, postgres, "q").is_equal
-    closed = {entry.key[0]: entry.closed_because for entry in list_quarantine(postgres, "t", "q", closed=True) if entry.key}
+    closed = {
+        entry.key[0]: entry.closed_because for entry in list_quarantine(postgres, "t", "q", closed=True) if entry.key
+    }
     assert closed == {"2": "mended", "4": "deleted"}
 
     still = {entry.key[0]: entry.id for entry in list_quarantine(postgres, "t", "q") if entry.key}
@@ -417,7 +483,14 @@ def test_changed_tables_are_told_exactly(mysql: MySQLConnection, postgres: Postg
     load_all(source, mysql, postgres, lake)
     since = loaded_positions(postgres, source)
     assert changed_tables(source, mysql, since).tables == {}
-    run(mysql, "CREATE TABLE unrelated (id INT)", "INSERT INTO unrelated VALUES (1)", "INSERT INTO b VALUES (1)", "FLUSH BINARY LOGS", "INSERT INTO `a b` VALUES (1)")
+    run(
+        mysql,
+        "CREATE TABLE unrelated (id INT)",
+        "INSERT INTO unrelated VALUES (1)",
+        "INSERT INTO b VALUES (1)",
+        "FLUSH BINARY LOGS",
+        "INSERT INTO `a b` VALUES (1)",
+    )
     changes = changed_tables(source, mysql, since)
     assert set(changes.tables) == {"b", "a b"}
     assert changes.tables["b"] < changes.tables["a b"] <= changes.position
@@ -425,7 +498,11 @@ def test_changed_tables_are_told_exactly(mysql: MySQLConnection, postgres: Postg
     assert changed_tables(source, mysql, loaded_positions(postgres, source)).tables == {}
     run(mysql, "ALTER TABLE a ADD COLUMN n INT")
     assert set(changed_tables(source, mysql, loaded_positions(postgres, source)).tables) == {"a"}
-    assert set(changed_tables(source, mysql, dict.fromkeys(since, "binlog.000000:000000000004")).tables) == {"a", "b", "a b"}
+    assert set(changed_tables(source, mysql, dict.fromkeys(since, "binlog.000000:000000000004")).tables) == {
+        "a",
+        "b",
+        "a b",
+    }
 
 
 def test_progress_is_told(items: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:

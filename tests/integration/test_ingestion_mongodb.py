@@ -68,7 +68,9 @@ def test_documents_become_typed_rows_and_follow_changes(
         ("7", "int", "back\\slash\ttab\nline", 2**53 + 1, 19.99, None, None, "0" * 24),
         ("a", "string", "Zoë 🛒", 1, 5.0, {"x": [1, {"y": None}], "t": {"$date": "2026-01-01T12:00:00Z"}}, True, None),
     ]
-    assert query(postgres, "SELECT document->>'name', document->'price' FROM raw_t.docs WHERE _id = '7'") == [(rows[1][2], 19.99)]
+    assert query(postgres, "SELECT document->>'name', document->'price' FROM raw_t.docs WHERE _id = '7'") == [
+        (rows[1][2], 19.99)
+    ]
     assert len(compare(SOURCE, postgres, "docs").compared) == 13
     assert compare(SOURCE, postgres, "docs").is_equal
 
@@ -123,10 +125,15 @@ def test_decimal128_where_the_server_has_it(
         pytest.skip("the server does not know Decimal128")
     database.docs.insert_one(_doc(2, price=1))
     load_all(SOURCE, mongo, postgres, lake)
-    assert [str(row[0].normalize()) for row in query(postgres, "SELECT price FROM raw_t.docs ORDER BY _id")] == ["19.9", "1"]
+    assert [str(row[0].normalize()) for row in query(postgres, "SELECT price FROM raw_t.docs ORDER BY _id")] == [
+        "19.9",
+        "1",
+    ]
 
 
-def test_changed_collections_are_told(database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_changed_collections_are_told(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
     source = source_of(*SOURCE.tables, snapshot("others", "_id"), kind="mongodb")
     database.docs.insert_one(_doc(1))
     database.others.insert_one({"_id": 1})
@@ -140,10 +147,12 @@ def test_changed_collections_are_told(database: Database, mongo: MongoConnection
     assert set(changed_tables(source, mongo, since).tables) == {"docs", "others"}
 
 
-def test_a_missing_collection_is_named(database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_a_missing_collection_is_named(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
     database.docs.insert_one(_doc(1))
     source = source_of(*SOURCE.tables, snapshot("gone", "_id"), kind="mongodb")
-    with pytest.raises(LoadsFailed, match="raw_t/gone: MongoDB database .* has no collection `gone`") as failed:
+    with pytest.raises(LoadsFailed, match=r"raw_t/gone: MongoDB database .* has no collection `gone`") as failed:
         list(load(source, mongo, postgres, lake))
     assert isinstance(failed.value.failures["gone"], MissingTable)
     assert query(postgres, "SELECT count(*) FROM raw_t.docs") == [(1,)]

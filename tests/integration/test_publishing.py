@@ -275,6 +275,30 @@ def test_a_table_that_dbt_swaps_meanwhile_is_copied_whole(staging, production, m
         assert seen(session, "two") == (1, 1, 1)
 
 
+def test_tables_that_dbt_keeps_swapping_are_copied_whole(staging, production):
+    """Swaps also come between the locks that a publication takes one after the other."""
+    finished = threading.Event()
+
+    def swap() -> None:
+        with staging.connect(autocommit=True) as session:
+            while not finished.is_set():
+                with session.transaction():
+                    session.execute("CREATE TABLE warehouse.new AS TABLE warehouse.two")
+                    session.execute("DROP TABLE warehouse.two; ALTER TABLE warehouse.new RENAME TO two")
+                time.sleep(0.02)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for _ in range(5):
+            publish(staging, production, PAIR, audits=())
+            with production.connect() as session:
+                assert seen(session, "two") == (1, 1, 1)
+    finally:
+        finished.set()
+        swapping.join()
+
+
 def test_a_second_publication_is_refused_and_told_who_is_first(staging, production):
     refusals: list[str] = []
 

@@ -6,7 +6,7 @@
     incremental_strategy='delete+insert',
     unique_key=['store_id', 'product_id'],
     indexes=[{'columns': ['store_id', 'product_id']}],
-    pre_hook="{{ advance_watermarks(ref('stg_shop__inventory_changes')) }}",
+    pre_hook="{{ advance_watermarks([ref('stg_shop__inventory_changes'), ref('stg_shop__dimension_changes')]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
         select 1 from {{ ref('stg_shop__inventory') }} as shelf
         where shelf.store_id = fact.store_id and shelf.product_id = fact.product_id
@@ -16,22 +16,15 @@
 -- The quantity on hand is what was counted, so balances run back from it. Where the movements do not explain it, the
 -- difference stands in the opening balance of the first day, and test inventory_explained_by_movements reports it.
 with
-movements as (
-    select
-        store_id,
-        product_id,
-        movement_kind,
-        quantity,
-        (moved_at at time zone 'UTC')::date as movement_date,
-        -- A movement dated after its own load is a typing error; it must not open days that have not come yet.
-        moved_at <= _loaded_at + interval '1 day' as is_dated_plausibly
-    from {{ ref('stg_shop__inventory_movements') }}
-),
-
 last_day as (
+    -- A movement dated after its own load is a typing error; it must not open days that have not come yet.
     select coalesce(
-        (select max(movement_date) from movements where is_dated_plausibly),
-        (select max((updated_at at time zone 'UTC')::date) from {{ ref('stg_shop__inventory') }})
+        (
+            select (max(moved_at) at time zone 'UTC')::date
+            from {{ ref('stg_shop__inventory_movements') }}
+            where moved_at <= _loaded_at + interval '1 day'
+        ),
+        (select (max(updated_at) at time zone 'UTC')::date from {{ ref('stg_shop__inventory') }})
     ) as last_date
 ),
 
@@ -43,20 +36,16 @@ days as (
 ),
 
 {% if is_incremental() %}
--- Pairs to do again, whole: something of them moved, the window moved on, or a dimension now answers differently.
+dimension_changes as ({{ changed_since_last_run(ref('stg_shop__dimension_changes')) }}),
+
+-- Pairs to do again, whole: something of them moved, the window moved on, or a dimension now answers otherwise.
 touched_pairs as (
     select store_id, product_id
-    from ({{ changed_since_last_run(ref('stg_shop__inventory_changes')) }}) as changes
+    from ({{ changed_since_last_run(ref('stg_shop__inventory_changes')) }}) as inventory_changes
     union
-    select fact.store_id, fact.product_id
-    from {{ this }} as fact
-    left join {{ ref('dim_store') }} as store
-        on store.store_id = fact.store_id and {{ is_valid_at('store', fact_instant) }}
-    left join {{ ref('dim_product') }} as product
-        on product.product_id = fact.product_id and {{ is_valid_at('product', fact_instant) }}
-    where
-        fact.store_key <> coalesce(store.store_key, {{ unknown_key() }})
-        or fact.product_key <> coalesce(product.product_key, {{ unknown_key() }})
+    {{ rows_with_stale_key(['store_id', 'product_id'], ref('dim_store'), 'store_id', 'store_key', fact_instant) }}
+    union
+    {{ rows_with_stale_key(['store_id', 'product_id'], ref('dim_product'), 'product_id', 'product_key', fact_instant) }}
     union
     select store_id, product_id
     from {{ ref('stg_shop__inventory') }}
@@ -64,19 +53,15 @@ touched_pairs as (
 ),
 {% endif %}
 
-shelves as (
-    select store_id, product_id, quantity_on_hand
-    from {{ ref('stg_shop__inventory') }}
-    {% if is_incremental() %}
-    where (store_id, product_id) in (select store_id, product_id from touched_pairs)
-    {% endif %}
-),
+shelves as {{ only_touched(ref('stg_shop__inventory'), 'store_id, product_id', 'touched_pairs') }},
+
+movements as {{ only_touched(ref('stg_shop__inventory_movements'), 'store_id, product_id', 'touched_pairs') }},
 
 moved as (
     select
         store_id,
         product_id,
-        least(movement_date, last_date) as inventory_date,
+        inventory_date,
         coalesce(sum(quantity) filter (where movement_kind = 'receipt'), 0)::integer as received_quantity,
         -coalesce(sum(quantity) filter (where movement_kind = 'sale'), 0)::integer as sold_quantity,
         coalesce(sum(quantity) filter (where movement_kind = 'return'), 0)::integer as returned_quantity,
@@ -86,8 +71,9 @@ moved as (
         sum(quantity)::integer as net_quantity
     from movements
     cross join last_day
-    where movement_date > last_date - {{ var('inventory_days') }}
-    group by store_id, product_id, least(movement_date, last_date)
+    cross join lateral (select least((moved_at at time zone 'UTC')::date, last_date) as inventory_date) as day
+    where inventory_date > last_date - {{ var('inventory_days') }}
+    group by store_id, product_id, inventory_date
 ),
 
 fact as (

@@ -3,7 +3,7 @@
     incremental_strategy='delete+insert',
     unique_key='payment_id',
     indexes=[{'columns': ['payment_id']}],
-    pre_hook="{{ advance_watermarks(ref('stg_shop__order_changes')) }}",
+    pre_hook="{{ advance_watermarks([ref('stg_shop__order_changes'), ref('stg_shop__dimension_changes')]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
         select 1 from {{ ref('stg_shop__payments') }} as payment where payment.payment_id = fact.payment_id
     )",
@@ -11,23 +11,23 @@
 
 with
 {% if is_incremental() %}
+dimension_changes as ({{ changed_since_last_run(ref('stg_shop__dimension_changes')) }}),
+
 -- Orders whose payments are to be done again; see fct_order_lines.
 touched_orders as (
     select order_id
-    from ({{ changed_since_last_run(ref('stg_shop__order_changes')) }}) as changes
+    from ({{ changed_since_last_run(ref('stg_shop__order_changes')) }}) as order_changes
     where changed_table in ('orders', 'payments')
     union
-    select fact.order_id
-    from {{ this }} as fact
-    left join {{ ref('dim_customer') }} as customer
-        on customer.customer_id = fact.customer_id and {{ is_valid_at('customer', 'fact.paid_at') }}
-    left join {{ ref('dim_store') }} as store
-        on store.store_id = fact.store_id and {{ is_valid_at('store', 'fact.paid_at') }}
-    where
-        fact.customer_key <> coalesce(customer.customer_key, {{ unknown_key() }})
-        or fact.store_key <> coalesce(store.store_key, {{ unknown_key() }})
+    {{ rows_with_stale_key(['order_id'], ref('dim_customer'), 'customer_id', 'customer_key', 'fact.paid_at') }}
+    union
+    {{ rows_with_stale_key(['order_id'], ref('dim_store'), 'store_id', 'store_key', 'fact.paid_at') }}
 ),
 {% endif %}
+
+orders as {{ only_touched(ref('stg_shop__orders'), 'order_id', 'touched_orders') }},
+
+touched_payments as {{ only_touched(ref('stg_shop__payments'), 'order_id', 'touched_orders') }},
 
 payments as (
     select
@@ -35,11 +35,8 @@ payments as (
         orders.customer_id,
         orders.store_id,
         case when orders.order_id is not null then coalesce(orders.device, 'in_store') end as device
-    from {{ ref('stg_shop__payments') }} as payments
-    left join {{ ref('stg_shop__orders') }} as orders on orders.order_id = payments.order_id
-    {% if is_incremental() %}
-    where payments.order_id in (select order_id from touched_orders)
-    {% endif %}
+    from touched_payments as payments
+    left join orders on orders.order_id = payments.order_id
 )
 
 select
