@@ -27,11 +27,8 @@ def table_schema(connection: PostgresConnection, schema: str, table: str) -> dg.
     )
 
 
-def same_columns_as(
-    connection: PostgresConnection, schema: str, table: str, upstream: dg.AssetKey
-) -> dict[str, dg.MetadataValue]:
+def same_columns_as(columns: dg.TableSchema, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
     """Column schema of a table, and lineage for one whose every column is the upstream's column of the same name."""
-    columns = table_schema(connection, schema, table)
     lineage = {column.name: [dg.TableColumnDep(upstream, column.name)] for column in columns.columns}
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(columns),

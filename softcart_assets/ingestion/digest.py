@@ -198,14 +198,15 @@ class Segments:
         """SQL for the segment's number."""
         if is_whole(self.key[0]):
             return dialect.divide(dialect.whole(self.key[0]), self.size)
-        return f"MOD({dialect.number(self.key[0])}, {self.size})"
+        number = dialect.number(self.key[0])
+        return f"MOD({f'FLOOR({number})' if self.key[0].kind is Kind.DECIMAL else number}, {self.size})"
 
     def select(self, dialect: Dialect) -> str:
-        """The select list of the digests, to be grouped by its first column."""
+        """The select list of the digests, to be grouped by its first item, the segment's number."""
         numbers = [dialect.whole(c) if is_whole(c) else dialect.number(c) for c in self.key]
         sums = [f"SUM({number})" for number in numbers]
         cursor = f"SUM({dialect.number(self.cursor)}{_weight(dialect, self.key, [self.key[0].name])})"
-        return ", ".join([f"{self.expression(dialect)} AS segment", "COUNT(*)", *sums, cursor])
+        return ", ".join([self.expression(dialect), "COUNT(*)", *sums, cursor])
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
         """The condition of belonging to one of the segments; on a whole key its index serves."""

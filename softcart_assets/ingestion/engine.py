@@ -6,6 +6,7 @@ modules beside it. Nothing here knows MySQL from MongoDB beyond opening them.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import time
@@ -133,6 +134,7 @@ def load(
     All tables of a MySQL source are read at one position. `full` compares every row of incremental tables too, whatever
     their cursors say. `released` are quarantine entries whose rows are to be read again. A table that fails does not stop
     the others; at the end all failures are raised together as `LoadsFailed`. Running a failed load again is always safe.
+    Before the first table `ServerUnreachable`, `MissingGrant` or `TableBusy` may be raised by themselves.
     """
     chosen = [source.table(name) for name in tables] if tables is not None else list(source.tables)
     if not chosen:
@@ -150,6 +152,7 @@ def load(
         idle: SimpleQueue[Reader] = SimpleQueue()
         for reader in readers:
             idle.put(reader)
+        stack.enter_context(_rare_garbage_collection())
         call = _Call(source, staging, control, lake_uri, str(uuid.uuid4()), full, released, on_progress)
 
         def load_one(table: Table) -> LoadResult:
@@ -183,12 +186,24 @@ def replay(
     entries: Sequence[int],
 ) -> Iterator[LoadResult]:
     """Read the rows of quarantine entries from the source again, by loading their tables; fit ones leave the quarantine."""
-    with staging.connect() as held:
-        rows = held.execute(
+    with staging.connect() as session:
+        bookkeeping.prepare(session, source.schema)
+        rows = session.execute(
             "SELECT DISTINCT table_name FROM ingestion.quarantine WHERE source = %s AND id = ANY(%s)",
             (source.name, list(entries)),
         ).fetchall()
     yield from load(source, connection, staging, lake_uri, [table for (table,) in rows], released=entries)
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Rows pass as millions of tuples, which hold no cycles; looking for them all the same doubles the time of reading."""
+    threshold, *others = gc.get_threshold()
+    gc.set_threshold(100_000, *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(threshold, *others)
 
 
 @contextmanager
@@ -387,6 +402,7 @@ class _Load:
     def _take(self, batches: Iterable[Batch], columns: Sequence[Column], *, to_lake: bool = False) -> None:
         """Account for batches on their way into raw: progress, quarantine, perhaps the lake."""
         expected = self.reader.expected_rows(self.table) if self.call.on_progress else None
+        are_rejected = False
         for batch in batches:
             self.rows_read += len(batch.rows) + len(batch.rejected)
             self.bytes_read += batch.rows.nbytes
@@ -395,10 +411,11 @@ class _Load:
                 self._lake_files().write(columns, batch.rows)
             if batch.rejected:
                 self.quarantine.record(batch.rejected)
-                if self.table.key:
-                    self.raw.hold(columns, self.quarantine.entries(self.call.released))
+                are_rejected = True
             if self.call.on_progress:
                 self.call.on_progress(self.table.name, self.rows_read, expected)
+        if are_rejected and self.table.key:
+            self.raw.hold(columns, self.quarantine.entries(self.call.released))
 
     def _merge(self, columns: Sequence[Column], found: Counts) -> None:
         """Bring the changes found into raw, its history and the lake."""

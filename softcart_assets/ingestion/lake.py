@@ -6,6 +6,7 @@ Files count once they are listed in `ingestion.lake_files`; listing them belongs
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +19,7 @@ from softcart_assets.ingestion.types import Column, lake_array
 
 _ROWS_A_FILE = 2_000_000
 _ROWS_A_GROUP = 100_000
-_BYTES_A_GROUP = 32 << 20
+_BYTES_A_GROUP = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,9 @@ class ChangeFiles:
 
     def discard(self) -> None:
         """Remove everything written."""
-        self._writer = None
         self._pending.clear()
+        if self._writer:
+            with suppress(OSError):  # an object store makes the file on closing: close first, then remove
+                self._writer.close()
+            self._writer = None
         remove_files(self.uri, self.directory, self.load_id)

@@ -324,7 +324,7 @@ class RawTable:
     def digests(self, segments: Segments) -> dict[int, tuple[str, ...]]:
         """The digest of each segment of what raw holds of the source, the quarantined rows included."""
         rows = self.connection.execute(
-            f"SELECT {segments.select(POSTGRES)} FROM ({self._live(segments)}) live GROUP BY segment"
+            f"SELECT {segments.select(POSTGRES)} FROM ({self._live(segments)}) live GROUP BY 1"
         )
         return {int(row[0]): tuple(str(value or 0) for value in row[1:]) for row in rows}
 

@@ -41,13 +41,14 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     pairing = baskets.where(F.size("items") > 1)
     all_baskets, pairing_baskets = baskets.count(), pairing.count()
     least = max(math.ceil(MIN_SUPPORT * all_baskets), MIN_BASKETS)
-    # FPGrowth wants a share of the baskets that it sees and rounds it up to a count: half a basket less is safe.
+    # FPGrowth wants a share of the baskets that it sees, at most 1, and rounds it up to a count: half a basket less
+    # is safe.
     share = min((least - 0.5) / max(pairing_baskets, 1), 1.0)
     # One tree per core: Spark weighs each as it grows, which costs more than the mining when they are many.
     cores = baskets.sparkSession.sparkContext.defaultParallelism
     growth = FPGrowth(minSupport=share, itemsCol="items", numPartitions=cores)
     itemsets = growth.fit(pairing.coalesce(cores)).freqItemsets
-    pairs = itemsets.where(F.size("items") == 2).select(
+    pairs = itemsets.where((F.size("items") == 2) & (F.col("freq") >= least)).select(
         F.sort_array("items").alias("pair"), F.col("freq").alias("both")
     )
     counts = baskets.select(F.explode("items").alias("product_id")).groupBy("product_id").count()

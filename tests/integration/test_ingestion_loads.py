@@ -208,6 +208,7 @@ def test_one_position_for_all_tables_while_writers_go_on(
             ("d", "t"),
             lambda n: (START.date() + timedelta(n % 40), timedelta(seconds=n / 10 - 100)),
         ),
+        ("n DECIMAL(12,3), segment INT", ("n", "segment"), lambda n: (Decimal(n - 1500) / 8, n)),
         ("ts TIMESTAMP(6), n DECIMAL(12,3)", ("ts", "n"), lambda n: (START + timedelta(seconds=n), Decimal(-n) / 8)),
     ],
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo.errors
@@ -111,6 +112,38 @@ def test_what_does_not_fit_is_quarantined_whole(
     assert (result.total, result.quarantined) == (6, 0)
     assert query(postgres, "SELECT sum(size)::float8 FROM raw_t.docs") == [(13.5,)]
     assert compare(SOURCE, postgres, "docs").is_equal
+
+
+def test_writers_go_on_during_the_loads(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    """Documents that change or go between the reading of their pairs and their own make no false alarm."""
+    database.docs.insert_many([_doc(f"d{n}", n=0) for n in range(300)])
+    stop = threading.Event()
+
+    def write() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            at = NOON + timedelta(seconds=turn)
+            database.docs.replace_one(
+                {"_id": f"d{turn % 300}"}, {"_id": f"d{turn % 300}", "n": turn, "updated_at": at}, upsert=True
+            )
+            database.docs.delete_one({"_id": f"d{turn * 7 % 300}"})
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for turn in range(6):
+            load_all(SOURCE, mongo, postgres, lake, full=turn == 4)
+            comparison = compare(SOURCE, postgres, "docs")
+            assert comparison.is_equal, comparison
+    finally:
+        stop.set()
+        writer.join()
+    load_all(SOURCE, mongo, postgres, lake)
+    kept = sorted((document["_id"], document["n"]) for document in database.docs.find({}))
+    assert query(postgres, "SELECT _id, n FROM raw_t.docs WHERE NOT _deleted ORDER BY _id") == kept
 
 
 def test_decimal128_where_the_server_has_it(

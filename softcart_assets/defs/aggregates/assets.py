@@ -11,7 +11,7 @@ import dagster as dg
 from psycopg.types.json import Jsonb
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM
+from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.defs.columns import table_schema
 from softcart_assets.defs.lake.assets import lake_key, lake_table
 from softcart_assets.ingestion.lake import open_lake
@@ -93,7 +93,7 @@ def _build(
     return count
 
 
-@dg.multi_asset(name="spark_aggregates", specs=SPECS, can_subset=True, pool="spark")
+@dg.multi_asset(name="spark_aggregates", specs=SPECS, can_subset=True, pool=POOL)
 def spark_aggregates(
     context: dg.AssetExecutionContext, staging: PostgresResource, lake: LakeResource, spark: SparkResource
 ) -> Iterator[dg.MaterializeResult]:

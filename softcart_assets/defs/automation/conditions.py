@@ -1,6 +1,13 @@
-"""The automation conditions, named and explained once."""
+"""The automation conditions and the pool, named and explained once."""
 
 import dagster as dg
+
+POOL = "warehouse"
+"""The pool of every op that loads, builds or publishes: its limit is one run at a time.
+
+A load between two steps of a build would make the lake and the star schema show two states, and the audit that compares
+them would rightly refuse to publish. It also keeps two runs from the embedded Hive metastore, which serves one process.
+"""
 
 FOLLOWS_UPSTREAM = (
     dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM
+from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.defs.columns import same_columns_as
 from softcart_assets.defs.raw.assets import raw_key
 from softcart_assets.ingestion.postgres import key_columns
 from softcart_assets.resources import LakeResource, PostgresResource, SparkResource
@@ -90,7 +91,15 @@ def _compact(staging: PostgresConnection, source: str, table: "LakeTable", files
     return len(struck)
 
 
-@dg.multi_asset(name="lake_tables", specs=SPECS, can_subset=True, pool="spark")
+def _columns(table: "LakeTable", upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
+    """Column schema, from the table's state, and lineage to the raw table; the change files' own columns left out."""
+    state = table.state()
+    fields = state.schema["fields"] if state else []
+    columns = [dg.TableColumn(f["name"], str(f["type"])) for f in fields if f["name"] not in ("_deleted", "_load_id")]
+    return same_columns_as(dg.TableSchema(columns), upstream)
+
+
+@dg.multi_asset(name="lake_tables", specs=SPECS, can_subset=True, pool=POOL)
 def lake_tables(
     context: dg.AssetExecutionContext, staging: PostgresResource, lake: LakeResource, spark: SparkResource
 ) -> Iterator[dg.MaterializeResult]:
@@ -119,6 +128,7 @@ def lake_tables(
                 metadata={
                     "dagster/row_count": rows,
                     "dagster/uri": f"{lake.uri}/{table.folder}",
+                    **_columns(table, raw_key(source, declared)),
                     "loads merged": len(merged),
                     "partitions rewritten": rewritten,
                     "change files": len(files),

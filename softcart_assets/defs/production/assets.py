@@ -7,8 +7,8 @@ import dagster as dg
 
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.audits.suite import AUDITS
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM
-from softcart_assets.defs.columns import same_columns_as
+from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.defs.columns import same_columns_as, table_schema
 from softcart_assets.publishing.publish import AuditFailed, publish
 from softcart_assets.publishing.tables import PUBLISHED, PublishedTable
 from softcart_assets.resources import PostgresResource
@@ -48,7 +48,7 @@ def _check_result(audit: AuditResult) -> dg.AssetCheckResult:
     )
 
 
-@dg.multi_asset(name="publication", specs=SPECS, check_specs=CHECKS, can_subset=True)
+@dg.multi_asset(name="publication", specs=SPECS, check_specs=CHECKS, can_subset=True, pool=POOL)
 def publication(
     context: dg.AssetExecutionContext, staging: PostgresResource, production: PostgresResource
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
@@ -68,7 +68,7 @@ def publication(
             "dagster/row_count": done.row_counts[table.name],
             "version": done.version,
             "seconds": round(done.seconds, 2),
-            **same_columns_as(connection, "production", table.name, _upstream(table)),
+            **same_columns_as(table_schema(connection, "production", table.name), _upstream(table)),
         }
         if key in context.selected_asset_keys:
             yield dg.MaterializeResult(key, metadata=metadata)

@@ -5,7 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+from psycopg import sql
 
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.defs.automation.conditions import POOL
 from softcart_assets.defs.resources import source_resource_key
 from softcart_assets.defs.sources import source_asset_key
 from softcart_assets.ingestion import LoadResult, load
@@ -52,7 +55,11 @@ def _specs(source: Source) -> Iterator[dg.AssetSpec]:
             )
 
 
-def _metadata(result: LoadResult) -> dict[str, Any]:
+def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, dg.MetadataValue]:
+    """Column schema, and lineage to the source: each column is the source's of the same name.
+
+    Two are of our making: a document stands for all fields, and the type of `_id` tells of `_id`.
+    """
     columns = [
         dg.TableColumn(
             column["name"],
@@ -63,9 +70,24 @@ def _metadata(result: LoadResult) -> dict[str, Any]:
         )
         for column in result.columns
     ]
+    origins = {column.name: [column.name] for column in columns}
+    if source.kind == "mongodb":
+        own = origins.keys() & {"document", "_id_type"}
+        origins |= {"document": [name for name in origins if name not in own], "_id_type": ["_id"]}
+    upstream = source_asset_key(source, table)
+    return {
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+        "dagster/column_lineage": dg.MetadataValue.column_lineage(
+            dg.TableColumnLineage(
+                {name: [dg.TableColumnDep(upstream, origin) for origin in froms] for name, froms in origins.items()}
+            )
+        ),
+    }
+
+
+def _metadata(result: LoadResult) -> dict[str, object]:
     return {
         "dagster/row_count": result.total,
-        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
         "position": result.position,
         "strategy": result.strategy,
         "rows inserted": result.inserted,
@@ -81,6 +103,13 @@ def _metadata(result: LoadResult) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def _versions(staging: PostgresConnection, key: dg.AssetKey) -> int:
+    """The rows of a raw table's history."""
+    with staging.connect() as session:
+        row = session.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*key.path))).fetchone()
+    return row[0] if row else 0
 
 
 class LoadConfig(dg.Config):
@@ -102,6 +131,7 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
         name=load_op_name(source),
         specs=list(_specs(source)),
         can_subset=True,
+        pool=POOL,
         required_resource_keys={database, "staging", "lake"},
     )
     def load_tables(context: dg.AssetExecutionContext, config: LoadConfig) -> Iterator[dg.MaterializeResult]:
@@ -132,10 +162,15 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
                 for line in result.warnings:
                     context.log.warning(f"{source.schema}/{result.table}: {line}")
                 table = source.table(result.table)
+                columns = _columns(source, table, result)
                 if raw_key(source, table) in selected:
-                    yield dg.MaterializeResult(raw_key(source, table), metadata=_metadata(result))
-                if table.history and history_key(source, table) in selected:
-                    yield dg.MaterializeResult(history_key(source, table), metadata={"position": result.position})
+                    yield dg.MaterializeResult(raw_key(source, table), metadata={**_metadata(result), **columns})
+                history = history_key(source, table)
+                if table.history and history in selected:
+                    rows = _versions(staging.connection(), history)
+                    yield dg.MaterializeResult(
+                        history, metadata={"dagster/row_count": rows, "position": result.position, **columns}
+                    )
 
     return load_tables
 

@@ -7,7 +7,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
 from softcart_assets.dbt import DBT, MANIFEST, PROJECT_DIR
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM
+from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.resources import PostgresResource
 
 if not MANIFEST.exists():
@@ -35,7 +35,9 @@ class SoftCartTranslator(DagsterDbtTranslator):
         return FOLLOWS_UPSTREAM
 
 
-@dbt_assets(manifest=MANIFEST, project=PROJECT, dagster_dbt_translator=SoftCartTranslator(), name="dbt_models")
+@dbt_assets(
+    manifest=MANIFEST, project=PROJECT, dagster_dbt_translator=SoftCartTranslator(), name="dbt_models", pool=POOL
+)
 def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource) -> Iterator[Any]:
     """`dbt build` of what is selected, in one process; unit tests run in the test suite instead.
 
