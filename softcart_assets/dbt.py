@@ -13,6 +13,7 @@ from filelock import FileLock
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent / "dbt_project"
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
+PARSED_FOR = MANIFEST.with_name("parsed_for")
 DBT = Path(sys.executable).parent / "dbt"
 """The program of this environment, whatever PATH says."""
 
@@ -21,12 +22,27 @@ class DbtParseFailed(RuntimeError):
     """`dbt parse` refused the project; the message is dbt's own."""
 
 
+SERVER = ("HOST", "PORT", "USER", "DATABASE")
+PLACEHOLDERS = {"HOST": "127.0.0.1", "PORT": "5432", "USER": "unset", "PASSWORD": "unset", "DATABASE": "staging"}
+
+
+def _parsed_for() -> str:
+    """The server that the environment names; empty if it names none."""
+    return ":".join(os.environ.get(f"SOFTCART_STAGING_{name}", "") for name in SERVER).strip(":")
+
+
 def manifest_is_current() -> bool:
-    """Whether the manifest exists and is younger than every file of the project."""
-    if not MANIFEST.exists():
+    """Whether the manifest is younger than every file of the project, and was parsed for the server in use.
+
+    The models do not depend on the server, but dbt parses the whole project again in each run (about 4 s) if what it
+    parsed before was for another one.
+    """
+    if not MANIFEST.exists() or not PARSED_FOR.exists():
+        return False
+    if _parsed_for() not in ("", PARSED_FOR.read_text()):
         return False
     built = MANIFEST.stat().st_mtime
-    folders = ("models", "macros", "tests", "seeds")
+    folders = ("models", "macros", "tests")
     files = [PROJECT_DIR / "dbt_project.yml", *(f for folder in folders for f in (PROJECT_DIR / folder).rglob("*"))]
     return all(file.stat().st_mtime <= built for file in files if file.is_file())
 
@@ -40,16 +56,7 @@ def prepare_manifest() -> None:
     with FileLock(PROJECT_DIR / ".manifest.lock"):
         if manifest_is_current():
             return
-        placeholders = {
-            f"SOFTCART_STAGING_{name}": value
-            for name, value in {
-                "HOST": "127.0.0.1",
-                "PORT": "5432",
-                "USER": "unset",
-                "PASSWORD": "unset",
-                "DATABASE": "staging",
-            }.items()
-        }
+        placeholders = {f"SOFTCART_STAGING_{name}": value for name, value in PLACEHOLDERS.items()}
         finished = subprocess.run(
             [DBT, "--quiet", "parse", "--no-partial-parse"],
             cwd=PROJECT_DIR,
@@ -59,4 +66,5 @@ def prepare_manifest() -> None:
         )
         if finished.returncode:
             raise DbtParseFailed(f"dbt parse failed in dbt_project/:\n{finished.stdout}{finished.stderr}")
+        PARSED_FOR.write_text(_parsed_for())
         MANIFEST.touch()

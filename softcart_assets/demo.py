@@ -24,6 +24,9 @@ from rich.table import Table
 LAYERS = ("raw_shop", "raw_catalog", "lake", "staging", "warehouse", "aggregates", "production", "extracts")
 
 
+SAMPLE_SECONDS = 3
+
+
 class DemoFailed(RuntimeError):
     """A step of the run failed; the message names the steps and says where to read on."""
 
@@ -56,10 +59,10 @@ class PeakMemory:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Sample twice a second while the block runs."""
+        """Sample every few seconds while the block runs: adding up shared pages takes the kernel some milliseconds."""
 
         def watch() -> None:
-            while not self._stop.wait(0.5):
+            while not self._stop.wait(SAMPLE_SECONDS):
                 self.peak_bytes = max(self.peak_bytes, self._sample())
 
         thread = threading.Thread(target=watch, daemon=True)

@@ -1,6 +1,6 @@
 {#-
-  The select list of a product document, for its current form and its versions. It reads the document and not the typed columns
-  beside it: those come and go with the fields that the documents have.
+  The select list of a product document, for its current form and its versions. It reads the document and not the typed
+  columns beside it: those come and go with the fields that the documents have.
 -#}
 {% macro catalog_product_columns() %}
     _id as product_id,

@@ -1,7 +1,7 @@
 {#-
-  Values out of documents. A field may be missing or of another type than in the other documents: the value is then null, never
-  an error. Documents are relaxed Extended JSON: a Decimal128 is {"$numberDecimal": "…"}, a date {"$date": "…"}.
-  The parentheses around `field` are for column lineage too: without them sqlglot takes an arrow in a call for a lambda.
+  Values out of documents. A field may be missing or of another type than in the other documents: the value is then null,
+  never an error. Documents are relaxed Extended JSON: a Decimal128 is {"$numberDecimal": "…"}, a date {"$date": "…"}.
+  The doubled parentheses are for column lineage: without them sqlglot takes an arrow in a call for a lambda.
 -#}
 
 {#- The text of a string or number. -#}

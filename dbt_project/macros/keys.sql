@@ -16,7 +16,9 @@
 {#- The key of dim_date for an instant; an instant outside the calendar is the unknown date. -#}
 {% macro date_key(instant) -%}
     case
-        when {{ instant }} >= '{{ var("calendar_start") }} 00:00+00' and {{ instant }} < '{{ var("calendar_end") }} 00:00+00'
+        when
+            {{ instant }} >= '{{ var("calendar_start") }} 00:00+00'
+            and {{ instant }} < '{{ var("calendar_end") }} 00:00+00'
             then ({{ instant }} at time zone 'UTC')::date
         else {{ unknown_date() }}
     end
@@ -29,5 +31,5 @@
 
 {#- The key of dim_time_of_day for an instant. -#}
 {% macro time_of_day_key(instant) -%}
-    (extract(hour from {{ instant }} at time zone 'UTC') * 60 + extract(minute from {{ instant }} at time zone 'UTC'))::integer
+    floor(extract(epoch from ({{ instant }} at time zone 'UTC')::time) / 60)::integer
 {%- endmacro %}

@@ -2,11 +2,11 @@
   The versions of a type 2 slowly changing dimension, as a query: one row per `key` and version, with every column of
   `history` and valid_from, valid_to (half-open), is_current and version_number.
 
-  `history`: a relation or CTE with one row per version that a load saw: `key`, the `attributes`, updated_at, is_deleted,
-  _loaded_at and _version, which alone gives the order. Versions whose attributes equal those of the one before are dropped.
-  A version holds from the source's updated_at; the source does not say when it deleted a row, so a deletion holds from when
-  we saw it. The first version holds from 1900, so that events older than our knowledge of the row find it.
-  Source clocks may go back or stand still: a version then begins a microsecond after the one before it.
+  `history` is a relation or CTE with one row per version that a load saw: `key`, the `attributes`, updated_at,
+  is_deleted, _loaded_at and _version, which alone gives the order. A version whose attributes equal those of the one
+  before is dropped. A version holds from the source's updated_at; the source does not say when it deleted a row, so a
+  deletion holds from when we saw it. The first version holds from 1900, so that events older than our knowledge of the
+  row find it. Source clocks may go back or stand still: a version then begins a microsecond after the one before it.
 -#}
 {% macro scd2_versions(history, key, attributes) %}
     select
@@ -18,7 +18,7 @@
     from (
         select
             *,
-            -- The running maximum of (time - n us) + n us is the earliest strictly rising sequence not before the times.
+            -- The running maximum of (time - n us) + n us: the earliest times that rise strictly and are not before theirs.
             max(changed_at - version_number * interval '1 microsecond')
                 over (partition by {{ key }} order by version_number rows unbounded preceding)
             + version_number * interval '1 microsecond' as valid_from

@@ -1,7 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'fct_inventory_daily'}}}) }}
 
--- Per store and product: every day is there, each day's movements lead from its opening to its closing balance, all days' from the
--- first opening to the last closing one, and that is the source's quantity on hand.
+-- Per store and product: every day is there, each day's movements lead from its opening to its closing balance, those of
+-- all days from the first opening to the last closing one, and that is the source's quantity on hand.
 with bounds as (
     select max(inventory_date) as last_date, {{ var('inventory_days') }} as day_count
     from {{ ref('fct_inventory_daily') }}

@@ -1,6 +1,6 @@
 {{ config(meta={'dagster': {'ref': {'name': 'fct_order_lines'}}}) }}
 
--- Counts and amounts of the fact equal the source's, to the cent, per currency. Lines without an order have currency XXX.
+-- Counts and amounts of the fact equal the source's, to the cent, per currency. Without an order that is XXX.
 with fact as (
     select
         currency,

@@ -1,7 +1,7 @@
 {{ config(severity='warn', meta={'dagster': {'ref': {'name': 'stg_shop__inventory'}}}) }}
 
--- The movements of a store and product add up to its quantity on hand. Where they do not, fct_inventory_daily follows the quantity
--- on hand, and the difference stands in its first opening balance.
+-- The movements of a store and product add up to its quantity on hand. Where they do not, fct_inventory_daily follows
+-- the quantity on hand, and the difference stands in its first opening balance.
 with moved as (
     select store_id, product_id, sum(quantity) as moved_quantity
     from {{ ref('stg_shop__inventory_movements') }}

@@ -1,6 +1,6 @@
 """The aggregates: which there are, what each reads, and how one is run.
 
-One module per table, named after it, with a pure `transform` from lake tables to the aggregate. Here belong the
+One module per table, named after it, with a pure `transform` from lake tables to the aggregate and its `LINEAGE`. Here belong the
 registry and what all jobs share: reading their inputs, writing Hive's `aggregates.<name>`, the command line.
 
     PYTHONPATH=. spark-submit spark/jobs/agg_rfm_by_customer.py
@@ -27,6 +27,11 @@ class Job:
     def description(self) -> str:
         """The module's docstring: grain, columns and method."""
         return importlib.import_module(f"{__name__}.{self.name}").__doc__ or ""
+
+    @property
+    def lineage(self) -> dict[str, tuple[str, ...]]:
+        """Each column, and the lake's columns (`table.column`) that its values come from; not what chooses rows."""
+        return importlib.import_module(f"{__name__}.{self.name}").LINEAGE
 
     def transform(self, *inputs: DataFrame) -> DataFrame:
         """The aggregate of these inputs."""

@@ -23,7 +23,18 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.sales import sold_lines
+from spark.jobs.sales import SOLD_LINES, sold_lines
+
+_BASKETS = (*SOLD_LINES["order_id"], *SOLD_LINES["product_id"])
+LINEAGE = {
+    "product_id_a": SOLD_LINES["product_id"],
+    "product_id_b": SOLD_LINES["product_id"],
+    "basket_count": _BASKETS,
+    "support_pct": _BASKETS,
+    "confidence_a_to_b_pct": _BASKETS,
+    "confidence_b_to_a_pct": _BASKETS,
+    "lift": _BASKETS,
+}
 
 MIN_SUPPORT = 0.0005
 MIN_BASKETS = 3

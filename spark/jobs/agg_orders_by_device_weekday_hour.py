@@ -12,7 +12,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.sales import MONEY, sold_lines
+from spark.jobs.sales import MONEY, SOLD_LINES, sold_lines
+
+LINEAGE = {
+    "device": SOLD_LINES["device"],
+    "weekday": SOLD_LINES["ordered_at"],
+    "hour": SOLD_LINES["ordered_at"],
+    "order_count": SOLD_LINES["order_id"],
+    "net_amount": SOLD_LINES["net_amount"],
+}
 
 
 def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:

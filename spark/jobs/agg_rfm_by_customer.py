@@ -23,7 +23,20 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.sales import MONEY, present, sold_lines
+from spark.jobs.sales import MONEY, SOLD_LINES, present, sold_lines
+
+_RECENCY, _FREQUENCY, _MONETARY = SOLD_LINES["ordered_at"], SOLD_LINES["order_id"], SOLD_LINES["net_amount"]
+LINEAGE = {
+    "customer_id": SOLD_LINES["customer_id"],
+    "last_order_date": _RECENCY,
+    "recency_days": _RECENCY,
+    "frequency_count": _FREQUENCY,
+    "monetary_amount": _MONETARY,
+    "recency_score": _RECENCY,
+    "frequency_score": _FREQUENCY,
+    "monetary_score": _MONETARY,
+    "segment": (*_RECENCY, *_FREQUENCY, *_MONETARY),
+}
 
 _ACCURACY = 100_000
 

@@ -18,7 +18,20 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.sales import MONEY, sold_lines
+from spark.jobs.sales import MONEY, SOLD_LINES, sold_lines
+
+LINEAGE = {
+    "category_id": ("products.category_id",),
+    "category_name": ("categories.name",),
+    "department_name": ("categories.name", "categories.parent_id"),
+    "month": SOLD_LINES["ordered_at"],
+    "order_count": SOLD_LINES["order_id"],
+    "units_count": SOLD_LINES["quantity"],
+    "net_amount": SOLD_LINES["net_amount"],
+    "margin_amount": SOLD_LINES["margin_amount"],
+    "net_amount_previous_year": SOLD_LINES["net_amount"],
+    "net_amount_yoy_pct": SOLD_LINES["net_amount"],
+}
 
 _MEASURES = ("order_count", "units_count", "net_amount", "margin_amount")
 

@@ -22,7 +22,19 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.sales import present, sold_lines
+from spark.jobs.sales import SOLD_LINES, present, sold_lines
+
+_ON_HAND, _SOLD = ("inventory.quantity_on_hand",), SOLD_LINES["quantity"]
+LINEAGE = {
+    "store_id": ("inventory.store_id",),
+    "product_id": ("inventory.product_id",),
+    "quantity_on_hand": _ON_HAND,
+    "reorder_point": ("inventory.reorder_point",),
+    "sold_quantity_28d": _SOLD,
+    "daily_sales_avg": _SOLD,
+    "cover_days": (*_ON_HAND, *_SOLD),
+    "stock_risk": (*_ON_HAND, *_SOLD, "inventory.reorder_point"),
+}
 
 WINDOW_DAYS = 28
 CRITICAL_DAYS = 7

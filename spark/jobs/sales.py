@@ -8,6 +8,24 @@ from pyspark.sql import functions as F
 MONEY = "decimal(18,2)"
 """Sums of money, in the order's currency (EUR). A sum that does not fit is an error."""
 
+SOLD_LINES = {
+    "order_id": ("order_lines.order_id",),
+    "customer_id": ("orders.customer_id",),
+    "store_id": ("orders.store_id",),
+    "product_id": ("order_lines.product_id",),
+    "device": ("orders.device",),
+    "ordered_at": ("orders.ordered_at", "order_lines.created_at"),
+    "quantity": ("order_lines.quantity",),
+    "net_amount": ("order_lines.quantity", "order_lines.unit_price", "order_lines.discount_amount"),
+    "margin_amount": (
+        "order_lines.quantity",
+        "order_lines.unit_price",
+        "order_lines.discount_amount",
+        "order_lines.unit_cost",
+    ),
+}
+"""The lineage of `sold_lines`: each column, and the columns of the lake that its values come from."""
+
 
 def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """One row per line of an order that is not cancelled.

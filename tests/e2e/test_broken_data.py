@@ -1,19 +1,20 @@
 """The data are broken on purpose, once for every check of the project: that check fails, and only what depends on it.
 
-`_breakage` says for each check what breaks it and which other checks that fails too. What does not interfere is broken
-together, in copies of the databases, and the checks are run by Dagster as always. A check that is added without a
-breakage makes the tests fail. Last, the same on the project itself: a broken raw table stops all that comes after it.
+`_breakage` says what breaks a check, and which other checks fail by that. Breakages that do not get in each other's way
+are made together, in copies of the databases, and Dagster runs the checks as always. A check that is added without a
+breakage makes the tests fail. Last comes the project itself: a broken raw table stops all that comes after it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 import dagster as dg
+import psycopg
 import pytest
 from conftest import QUIET, Project
 from support.databases import database
@@ -22,26 +23,21 @@ from softcart_assets.audits.suite import AUDITS
 from softcart_assets.connections import production, staging
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.tables import PUBLISHED
+from softcart_assets.sources import SOURCES
 
-AUDITED = {audit.name: audit for audit in AUDITS}
+SCHEMAS = {source.schema: source for source in SOURCES}
 TABLES = {table.name: table for table in PUBLISHED}
-REFERENCES = {audit.name for audit in AUDITS if audit.name.endswith("_resolves")}
 UNKNOWN = "'00000000-0000-0000-0000-000000000000'"
 NOBODY = "'ffffffff-0000-0000-0000-000000000000'"
 
 
 @dataclass(frozen=True)
 class Breakage:
-    """What breaks `check` and, by the same statement, the checks `also`.
-
-    `into`: the SQL runs in staging, in what production publishes now, or in the candidate after a table was copied
-    there, which stands for whatever may spoil a copy.
-    """
+    """SQL that breaks `check`, and the checks `also`, each named as `layer/table:check`."""
 
     check: str
     sql: str
     also: frozenset[str] = frozenset()
-    into: Literal["staging", "current", "candidate"] = "staging"
 
     @property
     def fails(self) -> frozenset[str]:
@@ -49,22 +45,342 @@ class Breakage:
 
 
 def _one(table: str, condition: str = "true") -> str:
-    """A condition that one row of the table meets."""
-    return f"ctid = (SELECT ctid FROM {table} WHERE {condition} ORDER BY ctid LIMIT 1)"
+    """A condition that is true of one row, of those that meet the other one."""
+    return f"ctid = (SELECT min(ctid) FROM {table} WHERE {condition})"
+
+
+# Before publication: checks of raw tables, staging views and the star schema.
+
+NULL_ROW_ALSO = {
+    # It has no key, ...
+    "stg_catalog__categories": {"staging/stg_catalog__categories:primary_key_stg_catalog__categories"},
+    "stg_catalog__products": {
+        "staging/stg_catalog__products:primary_key_stg_catalog__products",
+        "warehouse/dim_product:current_versions_complete_dim_product",
+    },
+    # ... no version in the dimension, ...
+    "stg_shop__customers": {"warehouse/dim_customer:current_versions_complete_dim_customer"},
+    "stg_shop__stores": {"warehouse/dim_store:current_versions_complete_dim_store"},
+    # ... and no row in the fact.
+    "stg_shop__order_lines": {"warehouse/fct_order_lines:fct_order_lines_match_source"},
+    "stg_shop__payments": {"warehouse/fct_payments:fct_payments_match_source"},
+    "stg_shop__inventory": {"warehouse/fct_inventory_daily:fct_inventory_daily_balances"},
+}
+"""Staging view → what fails beside its count if it has a row of nothing but nulls too many."""
+
+LOST_ORDER_ALSO = {
+    # Without its order a line has no currency, and its order's total lacks the line.
+    "order_lines": {
+        "staging/stg_shop__orders:order_totals_match_lines",
+        "warehouse/fct_order_lines:fct_order_lines_match_source",
+    },
+    "payments": set(),
+    # Nor is a return of a line that does not exist in the fact.
+    "returns": {"warehouse/fct_order_lines:fct_order_lines_match_returns"},
+}
+"""Raw table → what fails beside the relationship if a row's order does not exist."""
+
+ODD_VALUES = {
+    "stg_shop__orders_device": ("orders", "device", "device IS NOT NULL"),
+    "stg_shop__orders_order_status": ("orders", "status", "true"),
+    "stg_shop__payments_payment_method": ("payments", "method", "true"),
+    "stg_shop__payments_payment_status": ("payments", "status", "status <> 'captured'"),
+    "stg_shop__inventory_movements_movement_kind": ("inventory_movements", "kind", "true"),
+}
+"""View and column with a list of accepted values → raw table and column, and rows on whose value no amount depends."""
+
+ODD_AMOUNTS = {
+    "order_totals_match_lines": ("raw_shop.orders", "total_amount"),
+    "inventory_explained_by_movements": ("raw_shop.inventory_movements", "quantity"),
+    "fct_order_lines_match_source": ("warehouse.fct_order_lines", "tax_amount"),
+    "fct_order_lines_match_returns": ("warehouse.fct_order_lines", "refund_amount"),
+    "fct_payments_match_source": ("warehouse.fct_payments", "captured_amount"),
+    "fct_inventory_daily_balances": ("warehouse.fct_inventory_daily", "opening_quantity"),
+}
+"""Singular test → a table and a column that it adds up."""
+
+
+def _unlike_source(table: str) -> frozenset[str]:
+    """Whatever changes a raw table makes it differ from its source."""
+    schema, _, name = table.partition(".")
+    return frozenset({f"{schema}/{name}:equals_source"}) if schema in SCHEMAS else frozenset()
 
 
 def _breakage(key: dg.AssetCheckKey) -> Breakage:
-    """What breaks a check; fails the test if nothing is known to."""
-    layer, table = key.asset_key.path
-    found = {
-        "raw_shop": _raw_breakage,
-        "raw_catalog": _raw_breakage,
-        "staging": _staging_breakage,
-        "warehouse": _warehouse_breakage,
-        "production": _audit_breakage,
-    }[layer](key.name, layer, table)
-    if found is None:
-        pytest.fail(f"Nothing is known that breaks {key.to_user_string()}: add it here.")
-    statement, *more = found
-    also, into = (*more, (), "staging")[:2] if len(more) < 2 else more
-    return Breakage(key.to_user_string(), statement, frozenset(also), into)
+    """What breaks a check of a table that is not published yet, in staging."""
+    schema, table = key.asset_key.path
+    check, name, relation = key.to_user_string(), key.name, f"{schema}.{table}"
+    kind = name.removesuffix(f"_{table}")
+    if schema in SCHEMAS:
+        loads = f"source = '{SCHEMAS[schema].name}' AND table_name = '{table}'"
+        match name:
+            case "equals_source":
+                change = "updated_at = updated_at + interval '1 microsecond'"
+                return Breakage(check, f"UPDATE {relation} SET {change} WHERE {_one(relation, 'NOT _deleted')}")
+            case "volume_plausible":  # half of the rows that there used to be
+                return Breakage(check, f"UPDATE ingestion.loads SET rows_total = 2 * rows_total WHERE {loads}")
+            case "fresh":
+                late = "loaded_at = loaded_at - interval '27 hours'"
+                return Breakage(check, f"UPDATE ingestion.loads SET {late} WHERE {loads}")
+            case "latest_day_present":
+                day = SCHEMAS[schema].table(table).daily
+                earlier = f"{day} = {day} - interval '1 day' WHERE {day}::date = (now() AT TIME ZONE 'UTC')::date - 1"
+                return Breakage(check, f"UPDATE {relation} SET {earlier}", _unlike_source(relation))
+    elif kind == "one_to_one_with_raw":
+        return Breakage(
+            check,
+            f"""
+            DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW {relation} AS SELECT view.* FROM ('
+              || rtrim(pg_get_viewdef('{relation}'), ';') || ') AS view FULL JOIN (SELECT) AS one_more ON false'; END $$
+            """,
+            frozenset(NULL_ROW_ALSO.get(table, ())),
+        )
+    elif kind == "primary_key" and schema == "staging":
+        # Keys of two types that are written alike: documents "7" and 7.
+        raw = f"raw_{table.removeprefix('stg_').replace('__', '.')}"
+        twin = '(jsonb_populate_record(document, \'{"_id_type": "int"}\')).*'
+        return Breakage(check, f"INSERT INTO {raw} SELECT {twin} FROM {raw} AS document LIMIT 1", _unlike_source(raw))
+    elif kind == "primary_key" and table.startswith("dim_"):
+        return Breakage(check, f"INSERT INTO {relation} DEFAULT VALUES")  # nulls only
+    elif kind == "primary_key":
+        return Breakage(check, f"UPDATE {relation} SET {TABLES[table].key[0]} = NULL WHERE {_one(relation)}")
+    elif kind == "scd2_intervals":
+        gap = "valid_from = valid_from + interval '1 microsecond'"
+        known = f"{TABLES[table].versions_of} IS NOT NULL"
+        return Breakage(check, f"UPDATE {relation} SET {gap} WHERE {_one(relation, known)}")
+    elif kind == "current_versions_complete":
+        current = f"{TABLES[table].versions_of} IS NOT NULL AND is_current AND NOT is_deleted"
+        return Breakage(check, f"UPDATE {relation} SET is_deleted = true WHERE {_one(relation, current)}")
+    elif kind == "references_resolved":
+        return Breakage(check, f"UPDATE {relation} SET store_key = {NOBODY} WHERE {_one(relation)}")
+    elif kind == "plausible" and table == "fct_order_lines":
+        return Breakage(check, f"UPDATE {relation} SET unit_price_amount = -1 WHERE {_one(relation)}")
+    elif kind == "plausible" and table == "fct_payments":
+        differs = frozenset({"warehouse/fct_payments:fct_payments_match_source"})
+        return Breakage(check, f"UPDATE {relation} SET amount = -1 WHERE {_one(relation)}", differs)
+    elif name.startswith(f"relationships_{table}_order_id"):
+        raw = f"raw_shop.{table.removeprefix('stg_shop__')}"
+        # A line that was returned would take its return with it.
+        kept = "(order_id, line_number) NOT IN (SELECT order_id, line_number FROM raw_shop.returns)"
+        lost = _one(raw, kept if raw.endswith("order_lines") else "true")
+        also = _unlike_source(raw) | LOST_ORDER_ALSO[raw.removeprefix("raw_shop.")]
+        return Breakage(check, f"UPDATE {raw} SET order_id = 0 WHERE {lost}", also)
+    elif (odd := name.removeprefix("accepted_values_")) in ODD_VALUES:
+        raw_table, column, condition = ODD_VALUES[odd]
+        raw = f"raw_shop.{raw_table}"
+        return Breakage(check, f"UPDATE {raw} SET {column} = 'odd' WHERE {_one(raw, condition)}", _unlike_source(raw))
+    elif name in ODD_AMOUNTS:
+        relation, column = ODD_AMOUNTS[name]
+        return Breakage(
+            check, f"UPDATE {relation} SET {column} = {column} + 1 WHERE {_one(relation)}", _unlike_source(relation)
+        )
+    pytest.fail(f"Nothing is known that breaks {check}: add it here.")
+
+
+# Publication: audits of the candidate. What is wrong with it may come from staging, from copying, or be wrong only in
+# comparison with what is published already.
+
+
+def _audit(table: str, kind: str) -> str:
+    return f"production/{table}:{table}_{kind}"
+
+
+def _audit_kind(key: dg.AssetCheckKey) -> str:
+    """The last words of an audit's name, which say what it asks."""
+    kinds = ["key_unique", "not_empty", "row_count", "volume", "intervals", "resolves", "known", "totals"]
+    kinds += ["latest_day", "agrees_with_facts"]
+    for kind in kinds:
+        if key.name.endswith(f"_{kind}"):
+            return kind
+    pytest.fail(f"Nothing is known that breaks {key.to_user_string()}: add it here.")
+
+
+def _staging_breakage(key: dg.AssetCheckKey, kind: str) -> Breakage:
+    """What is wrong in staging already and passes its checks, or came after them."""
+    name = key.asset_key.path[1]
+    table = f"{TABLES[name].schema}.{name}"
+    column = key.name.removeprefix(f"{name}_").removesuffix(f"_{kind}")
+    check, one = key.to_user_string(), f"WHERE {_one(table)}"
+    match kind:
+        case "key_unique" if name.startswith("dim_"):
+            return Breakage(check, f"INSERT INTO {table} DEFAULT VALUES")  # nulls only
+        case "key_unique":
+            return Breakage(check, f"UPDATE {table} SET {TABLES[name].key[-1]} = NULL {one}")
+        case "not_empty":  # all at once: facts that have no rows refer to nothing
+            return Breakage(check, f"TRUNCATE {table}", frozenset({_audit(name, "volume")}))
+        case "intervals":
+            gap = "valid_from = valid_from + interval '1 microsecond'"
+            known = f"{TABLES[name].versions_of} IS NOT NULL"
+            return Breakage(check, f"UPDATE {table} SET {gap} WHERE {_one(table, known)}")
+        case "resolves":
+            value = {"date": "'1850-01-01'", "time_of_day_key": "9999"}.get(
+                "date" if column.endswith("_date") else column, NOBODY
+            )
+            return Breakage(check, f"UPDATE {table} SET {column} = {value} {one}")
+        case "known":
+            return Breakage(check, f"UPDATE {table} SET {column} = {UNKNOWN}")
+        case "agrees_with_facts":
+            return Breakage(check, f"UPDATE {table} SET net_amount = net_amount + 0.01 {one}")
+    raise AssertionError(kind)
+
+
+SPOILT = {
+    "totals": {"fct_order_lines": "refund_amount", "fct_payments": "captured_amount"}
+    | {"fct_inventory_daily": "closing_quantity"},
+    "latest_day": {"fct_order_lines": "ordered_at", "fct_payments": "paid_at"}
+    | {"fct_inventory_daily": "inventory_date"},
+}
+"""Kind of audit → fact → a column that it asks about."""
+
+
+def _candidate_breakage(key: dg.AssetCheckKey, kind: str, candidate: str) -> Breakage:
+    """A trigger on the candidate's table that spoils what was copied; it stands for whatever else might."""
+    name = key.asset_key.path[1]
+    table, also = f"{candidate}.{name}", set()
+    match kind:
+        case "row_count":  # a row of nulls too many: without a key, and of a fact's row without what it refers to
+            spoil = f"INSERT INTO {table} ({TABLES[name].key[0]}) VALUES (NULL)"
+            references = [audit.name for audit in AUDITS if audit.table == name and audit.name.endswith("_resolves")]
+            also = {_audit(name, "key_unique")} | {f"production/{name}:{reference}" for reference in references}
+        case "totals":
+            column = SPOILT[kind][name]
+            spoil = f"UPDATE {table} SET {column} = {column} + 1 WHERE {_one(table)}"
+        case "latest_day":
+            column = SPOILT[kind][name]
+            latest = f"(SELECT max({column})::date FROM {table})"
+            spoil = f"UPDATE {table} SET {column} = {column} - interval '1 day' WHERE {column}::date = {latest}"
+    function = f"public.spoil_{name}()"
+    return Breakage(
+        key.to_user_string(),
+        f"""
+        CREATE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {spoil}; RETURN NULL; END $$;
+        CREATE TRIGGER spoil AFTER INSERT ON {table} WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION {function};
+        """,
+        frozenset(also),
+    )
+
+
+def _published_breakage(key: dg.AssetCheckKey, current: str) -> Breakage:
+    """Twice more rows in the version that is published, so that the next one has lost them."""
+    name = key.asset_key.path[1]
+    column = TABLES[name].key[0]
+    many = f"INSERT INTO {current}.{name} ({column}) SELECT NULL FROM {current}.{name}, generate_series(1, 2)"
+    return Breakage(key.to_user_string(), many)
+
+
+@contextmanager
+def copies() -> Iterator[tuple[psycopg.Connection, psycopg.Connection]]:
+    """Copies of staging and production, to which the environment leads meanwhile, with a session on each."""
+    with database(template=staging()) as own_staging, database(template=production()) as own_production:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SOFTCART_STAGING_DATABASE", own_staging.database)
+            patch.setenv("SOFTCART_PRODUCTION_DATABASE", own_production.database)
+            with own_staging.connect(autocommit=True) as ours, own_production.connect(autocommit=True) as theirs:
+                yield ours, theirs
+
+
+def _failed(definitions: dg.Definitions, selection: dg.AssetSelection) -> tuple[set[str], bool]:
+    """Run checks, or what is selected with its checks: those that failed, and whether the run succeeded."""
+    job = dg.define_asset_job("checked", selection=selection)
+    result = (
+        dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
+        .resolve_job_def("checked")
+        .execute_in_process(instance=dg.DagsterInstance.ephemeral(), raise_on_error=False, run_config=QUIET)
+    )
+    evaluations = result.get_asset_check_evaluations()
+    return {each.asset_check_key.to_user_string() for each in evaluations if not each.passed}, result.success
+
+
+def _together(breakages: Iterable[Breakage]) -> list[list[Breakage]]:
+    """Sort into batches in which no check fails by two breakages at once: then each fails by its own."""
+    batches: list[list[Breakage]] = []
+    for breakage in breakages:
+        for batch in batches:
+            if not any(breakage.check in other.also or other.check in breakage.also for other in batch):
+                batch.append(breakage)
+                break
+        else:
+            batches.append([breakage])
+    return batches
+
+
+def _checks(definitions: dg.Definitions, published: bool) -> list[dg.AssetCheckKey]:
+    keys = definitions.resolve_asset_graph().asset_check_keys
+    return sorted(key for key in keys if (key.asset_key.path[0] == "production") == published)
+
+
+def test_each_check_before_publication_fails_when_just_that_is_broken(project, definitions):
+    keys = _checks(definitions, published=False)
+    batches = _together(map(_breakage, keys))
+    assert sum(map(len, batches)) == len(keys)
+    for batch in batches:
+        with copies() as (session, _):
+            for breakage in batch:
+                assert session.execute(breakage.sql).rowcount != 0, f"{breakage.check}: nothing was broken"
+            failed, succeeded = _failed(definitions, dg.AssetSelection.checks(*keys))
+            assert failed == frozenset().union(*(breakage.fails for breakage in batch))
+            assert not succeeded
+
+
+def test_each_audit_fails_when_just_that_is_broken_and_nothing_is_published(project, definitions):
+    by_kind = sorted(_checks(definitions, published=True), key=_audit_kind)
+    assert len(by_kind) == len(AUDITS)
+    for kind, keys in groupby(by_kind, _audit_kind):
+        with copies() as (session, publishing):
+            current = slots.read_current(publishing)
+            assert current
+            [candidate] = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
+            match kind:
+                case "row_count" | "totals" | "latest_day":
+                    session = publishing
+                    breakages = [_candidate_breakage(key, kind, slots.slot_schema(candidate)) for key in keys]
+                case "volume":
+                    session = publishing
+                    breakages = [_published_breakage(key, slots.slot_schema(current.slot)) for key in keys]
+                case _:
+                    breakages = [_staging_breakage(key, kind) for key in keys]
+            for breakage in breakages:
+                session.execute(breakage.sql)
+            before = project.published()
+            failed, succeeded = _failed(definitions, dg.AssetSelection.groups("production"))
+            assert failed == frozenset().union(*(breakage.fails for breakage in breakages))
+            assert not succeeded
+            assert project.published() == before
+            assert slots.read_current(publishing) == current
+
+
+def _made_since(instance: dg.DagsterInstance, definitions: dg.Definitions, started: float) -> set[str]:
+    """The layers of which assets were materialised since then."""
+    keys = definitions.resolve_asset_graph().materializable_asset_keys
+    latest = {key: instance.get_latest_materialization_event(key) for key in keys}
+    return {key.path[0] for key, event in latest.items() if event and event.timestamp > started}
+
+
+def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(project: Project, definitions, instance):
+    files = {path: path.stat().st_mtime_ns for path in project.extracts.iterdir()}
+    before = project.published()
+    with staging().connect() as session:
+        session.execute("UPDATE raw_shop.returns SET refund_amount = refund_amount + 1 WHERE id = 1")
+
+    started = time.time()
+    code, told = project.demo()
+    assert code == 1
+    assert "These steps failed" in told
+    assert "raw_shop/returns: equals_source" in told
+    assert _made_since(instance, definitions, started) == set(SCHEMAS)
+    assert project.published() == before
+    assert {path: path.stat().st_mtime_ns for path in project.extracts.iterdir()} == files
+
+    # The nightly job compares every row with its source, and so mends it.
+    started = time.time()
+    code, told = project.run(
+        "dagster", "job", "execute", "-m", "softcart_assets.definitions", "-j", "nightly_reconciliation"
+    )
+    assert code == 0, told
+    graph = definitions.resolve_asset_graph()
+    assert _made_since(instance, definitions, started) == {key.path[0] for key in graph.materializable_asset_keys}
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(graph.asset_check_keys))
+    assert {key.to_user_string(): record.status.value for key, record in latest.items()} == {
+        key.to_user_string(): "SUCCEEDED" for key in graph.asset_check_keys
+    }
+    assert project.published() == before

@@ -1,4 +1,4 @@
-{#- A staging view has one row per row of its raw table that is not deleted at the source; of a history, one per version. -#}
+{#- A staging view has one row per row of its raw table that is not deleted at the source; of a history, per version. -#}
 {% test one_to_one_with_raw(model, raw, is_history=false) %}
     select *
     from

@@ -1,7 +1,8 @@
 {#-
   Every key of a fact finds its dimension row, and no more than a share of them finds the unknown member.
-  `references`: for each key column, `to` (the dimension), `max_unknown_pct` and, where the dimension calls it otherwise, `key`.
-  One scan of the fact; a row of the result is a key column that fails.
+  `references`: for each key column, `to` (the dimension) and `max_unknown_pct`; `key` where the dimension calls it
+  otherwise, `unknown` where the unknown member is not all zeros. One scan of the fact; each row returned is a key that
+  fails.
 -#}
 {% test references_resolved(model, references) %}
     with counts as (

@@ -51,6 +51,16 @@ SPECS = [
 ]
 
 
+def _lineage(job: Job) -> dg.TableColumnLineage:
+    """Columns of the lake's tables that each column comes from."""
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(lake_key(table), name) for table, name in (s.split(".") for s in sources)]
+            for column, sources in job.lineage.items()
+        }
+    )
+
+
 def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
     """The versions of the lake tables that a job reads, and of its code."""
     states = {table: lake_table(table, lake_uri).state() for table in job.inputs}
@@ -115,6 +125,7 @@ def spark_aggregates(
                 "dagster/column_schema": dg.MetadataValue.table_schema(
                     table_schema(connection, "aggregates", job.name)
                 ),
+                "dagster/column_lineage": dg.MetadataValue.column_lineage(_lineage(job)),
                 "computed": computed,
                 "seconds": round(time.monotonic() - started, 2),
             },

@@ -55,7 +55,7 @@ def _specs(source: Source) -> Iterator[dg.AssetSpec]:
             )
 
 
-def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, dg.MetadataValue]:
+def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]:
     """Column schema, and lineage to the source: each column is the source's of the same name.
 
     Two are of our making: a document stands for all fields, and the type of `_id` tells of `_id`.
@@ -85,7 +85,7 @@ def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, dg.M
     }
 
 
-def _metadata(result: LoadResult) -> dict[str, object]:
+def _metadata(result: LoadResult) -> dict[str, Any]:
     return {
         "dagster/row_count": result.total,
         "position": result.position,

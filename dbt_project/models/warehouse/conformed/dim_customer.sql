@@ -8,8 +8,8 @@ customers as (
     {{ scd2_versions(ref('stg_shop__customers_history'), 'customer_id', own_attributes) }}
 ),
 
--- An address becomes the customer's place when it is marked primary, and stays it until another one is: while the mark moves
--- from one address to the next, a customer would otherwise live nowhere for an instant.
+-- An address becomes the customer's place when it is marked primary, and stays it until another one is: while the mark
+-- moves from one address to the next, a customer would otherwise live nowhere for an instant.
 primary_addresses as (
     select *
     from {{ ref('stg_shop__addresses_history') }}
@@ -49,5 +49,22 @@ select
 from versions
 union all
 select
-    {{ unknown_key() }}, null, 'Unknown', null, null, null, null, null, null, 'Unknown', 'Unknown', 'Unknown', null, null,
-    false, '1900-01-01 00:00+00', '9999-12-31 00:00+00', true, 1
+    {{ unknown_key() }} as customer_key,
+    null as customer_id,
+    'Unknown' as full_name,
+    null as email,
+    null as phone,
+    null as birth_date,
+    null as gender,
+    null as loyalty_tier,
+    null as is_marketing_consented,
+    'Unknown' as city,
+    'Unknown' as region,
+    'Unknown' as country_code,
+    null as postal_code,
+    null as created_at,
+    false as is_deleted,
+    '1900-01-01 00:00+00' as valid_from,
+    '9999-12-31 00:00+00' as valid_to,
+    true as is_current,
+    1 as version_number

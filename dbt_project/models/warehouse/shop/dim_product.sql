@@ -1,6 +1,6 @@
 {% set attributes = [
-    'product_name', 'brand', 'category_id', 'vendor_id', 'product_status', 'list_price_amount', 'cost_amount', 'variant_count',
-    'weight_grams'
+    'product_name', 'brand', 'category_id', 'vendor_id', 'product_status', 'list_price_amount', 'cost_amount',
+    'variant_count', 'weight_grams'
 ] %}
 
 with versions as (
@@ -32,5 +32,22 @@ from versions
 left join {{ ref('stg_catalog__categories') }} as categories on categories.category_id = versions.category_id
 union all
 select
-    {{ unknown_key() }}, null, 'Unknown', 'Unknown', null, 'Unknown', 'Unknown', 'Unknown', null, 'unknown', null, null, null, null,
-    false, '1900-01-01 00:00+00', '9999-12-31 00:00+00', true, 1
+    {{ unknown_key() }} as product_key,
+    null as product_id,
+    'Unknown' as product_name,
+    'Unknown' as brand,
+    null as category_id,
+    'Unknown' as category_name,
+    'Unknown' as department_name,
+    'Unknown' as category_path,
+    null as vendor_id,
+    'unknown' as product_status,
+    null as list_price_amount,
+    null as cost_amount,
+    null as variant_count,
+    null as weight_grams,
+    false as is_deleted,
+    '1900-01-01 00:00+00' as valid_from,
+    '9999-12-31 00:00+00' as valid_to,
+    true as is_current,
+    1 as version_number

@@ -20,8 +20,8 @@ all_returns as (
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('stg_shop__dimension_changes')) }}),
 
--- Orders to do again, whole: something of them changed, or a dimension or the returns now answer otherwise than when they were
--- written. Returns are compared, all of them, because one may move to another line and leave no trace at the old one.
+-- Orders to do again, whole: something of them changed, or a dimension or the returns now answer otherwise than when
+-- they were written. All returns are compared, because one may move to another line and leave no trace at the old one.
 touched_orders as (
     select order_id
     from ({{ changed_since_last_run(ref('stg_shop__order_changes')) }}) as order_changes
