@@ -25,6 +25,7 @@ CATALOG = Source(
             "One document per category; `parent_id` makes the tree.",
             key=("_id",),
             strategy="snapshot",
+            cursor="updated_at",
             privacy=classify(none="_id name parent_id path updated_at"),
         ),
     ),

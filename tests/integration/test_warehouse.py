@@ -257,11 +257,14 @@ def load_first_day(raw: Raw) -> None:
     )
     # Nobody knows yet the product of line 2 of order 2 and the customer of order 4; order 5's header is still to come.
     raw.put("orders", *(order(n, "2026-03-01 09:00", shipping_address_id=2 + n % 9) for n in (9, 10)))
-    raw.put("order_lines", *(line(n, 1) for n in (1, 2, 3, 4, 5, 6, 7, 9, 10)), line(2, 2, "P3"), line(3, 2))
+    raw.put(
+        "order_lines", *(line(n, 1) for n in (1, 2, 3, 4, 5, 6, 9, 10)), line(2, 2, "P3"), line(3, 2), line(7, 1, "P2")
+    )
     raw.put("orders", order(4, "2026-03-04 10:00", customer_id=3))
     raw.put("orders", *(order(n, f"2026-03-0{n} 10:00", total_amount=Decimal("52.60")) for n in (2, 3)))
     raw.put("payments", payment(1, 1), payment(2, 2, status="failed"), payment(3, 3), payment(4, 4), payment(5, 5))
     raw.put("payments", payment(6, 7, paid_at=at("2026-03-07")), payment(7, 9, paid_at=at("2026-03-02 13:00")))
+    raw.put("payments", payment(8, 9, status="failed"))
     raw.put("returns", return_(1, 1, 1), return_(2, 6, 1))
     raw.put("inventory", shelf(1, "P1", 10), shelf(2, "P1", 3), shelf(2, "P2", 0))
     raw.put(
@@ -289,10 +292,11 @@ def load_second_day(raw: Raw) -> None:
     raw.put("orders", order(1, "2026-03-01 10:00", total_amount=Decimal("39.30"), status="cancelled"))
     raw.put("returns", return_(2, 9, 1))
     raw.put("payments", payment(4, 3))
-    # Deletions: a line, an order with its line, an employee, a shelf.
+    # Deletions: a line, an order with its line, a payment, an employee, a shelf.
     raw.put("order_lines", line(3, 2), line(6, 1), deleted=True)
     raw.put("orders", order(3, "2026-03-03 10:00"))
     raw.put("orders", order(6, "2026-03-06 10:00"), deleted=True)
+    raw.put("payments", payment(2, 2, status="failed"), deleted=True)
     raw.put("employees", EMPLOYEE, deleted=True)
     raw.put("inventory", shelf(2, "P2", 0), deleted=True)
     # News: an order, a customer leaves, stock moves on another day.
@@ -305,10 +309,12 @@ def load_second_day(raw: Raw) -> None:
 
 def load_third_day(raw: Raw) -> None:
     """Only dimension rows, with changes that facts of the days before should have met."""
+    # The stores' load began before the last build and was committed after it.
+    raw.loaded_at = DAY_2 - timedelta(minutes=1)
+    raw.put("stores", store(2, "physical", name="Corner", updated_at=at("2026-03-06")))
     raw.loaded_at = DAY_3
     raw.put("customers", customer(1, "Ann Lee", updated_at=at("2026-03-06")))
     raw.put_documents("products", product(1, 1300, "2026-03-06T00:00:00Z"))
-    raw.put("stores", store(2, "physical", name="Corner", updated_at=at("2026-03-06")))
 
 
 class Warehouse:
@@ -412,7 +418,7 @@ def test_what_has_not_arrived_yet_is_unknown(warehouse):
     first = warehouse.incremental[0]
     assert {fact: len(rows) for fact, rows in first.items()} == {
         "fct_order_lines": 11,
-        "fct_payments": 7,
+        "fct_payments": 8,
         "fct_inventory_daily": 3 * 90,
     }
     lines = {(row["order_id"], row["line_number"]): row for row in first["fct_order_lines"]}
@@ -443,7 +449,7 @@ def test_order_lines_meet_the_dimension_rows_of_their_time(warehouse):
         JOIN warehouse.dim_time_of_day t USING (time_of_day_key) JOIN warehouse.dim_date ON date_key = order_date
         ORDER BY order_id, line_number
     """)
-    ten, eleven, twelve, thirteen, seven = map(Decimal, ("10.50", "11.00", "12.00", "13.00", "7.00"))
+    five, seven, ten, eleven, twelve, thirteen = map(Decimal, ("5.00", "7.00", "10.50", "11.00", "12.00", "13.00"))
     online = ("online", "Unknown")
     assert rows == [
         (1, 1, "Ann", "Riga", "P1", ten, *online, "Riga", "mobile", 10),
@@ -452,7 +458,7 @@ def test_order_lines_meet_the_dimension_rows_of_their_time(warehouse):
         (3, 1, "Ann", "Liepāja", "P1", twelve, *online, "Liepāja", "mobile", 10),
         (4, 1, "Cid", None, "P1", twelve, *online, "Liepāja", "mobile", 10),
         (5, 1, "Ann", "Liepāja", "P1", twelve, *online, "Liepāja", "mobile", 10),
-        (7, 1, "Bob", "Jelgava", "P1", thirteen, "physical", "Unknown", "Tartu", "in_store", 10),
+        (7, 1, "Bob", "Jelgava", "P2", five, "physical", "Unknown", "Tartu", "in_store", 10),
         (8, 1, "Bob", "Jelgava", "P1", thirteen, *online, "Jelgava", "mobile", 9),
         (9, 1, "Ann", "Riga", "P1", ten, *online, "Jelgava", "mobile", 9),
         (10, 1, "Ann", "Riga", "P1", ten, *online, "Valka", "mobile", 9),
@@ -474,16 +480,8 @@ def test_amounts_returns_and_cancellations(warehouse):
 
 def test_payments_follow_their_order(warehouse):
     rows = warehouse.query("SELECT payment_id, order_id, captured_amount FROM warehouse.fct_payments ORDER BY 1")
-    paid = Decimal("28.80")
-    assert rows == [
-        (1, 1, paid),
-        (2, 2, Decimal("0.00")),
-        (3, 3, paid),
-        (4, 3, paid),
-        (5, 5, paid),
-        (6, 7, paid),
-        (7, 9, paid),
-    ]
+    paid, failed = Decimal("28.80"), Decimal("0.00")
+    assert rows == [(1, 1, paid), (3, 3, paid), (4, 3, paid), (5, 5, paid), (6, 7, paid), (7, 9, paid), (8, 9, failed)]
 
 
 def test_stock_is_there_for_every_shelf_and_day(warehouse):

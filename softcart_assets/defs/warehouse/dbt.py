@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+import psycopg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+from psycopg import sql
 
 from softcart_assets.dbt import DBT, MANIFEST, PROJECT_DIR
 from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
@@ -35,17 +37,28 @@ class SoftCartTranslator(DagsterDbtTranslator):
         return FOLLOWS_UPSTREAM
 
 
+def _with_row_count(session: psycopg.Connection, event: Any) -> Any:
+    """Give a view's materialisation the row count that dagster-dbt gives to tables only."""
+    if not isinstance(event, dg.Output) or "dagster/row_count" in event.metadata:
+        return event
+    view = sql.Identifier(*event.output_name.split("__", 1))
+    row = session.execute(sql.SQL("SELECT count(*) FROM {}").format(view)).fetchone()
+    return event.with_metadata({**event.metadata, "dagster/row_count": row[0] if row else 0})
+
+
 @dbt_assets(
     manifest=MANIFEST, project=PROJECT, dagster_dbt_translator=SoftCartTranslator(), name="dbt_models", pool=POOL
 )
 def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource) -> Iterator[Any]:
     """`dbt build` of what is selected, in one process; unit tests run in the test suite instead.
 
+    Checks alone are run by `dbt test`: `dbt build` would skip those of a model after one that failed another.
     Loads are held off meanwhile, so that the models and the tests that compare them see one state of the raw tables.
     """
+    command = "build" if context.selected_asset_keys else "test"
     with staging.raw_tables_locked("steady", context.log):
         yield from (
-            dbt.cli(["build", "--exclude-resource-type", "unit_test"], context=context)
+            dbt.cli([command, "--exclude-resource-type", "unit_test"], context=context)
             .stream()
             .fetch_row_counts()
             .fetch_column_metadata()
