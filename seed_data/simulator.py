@@ -529,14 +529,18 @@ class Simulator:
 
     def _catalog_edit(self) -> None:
         product = self._rng.choice(self._products)
+        document = self._documents.products.find_one({"_id": product.id})
+        if document is None:
+            raise _Nothing
         change: dict[str, Any]
+        price = product.price
         if self._rng.random() < 0.85:
             price = max(_half_up(product.price * Decimal(self._rng.uniform(0.92, 1.09))), Decimal("0.20"))
-            change = {"price.amount_minor": int(price * 100)}
+            change = {"price": document["price"] | {"amount_minor": int(price * 100)}}
         else:
-            price = product.price
             change = {"status": "discontinued" if product.active else "active"}
-        self._documents.products.update_one({"_id": product.id}, {"$set": change | {"updated_at": datetime.now(UTC)}})
+        # The whole document: the local server's $set would turn every date into a text.
+        self._documents.products.replace_one({"_id": product.id}, document | change | {"updated_at": datetime.now(UTC)})
         product.price = price
         product.active ^= "status" in change
 

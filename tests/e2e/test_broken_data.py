@@ -136,10 +136,16 @@ def _breakage(key: dg.AssetCheckKey) -> Breakage:
             frozenset(NULL_ROW_ALSO.get(table, ())),
         )
     elif kind == "primary_key" and schema == "staging":
-        # Keys of two types that are written alike: documents "7" and 7.
+        # Keys of two types that are written alike, as "7" and 7 are. Of two such categories each finds the other's
+        # place in the tree, too.
         raw = f"raw_{table.removeprefix('stg_').replace('__', '.')}"
         twin = '(jsonb_populate_record(original, \'{"_id_type": "int"}\')).*'
-        return Breakage(check, f"INSERT INTO {raw} SELECT {twin} FROM {raw} AS original LIMIT 1", _unlike_source(raw))
+        also = _unlike_source(raw)
+        if table == "stg_catalog__categories":
+            also |= {f"{schema}/{table}:one_to_one_with_raw_{table}"}
+        return Breakage(
+            check, f"INSERT INTO {raw} SELECT {twin} FROM {raw} AS original ORDER BY _id DESC LIMIT 1", also
+        )
     elif kind == "primary_key" and table.startswith("dim_"):
         return Breakage(check, f"INSERT INTO {relation} DEFAULT VALUES")  # nulls only
     elif kind == "primary_key":
@@ -164,7 +170,7 @@ def _breakage(key: dg.AssetCheckKey) -> Breakage:
         kept = "(order_id, line_number) NOT IN (SELECT order_id, line_number FROM raw_shop.returns)"
         lost = _one(raw, kept if raw.endswith("order_lines") else "true")
         also = _unlike_source(raw) | LOST_ORDER_ALSO[raw.removeprefix("raw_shop.")]
-        return Breakage(check, f"UPDATE {raw} SET order_id = 0 WHERE {lost}", also)
+        return Breakage(check, f"UPDATE {raw} SET order_id = -order_id WHERE {lost}", also)
     elif (odd := name.removeprefix("accepted_values_")) in ODD_VALUES:
         raw_table, column, condition = ODD_VALUES[odd]
         raw = f"raw_shop.{raw_table}"

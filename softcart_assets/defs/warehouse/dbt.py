@@ -22,15 +22,11 @@ PROJECT = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
 
 
 class SoftCartTranslator(DagsterDbtTranslator):
-    """dbt's names are ours already; group, owner and automation are added."""
+    """dbt's names, descriptions and owners are ours already; group and automation are added."""
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """The layer, which is the schema."""
         return dbt_resource_props["schema"]
-
-    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
-        """The team that a model names in its `meta`, otherwise the shop's."""
-        return [dbt_resource_props.get("config", {}).get("meta", {}).get("owner", "team:shop")]
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition:
         """Models follow what they read."""
@@ -56,13 +52,10 @@ def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: 
     Loads are held off meanwhile, so that the models and the tests that compare them see one state of the raw tables.
     """
     command = "build" if context.selected_asset_keys else "test"
-    with staging.raw_tables_locked("steady", context.log):
-        yield from (
-            dbt.cli([command, "--exclude-resource-type", "unit_test"], context=context)
-            .stream()
-            .fetch_row_counts()
-            .fetch_column_metadata()
-        )
+    with staging.raw_tables_locked("steady", context.log), staging.connection().connect(autocommit=True) as session:
+        invocation = dbt.cli([command, "--exclude-resource-type", "unit_test"], context=context)
+        for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
+            yield _with_row_count(session, event)
 
 
 @dg.definitions
