@@ -16,8 +16,6 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from spark.class_archive import class_archive
-
 log = logging.getLogger(__name__)
 
 SETTINGS = {
@@ -66,7 +64,6 @@ def build_session(
     warehouse_uri: str | None = None,
     home: Path | None = None,
     hive: bool = True,
-    java_options: str = "",
 ) -> SparkSession:
     """Start this process's one session; end it with `stop_session`.
 
@@ -74,7 +71,7 @@ def build_session(
     `home` to `SOFTCART_HOME`. The driver gets `SOFTCART_SPARK_MEMORY` (default 2g). Hive's metastore is the one at
     `SOFTCART_HIVE_METASTORE_URI` (thrift://…), by default an embedded one in `<home>/metastore`, which serves one
     process at a time: a second one waits here for the first. `hive=False` gives a session without any metastore.
-    `java_options` are added to Java's. Under spark-submit its options come first, then these settings.
+    Under spark-submit its options come first, then these settings.
     """
     home = (home or softcart_home()).resolve()
     metastore_uri = os.environ.get("SOFTCART_HIVE_METASTORE_URI")
@@ -83,7 +80,7 @@ def build_session(
         "spark.app.name": app_name,
         "spark.master": master,
         "spark.driver.memory": os.environ.get("SOFTCART_SPARK_MEMORY") or "2g",
-        "spark.driver.extraJavaOptions": f"{_java_options(local=master.startswith('local'))} {java_options}",
+        "spark.driver.extraJavaOptions": _java_options(local=master.startswith("local")),
         "spark.sql.warehouse.dir": unquote(warehouse_uri or f"{default_lake_uri().rstrip('/')}/warehouse"),
         "spark.sql.catalogImplementation": "hive" if hive else "in-memory",
     }
@@ -116,9 +113,6 @@ def _java_options(local: bool) -> str:
         thresholds = {"Invocation": 100_000, "MinInvocation": 12_000, "Compile": 300_000, "BackEdge": 800_000}
         options += [f"-XX:Tier4{name}Threshold={value}" for name, value in thresholds.items()]
         options += ["-XX:+UseSerialGC"]  # the smallest footprint
-        options += ["-Xlog:cds*=off"]  # a class archive that does not fit is no fault
-        if class_archive().exists():
-            options += [f'"-XX:SharedArchiveFile={class_archive()}"']
     return " ".join(options)
 
 

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 import psycopg
+import pyarrow as pa
 from psycopg.types.json import Jsonb
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
@@ -345,9 +346,15 @@ class _Load:
     def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Every row: straight in if raw is empty, else by comparing all."""
         columns, batches = self.reader.all_rows(self.table, columns)
-        columns, _ = self.raw.prepare(columns, self.raw.columns())
+        known = self.raw.columns()
+        is_new = not known
+        columns, _ = self.raw.prepare(columns, known)
         if self.raw.is_empty():
             self._take(self.raw.fill(columns, batches, self.position), columns, to_lake=True)
+            if is_new and not self.counts.inserted:
+                # Of an empty table the lake gets a file with its columns and no rows, so that what reads it finds it.
+                schema = pa.schema([(column.name, column.arrow_type) for column in columns])
+                self._lake_files().write(columns, pa.RecordBatch.from_pylist([], schema=schema))
             loaded = self.raw.name
         else:
             self.raw.stage(columns)

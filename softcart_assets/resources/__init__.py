@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
@@ -84,6 +85,10 @@ class LakeResource(dg.ConfigurableResource):
     uri: str = Field(description="Root: file:///…, hdfs://… or s3a://…")
 
 
+_STARTING = Lock()
+"""Held while a session starts, so that threads which ask at once get one and the same."""
+
+
 class SparkResource(dg.ConfigurableResource):
     """Spark with Hive support: one session per run, started when first asked for and stopped when the run ends."""
 
@@ -92,11 +97,12 @@ class SparkResource(dg.ConfigurableResource):
     @property
     def session(self) -> SparkSession:
         """The run's session; pyspark is imported only here, as it takes a second that other runs need not pay."""
-        if self._session is None:
-            from spark.session import build_session
+        with _STARTING:
+            if self._session is None:
+                from spark.session import build_session
 
-            self._session = build_session("softcart")
-        return self._session
+                self._session = build_session("softcart")
+            return self._session
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Stop the session, which frees the metastore for other processes."""

@@ -16,8 +16,8 @@ from itertools import groupby
 import dagster as dg
 import psycopg
 import pytest
-from conftest import QUIET, Project
 from support.databases import database
+from support.project import QUIET, Project
 
 from softcart_assets.audits.suite import AUDITS
 from softcart_assets.connections import PostgresConnection, production, staging
@@ -386,7 +386,8 @@ def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(projec
     files = {path: path.stat().st_mtime_ns for path in project.extracts.iterdir()}
     before = project.published()
     with staging().connect() as session:
-        session.execute("UPDATE raw_shop.returns SET refund_amount = refund_amount + 1 WHERE id = 1")
+        one = _one("raw_shop.returns")
+        session.execute(f"UPDATE raw_shop.returns SET refund_amount = refund_amount + 1 WHERE {one}".encode())
 
     started = time.time()
     code, told = project.demo()

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -17,6 +19,9 @@ from softcart_assets.sources.model import Table
 
 if TYPE_CHECKING:
     from spark.lake import ChangeFile, LakeTable
+
+
+TABLES_AT_ONCE = 4
 
 
 def lake_key(table: str) -> dg.AssetKey:
@@ -58,6 +63,7 @@ def lake_table(name: str, lake_uri: str) -> "LakeTable":
 
 def _committed_files(staging: PostgresConnection) -> dict[tuple[str, str], "list[ChangeFile]"]:
     """The change files that count, in the order of their loads, by source and table."""
+    # Not at the top: pyspark's import takes a second that other runs, and loading the definitions, need not pay.
     from spark.lake import ChangeFile
 
     files: dict[tuple[str, str], list[ChangeFile]] = defaultdict(list)
@@ -99,40 +105,59 @@ def _columns(table: "LakeTable", upstream: dg.AssetKey) -> dict[str, dg.Metadata
     return same_columns_as(dg.TableSchema(columns), upstream)
 
 
+@dataclass(frozen=True)
+class _Refreshed:
+    rows: int
+    loads: int
+    partitions: int
+    compacted: int
+
+
+def _refresh(
+    staging: PostgresConnection, spark: SparkResource, source: str, table: "LakeTable", files: "list[ChangeFile]"
+) -> _Refreshed:
+    """Merge a table's new change files, if there are any: only then is Spark needed."""
+    from spark.lake import pending_files, refresh_table
+
+    state = table.state()
+    if state is not None and not pending_files(table, files):
+        return _Refreshed(state.rows, 0, 0, 0)
+    result = refresh_table(spark.session, table, files)
+    compacted = _compact(staging, source, table, files)
+    return _Refreshed(result.rows, len(result.applied_loads), result.partitions_rewritten, compacted)
+
+
 @dg.multi_asset(name="lake_tables", specs=SPECS, can_subset=True, pool=POOL)
 def lake_tables(
     context: dg.AssetExecutionContext, staging: PostgresResource, lake: LakeResource, spark: SparkResource
 ) -> Iterator[dg.MaterializeResult]:
-    """Merge new change files into the selected tables; Spark is started only if there are any."""
-    # pyspark's import takes a second that other runs, and the loading of the definitions, need not pay.
-    from spark.lake import pending_files, refresh_table
-
-    committed = _committed_files(staging.connection())
-    for source in SOURCES:
-        for declared in source.tables:
-            if lake_key(declared.name) not in context.selected_asset_keys:
-                continue
-            files = committed[source.name, declared.name]
-            table = lake_table(declared.name, lake.uri)
-            state = table.state()
-            merged: tuple[str, ...] = ()
-            if state is None or pending_files(table, files):
-                result = refresh_table(spark.session, table, files)
-                rows, rewritten, merged = result.rows, result.partitions_rewritten, result.applied_loads
-                compacted = _compact(staging.connection(), source.name, table, files)
-            else:
-                rows, rewritten, compacted = state.rows, 0, 0
-            context.log.info(f"lake.{table.name}: {rows:,} rows, {rewritten} partitions rewritten")
+    """Merge new change files into the selected tables, several at a time: each alone leaves cores idle."""
+    connection = staging.connection()
+    committed = _committed_files(connection)
+    selected = [
+        (source, declared, lake_table(declared.name, lake.uri))
+        for source in SOURCES
+        for declared in source.tables
+        if lake_key(declared.name) in context.selected_asset_keys
+    ]
+    with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
+        jobs = [
+            threads.submit(_refresh, connection, spark, source.name, table, committed[source.name, declared.name])
+            for source, declared, table in selected
+        ]
+        for (source, declared, table), job in zip(selected, jobs, strict=True):
+            done = job.result()
+            context.log.info(f"lake.{table.name}: {done.rows:,} rows, {done.partitions} partitions rewritten")
             yield dg.MaterializeResult(
                 lake_key(declared.name),
                 metadata={
-                    "dagster/row_count": rows,
+                    "dagster/row_count": done.rows,
                     "dagster/uri": f"{lake.uri}/{table.folder}",
                     **_columns(table, raw_key(source, declared)),
-                    "loads merged": len(merged),
-                    "partitions rewritten": rewritten,
-                    "change files": len(files),
-                    "change files compacted": compacted,
+                    "loads merged": done.loads,
+                    "partitions rewritten": done.partitions,
+                    "change files": len(committed[source.name, declared.name]),
+                    "change files compacted": done.compacted,
                 },
             )
 

@@ -1,0 +1,60 @@
+"""The whole project as end-to-end tests drive it: its commands, its environment, what it has published."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from support.databases import fingerprints
+
+from softcart_assets.connections import production
+from softcart_assets.publishing.tables import PUBLISHED
+from softcart_assets.stack import REPOSITORY
+
+SCALE = "0.03"
+PROGRAMS = Path(sys.executable).parent
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run configuration of a job in this process that prints nothing."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """The demo's home and environment, and what the first demo printed."""
+
+    home: Path
+    env: Mapping[str, str]
+    told: str = ""
+
+    @property
+    def extracts(self) -> Path:
+        """Where extracts and the dashboard lie."""
+        return self.home / "extracts"
+
+    def start(self, *command: str, to: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Start a program of `.venv/bin` with the project's settings; output and errors go to the same place."""
+        return subprocess.Popen(
+            [PROGRAMS / command[0], *command[1:]],
+            cwd=REPOSITORY,
+            env=self.env,
+            stdout=to,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str) -> tuple[int, str]:
+        """Run a program of `.venv/bin` with the project's settings; its exit code and what it printed."""
+        with self.start(*command) as process:
+            told, _ = process.communicate()
+        return process.returncode, told
+
+    def demo(self) -> tuple[int, str]:
+        """Run the demo; its exit code and what it printed."""
+        return self.run("softcart", "demo", "--scale", SCALE)
+
+    def published(self) -> dict[str, tuple]:
+        """Rows and checksum of every view that people read."""
+        return fingerprints(production(), [f"production.{table.name}" for table in PUBLISHED])
