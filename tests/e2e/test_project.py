@@ -154,7 +154,7 @@ def test_every_command_of_the_readme_exists(line, definitions):
         case "softcart":
             commands = typer.main.get_command(app)
             context = commands.make_context("softcart", arguments)
-            name, command, rest = commands.resolve_command(context, [*context.protected_args, *context.args])
+            name, command, rest = commands.resolve_command(context, arguments)
             inner = command.make_context(name, rest, parent=context)  # refuses what is not an option
             if name == "run" and inner.params["command"][:-1] == list(MATERIALIZE):
                 selection = dg.AssetSelection.from_string(inner.params["command"][-1])

@@ -1,0 +1,126 @@
+"""The audits of raw tables at their limits; that each is wired to its table is tested with the whole project."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.ingestion import fill, load_all, query, run, source_of
+
+from softcart_assets.audits import raw
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.sources.model import Source, Table
+
+ROWS = 20
+TODAY = datetime(2026, 3, 10, 12, tzinfo=UTC)
+SALES = Table("sales", "", ("id",), "incremental", {}, cursor="updated_at", daily="sold_at")
+SOURCE = source_of(SALES)
+Raw = tuple[PostgresConnection, Source, Table]
+
+
+@pytest.fixture
+def loaded(mysql, postgres, lake) -> Raw:
+    """Twenty sales, all of the ninth of March 2026, loaded once."""
+    run(
+        mysql,
+        "CREATE TABLE sales (id INT PRIMARY KEY, amount DECIMAL(8,2), sold_at DATETIME(6), updated_at DATETIME(6))",
+    )
+    fill(mysql, "sales", [(number, "9.99", "2026-03-09 23:59:59", "2026-03-10") for number in range(ROWS)])
+    load_all(SOURCE, mysql, postgres, lake)
+    return postgres, SOURCE, SALES
+
+
+def _execute(loaded: Raw, statement: str) -> None:
+    with loaded[0].connect() as session:
+        session.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    ("change", "differing"),
+    [
+        ("SELECT 1", None),
+        ("UPDATE raw_t.sales SET amount = amount + 0.01 WHERE id = 7", ["amount"]),
+        ("UPDATE raw_t.sales SET _deleted = true WHERE id = 7", ["id", "amount", "sold_at", "updated_at"]),
+        ("UPDATE raw_t.sales SET amount = NULL WHERE id = 7", ["amount"]),
+    ],
+)
+def test_equals_source_names_the_columns_that_differ(loaded, change, differing):
+    _execute(loaded, change)
+    result = raw.equals_source(*loaded)
+    assert result.passed == (differing is None)
+    assert result.details["differing columns"] == (differing or [])
+    assert result.details["rows at the source"] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("before", "passed"),
+    [
+        ([], True),  # nothing is usual yet
+        ([25], True),
+        ([26], False),  # more than a fifth lost
+        ([2], True),
+        ([1], False),  # more than tenfold
+        ([20, 20, 1000], True),  # one odd load does not decide
+        ([0], True),
+    ],
+)
+def test_volume_is_measured_by_the_median_of_the_last_loads(loaded, before, passed):
+    _execute(
+        loaded,
+        f"""
+        WITH load AS (DELETE FROM ingestion.loads RETURNING *)
+        INSERT INTO ingestion.loads
+        SELECT (jsonb_populate_record(
+            NULL::ingestion.loads, to_jsonb(load) || jsonb_build_object('load_id', number, 'rows_total', rows))).*
+        FROM load, unnest(ARRAY{before}::bigint[]) WITH ORDINALITY AS before (rows, number)
+        """,
+    )
+    assert raw.volume_plausible(*loaded).passed == passed
+
+
+def test_loads_of_long_ago_are_not_usual_any_more(loaded):
+    _execute(
+        loaded,
+        f"""
+        INSERT INTO ingestion.loads
+        SELECT (jsonb_populate_record(l, jsonb_build_object(
+            'load_id', n, 'rows_total', 1000, 'loaded_at', loaded_at - n * interval '1 day'))).*
+        FROM ingestion.loads l, generate_series(1, {raw.LOADS_OF_HISTORY}) n
+        """,
+    )
+    assert not raw.volume_plausible(*loaded).passed
+    _execute(loaded, f"UPDATE ingestion.loads SET rows_total = {ROWS} WHERE loaded_at > now() - interval '11 days'")
+    assert raw.volume_plausible(*loaded).passed
+
+
+def test_fresh_until_its_age_is_reached(loaded):
+    [(loaded_at,)] = query(loaded[0], "SELECT loaded_at FROM ingestion.loads")
+    assert raw.fresh(*loaded).passed
+    assert raw.fresh(*loaded, now=loaded_at + raw.MAX_AGE).passed
+    assert not raw.fresh(*loaded, now=loaded_at + raw.MAX_AGE + timedelta(microseconds=1)).passed
+
+
+def test_a_table_that_was_never_loaded_is_not_fresh(loaded):
+    _execute(loaded, "DELETE FROM ingestion.loads")
+    result = raw.fresh(*loaded)
+    assert not result.passed
+    assert result.details["loaded at"] == "never"
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [
+        ("SELECT 1", True),
+        # Neither the day that is not over yet counts, nor the one before, nor rows that were deleted.
+        ("UPDATE raw_t.sales SET sold_at = '2026-03-10 00:00'", False),
+        ("UPDATE raw_t.sales SET sold_at = '2026-03-08 23:59:59.999999'", False),
+        ("UPDATE raw_t.sales SET _deleted = true", False),
+        ("DELETE FROM raw_t.sales WHERE id > 0", True),
+        ("DELETE FROM raw_t.sales", False),
+    ],
+)
+def test_the_latest_day_that_is_over_has_rows(loaded, change, passed):
+    _execute(loaded, change)
+    result = raw.latest_day_present(*loaded, now=TODAY)
+    assert result.passed == passed
+    assert result.details["expected day"] == "2026-03-09"
