@@ -91,7 +91,7 @@ def dashboard(production: PostgresResource, output: OutputResource) -> dg.Materi
     """The shop manager's dashboard: one self-contained page that opens from disk, and pictures of its charts."""
     page = build_page(production.connection(), output.path / "dashboard.html")
     images = {
-        name: dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+        f"chart: {name}": dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
         for name, png in pictures(production.connection()).items()
     }
     return dg.MaterializeResult(
