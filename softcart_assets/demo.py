@@ -209,7 +209,8 @@ def _summary(console: Console, result, report: Report, outputs: list[str]) -> No
     table = Table("layer", "assets", "rows", title="What there is now", title_justify="left")
     table.columns[1].justify = table.columns[2].justify = "right"
     for layer in LAYERS:
-        table.add_row(layer, f"{report.assets[layer]:,}", f"{report.rows[layer]:,}" if report.rows[layer] else "–")
+        rows = report.rows.get(layer)
+        table.add_row(layer, f"{report.assets.get(layer, 0):,}", f"{rows:,}" if rows else "–")
     console.print(table)
     checks = result.get_asset_check_evaluations()
     failed = [check for check in checks if not check.passed]
@@ -250,7 +251,7 @@ def run(scale: float, seed: int, home: Path) -> Report:
         with _output_to(home / "logs" / "demo.log") as stages.console:
             result = materialize_everything(stages.console, stages)
     assets, rows = _count(result)
-    report = Report(stages.seconds, time.monotonic() - started, assets, rows, memory.peak_bytes)
+    report = Report(stages.seconds, time.monotonic() - started, dict(assets), dict(rows), memory.peak_bytes)
     _summary(
         console,
         result,
