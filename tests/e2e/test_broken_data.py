@@ -375,7 +375,7 @@ def test_each_audit_fails_when_just_that_is_broken_and_nothing_is_published(soun
             assert slots.read_current(publishing) == current
 
 
-def _made_since(instance: dg.DagsterInstance, definitions: dg.Definitions, started: float) -> set[str]:
+def _layers_made_since(started: float, instance: dg.DagsterInstance, definitions: dg.Definitions) -> set[str]:
     """The layers of which assets were materialised since then."""
     keys = definitions.resolve_asset_graph().materializable_asset_keys
     latest = {key: instance.get_latest_materialization_event(key) for key in keys}
@@ -383,7 +383,9 @@ def _made_since(instance: dg.DagsterInstance, definitions: dg.Definitions, start
 
 
 def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(project: Project, definitions, instance):
+    graph = definitions.resolve_asset_graph()
     files = {path: path.stat().st_mtime_ns for path in project.extracts.iterdir()}
+    tables = {path: path.read_bytes() for path in project.extracts.glob("*.csv")}
     before = project.published()
     with staging().connect() as session:
         one = _one("raw_shop.returns")
@@ -392,22 +394,22 @@ def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(projec
     started = time.time()
     code, told = project.demo()
     assert code == 1
-    assert "These steps failed" in told
     assert "raw_shop/returns: equals_source" in told
-    assert _made_since(instance, definitions, started) == set(SCHEMAS)
+    assert _layers_made_since(started, instance, definitions) == set(SCHEMAS)
     assert project.published() == before
     assert {path: path.stat().st_mtime_ns for path in project.extracts.iterdir()} == files
 
-    # The nightly job compares every row with its source, and so mends it.
+    # The nightly job compares every row with its source, and so mends it. The demo, run again, ends as the first did.
     started = time.time()
-    code, told = project.run(
-        "dagster", "job", "execute", "-m", "softcart_assets.definitions", "-j", "nightly_reconciliation"
-    )
+    nightly = definitions.resolve_job_def("nightly_reconciliation")
+    raw = [key for key in graph.materializable_asset_keys if key.path[0] in SCHEMAS]
+    assert nightly.execute_in_process(instance=instance, asset_selection=raw, run_config=QUIET).success
+    code, told = project.demo()
     assert code == 0, told
-    graph = definitions.resolve_asset_graph()
-    assert _made_since(instance, definitions, started) == {key.path[0] for key in graph.materializable_asset_keys}
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(graph.asset_check_keys))
-    assert {key.to_user_string(): record.status.value for key, record in latest.items()} == {
-        key.to_user_string(): "SUCCEEDED" for key in graph.asset_check_keys
+    assert "The sources hold this seed already" in told
+    assert f"Checks: {len(graph.asset_check_keys)} of {len(graph.asset_check_keys)} passed." in told
+    assert _layers_made_since(started, instance, definitions) == {
+        key.path[0] for key in graph.materializable_asset_keys
     }
     assert project.published() == before
+    assert {path: path.read_bytes() for path in project.extracts.glob("*.csv")} == tables

@@ -1,0 +1,23 @@
+"""No column reaches the raw layer unclassified: neither of MySQL's tables nor of MongoDB's documents."""
+
+from softcart_assets.connections import staging
+
+UNCLASSIFIED = """
+SELECT source || '.' || table_name || '.' || (c ->> 'name')
+FROM ingestion.loads, jsonb_array_elements(columns) AS c
+WHERE c ->> 'privacy' IS NULL
+"""
+
+
+def test_every_column_that_was_loaded_has_a_privacy_class(project):
+    with staging().connect() as session:
+        loaded = session.execute("SELECT count(DISTINCT (source, table_name)) FROM ingestion.loads").fetchone()
+        assert loaded == (13,)
+        assert session.execute(UNCLASSIFIED).fetchall() == []
+
+
+def test_an_unclassified_column_is_found(project):
+    with staging().connect() as session:
+        session.execute('UPDATE ingestion.loads SET columns = columns || \'[{"name": "odd", "privacy": null}]\'')
+        assert session.execute(UNCLASSIFIED).fetchall()
+        session.rollback()
