@@ -132,7 +132,9 @@ def _start_spark(scale: float) -> SparkSession:
     master = os.environ.get("SOFTCART_SPARK_MASTER") or ""
     options = os.environ.get("SPARK_SUBMIT_OPTS")
     if scale <= SHORT_SCALE:
-        os.environ["SPARK_SUBMIT_OPTS"] = f"{options or ''} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+        os.environ["SPARK_SUBMIT_OPTS"] = (
+            f"{options or ''} -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+        )
     try:
         session = build_session("seed", master=master if master.startswith("local") else "local[*]", hive=False)
     finally:

@@ -108,7 +108,7 @@ def test_a_lost_connection_is_reported_with_its_table(servers):
                     "WHERE datname = current_database() AND application_name = 'softcart publish'"
                 )
 
-    with pytest.raises(PublishError, match=r"production/\w+: .* failed, nothing was published: .*terminat"):
+    with pytest.raises(PublishError, match=r"(?s)production/\w+: .* failed, nothing was published: .*terminat"):
         publish(staging, production, on_progress=cut_connections)
     assert contents(production, "production") == before
     assert publish(staging, production).version == 3
