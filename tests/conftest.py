@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.mysql97 import RealMySQL, Unavailable
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection, staging
 from softcart_assets.stack import Stack
+from softcart_assets.stack.server import free_port
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,8 +54,38 @@ def stack(home: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def mysql(stack: Stack) -> Iterator[MySQLConnection]:
-    """A fresh, empty MySQL database."""
-    server = MySQLConnection.from_env("SOFTCART_SHOP")
+    """A fresh, empty database on the stack's MySQL server, which is MariaDB where Debian provides it."""
+    yield from _fresh_mysql(MySQLConnection.from_env("SOFTCART_SHOP"))
+
+
+@pytest.fixture(scope="session")
+def mysql97_server(home: Path) -> Iterator[RealMySQL]:
+    """A real MySQL 9.7, running; where it cannot be had, the tests that ask for it are skipped with the reason."""
+    server = RealMySQL(home, free_port(), secrets.token_urlsafe(18))
+    try:
+        server.products()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    try:
+        server.up()
+        yield server
+    finally:
+        server.down()
+
+
+@pytest.fixture
+def mysql97(mysql97_server: RealMySQL) -> Iterator[MySQLConnection]:
+    """A fresh, empty database on a real MySQL 9.7."""
+    yield from _fresh_mysql(mysql97_server.connection())
+
+
+@pytest.fixture(params=["mysql", "mysql97"])
+def any_mysql(request: pytest.FixtureRequest) -> MySQLConnection:
+    """A fresh, empty database on each server in turn: `mysql` and `mysql97`."""
+    return request.getfixturevalue(request.param)
+
+
+def _fresh_mysql(server: MySQLConnection) -> Iterator[MySQLConnection]:
     connection = replace(server, database=_fresh_name())
     with server.connect() as admin:
         admin.query(f"CREATE DATABASE {connection.database} CHARACTER SET utf8mb4")
