@@ -3,7 +3,8 @@
 # target; when nothing is missing it ends at once.
 #
 #   ./bootstrap.sh            what the platform needs
-#   ./bootstrap.sh --tests    besides, what its tests need: a browser, and a local MySQL server in any case
+#   ./bootstrap.sh --tests    besides, what its tests need: a browser, a local MySQL server in any case, and a real MySQL
+#                             in the user's cache folder, without which some tests are skipped
 #   ./bootstrap.sh uv ARGS…   after set-up, uv with the package sources that pip is configured for
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -152,6 +153,7 @@ wanted=$(cat requirements.lock pyproject.toml bootstrap.sh | sha256sum)
 find_missing_packages
 ((${#missing[@]} == 0)) || install_missing_packages
 venv_is_current || install_python_packages
+[[ $mode != --tests ]] || .venv/bin/python tests/support/mysql97.py || true # says itself why there is none
 if [[ $mode == uv ]]; then
   use_package_sources_of_pip
   shift

@@ -129,6 +129,6 @@ def _run(command: list[str]) -> str:
 
 if __name__ == "__main__":
     try:
-        print(program())
+        program()
     except Unavailable as reason:
         sys.exit(f"{reason}. Tests on real MySQL will be skipped.")
