@@ -86,6 +86,20 @@ CREATE INDEX IF NOT EXISTS lake_files_by_table ON ingestion.lake_files (source, 
 COMMENT ON TABLE ingestion.lake_files IS 'The change files that count, by path under the lake''s root; one not listed is of a '
   'load that did not commit.';
 
+CREATE TABLE IF NOT EXISTS ingestion.snapshot_ranges (
+  source     text NOT NULL,
+  table_name text NOT NULL,
+  number     integer NOT NULL,
+  condition  text,
+  position   text,
+  row_count  bigint,
+  byte_count bigint,
+  files      jsonb NOT NULL DEFAULT '[]',
+  PRIMARY KEY (source, table_name, number)
+);
+COMMENT ON TABLE ingestion.snapshot_ranges IS 'The key ranges of a big table that is being copied, as conditions at the source; with '
+  'a position: copied, the rows are in the part table and the lake files written. Gone when the table''s load commits.';
+
 CREATE TABLE IF NOT EXISTS ingestion.attempts (
   load_id    text NOT NULL,
   source     text NOT NULL,

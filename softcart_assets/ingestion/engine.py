@@ -12,11 +12,11 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from queue import SimpleQueue
+from threading import Lock
 from typing import Protocol
 
 import psycopg
@@ -26,15 +26,22 @@ from psycopg.types.json import Jsonb
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping, mongodb, mysql, postgres
 from softcart_assets.ingestion.bookkeeping import LastLoad
+from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.digest import Checksums, Segments
 from softcart_assets.ingestion.errors import LoadsFailed, MissingTable, TableBusy
-from softcart_assets.ingestion.lake import ChangeFiles, remove_files
-from softcart_assets.ingestion.postgres import Counts, RawTable
+from softcart_assets.ingestion.lake import ChangeFiles, LakeFile, remove_files
+from softcart_assets.ingestion.postgres import Counts, RawTable, copy_batches
 from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.snapshot import KeyRange, PartTable
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.sources.model import Privacy, Source, Table
 
-_TABLES_AT_ONCE = 3
+_HANDS = min(max(os.cpu_count() or 1, 2), 8)
+"""Threads that read and copy at once, each with a connection to either side: the servers share the work, and on a small
+machine the processors.
+"""
+_FILES_A_RANGE = 1_000
+"""The numbers in the names of a load's lake files: so many for each key range."""
 _LOCK_SECONDS = 600
 
 Progress = Callable[[str, int, int | None], None]
@@ -61,6 +68,12 @@ class Reader(Protocol):
 
     def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[Sequence[Column], Iterator[Batch]]:
         """Every row, and the columns that they have after all."""
+
+    def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
+        """Conditions that together hold for every row once, some for each of so many hands; `[None]`: not divided."""
+
+    def batches(self, table: Table, columns: Sequence[Column], where: str | None = None) -> Iterator[Batch]:
+        """The rows that meet a condition of `ranges`."""
 
     def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]:
         """The rows past a cursor."""
@@ -149,25 +162,12 @@ def load(
         for table in sorted(chosen, key=lambda table: table.name):
             _lock(control, source, table)
         # Only now: a position read before the wait for another load could lie before that load's.
-        readers = stack.enter_context(_readers(source, connection, min(_TABLES_AT_ONCE, len(chosen))))
-        idle: SimpleQueue[Reader] = SimpleQueue()
-        for reader in readers:
-            idle.put(reader)
+        readers = stack.enter_context(_readers(source, connection, _HANDS))
         stack.enter_context(_rare_garbage_collection())
-        call = _Call(source, staging, control, lake_uri, str(uuid.uuid4()), full, released, on_progress)
-
-        def load_one(table: Table) -> LoadResult:
-            reader = idle.get()
-            try:
-                return _Load(call, table, reader).run()
-            finally:
-                reader.reset()
-                idle.put(reader)
-
         # Entered last, left first: no thread works on a connection that is closed.
-        executor = stack.enter_context(ThreadPoolExecutor(len(readers)))
-        futures = {executor.submit(load_one, table): table for table in chosen}
-        stack.callback(lambda: [future.cancel() for future in futures])
+        crew = stack.enter_context(Crew(readers))
+        call = _Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, released, on_progress)
+        futures = {crew.submit(_Load(call, table).run): table for table in chosen}
         for future in as_completed(futures):
             try:
                 result = future.result()
@@ -248,6 +248,7 @@ class _Call:
     source: Source
     staging: PostgresConnection
     control: psycopg.Connection
+    crew: Crew[Reader]
     lake_uri: str
     load_id: str
     full: bool
@@ -258,29 +259,36 @@ class _Call:
 class _Load:
     """The load of one table."""
 
-    def __init__(self, call: _Call, table: Table, reader: Reader) -> None:
-        self.call, self.table, self.reader = call, table, reader
+    def __init__(self, call: _Call, table: Table) -> None:
+        self.call, self.table = call, table
         self.source, self.load_id = call.source, call.load_id
         self.asset = f"{self.source.schema}/{table.name}"
         self.lake: ChangeFiles | None = None
+        self.lake_files: list[LakeFile] = []
+        self.part = PartTable(call.control, self.source, table, call.lake_uri)
+        self.accounts = Lock()
         self.counts = Counts()
         self.closed = self.rows_read = self.bytes_read = 0
         self.cursor_value: str | None = None
         self.warnings: list[str] = []
-        self.is_committing = False
+        self.is_committing = self.is_resumable = False
 
-    def run(self) -> LoadResult:
-        """Load and commit; on any failure leave no trace."""
+    def run(self, reader: Reader) -> LoadResult:
+        """Load and commit; on any failure leave no trace but the finished ranges of a table that the log will complete."""
+        self.reader = reader
         self._remove_orphans()
         try:
             with self.call.staging.connect(application_name=f"softcart load {self.asset}") as connection:
                 return self._run(connection)
         except BaseException as error:
             # A commit whose answer was lost may have happened: then the files count. The next load knows.
-            if self.lake and not self.is_committing:
+            if not self.is_committing:
                 with suppress(Exception):  # what cannot be removed now, the next load removes
-                    self.lake.discard()
-                    self._forget_attempt(self.call.control, self.load_id)
+                    if not self.is_resumable:
+                        self.part.discard()
+                    if self.lake:
+                        self.lake.discard({file.path for file in self.part.listed_files()})
+                        self._forget_attempt(self.call.control, self.load_id)
             if isinstance(error, psycopg.Error):
                 raise postgres.explain(error, self.asset, self.table.key) from error
             raise
@@ -345,8 +353,16 @@ class _Load:
 
     def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Every row: straight in if raw is empty, else by comparing all."""
-        columns, batches = self.reader.all_rows(self.table, columns)
         known = self.raw.columns()
+        if len(conditions := self.reader.ranges(self.table, columns, self.call.crew.size)) > 1:
+            columns, _ = self.raw.prepare(columns, known)
+            loaded = self._in_ranges(columns, conditions, is_new=not known)
+            self._after_full(loaded, columns)
+            if loaded == self.part.name:
+                connection = self.raw.connection
+                connection.execute(f"DROP TABLE {loaded}".encode())
+            return columns
+        columns, batches = self.reader.all_rows(self.table, columns)
         is_new = not known
         columns, _ = self.raw.prepare(columns, known)
         if self.raw.is_empty():
@@ -361,6 +377,71 @@ class _Load:
             self._take(self.raw.copy("pg_temp.incoming", columns, batches), columns)
             self._merge(columns, self.raw.find_changes(columns, missing_is_deleted=True))
             loaded = "pg_temp.incoming"
+        return self._after_full(loaded, columns)
+
+    def _in_ranges(self, columns: Sequence[Column], conditions: Sequence[str | None], *, is_new: bool) -> str:
+        """Every row, with all hands: into a part table by key ranges, then that is raw, or is compared with it.
+
+        Returns the relation with all rows. What a killed load copied is kept where change data capture brings all ranges
+        to one position afterwards.
+        """
+        was_empty = self.raw.is_empty()
+        self.is_resumable = is_new and self.table.strategy == "cdc"
+        ranges = self.part.begin(columns, conditions, self.position, self.loaded_at, resume=self.is_resumable)
+        expected = self.reader.expected_rows(self.table)
+
+        def copy(key_range: KeyRange) -> Callable[[Reader], None]:
+            return lambda reader: self._copy_range(reader, columns, key_range, expected, to_lake=was_empty)
+
+        if was_empty:
+            self._attempt()
+        self.call.crew.share(self.reader, [copy(each) for each in ranges])
+        copied = self.part.copied()
+        self.position = self.quarantine.position = copied.position
+        self.lake_files += copied.files
+        self.raw.hold(columns, self.quarantine.entries(self.call.released))
+        self.part.forget(self.raw.connection)
+        if was_empty and self.raw.adopt(columns, self.part.name):
+            self.counts += Counts(inserted=copied.rows)
+            return self.raw.name
+        found = self.raw.find_changes(columns, missing_is_deleted=True, incoming=self.part.name)
+        if was_empty:  # a view kept the empty table in its place; the lake has the rows
+            self.counts += found
+            self.raw.apply_changes(columns, self.position)
+        else:
+            self._merge(columns, found)
+        return self.part.name
+
+    def _copy_range(
+        self, reader: Reader, columns: Sequence[Column], key_range: KeyRange, expected: int | None, *, to_lake: bool
+    ) -> None:
+        """Copy one key range into the part table and the lake, in a transaction of its own."""
+        position = reader.position(self.table)
+        rows = size = 0
+        files = self._change_files(key_range.number * _FILES_A_RANGE) if to_lake else None
+        with self.call.staging.connect(application_name=f"softcart load {self.asset}") as connection:
+            quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, position)
+            batches = reader.batches(self.table, columns, key_range.condition)
+            for batch in copy_batches(connection, self.part.name, columns, batches):
+                rows, size = rows + len(batch.rows), size + batch.rows.nbytes
+                if files:
+                    files.write(columns, batch.rows)
+                quarantine.record(batch.rejected)
+                self._account(batch, expected)
+            written = files.close() if files else []
+            self.part.record(connection, key_range.number, position, rows, size, written)
+        with self.accounts:
+            self.quarantine.new += quarantine.new
+
+    def _account(self, batch: Batch, expected: int | None) -> None:
+        with self.accounts:
+            self.rows_read += len(batch.rows) + len(batch.rejected)
+            self.bytes_read += batch.rows.nbytes
+            if self.call.on_progress:
+                self.call.on_progress(self.table.name, self.rows_read, expected)
+
+    def _after_full(self, loaded: str, columns: Sequence[Column]) -> Sequence[Column]:
+        """What follows once every row was read: the cursor, and entries of the quarantine that are settled."""
         self._note_cursor(loaded, columns)
         self._close_held_in(loaded)
         self.closed += self.quarantine.close(
@@ -411,16 +492,13 @@ class _Load:
         expected = self.reader.expected_rows(self.table) if self.call.on_progress else None
         are_rejected = False
         for batch in batches:
-            self.rows_read += len(batch.rows) + len(batch.rejected)
-            self.bytes_read += batch.rows.nbytes
             if to_lake:
                 self.counts += Counts(inserted=len(batch.rows))
                 self._lake_files().write(columns, batch.rows)
             if batch.rejected:
                 self.quarantine.record(batch.rejected)
                 are_rejected = True
-            if self.call.on_progress:
-                self.call.on_progress(self.table.name, self.rows_read, expected)
+            self._account(batch, expected)
         if are_rejected and self.table.key:
             self.raw.hold(columns, self.quarantine.entries(self.call.released))
 
@@ -447,14 +525,28 @@ class _Load:
     def _lake_files(self) -> ChangeFiles:
         """The load's change files; from the first on, the attempt is on record."""
         if not self.lake:
-            self.lake = ChangeFiles(
-                self.call.lake_uri, self.source.name, self.table.name, self.load_id, self.loaded_at, self.position
-            )
-            self.call.control.execute(
-                "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES (%s, %s, %s, %s)",
-                (self.load_id, self.source.name, self.table.name, self.lake.directory),
-            )
+            self._attempt()
+        assert self.lake
         return self.lake
+
+    def _attempt(self) -> None:
+        """Put on record that lake files are being written, and make their writer."""
+        self.lake = self._change_files()
+        self.call.control.execute(
+            "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES (%s, %s, %s, %s)",
+            (self.load_id, self.source.name, self.table.name, self.lake.directory),
+        )
+
+    def _change_files(self, first_file: int = 0) -> ChangeFiles:
+        return ChangeFiles(
+            self.call.lake_uri,
+            self.source.name,
+            self.table.name,
+            self.load_id,
+            self.loaded_at,
+            self.position,
+            first_file,
+        )
 
     def _forget_attempt(self, connection: psycopg.Connection, load_id: str) -> None:
         connection.execute(
@@ -468,8 +560,9 @@ class _Load:
             "SELECT load_id, directory FROM ingestion.attempts WHERE source = %s AND table_name = %s",
             (self.source.name, self.table.name),
         ).fetchall()
+        kept = {file.path for file in self.part.listed_files()} if attempts else set()
         for load_id, directory in attempts:
-            remove_files(self.call.lake_uri, directory, load_id)
+            remove_files(self.call.lake_uri, directory, load_id, kept)
             self._forget_attempt(self.call.control, load_id)
 
     def _check_declared(self, columns: Sequence[Column]) -> None:
@@ -516,7 +609,7 @@ class _Load:
     def _record(self, result: LoadResult, last: LastLoad | None, sums: tuple[int, Checksums]) -> None:
         """Write the load's record and position, if no other load has come in between."""
         connection, key = self.raw.connection, (self.source.name, self.table.name)
-        for file in self.lake.close() if self.lake else []:
+        for file in [*self.lake_files, *(self.lake.close() if self.lake else [])]:
             connection.execute(
                 "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, row_count, byte_count,"
                 " loaded_at) VALUES (%s, %s, %s, %s, now()::date, %s, %s, now())",

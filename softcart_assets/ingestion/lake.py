@@ -5,7 +5,7 @@ Files count once they are listed in `ingestion.lake_files`; listing them belongs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,20 +44,24 @@ def change_directory(source: str, table: str, loaded_at: datetime) -> str:
     return f"changes/{source}/{table}/load_date={loaded_at:%Y-%m-%d}"
 
 
-def remove_files(uri: str, directory: str, load_id: str) -> None:
-    """Remove what a load that did not commit has written."""
+def remove_files(uri: str, directory: str, load_id: str, keep: Collection[str] = ()) -> None:
+    """Remove what a load that did not commit has written, but for the paths to keep."""
     system, root = open_lake(uri)
     selector = fs.FileSelector(f"{root}/{directory}", allow_not_found=True)
     for info in system.get_file_info(selector):
-        if info.base_name.startswith(f"{load_id}-"):
+        if info.base_name.startswith(f"{load_id}-") and f"{directory}/{info.base_name}" not in keep:
             system.delete_file(info.path)
 
 
 class ChangeFiles:
     """Writes one load's change files of one table. Rows are written as they come; memory holds one row group."""
 
-    def __init__(self, uri: str, source: str, table: str, load_id: str, loaded_at: datetime, position: str) -> None:
+    def __init__(
+        self, uri: str, source: str, table: str, load_id: str, loaded_at: datetime, position: str, first_file: int = 0
+    ) -> None:
+        """`first_file`: the number in the first file's name; several writers of one load keep apart by it."""
         self.uri = uri
+        self._first_file = first_file
         self.directory = change_directory(source, table, loaded_at)
         self.load_id = load_id
         self._constants = {
@@ -131,7 +135,7 @@ class ChangeFiles:
 
     @property
     def _path(self) -> str:
-        return f"{self.directory}/{self.load_id}-{len(self.files)}.parquet"
+        return f"{self.directory}/{self.load_id}-{self._first_file + len(self.files)}.parquet"
 
     def _failed(self, error: OSError) -> TargetFailed:
         return TargetFailed(
@@ -139,11 +143,11 @@ class ChangeFiles:
             "then run the load again."
         )
 
-    def discard(self) -> None:
-        """Remove everything written."""
+    def discard(self, keep: Collection[str] = ()) -> None:
+        """Remove everything that the load has written, but for the paths to keep."""
         self._pending.clear()
         if self._writer:
             with suppress(OSError):  # an object store makes the file on closing: close first, then remove
                 self._writer.close()
             self._writer = None
-        remove_files(self.uri, self.directory, self.load_id)
+        remove_files(self.uri, self.directory, self.load_id, keep)

@@ -216,6 +216,14 @@ class MongoReader:
         columns, batches = self._spooled(table, columns, [{}])
         return columns, self._summed(table, columns, batches)
 
+    def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
+        """Collections are read whole, over one connection."""
+        return [None]
+
+    def batches(self, table: Table, columns: Sequence[Column], where: str | None = None) -> Iterator[Batch]:
+        """Every document."""
+        return self.all_rows(table, columns)[1]
+
     def _summed(self, table: Table, columns: Sequence[Column], batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             self._sums[table.name].add(columns, batch.rows)

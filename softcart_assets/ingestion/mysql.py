@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import MySQLdb
@@ -34,6 +34,9 @@ _BATCH_BYTES = 8 << 20
 _LONG_CHUNK = 100
 """Rows of a table with long values are fetched so many at a time, until a batch has `_BATCH_BYTES`."""
 _KEYS_A_QUERY = 500
+_RANGE_ROWS = 100_000, 1_000_000
+"""Rows of a key range, at least and at most: a range costs some milliseconds, and is what a kill may cost."""
+_CUT_BY_WALKING = {"char", "varchar", "binary", "varbinary", "decimal", "date", "datetime", "timestamp"}
 
 _LONG_TEXTS = {"text", "mediumtext", "longtext"}
 _LONG_BYTES = {
@@ -282,6 +285,77 @@ class MySQLReader:
                 raw = [pa.array(values, pa.binary()) for values in zip(*rows, strict=True)]
                 yield parse_rows(columns, raw, table.key, table.cursor)
 
+    def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
+        """Conditions that cut the table into key ranges of about equal size, some for each of so many hands.
+
+        One (None: all rows) where that would not pay or no index serves: a small table, one without a key.
+        Whole numbers are cut by the server's estimates of the rows in a range, so that gaps and clusters do no harm; other keys
+        by walking along the index. Types whose order in an index is not that of their comparison are not cut.
+        """
+        rows = self.expected_rows(table) or 0
+        size = min(max(rows // (4 * hands), _RANGE_ROWS[0]), _RANGE_ROWS[1])
+        leading = next((c for c in columns if table.key and c.name == table.key[0]), None)
+        if rows < 2 * size or leading is None or not self._is_indexed(table, leading.name):
+            return [None]
+        type_ = re.split(r"[ (]", leading.source_type)[0]
+        if type_.endswith("int"):
+            return list(self._cut_numbers(table, leading, size))
+        if type_ in _CUT_BY_WALKING:
+            return list(self._cut_by_walking(table, leading, size))
+        return [None]
+
+    def _is_indexed(self, table: Table, column: str) -> bool:
+        literal = self.session.literal
+        return bool(
+            self.session.query(
+                "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() AND seq_in_index = 1"
+                f" AND index_type = 'BTREE' AND table_name = {literal(table.name)} AND column_name = {literal(column)} LIMIT 1"
+            )
+        )
+
+    def _cut_numbers(self, table: Table, key: Column, size: int) -> Iterator[str]:
+        """Conditions on a whole number; the first and the last are open, so that together they hold for every row."""
+        name, relation = MYSQL.quote(key.name), MYSQL.quote(table.name)
+        lowest, highest = self.session.query(f"SELECT MIN({name}), MAX({name}) FROM {relation}")[0]
+        if lowest is None or highest is None:
+            yield "TRUE"
+            return
+        explain = "EXPLAIN" if self.session.is_mariadb else "EXPLAIN FORMAT=TRADITIONAL"
+
+        def pieces(low: int, high: int) -> Iterator[tuple[int, int]]:
+            """(highest key, about how many rows) of pieces that have no more than `size` rows."""
+            plan = self.session.query(f"{explain} SELECT 1 FROM {relation} WHERE {name} BETWEEN {low} AND {high}")[0]
+            rows = int(plan[8 if self.session.is_mariadb else 9] or 0)
+            if rows <= size or low == high:
+                yield high, rows
+                return
+            middle = (low + high) // 2
+            yield from pieces(low, middle)
+            yield from pieces(middle + 1, high)
+
+        ends: list[int] = []
+        filled, last = 0, int(lowest)
+        for end, rows in pieces(int(lowest), int(highest)):
+            if filled and filled + rows > size:
+                ends.append(last)
+                filled = 0
+            filled, last = filled + rows, end
+        yield from _between(name, [str(end) for end in ends], is_nullable=key.nullable)
+
+    def _cut_by_walking(self, table: Table, key: Column, size: int) -> Iterator[str]:
+        name, relation = MYSQL.quote(key.name), MYSQL.quote(table.name)
+        selected = f"HEX({name})" if key.kind is Kind.BYTES else name
+        ends: list[str] = []
+        while True:
+            after = f" WHERE {name} > {ends[-1]}" if ends else ""
+            found = self.session.query(
+                f"SELECT {selected} FROM {relation}{after} ORDER BY {name} LIMIT 1 OFFSET {size}"
+            )
+            if not found or found[0][0] is None:
+                break
+            ends.append(f"x'{found[0][0]}'" if key.kind is Kind.BYTES else self.session.literal(found[0][0]))
+        yield from _between(name, ends, is_nullable=key.nullable)
+
     def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]:
         """The rows whose cursor lies past a value, given as PostgreSQL text.
 
@@ -360,6 +434,17 @@ class MySQLReader:
                 some = digest.checksums_of(columns, self.session.query(f"{select} WHERE {where}")[0])
                 result = digest.minus(result, some)
         return result
+
+
+def _between(name: str, ends: Sequence[str], *, is_nullable: bool) -> Iterator[str]:
+    """Conditions for the ranges up to each end, and for what lies behind the last."""
+    if not ends:
+        yield "TRUE"
+        return
+    yield f"({name} <= {ends[0]}{f' OR {name} IS NULL' if is_nullable else ''})"
+    for low, high in pairwise(ends):
+        yield f"{name} > {low} AND {name} <= {high}"
+    yield f"{name} > {ends[-1]}"
 
 
 def _full_batches(

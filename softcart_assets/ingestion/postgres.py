@@ -22,12 +22,13 @@ from softcart_assets.ingestion.errors import SchemaChanged, TargetFailed, Unsupp
 from softcart_assets.ingestion.types import Batch, Column, Kind, copy_lines, widens
 from softcart_assets.sources.model import Source, Table
 
-_OWN_COLUMNS = {
+OWN_COLUMNS = {
     "_deleted": "boolean NOT NULL",
     "_loaded_at": "timestamptz NOT NULL",
     "_position": "text NOT NULL",
 }
-_RESERVED = {*_OWN_COLUMNS, "_version", "_load_id", "_month", "load_date", "_is_new"} | {
+"""What the engine adds to every raw table."""
+_RESERVED = {*OWN_COLUMNS, "_version", "_load_id", "_month", "load_date", "_is_new"} | {
     "_held_entry",
     "_held_released",
     "_held_seen",
@@ -91,7 +92,7 @@ class RawTable:
         known = {column["name"]: (column["source_type"], column["nullable"]) for column in remembered}
         columns = []
         for name, type_ in rows:
-            if name not in _OWN_COLUMNS:
+            if name not in OWN_COLUMNS:
                 source_type, nullable = known.get(name, ("", True))
                 columns.append(Column(name, source_type, short.get(type_) or type_, nullable))
         return columns
@@ -112,7 +113,7 @@ class RawTable:
             self._create(self.name, columns)
         if self.history and self._one("SELECT to_regclass(%s) IS NULL", (self.history,))[0]:
             self._create(self.history, known or columns, "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
-            names = ", ".join([*(quote(c.name) for c in known or columns), *_OWN_COLUMNS])
+            names = ", ".join([*(quote(c.name) for c in known or columns), *OWN_COLUMNS])
             self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
         if not known:
             return list(columns), False
@@ -161,9 +162,9 @@ class RawTable:
 
     def _create(self, relation: str, columns: Sequence[Column], *more: str) -> None:
         definitions = [f"{quote(c.name)} {c.target_type}" for c in columns]
-        definitions += [f"{name} {definition}" for name, definition in _OWN_COLUMNS.items()]
+        definitions += [f"{name} {definition}" for name, definition in OWN_COLUMNS.items()]
         self._run(f"CREATE TABLE {relation} ({', '.join([*definitions, *more])})")
-        self._run(f"COMMENT ON TABLE {relation} IS {_literal(self.table.description)}")
+        self._run(f"COMMENT ON TABLE {relation} IS {literal(self.table.description)}")
 
     def _widen(self, relations: Sequence[str], column: Column) -> None:
         try:
@@ -182,39 +183,42 @@ class RawTable:
         return not self._one(f"SELECT EXISTS (SELECT FROM {self.name})")[0]
 
     def copy(self, into: str, columns: Sequence[Column], batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Copy the batches' rows into a table; each batch comes out again when its rows are on their way.
-
-        A batch with rejected rows comes out when the connection is free for other statements.
-        """
-        statement = f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN"
-        remaining = iter(batches)
-        while True:
-            last = None
-            with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
-                for batch in remaining:
-                    copy.write(copy_lines(columns, batch.rows))
-                    if batch.rejected:
-                        last = batch
-                        break
-                    yield batch
-            if last is None:
-                return
-            yield last
+        """`copy_batches` over this table's connection."""
+        return copy_batches(self.connection, into, columns, batches)
 
     def fill(self, columns: Sequence[Column], batches: Iterable[Batch], position: str) -> Iterator[Batch]:
         """Copy the batches straight into the table, which is empty; they come out as from `copy`."""
         has_key = bool(self._primary_key())
         # The same for all rows: as defaults they cost nothing on the way.
-        defaults = {"_deleted": "false", "_loaded_at": "now()", "_position": _literal(position)}
+        defaults = {"_deleted": "false", "_loaded_at": "now()", "_position": literal(position)}
         for name, value in defaults.items():
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} SET DEFAULT {value}")
         yield from self.copy(self.name, columns, batches)
-        for name in defaults:
+        self._filled(columns, has_key=has_key)
+
+    def adopt(self, columns: Sequence[Column], part: str) -> bool:
+        """Make a complete part table this table, which is empty; False if something, such as a view, depends on it."""
+        try:
+            with self.connection.transaction():
+                self._run(f"DROP TABLE {self.name}")
+        except psycopg.errors.DependentObjectsStillExist:
+            return False
+        schema, plain = self.asset.split("/", 1)
+        self._run(f"ALTER TABLE {part} SET SCHEMA {quote(schema)}")
+        self._run(f"ALTER TABLE {quote(schema)}.{part.split('.', 1)[1]} RENAME TO {quote(plain)}")
+        self._run(f"COMMENT ON TABLE {self.name} IS {literal(self.table.description)}")
+        self._filled(columns, has_key=False)
+        return True
+
+    def _filled(self, columns: Sequence[Column], *, has_key: bool) -> None:
+        """Finish a table that just got all its rows: key, first versions of its history, statistics."""
+        for name in OWN_COLUMNS:
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} DROP DEFAULT")
         if self.key and not has_key:
+            self._run("SET LOCAL maintenance_work_mem = '256MB'")
             self._run(f"ALTER TABLE {self.name} ADD PRIMARY KEY ({self._names(self.key)})")
         if self.history:
-            names = self._names([*(c.name for c in columns), *_OWN_COLUMNS])
+            names = self._names([*(c.name for c in columns), *OWN_COLUMNS])
             self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
         self._run(f"ANALYZE {self.name}")
 
@@ -225,35 +229,37 @@ class RawTable:
         self._run(f"CREATE TEMP TABLE incoming ({definitions}) ON COMMIT DROP")
         self._run(f"CREATE TEMP TABLE changes ({definitions}, _deleted boolean, _is_new boolean) ON COMMIT DROP")
 
-    def find_changes(self, columns: Sequence[Column], *, missing_is_deleted: bool) -> Counts:
+    def find_changes(
+        self, columns: Sequence[Column], *, missing_is_deleted: bool, incoming: str = "pg_temp.incoming"
+    ) -> Counts:
         """Fill `changes` with the rows of `incoming` that raw does not have alike, and perhaps with the rows of raw that are not
         in `incoming`, nor rejected in this load (`held`), as deleted.
         """
-        self._run("ANALYZE pg_temp.incoming")
+        self._run(f"ANALYZE {incoming}")
         names = [c.name for c in columns]
         into = f"INSERT INTO pg_temp.changes ({self._names(names)}, _deleted, _is_new)"
         row = {alias: f"ROW({self._names(names, alias)})" for alias in "ir"}
         if not self.key:
             rows = self._names(names)
             is_same = self._one(
-                f"SELECT NOT EXISTS ((SELECT {rows} FROM pg_temp.incoming EXCEPT ALL SELECT {rows} FROM {self.name}) UNION ALL "
-                f"(SELECT {rows} FROM {self.name} EXCEPT ALL SELECT {rows} FROM pg_temp.incoming))"
+                f"SELECT NOT EXISTS ((SELECT {rows} FROM {incoming} EXCEPT ALL SELECT {rows} FROM {self.name}) UNION ALL "
+                f"(SELECT {rows} FROM {self.name} EXCEPT ALL SELECT {rows} FROM {incoming}))"
             )[0]
             if is_same:
                 return Counts()
-            self._run(f"{into} SELECT {rows}, false, true FROM pg_temp.incoming")
+            self._run(f"{into} SELECT {rows}, false, true FROM {incoming}")
             deleted = self.connection.execute(f"DELETE FROM {self.name}").rowcount
             return Counts(self._one("SELECT count(*) FROM pg_temp.changes")[0], 0, deleted)
         first = quote(self.key[0])
         self._run(
             f"{into} SELECT {self._names(names, 'i')}, false, r.{first} IS NULL OR r._deleted"
-            f" FROM pg_temp.incoming i LEFT JOIN {self.name} r ON {self._same_key('i', 'r')}"
+            f" FROM {incoming} i LEFT JOIN {self.name} r ON {self._same_key('i', 'r')}"
             f" WHERE r.{first} IS NULL OR r._deleted OR {row['r']} IS DISTINCT FROM {row['i']}"
         )
         if missing_is_deleted:
             self._run(
                 f"{into} SELECT {self._names(names, 'r')}, true, false FROM {self.name} r WHERE NOT r._deleted"
-                f" AND NOT EXISTS (SELECT FROM pg_temp.incoming i WHERE {self._same_key('i', 'r')})"
+                f" AND NOT EXISTS (SELECT FROM {incoming} i WHERE {self._same_key('i', 'r')})"
                 f" AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND {self._same_key('h', 'r')})"
             )
         return Counts(
@@ -266,9 +272,9 @@ class RawTable:
     def apply_changes(self, columns: Sequence[Column], position: str) -> None:
         """Bring `changes` into the table and its history."""
         names = self._names([c.name for c in columns])
-        select = f"SELECT {names}, _deleted, now(), {_literal(position)} FROM pg_temp.changes"
-        own = ", ".join(_OWN_COLUMNS)
-        values = [*(quote(c.name) for c in columns if c.name not in self.key), *_OWN_COLUMNS]
+        select = f"SELECT {names}, _deleted, now(), {literal(position)} FROM pg_temp.changes"
+        own = ", ".join(OWN_COLUMNS)
+        values = [*(quote(c.name) for c in columns if c.name not in self.key), *OWN_COLUMNS]
         conflict = (
             f" ON CONFLICT ({self._names(self.key)}) DO UPDATE SET "
             + ", ".join(f"{name} = EXCLUDED.{name}" for name in values)
@@ -298,7 +304,7 @@ class RawTable:
 
     def latest_cursor(self, relation: str, column: Column, known: str | None) -> str | None:
         """The greatest cursor of `relation` and `known`, as text in UTC."""
-        value = f"greatest(max({quote(column.name)}), {_typed(_literal(known), column)})"
+        value = f"greatest(max({quote(column.name)}), {_typed(literal(known), column)})"
         return self._one(f"SELECT {_as_text(value, column)} FROM {relation}")[0]
 
     def rows(self) -> int:
@@ -347,7 +353,7 @@ class RawTable:
 
     def add_pair_without_cursor(self, columns: Sequence[Column], key: tuple[str, ...]) -> None:
         """Note in `at_source` a key whose cursor cannot be carried."""
-        values = (_typed(_literal(text), c) for text, c in zip(key, columns, strict=False))
+        values = (_typed(literal(text), c) for text, c in zip(key, columns, strict=False))
         self._run(f"INSERT INTO pg_temp.at_source ({self._names(self.key)}) VALUES ({', '.join(values)})")
 
     def keys_to_fetch(self, segments: Segments) -> Iterator[list[tuple[str, ...]]]:
@@ -390,7 +396,7 @@ class RawTable:
         return Counts(deleted=done.rowcount)
 
     def _in(self, segments: Segments, differing: Sequence[int]) -> str:
-        return f"{segments.expression(POSTGRES)} = ANY ({_literal([int(s) for s in differing])})"
+        return f"{segments.expression(POSTGRES)} = ANY ({literal([int(s) for s in differing])})"
 
     def held_not_at_source(self, segments: Segments, differing: Sequence[int]) -> list[int]:
         """The quarantine entries of rows in the segments that the source has no longer."""
@@ -433,12 +439,36 @@ class RawTable:
         return row
 
 
+def copy_batches(
+    connection: psycopg.Connection, into: str, columns: Sequence[Column], batches: Iterable[Batch]
+) -> Iterator[Batch]:
+    """Copy the batches' rows into a table; each batch comes out again when its rows are on their way.
+
+    A batch with rejected rows comes out when the connection is free for other statements.
+    """
+    statement = f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN"
+    remaining = iter(batches)
+    while True:
+        last = None
+        with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            for batch in remaining:
+                copy.write(copy_lines(columns, batch.rows))
+                if batch.rejected:
+                    last = batch
+                    break
+                yield batch
+        if last is None:
+            return
+        yield last
+
+
 def key_columns(source: Source, table: Table) -> tuple[str, ...]:
     """The raw table's key: the declared one, and for MongoDB, where `1` and `"1"` are two, the type of `_id`."""
     return (*table.key, "_id_type") if source.kind == "mongodb" else table.key
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
+    """A value as SQL."""
     return sql.Literal(value).as_string()
 
 

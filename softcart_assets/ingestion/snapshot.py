@@ -1,0 +1,148 @@
+"""Copying a big table with all hands: its key ranges, each in a transaction of its own, into a part table beside raw.
+
+Here belong the part table and the record of which ranges it holds. What becomes of a complete part table (raw itself, or
+merged into it) is decided in `engine`; how a table is cut into ranges, in `mysql`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from softcart_assets.ingestion.lake import LakeFile, remove_files
+from softcart_assets.ingestion.postgres import OWN_COLUMNS, literal, quote
+from softcart_assets.ingestion.types import Column
+from softcart_assets.sources.model import Source, Table
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """A range of a table's keys, as a condition at the source (None: all rows)."""
+
+    number: int
+    condition: str | None
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What the ranges copied so far hold. `position` is the earliest that any of them was read at."""
+
+    position: str
+    rows: int
+    bytes: int
+    files: list[LakeFile]
+
+
+class PartTable:
+    """The rows of a table's ranges as far as they are copied, in schema `ingestion`; survives a kill.
+
+    `control` commits every statement by itself and is shared by threads.
+    """
+
+    def __init__(self, control: psycopg.Connection, source: Source, table: Table, lake_uri: str) -> None:
+        self.control = control
+        self.key = (source.name, table.name)
+        self.lake_uri = lake_uri
+        plain = f"part_{source.name}_{table.name}"
+        # PostgreSQL cuts longer names off.
+        self.plain_name = (
+            plain if len(plain.encode()) <= 63 else f"part_{hashlib.sha256(plain.encode()).hexdigest()[:32]}"
+        )
+        self.name = f"ingestion.{quote(self.plain_name)}"
+
+    def listed_files(self) -> list[LakeFile]:
+        """The lake files of the ranges that are copied."""
+        rows = self.control.execute(
+            "SELECT files FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s", self.key
+        ).fetchall()
+        return [LakeFile(**file) for (files,) in rows for file in files]
+
+    def begin(
+        self,
+        columns: Sequence[Column],
+        conditions: Sequence[str | None],
+        position: str,
+        loaded_at: datetime,
+        *,
+        resume: bool,
+    ) -> list[KeyRange]:
+        """Make the part table, or with `resume` take up one that a killed load left; the ranges still to be copied.
+
+        Rows copied from now on stand for `position`. One that has other columns is not taken up.
+        """
+        if not (resume and self._fits(columns)):
+            self.discard()
+            definitions = [f"{quote(c.name)} {c.target_type}" for c in columns]
+            definitions += [f"{name} {definition}" for name, definition in OWN_COLUMNS.items()]
+            # In this order: where there is a part table, there is the whole list of its ranges.
+            self.control.execute(
+                "INSERT INTO ingestion.snapshot_ranges (source, table_name, number, condition)"
+                " SELECT %s, %s, number, condition FROM unnest(%s::text[]) WITH ORDINALITY AS r (condition, number)",
+                (*self.key, list(conditions)),
+            )
+            self.control.execute(f"CREATE TABLE {self.name} ({', '.join(definitions)})".encode())
+        # The same for all rows of a load: as defaults they cost nothing on the way.
+        defaults = {"_deleted": "false", "_loaded_at": literal(loaded_at), "_position": literal(position)}
+        changes = ", ".join(f"ALTER COLUMN {name} SET DEFAULT {value}" for name, value in defaults.items())
+        self.control.execute(f"ALTER TABLE {self.name} {changes}".encode())
+        rows = self.control.execute(
+            "SELECT number, condition FROM ingestion.snapshot_ranges"
+            " WHERE source = %s AND table_name = %s AND position IS NULL ORDER BY number",
+            self.key,
+        )
+        return [KeyRange(*row) for row in rows]
+
+    def _fits(self, columns: Sequence[Column]) -> bool:
+        rows = self.control.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            (self.name,),
+        ).fetchall()
+        wanted = [(c.name, c.target_type) for c in columns]
+        wanted += [(name, definition.split()[0]) for name, definition in OWN_COLUMNS.items()]
+        types = {"timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone"}
+        return rows == [(name, types.get(type_, type_)) for name, type_ in wanted]
+
+    def record(
+        self,
+        connection: psycopg.Connection,
+        number: int,
+        position: str,
+        rows: int,
+        bytes_: int,
+        files: Sequence[LakeFile],
+    ) -> None:
+        """Note in the range's own transaction that it is copied."""
+        connection.execute(
+            "UPDATE ingestion.snapshot_ranges SET position = %s, row_count = %s, byte_count = %s, files = %s"
+            " WHERE source = %s AND table_name = %s AND number = %s",
+            (position, rows, bytes_, Jsonb([vars(file) for file in files]), *self.key, number),
+        )
+
+    def copied(self) -> Copied:
+        """What is there, once every range is copied."""
+        row = self.control.execute(
+            'SELECT min(position COLLATE "C"), sum(row_count)::bigint, sum(byte_count)::bigint'
+            " FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s",
+            self.key,
+        ).fetchone()
+        assert row
+        position, row_count, byte_count = row
+        return Copied(position, row_count, byte_count, self.listed_files())
+
+    def forget(self, connection: psycopg.Connection) -> None:
+        """Strike the ranges off, in the transaction that makes their rows raw's."""
+        connection.execute("DELETE FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s", self.key)
+
+    def discard(self) -> None:
+        """Remove the part table, its ranges and their lake files."""
+        for file in self.listed_files():
+            folder, _, name = file.path.rpartition("/")
+            remove_files(self.lake_uri, folder, name.removesuffix(".parquet").rpartition("-")[0])
+        self.control.execute(f"DROP TABLE IF EXISTS {self.name}".encode())
+        self.forget(self.control)
