@@ -42,14 +42,15 @@ CREATE TABLE IF NOT EXISTS ingestion.loads (
   rows_total       bigint NOT NULL,
   is_changed       boolean NOT NULL,
   columns          jsonb NOT NULL,
-  source_rows      bigint NOT NULL,
-  source_checksums jsonb NOT NULL,
+  source_rows      bigint,
+  source_checksums jsonb,
   warnings         jsonb NOT NULL,
   PRIMARY KEY (source, table_name, load_id)
 );
 CREATE INDEX IF NOT EXISTS loads_by_time ON ingestion.loads (source, table_name, loaded_at);
 COMMENT ON TABLE ingestion.loads IS 'One row per table and committed load. rows_quarantined: rows out of the table then, in all; '
-  'rows_total: current rows. source_rows and source_checksums: computed by the source at the position, quarantined rows left out.';
+  'rows_total: current rows. source_rows and source_checksums: what the source said at the position, quarantined rows '
+  'left out; NULL if it was not asked.';
 
 CREATE TABLE IF NOT EXISTS ingestion.quarantine (
   id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -130,8 +131,8 @@ class LastLoad:
     position: str
     cursor_value: str | None
     columns: list[dict]
-    source_rows: int
-    source_checksums: Checksums
+    source_rows: int | None
+    source_checksums: Checksums | None
     rows_total: int
 
 

@@ -140,13 +140,15 @@ def load(
     tables: Sequence[str] | None = None,
     *,
     full: bool = False,
+    checksums: bool = True,
     released: Sequence[int] = (),
     on_progress: Progress | None = None,
 ) -> Iterator[LoadResult]:
     """Load tables of a source (default: all that it declares) and yield each one's result as soon as it is committed.
 
     All tables of a MySQL source are read at one position. `full` compares every row of incremental tables too, whatever
-    their cursors say. `released` are quarantine entries whose rows are to be read again. A table that fails does not stop
+    their cursors say. `checksums`: have the source state its checksums at the position, for `compare`; that takes the source
+    seconds per million rows. `released` are quarantine entries whose rows are to be read again. A table that fails does not stop
     the others; at the end all failures are raised together as `LoadsFailed`. Running a failed load again is always safe.
     Before the first table `ServerUnreachable`, `MissingGrant` or `TableBusy` may be raised by themselves.
     """
@@ -166,7 +168,9 @@ def load(
         stack.enter_context(_rare_garbage_collection())
         # Entered last, left first: no thread works on a connection that is closed.
         crew = stack.enter_context(Crew(readers))
-        call = _Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, released, on_progress)
+        call = _Call(
+            source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, checksums, released, on_progress
+        )
         futures = {crew.submit(_Load(call, table).run): table for table in chosen}
         for future in as_completed(futures):
             try:
@@ -252,6 +256,7 @@ class _Call:
     lake_uri: str
     load_id: str
     full: bool
+    checksums: bool
     released: Sequence[int]
     on_progress: Progress | None
 
@@ -316,7 +321,7 @@ class _Load:
             and not (self.call.full or is_added or self.raw.is_empty())
             and any(column.name == self.table.cursor for column in columns)
         )
-        sums: tuple[int, Checksums] | None = None
+        sums: tuple[int | None, Checksums | None] | None = None
         if is_incremental and last:
             columns, sums = self._incremental(columns, last.rows_total)
         else:
@@ -328,7 +333,8 @@ class _Load:
         is_changed = bool(self.counts or self.quarantine.new or self.closed or not last or last.columns != described)
         if last and not is_changed and not self.call.full:
             sums = last.source_rows, last.source_checksums
-        sums = sums or self._source_checksums(columns)
+        if self.call.checksums and (sums is None or sums[1] is None):
+            sums = self._source_checksums(columns)
         result = LoadResult(
             table=self.table.name,
             strategy="incremental" if is_incremental else "snapshot",
@@ -346,7 +352,7 @@ class _Load:
             is_changed=is_changed,
             warnings=self.warnings,
         )
-        self._record(result, last, sums)
+        self._record(result, last, sums or (None, None))
         self.is_committing = True
         connection.commit()
         return result
@@ -606,7 +612,7 @@ class _Load:
             return rows, checksums
         return rows - without_key, {}
 
-    def _record(self, result: LoadResult, last: LastLoad | None, sums: tuple[int, Checksums]) -> None:
+    def _record(self, result: LoadResult, last: LastLoad | None, sums: tuple[int | None, Checksums | None]) -> None:
         """Write the load's record and position, if no other load has come in between."""
         connection, key = self.raw.connection, (self.source.name, self.table.name)
         for file in [*self.lake_files, *(self.lake.close() if self.lake else [])]:
@@ -637,7 +643,7 @@ class _Load:
                 result.is_changed,
                 Jsonb(result.columns),
                 sums[0],
-                Jsonb(sums[1]),
+                None if sums[1] is None else Jsonb(sums[1]),
                 Jsonb(result.warnings),
             ),
         )

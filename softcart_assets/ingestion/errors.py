@@ -36,6 +36,10 @@ class TableBusy(IngestionError):
     """Another load holds the table; the message says who."""
 
 
+class NotStated(IngestionError):
+    """The source did not state its checksums at the last load, so there is nothing to compare raw with."""
+
+
 class LoadsFailed(IngestionError):
     """Some tables of a call could not be loaded; `failures` has the error of each, by table."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import bookkeeping
-from softcart_assets.ingestion.errors import MissingTable
+from softcart_assets.ingestion.errors import MissingTable, NotStated
 from softcart_assets.ingestion.postgres import RawTable
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.sources.model import Source
@@ -47,7 +47,7 @@ class Comparison:
 
 
 def compare(source: Source, staging: PostgresConnection, table: str) -> Comparison:
-    """Compare a raw table with what its source said of itself at the last load. Raises `MissingTable` if there was none."""
+    """Compare a raw table with what its source said of itself at the last load. Raises `MissingTable`, `NotStated`."""
     declared = source.table(table)
     with staging.connect() as connection:
         connection.execute("SET LOCAL jit = off")
@@ -55,6 +55,11 @@ def compare(source: Source, staging: PostgresConnection, table: str) -> Comparis
         last = bookkeeping.last_load(connection, source.name, table)
         if last is None:
             raise MissingTable(f"{source.schema}/{table} was never loaded. Materialise it first.")
+        if last.source_rows is None or last.source_checksums is None:
+            raise NotStated(
+                f"{source.schema}/{table}: the source was not asked for its checksums when the table was last loaded. Load it "
+                f"again with them, or run `softcart reconcile {source.name}.{table}`."
+            )
         raw = RawTable(connection, source, declared)
         columns = raw.columns(last.columns)
         compared = [c for c in columns if c.name in last.source_checksums]
