@@ -38,6 +38,9 @@ _RANGE_ROWS = 100_000, 1_000_000
 """Rows of a key range, at least and at most: a range costs some milliseconds, and is what a kill may cost."""
 _CUT_BY_WALKING = {"char", "varchar", "binary", "varbinary", "decimal", "date", "datetime", "timestamp"}
 
+TRANSACTIONAL_ENGINES = {"InnoDB", "RocksDB", "ROCKSDB"}
+"""Engines whose tables can be read as of one moment."""
+
 _LONG_TEXTS = {"text", "mediumtext", "longtext"}
 _LONG_BYTES = {
     *("blob", "mediumblob", "longblob", "vector", "geometry", "point", "linestring", "polygon", "multipoint"),
@@ -84,7 +87,7 @@ def target_type(source_type: str, precision: int | None, scale: int | None) -> s
 
 
 @contextmanager
-def _explained(connection: MySQLConnection, what: str) -> Iterator[None]:
+def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
     """Say what a MySQL error means, with the table and what to do."""
     try:
         yield
@@ -188,7 +191,7 @@ def snapshot(source: Source, connection: MySQLConnection, wanted: int) -> Iterat
     MariaDB tells a snapshot's position without any lock; readers that opened at another one, because somebody wrote
     in between, are dropped. MySQL needs writers held for the moment of opening (FLUSH TABLES WITH READ LOCK).
     """
-    with ExitStack() as stack, _explained(connection, f"database `{connection.database}`"):
+    with ExitStack() as stack, explained(connection, f"database `{connection.database}`"):
 
         def session() -> Session:
             opened = Session(connection)
@@ -231,7 +234,7 @@ class MySQLReader:
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
         """The table's columns in their order, generated and invisible ones included."""
         source = self.source
-        with _explained(self.connection, f"{source.schema}/{table.name}"):
+        with explained(self.connection, f"{source.schema}/{table.name}"):
             rows = self.session.query(
                 "SELECT column_name, column_type, is_nullable, numeric_precision, numeric_scale"
                 f" FROM information_schema.columns WHERE table_schema = DATABASE()"
@@ -262,7 +265,7 @@ class MySQLReader:
             "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE()"
             f" AND table_name = {self.session.literal(table.name)}"
         )[0][0]
-        if engine in (None, "InnoDB", "RocksDB", "ROCKSDB"):
+        if engine is None or engine in TRANSACTIONAL_ENGINES:
             return []
         return [f"engine {engine} has no snapshots: rows written during the load may be in it or not"]
 
@@ -279,7 +282,7 @@ class MySQLReader:
         has_long = any(re.split(r"[ (]", c.source_type)[0] in _LONG_TYPES for c in columns)
         select = ", ".join(map(digest.mysql_value, columns))
         sql = f"SELECT {select} FROM {MYSQL.quote(table.name)}" + (f" WHERE {where}" if where else "")
-        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
             chunks = self.session.stream(sql, _LONG_CHUNK if has_long else _BATCH_ROWS)
             for rows in _full_batches(chunks) if has_long else chunks:
                 raw = [pa.array(values, pa.binary()) for values in zip(*rows, strict=True)]
@@ -413,7 +416,7 @@ class MySQLReader:
 
     def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
         """The digest of each segment that has rows."""
-        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
             rows = self.session.query(f"SELECT {segments.select(MYSQL)} FROM {MYSQL.quote(table.name)} GROUP BY 1")
         return {int(row[0] or 0): tuple(value or "0" for value in row[1:]) for row in rows}
 
@@ -428,7 +431,7 @@ class MySQLReader:
     ) -> tuple[int, Checksums]:
         """Number of rows and the checksum of each column, computed by the server; the rows with some keys left out."""
         select = f"SELECT {digest.checksum_select(MYSQL, columns, table.key)} FROM {MYSQL.quote(table.name)}"
-        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
             result = digest.checksums_of(columns, self.session.query(select)[0])
             for where in self._any_of(table, columns, without):
                 some = digest.checksums_of(columns, self.session.query(f"{select} WHERE {where}")[0])
@@ -470,7 +473,7 @@ _PROBE_CHUNK = 5_000
 
 def current_position(connection: MySQLConnection) -> str:
     """The end of the binary log now."""
-    with _explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
+    with explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
         return log_position(session)
 
 
@@ -480,7 +483,7 @@ def changed_tables(source: Source, connection: MySQLConnection, since: Mapping[s
     A table without a position, and every table when the log is purged, not row-based or too long to look through, counts
     as changed. What MySQL itself does not log, such as rows that a foreign key's cascade deletes, is not seen.
     """
-    with _explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
+    with explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
         end = log_position(session)
         changed = {t.name: end for t in source.tables if t.name not in since}
         everything = {t.name: end for t in source.tables}
