@@ -53,6 +53,10 @@ def remove_files(uri: str, directory: str, load_id: str, keep: Collection[str] =
             system.delete_file(info.path)
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_temporal(kind)
+
+
 class ChangeFiles:
     """Writes one load's change files of one table. Rows are written as they come; memory holds one row group."""
 
@@ -109,8 +113,14 @@ class ChangeFiles:
         try:
             if not self._writer:
                 self._system.create_dir(f"{self._root}/{self.directory}", recursive=True)
+                # Texts and the load's constants repeat; for numbers a dictionary costs time and space.
+                repeating = [field.name for field in self._schema if not _is_number(field.type)]
                 self._writer = pq.ParquetWriter(
-                    f"{self._root}/{self._path}", self._schema, filesystem=self._system, compression="zstd"
+                    f"{self._root}/{self._path}",
+                    self._schema,
+                    filesystem=self._system,
+                    compression="zstd",
+                    use_dictionary=[*repeating, "_loaded_at"],
                 )
             table = pa.Table.from_batches(self._pending)
             self._writer.write_table(table, row_group_size=len(table) or 1)
