@@ -328,3 +328,119 @@ def _jsonb_text(text: str) -> str:
 
     plain = json.dumps(ordered(json.loads(text)), ensure_ascii=False)
     return re.sub(_JSON_NUMBERS, "", plain)
+
+
+# Whole rows. Sums of weighted values tell columns apart but can miss two values exchanged between rows of the same weight;
+# a hash over all of a row's values misses nothing. Both databases write each value as the same text.
+
+_SHORT_TYPES = {
+    "char",
+    "varchar",
+    "tinytext",
+    "enum",
+    "set",
+    "uuid",
+    "inet4",
+    "inet6",
+    "binary",
+    "varbinary",
+    "tinyblob",
+}
+"""MySQL types whose values go into a row's text as they are; longer ones by their hash, since MySQL limits a text's length."""
+_ABSENT = "~"
+_UNIT = 65
+"""Doubles are brought near one by powers of two to multiples of this, which loses no bit of them."""
+_LARGEST = f"{1.7976931348623157e308:.17e}"
+_EXTREME_NUMBERS = "-?([0-9]+([.][0-9]+)?[eE][-+]?[0-9]+|[0-9]{16,}([.][0-9]+)?|0[.]00000[0-9]*)"
+"""Numbers inside JSON that MySQL writes with an exponent and PostgreSQL without; left out on both sides."""
+
+
+def row_number(dialect: Dialect, columns: Sequence[Column]) -> str:
+    """A row's number: 56 bits of a hash over all its values, in the order of `columns`; never NULL."""
+    text = row_text(dialect, columns)
+    if dialect is MYSQL:
+        return f"CAST(CONV(LEFT(SHA2({text}, 256), {_HASH_DIGITS}), 16, 10) AS UNSIGNED)"
+    data = f"encode(sha256(convert_to({text}, 'UTF8')), 'hex')"
+    return f"('x' || left({data}, {_HASH_DIGITS}))::bit({_HASH_DIGITS * 4})::bigint"
+
+
+def row_text(dialect: Dialect, columns: Sequence[Column]) -> str:
+    """The values of `columns` as one text that is the same for the same values in both databases, and for no others."""
+    if dialect is MYSQL:
+        # The separator is binary, and so is the whole: texts keep their bytes and collations do not meet.
+        texts = ", ".join(f"IFNULL({_mysql_text(c)}, '{_ABSENT}')" for c in columns)
+        return f"CONCAT_WS(x'1F', {texts})"
+    return f"array_to_string(ARRAY[{', '.join(map(_postgres_text, columns))}], E'\\x1f', '{_ABSENT}')"
+
+
+def _is_short(column: Column) -> bool:
+    return re.split(r"[ (]", column.source_type)[0] in _SHORT_TYPES
+
+
+def _mysql_text(column: Column) -> str:
+    name = mysql_value(column)
+    match column.kind:
+        case Kind.INTEGER:
+            return f"CAST({name} AS DECIMAL(20,0))"  # without the zeros of ZEROFILL and YEAR
+        case Kind.DECIMAL if column.decimal:
+            return f"CAST({name} AS DECIMAL({column.decimal[0]},{column.decimal[1]}))"
+        case Kind.DOUBLE:
+            return _double_as_text(
+                name, str, lambda number, unit: f"CONCAT(CAST({number} AS DECIMAL(65,30)), '{unit}')", name
+            )
+        case Kind.TEXT:
+            text = f"CONVERT({name} USING utf8mb4)"
+            return f"CONCAT(CHAR_LENGTH({text}), ':', {text})" if _is_short(column) else f"SHA2({text}, 256)"
+        case Kind.BYTES:
+            return f"LOWER(HEX({name}))" if _is_short(column) else f"SHA2({name}, 256)"
+        case Kind.JSON:
+            return f"SHA2(REGEXP_REPLACE(CAST({name} AS CHAR), '{_EXTREME_NUMBERS}', ''), 256)"
+    return _mysql_number(column)
+
+
+def _postgres_text(column: Column) -> str:
+    name = _double_quotes(column.name)
+    match column.kind:
+        case Kind.INTEGER | Kind.DECIMAL:
+            return f"{name}::text"
+        case Kind.DOUBLE:
+            return _double_as_text(
+                name,
+                lambda text: f"'{text}'::float8",
+                lambda number, unit: f"({number})::text::numeric(65,30)::text || '{unit}'",
+                f"{name}::text",
+            )
+        case Kind.TEXT if _is_short(column):
+            return f"char_length({name}) || ':' || {name}"
+        case Kind.TEXT:
+            return f"encode(sha256(convert_to({name}, 'UTF8')), 'hex')"
+        case Kind.BYTES:
+            return f"encode({name if _is_short(column) else f'sha256({name})'}, 'hex')"
+        case Kind.JSON:
+            plain = f"regexp_replace({name}::text, '{_EXTREME_NUMBERS}', '', 'g')"
+            return f"encode(sha256(convert_to({plain}, 'UTF8')), 'hex')"
+    return f"({_postgres_number(column)})::text"
+
+
+def _double_as_text(name: str, literal: Callable[[str], str], shown: Callable[[str, str], str], otherwise: str) -> str:
+    """A double as text, different for different doubles: brought between 2^-16 and 2^49, where both databases print it
+    alike, to its last digit.
+    """
+
+    def power(exponent: int) -> str:
+        return literal(f"{2.0**exponent:.17e}")
+
+    def between(low: int, high: int) -> str:
+        lowest = f"ABS({name}) >= {power(low)} AND " if low > -1074 else ""
+        return lowest + (f"ABS({name}) < {power(high)}" if high < 1024 else f"ABS({name}) <= {literal(_LARGEST)}")
+
+    branches = [f"WHEN {name} = 0 THEN '0'", f"WHEN {between(-16, 49)} THEN {shown(name, '')}"]
+    for unit in range(1, 18):
+        for sign, low in ((-1, 49 + _UNIT * (unit - 1)), (1, -16 - _UNIT * unit)):
+            if low >= 1024:
+                continue
+            # In two steps, since the power itself may be no double.
+            half = sign * _UNIT * unit // 2
+            number = f"{name} * {power(half)} * {power(sign * _UNIT * unit - half)}"
+            branches.append(f"WHEN {between(low, low + _UNIT)} THEN {shown(number, f'/{-sign * unit}')}")
+    return f"CASE {' '.join(branches)} ELSE {otherwise} END"
