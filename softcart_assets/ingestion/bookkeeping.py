@@ -101,6 +101,55 @@ CREATE TABLE IF NOT EXISTS ingestion.snapshot_ranges (
 COMMENT ON TABLE ingestion.snapshot_ranges IS 'The key ranges of a big table that is being copied, as conditions at the source; with '
   'a position: copied, the rows are in the part table and the lake files written. Gone when the table''s load commits.';
 
+CREATE TABLE IF NOT EXISTS ingestion.streams (
+  source        text PRIMARY KEY,
+  position      text NOT NULL,
+  gtid          text,
+  server        text NOT NULL,
+  epoch         integer NOT NULL DEFAULT 0,
+  lake_position text NOT NULL,
+  lake_gtid     text,
+  lake_server   text NOT NULL,
+  committed_at  timestamptz,
+  updated_at    timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ingestion.streams IS 'Up to where a source''s log is applied: to raw and history (position), to the lake''s '
+  'listed files (lake_position); gtid is the same place for another server. committed_at: of the last change applied.';
+
+CREATE TABLE IF NOT EXISTS ingestion.captures (
+  source        text NOT NULL,
+  table_name    text NOT NULL,
+  state         text NOT NULL CHECK (state IN ('live', 'stopped')),
+  reason        text,
+  position      text NOT NULL,
+  consistent_at text NOT NULL,
+  lake_position text NOT NULL,
+  changed_at    text,
+  rows_inserted bigint NOT NULL DEFAULT 0,
+  rows_updated  bigint NOT NULL DEFAULT 0,
+  rows_deleted  bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (source, table_name)
+);
+COMMENT ON TABLE ingestion.captures IS 'The tables that the log''s changes are applied to. A live one stands at its own position or '
+  'its stream''s, whichever is later, a stopped one at its own; up to consistent_at some of its rows may be newer. changed_at: '
+  'position of its last change; rows_…: row changes since its last row in loads.';
+
+CREATE TABLE IF NOT EXISTS ingestion.resnapshots (
+  id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  source        text NOT NULL,
+  table_name    text NOT NULL,
+  relation      text NOT NULL,
+  position      text NOT NULL,
+  columns       text[] NOT NULL,
+  scope         text,
+  requested_at  timestamptz NOT NULL DEFAULT now(),
+  merged_at     timestamptz,
+  rows_changed  bigint,
+  error         text
+);
+COMMENT ON TABLE ingestion.resnapshots IS 'Rows read from a source again at a position, in the relation named, which whoever holds the '
+  'stream merges into raw once it is past that position. scope: which of raw''s rows they are all of, as a condition (NULL: all).';
+
 CREATE TABLE IF NOT EXISTS ingestion.attempts (
   load_id    text NOT NULL,
   source     text NOT NULL,

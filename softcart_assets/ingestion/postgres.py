@@ -28,7 +28,7 @@ OWN_COLUMNS = {
     "_position": "text NOT NULL",
 }
 """What the engine adds to every raw table."""
-_RESERVED = {*OWN_COLUMNS, "_version", "_load_id", "_month", "load_date", "_is_new"} | {
+_RESERVED = {*OWN_COLUMNS, "_version", "_committed_at", "_operation", "_load_id", "_month", "load_date", "_is_new"} | {
     "_held_entry",
     "_held_released",
     "_held_seen",
@@ -112,7 +112,8 @@ class RawTable:
         if not known:
             self._create(self.name, columns)
         if self.history and self._one("SELECT to_regclass(%s) IS NULL", (self.history,))[0]:
-            self._create(self.history, known or columns, "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
+            version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+            self._create(self.history, known or columns, "_committed_at timestamptz", version)
             names = ", ".join([*(quote(c.name) for c in known or columns), *OWN_COLUMNS])
             self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
         if not known:

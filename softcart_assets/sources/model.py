@@ -27,9 +27,13 @@ class Privacy(StrEnum):
 class Table:
     """One source table or collection.
 
-    `key`: the columns that identify a row (empty: the table has none, only `snapshot` can carry it).
+    `key`: the columns that identify a row (empty: the table has none, `incremental` cannot carry it).
     `strategy`: `snapshot` copies the whole table each time; `incremental` copies the rows past the stored position of
-    `cursor`, a column that every insert and update of a row sets to the present, and finds deletions by comparing keys.
+    `cursor`, a column that every insert and update of a row sets to the present, and finds deletions by comparing keys;
+    `cdc` copies the table once and then follows MySQL's binary log.
+    `contract`: what `cdc` does when the table's columns change at the source. `evolve`: raw follows; a dropped column stays and
+    is NULL in what changes from then on. `freeze`: the table stops until somebody has looked (`softcart resnapshot`).
+    `quarantine`: raw's columns stay as they are, and rows with values that have no place in them go to quarantine.
     `privacy`: the class of every column (for documents: of every top-level field).
     `history`: keep every version of a row in `<table>_history` beside the current rows; feeds SCD2 dimensions.
     `lake_partition`: the timestamp column by whose month the lake's table is partitioned.
@@ -39,12 +43,13 @@ class Table:
     name: str
     description: str
     key: tuple[str, ...]
-    strategy: Literal["snapshot", "incremental"]
+    strategy: Literal["snapshot", "incremental", "cdc"]
     privacy: Mapping[str, Privacy]
     cursor: str | None = None
     history: bool = False
     lake_partition: str | None = None
     daily: str | None = None
+    contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
 
     def __post_init__(self) -> None:
         """Refuse declarations that could lose rows."""
@@ -65,6 +70,11 @@ class Source:
     env_prefix: str
     owner: str
     tables: tuple[Table, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no source of that kind can do."""
+        if self.kind != "mysql" and (wrong := [table.name for table in self.tables if table.strategy == "cdc"]):
+            raise ValueError(f"{self.name}: only MySQL has a binary log; {', '.join(wrong)} cannot be 'cdc'.")
 
     @property
     def schema(self) -> str:
