@@ -147,6 +147,29 @@ def doctor() -> None:
 
 
 @app.command()
+def discover(
+    prefix: Annotated[str, typer.Argument(help="Prefix of the database's settings, for example SOFTCART_COUPONS.")],
+    name: Annotated[str | None, typer.Option(help="The source's name; default: the prefix without SOFTCART_.")] = None,
+    strategy: Annotated[str, typer.Option(help="cdc, incremental or snapshot, wherever a table allows it.")] = "cdc",
+    views: Annotated[bool, typer.Option("--views", help="Declare views, too.")] = False,
+    owner: Annotated[str, typer.Option(help="Who answers for the data.")] = "team:data",
+) -> None:
+    """Print the declaration of a MySQL database's tables, a module for softcart_assets/sources/."""
+    from softcart_assets.connections import MySQLConnection
+    from softcart_assets.ingestion.discover import as_python
+    from softcart_assets.ingestion.discover import discover as discover_source
+    from softcart_assets.stack import StackError
+
+    if strategy not in ("cdc", "incremental", "snapshot"):
+        raise typer.BadParameter("cdc, incremental or snapshot", param_hint="--strategy")
+    with suppress(StackError):  # never up so far: the database is one that the user names
+        os.environ |= _environment(start=False)
+    connection = MySQLConnection.from_env(prefix)
+    name = name or prefix.removeprefix("SOFTCART_").lower()
+    typer.echo(as_python(discover_source(name, connection, strategy=strategy, views=views, owner=owner)), nl=False)  # type: ignore[arg-type]
+
+
+@app.command()
 def seed(
     scale: Annotated[float, typer.Option(help="Size: 1 is about 10,000 customers and 60,000 orders.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same number gives the same data.")] = 1,

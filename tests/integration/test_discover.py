@@ -1,0 +1,100 @@
+"""A declaration read out of a database's catalog: keys, strategies, privacy classes, and its text as a module."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.ingestion import run
+from typer.testing import CliRunner
+
+from softcart_assets.cli import app
+from softcart_assets.connections import MySQLConnection
+from softcart_assets.ingestion import MissingTable
+from softcart_assets.ingestion.discover import as_python, discover, guess_privacy
+from softcart_assets.sources.model import Privacy, Source
+
+COMMENT = (
+    'One row per order\'s position; a long comment, which does not fit into one line of code, with `\\\\` and "quotes".'
+)
+TABLES = (
+    "CREATE TABLE `order` (id INT PRIMARY KEY, changed_at TIMESTAMP(6) NOT NULL"
+    " DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6))",
+    "CREATE TABLE `order position` (`order id` INT, n INT, eMail VARCHAR(50), cardNumber VARCHAR(20), PRIMARY KEY (n, `order id`),"
+    " FOREIGN KEY (`order id`) REFERENCES `order` (id) ON DELETE CASCADE)"
+    f' COMMENT "{COMMENT.replace(chr(34), chr(34) * 2)}"',
+    "CREATE TABLE unique_only (a INT NOT NULL, b INT NOT NULL, c INT NULL, UNIQUE (a, b), UNIQUE (c), UNIQUE (b))",
+    "CREATE TABLE nullable_only (a INT NULL, UNIQUE (a))",
+    "CREATE TABLE without_transactions (id INT PRIMARY KEY) ENGINE=MyISAM",
+    "CREATE VIEW `a view` AS SELECT id FROM `order`",
+)
+
+
+def _by_table(source: Source) -> dict[str, tuple]:
+    return {table.name: (table.key, table.strategy, table.cursor) for table in source.tables}
+
+
+def test_every_table_is_declared_with_the_best_that_it_allows(any_mysql: MySQLConnection) -> None:
+    run(any_mysql, *TABLES)
+    with any_mysql.connect() as connection:
+        logs_cascades = "MariaDB" not in connection.get_server_info()
+    tables = {
+        "nullable_only": ((), "cdc", None),
+        "order": (("id",), "cdc", None),
+        "order position": (("n", "order id"), "cdc" if logs_cascades else "snapshot", None),
+        "unique_only": (("b",), "cdc", None),
+        "without_transactions": (("id",), "snapshot", None),
+    }
+    assert _by_table(discover("shop2", any_mysql)) == tables
+    assert _by_table(discover("shop2", any_mysql, views=True)) == {**tables, "a view": ((), "snapshot", None)}
+    incremental = _by_table(discover("shop2", any_mysql, strategy="incremental"))
+    assert incremental["order"] == (("id",), "incremental", "changed_at")
+    assert {each[1] for name, each in incremental.items() if name != "order"} == {"snapshot"}
+    assert {each[1] for each in _by_table(discover("shop2", any_mysql, strategy="snapshot")).values()} == {"snapshot"}
+
+
+def test_its_text_is_a_module_that_declares_the_same(any_mysql: MySQLConnection) -> None:
+    run(any_mysql, *TABLES)
+    source = discover("my_shop", any_mysql, views=True, env_prefix="SOFTCART_X", owner="team:x")
+    assert source.table("order position").description == COMMENT.replace("\\\\", "\\")
+    text = as_python(source)
+    module: dict = {}
+    exec(text, module)
+    assert module["MY_SHOP"] == source
+    subprocess.run([sys.executable, "-m", "ruff", "check", "-"], input=text, text=True, check=True)
+
+
+def test_the_command_prints_it(mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(mysql, *TABLES)
+    for variable in ("host", "port", "user", "password", "database"):
+        monkeypatch.setenv(f"SOFTCART_SHOP2_{variable.upper()}", str(getattr(mysql, variable)))
+    told = CliRunner().invoke(app, ["discover", "SOFTCART_SHOP2", "--strategy", "snapshot", "--owner", "team:x"])
+    assert told.exit_code == 0, told.output
+    assert told.output == as_python(
+        discover("shop2", mysql, env_prefix="SOFTCART_SHOP2", strategy="snapshot", owner="team:x")
+    )
+
+
+def test_a_database_without_tables_is_an_error_that_says_what_to_do(any_mysql: MySQLConnection) -> None:
+    with pytest.raises(MissingTable, match=r"SOFTCART_SHOP_DATABASE, or run GRANT SELECT"):
+        discover("x", any_mysql)
+
+
+@pytest.mark.parametrize(
+    ("privacy", "names"),
+    [
+        (
+            Privacy.PII,
+            "email e_mail EMail user_email first_name lastName username phone phone2 home_address zip_code postCode",
+        ),
+        (Privacy.PII, "birth_date birthday dob gender ip_address latitude Größe_name"),
+        (
+            Privacy.SENSITIVE,
+            "salary salary_amount IBAN card_number creditCard password passwd password_hash SSN tax_id",
+        ),
+        (Privacy.NONE, "id order_id tournament amount updated_at quantity discard_reason companion agenda created"),
+    ],
+)
+def test_privacy_is_guessed_from_the_words_of_a_name(privacy: Privacy, names: str) -> None:
+    assert {name: guess_privacy(name) for name in names.split()} == dict.fromkeys(names.split(), privacy)
