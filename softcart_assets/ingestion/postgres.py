@@ -305,8 +305,8 @@ class RawTable:
 
     def latest_cursor(self, relation: str, column: Column, known: str | None) -> str | None:
         """The greatest cursor of `relation` and `known`, as text in UTC."""
-        value = f"greatest(max({quote(column.name)}), {_typed(literal(known), column)})"
-        return self._one(f"SELECT {_as_text(value, column)} FROM {relation}")[0]
+        value = f"greatest(max({quote(column.name)}), {typed(literal(known), column)})"
+        return self._one(f"SELECT {as_text(value, column)} FROM {relation}")[0]
 
     def rows(self) -> int:
         """The number of current rows."""
@@ -317,11 +317,11 @@ class RawTable:
     def hold(self, columns: Sequence[Column], open_entries: str) -> None:
         """Make the temporary table `held` of the quarantined rows' keys and cursors, from a query of open entries."""
         by_name = {c.name: c for c in columns}
-        typed = [f"{_typed(f'key[{n}]', by_name[name])} AS {quote(name)}" for n, name in enumerate(self.key, start=1)]
+        values = [f"{typed(f'key[{n}]', by_name[name])} AS {quote(name)}" for n, name in enumerate(self.key, start=1)]
         cursor = self.table.cursor
         if cursor in by_name and cursor not in self.key:
-            typed.append(f"{_typed('cursor_value', by_name[cursor])} AS {quote(cursor)}")
-        selected = ", ".join(["entry AS _held_entry", "is_released AS _held_released", "is_seen AS _held_seen", *typed])
+            values.append(f"{typed('cursor_value', by_name[cursor])} AS {quote(cursor)}")
+        selected = ", ".join(["entry AS _held_entry", "is_released AS _held_released", "is_seen AS _held_seen", *values])
         self._run("DROP TABLE IF EXISTS pg_temp.held")
         self._run(
             f"CREATE TEMP TABLE held ON COMMIT DROP AS SELECT {selected}"
@@ -354,7 +354,7 @@ class RawTable:
 
     def add_pair_without_cursor(self, columns: Sequence[Column], key: tuple[str, ...]) -> None:
         """Note in `at_source` a key whose cursor cannot be carried."""
-        values = (_typed(literal(text), c) for text, c in zip(key, columns, strict=False))
+        values = (typed(literal(text), c) for text, c in zip(key, columns, strict=False))
         self._run(f"INSERT INTO pg_temp.at_source ({self._names(self.key)}) VALUES ({', '.join(values)})")
 
     def keys_to_fetch(self, segments: Segments) -> Iterator[list[tuple[str, ...]]]:
@@ -365,7 +365,7 @@ class RawTable:
         """
         cursor = quote(segments.cursor.name)
         by_name = {c.name: c for c in segments.key}
-        keys = ", ".join(_as_text(f"f.{quote(name)}", by_name[name]) for name in self.key)
+        keys = ", ".join(as_text(f"f.{quote(name)}", by_name[name]) for name in self.key)
         pair = self._names(dict.fromkeys([*self.key, segments.cursor.name]))
         self._run("ANALYZE pg_temp.at_source")
         self._run(
@@ -473,15 +473,15 @@ def literal(value: object) -> str:
     return sql.Literal(value).as_string()
 
 
-def _typed(text: str, column: Column) -> str:
+def typed(text: str, column: Column) -> str:
     """SQL that reads a value from its text, in UTC."""
     if column.kind is Kind.TIME:
         return f"({text} || ' microseconds')::interval"
     return f"{text}::{column.target_type}"
 
 
-def _as_text(name: str, column: Column) -> str:
-    """SQL for a value as text, in UTC, as `_typed` and the source read it."""
+def as_text(name: str, column: Column) -> str:
+    """SQL for a value as text, in UTC, as `typed` and the source read it."""
     match column.kind:
         case Kind.INSTANT:
             return f"({name} AT TIME ZONE 'UTC')::text"

@@ -50,9 +50,8 @@ class Recorder:
         """Record rows; `only_new` leaves open entries as they are, for rows of which not all is known now."""
         for each in rejected:
             text = json.dumps(each.row)
-            identity = json.dumps(each.key)
+            identity = identity_of(each)
             if each.key is None:
-                identity = hashlib.sha256(text.encode()).hexdigest()
                 self._seen[identity] += 1
                 identity += f"#{self._seen[identity]}"
             conflict = (
@@ -108,6 +107,16 @@ class Recorder:
         )
         return [row[0] for row in rows]
 
+    def alike(self, identity: str) -> list[int]:
+        """The open entries of rows without a key that are alike, the last recorded first; further ones count on from there."""
+        rows = self.connection.execute(
+            "SELECT id, split_part(identity, '#', 2)::integer FROM ingestion.quarantine WHERE source = %s AND table_name = %s"
+            " AND closed_at IS NULL AND key IS NULL AND split_part(identity, '#', 1) = %s ORDER BY 2 DESC",
+            (self.source, self.table, identity),
+        ).fetchall()
+        self._seen[identity] = rows[0][1] if rows else 0
+        return [entry for entry, _ in rows]
+
     def open(self) -> tuple[int, list[tuple[str, ...]]]:
         """How many entries are open, and the keys of those that have one."""
         rows = self.connection.execute(
@@ -115,6 +124,13 @@ class Recorder:
             (self.source, self.table),
         ).fetchall()
         return len(rows), [tuple(key) for (key,) in rows if key]
+
+
+def identity_of(rejected: Rejected) -> str:
+    """What tells a row from others: its key; without one all of it, which alike rows share."""
+    if rejected.key is not None:
+        return json.dumps(rejected.key)
+    return hashlib.sha256(json.dumps(rejected.row).encode()).hexdigest()
 
 
 def list_quarantine(
