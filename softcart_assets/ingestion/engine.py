@@ -276,7 +276,7 @@ class _Load:
         self.closed = self.rows_read = self.bytes_read = 0
         self.cursor_value: str | None = None
         self.warnings: list[str] = []
-        self.is_committing = self.is_resumable = False
+        self.is_committing = self.is_resumable = self.is_widened = False
 
     def run(self, reader: Reader) -> LoadResult:
         """Load and commit; on any failure leave no trace but the finished ranges of a table that the log will complete."""
@@ -309,23 +309,13 @@ class _Load:
 
         known = self.raw.columns(last.columns if last else ())
         columns: Sequence[Column]
-        columns, is_added = self.raw.prepare(self.reader.columns(self.table, known), known)
+        columns, self.is_widened = self.raw.prepare(self.reader.columns(self.table, known), known)
         self.position = self.reader.position(self.table)
         self.quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, self.position)
         self._check_declared(columns)
         if self.table.key:
             self.raw.hold(columns, self.quarantine.entries(self.call.released))
-        is_incremental = (
-            self.table.strategy == "incremental"
-            and last is not None
-            and not (self.call.full or is_added or self.raw.is_empty())
-            and any(column.name == self.table.cursor for column in columns)
-        )
-        sums: tuple[int | None, Checksums | None] | None = None
-        if is_incremental and last:
-            columns, sums = self._incremental(columns, last.rows_total)
-        else:
-            columns = self._full(columns)
+        columns, sums, strategy = self._move(columns, last)
         self.warnings += self.reader.warnings(self.table)
         self._warn_unclassified(columns)
 
@@ -337,7 +327,7 @@ class _Load:
             sums = self._source_checksums(columns)
         result = LoadResult(
             table=self.table.name,
-            strategy="incremental" if is_incremental else "snapshot",
+            strategy=strategy,
             load_id=self.load_id,
             position=self.position,
             inserted=self.counts.inserted,
@@ -356,6 +346,20 @@ class _Load:
         self.is_committing = True
         connection.commit()
         return result
+
+    def _move(
+        self, columns: Sequence[Column], last: LastLoad | None
+    ) -> tuple[Sequence[Column], tuple[int | None, Checksums | None] | None, str]:
+        """Bring raw to the position; the columns after all, what the source said of itself if it was asked, and how."""
+        is_incremental = (
+            self.table.strategy == "incremental"
+            and last is not None
+            and not (self.call.full or self.is_widened or self.raw.is_empty())
+            and any(column.name == self.table.cursor for column in columns)
+        )
+        if is_incremental and last:
+            return *self._incremental(columns, last.rows_total), "incremental"
+        return self._full(columns), None, "snapshot"
 
     def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Every row: straight in if raw is empty, else by comparing all."""

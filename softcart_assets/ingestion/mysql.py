@@ -383,10 +383,10 @@ class MySQLReader:
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
     ) -> tuple[Sequence[Column], Iterator[Batch]]:
         """The rows with these keys, each key as its columns' PostgreSQL text, and the columns, which stay the same."""
-        conditions = self._any_of(table, columns, keys)
+        conditions = self.any_of(table, columns, keys)
         return columns, chain.from_iterable(self.batches(table, columns, where) for where in conditions)
 
-    def _any_of(self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    def any_of(self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]) -> Iterator[str]:
         """Conditions that together hold for the rows with these keys; not row constructors, whose index MariaDB overlooks."""
         by_name = {c.name: c for c in columns}
 
@@ -433,7 +433,7 @@ class MySQLReader:
         select = f"SELECT {digest.checksum_select(MYSQL, columns, table.key)} FROM {MYSQL.quote(table.name)}"
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             result = digest.checksums_of(columns, self.session.query(select)[0])
-            for where in self._any_of(table, columns, without):
+            for where in self.any_of(table, columns, without):
                 some = digest.checksums_of(columns, self.session.query(f"{select} WHERE {where}")[0])
                 result = digest.minus(result, some)
         return result
