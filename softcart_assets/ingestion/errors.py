@@ -28,6 +28,10 @@ class SourceLost(IngestionError):
     """The source went away in the middle, or refuses a query; running the load again is safe."""
 
 
+class PositionPurged(IngestionError):
+    """The source's log no longer holds what comes after a position; only a new snapshot leads on."""
+
+
 class TargetFailed(IngestionError):
     """PostgreSQL or the lake refused the rows (disk full, key not unique, connection lost)."""
 
