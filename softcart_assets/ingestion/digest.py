@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from softcart_assets.ingestion.types import Column, Kind
 
-_HASH_DIGITS = 14
+HASH_DIGITS = 14
 """Hexadecimal digits of a SHA-256 that count: 56 bits, so that a hash times a weight fits 64. (MySQL 9 has no MD5.)"""
 _EXACT = Context(prec=200)
 
@@ -73,7 +73,7 @@ def _mysql_number(column: Column) -> str:
     name = mysql_value(column)
 
     def hashed(text: str) -> str:
-        return f"CAST(CONV(LEFT(SHA2({text}, 256), {_HASH_DIGITS}), 16, 10) AS UNSIGNED)"
+        return f"CAST(CONV(LEFT(SHA2({text}, 256), {HASH_DIGITS}), 16, 10) AS UNSIGNED)"
 
     match column.kind:
         case Kind.INTEGER:
@@ -122,7 +122,7 @@ def _postgres_number(column: Column) -> str:
 
     def hashed(text: str) -> str:
         data = text if column.kind is Kind.BYTES else f"convert_to({text}, 'UTF8')"
-        return f"('x' || left(encode(sha256({data}), 'hex'), {_HASH_DIGITS}))::bit({_HASH_DIGITS * 4})::bigint"
+        return f"('x' || left(encode(sha256({data}), 'hex'), {HASH_DIGITS}))::bit({HASH_DIGITS * 4})::bigint"
 
     match column.kind:
         case Kind.INTEGER:
@@ -297,7 +297,7 @@ def _sum_of_numbers(column: Column, values: pa.Array) -> Decimal:
 
 
 def _hash(text: str) -> int:
-    return int(hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS], 16)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS], 16)
 
 
 def _double_text(value: float) -> str:
@@ -359,9 +359,9 @@ def row_number(dialect: Dialect, columns: Sequence[Column]) -> str:
     """A row's number: 56 bits of a hash over all its values, in the order of `columns`; never NULL."""
     text = row_text(dialect, columns)
     if dialect is MYSQL:
-        return f"CAST(CONV(LEFT(SHA2({text}, 256), {_HASH_DIGITS}), 16, 10) AS UNSIGNED)"
+        return f"CAST(CONV(LEFT(SHA2({text}, 256), {HASH_DIGITS}), 16, 10) AS UNSIGNED)"
     data = f"encode(sha256(convert_to({text}, 'UTF8')), 'hex')"
-    return f"('x' || left({data}, {_HASH_DIGITS}))::bit({_HASH_DIGITS * 4})::bigint"
+    return f"('x' || left({data}, {HASH_DIGITS}))::bit({HASH_DIGITS * 4})::bigint"
 
 
 def row_text(dialect: Dialect, columns: Sequence[Column]) -> str:
