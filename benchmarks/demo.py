@@ -1,6 +1,6 @@
 """How the cost of `make demo` grows with the data: stage seconds, rows per second and peak memory at three sizes.
 
-    python -m benchmarks [--scales 1,10,100] [--keep]
+    python -m benchmarks demo [--scales 1,10,100] [--keep]
 
 Each size runs in a process and a home of its own, from empty servers to the finished dashboard, then once more with
 nothing changed. Results go to `benchmarks/results/demo.md` and `demo.svg`.
@@ -8,7 +8,6 @@ nothing changed. Results go to `benchmarks/results/demo.md` and `demo.svg`.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -17,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -128,14 +128,10 @@ def write_report(measured: dict[float, list[dict]]) -> str:
     return text
 
 
-def main() -> None:
-    """Measure every size that the disk allows and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scales", default="1,10,100", help="sizes, as multiples of the demo's default")
-    parser.add_argument("--keep", action="store_true", help="keep the data of each size, for a look")
-    arguments = parser.parse_args()
+def run(scales: Sequence[float], *, keep: bool) -> None:
+    """Measure every size that the disk allows and report; with `keep` the data of each size stay, for a look."""
     measured = {}
-    for scale in sorted(map(float, arguments.scales.split(","))):
+    for scale in scales:
         home = Path(tempfile.mkdtemp(prefix=f"softcart-bench-{scale:g}-"))
         if shutil.disk_usage(home).free < scale * BYTES_PER_SCALE:
             print(f"scale {scale:g}: left out, {home} has too little space free")
@@ -144,10 +140,6 @@ def main() -> None:
         try:
             measured[scale] = measure(scale, home)
         finally:
-            if not arguments.keep:
+            if not keep:
                 shutil.rmtree(home)
         print(write_report(measured))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,296 @@
+"""A whole copy: two million orders and six million lines of orders, MySQL protocol to PostgreSQL, every tool in one run.
+
+    python -m benchmarks copy [--scale 1] [--only WORD] [--repeat 3]
+
+Beside the tools stand the limits: what the servers do without any client in between. Every copy is compared with its
+source by content. Results go to `benchmarks/results/copy.md` and `copy.svg`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import altair
+import pandas
+
+from benchmarks import ours, peers, rig
+from benchmarks.equality import differences, truth
+from benchmarks.peers import Task
+from benchmarks.rig import CORES, RESULTS, Failed, Servers, Usage, python
+from benchmarks.tables import MadeTable, make, order_lines, orders
+from softcart_assets.stack import REPOSITORY
+
+ORDERS = 2_000_000
+LONG_SECONDS = 45
+"""A measurement that takes longer is not repeated: its noise is small against it."""
+
+
+def our_copy(task: Task) -> Usage:
+    """Our snapshot without what follows the copy."""
+    return run_ours(task, "copy")
+
+
+def our_copy_and_parquet(task: Task) -> Usage:
+    """The same with the lake's files."""
+    return run_ours(task, "copy_and_parquet")
+
+
+def our_load(task: Task) -> Usage:
+    """Our whole load."""
+    return run_ours(task, "load_tables")
+
+
+def run_ours(task: Task, function: str, strategy: str = "snapshot", cursor: str | None = None) -> Usage:
+    """Run a function of `benchmarks.ours`."""
+    names = ("host", "port", "user", "password", "database")
+    job = {
+        "mysql": task.mysql(),
+        "postgres": {name: getattr(task.target, name) for name in names},
+        "lake": (task.folder / "lake").as_uri(),
+        "tables": [asdict(table) for table in task.tables],
+        "strategy": strategy,
+        "cursor": cursor,
+    }
+    return task.run(python("ours", function), job=job, env={"PYTHONPATH": str(REPOSITORY)})
+
+
+def pymysql_one(task: Task) -> Usage:
+    """One process."""
+    return peers.pymysql(task, 1)
+
+
+def pymysql_all(task: Task) -> Usage:
+    """A process for each core."""
+    return peers.pymysql(task, CORES)
+
+
+def pipe_one(task: Task) -> Usage:
+    """One pipe at a time."""
+    return peers.pipes(task, 1)
+
+
+def pipe_all(task: Task) -> Usage:
+    """A pipe for each core."""
+    return peers.pipes(task, CORES)
+
+
+OURS: dict[str, Callable[[Task], Usage]] = {
+    "ours: copy": our_copy,
+    "ours: copy, and Parquet in the same pass": our_copy_and_parquet,
+    "ours: whole load": our_load,
+}
+PEERS: dict[str, Callable[[Task], Usage]] = {
+    "ingestr": peers.ingestr,
+    "PyMySQL, streaming cursor": pymysql_one,
+    f"PyMySQL, streaming cursor, {CORES} processes": pymysql_all,
+    "dlt, pyarrow backend": peers.dlt_pyarrow,
+    "dlt, connectorx backend, as documented": peers.dlt_connectorx,
+    "dlt, connectorx backend, streaming into Parquet and ADBC": peers.dlt_tuned,
+    "sling": peers.sling,
+    "pgloader": peers.pgloader,
+    "mariadb client piped into psql": pipe_one,
+    f"mariadb client piped into psql, {CORES} key ranges": pipe_all,
+    f"ConnectorX stream to ADBC, {CORES} threads, key ranges": peers.connectorx,
+}
+
+
+def read_alone(task: Task, processes: int) -> float:
+    """Seconds in which MySQL gives all rows to so many clients in C that throw them away."""
+    program = task.home / "read"
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "libmariadb"], capture_output=True, text=True, check=True
+    )
+    subprocess.run(["gcc", "-O2", "-o", program, Path(__file__).with_name("read.c"), *flags.stdout.split()], check=True)
+    to = task.source
+    lines = [
+        f'{program} {to.host} {to.port} {to.user} {to.database} "SELECT * FROM {table} WHERE {condition}"'
+        for table, condition in task.parts(ranges=processes)
+    ]
+    script = f"xargs -d '\\n' -n 1 -P {processes} sh -c <<<\"$LINES\""
+    return task.run(["bash", "-c", script], env={"LINES": "\n".join(lines), "MYSQL_PWD": to.password}).seconds
+
+
+def prepare_files(task: Task) -> list[tuple[str, Path]]:
+    """Files in COPY's binary format that hold the tables, by table, as many for each as there are cores."""
+    peers.pipes(task, CORES)
+    files = []
+    for number, (table, condition) in enumerate(task.parts()):
+        file = task.home / "files" / f"{number}.bin"
+        file.parent.mkdir(exist_ok=True)
+        select = f"COPY (SELECT * FROM {peers.SCHEMA}.{table} WHERE {condition}) TO STDOUT (FORMAT binary)"
+        with task.target.connect() as session, session.cursor().copy(select.encode()) as rows, file.open("wb") as out:
+            for block in rows:
+                out.write(block)
+        files.append((table, file))
+    return files
+
+
+def write_alone(task: Task, files: Sequence[tuple[str, Path]], sessions: int) -> float:
+    """Seconds in which so many sessions of PostgreSQL read all rows from files of its own machine, without a client."""
+    task.make_target_tables()
+
+    def copy(table_and_file: tuple[str, Path]) -> None:
+        table, file = table_and_file
+        with task.target.connect() as session:
+            session.execute(f"COPY {peers.SCHEMA}.{table} FROM '{file}' (FORMAT binary)".encode())
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(sessions) as pool:
+        list(pool.map(copy, files))
+    return time.monotonic() - started
+
+
+@dataclass
+class Measured:
+    """What a way of copying took in the run of median speed, or why it did not come to its end; where its copy differs."""
+
+    usage: Usage | None = None
+    failure: str = ""
+    differences: Sequence[str] = ()
+
+
+class Bench:
+    """Tables in the source and what is true of them; every measurement gets an empty target database."""
+
+    def __init__(self, servers: Servers, database: str, tables: Sequence[MadeTable]) -> None:
+        self.servers = servers
+        self.tables = tables
+        self.source = servers.source(database)
+        make(self.source, *tables)
+        self.truth = truth(self.source, tables)
+
+    @property
+    def rows(self) -> int:
+        """The rows of all tables."""
+        return sum(table.rows for table in self.tables)
+
+    def task(self) -> Task:
+        """A copy to be done, into an empty database."""
+        home = self.servers.home
+        target = self.servers.target("bench")
+        return Task(home, home / "work", self.source, target, self.tables, self.truth)
+
+    def measure(self, name: str, way: Callable[[Task], Usage], repeat: int = 1) -> Measured:
+        """Measure a way and compare its copy with the source."""
+        print(f"{name}: ", end="", flush=True)
+        runs: list[Usage] = []
+        try:
+            while len(runs) < repeat and not (runs and runs[0].process_seconds > LONG_SECONDS):
+                task = self.task()
+                runs.append(way(task))
+        except Failed as failure:
+            print(f"failed: {failure}")
+            return Measured(failure=str(failure))
+        usage = sorted(runs, key=lambda usage: usage.seconds)[len(runs) // 2]
+        differing = differences(
+            self.truth, self.tables, task.target, ours.SCHEMA if way in OURS.values() else peers.SCHEMA
+        )
+        print(f"{self.rows / usage.seconds:,.0f} rows/s{', differs' * bool(differing)}", flush=True)
+        return Measured(usage, differences=differing)
+
+
+def measure_limits(bench: Bench) -> dict[str, float]:
+    """Seconds of each limit."""
+    read_alone(bench.task(), CORES)  # brings the tables into the server's memory
+    files = prepare_files(bench.task())
+    seconds = {}
+    for number in sorted({1, CORES}):
+        seconds[f"MySQL alone, read by {number}"] = read_alone(bench.task(), number)
+        seconds[f"PostgreSQL alone, binary COPY from files by {number}"] = write_alone(bench.task(), files, number)
+    shutil.rmtree(bench.servers.home / "files")
+    for name, value in seconds.items():
+        print(f"{name}: {bench.rows / value:,.0f} rows/s", flush=True)
+    return seconds
+
+
+def report(bench: Bench, limits: dict[str, float], measured: dict[str, Measured]) -> list[str]:
+    """The results as Markdown."""
+    rows = bench.rows
+    read, write = list(limits.values())[-2:]
+    limit = rows / (read + write)
+    speeds = {name: rows / m.usage.seconds for name, m in measured.items() if m.usage}
+    lines = [
+        "# Copying a database, side by side",
+        "",
+        f"{', '.join(f'{table.rows:,} {table.name}' for table in bench.tables)}: MySQL protocol to PostgreSQL, all on one "
+        "machine, tables logged, without primary keys unless said otherwise. Seconds are those of the work; tools used as a "
+        "Python library report them themselves, without imports, beside those of the whole process. Memory is the greatest sum "
+        "of the resident memory of the tool's processes, without the servers. Copies were compared by content.",
+        "",
+        "| way | rows/s | of the limit | seconds | process | CPU s | memory, MB | copy |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, m in measured.items():
+        if not m.usage:
+            lines.append(f"| {name} | – | | | | | | failed: {m.failure} |")
+            continue
+        u, speed = m.usage, speeds[name]
+        figures = (
+            f"{speed:,.0f} | {speed / limit:.2f} | {u.seconds:.1f} | {u.process_seconds:.1f} | {u.cpu_seconds:.1f}"
+        )
+        lines.append(f"| {name} | {figures} | {u.peak_bytes / 2**20:,.0f} | {'; '.join(m.differences) or 'equal'} |")
+    lines += [f"| {name} | {rows / seconds:,.0f} | | {seconds:.1f} | | | | |" for name, seconds in limits.items()]
+    lines += [
+        "",
+        f"Both ends share the cores, so the limit is the time to read alone plus the time to write alone, each by {CORES}: "
+        f"{read:.1f} s + {write:.1f} s, **{limit:,.0f} rows/s**.",
+        "",
+        *goals(measured, speeds, limit),
+        "",
+        "![rows per second](copy.svg)",
+    ]
+    return lines
+
+
+def goals(measured: dict[str, Measured], speeds: dict[str, float], limit: float) -> list[str]:
+    """What was to be reached, and what was."""
+    names = list(OURS)
+    if not speeds.keys() >= set(names):
+        return []
+    copy, with_parquet, _ = (speeds[name] for name in names)
+    best = max((speed, name) for name, speed in speeds.items() if name in PEERS and not measured[name].differences)
+    usage = measured[names[0]].usage
+    assert usage
+    found = [
+        f"- {copy / limit:.2f} of the limit (goal 0.75)",
+        f"- {copy / best[0]:.1f} times the fastest exact peer, {best[1]} (goal 2)",
+        f"- {usage.peak_bytes / 2**20:.0f} MB (goal below 256)",
+        f"- Parquet in the same pass costs {1 - with_parquet / copy:.0%} of the speed (goal at most 33%)",
+    ]
+    if "sling" in speeds:
+        found.insert(2, f"- {copy / speeds['sling']:.1f} times sling (goal 10)")
+    return ["Our copy:", "", *found]
+
+
+def chart(bench: Bench, limits: dict[str, float], measured: dict[str, Measured]) -> None:
+    """Rows per second as bars."""
+    speeds = [
+        (name, bench.rows / m.usage.seconds, "ours" if name in OURS else "others")
+        for name, m in measured.items()
+        if m.usage
+    ]
+    speeds += [(name, bench.rows / seconds, "limits") for name, seconds in limits.items()]
+    frame = pandas.DataFrame(speeds, columns=["way", "rows per second", "who"])
+    bars = altair.Chart(frame, title="Copying a database: rows per second").mark_bar()
+    bars.encode(
+        x=altair.X("rows per second:Q"),
+        y=altair.Y("way:N").sort("-x").title(None).axis(labelLimit=400),
+        color=altair.Color("who:N").sort(["ours", "others", "limits"]).title(None),
+    ).properties(width=600).save(str(RESULTS / "copy.svg"))
+
+
+def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> None:
+    """Measure and report; ways whose name lacks `only` are left out, and then nothing is written."""
+    number = int(ORDERS * scale)
+    bench = Bench(servers, f"copy_{number}", [orders(number), order_lines(number)])
+    limits = measure_limits(bench)
+    ways = {name: way for name, way in (OURS | PEERS).items() if only in name}
+    measured = {name: bench.measure(name, way, repeat) for name, way in ways.items()}
+    chart(bench, limits, measured)
+    rig.write_result("copy", report(bench, limits, measured), servers)

@@ -1,0 +1,94 @@
+"""Is a copy equal to its source? By content: checksums of every column, computed inside both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+
+from benchmarks.tables import MadeTable
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.ingestion import mysql
+from softcart_assets.ingestion.digest import POSTGRES, Checksums, checksum_select, checksums_of
+from softcart_assets.ingestion.types import Column
+from softcart_assets.sources.model import Source, Table
+
+Truth = dict[str, tuple[list[Column], int, Checksums]]
+"""By table: its columns, how many rows it has, and its checksums."""
+
+
+def source_of(tables: Sequence[MadeTable], strategy: str = "snapshot", cursor: str | None = None) -> Source:
+    """The declaration of tables to measure with."""
+    declared = [Table(t.name, "", t.key, strategy, {}, cursor=cursor) for t in tables]  # type: ignore[arg-type]
+    return Source("bench", "mysql", "SOFTCART_SHOP", "team:bench", tuple(declared))
+
+
+def truth(connection: MySQLConnection, tables: Sequence[MadeTable]) -> Truth:
+    """What the source says of its tables."""
+    found: Truth = {}
+    source = source_of(tables)
+    with mysql.snapshot(source, connection, 1) as (reader, *_):
+        for table in source.tables:
+            columns = list(reader.columns(table, ()))
+            found[table.name] = (columns, *reader.checksums(table, columns, ()))
+    return found
+
+
+def make_target_tables(truth: Truth, target: PostgresConnection, schema: str) -> None:
+    """The tables, empty, with the types that our raw tables have, for ways of copying that do not make them."""
+    with target.connect() as session:
+        session.execute(f"CREATE SCHEMA {schema}".encode())
+        for name, (columns, _, _) in truth.items():
+            definitions = ", ".join(f'"{c.name}" {c.target_type}' for c in columns)
+            session.execute(f"CREATE TABLE {schema}.{name} ({definitions})".encode())
+
+
+def differences(truth: Truth, tables: Sequence[MadeTable], target: PostgresConnection, schema: str) -> list[str]:
+    """Where a copy differs from its source, in words; other types than ours are no difference, as long as values are equal."""
+    found = []
+    with target.connect(autocommit=True) as session:
+        session.execute("SET max_parallel_workers_per_gather = 4")
+        for table in tables:
+            columns, rows, checksums = truth[table.name]
+            try:
+                copied_rows, copied = _checksums(session, f"{schema}.{table.name}", columns, table.key)
+            except psycopg.errors.UndefinedTable:
+                found.append(f"{table.name} is missing")
+                continue
+            if copied_rows != rows:
+                found.append(f"{table.name} has {copied_rows:,} rows instead of {rows:,}")
+            found += [f"{table.name}.{name} {what}" for name, what in copied.items() if what != checksums.get(name)]
+    return found
+
+
+def _checksums(
+    session: psycopg.Connection, relation: str, columns: Sequence[Column], key: Sequence[str]
+) -> tuple[int, Checksums]:
+    """The checksums of a copy, as if its columns had our types; of a column that cannot be read so, why.
+
+    A column is looked at by itself only where all at once fail.
+    """
+
+    def select(some: Sequence[Column]) -> tuple[int, Checksums]:
+        needed = [c for c in columns if c in some or c.name in key]
+        values = ", ".join(f'"{c.name}"::{c.target_type} AS "{c.name}"' for c in needed)
+        query = f"SELECT {checksum_select(POSTGRES, some, key)} FROM (SELECT {values} FROM {relation}) AS copied"
+        row = session.execute(query.encode()).fetchone()
+        assert row
+        return checksums_of(some, row)
+
+    try:
+        return select(columns)
+    except psycopg.errors.UndefinedTable:
+        raise
+    except psycopg.Error:
+        pass
+    found: Checksums = {}
+    rows = 0
+    for column in columns:
+        try:
+            rows, checksum = select([column])
+            found |= checksum
+        except psycopg.Error as error:
+            found[column.name] = f"cannot be read as {column.target_type}: {str(error).splitlines()[0]}"
+    return rows, found

