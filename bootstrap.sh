@@ -43,7 +43,8 @@ find_python() {
 }
 
 venv_is_current() {
-  [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && .venv/bin/python -c ''
+  [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && .venv/bin/python -c '' &&
+    compgen -G 'softcart_assets/ingestion/codec.*.so' >/dev/null
 }
 
 # Sets the array `missing`.
@@ -60,7 +61,7 @@ find_missing_packages() {
   venv_is_current && return
   if find_python; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    # mysqlclient is compiled here.
+    # mysqlclient and our codec are compiled here.
     "$python" -c 'import os.path, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' \
       2>/dev/null || missing+=(python3-dev)
   else
@@ -144,12 +145,13 @@ install_python_packages() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
   use_package_sources_of_pip
   .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
-  .venv/bin/uv pip install --quiet --no-deps --python .venv/bin/python --editable .
+  # Compiles the codec; from its cache uv would take an installation without it.
+  .venv/bin/uv pip install --quiet --no-deps --reinstall-package softcart --python .venv/bin/python --editable .
   echo "$wanted" >"$stamp"
   exec 9<&-
 }
 
-wanted=$(cat requirements.lock pyproject.toml bootstrap.sh | sha256sum)
+wanted=$(cat requirements.lock pyproject.toml bootstrap.sh setup.py softcart_assets/ingestion/*.pyx | sha256sum)
 find_missing_packages
 ((${#missing[@]} == 0)) || install_missing_packages
 venv_is_current || install_python_packages
