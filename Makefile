@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test up down ui bench lint typecheck format lock doctor clean
+.PHONY: help install manifest demo test torture up down ui bench lint typecheck format lock doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ ui: install ## Open the Dagster UI and run the sensors and schedules, until Ctrl
 test: manifest ## Run all tests, on servers of their own
 	@./bootstrap.sh --tests
 	.venv/bin/python -m pytest
+
+torture: install ## Kill and cut off everything for an hour while data changes (SECONDS, SEED; one line per round)
+	.venv/bin/python -m tests.faults.torture --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
 
 bench: install ## Measure the demo at three sizes
 	.venv/bin/python -m benchmarks

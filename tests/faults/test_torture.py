@@ -1,0 +1,30 @@
+"""Torture at a small size: short rounds with fixed seeds, on servers of their own. `make torture` runs long ones with new seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.torture.harness import Plan, Round
+from tests.faults.torture.servers import Servers
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    servers = Servers(tmp_path_factory.mktemp("torture"))
+    servers.up()
+    yield servers
+    servers.down()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(1, "snapshot", seconds=5), Plan(2, "incremental", seconds=5), Plan(3, "cdc", seconds=8)],
+    ids=lambda plan: plan.strategy,
+)
+def test_torture(servers: Servers, plan: Plan, tmp_path: Path) -> None:
+    round_ = Round(servers, plan, tmp_path)
+    print(round_.run())
+    round_.clean_up()

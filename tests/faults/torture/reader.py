@@ -1,0 +1,46 @@
+"""The process that is killed: `python -m tests.faults.torture.reader CONFIG bounded|stream`.
+
+CONFIG is a JSON file (`config`) with the strategy, both connections and the lake. A bounded run prints which tables changed and
+ends with 0; one whose tables failed prints their errors as JSON and ends with `TABLES_FAILED`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.ingestion import LoadsFailed, load
+from tests.faults.torture import workload
+
+TABLES_FAILED = 3
+
+
+def config(strategy: str, mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> str:
+    """What the process is to be told."""
+    return json.dumps({"strategy": strategy, "mysql": asdict(mysql), "postgres": asdict(postgres), "lake": lake})
+
+
+def main(file: str, mode: str) -> int:
+    """Run once, or until told to end; the exit code."""
+    told = json.loads(Path(file).read_text())
+    source = workload.source(told["strategy"])
+    mysql, postgres = MySQLConnection(**told["mysql"]), PostgresConnection(**told["postgres"])
+    if mode == "stream":
+        from softcart_assets.ingestion.capture import stream
+
+        stream(source, mysql, postgres, told["lake"])
+        return 0
+    try:
+        for result in load(source, mysql, postgres, told["lake"]):
+            print(result.table, "changed" if result.is_changed else "same", result.position, flush=True)
+    except LoadsFailed as failed:
+        print(json.dumps({table: f"{type(error).__name__}: {error}" for table, error in failed.failures.items()}))
+        return TABLES_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
