@@ -5,7 +5,15 @@ Here belongs the reading of table map events: types, character sets, labels, key
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import codecs
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from softcart_assets.ingestion.errors import IngestionError, UnsupportedColumn
+from softcart_assets.ingestion.mysql import target_type
+from softcart_assets.ingestion.types import Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +41,307 @@ class LogColumn:
     nullable: bool = True
     form: str = ""
     length: int = 0
+
+
+class Charset(NamedTuple):
+    """A character set: Python's codec for it and the most bytes that a character takes."""
+
+    codec: str
+    width: int
+
+
+class Definition(NamedTuple):
+    """The content of a table map event."""
+
+    database: str
+    table: str
+    columns: tuple[LogColumn, ...]
+    key: tuple[int, ...]
+
+
+FLOAT, DOUBLE, VARCHAR, BIT, JSON, DECIMAL, ENUM, SET, BLOB, STRING, GEOMETRY = (
+    *(4, 5, 15, 16, 245, 246, 247, 248, 252, 254, 255),
+)
+TIMESTAMP2, DATETIME2, TIME2 = 17, 18, 19
+VECTOR = 242
+_META_BYTES = {
+    **dict.fromkeys((FLOAT, DOUBLE, TIMESTAMP2, DATETIME2, TIME2, JSON, BLOB, GEOMETRY, VECTOR, 140, 249, 250, 251), 1),
+    **dict.fromkeys((VARCHAR, BIT, DECIMAL, ENUM, SET, STRING, 141, 253), 2),
+}
+"""How many bytes of metadata a type has; none if it is not here. 140, 141: MariaDB's compressed columns."""
+_NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, DECIMAL}
+_GEOMETRIES = (
+    *("geometry", "point", "linestring", "polygon"),
+    *("multipoint", "multilinestring", "multipolygon", "geometrycollection"),
+)
+_INTEGERS = {1: "tinyint", 2: "smallint", 3: "int", 8: "bigint", 9: "mediumint"}
+_PLAIN = {FLOAT: "float", DOUBLE: "double", 10: "date", 13: "year", 14: "date", JSON: "json"}
+_TIMES = {
+    **{7: "timestamp", 11: "time", 12: "datetime"},
+    **{TIMESTAMP2: "timestamp", TIME2: "time", DATETIME2: "datetime"},
+}
+_BLOB_SIZES = {1: "tiny", 2: "", 3: "medium", 4: "long"}
+_FORM_LENGTHS = {16, 4}
+"""Lengths of BINARY columns that may really be MariaDB's uuid and inet6, or inet4."""
+
+
+def names_in(body: bytes) -> tuple[str, str]:
+    """Database and table of a table map event, whose body starts after the table id and flags."""
+    length = body[0]
+    table = length + 2
+    return body[1 : 1 + length].decode(), body[table + 1 : table + 1 + body[table]].decode()
+
+
+class Bytes:
+    """Reading along some bytes."""
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data = data
+        self.at = at
+
+    def take(self, count: int) -> bytes:
+        """The next bytes."""
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self) -> int:
+        """A length-encoded integer."""
+        first = self.take(1)[0]
+        return first if first < 251 else int.from_bytes(self.take({252: 2, 253: 3, 254: 8}[first]), "little")
+
+    def text(self) -> bytes:
+        """Length-encoded bytes."""
+        return self.take(self.number())
+
+    def numbers(self) -> Iterator[int]:
+        """Length-encoded integers to the end."""
+        while self.at < len(self.data):
+            yield self.number()
+
+
+def define(body: bytes, charsets: Mapping[int, Charset], forms: Mapping[str, str] | None = None) -> Definition:
+    """Read a table map event, whose body starts after the table id and flags.
+
+    `charsets`: by collation id, see `fetch_charsets`; `forms`: by column name, see `fetch_forms`.
+    Raises `IngestionError` if the log holds no names, `UnsupportedColumn` if a type is not known at all.
+    """
+    database, table = names_in(body)
+    where = f"{database}.{table}"
+    reader = Bytes(body, len(database.encode()) + len(table.encode()) + 4)
+    count = reader.number()
+    codes = reader.take(count)
+    metas = Bytes(reader.text())
+    types = [_typed(code, metas.take(_META_BYTES.get(code, 0))) for code in codes]
+    nulls = reader.take((count + 7) // 8)
+    extra: dict[int, bytes] = {}
+    while reader.at < len(body):
+        field = reader.take(1)[0]
+        extra[field] = reader.text()
+    if 4 not in extra:
+        raise IngestionError(
+            f"{where}: the binary log holds no column names. Run SET GLOBAL binlog_row_metadata = FULL on the server (and set "
+            "it in its configuration). Changes logged before that cannot be read: then take a new snapshot of the tables "
+            "with `softcart resnapshot`."
+        )
+    names = Bytes(extra[4])
+    columns = [
+        LogColumn(names.text().decode(), code, meta, nullable=bool(nulls[i // 8] >> i % 8 & 1))
+        for i, (code, meta) in enumerate(types)
+    ]
+
+    def those(wanted: Callable[[LogColumn], bool]) -> list[int]:
+        return [index for index, column in enumerate(columns) if wanted(column)]
+
+    for index, bit in zip(those(lambda c: c.type_code in _NUMERIC), _bits(extra.get(1, b"")), strict=False):
+        columns[index] = replace(columns[index], unsigned=bit)
+    texts = those(lambda c: c.type_code in (STRING, VARCHAR, BLOB, 253))
+    labelled = those(lambda c: c.type_code in (ENUM, SET))
+    collations = {
+        **_collations(texts, extra.get(2), extra.get(3)),
+        **_collations(labelled, extra.get(10), extra.get(11)),
+    }
+    for index, collation in collations.items():
+        charset = charsets.get(collation)
+        if charset is None:
+            raise UnsupportedColumn(
+                f"{where}: column `{columns[index].name}` has collation number {collation}, which the server does not list. "
+                "Convert it to utf8mb4."
+            )
+        column = columns[index]
+        length = column.meta // charset.width if column.type_code in (STRING, VARCHAR, 253) else 0
+        columns[index] = replace(column, charset=charset.codec, length=length)
+    for code, field in ((SET, 5), (ENUM, 6)):
+        values = Bytes(extra.get(field, b""))
+        for index in those(lambda c, code=code: c.type_code == code):  # type: ignore[misc]
+            labels = [values.text() for _ in range(values.number())]
+            codec = columns[index].charset
+            # A label of a binary ENUM is bytes that nobody can name.
+            columns[index] = replace(
+                columns[index], labels=tuple(x.decode("latin-1" if codec == "binary" else codec) for x in labels)
+            )
+    geometries = Bytes(extra.get(7, b"")).numbers()
+    for index, geometry in zip(those(lambda c: c.type_code == GEOMETRY), geometries, strict=False):
+        columns[index] = replace(columns[index], form=_GEOMETRIES[geometry] if geometry < 8 else "geometry")
+    for index in those(may_have_form):
+        columns[index] = replace(columns[index], form=(forms or {}).get(columns[index].name, ""))
+    key = tuple(Bytes(extra.get(8, b"")).numbers()) or tuple(Bytes(extra.get(9, b"")).numbers())[::2]
+    return Definition(database, table, tuple(columns), key)
+
+
+def may_have_form(column: LogColumn) -> bool:
+    """Whether it may be one of MariaDB's types that the log shows as BINARY."""
+    return column.type_code == STRING and column.charset == "binary" and column.meta in _FORM_LENGTHS
+
+
+def _typed(code: int, meta: bytes) -> tuple[int, int]:
+    """A column's real type and what `LogColumn.meta` says."""
+    if code in (STRING, 253):
+        real, length = meta
+        if real & 0x30 != 0x30:
+            # Lengths above 255 hide their upper bits in the type.
+            return real | 0x30, length | (real & 0x30 ^ 0x30) << 4
+        return real, length
+    if code in (ENUM, SET):
+        return code, meta[1]
+    if code == DECIMAL:
+        return code, meta[0] << 8 | meta[1]
+    if code == BIT:
+        return code, meta[1] * 8 + meta[0]
+    return code, int.from_bytes(meta, "little")
+
+
+def _bits(data: bytes) -> Iterator[bool]:
+    for byte in data:
+        for shift in range(7, -1, -1):
+            yield bool(byte >> shift & 1)
+
+
+def _collations(columns: Sequence[int], default: bytes | None, each: bytes | None) -> Mapping[int, int]:
+    """The collation number of each of these columns."""
+    if each is not None:
+        return dict(zip(columns, Bytes(each).numbers(), strict=True))
+    if default is None:
+        return {}
+    first, *pairs = Bytes(default).numbers()
+    others = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    return {column: others.get(number, first) for number, column in enumerate(columns)}
+
+
+def columns_of(columns: Iterable[LogColumn], where: str) -> list[Column]:
+    """The columns with their types in raw; `where` names the table in the `UnsupportedColumn` of one that cannot be carried."""
+    result = []
+    for column in columns:
+        source_type = source_type_of(column)
+        precision, scale = divmod(column.meta, 256) if column.type_code == DECIMAL else (column.meta, 0)
+        target = target_type(source_type, precision, scale)
+        if target is None:
+            raise UnsupportedColumn(
+                f"{where}: column `{column.name}` has type {source_type}, which cannot be carried exactly. "
+                "Convert it at the source, or declare a view without it with strategy 'snapshot'."
+            )
+        result.append(Column(column.name, source_type, target, column.nullable))
+    return result
+
+
+def source_type_of(column: LogColumn) -> str:
+    """A column's type as information_schema writes COLUMN_TYPE, but for what the log does not tell (display widths)."""
+    code, meta, is_text = column.type_code, column.meta, column.charset != "binary"
+    unsigned = " unsigned" if column.unsigned else ""
+    if code in _INTEGERS:
+        return _INTEGERS[code] + unsigned
+    if code == DECIMAL:
+        return f"decimal({meta >> 8},{meta & 255}){unsigned}"
+    if code in _PLAIN:
+        return _PLAIN[code] + unsigned
+    if code in _TIMES:
+        return _TIMES[code] + (f"({meta})" if meta else "")
+    if code == BIT:
+        return f"bit({meta})"
+    if code in (ENUM, SET):
+        labels = ",".join("'" + label.replace("'", "''") + "'" for label in column.labels)
+        return f"{'enum' if code == ENUM else 'set'}({labels})"
+    if code == BLOB:
+        return _BLOB_SIZES[meta] + ("text" if is_text else "blob")
+    if code in (VARCHAR, 253):
+        return f"varchar({column.length})" if is_text else f"varbinary({meta})"
+    if code == STRING:
+        return column.form or (f"char({column.length})" if is_text else f"binary({meta})")
+    if code == GEOMETRY:
+        return column.form or "geometry"
+    if code == VECTOR:
+        return "vector"
+    if code in (140, 141):
+        return ("blob" if code == 140 else "varchar") + " compressed"
+    return f"unknown type {code}"
+
+
+Query = Callable[[str], Sequence[Sequence[str | None]]]
+"""Runs a statement and gives its rows as text."""
+
+_CODECS = {
+    **{"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "ascii": "ascii", "binary": "binary"},
+    **{"ucs2": "utf-16-be", "utf16": "utf-16-be", "utf16le": "utf-16-le", "utf32": "utf-32-be"},
+    **{"big5": "big5", "gb2312": "gb2312", "gbk": "gbk", "gb18030": "gb18030", "cp932": "cp932", "sjis": "shift_jis"},
+    **{"euckr": "cp949", "ujis": "euc_jp", "eucjpms": "euc_jp"},
+}
+"""Python's codec of each character set of more than one byte, and of those that need no table."""
+
+_tables: dict[str, str] = {}
+"""Codec → the characters of its 256 bytes, for the character sets of one byte as the server has them."""
+
+
+def _find_codec(name: str) -> codecs.CodecInfo | None:
+    table = _tables.get(name)
+    if table is None:
+        return None
+    return codecs.CodecInfo(
+        name=name,
+        encode=lambda text, errors="strict": codecs.charmap_encode(text, errors, codecs.charmap_build(table)),
+        decode=lambda data, errors="strict": codecs.charmap_decode(data, errors, table),  # type: ignore[arg-type]
+    )
+
+
+codecs.register(_find_codec)
+
+
+def fetch_charsets(query: Query, *, is_mariadb: bool) -> dict[int, Charset]:
+    """The server's character sets by collation number.
+
+    Those of one byte become codecs of our own, made of the server's tables: Python's differ in some characters.
+    """
+    sets = query("SELECT character_set_name, maxlen FROM information_schema.character_sets")
+    widths = {str(name): int(width or 1) for name, width in sets}
+    charsets = {}
+    for name, width in widths.items():
+        codec = _CODECS.get(name)
+        if codec is None and width == 1:
+            codec = f"mysql_{name}"
+            if codec not in _tables:
+                every = bytes(range(256)).hex()
+                rows = query(f"SELECT HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))")
+                _tables[codec] = bytes.fromhex(rows[0][0] or "").decode("utf-32-be")
+        if codec is not None:
+            charsets[name] = Charset(codec, width)
+    rows = query("SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL")
+    if is_mariadb:
+        # Collations that serve several character sets have their numbers here, from 10.10 on.
+        available = query(
+            "SELECT 1 FROM information_schema.columns WHERE table_schema = 'information_schema'"
+            " AND table_name = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND column_name = 'ID'"
+        )
+        if available:
+            rows = query("SELECT id, character_set_name FROM information_schema.collation_character_set_applicability")
+    return {int(number or 0): charsets[str(name)] for number, name in rows if name in charsets}
+
+
+def fetch_forms(query: Query, database: str, table: str) -> dict[str, str]:
+    """The columns of a table that are of MariaDB's types which the log shows as BINARY, with their types."""
+    rows = query(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE data_type IN ('uuid', 'inet4', 'inet6')"
+        f" AND table_schema = {_literal(database)} AND table_name = {_literal(table)}"
+    )
+    return {str(name): str(data_type).lower() for name, data_type in rows}
+
+
+def _literal(text: str) -> str:
+    return "'" + re.sub(r"(['\\])", r"\1\1", text) + "'"

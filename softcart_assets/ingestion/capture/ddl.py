@@ -1,0 +1,313 @@
+"""What a statement of MySQL or MariaDB does to which tables, as far as that matters to somebody who follows their rows.
+
+Here belongs reading SQL, as text alone: nothing is asked, nothing is run. The statements are ones that a server has executed,
+so they are taken to be right; what is not understood counts as something that changes values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """What a statement does to one table.
+
+    `kind`: `create` (also IF NOT EXISTS of a table that is there already), `drop` (`table` empty: all of the database),
+    `truncate`, `rename` (to `new`, database and table), `alter` (its definition) or `rewrite` (rows came or went without
+    row events, as with partitions). `changes_values`: an `alter` may have given existing rows other values without row
+    events: then what was copied before is no longer right.
+    """
+
+    kind: Literal["create", "drop", "truncate", "rename", "alter", "rewrite"]
+    database: str
+    table: str
+    new: tuple[str, str] | None = None
+    changes_values: bool = False
+
+
+class _Token(NamedTuple):
+    """A word in capitals as `word`, a quoted or unquoted name as `name`, any other sign as `word`."""
+
+    word: str
+    name: str
+
+
+_TOKENS = re.compile(
+    r"""
+    (?P<skipped> \s+ | \#[^\n]* | --(?=\s|$)[^\n]* | /\*M?!\d* | \*/ | /\*(?!M?!).*?\*/ )
+    | ` (?P<quoted> (?:[^`]|``)* ) `
+    | (?P<text> N?'(?:[^'\\]|\\.|'')*' )
+    | " (?P<double> (?:[^"\\]|\\.|"")* ) "
+    | (?P<word> [\w$\u0080-\U0010ffff]+ | @+[\w$.]* )
+    | (?P<sign> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_END = _Token("", "")
+_ROW_STATEMENTS = {
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "REPLACE",
+    "LOAD",
+    "CALL",
+    "WITH",
+    "DO",
+    "SELECT",
+    "VALUES",
+    "EXECUTE",
+    "(",
+}
+
+
+def _tokens(statement: str) -> Iterator[_Token]:
+    """The tokens; the content of executable comments counts, other comments do not."""
+    for match in _TOKENS.finditer(statement):
+        match match.lastgroup:
+            case "skipped":
+                continue
+            case "quoted":
+                yield _Token("`", match["quoted"].replace("``", "`"))
+            case "double":
+                # A text, or a name where the session has ANSI_QUOTES: the grammar tells.
+                yield _Token('"', match["double"].replace('""', '"'))
+            case "text":
+                yield _Token("'", "")
+            case "word":
+                yield _Token(match["word"].upper(), match["word"])
+            case _:
+                yield _Token(match["sign"], "")
+
+
+class _Reader:
+    """Reading along the tokens of a statement."""
+
+    def __init__(self, tokens: Sequence[_Token], database: str) -> None:
+        self.tokens = tokens
+        self.database = database
+        self.at = 0
+
+    @property
+    def next(self) -> _Token:
+        """The token that comes next."""
+        return self.tokens[self.at] if self.at < len(self.tokens) else _END
+
+    def take(self) -> _Token:
+        """The next token, which is thereby read."""
+        token = self.next
+        self.at += 1
+        return token
+
+    def skip(self, *words: str) -> bool:
+        """Read these words if they come next, all of them or none."""
+        if [token.word for token in self.tokens[self.at : self.at + len(words)]] != list(words):
+            return False
+        self.at += len(words)
+        return True
+
+    def skip_any(self, *words: str) -> bool:
+        """Read as many of these words as come next."""
+        start = self.at
+        while self.next.word in words:
+            self.at += 1
+        return self.at > start
+
+    def table(self) -> tuple[str, str]:
+        """A table's name, with its database."""
+        first = self.take().name
+        if self.skip("."):
+            return first, self.take().name
+        # In `db.1st` the tokenizer sees no break; a leading dot is an old way to say: the database in use.
+        return self.database, first
+
+    def items(self) -> Iterator[list[_Token]]:
+        """What comes next, split at the commas outside of parentheses."""
+        depth = 0
+        item: list[_Token] = []
+        for token in self.tokens[self.at :]:
+            depth += (token.word == "(") - (token.word == ")")
+            if token.word == "," and depth == 0:
+                yield item
+                item = []
+            else:
+                item.append(token)
+        yield item
+
+
+def classify(statement: str, default_database: str) -> list[TableChange]:
+    """What a statement changes about tables, in order; empty if nothing that concerns rows or columns of any."""
+    reader = _Reader([token for token in _tokens(statement) if token.word != ";"], default_database)
+    match reader.take().word:
+        case "CREATE":
+            return list(_create(reader))
+        case "DROP":
+            return list(_drop(reader))
+        case "TRUNCATE":
+            reader.skip("TABLE")
+            return [TableChange("truncate", *reader.table())]
+        case "RENAME" if reader.skip_any("TABLE", "TABLES"):
+            return list(_rename(reader))
+        case "ALTER":
+            reader.skip_any("ONLINE", "OFFLINE")
+            is_lossy = reader.skip("IGNORE")
+            return _alter(reader, is_lossy=is_lossy) if reader.skip("TABLE") else []
+        case "DELETE" if reader.skip("FROM"):
+            # So a server that restarts says that a table in memory is empty.
+            table = reader.table()
+            return [TableChange("truncate", *table)] if reader.next is _END else []
+    return []
+
+
+def changes_rows(statement: str, default_database: str) -> bool:
+    """Whether a statement changes rows in a way that only its execution would tell."""
+    first = next(_tokens(statement), _END)
+    return first.word in _ROW_STATEMENTS and not classify(statement, default_database)
+
+
+def _create(reader: _Reader) -> Iterator[TableChange]:
+    is_replacing = reader.skip("OR", "REPLACE")
+    if reader.skip("TABLE"):
+        reader.skip("IF", "NOT", "EXISTS")
+        table = reader.table()
+        if is_replacing:
+            yield TableChange("drop", *table)
+        yield TableChange("create", *table)
+    elif is_replacing and reader.skip_any("DATABASE", "SCHEMA"):
+        yield TableChange("drop", reader.take().name, "")
+    else:
+        reader.skip_any("ONLINE", "OFFLINE", "UNIQUE", "FULLTEXT", "SPATIAL")
+        if reader.skip("INDEX"):
+            yield from _index(reader)
+
+
+def _drop(reader: _Reader) -> Iterator[TableChange]:
+    if reader.skip_any("TABLE", "TABLES"):
+        reader.skip("IF", "EXISTS")
+        yield TableChange("drop", *reader.table())
+        while reader.skip(","):
+            yield TableChange("drop", *reader.table())
+    elif reader.skip_any("DATABASE", "SCHEMA"):
+        reader.skip("IF", "EXISTS")
+        yield TableChange("drop", reader.take().name, "")
+    else:
+        reader.skip_any("ONLINE", "OFFLINE")
+        if reader.skip("INDEX"):
+            yield from _index(reader)
+
+
+def _index(reader: _Reader) -> Iterator[TableChange]:
+    while reader.next is not _END:
+        if reader.take().word == "ON":
+            yield TableChange("alter", *reader.table())
+            return
+
+
+def _rename(reader: _Reader) -> Iterator[TableChange]:
+    reader.skip("IF", "EXISTS")
+    while reader.next is not _END:
+        old = reader.table()
+        while reader.next is not _END and reader.take().word != "TO":
+            pass  # WAIT 5, NOWAIT
+        yield TableChange("rename", *old, new=reader.table())
+        if not reader.skip(","):
+            return
+
+
+def _alter(reader: _Reader, *, is_lossy: bool) -> list[TableChange]:
+    reader.skip("IF", "EXISTS")
+    database, table = reader.table()
+    if reader.skip("WAIT"):
+        reader.take()
+    reader.skip("NOWAIT")
+    others: list[TableChange] = []
+    kinds = set()
+    for tokens in reader.items():
+        item = _Reader(tokens, reader.database)
+        words = [token.word for token in tokens]
+        if words[:1] == ["RENAME"] and words[1:2] not in (["COLUMN"], ["INDEX"], ["KEY"]):
+            item.take()
+            item.skip_any("TO", "AS", "=")
+            others.append(TableChange("rename", database, table, new=item.table()))
+        elif words[:2] == ["EXCHANGE", "PARTITION"]:
+            item.at = words.index("TABLE") + 1
+            others.append(TableChange("rewrite", *item.table()))
+            kinds.add("rewrite")
+        elif words[:2] == ["CONVERT", "PARTITION"]:
+            item.at = words.index("TABLE") + 1
+            others.append(TableChange("create", *item.table()))
+            kinds.add("rewrite")
+        elif words[:2] == ["CONVERT", "TABLE"]:
+            item.at = 2
+            others.append(TableChange("drop", *item.table()))
+            kinds.add("rewrite")
+        else:
+            kinds.add(_effect(words))
+        if words[:1] in (["ORDER"], ["PARTITION"]):
+            break  # commas in there separate something else
+    if is_lossy or "rewrite" in kinds:
+        return [TableChange("rewrite", database, table), *others]
+    if kinds or not others:
+        others.insert(0, TableChange("alter", database, table, changes_values="values" in kinds))
+    return others
+
+
+_HARMLESS = {
+    *("COMMENT", "AUTO_INCREMENT", "ROW_FORMAT", "KEY_BLOCK_SIZE", "STATS_PERSISTENT", "STATS_AUTO_RECALC", "CHECKSUM"),
+    *("STATS_SAMPLE_PAGES", "AVG_ROW_LENGTH", "MAX_ROWS", "MIN_ROWS", "PACK_KEYS", "DELAY_KEY_WRITE", "COMPRESSION"),
+    *("ENCRYPTION", "PAGE_COMPRESSED", "PAGE_COMPRESSION_LEVEL", "ENCRYPTED", "TABLESPACE", "DATA", "INDEX", "UNION"),
+    *(
+        "ALGORITHM",
+        "LOCK",
+        "FORCE",
+        "ENABLE",
+        "DISABLE",
+        "ORDER",
+        "ALTER",
+        "DEFAULT",
+        "CHARACTER",
+        "CHARSET",
+        "COLLATE",
+    ),
+    *("WITH", "WITHOUT", "PARTITION", "REMOVE", "REORGANIZE", "COALESCE", "REBUILD", "ANALYZE", "OPTIMIZE", "CHECK"),
+    *(
+        "SECONDARY_LOAD",
+        "SECONDARY_UNLOAD",
+        "SECONDARY_ENGINE",
+        "INSERT_METHOD",
+        "TRANSACTIONAL",
+        "CONNECTION",
+        "NOWAIT",
+    ),
+    *("", "WAIT", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE", "AUTOEXTEND_SIZE"),
+}
+"""First words of what leaves rows and columns alone."""
+_KEYS = {"INDEX", "KEY", "FULLTEXT", "SPATIAL", "UNIQUE", "PRIMARY", "CONSTRAINT", "FOREIGN", "CHECK"}
+_VALUED = {"NOT", "AUTO_INCREMENT", "AS", "GENERATED", "SERIAL", "PRIMARY", "TIMESTAMP", "VERSIONING", "PERIOD"}
+
+
+def _effect(words: Sequence[str]) -> Literal["none", "values", "rewrite"]:
+    """What one item of ALTER TABLE does to existing rows."""
+    first, second = (*words, "", "")[:2]
+    match first:
+        case "ADD":
+            if second in _KEYS or second == "PARTITION":
+                return "none"
+            without_null = [
+                word for i, word in enumerate(words) if word != "DEFAULT" or words[i + 1 : i + 2] != ["NULL"]
+            ]
+            return "values" if "DEFAULT" in without_null or _VALUED & set(words) else "none"
+        case "DROP" if second == "PARTITION":
+            return "rewrite"
+        case "DROP":
+            return "rewrite" if second == "SYSTEM" else "none"
+        case "TRUNCATE" | "IMPORT" | "DISCARD":
+            return "rewrite"
+        case "ENGINE":
+            return "none" if words[-1] in ("INNODB", "=") else "values"
+        case "RENAME":
+            return "none" if second in ("INDEX", "KEY") else "values"
+    return "none" if first in _HARMLESS else "values"
