@@ -157,21 +157,17 @@ def load(
         return
     failures: dict[str, Exception] = {}
     with ExitStack() as stack:
-        control = stack.enter_context(
-            staging.connect(autocommit=True, application_name=f"softcart load {socket.gethostname()}:{os.getpid()}")
-        )
+        control = stack.enter_context(staging.connect(autocommit=True, application_name=own_name("load")))
         bookkeeping.prepare(control, source.schema)
         for table in sorted(chosen, key=lambda table: table.name):
-            _lock(control, source, table)
+            lock(control, source, table)
         # Only now: a position read before the wait for another load could lie before that load's.
-        readers = stack.enter_context(_readers(source, connection, _HANDS))
+        readers = stack.enter_context(open_readers(source, connection, _HANDS))
         stack.enter_context(_rare_garbage_collection())
         # Entered last, left first: no thread works on a connection that is closed.
         crew = stack.enter_context(Crew(readers))
-        call = _Call(
-            source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, checksums, released, on_progress
-        )
-        futures = {crew.submit(_Load(call, table).run): table for table in chosen}
+        call = Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, checksums, released, on_progress)
+        futures = {crew.submit(TableLoad(call, table).run): table for table in chosen}
         for future in as_completed(futures):
             try:
                 result = future.result()
@@ -212,7 +208,10 @@ def _rare_garbage_collection() -> Iterator[None]:
 
 
 @contextmanager
-def _readers(source: Source, connection: MySQLConnection | MongoConnection, wanted: int) -> Iterator[Sequence[Reader]]:
+def open_readers(
+    source: Source, connection: MySQLConnection | MongoConnection, wanted: int
+) -> Iterator[Sequence[Reader]]:
+    """Up to so many readers that see the source as of one moment."""
     if isinstance(connection, MySQLConnection):
         with mysql.snapshot(source, connection, wanted) as readers:
             yield readers
@@ -221,7 +220,12 @@ def _readers(source: Source, connection: MySQLConnection | MongoConnection, want
             yield [mongodb.MongoReader(source, connection, client)]
 
 
-def _lock(control: psycopg.Connection, source: Source, table: Table) -> None:
+def own_name(command: str) -> str:
+    """What a PostgreSQL session of ours is called: the command, and the process that runs it."""
+    return f"softcart {command} {socket.gethostname()}:{os.getpid()}"
+
+
+def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
     """Hold the table until the control connection ends, waiting for another load of it; `TableBusy` says whose."""
     name = f"{source.schema}/{table.name}"
     key = control.execute("SELECT hashtextextended(%s, 0)", (f"softcart load {name}",)).fetchone()[0]  # type: ignore[index]
@@ -246,7 +250,7 @@ def _lock(control: psycopg.Connection, source: Source, table: Table) -> None:
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """What the tables of one call of `load` share. `control` commits each statement by itself and holds the locks."""
 
     source: Source
@@ -261,10 +265,10 @@ class _Call:
     on_progress: Progress | None
 
 
-class _Load:
+class TableLoad:
     """The load of one table."""
 
-    def __init__(self, call: _Call, table: Table) -> None:
+    def __init__(self, call: Call, table: Table) -> None:
         self.call, self.table = call, table
         self.source, self.load_id = call.source, call.load_id
         self.asset = f"{self.source.schema}/{table.name}"
