@@ -782,11 +782,11 @@ class BinaryLog:
         database, name = schema.names_in(definition)
         table = None
         if (database, name) in self._wanted:
-            found = schema.define(definition, self._charsets)
+            found = schema.define(definition, self._charsets, is_mariadb=self._dump.is_mariadb)
             if self._dump.is_mariadb and any(map(schema.may_have_form, found.columns)):
                 with closing(Session(self._connection)) as session:
                     forms = schema.fetch_forms(session.query, database, name)
-                found = schema.define(definition, self._charsets, forms)
+                found = schema.define(definition, self._charsets, forms, is_mariadb=True)
             table = TableMap(*found)
         self._definitions[definition] = table
         return table
@@ -812,9 +812,7 @@ class BinaryLog:
         while status and status[0] in _STATUS_LENGTHS:
             if status[0] == 4:
                 codec = self._charsets.get(_U16.unpack_from(status, 1)[0], Charset(codec, 4)).codec
-            elif status[0] == 6:
-                status = status[status[1] :]
-            status = status[_STATUS_LENGTHS[status[0]] if status[0] != 6 else 2 :]
+            status = status[_STATUS_LENGTHS[status[0]] or 2 + status[1] :]
         return database.decode(), sql.decode("utf-8" if codec == "binary" else codec, "replace")
 
     def _refuse_statement(self, database: str, sql: str) -> None:

@@ -59,8 +59,8 @@ class Definition(NamedTuple):
     key: tuple[int, ...]
 
 
-FLOAT, DOUBLE, VARCHAR, BIT, JSON, DECIMAL, ENUM, SET, BLOB, STRING, GEOMETRY = (
-    *(4, 5, 15, 16, 245, 246, 247, 248, 252, 254, 255),
+FLOAT, DOUBLE, YEAR, VARCHAR, BIT, JSON, DECIMAL, ENUM, SET, BLOB, STRING, GEOMETRY = (
+    *(4, 5, 13, 15, 16, 245, 246, 247, 248, 252, 254, 255),
 )
 TIMESTAMP2, DATETIME2, TIME2 = 17, 18, 19
 VECTOR = 242
@@ -70,12 +70,14 @@ _META_BYTES = {
 }
 """How many bytes of metadata a type has; none if it is not here. 140, 141: MariaDB's compressed columns."""
 _NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, DECIMAL}
+_TEXTUAL = {STRING, VARCHAR, BLOB, 140, 141, 253}
+"""Types that the log states signedness and character sets of; MariaDB adds YEAR and GEOMETRY."""
 _GEOMETRIES = (
     *("geometry", "point", "linestring", "polygon"),
     *("multipoint", "multilinestring", "multipolygon", "geometrycollection"),
 )
 _INTEGERS = {1: "tinyint", 2: "smallint", 3: "int", 8: "bigint", 9: "mediumint"}
-_PLAIN = {FLOAT: "float", DOUBLE: "double", 10: "date", 13: "year", 14: "date", JSON: "json"}
+_PLAIN = {FLOAT: "float", DOUBLE: "double", 10: "date", YEAR: "year", 14: "date", JSON: "json"}
 _TIMES = {
     **{7: "timestamp", 11: "time", 12: "datetime"},
     **{TIMESTAMP2: "timestamp", TIME2: "time", DATETIME2: "datetime"},
@@ -119,7 +121,9 @@ class Bytes:
             yield self.number()
 
 
-def define(body: bytes, charsets: Mapping[int, Charset], forms: Mapping[str, str] | None = None) -> Definition:
+def define(
+    body: bytes, charsets: Mapping[int, Charset], forms: Mapping[str, str] | None = None, *, is_mariadb: bool = False
+) -> Definition:
     """Read a table map event, whose body starts after the table id and flags.
 
     `charsets`: by collation id, see `fetch_charsets`; `forms`: by column name, see `fetch_forms`.
@@ -152,9 +156,10 @@ def define(body: bytes, charsets: Mapping[int, Charset], forms: Mapping[str, str
     def those(wanted: Callable[[LogColumn], bool]) -> list[int]:
         return [index for index, column in enumerate(columns) if wanted(column)]
 
-    for index, bit in zip(those(lambda c: c.type_code in _NUMERIC), _bits(extra.get(1, b"")), strict=False):
-        columns[index] = replace(columns[index], unsigned=bit)
-    texts = those(lambda c: c.type_code in (STRING, VARCHAR, BLOB, 253))
+    numeric, textual = (_NUMERIC | {YEAR}, _TEXTUAL | {GEOMETRY}) if is_mariadb else (_NUMERIC, _TEXTUAL)
+    for index, bit in zip(those(lambda c: c.type_code in numeric), _bits(extra.get(1, b"")), strict=False):
+        columns[index] = replace(columns[index], unsigned=bit and columns[index].type_code != YEAR)
+    texts = those(lambda c: c.type_code in textual)
     labelled = those(lambda c: c.type_code in (ENUM, SET))
     collations = {
         **_collations(texts, extra.get(2), extra.get(3)),
@@ -168,6 +173,8 @@ def define(body: bytes, charsets: Mapping[int, Charset], forms: Mapping[str, str
                 "Convert it to utf8mb4."
             )
         column = columns[index]
+        if column.type_code == GEOMETRY:
+            continue
         length = column.meta // charset.width if column.type_code in (STRING, VARCHAR, 253) else 0
         columns[index] = replace(column, charset=charset.codec, length=length)
     for code, field in ((SET, 5), (ENUM, 6)):
