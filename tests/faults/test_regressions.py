@@ -1,0 +1,510 @@
+"""Faults that silently lost or doubled data in other tools, each a test that an engine with that fault fails.
+
+The docstrings name the project and the number of the report. The servers fail here in one way at a time, on purpose; for
+all at random see `torture`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import psycopg
+import pytest
+
+from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
+from softcart_assets.ingestion import IngestionError, compare, list_quarantine
+from softcart_assets.sources.model import Source, Table
+from softcart_assets.stack import REPOSITORY
+from tests.faults.torture.servers import Proxy
+from tests.support.ingestion import fill, incremental, load_all, query, run, snapshot, source_of
+
+Load = Callable[..., Any]
+
+
+def captured(name: str, *key: str) -> Table:
+    return Table(name, "", key, "cdc", {}, history=bool(key))
+
+
+DECLARED = {"cdc": captured, "incremental": incremental, "snapshot": snapshot}
+CHANGED_AT = "updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+
+
+@pytest.fixture
+def load(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> Load:
+    """A bounded run of a source over this test's databases."""
+
+    def load(source: Source, connection: MySQLConnection | None = None, **options):
+        return load_all(source, connection or mysql, postgres, lake, **options)
+
+    return load
+
+
+def assert_same(mysql: MySQLConnection, postgres: PostgresConnection, table: str) -> None:
+    """Raw's current rows are the source's, in every column that the source has."""
+    with closing(mysql.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {table}")
+        names = ", ".join(f'"{column[0]}"' for column in cursor.description)
+        rows = cursor.fetchall()
+    raw = query(postgres, f"SELECT {names} FROM raw_t.{table} WHERE NOT _deleted")
+    assert sorted(raw, key=repr) == sorted(rows, key=repr), table
+
+
+def versions(postgres: PostgresConnection, table: str, columns: str = "id, v") -> list[tuple]:
+    """The history's rows in their order."""
+    return query(postgres, f"SELECT {columns}, _deleted FROM raw_t.{table}_history ORDER BY _version")
+
+
+def stream_position(postgres: PostgresConnection) -> str:
+    return query(postgres, "SELECT position FROM ingestion.streams WHERE source = 't'")[0][0]
+
+
+@pytest.mark.parametrize("key", [("id",), ()], ids=["key", "no key"])
+def test_an_event_of_many_rows_is_more_than_its_first(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, key: tuple[str, ...]
+) -> None:
+    """Altinity/clickhouse-sink-connector#1391: a multi-row event was truncated to its first row."""
+    source = source_of(captured("t", *key))
+    run(mysql, f"CREATE TABLE t (id INT NOT NULL{' PRIMARY KEY' if key else ''}, v VARCHAR(20))")
+    load(source)
+    for statement in (
+        f"INSERT INTO t VALUES {', '.join(f'({n}, {n})' for n in range(300))}",
+        "UPDATE t SET v = CONCAT('x', v)",
+        # Each row takes the key that the one before it in the event has just left.
+        "UPDATE t SET id = id + 1 ORDER BY id DESC",
+        "DELETE FROM t WHERE id % 2 = 0",
+    ):
+        run(mysql, statement)
+        result = load(source)["t"]
+        assert_same(mysql, postgres, "t")
+        assert compare(source, postgres, "t").is_equal
+        assert result.inserted + result.updated + result.deleted >= 150
+    if key:
+        counts = query(postgres, "SELECT _deleted, count(*) FROM raw_t.t_history GROUP BY 1 ORDER BY 1")
+        assert counts == [(False, 300 + 300 + 300), (True, 300 + 150)]
+
+
+def test_a_failed_first_copy_does_not_move_the_start(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load
+) -> None:
+    """airbytehq/airbyte#48717: the CDC start position moved on after a retry; what changed between the attempts was lost."""
+    source = source_of(captured("first", "id"), captured("second", "id"))
+    for table in ("first", "second"):
+        run(mysql, f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(20))")
+        fill(mysql, table, ((n, "old") for n in range(500)))
+
+    def fail(table: str, rows: int, expected: int | None) -> None:
+        if table == "second":
+            raise RuntimeError("as if it were killed")
+
+    for attempt in range(2):
+        with pytest.raises(Exception, match="killed"):
+            load(source, on_progress=fail)
+        for table in ("first", "second"):
+            run(
+                mysql,
+                f"INSERT INTO {table} VALUES ({1000 + attempt}, 'between')",
+                f"UPDATE {table} SET v = 'between {attempt}' WHERE id % 5 = {attempt}",
+                f"DELETE FROM {table} WHERE id % 5 = 4 AND id % 2 = {attempt}",
+            )
+    load(source)
+    for table in ("first", "second"):
+        assert_same(mysql, postgres, table)
+        assert compare(source, postgres, table).is_equal
+
+
+def test_a_failed_flush_does_not_move_the_position(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load
+) -> None:
+    """airbytehq/airbyte#48717, later: changes that the target refused are there once it takes them, each of them once."""
+    source = source_of(captured("t", "id"), captured("other", "id"))
+    for table in ("t", "other"):
+        run(mysql, f"CREATE TABLE {table} (id INT PRIMARY KEY, v INT)", f"INSERT INTO {table} VALUES (1, 0)")
+    load(source)
+    before = stream_position(postgres)
+    with postgres.connect() as session:
+        session.execute(
+            """
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON raw_t.other EXECUTE FUNCTION refuse();
+            """
+        )
+    for n in range(1, 4):
+        run(mysql, f"UPDATE t SET v = {n}", f"UPDATE other SET v = {n}")
+        with pytest.raises(IngestionError, match="disk"):
+            load(source)
+        # Not one table's changes without the other's: they may be of one transaction.
+        assert stream_position(postgres) == before
+        assert query(postgres, "SELECT v FROM raw_t.t UNION ALL SELECT v FROM raw_t.other") == [(0,), (0,)]
+    query(postgres, "DROP FUNCTION refuse CASCADE; SELECT")
+    load(source)
+    for table in ("t", "other"):
+        assert_same(mysql, postgres, table)
+        assert versions(postgres, table) == [(1, n, False) for n in range(4)]
+
+
+def test_a_bounded_run_ends_where_it_says(mysql: MySQLConnection, postgres: PostgresConnection, load: Load) -> None:
+    """pipelinewise-tap-mysql#57: the reader ran past the saved end position, so the next one had rows twice."""
+    source = source_of(captured("t", "id"))
+    run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    load(source)
+    commits: list[str] = []
+    stopping = threading.Event()
+
+    def write() -> None:
+        with closing(mysql.connect()) as connection, connection.cursor() as cursor:
+            while not stopping.is_set() or len(commits) < 200:
+                cursor.execute("INSERT INTO t VALUES (%s, 1)", (len(commits),))
+                cursor.execute("UPDATE t SET v = 2 WHERE id = %s", (len(commits),))
+                connection.commit()
+                cursor.execute("SHOW MASTER STATUS")
+                file, offset = cursor.fetchone()[:2]
+                commits.append(f"{file}:{offset:012d}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    ends = []
+    try:
+        for _ in range(4):
+            position = load(source)["t"].position
+            assert stream_position(postgres) == position
+            ends.append((position, query(postgres, "SELECT count(*), coalesce(sum(v), 0) FROM raw_t.t")[0]))
+    finally:
+        stopping.set()
+        writer.join()
+    for position, (rows, total) in ends:
+        committed = sum(commit <= position for commit in commits)
+        assert (rows, total) == (committed, 2 * committed), position
+    assert [position for position, _ in ends] == sorted({position for position, _ in ends})
+    load(source)
+    assert_same(mysql, postgres, "t")
+    assert versions(postgres, "t") == [(n, v, False) for n in range(len(commits)) for v in (1, 2)]
+
+
+def test_a_position_of_zero_is_nobodys(mysql: MySQLConnection, postgres: PostgresConnection, load: Load) -> None:
+    """dbtrail#1117: a position of 0 made deduplication delete everything.
+
+    What a server sends of its own at the beginning of each file says that it ends at 0, and a new file begins to count anew.
+    """
+    source = source_of(captured("t", "id"))
+    run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES (1, 'first'), (2, 'kept')")
+    load(source)
+    run(mysql, f"UPDATE t SET v = '{'far into its file ' * 20_000}' WHERE id = 1")
+    load(source)
+    far = query(postgres, "SELECT _position FROM raw_t.t WHERE id = 1")[0][0]
+    for n in range(3):
+        run(mysql, "FLUSH BINARY LOGS")
+        result = load(source)["t"]
+        assert not result.is_changed
+        assert_same(mysql, postgres, "t")
+        run(mysql, f"UPDATE t SET v = 'early in its file {n}' WHERE id = 1", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+        result = load(source)["t"]
+        assert (result.inserted, result.updated, result.deleted) == (0, 1, 0)
+        assert_same(mysql, postgres, "t")
+    positions = [
+        row[0] for row in query(postgres, "SELECT _position FROM raw_t.t_history WHERE id = 1 ORDER BY _version")
+    ]
+    assert positions == sorted(positions)
+    assert positions.index(far) == 1
+    assert query(postgres, "SELECT count(*) FROM raw_t.t_history WHERE _position ~ ':0+$' OR id = 2") == [(1,)]
+
+
+def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load
+) -> None:
+    """apache/flink-cdc#2217: after a restart in the middle of a row event its table map was lost."""
+    source = source_of(captured("one", "id"), captured("two", "id"))
+    for table in ("one", "two"):
+        run(mysql, f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(200))", f"INSERT INTO {table} VALUES (0, '')")
+    load(source)
+    before = stream_position(postgres)
+    rows = 2000
+    with closing(mysql.connect()) as connection:
+        # A table map, then some thirty events of its rows, twice; one transaction.
+        for table in ("one", "two"):
+            connection.query(f"INSERT INTO {table} VALUES " + ", ".join(f"({n}, '{n:0150d}')" for n in range(1, rows)))
+        connection.query(
+            "UPDATE one, two SET one.v = 'joined', two.v = 'joined' WHERE one.id = two.id AND one.id < 500"
+        )
+        connection.commit()
+    proxy = Proxy(lambda: mysql.port)
+    through = replace(mysql, port=proxy.port)
+    cuts = 0
+    try:
+        for after in (3_000, 30_000, 100_000, 250_000, 400_000, 600_000):
+            proxy.cut(after=after)
+            with suppress(IngestionError, ServerUnreachable):
+                load(source, through)
+                break
+            cuts += 1
+            assert stream_position(postgres) == before
+            assert query(postgres, "SELECT count(*) FROM raw_t.one UNION ALL SELECT count(*) FROM raw_t.two") == [
+                (1,),
+                (1,),
+            ]
+        proxy.flow()
+        load(source, through)
+    finally:
+        proxy.close()
+    assert cuts >= 3
+    for table in ("one", "two"):
+        assert_same(mysql, postgres, table)
+        assert len(versions(postgres, table)) == 1 + (rows - 1) + 500
+
+
+def test_a_table_declared_later_has_all_its_rows(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load
+) -> None:
+    """apache/flink-cdc#1486: a table added from a savepoint lost data."""
+    for table in ("early", "late"):
+        run(
+            mysql,
+            f"CREATE TABLE {table} (id INT PRIMARY KEY, v INT)",
+            f"INSERT INTO {table} VALUES (1, 1), (2, 1), (3, 1)",
+        )
+    load(source_of(captured("early", "id")))
+    run(
+        mysql,
+        "UPDATE late SET v = 2 WHERE id = 1",
+        "UPDATE early SET v = 2 WHERE id = 1",
+        "DELETE FROM late WHERE id = 2",
+        "INSERT INTO early VALUES (4, 1)",
+    )
+    both = source_of(captured("early", "id"), captured("late", "id"))
+    stopping = threading.Event()
+
+    def write() -> None:
+        with closing(mysql.connect()) as connection, connection.cursor() as cursor:
+            n = 100
+            while not stopping.is_set():
+                for table in ("early", "late"):
+                    cursor.execute(f"INSERT INTO {table} VALUES (%s, 0)", (n,))
+                    cursor.execute(f"UPDATE {table} SET v = v + 1 WHERE id IN (3, %s)", (n - 50,))
+                connection.commit()
+                n += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        load(both)
+    finally:
+        stopping.set()
+        writer.join()
+    run(mysql, "UPDATE late SET v = 9 WHERE id = 1")
+    load(both)
+    for table in ("early", "late"):
+        assert_same(mysql, postgres, table)
+        assert compare(both, postgres, table).is_equal
+    # The table that was there before has missed nothing meanwhile: each of its versions follows the one before it.
+    seen = [v for key, v, _ in versions(postgres, "early") if key == 3]
+    assert seen == list(range(1, len(seen) + 1))
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["ALTER TABLE t ADD COLUMN more INT NOT NULL DEFAULT 7"],
+        ["ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c INT AFTER id"],
+        ["ALTER TABLE t DROP COLUMN n"],
+        ["ALTER TABLE t RENAME COLUMN n TO m"],
+        ["ALTER TABLE t DROP COLUMN n", "ALTER TABLE t ADD COLUMN n VARCHAR(20) NOT NULL DEFAULT 'another n'"],
+        ["ALTER TABLE t MODIFY COLUMN n BIGINT", "UPDATE t SET n = 5000000000 WHERE id = 1"],
+        ["ALTER TABLE t MODIFY COLUMN n VARCHAR(30)", "UPDATE t SET n = 'five' WHERE id = 1"],
+        ["ALTER TABLE t RENAME COLUMN n TO x, RENAME COLUMN v TO n", "ALTER TABLE t RENAME COLUMN x TO v"],
+        ["TRUNCATE TABLE t"],
+        ["CREATE TABLE new LIKE t", "INSERT INTO new VALUES (8, 'new', 8)", "RENAME TABLE t TO old, new TO t"],
+        [
+            "DROP TABLE t",
+            "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n INT)",
+            "INSERT INTO t VALUES (2, 'again', 2)",
+        ],
+        ["RENAME TABLE t TO away", "UPDATE away SET v = 'while away'", "RENAME TABLE away TO t"],
+        ["ALTER TABLE t ADD COLUMN a INT", "UPDATE t SET a = id", "ALTER TABLE t DROP COLUMN a"],
+    ],
+    ids=lambda statements: "; ".join(statements)[:60],
+)
+def test_ddl_while_nobody_read(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, statements: list[str]
+) -> None:
+    """risingwavelabs/risingwave, pull request 22255: DDL run while the reader was offline was lost."""
+    source = source_of(captured("t", "id"), captured("other", "id"))
+    for table in ("t", "other"):
+        run(
+            mysql,
+            f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(20), n INT)",
+            f"INSERT INTO {table} VALUES (1, 'one', 1), (2, 'two', 2), (3, 'three', 3)",
+        )
+    load(source)
+    run(
+        mysql,
+        "UPDATE t SET v = 'before' WHERE id = 1",
+        "INSERT INTO t VALUES (4, 'before', 4)",
+        "UPDATE other SET n = 0",
+    )
+    run(mysql, *statements)
+    run(
+        mysql,
+        "INSERT INTO t (id) VALUES (10), (11)",
+        "UPDATE t SET id = 12 WHERE id = 11",
+        "DELETE FROM t WHERE id = 3",
+        "UPDATE other SET v = 'after' WHERE id = 1",
+    )
+    load(source)
+    for table in ("t", "other"):
+        assert_same(mysql, postgres, table)
+        assert compare(source, postgres, table).is_equal
+    run(mysql, "INSERT INTO t (id) VALUES (20)", "DELETE FROM t WHERE id = 10")
+    load(source)
+    assert_same(mysql, postgres, "t")
+    newest = "SELECT DISTINCT ON (id) id, _deleted FROM raw_t.t_history ORDER BY id, _version DESC"
+    assert query(postgres, newest) == query(postgres, "SELECT id, _deleted FROM raw_t.t ORDER BY id")
+
+
+def _scd2(postgres: PostgresConnection) -> list[tuple]:
+    """The versions that the warehouse's macro makes of a history: value, is it deleted, from, to, is it current."""
+    environment = jinja2.Environment()
+    macros = (REPOSITORY / "dbt_project" / "macros" / "scd2.sql").read_text()
+    select = environment.from_string(macros + "{{ scd2_versions('history', 'id', ['v']) }}").render()
+    return query(
+        postgres,
+        "WITH history AS (SELECT id, v, updated_at AT TIME ZONE 'UTC' AS updated_at, _deleted AS is_deleted, _loaded_at, _version"
+        f" FROM raw_t.t_history) SELECT v, is_deleted, valid_from, valid_to, is_current FROM ({select}) s ORDER BY version_number",
+    )
+
+
+@pytest.mark.parametrize("strategy", DECLARED)
+def test_a_row_that_is_deleted_and_comes_back(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, strategy: str
+) -> None:
+    """dbt-labs/dbt-adapters#654: duplicate rows from dbt snapshots with hard deletes as new records."""
+    source = source_of(replace(DECLARED[strategy]("t", "id"), history=True))
+    run(
+        mysql,
+        f"CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), {CHANGED_AT})",
+        "INSERT INTO t (id, v) VALUES (1, 'a')",
+    )
+    load(source)
+    expected = [("a", False)]
+    for round_ in range(3):
+        run(mysql, "DELETE FROM t")
+        load(source)
+        load(source)
+        run(mysql, "INSERT INTO t (id, v) VALUES (1, 'a')")  # the very same row
+        load(source)
+        load(source)
+        expected += [("a", True), ("a", False)]
+        assert versions(postgres, "t") == [(1, *each) for each in expected], f"round {round_}"
+    if strategy == "cdc":  # which sees what comes and goes between two runs, too
+        run(
+            mysql,
+            "DELETE FROM t",
+            "INSERT INTO t (id, v) VALUES (1, 'b')",
+            "DELETE FROM t",
+            "INSERT INTO t (id, v) VALUES (1, 'b')",
+        )
+        load(source)
+        expected += [("a", True), ("b", False), ("b", True), ("b", False)]
+        assert versions(postgres, "t") == [(1, *each) for each in expected]
+    assert_same(mysql, postgres, "t")
+    assert query(postgres, "SELECT count(*) FROM raw_t.t") == [(1,)]
+    dimension = _scd2(postgres)
+    assert [each[:2] for each in dimension] == expected
+    assert [each[4] for each in dimension] == [False] * (len(expected) - 1) + [True]
+    assert all(one[3] == other[2] for one, other in itertools.pairwise(dimension))
+    assert all(valid_from < valid_to for _, _, valid_from, valid_to, _ in dimension)
+
+
+@pytest.mark.parametrize("strategy", DECLARED)
+def test_rejected_values_are_kept(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, strategy: str, unstrict: None
+) -> None:
+    """dlt-hub/dlt#1980: rejected values were discarded without a trace; a dead-letter store was still requested."""
+    source = source_of(DECLARED[strategy]("t", "id"))
+    zero, half, nul = (
+        "(7, '0000-00-00', 'whole', 1.50)",
+        "(8, '2024-02-00', 'whole', 2.50)",
+        "(9, NULL, 'nul \\0', 3.50)",
+    )
+    run(
+        mysql,
+        f"CREATE TABLE t (id INT PRIMARY KEY, day DATE, v TEXT, amount DECIMAL(8,2), {CHANGED_AT})",
+        f"INSERT INTO t (id, day, v, amount) VALUES (1, '2024-01-01', 'good', 1), {zero}",
+    )
+
+    def quarantined(*, closed: bool = False) -> dict[str, tuple]:
+        return {
+            row.row["id"] or "": (row.row["day"], row.row["v"], row.row["amount"], row.column_name, row.closed_because)
+            for row in list_quarantine(postgres, "t", "t", closed=closed)
+        }
+
+    kept = {"7": ("0000-00-00", "whole", "1.50", "day", None)}
+    assert load(source)["t"].quarantined == 1  # found while the table is copied
+    assert quarantined() == kept
+    run(
+        mysql,
+        f"INSERT INTO t (id, day, v, amount) VALUES (2, NULL, 'good', 2), {half}, {nul}",
+        "UPDATE t SET amount = 9 WHERE id = 1",
+    )
+    assert load(source)["t"].quarantined == 3  # found among changes
+    kept |= {"8": ("2024-02-00", "whole", "2.50", "day", None)}
+    assert {key: value for key, value in quarantined().items() if key != "9"} == kept
+    assert quarantined()["9"][2:] == ("3.50", "v", None)
+    assert "nul" in quarantined()["9"][1] or "6e756c" in quarantined()["9"][1]
+    assert query(postgres, "SELECT id FROM raw_t.t WHERE NOT _deleted ORDER BY 1") == [(1,), (2,)]
+    run(
+        mysql,
+        "UPDATE t SET day = '2024-02-29' WHERE id = 7",
+        "DELETE FROM t WHERE id = 8",
+        "UPDATE t SET amount = 4.5 WHERE id = 9",
+    )
+    assert load(source)["t"].quarantined == 1
+    assert quarantined()["9"][2] == "4.50"  # the row as it is now
+    assert {key: each[4] for key, each in quarantined(closed=True).items()} == {"7": "mended", "8": "deleted"}
+    assert query(postgres, "SELECT id FROM raw_t.t WHERE NOT _deleted ORDER BY 1") == [(1,), (2,), (7,)]
+    run(mysql, "UPDATE t SET v = 'good' WHERE id = 9")
+    assert load(source)["t"].quarantined == 0
+    assert_same(mysql, postgres, "t")
+    assert compare(source, postgres, "t").is_equal
+
+
+@pytest.fixture
+def unstrict(mysql: MySQLConnection) -> Iterator[None]:
+    """A server that takes zero and partial dates, as old applications want it."""
+    with closing(mysql.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@global.sql_mode")
+        mode = cursor.fetchone()[0]
+        cursor.execute("SET GLOBAL sql_mode = ''")
+        yield
+        cursor.execute("SET GLOBAL sql_mode = %s", (mode,))
+
+
+def test_nothing_is_left_in_the_lake_by_what_failed(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, load: Load
+) -> None:
+    """Airbyte's, tap-mysql's and Flink's faults above, seen from the lake: each version stands in its files once."""
+    source = source_of(captured("t", "id"))
+    run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(200))")
+    load(source)
+    proxy = Proxy(lambda: postgres.port)
+    try:
+        for n in range(4):
+            run(mysql, "INSERT INTO t VALUES " + ", ".join(f"({n * 1000 + m}, '{m:0100d}')" for m in range(1000)))
+            proxy.cut(after=500 * (n + 1))
+            with suppress(IngestionError, ServerUnreachable, psycopg.Error):
+                load_all(source, mysql, replace(postgres, port=proxy.port), lake)
+            proxy.flow()
+            proxy.cut()
+    finally:
+        proxy.close()
+    load(source)
+    assert_same(mysql, postgres, "t")
+    listed = {path for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files")}
+    root = Path(lake.removeprefix("file://"))
+    assert {str(path.relative_to(root)) for path in root.rglob("*.parquet")} == listed
+    assert query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files") == [(4000,)]
