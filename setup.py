@@ -1,4 +1,4 @@
-"""Compiles the codec; everything else about the package stands in pyproject.toml."""
+"""Compiles what handles every single value; everything else about the package stands in pyproject.toml."""
 
 import os
 import shlex
@@ -31,7 +31,15 @@ _options["extra_compile_args"] += ["-O3", "-g0"]
 
 setup(
     ext_modules=cythonize(
-        [Extension("softcart_assets.ingestion.codec", ["softcart_assets/ingestion/codec.pyx"], **_options)],
+        [
+            Extension("softcart_assets.ingestion.codec", ["softcart_assets/ingestion/codec.pyx"], **_options),
+            Extension(
+                "softcart_assets.ingestion.documents",
+                ["softcart_assets/ingestion/documents.pyx"],
+                libraries=["crypto"],  # OpenSSL's; the MySQL client library's headers bring its own
+                extra_compile_args=["-O3", "-g0"],
+            ),
+        ],
         build_dir="build",
     )
 )

@@ -8,16 +8,15 @@ and the queries made of them, not the decisions drawn from their results.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Any
 
 import pyarrow as pa
 
+from softcart_assets.ingestion.documents import hash_sum
 from softcart_assets.ingestion.types import Column, Kind
 
 HASH_DIGITS = 14
@@ -281,14 +280,15 @@ class Accumulator:
 def _sum_of_numbers(column: Column, values: pa.Array) -> Decimal:
     """The sum of the numbers of a MongoDB column's values."""
     match column.kind:
-        case Kind.BOOLEAN | Kind.INTEGER:
-            return Decimal(sum(values.to_pylist()))
-        case Kind.INSTANT:
-            return Decimal(sum(values.cast(pa.int64()).to_pylist()))
+        case Kind.BOOLEAN:
+            return Decimal(values.true_count)
+        case Kind.INTEGER | Kind.INSTANT:
+            numbers = values.cast(pa.int64()).to_numpy()
+            return (Decimal(int((numbers >> 32).sum())) * (1 << 32)) + int((numbers & 0xFFFFFFFF).sum())
         case Kind.TEXT:
-            return Decimal(sum(map(_hash, values.to_pylist())))
-        case Kind.JSON:
-            return Decimal(sum(_hash(_jsonb_text(text)) for text in values.to_pylist()))
+            return Decimal(hash_sum(values))
+        case Kind.JSON:  # written as PostgreSQL prints jsonb
+            return Decimal(hash_sum(values, True))
         case Kind.DOUBLE:
             return Decimal(sum(_hash(_double_text(value)) for value in values.to_pylist()))
         case Kind.DECIMAL:
@@ -315,19 +315,6 @@ def _double_text(value: float) -> str:
                 break
     scaled = Decimal(repr(value)).quantize(Decimal(1).scaleb(-30), ROUND_HALF_UP, context=_EXACT)
     return format(scaled or abs(scaled), "f")
-
-
-def _jsonb_text(text: str) -> str:
-    """JSON as PostgreSQL prints it from jsonb, without what `_JSON_NUMBERS` leaves out."""
-
-    def ordered(value: Any) -> Any:
-        if isinstance(value, dict):
-            keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
-            return {key: ordered(value[key]) for key in keys}
-        return [ordered(each) for each in value] if isinstance(value, list) else value
-
-    plain = json.dumps(ordered(json.loads(text)), ensure_ascii=False)
-    return re.sub(_JSON_NUMBERS, "", plain)
 
 
 # Whole rows. Sums of weighted values tell columns apart but can miss two values exchanged between rows of the same weight;

@@ -1,12 +1,15 @@
 """Reading MongoDB: documents as typed rows, with columns found in the documents themselves.
 
-Here belongs everything that is MongoDB's own. Documents are spooled to a temporary file first, so that their types are known
-before the first row leaves, and a document is read once. A server without sessions has no snapshot: a load holds each
+Here belongs everything that is MongoDB's own but for change streams. Documents are spooled to a temporary file first, so that
+their types are known before the first row leaves, and a document is read once. What is usual in a document is done in
+`documents`, which is compiled; the rest is done here, alike. A server without sessions has no snapshot: a load holds each
 document as it was when it was read, at or after the stated position.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,12 +28,12 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 
 from softcart_assets.connections import MongoConnection
 from softcart_assets.ingestion.digest import Accumulator, Checksums, Segments
+from softcart_assets.ingestion.documents import Decoder, Types
 from softcart_assets.ingestion.errors import MissingGrant, MissingTable, SourceLost
 from softcart_assets.ingestion.types import Batch, Column, Kind, Rejected, Unfit, widens
 from softcart_assets.sources.model import Source, Table
 
 _BATCH_ROWS = 5_000
-_BATCH_BYTES = 8 << 20
 _IDS_A_QUERY = 1_000
 _NUMERIC = "numeric(38,18)"
 """Where whole and broken numbers meet: exact for money and measures, and a type that Parquet and Spark have."""
@@ -40,6 +43,9 @@ _OWN = {"_id_type", "document", "_deleted", "_loaded_at", "_position", "_version
 _ID = Column("_id", "_id", "text", nullable=False)
 _ID_TYPE = Column("_id_type", "type of _id", "text", nullable=False)
 _DOCUMENT = Column("document", "document", "jsonb", nullable=False)
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""The escaped NUL in JSON, and not a backslash before `u0000`."""
 
 _OPTIONS: CodecOptions = CodecOptions(
     tz_aware=True,
@@ -102,22 +108,17 @@ def _type_name(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _target_type(value: Any) -> str:
-    """The PostgreSQL type that suits a value, or `_WHOLE_DOUBLE`."""
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return "bigint"
-        case float():
-            return _WHOLE_DOUBLE if value.is_integer() else "double precision"
-        case bson.Decimal128():
-            return _NUMERIC
-        case str() | bson.ObjectId():
-            return "text"
-        case datetime() | bson.DatetimeMS():
-            return "timestamptz"
-    return "jsonb"
+def _json(value: Any) -> str:
+    """A value as relaxed extended JSON, written as PostgreSQL prints it from jsonb."""
+
+    def ordered(value: Any) -> Any:
+        if isinstance(value, dict):
+            keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+            return {key: ordered(value[key]) for key in keys}
+        return [ordered(each) for each in value] if isinstance(value, list) else value
+
+    plain = json.loads(json_util.dumps(value, json_options=_RELAXED))
+    return json.dumps(ordered(plain), ensure_ascii=False)
 
 
 def _fit(column: Column, value: Any) -> Any:
@@ -126,8 +127,8 @@ def _fit(column: Column, value: Any) -> Any:
         return None
     kind = column.kind
     if kind is Kind.JSON:
-        text = json_util.dumps(value, json_options=_RELAXED)
-        if "\\u0000" in text:
+        text = _json(value)
+        if _NUL.search(text):
             raise Unfit("NUL character, which PostgreSQL's jsonb cannot hold")
         return text
     match kind, value:
@@ -272,24 +273,18 @@ class MongoReader:
     ) -> tuple[list[Column], Iterator[Batch]]:
         """Read documents into a temporary file, noting their types; then the columns they need, and the rows."""
         spool = tempfile.TemporaryFile()  # noqa: SIM115 - `_rows` closes it, after the last batch
-        types: dict[str, Counter[str]] = {}
+        types = Types()
+        sizes = []
         with _explained(self.connection, f"{self.source.schema}/{table.name}"):
             for condition in filters:
                 for raw in self._database[table.name].find_raw_batches(condition, batch_size=_BATCH_ROWS):
-                    spool.write(raw)
-                    for document in _documents(raw):
-                        try:
-                            fields = bson.decode(document, _OPTIONS)
-                        except bson.errors.InvalidBSON:
-                            continue
-                        for name, value in fields.items():
-                            if value is not None:
-                                types.setdefault(name, Counter())[_target_type(value)] += 1
-        found, self._warnings[table.name] = _columns_for(columns, types)
-        return found, _rows(table, found, spool)
+                    types.add(raw)
+                    sizes.append(spool.write(raw))
+        found, self._warnings[table.name] = _columns_for(columns, types.counts)
+        return found, _rows(table, found, spool, sizes)
 
 
-def _columns_for(known: Sequence[Column], types: Mapping[str, Counter[str]]) -> tuple[list[Column], list[str]]:
+def _columns_for(known: Sequence[Column], types: Mapping[str, Mapping[str, int]]) -> tuple[list[Column], list[str]]:
     """The columns that hold values of these types: the known ones, widened to numeric where needed, and new ones."""
     by_name = {column.name: column for column in known}
     warnings = []
@@ -315,33 +310,27 @@ def _columns_for(known: Sequence[Column], types: Mapping[str, Counter[str]]) -> 
     return list(by_name.values()), warnings
 
 
-def _documents(raw: bytes) -> Iterator[bytes]:
-    """The documents that stand end to end in `raw`."""
-    start = 0
-    while start < len(raw):
-        size = int.from_bytes(raw[start : start + 4], "little")
-        yield raw[start : start + size]
-        start += size
-
-
-def _rows(table: Table, columns: Sequence[Column], spool: BinaryIO) -> Iterator[Batch]:
-    """The spooled documents as batches; the spool is gone afterwards."""
+def _rows(table: Table, columns: Sequence[Column], spool: BinaryIO, sizes: Iterable[int]) -> Iterator[Batch]:
+    """The spooled documents as batches of so many bytes; the spool is gone afterwards."""
     with spool:
         spool.seek(0)
-        documents: list[dict[str, Any] | bytes] = []
-        size = 0
-        while head := spool.read(4):
-            raw = head + spool.read(int.from_bytes(head, "little") - 4)
-            size += len(raw)
-            try:
-                documents.append(bson.decode(raw, _OPTIONS))
-            except bson.errors.InvalidBSON:
-                documents.append(raw)
-            if len(documents) >= _BATCH_ROWS or size >= _BATCH_BYTES:
-                yield _batch(table, columns, documents)
-                documents, size = [], 0
-        if documents:
-            yield _batch(table, columns, documents)
+        decoder = Decoder(columns)
+        for size in sizes:
+            others = decoder.add(spool.read(size))
+            rows = decoder.take()
+            if others:
+                batch = _batch(table, columns, [_decoded(document) for document in others])
+                yield Batch(pa.concat_batches([rows, batch.rows]), batch.rejected)
+            else:
+                yield Batch(rows)
+
+
+def _decoded(document: bytes) -> dict[str, Any] | bytes:
+    """A document; itself if some text in it is none."""
+    try:
+        return bson.decode(document, _OPTIONS)
+    except bson.errors.InvalidBSON:
+        return document
 
 
 def _batch(table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]) -> Batch:
