@@ -1,0 +1,240 @@
+"""Whole rows of a MySQL table, of its raw table and of its lake files, brought into one form, to be compared one by one.
+
+Nothing of the engine is used for it: MySQL says its values as text (or bytes), PostgreSQL and Parquet as their drivers give them,
+and each is read here for what it means. Rows out for quarantine count as what they hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pyarrow.dataset as ds
+from psycopg import sql
+
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.sources.model import Source
+
+Row = Mapping[str, object]
+
+_INTEGERS = {"tinyint", "smallint", "mediumint", "int", "bigint", "year"}
+_BYTES = {
+    *("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector", "geometry", "point", "linestring"),
+    *("polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection", "geomcollection"),
+}
+
+
+def mysql_types(mysql: MySQLConnection, table: str) -> dict[str, str]:
+    """The columns of a table or view, invisible ones included: name → type."""
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = DATABASE()"
+            " AND table_name = %s ORDER BY ordinal_position",
+            (table,),
+        )
+        return {name: type_.lower() for name, type_ in cursor.fetchall()}
+
+
+def mysql_rows(mysql: MySQLConnection, table: str, types: Mapping[str, str]) -> list[Row]:
+    """A table's rows; a value that has no place in Python, such as a zero date, is its text."""
+    quote = lambda name: "`" + name.replace("`", "``") + "`"  # noqa: E731
+    # As text, MySQL shortens single-precision numbers.
+    select = [f"CAST({quote(n)} AS DOUBLE)" if types[n] == "float" else quote(n) for n in types]
+    connection = mysql.connect(conv={}, use_unicode=False)
+    connection.query(f"SELECT {', '.join(select)} FROM {quote(table)}".encode())
+    rows = connection.store_result().fetch_row(maxrows=0)
+    connection.close()
+    return [
+        {name: _from_mysql(type_, value) for (name, type_), value in zip(types.items(), row, strict=True)}
+        for row in rows
+    ]
+
+
+def _from_mysql(type_: str, value: bytes | None) -> object:
+    if value is None:
+        return None
+    if type_ == "bit":
+        return int.from_bytes(value)
+    if type_ in _BYTES:
+        return value
+    text = value.decode()
+    read: Callable[[str], object] = str
+    if type_ in _INTEGERS:
+        read = int
+    elif type_ == "decimal":
+        read = Decimal
+    elif type_ in ("float", "double"):
+        read = lambda number: float(number).hex()  # noqa: E731
+    elif type_ == "json":
+        read = _document
+    elif type_ == "date":
+        read = date.fromisoformat
+    elif type_ in ("datetime", "timestamp"):
+        read = lambda moment: _moment(datetime.fromisoformat(_six_digits(moment)))  # noqa: E731
+    elif type_ == "time":
+        read = _microseconds
+    try:
+        return read(text)
+    except ValueError:
+        return text
+
+
+def _six_digits(text: str) -> str:
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction:0<6}"
+
+
+def _microseconds(text: str) -> int:
+    whole, _, fraction = text.removeprefix("-").partition(".")
+    hours, minutes, seconds = map(int, whole.split(":"))
+    size = (hours * 3600 + minutes * 60 + seconds) * 1_000_000 + int(f"{fraction:0<6}")
+    return -size if text.startswith("-") else size
+
+
+def _moment(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC)
+
+
+def _document(text: str) -> str:
+    """A JSON document in a form that is one text for one content: numbers by value, keys in order."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [plain(inner) for inner in value]
+        if isinstance(value, Decimal):
+            return f"number {value.normalize():f}" if value else "number 0"
+        return value
+
+    return json.dumps(plain(json.loads(text, parse_float=Decimal, parse_int=Decimal)), sort_keys=True)
+
+
+def raw_rows(postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]) -> list[Row]:
+    """A raw table's current rows."""
+    columns = sql.SQL(", ").join(
+        # psycopg would make floats of the numbers in a document
+        sql.SQL("{}::text").format(sql.Identifier(name)) if type_ == "json" else sql.Identifier(name)
+        for name, type_ in types.items()
+    )
+    query = sql.SQL("SELECT {} FROM {} WHERE NOT _deleted").format(columns, sql.Identifier(source.schema, table))
+    with postgres.connect() as connection:
+        rows = connection.execute(query).fetchall()
+    return [_row(types, row) for row in rows]
+
+
+def quarantined_rows(postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]) -> list[Row]:
+    """The rows that are out, read from the text that the quarantine keeps of them."""
+    with postgres.connect() as connection:
+        rows = connection.execute(
+            "SELECT row FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL",
+            (source.name, table),
+        ).fetchall()
+
+    def value(type_: str, text: str | None) -> object:
+        if text is None:
+            return None
+        if type_ in _BYTES:
+            return bytes.fromhex(text.removeprefix("\\x"))
+        if type_ == "bit":
+            return int(text)
+        if type_ == "time":
+            return int(text)
+        return _from_mysql(type_, text.encode())
+
+    return [{name: value(type_, row[name]) for name, type_ in types.items()} for (row,) in rows]
+
+
+def lake_rows(
+    postgres: PostgresConnection, lake: str, source: Source, table: str, types: Mapping[str, str]
+) -> list[Row]:
+    """What the lake's change files say that the current rows of a table are."""
+    declared = source.table(table)
+    with postgres.connect() as connection:
+        files = connection.execute(
+            "SELECT load_id, path FROM ingestion.lake_files WHERE source = %s AND table_name = %s ORDER BY loaded_at, path",
+            (source.name, table),
+        ).fetchall()
+    if not declared.key and declared.strategy != "cdc":  # each of its loads is all of it
+        files = [file for file in files if file[0] == files[-1][0]]
+    root = lake.removeprefix("file://")
+    changes = [
+        change for _, path in files for change in ds.dataset(f"{root}/{path}", format="parquet").to_table().to_pylist()
+    ]
+    changes.sort(key=lambda change: change["_position"])
+    current: dict[object, Row] = {}
+    counts: Counter[object] = Counter()
+    for change in changes:
+        row = _row(types, [change[name] for name in types])
+        if declared.key:
+            identity: object = tuple(row[name] for name in declared.key)
+            counts[identity] = not change["_deleted"]
+        else:
+            identity = frozen(row)
+            counts[identity] += -1 if change["_deleted"] else 1
+        current[identity] = row
+    return [current[identity] for identity in counts.elements()]
+
+
+def _row(types: Mapping[str, str], values: Iterable[object]) -> Row:
+    return {name: _plain(type_, value) for (name, type_), value in zip(types.items(), values, strict=True)}
+
+
+def _plain(type_: str, value: object) -> object:
+    """A value as PostgreSQL's or Parquet's driver gives it, in the form that `mysql_rows` has."""
+    match value:
+        case float():
+            return value.hex()
+        case timedelta():
+            return value // timedelta(microseconds=1)
+        case datetime():
+            return _moment(value)
+        case Decimal() if type_ in ("bit", "bigint"):
+            return int(value)
+        case str() if type_ == "json":
+            return _document(value)
+        case str() if type_ == "decimal":  # too wide for the lake
+            return Decimal(value)
+        case _:
+            return value
+
+
+def frozen(row: Row) -> tuple:
+    """A row that can be counted, in which 1, 1.0 and True are not the same."""
+    return tuple((name, type(value).__name__, value) for name, value in row.items())
+
+
+def assert_same_rows(expected: Iterable[Row], got: Iterable[Row], what: str) -> None:
+    """Fail with the first rows that one side has and the other has not."""
+    left, right = Counter(map(frozen, expected)), Counter(map(frozen, got))
+    missing, extra = left - right, right - left
+    differences = [f"{sign} {row}"[:1500] for sign, rows in (("-", missing), ("+", extra)) for row in list(rows)[:3]]
+    assert not differences, "\n".join(
+        [
+            f"{what}: of {left.total()} rows {missing.total()} are missing, {extra.total()} others are there",
+            *differences,
+        ]
+    )
+
+
+def assert_equals_source(
+    source: Source, mysql: MySQLConnection, postgres: PostgresConnection, lake: str, table: str
+) -> None:
+    """Every row of a table is in raw and in the lake, or in quarantine, and no other.
+
+    Of a row that was fit once and is in quarantine now, raw and lake keep the last fit version.
+    """
+    key = source.table(table).key
+    types = mysql_types(mysql, table)
+    at_source = mysql_rows(mysql, table, types)
+    quarantined = quarantined_rows(postgres, source, table, types)
+    out = {tuple(row[name] for name in key) for row in quarantined} if key else set()
+    for place, rows in (
+        ("raw", raw_rows(postgres, source, table, types)),
+        ("lake", lake_rows(postgres, lake, source, table, types)),
+    ):
+        fit = [row for row in rows if tuple(row[name] for name in key) not in out]
+        assert_same_rows(at_source, [*fit, *quarantined], f"{table} in {place}")
