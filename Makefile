@@ -34,8 +34,8 @@ test: manifest ## Run all tests, on servers of their own
 torture: install ## Kill and cut off everything for an hour while data changes (SECONDS, SEED; one line per round)
 	.venv/bin/python -m tests.faults.torture --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
 
-bench: install ## Measure the demo at three sizes
-	.venv/bin/python -m benchmarks
+bench: install ## Measure everything beside other tools; `make bench BENCH="copy --scale 0.1"` a part
+	.venv/bin/python -m benchmarks $(BENCH)
 
 lint: manifest typecheck ## Check style, types and the Dagster definitions
 	.venv/bin/ruff check

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 from benchmarks.equality import source_of
 from benchmarks.tables import MadeTable
@@ -60,24 +60,21 @@ def _timed(work: Callable[[Job], object]) -> None:
 
 
 def _copy(job: Job, *, with_lake: bool) -> int:
-    hands = os.cpu_count() or 1
     with job.postgres.connect() as session:
         session.execute(f"CREATE SCHEMA {SCHEMA}".encode())
-    with mysql.snapshot(job.source, job.mysql, hands) as readers, Crew(readers) as crew:
-        tables = [
-            crew.submit(lambda reader, t=t: _copy_table(job, crew, reader, t, with_lake)) for t in job.source.tables
-        ]
+    with mysql.snapshot(job.source, job.mysql, os.cpu_count() or 1) as readers, Crew(readers) as crew:
+        tables = [crew.submit(partial(_copy_table, job, crew, with_lake, table)) for table in job.source.tables]
         return sum(table.result() for table in tables)
 
 
-def _copy_table(job: Job, crew: Crew, reader: Any, table: Table, with_lake: bool) -> int:
+def _copy_table(job: Job, crew: Crew, with_lake: bool, table: Table, reader: mysql.MySQLReader) -> int:
     columns = reader.columns(table, ())
     name = f"{SCHEMA}.{quote(table.name)}"
     with job.postgres.connect() as session:
         definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in columns)
         session.execute(f"CREATE TABLE {name} ({definitions})".encode())
 
-    def copy_range(reader: Any, number: int, condition: str | None) -> int:
+    def copy_range(number: int, condition: str | None, reader: mysql.MySQLReader) -> int:
         rows = 0
         files = ChangeFiles(job.lake, "bench", table.name, "bench", datetime.now(UTC), "", number * 1000)
         with job.postgres.connect() as session:
@@ -89,4 +86,4 @@ def _copy_table(job: Job, crew: Crew, reader: Any, table: Table, with_lake: bool
         return rows
 
     ranges = enumerate(reader.ranges(table, columns, crew.size))
-    return sum(crew.share(reader, [lambda r, n=n, c=c: copy_range(r, n, c) for n, c in ranges]))
+    return sum(crew.share(reader, [partial(copy_range, number, condition) for number, condition in ranges]))

@@ -185,10 +185,10 @@ def _kill(pid: int) -> None:
 def last_words(said: str) -> str:
     """The last line that looks like the reason, short enough for a table."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines() if line.strip()]
-    telling = (
-        [line for line in lines if re.search(r"error|fatal|exception|not|fail", line, re.I)] or lines or ["no word"]
-    )
-    return telling[-1][:200]
+    for telling in (r"^[\w.]*(Error|Exception|error|ERROR|FATAL)\b.*: ", r"(?i)error|fatal|exception|fail", ""):
+        if found := [line for line in lines if re.search(telling, line)]:
+            return found[-1][:200].replace("|", "/")
+    return "it said nothing"
 
 
 def python(module: str, name: str) -> list[str]:

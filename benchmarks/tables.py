@@ -43,8 +43,8 @@ def orders(rows: int) -> MadeTable:
         ("order_id",),
         """(
           order_id bigint NOT NULL PRIMARY KEY,
-          customer_id int unsigned NOT NULL,
-          store_id smallint NOT NULL,
+          customer_id int NOT NULL,
+          store_id int NOT NULL,
           status enum('new', 'paid', 'shipped', 'returned') NOT NULL,
           channel varchar(12) NOT NULL,
           total_amount decimal(12,2) NOT NULL,
@@ -80,14 +80,14 @@ def order_lines(orders: int) -> MadeTable:
         ("order_id", "line_number"),
         """(
           order_id bigint NOT NULL,
-          line_number smallint NOT NULL,
+          line_number int NOT NULL,
           product_id int NOT NULL,
           sku varchar(20) NOT NULL,
-          quantity smallint NOT NULL,
+          quantity int NOT NULL,
           unit_price decimal(10,2) NOT NULL,
           discount_amount decimal(10,2),
           tax_amount decimal(10,4) NOT NULL,
-          warehouse_id int unsigned NOT NULL,
+          warehouse_id int NOT NULL,
           picked_at datetime,
           PRIMARY KEY (order_id, line_number)
         )""",

@@ -26,7 +26,7 @@ def resources() -> list:
         if cursor := table.get("cursor"):
             options |= {"incremental": dlt.sources.incremental(cursor), "write_disposition": "merge"}
             options |= {"primary_key": table["key"]}
-        found.append(sql_table(source, table=table["name"], reflection_level="full_with_precision", **options))
+        found.append(sql_table(source, table=table["name"], **options))
     return found
 
 

@@ -6,8 +6,8 @@ import time
 from multiprocessing import Pool
 
 import psycopg
-import pymysql
-import pymysql.cursors
+import pymysql  # type: ignore[import-untyped, unused-ignore]
+import pymysql.cursors  # type: ignore[import-untyped, unused-ignore]
 
 JOB = json.loads(os.environ["JOB"])
 
