@@ -106,7 +106,6 @@ CREATE TABLE IF NOT EXISTS ingestion.streams (
   position      text NOT NULL,
   gtid          text,
   server        text NOT NULL,
-  epoch         integer NOT NULL DEFAULT 0,
   lake_position text NOT NULL,
   lake_gtid     text,
   lake_server   text NOT NULL,
@@ -124,6 +123,7 @@ CREATE TABLE IF NOT EXISTS ingestion.captures (
   position      text NOT NULL,
   consistent_at text NOT NULL,
   lake_position text NOT NULL,
+  stale_since   text,
   changed_at    text,
   rows_inserted bigint NOT NULL DEFAULT 0,
   rows_updated  bigint NOT NULL DEFAULT 0,
@@ -131,7 +131,8 @@ CREATE TABLE IF NOT EXISTS ingestion.captures (
   PRIMARY KEY (source, table_name)
 );
 COMMENT ON TABLE ingestion.captures IS 'The tables that the log''s changes are applied to. A live one stands at its own position or '
-  'its stream''s, whichever is later, a stopped one at its own; up to consistent_at some of its rows may be newer. changed_at: '
+  'its stream''s, whichever is later, a stopped one at its own; up to consistent_at some of its rows may be newer. stale_since: '
+  'since there, rows may have changed that the log does not show, and have to be read again. changed_at: '
   'position of its last change; rows_…: row changes since its last row in loads.';
 
 CREATE TABLE IF NOT EXISTS ingestion.resnapshots (

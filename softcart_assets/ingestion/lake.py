@@ -5,7 +5,7 @@ Files count once they are listed in `ingestion.lake_files`; listing them belongs
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,18 +80,28 @@ class ChangeFiles:
         self._rows = 0
         self.files: list[LakeFile] = []
 
-    def write(self, columns: Sequence[Column], rows: pa.RecordBatch, *, deleted: pa.Array | None = None) -> None:
-        """Add row versions; `deleted` says which of them are deletions (None: none)."""
+    def write(
+        self,
+        columns: Sequence[Column],
+        rows: pa.RecordBatch,
+        *,
+        deleted: pa.Array | None = None,
+        own: Mapping[str, pa.Array] | None = None,
+    ) -> None:
+        """Add row versions; `deleted` says which of them are deletions (None: none).
+
+        `own`: further columns of the engine, or values of its usual ones that differ by row.
+        """
         arrays = [lake_array(c, rows.column(c.name)) for c in columns]
-        arrays.append(pa.repeat(False, len(rows)) if deleted is None else deleted)
-        arrays += [pa.repeat(constant, len(rows)) for constant in self._constants.values()]
+        constants = {name: pa.repeat(constant, len(rows)) for name, constant in self._constants.items()}
+        added = {"_deleted": pa.repeat(False, len(rows)) if deleted is None else deleted} | constants | dict(own or {})
         schema = pa.schema(
             [
                 *(pa.field(c.name, c.lake_type) for c in columns),
-                pa.field("_deleted", pa.bool_()),
-                *(pa.field(name, constant.type) for name, constant in self._constants.items()),
+                *(pa.field(name, array.type) for name, array in added.items()),
             ]
         )
+        arrays += added.values()
         if self._schema and not schema.equals(self._schema):
             self._finish_file()
         self._schema = schema

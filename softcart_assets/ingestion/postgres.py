@@ -102,12 +102,7 @@ class RawTable:
 
         `known` is what the table has. Columns are added and widened; everything else is for somebody to decide: `SchemaChanged`.
         """
-        for name in (*(c.name for c in columns), self.table.name + "_history"):
-            if name in _RESERVED or len(name.encode()) > _NAME_BYTES or "\0" in name:
-                raise UnsupportedColumn(
-                    f"{self.asset}: the name {name!r} cannot be used in PostgreSQL's raw table (reserved, or longer than "
-                    f"{_NAME_BYTES} bytes). Rename it at the source, or declare a view that does."
-                )
+        self._check_names(columns)
         relations = [self.name, *([self.history] if self.history else [])]
         if not known:
             self._create(self.name, columns)
@@ -125,7 +120,7 @@ class RawTable:
                 "again and rebuild the models."
             )
         by_name = {column.name: column for column in columns}
-        if gone := [c.name for c in known if c.name not in by_name]:
+        if (gone := [c.name for c in known if c.name not in by_name]) and self.table.strategy != "cdc":
             raise SchemaChanged(
                 f"{self.asset}: column {', '.join(map(repr, gone))} was dropped at the source. The raw table keeps its values. "
                 f"If that is final, run ALTER TABLE {self.name} DROP COLUMN {quote(gone[0])} in the staging warehouse "
@@ -152,6 +147,14 @@ class RawTable:
                 )
             fitting.append(column)
         return fitting, is_added
+
+    def _check_names(self, columns: Sequence[Column]) -> None:
+        for name in (*(c.name for c in columns), self.table.name + "_history"):
+            if name in _RESERVED or len(name.encode()) > _NAME_BYTES or "\0" in name:
+                raise UnsupportedColumn(
+                    f"{self.asset}: the name {name!r} cannot be used in PostgreSQL's raw table (reserved, or longer than "
+                    f"{_NAME_BYTES} bytes). Rename it at the source, or declare a view that does."
+                )
 
     def _primary_key(self) -> set[str]:
         rows = self.connection.execute(
@@ -424,6 +427,52 @@ class RawTable:
             + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
         )
         return digest.checksums_of(columns, row)
+
+    # Following a source whose columns change.
+
+    def evolve(self, columns: Sequence[Column], known: Sequence[Column]) -> list[Column]:
+        """Make the table and its history fit the source's columns, whatever has become of them; the columns as raw has them.
+
+        What was dropped stays. Where values cannot take a new type, raw's become NULL, until they are read from the source
+        again, and the history's become text. `SchemaChanged` if a view stands in the way.
+        """
+        self._check_names(columns)
+        have = {column.name: column for column in known}
+        fitting = []
+        for column in columns:
+            old = have.get(column.name)
+            if old is None:
+                for relation in filter(None, (self.name, self.history)):
+                    self._run(f"ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS {quote(column.name)} {column.target_type}")
+            elif widens(column.target_type, old.target_type):
+                column = replace(column, target_type=old.target_type)
+            elif widens(old.target_type, column.target_type):
+                self._widen([self.name], column)
+                self._retype(column, self.history, otherwise="text")
+            else:
+                self._retype(column, self.name, otherwise=None)
+                self._retype(column, self.history, otherwise="text")
+            fitting.append(column)
+        return fitting
+
+    def _retype(self, column: Column, relation: str | None, otherwise: str | None) -> None:
+        """Give a column another type; if its values cannot take it, the type `otherwise`, or no values."""
+        if relation is None:
+            return
+        name, type_ = quote(column.name), column.target_type
+        alter = f"ALTER TABLE {relation} ALTER COLUMN {name} TYPE"
+        try:
+            with self.connection.transaction():
+                self._run(f"{alter} {type_} USING {name}::text::{type_}")
+        except (psycopg.DataError, psycopg.errors.CannotCoerce):
+            self._run(f"{alter} {otherwise} USING {name}::{otherwise}" if otherwise else f"{alter} {type_} USING NULL")
+        except psycopg.errors.FeatureNotSupported as error:
+            raise SchemaChanged(
+                f"{self.asset}: column {column.name!r} became {column.source_type} at the source, but the raw column cannot "
+                f"become {type_} while a view uses it ({error.diag.message_detail}). Drop that view in the staging warehouse "
+                f"(DROP VIEW … CASCADE), run `softcart resnapshot {self.asset.replace('raw_', '').replace('/', '.')}`, and run dbt, "
+                "which makes it anew."
+            ) from None
 
     def _names(self, names: Iterable[str], alias: str | None = None) -> str:
         return ", ".join(f"{alias}.{quote(name)}" if alias else quote(name) for name in names)

@@ -108,14 +108,22 @@ class Recorder:
         return [row[0] for row in rows]
 
     def alike(self, identity: str) -> list[int]:
-        """The open entries of rows without a key that are alike, the last recorded first; further ones count on from there."""
+        """The open entries of an identity, the last recorded first; further ones without a key are numbered on from there."""
         rows = self.connection.execute(
-            "SELECT id, split_part(identity, '#', 2)::integer FROM ingestion.quarantine WHERE source = %s AND table_name = %s"
-            " AND closed_at IS NULL AND key IS NULL AND split_part(identity, '#', 1) = %s ORDER BY 2 DESC",
-            (self.source, self.table, identity),
+            "SELECT id, CASE WHEN key IS NULL THEN split_part(identity, '#', 2)::integer ELSE 0 END FROM ingestion.quarantine"
+            " WHERE source = %s AND table_name = %s AND closed_at IS NULL AND (identity = %s OR key IS NULL"
+            " AND split_part(identity, '#', 1) = %s) ORDER BY 2 DESC",
+            (self.source, self.table, identity, identity),
         ).fetchall()
         self._seen[identity] = rows[0][1] if rows else 0
         return [entry for entry, _ in rows]
+
+    def positions(self) -> list[tuple[int, str]]:
+        """The open entries, each with the position that its row was read at."""
+        return self.connection.execute(
+            "SELECT id, position FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL",
+            (self.source, self.table),
+        ).fetchall()
 
     def open(self) -> tuple[int, list[tuple[str, ...]]]:
         """How many entries are open, and the keys of those that have one."""

@@ -1,0 +1,296 @@
+"""Following a source's log: the loop that reads, applies and commits, for a bounded run and for the stream that never ends.
+
+Here belongs when something is done: when a flush is due, when lake files are listed, who may hold the source, what follows a
+broken connection. What a change does to the target stands in `apply`, how the log is read in `reading` and `log`.
+
+Everything is taken up from what is committed: whatever breaks, the loop drops what it has in hand, connects anew and reads on
+from the committed place. Rows and place commit together, so that neither loses nor doubles anything.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import psycopg
+
+from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
+from softcart_assets.ingestion import bookkeeping, postgres
+from softcart_assets.ingestion.capture.apply import CapturedTable, Place, TableFailed, Target
+from softcart_assets.ingestion.capture.changelog import ChangeLog
+from softcart_assets.ingestion.capture.log import BinaryLog, GtidSet, TableMap, bytes_behind, current_state
+from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
+from softcart_assets.ingestion.errors import IngestionError, SourceLost, TableBusy, TargetFailed
+from softcart_assets.ingestion.mysql import Session
+from softcart_assets.ingestion.types import Column
+from softcart_assets.sources.model import Source
+
+_FLUSH_SECONDS = 0.1
+_LIST_SECONDS = 60.0
+_LIST_BYTES = 256 << 20
+_TICK_SECONDS = 1.0
+_LAG_SECONDS = 5.0
+_LOCK_SECONDS = 600
+_BACKOFF_SECONDS = 0.5, 30.0
+
+
+@dataclass
+class Status:
+    """How a source's stream fares; written by the loop, to be read from any thread.
+
+    `position`: up to where changes are committed. `lag_seconds`: age of the oldest change known not to be in raw, 0 if there is
+    none. `lag_bytes`: how much log lies between the position and its end (None: not known yet). `rows_per_second`: row changes
+    committed, over the last seconds. `quarantined`: rows that are out, by table. `tables`: state of each, with the
+    reason if it stopped. `problem`: what keeps the stream from going on at the moment.
+    """
+
+    source: str
+    position: str = ""
+    committed_at: datetime | None = None
+    lag_seconds: float = 0.0
+    lag_bytes: int | None = None
+    rows: int = 0
+    rows_per_second: float = 0.0
+    flushes: int = 0
+    flush_seconds: float = 0.0
+    reconnects: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    tables: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Whose log is brought where."""
+
+    source: Source
+    connection: MySQLConnection
+    staging: PostgresConnection
+    lake_uri: str
+    status: Status
+
+    @property
+    def captured(self) -> list[str]:
+        """The tables that are declared to be captured."""
+        return [table.name for table in self.source.tables if table.strategy == "cdc"]
+
+
+def _key(connection: psycopg.Connection, source: Source) -> int:
+    row = connection.execute("SELECT hashtextextended(%s, 0)", (f"softcart capture {source.name}",)).fetchone()
+    assert row
+    return row[0]
+
+
+def _sessions(connection: psycopg.Connection, key: int) -> list[tuple[str, int, datetime, bool]]:
+    """The sessions that hold or want a source's lock, ours left out: name, process, since when, whether it has it."""
+    return connection.execute(
+        "SELECT application_name, pid, backend_start, granted FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = %s"
+        " AND pid <> pg_backend_pid() AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        (key,),
+    ).fetchall()
+
+
+@contextmanager
+def hold(job: Job, *, is_stream: bool, stopped: threading.Event | None = None) -> Iterator[psycopg.Connection]:
+    """A connection that holds the source, so that nobody else applies its log; `TableBusy` says who does.
+
+    A stream gives way to a bounded run, which therefore waits; a second stream fails at once.
+    """
+    source = job.source
+    name = f"softcart {'stream' if is_stream else 'load'} {source.name} {socket.gethostname()}:{os.getpid()}"
+    with job.staging.connect(application_name=name[:63]) as connection:
+        connection.autocommit = True
+        bookkeeping.prepare(connection, source.schema)
+        key = _key(connection, source)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        connection.execute("SET lock_timeout = '1s'" if is_stream else f"SET lock_timeout = '{_LOCK_SECONDS}s'")
+        while True:
+            others = _sessions(connection, key)
+            streams = [each for each in others if each[0].startswith("softcart stream ")]
+            if is_stream and streams:
+                raise TableBusy(
+                    f"{source.schema}: source {source.name!r} is already followed by {_described(streams[0])}. Only one stream can: "
+                    "stop that one first."
+                )
+            try:
+                connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+                break
+            except psycopg.errors.LockNotAvailable:
+                if stopped and stopped.is_set():
+                    raise Finished from None
+                if not is_stream or time.monotonic() > deadline:
+                    holders = [each for each in _sessions(connection, key) if each[3]]
+                    raise TableBusy(
+                        f"{source.schema}: source {source.name!r} has been held for {_LOCK_SECONDS} s by "
+                        f"{_described(holders[0]) if holders else 'somebody'}. Wait for it or end it, then try again."
+                    ) from None
+        connection.execute("SET lock_timeout = 0")
+        connection.autocommit = False
+        yield connection
+
+
+def _described(session: tuple[str, int, datetime, bool]) -> str:
+    name, process, since, _ = session
+    return f"{name!r} (PostgreSQL process {process}, since {since:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+class Finished(Exception):
+    """The loop was asked to stop."""
+
+
+class Follower:
+    """Applies a source's log over one holding connection, from the committed place on.
+
+    After any error it is of no use any more. `control` commits each statement by itself.
+    """
+
+    def __init__(self, job: Job, connection: psycopg.Connection, control: psycopg.Connection) -> None:
+        self.job, self.control = job, control
+        self.connection = connection
+        self.target = Target(job.source, connection)
+        self.lake = ChangeLog(control, job.source, job.lake_uri)
+        self.lake.remove_orphans()
+        self._listed = time.monotonic()
+        self._rows: list[tuple[float, int]] = []
+        self.report()
+
+    def follow(self, end: str | None = None, on_tick: Callable[[], bool] | None = None) -> None:
+        """Apply the log up to a position, or until `on_tick`, called about once a second between flushes, says to stop."""
+        job, target = self.job, self.target
+        assert target.place
+        assert target.lake_place
+        start = min((target.place, target.lake_place), key=lambda place: place.position)
+        live = {name: table for name, table in target.tables.items() if not table.stopped}
+        gtids = GtidSet(start.gtid) if start.gtid else None
+        wanted = {(job.connection.database, name) for name in live}
+        with BinaryLog(
+            job.source.name, job.connection, wanted, start.position, server=start.server, gtids=gtids, end=end
+        ) as log:
+            ahead = {t.name: (t.position, t.columns) for t in live.values() if t.position > target.place.position}
+            keys = {name: table.table.key for name, table in live.items()}
+            reading = Reading(log, start, self._columns_for, ahead, job.connection.database, keys, _FLUSH_SECONDS)
+            reading.start()
+            try:
+                self._apply(reading, on_tick)
+            finally:
+                reading.stop()
+
+    def _apply(self, reading: Reading, on_tick: Callable[[], bool] | None) -> None:
+        ticked = time.monotonic()
+        is_between = True
+        while True:
+            reading.is_applying = False
+            try:
+                item = reading.pieces.get(timeout=0.2)
+            except queue.Empty:
+                item = False
+            reading.is_applying = True
+            match item:
+                case None:
+                    return
+                case Piece():
+                    self._flush(item)
+                    is_between = item.place is not None
+                case Question():
+                    try:
+                        item.answer.set_result(item.ask())
+                    except BaseException as error:
+                        item.answer.set_exception(error)
+                        raise
+                case BaseException():
+                    raise item
+            if is_between and on_tick and time.monotonic() - ticked >= _TICK_SECONDS:
+                ticked = time.monotonic()
+                if on_tick():
+                    return
+
+    def _columns_for(self, table_map: TableMap) -> Sequence[Column] | None:
+        table = self.target.tables[table_map.table]
+        return None if table.stopped else self.target.adapt(table, table_map)
+
+    def _flush(self, piece: Piece) -> None:
+        """Bring a piece to the target; what it completes is committed."""
+        started = time.monotonic()
+        target, status = self.target, self.job.status
+        if piece.is_void:
+            target.void()
+            self.lake.void()
+            return
+        rows = 0
+        for changes in piece.changes:
+            table = target.tables[changes.table]
+            if table.stopped:
+                continue
+            target.stage(changes)
+            self.lake.write(changes, table.lake_position)
+            rows += len(changes)
+        status.rows += rows
+        if piece.place is None:
+            return
+        target.merge(piece.place, piece.committed_at)
+        self.lake.commit(piece.place.position, piece.committed_at)
+        for change in piece.definitions:
+            for changes in target.define(change, piece.place, piece.committed_at, self.job.connection.database):
+                self.lake.write(changes, "")
+        self.commit(piece.place, piece.committed_at)
+        now = time.monotonic()
+        status.flushes += bool(rows)
+        status.flush_seconds = now - started
+        self._rows = [(at, count) for at, count in self._rows if now - at < 10] + [(now, rows)]
+        span = now - self._rows[0][0]
+        status.rows_per_second = sum(count for _, count in self._rows) / max(span, 1.0)
+        self.report()
+        if piece.caught_up or not rows:
+            status.lag_seconds = 0.0
+        elif piece.committed_at:
+            status.lag_seconds = max(time.time() - piece.committed_at / 1_000_000, 0.0)
+
+    def commit(self, place: Place, committed_at: int | None, *, listing: bool = False) -> None:
+        """Commit the transaction at hand with `place`; and, if it is time or asked for, the lake's files with it."""
+        due = time.monotonic() - self._listed >= _LIST_SECONDS or self.lake.bytes >= _LIST_BYTES
+        listed = None
+        if listing or self.lake.is_empty or due:
+            listed = place
+            self.lake.list_in(self.connection)
+        self.target.commit(place, committed_at, listed)
+        if listed:
+            self.lake.begin()
+            self._listed = time.monotonic()
+
+    def finish(self) -> None:
+        """List the lake's files, so that nothing has to be read again."""
+        assert self.target.place
+        if not self.lake.is_empty:
+            self.commit(self.target.place, None, listing=True)
+
+    def report(self) -> None:
+        """Bring the status up to date."""
+        target, status = self.target, self.job.status
+        status.position = target.place.position if target.place else ""
+        status.committed_at = target.committed_at
+        status.quarantined = {t.name: t.open_entries for t in target.tables.values() if t.open_entries}
+        status.tables = {
+            t.name: ("stopped" if t.stopped else "stale" if t.stale_since else "live", t.stopped)
+            for t in target.tables.values()
+        }
+
+
+def start_here(job: Job, connection: psycopg.Connection) -> None:
+    """If the source's log was never followed, begin at its end now; snapshots taken from now on lie behind that."""
+    with closing(Session(job.connection)) as session:
+        state = current_state(session)
+    gtid = str(state.gtids) or None
+    connection.execute(
+        "INSERT INTO ingestion.streams (source, position, gtid, server, lake_position, lake_gtid, lake_server)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (job.source.name, state.position, gtid, state.server, state.position, gtid, state.server),
+    )
