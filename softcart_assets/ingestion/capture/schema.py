@@ -28,8 +28,8 @@ class LogColumn:
     `charset`: Python's codec for its text, 'binary' where the value is bytes or is no text.
     `labels`: those of an ENUM or SET, in order. `nullable`: as the log has it.
     `form`: what the type code does not tell: 'uuid', 'inet4', 'inet6' (bytes that mean a text), or a geometry's type.
-    `length`: declared length of CHAR, VARCHAR (characters) and of BINARY, VARBINARY (bytes); values of BINARY come
-    without their trailing zeros.
+    `length`: declared length of CHAR, VARCHAR (characters), of BINARY, VARBINARY (bytes), of VECTOR (entries); values of
+    BINARY come without their trailing zeros.
     """
 
     name: str
@@ -69,9 +69,9 @@ _META_BYTES = {
     **dict.fromkeys((VARCHAR, BIT, DECIMAL, ENUM, SET, STRING, 141, 253), 2),
 }
 """How many bytes of metadata a type has; none if it is not here. 140, 141: MariaDB's compressed columns."""
-_NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, DECIMAL}
-_TEXTUAL = {STRING, VARCHAR, BLOB, 140, 141, 253}
-"""Types that the log states signedness and character sets of; MariaDB adds YEAR and GEOMETRY."""
+_NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, YEAR, DECIMAL}
+_TEXTUAL = {STRING, VARCHAR, BLOB, VECTOR, 140, 141, 253}
+"""Types that the log states signedness and character sets of; MariaDB adds GEOMETRY."""
 _GEOMETRIES = (
     *("geometry", "point", "linestring", "polygon"),
     *("multipoint", "multilinestring", "multipolygon", "geometrycollection"),
@@ -156,8 +156,8 @@ def define(
     def those(wanted: Callable[[LogColumn], bool]) -> list[int]:
         return [index for index, column in enumerate(columns) if wanted(column)]
 
-    numeric, textual = (_NUMERIC | {YEAR}, _TEXTUAL | {GEOMETRY}) if is_mariadb else (_NUMERIC, _TEXTUAL)
-    for index, bit in zip(those(lambda c: c.type_code in numeric), _bits(extra.get(1, b"")), strict=False):
+    textual = _TEXTUAL | {GEOMETRY} if is_mariadb else _TEXTUAL
+    for index, bit in zip(those(lambda c: c.type_code in _NUMERIC), _bits(extra.get(1, b"")), strict=False):
         columns[index] = replace(columns[index], unsigned=bit and columns[index].type_code != YEAR)
     texts = those(lambda c: c.type_code in textual)
     labelled = those(lambda c: c.type_code in (ENUM, SET))
@@ -173,7 +173,7 @@ def define(
                 "Convert it to utf8mb4."
             )
         column = columns[index]
-        if column.type_code == GEOMETRY:
+        if column.type_code in (GEOMETRY, VECTOR):
             continue
         length = column.meta // charset.width if column.type_code in (STRING, VARCHAR, 253) else 0
         columns[index] = replace(column, charset=charset.codec, length=length)
@@ -189,6 +189,9 @@ def define(
     geometries = Bytes(extra.get(7, b"")).numbers()
     for index, geometry in zip(those(lambda c: c.type_code == GEOMETRY), geometries, strict=False):
         columns[index] = replace(columns[index], form=_GEOMETRIES[geometry] if geometry < 8 else "geometry")
+    dimensions = Bytes(extra.get(13, b"")).numbers()
+    for index, count in zip(those(lambda c: c.type_code == VECTOR), dimensions, strict=False):
+        columns[index] = replace(columns[index], length=count)
     for index in those(may_have_form):
         columns[index] = replace(columns[index], form=(forms or {}).get(columns[index].name, ""))
     key = tuple(Bytes(extra.get(8, b"")).numbers()) or tuple(Bytes(extra.get(9, b"")).numbers())[::2]
@@ -276,7 +279,7 @@ def source_type_of(column: LogColumn) -> str:
     if code == GEOMETRY:
         return column.form or "geometry"
     if code == VECTOR:
-        return "vector"
+        return f"vector({column.length})"
     if code in (140, 141):
         return ("blob" if code == 140 else "varchar") + " compressed"
     return f"unknown type {code}"
