@@ -22,9 +22,18 @@ from softcart_assets.ingestion.errors import (
     SourceLost,
     TableBusy,
     TargetFailed,
+    UnknownEntry,
     UnsupportedColumn,
 )
-from softcart_assets.ingestion.quarantine import QuarantinedRow, list_quarantine, show
+from softcart_assets.ingestion.quarantine import (
+    QuarantinedRow,
+    QuarantineSummary,
+    entries_with,
+    erase,
+    list_quarantine,
+    show,
+    summarize,
+)
 from softcart_assets.ingestion.verify import Comparison, compare
 from softcart_assets.sources.model import Source
 
@@ -37,19 +46,24 @@ __all__ = [
     "MissingGrant",
     "MissingTable",
     "Progress",
+    "QuarantineSummary",
     "QuarantinedRow",
     "SchemaChanged",
     "SourceLost",
     "TableBusy",
     "TargetFailed",
+    "UnknownEntry",
     "UnsupportedColumn",
     "changed_tables",
     "compare",
+    "entries_with",
+    "erase",
     "list_quarantine",
     "load",
     "loaded_positions",
     "replay",
     "show",
+    "summarize",
 ]
 
 

@@ -66,12 +66,14 @@ CREATE TABLE IF NOT EXISTS ingestion.quarantine (
   load_id        text NOT NULL,
   quarantined_at timestamptz NOT NULL,
   closed_at      timestamptz,
-  closed_because text CHECK (closed_because IN ('replayed', 'mended', 'deleted'))
+  closed_because text CHECK (closed_because IN ('replayed', 'mended', 'deleted', 'erased')),
+  erased_at      timestamptz,
+  erased_by      text
 );
 CREATE UNIQUE INDEX IF NOT EXISTS quarantine_open ON ingestion.quarantine (source, table_name, identity)
   WHERE closed_at IS NULL;
 COMMENT ON TABLE ingestion.quarantine IS 'Rows of the sources that raw could not take, whole, with the reason. Open until '
-  'replayed (on request), mended or deleted at the source.';
+  'replayed (on request), mended or deleted at the source, or erased: then by whom, and key and row are empty.';
 
 CREATE TABLE IF NOT EXISTS ingestion.lake_files (
   path       text PRIMARY KEY,

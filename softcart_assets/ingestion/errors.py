@@ -44,6 +44,10 @@ class NotStated(IngestionError):
     """The source did not state its checksums at the last load, so there is nothing to compare raw with."""
 
 
+class UnknownEntry(IngestionError):
+    """There is no quarantined row of that number."""
+
+
 class LoadsFailed(IngestionError):
     """Some tables of a call could not be loaded; `failures` has the error of each, by table."""
 

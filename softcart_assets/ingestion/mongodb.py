@@ -163,7 +163,7 @@ def _number(column: Column, value: int | float | bson.Decimal128) -> int | float
             exponent = exact.normalize().as_tuple().exponent
             if isinstance(exponent, int) and -exponent <= scale and exact.adjusted() < precision - scale:
                 return exact
-    raise Unfit(f"the number {value} does not fit column type {column.target_type} exactly")
+    raise Unfit(f"a number that does not fit column type {column.target_type} exactly")
 
 
 class MongoReader:

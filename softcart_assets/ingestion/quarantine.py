@@ -1,4 +1,4 @@
-"""Rows that raw could not take: recording, listing and closing them in `ingestion.quarantine`.
+"""Rows that raw could not take: recording, listing, closing and erasing them in `ingestion.quarantine`.
 
 When a row is unfit is decided where values are parsed (`types`, `mongodb`); replaying is a load (`engine.replay`).
 """
@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion.errors import UnknownEntry
 from softcart_assets.ingestion.types import Rejected
 
 
@@ -35,6 +36,7 @@ class QuarantinedRow:
     quarantined_at: datetime
     closed_at: datetime | None
     closed_because: str | None
+    erased_at: datetime | None
 
 
 class Recorder:
@@ -141,26 +143,97 @@ def identity_of(rejected: Rejected) -> str:
     return hashlib.sha256(json.dumps(rejected.row).encode()).hexdigest()
 
 
+_ENTRY = (
+    "SELECT id, source, table_name, key, column_name, reason, row, position, quarantined_at, closed_at, closed_because,"
+    " erased_at FROM ingestion.quarantine"
+)
+
+
 def list_quarantine(
     staging: PostgresConnection, source: str | None = None, table: str | None = None, *, closed: bool = False
 ) -> list[QuarantinedRow]:
     """The rows in quarantine, of one source or table or of all, newest first; with `closed` those that have left it."""
     with staging.connect() as connection:
-        if not connection.execute("SELECT to_regclass('ingestion.quarantine')").fetchone()[0]:  # type: ignore[index]
+        if not _exists(connection):
             return []
         cursor = connection.cursor(row_factory=class_row(QuarantinedRow))
         return cursor.execute(
-            "SELECT id, source, table_name, key, column_name, reason, row, position, quarantined_at, closed_at, closed_because"
-            " FROM ingestion.quarantine WHERE (source = %s OR %s::text IS NULL) AND (table_name = %s OR %s::text IS NULL)"
-            " AND (closed_at IS NOT NULL) = %s ORDER BY id DESC",
+            f"{_ENTRY} WHERE (source = %s OR %s::text IS NULL) AND (table_name = %s OR %s::text IS NULL)"
+            " AND (closed_at IS NOT NULL) = %s ORDER BY id DESC".encode(),
             (source, source, table, table, closed),
         ).fetchall()
 
 
 def show(staging: PostgresConnection, entry: int) -> QuarantinedRow:
-    """One quarantined row by its number; raises `KeyError`."""
-    for closed in (False, True):
-        for row in list_quarantine(staging, closed=closed):
-            if row.id == entry:
-                return row
-    raise KeyError(f"there is no quarantined row {entry}")
+    """One quarantined row by its number, whether it is still out or not; raises `UnknownEntry`."""
+    with staging.connect() as connection:
+        found = None
+        if _exists(connection):
+            cursor = connection.cursor(row_factory=class_row(QuarantinedRow))
+            found = cursor.execute(f"{_ENTRY} WHERE id = %s".encode(), (entry,)).fetchone()
+    if found is None:
+        raise UnknownEntry(f"There is no quarantined row {entry}. `softcart quarantine list` has their numbers.")
+    return found
+
+
+def entries_with(
+    staging: PostgresConnection, source: str, column: str, value: str, table: str | None = None
+) -> list[QuarantinedRow]:
+    """The entries of a source, open and closed, whose row has a value (as text) in a column or top-level field."""
+
+    def holds(row: QuarantinedRow) -> bool:
+        if row.row.get(column) == value:
+            return True
+        try:
+            found = json.loads(row.row.get("document") or "null")
+        except ValueError:
+            return False
+        return isinstance(found, dict) and column in found and value in (str(found[column]), json.dumps(found[column]))
+
+    entries = [
+        *list_quarantine(staging, source, table),
+        *list_quarantine(staging, source, table, closed=True),
+    ]
+    return [row for row in entries if holds(row)]
+
+
+def erase(staging: PostgresConnection, entries: Sequence[int], by: str) -> list[int]:
+    """Wipe the values of entries for good: row, key, cursor. What, where, when and why stays, and who erased it; the entries erased.
+
+    An open entry is closed. If its row is still at the source, the next load finds it anew: erase it there first.
+    """
+    with staging.connect() as connection:
+        if not _exists(connection):
+            return []
+        rows = connection.execute(
+            "UPDATE ingestion.quarantine SET identity = 'erased ' || id, key = NULL, cursor_value = NULL, row = '{}', erased_at = now(),"
+            " erased_by = %s, closed_at = coalesce(closed_at, now()), closed_because = coalesce(closed_because, 'erased')"
+            " WHERE id = ANY(%s) AND erased_at IS NULL RETURNING id",
+            (by, list(entries)),
+        ).fetchall()
+    return sorted(entry for (entry,) in rows)
+
+
+@dataclass(frozen=True)
+class QuarantineSummary:
+    """How many rows of a table are out, and the reasons, commonest first: column, reason, rows. No values."""
+
+    rows: int
+    reasons: list[tuple[str, str, int]]
+
+
+def summarize(staging: PostgresConnection, source: str, table: str, most: int = 5) -> QuarantineSummary:
+    """What is in quarantine of a table, with the commonest reasons."""
+    with staging.connect() as connection:
+        if not _exists(connection):
+            return QuarantineSummary(0, [])
+        reasons = connection.execute(
+            "SELECT column_name, reason, count(*) FROM ingestion.quarantine WHERE source = %s AND table_name = %s"
+            " AND closed_at IS NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
+            (source, table),
+        ).fetchall()
+    return QuarantineSummary(sum(count for *_, count in reasons), reasons[:most])
+
+
+def _exists(connection: psycopg.Connection) -> bool:
+    return bool(connection.execute("SELECT to_regclass('ingestion.quarantine')").fetchone()[0])  # type: ignore[index]
