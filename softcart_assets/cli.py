@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -222,8 +223,166 @@ def ui() -> None:
     raise typer.Exit(serve(REPOSITORY, port))
 
 
+def _chosen(names: list[str]) -> list[tuple[Any, list[str]]]:
+    """Sources, each with tables of it, that `SOURCE` and `SOURCE.TABLE` name; all if there are none."""
+    from softcart_assets.sources import SOURCES
+
+    tables: dict[str, list[str]] = {source.name: [] for source in SOURCES}
+    for name in names or tables:
+        source_name, _, table = name.partition(".")
+        source = next((each for each in SOURCES if each.name == source_name), None)
+        known = [each.name for each in source.tables] if source else []
+        if not source or (table and table not in known):
+            options = [f"{source_name}.{each}" for each in known] if source else list(tables)
+            raise typer.BadParameter(f"{name!r} is not declared; there are {', '.join(options)}")
+        tables[source_name] += [each for each in ([table] if table else known) if each not in tables[source_name]]
+    return [(source, tables[source.name]) for source in SOURCES if tables[source.name]]
+
+
+def _database(source: Any) -> Any:
+    """The connection to a source that the settings name."""
+    from softcart_assets.connections import MongoConnection, MySQLConnection
+
+    kind = MongoConnection if source.kind == "mongodb" else MySQLConnection
+    return kind.from_env(source.env_prefix)
+
+
+@contextmanager
+def _raw_tables_held() -> Iterator[None]:
+    """Keep models from being built out of raw tables that change, as a load in Dagster does."""
+    import logging
+    from dataclasses import asdict
+
+    from softcart_assets.connections import staging
+    from softcart_assets.resources import PostgresResource
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    fields = {name: str(value) for name, value in asdict(staging()).items()}
+    with PostgresResource(**fields).raw_tables_locked("write", logging.getLogger("softcart")):
+        yield
+
+
+def _figures(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; all columns but the first hold figures, save for the last."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left")
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+TABLES = Annotated[
+    list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="Default: every table of every source.")
+]
+
+
+@app.command()
+def load(
+    tables: TABLES = None,
+    full: Annotated[bool, typer.Option("--full", help="Compare every row, whatever cursors say.")] = False,
+) -> None:
+    """Load raw tables from their sources now, without Dagster; fails if a table could not be loaded."""
+    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.ingestion import LoadsFailed
+    from softcart_assets.ingestion import load as load_tables
+    from softcart_assets.progress import TableProgress
+
+    os.environ |= _environment(start=False)
+    chosen = _chosen(tables or [])
+    rows, failures = [], []
+    with _raw_tables_held(), TableProgress() as progress:
+        for source, names in chosen:
+            loads = load_tables(
+                source, _database(source), staging(), lake_uri(), names, full=full, on_progress=progress.tell
+            )
+            try:
+                for result in loads:
+                    progress.done(result.table, result.rows_read)
+                    figures = (result.rows_read, result.inserted, result.updated, result.deleted, result.quarantined)
+                    rows.append(
+                        [
+                            f"{source.name}.{result.table}",
+                            *(f"{figure:,}" for figure in figures),
+                            f"{result.seconds:.1f}",
+                            f"{result.rows_per_second:,.0f}",
+                            result.position,
+                        ]
+                    )
+            except LoadsFailed as error:
+                failures.append(str(error))
+    _figures(
+        "Loaded",
+        ["table", "rows read", "inserted", "updated", "deleted", "in quarantine", "s", "rows/s", "position"],
+        rows,
+    )
+    if failures:
+        typer.secho("\n".join(failures), err=True, fg=typer.colors.RED)
+        raise typer.Exit(1)
+
+
+@app.command()
+def reconcile(
+    tables: TABLES = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Bring the rows that differ into raw, and no others.")
+    ] = False,
+) -> None:
+    """Compare raw tables with their sources, row by row at one position; fails if something differs unrepaired."""
+    from contextlib import nullcontext
+
+    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.ingestion import IngestionError
+    from softcart_assets.ingestion import reconcile as reconcile_table
+    from softcart_assets.progress import TableProgress
+
+    os.environ |= _environment(start=False)
+    chosen = _chosen(tables or [])
+    rows, told, is_settled = [], [], True
+    with _raw_tables_held() if repair else nullcontext(), TableProgress() as progress:
+        for source, names in chosen:
+            for name in names:
+                try:
+                    found = reconcile_table(
+                        source, _database(source), staging(), lake_uri(), name, repair=repair, on_progress=progress.tell
+                    )
+                except IngestionError as error:
+                    told.append(str(error))
+                    is_settled = False
+                    continue
+                progress.done(name, found.rows)
+                is_settled &= found.is_settled
+                verdict = "equal" if not found.differences else "repaired" if found.is_repaired else "differs"
+                counts = (found.missing, found.extra, found.differing, found.unfit, found.quarantined, found.in_flux)
+                rows.append(
+                    [
+                        f"{source.name}.{name}",
+                        f"{found.rows:,}",
+                        *(f"{count:,}" for count in counts),
+                        f"{found.seconds:.1f}",
+                        found.position,
+                        verdict,
+                    ]
+                )
+                told += [f"{source.name}.{name}: {each}" for each in [*found.sample, *found.warnings]]
+                if found.before_load:
+                    told.append(f"before the load that preceded the comparison: {found.before_load}")
+    _figures(
+        "Compared with the source",
+        ["table", "rows", "missing", "extra", "differing", "unfit", "quarantined", "in flux", "s", "position", ""],
+        rows,
+    )
+    for line in told:
+        typer.echo(line)
+    if not is_settled:
+        raise typer.Exit(1)
+
+
 quarantine = typer.Typer(
-    help="Rows of the sources that could not be carried: list, show, replay.", no_args_is_help=True
+    help="Rows of the sources that could not be carried: list, show, replay, erase.", no_args_is_help=True
 )
 app.add_typer(quarantine, name="quarantine")
 
@@ -232,17 +391,19 @@ app.add_typer(quarantine, name="quarantine")
 def quarantine_list(
     source: Annotated[str | None, typer.Option(help="Only this source, for example shop.")] = None,
     table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+    closed: Annotated[bool, typer.Option("--closed", help="Those that have left it, instead.")] = False,
 ) -> None:
     """List the rows that are out: number, table, key, column, reason."""
     from softcart_assets.connections import staging
     from softcart_assets.ingestion import list_quarantine
 
     os.environ |= _environment(start=False)
-    rows = list_quarantine(staging(), source, table)
+    rows = list_quarantine(staging(), source, table, closed=closed)
     for row in rows:
-        key = "/".join(row.key or ["no key"])
-        typer.echo(f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {row.reason}")
-    typer.echo(f"{len(rows)} row(s) in quarantine.")
+        key = "erased" if row.erased_at else "/".join(row.key or ["no key"])
+        because = f", {row.closed_because} {row.closed_at:%Y-%m-%d %H:%M}" if row.closed_at else ""
+        typer.echo(f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {row.reason}{because}")
+    typer.echo(f"{len(rows)} row(s) {'have left the' if closed else 'in'} quarantine.")
 
 
 @quarantine.command("show")
@@ -257,18 +418,64 @@ def quarantine_show(entry: Annotated[int, typer.Argument(help="Number of the ent
     found = show(staging(), entry)
     typer.echo(f"{found.source}.{found.table_name}, {found.column_name}: {found.reason}")
     typer.echo(f"read at {found.position}, {found.quarantined_at.isoformat()}; closed: {found.closed_because or 'no'}")
-    typer.echo(json.dumps(found.row, indent=2, ensure_ascii=False))
+    if found.erased_at:
+        typer.echo(f"erased {found.erased_at.isoformat()}")
+    else:
+        typer.echo(json.dumps(found.row, indent=2, ensure_ascii=False))
 
 
 @quarantine.command("replay")
 def quarantine_replay(entries: Annotated[list[int], typer.Argument(help="Numbers of entries, from `list`.")]) -> None:
     """Read rows from their source again; those that were mended there leave the quarantine."""
-    from softcart_assets.connections import MongoConnection, MySQLConnection, lake_uri, staging
-    from softcart_assets.ingestion import replay
-    from softcart_assets.sources import SOURCES
+    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.ingestion import replay, show
 
     os.environ |= _environment(start=False)
-    for source in SOURCES:
-        kind = MongoConnection if source.kind == "mongodb" else MySQLConnection
-        for result in replay(source, kind.from_env(source.env_prefix), staging(), lake_uri(), entries):
-            typer.echo(f"{source.schema}/{result.table}: {result.inserted} row(s) in, {result.quarantined} still out")
+    wanted = {show(staging(), entry).source for entry in entries}
+    with _raw_tables_held():
+        for source, _ in _chosen(sorted(wanted)):
+            for result in replay(source, _database(source), staging(), lake_uri(), entries):
+                typer.echo(
+                    f"{source.schema}/{result.table}: {result.inserted} row(s) in, {result.quarantined} still out"
+                )
+
+
+@quarantine.command("erase")
+def quarantine_erase(
+    entries: Annotated[list[int] | None, typer.Argument(help="Numbers of entries, from `list`.")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE[.TABLE]:COLUMN=VALUE",
+            help="All entries, open and closed, whose row has this value, such as shop:customer_id=4711.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Wipe rows' values for good, such as those of a person who asks for it; what was wrong, where and when stays.
+
+    Erase them at the source first: a row that is still there is found anew by the next load.
+    """
+    import getpass
+    import re
+
+    from softcart_assets.connections import staging
+    from softcart_assets.ingestion import entries_with, erase
+
+    os.environ |= _environment(start=False)
+    numbers = list(entries or [])
+    if where:
+        match = re.fullmatch(r"([^.:=]+)(?:\.([^:=]+))?:([^=]+)=(.*)", where, re.DOTALL)
+        if not match:
+            raise typer.BadParameter(f"{where!r} is not of the form SOURCE[.TABLE]:COLUMN=VALUE")
+        source, table, column, value = match.groups()
+        _chosen([f"{source}.{table}" if table else source])
+        numbers += [row.id for row in entries_with(staging(), source, column, value, table) if not row.erased_at]
+    if not numbers:
+        typer.echo("There is nothing to erase.")
+        return
+    listed = ", ".join(map(str, sorted(numbers)))
+    if not yes:
+        typer.confirm(f"Erase the values of {len(numbers)} entries ({listed}) for good?", abort=True)
+    erased = erase(staging(), numbers, getpass.getuser())
+    typer.echo(f"Erased: {', '.join(map(str, erased)) or 'none; they were before, or there are none such'}")

@@ -34,12 +34,14 @@ from softcart_assets.ingestion.quarantine import (
     show,
     summarize,
 )
+from softcart_assets.ingestion.reconcile import Difference, Reconciliation, reconcile
 from softcart_assets.ingestion.verify import Comparison, compare
 from softcart_assets.sources.model import Source
 
 __all__ = [
     "Changes",
     "Comparison",
+    "Difference",
     "IngestionError",
     "LoadResult",
     "LoadsFailed",
@@ -48,6 +50,7 @@ __all__ = [
     "Progress",
     "QuarantineSummary",
     "QuarantinedRow",
+    "Reconciliation",
     "SchemaChanged",
     "SourceLost",
     "TableBusy",
@@ -61,6 +64,7 @@ __all__ = [
     "list_quarantine",
     "load",
     "loaded_positions",
+    "reconcile",
     "replay",
     "show",
     "summarize",
