@@ -153,6 +153,59 @@ def load(
     Before the first table `ServerUnreachable`, `MissingGrant` or `TableBusy` may be raised by themselves.
     """
     chosen = [source.table(name) for name in tables] if tables is not None else list(source.tables)
+    captured = [table for table in chosen if table.strategy == "cdc"]
+    others = [table for table in chosen if table.strategy != "cdc"]
+    failures: dict[str, Exception] = {}
+    try:
+        yield from read_tables(
+            source,
+            connection,
+            staging,
+            lake_uri,
+            others,
+            full=full,
+            checksums=checksums,
+            released=released,
+            on_progress=on_progress,
+        )
+    except LoadsFailed as failed:
+        failures |= failed.failures
+    if captured:
+        from softcart_assets.ingestion.capture import catch_up
+
+        assert isinstance(connection, MySQLConnection)
+        try:
+            yield from catch_up(
+                source,
+                connection,
+                staging,
+                lake_uri,
+                captured,
+                full=full,
+                checksums=checksums,
+                released=released,
+                on_progress=on_progress,
+            )
+        except LoadsFailed as failed:
+            failures |= failed.failures
+    if failures:
+        raise LoadsFailed(source.name, failures)
+
+
+def read_tables(
+    source: Source,
+    connection: MySQLConnection | MongoConnection,
+    staging: PostgresConnection,
+    lake_uri: str,
+    chosen: Sequence[Table],
+    *,
+    full: bool,
+    checksums: bool,
+    released: Sequence[int] = (),
+    on_progress: Progress | None = None,
+    position_prefix: str = "",
+) -> Iterator[LoadResult]:
+    """Load tables by reading them, whole or in part; see `load`. `position_prefix` comes before the positions of a source."""
     if not chosen:
         return
     failures: dict[str, Exception] = {}
@@ -162,7 +215,7 @@ def load(
         for table in sorted(chosen, key=lambda table: table.name):
             lock(control, source, table)
         # Only now: a position read before the wait for another load could lie before that load's.
-        readers = stack.enter_context(open_readers(source, connection, _HANDS))
+        readers = stack.enter_context(open_readers(source, connection, _HANDS, position_prefix))
         stack.enter_context(_rare_garbage_collection())
         # Entered last, left first: no thread works on a connection that is closed.
         crew = stack.enter_context(Crew(readers))
@@ -209,11 +262,11 @@ def _rare_garbage_collection() -> Iterator[None]:
 
 @contextmanager
 def open_readers(
-    source: Source, connection: MySQLConnection | MongoConnection, wanted: int
+    source: Source, connection: MySQLConnection | MongoConnection, wanted: int, position_prefix: str = ""
 ) -> Iterator[Sequence[Reader]]:
     """Up to so many readers that see the source as of one moment."""
     if isinstance(connection, MySQLConnection):
-        with mysql.snapshot(source, connection, wanted) as readers:
+        with mysql.snapshot(source, connection, wanted, position_prefix) as readers:
             yield readers
     else:
         with connection.connect() as client:
@@ -312,8 +365,9 @@ class TableLoad:
         self.cursor_value = last.cursor_value if last else None
 
         known = self.raw.columns(last.columns if last else ())
+        self.is_new = not known
         columns: Sequence[Column]
-        columns, self.is_widened = self.raw.prepare(self.reader.columns(self.table, known), known)
+        columns, self.is_widened = self._prepare(known)
         self.position = self.reader.position(self.table)
         self.quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, self.position)
         self._check_declared(columns)
@@ -351,6 +405,10 @@ class TableLoad:
         connection.commit()
         return result
 
+    def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
+        """Make raw fit the source; its columns, and whether any was added."""
+        return self.raw.prepare(self.reader.columns(self.table, known), known)
+
     def _move(
         self, columns: Sequence[Column], last: LastLoad | None
     ) -> tuple[Sequence[Column], tuple[int | None, Checksums | None] | None, str]:
@@ -370,18 +428,16 @@ class TableLoad:
         known = self.raw.columns()
         if len(conditions := self.reader.ranges(self.table, columns, self.call.crew.size)) > 1:
             columns, _ = self.raw.prepare(columns, known)
-            loaded = self._in_ranges(columns, conditions, is_new=not known)
+            loaded = self._in_ranges(columns, conditions)
             self._after_full(loaded, columns)
             if loaded == self.part.name:
-                connection = self.raw.connection
-                connection.execute(f"DROP TABLE {loaded}".encode())
+                self.raw.connection.execute(f"DROP TABLE {loaded}".encode())
             return columns
         columns, batches = self.reader.all_rows(self.table, columns)
-        is_new = not known
         columns, _ = self.raw.prepare(columns, known)
         if self.raw.is_empty():
             self._take(self.raw.fill(columns, batches, self.position), columns, to_lake=True)
-            if is_new and not self.counts.inserted:
+            if self.is_new and not self.counts.inserted:
                 # Of an empty table the lake gets a file with its columns and no rows, so that what reads it finds it.
                 schema = pa.schema([(column.name, column.arrow_type) for column in columns])
                 self._lake_files().write(columns, pa.RecordBatch.from_pylist([], schema=schema))
@@ -393,14 +449,14 @@ class TableLoad:
             loaded = "pg_temp.incoming"
         return self._after_full(loaded, columns)
 
-    def _in_ranges(self, columns: Sequence[Column], conditions: Sequence[str | None], *, is_new: bool) -> str:
+    def _in_ranges(self, columns: Sequence[Column], conditions: Sequence[str | None]) -> str:
         """Every row, with all hands: into a part table by key ranges, then that is raw, or is compared with it.
 
         Returns the relation with all rows. What a killed load copied is kept where change data capture brings all ranges
         to one position afterwards.
         """
         was_empty = self.raw.is_empty()
-        self.is_resumable = is_new and self.table.strategy == "cdc"
+        self.is_resumable = self.is_new and self.table.strategy == "cdc"
         ranges = self.part.begin(columns, conditions, self.position, self.loaded_at, resume=self.is_resumable)
         expected = self.reader.expected_rows(self.table)
 
@@ -418,6 +474,7 @@ class TableLoad:
         if was_empty and self.raw.adopt(columns, self.part.name):
             self.counts += Counts(inserted=copied.rows)
             return self.raw.name
+        self.raw.stage(columns)
         found = self.raw.find_changes(columns, missing_is_deleted=True, incoming=self.part.name)
         if was_empty:  # a view kept the empty table in its place; the lake has the rows
             self.counts += found

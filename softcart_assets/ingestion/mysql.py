@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import chain, islice, pairwise
-from typing import Any
 
 import MySQLdb
 import pyarrow as pa
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion import digest
+from softcart_assets.ingestion.codec import TextReader
 from softcart_assets.ingestion.digest import MYSQL, Checksums, Segments
 from softcart_assets.ingestion.errors import (
     IngestionError,
@@ -28,11 +28,9 @@ from softcart_assets.ingestion.errors import (
 from softcart_assets.ingestion.types import Batch, Column, Kind, parse_rows
 from softcart_assets.sources.model import Source, Table
 
-_BATCH_ROWS = 5_000
-"""So few that a batch's values stay in the processor's cache from fetching to COPY text."""
-_BATCH_BYTES = 8 << 20
-_LONG_CHUNK = 100
-"""Rows of a table with long values are fetched so many at a time, until a batch has `_BATCH_BYTES`."""
+_BATCH_ROWS = 20_000
+_BATCH_BYTES = 4 << 20
+"""A batch has so many rows, or with fewer these bytes."""
 _KEYS_A_QUERY = 500
 _RANGE_ROWS = 100_000, 1_000_000
 """Rows of a key range, at least and at most: a range costs some milliseconds, and is what a kill may cost."""
@@ -48,7 +46,6 @@ _LONG_BYTES = {
 }
 _TEXT_TYPES = {"char", "varchar", "tinytext", "enum", "set", "uuid", "inet4", "inet6"} | _LONG_TEXTS
 _BYTES_TYPES = {"binary", "varbinary", "tinyblob"} | _LONG_BYTES
-_LONG_TYPES = {"json"} | _LONG_TEXTS | _LONG_BYTES
 _PLAIN_TYPES = {
     "tinyint": "smallint",
     "smallint": "smallint",
@@ -119,7 +116,7 @@ class Session:
     def __init__(self, connection: MySQLConnection) -> None:
         self.connection = connection
         self._db = connection.connect(conv={}, use_unicode=False)
-        self._result: Any = None
+        self._reader: TextReader | None = None
         self.is_mariadb = "MariaDB" in self._db.get_server_info()
         # A slow target must not make the server hang up, and no setting of the server may bend values or our syntax.
         self.query(
@@ -139,23 +136,24 @@ class Session:
         rows = result.fetch_row(maxrows=0) if result else ()
         return [tuple(None if v is None else v.decode() for v in row) for row in rows]
 
-    def stream(self, sql: str, chunk: int) -> Iterator[tuple[tuple[bytes | None, ...], ...]]:
-        """Run a query; its rows in chunks, not held on our side."""
+    def read(self, sql: str, columns: Sequence[Column]) -> TextReader:
+        """Run a query; a reader of its rows, which are not held on our side."""
         self._db.query(sql.encode())
-        self._result = self._db.use_result()
-        while rows := self._result.fetch_row(maxrows=chunk):
-            yield rows
-        self._result = None
+        self._reader = TextReader(self._db, columns)
+        return self._reader
+
+    def finished(self) -> None:
+        """All rows were read."""
+        self._reader = None
 
     def reset(self) -> None:
         """Cut off a query whose rows were not all read, so that the next one can be run."""
-        if self._result:
+        if self._reader:
             with suppress(MySQLdb.Error, ServerUnreachable):
                 with closing(self.connection.connect()) as killer:
                     killer.query(f"KILL QUERY {self._db.thread_id()}")
-                while self._result.fetch_row(maxrows=10_000):
-                    pass
-            self._result = None
+                self._reader.close()
+            self._reader = None
 
     def literal(self, value: str) -> str:
         """A text as SQL."""
@@ -185,8 +183,12 @@ def log_position(session: Session) -> str:
 
 
 @contextmanager
-def snapshot(source: Source, connection: MySQLConnection, wanted: int) -> Iterator[list[MySQLReader]]:
+def snapshot(
+    source: Source, connection: MySQLConnection, wanted: int, position_prefix: str = ""
+) -> Iterator[list[MySQLReader]]:
     """Up to `wanted` readers that see one and the same moment, whose binary log position they know.
+
+    `position_prefix` comes before it, where earlier positions are of another server.
 
     MariaDB tells a snapshot's position without any lock; readers that opened at another one, because somebody wrote
     in between, are dropped. MySQL needs writers held for the moment of opening (FLUSH TABLES WITH READ LOCK).
@@ -211,7 +213,7 @@ def snapshot(source: Source, connection: MySQLConnection, wanted: int) -> Iterat
             position = log_position(sessions[0])
             if sessions[0].is_mariadb:
                 sessions = [each for each in sessions if log_position(each) == position]
-        yield [MySQLReader(source, each, position) for each in sessions]
+        yield [MySQLReader(source, each, position_prefix + position) for each in sessions]
 
 
 class MySQLReader:
@@ -279,14 +281,16 @@ class MySQLReader:
 
     def batches(self, table: Table, columns: Sequence[Column], where: str | None = None) -> Iterator[Batch]:
         """The rows as batches, streamed; `where` is SQL."""
-        has_long = any(re.split(r"[ (]", c.source_type)[0] in _LONG_TYPES for c in columns)
         select = ", ".join(map(digest.mysql_value, columns))
         sql = f"SELECT {select} FROM {MYSQL.quote(table.name)}" + (f" WHERE {where}" if where else "")
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            chunks = self.session.stream(sql, _LONG_CHUNK if has_long else _BATCH_ROWS)
-            for rows in _full_batches(chunks) if has_long else chunks:
-                raw = [pa.array(values, pa.binary()) for values in zip(*rows, strict=True)]
-                yield parse_rows(columns, raw, table.key, table.cursor)
+            reader = self.session.read(sql, columns)
+            while (found := reader.read(_BATCH_ROWS, _BATCH_BYTES)) is not None:
+                rows, unfit = found
+                raw = [pa.array(values, pa.binary()) for values in zip(*unfit, strict=True)]
+                rejected = parse_rows(columns, raw, table.key, table.cursor).rejected if unfit else []
+                yield Batch(rows, rejected)
+            self.session.finished()
 
     def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
         """Conditions that cut the table into key ranges of about equal size, some for each of so many hands.
@@ -448,22 +452,6 @@ def _between(name: str, ends: Sequence[str], *, is_nullable: bool) -> Iterator[s
     for low, high in pairwise(ends):
         yield f"{name} > {low} AND {name} <= {high}"
     yield f"{name} > {ends[-1]}"
-
-
-def _full_batches(
-    chunks: Iterator[tuple[tuple[bytes | None, ...], ...]],
-) -> Iterator[list[tuple[bytes | None, ...]]]:
-    """Chunks of rows gathered until they hold `_BATCH_BYTES` or `_BATCH_ROWS`."""
-    rows: list[tuple[bytes | None, ...]] = []
-    size = 0
-    for chunk in chunks:
-        rows.extend(chunk)
-        size += sum(map(len, filter(None, chain.from_iterable(chunk))))
-        if size >= _BATCH_BYTES or len(rows) >= _BATCH_ROWS:
-            yield rows
-            rows, size = [], 0
-    if rows:
-        yield rows
 
 
 _PROBE_EVENTS = 50_000

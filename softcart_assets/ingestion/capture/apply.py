@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+
 import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.capture.ddl import TableChange
 from softcart_assets.ingestion.capture.log import DELETE, UPDATE, TableMap
@@ -209,8 +209,8 @@ class Target:
     Whatever fails, the connection is to be closed and a new `Target` made: it takes up what was committed.
     """
 
-    def __init__(self, staging: PostgresConnection, source: Source, connection: psycopg.Connection) -> None:
-        self.staging, self.source, self.connection = staging, source, connection
+    def __init__(self, source: Source, connection: psycopg.Connection) -> None:
+        self.source, self.connection = source, connection
         connection.prepare_threshold = 3
         connection.execute("SET work_mem = '64MB'; SET jit = off; SET temp_buffers = '32MB'")
         connection.commit()
@@ -238,9 +238,9 @@ class Target:
         known = {
             name: rest
             for name, *rest in execute(
-                "SELECT c.table_name, c.position, c.consistent_at, c.lake_position, c.reason, c.stale_since, (SELECT count(*) FROM ingestion.quarantine q"
-                " WHERE q.source = c.source AND q.table_name = c.table_name AND closed_at IS NULL)"
-                " FROM ingestion.captures c WHERE c.source = %s",
+                "SELECT c.table_name, c.position, c.consistent_at, c.lake_position, c.reason, c.stale_since,"
+                " (SELECT count(*) FROM ingestion.quarantine q WHERE q.source = c.source AND q.table_name = c.table_name"
+                " AND closed_at IS NULL) FROM ingestion.captures c WHERE c.source = %s",
                 (self.source.name,),
             )
         }
@@ -289,7 +289,7 @@ class Target:
         if position < self.place.position:
             self.connection.execute(
                 'UPDATE ingestion.captures SET position = greatest(position COLLATE "C", %s),'
-                ' lake_position = greatest(lake_position COLLATE "C", %s) WHERE source = %s AND state = \'live\'',
+                " lake_position = greatest(lake_position COLLATE \"C\", %s) WHERE source = %s AND state = 'live'",
                 (self.place.position, self.lake_place.position if self.lake_place else "", self.source.name),
             )
             self.connection.execute(
@@ -400,7 +400,9 @@ class Target:
         recorder.close([entry for entry, at in recorder.positions() if at < position], "deleted")
         table.open_entries = recorder.open()[0]
 
-    def _changes_made(self, table: CapturedTable, run: Run, columns: Sequence[Column] | None = None) -> Iterator[Changes]:
+    def _changes_made(
+        self, table: CapturedTable, run: Run, columns: Sequence[Column] | None = None
+    ) -> Iterator[Changes]:
         """The rows of `changes`, counted, as changes at a position."""
         inserted, updated, deleted = self.connection.execute(
             "SELECT count(*) FILTER (WHERE _is_new), count(*) FILTER (WHERE NOT _is_new AND NOT _deleted),"
@@ -725,7 +727,9 @@ def as_text(column: Column, array: pa.Array) -> pa.Array:
         case Kind.TEXT | Kind.JSON:
             return array
         case Kind.BYTES:
-            return pa.array([None if value is None else "\\x" + value.hex() for value in array.to_pylist()], pa.string())
+            return pa.array(
+                [None if value is None else "\\x" + value.hex() for value in array.to_pylist()], pa.string()
+            )
         case Kind.DATETIME | Kind.INSTANT:
             return array.cast(pa.timestamp("us")).cast(pa.string())
         case _:

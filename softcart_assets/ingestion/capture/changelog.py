@@ -144,7 +144,7 @@ class _Spilled:
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        self._file: IO[bytes] = tempfile.TemporaryFile()
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed when read or forgotten
         rows = pa.Table.from_batches([changes.rows]).append_column("_operation", changes.operations)
         with pa.ipc.new_stream(self._file, rows.schema) as stream:
             stream.write_table(rows, max_chunksize=_SPILLED_ROWS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -81,9 +81,9 @@ class Reading:
         log: BinaryLog,
         place: Place,
         columns_for: Callable[[TableMap], Sequence[Column] | None],
-        ahead: dict[str, tuple[str, Sequence[Column]]],
+        ahead: Mapping[str, tuple[str, Sequence[Column]]],
         database: str,
-        keys: dict[str, Sequence[str]],
+        keys: Mapping[str, Sequence[str]],
         interval: float,
     ) -> None:
         self.log = log
@@ -91,7 +91,7 @@ class Reading:
         self.is_applying = False
         self._place = place
         self._gtids = GtidSet(place.gtid or "")
-        self._columns_for, self._ahead, self._interval = columns_for, ahead, interval
+        self._columns_for, self._ahead, self._interval = columns_for, dict(ahead), interval
         self._database, self._keys = database, keys
         self._decodings: dict[TableMap, _Decoding | None] = {}
         self._is_stopped = threading.Event()
@@ -235,9 +235,8 @@ class Reading:
         """A decoder for a definition that was not met before."""
         name = table_map.table
         ahead = self._ahead.get(name)
-        is_provisional = ahead is not None and position < ahead[0]
         columns: Sequence[Column] | None
-        if is_provisional:
+        if ahead and position < ahead[0]:
             columns = ahead[1]
         else:
             question = Question(lambda: self._columns_for(table_map))
@@ -250,7 +249,7 @@ class Reading:
         indexes = {column.name: index for index, column in enumerate(table_map.columns)}
         key = [indexes[column] for column in self._keys[name] if column in indexes]
         decoder = codec.RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
-        return _Decoding(name, columns, decoder, is_provisional)
+        return _Decoding(name, columns, decoder, bool(ahead and position < ahead[0]))
 
     def _end_provisional(self, position: str) -> None:
         """Forget the decoders of tables that the log has caught up with: the next rows may be of another definition."""

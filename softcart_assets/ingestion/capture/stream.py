@@ -11,24 +11,23 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import psycopg
 
-from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
-from softcart_assets.ingestion import bookkeeping, postgres
-from softcart_assets.ingestion.capture.apply import CapturedTable, Place, TableFailed, Target
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.ingestion import bookkeeping
+from softcart_assets.ingestion.capture.apply import Place, Target
 from softcart_assets.ingestion.capture.changelog import ChangeLog
-from softcart_assets.ingestion.capture.log import BinaryLog, GtidSet, TableMap, bytes_behind, current_state
+from softcart_assets.ingestion.capture.log import BinaryLog, GtidSet, TableMap, current_state
 from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
-from softcart_assets.ingestion.errors import IngestionError, SourceLost, TableBusy, TargetFailed
+from softcart_assets.ingestion.errors import TableBusy
 from softcart_assets.ingestion.mysql import Session
 from softcart_assets.ingestion.types import Column
 from softcart_assets.sources.model import Source
@@ -40,6 +39,9 @@ _TICK_SECONDS = 1.0
 _LAG_SECONDS = 5.0
 _LOCK_SECONDS = 600
 _BACKOFF_SECONDS = 0.5, 30.0
+
+
+_NOTHING = Piece([], None)
 
 
 @dataclass
@@ -189,14 +191,15 @@ class Follower:
         is_between = True
         while True:
             reading.is_applying = False
-            try:
+            item: Piece | Question | BaseException | None = _NOTHING
+            with suppress(queue.Empty):
                 item = reading.pieces.get(timeout=0.2)
-            except queue.Empty:
-                item = False
             reading.is_applying = True
             match item:
                 case None:
                     return
+                case Piece() if item is _NOTHING:
+                    pass
                 case Piece():
                     self._flush(item)
                     is_between = item.place is not None

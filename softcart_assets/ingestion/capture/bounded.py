@@ -1,0 +1,235 @@
+"""A bounded run: the source's log applied up to exactly one position, at which the source also says what it holds.
+
+Here belongs what comes before and after the loop in `stream`: first contact with tables, the record of the load, tables
+that have to be read again because the log does not tell all.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.ingestion import engine, mysql
+from softcart_assets.ingestion.bookkeeping import LastLoad
+from softcart_assets.ingestion.capture.apply import TableFailed
+from softcart_assets.ingestion.capture.log import current_state
+from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold, start_here
+from softcart_assets.ingestion.crew import Crew
+from softcart_assets.ingestion.digest import Checksums
+from softcart_assets.ingestion.engine import LoadResult, Progress
+from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged
+from softcart_assets.ingestion.postgres import Counts
+from softcart_assets.ingestion.types import Column
+from softcart_assets.sources.model import Source, Table
+
+_HANDS = 3
+
+
+def catch_up(
+    source: Source,
+    connection: MySQLConnection,
+    staging: PostgresConnection,
+    lake_uri: str,
+    tables: Sequence[Table],
+    *,
+    full: bool = False,
+    checksums: bool = True,
+    released: Sequence[int] = (),
+    taken_over: bool = False,
+    on_progress: Progress | None = None,
+) -> Iterator[LoadResult]:
+    """Bring a source's captured tables to its present position and yield the result of each of `tables`; see `engine.load`.
+
+    The log is applied to all tables that are followed, so that they stay at one position. `full`: compare every row of `tables`,
+    too. `taken_over`: also those that stopped, in the columns that they have now.
+    """
+    job = Job(source, connection, staging, lake_uri, Status(source.name))
+    failures: dict[str, Exception] = {}
+    with ExitStack() as stack:
+        holder = stack.enter_context(hold(job, is_stream=False))
+        name = f"softcart load {source.name} {socket.gethostname()}:{os.getpid()}"
+        control = stack.enter_context(staging.connect(autocommit=True, application_name=name[:63]))
+        start_here(job, control)
+        follower = Follower(job, holder, control)
+        copied = first_contact(follower, tables, failures, on_progress)
+        prefix = position_prefix(job, follower)
+        readers = stack.enter_context(mysql.snapshot(source, connection, _HANDS, prefix))
+        follower = follow_to(follower, readers[0].position(tables[0]))
+        follower.finish()
+        crew: Crew[engine.Reader] = stack.enter_context(Crew(readers))
+        call = engine.Call(
+            source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, checksums, released, on_progress
+        )
+        futures = {}
+        for table in tables:
+            captured = follower.target.tables.get(table.name)
+            if captured is None:
+                continue  # could not be copied: among the failures
+            if captured.stopped and not taken_over:
+                failures[table.name] = SchemaChanged(captured.stopped)
+                continue
+            load = _CapturedLoad(call, table, is_full=full or bool(captured.stale_since or captured.stopped))
+            futures[crew.submit(load.run)] = table.name
+        for future in as_completed(futures):
+            name = futures[future]
+            try:
+                result = future.result()
+            except Exception as error:  # whatever it is, the other tables go on; all are raised below
+                failures[name] = error
+                continue
+            if name in copied:
+                result = replace(
+                    result,
+                    inserted=result.inserted + copied[name].inserted,
+                    rows_read=result.rows_read + copied[name].rows_read,
+                    bytes_read=result.bytes_read + copied[name].bytes_read,
+                    seconds=result.seconds + copied[name].seconds,
+                    is_changed=True,
+                )
+            yield result
+    if failures:
+        raise LoadsFailed(source.name, failures)
+
+
+def position_prefix(job: Job, follower: Follower) -> str:
+    """What comes before the positions of the server that answers now: nothing, or the number of servers before it."""
+    place = follower.target.place
+    assert place
+    with closing(mysql.Session(job.connection)) as session:
+        state = current_state(session)
+    number = int(place.position[1:5]) if place.position.startswith("~") else 0
+    is_other = state.server != place.server
+    prefix = f"~{number + is_other:04d} " if number + is_other else ""
+    if not is_other and prefix + state.position < place.position:
+        raise PositionPurged(
+            f"Source {job.source.name!r}: its binary log ends at {state.position}, before {place.position}, up to where its changes "
+            "are applied: the server was set back or its log reset. Only new snapshots lead on: run "
+            f"`softcart resnapshot {job.source.name}`."
+        )
+    return prefix
+
+
+def first_contact(
+    follower: Follower, tables: Sequence[Table], failures: dict[str, Exception], on_progress: Progress | None
+) -> dict[str, LoadResult]:
+    """Copy the tables that are not followed yet; from where they were copied on, the log continues."""
+    job, target = follower.job, follower.target
+    new = [table for table in tables if table.name not in target.tables]
+    copied = {}
+    if new:
+        prefix = position_prefix(job, follower)
+        results = engine.read_tables(
+            job.source,
+            job.connection,
+            job.staging,
+            job.lake_uri,
+            new,
+            full=True,
+            checksums=False,
+            on_progress=on_progress,
+            position_prefix=prefix,
+        )
+        try:
+            for result in results:
+                copied[result.table] = result
+                target.capture(result.table, result.position, prefix + mysql.current_position(job.connection))
+        except LoadsFailed as failed:
+            failures |= failed.failures
+        target.read_state()
+    return copied
+
+
+def follow_to(follower: Follower, end: str) -> Follower:
+    """Apply the log up to a position; a table that PostgreSQL refuses stops, the others go on. The follower after all."""
+    while True:
+        try:
+            follower.follow(end)
+            return follower
+        except TableFailed as failed:
+            follower = without(follower, failed)
+
+
+def without(follower: Follower, failed: TableFailed) -> Follower:
+    """Take up what is committed again, with a table stopped for the reason that PostgreSQL gave."""
+    follower.lake.discard()
+    follower.target.rollback()
+    follower.target.stop(follower.target.tables[failed.table], failed.reason)
+    follower.connection.commit()
+    return Follower(follower.job, follower.connection, follower.control)
+
+
+class _CapturedLoad(engine.TableLoad):
+    """The load of a captured table as far as it remains once the log is applied: its record, and perhaps every row by comparison."""
+
+    def __init__(self, call: engine.Call, table: Table, *, is_full: bool) -> None:
+        super().__init__(call, table)
+        self.is_full = is_full
+
+    def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
+        """Raw follows the source if the contract lets it, or if somebody has said so."""
+        columns = list(self.reader.columns(self.table, known))
+        if self.table.contract == "evolve" or self.is_taken_over:
+            return self.raw.evolve(columns, known), False
+        have = {column.name: column for column in known}
+        return [replace(c, target_type=have[c.name].target_type) for c in columns if c.name in have], False
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether the table had stopped and is to go on."""
+        row = self.call.control.execute(
+            "SELECT state = 'stopped' FROM ingestion.captures WHERE source = %s AND table_name = %s",
+            (self.source.name, self.table.name),
+        ).fetchone()
+        return bool(row and row[0])
+
+    def _move(
+        self, columns: Sequence[Column], last: LastLoad | None
+    ) -> tuple[Sequence[Column], tuple[int | None, Checksums | None] | None, str]:
+        """What the log brought since the last load, and what it could not tell."""
+        if self.is_full:
+            columns = self._full(columns)
+        elif self.call.released:
+            columns = self._released(columns)
+        connection, key = self.raw.connection, (self.source.name, self.table.name)
+        row = connection.execute(
+            "SELECT rows_inserted, rows_updated, rows_deleted, (SELECT count(*) FROM ingestion.quarantine q"
+            " JOIN ingestion.positions p USING (source, table_name) WHERE (source, table_name) = (c.source, c.table_name)"
+            " AND greatest(quarantined_at, closed_at) > p.loaded_at)"
+            " FROM ingestion.captures c WHERE source = %s AND table_name = %s FOR UPDATE",
+            key,
+        ).fetchone()
+        assert row
+        inserted, updated, deleted, quarantined = row
+        self.counts += Counts(inserted, updated, deleted)
+        self.rows_read += inserted + updated + deleted
+        self.closed += quarantined
+        connection.execute(
+            "UPDATE ingestion.captures SET rows_inserted = 0, rows_updated = 0, rows_deleted = 0 WHERE source = %s AND table_name = %s",
+            key,
+        )
+        if self.is_full:
+            connection.execute(
+                "UPDATE ingestion.captures SET state = 'live', reason = NULL, stale_since = NULL, position = %s, consistent_at = %s,"
+                " lake_position = %s WHERE source = %s AND table_name = %s",
+                (self.position, self.position, self.position, *key),
+            )
+        return columns, None, "cdc"
+
+    def _released(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """The rows of quarantine entries that are to be tried again."""
+        rows = self.raw.connection.execute(
+            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL AND id = ANY(%s)",
+            (self.source.name, self.table.name, list(self.call.released)),
+        ).fetchall()
+        if any(key is None for (key,) in rows):
+            return self._full(columns)
+        if rows:
+            _, batches = self.reader.rows_of(self.table, columns, [tuple(key) for (key,) in rows])
+            self._take_changes(columns, batches)
+        return columns
