@@ -17,9 +17,10 @@ from psycopg import sql
 from psycopg.types.string import TextLoader
 
 from softcart_assets.ingestion import digest
+from softcart_assets.ingestion.codec import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.digest import POSTGRES, Checksums, Segments
 from softcart_assets.ingestion.errors import SchemaChanged, TargetFailed, UnsupportedColumn
-from softcart_assets.ingestion.types import Batch, Column, Kind, copy_lines, widens
+from softcart_assets.ingestion.types import Batch, Column, Kind, widens
 from softcart_assets.sources.model import Source, Table
 
 OWN_COLUMNS = {
@@ -324,7 +325,9 @@ class RawTable:
         cursor = self.table.cursor
         if cursor in by_name and cursor not in self.key:
             values.append(f"{typed('cursor_value', by_name[cursor])} AS {quote(cursor)}")
-        selected = ", ".join(["entry AS _held_entry", "is_released AS _held_released", "is_seen AS _held_seen", *values])
+        selected = ", ".join(
+            ["entry AS _held_entry", "is_released AS _held_released", "is_seen AS _held_seen", *values]
+        )
         self._run("DROP TABLE IF EXISTS pg_temp.held")
         self._run(
             f"CREATE TEMP TABLE held ON COMMIT DROP AS SELECT {selected}"
@@ -443,7 +446,9 @@ class RawTable:
             old = have.get(column.name)
             if old is None:
                 for relation in filter(None, (self.name, self.history)):
-                    self._run(f"ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS {quote(column.name)} {column.target_type}")
+                    self._run(
+                        f"ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS {quote(column.name)} {column.target_type}"
+                    )
             elif widens(column.target_type, old.target_type):
                 column = replace(column, target_type=old.target_type)
             elif widens(old.target_type, column.target_type):
@@ -496,17 +501,19 @@ def copy_batches(
 
     A batch with rejected rows comes out when the connection is free for other statements.
     """
-    statement = f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN"
+    statement = f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN (FORMAT BINARY)"
     remaining = iter(batches)
     while True:
         last = None
         with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            copy.write(COPY_HEADER)
             for batch in remaining:
-                copy.write(copy_lines(columns, batch.rows))
+                copy.write(copy_rows(columns, batch.rows))
                 if batch.rejected:
                     last = batch
                     break
                 yield batch
+            copy.write(COPY_TRAILER)
         if last is None:
             return
         yield last

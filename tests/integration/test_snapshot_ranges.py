@@ -1,0 +1,141 @@
+"""Big tables in key ranges: the ranges hold every row once, whatever the keys; what is copied equals the source."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.ingestion import LoadsFailed, compare, engine, load, mysql
+from softcart_assets.sources.model import Source, Table
+from tests.support.ingestion import load_all, mysql_rows, query, raw_rows, run, snapshot, source_of
+
+KEYS = {
+    "dense": ("id INT PRIMARY KEY", "seq"),
+    "skewed": ("id BIGINT PRIMARY KEY", "IF(seq <= 990, seq, seq * 9000000000000)"),
+    "negative": ("id BIGINT PRIMARY KEY", "CAST(seq * seq * seq AS SIGNED) - 500000000"),
+    "unsigned": ("id BIGINT UNSIGNED PRIMARY KEY", "18446744073709551615 - seq * 3"),
+    "string": ("id VARCHAR(40) PRIMARY KEY", "CONCAT(CHAR(97 + seq % 26), 'é''\\\\%', seq)"),
+    "latin": ("id VARCHAR(40) CHARACTER SET latin1 PRIMARY KEY", "CONCAT(CHAR(97 + seq % 26), 'Ü', seq)"),
+    "binary": ("id VARBINARY(20) PRIMARY KEY", "UNHEX(SHA1(seq))"),
+    "decimal": ("id DECIMAL(20,5) PRIMARY KEY", "seq / 7"),
+    "moment": ("id DATETIME(6) PRIMARY KEY", "'2026-01-01' + INTERVAL seq * 1000003 MICROSECOND"),
+    "enum": ("id ENUM('b', 'a', 'c') NOT NULL, n INT NOT NULL, PRIMARY KEY (id, n)", "1 + seq % 3, seq"),
+    "composite": ("id INT NOT NULL, n INT NOT NULL, PRIMARY KEY (id, n)", "seq DIV 100, seq"),
+    "optional": ("id INT NULL, KEY (id)", "IF(seq % 10 = 0, NULL, seq)"),
+    "unindexed": ("id INT NOT NULL", "seq"),
+}
+
+
+@pytest.fixture(autouse=True)
+def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mysql, "_RANGE_ROWS", (40, 100))
+
+
+def _make(connection: MySQLConnection, table: str, columns: str, values: str, rows: int = 1000) -> None:
+    filling = f"SELECT {values}, CONCAT('row ', seq) FROM seq_1_to_{rows}"
+    run(
+        connection,
+        f"CREATE TABLE {table} ({columns}, v VARCHAR(50))",
+        f"INSERT INTO {table} {filling}",
+        f"ANALYZE TABLE {table}",
+    )
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_ranges_hold_every_row_once(mysql: MySQLConnection, kind: str) -> None:
+    from softcart_assets.ingestion.mysql import MySQLReader, Session
+
+    columns, values = KEYS[kind]
+    _make(mysql, "t", columns, values)
+    source = source_of(snapshot("t", "id"))
+    [table] = source.tables
+    with closing(Session(mysql)) as session:  # left open, it would keep the database from being dropped
+        reader = MySQLReader(source, session, "")
+        conditions = reader.ranges(table, reader.columns(table, ()), 2)
+        if kind in ("enum", "unindexed"):
+            assert conditions == [None]
+            return
+        counts = [int(session.query(f"SELECT COUNT(*) FROM t WHERE {each}")[0][0] or 0) for each in conditions]
+    assert sum(counts) == 1000
+    assert len(counts) > 4
+    assert max(counts) <= 250
+
+
+@pytest.mark.parametrize("kind", sorted(KEYS.keys() - {"optional", "enum", "unindexed"}))
+def test_a_table_in_ranges_equals_its_source(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, kind: str
+) -> None:
+    columns, values = KEYS[kind]
+    _make(mysql, "t", columns, values)
+    key = ("id", "n") if kind == "composite" else ("id",)
+    source = source_of(Table("t", "", key, "snapshot", {}, history=True))
+    first = load_all(source, mysql, postgres, lake)["t"]
+    assert (first.inserted, first.total) == (1000, 1000)
+    run(mysql, "UPDATE t SET v = 'changed' WHERE v LIKE '%7'", "DELETE FROM t WHERE v LIKE '%3'")
+    second = load_all(source, mysql, postgres, lake)["t"]
+    assert (second.inserted, second.updated, second.deleted) == (0, 100, 100)
+    assert sorted(raw_rows(postgres, "t"), key=str) == sorted(mysql_rows(mysql, "t"), key=str)
+    assert compare(source, postgres, "t").is_equal
+    assert query(postgres, "SELECT count(*) FROM raw_t.t_history") == [(1200,)]
+    assert query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files") == [(1200,)]
+    assert query(postgres, "SELECT count(*) FROM ingestion.snapshot_ranges") == [(0,)]
+    assert query(postgres, "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'part_%'") == [(0,)]
+
+
+def test_bad_rows_of_ranges_are_in_quarantine(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+    _make(mysql, "t", "id INT PRIMARY KEY, d DATE", "seq, IF(seq % 100 = 0, '0000-00-00', '2026-01-01')")
+    source = source_of(snapshot("t", "id"))
+    result = load_all(source, mysql, postgres, lake)["t"]
+    assert (result.inserted, result.quarantined) == (990, 10)
+    run(mysql, "UPDATE t SET d = '2026-02-02' WHERE id = 100")
+    result = load_all(source, mysql, postgres, lake)["t"]
+    assert (result.inserted, result.quarantined, result.total) == (1, 9, 991)
+    assert compare(source, postgres, "t").is_equal
+
+
+def test_an_empty_raw_table_with_a_view_is_filled_in_place(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(50))")
+    source = source_of(snapshot("t", "id"))
+    load_all(source, mysql, postgres, lake)
+    with postgres.connect() as session:
+        session.execute("CREATE VIEW seen AS SELECT * FROM raw_t.t")
+    run(mysql, "INSERT INTO t SELECT seq, 'x' FROM seq_1_to_1000", "ANALYZE TABLE t")
+    assert load_all(source, mysql, postgres, lake)["t"].inserted == 1000
+    assert query(postgres, "SELECT count(*) FROM seen") == [(1000,)]
+    assert query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files") == [(1000,)]
+
+
+def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The strategies that take a table at one position begin anew; change data capture goes on with what is missing."""
+    _make(mysql, "t", "id INT PRIMARY KEY", "seq")
+    record = engine.PartTable.record
+    recorded = []
+
+    def failing(self: engine.PartTable, *arguments) -> None:
+        record(self, *arguments)
+        recorded.append(arguments[1])
+        if len(recorded) == 4:
+            raise RuntimeError("the plug was pulled")
+
+    monkeypatch.setattr(engine.PartTable, "record", failing)
+    source = source_of(snapshot("t", "id"))
+    with pytest.raises(LoadsFailed, match="the plug was pulled"):
+        list(load(source, mysql, postgres, lake))
+    assert query(postgres, "SELECT count(*) FROM ingestion.snapshot_ranges") == [(0,)]
+    recorded.clear()
+    captured = Source("t", "mysql", "SOFTCART_SHOP", "team:test", (Table("t", "", ("id",), "cdc", {}),))
+    with pytest.raises(LoadsFailed, match="the plug was pulled"):
+        list(load(captured, mysql, postgres, lake))
+    done = query(postgres, "SELECT count(*) FROM ingestion.snapshot_ranges WHERE position IS NOT NULL")[0][0]
+    assert done > 0
+    run(mysql, "UPDATE t SET v = 'changed meanwhile'", "DELETE FROM t WHERE id <= 500")
+    before = len(recorded)
+    list(load(captured, mysql, postgres, lake))
+    assert len(recorded) - before + done < before + 20
+    assert raw_rows(postgres, "t") == mysql_rows(mysql, "t")
