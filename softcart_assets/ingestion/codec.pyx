@@ -1,16 +1,25 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, cdivision=True
 """Rows between a source's own bytes, Arrow and PostgreSQL's binary COPY; `codec.pyi` describes what is public."""
 
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+import operator
+import zlib
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import takewhile
+
 import MySQLdb
 import pyarrow as pa
+
+from softcart_assets.ingestion import types
 
 
 cdef extern from *:
@@ -122,6 +131,7 @@ cdef enum Form:
 
 cdef enum Outcome:
     """What became of a value."""
+    FAILED = -3
     TOO_LONG = -2
     NO_MEMORY = -1
     FIT = 0
@@ -976,3 +986,866 @@ def copy_rows(columns, batch):
         return copied
     finally:
         free(fields)
+
+
+# The binary log's row images
+
+
+cdef enum Code:
+    """MySQL's numbers of types, as far as they matter here."""
+    TINY = 1
+    SHORT = 2
+    LONG = 3
+    FLOAT32 = 4
+    FLOAT64 = 5
+    TIMESTAMP_OLD = 7
+    LONGLONG = 8
+    INT24 = 9
+    DATE_OLD = 10
+    TIME_OLD = 11
+    DATETIME_OLD = 12
+    YEAR = 13
+    NEWDATE = 14
+    VARCHAR = 15
+    BIT = 16
+    TIMESTAMP2 = 17
+    DATETIME2 = 18
+    TIME2 = 19
+    BLOB_COMPRESSED = 140
+    VARCHAR_COMPRESSED = 141
+    VECTOR = 242
+    JSON_BINARY = 245
+    NEWDECIMAL = 246
+    ENUM = 247
+    SET = 248
+    TINY_BLOB = 249
+    MEDIUM_BLOB = 250
+    LONG_BLOB = 251
+    BLOB = 252
+    VAR_STRING = 253
+    STRING = 254
+    GEOMETRY = 255
+
+
+cdef enum Way:
+    """How a value gets from the image into its builder."""
+    SLOW  # as text, which Python makes
+    WHOLE  # bits and years, too
+    DIGITS
+    FLOATING
+    DAY
+    MOMENT
+    SPAN
+    PLAIN  # UTF-8 or bytes as they are
+    SEVEN_BITS
+    ONE_BYTE  # a character set of one byte per character
+    PADDED
+    LABEL
+    LABELS
+
+
+cdef dict _SIZES = {
+    TINY: 1, SHORT: 2, INT24: 3, LONG: 4, LONGLONG: 8, FLOAT32: 4, FLOAT64: 8, YEAR: 1,
+    DATE_OLD: 3, NEWDATE: 3, TIME_OLD: 3, DATETIME_OLD: 8, TIMESTAMP_OLD: 4,
+}
+cdef dict _FRACTIONAL_SIZES = {TIMESTAMP2: 4, DATETIME2: 5, TIME2: 3}
+cdef tuple _TEXTS = (VARCHAR, VAR_STRING, STRING, BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB)
+cdef int[10] _DIGIT_BYTES = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4]
+
+
+cdef struct Piece:
+    const uint8_t* data
+    size_t length
+
+
+cdef struct LogField:
+    int code
+    Way way
+    int target  # the builder's index, -1 if nobody wants it
+    size_t size  # bytes in the image; 0: told by a prefix
+    int prefix  # bytes of that
+    bint is_unsigned
+    int precision, scale  # of a decimal; fractional digits of a time
+    size_t padded  # bytes of a BINARY
+    Piece* labels
+    int label_count
+    uint8_t* characters  # of a character set of one byte: length and up to three bytes of UTF-8 each
+
+
+cdef inline uint64_t _little(const uint8_t* data, size_t size) noexcept nogil:
+    cdef uint64_t value = 0
+    memcpy(&value, data, size)
+    return value
+
+
+cdef inline uint64_t _big(const uint8_t* data, size_t size) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef size_t index
+    for index in range(size):
+        value = value << 8 | data[index]
+    return value
+
+
+cdef inline int64_t _signed(const uint8_t* data, size_t size) noexcept nogil:
+    cdef int shift = 64 - 8 * <int>size
+    return <int64_t>(_little(data, size) << shift) >> shift
+
+
+cdef inline uint64_t _fraction(const uint8_t* data, int digits) noexcept nogil:
+    """Microseconds."""
+    cdef int size = (digits + 1) // 2
+    return _big(data, size) * _TENS[6 - 2 * size]
+
+
+cdef inline int64_t _span(const LogField* field, const uint8_t* data) noexcept nogil:
+    """Microseconds of a TIME."""
+    cdef int64_t value, whole
+    cdef bint negative
+    if field.code == TIME_OLD:
+        value = _signed(data, 3)
+        negative = value < 0
+        if negative:
+            value = -value
+        whole = ((value // 10000) * 3600 + value // 100 % 100 * 60 + value % 100) * 1000000
+        return -whole if negative else whole
+    # Whole seconds and fraction as one number, biased; negative ones count the fraction upwards.
+    value = <int64_t>_big(data, field.size) - (<int64_t>1 << (8 * field.size - 1))
+    negative = value < 0
+    if negative:
+        value = -value
+    whole = value >> (8 * (field.size - 3))
+    value -= whole << (8 * (field.size - 3))
+    value *= <int64_t>_TENS[6 - 2 * (field.size - 3)]
+    value += (((whole >> 12) & 1023) * 3600 + ((whole >> 6) & 63) * 60 + (whole & 63)) * 1000000
+    return -value if negative else value
+
+
+cdef struct Moment:
+    int64_t year
+    uint32_t month, day, hour, minute, second, microsecond
+
+
+cdef inline Moment _moment(const LogField* field, const uint8_t* data) noexcept nogil:
+    """A DATE's or DATETIME's parts."""
+    cdef Moment moment
+    cdef uint64_t value
+    memset(&moment, 0, sizeof(moment))
+    if field.code == DATETIME2:
+        value = _big(data, 5) & 0x7FFFFFFFFFULL
+        moment.microsecond = <uint32_t>_fraction(data + 5, field.scale)
+        moment.year = <int64_t>((value >> 22) // 13)
+        moment.month = <uint32_t>((value >> 22) % 13)
+        moment.day = (value >> 17) & 31
+        moment.hour = (value >> 12) & 31
+        moment.minute = (value >> 6) & 63
+        moment.second = value & 63
+    elif field.code == DATETIME_OLD:
+        value = _little(data, 8)
+        moment.second = <uint32_t>(value % 100)
+        moment.minute = <uint32_t>(value // 100 % 100)
+        moment.hour = <uint32_t>(value // 10000 % 100)
+        moment.day = <uint32_t>(value // 1000000 % 100)
+        moment.month = <uint32_t>(value // 100000000 % 100)
+        moment.year = <int64_t>(value // 10000000000ULL)
+    else:
+        value = _little(data, 3)
+        moment.day = value & 31
+        moment.month = (value >> 5) & 15
+        moment.year = <int64_t>(value >> 9)
+    return moment
+
+
+cdef inline uint64_t _instant(const LogField* field, const uint8_t* data) noexcept nogil:
+    """Microseconds of a TIMESTAMP; 0 is its zero date."""
+    if field.code == TIMESTAMP_OLD:
+        return _little(data, 4) * 1000000
+    return _big(data, 4) * 1000000 + _fraction(data + 4, field.scale)
+
+
+cdef inline bint _digits_of(const LogField* field, const uint8_t* data, uint64_t* limbs, int* used) noexcept nogil:
+    """A decimal's unscaled digits in up to four limbs, of which `used` are in use; whether it is negative."""
+    cdef int whole = field.precision - field.scale
+    cdef bint negative = not data[0] & 0x80
+    cdef uint8_t flip = 0xFF if negative else 0
+    cdef uint8_t first = 0x80
+    cdef uint64_t value, collected = 0
+    cdef int digits, size, index, part, total = 0
+    cdef int parts = 2 + whole // 9 + field.scale // 9
+    limbs[0] = 0
+    used[0] = 1
+    for part in range(parts):
+        if part == 0:
+            digits = whole % 9
+        elif part == parts - 1:
+            digits = field.scale % 9
+        else:
+            digits = 9
+        size = _DIGIT_BYTES[digits]
+        value = 0
+        for index in range(size):
+            value = value << 8 | (data[index] ^ flip ^ first)
+            first = 0
+        data += size
+        total += digits
+        if total <= 18:
+            limbs[0] = limbs[0] * _TENS[digits] + value
+        else:
+            if used[0] == 1:
+                limbs[1] = limbs[2] = limbs[3] = 0
+                used[0] = 4
+            limbs_multiply_add(limbs, 4, _TENS[digits], value)
+    return negative
+
+
+@cython.final
+cdef class RowsDecoder:
+    cdef _Builders _builders
+    cdef list _log_columns, _key, _sources, _kept, _unfit
+    cdef object _json_text, _error
+    cdef LogField* _fields
+    cdef int _count
+    cdef int* _key_indexes
+    cdef int _key_count
+    cdef int* _absent  # builders for which the log has nothing
+    cdef int _absent_count
+    cdef const uint8_t** _starts  # of the values of the image before, then of the one after; NULL for NULL
+    cdef size_t* _lengths
+    cdef int8_t* _operations
+    cdef size_t _operations_size, _unfit_bytes
+    cdef int _failed  # the field whose value was not fit
+
+    def __cinit__(self, log_columns, key_indexes, columns, json_text=None):
+        cdef int index
+        self._log_columns = list(log_columns)
+        self._builders = _Builders(columns)
+        self._json_text = json_text
+        self._kept = []
+        self._unfit = []
+        self._key = [self._log_columns[index].name for index in key_indexes]
+        self._count = len(self._log_columns)
+        self._key_count = len(self._key)
+        self._fields = <LogField*>calloc(max(self._count, 1), sizeof(LogField))
+        self._key_indexes = <int*>calloc(max(self._key_count, 1), sizeof(int))
+        self._absent = <int*>calloc(max(self._builders.count, 1), sizeof(int))
+        self._starts = <const uint8_t**>calloc(2 * self._count + 1, sizeof(uint8_t*))
+        self._lengths = <size_t*>calloc(2 * self._count + 1, sizeof(size_t))
+        if not (self._fields and self._key_indexes and self._absent and self._starts and self._lengths):
+            raise MemoryError
+        for index in range(self._key_count):
+            self._key_indexes[index] = key_indexes[index]
+        targets = {column.name: index for index, column in enumerate(self._builders.columns)}
+        for index, column in enumerate(self._log_columns):
+            self._fields[index].target = targets.get(column.name, -1)
+            self._describe(&self._fields[index], column)
+        by_name = {column.name: index for index, column in enumerate(self._log_columns)}
+        self._sources = [by_name.get(column.name) for column in self._builders.columns]
+        for index, source in enumerate(self._sources):
+            if source is None:
+                self._absent[self._absent_count] = index
+                self._absent_count += 1
+
+    def __dealloc__(self):
+        cdef int index
+        if self._fields:
+            for index in range(self._count):
+                free(self._fields[index].labels)
+                free(self._fields[index].characters)
+        free(self._fields)
+        free(self._key_indexes)
+        free(self._absent)
+        free(self._starts)
+        free(self._lengths)
+        free(self._operations)
+
+    cdef int _describe(self, LogField* field, column) except -1:
+        """Work out how a column's values lie in the image, and how they get from there to where they belong."""
+        cdef Builder* b = NULL
+        cdef int code = column.type_code, meta = column.meta
+        cdef bint is_text
+        field.code = code
+        field.is_unsigned = column.unsigned
+        if code in _SIZES:
+            field.size = _SIZES[code]
+        elif code in _FRACTIONAL_SIZES:
+            field.scale = meta
+            field.size = _FRACTIONAL_SIZES[code] + (meta + 1) // 2
+        elif code == NEWDECIMAL:
+            field.precision, field.scale = divmod(meta, 256)
+            for digits in (field.precision - field.scale, field.scale):
+                field.size += digits // 9 * 4 + _DIGIT_BYTES[<int>(digits % 9)]
+        elif code == BIT:
+            field.size = (meta + 7) // 8
+        elif code in (ENUM, SET):
+            field.size = meta
+        elif code in (VARCHAR, VAR_STRING, STRING, VARCHAR_COMPRESSED):
+            field.prefix = 1 if meta < 256 else 2
+        elif code in (BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB_COMPRESSED, GEOMETRY, JSON_BINARY, VECTOR):
+            field.prefix = meta
+        else:
+            raise ValueError(f"column {column.name!r} has type number {code}, whose values the binary log's reader does not know")
+        if field.target < 0:
+            return 0
+        b = &self._builders.each[field.target]
+        if code in (TINY, SHORT, INT24, LONG, LONGLONG, BIT, YEAR):
+            if b.form <= INT64 or (b.scale == 0 and b.precision >= 20):
+                field.way = WHOLE
+        elif code == NEWDECIMAL:
+            if b.precision and b.scale == field.scale and b.precision >= field.precision:
+                field.way = DIGITS
+        elif code in (FLOAT32, FLOAT64):
+            if b.form == DOUBLE:
+                field.way = FLOATING
+        elif code in (DATE_OLD, NEWDATE):
+            if b.form == DATE:
+                field.way = DAY
+        elif code in (TIMESTAMP_OLD, TIMESTAMP2, DATETIME_OLD, DATETIME2):
+            if b.form == TIMESTAMP:
+                field.way = MOMENT
+        elif code in (TIME_OLD, TIME2):
+            if b.form == INTERVAL:
+                field.way = SPAN
+        elif code in (GEOMETRY, VECTOR):
+            field.way = PLAIN
+        elif code in (ENUM, SET):
+            if b.form == TEXT:
+                field.way = LABEL if code == ENUM else LABELS
+                self._keep_labels(field, column.labels)
+        elif code in _TEXTS and column.form not in ("uuid", "inet4", "inet6"):
+            if column.charset == "binary":
+                field.padded = meta if code == STRING else 0
+                field.way = PLAIN if not field.padded else PADDED if b.form == BYTES else SLOW
+            elif column.charset == "utf-8":
+                field.way = PLAIN
+            elif b.form == TEXT:
+                if column.charset == "ascii":
+                    field.way = SEVEN_BITS
+                elif self._keep_characters(field, column.charset):
+                    field.way = ONE_BYTE
+        return 0
+
+    cdef int _keep_labels(self, LogField* field, labels) except -1:
+        """Put an ENUM's or SET's labels where they can be read without Python's lock."""
+        cdef int index
+        cdef bytes text
+        field.label_count = len(labels)
+        field.labels = <Piece*>calloc(max(field.label_count, 1), sizeof(Piece))
+        if not field.labels:
+            raise MemoryError
+        for index in range(field.label_count):
+            text = labels[index].encode()
+            if 0 in text:
+                field.way = SLOW
+            self._kept.append(text)
+            field.labels[index].data = <const uint8_t*><char*>text
+            field.labels[index].length = len(text)
+        return 0
+
+    cdef bint _keep_characters(self, LogField* field, charset) except -1:
+        """Make the table of a character set in which each byte is a character, if it is such a one."""
+        cdef int index
+        cdef bytes text
+        try:
+            characters = bytes(range(256)).decode(charset)
+        except UnicodeDecodeError:
+            return False
+        if len(characters) != 256 or not characters.isascii() and max(characters) > "\uffff":
+            return False
+        field.characters = <uint8_t*>calloc(256, 4)
+        if not field.characters:
+            raise MemoryError
+        for index in range(256):
+            text = characters[index].encode()
+            field.characters[4 * index] = len(text)
+            memcpy(field.characters + 4 * index + 1, <const char*>text, len(text))
+        return True
+
+    cdef const uint8_t* _split(self, const uint8_t* at, const uint8_t* end, int image) noexcept nogil:
+        """Find the values of the image that begins at `at`; its end, or NULL if that lies behind `end`."""
+        cdef const uint8_t* nulls = at
+        cdef const uint8_t** starts = self._starts + image * self._count
+        cdef size_t* lengths = self._lengths + image * self._count
+        cdef LogField* field
+        cdef size_t length
+        cdef int index
+        if end - at < (self._count + 7) // 8:
+            return NULL
+        at += (self._count + 7) // 8
+        for index in range(self._count):
+            if (nulls[index >> 3] >> (index & 7)) & 1:
+                starts[index] = NULL
+                continue
+            field = &self._fields[index]
+            length = field.size
+            if not length:
+                if end - at < field.prefix:
+                    return NULL
+                length = _little(at, field.prefix)
+                at += field.prefix
+            if <size_t>(end - at) < length:
+                return NULL
+            starts[index] = at
+            lengths[index] = length
+            at += length
+        return at
+
+    cdef bint _key_changes(self) noexcept nogil:
+        """Whether the key of the image before is another than that of the image after."""
+        cdef const uint8_t* old
+        cdef const uint8_t* new
+        cdef int index, column
+        for index in range(self._key_count):
+            column = self._key_indexes[index]
+            old = self._starts[column]
+            new = self._starts[self._count + column]
+            if not old or not new:
+                if old != new:
+                    return True
+                continue
+            if self._lengths[column] != self._lengths[self._count + column]:
+                return True
+            if memcmp(old, new, self._lengths[column]):
+                return True
+        return False
+
+    cdef Outcome _append(self, _Builders builders, int image, int operation) noexcept nogil:
+        """Put an image's values into the builders."""
+        cdef const uint8_t** starts = self._starts + image * self._count
+        cdef size_t* lengths = self._lengths + image * self._count
+        cdef LogField* field
+        cdef Outcome outcome
+        cdef size_t row = builders.rows
+        cdef int index
+        cdef void* memory
+        outcome = builders.make_room()
+        if outcome != FIT:
+            return outcome
+        if self._operations_size < builders.capacity:
+            memory = realloc(self._operations, builders.capacity)
+            if not memory:
+                return NO_MEMORY
+            self._operations = <int8_t*>memory
+            self._operations_size = builders.capacity
+        for index in range(self._count):
+            field = &self._fields[index]
+            if field.target < 0:
+                continue
+            if not starts[index]:
+                _put_null(&builders.each[field.target], row)
+                continue
+            if field.way == SLOW:
+                outcome = self._put_slowly(&builders.each[field.target], row, index, starts[index], lengths[index])
+            else:
+                outcome = _put_logged(field, &builders.each[field.target], row, starts[index], lengths[index])
+            if outcome != FIT:
+                self._failed = index
+                builders.cut(row)
+                return outcome
+        for index in range(self._absent_count):
+            _put_null(&builders.each[self._absent[index]], row)
+        self._operations[row] = <int8_t>operation
+        builders.rows += 1
+        return FIT
+
+    cdef Outcome _put_slowly(self, Builder* b, size_t row, int index, const uint8_t* data, size_t length) noexcept with gil:
+        cdef bytes text
+        try:
+            text = self._text(index, data, length)
+        except ValueError:
+            return UNFIT
+        except BaseException as error:
+            self._error = error
+            return FAILED
+        return _put_text(b, row, <const uint8_t*><char*>text, len(text))
+
+    cdef bytes _text(self, int index, const uint8_t* data, size_t length):
+        """A value as MySQL's text protocol gives it; ValueError says why there is none."""
+        cdef LogField* field = &self._fields[index]
+        cdef Moment moment
+        cdef uint64_t[4] limbs
+        cdef int used
+        cdef bint negative
+        cdef float single
+        cdef double wide
+        column = self._log_columns[index]
+        code = field.code
+        if code in (TINY, SHORT, INT24, LONG, LONGLONG):
+            return b"%d" % _little(data, length) if field.is_unsigned else b"%d" % _signed(data, length)
+        if code == BIT:
+            return b"%d" % _big(data, length)
+        if code == YEAR:
+            return b"%04d" % (data[0] + 1900 if data[0] else 0)
+        if code == NEWDECIMAL:
+            negative = _digits_of(field, data, limbs, &used)
+            number = sum([<object>limbs[limb] << 64 * limb for limb in range(used)])
+            digits = f"{number:0{field.scale + 1}}"
+            point = len(digits) - field.scale
+            text = ("-" if negative else "") + digits[:point] + ("." + digits[point:] if field.scale else "")
+            return text.encode()
+        if code == FLOAT32:
+            memcpy(&single, data, 4)
+            return _double_text(single)
+        if code == FLOAT64:
+            memcpy(&wide, data, 8)
+            return _double_text(wide)
+        if code in (TIME_OLD, TIME2):
+            return b"%d" % _span(field, data)
+        if code in (DATE_OLD, NEWDATE, DATETIME_OLD, DATETIME2):
+            moment = _moment(field, data)
+            text = f"{moment.year:04}-{moment.month:02}-{moment.day:02}"
+            if code in (DATE_OLD, NEWDATE):
+                return text.encode()
+            text += f" {moment.hour:02}:{moment.minute:02}:{moment.second:02}"
+            return (text + (f".{moment.microsecond:06}"[: field.scale + 1] if field.scale else "")).encode()
+        if code in (TIMESTAMP_OLD, TIMESTAMP2):
+            instant = _instant(field, data)
+            text = str(datetime.fromtimestamp(instant // 1000000, UTC))[:19] if instant else "0000-00-00 00:00:00"
+            return (text + (f".{instant % 1000000:06}"[: field.scale + 1] if field.scale else "")).encode()
+        if code in (ENUM, SET):
+            number = _little(data, length)
+            if code == ENUM:
+                chosen = [number - 1] if number else []
+            else:
+                chosen = [bit for bit in range(64) if number >> bit & 1]
+            if chosen and chosen[-1] >= len(column.labels):
+                raise ValueError(f"number {number} of an {'ENUM' if code == ENUM else 'SET'} without such a label")
+            return ",".join([column.labels[each] for each in chosen]).encode()
+        value = PyBytes_FromStringAndSize(<const char*>data, length)
+        if code == JSON_BINARY:
+            return self._json_text(value)
+        if code in (BLOB_COMPRESSED, VARCHAR_COMPRESSED):
+            value = _inflated(value)
+        if code == STRING and column.charset == "binary":
+            value = value.ljust(column.meta, b"\0")
+        if column.form == "uuid" and len(value) == 16:
+            return _uuid_text(value)
+        if column.form == "inet4":
+            return b"%d.%d.%d.%d" % tuple(value)
+        if column.form == "inet6" and len(value) == 16:
+            return _inet6_text(value)
+        if column.charset in ("binary", "utf-8"):
+            return value
+        try:
+            return value.decode(column.charset).encode()
+        except UnicodeError:
+            raise ValueError(f"invalid {column.charset}") from None
+
+    cdef int _reject(self, int image, int operation) except -1:
+        """Keep an image that was not fit, as text."""
+        cdef const uint8_t** starts = self._starts + image * self._count
+        cdef size_t* lengths = self._lengths + image * self._count
+        cdef int source
+        columns = self._builders.columns
+        texts, bad = [], {}
+        for column, given in zip(columns, self._sources):
+            texts.append(None)
+            if given is None:
+                continue
+            source = given
+            if starts[source]:
+                self._unfit_bytes += lengths[source]
+                try:
+                    texts[-1] = self._text(source, starts[source], lengths[source])
+                except ValueError as error:
+                    bad[column.name] = str(error)
+        raw = [pa.array([text], pa.binary()) for text in texts]
+        rejected = types.parse_rows(columns, raw, self._key, None).rejected
+        if rejected and not bad:
+            rejection = rejected[0]
+        else:
+            if rejected:
+                bad.setdefault(rejected[0].column, rejected[0].reason)
+            elif not bad:
+                column = columns[self._fields[self._failed].target]
+                bad[column.name] = f"no usual text of {column.target_type}"
+            row = {}
+            for column, given, text in zip(columns, self._sources, texts):
+                if column.name in bad and text is None and given is not None:
+                    source = given
+                    row[column.name] = "\\x" + PyBytes_FromStringAndSize(<const char*>starts[source], lengths[source]).hex()
+                else:
+                    row[column.name] = types._printable(column, text)
+            keys = tuple([row.get(name) for name in self._key])
+            rejection = types.Rejected(
+                None if not keys or None in keys or bad.keys() & set(self._key) else keys,
+                None,
+                next(iter(bad)),
+                "; ".join(bad.values()) if len(bad) == 1 else "; ".join([f"{name}: {why}" for name, why in bad.items()]),
+                row,
+            )
+        self._unfit.append((self._builders.rows, operation, rejection))
+        return 0
+
+    def decode(self, body, int kind):
+        cdef Py_buffer view
+        if kind < 0 or kind > 2:
+            raise ValueError(f"a rows event's kind is 0 (delete), 1 (insert) or 2 (update), not {kind}")
+        PyObject_GetBuffer(body, &view, PyBUF_SIMPLE)
+        try:
+            return self._decode(<const uint8_t*>view.buf, view.len, kind)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef size_t _decode(self, const uint8_t* at, Py_ssize_t size, int kind) except? 0:
+        cdef _Builders builders = self._builders
+        cdef const uint8_t* end = at + size
+        cdef const uint8_t* start
+        cdef size_t rows = builders.rows, changes = 0, unfit_bytes = self._unfit_bytes
+        cdef Py_ssize_t unfit = len(self._unfit), at_bitmap
+        cdef Outcome outcome = FIT
+        cdef int index, images = 2 if kind == 2 else 1, image, first, last, operation, bitmap = (self._count + 7) // 8
+        cdef bint whole = True
+        number, at_bitmap = _length_encoded(PyBytes_FromStringAndSize(<const char*>at, min(size, 9)))
+        if number != self._count:
+            raise ValueError(f"the rows event has {number} columns, its table map {self._count}")
+        if size < at_bitmap + images * bitmap:
+            raise ValueError("the rows event is too short")
+        at += at_bitmap
+        for index in range(self._count):
+            for image in range(images):
+                whole &= (at[image * bitmap + (index >> 3)] >> (index & 7)) & 1
+        if not whole:
+            raise ValueError(
+                "the rows event does not hold whole rows: run SET GLOBAL binlog_row_image = FULL on the server (MySQL: "
+                "binlog_row_value_options = '', too), and set it in its configuration"
+            )
+        at += images * bitmap
+        try:
+            with nogil:
+                while at < end:
+                    start = at
+                    at = self._split(at, end, 0)
+                    if at and kind == 2:
+                        at = self._split(at, end, 1)
+                    if not at or at == start:
+                        at = NULL
+                        break
+                    # Images: 0 of an insertion, a deletion, or before an update; 1 after an update.
+                    first = last = 0
+                    if kind == 2:
+                        last = 1
+                        first = 0 if not self._key_count or self._key_changes() else 1
+                    for image in range(first, last + 1):
+                        operation = kind if first == last else image
+                        outcome = self._append(builders, image, operation)
+                        if outcome == UNFIT:
+                            with gil:
+                                self._reject(image, operation)
+                            outcome = FIT
+                        if outcome != FIT:
+                            break
+                        changes += 1
+                    if outcome != FIT:
+                        break
+            if not at:
+                raise ValueError("the rows event ends within a row: it is not what its table map describes")
+            if outcome == FAILED:
+                error, self._error = self._error, None
+                raise error
+            if outcome != FIT:
+                _raise(outcome, builders.columns)
+        except BaseException:
+            builders.cut(rows)
+            del self._unfit[unfit:]
+            self._unfit_bytes = unfit_bytes
+            raise
+        return changes
+
+    def take(self):
+        cdef size_t rows = self._builders.rows
+        operations = pa.array([], pa.int8())
+        batch = self._builders.take()
+        if rows:
+            operations = pa.Array.from_buffers(pa.int8(), rows, [None, _buffer(self._operations, rows)])
+            self._operations = NULL
+            self._operations_size = 0
+        unfit, self._unfit = self._unfit, []
+        self._unfit_bytes = 0
+        return batch, operations, unfit
+
+    def __len__(self):
+        return self._builders.rows + len(self._unfit)
+
+    @property
+    def nbytes(self):
+        return self._builders.nbytes() + self._builders.rows + 2 * self._unfit_bytes
+
+
+cdef Outcome _put_logged(const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length) noexcept nogil:
+    """A value of an image into its builder, by any way but the slow one."""
+    cdef uint64_t[4] limbs
+    cdef uint64_t number
+    cdef int64_t signed_number
+    cdef int32_t days
+    cdef Moment moment
+    cdef float single
+    cdef double wide
+    cdef bint negative, more = False
+    cdef int used, index
+    cdef size_t at
+    cdef uint8_t* to
+    cdef const uint8_t* character
+    cdef Way way = field.way
+    if way == WHOLE:
+        if field.code == BIT:
+            number = _big(data, length)
+        elif field.code == YEAR:
+            number = data[0] + 1900 if data[0] else 0
+        elif field.is_unsigned:
+            number = _little(data, length)
+        else:
+            signed_number = _signed(data, length)
+            if b.form <= INT64:
+                return _put_int64(b, row, signed_number)
+            negative = signed_number < 0
+            _put_decimal64(b, row, negative, 0 - <uint64_t>signed_number if negative else <uint64_t>signed_number)
+            return FIT
+        if b.form > INT64:
+            _put_decimal64(b, row, False, number)
+            return FIT
+        return UNFIT if number > 0x7FFFFFFFFFFFFFFFULL else _put_int64(b, row, <int64_t>number)
+    if way == PLAIN:
+        return _put_text(b, row, data, length)
+    if way == DIGITS:
+        negative = _digits_of(field, data, limbs, &used)
+        if used == 1:
+            _put_decimal64(b, row, negative, limbs[0])
+        else:
+            _put_decimal256(b, row, negative, limbs)
+        return FIT
+    if way == MOMENT:
+        b.valid[row] = 1
+        if field.code == TIMESTAMP_OLD or field.code == TIMESTAMP2:
+            (<int64_t*>b.values)[row] = <int64_t>_instant(field, data)
+            return FIT if (<int64_t*>b.values)[row] else UNFIT
+        moment = _moment(field, data)
+        days = _days(moment.year, moment.month, moment.day)
+        if not _is_date(days) or moment.year > 9999 or moment.hour > 23 or moment.minute > 59 or moment.second > 59:
+            return UNFIT
+        (<int64_t*>b.values)[row] = (
+            (<int64_t>days * 86400 + moment.hour * 3600 + moment.minute * 60 + moment.second) * 1000000 + moment.microsecond
+        )
+        return FIT
+    if way == DAY:
+        moment = _moment(field, data)
+        days = _days(moment.year, moment.month, moment.day)
+        b.valid[row] = 1
+        (<int32_t*>b.values)[row] = days
+        return FIT if _is_date(days) and moment.year <= 9999 else UNFIT
+    if way == FLOATING:
+        if field.code == FLOAT32:
+            memcpy(&single, data, 4)
+            wide = single
+        else:
+            memcpy(&wide, data, 8)
+        b.valid[row] = 1
+        (<double*>b.values)[row] = wide + 0.0  # as MySQL sends it: no negative zero
+        return FIT if isfinite(wide) else UNFIT
+    if way == SPAN:
+        return _put_int64(b, row, _span(field, data))
+    if way == SEVEN_BITS:
+        for at in range(length):
+            if data[at] & 0x80:
+                return UNFIT
+        return _put_text(b, row, data, length)
+    if way == ONE_BYTE:
+        to = _room(b, 3 * length)
+        if not to:
+            return _no_room(b, 3 * length)
+        for at in range(length):
+            if not data[at]:
+                return UNFIT
+            character = field.characters + 4 * data[at]
+            memcpy(to, character + 1, 3)
+            to += character[0]
+        b.used = to - b.data
+    elif way == PADDED:
+        to = _room(b, field.padded)
+        if not to:
+            return _no_room(b, field.padded)
+        if length > field.padded:
+            length = field.padded
+        memcpy(to, data, length)
+        memset(to + length, 0, field.padded - length)
+        b.used += field.padded
+    else:
+        number = _little(data, length)
+        if way == LABEL:
+            if number > <uint64_t>field.label_count:
+                return UNFIT
+            if not number:
+                return _put_bytes(b, row, data, 0)
+            return _put_bytes(b, row, field.labels[number - 1].data, field.labels[number - 1].length)
+        for index in range(64):
+            if not (number >> index) & 1:
+                continue
+            if index >= field.label_count:
+                return UNFIT
+            at = field.labels[index].length
+            to = _room(b, at + 1)
+            if not to:
+                return _no_room(b, at + 1)
+            if more:
+                to[0] = b","
+                to += 1
+                b.used += 1
+            more = True
+            memcpy(to, field.labels[index].data, at)
+            b.used += at
+    b.valid[row] = 1
+    (<int32_t*>b.values)[row + 1] = <int32_t>b.used
+    return FIT
+
+
+cdef tuple _length_encoded(bytes data):
+    """A length-encoded integer and its size."""
+    first = data[0] if data else 0
+    size = {252: 2, 253: 3, 254: 8}.get(first, 0)
+    return (int.from_bytes(data[1 : 1 + size], "little") if size else first), 1 + size
+
+
+cdef bytes _double_text(double value):
+    """A double as MySQL prints it."""
+    sign, digits, exponent = Decimal(repr(value + 0.0)).as_tuple()
+    text = "".join(map(str, digits)).rstrip("0") or "0"
+    point = len(digits) + exponent if text != "0" else 1
+    if not -15 < point <= 15:
+        text = text[0] + ("." + text[1:] if text[1:] else "") + f"e{point - 1}"
+    elif point <= 0:
+        text = "0." + "0" * -point + text
+    elif len(text) <= point:
+        text = text.ljust(point, "0")
+    else:
+        text = text[:point] + "." + text[point:]
+    return ("-" * sign + text).encode()
+
+
+cdef bytes _inflated(bytes value):
+    """The content of one of MariaDB's compressed columns."""
+    if not value or not value[0]:
+        return value[1:]
+    if value[0] >> 4 != 8:
+        raise ValueError(f"compressed by an unknown method ({value[0] >> 4})")
+    try:
+        return zlib.decompress(value[1 + (value[0] & 7) :], -15 if value[0] & 8 else 15)
+    except zlib.error as error:
+        raise ValueError(f"cannot be decompressed: {error}") from None
+
+
+cdef bytes _uuid_text(bytes value):
+    """One of MariaDB's uuids; those that begin with a time are stored with their parts the other way round."""
+    if value[6] & 0x80 and 0 < value[8] < 0x60:
+        value = value[12:] + value[10:12] + value[8:10] + value[6:8] + value[:6]
+    text = value.hex()
+    return "-".join([text[:8], text[8:12], text[12:16], text[16:20], text[20:]]).encode()
+
+
+cdef bytes _inet6_text(bytes value):
+    """An address as MariaDB prints it: the first of the longest runs of zeros is `::`, even if it is but one."""
+    words = [value[at] << 8 | value[at + 1] for at in range(0, 16, 2)]
+    length, begin = max([(len(list(takewhile(operator.not_, words[at:]))), -at) for at in range(8)])
+    tail = [f"{word:x}" for word in words]
+    if not begin and (length == 6 or (length == 5 and words[5] == 0xFFFF)):
+        tail[6:] = [".".join(map(str, value[12:]))]
+    if not length:
+        return ":".join(tail).encode()
+    return f"{':'.join(tail[:-begin])}::{':'.join(tail[length - begin :])}".encode()
