@@ -469,8 +469,16 @@ def changed_tables(source: Source, connection: MySQLConnection, since: Mapping[s
     """The end of the binary log, and the declared tables that it says changed since their positions, with the last change's.
 
     A table without a position, and every table when the log is purged, not row-based or too long to look through, counts
-    as changed. What MySQL itself does not log, such as rows that a foreign key's cascade deletes, is not seen.
+    as changed; so does one that was last loaded from another server than the latest. What MySQL itself does not log, such as
+    rows that a foreign key's cascade deletes, is not seen.
     """
+    prefix = max((position[: position.find(" ") + 1] for position in since.values()), default="")
+    since = {name: p.removeprefix(prefix) for name, p in since.items() if p[: p.find(" ") + 1] == prefix}
+    end, changed = _changed_since(source, connection, since)
+    return prefix + end, {name: prefix + position for name, position in changed.items()}
+
+
+def _changed_since(source: Source, connection: MySQLConnection, since: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     with explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
         end = log_position(session)
         changed = {t.name: end for t in source.tables if t.name not in since}
