@@ -103,8 +103,8 @@ def mysql_value(column: Column) -> str:
     name = _backticks(column.name)
     match column.source_type.split("(")[0].split(" ")[0]:
         case "float" | "double":
-            # Plain FLOAT prints six digits, DOUBLE(m,d) d decimals; the sum with a double prints all.
-            return f"({name} + 0e0)"
+            # Plain FLOAT prints six digits, DOUBLE(m,d) d decimals; the product with a double prints all, and -0 as well.
+            return f"({name} * 1e0)"
         case "bit":
             return f"({name} + 0)"
         case "time":
