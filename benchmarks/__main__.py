@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import copy, demo, rig
+from benchmarks import copy, demo, incremental, rig, shapes
 
-INGESTION = {"copy": copy}
+INGESTION = {"copy": copy, "shapes": shapes, "incremental": incremental}
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"demo {' '.join(INGESTION)}; default: all")
     parser.add_argument("--scale", type=float, default=1, help="size of the ingestion's tables; 1 is the reported one")
-    parser.add_argument("--only", default="", help="only ways whose name has this word (copy)")
+    parser.add_argument("--only", default="", help="only ways, shapes or tools whose name has this word")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each short measurement, whose median counts")
     parser.add_argument("--scales", default="1,10,100", help="sizes of the demo, as multiples of its default")
     parser.add_argument("--keep", action="store_true", help="keep the demo's data of each size, for a look")

@@ -112,8 +112,7 @@ def read_alone(task: Task, processes: int) -> float:
         f'{program} {to.host} {to.port} {to.user} {to.database} "SELECT * FROM {table} WHERE {condition}"'
         for table, condition in task.parts(ranges=processes)
     ]
-    script = f"xargs -d '\\n' -n 1 -P {processes} sh -c <<<\"$LINES\""
-    return task.run(["bash", "-c", script], env={"LINES": "\n".join(lines), "MYSQL_PWD": to.password}).seconds
+    return peers.at_once(task, lines, processes).seconds
 
 
 def prepare_files(task: Task) -> list[tuple[str, Path]]:
@@ -170,11 +169,16 @@ class Bench:
         """The rows of all tables."""
         return sum(table.rows for table in self.tables)
 
-    def task(self) -> Task:
-        """A copy to be done, into an empty database."""
+    def task(self, name: str = "bench") -> Task:
+        """A copy to be done, into an empty database of that name, with an empty folder."""
         home = self.servers.home
-        target = self.servers.target("bench")
-        return Task(home, home / "work", self.source, target, self.tables, self.truth)
+        shutil.rmtree(home / "work" / name, ignore_errors=True)
+        (home / "work" / name).mkdir(parents=True)
+        return Task(home, home / "work" / name, self.source, self.servers.target(name), self.tables, self.truth)
+
+    def differences(self, task: Task, schema: str) -> list[str]:
+        """Where a task's copy differs from the source."""
+        return differences(self.truth, self.tables, task.target, schema)
 
     def measure(self, name: str, way: Callable[[Task], Usage], repeat: int = 1) -> Measured:
         """Measure a way and compare its copy with the source."""
@@ -188,9 +192,7 @@ class Bench:
             print(f"failed: {failure}")
             return Measured(failure=str(failure))
         usage = sorted(runs, key=lambda usage: usage.seconds)[len(runs) // 2]
-        differing = differences(
-            self.truth, self.tables, task.target, ours.SCHEMA if way in OURS.values() else peers.SCHEMA
-        )
+        differing = self.differences(task, ours.SCHEMA if way in OURS.values() else peers.SCHEMA)
         print(f"{self.rows / usage.seconds:,.0f} rows/s{', differs' * bool(differing)}", flush=True)
         return Measured(usage, differences=differing)
 

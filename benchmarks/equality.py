@@ -19,7 +19,7 @@ Truth = dict[str, tuple[list[Column], int, Checksums]]
 
 def source_of(tables: Sequence[MadeTable], strategy: str = "snapshot", cursor: str | None = None) -> Source:
     """The declaration of tables to measure with."""
-    declared = [Table(t.name, "", t.key, strategy, {}, cursor=cursor) for t in tables]  # type: ignore[arg-type]
+    declared = [Table(t.name, "", tuple(t.key), strategy, {}, cursor=cursor) for t in tables]  # type: ignore[arg-type]
     return Source("bench", "mysql", "SOFTCART_SHOP", "team:bench", tuple(declared))
 
 

@@ -186,8 +186,8 @@ def last_words(said: str) -> str:
     """The last line that looks like the reason, short enough for a table."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines() if line.strip()]
     for telling in (r"^[\w.]*(Error|Exception|error|ERROR|FATAL)\b.*: ", r"(?i)error|fatal|exception|fail", ""):
-        if found := [line for line in lines if re.search(telling, line)]:
-            return found[-1][:200].replace("|", "/")
+        if found := [number for number, line in enumerate(lines) if re.search(telling, line)]:
+            return " ".join(lines[found[-1] : found[-1] + 2])[:250].replace("|", "/")
     return "it said nothing"
 
 

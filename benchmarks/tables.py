@@ -88,8 +88,9 @@ def order_lines(orders: int) -> MadeTable:
           discount_amount decimal(10,2),
           tax_amount decimal(10,4) NOT NULL,
           warehouse_id int NOT NULL,
-          picked_at datetime,
-          PRIMARY KEY (order_id, line_number)
+          updated_at datetime(6) NOT NULL,
+          PRIMARY KEY (order_id, line_number),
+          KEY (updated_at)
         )""",
         """
           n,
@@ -101,7 +102,7 @@ def order_lines(orders: int) -> MadeTable:
           if(n % 3 = 0, (crc32(n * 7 + line) % 1000) / 100, NULL),
           (crc32(n * 9 + line) % 1000000) / 10000,
           1 + n % 12,
-          if(n % 10 = 0, NULL, '2024-01-01' + INTERVAL n * 31 SECOND)
+          '2024-01-03' + INTERVAL n * 31000017 MICROSECOND
         """,
         orders,
         lines=3,

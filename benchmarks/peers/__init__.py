@@ -87,8 +87,6 @@ class Task:
 
     def run(self, command: Sequence[str], *, job: object = None, env: dict[str, str] | None = None) -> Usage:
         """Run a tool in the task's folder and watch it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
         return watch(command, job=job, env={**_QUIET, **(env or {})}, log=self.folder / "log.txt")
 
 
@@ -138,12 +136,12 @@ def connectorx(task: Task) -> Usage:
     return _script(task, "connectorx", "connectorx_copy.py", parts=task.parts(keys=500_000), processes=CORES)
 
 
-def dlt(task: Task, options: dict, run: dict, *, cursor: str | None = None, folder: Path | None = None) -> Usage:
-    """Dlt with options for `sql_table` and for `pipeline.run`; with a cursor, incrementally."""
+def dlt(task: Task, options: dict, run: dict, *, cursor: str | None = None) -> Usage:
+    """Dlt with options for `sql_table` and for `pipeline.run`; with a cursor, the rows past the last run's."""
     tables = [{"name": t.name, "key": list(t.key), "cursor": cursor} for t in task.tables]
-    folder = folder or task.folder / "dlt"
     os.environ["LOAD__WORKERS"] = str(CORES)
-    return _script(task, "dlt", "dlt_copy.py", tables=tables, options=options, run=run, folder=str(folder))
+    folder = str(task.folder / "dlt")
+    return _script(task, "dlt", "dlt_copy.py", tables=tables, options=options, run=run, folder=folder)
 
 
 def dlt_pyarrow(task: Task) -> Usage:
@@ -161,14 +159,15 @@ def dlt_connectorx(task: Task) -> Usage:
     )
 
 
-def dlt_tuned(task: Task, **more) -> Usage:
+def dlt_tuned(task: Task, *, cursor: str | None = None, write_disposition: str = "replace") -> Usage:
     """The same, streaming, through Parquet files and ADBC, a worker for each core: the fastest that dlt does.
 
     It fails on smallint and unsigned columns, for which dlt makes columns of other widths than ConnectorX's.
     """
     backend = {"conn": task.source_url(), "return_type": "arrow_stream", "batch_size": 100_000}
     options = {"backend": "connectorx", "backend_kwargs": backend, "reflection_level": "full_with_precision"}
-    return dlt(task, options, {"loader_file_format": "parquet"}, **more)
+    run = {"loader_file_format": "parquet", "write_disposition": write_disposition}
+    return dlt(task, options, run, cursor=cursor)
 
 
 def sling(task: Task, mode: str = "full-refresh", cursor: str | None = None) -> Usage:
@@ -228,20 +227,51 @@ def pgloader(task: Task) -> Usage:
 def pipes(task: Task, ranges: int) -> Usage:
     """`mariadb | psql`, a pipe for each key range, with text that both understand."""
     task.make_target_tables()
-    mysql, postgres = task.source, connection(task.target)
-    read = (
-        f"mariadb --quick --batch --skip-column-names --default-character-set=utf8mb4 -h {mysql.host} -P {mysql.port}"
-    )
-    write = f"{shlex.quote(str(psql()))} -qX -h {postgres['host']} -p {postgres['port']} -U {postgres['user']}"
     lines = []
     for table, condition in task.parts(ranges=ranges):
         select = shlex.quote(f"SELECT * FROM {table} WHERE {condition}")
         # The client prints NULL like the text; that no text is NULL is a matter of luck.
         copy = shlex.quote(f"COPY {SCHEMA}.{table} FROM STDIN (NULL 'NULL')")
-        lines.append(f"{read} -u {mysql.user} {mysql.database} -e {select} | {write} -d {postgres['dbname']} -c {copy}")
-    passwords = {"MYSQL_PWD": mysql.password, "PGPASSWORD": postgres["password"], "PIPES": "\n".join(lines)}
-    script = f"xargs -d '\\n' -n 1 -P {ranges} bash -o pipefail -c <<<\"$PIPES\""
-    return task.run(["bash", "-c", script], env=passwords)
+        lines.append(f"{_mariadb(task)} -e {select} | {_psql(task)} -c {copy}")
+    return at_once(task, lines, ranges)
+
+
+def merge_by_hand(task: Task, cursor: str) -> Usage:
+    """The rows past the target's latest cursor, piped into a temporary table and from there merged, a session for each table."""
+    lines = []
+    for table in task.tables:
+        name = f"{SCHEMA}.{table.name}"
+        columns = [column.name for column in task.truth[table.name][0]]
+        changed = ", ".join(f"{column} = EXCLUDED.{column}" for column in columns if column not in table.key)
+        statements = [
+            f"CREATE TEMPORARY TABLE incoming (LIKE {name})",
+            "COPY incoming FROM STDIN (NULL 'NULL')",
+            f"INSERT INTO {name} SELECT * FROM incoming ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changed}",
+        ]
+        since = f"$({_psql(task)} -Atc 'SELECT max({cursor}) FROM {name}')"
+        select = f"SELECT * FROM {table.name} WHERE {cursor} > '{since}'"
+        merge = " ".join(f"-c {shlex.quote(statement)}" for statement in statements)
+        lines.append(f'{_mariadb(task)} -e "{select}" | {_psql(task)} {merge}')
+    return at_once(task, lines, len(lines))
+
+
+def _mariadb(task: Task) -> str:
+    """The client of MariaDB, with settings by which its output is what COPY's text format wants."""
+    to = task.source
+    options = "--quick --batch --skip-column-names --default-character-set=utf8mb4"
+    return f"mariadb {options} -h {to.host} -P {to.port} -u {to.user} {to.database}"
+
+
+def _psql(task: Task) -> str:
+    to = task.target
+    return f"{shlex.quote(str(psql()))} -qX -h {to.host} -p {to.port} -U {to.user} -d {to.database}"
+
+
+def at_once(task: Task, lines: Sequence[str], number: int) -> Usage:
+    """Run command lines of the shell, so many at once."""
+    passwords = {"MYSQL_PWD": task.source.password, "PGPASSWORD": task.target.password}
+    script = f"xargs -d '\\n' -n 1 -P {number} bash -o pipefail -c <<<\"$LINES\""
+    return task.run(["bash", "-c", script], env={**passwords, "LINES": "\n".join(lines)})
 
 
 def psql() -> Path:
