@@ -71,7 +71,8 @@ class Round:
         self._log = (folder / "events.log").open("w")
         self._log_lock = threading.Lock()
         self._stopping = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        """By the name of the thread that started it: the reader's and the auditor's present process."""
         self._faults: list[list[float]] = []
         """When each began and ended."""
         self._first_attempt = self._first_success = 0.0
@@ -152,8 +153,9 @@ class Round:
             time.sleep(0.05)
         reading = threading.Thread(target=self._keep_reading, name="reader")
         watching = threading.Thread(target=self._watch, name="watcher")
-        reading.start()
-        watching.start()
+        auditing = threading.Thread(target=self._keep_auditing, name="auditor")
+        for each in (reading, watching, auditing):
+            each.start()
         try:
             end = time.time() + plan.seconds
             while time.time() < end and not self.problems and all(t.failure is None for t in threads):
@@ -165,10 +167,10 @@ class Round:
             for thread in threads:
                 thread.join(60)
             self._stopping.set()
-            reading.join(60)
-            watching.join(10)
-            if self._process and self._process.poll() is None:
-                self._process.kill()
+            for each in (reading, watching, auditing):
+                each.join(LAST_SECONDS)
+            for process in self._processes.values():
+                process.kill()
         self.counts.update({f"{kind} statements": count for kind, count in schemas.changes.items()})
         for thread in threads:
             if thread.failure:
@@ -186,30 +188,45 @@ class Round:
             patience = self.reader_dice.uniform(1, 5)
             began = time.time()
             self._first_attempt = self._first_attempt or began
-            code, told = self._read(mode, patience)
+            code, told = self._read(mode, patience=patience if mode == "stream" else LAST_SECONDS)
             ended = time.time()
-            self.counts[f"{mode} reads"] += 1
-            self.note(f"{mode} ended with {code} after {ended - began:.2f} s: {told[-1000:].strip()}")
             if code == 0:
                 if mode == "bounded":
                     self._first_success = self._first_success or ended
             elif not self._was_harmed(began, ended) and not self._may_fail(code, told):
                 self.problems.append(f"the reader ({mode}) ended with {code} though nobody harmed it: {told[-3000:]}")
 
-    def _read(self, mode: str, patience: float) -> tuple[int, str]:
-        """One process from start to end; a stream is told to end after some seconds. Its exit code and what it printed."""
-        output = (self.folder / "reader.log").open("w+")
-        with output:
-            self._process = process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.torture.reader", str(self._config), mode],
+    def _keep_auditing(self) -> None:
+        """Now and then compare a table with its source while all goes on; a difference is a problem, whatever was harmed."""
+        dice = random.Random(f"{self.plan.seed} auditor")
+        tables = [*(shape.name for shape in workload.KNOWN), workload.BULK, workload.KEYLESS]
+        while not self._stopping.wait(dice.uniform(0.3, 2)) and not self.problems:
+            mode, table = dice.choice(["reconcile", "repair"]), dice.choice(tables)
+            if not self._first_success:
+                continue
+            began = time.time()
+            code, told = self._read(mode, table)
+            if code == reader.DIFFERENT or (code and not self._was_harmed(began, time.time())):
+                self.problems.append(f"{mode} {table} ended with {code}: {told[-3000:]}")
+
+    def _read(self, *command: str, patience: float = LAST_SECONDS) -> tuple[int, str]:
+        """One process from start to end; it is told to end after some seconds. Its exit code and what it printed."""
+        name = threading.current_thread().name
+        began = time.time()
+        with (self.folder / f"{name}.log").open("w+") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.torture.reader", str(self._config), *command],
                 cwd=REPOSITORY,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            deadline = time.time() + (patience if mode == "stream" else LAST_SECONDS)
+            self._processes[name] = process
+            is_endless = command == ("stream",)
             while (
-                process.poll() is None and time.time() < deadline and not (mode == "stream" and self._stopping.is_set())
+                process.poll() is None
+                and time.time() < began + patience
+                and not (is_endless and self._stopping.is_set())
             ):
                 time.sleep(0.02)
             if process.poll() is None:
@@ -218,10 +235,13 @@ class Round:
                     process.wait(30)
                 except subprocess.TimeoutExpired:
                     process.kill()
-                    self.problems.append(f"the reader ({mode}) does not end")
+                    self.problems.append(f"{' '.join(command)} does not end")
             code = process.wait()
             output.seek(0)
-            return code, output.read()
+            told = output.read()
+        self.counts[f"{command[0]}s"] += 1
+        self.note(f"{' '.join(command)} ended with {code} after {time.time() - began:.2f} s: {told[-1000:].strip()}")
+        return code, told
 
     def _was_harmed(self, began: float, ended: float) -> bool:
         return any(one <= ended and other >= began - 1 for one, other in self._faults)
@@ -275,10 +295,10 @@ class Round:
         self.dice.choices([harm for harm, _ in harms], [weight for _, weight in harms])[0]()
 
     def _kill_reader(self) -> None:
-        process = self._process
-        if process and process.poll() is None:
-            with self._fault("kills of the reader"):
-                process.kill()
+        running = [process for process in self._processes.values() if process.poll() is None]
+        if running:
+            with self._fault("kills of readers"):
+                self.dice.choice(running).kill()
 
     def _kill_server(self, server: Server) -> None:
         is_source = server is self.servers.source
@@ -319,8 +339,7 @@ class Round:
     def _judge(self) -> None:
         """Nobody writes or harms any more: a last run brings everything to the source's end, a second one finds nothing."""
         for run in ("the last run", "a run after the last"):
-            code, told = self._read("bounded", LAST_SECONDS)
-            self.note(f"{run} ended with {code}: {told.strip()}")
+            code, told = self._read("bounded")
             if code:
                 self.problems.append(f"{run} ended with {code}: {told[-3000:]}")
                 return

@@ -1,7 +1,8 @@
-"""The process that is killed: `python -m tests.faults.torture.reader CONFIG bounded|stream`.
+"""The process that is killed: `python -m tests.faults.torture.reader CONFIG bounded|stream|reconcile|repair|resnapshot [TABLE]`.
 
 CONFIG is a JSON file (`config`) with the strategy, both connections and the lake. A bounded run prints which tables changed and
-ends with 0; one whose tables failed prints their errors as JSON and ends with `TABLES_FAILED`.
+ends with 0; one whose tables failed prints their errors as JSON and ends with `TABLES_FAILED`. A reconciliation that finds
+differences ends with `DIFFERENT`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import LoadsFailed, load
+from softcart_assets.ingestion.reconcile import reconcile
 from tests.faults.torture import workload
 
-TABLES_FAILED = 3
+TABLES_FAILED, DIFFERENT = 3, 4
 
 
 def config(strategy: str, mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> str:
@@ -23,7 +25,7 @@ def config(strategy: str, mysql: MySQLConnection, postgres: PostgresConnection, 
     return json.dumps({"strategy": strategy, "mysql": asdict(mysql), "postgres": asdict(postgres), "lake": lake})
 
 
-def main(file: str, mode: str) -> int:
+def main(file: str, mode: str, table: str = "") -> int:
     """Run once, or until told to end; the exit code."""
     told = json.loads(Path(file).read_text())
     source = workload.source(told["strategy"])
@@ -33,6 +35,11 @@ def main(file: str, mode: str) -> int:
 
         stream(source, mysql, postgres, told["lake"])
         return 0
+    if mode in ("reconcile", "repair"):
+        found = reconcile(source, mysql, postgres, told["lake"], table, repair=mode == "repair")
+        print(found)
+        print(found.sample, found.before_load, found.warnings)
+        return DIFFERENT if found.differences or found.before_load else 0
     try:
         for result in load(source, mysql, postgres, told["lake"]):
             print(result.table, "changed" if result.is_changed else "same", result.position, flush=True)
