@@ -42,12 +42,14 @@ def catch_up(
     checksums: bool = True,
     released: Sequence[int] = (),
     taken_over: bool = False,
+    restart: bool = False,
     on_progress: Progress | None = None,
 ) -> Iterator[LoadResult]:
     """Bring a source's captured tables to its present position and yield the result of each of `tables`; see `engine.load`.
 
     The log is applied to all tables that are followed, so that they stay at one position. `full`: compare every row of `tables`,
-    too. `taken_over`: also those that stopped, in the columns that they have now.
+    too. `taken_over`: also those that stopped, in the columns that they have now. `restart`: from the log's end now, whatever was
+    not applied before; every table is compared then.
     """
     job = Job(source, connection, staging, lake_uri, Status(source.name))
     failures: dict[str, Exception] = {}
@@ -57,14 +59,55 @@ def catch_up(
         control = stack.enter_context(staging.connect(autocommit=True, application_name=name[:63]))
         start_here(job, control)
         follower = Follower(job, holder, control)
-        copied = first_contact(follower, tables, failures, on_progress)
+        if restart:
+            start_again(follower)
+            follower = Follower(job, holder, control)
+        yield from bring_up(
+            follower,
+            tables,
+            failures,
+            full=full,
+            checksums=checksums,
+            released=released,
+            taken_over=taken_over,
+            on_progress=on_progress,
+        )
+    if failures:
+        raise LoadsFailed(source.name, failures)
+
+
+def bring_up(
+    follower: Follower,
+    tables: Sequence[Table],
+    failures: dict[str, Exception],
+    *,
+    full: bool,
+    checksums: bool,
+    released: Sequence[int] = (),
+    taken_over: bool = False,
+    on_progress: Progress | None = None,
+) -> Iterator[LoadResult]:
+    """What `catch_up` does, by somebody who holds the source; what fails is added to `failures`."""
+    job = follower.job
+    copied = first_contact(follower, tables, failures, on_progress)
+    with ExitStack() as stack:
         prefix = position_prefix(job, follower)
-        readers = stack.enter_context(mysql.snapshot(source, connection, _HANDS, prefix))
-        follower = follow_to(follower, readers[0].position(tables[0]))
+        readers = stack.enter_context(mysql.snapshot(job.source, job.connection, _HANDS, prefix))
+        follower = _follow_to(follower, readers[0].position(tables[0]))
+        follower.merge_reread()
         follower.finish()
         crew: Crew[engine.Reader] = stack.enter_context(Crew(readers))
         call = engine.Call(
-            source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, checksums, released, on_progress
+            job.source,
+            job.staging,
+            follower.control,
+            crew,
+            job.lake_uri,
+            str(uuid.uuid4()),
+            full,
+            checksums,
+            released,
+            on_progress,
         )
         futures = {}
         for table in tables:
@@ -74,13 +117,13 @@ def catch_up(
             if captured.stopped and not taken_over:
                 failures[table.name] = SchemaChanged(captured.stopped)
                 continue
-            load = _CapturedLoad(call, table, is_full=full or bool(captured.stale_since or captured.stopped))
+            load = CapturedLoad(call, table, is_full=full or bool(captured.stale_since or captured.stopped))
             futures[crew.submit(load.run)] = table.name
         for future in as_completed(futures):
             name = futures[future]
             try:
                 result = future.result()
-            except Exception as error:  # whatever it is, the other tables go on; all are raised below
+            except Exception as error:  # whatever it is, the other tables go on
                 failures[name] = error
                 continue
             if name in copied:
@@ -93,8 +136,8 @@ def catch_up(
                     is_changed=True,
                 )
             yield result
-    if failures:
-        raise LoadsFailed(source.name, failures)
+    # What the loads made of stale and stopped tables.
+    follower.target.read_state(anew=True)
 
 
 def position_prefix(job: Job, follower: Follower) -> str:
@@ -145,26 +188,40 @@ def first_contact(
     return copied
 
 
-def follow_to(follower: Follower, end: str) -> Follower:
+def _follow_to(follower: Follower, end: str) -> Follower:
     """Apply the log up to a position; a table that PostgreSQL refuses stops, the others go on. The follower after all."""
     while True:
         try:
             follower.follow(end)
             return follower
         except TableFailed as failed:
-            follower = without(follower, failed)
+            follower = follower.without(failed)
 
 
-def without(follower: Follower, failed: TableFailed) -> Follower:
-    """Take up what is committed again, with a table stopped for the reason that PostgreSQL gave."""
-    follower.lake.discard()
-    follower.target.rollback()
-    follower.target.stop(follower.target.tables[failed.table], failed.reason)
-    follower.connection.commit()
-    return Follower(follower.job, follower.connection, follower.control)
+def start_again(follower: Follower) -> None:
+    """Leave what the log no longer tells: it is followed from its end now, and every table has to be read again."""
+    job, place = follower.job, follower.target.place
+    assert place
+    with closing(mysql.Session(job.connection)) as session:
+        state = current_state(session)
+    number = int(place.position[1:5]) if place.position.startswith("~") else 0
+    own = place.position.rpartition(" ")[2]
+    # Positions go on growing, even if the server's begin anew.
+    number += state.server != place.server or state.position < own
+    position = f"~{number:04d} {state.position}" if number else state.position
+    gtid = str(state.gtids) or None
+    with follower.connection.transaction():
+        follower.connection.execute(
+            "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = %s, lake_gtid = %s, lake_server = %s"
+            " WHERE source = %s",
+            (position, gtid, state.server, position, gtid, state.server, job.source.name),
+        )
+        follower.connection.execute(
+            "UPDATE ingestion.captures SET stale_since = %s WHERE source = %s", (position, job.source.name)
+        )
 
 
-class _CapturedLoad(engine.TableLoad):
+class CapturedLoad(engine.TableLoad):
     """The load of a captured table as far as it remains once the log is applied: its record, and perhaps every row by comparison."""
 
     def __init__(self, call: engine.Call, table: Table, *, is_full: bool) -> None:
