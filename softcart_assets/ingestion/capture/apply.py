@@ -16,6 +16,7 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
+from psycopg.rows import class_row
 
 from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.capture.ddl import TableChange
@@ -195,6 +196,17 @@ class CapturedTable:
         self.rejected = []
 
 
+@dataclass(frozen=True)
+class Reread:
+    """Rows of a table that were read from the source again at a position, in a relation; `scope`: all of which rows of raw."""
+
+    id: int
+    table: str
+    relation: str
+    position: str
+    scope: str | None
+
+
 class TableFailed(Exception):
     """PostgreSQL refuses a table's changes for what they are; the others can go on without it."""
 
@@ -223,8 +235,10 @@ class Target:
 
     # State
 
-    def read_state(self) -> None:
-        """Take up what is committed."""
+    def read_state(self, *, anew: bool = False) -> None:
+        """Take up what is committed: tables that are new, or all `anew`."""
+        if anew:
+            self.tables.clear()
         execute = self.connection.execute
         row = execute(
             "SELECT position, gtid, server, lake_position, lake_gtid, lake_server, committed_at"
@@ -374,6 +388,63 @@ class Target:
                 else:
                     self._note_stale(table, place.position)
 
+    def rereads(self) -> list[Reread]:
+        """The rows that were read again and can be merged: the log is past their position."""
+        assert self.place
+        with self.connection.cursor(row_factory=class_row(Reread)) as cursor:
+            return cursor.execute(
+                'SELECT id, table_name AS "table", relation, position, scope FROM ingestion.resnapshots'
+                ' WHERE source = %s AND merged_at IS NULL AND position COLLATE "C" <= %s ORDER BY id',
+                (self.source.name, self.place.position),
+            ).fetchall()
+
+    def merge_reread(self, table: CapturedTable, reread: Reread) -> Iterator[Changes]:
+        """Merge rows that were read again where raw's stand for no later position; the changes that this made."""
+        columns = self.fit(table, table.raw.columns_of(reread.relation))
+        raw, names = table.raw, [c.name for c in table.raw.columns_of(reread.relation)]
+        columns = [column for column in columns if column.name in names]
+        names = [column.name for column in columns]
+        raw.stage(columns)
+        recorder = Recorder(self.connection, self.source.name, table.name, reread.relation, reread.position)
+        raw.hold(table.columns, recorder.entries([]))
+        same, at = _same(table.table.key, "i", "r"), literal(reread.position)
+        first = quote(table.table.key[0])
+        self._execute(
+            f"INSERT INTO pg_temp.changes ({_names(names)}, _deleted, _is_new)"
+            f" SELECT {_names(names, 'i')}, false, r.{first} IS NULL OR r._deleted FROM {reread.relation} i"
+            f" LEFT JOIN {raw.name} r ON {same} WHERE r.{first} IS NULL OR (r._position COLLATE \"C\" <= {at}"
+            f" AND (r._deleted OR ROW({_names(names, 'r')}) IS DISTINCT FROM ROW({_names(names, 'i')})))"
+        )
+        self._execute(
+            f"INSERT INTO pg_temp.changes ({_names(names)}, _deleted, _is_new) SELECT {_names(names, 'r')}, true, false"
+            f' FROM {raw.name} r WHERE NOT r._deleted AND r._position COLLATE "C" <= {at} AND ({reread.scope or "true"})'
+            f" AND NOT EXISTS (SELECT FROM {reread.relation} i WHERE {same})"
+            f" AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND {_same(table.table.key, 'h', 'r')})"
+        )
+        raw.apply_changes(columns, reread.position)
+        yield from self._changes_made(table, Run(0, reread.position, None), columns)
+        # Entries of rows that are in now, or were out when they were read but have come since.
+        recorder.close(raw.held_in(reread.relation), "mended")
+        rows = self.connection.execute(
+            f"SELECT h._held_entry, r._deleted FROM pg_temp.held h JOIN {raw.name} r ON {_same(table.table.key, 'h', 'r')}"
+            f' WHERE h._held_seen AND r._position COLLATE "C" > {at}'.encode()
+        ).fetchall()
+        for is_deleted, because in ((False, "mended"), (True, "deleted")):
+            recorder.close([entry for entry, gone in rows if gone == is_deleted], because)
+        table.open_entries = recorder.open()[0]
+        changed = self.connection.execute("SELECT count(*) FROM pg_temp.changes").fetchone()
+        self._execute(f"DROP TABLE {reread.relation}")
+        self.connection.execute(
+            "UPDATE ingestion.resnapshots SET merged_at = now(), rows_changed = %s WHERE id = %s",
+            (changed and changed[0], reread.id),
+        )
+        if not reread.scope and table.stale_since and table.stale_since <= reread.position:
+            table.stale_since = None
+            self.connection.execute(
+                "UPDATE ingestion.captures SET stale_since = NULL WHERE source = %s AND table_name = %s",
+                (self.source.name, table.name),
+            )
+
     def _note_stale(self, table: CapturedTable, position: str) -> None:
         """From a position on, rows may have values that the log does not show."""
         table.stale_since = position
@@ -388,13 +459,12 @@ class Target:
         raw.stage(table.columns)
         self._execute(
             f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, true, false FROM {raw.name}"
-            f' WHERE NOT _deleted AND _position COLLATE "C" < %s',
-            (position,),
+            f' WHERE NOT _deleted AND _position COLLATE "C" < {literal(position)}'
         )
         if table.table.key:
             raw.apply_changes(table.columns, position)
         else:
-            self._execute(f'DELETE FROM {raw.name} WHERE _position COLLATE "C" < %s', (position,))
+            self._execute(f'DELETE FROM {raw.name} WHERE _position COLLATE "C" < {literal(position)}')
         yield from self._changes_made(table, Run(0, position, committed_at))
         recorder = Recorder(self.connection, self.source.name, table.name, position, position)
         recorder.close([entry for entry, at in recorder.positions() if at < position], "deleted")
@@ -566,7 +636,7 @@ class Target:
             self._merge_without_key(table, position)
             return
         listed = _names(names)
-        at = f"coalesce(s.{_POSITION.name}, %s)"
+        at = f"coalesce(s.{_POSITION.name}, {literal(position)})"
         is_newer = (
             f"NOT EXISTS (SELECT FROM {raw.name} r WHERE {_same(table.table.key, 'r', 's')}"
             f' AND r._position COLLATE "C" >= {at})'
@@ -576,9 +646,8 @@ class Target:
             where = "" if is_consistent else f" WHERE {is_newer}"
             self._execute(
                 f"INSERT INTO {raw.history} ({listed}, {', '.join(OWN_COLUMNS)}, _committed_at)"
-                f" SELECT {_names(names, 's')}, s._operation = 0, now(), {at}, coalesce(s._committed_at, %s)"
-                f" FROM {table.staging} s{where} ORDER BY s._sequence",
-                (position, committed_at, *(() if is_consistent else (position,))),
+                f" SELECT {_names(names, 's')}, s._operation = 0, now(), {at}, coalesce(s._committed_at, {literal(committed_at)})"
+                f" FROM {table.staging} s{where} ORDER BY s._sequence"
             )
         # Each piece of a transaction has last versions of its own.
         distinct = (
@@ -591,8 +660,7 @@ class Target:
         self._execute(
             f"INSERT INTO {raw.name} AS r ({listed}, {', '.join(OWN_COLUMNS)})"
             f" SELECT {_names(names, 's')}, s._operation = 0, now(), {at} FROM {last}"
-            f" ON CONFLICT ({_names(table.table.key)}) DO UPDATE SET {', '.join(f'{v} = EXCLUDED.{v}' for v in values)}{condition}",
-            (position,),
+            f" ON CONFLICT ({_names(table.table.key)}) DO UPDATE SET {', '.join(f'{v} = EXCLUDED.{v}' for v in values)}{condition}"
         )
 
     def _merge_without_key(self, table: CapturedTable, position: str) -> None:
@@ -613,10 +681,9 @@ class Target:
         )
         self._execute(
             f"INSERT INTO {raw.name} ({_names(names)}, {', '.join(OWN_COLUMNS)})"
-            f" SELECT {_names(names)}, false, now(), coalesce(position, %s) FROM"
+            f" SELECT {_names(names)}, false, now(), coalesce(position, {literal(position)}) FROM"
             f" (SELECT {_names(names)}, max(_position) AS position, {sign} AS count FROM {table.staging} GROUP BY {_names(names)}"
-            f" HAVING {sign} > 0) s, generate_series(1, s.count)",
-            (position,),
+            f" HAVING {sign} > 0) s, generate_series(1, s.count)"
         )
 
     def _empty(self, table: CapturedTable) -> None:
@@ -636,8 +703,8 @@ class Target:
             rows = self.connection.execute(
                 f"SELECT DISTINCT ON (h._held_entry) h._held_entry, s._operation FROM pg_temp.held h JOIN {table.staging} s"
                 f" ON {_same(key, 'h', 's')} JOIN ingestion.quarantine q ON q.id = h._held_entry"
-                ' WHERE coalesce(s._position, %s) > q.position COLLATE "C" ORDER BY h._held_entry, s._sequence DESC'.encode(),
-                (position,),
+                f' WHERE coalesce(s._position, {literal(position)}) > q.position COLLATE "C"'
+                " ORDER BY h._held_entry, s._sequence DESC".encode()
             ).fetchall()
             recorder.close([entry for entry, operation in rows if operation != DELETE], "mended")
             recorder.close([entry for entry, operation in rows if operation == DELETE], "deleted")
@@ -659,9 +726,9 @@ class Target:
     def _is_superseded(self, table: CapturedTable, key: Sequence[str], sequence: int, position: str) -> bool:
         """Whether a rejected change of a row has been overtaken, in this flush or by what raw has."""
         row = self.connection.execute(
-            f"SELECT EXISTS (SELECT FROM {table.staging} s WHERE {self._is_row(table, key)} AND s._sequence > %s) OR"
-            f' EXISTS (SELECT FROM {table.raw.name} WHERE {self._is_row(table, key)} AND _position COLLATE "C" > %s)'.encode(),
-            (sequence, position),
+            f"SELECT EXISTS (SELECT FROM {table.staging} s WHERE {self._is_row(table, key)} AND s._sequence > {sequence}) OR"
+            f" EXISTS (SELECT FROM {table.raw.name} WHERE {self._is_row(table, key)}"
+            f' AND _position COLLATE "C" > {literal(position)})'.encode()
         ).fetchone()
         return bool(row and row[0])
 
@@ -669,9 +736,8 @@ class Target:
         """Mark a row as deleted of which no more than the key is known for sure."""
         raw, names = table.raw, _names([c.name for c in table.columns])
         done = self.connection.execute(
-            f"UPDATE {raw.name} SET _deleted = true, _loaded_at = now(), _position = %s"
-            f" WHERE {self._is_row(table, key)} AND NOT _deleted".encode(),
-            (position,),
+            f"UPDATE {raw.name} SET _deleted = true, _loaded_at = now(), _position = {literal(position)}"
+            f" WHERE {self._is_row(table, key)} AND NOT _deleted".encode()
         )
         if done.rowcount and raw.history:
             own = ", ".join(OWN_COLUMNS)
@@ -684,8 +750,9 @@ class Target:
         pairs = zip(table.table.key, key, strict=True)
         return " AND ".join(f"{quote(name)} = {typed(literal(text), by_name[name])}" for name, text in pairs)
 
-    def _execute(self, statement: str, parameters: Sequence[object] | None = None) -> int:
-        return self.connection.execute(statement.encode(), parameters).rowcount
+    def _execute(self, statement: str) -> int:
+        """Run a statement; it has no parameters, as names and texts in it may hold what looks like one's place."""
+        return self.connection.execute(statement.encode()).rowcount
 
 
 def _frozen(table: CapturedTable, what: str) -> str:
