@@ -79,15 +79,16 @@ class RawTable:
         """The transaction's time, which is the rows' `_loaded_at`."""
         return self._one("SELECT now()")[0]
 
-    def columns(self, remembered: Iterable[dict] = ()) -> list[Column]:
+    def columns(self, remembered: Iterable[dict] = (), relation: str | None = None) -> list[Column]:
         """The source's columns that the table has, none if it does not exist.
 
         `remembered`: what the last load's record says of them, as PostgreSQL does not know their types at the source.
+        `relation`: another one, whose columns are wanted.
         """
         rows = self.connection.execute(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
             " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-            (self.name,),
+            (relation or self.name,),
         ).fetchall()
         short = {"timestamp without time zone": "timestamp", "timestamp with time zone": "timestamptz"}
         known = {column["name"]: (column["source_type"], column["nullable"]) for column in remembered}
@@ -274,10 +275,10 @@ class RawTable:
             )
         )
 
-    def apply_changes(self, columns: Sequence[Column], position: str) -> None:
-        """Bring `changes` into the table and its history."""
+    def apply_changes(self, columns: Sequence[Column], position: str, *, committed_at: str | None = None) -> None:
+        """Bring `changes` into the table and its history. `committed_at`: SQL for when a row of `changes` was committed."""
         names = self._names([c.name for c in columns])
-        select = f"SELECT {names}, _deleted, now(), {literal(position)} FROM pg_temp.changes"
+        select = f"SELECT {names}, _deleted, now(), {literal(position)}"
         own = ", ".join(OWN_COLUMNS)
         values = [*(quote(c.name) for c in columns if c.name not in self.key), *OWN_COLUMNS]
         conflict = (
@@ -286,9 +287,10 @@ class RawTable:
             if self.key
             else ""
         )
-        self._run(f"INSERT INTO {self.name} ({names}, {own}) {select}{conflict}")
+        self._run(f"INSERT INTO {self.name} ({names}, {own}) {select} FROM pg_temp.changes{conflict}")
         if self.history:
-            self._run(f"INSERT INTO {self.history} ({names}, {own}) {select}")
+            name, value = (", _committed_at", f", {committed_at}") if committed_at else ("", "")
+            self._run(f"INSERT INTO {self.history} ({names}, {own}{name}) {select}{value} FROM pg_temp.changes")
 
     def changed_rows(self, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         """The rows of `changes` as batches, with an array that says which are deletions."""

@@ -1,6 +1,7 @@
 """Change data capture: reading a MySQL or MariaDB server's binary log and applying it to raw, history and the lake."""
 
 from softcart_assets.ingestion.capture.bounded import catch_up
-from softcart_assets.ingestion.capture.stream import Status
+from softcart_assets.ingestion.capture.resnapshot import Resnapshot, resnapshot
+from softcart_assets.ingestion.capture.stream import Status, stream
 
-__all__ = ["Status", "catch_up"]
+__all__ = ["Resnapshot", "Status", "catch_up", "resnapshot", "stream"]

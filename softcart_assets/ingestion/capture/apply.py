@@ -400,9 +400,9 @@ class Target:
 
     def merge_reread(self, table: CapturedTable, reread: Reread) -> Iterator[Changes]:
         """Merge rows that were read again where raw's stand for no later position; the changes that this made."""
-        columns = self.fit(table, table.raw.columns_of(reread.relation))
-        raw, names = table.raw, [c.name for c in table.raw.columns_of(reread.relation)]
-        columns = [column for column in columns if column.name in names]
+        raw, found = table.raw, table.raw.columns(relation=reread.relation)
+        names = [column.name for column in found]
+        columns = [column for column in self.fit(table, found) if column.name in names]
         names = [column.name for column in columns]
         raw.stage(columns)
         recorder = Recorder(self.connection, self.source.name, table.name, reread.relation, reread.position)
@@ -412,7 +412,7 @@ class Target:
         self._execute(
             f"INSERT INTO pg_temp.changes ({_names(names)}, _deleted, _is_new)"
             f" SELECT {_names(names, 'i')}, false, r.{first} IS NULL OR r._deleted FROM {reread.relation} i"
-            f" LEFT JOIN {raw.name} r ON {same} WHERE r.{first} IS NULL OR (r._position COLLATE \"C\" <= {at}"
+            f' LEFT JOIN {raw.name} r ON {same} WHERE r.{first} IS NULL OR (r._position COLLATE "C" <= {at}'
             f" AND (r._deleted OR ROW({_names(names, 'r')}) IS DISTINCT FROM ROW({_names(names, 'i')})))"
         )
         self._execute(

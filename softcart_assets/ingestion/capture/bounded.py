@@ -93,7 +93,7 @@ def bring_up(
     with ExitStack() as stack:
         prefix = position_prefix(job, follower)
         readers = stack.enter_context(mysql.snapshot(job.source, job.connection, _HANDS, prefix))
-        follower = _follow_to(follower, readers[0].position(tables[0]))
+        follower = follow_to(follower, readers[0].position(tables[0]))
         follower.merge_reread()
         follower.finish()
         crew: Crew[engine.Reader] = stack.enter_context(Crew(readers))
@@ -188,7 +188,7 @@ def first_contact(
     return copied
 
 
-def _follow_to(follower: Follower, end: str) -> Follower:
+def follow_to(follower: Follower, end: str) -> Follower:
     """Apply the log up to a position; a table that PostgreSQL refuses stops, the others go on. The follower after all."""
     while True:
         try:

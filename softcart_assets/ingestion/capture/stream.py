@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import socket
 import threading
 import time
@@ -21,13 +22,13 @@ from datetime import datetime
 
 import psycopg
 
-from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion import bookkeeping
-from softcart_assets.ingestion.capture.apply import Place, Target
+from softcart_assets.ingestion.capture.apply import CapturedTable, Place, TableFailed, Target
 from softcart_assets.ingestion.capture.changelog import ChangeLog
-from softcart_assets.ingestion.capture.log import BinaryLog, GtidSet, TableMap, current_state
+from softcart_assets.ingestion.capture.log import BinaryLog, GtidSet, TableMap, bytes_behind, current_state
 from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
-from softcart_assets.ingestion.errors import TableBusy
+from softcart_assets.ingestion.errors import SourceLost, TableBusy, TargetFailed
 from softcart_assets.ingestion.mysql import Session
 from softcart_assets.ingestion.types import Column
 from softcart_assets.sources.model import Source
@@ -39,6 +40,7 @@ _TICK_SECONDS = 1.0
 _LAG_SECONDS = 5.0
 _LOCK_SECONDS = 600
 _BACKOFF_SECONDS = 0.5, 30.0
+_CONTACT_SECONDS = 60.0
 
 
 _NOTHING = Piece([], None)
@@ -91,13 +93,16 @@ def _key(connection: psycopg.Connection, source: Source) -> int:
     return row[0]
 
 
-def _sessions(connection: psycopg.Connection, key: int) -> list[tuple[str, int, datetime, bool]]:
+def _sessions(
+    connection: psycopg.Connection, key: int, but: psycopg.Connection | None = None
+) -> list[tuple[str, int, datetime, bool]]:
     """The sessions that hold or want a source's lock, ours left out: name, process, since when, whether it has it."""
+    own = [connection.info.backend_pid, *([but.info.backend_pid] if but else [])]
     return connection.execute(
         "SELECT application_name, pid, backend_start, granted FROM pg_locks JOIN pg_stat_activity USING (pid)"
         " WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = %s"
-        " AND pid <> pg_backend_pid() AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (key,),
+        " AND pid <> ALL(%s) AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        (key, own),
     ).fetchall()
 
 
@@ -138,6 +143,12 @@ def hold(job: Job, *, is_stream: bool, stopped: threading.Event | None = None) -
         connection.execute("SET lock_timeout = 0")
         connection.autocommit = False
         yield connection
+
+
+def is_followed(job: Job, connection: psycopg.Connection) -> bool:
+    """Whether a stream follows the source, or waits for it."""
+    sessions = _sessions(connection, _key(connection, job.source))
+    return any(name.startswith("softcart stream ") for name, *_ in sessions)
 
 
 def _described(session: tuple[str, int, datetime, bool]) -> str:
@@ -275,6 +286,26 @@ class Follower:
         if not self.lake.is_empty:
             self.commit(self.target.place, None, listing=True)
 
+    def without(self, failed: TableFailed) -> Follower:
+        """What goes on without a table that PostgreSQL refuses, from what is committed; the table stops, with the reason."""
+        self.lake.discard()
+        self.target.rollback()
+        self.target.stop(self.target.tables[failed.table], failed.reason)
+        self.connection.commit()
+        return Follower(self.job, self.connection, self.control)
+
+    def merge_reread(self) -> None:
+        """Merge rows that were read again, as far as the log is past the position that they were read at."""
+        place = self.target.place
+        assert place
+        for reread in self.target.rereads():
+            table = self.target.tables.get(reread.table)
+            if table is None or table.stopped:
+                continue
+            for changes in self.target.merge_reread(table, reread):
+                self.lake.write(changes, "")
+            self.commit(place, None)
+
     def report(self) -> None:
         """Bring the status up to date."""
         target, status = self.target, self.job.status
@@ -285,6 +316,185 @@ class Follower:
             t.name: ("stopped" if t.stopped else "stale" if t.stale_since else "live", t.stopped)
             for t in target.tables.values()
         }
+
+
+def stream(
+    source: Source,
+    connection: MySQLConnection,
+    staging: PostgresConnection,
+    lake_uri: str,
+    *,
+    status: Status | None = None,
+    stopped: threading.Event | None = None,
+    on_report: Callable[[Status], None] | None = None,
+) -> None:
+    """Keep a source's captured tables up with it, until SIGTERM, Ctrl-C or `stopped`; what is applied by then is committed.
+
+    Tables that are not followed yet are copied first. Connections that break are made anew. A table that cannot go on stops with
+    its reason in the status, and the others go on. `on_report` is called about once a second. Raises `TableBusy` if
+    another stream follows the source, `PositionPurged` if the log does not lead on any more.
+    """
+    stopped = stopped or threading.Event()
+    job = Job(source, connection, staging, lake_uri, status or Status(source.name))
+    with _ended_by_signals(stopped), _lag_measured(job, stopped):
+        _Stream(job, stopped, on_report).run()
+
+
+@contextmanager
+def _ended_by_signals(stopped: threading.Event) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
+    """A thread that asks the source now and then how much log lies ahead."""
+    done = threading.Event()
+
+    def measure() -> None:
+        while not (done.wait(_LAG_SECONDS) or stopped.is_set()):
+            with suppress(Exception):  # the loop itself says what is wrong with the source
+                with closing(Session(job.connection)) as session:
+                    job.status.lag_bytes = bytes_behind(session, job.status.position) if job.status.position else None
+
+    thread = threading.Thread(target=measure, name="softcart lag", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+class _Stream:
+    """The loop around the loop: taking and giving up the source, connecting anew, tables that have to be read again."""
+
+    def __init__(self, job: Job, stopped: threading.Event, on_report: Callable[[Status], None] | None) -> None:
+        self.job, self.stopped, self.on_report = job, stopped, on_report
+        self.rereading: dict[str, threading.Thread] = {}
+        self.contacted = float("-inf")
+        self.is_well = False
+        """Whether something was committed over the present connections."""
+
+    def run(self) -> None:
+        """Until it is stopped."""
+        shortest, longest = _BACKOFF_SECONDS
+        delay = shortest
+        while not self.stopped.is_set():
+            try:
+                with self._session() as follower:
+                    self._follow(follower)
+            except Finished:
+                return
+            except (
+                SourceLost,
+                TargetFailed,
+                ServerUnreachable,
+                psycopg.OperationalError,
+                psycopg.InterfaceError,
+            ) as error:
+                delay = shortest if self.is_well else min(delay * 2, longest)
+                self.is_well = False
+                self.job.status.problem = " ".join(str(error).split())
+                self.job.status.reconnects += 1
+                self._report()
+                self.stopped.wait(delay)
+
+    @contextmanager
+    def _session(self) -> Iterator[Follower]:
+        job = self.job
+        with hold(job, is_stream=True, stopped=self.stopped) as connection:
+            name = f"softcart stream control {job.source.name}"
+            with job.staging.connect(autocommit=True, application_name=name[:63]) as control:
+                start_here(job, control)
+                follower = Follower(job, connection, control)
+                try:
+                    yield follower
+                except BaseException:
+                    follower.lake.discard()
+                    raise
+
+    def _follow(self, follower: Follower) -> None:
+        """Until it is stopped or somebody else wants the source."""
+        while True:
+            follower = self._contact(follower)
+            self.job.status.problem = None
+            try:
+                follower.follow(on_tick=lambda: self._tick(follower))  # noqa: B023, called before it changes
+            except TableFailed as failed:
+                follower = follower.without(failed)
+                continue
+            if self.stopped.is_set() or self._is_wanted(follower):
+                follower.finish()
+                return
+
+    def _contact(self, follower: Follower) -> Follower:
+        """Copy tables that are not followed yet; what could not be copied is tried again later."""
+        from softcart_assets.ingestion.capture.bounded import first_contact
+
+        self.contacted = time.monotonic()
+        failures: dict[str, Exception] = {}
+        first_contact(follower, [self.job.source.table(name) for name in self.job.captured], failures, None)
+        follower.report()
+        self.job.status.tables |= {name: ("missing", str(error)) for name, error in failures.items()}
+        return follower
+
+    def _is_wanted(self, follower: Follower) -> bool:
+        """Whether somebody waits for the source."""
+        key = _key(follower.control, self.job.source)
+        return bool(_sessions(follower.control, key, but=follower.connection))
+
+    def _tick(self, follower: Follower) -> bool:
+        """What is looked after once a second; whether to stop following."""
+        self.is_well = True
+        self.job.status.problem = None
+        self._report()
+        if self.stopped.is_set() or self._is_wanted(follower):
+            return True
+        follower.merge_reread()
+        for table in follower.target.tables.values():
+            if table.stale_since and not table.stopped:
+                if not table.table.key:
+                    self._compare(follower, table)
+                    return True
+                self._read_again(table)
+        missing = len(self.job.captured) > len(follower.target.tables)
+        return missing and time.monotonic() - self.contacted > _CONTACT_SECONDS
+
+    def _compare(self, follower: Follower, table: CapturedTable) -> None:
+        """Have a table without a key compared as a whole, at one position, which a bounded run does."""
+        from softcart_assets.ingestion.capture.bounded import bring_up
+
+        for _ in bring_up(follower, [table.table], {}, full=True, checksums=False):
+            pass
+
+    def _read_again(self, table: CapturedTable) -> None:
+        """Have a table read again beside the stream, if that is not under way."""
+        from softcart_assets.ingestion.capture.resnapshot import is_pending, read_again
+
+        thread = self.rereading.get(table.name)
+        if (thread and thread.is_alive()) or is_pending(self.job, table.name):
+            return
+
+        def read() -> None:
+            try:
+                read_again(self.job, table.table)
+            except Exception as error:  # tried again at the next tick; what is wrong is to be seen
+                self.job.status.problem = f"{table.raw.asset} is being read again: {error}"
+                self.stopped.wait(_BACKOFF_SECONDS[0])
+
+        self.rereading[table.name] = thread = threading.Thread(target=read, name="softcart reading again", daemon=True)
+        thread.start()
+
+    def _report(self) -> None:
+        if self.on_report:
+            self.on_report(self.job.status)
 
 
 def start_here(job: Job, connection: psycopg.Connection) -> None:

@@ -1,0 +1,190 @@
+"""Reading a table, or a range of its keys, from the source again while its log is followed.
+
+The rows are read at one position, beside everything, and merged by whoever follows the log once it is past that position:
+wherever raw's row stands for a later one, it stays.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.ingestion import bookkeeping, mysql
+from softcart_assets.ingestion.capture.log import current_state
+from softcart_assets.ingestion.capture.stream import Job, Status, is_followed
+from softcart_assets.ingestion.digest import MYSQL
+from softcart_assets.ingestion.engine import Progress
+from softcart_assets.ingestion.errors import IngestionError, MissingTable
+from softcart_assets.ingestion.postgres import RawTable, copy_batches, literal, quote, typed
+from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.types import Column, Kind
+from softcart_assets.sources.model import Source, Table
+
+KeyRange = tuple[str | None, str | None]
+"""The first and the last value, as text, of the leading key column; None: no limit."""
+
+
+@dataclass(frozen=True)
+class Resnapshot:
+    """What reading again came to: the position it was read at, and how many rows of raw were not like that."""
+
+    table: str
+    position: str
+    rows_changed: int
+
+
+def resnapshot(
+    source: Source,
+    connection: MySQLConnection,
+    staging: PostgresConnection,
+    lake_uri: str,
+    table: str | None = None,
+    key_range: KeyRange | None = None,
+    *,
+    on_progress: Progress | None = None,
+) -> list[Resnapshot]:
+    """Read a captured table, or a range of its keys, again, and mend what raw has otherwise; a table that stopped goes on.
+
+    Without a table: all of them, and the log is followed from its end now, wherever it was before; this leads on after a
+    `PositionPurged`. While a stream runs, it goes on; only a table that stopped or has no key, or all of them, make it pause.
+    """
+    from softcart_assets.ingestion.capture.bounded import catch_up
+
+    captured = {each.name: each for each in source.tables if each.strategy == "cdc"}
+    if table is not None and table not in captured:
+        raise MissingTable(
+            f"{source.schema}/{table} is not captured from a log. Declare it with strategy 'cdc', or load it in full: `softcart load`."
+        )
+    chosen = [captured[table]] if table is not None else list(captured.values())
+    job = Job(source, connection, staging, lake_uri, Status(source.name))
+    with staging.connect(autocommit=True) as control:
+        bookkeeping.prepare(control, source.schema)
+        states: dict[str, str] = dict(
+            control.execute(
+                "SELECT table_name, state FROM ingestion.captures WHERE source = %s", (source.name,)
+            ).fetchall()
+        )
+        if table is None or not captured[table].key or states.get(table) != "live":
+            if key_range:
+                raise IngestionError(
+                    f"{source.schema}/{table}: a range of keys can be read again only of a table that has a key and is followed. "
+                    f"Run `softcart resnapshot {source.name}.{table}` without a range."
+                )
+            return [
+                Resnapshot(result.table, result.position, result.inserted + result.updated + result.deleted)
+                for result in catch_up(
+                    source,
+                    connection,
+                    staging,
+                    lake_uri,
+                    chosen,
+                    full=True,
+                    checksums=False,
+                    taken_over=True,
+                    restart=table is None and bool(states),
+                    on_progress=on_progress,
+                )
+            ]
+        number, position = read_again(job, captured[table], key_range, on_progress)
+        while True:
+            row = control.execute(
+                "SELECT rows_changed FROM ingestion.resnapshots WHERE id = %s AND merged_at IS NOT NULL", (number,)
+            ).fetchone()
+            if row:
+                return [Resnapshot(table, position, row[0])]
+            if is_followed(job, control):
+                time.sleep(0.2)
+                continue
+            for _ in catch_up(source, connection, staging, lake_uri, chosen, checksums=False):
+                pass
+
+
+def is_pending(job: Job, table: str) -> bool:
+    """Whether rows of a table were read again that are not merged yet."""
+    with job.staging.connect() as connection:
+        row = connection.execute(
+            "SELECT EXISTS (SELECT FROM ingestion.resnapshots WHERE source = %s AND table_name = %s AND merged_at IS NULL)",
+            (job.source.name, table),
+        ).fetchone()
+        return bool(row and row[0])
+
+
+def read_again(
+    job: Job, table: Table, key_range: KeyRange | None = None, on_progress: Progress | None = None
+) -> tuple[int, str]:
+    """Read rows into a relation beside raw, to be merged by who follows the log; the number of the order, and the position."""
+    source = job.source
+    asset = f"{source.schema}/{table.name}"
+    relation = f"ingestion.{quote(f'reread_{uuid.uuid4().hex}')}"
+    with ExitStack() as stack:
+        prefix = _prefix(job)
+        reader = stack.enter_context(mysql.snapshot(source, job.connection, 1, prefix))[0]
+        session = stack.enter_context(job.staging.connect(application_name=f"softcart resnapshot {asset}"[:63]))
+        position = reader.position(table)
+        columns = reader.columns(table, ())
+        if table.contract != "evolve":
+            have = {c.name: c for c in RawTable(session, source, table).columns()}
+            columns = [replace(c, target_type=have[c.name].target_type) for c in columns if c.name in have]
+        definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in columns)
+        # Not unlogged: a crash would empty it, and all rows would be taken for deleted.
+        session.execute(f"CREATE TABLE {relation} ({definitions})".encode())
+        where, scope = _conditions(reader, table, columns, key_range)
+        recorder = Recorder(session, source.name, table.name, relation, position)
+        rows, expected = 0, reader.expected_rows(table)
+        for batch in copy_batches(session, relation, columns, reader.batches(table, columns, where)):
+            recorder.record(batch.rejected)
+            rows += len(batch.rows) + len(batch.rejected)
+            if on_progress:
+                on_progress(table.name, rows, expected)
+        session.execute(f"ANALYZE {relation}".encode())
+        row = session.execute(
+            "INSERT INTO ingestion.resnapshots (source, table_name, relation, position, columns, scope)"
+            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            (source.name, table.name, relation, position, [c.name for c in columns], scope),
+        ).fetchone()
+        assert row
+        return row[0], position
+
+
+def _prefix(job: Job) -> str:
+    """What comes before the positions of the server that answers; it has to be the one whose log is followed."""
+    with job.staging.connect() as connection, closing(mysql.Session(job.connection)) as session:
+        row = connection.execute(
+            "SELECT position, server FROM ingestion.streams WHERE source = %s", (job.source.name,)
+        ).fetchone()
+        assert row
+        position, server = row
+        number = int(position[1:5]) if position.startswith("~") else 0
+        number += current_state(session).server != server
+    return f"~{number:04d} " if number else ""
+
+
+def _conditions(
+    reader: mysql.MySQLReader, table: Table, columns: list[Column], key_range: KeyRange | None
+) -> tuple[str | None, str | None]:
+    """A range of keys as a condition at the source and as one of raw, which mean the same; None for both: no limit."""
+    if not key_range or key_range == (None, None):
+        return None, None
+    key = next(column for column in columns if column.name == table.key[0])
+    at_source, in_raw = [], []
+    for operator, value in ((">=", key_range[0]), ("<=", key_range[1])):
+        if value is None:
+            continue
+        name, text = MYSQL.quote(key.name), reader.session.literal(value)
+        match key.kind:
+            case Kind.TEXT:
+                # Both compare bytes: the order of letters differs between the databases.
+                at_source.append(f"CAST(CONVERT({name} USING utf8mb4) AS BINARY) {operator} CAST({text} AS BINARY)")
+                in_raw.append(f'{quote(key.name)} COLLATE "C" {operator} {literal(value)}')
+                continue
+            case Kind.BYTES:
+                at_source.append(f"{name} {operator} x'{value.removeprefix(chr(92) + 'x')}'")
+            case Kind.TIME:
+                raise IngestionError(f"{reader.source.schema}/{table.name}: a range of times of day is not supported.")
+            case _:
+                at_source.append(f"{name} {operator} {text}")
+        in_raw.append(f"{quote(key.name)} {operator} {typed(literal(value), key)}")
+    return " AND ".join(at_source), " AND ".join(in_raw)
