@@ -232,11 +232,11 @@ def _alter(reader: _Reader, *, is_lossy: bool) -> list[TableChange]:
             item.take()
             item.skip_any("TO", "AS", "=")
             others.append(TableChange("rename", database, table, new=item.table()))
-        elif words[:2] == ["EXCHANGE", "PARTITION"]:
+        elif words[:2] == ["EXCHANGE", "PARTITION"] and "TABLE" in words:
             item.at = words.index("TABLE") + 1
             others.append(TableChange("rewrite", *item.table()))
             kinds.add("rewrite")
-        elif words[:2] == ["CONVERT", "PARTITION"]:
+        elif words[:2] == ["CONVERT", "PARTITION"] and "TABLE" in words:
             item.at = words.index("TABLE") + 1
             others.append(TableChange("create", *item.table()))
             kinds.add("rewrite")
@@ -296,6 +296,7 @@ def _effect(words: Sequence[str]) -> Literal["none", "values", "rewrite"]:
         case "ADD":
             if second in _KEYS or second == "PARTITION":
                 return "none"
+            words = " ".join(words).replace(" IF NOT EXISTS", "").split(" ")
             without_null = [
                 word for i, word in enumerate(words) if word != "DEFAULT" or words[i + 1 : i + 2] != ["NULL"]
             ]

@@ -146,4 +146,6 @@ def _decimal(data: bytes) -> str:
     whole = precision - scale
     integer = group(whole % 9) + "".join(group(9) for _ in range(whole // 9))
     fraction = "".join(group(9) for _ in range(scale // 9)) + group(scale % 9)
+    if at != len(digits):
+        raise ValueError("damaged JSON (a decimal of another length)")
     return ("-" if is_negative else "") + (integer.lstrip("0") or "0") + (f".{fraction}" if scale else "")

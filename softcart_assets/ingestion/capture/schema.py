@@ -72,10 +72,7 @@ _META_BYTES = {
 _NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, YEAR, DECIMAL}
 _TEXTUAL = {STRING, VARCHAR, BLOB, VECTOR, 140, 141, 253}
 """Types that the log states signedness and character sets of; MariaDB adds GEOMETRY."""
-_GEOMETRIES = (
-    *("geometry", "point", "linestring", "polygon"),
-    *("multipoint", "multilinestring", "multipolygon", "geometrycollection"),
-)
+_GEOMETRIES = ("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon")
 _INTEGERS = {1: "tinyint", 2: "smallint", 3: "int", 8: "bigint", 9: "mediumint"}
 _PLAIN = {FLOAT: "float", DOUBLE: "double", 10: "date", YEAR: "year", 14: "date", JSON: "json"}
 _TIMES = {
@@ -188,7 +185,8 @@ def define(
             )
     geometries = Bytes(extra.get(7, b"")).numbers()
     for index, geometry in zip(those(lambda c: c.type_code == GEOMETRY), geometries, strict=False):
-        columns[index] = replace(columns[index], form=_GEOMETRIES[geometry] if geometry < 8 else "geometry")
+        form = _GEOMETRIES[geometry] if geometry < 7 else "geometrycollection" if is_mariadb else "geomcollection"
+        columns[index] = replace(columns[index], form=form)
     dimensions = Bytes(extra.get(13, b"")).numbers()
     for index, count in zip(those(lambda c: c.type_code == VECTOR), dimensions, strict=False):
         columns[index] = replace(columns[index], length=count)
