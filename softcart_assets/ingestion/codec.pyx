@@ -1221,9 +1221,10 @@ cdef class RowsDecoder:
         self._json_text = json_text
         self._kept = []
         self._unfit = []
-        self._key = [self._log_columns[index].name for index in key_indexes]
+        key = [self._log_columns[index].name for index in key_indexes]
+        self._key = key if {*key} <= {column.name for column in columns} else []
         self._count = len(self._log_columns)
-        self._key_count = len(self._key)
+        self._key_count = len(key)
         self._fields = <LogField*>calloc(max(self._count, 1), sizeof(LogField))
         self._key_indexes = <int*>calloc(max(self._key_count, 1), sizeof(int))
         self._absent = <int*>calloc(max(self._builders.count, 1), sizeof(int))
@@ -1316,11 +1317,8 @@ cdef class RowsDecoder:
                 field.way = PLAIN if not field.padded else PADDED if b.form == BYTES else SLOW
             elif column.charset == "utf-8":
                 field.way = PLAIN
-            elif b.form == TEXT:
-                if column.charset == "ascii":
-                    field.way = SEVEN_BITS
-                elif self._keep_characters(field, column.charset):
-                    field.way = ONE_BYTE
+            elif b.form == TEXT and self._keep_characters(field, column.charset):
+                field.way = SEVEN_BITS if column.charset == "ascii" else ONE_BYTE
         return 0
 
     cdef int _keep_labels(self, LogField* field, labels) except -1:
@@ -1345,8 +1343,8 @@ cdef class RowsDecoder:
         cdef int index
         cdef bytes text
         try:
-            characters = bytes(range(256)).decode(charset)
-        except UnicodeDecodeError:
+            characters = _decoded(bytes(range(256)), charset)
+        except UnicodeError:
             return False
         if len(characters) != 256 or not characters.isascii() and max(characters) > "\uffff":
             return False
@@ -1525,7 +1523,7 @@ cdef class RowsDecoder:
         if column.charset in ("binary", "utf-8"):
             return value
         try:
-            return value.decode(column.charset).encode()
+            return _decoded(value, column.charset).encode()
         except UnicodeError:
             raise ValueError(f"invalid {column.charset}") from None
 
@@ -1564,7 +1562,7 @@ cdef class RowsDecoder:
                     row[column.name] = "\\x" + PyBytes_FromStringAndSize(<const char*>starts[source], lengths[source]).hex()
                 else:
                     row[column.name] = types._printable(column, text)
-            keys = tuple([row.get(name) for name in self._key])
+            keys = tuple([row[name] for name in self._key])
             rejection = types.Rejected(
                 None if not keys or None in keys or bad.keys() & set(self._key) else keys,
                 None,
@@ -1743,10 +1741,12 @@ cdef Outcome _put_logged(const LogField* field, Builder* b, size_t row, const ui
     if way == SPAN:
         return _put_int64(b, row, _span(field, data))
     if way == SEVEN_BITS:
+        way = PLAIN
         for at in range(length):
             if data[at] & 0x80:
-                return UNFIT
-        return _put_text(b, row, data, length)
+                way = ONE_BYTE
+        if way == PLAIN:
+            return _put_text(b, row, data, length)
     if way == ONE_BYTE:
         to = _room(b, 3 * length)
         if not to:
@@ -1801,6 +1801,11 @@ cdef tuple _length_encoded(bytes data):
     first = data[0] if data else 0
     size = {252: 2, 253: 3, 254: 8}.get(first, 0)
     return (int.from_bytes(data[1 : 1 + size], "little") if size else first), 1 + size
+
+
+cdef str _decoded(bytes value, charset):
+    """Text as MySQL converts it: what is no ASCII in an ASCII column becomes question marks."""
+    return value.decode(charset, "replace").replace("\ufffd", "?") if charset == "ascii" else value.decode(charset)
 
 
 cdef bytes _double_text(double value):
