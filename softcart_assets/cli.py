@@ -356,7 +356,7 @@ def reconcile(
                 progress.done(name, found.rows)
                 is_settled &= found.is_settled
                 verdict = "equal" if not found.differences else "repaired" if found.is_repaired else "differs"
-                counts = (found.missing, found.extra, found.differing, found.unfit, found.quarantined, found.in_flux)
+                counts = (found.missing, found.extra, found.differing, found.unfit, found.quarantined)
                 rows.append(
                     [
                         f"{source.name}.{name}",
@@ -372,7 +372,7 @@ def reconcile(
                     told.append(f"before the load that preceded the comparison: {found.before_load}")
     _figures(
         "Compared with the source",
-        ["table", "rows", "missing", "extra", "differing", "unfit", "quarantined", "in flux", "s", "position", ""],
+        ["table", "rows", "missing", "extra", "differing", "unfit", "quarantined", "s", "position", ""],
         rows,
     )
     for line in told:

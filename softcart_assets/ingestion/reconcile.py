@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from tempfile import SpooledTemporaryFile
 from typing import Literal
 
@@ -23,12 +23,14 @@ from pyarrow import fs
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping, engine, mysql
 from softcart_assets.ingestion.bookkeeping import LastLoad
+from softcart_assets.ingestion.capture.bounded import CapturedLoad, follow_to, position_prefix
+from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.digest import MYSQL, POSTGRES, Checksums
 from softcart_assets.ingestion.digest import row_number as number_of
 from softcart_assets.ingestion.digest import row_text as text_of
 from softcart_assets.ingestion.engine import Progress, Reader
-from softcart_assets.ingestion.errors import MissingTable, NotStated
+from softcart_assets.ingestion.errors import MissingTable, NotStated, SchemaChanged
 from softcart_assets.ingestion.lake import open_lake
 from softcart_assets.ingestion.mysql import MySQLReader
 from softcart_assets.ingestion.narrowing import Key, Narrowing
@@ -67,7 +69,7 @@ class Reconciliation:
 
     `rows` at the source and `segments` were compared. `missing`, `extra` and `differing` count rows, `columns` how many of the differing
     ones differ in each column; `sample` names some. `unfit`: rows of the source that raw cannot take and that are not in
-    quarantine. Not compared were `quarantined` rows, and rows `in_flux`, which raw has from later in the log.
+    quarantine. The `quarantined` rows were not compared.
     `before_load`: what was found wrong with raw before the load that had to bring it to the position, and that the
     load may have mended.
     """
@@ -83,7 +85,6 @@ class Reconciliation:
     columns: dict[str, int] = field(default_factory=dict)
     sample: list[Difference] = field(default_factory=list)
     quarantined: int = 0
-    in_flux: int = 0
     is_repaired: bool = False
     before_load: str | None = None
     seconds: float = 0.0
@@ -120,61 +121,135 @@ def reconcile(
 ) -> Reconciliation:
     """Compare a raw table with its source; `repair` then brings just the rows that differ into raw, history and lake.
 
-    The table is held meanwhile as by a load. If it changed at the source since it was loaded, it is loaded first, in the usual
-    way, and compared at the load's position. A table without a key is repaired by a full load; so is MongoDB's, whose documents
-    are all read. `on_progress` is told the table's rows compared so far. Raises what `load` raises for one table.
+    A table of strategy `cdc` is brought to the position of a snapshot, for which a stream gives way a moment, and compared there
+    while the stream goes on. Another one is held as by a load; if it changed at the source since it was loaded, it is loaded
+    first, in the usual way, and compared at the load's position. A table without a key is repaired by a full load; so is
+    MongoDB's, whose documents are all read. `on_progress` is told the table's rows compared so far. Raises what `load` raises
+    for one table.
     """
     declared = source.table(table)
     with ExitStack() as stack:
         control = stack.enter_context(staging.connect(autocommit=True, application_name=engine.own_name("reconcile")))
         bookkeeping.prepare(control, source.schema)
+
+        def call(readers: Sequence[Reader]) -> engine.Call:
+            crew = stack.enter_context(Crew(readers))
+            return engine.Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), False, True, (), None)
+
+        if declared.strategy == "cdc":
+            assert isinstance(connection, MySQLConnection)
+            return _reconcile_captured(
+                Job(source, connection, staging, lake_uri, Status(source.name)), declared, call, repair, on_progress
+            )
         engine.lock(control, source, declared)
-        readers = stack.enter_context(engine.open_readers(source, connection, 2))
-        crew = stack.enter_context(Crew(readers))
-        call = engine.Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), False, True, (), None)
-        work = _Reconciler(call, declared, repair, on_progress)
-        return crew.submit(work.run).result()
+        work = _Reconciler(call(stack.enter_context(engine.open_readers(source, connection, 2))), declared, on_progress)
+        return work.call.crew.submit(lambda reader: work.run(reader, repair=repair)).result()
+
+
+def _reconcile_captured(
+    job: Job, table: Table, call: Callable[[Sequence[Reader]], engine.Call], repair: bool, on_progress: Progress | None
+) -> Reconciliation:
+    """Compare at a position to which the log is applied exactly, with a view of both sides that stays while the log goes on."""
+    started = time.monotonic()
+    with ExitStack() as views:
+        with ExitStack() as held:
+            follower, readers = _caught_up(job, table, held, views)
+            stopped = follower.target.tables[table.name].stopped
+            if stopped:
+                raise SchemaChanged(stopped)
+            view = views.enter_context(job.staging.connect(application_name=engine.own_name("reconcile")))
+            _see_one_moment(view)
+        work = _Reconciler(call(readers), table, on_progress)
+        found = work.compare(readers[0], view)
+        found = replace(found, warnings=[*work.warnings, *readers[0].warnings(table), *work.strays()])
+    if repair and found.differences:
+        # At a position of its own: whatever changed meanwhile is left alone, as it no longer differs.
+        with ExitStack() as held:
+            _, readers = _caught_up(job, table, held, held)
+            load = (
+                _CapturedRepair(call(readers), table, work.fetch, work.extra)
+                if table.key
+                else CapturedLoad(call(readers), table, is_full=True)
+            )
+            load.call.crew.submit(load.run).result()
+        found = replace(found, is_repaired=True)
+    return replace(found, seconds=time.monotonic() - started)
+
+
+def _caught_up(job: Job, table: Table, held: ExitStack, views: ExitStack) -> tuple[Follower, list[MySQLReader]]:
+    """Hold a source as long as `held` lasts, its log applied up to exactly the position of readers, which `views` closes."""
+    holder = held.enter_context(hold(job, is_stream=False))
+    control = held.enter_context(job.staging.connect(autocommit=True, application_name=engine.own_name("reconcile")))
+    follower = Follower(job, holder, control)
+    if table.name not in follower.target.tables:
+        raise _never_loaded(job.source, table)
+    prefix = position_prefix(job, follower)
+    readers = views.enter_context(mysql.snapshot(job.source, job.connection, 2, prefix))
+    follower = follow_to(follower, readers[0].position(table))
+    follower.merge_reread()
+    follower.finish()
+    return follower, readers
+
+
+def _never_loaded(source: Source, table: Table) -> MissingTable:
+    return MissingTable(
+        f"{source.schema}/{table.name} was never loaded, so there is nothing to compare. Run `softcart load "
+        f"{source.name}.{table.name}` first."
+    )
+
+
+def _see_one_moment(connection: psycopg.Connection) -> None:
+    """Have a new connection see the warehouse as it is now."""
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
+    connection.execute("SELECT count(*) FROM ingestion.positions")
 
 
 class _Reconciler:
-    """The reconciliation of one table that loads bring to a position."""
+    """The comparison of one table, and what comes before and after it for a table that loads bring to a position."""
 
-    def __init__(self, call: engine.Call, table: Table, repair: bool, on_progress: Progress | None) -> None:
+    def __init__(self, call: engine.Call, table: Table, on_progress: Progress | None) -> None:
         self.call, self.table, self.source = call, table, call.source
-        self.repair, self.on_progress = repair, on_progress
+        self.on_progress = on_progress
         self.asset = f"{self.source.schema}/{table.name}"
+        self.fetch, self.extra = _Keys(), _Keys()
         self.warnings: list[str] = []
 
-    def run(self, reader: Reader) -> Reconciliation:
+    def run(self, reader: Reader, *, repair: bool) -> Reconciliation:
         """Bring the table to the reader's position if it is not there, compare, perhaps repair."""
         started = time.monotonic()
-        last = self._last_load()
+        last = bookkeeping.last_load(self.call.control, self.source.name, self.table.name)
+        if last is None:
+            raise _never_loaded(self.source, self.table)
         before_load = None
         if self._is_behind(reader, last):
             before_load = self._wrong_already()
             engine.TableLoad(self.call, self.table).run(reader)
-        if isinstance(reader, MySQLReader):
-            found = self._compare(reader) if self.table.key else self._compare_without_key(reader)
-        else:
-            found = self._compare_documents(reader)
-        if self.repair and found.differences and not found.is_repaired:
-            engine.TableLoad(replace(self.call, full=True, load_id=str(uuid.uuid4())), self.table).run(reader)
-            found = replace(found, is_repaired=True)
+        with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as view:
+            _see_one_moment(view)
+            found = self.compare(reader, view)
+        if repair and found.differences:
+            again = replace(self.call, load_id=str(uuid.uuid4()))
+            load = (
+                _Repair(again, self.table, self.fetch, self.extra)
+                if isinstance(reader, MySQLReader) and self.table.key
+                else engine.TableLoad(replace(again, full=True), self.table)
+            )
+            load.run(reader)
         return replace(
             found,
+            is_repaired=bool(repair and found.differences),
             before_load=before_load,
             seconds=time.monotonic() - started,
-            warnings=[*self.warnings, *reader.warnings(self.table), *self._strays()],
+            warnings=[*self.warnings, *reader.warnings(self.table), *self.strays()],
         )
 
-    def _last_load(self) -> LastLoad:
-        last = bookkeeping.last_load(self.call.control, self.source.name, self.table.name)
-        if last is None:
-            raise MissingTable(
-                f"{self.asset} was never loaded, so there is nothing to compare. Run `softcart load "
-                f"{self.source.name}.{self.table.name}` first."
-            )
-        return last
+    def compare(self, reader: Reader, view: psycopg.Connection) -> Reconciliation:
+        """Compare what the reader sees with what is seen over a connection; rows to be repaired are noted by key."""
+        raw = RawTable(view, self.source, self.table)
+        if not isinstance(reader, MySQLReader):
+            return self._compare_documents(reader, raw)
+        return self._compare(reader, raw) if self.table.key else self._compare_without_key(reader, raw)
 
     def _is_behind(self, reader: Reader, last: LastLoad) -> bool:
         """Whether the table changed at the source since it was loaded; asked after the reader's snapshot was opened."""
@@ -221,47 +296,30 @@ class _Reconciler:
         )
         return [Key(tuple(values), text) for text, *values in rows]
 
-    def _view(self, connection: psycopg.Connection) -> RawTable:
-        """The raw table over a new connection that sees one moment of it."""
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
-        return RawTable(connection, self.source, self.table)
-
-    def _compare(self, reader: MySQLReader) -> Reconciliation:
+    def _compare(self, reader: MySQLReader, raw: RawTable) -> Reconciliation:
         """By key: digests first, then the rows that differ."""
         position = reader.position(self.table)
-        fetch, extra = _Keys(), _Keys()
-        with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as connection:
-            raw = self._view(connection)
-            columns = self._columns(raw, reader)
-            recorder = Recorder(connection, self.source.name, self.table.name, "", position)
-            raw.hold(columns, recorder.entries([]))
-            names = ", ".join(map(quote, raw.key))
-            left_out = self._left_out(raw, columns, f"SELECT {names} FROM pg_temp.held")
-            self._check_quarantine(reader, columns, left_out)
-            narrowing = self._narrowing(reader, raw, columns, left_out)
-            for found in narrowing.differing():
-                fetch.add(found.fetch)
-                extra.add(found.extra)
-            result = Reconciliation(
-                self.asset, position, narrowing.rows, narrowing.segments, quarantined=recorder.open()[0]
-            )
-        if not (fetch or extra):
+        columns = self._columns(raw, reader)
+        recorder = Recorder(raw.connection, self.source.name, self.table.name, "", position)
+        raw.hold(columns, recorder.entries([]))
+        names = ", ".join(map(quote, raw.key))
+        left_out = self._left_out(raw, columns, f"SELECT {names} FROM pg_temp.held")
+        self._check_quarantine(reader, columns, left_out)
+        narrowing = self._narrowing(reader, raw, columns, left_out)
+        for found in narrowing.differing():
+            self.fetch.add(found.fetch)
+            self.extra.add(found.extra)
+        result = Reconciliation(
+            self.asset, position, narrowing.rows, narrowing.segments, quarantined=recorder.open()[0]
+        )
+        if not (self.fetch or self.extra):
             return result
-        if self.repair:
-            work = _Repair(self.call, self.table, fetch, extra)
-            work.run(reader)
-            return replace(result, **work.described, unfit=work.unfit, is_repaired=True)
-        with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as connection:
-            raw = RawTable(connection, self.source, self.table)
-            raw.stage(columns)
-            batches = reader.rows_of(self.table, columns, fetch)[1]
-            unfit = sum(len(batch.rejected) for batch in raw.copy("pg_temp.incoming", columns, batches))
-            raw.find_changes(columns, missing_is_deleted=False)
-            _add_extra(raw, columns, extra)
-            described = _describe(raw, columns)
-            connection.rollback()
-        return replace(result, **described, unfit=unfit)
+        raw.stage(columns)
+        batches = reader.rows_of(self.table, columns, self.fetch)[1]
+        unfit = sum(len(batch.rejected) for batch in raw.copy("pg_temp.incoming", columns, batches))
+        raw.find_changes(columns, missing_is_deleted=False)
+        _add_extra(raw, columns, self.extra)
+        return replace(result, **_describe(raw, columns), unfit=unfit)
 
     def _narrowing(
         self, reader: MySQLReader, raw: RawTable, columns: Sequence[Column], left_out: Sequence[Key]
@@ -288,25 +346,23 @@ class _Reconciler:
         if gone := len(held) - fit - unfit:
             self.warnings.append(f"{gone} row(s) in quarantine are no longer at the source; a full load closes them")
 
-    def _compare_without_key(self, reader: MySQLReader) -> Reconciliation:
+    def _compare_without_key(self, reader: MySQLReader, raw: RawTable) -> Reconciliation:
         """By the digests of whole rows, counting how often each occurs."""
         position = reader.position(self.table)
         missing = extra = 0
         numbers: dict[int, int] = {}
-        with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as connection:
-            raw = self._view(connection)
-            columns = self._columns(raw, reader)
-            quarantined = Recorder(connection, self.source.name, self.table.name, "", position).open()[0]
-            narrowing = self._narrowing(reader, raw, columns, [])
-            for found in narrowing.differing():
-                missing += sum(count for count in found.surplus.values() if count > 0)
-                extra -= sum(count for count in found.surplus.values() if count < 0)
-                numbers |= dict(islice(found.surplus.items(), _FETCHED_NUMBERS - len(numbers)))
-            sample = self._rows_in_raw(raw, columns, [n for n, count in numbers.items() if count < 0])
+        columns = self._columns(raw, reader)
+        quarantined = Recorder(raw.connection, self.source.name, self.table.name, "", position).open()[0]
+        narrowing = self._narrowing(reader, raw, columns, [])
+        for found in narrowing.differing():
+            missing += sum(count for count in found.surplus.values() if count > 0)
+            extra -= sum(count for count in found.surplus.values() if count < 0)
+            numbers |= dict(islice(found.surplus.items(), _FETCHED_NUMBERS - len(numbers)))
+        sample = self._rows_in_raw(raw, columns, [n for n, count in numbers.items() if count < 0])
         # Rows in quarantine are among those that raw lacks; they are told by what is wrong with them.
         unfit = 0
         lacked = [number for number, count in numbers.items() if count > 0]
-        if lacked and (quarantined or not self.repair):
+        if lacked:
             condition = f"{number_of(MYSQL, columns)} IN ({', '.join(map(str, lacked))})"
             named: list[Difference] = []
             for batch in reader.batches(self.table, columns, condition):
@@ -336,37 +392,34 @@ class _Reconciler:
         )
         return [Difference("extra", tuple(row)) for row in rows]
 
-    def _compare_documents(self, reader: Reader) -> Reconciliation:
+    def _compare_documents(self, reader: Reader, raw: RawTable) -> Reconciliation:
         """All documents, in the staging warehouse: MongoDB has no digests that PostgreSQL has too."""
         position = reader.position(self.table)
         tell = self._tell(reader)
-        with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as connection:
-            raw = RawTable(connection, self.source, self.table)
-            known = raw.columns()
-            columns, batches = reader.all_rows(self.table, known)
-            new = [c.name for c in columns if c.name not in {k.name for k in known}]
-            self.warnings += [f"field {name!r} is new: a load adds its column" for name in new]
-            columns = [c for c in columns if c.name not in new]
-            recorder = Recorder(connection, self.source.name, self.table.name, "", position)
-            raw.hold(columns, recorder.entries([]))
-            raw.stage(columns)
-            rows = unfit = 0
-            for batch in raw.copy("pg_temp.incoming", columns, batches):
-                rows, unfit = rows + len(batch.rows), unfit + len(batch.rejected)
-                if tell:
-                    tell(self.table.name, rows, None)
-            raw.find_changes(columns, missing_is_deleted=True)
-            same = " AND ".join(f"h.{quote(name)} = c.{quote(name)}" for name in raw.key)
-            connection.execute(
-                f"DELETE FROM pg_temp.changes c USING pg_temp.held h WHERE {same} AND c._deleted".encode()
-            )
-            described, quarantined = _describe(raw, columns), recorder.open()[0]
-            connection.rollback()
+        known = raw.columns()
+        columns, batches = reader.all_rows(self.table, known)
+        new = [c.name for c in columns if c.name not in {k.name for k in known}]
+        self.warnings += [f"field {name!r} is new: a load adds its column" for name in new]
+        columns = [c for c in columns if c.name not in new]
+        recorder = Recorder(raw.connection, self.source.name, self.table.name, "", position)
+        raw.hold(columns, recorder.entries([]))
+        raw.stage(columns)
+        rows = unfit = 0
+        for batch in raw.copy("pg_temp.incoming", columns, batches):
+            rows, unfit = rows + len(batch.rows), unfit + len(batch.rejected)
+            if tell:
+                tell(self.table.name, rows, None)
+        raw.find_changes(columns, missing_is_deleted=True)
+        same = " AND ".join(f"h.{quote(name)} = c.{quote(name)}" for name in raw.key)
+        raw.connection.execute(
+            f"DELETE FROM pg_temp.changes c USING pg_temp.held h WHERE {same} AND c._deleted".encode()
+        )
+        described, quarantined = _describe(raw, columns), recorder.open()[0]
         return Reconciliation(
             self.asset, position, rows, 1, **described, unfit=max(unfit - quarantined, 0), quarantined=quarantined
         )
 
-    def _strays(self) -> Iterator[str]:
+    def strays(self) -> Iterator[str]:
         """What the lake has beyond the files that count, and lacks of those."""
         system, root = open_lake(self.call.lake_uri)
         directory = f"{root}/changes/{self.source.name}/{self.table.name}"
@@ -397,24 +450,46 @@ class _Repair(engine.TableLoad):
     """A load of just the rows that differ."""
 
     def __init__(self, call: engine.Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]) -> None:
-        super().__init__(replace(call, load_id=str(uuid.uuid4())), table)
+        super().__init__(call, table)
         self.fetch, self.extra = fetch, extra
-        self.unfit = 0
-        self.described: dict = {}
 
     def _move(
         self, columns: Sequence[Column], last: LastLoad | None
     ) -> tuple[Sequence[Column], tuple[int | None, Checksums | None] | None, str]:
-        raw = self.raw
-        raw.stage(columns)
-        columns, batches = self.reader.rows_of(self.table, columns, self.fetch)
-        self._take(raw.copy("pg_temp.incoming", columns, batches), columns)
-        self.unfit = self.quarantine.new
-        found = raw.find_changes(columns, missing_is_deleted=False) + _add_extra(raw, columns, self.extra)
-        self.described = _describe(raw, columns)
-        self._merge(columns, found)
-        self._close_held_in("pg_temp.incoming")
+        _take_rows(self, columns, self.fetch, self.extra)
         return columns, None, "repair"
+
+
+class _CapturedRepair(CapturedLoad):
+    """A load of just the rows that differ, on top of what the log brought."""
+
+    def __init__(self, call: engine.Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]) -> None:
+        super().__init__(call, table, is_full=False)
+        self.fetch, self.extra = fetch, extra
+
+    def _move(
+        self, columns: Sequence[Column], last: LastLoad | None
+    ) -> tuple[Sequence[Column], tuple[int | None, Checksums | None] | None, str]:
+        columns, sums, _ = super()._move(columns, last)
+        _take_rows(self, columns, self.fetch, self.extra)
+        return columns, sums, "repair"
+
+
+def _take_rows(
+    load: engine.TableLoad, columns: Sequence[Column], fetch: Iterable[tuple], extra: Iterable[tuple]
+) -> None:
+    """Bring rows with some keys into raw as they are at the source now, or as deleted if they are not there."""
+    raw = load.raw
+    raw.stage(columns)
+    _, batches = load.reader.rows_of(load.table, columns, chain(fetch, extra))
+    load._take(raw.copy("pg_temp.incoming", columns, batches), columns)
+    # A key that only its case tells from another's finds that one's row at the source.
+    same = " AND ".join(f"i.{quote(name)} = other.{quote(name)}" for name in raw.key)
+    raw.connection.execute(
+        f"DELETE FROM pg_temp.incoming i USING pg_temp.incoming other WHERE {same} AND i.ctid > other.ctid".encode()
+    )
+    load._merge(columns, raw.find_changes(columns, missing_is_deleted=False) + _add_extra(raw, columns, extra))
+    load._close_held_in("pg_temp.incoming")
 
 
 class _Keys:
@@ -440,7 +515,7 @@ class _Keys:
 
 
 def _add_extra(raw: RawTable, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]) -> Counts:
-    """Add the rows of raw with these keys to `changes`, as deleted."""
+    """Add the rows of raw with these keys to `changes`, as deleted, but for those in `incoming` or just found unfit."""
     key = [next(c for c in columns if c.name == name) for name in raw.key]
     names = ", ".join(quote(c.name) for c in key)
     definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in key)
@@ -451,7 +526,8 @@ def _add_extra(raw: RawTable, columns: Sequence[Column], keys: Iterable[tuple[st
     listed = ", ".join(quote(c.name) for c in columns)
     done = raw.connection.execute(
         f"INSERT INTO pg_temp.changes ({listed}, _deleted, _is_new) SELECT {listed}, true, false FROM {raw.name} r"
-        f" WHERE NOT _deleted AND ({names}) IN (SELECT {names} FROM pg_temp.extra)".encode()
+        f" WHERE NOT _deleted AND ({names}) IN (SELECT {names} FROM pg_temp.extra EXCEPT SELECT {names} FROM pg_temp.incoming"
+        f" EXCEPT SELECT {names} FROM pg_temp.held WHERE _held_seen)".encode()
     )
     return Counts(deleted=done.rowcount)
 
