@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,7 +16,7 @@ from softcart_assets.ingestion.digest import MYSQL, POSTGRES, row_number, row_te
 from softcart_assets.ingestion.mysql import Session
 from softcart_assets.ingestion.reconcile import Difference, Reconciliation, reconcile
 from softcart_assets.ingestion.types import Column
-from softcart_assets.sources.model import Source
+from softcart_assets.sources.model import Source, Table
 from tests.support.ingestion import fill, incremental, load_all, mysql_rows, query, raw_rows, run, snapshot, source_of
 
 START = datetime(2026, 1, 1)
@@ -308,6 +310,66 @@ def test_documents(mongo: MongoConnection, postgres: PostgresConnection, lake: s
     assert found.columns == {"price": 1}
     assert reconcile(source, mongo, postgres, lake, "products", repair=True).is_settled
     assert reconcile(source, mongo, postgres, lake, "products").differences == 0
+
+
+@pytest.mark.parametrize("key", [("id",), ()])
+def test_a_captured_table_under_load(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, key: tuple[str, ...]
+) -> None:
+    """Writers go on all the while; what they do is no difference, what is wrong with raw is, and is mended."""
+    run(mysql, "CREATE TABLE things (id INT PRIMARY KEY, v INT, name VARCHAR(20), KEY (v))")
+    fill(mysql, "things", [(n, 0, f"n {n}") for n in range(3000)])
+    source = source_of(Table("things", "", key, "cdc", {}, history=bool(key)))
+    load_all(source, mysql, postgres, lake)
+    stopped = threading.Event()
+    written = []
+
+    def write(dice: random.Random) -> None:
+        with mysql.connect() as connection, connection.cursor() as cursor:
+            while not stopped.is_set():
+                row = dice.randrange(1000, 4000)
+                cursor.execute(
+                    dice.choice(
+                        [
+                            f"INSERT IGNORE INTO things VALUES ({row}, 1, 'new')",
+                            f"UPDATE things SET v = v + 1 WHERE id BETWEEN {row} AND {row + 5}",
+                            f"DELETE FROM things WHERE id = {row}",
+                        ]
+                    )
+                )
+                connection.commit()
+                written.append(row)
+
+    writers = [threading.Thread(target=write, args=(random.Random(n),)) for n in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        assert _reconcile(source, mysql, postgres, lake).differences == 0
+        with postgres.connect() as session:
+            session.execute("UPDATE raw_t.things SET name = 'x' WHERE id IN (5, 6)")
+            session.execute("DELETE FROM raw_t.things WHERE id = 7")
+            session.execute(
+                "INSERT INTO raw_t.things (id, v, _deleted, _loaded_at, _position) VALUES (9999, 1, false, now(), '')"
+            )
+        found = _reconcile(source, mysql, postgres, lake)
+        assert _kinds(found) == ((1, 1, 2) if key else (3, 3, 0))
+        repaired = _reconcile(source, mysql, postgres, lake, repair=True)
+        assert _kinds(repaired) == _kinds(found)
+        assert _reconcile(source, mysql, postgres, lake).differences == 0
+        assert len(written) > 50
+    finally:
+        stopped.set()
+        for writer in writers:
+            writer.join()
+    result = load_all(source, mysql, postgres, lake)["things"]
+    assert result.strategy == "cdc"
+    assert sorted(raw_rows(postgres, "things")) == sorted(mysql_rows(mysql, "things"))
+    assert compare(source, postgres, "things").is_equal
+    if key:
+        versions = "SELECT DISTINCT ON (id) id, v, name, _deleted FROM raw_t.things_history ORDER BY id, _version DESC"
+        assert query(postgres, f"SELECT id, v, name FROM ({versions}) v WHERE NOT _deleted ORDER BY id") == sorted(
+            mysql_rows(mysql, "things")
+        )
 
 
 DIGESTED = {
