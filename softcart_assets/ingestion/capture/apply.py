@@ -512,9 +512,9 @@ class Target:
         if not len(changes.rows):
             return
         if len(uncommitted):
-            table.open_counts += _counts(changes.operations)
+            table.open_counts += counts_of(changes.operations)
         else:
-            table.counts += _counts(changes.operations)
+            table.counts += counts_of(changes.operations)
         sequence = np.arange(first, first + len(changes.rows), dtype=np.int64)
         if changes.rejected:
             places = [before + index for index, (before, _, _) in enumerate(changes.rejected)]
@@ -771,7 +771,8 @@ def _same(key: Iterable[str], left: str, right: str) -> str:
     return " AND ".join(f"{left}.{quote(name)} = {right}.{quote(name)}" for name in key)
 
 
-def _counts(operations: pa.Array) -> Counts:
+def counts_of(operations: pa.Array) -> Counts:
+    """How many changes there are of each kind."""
     deleted, inserted, updated = np.bincount(operations.to_numpy(), minlength=3)
     return Counts(int(inserted), int(updated), int(deleted))
 

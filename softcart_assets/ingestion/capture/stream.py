@@ -9,12 +9,15 @@ from the committed place. Rows and place commit together, so that neither loses 
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
 import socket
 import threading
 import time
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,12 +27,13 @@ import psycopg
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion import bookkeeping
-from softcart_assets.ingestion.capture.apply import CapturedTable, Place, TableFailed, Target
+from softcart_assets.ingestion.capture.apply import CapturedTable, Place, TableFailed, Target, counts_of
 from softcart_assets.ingestion.capture.changelog import ChangeLog
 from softcart_assets.ingestion.capture.log import BinaryLog, GtidSet, TableMap, bytes_behind, current_state
 from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
 from softcart_assets.ingestion.errors import SourceLost, TableBusy, TargetFailed
 from softcart_assets.ingestion.mysql import Session
+from softcart_assets.ingestion.postgres import Counts
 from softcart_assets.ingestion.types import Column
 from softcart_assets.sources.model import Source
 
@@ -44,6 +48,8 @@ _CONTACT_SECONDS = 60.0
 
 
 _NOTHING = Piece([], None)
+FLUSH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, math.inf)
+"""Seconds up to which flushes are counted together."""
 
 
 @dataclass
@@ -52,7 +58,8 @@ class Status:
 
     `position`: up to where changes are committed. `lag_seconds`: age of the oldest change known not to be in raw, 0 if there is
     none. `lag_bytes`: how much log lies between the position and its end (None: not known yet). `rows_per_second`: row changes
-    committed, over the last seconds. `quarantined`: rows that are out, by table. `tables`: state of each, with the
+    committed, over the last seconds. `changes`: those committed, by table and operation. `flush_times`: how many flushes took up to
+    so many seconds and no less than the bucket before. `quarantined`: rows that are out, by table. `tables`: state of each, with the
     reason if it stopped. `problem`: what keeps the stream from going on at the moment.
     """
 
@@ -65,6 +72,9 @@ class Status:
     rows_per_second: float = 0.0
     flushes: int = 0
     flush_seconds: float = 0.0
+    flush_seconds_in_all: float = 0.0
+    flush_times: Counter[float] = field(default_factory=Counter)
+    changes: Counter[tuple[str, str]] = field(default_factory=Counter)
     reconnects: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     tables: dict[str, tuple[str, str | None]] = field(default_factory=dict)
@@ -174,6 +184,7 @@ class Follower:
         self.lake.remove_orphans()
         self._listed = time.monotonic()
         self._rows: list[tuple[float, int]] = []
+        self._staged: dict[str, Counts] = {}
         self.report()
 
     def follow(self, end: str | None = None, on_tick: Callable[[], bool] | None = None) -> None:
@@ -238,6 +249,7 @@ class Follower:
         if piece.is_void:
             target.void()
             self.lake.void()
+            self._staged.clear()
             return
         rows = 0
         for changes in piece.changes:
@@ -247,6 +259,7 @@ class Follower:
             target.stage(changes)
             self.lake.write(changes, table.lake_position)
             rows += len(changes)
+            self._staged[table.name] = self._staged.get(table.name, Counts()) + counts_of(changes.operations)
         status.rows += rows
         if piece.place is None:
             return
@@ -259,6 +272,17 @@ class Follower:
         now = time.monotonic()
         status.flushes += bool(rows)
         status.flush_seconds = now - started
+        if rows:
+            status.flush_seconds_in_all += status.flush_seconds
+            status.flush_times[FLUSH_BUCKETS[bisect_left(FLUSH_BUCKETS, status.flush_seconds)]] += 1
+        for name, counts in self._staged.items():
+            for operation, count in (
+                ("insert", counts.inserted),
+                ("update", counts.updated),
+                ("delete", counts.deleted),
+            ):
+                status.changes[name, operation] += count
+        self._staged.clear()
         self._rows = [(at, count) for at, count in self._rows if now - at < 10] + [(now, rows)]
         span = now - self._rows[0][0]
         status.rows_per_second = sum(count for _, count in self._rows) / max(span, 1.0)
