@@ -9,11 +9,14 @@ import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from softcart_assets.ingestion.errors import IngestionError, UnsupportedColumn
 from softcart_assets.ingestion.mysql import target_type
 from softcart_assets.ingestion.types import Column
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +282,7 @@ def source_type_of(column: LogColumn) -> str:
     if code == VECTOR:
         return f"vector({column.length})"
     if code in (140, 141):
-        return ("blob" if code == 140 else "varchar") + " compressed"
+        return "compressed " + ("blob" if code == 140 else "varchar")
     return f"unknown type {code}"
 
 
@@ -289,16 +292,32 @@ Query = Callable[[str], Sequence[Sequence[str | None]]]
 _CODECS = {
     **{"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "ascii": "ascii", "binary": "binary"},
     **{"ucs2": "utf-16-be", "utf16": "utf-16-be", "utf16le": "utf-16-le", "utf32": "utf-32-be"},
-    **{"big5": "big5", "gb2312": "gb2312", "gbk": "gbk", "gb18030": "gb18030", "cp932": "cp932", "sjis": "shift_jis"},
-    **{"euckr": "cp949", "ujis": "euc_jp", "eucjpms": "euc_jp"},
+    **{"big5": "big5", "gb2312": "gb2312", "gbk": "gbk", "gb18030": "gb18030", "cp932": "cp932", "sjis": "mysql_sjis"},
+    **{"euckr": "cp949", "ujis": "mysql_ujis", "eucjpms": "mysql_eucjpms"},
 }
-"""Python's codec of each character set of more than one byte, and of those that need no table."""
+"""The codec of each character set of more than one byte, and of those that need no table."""
+
+_BACKSLASH = str.maketrans("＼", "\\")
+_CORRECTED = {
+    "mysql_sjis": ("shift_jis", _BACKSLASH),
+    "mysql_ujis": ("euc_jp", _BACKSLASH),
+    "mysql_eucjpms": ("euc_jp", str.maketrans("〜‖−¢£¬", "～∥－￠￡￢")),
+}
+"""Codecs of ours that differ from Python's in some characters. What Python's do not know at all (characters that users or
+vendors have added) cannot be decoded and so is noticed."""
 
 _tables: dict[str, str] = {}
 """Codec → the characters of its 256 bytes, for the character sets of one byte as the server has them."""
 
 
 def _find_codec(name: str) -> codecs.CodecInfo | None:
+    if name in _CORRECTED:
+        base, corrections = _CORRECTED[name]
+
+        def decode(data: Buffer, errors: str = "strict", /) -> tuple[str, int]:
+            return str(data, base, errors).translate(corrections), len(memoryview(data))
+
+        return codecs.CodecInfo(name=name, encode=codecs.getencoder(base), decode=decode)
     table = _tables.get(name)
     if table is None:
         return None

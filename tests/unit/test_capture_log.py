@@ -1,0 +1,82 @@
+"""What of the replication protocol needs no server; tests/integration/test_capture_log.py has the rest."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softcart_assets.ingestion.capture.log import Gtid, GtidSet, _tagged_gtid, _xid
+
+ONE, TWO = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "4e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        f"{ONE}:1-5:7:9-11",
+        f"{ONE}:1-5,{ONE}:tag:1-3:8,{TWO}:6",
+        "0-1-5",
+        "0-1-5,2-3-7",
+    ],
+)
+def test_gtid_sets_are_printed_as_they_are_read(text: str) -> None:
+    assert str(GtidSet(text)) == text
+    assert bool(GtidSet(text)) is bool(text)
+
+
+def test_gtid_sets_as_servers_print_them() -> None:
+    printed = f"{ONE.upper()}:1-5:6:tag:1-3:Other_1:8,\n{TWO}:7"
+    assert str(GtidSet(printed)) == f"{ONE}:1-6,{ONE}:other_1:8,{ONE}:tag:1-3,{TWO}:7"
+
+
+@given(st.lists(st.tuples(st.sampled_from([ONE, TWO, f"{ONE}:tag"]), st.integers(1, 30)), max_size=60))
+def test_added_gtids(added: list[tuple[str, int]]) -> None:
+    gtids = GtidSet()
+    for gtid in added:
+        gtids.add(Gtid(*gtid))
+        assert Gtid(*gtid) in gtids
+    for source in (ONE, TWO, f"{ONE}:tag"):
+        assert [n for n in range(1, 31) if Gtid(source, n) in gtids] == sorted({n for s, n in added if s == source})
+    assert GtidSet(str(gtids)) == gtids
+    # As few intervals as there can be.
+    gaps = sum((s, n - 1) not in set(added) for s, n in set(added))
+    assert sum(part.count(":") - ("tag" in part) for part in str(gtids).split(",") if part) == gaps
+
+
+def test_mariadb_keeps_the_last_of_each_domain() -> None:
+    gtids = GtidSet("0-1-5,1-1-9")
+    gtids.add(Gtid("0-2", 6))
+    assert str(gtids) == "0-2-6,1-1-9"
+    assert Gtid("0-1", 6) in gtids
+    assert Gtid("0-1", 7) not in gtids
+
+
+def test_the_form_in_which_mysql_is_asked() -> None:
+    one, two = uuid.UUID(ONE).bytes.hex(), uuid.UUID(TWO).bytes.hex()
+    n = "{:02x}00000000000000".format
+    assert GtidSet(f"{ONE}:1-5:7,{TWO}:9").encoded().hex() == (
+        n(2) + one + n(2) + n(1) + n(6) + n(7) + n(8) + two + n(1) + n(9) + n(10)
+    )
+    assert GtidSet(f"{ONE}:tag:3").encoded().hex() == "0101000000000001" + one + "06746167" + n(1) + n(3) + n(4)
+
+
+@pytest.mark.parametrize(
+    ("number", "encoded"),
+    [(0, "00"), (127, "fe"), (128, "0102"), (16_383, "fdff"), (2**31, "0f00000010"), (2**63, "ff0000000000000080")],
+)
+def test_numbers_of_variable_length_in_a_tagged_gtid(number: int, encoded: str) -> None:
+    server = "".join(
+        f"{byte << 1:02x}" if byte < 128 else (byte << 2 | 1).to_bytes(2, "little").hex()
+        for byte in uuid.UUID(ONE).bytes
+    )
+    body = bytes.fromhex("020000" + "0000" + "02" + server + "0414" + "0606746167" + "0c" + "0e" + "0e" + encoded)
+    assert _tagged_gtid(body) == (Gtid(f"{ONE}:tag", 5), number)
+
+
+def test_the_name_of_an_xa_transaction() -> None:
+    body = b"\0" + bytes.fromhex("07000000 03000000 02000000") + b"abcde"
+    assert _xid(body) == (False, "x'616263',x'6465',7")
