@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import copy, demo, incremental, rig, shapes
+from benchmarks import capture, copy, demo, documents, incremental, rig, shapes
 
-INGESTION = {"copy": copy, "shapes": shapes, "incremental": incremental}
+INGESTION = {"copy": copy, "shapes": shapes, "incremental": incremental, "capture": capture, "documents": documents}
 
 
 def main() -> None:

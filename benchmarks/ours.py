@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from benchmarks.equality import source_of
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import load, mysql
+from softcart_assets.ingestion import codec, load, mysql
+from softcart_assets.ingestion.capture import jsonb
+from softcart_assets.ingestion.capture import stream as follow_forever
+from softcart_assets.ingestion.capture.log import BinaryLog, Rows
+from softcart_assets.ingestion.capture.stream import Follower, Status, hold
+from softcart_assets.ingestion.capture.stream import Job as CaptureJob
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.lake import ChangeFiles
 from softcart_assets.ingestion.postgres import copy_batches, quote
@@ -22,7 +29,7 @@ SCHEMA = "raw_bench"
 
 
 class Job:
-    """The job's servers and the declaration of its tables."""
+    """The job's servers and the declaration of its tables; for the log, its positions, or how long to follow it."""
 
     def __init__(self) -> None:
         job = json.loads(os.environ["JOB"])
@@ -30,6 +37,7 @@ class Job:
         self.postgres = PostgresConnection("SOFTCART_STAGING", **job["postgres"])
         self.lake = job["lake"]
         self.source: Source = source_of([MadeTable(**t) for t in job["tables"]], job["strategy"], job["cursor"])
+        self.start, self.end, self.seconds = job.get("start", ""), job.get("end", ""), job.get("seconds", 0.0)
 
 
 def copy() -> None:
@@ -43,12 +51,18 @@ def copy_and_parquet() -> None:
 
 
 def load_tables() -> None:
-    """The load as assets do it: copy, primary key, Parquet, checksums at the source, bookkeeping."""
-    _timed(lambda job: [f"{r.table}: {r.inserted} + {r.updated} - {r.deleted}" for r in _load(job)])
+    """The load as assets do it: copy, primary key, Parquet, bookkeeping, checksums computed by the source for the comparison."""
+    _timed(lambda job: _load(job, checksums=True))
 
 
-def _load(job: Job) -> list:
-    return list(load(job.source, job.mysql, job.postgres, job.lake))
+def load_without_checksums() -> None:
+    """The load without what the source computes for the comparison."""
+    _timed(lambda job: _load(job, checksums=False))
+
+
+def _load(job: Job, *, checksums: bool) -> list[str]:
+    results = load(job.source, job.mysql, job.postgres, job.lake, checksums=checksums)
+    return [f"{r.table}: {r.inserted} + {r.updated} - {r.deleted}, {r.warnings}" for r in results]
 
 
 def _timed(work: Callable[[Job], object]) -> None:
@@ -87,3 +101,55 @@ def _copy_table(job: Job, crew: Crew, with_lake: bool, table: Table, reader: mys
 
     ranges = enumerate(reader.ranges(table, columns, crew.size))
     return sum(crew.share(reader, [partial(copy_range, number, condition) for number, condition in ranges]))
+
+
+def read_log() -> None:
+    """The binary log between two positions, decoded into Arrow and thrown away."""
+    _timed(_read_log)
+
+
+def apply_log() -> None:
+    """The binary log up to a position: rows and position committed, the change log written and listed."""
+    _timed(_apply_log)
+
+
+def stream_log() -> None:
+    """The stream, for so many seconds; the file `ready` tells when it follows."""
+    _timed(_stream_log)
+
+
+def _read_log(job: Job) -> int:
+    table = job.source.tables[0]
+    with mysql.snapshot(job.source, job.mysql, 1) as (reader, *_):
+        columns = reader.columns(table, ())
+    indexes = {column.name: index for index, column in enumerate(columns)}
+    decoders: dict[int, codec.RowsDecoder] = {}
+    rows = 0
+    with BinaryLog("bench", job.mysql, {(job.mysql.database, table.name)}, job.start, end=job.end) as log:
+        for event in log:
+            if isinstance(event, Rows):
+                decoder = decoders.get(id(event.table_map))
+                if decoder is None:
+                    key = [indexes[name] for name in table.key]
+                    decoder = codec.RowsDecoder(event.table_map.columns, key, columns, jsonb.to_text)
+                    decoders[id(event.table_map)] = decoder
+                decoder.decode(event.body, event.kind)
+                if len(decoder) >= 100_000:
+                    rows += len(decoder.take()[0])
+    return rows + sum(len(decoder.take()[0]) for decoder in decoders.values())
+
+
+def _apply_log(job: Job) -> None:
+    capture = CaptureJob(job.source, job.mysql, job.postgres, job.lake, Status("bench"))
+    with hold(capture, is_stream=False) as holder, job.postgres.connect(autocommit=True) as control:
+        follower = Follower(capture, holder, control)
+        follower.follow(job.end)
+        follower.finish()
+
+
+def _stream_log(job: Job) -> None:
+    stopped = threading.Event()
+    threading.Timer(job.seconds, stopped.set).start()
+    follow_forever(
+        job.source, job.mysql, job.postgres, job.lake, stopped=stopped, on_report=lambda _: Path("ready").touch()
+    )

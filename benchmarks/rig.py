@@ -56,12 +56,13 @@ class _Stack(Stack):
 
 @dataclass(frozen=True)
 class Servers:
-    """The running servers, the folder that is ours, and the URI of the lake."""
+    """The running servers and the folder that is ours; `mongo_is_real`: it is not the stand-in."""
 
     home: Path
     mysql: MySQLConnection
     postgres: PostgresConnection
     mongo: MongoConnection
+    mongo_is_real: bool
 
     def source(self, database: str) -> MySQLConnection:
         """A database of the MySQL server, made if there is none."""
@@ -98,7 +99,11 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
             admin.execute("SET scram_iterations = 4096")
             admin.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(postgres.user), postgres.password))
         yield Servers(
-            home, MySQLConnection.from_env("SOFTCART_SHOP"), postgres, MongoConnection.from_env("SOFTCART_CATALOG")
+            home,
+            MySQLConnection.from_env("SOFTCART_SHOP"),
+            postgres,
+            MongoConnection.from_env("SOFTCART_CATALOG"),
+            "mongod" in [server.product[0] for server in stack.servers()],
         )
     finally:
         stack.down()

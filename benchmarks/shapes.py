@@ -151,8 +151,8 @@ def report(results: dict[str, tuple[Bench, dict[str, Measured]]]) -> Sequence[st
     lines = [
         "# Tables of other shapes",
         "",
-        "Rows per second, and the peak of memory of our whole load. The whole load also makes the primary key, writes Parquet, "
-        "has the source compute checksums and keeps books; the others only copy.",
+        "Rows per second, and the peak of memory of our whole load. The whole load also makes the primary key, writes Parquet "
+        "and keeps books; the others only copy.",
         "",
         f"| shape | rows | {' | '.join(WAYS)} | memory, MB |",
         "|---|---:|" + "---:|" * (len(WAYS) + 1),

@@ -132,7 +132,7 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
             run(f"DROP TABLE IF EXISTS {table.name}")
             run(f"CREATE TABLE {table.name} {table.columns} ENGINE InnoDB")
             lines = " UNION ALL ".join(f"SELECT {line} AS line" for line in range(1, table.lines + 1))
-            _make_numbers(run, table.numbers)
+            make_numbers(run, table.numbers)
             for low in range(0, table.numbers, _CHUNK):
                 run(
                     f"INSERT INTO {table.name} SELECT {table.select} FROM numbers CROSS JOIN ({lines}) AS l"
@@ -143,7 +143,7 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
             run(f"ANALYZE TABLE {table.name}")
 
 
-def _make_numbers(run, wanted: int) -> None:
+def make_numbers(run, wanted: int) -> None:
     """Table `numbers` with 1, 2, … as far as wanted or farther."""
     run("CREATE TABLE IF NOT EXISTS numbers (n int NOT NULL PRIMARY KEY)")
     ((highest,),) = run("SELECT coalesce(max(n), 0) FROM numbers")

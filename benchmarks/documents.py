@@ -1,0 +1,121 @@
+"""A snapshot of a MongoDB collection, beside what pymongo reads in raw batches and throws away.
+
+    python -m benchmarks documents [--scale 1]
+
+Results go to `benchmarks/results/documents.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from bson import Decimal128
+
+from benchmarks import rig
+from benchmarks.rig import Servers, Usage, python, watch
+from softcart_assets.connections import MongoConnection, PostgresConnection
+from softcart_assets.ingestion import compare, load
+from softcart_assets.sources.model import Source, Table
+from softcart_assets.stack import REPOSITORY
+
+DOCUMENTS = 100_000
+COLLECTION = "products"
+SOURCE = Source(
+    "bench_documents", "mongodb", "SOFTCART_CATALOG", "team:bench", (Table(COLLECTION, "", ("_id",), "snapshot", {}),)
+)
+
+
+def document(number: int, *, with_decimals: bool) -> dict:
+    """A product with nested fields, about 700 bytes."""
+    price = Decimal(number % 100_000) / 100
+    return {
+        "_id": number,
+        "sku": f"SKU-{number:09}",
+        "name": f"Käsereibe „{number % 977}“, rostfrei",
+        "price": Decimal128(price) if with_decimals else float(price),
+        "is_active": number % 9 > 0,
+        "description": f"Fits every kitchen. Item {number} of the collection. " * 4,
+        "tags": [f"tag{number % n}" for n in (7, 11, 13)],
+        "dimensions": {"width": number % 50, "height": number % 70, "unit": "cm"},
+        "variants": [{"colour": colour, "stock": number % 17, "ean": f"{number:013}"} for colour in ("red", "blue")],
+        "updated_at": datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=number),
+    }
+
+
+def fill(mongo: MongoConnection, count: int, *, with_decimals: bool) -> None:
+    """So many documents, unless they are there."""
+    with mongo.connect() as client:
+        collection = client[mongo.database][COLLECTION]
+        if collection.estimated_document_count() == count:
+            return
+        print(f"filling {mongo.database}.{COLLECTION}: {count:,} documents", flush=True)
+        collection.drop()
+        for low in range(0, count, 1_000):
+            documents = [
+                document(number, with_decimals=with_decimals) for number in range(low, min(low + 1_000, count))
+            ]
+            collection.insert_many(documents, ordered=False)
+
+
+def read_raw_batches() -> None:
+    """In a process of its own: read everything in raw batches and throw it away."""
+    job = json.loads(os.environ["JOB"])
+    with MongoConnection("SOFTCART_CATALOG", job["uri"], job["database"]).connect() as client:
+        started = time.monotonic()
+        size = sum(map(len, client[job["database"]][COLLECTION].find_raw_batches()))
+        print(json.dumps({"seconds": time.monotonic() - started, "bytes": size}))
+
+
+def load_collection() -> None:
+    """In a process of its own: our whole load."""
+    job = json.loads(os.environ["JOB"])
+    mongo = MongoConnection("SOFTCART_CATALOG", job["uri"], job["database"])
+    postgres = PostgresConnection("SOFTCART_STAGING", **job["postgres"])
+    started = time.monotonic()
+    (result,) = load(SOURCE, mongo, postgres, job["lake"])
+    print(json.dumps({"seconds": time.monotonic() - started, "inserted": result.inserted}))
+
+
+def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> None:
+    """Measure and report."""
+    count = int(DOCUMENTS * scale)
+    mongo = replace(servers.mongo, database=f"documents_{count}")
+    fill(mongo, count, with_decimals=servers.mongo_is_real)  # the stand-in does not know the type
+    work = servers.home / "work" / "documents"
+
+    def measure(function: str) -> tuple[Usage, str]:
+        target = servers.target("documents")
+        names = ("host", "port", "user", "password", "database")
+        job = {
+            "uri": mongo.uri,
+            "database": mongo.database,
+            "postgres": {name: getattr(target, name) for name in names},
+            "lake": (work / "lake").as_uri(),
+        }
+        usage = watch(python("documents", function), job=job, env={"PYTHONPATH": str(REPOSITORY)}, log=work / "log.txt")
+        return usage, str(compare(SOURCE, target, COLLECTION)) if function == "load_collection" else ""
+
+    # In turns, as the two are to be compared.
+    pairs = [(measure("read_raw_batches")[0], *measure("load_collection")) for _ in range(repeat)]
+    raw, ours, comparison = sorted(pairs, key=lambda pair: pair[1].seconds)[repeat // 2]
+    servers.drop_target("documents")
+    server = "MongoDB" if servers.mongo_is_real else "nx-27017, a stand-in for MongoDB"
+    lines = [
+        "# A collection of MongoDB",
+        "",
+        f"{count:,} documents of {raw.report['bytes'] / count:,.0f} bytes, from {server}. Ours is the whole load: PostgreSQL with "
+        "primary key, the lake, checksums.",
+        "",
+        "| way | documents/s | seconds | CPU s | memory, MB |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, usage in (("pymongo, raw batches, thrown away", raw), ("ours: whole load", ours)):
+        figures = f"{count / usage.seconds:,.0f} | {usage.seconds:.1f} | {usage.cpu_seconds:.1f}"
+        lines.append(f"| {name} | {figures} | {usage.peak_bytes / 2**20:,.0f} |")
+    lines += ["", f"{raw.seconds / ours.seconds:.0%} of what raw batches read (goal 80%). {comparison}."]
+    rig.write_result("documents", lines, servers)
