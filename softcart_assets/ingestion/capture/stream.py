@@ -10,7 +10,6 @@ from the committed place. Rows and place commit together, so that neither loses 
 from __future__ import annotations
 
 import math
-import os
 import queue
 import signal
 import socket
@@ -123,8 +122,9 @@ def hold(job: Job, *, is_stream: bool, stopped: threading.Event | None = None) -
     A stream gives way to a bounded run, which therefore waits; a second stream fails at once.
     """
     source = job.source
-    name = f"softcart {'stream' if is_stream else 'load'} {source.name} {socket.gethostname()}:{os.getpid()}"
-    with job.staging.connect(application_name=name[:63]) as connection:
+    # A thread's number is the process's for its main thread, and tells two streams of one process apart.
+    name = f"softcart {'stream' if is_stream else 'load'} {source.name} {socket.gethostname()}:{threading.get_native_id()}"[:63]
+    with job.staging.connect(application_name=name) as connection:
         connection.autocommit = True
         bookkeeping.prepare(connection, source.schema)
         key = _key(connection, source)
@@ -132,7 +132,8 @@ def hold(job: Job, *, is_stream: bool, stopped: threading.Event | None = None) -
         connection.execute("SET lock_timeout = '1s'" if is_stream else f"SET lock_timeout = '{_LOCK_SECONDS}s'")
         while True:
             others = _sessions(connection, key)
-            streams = [each for each in others if each[0].startswith("softcart stream ")]
+            # A session of our own that just broke may take a moment to end.
+            streams = [each for each in others if each[0].startswith("softcart stream ") and each[0] != name]
             if is_stream and streams:
                 raise TableBusy(
                     f"{source.schema}: source {source.name!r} is already followed by {_described(streams[0])}. Only one stream can: "
