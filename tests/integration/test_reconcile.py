@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import MissingTable, compare, narrowing
+from softcart_assets.ingestion.capture.stream import stream
 from softcart_assets.ingestion.digest import MYSQL, POSTGRES, row_number, row_text
 from softcart_assets.ingestion.mysql import Session
 from softcart_assets.ingestion.reconcile import Difference, Reconciliation, reconcile
@@ -312,11 +313,11 @@ def test_documents(mongo: MongoConnection, postgres: PostgresConnection, lake: s
     assert reconcile(source, mongo, postgres, lake, "products").differences == 0
 
 
-@pytest.mark.parametrize("key", [("id",), ()])
+@pytest.mark.parametrize(("key", "is_streamed"), [(("id",), False), (("id",), True), ((), True)])
 def test_a_captured_table_under_load(
-    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, key: tuple[str, ...]
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, key: tuple[str, ...], is_streamed: bool
 ) -> None:
-    """Writers go on all the while; what they do is no difference, what is wrong with raw is, and is mended."""
+    """Writers go on all the while, and a stream; what they do is no difference, what is wrong with raw is, and is mended."""
     run(mysql, "CREATE TABLE things (id INT PRIMARY KEY, v INT, name VARCHAR(20), KEY (v))")
     fill(mysql, "things", [(n, 0, f"n {n}") for n in range(3000)])
     source = source_of(Table("things", "", key, "cdc", {}, history=bool(key)))
@@ -340,9 +341,13 @@ def test_a_captured_table_under_load(
                 connection.commit()
                 written.append(row)
 
-    writers = [threading.Thread(target=write, args=(random.Random(n),)) for n in range(2)]
-    for writer in writers:
-        writer.start()
+    threads = [threading.Thread(target=write, args=(random.Random(n),)) for n in range(2)]
+    if is_streamed:
+        threads.append(
+            threading.Thread(target=stream, args=(source, mysql, postgres, lake), kwargs={"stopped": stopped})
+        )
+    for thread in threads:
+        thread.start()
     try:
         assert _reconcile(source, mysql, postgres, lake).differences == 0
         with postgres.connect() as session:
@@ -359,8 +364,8 @@ def test_a_captured_table_under_load(
         assert len(written) > 50
     finally:
         stopped.set()
-        for writer in writers:
-            writer.join()
+        for thread in threads:
+            thread.join()
     result = load_all(source, mysql, postgres, lake)["things"]
     assert result.strategy == "cdc"
     assert sorted(raw_rows(postgres, "things")) == sorted(mysql_rows(mysql, "things"))
