@@ -518,6 +518,8 @@ class BinaryLog:
         self._source, self._connection, self._wanted = source, connection, frozenset(wanted)
         self._requested = position
         self._is_closed = False
+        self._other: BinaryLog | None = None
+        """Where a transaction is read again."""
         self._definitions: dict[bytes, TableMap | None] = {}
         self._prepared: dict[str, str] = {}
         """Where the groups of XA transactions begin that were prepared and not yet decided."""
@@ -553,6 +555,8 @@ class BinaryLog:
     def close(self) -> None:
         """Hang up, from any thread; an iteration in progress ends."""
         self._is_closed = True
+        if self._other:
+            self._other.close()
         self._dump.close()
 
     def __enter__(self) -> BinaryLog:
@@ -608,7 +612,7 @@ class BinaryLog:
             return
         for event in self._dump.events():
             if event is None:
-                if not in_group and self._file:
+                if not in_group and self._file and not only_group:
                     yield Idle(self._at(self._offset), caught_up)
                 continue
             kind, when, ended, size, data, start, stop = event
@@ -717,7 +721,7 @@ class BinaryLog:
             elif kind in (_HEARTBEAT, _HEARTBEAT_V2):
                 if not in_group:
                     is_past, caught_up = self._move(ended), True
-                    if not is_past:
+                    if not is_past and not only_group:
                         yield Idle(self._at(self._offset), caught_up)
             elif kind in _WITHOUT_CHANGES:
                 # At a start in the middle of a file its description is repeated; that moves nothing.
@@ -753,10 +757,9 @@ class BinaryLog:
 
     def _again(self, group: str, void: Collection[range] = ()) -> Iterator[Event]:
         """The events of the transaction that starts at a position of this server, read over another connection."""
-        log = BinaryLog(self._source, self._connection, self._wanted, group)
-        with log:
-            log._definitions = self._definitions
-            yield from log._events(only_group=True, void=void)
+        with BinaryLog(self._source, self._connection, self._wanted, group) as self._other:
+            self._other._definitions = self._definitions
+            yield from self._other._events(only_group=True, void=void)
 
     def _prepared_rows(self, xid: str, now: str) -> Iterator[Event]:
         """The rows of an XA transaction that is committed at `now`."""
@@ -767,10 +770,10 @@ class BinaryLog:
             # Prepared before we started: look for it from the oldest file on.
             with closing(Session(self._connection)) as session:
                 oldest = session.query("SHOW BINARY LOGS")[0][0]
-            with BinaryLog(self._source, self._connection, (), f"{oldest}:{4:012d}", end=now) as log:
-                for _ in log:
+            with BinaryLog(self._source, self._connection, (), f"{oldest}:{4:012d}", end=now) as self._other:
+                for _ in self._other:
                     pass
-                group = log._prepared.get(xid)
+                group = self._other._prepared.get(xid)
         if group is None:
             raise PositionPurged(f"XA transaction {xid}, committed at {now}, was prepared before its oldest file")
         yield from self._again(group)
