@@ -110,7 +110,7 @@ cdef extern from "Python.h":
 
 cdef extern from "mysql.h":
     ctypedef struct MYSQL:
-        pass
+        void* unbuffered_fetch_owner
     ctypedef struct MYSQL_RES:
         MYSQL* handle
     ctypedef char** MYSQL_ROW
@@ -511,8 +511,10 @@ cdef Outcome _put_decimal_text(Builder* b, size_t row, const uint8_t* text, size
         elif not whole:
             return UNFIT
         fraction = <int>(length - point - 1) if point < length else 0
-        if point == length - 1 or fraction > b.scale or whole > b.precision - b.scale:
+        if point == length - 1 or whole > b.precision - b.scale:
             return UNFIT
+        if fraction > b.scale:
+            return _put_longer_fraction(b, row, text, length, point)
         if whole + b.scale <= 19:
             _put_decimal64(b, row, negative, value * _TENS[b.scale - fraction])
             return FIT
@@ -541,8 +543,10 @@ cdef Outcome _put_decimal_text(Builder* b, size_t row, const uint8_t* text, size
         if whole == 1 and text[index] == b"0":
             whole = 0
         fraction = <int>(length - point - 1) if point < length else 0
-        if point == length - 1 or fraction > b.scale or whole > b.precision - b.scale:
+        if point == length - 1 or whole > b.precision - b.scale:
             return UNFIT
+        if fraction > b.scale:
+            return _put_longer_fraction(b, row, text, length, point)
     fraction = b.scale - fraction
     while fraction > 0:
         pending = fraction if fraction < 19 else 19
@@ -550,6 +554,18 @@ cdef Outcome _put_decimal_text(Builder* b, size_t row, const uint8_t* text, size
         fraction -= pending
     _put_decimal256(b, row, negative, limbs)
     return FIT
+
+
+cdef Outcome _put_longer_fraction(
+    Builder* b, size_t row, const uint8_t* text, size_t length, size_t point
+) noexcept nogil:
+    """A decimal with more fractional digits than the column has: fit if they are zeros."""
+    cdef size_t end = point + 1 + b.scale
+    while length > end:
+        length -= 1
+        if text[length] != b"0":
+            return UNFIT
+    return _put_decimal_text(b, row, text, end if b.scale else point)
 
 
 cdef Outcome _put_double_text(Builder* b, size_t row, const uint8_t* text, size_t length) noexcept nogil:
@@ -734,10 +750,16 @@ cdef class TextReader:
             raise ValueError(f"the query gives {given} columns, not {self._builders.count}")
 
     def __dealloc__(self):
+        # Not reading the rest: that could take long. MySQLdb says "commands out of sync" if the connection is used.
+        self._abandon()
+
+    cdef void _abandon(self) noexcept:
+        """Free the result without its connection."""
         if self._result:
-            # Not reading the rest: that could take long. MySQLdb says "commands out of sync" if the connection is used.
+            self._mysql.unbuffered_fetch_owner = NULL
             self._result.handle = NULL
             mysql_free_result(self._result)
+            self._result = NULL
 
     cdef int _fail(self) except -1:
         raise MySQLdb.OperationalError(mysql_errno(self._mysql), mysql_error(self._mysql).decode(errors="replace"))
@@ -755,8 +777,7 @@ cdef class TextReader:
         if not self._result:
             return None
         if not self._db.open:
-            self._result.handle = NULL
-            self.close()
+            self._abandon()
             raise MySQLdb.OperationalError(2006, "the connection was closed before all rows were read")
         with nogil:
             while rows < max_rows and (size < max_bytes or not rows):
@@ -805,10 +826,10 @@ cdef class TextReader:
 
     def close(self):
         cdef MYSQL_RES* result = self._result
-        if result:
+        if result and not self._db.open:
+            self._abandon()
+        elif result:
             self._result = NULL
-            if not self._db.open:
-                result.handle = NULL
             with nogil:
                 mysql_free_result(result)
 
@@ -1505,7 +1526,7 @@ cdef class RowsDecoder:
             else:
                 chosen = [bit for bit in range(64) if number >> bit & 1]
             if chosen and chosen[-1] >= len(column.labels):
-                raise ValueError(f"number {number} of an {'ENUM' if code == ENUM else 'SET'} without such a label")
+                raise ValueError(f"number {number} of {'an ENUM' if code == ENUM else 'a SET'} without such a label")
             return ",".join([column.labels[each] for each in chosen]).encode()
         value = PyBytes_FromStringAndSize(<const char*>data, length)
         if code == JSON_BINARY:
@@ -1527,8 +1548,8 @@ cdef class RowsDecoder:
         except UnicodeError:
             raise ValueError(f"invalid {column.charset}") from None
 
-    cdef int _reject(self, int image, int operation) except -1:
-        """Keep an image that was not fit, as text."""
+    cdef int _reconsider(self, int image, int operation) except -1:
+        """Keep an image that was not fit, as text; or append it after all, if its texts are but unusual for their types."""
         cdef const uint8_t** starts = self._starts + image * self._count
         cdef size_t* lengths = self._lengths + image * self._count
         cdef int source
@@ -1546,7 +1567,10 @@ cdef class RowsDecoder:
                 except ValueError as error:
                     bad[column.name] = str(error)
         raw = [pa.array([text], pa.binary()) for text in texts]
-        rejected = types.parse_rows(columns, raw, self._key, None).rejected
+        parsed = types.parse_rows(columns, raw, self._key, None)
+        rejected = parsed.rejected
+        if not rejected and not bad and self._append_parsed(parsed.rows, operation):
+            return 0
         if rejected and not bad:
             rejection = rejected[0]
         else:
@@ -1572,6 +1596,32 @@ cdef class RowsDecoder:
             )
         self._unfit.append((self._builders.rows, operation, rejection))
         return 0
+
+    cdef bint _append_parsed(self, batch, int operation) except -1:
+        """Append a batch's only row, if that can be."""
+        cdef _Builders builders = self._builders
+        cdef size_t row = builders.rows
+        cdef bytes text
+        cdef int index
+        for index, column in enumerate(builders.columns):
+            value = batch.column(index)[0].as_py()
+            if value is None:
+                _put_null(&builders.each[index], row)
+                continue
+            if column.kind is types.Kind.BYTES:
+                text = value
+            elif column.kind is types.Kind.DECIMAL:
+                text = format(value, "f").encode()
+            elif isinstance(value, datetime):
+                text = str(value.replace(tzinfo=None)).encode()
+            else:
+                text = str(value).encode()
+            if _put_text(&builders.each[index], row, <const uint8_t*><char*>text, len(text)) != FIT:
+                builders.cut(row)
+                return False
+        self._operations[row] = <int8_t>operation
+        builders.rows += 1
+        return True
 
     def decode(self, body, int kind):
         cdef Py_buffer view
@@ -1627,7 +1677,7 @@ cdef class RowsDecoder:
                         outcome = self._append(builders, image, operation)
                         if outcome == UNFIT:
                             with gil:
-                                self._reject(image, operation)
+                                self._reconsider(image, operation)
                             outcome = FIT
                         if outcome != FIT:
                             break

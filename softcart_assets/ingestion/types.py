@@ -164,14 +164,15 @@ def parse(column: Column, raw: pa.Array) -> pa.Array:
     if column.kind in (Kind.TEXT, Kind.JSON):
         _refuse_nul(text, is_json=column.kind is Kind.JSON)
         return text
+    is_date = column.kind in (Kind.DATE, Kind.DATETIME, Kind.INSTANT)
     try:
-        if column.kind in (Kind.DATE, Kind.DATETIME, Kind.INSTANT):
+        if is_date:
             array = text.cast(pa.date32() if column.kind is Kind.DATE else pa.timestamp("us"))
             _refuse_year_zero(text)
             return array.cast(column.arrow_type)
         return text.cast(column.arrow_type)
-    except pa.ArrowInvalid as error:
-        what = "zero, partial or impossible date" if "parse string" in str(error) else "value out of range"
+    except pa.ArrowInvalid:
+        what = "zero, partial or impossible date" if is_date else "value out of range"
         raise Unfit(f"{what} for {column.target_type}") from None
 
 
