@@ -10,7 +10,7 @@ from softcart_assets.sources import SOURCES
 MODELS = Path(__file__).parents[2] / "dbt_project" / "models"
 
 ENGINE_COLUMNS = {"_deleted", "_loaded_at", "_position"}
-HISTORY_COLUMNS = ENGINE_COLUMNS | {"_version"}
+HISTORY_COLUMNS = ENGINE_COLUMNS | {"_committed_at", "_version"}
 DOCUMENT_COLUMNS = {"_id_type", "document"}
 
 

@@ -20,14 +20,15 @@ import uuid
 import zlib
 from bisect import bisect_right
 from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import MySQLdb
 import pymysql
 import zstandard
 
-from softcart_assets.connections import MySQLConnection
+from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion.capture import ddl, schema
 from softcart_assets.ingestion.capture.schema import Charset, LogColumn
 from softcart_assets.ingestion.errors import IngestionError, MissingGrant, PositionPurged, SourceLost
@@ -238,7 +239,7 @@ def bytes_behind(session: Session, position: str) -> int:
 def _binary_log_status(session: Session) -> tuple[str | None, ...]:
     try:
         return session.query("SHOW BINARY LOG STATUS")[0]
-    except Exception:  # before MySQL 8.2
+    except MySQLdb.ProgrammingError:  # before MySQL 8.2
         return session.query("SHOW MASTER STATUS")[0]
 
 
@@ -576,16 +577,25 @@ class BinaryLog:
 
     def _purged(self, message: str) -> PositionPurged:
         try:
-            with closing(Session(self._connection)) as session:
+            with self._session() as session:
                 files = [str(row[0]) for row in session.query("SHOW BINARY LOGS")]
             has = f"It has {files[0]} to {files[-1]}" if files else "It has no binary log"
-        except Exception:  # the answer matters more than its ornament
+        except IngestionError:
             has = "Which files it has could not be asked"
         return PositionPurged(
             f"Source {self._source!r}: {self._dump.where} no longer has the binary log that follows position {self._requested} "
             f"({message}). {has}. Changes in between can only be had from a new snapshot: `softcart resnapshot {self._source}` "
             "guides on. Keep the log longer than any pause (binlog_expire_logs_seconds)."
         )
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """Another connection, for questions."""
+        try:
+            with closing(Session(self._connection)) as session:
+                yield session
+        except (MySQLdb.Error, ServerUnreachable) as error:
+            raise self._dump.explained(0, error) from None
 
     def _at(self, offset: int) -> str:
         return f"{self._prefix}{self._file}:{offset:012d}"
@@ -768,7 +778,7 @@ class BinaryLog:
             return
         if group is None:
             # Prepared before we started: look for it from the oldest file on.
-            with closing(Session(self._connection)) as session:
+            with self._session() as session:
                 oldest = session.query("SHOW BINARY LOGS")[0][0]
             with BinaryLog(self._source, self._connection, (), f"{oldest}:{4:012d}", end=now) as self._other:
                 for _ in self._other:
@@ -787,7 +797,7 @@ class BinaryLog:
         if (database, name) in self._wanted:
             found = schema.define(definition, self._charsets, is_mariadb=self._dump.is_mariadb)
             if self._dump.is_mariadb and any(map(schema.may_have_form, found.columns)):
-                with closing(Session(self._connection)) as session:
+                with self._session() as session:
                     forms = schema.fetch_forms(session.query, database, name)
                 found = schema.define(definition, self._charsets, forms, is_mariadb=True)
             table = TableMap(*found)
