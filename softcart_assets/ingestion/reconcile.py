@@ -29,7 +29,7 @@ from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.digest import MYSQL, POSTGRES, Checksums
 from softcart_assets.ingestion.digest import row_number as number_of
 from softcart_assets.ingestion.digest import row_text as text_of
-from softcart_assets.ingestion.engine import Progress, Reader
+from softcart_assets.ingestion.engine import LoadResult, Progress, Reader
 from softcart_assets.ingestion.errors import MissingTable, NotStated, SchemaChanged
 from softcart_assets.ingestion.lake import open_lake
 from softcart_assets.ingestion.mysql import MySQLReader
@@ -71,7 +71,7 @@ class Reconciliation:
     ones differ in each column; `sample` names some. `unfit`: rows of the source that raw cannot take and that are not in
     quarantine. The `quarantined` rows were not compared.
     `before_load`: what was found wrong with raw before the load that had to bring it to the position, and that the
-    load may have mended.
+    load may have mended. `load`: what that load did, if there was one.
     """
 
     table: str
@@ -87,6 +87,7 @@ class Reconciliation:
     quarantined: int = 0
     is_repaired: bool = False
     before_load: str | None = None
+    load: LoadResult | None = None
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
@@ -221,10 +222,10 @@ class _Reconciler:
         last = bookkeeping.last_load(self.call.control, self.source.name, self.table.name)
         if last is None:
             raise _never_loaded(self.source, self.table)
-        before_load = None
+        before_load = loaded = None
         if self._is_behind(reader, last):
             before_load = self._wrong_already()
-            engine.TableLoad(self.call, self.table).run(reader)
+            loaded = engine.TableLoad(self.call, self.table).run(reader)
         with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as view:
             _see_one_moment(view)
             found = self.compare(reader, view)
@@ -240,6 +241,7 @@ class _Reconciler:
             found,
             is_repaired=bool(repair and found.differences),
             before_load=before_load,
+            load=loaded,
             seconds=time.monotonic() - started,
             warnings=[*self.warnings, *reader.warnings(self.table), *self.strays()],
         )

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
+import dagster as dg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
+from softcart_assets.defs.raw.assets import raw_key
+from softcart_assets.defs.raw.checks import RECONCILES, _reconcile_source
 from softcart_assets.ingestion import MissingTable, compare, narrowing
 from softcart_assets.ingestion.capture.stream import stream
 from softcart_assets.ingestion.digest import MYSQL, POSTGRES, row_number, row_text
 from softcart_assets.ingestion.mysql import Session
 from softcart_assets.ingestion.reconcile import Difference, Reconciliation, reconcile
 from softcart_assets.ingestion.types import Column
+from softcart_assets.resources import LakeResource, MySQLResource, PostgresResource
 from softcart_assets.sources.model import Source, Table
 from tests.support.ingestion import fill, incremental, load_all, mysql_rows, query, raw_rows, run, snapshot, source_of
 
@@ -375,6 +380,56 @@ def test_a_captured_table_under_load(
         assert query(postgres, f"SELECT id, v, name FROM ({versions}) v WHERE NOT _deleted ORDER BY id") == sorted(
             mysql_rows(mysql, "things")
         )
+
+
+def test_the_check_tells_dagster(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+    run(mysql, "CREATE TABLE items (id INT PRIMARY KEY, v INT)", "INSERT INTO items VALUES (1, 1), (2, 2)")
+    source = source_of(snapshot("items", "id"))
+    load_all(source, mysql, postgres, lake)
+    with postgres.connect() as session:
+        session.execute("UPDATE raw_t.items SET v = 7 WHERE id = 2")
+    servers = {
+        name: {field: str(value) for field, value in asdict(each).items()}
+        for name, each in (("t_database", mysql), ("staging", postgres))
+    }
+    check = dg.AssetSelection.checks(dg.AssetCheckKey(raw_key(source, source.tables[0]), RECONCILES))
+
+    @dg.asset(key=raw_key(source, source.tables[0]))
+    def items() -> None:
+        """Stands for the table's load."""
+
+    definitions = dg.Definitions(
+        assets=[items],
+        asset_checks=[_reconcile_source(source)],
+        jobs=[
+            dg.define_asset_job("reconciliation", selection=check),
+            dg.define_asset_job("everything", selection=dg.AssetSelection.all()),
+        ],
+        resources={
+            "t_database": MySQLResource(**servers["t_database"]),
+            "staging": PostgresResource(**servers["staging"]),
+            "lake": LakeResource(uri=lake),
+        },
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def execute(job: str) -> dg.ExecuteInProcessResult:
+            return definitions.resolve_job_def(job).execute_in_process(instance=instance)
+
+        (found,) = execute("reconciliation").get_asset_check_evaluations()
+        assert not found.passed
+        assert found.metadata["differing"].value == 1
+        assert found.metadata["sample"].value == ["differing 2 in v"]
+        # A run that makes assets does not compare, and does not fail.
+        assert execute("everything").get_asset_check_evaluations() == []
+        run(mysql, "INSERT INTO items VALUES (3, 3)")
+        (found,) = execute("reconciliation").get_asset_check_evaluations()
+        assert found.passed
+        assert "differing columns: v" in found.metadata["before the load"].value
+        event = instance.get_latest_materialization_event(raw_key(source, source.tables[0]))
+        assert event
+        assert event.asset_materialization
+        assert event.asset_materialization.metadata["rows inserted"].value == 1
 
 
 DIGESTED = {

@@ -6,6 +6,7 @@ import dagster as dg
 
 from softcart_assets.defs.automation.decision import decide, look_from
 from softcart_assets.defs.raw.assets import history_key, load_op_name, raw_key
+from softcart_assets.defs.raw.checks import RECONCILIATION
 from softcart_assets.defs.resources import source_resource_key
 from softcart_assets.ingestion import changed_tables, loaded_positions
 from softcart_assets.sources import SOURCES
@@ -66,7 +67,7 @@ def automation() -> dg.Definitions:
     """Sensors and schedules; all run as soon as the daemon does."""
     reconciliation = dg.define_asset_job(
         "nightly_reconciliation",
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - RECONCILIATION,
         description="Compares every row of every source table with its copy, mends what differs, rebuilds, checks.",
         config={"ops": {load_op_name(source): {"config": {"full": True}} for source in SOURCES}},
         tags={"softcart/reconciliation": "nightly"},

@@ -11,7 +11,7 @@ from softcart_assets.connections import PostgresConnection
 from softcart_assets.defs.automation.conditions import POOL
 from softcart_assets.defs.resources import source_resource_key
 from softcart_assets.defs.sources import source_asset_key
-from softcart_assets.ingestion import LoadResult, load
+from softcart_assets.ingestion import LoadResult, load, summarize
 from softcart_assets.sources import SOURCES
 from softcart_assets.sources.model import Source, Table
 
@@ -85,7 +85,8 @@ def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]
     }
 
 
-def _metadata(result: LoadResult) -> dict[str, Any]:
+def load_metadata(result: LoadResult) -> dict[str, Any]:
+    """What a load did."""
     return {
         "dagster/row_count": result.total,
         "position": result.position,
@@ -103,6 +104,18 @@ def _metadata(result: LoadResult) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def _quarantine(source: Source, table: Table, staging: PostgresConnection) -> dict[str, Any]:
+    """Why rows are in quarantine, if any are; never their values."""
+    found = summarize(staging, source.name, table.name)
+    if not found.rows:
+        return {}
+    lines = [f"- {rows:,} × `{column}`: {reason}" for column, reason, rows in found.reasons]
+    rest = found.rows - sum(rows for *_, rows in found.reasons)
+    lines += [f"- {rest:,} for other reasons"] if rest else []
+    lines.append(f"\n`softcart quarantine list --source {source.name} --table {table.name}` lists them.")
+    return {"quarantine": dg.MetadataValue.md("\n".join(lines))}
 
 
 def _versions(staging: PostgresConnection, key: dg.AssetKey) -> int:
@@ -164,7 +177,14 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
                 table = source.table(result.table)
                 columns = _columns(source, table, result)
                 if raw_key(source, table) in selected:
-                    yield dg.MaterializeResult(raw_key(source, table), metadata={**_metadata(result), **columns})
+                    yield dg.MaterializeResult(
+                        raw_key(source, table),
+                        metadata={
+                            **load_metadata(result),
+                            **_quarantine(source, table, staging.connection()),
+                            **columns,
+                        },
+                    )
                 history = history_key(source, table)
                 if table.history and history in selected:
                     rows = _versions(staging.connection(), history)

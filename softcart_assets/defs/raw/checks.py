@@ -1,13 +1,17 @@
 """Checks of the raw tables. What fails here with an error keeps everything after it from being built and published."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 
 from softcart_assets.audits import raw
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.defs.raw.assets import raw_key
+from softcart_assets.defs.automation.conditions import POOL
+from softcart_assets.defs.raw.assets import load_metadata, raw_key
+from softcart_assets.defs.resources import source_resource_key
+from softcart_assets.ingestion import Reconciliation, reconcile
 from softcart_assets.sources import SOURCES
 from softcart_assets.sources.model import Source, Table
 
@@ -64,7 +68,100 @@ def _check_source(source: Source) -> dg.AssetChecksDefinition:
     return check_tables
 
 
+RECONCILES = "reconciles"
+"""The check that compares every row with the source; it takes its time, so a job of its own runs it, nightly and at will."""
+
+
+def _figures(table: Table, found: Reconciliation) -> dict[str, Any]:
+    """A reconciliation as metadata: figures and, where rows have keys, those of some that differ."""
+    return {
+        "position": found.position,
+        "rows at the source": found.rows,
+        "segments": found.segments,
+        "missing": found.missing,
+        "extra": found.extra,
+        "differing": found.differing,
+        "unfit": found.unfit,
+        "rows in quarantine": found.quarantined,
+        "seconds": round(found.seconds, 2),
+        **({"differing columns": found.columns} if found.columns else {}),
+        **({"sample": [str(each) for each in found.sample]} if found.sample and table.key else {}),
+        **({"before the load": found.before_load} if found.before_load else {}),
+        **({"warnings": found.warnings} if found.warnings else {}),
+    }
+
+
+def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
+    database = source_resource_key(source)
+
+    @dg.multi_asset_check(
+        name=f"reconcile_{source.schema}",
+        specs=[
+            dg.AssetCheckSpec(
+                RECONCILES,
+                asset=raw_key(source, table),
+                description="Every row is what it is at the source, at one position; if not: how many, which, in what columns. "
+                "`softcart reconcile --repair` mends just those. A run that also makes assets leaves this out.",
+            )
+            for table in source.tables
+        ],
+        can_subset=True,
+        pool=POOL,
+        required_resource_keys={database, "staging", "lake"},
+    )
+    def reconcile_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        """Compare the selected tables; one that changed since it was loaded is loaded first, which Dagster is told."""
+        if context.job_def.asset_layer.selected_asset_keys:
+            # It would change raw tables in between, while others are built from them.
+            context.log.info("Left to the job `reconciliation`: this run makes assets too.")
+            return
+        resources = context.resources
+        with resources.staging.raw_tables_locked("write", context.log):
+            for table in source.tables:
+                key = raw_key(source, table)
+                if dg.AssetCheckKey(key, RECONCILES) not in context.selected_asset_check_keys:
+                    continue
+                found = reconcile(
+                    source,
+                    getattr(resources, database).connection(),
+                    resources.staging.connection(),
+                    resources.lake.uri,
+                    table.name,
+                )
+                if found.load:
+                    context.instance.report_runless_asset_event(
+                        dg.AssetMaterialization(key, metadata=load_metadata(found.load))
+                    )
+                yield dg.AssetCheckResult(
+                    asset_key=key, check_name=RECONCILES, passed=not found.differences, metadata=_figures(table, found)
+                )
+
+    return reconcile_tables
+
+
+RECONCILIATION = dg.AssetSelection.checks(
+    *(dg.AssetCheckKey(raw_key(source, table), RECONCILES) for source in SOURCES for table in source.tables)
+)
+
+
 @dg.definitions
 def raw_checks() -> dg.Definitions:
-    """The checks of every source's raw tables."""
-    return dg.Definitions(asset_checks=[_check_source(source) for source in SOURCES])
+    """The checks of every source's raw tables, and when their rows are compared."""
+    job = dg.define_asset_job(
+        "reconciliation",
+        selection=RECONCILIATION,
+        description="Compares every row of every raw table with its source and says which differ; mends nothing.",
+    )
+    return dg.Definitions(
+        asset_checks=[*map(_check_source, SOURCES), *map(_reconcile_source, SOURCES)],
+        jobs=[job],
+        schedules=[
+            dg.ScheduleDefinition(
+                name="reconciliation",
+                job=job,
+                cron_schedule="0 4 * * *",
+                execution_timezone="UTC",
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+            )
+        ],
+    )
