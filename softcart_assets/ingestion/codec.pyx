@@ -1786,7 +1786,7 @@ cdef Outcome _put_logged(const LogField* field, Builder* b, size_t row, const ui
         else:
             memcpy(&wide, data, 8)
         b.valid[row] = 1
-        (<double*>b.values)[row] = wide + 0.0  # as MySQL sends it: no negative zero
+        (<double*>b.values)[row] = wide
         return FIT if isfinite(wide) else UNFIT
     if way == SPAN:
         return _put_int64(b, row, _span(field, data))
@@ -1860,7 +1860,7 @@ cdef str _decoded(bytes value, charset):
 
 cdef bytes _double_text(double value):
     """A double as MySQL prints it."""
-    sign, digits, exponent = Decimal(repr(value + 0.0)).as_tuple()
+    sign, digits, exponent = Decimal(repr(value)).as_tuple()
     text = "".join(map(str, digits)).rstrip("0") or "0"
     point = len(digits) + exponent if text != "0" else 1
     if not -15 < point <= 15:
