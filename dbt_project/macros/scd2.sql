@@ -2,11 +2,12 @@
   The versions of a type 2 slowly changing dimension, as a query: one row per `key` and version, with every column of
   `history` and valid_from, valid_to (half-open), is_current and version_number.
 
-  `history` is a relation or CTE with one row per version that a load saw: `key`, the `attributes`, updated_at,
-  is_deleted, _loaded_at and _version, which alone gives the order. A version whose attributes equal those of the one
-  before is dropped. A version holds from the source's updated_at; the source does not say when it deleted a row, so a
-  deletion holds from when we saw it. The first version holds from 1900, so that events older than our knowledge of the
-  row find it. Source clocks may go back or stand still: a version then begins a microsecond after the one before it.
+  `history` is a relation or CTE with one row per version: `key`, the `attributes`, updated_at, is_deleted, _committed_at,
+  _loaded_at and _version, which alone gives the order. A version whose attributes equal those of the one before is
+  dropped. A version holds from the source's updated_at; a deleted row says nothing of that, so a deletion holds from its
+  commit, or where the source's log was not read, from when we saw it. The first version holds from 1900, so that events
+  older than our knowledge of the row find it. Source clocks may go back or stand still: a version then begins a
+  microsecond after the one before it.
 -#}
 {% macro scd2_versions(history, key, attributes) %}
     select
@@ -27,7 +28,7 @@
                 *,
                 case
                     when version_number = 1 then '1900-01-01 00:00+00'
-                    when is_deleted then _loaded_at
+                    when is_deleted then coalesce(_committed_at, _loaded_at)
                     else coalesce(updated_at, _loaded_at)
                 end as changed_at
             from (

@@ -12,8 +12,7 @@ SHOP = Source(
             "customers",
             "One row per registered customer.",
             key=("id",),
-            strategy="incremental",
-            cursor="updated_at",
+            strategy="cdc",
             history=True,
             privacy=classify(
                 none="id loyalty_tier marketing_consent created_at updated_at",
@@ -24,8 +23,7 @@ SHOP = Source(
             "addresses",
             "One row per address of a customer.",
             key=("id",),
-            strategy="incremental",
-            cursor="updated_at",
+            strategy="cdc",
             history=True,
             privacy=classify(
                 none="id kind is_primary created_at updated_at country_code region",
@@ -36,7 +34,7 @@ SHOP = Source(
             "stores",
             "One row per store, physical or online.",
             key=("id",),
-            strategy="snapshot",
+            strategy="cdc",
             history=True,
             privacy=classify(
                 none="id code name channel country_code city region opened_on closed_on floor_area_m2 created_at "
@@ -47,7 +45,7 @@ SHOP = Source(
             "vendors",
             "One row per vendor.",
             key=("id",),
-            strategy="snapshot",
+            strategy="cdc",
             privacy=classify(
                 none="id name country_code rating is_active created_at updated_at",
                 pii="contact_email contact_phone",
@@ -57,7 +55,7 @@ SHOP = Source(
             "employees",
             "One row per employee, past ones included.",
             key=("id",),
-            strategy="snapshot",
+            strategy="cdc",
             privacy=classify(
                 none="id store_id role hired_on left_on created_at updated_at",
                 pii="full_name email",
@@ -68,8 +66,7 @@ SHOP = Source(
             "orders",
             "One row per order; the header of its lines.",
             key=("id",),
-            strategy="incremental",
-            cursor="updated_at",
+            strategy="cdc",
             lake_partition="ordered_at",
             daily="ordered_at",
             privacy=classify(
@@ -82,8 +79,7 @@ SHOP = Source(
             "order_lines",
             "One row per line of an order.",
             key=("order_id", "line_number"),
-            strategy="incremental",
-            cursor="updated_at",
+            strategy="cdc",
             lake_partition="created_at",
             privacy=classify(
                 none="order_id line_number product_id variant_sku quantity unit_price unit_cost discount_amount "
@@ -94,8 +90,7 @@ SHOP = Source(
             "payments",
             "One row per payment or payment attempt for an order.",
             key=("id",),
-            strategy="incremental",
-            cursor="updated_at",
+            strategy="cdc",
             lake_partition="paid_at",
             privacy=classify(
                 none="id order_id method status amount currency paid_at updated_at",
@@ -106,8 +101,7 @@ SHOP = Source(
             "returns",
             "One row per return of an order line, whole or in part.",
             key=("id",),
-            strategy="incremental",
-            cursor="updated_at",
+            strategy="cdc",
             lake_partition="returned_at",
             privacy=classify(
                 none="id order_id line_number quantity reason refund_amount returned_at updated_at",
@@ -117,16 +111,14 @@ SHOP = Source(
             "inventory",
             "One row per store and product: what is on the shelf now.",
             key=("store_id", "product_id"),
-            strategy="incremental",
-            cursor="updated_at",
+            strategy="cdc",
             privacy=classify(none="store_id product_id quantity_on_hand reorder_point updated_at"),
         ),
         Table(
             "inventory_movements",
             "One row per movement of stock; their sum per store and product is the stock on hand.",
             key=("id",),
-            strategy="incremental",
-            cursor="updated_at",
+            strategy="cdc",
             lake_partition="moved_at",
             privacy=classify(none="id store_id product_id kind quantity order_id moved_at updated_at"),
         ),

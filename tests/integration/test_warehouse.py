@@ -32,6 +32,7 @@ FACTS = {
 }
 UNKNOWN = UUID(int=0)
 DAY_1 = datetime(2026, 3, 10, 12, tzinfo=UTC)
+CUSTOMER_LEFT_AT = DAY_1 + timedelta(hours=23)
 DAY_2, DAY_3 = DAY_1 + timedelta(days=1), DAY_1 + timedelta(days=2)
 
 
@@ -47,7 +48,7 @@ class Raw:
         types = {"BIGINT UNSIGNED": "numeric(20,0)", "INT UNSIGNED": "bigint", "SMALLINT UNSIGNED": "integer"}
         types |= {"INT": "integer", "TINYINT(1)": "smallint", "DATETIME(6)": "timestamp", "DATE": "date"}
         ours = "_deleted boolean NOT NULL, _loaded_at timestamptz NOT NULL, _position text NOT NULL DEFAULT ''"
-        version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        version = "_committed_at timestamptz, _version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
         schema = (ROOT / "seed_data" / "schema.sql").read_text()
         for source in (SHOP, CATALOG):
             self.session.execute(f"CREATE SCHEMA {source.schema}")
@@ -303,6 +304,9 @@ def load_second_day(raw: Raw) -> None:
     raw.put("orders", order(8, "2026-03-11 09:00", customer_id=2, shipping_address_id=2))
     raw.put("order_lines", line(8, 1))
     raw.put("customers", customer(2, "Bob"), deleted=True)
+    raw.session.execute(
+        "UPDATE raw_shop.customers_history SET _committed_at = %s WHERE id = 2 AND _deleted", [CUSTOMER_LEFT_AT]
+    )
     raw.put("inventory", shelf(1, "P1", 8), shelf(2, "P3", 0))
     raw.put("inventory_movements", movement(4, 1, "P1", "sale", -2, "2026-03-11"))
 
@@ -503,7 +507,7 @@ def test_a_deleted_customer_ends_with_a_deleted_version(warehouse):
     assert warehouse.query("""
         SELECT version_number, is_current, is_deleted, valid_from FROM warehouse.dim_customer
         WHERE customer_id = 2 ORDER BY 1
-    """) == [(1, False, False, datetime(1900, 1, 1, tzinfo=UTC)), (2, True, True, DAY_2)]
+    """) == [(1, False, False, datetime(1900, 1, 1, tzinfo=UTC)), (2, True, True, CUSTOMER_LEFT_AT)]
 
 
 EMPTY_VIEW = """
