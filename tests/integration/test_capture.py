@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -265,3 +265,251 @@ def test_a_stream_gives_way_to_a_bounded_run_and_to_nobody_else(
     assert query(postgres, "SELECT position = lake_position FROM ingestion.streams") == [(True,)]
     assert load_all(SOURCE, tables, postgres, lake)["facts"].is_changed
     assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
+
+
+def test_a_transaction_larger_than_memory_comes_piece_by_piece_and_as_a_whole(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_PIECE_ROWS", 500)
+    run(tables, "CREATE TABLE unlogged (id INT) ENGINE = MyISAM")
+    load_all(SOURCE, tables, postgres, lake)
+    many = ", ".join(f"({n}, 'many', NULL, NULL)" for n in range(10_000, 13_000))
+    with tables.connect() as connection:
+        connection.query("INSERT INTO facts VALUES (2000, 'before', NULL, NULL)")
+        connection.commit()
+        connection.query(f"INSERT INTO facts VALUES {many}")
+        connection.query("UPDATE facts SET v = 'twice' WHERE id < 12000")
+        connection.query("DELETE FROM facts WHERE id > 12500")
+        connection.query("INSERT INTO keyless SELECT id % 9, 'x' FROM facts")
+        connection.query("DELETE FROM keyless WHERE id = 4")
+        connection.query("INSERT INTO facts VALUES (12700, 'again', NULL, NULL)")
+        connection.commit()
+        # What is rolled back, and yet reaches the log because a table without transactions was changed with it.
+        connection.query("INSERT INTO unlogged VALUES (1)")
+        connection.query(f"INSERT INTO facts VALUES {many.replace('(1', '(9')}")
+        connection.rollback()
+        connection.query("INSERT INTO facts VALUES (2001, 'behind', NULL, NULL)")
+        connection.commit()
+    result = load_all(SOURCE, tables, postgres, lake)["facts"]
+    assert_equal(tables, postgres)
+    assert compare(SOURCE, postgres, "facts").is_equal
+    assert result.inserted == 3003
+    assert query(postgres, "SELECT count(DISTINCT _position) FROM raw_t.facts WHERE id > 9999") == [(1,)]
+    _assert_history_and_lake(tables, postgres, lake)
+
+
+def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    source = source_of(cdc("facts", "id", history=True), cdc("keyless"))
+    run(
+        mysql,
+        "CREATE TABLE facts (id INT PRIMARY KEY, day DATE)",
+        "CREATE TABLE keyless (day DATE)",
+        "INSERT INTO facts VALUES (1, '2026-01-01'), (2, '2026-01-02'), (3, '2026-01-03'), (4, '2026-01-04')",
+    )
+    load_all(source, mysql, postgres, lake)
+    zero = "SET SESSION sql_mode = ''"
+    run(
+        mysql,
+        zero,
+        "UPDATE facts SET day = '0000-00-00' WHERE id < 4",
+        "INSERT INTO facts VALUES (5, '0000-00-00'), (6, '2026-02-00')",
+        "INSERT INTO keyless VALUES ('0000-00-00'), ('0000-00-00'), ('2026-01-01')",
+        "UPDATE facts SET day = '2026-06-06' WHERE id = 6",
+    )
+    results = load_all(source, mysql, postgres, lake)
+    assert (results["facts"].quarantined, results["keyless"].quarantined) == (4, 2)
+    rows = list_quarantine(postgres, "t", "facts")
+    assert sorted((row.key, row.row["day"]) for row in rows) == [([str(n)], "0000-00-00") for n in (1, 2, 3, 5)]
+    assert {row.position for row in rows} == {results["facts"].position}
+    # Raw keeps the last version that it could take.
+    assert [(i, str(day)) for i, day in raw_rows(postgres, "facts") if i < 4] == [(n, f"2026-01-0{n}") for n in (1, 2, 3)]
+    assert all(compare(source, postgres, table).is_equal for table in results)
+    run(
+        mysql,
+        zero,
+        "UPDATE facts SET day = '2026-03-03' WHERE id = 1",
+        "DELETE FROM facts WHERE id IN (2, 5)",
+        "DELETE FROM keyless WHERE day = 0 LIMIT 1",
+    )
+    results = load_all(source, mysql, postgres, lake)
+    assert (results["facts"].quarantined, results["keyless"].quarantined) == (1, 1)
+    closed = {(row.table_name, *(row.key or ())): row.closed_because for row in list_quarantine(postgres, closed=True)}
+    assert closed == {("facts", "1"): "mended", ("facts", "2"): "deleted", ("facts", "5"): "deleted", ("keyless",): "deleted"}
+    assert query(postgres, "SELECT id, _deleted FROM raw_t.facts WHERE id IN (2, 5)") == [(2, True)]
+    assert all(compare(source, postgres, table).is_equal for table in results)
+    # A replay reads the row again; the source has not mended it, then it has, without a trace in the log.
+    entry = next(row.id for row in list_quarantine(postgres, "t", "facts"))
+    assert [r.quarantined for r in replay(source, mysql, postgres, lake, [entry])] == [1]
+    run(mysql, "SET SESSION sql_log_bin = 0", "UPDATE facts SET day = '2026-07-07' WHERE id = 3")
+    assert [r.quarantined for r in replay(source, mysql, postgres, lake, [entry])] == [0]
+    assert raw_rows(postgres, "facts") == mysql_rows(mysql, "facts")
+
+
+def test_definitions_change_in_the_order_of_the_log(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    load_all(SOURCE, tables, postgres, lake)
+    run(
+        tables,
+        "INSERT INTO facts VALUES (200, 'old', NULL, 1)",
+        "ALTER TABLE facts ADD COLUMN added INT DEFAULT 7, ADD COLUMN bare VARCHAR(5)",
+        "INSERT INTO facts VALUES (201, 'new', NULL, 1, 8, 'b')",
+        "ALTER TABLE facts MODIFY amount DECIMAL(20,4), MODIFY v TEXT",
+        "INSERT INTO facts VALUES (202, 'wide', NULL, 1234567890123.4567, 8, 'b')",
+        "ALTER TABLE facts DROP COLUMN bare",
+        "INSERT INTO facts VALUES (203, 'dropped', NULL, 1, 9)",
+        "ALTER TABLE facts CHANGE added renamed BIGINT",
+        "INSERT INTO facts VALUES (204, 'renamed', NULL, 1, 5000000000)",
+        "TRUNCATE TABLE keyless",
+        "INSERT INTO keyless VALUES (1, 'a')",
+        "DROP TABLE pairs",
+        "CREATE TABLE pairs (x INT, y VARCHAR(20), w INT, PRIMARY KEY (x, y))",
+        "INSERT INTO pairs VALUES (1, 'one', 1)",
+    )
+    load_all(SOURCE, tables, postgres, lake)
+    assert query(postgres, "SELECT id, v, at, amount, renamed FROM raw_t.facts WHERE NOT _deleted ORDER BY 1") == (
+        mysql_rows(tables, "facts")
+    )
+    assert query(postgres, "SELECT id, v, added, bare FROM raw_t.facts_history WHERE id IN (201, 203) ORDER BY _version")[:2] == [
+        (201, "new", 8, "b"),
+        (203, "dropped", 9, None),
+    ]
+    assert raw_rows(postgres, "keyless") == mysql_rows(tables, "keyless")
+    assert query(postgres, "SELECT x, y, w, v FROM raw_t.pairs WHERE NOT _deleted") == [(1, "one", 1, None)]
+    assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
+    # A type that nothing of before fits; a table renamed away and another one in its place; a partition dropped.
+    run(
+        tables,
+        "UPDATE facts SET v = '17'",
+        "ALTER TABLE facts MODIFY v INT",
+        "RENAME TABLE pairs TO elsewhere, elsewhere TO pairs2",
+        "CREATE TABLE other (x INT, y VARCHAR(20), w INT, PRIMARY KEY (x, y))",
+        "INSERT INTO other VALUES (5, 'five', 5)",
+        "RENAME TABLE other TO pairs",
+    )
+    load_all(SOURCE, tables, postgres, lake)
+    assert {v for (v,) in query(postgres, "SELECT v FROM raw_t.facts WHERE NOT _deleted")} == {17}
+    assert query(postgres, "SELECT x, y, w FROM raw_t.pairs WHERE NOT _deleted") == [(5, "five", 5)]
+    assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
+
+
+def test_contracts_decide_what_becomes_of_changed_columns(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    source = source_of(
+        cdc("frozen", "id", contract="freeze"), cdc("strict", "id", contract="quarantine"), cdc("free", "id")
+    )
+    names = [table.name for table in source.tables]
+    run(mysql, *(f"CREATE TABLE {name} (id INT PRIMARY KEY, v VARCHAR(10))" for name in names))
+    run(mysql, *(f"INSERT INTO {name} VALUES (1, 'one')" for name in names))
+    load_all(source, mysql, postgres, lake)
+    run(mysql, *(f"ALTER TABLE {name} ADD COLUMN more INT, DROP COLUMN v" for name in names))
+    run(mysql, *(f"INSERT INTO {name} VALUES (2, 2), (3, NULL)" for name in names))
+    with pytest.raises(LoadsFailed, match="'more' was added, 'v' was dropped .*softcart resnapshot t.frozen") as failed:
+        load_all(source, mysql, postgres, lake)
+    assert set(failed.value.failures) == {"frozen"}
+    assert raw_rows(postgres, "free") == [(1, "one", None), (2, None, 2), (3, None, None)]
+    assert raw_rows(postgres, "strict") == [(1, "one"), (3, None)]
+    (entry,) = list_quarantine(postgres, "t", "strict")
+    assert (entry.key, entry.row["more"], entry.column_name) == (["2"], "2", "more")
+    assert raw_rows(postgres, "frozen") == [(1, "one")]
+    run(mysql, "INSERT INTO frozen VALUES (4, 4)", "INSERT INTO free VALUES (4, 4)")
+    with streaming(source, mysql, postgres, lake) as status:
+        until(lambda: (4, None, 4) in raw_rows(postgres, "free"))
+        assert status.tables["frozen"][0] == "stopped"
+        assert "resnapshot" in (status.tables["frozen"][1] or "")
+        (again,) = resnapshot(source, mysql, postgres, lake, "frozen")
+        assert again.rows_changed == 3
+        run(mysql, "INSERT INTO frozen VALUES (5, 5)")
+        until(lambda: (5, None, 5) in raw_rows(postgres, "frozen"))
+        assert status.tables["frozen"] == ("live", None)
+    assert raw_rows(postgres, "frozen") == [(1, "one", None), *((n, None, m) for n, m in ((2, 2), (3, None), (4, 4), (5, 5)))]
+
+
+def test_a_table_or_a_range_is_read_again_while_the_stream_runs(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    fill(tables, "facts", [(n, f"row {n}", None, None) for n in range(100, 3000)])
+    with streaming(SOURCE, tables, postgres, lake):
+        until(lambda: query(postgres, "SELECT count(*) FROM ingestion.captures") == [(3,)])
+        with postgres.connect() as connection:  # damage
+            connection.execute("UPDATE raw_t.facts SET v = 'damaged' WHERE id % 10 = 3")
+            connection.execute("DELETE FROM raw_t.facts WHERE id % 10 = 4")
+            connection.execute("INSERT INTO raw_t.facts SELECT -1, v, at, amount, false, now(), _position FROM raw_t.facts LIMIT 1")
+            connection.execute("UPDATE raw_t.pairs SET v = -1")
+            connection.execute("DELETE FROM raw_t.keyless WHERE id = 1")
+        with writers(tables):
+            (some,) = resnapshot(SOURCE, tables, postgres, lake, "facts", ("1000", "1999"))
+            assert 0 < some.rows_changed <= 200
+            (all_,) = resnapshot(SOURCE, tables, postgres, lake, "facts")
+            assert 0 < all_.rows_changed <= 401
+            resnapshot(SOURCE, tables, postgres, lake, "pairs")
+            resnapshot(SOURCE, tables, postgres, lake, "keyless")
+            run(tables, "ALTER TABLE facts ADD COLUMN n INT NOT NULL DEFAULT 3 FIRST", "ALTER TABLE keyless ADD m INT DEFAULT 4")
+        run(tables, "INSERT INTO pairs VALUES (-1, 'last', 0)")
+        until(lambda: query(postgres, "SELECT 1 FROM raw_t.pairs WHERE x = -1"))
+        until(lambda: query(postgres, "SELECT count(*) FROM ingestion.captures WHERE stale_since IS NULL") == [(3,)])
+    assert query(postgres, "SELECT n, id, v, at, amount FROM raw_t.facts WHERE NOT _deleted ORDER BY id") == (
+        mysql_rows(tables, "facts", "id")
+    )
+    assert_equal(tables, postgres, "pairs", "keyless")
+    load_all(SOURCE, tables, postgres, lake)
+    assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
+    assert query(postgres, "SELECT count(*) FROM pg_class WHERE relname LIKE 'reread%%'") == [(0,)]
+
+
+def _end_log_readers(mysql: MySQLConnection) -> None:
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        running = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+        cursor.execute(running)
+        for (thread,) in cursor.fetchall():
+            with suppress(MySQLdb.OperationalError):  # ended by itself
+                connection.query(f"KILL {thread}")
+        until(lambda: not cursor.execute(running))
+
+
+def test_a_purged_log_is_an_error_that_says_what_leads_on(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    load_all(SOURCE, tables, postgres, lake)
+    run(tables, *CHANGES)
+    run(tables, "FLUSH BINARY LOGS")
+    run(tables, "UPDATE facts SET v = 'after'")
+    run(tables, "FLUSH BINARY LOGS")
+    with tables.connect() as connection, connection.cursor() as cursor:
+        _end_log_readers(tables)  # the server keeps what somebody reads
+        cursor.execute("SHOW BINARY LOGS")
+        last = cursor.fetchall()[-1][0]
+        cursor.execute("PURGE BINARY LOGS TO %s", (last,))
+    with pytest.raises(PositionPurged, match="softcart resnapshot t"):
+        load_all(SOURCE, tables, postgres, lake)
+    assert len(resnapshot(SOURCE, tables, postgres, lake)) == 3
+    assert_equal(tables, postgres)
+    run(tables, "INSERT INTO facts VALUES (3000, 'goes on', NULL, NULL)")
+    load_all(SOURCE, tables, postgres, lake)
+    assert_equal(tables, postgres)
+    assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
+
+
+def test_connections_that_break_are_made_anew(tables: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+    with streaming(SOURCE, tables, postgres, lake) as status:
+        with writers(tables, 1):
+            for number in range(3):
+                time.sleep(0.5)
+                query(
+                    postgres,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND application_name LIKE 'softcart stream t%%'",
+                )
+                time.sleep(0.5)
+                _end_log_readers(tables)
+                run(tables, f"INSERT INTO facts VALUES ({5000 + number}, 'again', NULL, NULL)")
+                until(lambda number=number: query(postgres, f"SELECT 1 FROM raw_t.facts WHERE id = {5000 + number}"))
+        assert status.reconnects >= 3
+        run(tables, "INSERT INTO facts VALUES (9999, 'last', NULL, NULL)")
+        until(lambda: query(postgres, "SELECT 1 FROM raw_t.facts WHERE id = 9999"))
+        assert_equal(tables, postgres)
+        assert status.problem is None
+    _assert_history_and_lake(tables, postgres, lake)

@@ -174,6 +174,7 @@ class CapturedTable:
     staging: str
     stopped: str | None = None
     stale_since: str | None = None
+    dropped: Sequence[str] = ()
     is_staged: bool = False
     pieces: int = 0
     rows_staged: int = 0
@@ -252,7 +253,7 @@ class Target:
         known = {
             name: rest
             for name, *rest in execute(
-                "SELECT c.table_name, c.position, c.consistent_at, c.lake_position, c.reason, c.stale_since,"
+                "SELECT c.table_name, c.position, c.consistent_at, c.lake_position, c.reason, c.stale_since, c.dropped,"
                 " (SELECT count(*) FROM ingestion.quarantine q WHERE q.source = c.source AND q.table_name = c.table_name"
                 " AND closed_at IS NULL) FROM ingestion.captures c WHERE c.source = %s",
                 (self.source.name,),
@@ -260,7 +261,7 @@ class Target:
         }
         for declared in self.source.tables:
             if declared.strategy == "cdc" and declared.name in known and declared.name not in self.tables:
-                position, consistent_at, lake_position, reason, stale_since, open_entries = known[declared.name]
+                position, consistent_at, lake_position, reason, stale_since, dropped, open_entries = known[declared.name]
                 raw = RawTable(self.connection, self.source, declared)
                 columns = raw.columns()
                 raw.prepare(columns, columns)  # a history that was declared since
@@ -282,6 +283,7 @@ class Target:
                     f"pg_temp.staged_{len(self.tables)}",
                     reason,
                     stale_since,
+                    dropped,
                 )
         self.connection.commit()
         for table in self.tables.values():
@@ -348,7 +350,7 @@ class Target:
                 f"the key that the table has now, drop the raw table, and load again."
             )
         new = [c for c in columns if c.name not in have]
-        gone = [name for name in have if name not in names]
+        gone = [name for name in have if name not in names and name not in table.dropped]
         retyped = [c for c in columns if c.name in have and not widens(c.target_type, have[c.name].target_type)]
         match table.table.contract:
             case "freeze" if new or gone or retyped:

@@ -271,10 +271,12 @@ class CapturedLoad(engine.TableLoad):
             key,
         )
         if self.is_full:
+            names = {column.name for column in columns}
+            dropped = [column.name for column in self.raw.columns() if column.name not in names]
             connection.execute(
                 "UPDATE ingestion.captures SET state = 'live', reason = NULL, stale_since = NULL, position = %s, consistent_at = %s,"
-                " lake_position = %s WHERE source = %s AND table_name = %s",
-                (self.position, self.position, self.position, *key),
+                " lake_position = %s, dropped = %s WHERE source = %s AND table_name = %s",
+                (self.position, self.position, self.position, dropped, *key),
             )
         return columns, None, "cdc"
 

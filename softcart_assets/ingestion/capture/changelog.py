@@ -39,6 +39,11 @@ class ChangeLog:
     def write(self, changes: Changes, position: str) -> None:
         """Add what lies past a position; what is not committed yet waits for `commit`, in a file if need be."""
         changes = changes.after(position)
+        if self._waiting:
+            # The rest of a transaction of which a part waits, in its order.
+            if len(changes.rows):
+                self._waiting.append(_Spilled(changes))
+            return
         if len((committed := changes.committed()).rows):
             self._write(committed)
         if len((uncommitted := changes.uncommitted()).rows):
