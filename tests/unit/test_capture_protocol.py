@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import socket
+import struct
+import threading
 import uuid
+import zlib
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion.capture.log import Gtid, GtidSet, _tagged_gtid, _xid
+from softcart_assets.connections import MySQLConnection
+from softcart_assets.ingestion.capture.log import Gtid, GtidSet, _Dump, _tagged_gtid, _xid
+from softcart_assets.ingestion.errors import IngestionError, MissingGrant, PositionPurged, SourceLost
 
 ONE, TWO = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "4e11fa47-71ca-11e1-9e33-c80aa9429562"
 
@@ -80,3 +88,86 @@ def test_numbers_of_variable_length_in_a_tagged_gtid(number: int, encoded: str) 
 def test_the_name_of_an_xa_transaction() -> None:
     body = b"\0" + bytes.fromhex("07000000 03000000 02000000") + b"abcde"
     assert _xid(body) == (False, "x'616263',x'6465',7")
+
+
+def event(body: bytes, *, damaged: bool = False) -> bytes:
+    """An event with its checksum, in as many packets as it needs."""
+    data = struct.pack("<IBIIIH", 1, 30, 1, 23 + len(body), 1000, 0) + body
+    payload = b"\0" + data + struct.pack("<I", zlib.crc32(data) ^ damaged)
+    parts = [payload[at : at + 0xFFFFFF] for at in range(0, len(payload), 0xFFFFFF)]
+    if len(parts[-1]) == 0xFFFFFF:
+        parts.append(b"")
+    return b"".join(struct.pack("<I", len(part) | number << 24) + part for number, part in enumerate(parts))
+
+
+def received(stream: bytes, chunks: int) -> tuple[list[bytes], IngestionError]:
+    """The bodies of the events in a stream that comes in pieces of up to so many bytes, and what ended it."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0.001)
+    dump = _Dump.__new__(_Dump)
+    dump.connection, dump.where = MySQLConnection("X", "host", 1, "user", "", "d"), "MySQL"
+    dump._socket, dump._has_checksums = ours, True
+
+    def send() -> None:
+        generator, at = random.Random(1), 0
+        with theirs, suppress(OSError):
+            while at < len(stream):
+                size = generator.randint(1, chunks)
+                theirs.sendall(stream[at : at + size])
+                at += size
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    bodies: list[bytes] = []
+    try:
+        bodies += (raw[4][raw[5] : raw[6]] for raw in dump.events() if raw is not None)
+    except IngestionError as error:
+        return bodies, error
+    finally:
+        ours.close()
+        sender.join()
+    raise AssertionError("a log has no end")
+
+
+@pytest.mark.parametrize("chunks", [7, 1_000, 100_000])
+def test_packets_come_in_any_pieces(chunks: int) -> None:
+    bodies = [bytes(n % 251 for n in range(size)) for size in (0, 1, 3, 19, 20, 100, 5_000, 0, 2)]
+    read, error = received(b"".join(map(event, bodies)), chunks)
+    assert read == bodies
+    assert isinstance(error, SourceLost)
+    assert "closed the connection" in str(error)
+
+
+@pytest.mark.parametrize("size", [0xFFFFFF - 25, 0xFFFFFF - 24, 0xFFFFFF - 23, 0xFFFFFF - 22, 2 * 0xFFFFFF - 24])
+def test_events_of_several_packets(size: int) -> None:
+    bodies = [b"a", b"x" * size, b"b"]
+    assert received(b"".join(map(event, bodies)), 1 << 20)[0] == bodies
+
+
+def test_a_damaged_event_is_not_given() -> None:
+    read, error = received(event(b"good") + event(b"bad", damaged=True) + event(b"good"), 1_000)
+    assert read == [b"good"]
+    assert isinstance(error, SourceLost)
+    assert "checksum" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (1236, "Could not find first log file name in binary log index file", PositionPurged),
+        (
+            1236,
+            "Client requested master to start replication from impossible position; the first event",
+            PositionPurged,
+        ),
+        (1236, "A slave with the same server_uuid/server_id as this slave has connected to the master", SourceLost),
+        (1789, "The slave is connecting using CHANGE MASTER TO MASTER_AUTO_POSITION = 1, but", PositionPurged),
+        (1227, "Access denied; you need (at least one of) the REPLICATION SLAVE privilege(s)", MissingGrant),
+        (1053, "Server shutdown in progress", SourceLost),
+    ],
+)
+def test_what_the_server_says_instead_of_an_event(code: int, message: str, kind: type[IngestionError]) -> None:
+    payload = b"\xff" + struct.pack("<H", code) + b"#HY000" + message.encode()
+    _, error = received(struct.pack("<I", len(payload)) + payload, 10)
+    assert type(error) is kind
+    assert message in str(error)

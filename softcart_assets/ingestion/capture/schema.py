@@ -9,14 +9,11 @@ import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from softcart_assets.ingestion.errors import IngestionError, UnsupportedColumn
 from softcart_assets.ingestion.mysql import target_type
 from softcart_assets.ingestion.types import Column
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +141,9 @@ def define(
     if 4 not in extra:
         raise IngestionError(
             f"{where}: the binary log holds no column names. Run SET GLOBAL binlog_row_metadata = FULL on the server (and set "
-            "it in its configuration). Changes logged before that cannot be read: then take a new snapshot of the tables "
-            "with `softcart resnapshot`."
+            "it in its configuration; MySQL before 8.0.1 and MariaDB before 10.5 do not have it: use strategy 'incremental' or "
+            "'snapshot' there). Changes logged before that cannot be read: take a new snapshot of the tables with "
+            "`softcart resnapshot`."
         )
     names = Bytes(extra[4])
     columns = [
@@ -169,8 +167,8 @@ def define(
         charset = charsets.get(collation)
         if charset is None:
             raise UnsupportedColumn(
-                f"{where}: column `{columns[index].name}` has collation number {collation}, which the server does not list. "
-                "Convert it to utf8mb4."
+                f"{where}: column `{columns[index].name}` has collation number {collation}, whose characters are not known. "
+                "Convert it to utf8mb4, or use strategy 'snapshot'."
             )
         column = columns[index]
         if column.type_code in (GEOMETRY, VECTOR):
@@ -282,7 +280,8 @@ def source_type_of(column: LogColumn) -> str:
     if code == VECTOR:
         return f"vector({column.length})"
     if code in (140, 141):
-        return "compressed " + ("blob" if code == 140 else "varchar")
+        plain = ("text", "varchar") if is_text else ("blob", "varbinary")
+        return f"{plain[code - 140]} compressed"
     return f"unknown type {code}"
 
 
@@ -292,40 +291,54 @@ Query = Callable[[str], Sequence[Sequence[str | None]]]
 _CODECS = {
     **{"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "ascii": "ascii", "binary": "binary"},
     **{"ucs2": "utf-16-be", "utf16": "utf-16-be", "utf16le": "utf-16-le", "utf32": "utf-32-be"},
-    **{"big5": "big5", "gb2312": "gb2312", "gbk": "gbk", "gb18030": "gb18030", "cp932": "cp932", "sjis": "mysql_sjis"},
-    **{"euckr": "cp949", "ujis": "mysql_ujis", "eucjpms": "mysql_eucjpms"},
+    **{"gb2312": "gb2312", "gbk": "gbk", "gb18030": "gb18030", "cp932": "cp932", "euckr": "cp949"},
 }
-"""The codec of each character set of more than one byte, and of those that need no table."""
-
-_BACKSLASH = str.maketrans("＼", "\\")
-_CORRECTED = {
-    "mysql_sjis": ("shift_jis", _BACKSLASH),
-    "mysql_ujis": ("euc_jp", _BACKSLASH),
-    "mysql_eucjpms": ("euc_jp", str.maketrans("〜‖−¢£¬", "～∥－￠￡￢")),
+"""The codec of each character set that Python reads as the servers do."""
+_TWO_BYTES = [bytes((lead, trail)) for lead in range(0x81, 0xFF) for trail in range(0x40, 0xFF)]
+_THREE_BYTES = [bytes((0x8F, lead, trail)) for lead in range(0xA1, 0xFF) for trail in range(0xA1, 0xFF)]
+_SEQUENCES = {
+    "big5": (rb"[\x81-\xfe].", _TWO_BYTES),
+    "sjis": (rb"[\x81-\x9f\xe0-\xfc].", _TWO_BYTES),
+    "ujis": (rb"\x8f..|[\x8e\xa1-\xfe].", _TWO_BYTES + _THREE_BYTES),
+    "eucjpms": (rb"\x8f..|[\x8e\xa1-\xfe].", _TWO_BYTES + _THREE_BYTES),
 }
-"""Codecs of ours that differ from Python's in some characters. What Python's do not know at all (characters that users or
-vendors have added) cannot be decoded and so is noticed."""
+"""Those that Python reads otherwise: what a character of several bytes looks like, and all that may be one."""
+_SEQUENCES_A_QUERY = 4_000
 
-_tables: dict[str, str] = {}
-"""Codec → the characters of its 256 bytes, for the character sets of one byte as the server has them."""
+_tables: dict[str, str | dict[bytes, str]] = {}
+"""Codec → the characters of its 256 bytes, or of each sequence of bytes, as the server has them."""
 
 
 def _find_codec(name: str) -> codecs.CodecInfo | None:
-    if name in _CORRECTED:
-        base, corrections = _CORRECTED[name]
-
-        def decode(data: Buffer, errors: str = "strict", /) -> tuple[str, int]:
-            return str(data, base, errors).translate(corrections), len(memoryview(data))
-
-        return codecs.CodecInfo(name=name, encode=codecs.getencoder(base), decode=decode)
     table = _tables.get(name)
     if table is None:
         return None
+    if isinstance(table, dict):
+        return codecs.CodecInfo(name=name, encode=_cannot_encode, decode=_decoder(name, table))
     return codecs.CodecInfo(
         name=name,
         encode=lambda text, errors="strict": codecs.charmap_encode(text, errors, codecs.charmap_build(table)),
         decode=lambda data, errors="strict": codecs.charmap_decode(data, errors, table),  # type: ignore[arg-type]
     )
+
+
+def _decoder(name: str, table: Mapping[bytes, str]) -> Callable[..., tuple[str, int]]:
+    sequence = re.compile(_SEQUENCES[name.removeprefix("mysql_")][0] + b"|.", re.DOTALL)
+
+    def decode(data: bytes, errors: str = "strict") -> tuple[str, int]:
+        characters = []
+        for match in sequence.finditer(bytes(data)):
+            character = table.get(match[0])
+            if character is None:
+                raise UnicodeDecodeError(name, bytes(data), *match.span(), "no character")
+            characters.append(character)
+        return "".join(characters), len(data)
+
+    return decode
+
+
+def _cannot_encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
+    raise NotImplementedError
 
 
 codecs.register(_find_codec)
@@ -334,10 +347,16 @@ codecs.register(_find_codec)
 def fetch_charsets(query: Query, *, is_mariadb: bool) -> dict[int, Charset]:
     """The server's character sets by collation number.
 
-    Those of one byte become codecs of our own, made of the server's tables: Python's differ in some characters.
+    Those of one byte, and those of several that Python reads otherwise, become codecs of our own, made of the server's tables;
+    the latter only if some column of the database has them, as their tables are long.
     """
     sets = query("SELECT character_set_name, maxlen FROM information_schema.character_sets")
     widths = {str(name): int(width or 1) for name, width in sets}
+    columns = query(
+        "SELECT DISTINCT character_set_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+        f" AND character_set_name IN ({', '.join(map(_literal, _SEQUENCES))})"
+    )
+    used = {str(name) for (name,) in columns}
     charsets = {}
     for name, width in widths.items():
         codec = _CODECS.get(name)
@@ -347,6 +366,10 @@ def fetch_charsets(query: Query, *, is_mariadb: bool) -> dict[int, Charset]:
                 every = bytes(range(256)).hex()
                 rows = query(f"SELECT HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))")
                 _tables[codec] = bytes.fromhex(rows[0][0] or "").decode("utf-32-be")
+        if name in used:
+            codec = f"mysql_{name}"
+            if codec not in _tables:
+                _tables[codec] = _fetch_characters(query, name)
         if codec is not None:
             charsets[name] = Charset(codec, width)
     rows = query("SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL")
@@ -359,6 +382,21 @@ def fetch_charsets(query: Query, *, is_mariadb: bool) -> dict[int, Charset]:
         if available:
             rows = query("SELECT id, character_set_name FROM information_schema.collation_character_set_applicability")
     return {int(number or 0): charsets[str(name)] for number, name in rows if name in charsets}
+
+
+def _fetch_characters(query: Query, charset: str) -> dict[bytes, str]:
+    """The character of each sequence of bytes that is one in a character set."""
+    characters = {}
+    sequences = [bytes((byte,)) for byte in range(256)] + _SEQUENCES[charset][1]
+    for start in range(0, len(sequences), _SEQUENCES_A_QUERY):
+        some = sequences[start : start + _SEQUENCES_A_QUERY]
+        select = (f"HEX(CONVERT(CONVERT(X'{sequence.hex()}' USING {charset}) USING utf32))" for sequence in some)
+        for sequence, found in zip(some, query(f"SELECT {', '.join(select)}")[0], strict=True):
+            text = bytes.fromhex(found or "").decode("utf-32-be")
+            # What is no character comes as a question mark or not at all.
+            if len(text) == 1 and (text != "?" or sequence == b"?"):
+                characters[sequence] = text
+    return characters
 
 
 def fetch_forms(query: Query, database: str, table: str) -> dict[str, str]:
