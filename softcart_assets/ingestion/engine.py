@@ -153,8 +153,8 @@ def load(
     Before the first table `ServerUnreachable`, `MissingGrant` or `TableBusy` may be raised by themselves.
     """
     chosen = [source.table(name) for name in tables] if tables is not None else list(source.tables)
-    captured = [table for table in chosen if table.strategy == "cdc"]
-    others = [table for table in chosen if table.strategy != "cdc"]
+    captured = [table for table in chosen if table.strategy == "cdc" and source.kind == "mysql"]
+    others = [table for table in chosen if table not in captured]
     failures: dict[str, Exception] = {}
     try:
         yield from read_tables(
@@ -220,7 +220,7 @@ def read_tables(
         # Entered last, left first: no thread works on a connection that is closed.
         crew = stack.enter_context(Crew(readers))
         call = Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, checksums, released, on_progress)
-        futures = {crew.submit(TableLoad(call, table).run): table for table in chosen}
+        futures = {crew.submit(_load_of(call, table).run): table for table in chosen}
         for future in as_completed(futures):
             try:
                 result = future.result()
@@ -230,6 +230,14 @@ def read_tables(
                 yield result
     if failures:
         raise LoadsFailed(source.name, failures)
+
+
+def _load_of(call: Call, table: Table) -> TableLoad:
+    if call.source.kind == "mongodb" and table.strategy == "cdc":
+        from softcart_assets.ingestion.collection import CollectionLoad  # which is made of this module
+
+        return CollectionLoad(call, table)
+    return TableLoad(call, table)
 
 
 def replay(
@@ -668,7 +676,7 @@ class TableLoad:
             "privacy": self._privacy(column),
         }
 
-    def _source_checksums(self, columns: Sequence[Column]) -> tuple[int, Checksums]:
+    def _source_checksums(self, columns: Sequence[Column]) -> tuple[int | None, Checksums | None]:
         """What the source says of the rows that are not in quarantine; only their number if some of those have no key."""
         quarantined, keys = self.quarantine.open()
         rows, checksums = self.reader.checksums(self.table, columns, keys)

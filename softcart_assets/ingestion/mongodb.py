@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cached_property
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import bson
 import pyarrow as pa
@@ -27,6 +28,7 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from softcart_assets.connections import MongoConnection
+from softcart_assets.ingestion.changestream import NoStream, Stream, Token
 from softcart_assets.ingestion.digest import Accumulator, Checksums, Segments
 from softcart_assets.ingestion.documents import Decoder, Types
 from softcart_assets.ingestion.errors import MissingGrant, MissingTable, SourceLost
@@ -34,7 +36,10 @@ from softcart_assets.ingestion.types import Batch, Column, Kind, Rejected, Unfit
 from softcart_assets.sources.model import Source, Table
 
 _BATCH_ROWS = 5_000
+_BATCH_BYTES = 4 << 20
 _IDS_A_QUERY = 1_000
+EVENTS_KEPT = 1_000
+"""So many events of a collection nx-27017 keeps at least."""
 _NUMERIC = "numeric(38,18)"
 """Where whole and broken numbers meet: exact for money and measures, and a type that Parquet and Spark have."""
 _WHOLE_DOUBLE = "whole double"
@@ -62,7 +67,7 @@ _CANONICAL = json_util.JSONOptions(
 
 
 @contextmanager
-def _explained(connection: MongoConnection, asset: str) -> Iterator[None]:
+def explained(connection: MongoConnection, asset: str) -> Iterator[None]:
     """Say what a MongoDB error means, with the asset and what to do."""
     try:
         yield
@@ -81,7 +86,7 @@ def _explained(connection: MongoConnection, asset: str) -> Iterator[None]:
 
 
 def _id_text(value: Any) -> tuple[str, str]:
-    """An `_id` as text and its type; the two together identify it, and `_id_value` gives it back."""
+    """An `_id` as text and its type; the two together identify it, and `id_value` gives it back."""
     match value:
         case str():
             return value, "string"
@@ -92,7 +97,8 @@ def _id_text(value: Any) -> tuple[str, str]:
     return json_util.dumps(value, json_options=_CANONICAL), _type_name(value)
 
 
-def _id_value(text: str, type_: str) -> Any:
+def id_value(text: str, type_: str) -> Any:
+    """The `_id` that `_id` and `_id_type` stand for."""
     match type_:
         case "string":
             return text
@@ -175,10 +181,18 @@ class MongoReader:
         self._database = client.get_database(connection.database, codec_options=_OPTIONS)
         self._sums: dict[str, Accumulator] = {}
         self._warnings: dict[str, list[str]] = {}
+        self._reasons: dict[str, str] = {}
+        self._gone: set[str] = set()
 
     def position(self, table: Table) -> str:
-        """The present time, and what tells whether the collection changed: `time|documents|latest cursor`."""
-        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
+        """The present time, and what tells whether the collection changed: `time|documents|latest cursor`.
+
+        For a table that follows its change stream, then also where that stands: `|token`.
+        """
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        # First the stream: what comes later is in it.
+        token = self.token(table) if table.strategy == "cdc" else None
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
             collection = self._database[table.name]
             count = collection.estimated_document_count()
             latest = None
@@ -186,18 +200,105 @@ class MongoReader:
                 newest = collection.find({}, {table.cursor: 1}).sort(table.cursor, -1).limit(1)
                 latest = next((document.get(table.cursor) for document in newest), None)
             latest = latest.isoformat(timespec="milliseconds") if isinstance(latest, datetime) else latest
-        return f"{datetime.now(UTC).isoformat(timespec='milliseconds')}|{count}|{latest or ''}"
+        return with_token(f"{moment}|{count}|{latest or ''}", token)
 
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
-        """The columns known so far; `rows_of` and `all_rows` find more. Checks that the collection is there."""
-        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
-            if table.name not in self._database.list_collection_names():
-                raise MissingTable(
-                    f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has no collection "
-                    f"`{table.name}`. Create it, check {self.connection.prefix}_DATABASE, or take it out of the declaration of "
-                    f"source {self.source.name!r}."
-                )
+        """The columns known so far; `rows_of` and `all_rows` find more. Checks that the collection is there.
+
+        One that is followed may be gone: then its stream says so.
+        """
+        if self.is_missing(table):
+            if not known or table.strategy != "cdc" or self.forgets_events:
+                raise self.missing(table)
+            self._gone.add(table.name)
         return list(known) or [_ID, _ID_TYPE, _DOCUMENT]
+
+    def is_missing(self, table: Table) -> bool:
+        """Whether there is no such collection."""
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
+            return table.name not in self._database.list_collection_names()
+
+    def was_missing(self, table: Table) -> bool:
+        """Whether there was no such collection when `columns` was asked; asking nx-27017 for anything else makes it."""
+        return table.name in self._gone
+
+    def missing(self, table: Table) -> MissingTable:
+        """What to say if there is no such collection."""
+        return MissingTable(
+            f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has no collection `{table.name}`. "
+            f"Create it, check {self.connection.prefix}_DATABASE, or take it out of the declaration of source "
+            f"{self.source.name!r}."
+        )
+
+    # Change streams.
+
+    @cached_property
+    def forgets_events(self) -> bool:
+        """Whether the server is nx-27017: it notes events only while it runs and somebody has asked, keeps the last thousand of a
+        collection, gives ids as text and documents not as they were stored, and says nothing of it.
+        """
+        return self._server.get("process") == "nx_27017"
+
+    @property
+    def _server(self) -> dict[str, Any]:
+        with explained(self.connection, self.source.schema):
+            return self._database.client.admin.command("buildInfo")
+
+    def has_restarted_since(self, position: str) -> bool:
+        """Whether a server that forgets events was started after a position."""
+        if not self.forgets_events:
+            return False
+        age = datetime.now(UTC) - datetime.fromisoformat(position.split("|")[0])
+        return age.total_seconds() * 1000 > self._server["uptimeMillis"]
+
+    def stream(self, table: Table, token: Token | None = None) -> Stream:
+        """The collection's change stream, from a token or from now. `NoStream` if there is none."""
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
+            collection = self._database[table.name]
+            if self.forgets_events:
+                return Stream(collection, token, is_exact=False)
+            options = [each.get("options", {}) for each in self._database.list_collections(filter={"name": table.name})]
+            images = options[0].get("changeStreamPreAndPostImages", {}) if options else {}
+            return Stream(collection, token, has_images=bool(images.get("enabled")))
+
+    def token(self, table: Table) -> Token | None:
+        """Where the change stream stands now; None if there is none."""
+        self._reasons.pop(table.name, None)
+        if self.forgets_events and self.is_missing(table):
+            return None  # it would make the collection
+        try:
+            with self.stream(table) as stream:
+                token = stream.token
+        except NoStream as reason:
+            self._reasons[table.name] = str(reason)
+            return None
+        if token is None:
+            self._reasons[table.name] = "the server names no place in it"
+        return token
+
+    def why_no_stream(self, table: Table) -> str | None:
+        """Why `token` found no stream the last time; None if it did."""
+        return self._reasons.get(table.name)
+
+    def has_changed_since(self, table: Table, token: Token) -> bool:
+        """Whether something happened since a token; rather yes than no."""
+        until = self.token(table)
+        try:
+            with self.stream(table, token) as stream, explained(self.connection, f"{self.source.schema}/{table.name}"):
+                return next(stream.events(until), None) is not None
+        except NoStream:
+            return True
+
+    def key_of_event(self, id_: Any) -> tuple[str, str | None]:
+        """The key that an event's `_id` stands for; type None: any, the server does not tell."""
+        text, type_ = _id_text(id_)
+        return (text, None) if self.forgets_events else (text, type_)
+
+    def count(self, table: Table, *, is_exact: bool) -> int:
+        """The number of documents: as the server remembers it, or counted."""
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
+            collection = self._database[table.name]
+            return collection.count_documents({}) if is_exact else collection.estimated_document_count()
 
     def reset(self) -> None:
         """Nothing: cursors do not hold each other up."""
@@ -208,13 +309,13 @@ class MongoReader:
 
     def expected_rows(self, table: Table) -> int | None:
         """The number of documents."""
-        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
             return self._database[table.name].estimated_document_count()
 
     def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[list[Column], Iterator[Batch]]:
         """Every document: the columns they need, and the rows."""
         self._sums[table.name] = Accumulator()
-        columns, batches = self._spooled(table, columns, [{}])
+        columns, batches = self.rows_in(table, columns, self._read(table, {}))
         return columns, self._summed(table, columns, batches)
 
     def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
@@ -238,12 +339,17 @@ class MongoReader:
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
     ) -> tuple[list[Column], Iterator[Batch]]:
         """The documents with these keys: the columns they need, and the rows."""
-        ids = (_id_value(text, type_) for text, type_ in keys)
-        return self._spooled(
-            table,
-            columns,
-            ({"_id": {"$in": some}} for some in iter(lambda: list(islice(ids, _IDS_A_QUERY)), [])),
-        )
+        return self.rows_in(table, columns, self.documents(table, (id_value(*key) for key in keys)))
+
+    def documents(self, table: Table, ids: Iterable[Any]) -> Iterator[bytes]:
+        """The documents with these `_id`s, as BSON, some end to end."""
+        some_ids = iter(ids)
+        while some := list(islice(some_ids, _IDS_A_QUERY)):
+            yield from self._read(table, {"_id": {"$in": some}})
+
+    def _read(self, table: Table, condition: Mapping[str, Any]) -> Iterator[bytes]:
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
+            yield from self._database[table.name].find_raw_batches(condition, batch_size=_BATCH_ROWS)
 
     def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
         """All documents as one segment: MongoDB computes no digests that PostgreSQL computes too."""
@@ -257,7 +363,7 @@ class MongoReader:
     def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
         """Key and cursor of every document."""
         columns = [*segments.key, segments.cursor]
-        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
             documents = iter(self._database[table.name].find({}, {segments.cursor.name: 1}, batch_size=_BATCH_ROWS))
             while some := list(islice(documents, _BATCH_ROWS)):
                 yield _batch(table, columns, some)
@@ -268,18 +374,23 @@ class MongoReader:
         """Number and checksums of the documents that `all_rows` gave; rejected ones were never among them."""
         return self._sums[table.name].result(columns)
 
-    def _spooled(
-        self, table: Table, columns: Sequence[Column], filters: Iterable[Mapping[str, Any]]
+    def rows_in(
+        self, table: Table, columns: Sequence[Column], documents: Iterable[bytes]
     ) -> tuple[list[Column], Iterator[Batch]]:
-        """Read documents into a temporary file, noting their types; then the columns they need, and the rows."""
+        """Documents in BSON, some end to end, as rows: the columns that they need, and the rows.
+
+        They are read into a temporary file, to learn their types.
+        """
         spool = tempfile.TemporaryFile()  # noqa: SIM115 - `_rows` closes it, after the last batch
         types = Types()
-        sizes = []
-        with _explained(self.connection, f"{self.source.schema}/{table.name}"):
-            for condition in filters:
-                for raw in self._database[table.name].find_raw_batches(condition, batch_size=_BATCH_ROWS):
-                    types.add(raw)
-                    sizes.append(spool.write(raw))
+        sizes: list[int] = []
+        for raw in documents:
+            types.add(raw)
+            spool.write(raw)
+            if sizes and sizes[-1] + len(raw) <= _BATCH_BYTES:
+                sizes[-1] += len(raw)
+            else:
+                sizes.append(len(raw))
         found, self._warnings[table.name] = _columns_for(columns, types.counts)
         return found, _rows(table, found, spool, sizes)
 
@@ -374,22 +485,43 @@ def _batch(table: Table, columns: Sequence[Column], documents: Sequence[dict[str
     return Batch(pa.RecordBatch.from_arrays(arrays, names=[c.name for c in columns]), rejected)
 
 
-def current_position(source: Source, connection: MongoConnection) -> dict[str, str]:
-    """The present position of each declared collection."""
-    with connection.connect() as client:
-        reader = MongoReader(source, connection, client)
-        return {table.name: reader.position(table) for table in source.tables}
+def with_token(position: str, token: Token | None) -> str:
+    """A position with another token, or with none."""
+    if token_of(position):
+        position = position.rpartition("|")[0]
+    return position if token is None else f"{position}|{json_util.dumps(token, json_options=_CANONICAL)}"
+
+
+def token_of(position: str) -> Token | None:
+    """The resume token in a position, if it has one."""
+    text = position.rpartition("|")[2]
+    return json_util.loads(text, json_options=_CANONICAL) if text.startswith('{"_data"') else None
+
+
+def is_apart(one: str, other: str) -> bool:
+    """Whether number of documents or latest cursor are not the same in two positions."""
+    return with_token(one, None).partition("|")[2] != with_token(other, None).partition("|")[2]
 
 
 def changed_tables(source: Source, connection: MongoConnection, since: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """The present time, and the collections whose number of documents or latest cursor is not that of their position.
+    """The present time, and the collections that changed since their position.
 
-    A change that alters neither, as in a collection declared without cursor, is not seen.
+    A change stream tells. Without one, the number of documents or the latest cursor does: a change that alters neither, as in a
+    collection declared without cursor, is not seen.
     """
-    now = current_position(source, connection)
-    changed = {
-        name: position
-        for name, position in now.items()
-        if position.split("|", 1)[1] != since.get(name, "|").split("|", 1)[1]
-    }
+    with connection.connect() as client:
+        reader = MongoReader(source, connection, client)
+        now = {table.name: reader.position(table) for table in source.tables}
+        changed = {
+            table.name: now[table.name]
+            for table in source.tables
+            if _has_changed(reader, table, since.get(table.name, ""), now[table.name])
+        }
     return max(now.values()).split("|", 1)[0], changed
+
+
+def _has_changed(reader: MongoReader, table: Table, since: str, now: str) -> bool:
+    before = token_of(since) if table.strategy == "cdc" else None
+    if before and token_of(now) and not reader.forgets_events:
+        return reader.has_changed_since(table, before)
+    return is_apart(since, now) or (bool(before) and reader.has_changed_since(table, cast(Token, before)))

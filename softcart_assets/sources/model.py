@@ -30,7 +30,7 @@ class Table:
     `key`: the columns that identify a row (empty: the table has none, `incremental` cannot carry it).
     `strategy`: `snapshot` copies the whole table each time; `incremental` copies the rows past the stored position of
     `cursor`, a column that every insert and update of a row sets to the present, and finds deletions by comparing keys;
-    `cdc` copies the table once and then follows MySQL's binary log.
+    `cdc` copies the table once and then follows MySQL's binary log, or the collection's change stream.
     `contract`: what `cdc` does when the table's columns change at the source. `evolve`: raw follows; a dropped column stays and
     is NULL in what changes from then on. `freeze`: the table stops until somebody has looked (`softcart resnapshot`).
     `quarantine`: raw's columns stay as they are, and rows with values that have no place in them go to quarantine.
@@ -73,8 +73,9 @@ class Source:
 
     def __post_init__(self) -> None:
         """Refuse what no source of that kind can do."""
-        if self.kind != "mysql" and (wrong := [table.name for table in self.tables if table.strategy == "cdc"]):
-            raise ValueError(f"{self.name}: only MySQL has a binary log; {', '.join(wrong)} cannot be 'cdc'.")
+        captured = [table for table in self.tables if table.strategy == "cdc" and self.kind == "mongodb"]
+        if wrong := [table.name for table in captured if table.key != ("_id",)]:
+            raise ValueError(f"{self.name}: MongoDB's documents have the key '_id'; declare it for {', '.join(wrong)}.")
 
     @property
     def schema(self) -> str:

@@ -1,0 +1,170 @@
+"""MongoDB's change streams: what happened to a collection since a resume token.
+
+Here belong opening a stream, its tokens, and what its events say. What becomes of them is decided in `collection`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import bson
+import pymongo
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+
+Token = dict[str, Any]
+"""A resume token as the server gave it."""
+
+_EVENTS_A_BATCH = 1_000
+_AWAIT_MILLISECONDS = 200
+_PATIENCE_SECONDS = 30
+"""How long a server may let its stream stand still before a point that it has named itself; idle shards need up to 10 s."""
+_REFUSALS = (13, 18)
+"""MongoDB's codes for a missing privilege: that is for somebody to mend, not a reason to do without the stream."""
+_OPERATIONS: dict[str, Literal["insert", "update", "delete"]] = {
+    "insert": "insert",
+    "replace": "update",
+    "update": "update",
+    "delete": "delete",
+}
+_VOIDS = {"drop", "rename", "dropDatabase", "invalidate"}
+
+
+class NoStream(Exception):
+    """There is no change stream, or none from this token; the text says why."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to one document.
+
+    `id`: its `_id`. `document`: the whole document exactly as the event left it, in BSON; None if it must be looked up.
+    """
+
+    operation: Literal["insert", "update", "delete"]
+    id: Any
+    document: bytes | None
+    committed_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Void:
+    """The collection was dropped or renamed, or another took its name: nothing known of it holds any longer."""
+
+    operation: str
+
+
+class Stream:
+    """One collection's change stream, from a token or from now; `NoStream` if there is none.
+
+    `has_images`: the collection keeps its documents as they were after each update. `is_exact`: events have documents as they
+    were stored. Used as a context; `token` says where it stands.
+    """
+
+    def __init__(
+        self, collection: Collection, token: Token | None = None, *, has_images: bool = False, is_exact: bool = True
+    ) -> None:
+        self._options = collection.codec_options
+        self._is_exact = is_exact
+        raw: CodecOptions = CodecOptions(document_class=RawBSONDocument, tz_aware=True, tzinfo=UTC)
+        try:
+            # Looking up each updated document is left out: once per document, by its `_id`, is enough.
+            self._stream = collection.with_options(codec_options=raw).watch(
+                start_after=token,
+                full_document="whenAvailable" if has_images else None,
+                batch_size=_EVENTS_A_BATCH,
+                max_await_time_ms=_AWAIT_MILLISECONDS,
+            )
+        except pymongo.errors.OperationFailure as error:
+            raise _explained(error) from None
+        self.token: Token | None = token or self._resume_token()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        # After a failure the server may be gone: closing would wait for it.
+        if kind is None:
+            self._stream.close()
+
+    def events(self, until: Token | None) -> Iterator[Event | Void]:
+        """The events up to a token, or up to the present where tokens do not tell their order; the last may be a `Void`.
+
+        When the next event is asked for, `token` stands behind the one before.
+        """
+        stood_at, since = self.token, time.monotonic()
+        while True:
+            try:
+                event = self._stream.try_next()
+            except pymongo.errors.OperationFailure as error:
+                raise _explained(error) from None
+            if event is None:
+                self.token = self._resume_token() or self.token
+                if not _is_past(until, self.token):
+                    return
+                if self.token != stood_at:
+                    stood_at, since = self.token, time.monotonic()
+                elif time.monotonic() - since > _PATIENCE_SECONDS:
+                    return
+                continue
+            token = dict(event["_id"])
+            if _is_past(token, until):
+                self.token = until
+                return
+            operation = event["operationType"]
+            if operation in _VOIDS:
+                self.token = token
+                yield Void(operation)
+                return
+            if operation in _OPERATIONS:
+                yield self._event(operation, event)
+            self.token = token
+
+    def _event(self, operation: str, event: Mapping[str, Any]) -> Event:
+        document = event.get("fullDocument") if self._is_exact and operation != "delete" else None
+        return Event(
+            _OPERATIONS[operation],
+            bson.decode(event["documentKey"].raw, self._options)["_id"],
+            document.raw if document is not None else None,
+            _committed_at(event),
+        )
+
+    def _resume_token(self) -> Token | None:
+        token = self._stream.resume_token
+        return None if token is None else dict(token)
+
+
+def _committed_at(event: Mapping[str, Any]) -> datetime | None:
+    """When the event was committed: to the millisecond where the server says so, else to the second."""
+    cluster_time = event.get("clusterTime")
+    if not isinstance(cluster_time, bson.Timestamp):
+        return None  # a server that has no such time gives the present
+    return event.get("wallTime") or cluster_time.as_datetime()
+
+
+def _is_past(one: Token | None, other: Token | None) -> bool:
+    """Whether one token lies past the other; False if they do not tell."""
+    places = [_place(token) for token in (one, other) if token]
+    return len(places) == 2 and None not in places and places[0] > places[1]  # type: ignore[operator]
+
+
+def _place(token: Token) -> tuple[int, str] | None:
+    data = token.get("_data")
+    if not isinstance(data, str):
+        return None
+    if data.startswith("nx:"):
+        return int(data[3:]), ""
+    # The bytes of MongoDB's tokens, written as hexadecimal digits, are made to be compared.
+    return (0, data.upper()) if all(character in "0123456789abcdefABCDEF" for character in data) else None
+
+
+def _explained(error: pymongo.errors.OperationFailure) -> Exception:
+    if error.code in _REFUSALS:
+        return error
+    what = (error.details or {}).get("errmsg") or str(error)
+    return NoStream(f"{what} ({error.code})")
