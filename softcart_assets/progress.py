@@ -32,7 +32,7 @@ class _Rows(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The column's text."""
-        of = f" of about {task.total:,.0f}" if task.total else ""
+        of = f" of about {task.total:,.0f}" if task.total and not task.finished else ""
         rate = task.finished_speed or task.speed
         return Text(f"{task.completed:,.0f}{of} rows" + (f", {rate:,.0f} rows/s" if rate else ""))
 
@@ -78,7 +78,7 @@ class TableProgress:
         with self._lock:
             if self._console.is_terminal:
                 if table not in self._tasks:
-                    self._tasks[table] = self._bars.add_task(table)
+                    self._tasks[table] = self._bars.add_task(table, total=None)
                 # An estimate that was too low would show more than everything.
                 total = None if expected is None else max(expected, rows)
                 self._bars.update(self._tasks[table], completed=rows, total=total)
