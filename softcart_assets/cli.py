@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -322,6 +323,90 @@ def load(
     if failures:
         typer.secho("\n".join(failures), err=True, fg=typer.colors.RED)
         raise typer.Exit(1)
+
+
+@app.command()
+def stream(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source to follow, for example shop.")],
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus metrics on this port of this machine; 0: a free one.")
+    ] = None,
+) -> None:
+    """Keep the raw tables of a source up with its log, until Ctrl-C: inserts, updates, deletions, within half a second."""
+    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.ingestion.capture import Status
+    from softcart_assets.ingestion.capture import stream as follow
+    from softcart_assets.ingestion.capture.metrics import served
+
+    os.environ |= _environment(start=False)
+    declared, _ = _chosen([source])[0]
+    if not any(table.strategy == "cdc" for table in declared.tables):
+        raise typer.BadParameter(f"{source!r} declares no table with strategy 'cdc'")
+    status = Status(source)
+    with ExitStack() as stack:
+        if metrics_port is not None:
+            port = stack.enter_context(served(status, metrics_port))
+            typer.echo(f"Metrics: http://127.0.0.1:{port}/metrics")
+        typer.echo(f"Process {os.getpid()} follows {source}; Ctrl-C ends it, whenever you like.")
+        follow(declared, _database(declared), staging(), lake_uri(), status=status, on_report=_StreamLine())
+    typer.echo(f"Stopped at {status.position}; everything up to there is committed.")
+
+
+class _StreamLine:
+    """A line that says how a stream fares: kept up to date on a terminal, elsewhere said when something changes, or rarely."""
+
+    _SECONDS_BETWEEN = 60
+
+    def __init__(self) -> None:
+        self._said: tuple[object, float] = (None, 0.0)
+
+    def __call__(self, status: Any) -> None:
+        """Show the status."""
+        stopped = [f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"]
+        behind = "" if status.lag_bytes is None else f", {status.lag_bytes / 1e6:,.1f} MB of log ahead"
+        text = (
+            f"{status.position}  {status.rows_per_second:,.0f} rows/s  {status.rows:,} rows  lag {status.lag_seconds:.1f} s{behind}"
+            + (f"  {sum(status.quarantined.values()):,} in quarantine" if status.quarantined else "")
+            + (f"  {', '.join(stopped)}" if stopped else "")
+            + (f"  waiting: {status.problem}" if status.problem else "")
+        )
+        if sys.stdout.isatty():
+            sys.stdout.write(f"\r\x1b[K{text}")
+            sys.stdout.flush()
+            return
+        of_note, (noted, said) = (stopped, status.problem), self._said
+        if of_note != noted or time.monotonic() - said >= self._SECONDS_BETWEEN:
+            typer.echo(text)
+            self._said = of_note, time.monotonic()
+
+
+@app.command()
+def resnapshot(
+    table: Annotated[str, typer.Argument(metavar="SOURCE[.TABLE]", help="A captured table, or all of a source.")],
+    first: Annotated[str | None, typer.Option("--from", help="Only from this value of the leading key column.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Only up to this value of the leading key column.")] = None,
+) -> None:
+    """Read a captured table, or a range of its keys, from the source again, and mend what raw has otherwise.
+
+    A table that stopped because its columns changed goes on, in the columns that it has now. Of a whole source, all tables are
+    read and its log is followed from its end now: that is the way on if the log was purged.
+    """
+    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.ingestion.capture import resnapshot as read_again
+    from softcart_assets.progress import TableProgress
+
+    os.environ |= _environment(start=False)
+    declared, _ = _chosen([table])[0]
+    name = table.partition(".")[2] or None
+    key_range = (first, last) if first is not None or last is not None else None
+    if key_range and not name:
+        raise typer.BadParameter("--from and --to need a table: SOURCE.TABLE")
+    with TableProgress() as progress:
+        results = read_again(
+            declared, _database(declared), staging(), lake_uri(), name, key_range, on_progress=progress.tell
+        )
+    rows = [[f"{declared.name}.{each.table}", f"{each.rows_changed:,}", each.position] for each in results]
+    _figures("Read again", ["table", "rows mended", "position"], rows)
 
 
 @app.command()
