@@ -21,7 +21,7 @@ def test_a_terminal_shows_a_bar_per_table() -> None:
     told = output.getvalue()
     assert "5,000 rows" in told
     assert "77 rows" in told
-    assert "0 of about" not in told
+    assert " 0 of about" not in told
     assert "left" in told
 
 
