@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from softcart_assets.ingestion.capture import schema
@@ -89,11 +91,19 @@ def test_without_names_the_setting_is_named() -> None:
         define(table_map(bytes([3]), b""), CHARSETS)
 
 
+def test_compressed_columns_hold_texts_or_bytes() -> None:
+    names = text(b"a") + text(b"b") + text(b"c")
+    # c is VARBINARY: its collation is that of bytes.
+    found = define(table_map(bytes([140, 140, 141]), bytes([2, 2, 80, 0]), f3=bytes([45, 63, 63]), f4=names), CHARSETS)
+    assert [column.source_type for column in columns_of(found.columns, "shop.t")] == [
+        "text compressed",
+        "blob compressed",
+        "varbinary compressed",
+    ]
+
+
 def test_what_cannot_be_carried_is_named() -> None:
     names = text(b"secret")
-    compressed = define(table_map(bytes([140]), bytes([2]), f2=bytes([63]), f4=names), CHARSETS)
-    with pytest.raises(UnsupportedColumn, match=r"shop\.t: column `secret` has type compressed blob"):
-        columns_of(compressed.columns, "shop.t")
     with pytest.raises(UnsupportedColumn, match=r"column `secret` has collation number 99"):
         define(table_map(bytes([15]), bytes([80, 0]), f2=bytes([99]), f4=names), CHARSETS)
     with pytest.raises(UnsupportedColumn, match="unknown type 77"):
@@ -101,15 +111,23 @@ def test_what_cannot_be_carried_is_named() -> None:
 
 
 def test_charsets_of_the_server_and_python() -> None:
+    characters = {"41": "A", "82a0": "あ", "815f": "\\"}
+
     def query(sql: str) -> list[tuple[str | None, ...]]:
         if "character_sets" in sql:
-            return [("utf8mb4", "4"), ("odd1", "1"), ("sjis", "2"), ("unheard", "2")]
-        if "utf32" in sql:
+            return [("utf8mb4", "4"), ("odd1", "1"), ("sjis", "2"), ("big5", "2"), ("unheard", "2")]
+        if "information_schema.columns" in sql:
+            return [("sjis",)]
+        if "USING odd1" in sql:
             return [("".join(f"{n ^ 1:08X}" for n in range(256)),)]
-        return [("45", "utf8mb4"), ("200", "odd1"), ("13", "sjis"), ("300", "unheard")]
+        if "USING sjis" in sql:
+            return [tuple(f"{ord(characters.get(x, '?')):08X}" for x in re.findall("X'([0-9a-f]+)'", sql))]
+        return [("45", "utf8mb4"), ("200", "odd1"), ("13", "sjis"), ("1", "big5"), ("300", "unheard")]
 
     charsets = schema.fetch_charsets(query, is_mariadb=False)
     assert charsets == {45: Charset("utf-8", 4), 200: Charset("mysql_odd1", 1), 13: Charset("mysql_sjis", 2)}
     assert b"ab".decode("mysql_odd1") == "`c"
     assert "`c".encode("mysql_odd1") == b"ab"
-    assert b"\x81\x5f\x82\xa0".decode("mysql_sjis") == "\\あ"
+    assert b"\x81\x5fA\x82\xa0".decode("mysql_sjis") == "\\Aあ"
+    with pytest.raises(UnicodeDecodeError):
+        b"A\x82\xa1".decode("mysql_sjis")

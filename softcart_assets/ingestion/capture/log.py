@@ -303,6 +303,7 @@ class _Dump:
                 port=connection.port,
                 user=connection.user,
                 password=connection.password,
+                database=connection.database,
                 charset="utf8mb4",
                 connect_timeout=10,
                 read_timeout=60,
