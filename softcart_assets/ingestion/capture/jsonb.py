@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from base64 import encodebytes
-from json.encoder import encode_basestring  # type: ignore[attr-defined]
+from json.encoder import encode_basestring
 
 _INT16, _UINT16, _INT32, _UINT32 = struct.Struct("<h"), struct.Struct("<H"), struct.Struct("<i"), struct.Struct("<I")
 _INT64, _UINT64, _DOUBLE = struct.Struct("<q"), struct.Struct("<Q"), struct.Struct("<d")
