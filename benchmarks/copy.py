@@ -107,8 +107,8 @@ PEERS: dict[str, Callable[[Task], Usage]] = {
 }
 
 
-def read_alone(task: Task, processes: int) -> float:
-    """Seconds in which MySQL gives all rows to so many clients in C that throw them away."""
+def read_alone(task: Task, processes: int) -> Usage:
+    """MySQL gives all rows to so many clients in C that throw them away."""
     program = task.home / "read"
     flags = subprocess.run(
         ["pkg-config", "--cflags", "--libs", "libmariadb"], capture_output=True, text=True, check=True
@@ -119,7 +119,7 @@ def read_alone(task: Task, processes: int) -> float:
         f'{program} {to.host} {to.port} {to.user} {to.database} "SELECT * FROM {table} WHERE {condition}"'
         for table, condition in task.parts(ranges=processes)
     ]
-    return peers.at_once(task, lines, processes).seconds
+    return peers.at_once(task, lines, processes)
 
 
 def prepare_files(task: Task) -> list[tuple[str, Path]]:
@@ -137,8 +137,8 @@ def prepare_files(task: Task) -> list[tuple[str, Path]]:
     return files
 
 
-def write_alone(task: Task, files: Sequence[tuple[str, Path]], sessions: int) -> float:
-    """Seconds in which so many sessions of PostgreSQL read all rows from files of its own machine, without a client."""
+def write_alone(task: Task, files: Sequence[tuple[str, Path]], sessions: int) -> Usage:
+    """So many sessions of PostgreSQL read all rows from files of its own machine, without a client."""
     task.make_target_tables()
 
     def copy(table_and_file: tuple[str, Path]) -> None:
@@ -149,7 +149,13 @@ def write_alone(task: Task, files: Sequence[tuple[str, Path]], sessions: int) ->
     started = time.monotonic()
     with ThreadPoolExecutor(sessions) as pool:
         list(pool.map(copy, files))
-    return time.monotonic() - started
+    seconds = time.monotonic() - started
+    return Usage(seconds, seconds)
+
+
+def median(runs: Sequence[Usage]) -> Usage:
+    """The run of median speed."""
+    return sorted(runs, key=lambda usage: usage.seconds)[len(runs) // 2]
 
 
 @dataclass
@@ -194,34 +200,44 @@ class Bench:
         try:
             while len(runs) < repeat and not (runs and runs[0].process_seconds > LONG_SECONDS):
                 task = self.task()
-                runs.append(way(task))
+                runs.append(self.servers.watched(lambda: way(task)))  # noqa: B023, called at once
         except Failed as failure:
             print(f"failed: {failure}")
             return Measured(failure=str(failure))
-        usage = sorted(runs, key=lambda usage: usage.seconds)[len(runs) // 2]
+        usage = median(runs)
         differing = self.differences(task, ours.SCHEMA if way in OURS.values() else peers.SCHEMA)
         print(f"{self.rows / usage.seconds:,.0f} rows/s{', differs' * bool(differing)}", flush=True)
         return Measured(usage, differences=differing)
 
 
-def measure_limits(bench: Bench) -> dict[str, float]:
-    """Seconds of each limit."""
+def measure_limits(bench: Bench, repeat: int) -> dict[str, Usage]:
+    """What the servers do alone."""
+    watched = bench.servers.watched
     read_alone(bench.task(), CORES)  # brings the tables into the server's memory
     files = prepare_files(bench.task())
-    seconds = {}
+    limits = {}
     for number in sorted({1, CORES}):
-        seconds[f"MySQL alone, read by {number}"] = read_alone(bench.task(), number)
-        seconds[f"PostgreSQL alone, binary COPY from files by {number}"] = write_alone(bench.task(), files, number)
+
+        def read(task: Task, number: int = number) -> Usage:
+            return watched(lambda: read_alone(task, number))
+
+        def write(task: Task, number: int = number) -> Usage:
+            return watched(lambda: write_alone(task, files, number))
+
+        limits[f"MySQL alone, read by {number}"] = median([read(bench.task()) for _ in range(repeat)])
+        limits[f"PostgreSQL alone, binary COPY from files by {number}"] = median(
+            [write(bench.task()) for _ in range(repeat)]
+        )
     shutil.rmtree(bench.servers.home / "files")
-    for name, value in seconds.items():
-        print(f"{name}: {bench.rows / value:,.0f} rows/s", flush=True)
-    return seconds
+    for name, usage in limits.items():
+        print(f"{name}: {bench.rows / usage.seconds:,.0f} rows/s", flush=True)
+    return limits
 
 
-def report(bench: Bench, limits: dict[str, float], measured: dict[str, Measured]) -> list[str]:
+def report(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured]) -> list[str]:
     """The results as Markdown."""
     rows = bench.rows
-    read, write = list(limits.values())[-2:]
+    read, write = (usage.seconds for usage in list(limits.values())[-2:])
     limit = rows / (read + write)
     speeds = {name: rows / m.usage.seconds for name, m in measured.items() if m.usage}
     lines = [
@@ -232,19 +248,23 @@ def report(bench: Bench, limits: dict[str, float], measured: dict[str, Measured]
         "Python library report them themselves, without imports, beside those of the whole process. Memory is the greatest sum "
         "of the resident memory of the tool's processes, without the servers. Copies were compared by content.",
         "",
-        "| way | rows/s | of the limit | seconds | process | CPU s | memory, MB | copy |",
-        "|---|---:|---:|---:|---:|---:|---:|---|",
+        "| way | rows/s | of the limit | seconds | of the process | CPU s: tool | MySQL | PostgreSQL | memory, MB | copy |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name, m in measured.items():
         if not m.usage:
-            lines.append(f"| {name} | – | | | | | | failed: {m.failure} |")
+            lines.append(f"| {name} | – | | | | | | | | failed: {m.failure} |")
             continue
-        u, speed = m.usage, speeds[name]
+        u = m.usage
         figures = (
-            f"{speed:,.0f} | {speed / limit:.2f} | {u.seconds:.1f} | {u.process_seconds:.1f} | {u.cpu_seconds:.1f}"
+            f"{rows / u.seconds:,.0f} | {rows / u.seconds / limit:.2f} | {u.seconds:.1f} | {u.process_seconds:.1f}"
         )
-        lines.append(f"| {name} | {figures} | {u.peak_bytes / 2**20:,.0f} | {'; '.join(m.differences) or 'equal'} |")
-    lines += [f"| {name} | {rows / seconds:,.0f} | | {seconds:.1f} | | | | |" for name, seconds in limits.items()]
+        cpu = f"{u.cpu_seconds:.1f} | {u.mysql_seconds:.1f} | {u.postgres_seconds:.1f}"
+        copy = "; ".join(m.differences) or "equal"
+        lines.append(f"| {name} | {figures} | {cpu} | {u.peak_bytes / 2**20:,.0f} | {copy} |")
+    for name, u in limits.items():
+        cpu = f"{u.cpu_seconds:.1f} | {u.mysql_seconds:.1f} | {u.postgres_seconds:.1f}"
+        lines.append(f"| {name} | {rows / u.seconds:,.0f} | | {u.seconds:.1f} | | {cpu} | | |")
     lines += [
         "",
         f"Both ends share the cores, so the limit is the time to read alone plus the time to write alone, each by {CORES}: "
@@ -278,14 +298,16 @@ def goals(measured: dict[str, Measured], speeds: dict[str, float], limit: float)
     return ["Our copy:", "", *found]
 
 
-def chart(bench: Bench, limits: dict[str, float], measured: dict[str, Measured]) -> None:
+def chart(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured]) -> None:
     """Rows per second as bars."""
     speeds = [
         (name, bench.rows / m.usage.seconds, "ours" if name in OURS else "others")
         for name, m in measured.items()
         if m.usage
     ]
-    speeds += [(name, bench.rows / seconds, "limits") for name, seconds in limits.items()]
+    speeds += [(name, bench.rows / usage.seconds, "limits") for name, usage in limits.items()]
+    both = sum(usage.seconds for usage in list(limits.values())[-2:])
+    speeds.append((f"limit: read and write alone by {CORES}, one after the other", bench.rows / both, "limits"))
     frame = pandas.DataFrame(speeds, columns=["way", "rows per second", "who"])
     bars = altair.Chart(frame, title="Copying a database: rows per second").mark_bar()
     bars.encode(
@@ -299,7 +321,7 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> 
     """Measure and report; with `only` just ways with this word in their name, and nothing is written."""
     number = int(ORDERS * scale)
     bench = Bench(servers, f"copy_{number}", [orders(number), order_lines(number)])
-    limits = measure_limits(bench)
+    limits = measure_limits(bench, repeat)
     ways = {name: way for name, way in (OURS | PEERS).items() if only in name}
     measured = {name: bench.measure(name, way, repeat) for name, way in ways.items()}
     lines = report(bench, limits, measured)

@@ -13,14 +13,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 import psutil
 import psycopg
+from filelock import FileLock, Timeout
 from psycopg import sql
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection, staging
@@ -56,13 +57,24 @@ class _Stack(Stack):
 
 @dataclass(frozen=True)
 class Servers:
-    """The running servers and the folder that is ours; `mongo_is_real`: it is not the stand-in."""
+    """The running servers and the folder that is ours.
+
+    `mongo_is_real`: it is not the stand-in. `processes`: MySQL's and PostgreSQL's.
+    """
 
     home: Path
     mysql: MySQLConnection
     postgres: PostgresConnection
     mongo: MongoConnection
     mongo_is_real: bool
+    processes: tuple[psutil.Process, psutil.Process]
+
+    def watched(self, work: Callable[[], Usage]) -> Usage:
+        """Have some work done and note what MySQL and PostgreSQL computed for it."""
+        before = [_cpu_seconds(process) for process in self.processes]
+        usage = work()
+        mysql, postgres = (_cpu_seconds(p) - earlier for p, earlier in zip(self.processes, before, strict=True))
+        return replace(usage, mysql_seconds=mysql, postgres_seconds=postgres)
 
     def source(self, database: str) -> MySQLConnection:
         """A database of the MySQL server, made if there is none."""
@@ -91,8 +103,15 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
     for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
         del os.environ[name]
     stack = _Stack(home, ignore_environment=True)
+    home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home / "bench.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SystemExit(f"Another benchmark is running in {home}. Wait for its end.") from None
     try:
         os.environ.update(stack.up())
+        mysql_server, postgres_server, mongo_server = stack.servers()
         postgres = staging()
         with postgres.connect() as admin:
             # Not all tools take the stack's single iteration for safe, and they are right.
@@ -103,10 +122,12 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
             MySQLConnection.from_env("SOFTCART_SHOP"),
             postgres,
             MongoConnection.from_env("SOFTCART_CATALOG"),
-            "mongod" in [server.product[0] for server in stack.servers()],
+            mongo_server.product[0] == "mongod",
+            (mysql_server.process(), postgres_server.process()),
         )
     finally:
         stack.down()
+        lock.release()
 
 
 class Failed(RuntimeError):
@@ -118,14 +139,17 @@ class Usage:
     """What a process with all its children took.
 
     `seconds`: of the work, as the process itself reports it, otherwise of the whole process, which `process_seconds` is.
-    `peak_bytes`: the greatest sum of resident memory. `report`: what it said of itself besides.
+    `peak_bytes`: the greatest sum of resident memory. `report`: what it said of itself besides. `mysql_seconds` and
+    `postgres_seconds`: what the servers computed meanwhile.
     """
 
     seconds: float
     process_seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-    report: dict
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+    report: dict = field(default_factory=dict)
+    mysql_seconds: float = 0.0
+    postgres_seconds: float = 0.0
 
 
 def watch(command: Sequence[str], *, job: object = None, env: Mapping[str, str] | None = None, log: Path) -> Usage:
@@ -178,13 +202,21 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
+def _cpu_seconds(root: psutil.Process) -> float:
+    """The processor time of a process and its children, those that have ended included."""
+    total = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
 def _kill(pid: int) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         for process in [*root.children(recursive=True), root]:
             process.kill()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def last_words(said: str) -> str:
