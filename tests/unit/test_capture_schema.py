@@ -124,7 +124,7 @@ def test_charsets_of_the_server_and_python() -> None:
             return [tuple(f"{ord(characters.get(x, '?')):08X}" for x in re.findall("X'([0-9a-f]+)'", sql))]
         return [("45", "utf8mb4"), ("200", "odd1"), ("13", "sjis"), ("1", "big5"), ("300", "unheard")]
 
-    charsets = schema.fetch_charsets(query, is_mariadb=False)
+    charsets = schema.fetch_charsets(query, "shop", is_mariadb=False)
     assert charsets == {45: Charset("utf-8", 4), 200: Charset("mysql_odd1", 1), 13: Charset("mysql_sjis", 2)}
     assert b"ab".decode("mysql_odd1") == "`c"
     assert "`c".encode("mysql_odd1") == b"ab"

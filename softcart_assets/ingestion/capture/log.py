@@ -544,7 +544,7 @@ class BinaryLog:
                     f"lead there, and none were recorded. `softcart resnapshot {source}` guides on."
                 )
             self._charsets: dict[int, Charset] = schema.fetch_charsets(
-                self._dump.query, is_mariadb=self._dump.is_mariadb
+                self._dump.query, connection.database, is_mariadb=self._dump.is_mariadb
             )
             self._prefix = f"~{epoch + is_other:04d} " if epoch + is_other else ""
             if is_other:

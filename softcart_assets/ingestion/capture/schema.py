@@ -344,7 +344,7 @@ def _cannot_encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
 codecs.register(_find_codec)
 
 
-def fetch_charsets(query: Query, *, is_mariadb: bool) -> dict[int, Charset]:
+def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int, Charset]:
     """The server's character sets by collation number.
 
     Those of one byte, and those of several that Python reads otherwise, become codecs of our own, made of the server's tables;
@@ -353,8 +353,8 @@ def fetch_charsets(query: Query, *, is_mariadb: bool) -> dict[int, Charset]:
     sets = query("SELECT character_set_name, maxlen FROM information_schema.character_sets")
     widths = {str(name): int(width or 1) for name, width in sets}
     columns = query(
-        "SELECT DISTINCT character_set_name FROM information_schema.columns WHERE table_schema = DATABASE()"
-        f" AND character_set_name IN ({', '.join(map(_literal, _SEQUENCES))})"
+        "SELECT DISTINCT character_set_name FROM information_schema.columns WHERE"
+        f" table_schema = {_literal(database)} AND character_set_name IN ({', '.join(map(_literal, _SEQUENCES))})"
     )
     used = {str(name) for (name,) in columns}
     charsets = {}
