@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softcart_assets.ingestion.digest import MYSQL, Segments
-from softcart_assets.ingestion.mongodb import _batch, _columns_for, _id_text, _id_value
+from softcart_assets.ingestion.mongodb import _batch, _columns_for, _id_text, id_value
 from softcart_assets.ingestion.mysql import _touched, target_type
 from softcart_assets.ingestion.types import Column, copy_lines, parse_rows, widens
 from softcart_assets.sources.model import Table
@@ -214,4 +214,4 @@ def test_a_document_with_broken_text_is_kept_as_bytes() -> None:
     )
 )
 def test_any_id_comes_back_from_its_text(value: Any) -> None:
-    assert _id_value(*_id_text(value)) == value
+    assert id_value(*_id_text(value)) == value
