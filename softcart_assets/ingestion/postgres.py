@@ -7,7 +7,7 @@ batches; where they come from is not known here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -188,11 +188,11 @@ class RawTable:
         """Whether it has no row at all, deleted ones included."""
         return not self._one(f"SELECT EXISTS (SELECT FROM {self.name})")[0]
 
-    def copy(self, into: str, columns: Sequence[Column], batches: Iterable[Batch]) -> Iterator[Batch]:
+    def copy(self, into: str, columns: Sequence[Column], batches: Iterable[Batch]) -> Generator[Batch]:
         """`copy_batches` over this table's connection."""
         return copy_batches(self.connection, into, columns, batches)
 
-    def fill(self, columns: Sequence[Column], batches: Iterable[Batch], position: str) -> Iterator[Batch]:
+    def fill(self, columns: Sequence[Column], batches: Iterable[Batch], position: str) -> Generator[Batch]:
         """Copy the batches straight into the table, which is empty; they come out as from `copy`."""
         has_key = bool(self._primary_key())
         # The same for all rows: as defaults they cost nothing on the way.
@@ -498,10 +498,11 @@ class RawTable:
 
 def copy_batches(
     connection: psycopg.Connection, into: str, columns: Sequence[Column], batches: Iterable[Batch]
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Copy the batches' rows into a table; each batch comes out again when its rows are on their way.
 
-    A batch with rejected rows comes out when the connection is free for other statements.
+    A batch with rejected rows comes out when the connection is free for other statements. Close it on leaving it early:
+    until then the connection is locked and cannot even be rolled back.
     """
     statement = f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN (FORMAT BINARY)"
     remaining = iter(batches)

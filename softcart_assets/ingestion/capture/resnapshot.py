@@ -134,11 +134,12 @@ def read_again(
         where, scope = _conditions(reader, table, columns, key_range)
         recorder = Recorder(session, source.name, table.name, relation, position)
         rows, expected = 0, reader.expected_rows(table)
-        for batch in copy_batches(session, relation, columns, reader.batches(table, columns, where)):
-            recorder.record(batch.rejected)
-            rows += len(batch.rows) + len(batch.rejected)
-            if on_progress:
-                on_progress(table.name, rows, expected)
+        with closing(copy_batches(session, relation, columns, reader.batches(table, columns, where))) as copied:
+            for batch in copied:
+                recorder.record(batch.rejected)
+                rows += len(batch.rows) + len(batch.rejected)
+                if on_progress:
+                    on_progress(table.name, rows, expected)
         session.execute(f"ANALYZE {relation}".encode())
         row = session.execute(
             "INSERT INTO ingestion.resnapshots (source, table_name, relation, position, columns, scope)"
