@@ -150,7 +150,7 @@ def doctor() -> None:
 
 @app.command()
 def discover(
-    prefix: Annotated[str, typer.Argument(help="Prefix of the database's settings, for example SOFTCART_COUPONS.")],
+    prefix: Annotated[str, typer.Argument(help="Prefix of the database's settings, as in .env.example.")],
     name: Annotated[str | None, typer.Option(help="The source's name; default: the prefix without SOFTCART_.")] = None,
     strategy: Annotated[str, typer.Option(help="cdc, incremental or snapshot, wherever a table allows it.")] = "cdc",
     views: Annotated[bool, typer.Option("--views", help="Declare views, too.")] = False,

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softcart_assets.ingestion.digest import MYSQL, Segments
-from softcart_assets.ingestion.mongodb import _batch, _columns_for, _id_text, id_value
+from softcart_assets.ingestion.documents import Types
+from softcart_assets.ingestion.mongodb import _DOCUMENT, _ID, _ID_TYPE, _batch, _columns_for, _id_text, id_value
 from softcart_assets.ingestion.mysql import _touched, target_type
 from softcart_assets.ingestion.types import Column, copy_lines, parse_rows, widens
 from softcart_assets.sources.model import Table
@@ -150,16 +151,9 @@ DOCS = Table("docs", "", ("_id",), "incremental", {}, cursor="at")
 
 
 def _typed(documents: list[Any], known: tuple[Column, ...] = ()) -> tuple[dict[str, str], Any]:
-    from collections import Counter
-
-    from softcart_assets.ingestion.mongodb import _DOCUMENT, _ID, _ID_TYPE, _target_type
-
-    types: dict[str, Counter] = {}
-    for document in documents:
-        for name, value in document.items():
-            if value is not None:
-                types.setdefault(name, Counter())[_target_type(value)] += 1
-    columns, _ = _columns_for(known or (_ID, _ID_TYPE, _DOCUMENT), types)
+    types = Types()
+    types.add(b"".join(map(bson.encode, documents)))
+    columns, _ = _columns_for(known or (_ID, _ID_TYPE, _DOCUMENT), types.counts)
     return {c.name: c.target_type for c in columns}, _batch(DOCS, columns, documents)
 
 

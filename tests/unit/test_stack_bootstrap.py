@@ -25,8 +25,10 @@ class Machine:
         self.bin = folder / "bin"
         self.clone.mkdir()
         self.bin.mkdir()
-        for name in ("bootstrap.sh", "requirements.lock", "pyproject.toml"):
+        for name in ("bootstrap.sh", "requirements.lock", "pyproject.toml", "setup.py"):
             shutil.copy(REPOSITORY / name, self.clone)
+        (self.clone / "softcart_assets" / "ingestion").mkdir(parents=True)
+        (self.clone / "softcart_assets" / "ingestion" / "codec.pyx").touch()
         for tool in TOOLS:
             (self.bin / tool).symlink_to(shutil.which(tool))
         self.add("python3", f'exec {sys.executable} "$@"')
