@@ -291,7 +291,7 @@ Query = Callable[[str], Sequence[Sequence[str | None]]]
 _CODECS = {
     **{"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "ascii": "ascii", "binary": "binary"},
     **{"ucs2": "utf-16-be", "utf16": "utf-16-be", "utf16le": "utf-16-le", "utf32": "utf-32-be"},
-    **{"gb2312": "gb2312", "gbk": "gbk", "gb18030": "gb18030", "cp932": "cp932", "euckr": "cp949"},
+    **{"gb2312": "gb2312", "gbk": "gbk", "gb18030": "mysql_gb18030", "cp932": "cp932", "euckr": "cp949"},
 }
 """The codec of each character set that Python reads as the servers do."""
 _TWO_BYTES = [bytes((lead, trail)) for lead in range(0x81, 0xFF) for trail in range(0x40, 0xFF)]
@@ -307,9 +307,13 @@ _SEQUENCES_A_QUERY = 4_000
 
 _tables: dict[str, str | dict[bytes, str]] = {}
 """Codec → the characters of its 256 bytes, or of each sequence of bytes, as the server has them."""
+_GB18030_OF_2005 = {0x1E3F: 0xE7C7, 0xE7C7: 0x1E3F}
+"""The characters that a later edition exchanged, which the servers follow and Python does not."""
 
 
 def _find_codec(name: str) -> codecs.CodecInfo | None:
+    if name == "mysql_gb18030":
+        return codecs.CodecInfo(name=name, encode=_cannot_encode, decode=_decode_gb18030)  # type: ignore[arg-type]
     table = _tables.get(name)
     if table is None:
         return None
@@ -335,6 +339,10 @@ def _decoder(name: str, table: Mapping[bytes, str]) -> Callable[..., tuple[str, 
         return "".join(characters), len(data)
 
     return decode
+
+
+def _decode_gb18030(data: bytes, errors: str = "strict") -> tuple[str, int]:
+    return str(data, "gb18030", errors).translate(_GB18030_OF_2005), len(data)
 
 
 def _cannot_encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
