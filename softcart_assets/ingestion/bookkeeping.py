@@ -11,6 +11,9 @@ import psycopg
 
 from softcart_assets.ingestion.digest import Checksums
 
+RAW_TABLES_LOCK = "softcart raw tables"
+"""The advisory lock that raw tables are loaded under, shared, and models are built under, alone."""
+
 DDL = """
 CREATE SCHEMA IF NOT EXISTS ingestion;
 

@@ -69,9 +69,11 @@ class PostgresResource(dg.ConfigurableResource):
 
         Without it, models built from one state of the raw tables would be compared with another. Waits, and says so.
         """
+        from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK
+
         suffix = "_shared" if mode == "write" else ""
         with self.connection().connect(autocommit=True) as connection:
-            key = "hashtextextended('softcart raw tables', 0)"
+            key = f"hashtextextended('{RAW_TABLES_LOCK}', 0)"
             taken = connection.execute(f"SELECT pg_try_advisory_lock{suffix}({key})").fetchone()
             if not (taken and taken[0]):
                 log.info("Another run is loading or building from the raw tables; waiting for it.")
