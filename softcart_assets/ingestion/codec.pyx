@@ -1305,6 +1305,9 @@ cdef class RowsDecoder:
             field.prefix = meta
         else:
             raise ValueError(f"column {column.name!r} has type number {code}, whose values the binary log's reader does not know")
+        fraction = field.scale if code in _FRACTIONAL_SIZES else 0
+        if field.prefix > 4 or fraction > 6 or field.precision > 76 or (code in (BIT, ENUM, SET) and not 1 <= meta <= 64):
+            raise ValueError(f"column {column.name!r} of type number {code} cannot have the metadata {meta}")
         if field.target < 0:
             return 0
         b = &self._builders.each[field.target]
@@ -1537,7 +1540,7 @@ cdef class RowsDecoder:
             value = value.ljust(column.meta, b"\0")
         if column.form == "uuid" and len(value) == 16:
             return _uuid_text(value)
-        if column.form == "inet4":
+        if column.form == "inet4" and len(value) == 4:
             return b"%d.%d.%d.%d" % tuple(value)
         if column.form == "inet6" and len(value) == 16:
             return _inet6_text(value)
