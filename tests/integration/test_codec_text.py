@@ -87,7 +87,7 @@ def _exactly(value: object) -> object:
     return (value, math.copysign(1, value)) if isinstance(value, float) else value
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(sent, min_size=1, max_size=60))
 def test_any_text_becomes_what_types_makes_of_it(mysql: MySQLConnection, values: list[bytes | None]) -> None:
     """Each text as each type: what the codec takes is equal, what it hands back is refused, or at least unusual."""
@@ -145,7 +145,7 @@ VALUES: dict[str, st.SearchStrategy] = {
 }
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(*(values | st.none() for values in VALUES.values())), max_size=12), st.integers(0, 3))
 @example([tuple(Decimal(0) if "numeric" in target else None for target in VALUES)], 0)
 def test_copied_rows_arrive_in_postgresql_as_they_are(
