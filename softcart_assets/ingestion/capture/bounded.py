@@ -11,8 +11,10 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+
+import psycopg
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import engine, mysql
@@ -24,7 +26,7 @@ from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.digest import Checksums
 from softcart_assets.ingestion.engine import LoadResult, Progress
 from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged
-from softcart_assets.ingestion.postgres import Counts
+from softcart_assets.ingestion.postgres import Counts, explain
 from softcart_assets.ingestion.types import Column
 from softcart_assets.sources.model import Source, Table
 
@@ -54,6 +56,7 @@ def catch_up(
     job = Job(source, connection, staging, lake_uri, Status(source.name))
     failures: dict[str, Exception] = {}
     with ExitStack() as stack:
+        stack.enter_context(_explained(source))
         holder = stack.enter_context(hold(job, is_stream=False))
         name = f"softcart load {source.name} {socket.gethostname()}:{os.getpid()}"
         control = stack.enter_context(staging.connect(autocommit=True, application_name=name[:63]))
@@ -74,6 +77,15 @@ def catch_up(
         )
     if failures:
         raise LoadsFailed(source.name, failures)
+
+
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Say what an error of PostgreSQL's means that concerns no table alone."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise explain(error, source.schema, ()) from error
 
 
 def bring_up(

@@ -31,7 +31,7 @@ def main(file: str, mode: str, table: str = "") -> int:
     source = workload.source(told["strategy"])
     mysql, postgres = MySQLConnection(**told["mysql"]), PostgresConnection(**told["postgres"])
     if mode == "stream":
-        from softcart_assets.ingestion.capture import stream
+        from softcart_assets.ingestion.capture.stream import stream
 
         stream(source, mysql, postgres, told["lake"])
         return 0

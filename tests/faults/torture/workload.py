@@ -705,7 +705,10 @@ class SchemaChanger(threading.Thread):
             "int(10) unsigned": ["BIGINT UNSIGNED", "BIGINT"],
             "int unsigned": ["BIGINT UNSIGNED", "BIGINT"],
             "varchar(20)": ["VARCHAR(200)", "MEDIUMTEXT"],
+            "varchar(30)": ["VARCHAR(20)", "INT"],
             "decimal(8,2)": ["DECIMAL(14,4)", "DOUBLE"],
+            "bigint(20)": ["INT", "VARCHAR(30)"],
+            "bigint": ["INT", "VARCHAR(30)"],
             "datetime(3)": ["DATETIME(6)", "VARCHAR(40)"],
         }.get(columns[name], ["VARCHAR(60)"])
         return [f"ALTER TABLE {ALTERED} MODIFY COLUMN {name} {self.dice.choice(new)}"]
