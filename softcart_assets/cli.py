@@ -263,6 +263,22 @@ def _raw_tables_held() -> Iterator[None]:
         yield
 
 
+def _tell_dagster(source: Any, *results: Any) -> None:
+    """Let Dagster know of loads that it did not do itself, so that what is built from the tables follows."""
+    changed = [result for result in results if result and result.is_changed]
+    if not (changed and os.environ.get("DAGSTER_HOME")):
+        return
+    import dagster as dg
+
+    from softcart_assets.defs.raw.assets import history_key, load_metadata, raw_key
+
+    with dg.DagsterInstance.get() as instance:
+        for result in changed:
+            table = source.table(result.table)
+            for key in [raw_key(source, table), *([history_key(source, table)] if table.history else [])]:
+                instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=load_metadata(result)))
+
+
 def _figures(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table; all columns but the first hold figures, save for the last."""
     from rich.console import Console
@@ -303,6 +319,7 @@ def load(
             try:
                 for result in loads:
                     progress.done(result.table, result.rows_read)
+                    _tell_dagster(source, result)
                     figures = (result.rows_read, result.inserted, result.updated, result.deleted, result.quarantined)
                     rows.append(
                         [
@@ -417,8 +434,6 @@ def reconcile(
     ] = False,
 ) -> None:
     """Compare raw tables with their sources, row by row at one position; fails if something differs unrepaired."""
-    from contextlib import nullcontext
-
     from softcart_assets.connections import lake_uri, staging
     from softcart_assets.ingestion import IngestionError
     from softcart_assets.ingestion import reconcile as reconcile_table
@@ -427,7 +442,7 @@ def reconcile(
     os.environ |= _environment(start=False)
     chosen = _chosen(tables or [])
     rows, told, is_settled = [], [], True
-    with _raw_tables_held() if repair else nullcontext(), TableProgress() as progress:
+    with _raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
             for name in names:
                 try:
@@ -439,6 +454,7 @@ def reconcile(
                     is_settled = False
                     continue
                 progress.done(name, found.rows)
+                _tell_dagster(source, found.load, found.repair)
                 is_settled &= found.is_settled
                 verdict = "equal" if not found.differences else "repaired" if found.is_repaired else "differs"
                 counts = (found.missing, found.extra, found.differing, found.unfit, found.quarantined)

@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from tempfile import SpooledTemporaryFile
@@ -71,7 +71,7 @@ class Reconciliation:
     ones differ in each column; `sample` names some. `unfit`: rows of the source that raw cannot take and that are not in
     quarantine. The `quarantined` rows were not compared.
     `before_load`: what was found wrong with raw before the load that had to bring it to the position, and that the
-    load may have mended. `load`: what that load did, if there was one.
+    load may have mended. `load`: what that load did, if there was one; `repair`: what the repair did, likewise.
     """
 
     table: str
@@ -85,9 +85,9 @@ class Reconciliation:
     columns: dict[str, int] = field(default_factory=dict)
     sample: list[Difference] = field(default_factory=list)
     quarantined: int = 0
-    is_repaired: bool = False
     before_load: str | None = None
     load: LoadResult | None = None
+    repair: LoadResult | None = None
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
@@ -95,6 +95,11 @@ class Reconciliation:
     def differences(self) -> int:
         """The number of rows that differ, or differed before the repair."""
         return self.missing + self.extra + self.differing + self.unfit
+
+    @property
+    def is_repaired(self) -> bool:
+        """Whether rows that differed were brought into raw."""
+        return self.repair is not None
 
     @property
     def is_settled(self) -> bool:
@@ -122,7 +127,7 @@ def reconcile(
 ) -> Reconciliation:
     """Compare a raw table with its source; `repair` then brings just the rows that differ into raw, history and lake.
 
-    A table of strategy `cdc` is brought to the position of a snapshot, for which a stream gives way a moment, and compared there
+    A MySQL table of strategy `cdc` is brought to the position of a snapshot, for which a stream gives way a moment, and compared there
     while the stream goes on. Another one is held as by a load; if it changed at the source since it was loaded, it is loaded
     first, in the usual way, and compared at the load's position. A table without a key is repaired by a full load; so is
     MongoDB's, whose documents are all read. `on_progress` is told the table's rows compared so far. Raises what `load` raises
@@ -137,8 +142,7 @@ def reconcile(
             crew = stack.enter_context(Crew(readers))
             return engine.Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), False, True, (), None)
 
-        if declared.strategy == "cdc":
-            assert isinstance(connection, MySQLConnection)
+        if declared.strategy == "cdc" and isinstance(connection, MySQLConnection):
             return _reconcile_captured(
                 Job(source, connection, staging, lake_uri, Status(source.name)), declared, call, repair, on_progress
             )
@@ -172,8 +176,7 @@ def _reconcile_captured(
                 if table.key
                 else CapturedLoad(call(readers), table, is_full=True)
             )
-            load.call.crew.submit(load.run).result()
-        found = replace(found, is_repaired=True)
+            found = replace(found, repair=load.call.crew.submit(load.run).result())
     return replace(found, seconds=time.monotonic() - started)
 
 
@@ -225,7 +228,7 @@ class _Reconciler:
         before_load = loaded = None
         if self._is_behind(reader, last):
             before_load = self._wrong_already()
-            loaded = engine.TableLoad(self.call, self.table).run(reader)
+            loaded = engine.load_of(self.call, self.table).run(reader)
         with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as view:
             _see_one_moment(view)
             found = self.compare(reader, view)
@@ -234,12 +237,11 @@ class _Reconciler:
             load = (
                 _Repair(again, self.table, self.fetch, self.extra)
                 if isinstance(reader, MySQLReader) and self.table.key
-                else engine.TableLoad(replace(again, full=True), self.table)
+                else engine.load_of(replace(again, full=True), self.table)
             )
-            load.run(reader)
+            found = replace(found, repair=load.run(reader))
         return replace(
             found,
-            is_repaired=bool(repair and found.differences),
             before_load=before_load,
             load=loaded,
             seconds=time.monotonic() - started,
@@ -407,10 +409,11 @@ class _Reconciler:
         raw.hold(columns, recorder.entries([]))
         raw.stage(columns)
         rows = unfit = 0
-        for batch in raw.copy("pg_temp.incoming", columns, batches):
-            rows, unfit = rows + len(batch.rows), unfit + len(batch.rejected)
-            if tell:
-                tell(self.table.name, rows, None)
+        with closing(raw.copy("pg_temp.incoming", columns, batches)) as copied:
+            for batch in copied:
+                rows, unfit = rows + len(batch.rows), unfit + len(batch.rejected)
+                if tell:
+                    tell(self.table.name, rows, None)
         raw.find_changes(columns, missing_is_deleted=True)
         same = " AND ".join(f"h.{quote(name)} = c.{quote(name)}" for name in raw.key)
         raw.connection.execute(
@@ -423,25 +426,23 @@ class _Reconciler:
 
     def strays(self) -> Iterator[str]:
         """What the lake has beyond the files that count, and lacks of those."""
+        key = (self.source.name, self.table.name)
+
+        def paths(query: str) -> set[str]:
+            return {path for (path,) in self.call.control.execute(query.encode(), key)}
+
+        listing = "SELECT path FROM ingestion.lake_files WHERE source = %s AND table_name = %s"
+        # Others may be writing: what is listed before it is looked for must be there, and what is there be listed afterwards.
+        listed = paths(listing)
         system, root = open_lake(self.call.lake_uri)
         directory = f"{root}/changes/{self.source.name}/{self.table.name}"
         found = system.get_file_info(fs.FileSelector(directory, recursive=True, allow_not_found=True))
         present = {info.path.removeprefix(f"{root}/") for info in found if info.type == fs.FileType.File}
-        key = (self.source.name, self.table.name)
-        execute = self.call.control.execute
-        listed = {
-            path
-            for (path,) in execute("SELECT path FROM ingestion.lake_files WHERE source = %s AND table_name = %s", key)
-        }
-        attempts = {
-            load_id
-            for (load_id,) in execute(
-                "SELECT load_id FROM ingestion.attempts WHERE source = %s AND table_name = %s", key
-            )
-        }
-        orphans = [
-            path for path in present - listed if not any(path.rsplit("/", 1)[1].startswith(each) for each in attempts)
-        ]
+        writing = tuple(paths("SELECT load_id FROM ingestion.attempts WHERE source = %s AND table_name = %s"))
+        ranges = paths(
+            "SELECT f ->> 'path' FROM ingestion.snapshot_ranges, jsonb_array_elements(files) f WHERE source = %s AND table_name = %s"
+        )
+        orphans = [path for path in present - ranges - paths(listing) if not path.rsplit("/", 1)[1].startswith(writing)]
         if orphans:
             yield f"{len(orphans)} file(s) in the lake do not count and can be deleted, among them {min(orphans)}"
         if lost := listed - present:

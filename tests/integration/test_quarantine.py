@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import dagster as dg
 import pytest
 from support.databases import database
 from typer.testing import CliRunner
@@ -42,10 +44,13 @@ def people(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> M
 
 
 @pytest.fixture
-def softcart(people: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch):
+def softcart(
+    people: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     """Runs a command of ours on that data; its exit code and output."""
     monkeypatch.setattr(cli, "_environment", lambda start: {})
     monkeypatch.setattr("softcart_assets.sources.SOURCES", (SOURCE,))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     for name, value in {
         "SHOP_HOST": people.host,
         "SHOP_PORT": people.port,
@@ -174,6 +179,11 @@ def test_tables_are_loaded_and_reconciled_on_the_command_line(
     assert code == 0, told
     assert "t.people" in told
     assert "Loaded" in told
+    with dg.DagsterInstance.get() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["raw_t", "people"]))
+        assert event
+        assert event.asset_materialization
+        assert event.asset_materialization.metadata["rows inserted"].value == 1
     code, told = softcart("reconcile")
     assert code == 0, told
     assert told.count("equal") == 2

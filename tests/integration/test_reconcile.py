@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 import dagster as dg
 import pytest
@@ -299,8 +300,9 @@ def test_an_added_column_and_stray_files(
     assert query(postgres, "SELECT w FROM raw_t.items") == [(5,)]
 
 
-def test_documents(mongo: MongoConnection, postgres: PostgresConnection, lake: str) -> None:
-    source = source_of(incremental("products", "_id"), kind="mongodb")
+@pytest.mark.parametrize("strategy", ["snapshot", "incremental", "cdc"])
+def test_documents(mongo: MongoConnection, postgres: PostgresConnection, lake: str, strategy: Literal["cdc"]) -> None:
+    source = source_of(replace(incremental("products", "_id"), strategy=strategy), kind="mongodb")
     with mongo.connect() as client:
         products = client[mongo.database]["products"]
         products.insert_many([{"_id": n, "name": f"n {n}", "price": n / 4, "updated_at": START} for n in range(200)])
