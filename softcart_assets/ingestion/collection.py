@@ -1,8 +1,8 @@
-"""The load of a MongoDB collection that is followed by its change stream, by the engine's own merge.
+"""The load of a MongoDB collection, and how it is followed by its change stream, by the engine's own merge.
 
-The first load notes a token, reads all documents, then what happened meanwhile. Every later one reads what happened since the
-token before. An event that carries its document is a version; where it does not, the document is looked up by its `_id`, at or
-after the event, so that what it says is never older. Rows and token commit together.
+The first load of one that is followed notes a token, reads all documents, then what happened meanwhile. Every later one reads
+what happened since the token before. An event that carries its document is a version; where it does not, the document is looked
+up by its `_id`, at or after the event, so that what it says is never older. Rows and token commit together.
 
 A stream that cannot be read on is no reason to fail: keys and cursors are compared, as for an incremental table, with a warning.
 """
@@ -48,9 +48,31 @@ class _Version:
 
 
 class CollectionLoad(TableLoad):
-    """The load of one collection with strategy `cdc`."""
+    """The load of one collection."""
 
     reader: mongodb.MongoReader
+
+    def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """Every document, a second time out of the spool if the columns were misjudged."""
+        before = {name: getattr(self, name) for name in ("counts", "closed", "rows_read", "bytes_read", "cursor_value")}
+        recorded = self.quarantine.new
+        if self.lake:  # what the load has written so far has to stay
+            self.reader.gather(self.table)
+        try:
+            with self.raw.connection.transaction():
+                return super()._full(columns)
+        except mongodb.Misjudged:
+            if self.lake:
+                self.lake.discard()
+                self.lake = None
+                self._forget_attempt(self.call.control, self.load_id)
+            vars(self).update(before)
+            self.quarantine.new = recorded
+            return super()._full(columns)
+
+
+class FollowedLoad(CollectionLoad):
+    """The load of one collection with strategy `cdc`."""
 
     def __init__(self, call: Call, table: Table) -> None:
         super().__init__(call, table)

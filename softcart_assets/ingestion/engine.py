@@ -11,9 +11,9 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from threading import Lock
@@ -220,7 +220,7 @@ def read_tables(
         # Entered last, left first: no thread works on a connection that is closed.
         crew = stack.enter_context(Crew(readers))
         call = Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, checksums, released, on_progress)
-        futures = {crew.submit(_load_of(call, table).run): table for table in chosen}
+        futures = {crew.submit(load_of(call, table).run): table for table in chosen}
         for future in as_completed(futures):
             try:
                 result = future.result()
@@ -232,11 +232,12 @@ def read_tables(
         raise LoadsFailed(source.name, failures)
 
 
-def _load_of(call: Call, table: Table) -> TableLoad:
-    if call.source.kind == "mongodb" and table.strategy == "cdc":
-        from softcart_assets.ingestion.collection import CollectionLoad  # which is made of this module
+def load_of(call: Call, table: Table) -> TableLoad:
+    """The load of a table, of the kind that its source and strategy ask for."""
+    if call.source.kind == "mongodb":
+        from softcart_assets.ingestion.collection import CollectionLoad, FollowedLoad  # which are made of this module
 
-        return CollectionLoad(call, table)
+        return (FollowedLoad if table.strategy == "cdc" else CollectionLoad)(call, table)
     return TableLoad(call, table)
 
 
@@ -501,12 +502,13 @@ class TableLoad:
         with self.call.staging.connect(application_name=f"softcart load {self.asset}") as connection:
             quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, position)
             batches = reader.batches(self.table, columns, key_range.condition)
-            for batch in copy_batches(connection, self.part.name, columns, batches):
-                rows, size = rows + len(batch.rows), size + batch.rows.nbytes
-                if files:
-                    files.write(columns, batch.rows)
-                quarantine.record(batch.rejected)
-                self._account(batch, expected)
+            with closing(copy_batches(connection, self.part.name, columns, batches)) as copied:
+                for batch in copied:
+                    rows, size = rows + len(batch.rows), size + batch.rows.nbytes
+                    if files:
+                        files.write(columns, batch.rows)
+                    quarantine.record(batch.rejected)
+                    self._account(batch, expected)
             written = files.close() if files else []
             self.part.record(connection, key_range.number, position, rows, size, written)
         with self.accounts:
@@ -566,18 +568,19 @@ class TableLoad:
         self._note_cursor("pg_temp.incoming", columns)
         self._close_held_in("pg_temp.incoming")
 
-    def _take(self, batches: Iterable[Batch], columns: Sequence[Column], *, to_lake: bool = False) -> None:
+    def _take(self, batches: Generator[Batch], columns: Sequence[Column], *, to_lake: bool = False) -> None:
         """Account for batches on their way into raw: progress, quarantine, perhaps the lake."""
         expected = self.reader.expected_rows(self.table) if self.call.on_progress else None
         are_rejected = False
-        for batch in batches:
-            if to_lake:
-                self.counts += Counts(inserted=len(batch.rows))
-                self._lake_files().write(columns, batch.rows)
-            if batch.rejected:
-                self.quarantine.record(batch.rejected)
-                are_rejected = True
-            self._account(batch, expected)
+        with closing(batches):
+            for batch in batches:
+                if to_lake:
+                    self.counts += Counts(inserted=len(batch.rows))
+                    self._lake_files().write(columns, batch.rows)
+                if batch.rejected:
+                    self.quarantine.record(batch.rejected)
+                    are_rejected = True
+                self._account(batch, expected)
         if are_rejected and self.table.key:
             self.raw.hold(columns, self.quarantine.entries(self.call.released))
 

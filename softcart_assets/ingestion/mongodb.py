@@ -1,7 +1,7 @@
 """Reading MongoDB: documents as typed rows, with columns found in the documents themselves.
 
-Here belongs everything that is MongoDB's own but for change streams. Documents are spooled to a temporary file first, so that
-their types are known before the first row leaves, and a document is read once. What is usual in a document is done in
+Here belongs everything that is MongoDB's own but for change streams. A document is read once: all are spooled to a temporary
+file, for the case that their columns turn out others than the first documents had them. What is usual in a document is done in
 `documents`, which is compiled; the rest is done here, alike. A server without sessions has no snapshot: a load holds each
 document as it was when it was read, at or after the stated position.
 """
@@ -13,12 +13,13 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import islice
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import bson
 import pyarrow as pa
@@ -26,6 +27,9 @@ import pymongo
 from bson import json_util
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
 
 from softcart_assets.connections import MongoConnection
 from softcart_assets.ingestion.changestream import NoStream, Stream, Token
@@ -183,6 +187,14 @@ class MongoReader:
         self._warnings: dict[str, list[str]] = {}
         self._reasons: dict[str, str] = {}
         self._gone: set[str] = set()
+        self._spools: dict[str, Spool] = {}
+
+    def _collection(self, table: Table) -> Collection:
+        """The collection. One that is followed is read where nothing is older than its events, nor rolled back any more."""
+        collection = self._database[table.name]
+        if table.strategy != "cdc" or self.forgets_events or table.name in self._reasons:
+            return collection
+        return collection.with_options(read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("majority"))
 
     def position(self, table: Table) -> str:
         """The present time, and what tells whether the collection changed: `time|documents|latest cursor`.
@@ -193,7 +205,7 @@ class MongoReader:
         # First the stream: what comes later is in it.
         token = self.token(table) if table.strategy == "cdc" else None
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            collection = self._database[table.name]
+            collection = self._collection(table)
             count = collection.estimated_document_count()
             latest = None
             if table.cursor:
@@ -254,7 +266,7 @@ class MongoReader:
     def stream(self, table: Table, token: Token | None = None) -> Stream:
         """The collection's change stream, from a token or from now. `NoStream` if there is none."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            collection = self._database[table.name]
+            collection = self._collection(table)
             if self.forgets_events:
                 return Stream(collection, token, is_exact=False)
             options = [each.get("options", {}) for each in self._database.list_collections(filter={"name": table.name})]
@@ -297,7 +309,7 @@ class MongoReader:
     def count(self, table: Table, *, is_exact: bool) -> int:
         """The number of documents: as the server remembers it, or counted."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            collection = self._database[table.name]
+            collection = self._collection(table)
             return collection.count_documents({}) if is_exact else collection.estimated_document_count()
 
     def reset(self) -> None:
@@ -310,13 +322,53 @@ class MongoReader:
     def expected_rows(self, table: Table) -> int | None:
         """The number of documents."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            return self._database[table.name].estimated_document_count()
+            return self._collection(table).estimated_document_count()
 
     def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[list[Column], Iterator[Batch]]:
-        """Every document: the columns they need, and the rows."""
+        """Every document: the columns they need, and the rows.
+
+        The columns are those that the first documents need, so that rows leave while others are still read. If later ones need
+        others, the batches end with `Misjudged`; asked again, this gives the documents already read, with the right columns.
+        """
         self._sums[table.name] = Accumulator()
-        columns, batches = self.rows_in(table, columns, self._read(table, {}))
-        return columns, self._summed(table, columns, batches)
+        if spool := self._spools.pop(table.name, None):
+            found, self._warnings[table.name] = _columns_for(columns, spool.types.counts)
+            return found, self._summed(table, found, spool.rows(table, found))
+        spool = Spool()
+        documents = _ahead(self._read(table, {}))
+        spool.add(next(documents, b""))
+        found, self._warnings[table.name] = _columns_for(columns, spool.types.counts)
+        return found, self._summed(table, found, self._judged(table, columns, found, spool, documents))
+
+    def gather(self, table: Table) -> None:
+        """Read every document now: `all_rows` then gives these, and does not misjudge."""
+        self._spools[table.name] = Spool()
+        for raw in self._read(table, {}):
+            self._spools[table.name].add(raw)
+
+    def _judged(
+        self,
+        table: Table,
+        known: Sequence[Column],
+        columns: Sequence[Column],
+        spool: Spool,
+        documents: Iterator[bytes],
+    ) -> Iterator[Batch]:
+        """What is in the spool and what comes, as rows, as long as the columns suffice."""
+        decoder = Decoder(columns)
+        raw: bytes | None = spool.first
+        is_misjudged = False
+        while raw is not None:
+            if not is_misjudged:
+                yield _decoded(table, columns, decoder, raw)
+            if (raw := next(documents, None)) is not None:
+                spool.add(raw)
+                needed, self._warnings[table.name] = _columns_for(known, spool.types.counts)
+                is_misjudged |= needed != list(columns)
+        if is_misjudged:
+            self._spools[table.name] = spool
+            raise Misjudged
+        spool.close()
 
     def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
         """Collections are read whole, over one connection."""
@@ -349,7 +401,7 @@ class MongoReader:
 
     def _read(self, table: Table, condition: Mapping[str, Any]) -> Iterator[bytes]:
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            yield from self._database[table.name].find_raw_batches(condition, batch_size=_BATCH_ROWS)
+            yield from self._collection(table).find_raw_batches(condition, batch_size=_BATCH_ROWS)
 
     def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
         """All documents as one segment: MongoDB computes no digests that PostgreSQL computes too."""
@@ -364,7 +416,7 @@ class MongoReader:
         """Key and cursor of every document."""
         columns = [*segments.key, segments.cursor]
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            documents = iter(self._database[table.name].find({}, {segments.cursor.name: 1}, batch_size=_BATCH_ROWS))
+            documents = iter(self._collection(table).find({}, {segments.cursor.name: 1}, batch_size=_BATCH_ROWS))
             while some := list(islice(documents, _BATCH_ROWS)):
                 yield _batch(table, columns, some)
 
@@ -381,18 +433,56 @@ class MongoReader:
 
         They are read into a temporary file, to learn their types.
         """
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 - `_rows` closes it, after the last batch
-        types = Types()
-        sizes: list[int] = []
+        spool = Spool()
         for raw in documents:
-            types.add(raw)
-            spool.write(raw)
-            if sizes and sizes[-1] + len(raw) <= _BATCH_BYTES:
-                sizes[-1] += len(raw)
-            else:
-                sizes.append(len(raw))
-        found, self._warnings[table.name] = _columns_for(columns, types.counts)
-        return found, _rows(table, found, spool, sizes)
+            spool.add(raw)
+        found, self._warnings[table.name] = _columns_for(columns, spool.types.counts)
+        return found, spool.rows(table, found)
+
+
+class Misjudged(Exception):
+    """The documents need other columns than the first of them did."""
+
+
+class Spool:
+    """Documents in a temporary file, and the types of their fields."""
+
+    def __init__(self) -> None:
+        self.types = Types()
+        self.first = b""
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `rows` closes it, after the last batch
+        self._sizes: list[int] = []
+
+    def add(self, raw: bytes) -> None:
+        """Add documents that stand end to end."""
+        self.types.add(raw)
+        self._file.write(raw)
+        if self._sizes and self._sizes[-1] + len(raw) <= _BATCH_BYTES:
+            self._sizes[-1] += len(raw)
+        else:
+            self._sizes.append(len(raw))
+        self.first = self.first or raw
+
+    def rows(self, table: Table, columns: Sequence[Column]) -> Iterator[Batch]:
+        """The documents as batches; the spool is gone afterwards."""
+        with self._file:
+            self._file.seek(0)
+            decoder = Decoder(columns)
+            for size in self._sizes:
+                yield _decoded(table, columns, decoder, self._file.read(size))
+
+    def close(self) -> None:
+        """Give up what is in it."""
+        self._file.close()
+
+
+def _ahead(documents: Iterator[bytes]) -> Iterator[bytes]:
+    """The same; the next ones are fetched while these are worked on."""
+    with ThreadPoolExecutor(1, "softcart documents") as executor:
+        fetched = executor.submit(next, documents, None)
+        while (raw := fetched.result()) is not None:
+            fetched = executor.submit(next, documents, None)
+            yield raw
 
 
 def _columns_for(known: Sequence[Column], types: Mapping[str, Mapping[str, int]]) -> tuple[list[Column], list[str]]:
@@ -421,27 +511,22 @@ def _columns_for(known: Sequence[Column], types: Mapping[str, Mapping[str, int]]
     return list(by_name.values()), warnings
 
 
-def _rows(table: Table, columns: Sequence[Column], spool: BinaryIO, sizes: Iterable[int]) -> Iterator[Batch]:
-    """The spooled documents as batches of so many bytes; the spool is gone afterwards."""
-    with spool:
-        spool.seek(0)
-        decoder = Decoder(columns)
-        for size in sizes:
-            others = decoder.add(spool.read(size))
-            rows = decoder.take()
-            if others:
-                batch = _batch(table, columns, [_decoded(document) for document in others])
-                yield Batch(pa.concat_batches([rows, batch.rows]), batch.rejected)
-            else:
-                yield Batch(rows)
+def _decoded(table: Table, columns: Sequence[Column], decoder: Decoder, raw: bytes) -> Batch:
+    """Documents that stand end to end as a batch."""
+    others = decoder.add(raw)
+    rows = decoder.take()
+    if not others:
+        return Batch(rows)
+    batch = _batch(table, columns, [_document(document) for document in others])
+    return Batch(pa.concat_batches([rows, batch.rows]), batch.rejected)
 
 
-def _decoded(document: bytes) -> dict[str, Any] | bytes:
+def _document(raw: bytes) -> dict[str, Any] | bytes:
     """A document; itself if some text in it is none."""
     try:
-        return bson.decode(document, _OPTIONS)
+        return bson.decode(raw, _OPTIONS)
     except bson.errors.InvalidBSON:
-        return document
+        return raw
 
 
 def _batch(table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]) -> Batch:

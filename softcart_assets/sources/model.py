@@ -76,6 +76,11 @@ class Source:
         captured = [table for table in self.tables if table.strategy == "cdc" and self.kind == "mongodb"]
         if wrong := [table.name for table in captured if table.key != ("_id",)]:
             raise ValueError(f"{self.name}: MongoDB's documents have the key '_id'; declare it for {', '.join(wrong)}.")
+        if wrong := [table.name for table in captured if table.contract != "evolve"]:
+            raise ValueError(
+                f"{self.name}: documents have no columns to hold on to; {', '.join(wrong)} cannot have another contract than "
+                "'evolve'. A document that does not fit the columns found so far goes to quarantine."
+            )
 
     @property
     def schema(self) -> str:

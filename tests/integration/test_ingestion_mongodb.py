@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pymongo.errors
@@ -22,6 +23,7 @@ from softcart_assets.ingestion import (
     list_quarantine,
     load,
     loaded_positions,
+    mongodb,
 )
 from tests.support.ingestion import incremental, load_all, query, snapshot, source_of
 
@@ -112,6 +114,38 @@ def test_what_does_not_fit_is_quarantined_whole(
     assert (result.total, result.quarantined) == (6, 0)
     assert query(postgres, "SELECT sum(size)::float8 FROM raw_t.docs") == [(13.5,)]
     assert compare(SOURCE, postgres, "docs").is_equal
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_columns_that_the_first_documents_did_not_show(
+    database: Database,
+    mongo: MongoConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+    is_full: bool,
+) -> None:
+    """Rows leave before all documents are read; if later ones need other columns, nothing of the first try is left."""
+    monkeypatch.setattr(mongodb, "_BATCH_ROWS", 10)
+    source = source_of(snapshot("docs", "_id", history=True), kind="mongodb")
+    if is_full:
+        database.docs.insert_one(_doc("old", price=1))
+        load_all(source, mongo, postgres, lake)
+        database.docs.delete_one({"_id": "old"})
+    database.docs.insert_many([_doc(f"a{n:03}", price=n, size="bad" if n == 3 else 1) for n in range(25)])
+    database.docs.insert_many([_doc(f"b{n:03}", price=n + 0.5, late=True) for n in range(25)])
+    result = load_all(source, mongo, postgres, lake)["docs"]
+    assert (result.inserted, result.quarantined, result.rows_read) == (49, 1, 50)
+    types = {column["name"]: column["target_type"] for column in result.columns}
+    assert (types["price"], types["late"]) == ("numeric(38,18)", "boolean")
+    assert query(postgres, "SELECT sum(price)::float8, count(late) FROM raw_t.docs WHERE NOT _deleted") == [(609.5, 25)]
+    assert query(postgres, "SELECT count(*) FROM raw_t.docs_history") == [(51 if is_full else 49,)]
+    assert compare(source, postgres, "docs").is_equal
+    root = Path(lake.removeprefix("file://"))
+    listed = {path for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files")}
+    assert {str(path.relative_to(root)) for path in root.rglob("*.parquet")} == listed
+    assert query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files") == [(51 if is_full else 49,)]
+    assert query(postgres, "SELECT count(*) FROM ingestion.attempts") == [(0,)]
 
 
 def test_writers_go_on_during_the_loads(
