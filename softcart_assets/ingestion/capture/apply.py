@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -32,6 +34,9 @@ _COPY_ROWS = 20_000
 _LITTLE = 5_000
 """Up to so many rows are deleted from a staging table one by one; more make truncating it cheaper."""
 
+_PLACE = "\0"
+"""Stands in a statement's text where a value comes. Not in the text itself, so that PostgreSQL plans it once for all flushes."""
+
 _OPERATION = Column("_operation", "", "smallint")
 _SEQUENCE = Column("_sequence", "", "bigint")
 _LAST = Column("_last", "", "boolean")
@@ -40,8 +45,7 @@ _COMMITTED_AT = Column("_committed_at", "", "timestamptz")
 _STAGED = (_OPERATION, _SEQUENCE, _LAST, _POSITION, _COMMITTED_AT)
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """So many changes of one table by one transaction; its position is None until it is known to be committed."""
 
     changes: int
@@ -67,36 +71,53 @@ class Changes:
     def __len__(self) -> int:
         return len(self.rows) + len(self.rejected)
 
+    @cached_property
     def per_row(self) -> tuple[pa.Array, pa.Array]:
         """Position and commit time of each of the rows."""
-        numbers, _ = self._run_numbers()
-        positions = pa.array([run.position for run in self.runs], pa.string()).take(numbers)
-        times = pa.array([run.committed_at for run in self.runs], pa.timestamp("us", tz="UTC")).take(numbers)
-        return positions, times
+        _, positions, times = zip(*self.runs, strict=True)
+        if len(self.runs) == len(self.rows) and not self.rejected:
+            return pa.array(positions, pa.string()), pa.array(times, pa.timestamp("us", tz="UTC"))
+        numbers, _ = self._run_numbers
+        return (
+            pa.array(positions, pa.string()).take(numbers),
+            pa.array(times, pa.timestamp("us", tz="UTC")).take(numbers),
+        )
 
     def run_of_rejected(self) -> list[Run]:
         """The run that each of the rejected changes belongs to."""
-        return [self.runs[number] for number in self._run_numbers()[1]]
+        return [self.runs[number] for number in self._run_numbers[1]]
 
+    @cached_property
     def _run_numbers(self) -> tuple[pa.Array, list[int]]:
-        numbers = np.repeat(np.arange(len(self.runs), dtype=np.int32), [run.changes for run in self.runs])
+        """The number of the run of each row, and of each rejected change."""
+        counts = [run.changes for run in self.runs]
+        numbers = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         if not self.rejected:
             return pa.array(numbers), []
         # The place of each rejected change among all.
         places = [before + index for index, (before, _, _) in enumerate(self.rejected)]
         return pa.array(np.delete(numbers, places)), numbers[places].tolist()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the last transaction is not committed yet; all others are."""
+        return self.runs[-1].position is None
+
     def after(self, position: str) -> Changes:
         """Those past a position; ones whose transaction is not committed are."""
-        return self._where(lambda run: run.position is None or run.position > position)
+        first = self.runs[0].position
+        # Positions ascend.
+        if first is None or first > position:
+            return self
+        return self.where(lambda run: run.position is None or run.position > position)
 
     def committed(self) -> Changes:
         """Those whose transaction is committed."""
-        return self._where(lambda run: run.position is not None)
+        return self.where(lambda run: run.position is not None) if self.is_open else self
 
     def uncommitted(self) -> Changes:
         """Those whose transaction is not committed yet."""
-        return self._where(lambda run: run.position is None)
+        return self.where(lambda run: run.position is None)
 
     def without(self, known: Sequence[Column], key: Sequence[str]) -> Changes:
         """In the known columns; changes with a value beyond these are among the rejected."""
@@ -128,11 +149,12 @@ class Changes:
             rejected=[(int(before - gone[before]), operation, row) for before, operation, row in merged],
         )
 
-    def _where(self, is_wanted: Callable[[Run], bool]) -> Changes:
+    def where(self, is_wanted: Callable[[Run], bool]) -> Changes:
+        """Those of the runs that are wanted."""
         wanted = [is_wanted(run) for run in self.runs]
         if all(wanted):
             return self
-        numbers, of_rejected = self._run_numbers()
+        numbers, of_rejected = self._run_numbers
         mask = pa.array(wanted, pa.bool_()).take(numbers)
         before = np.concatenate([[0], np.cumsum(mask.to_numpy(zero_copy_only=False))])
         return replace(
@@ -261,7 +283,9 @@ class Target:
         }
         for declared in self.source.tables:
             if declared.strategy == "cdc" and declared.name in known and declared.name not in self.tables:
-                position, consistent_at, lake_position, reason, stale_since, dropped, open_entries = known[declared.name]
+                position, consistent_at, lake_position, reason, stale_since, dropped, open_entries = known[
+                    declared.name
+                ]
                 raw = RawTable(self.connection, self.source, declared)
                 columns = raw.columns()
                 raw.prepare(columns, columns)  # a history that was declared since
@@ -488,21 +512,20 @@ class Target:
         columns = columns or table.columns
         for rows, is_deleted in table.raw.changed_rows(columns):
             operations = pc.if_else(is_deleted, pa.scalar(DELETE, pa.int8()), pa.scalar(UPDATE, pa.int8()))
-            yield Changes(table.name, columns, rows, operations, [], [replace(run, changes=len(rows))])
+            yield Changes(table.name, columns, rows, operations, [], [run._replace(changes=len(rows))])
 
     # Flushes
 
     def stage(self, changes: Changes) -> None:
         """Bring changes to PostgreSQL, not yet into raw; opens the flush's transaction."""
         table = self.tables[changes.table]
-        changes = changes.after(table.position)
-        uncommitted = changes.uncommitted()
-        if len(uncommitted) and len(uncommitted) < len(changes):
+        if not len(changes) or not len(changes := changes.after(table.position)):
+            return
+        is_open = changes.is_open
+        if is_open and len(changes.runs) > 1:
             # Apart, so that what is committed stands by itself if the rest turns out to be void.
             self.stage(changes.committed())
-            changes = uncommitted
-        if not len(changes):
-            return
+            changes = changes.uncommitted()
         if len(changes.columns) > len(table.columns):
             changes = changes.without(table.columns, table.table.key)
         table.is_staged = True
@@ -513,7 +536,7 @@ class Target:
             table.rejected.append((first + before + index, operation, run.position, row))
         if not len(changes.rows):
             return
-        if len(uncommitted):
+        if is_open:
             table.open_counts += counts_of(changes.operations)
         else:
             table.counts += counts_of(changes.operations)
@@ -521,7 +544,7 @@ class Target:
         if changes.rejected:
             places = [before + index for index, (before, _, _) in enumerate(changes.rejected)]
             sequence = first + np.delete(np.arange(len(changes), dtype=np.int64), places)
-        positions, times = changes.per_row()
+        positions, times = changes.per_row
         last = _last_versions(changes.rows, table.table.key)
         names = [c.name for c in changes.columns]
         arrays = [*changes.rows.columns, changes.operations.cast(pa.int16()), pa.array(sequence), pa.array(last)]
@@ -638,7 +661,7 @@ class Target:
             self._merge_without_key(table, position)
             return
         listed = _names(names)
-        at = f"coalesce(s.{_POSITION.name}, {literal(position)})"
+        at = f"coalesce(s.{_POSITION.name}, {_PLACE})"
         is_newer = (
             f"NOT EXISTS (SELECT FROM {raw.name} r WHERE {_same(table.table.key, 'r', 's')}"
             f' AND r._position COLLATE "C" >= {at})'
@@ -648,8 +671,11 @@ class Target:
             where = "" if is_consistent else f" WHERE {is_newer}"
             self._execute(
                 f"INSERT INTO {raw.history} ({listed}, {', '.join(OWN_COLUMNS)}, _committed_at)"
-                f" SELECT {_names(names, 's')}, s._operation = 0, now(), {at}, coalesce(s._committed_at, {literal(committed_at)})"
-                f" FROM {table.staging} s{where} ORDER BY s._sequence"
+                f" SELECT {_names(names, 's')}, s._operation = 0, now(), {at}, coalesce(s._committed_at, {_PLACE})"
+                f" FROM {table.staging} s{where} ORDER BY s._sequence",
+                position,
+                committed_at,
+                *(() if is_consistent else (position,)),
             )
         # Each piece of a transaction has last versions of its own.
         distinct = (
@@ -662,7 +688,8 @@ class Target:
         self._execute(
             f"INSERT INTO {raw.name} AS r ({listed}, {', '.join(OWN_COLUMNS)})"
             f" SELECT {_names(names, 's')}, s._operation = 0, now(), {at} FROM {last}"
-            f" ON CONFLICT ({_names(table.table.key)}) DO UPDATE SET {', '.join(f'{v} = EXCLUDED.{v}' for v in values)}{condition}"
+            f" ON CONFLICT ({_names(table.table.key)}) DO UPDATE SET {', '.join(f'{v} = EXCLUDED.{v}' for v in values)}{condition}",
+            position,
         )
 
     def _merge_without_key(self, table: CapturedTable, position: str) -> None:
@@ -683,9 +710,10 @@ class Target:
         )
         self._execute(
             f"INSERT INTO {raw.name} ({_names(names)}, {', '.join(OWN_COLUMNS)})"
-            f" SELECT {_names(names)}, false, now(), coalesce(position, {literal(position)}) FROM"
+            f" SELECT {_names(names)}, false, now(), coalesce(position, {_PLACE}) FROM"
             f" (SELECT {_names(names)}, max(_position) AS position, {sign} AS count FROM {table.staging} GROUP BY {_names(names)}"
-            f" HAVING {sign} > 0) s, generate_series(1, s.count)"
+            f" HAVING {sign} > 0) s, generate_series(1, s.count)",
+            position,
         )
 
     def _empty(self, table: CapturedTable) -> None:
@@ -752,9 +780,11 @@ class Target:
         pairs = zip(table.table.key, key, strict=True)
         return " AND ".join(f"{quote(name)} = {typed(literal(text), by_name[name])}" for name, text in pairs)
 
-    def _execute(self, statement: str) -> int:
-        """Run a statement; it has no parameters, as names and texts in it may hold what looks like one's place."""
-        return self.connection.execute(statement.encode()).rowcount
+    def _execute(self, statement: str, *values: object) -> int:
+        """Run a statement with values in the places of `_PLACE`; names and texts in it may hold what else looks like one."""
+        if not values:
+            return self.connection.execute(statement.encode()).rowcount
+        return self.connection.execute(statement.replace("%", "%%").replace(_PLACE, "%s").encode(), values).rowcount
 
 
 def _frozen(table: CapturedTable, what: str) -> str:

@@ -38,16 +38,17 @@ class ChangeLog:
 
     def write(self, changes: Changes, position: str) -> None:
         """Add what lies past a position; what is not committed yet waits for `commit`, in a file if need be."""
-        changes = changes.after(position)
+        if not len(changes) or not len((changes := changes.after(position)).rows):
+            return
         if self._waiting:
             # The rest of a transaction of which a part waits, in its order.
-            if len(changes.rows):
-                self._waiting.append(_Spilled(changes))
-            return
-        if len((committed := changes.committed()).rows):
-            self._write(committed)
-        if len((uncommitted := changes.uncommitted()).rows):
-            self._waiting.append(_Spilled(uncommitted))
+            self._waiting.append(_Spilled(changes))
+        elif not changes.is_open:
+            self._write(changes)
+        else:
+            if len((committed := changes.committed()).rows):
+                self._write(committed)
+            self._waiting.append(_Spilled(changes.uncommitted()))
 
     def commit(self, position: str, committed_at: int | None) -> None:
         """Add what waited: its transaction is committed at this position."""
@@ -66,7 +67,7 @@ class ChangeLog:
         return not self._files and not self._waiting
 
     def _write(self, changes: Changes) -> None:
-        positions, times = changes.per_row()
+        positions, times = changes.per_row
         own = {
             "_position": positions,
             "_operation": _OPERATIONS.take(changes.operations),

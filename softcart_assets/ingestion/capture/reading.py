@@ -66,6 +66,7 @@ class _Decoding:
     is_provisional: bool
     runs: list[Run] = field(default_factory=list)
     open: int = 0
+    is_partly_void: bool = False
 
 
 class Reading:
@@ -148,6 +149,10 @@ class Reading:
             changes = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
             place = Place(position, str(self._gtids) or None, self.log.server) if whole else None
             self._put(Piece(changes, place, committed_at, definitions, caught_up))
+            # What comes next may look as a table did before, while raw has followed a definition in between.
+            names = {name for change in definitions for name in (change.table, *(change.new or ())[1:])}
+            for table_map in [each for each in decodings if each.table in names or "" in names]:
+                del decodings[table_map]
             rows = size = 0
             definitions = []
             is_partly_out = not whole
@@ -163,7 +168,7 @@ class Reading:
                 if decoding is None:
                     continue
                 count = decoding.decoder.decode(event.body, event.kind)
-                if not decoding.open:
+                if not decoding.open and count:
                     touched.append(decoding)
                 decoding.open += count
                 rows += count
@@ -198,9 +203,8 @@ class Reading:
                     self._put(Piece([], None, is_void=True))
                     is_partly_out = False
                 for decoding in touched:
-                    # Before any position, so that nothing takes it.
                     decoding.runs.append(Run(decoding.open, "", None))
-                    decoding.open = 0
+                    decoding.open, decoding.is_partly_void = 0, True
                 touched, definitions = [], []
             elif type(event) is Idle:
                 position = event.position
@@ -229,7 +233,11 @@ class Reading:
         if decoding.open:
             runs.append(Run(decoding.open, None, None))
             decoding.open = 0
-        return Changes(decoding.table, decoding.columns, batch, operations, rejected, runs)
+        changes = Changes(decoding.table, decoding.columns, batch, operations, rejected, runs)
+        if decoding.is_partly_void:
+            decoding.is_partly_void = False
+            return changes.where(lambda run: run.position != "")
+        return changes
 
     def _decoding(self, table_map: TableMap, position: str, hand_over: Callable[[], None]) -> _Decoding | None:
         """A decoder for a definition that was not met before."""

@@ -123,7 +123,9 @@ def hold(job: Job, *, is_stream: bool, stopped: threading.Event | None = None) -
     """
     source = job.source
     # A thread's number is the process's for its main thread, and tells two streams of one process apart.
-    name = f"softcart {'stream' if is_stream else 'load'} {source.name} {socket.gethostname()}:{threading.get_native_id()}"[:63]
+    name = f"softcart {'stream' if is_stream else 'load'} {source.name} {socket.gethostname()}:{threading.get_native_id()}"[
+        :63
+    ]
     with job.staging.connect(application_name=name) as connection:
         connection.autocommit = True
         bookkeeping.prepare(connection, source.schema)
@@ -397,6 +399,31 @@ def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
         done.set()
 
 
+@contextmanager
+def _raw_tables_shared(job: Job, stopped: threading.Event) -> Iterator[None]:
+    """Keep models from being built while the block runs; waits until none are."""
+    with job.staging.connect(autocommit=True, application_name=f"softcart stream raw {job.source.name}"[:63]) as session:
+        session.execute("SET lock_timeout = '1s'")
+        while True:
+            try:
+                session.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", (bookkeeping.RAW_TABLES_LOCK,))
+                break
+            except psycopg.errors.LockNotAvailable:
+                if stopped.is_set():
+                    raise Finished from None
+        yield
+
+
+def _is_build_waiting(connection: psycopg.Connection) -> bool:
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND NOT granted"
+        " AND mode = 'ExclusiveLock' AND (classid::bigint << 32 | objid::bigint) = hashtextextended(%s, 0)"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        (bookkeeping.RAW_TABLES_LOCK,),
+    ).fetchone()
+    return bool(row and row[0])
+
+
 class _Stream:
     """The loop around the loop: taking and giving up the source, connecting anew, tables that have to be read again."""
 
@@ -434,7 +461,8 @@ class _Stream:
     @contextmanager
     def _session(self) -> Iterator[Follower]:
         job = self.job
-        with hold(job, is_stream=True, stopped=self.stopped) as connection:
+        # In this order, in which loads take them too: otherwise each could wait for the other's.
+        with _raw_tables_shared(job, self.stopped), hold(job, is_stream=True, stopped=self.stopped) as connection:
             name = f"softcart stream control {job.source.name}"
             with job.staging.connect(autocommit=True, application_name=name[:63]) as control:
                 start_here(job, control)
@@ -471,9 +499,9 @@ class _Stream:
         return follower
 
     def _is_wanted(self, follower: Follower) -> bool:
-        """Whether somebody waits for the source."""
+        """Whether somebody waits for the source, or wants to build models from raw tables that stand still."""
         key = _key(follower.control, self.job.source)
-        return bool(_sessions(follower.control, key, but=follower.connection))
+        return bool(_sessions(follower.control, key, but=follower.connection)) or _is_build_waiting(follower.control)
 
     def _tick(self, follower: Follower) -> bool:
         """What is looked after once a second; whether to stop following."""
