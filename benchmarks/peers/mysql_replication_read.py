@@ -10,7 +10,7 @@ from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, Write
 JOB = json.loads(os.environ["JOB"])
 mysql = JOB["mysql"]
 
-started = time.monotonic()
+started, computed = time.monotonic(), sum(os.times()[:4])
 log_file, log_position = JOB["start"].rsplit(":", 1)
 # Told that the server is MariaDB, it would start from the beginning of the log.
 log = BinLogStreamReader(
@@ -28,4 +28,4 @@ for event in log:
     rows += len(event.rows)
     if rows >= JOB["rows"]:  # at the end of the log it would read everything again
         break
-print(json.dumps({"seconds": time.monotonic() - started, "rows": rows}))
+print(json.dumps({"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed, "rows": rows}))

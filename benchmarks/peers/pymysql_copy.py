@@ -27,7 +27,9 @@ def copy(part: tuple[str, str]) -> None:
                 lines.write_row(row)
 
 
-started = time.monotonic()
+started, computed = time.monotonic(), sum(os.times()[:4])
 with Pool(JOB["processes"]) as pool:
     pool.map(copy, JOB["parts"], chunksize=1)
-print(json.dumps({"seconds": time.monotonic() - started}))
+    pool.close()
+    pool.join()
+print(json.dumps({"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed}))
