@@ -138,6 +138,7 @@ class FollowedLoad(CollectionLoad):
     def _all(self, columns: Sequence[Column]) -> Sequence[Column]:
         """All documents, compared with raw."""
         self._all_read_after = self._events
+        self._forget_rejected(columns, "true")
         return self._full(columns)
 
     def _caught_up(self, columns: Sequence[Column]) -> Sequence[Column]:
@@ -227,6 +228,10 @@ class FollowedLoad(CollectionLoad):
     def _take_versions(self, columns: Sequence[Column], versions: Mapping[Key, _Version]) -> Sequence[Column]:
         """Merge one version of each of some documents."""
         self._touch(versions)
+        self._forget_rejected(
+            columns,
+            "EXISTS (SELECT FROM pg_temp.touched t WHERE t._id = key[1] AND (t._id_type IS NULL OR t._id_type = key[2]))",
+        )
         documents = (version.document for version in versions.values() if version.document is not None)
         looked_up = [version.id for version in versions.values() if version.is_looked_up]
         found, batches = self.reader.rows_in(
@@ -272,6 +277,16 @@ class FollowedLoad(CollectionLoad):
                         copy.write_row((text, type_, version.committed_at, version.is_looked_up))
         self._execute("CREATE INDEX ON pg_temp.touched (_id)")
         self._execute("ANALYZE pg_temp.touched")
+
+    def _forget_rejected(self, columns: Sequence[Column], condition: str) -> None:
+        """Do as if this load had not rejected some documents: they come anew."""
+        done = self.raw.connection.execute(
+            f"UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s AND load_id = %s"
+            f" AND closed_at IS NULL AND {condition}",
+            (self.source.name, self.table.name, self.load_id),
+        )
+        if done.rowcount:
+            self.raw.hold(columns, self.quarantine.entries(self.call.released))
 
     def _find_gone(self, columns: Sequence[Column]) -> Counts:
         """Fill `changes` with the rows of the touched documents that neither came nor were rejected, as deleted."""

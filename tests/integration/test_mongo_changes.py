@@ -36,6 +36,7 @@ from softcart_assets.ingestion import (
     LoadsFailed,
     MissingTable,
     changed_tables,
+    collection,
     compare,
     list_quarantine,
     loaded_positions,
@@ -489,6 +490,42 @@ def test_versions_of_a_replica_set_have_operation_and_time(
     # Streams are read from the token before on, which does not go into every row.
     assert scripted.opened[-1]["start_after"] or scripted.opened[-2]["start_after"]
     assert query(loader.postgres, "SELECT count(*) FROM raw_t.docs WHERE _position LIKE '%_data%'") == [(0,)]
+
+
+@pytest.mark.parametrize("events_at_once", [1, 2, 100])
+def test_documents_rejected_and_mended_within_one_load(
+    database: Database, loader: Loader, scripted: Scripted, monkeypatch: pytest.MonkeyPatch, events_at_once: int
+) -> None:
+    monkeypatch.setattr(collection, "_EVENTS_A_ROUND", events_at_once)
+    database.docs.insert_many([_doc(key, n=1) for key in ("bad then good", "bad then gone", "good then bad")])
+    loader()
+    for key, numbers in {
+        "bad then good": ("x", 2),
+        "bad then gone": ("x", None),
+        "good then bad": (2, "x"),
+        "new": ("x", None),
+    }.items():
+        for n in numbers:
+            if n is None:
+                scripted.happen("delete", key)
+                database.docs.delete_one({"_id": key})
+            else:
+                scripted.happen("replace", key, fullDocument=_doc(key, n=n))
+                database.docs.replace_one({"_id": key}, _doc(key, n=n), upsert=True)
+    result = loader()
+    assert (result.strategy, result.quarantined, result.total) == ("cdc", 1, 4)
+    assert [(entry.key or [None])[0] for entry in list_quarantine(loader.postgres)] == ["good then bad"]
+    closed = {(e.key or [""])[0]: e.closed_because for e in list_quarantine(loader.postgres, closed=True)}
+    assert closed == {"bad then good": "mended", "bad then gone": "deleted", "new": "deleted"}
+    loader.assert_equal()
+    # Rejected, and then the collection is another one.
+    scripted.happen("replace", "a", fullDocument=_doc("a", n="x"))
+    scripted.happen("drop")
+    database.docs.drop()
+    database.docs.insert_one(_doc("good then bad", n=4))
+    result = loader()
+    assert (result.quarantined, result.total) == (0, 1)
+    loader.assert_equal()
 
 
 @pytest.mark.parametrize("operation", ["drop", "rename", "dropDatabase", "invalidate"])
