@@ -33,11 +33,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StructType
 
+_OF_CHANGES = ("_deleted", "_operation", "_committed_at")
+"""Columns that say what a change was; the current rows do not have them."""
 COMPACT_FROM_FILES = 24
 """So many change files of one date make that date due for compaction."""
 
@@ -102,7 +104,8 @@ class State:
 class LakeTable:
     """A table of the lake.
 
-    `key`: the columns that identify a row; without any, the rows of the latest load are the current ones.
+    `key`: the columns that identify a row; without any, the current ones are the rows of the latest load of the whole table, and what
+    logged changes made of them since.
     `partition_column`: the timestamp by whose month (UTC) the current rows are partitioned, or None.
     """
 
@@ -183,10 +186,11 @@ def refresh_table(spark: SparkSession, table: LakeTable, files: Sequence[ChangeF
     schema = _common_schema(table, StructType.fromJson(state.schema), pending)
     latest = _latest(table, _read(spark, table, schema, pending)).persist()
     try:
+        current = spark.table(f"`{table.database}`.`{table.name}`")
         if table.key:
-            rows, touched = _merged(table, spark.table(f"`{table.database}`.`{table.name}`"), latest, schema)
+            rows, touched = _merged(table, current, latest, schema)
         else:
-            rows, touched = _alive(latest), set(state.partitions)
+            rows, touched = _remaining(current, latest), set(state.partitions)
         written = _write(table, rows)
     finally:
         latest.unpersist()
@@ -202,7 +206,8 @@ def rebuild_table(spark: SparkSession, table: LakeTable, files: Sequence[ChangeF
     if not files:
         return RefreshResult(0, 0, (), changed=False)
     schema = _common_schema(table, StructType(), files)
-    written = _write(table, _alive(_latest(table, _read(spark, table, schema, files))))
+    latest = _latest(table, _read(spark, table, schema, files))
+    written = _write(table, _alive(latest) if table.key else _remaining(None, latest))
     return _commit(spark, table, None, schema, written, files, files, len(written))
 
 
@@ -281,16 +286,46 @@ def _latest(table: LakeTable, changes: DataFrame) -> DataFrame:
         versions = Window.partitionBy(*table.key).orderBy(*(column.desc() for column in order))
         changes = changes.withColumn("_rank", F.row_number().over(versions)).where("_rank = 1").drop("_rank")
     else:
-        changes = changes.withColumn("_last", F.max("_loaded_at").over(Window.partitionBy()))
-        changes = changes.where("_loaded_at = _last").drop("_last")
+        # Of loads of the whole table, which name no operation, the last one; of changes those that came after it.
+        loads = F.when(_is_load(changes), F.col("_loaded_at"))
+        changes = changes.withColumn("_last", F.max(loads).over(Window.partitionBy()))
+        counts = F.col("_last").isNull() | (F.col("_loaded_at") == F.col("_last"))
+        changes = changes.where(counts | (~_is_load(changes) & (F.col("_loaded_at") > F.col("_last")))).drop("_last")
     if table.partition_column:
         month = F.date_format(table.partition_column, "yyyy-MM")
         changes = changes.withColumn("_month", F.coalesce(month, F.lit("unknown")))
     return changes.drop("_file", "_row")
 
 
+def _is_load(changes: DataFrame) -> Column:
+    """Whether a row comes from a load of the whole table, not from the source's log."""
+    return F.col("_operation").isNull() if "_operation" in changes.columns else F.lit(True)
+
+
 def _alive(latest: DataFrame) -> DataFrame:
-    return latest.where(~F.col("_deleted")).drop("_deleted")
+    return latest.where(~F.col("_deleted")).drop(*_OF_CHANGES)
+
+
+def _remaining(current: DataFrame | None, latest: DataFrame) -> DataFrame:
+    """The rows of a table without a key: what `latest` loads anew, or is there already, and then what its changes add and take."""
+    if "_operation" not in latest.columns:
+        return _alive(latest)
+    loads = latest.where(_is_load(latest))
+    rows = _alive(loads)
+    if current is not None and loads.isEmpty():
+        had = set(current.columns)
+        rows = current.select(
+            *((F.col(f.name) if f.name in had else F.lit(None)).cast(f.dataType).alias(f.name) for f in rows.schema)
+        )
+    changes = latest.where(~_is_load(latest))
+    signed = rows.withColumn("_sign", F.lit(1)).unionByName(
+        changes.withColumn("_sign", F.when(F.col("_deleted"), -1).otherwise(1)).drop(*_OF_CHANGES)
+    )
+    own = ("_loaded_at", "_position", "_load_id")
+    names = [name for name in rows.columns if name not in own]
+    counted = signed.groupBy(*names).agg(F.sum("_sign").alias("_count"), *(F.max(name).alias(name) for name in own))
+    copies = counted.where("_count > 0").withColumn("_copy", F.explode(F.sequence(F.lit(1), F.col("_count").cast("int"))))
+    return copies.select(*rows.columns)
 
 
 def _merged(table: LakeTable, current: DataFrame, latest: DataFrame, schema: StructType) -> tuple[DataFrame, set[str]]:
@@ -303,7 +338,7 @@ def _merged(table: LakeTable, current: DataFrame, latest: DataFrame, schema: Str
     columns = [
         (F.col(field.name) if field.name in had else F.lit(None)).cast(field.dataType).alias(field.name)
         for field in schema
-        if field.name != "_deleted"
+        if field.name not in _OF_CHANGES
     ]
     touched = {""}
     if table.partition_column:
@@ -405,7 +440,7 @@ def _publish(
             spark.sql(f"ALTER TABLE {current} SET LOCATION {folders['']}")
     else:
         columns = StructType.fromJson(state.schema)
-        alive = StructType([field for field in columns if field.name != "_deleted"])
+        alive = StructType([field for field in columns if field.name not in _OF_CHANGES])
         spark.sql(f"CREATE DATABASE IF NOT EXISTS `{table.database}`")
         root = folders.get("", _quoted(table.hadoop_path(table.folder)))
         _create_table(spark, current, alive, "_month STRING" if table.partition_column else None, root)

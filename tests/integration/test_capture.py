@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from softcart_assets.ingestion import (
 from softcart_assets.ingestion.capture import Status, reading, resnapshot, stream
 from softcart_assets.ingestion.errors import PositionPurged
 from softcart_assets.sources.model import Source, Table
+from spark.lake import ChangeFile, LakeTable, refresh_table
 from tests.support.ingestion import fill, load_all, mysql_rows, query, raw_rows, run, source_of
 
 
@@ -518,3 +520,40 @@ def test_connections_that_break_are_made_anew(tables: MySQLConnection, postgres:
         assert_equal(tables, postgres)
         assert status.problem is None
     _assert_history_and_lake(tables, postgres, lake)
+
+
+def test_the_lakes_tables_follow_the_log(
+    spark, tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    database = f"lake_{secrets.token_hex(4)}"
+    lake_tables = [
+        LakeTable(lake, table.name, table.key, "at" if table.name == "facts" else None, database) for table in SOURCE.tables
+    ]
+
+    def refreshed() -> None:
+        for table in lake_tables:
+            listed = query(
+                postgres,
+                "SELECT path, load_id, load_date::text FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at",
+                table.name,
+            )
+            refresh_table(spark, table, [ChangeFile(*file) for file in listed])
+            names = {"facts": "id, v, amount", "pairs": "x, y, v", "keyless": "id, v"}[table.name]
+            found = spark.sql(f"SELECT {names} FROM {database}.{table.name}").collect()
+            wanted = query(postgres, f"SELECT {names} FROM raw_t.{table.name} WHERE NOT _deleted")
+            assert sorted(map(tuple, found), key=repr) == sorted(wanted, key=repr), table.name
+            assert not {"_deleted", "_operation", "_committed_at"} & set(spark.table(f"{database}.{table.name}").columns)
+
+    try:
+        for statements in (
+            [],
+            CHANGES,
+            ["DELETE FROM keyless WHERE id = 7 LIMIT 1", "ALTER TABLE pairs ADD z INT", "INSERT INTO pairs VALUES (9, '9', 9, 9)"],
+            ["TRUNCATE keyless", "INSERT INTO keyless VALUES (1, 'a'), (1, 'a'), (2, NULL)", "DELETE FROM facts WHERE id = 3"],
+            ["DELETE FROM keyless WHERE id = 1 LIMIT 1"],
+        ):
+            run(tables, *statements)
+            load_all(SOURCE, tables, postgres, lake)
+            refreshed()
+    finally:
+        spark.sql(f"DROP DATABASE IF EXISTS {database} CASCADE")
