@@ -61,7 +61,7 @@ find_missing_packages() {
   venv_is_current && return
   if find_python; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    # mysqlclient and our codec are compiled here.
+    # mysqlclient and our own .pyx files are compiled here.
     "$python" -c 'import os.path, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' \
       2>/dev/null || missing+=(python3-dev)
   else
@@ -145,7 +145,7 @@ install_python_packages() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
   use_package_sources_of_pip
   .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
-  # Compiles the codec; from its cache uv would take an installation without it.
+  # Compiles the .pyx files; from its cache uv would take an installation without it.
   .venv/bin/uv pip install --quiet --no-deps --reinstall-package softcart --python .venv/bin/python --editable .
   echo "$wanted" >"$stamp"
   exec 9<&-
