@@ -20,7 +20,7 @@ from benchmarks import ours, peers, rig
 from benchmarks.copy import Bench, run_ours
 from benchmarks.equality import truth
 from benchmarks.peers import Task
-from benchmarks.rig import Servers, Usage
+from benchmarks.rig import Failed, Servers, Usage
 from benchmarks.tables import MadeTable, make_numbers, orders
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion import mysql
@@ -72,10 +72,10 @@ WORKLOADS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """What was measured of a workload of so many row changes."""
+    """What was measured of a workload of so many row changes; of the peer, perhaps only why it failed."""
 
     changes: int
-    peer: Usage
+    peer: Usage | Failed
     reading: Usage
     applying: Usage
 
@@ -96,9 +96,12 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
             write(run, low, changes)
         low += changes * (write is not updates)
         end = mysql.current_position(bench.source)
-        peer = peers.mysql_replication(task, start, min(PEER_CHANGES, changes))
+        try:
+            peer: Usage | Failed = peers.mysql_replication(task, start, min(PEER_CHANGES, changes))
+        except Failed as failure:
+            peer = failure
         reading = run_ours(task, "read_log", "cdc", start=start, end=end)
-        applying = run_ours(task, "apply_log", "cdc", end=end)
+        applying = bench.servers.watched(lambda: run_ours(task, "apply_log", "cdc", end=end))  # noqa: B023, called at once
         measured[name] = Workload(changes, peer, reading, applying)
         print(f"{name}: {changes / applying.seconds:,.0f} row changes/s", flush=True)
     return measured
@@ -169,7 +172,7 @@ def measure_lag(bench: Bench, task: Task, low: int, seconds: float) -> Lag:
         watcher.result()
         usage = stream.result()
     if len(seen) < len(committed):
-        raise rig.Failed(f"{len(committed) - len(seen)} of {len(committed)} transactions were never seen")
+        raise Failed(f"{len(committed) - len(seen)} of {len(committed)} transactions were never seen")
     return Lag([there - here for here, there in zip(committed, seen, strict=True)], rate, usage)
 
 
@@ -182,17 +185,20 @@ def report(measured: dict[str, Workload], lag: Lag, differences: list[str]) -> l
         "written to the lake and listed.",
         "",
         "| changes | number | `mysql-replication` reads | ours reads and decodes | ours applied, end to end | to `mysql-replication` "
-        "| memory, MB |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| seconds | CPU s: ours / MySQL / PostgreSQL | memory, MB |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, w in measured.items():
-        peer, reading, applying = (
-            w.peer.report["rows"] / w.peer.seconds,
-            w.changes / w.reading.seconds,
-            w.changes / w.applying.seconds,
-        )
-        cells = f"{peer:,.0f} | {reading:,.0f} | {applying:,.0f} | {applying / peer:.1f} ×"
-        lines.append(f"| {name} | {w.changes:,} | {cells} | {w.applying.peak_bytes / 2**20:,.0f} |")
+        reading, applying = w.changes / w.reading.seconds, w.changes / w.applying.seconds
+        if isinstance(w.peer, Usage):
+            speed = w.peer.report["rows"] / w.peer.seconds
+            peer, ratio = f"{speed:,.0f}", f"{applying / speed:.1f} ×"
+        else:
+            peer, ratio = f"failed: {w.peer}", "–"
+        u = w.applying
+        cpu = f"{u.cpu_seconds:.1f} / {u.mysql_seconds:.1f} / {u.postgres_seconds:.1f}"
+        speeds = f"{peer} | {reading:,.0f} | {applying:,.0f} | {ratio}"
+        lines.append(f"| {name} | {w.changes:,} | {speeds} | {u.seconds:.1f} | {cpu} | {u.peak_bytes / 2**20:,.0f} |")
     cuts = statistics.quantiles(lag.seconds, n=100)
     lines += [
         "",
@@ -205,7 +211,7 @@ def report(measured: dict[str, Workload], lag: Lag, differences: list[str]) -> l
         "| p50 | p90 | p99 | greatest | stream's CPU | stream's memory, MB |",
         "|---:|---:|---:|---:|---:|---:|",
         f"| {cuts[49] * 1000:.0f} ms | {cuts[89] * 1000:.0f} ms | {cuts[98] * 1000:.0f} ms | {max(lag.seconds) * 1000:.0f} ms "
-        f"| {lag.usage.cpu_seconds / lag.usage.process_seconds:.0%} of a core | {lag.usage.peak_bytes / 2**20:,.0f} |",
+        f"| {lag.usage.cpu_seconds / len(lag.seconds) * _TRANSACTIONS:.0%} of a core | {lag.usage.peak_bytes / 2**20:,.0f} |",
     ]
     return lines
 
