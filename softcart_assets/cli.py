@@ -257,9 +257,11 @@ def _raw_tables_held() -> Iterator[None]:
     from softcart_assets.connections import staging
     from softcart_assets.resources import PostgresResource
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log = logging.getLogger("softcart")
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler())
     fields = {name: str(value) for name, value in asdict(staging()).items()}
-    with PostgresResource(**fields).raw_tables_locked("write", logging.getLogger("softcart")):
+    with PostgresResource(**fields).raw_tables_locked("write", log):
         yield
 
 
@@ -280,16 +282,17 @@ def _tell_dagster(source: Any, *results: Any) -> None:
 
 
 def _figures(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; all columns but the first hold figures, save for the last."""
+    """Print a table; all columns but the first and the last hold figures."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left")
-    for column in table.columns[1:-1]:
-        column.justify = "right"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if 0 < number < len(columns) - 1 else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 TABLES = Annotated[
@@ -334,7 +337,7 @@ def load(
                 failures.append(str(error))
     _figures(
         "Loaded",
-        ["table", "rows read", "inserted", "updated", "deleted", "in quarantine", "s", "rows/s", "position"],
+        ["table", "read", "inserted", "updated", "deleted", "out", "s", "rows/s", "position"],
         rows,
     )
     if failures:
@@ -464,8 +467,8 @@ def reconcile(
                         f"{found.rows:,}",
                         *(f"{count:,}" for count in counts),
                         f"{found.seconds:.1f}",
-                        found.position,
                         verdict,
+                        found.position,
                     ]
                 )
                 told += [f"{source.name}.{name}: {each}" for each in [*found.sample, *found.warnings]]
@@ -473,7 +476,7 @@ def reconcile(
                     told.append(f"before the load that preceded the comparison: {found.before_load}")
     _figures(
         "Compared with the source",
-        ["table", "rows", "missing", "extra", "differing", "unfit", "quarantined", "s", "position", ""],
+        ["table", "rows", "missing", "extra", "differing", "unfit", "out", "s", "", "position"],
         rows,
     )
     for line in told:
@@ -503,7 +506,8 @@ def quarantine_list(
     for row in rows:
         key = "erased" if row.erased_at else "/".join(row.key or ["no key"])
         because = f", {row.closed_because} {row.closed_at:%Y-%m-%d %H:%M}" if row.closed_at else ""
-        typer.echo(f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {row.reason}{because}")
+        reason = row.reason.removeprefix(f"{row.column_name}: ")
+        typer.echo(f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {reason}{because}")
     typer.echo(f"{len(rows)} row(s) {'have left the' if closed else 'in'} quarantine.")
 
 

@@ -111,7 +111,7 @@ def _quarantine(source: Source, table: Table, staging: PostgresConnection) -> di
     found = summarize(staging, source.name, table.name)
     if not found.rows:
         return {}
-    lines = [f"- {rows:,} × `{column}`: {reason}" for column, reason, rows in found.reasons]
+    lines = [f"- {rows:,} × `{column}`: {reason.removeprefix(f'{column}: ')}" for column, reason, rows in found.reasons]
     rest = found.rows - sum(rows for *_, rows in found.reasons)
     lines += [f"- {rest:,} for other reasons"] if rest else []
     lines.append(f"\n`softcart quarantine list --source {source.name} --table {table.name}` lists them.")
