@@ -578,7 +578,7 @@ cdef Outcome _put_double_text(Builder* b, size_t row, const uint8_t* text, size_
     cdef double value
     if negative:
         index = 1
-    if length - index >= sizeof(copy):
+    if length >= sizeof(copy):
         return UNFIT
     while index < length:
         digit = <uint32_t>text[index] - 48

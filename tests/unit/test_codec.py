@@ -221,6 +221,17 @@ def test_text_becomes_what_types_makes_of_it(target: str, text: bytes) -> None:
         assert unfit[0][2].reason == "no usual text of double precision"
 
 
+@pytest.mark.parametrize("digits", [20, 300, 400, 510, 511, 512, 600])
+def test_doubles_may_have_many_digits(digits: int) -> None:
+    for text in ("0." + "0" * (digits - 30) + "1" * 28, "-1." + "3" * (digits - 3), "-" + "0" * (digits - 1) + "7"):
+        decoded = decode_one(
+            LogColumn("x", VARCHAR, 1000, charset="utf-8"),
+            "double precision",
+            struct.pack("<H", len(text)) + text.encode(),
+        )
+        assert decoded == [float(text)]
+
+
 def test_a_copied_row_byte_by_byte() -> None:
     columns = [
         Column("n", "", "smallint"),
