@@ -101,16 +101,16 @@ def _moment(value: datetime) -> datetime:
 def _document(text: str) -> str:
     """A JSON document in a form that is one text for one content: numbers by value, keys in order."""
 
-    def plain(value: object) -> object:
+    def by_value(value: object) -> object:
         if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
+            return {key: by_value(inner) for key, inner in value.items()}
         if isinstance(value, list):
-            return [plain(inner) for inner in value]
+            return [by_value(inner) for inner in value]
         if isinstance(value, Decimal):
             return f"number {value.normalize():f}" if value else "number 0"
         return value
 
-    return json.dumps(plain(json.loads(text, parse_float=Decimal, parse_int=Decimal)), sort_keys=True)
+    return json.dumps(by_value(json.loads(text, parse_float=Decimal, parse_int=Decimal)), sort_keys=True)
 
 
 def raw_rows(postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]) -> list[Row]:
@@ -180,10 +180,10 @@ def lake_rows(
 
 
 def _row(types: Mapping[str, str], values: Iterable[object]) -> Row:
-    return {name: _plain(type_, value) for (name, type_), value in zip(types.items(), values, strict=True)}
+    return {name: plain(type_, value) for (name, type_), value in zip(types.items(), values, strict=True)}
 
 
-def _plain(type_: str, value: object) -> object:
+def plain(type_: str, value: object) -> object:
     """A value as PostgreSQL's or Parquet's driver gives it, in the form that `mysql_rows` has."""
     match value:
         case float():
@@ -208,16 +208,18 @@ def frozen(row: Row) -> tuple:
 
 
 def assert_same_rows(expected: Iterable[Row], got: Iterable[Row], what: str) -> None:
-    """Fail with the first rows that one side has and the other has not."""
+    """Fail with the first rows that one side has and the other has not; of a row that nearly fits, with its differences."""
     left, right = Counter(map(frozen, expected)), Counter(map(frozen, got))
     missing, extra = left - right, right - left
-    differences = [f"{sign} {row}"[:1500] for sign, rows in (("-", missing), ("+", extra)) for row in list(rows)[:3]]
-    assert not differences, "\n".join(
-        [
-            f"{what}: of {left.total()} rows {missing.total()} are missing, {extra.total()} others are there",
-            *differences,
+    lines = [f"{what}: of {left.total()} rows {missing.total()} are missing, {extra.total()} others are there"]
+    for row in list(missing)[:3]:
+        nearest = max(extra, key=lambda other: len(set(row) & set(other)), default=())
+        common = set(row) & set(nearest)
+        lines += [
+            f"{sign} {[v for v in each if v not in common]}"[:2000] for sign, each in (("-", row), ("+", nearest))
         ]
-    )
+    lines += [f"+ {row}"[:2000] for row in list(extra)[: 0 if missing else 3]]
+    assert not missing + extra, "\n".join(lines)
 
 
 def assert_equals_source(
