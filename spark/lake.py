@@ -324,7 +324,9 @@ def _remaining(current: DataFrame | None, latest: DataFrame) -> DataFrame:
     own = ("_loaded_at", "_position", "_load_id")
     names = [name for name in rows.columns if name not in own]
     counted = signed.groupBy(*names).agg(F.sum("_sign").alias("_count"), *(F.max(name).alias(name) for name in own))
-    copies = counted.where("_count > 0").withColumn("_copy", F.explode(F.sequence(F.lit(1), F.col("_count").cast("int"))))
+    copies = counted.where("_count > 0").withColumn(
+        "_copy", F.explode(F.sequence(F.lit(1), F.col("_count").cast("int")))
+    )
     return copies.select(*rows.columns)
 
 

@@ -88,8 +88,21 @@ def changed_tables(source: Source, connection: MySQLConnection | MongoConnection
     For a sensor: cheap, and rather a table too many than one too few. A source that cannot be read raises
     `ServerUnreachable` or `IngestionError`; no change is only ever the answer of a source that was read.
     """
-    module = mysql if isinstance(connection, MySQLConnection) else mongodb
-    return Changes(*module.changed_tables(source, connection, since))
+    if not isinstance(connection, MySQLConnection):
+        return Changes(*mongodb.changed_tables(source, connection, since))
+    # After a fail-over, positions of the server that is there now have a prefix; earlier ones say nothing of it.
+    prefix = max((position[: _prefix_length(position)] for position in since.values()), default="")
+    here = {
+        table: at.removeprefix(prefix)
+        for table, at in since.items()
+        if _prefix_length(at) == len(prefix) and at >= prefix
+    }
+    position, tables = mysql.changed_tables(source, connection, here)
+    return Changes(prefix + position, {table: prefix + at for table, at in tables.items()})
+
+
+def _prefix_length(position: str) -> int:
+    return position.find(" ") + 1 if position.startswith("~") else 0
 
 
 def loaded_positions(staging: PostgresConnection, source: Source) -> dict[str, str]:

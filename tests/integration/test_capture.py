@@ -29,7 +29,11 @@ from softcart_assets.ingestion import (
 from softcart_assets.ingestion.capture import Status, reading, resnapshot, stream
 from softcart_assets.ingestion.errors import PositionPurged
 from softcart_assets.sources.model import Source, Table
+from softcart_assets.stack.mysql import USER, MySQL
+from softcart_assets.stack.server import free_port
 from spark.lake import ChangeFile, LakeTable, refresh_table
+from tests.support.mysql97 import RealMySQL, Unavailable, program
+
 from tests.support.ingestion import fill, load_all, mysql_rows, query, raw_rows, run, source_of
 
 
@@ -64,7 +68,9 @@ def assert_equal(mysql: MySQLConnection, postgres: PostgresConnection, *tables: 
 def in_lake(postgres: PostgresConnection, lake: str, table: str) -> list[dict]:
     """The rows of the lake's listed files, in their order."""
     paths = query(
-        postgres, "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at, length(path), path", table
+        postgres,
+        "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at, length(path), path",
+        table,
     )
     root = Path(lake.removeprefix("file://"))
     rows = [row for (path,) in paths for row in ds.dataset(root / path).to_table().to_pylist()]
@@ -214,7 +220,9 @@ def test_handed_over_while_writers_go_on_and_the_process_is_killed(
     with writers(tables):
         kills = 0
         while kills < 6:
-            process = multiprocessing.get_context("fork").Process(target=load_all, args=(SOURCE, tables, postgres, lake))
+            process = multiprocessing.get_context("fork").Process(
+                target=load_all, args=(SOURCE, tables, postgres, lake)
+            )
             process.start()
             process.join(dice.uniform(0.1, 1.5))
             kills += process.is_alive()
@@ -228,9 +236,7 @@ def test_handed_over_while_writers_go_on_and_the_process_is_killed(
 
 def _assert_history_and_lake(tables: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
     raw = query(postgres, "SELECT id, v, at, amount, _deleted FROM raw_t.facts ORDER BY id")
-    newest = (
-        "SELECT DISTINCT ON (id) id, v, at, amount, _deleted FROM raw_t.facts_history ORDER BY id, _version DESC"
-    )
+    newest = "SELECT DISTINCT ON (id) id, v, at, amount, _deleted FROM raw_t.facts_history ORDER BY id, _version DESC"
     assert query(postgres, newest) == raw
     repeated = (
         "SELECT count(*) FROM (SELECT (v, at, amount, _deleted) IS NOT DISTINCT FROM lag((v, at, amount, _deleted))"
@@ -326,7 +332,9 @@ def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
     assert sorted((row.key, row.row["day"]) for row in rows) == [([str(n)], "0000-00-00") for n in (1, 2, 3, 5)]
     assert {row.position for row in rows} == {results["facts"].position}
     # Raw keeps the last version that it could take.
-    assert [(i, str(day)) for i, day in raw_rows(postgres, "facts") if i < 4] == [(n, f"2026-01-0{n}") for n in (1, 2, 3)]
+    assert [(i, str(day)) for i, day in raw_rows(postgres, "facts") if i < 4] == [
+        (n, f"2026-01-0{n}") for n in (1, 2, 3)
+    ]
     assert all(compare(source, postgres, table).is_equal for table in results)
     run(
         mysql,
@@ -338,7 +346,12 @@ def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
     results = load_all(source, mysql, postgres, lake)
     assert (results["facts"].quarantined, results["keyless"].quarantined) == (1, 1)
     closed = {(row.table_name, *(row.key or ())): row.closed_because for row in list_quarantine(postgres, closed=True)}
-    assert closed == {("facts", "1"): "mended", ("facts", "2"): "deleted", ("facts", "5"): "deleted", ("keyless",): "deleted"}
+    assert closed == {
+        ("facts", "1"): "mended",
+        ("facts", "2"): "deleted",
+        ("facts", "5"): "deleted",
+        ("keyless",): "deleted",
+    }
     assert query(postgres, "SELECT id, _deleted FROM raw_t.facts WHERE id IN (2, 5)") == [(2, True)]
     assert all(compare(source, postgres, table).is_equal for table in results)
     # A replay reads the row again; the source has not mended it, then it has, without a trace in the log.
@@ -374,7 +387,9 @@ def test_definitions_change_in_the_order_of_the_log(
     assert query(postgres, "SELECT id, v, at, amount, renamed FROM raw_t.facts WHERE NOT _deleted ORDER BY 1") == (
         mysql_rows(tables, "facts")
     )
-    assert query(postgres, "SELECT id, v, added, bare FROM raw_t.facts_history WHERE id IN (201, 203) ORDER BY _version")[:2] == [
+    assert query(
+        postgres, "SELECT id, v, added, bare FROM raw_t.facts_history WHERE id IN (201, 203) ORDER BY _version"
+    )[:2] == [
         (201, "new", 8, "b"),
         (203, "dropped", 9, None),
     ]
@@ -427,7 +442,10 @@ def test_contracts_decide_what_becomes_of_changed_columns(
         run(mysql, "INSERT INTO frozen VALUES (5, 5)")
         until(lambda: (5, None, 5) in raw_rows(postgres, "frozen"))
         assert status.tables["frozen"] == ("live", None)
-    assert raw_rows(postgres, "frozen") == [(1, "one", None), *((n, None, m) for n, m in ((2, 2), (3, None), (4, 4), (5, 5)))]
+    assert raw_rows(postgres, "frozen") == [
+        (1, "one", None),
+        *((n, None, m) for n, m in ((2, 2), (3, None), (4, 4), (5, 5))),
+    ]
 
 
 def test_a_table_or_a_range_is_read_again_while_the_stream_runs(
@@ -439,7 +457,9 @@ def test_a_table_or_a_range_is_read_again_while_the_stream_runs(
         with postgres.connect() as connection:  # damage
             connection.execute("UPDATE raw_t.facts SET v = 'damaged' WHERE id % 10 = 3")
             connection.execute("DELETE FROM raw_t.facts WHERE id % 10 = 4")
-            connection.execute("INSERT INTO raw_t.facts SELECT -1, v, at, amount, false, now(), _position FROM raw_t.facts LIMIT 1")
+            connection.execute(
+                "INSERT INTO raw_t.facts SELECT -1, v, at, amount, false, now(), _position FROM raw_t.facts LIMIT 1"
+            )
             connection.execute("UPDATE raw_t.pairs SET v = -1")
             connection.execute("DELETE FROM raw_t.keyless WHERE id = 1")
         with writers(tables):
@@ -449,7 +469,11 @@ def test_a_table_or_a_range_is_read_again_while_the_stream_runs(
             assert 0 < all_.rows_changed <= 401
             resnapshot(SOURCE, tables, postgres, lake, "pairs")
             resnapshot(SOURCE, tables, postgres, lake, "keyless")
-            run(tables, "ALTER TABLE facts ADD COLUMN n INT NOT NULL DEFAULT 3 FIRST", "ALTER TABLE keyless ADD m INT DEFAULT 4")
+            run(
+                tables,
+                "ALTER TABLE facts ADD COLUMN n INT NOT NULL DEFAULT 3 FIRST",
+                "ALTER TABLE keyless ADD m INT DEFAULT 4",
+            )
         run(tables, "INSERT INTO pairs VALUES (-1, 'last', 0)")
         until(lambda: query(postgres, "SELECT 1 FROM raw_t.pairs WHERE x = -1"))
         until(lambda: query(postgres, "SELECT count(*) FROM ingestion.captures WHERE stale_since IS NULL") == [(3,)])
@@ -527,7 +551,8 @@ def test_the_lakes_tables_follow_the_log(
 ) -> None:
     database = f"lake_{secrets.token_hex(4)}"
     lake_tables = [
-        LakeTable(lake, table.name, table.key, "at" if table.name == "facts" else None, database) for table in SOURCE.tables
+        LakeTable(lake, table.name, table.key, "at" if table.name == "facts" else None, database)
+        for table in SOURCE.tables
     ]
 
     def refreshed() -> None:
@@ -542,14 +567,24 @@ def test_the_lakes_tables_follow_the_log(
             found = spark.sql(f"SELECT {names} FROM {database}.{table.name}").collect()
             wanted = query(postgres, f"SELECT {names} FROM raw_t.{table.name} WHERE NOT _deleted")
             assert sorted(map(tuple, found), key=repr) == sorted(wanted, key=repr), table.name
-            assert not {"_deleted", "_operation", "_committed_at"} & set(spark.table(f"{database}.{table.name}").columns)
+            assert not {"_deleted", "_operation", "_committed_at"} & set(
+                spark.table(f"{database}.{table.name}").columns
+            )
 
     try:
         for statements in (
             [],
             CHANGES,
-            ["DELETE FROM keyless WHERE id = 7 LIMIT 1", "ALTER TABLE pairs ADD z INT", "INSERT INTO pairs VALUES (9, '9', 9, 9)"],
-            ["TRUNCATE keyless", "INSERT INTO keyless VALUES (1, 'a'), (1, 'a'), (2, NULL)", "DELETE FROM facts WHERE id = 3"],
+            [
+                "DELETE FROM keyless WHERE id = 7 LIMIT 1",
+                "ALTER TABLE pairs ADD z INT",
+                "INSERT INTO pairs VALUES (9, '9', 9, 9)",
+            ],
+            [
+                "TRUNCATE keyless",
+                "INSERT INTO keyless VALUES (1, 'a'), (1, 'a'), (2, NULL)",
+                "DELETE FROM facts WHERE id = 3",
+            ],
             ["DELETE FROM keyless WHERE id = 1 LIMIT 1"],
         ):
             run(tables, *statements)
@@ -557,3 +592,95 @@ def test_the_lakes_tables_follow_the_log(
             refreshed()
     finally:
         spark.sql(f"DROP DATABASE IF EXISTS {database} CASCADE")
+
+
+class _Second:
+    """What makes a server the replica of another one, later its successor."""
+
+    def command(self) -> list[str]:
+        own = [option for option in super().command() if option != "--server-id=1"]  # type: ignore[misc]
+        return [*own, "--server-id=2", "--log-slave-updates"]
+
+
+class _SecondMariaDB(_Second, MySQL):
+    pass
+
+
+class _SecondRealMySQL(_Second, RealMySQL):
+    pass
+
+
+@pytest.mark.parametrize("product", ["the stack's", "MySQL 9.7"])
+def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnection, lake: str, product: str) -> None:
+    is_real = product == "MySQL 9.7"
+    if is_real:
+        try:
+            program()
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+    kinds = (RealMySQL, _SecondRealMySQL) if is_real else (MySQL, _SecondMariaDB)
+    password = secrets.token_urlsafe(18)
+    first, second = (
+        kind(home / name, free_port(), password) for kind, name in zip(kinds, ("first", "second"), strict=True)
+    )
+    try:
+        first.up()
+        second.up()
+        one, two = (
+            MySQLConnection("SOFTCART_SHOP", "127.0.0.1", s.port, USER, password, "shop") for s in (first, second)
+        )
+        with two.connect() as connection:
+            is_mariadb = "MariaDB" in connection.get_server_info()
+            where = (
+                f"_HOST = '127.0.0.1', {{0}}_PORT = {first.port}, {{0}}_USER = '{USER}', {{0}}_PASSWORD = '{password}'"
+            )
+            if is_mariadb:
+                connection.query(f"CHANGE MASTER TO MASTER{where.format('MASTER')}, MASTER_USE_GTID = slave_pos")
+            else:
+                options = "SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1"
+                connection.query(f"CHANGE REPLICATION SOURCE TO SOURCE{where.format('SOURCE')}, {options}")
+            connection.query("START REPLICA")
+        source = source_of(cdc("facts", "id", history=True), cdc("keyless"))
+        run(
+            one,
+            "CREATE TABLE facts (id INT PRIMARY KEY, v INT)",
+            "CREATE TABLE keyless (v INT)",
+            "CREATE TABLE late (id INT PRIMARY KEY)",
+        )
+        fill(one, "facts", [(n, n) for n in range(1000)])
+        load_all(source, one, postgres, lake)
+        run(one, "INSERT INTO facts VALUES (1000, 0)", "INSERT INTO keyless VALUES (1), (1)")
+        load_all(source, one, postgres, lake)
+        run(one, "UPDATE facts SET v = -1 WHERE id < 10", "DELETE FROM keyless LIMIT 1")
+        until(lambda: mysql_rows(two, "facts") == mysql_rows(one, "facts") and len(mysql_rows(two, "keyless")) == 1)
+        first.down()
+        run(
+            two,
+            "STOP REPLICA",
+            "DELETE FROM facts WHERE id = 20",
+            "INSERT INTO keyless VALUES (2)",
+            "INSERT INTO late VALUES (1)",
+        )
+        results = load_all(source, two, postgres, lake)
+        assert results["facts"].position.startswith("~0001 ")
+        assert (results["facts"].inserted, results["facts"].updated, results["facts"].deleted) == (0, 10, 1)
+        for table in results:
+            assert raw_rows(postgres, table) == mysql_rows(two, table)
+            assert compare(source, postgres, table).is_equal
+        assert query(postgres, "SELECT count(*) FROM raw_t.facts_history") == [(1012,)]
+        assert changed_tables(source, two, loaded_positions(postgres, source)).tables == {}
+        run(two, "UPDATE facts SET v = 7 WHERE id = 7")
+        since = loaded_positions(postgres, source)
+        changes = changed_tables(source, two, since)
+        assert set(changes.tables) == {"facts"}
+        assert changes.tables["facts"] > since["facts"]
+        # A table that is followed from here on.
+        wider = source_of(*source.tables, cdc("late", "id"))
+        load_all(wider, two, postgres, lake)
+        run(two, "INSERT INTO late VALUES (2)")
+        load_all(wider, two, postgres, lake)
+        assert raw_rows(postgres, "late") == [(1,), (2,)]
+        assert raw_rows(postgres, "facts") == mysql_rows(two, "facts")
+    finally:
+        first.down()
+        second.down()
