@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 
 import MySQLdb
 import pyarrow.dataset as ds
 import pytest
+from support.ingestion import fill, load_all, mysql_rows, query, raw_rows, run, source_of
+from support.mysql97 import RealMySQL, Unavailable, program
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import (
@@ -32,9 +33,6 @@ from softcart_assets.sources.model import Source, Table
 from softcart_assets.stack.mysql import USER, MySQL
 from softcart_assets.stack.server import free_port
 from spark.lake import ChangeFile, LakeTable, refresh_table
-from tests.support.mysql97 import RealMySQL, Unavailable, program
-
-from tests.support.ingestion import fill, load_all, mysql_rows, query, raw_rows, run, source_of
 
 
 def cdc(name: str, *key: str, history: bool = False, contract: str = "evolve") -> Table:
@@ -256,7 +254,7 @@ def test_a_stream_gives_way_to_a_bounded_run_and_to_nobody_else(
     with streaming(SOURCE, tables, postgres, lake) as status:
         with writers(tables):
             time.sleep(1)
-            with pytest.raises(TableBusy, match="softcart stream t .*stop that one"):
+            with pytest.raises(TableBusy, match=r"softcart stream t .*stop that one"):
                 stream(SOURCE, tables, postgres, lake)
             results = load_all(SOURCE, tables, postgres, lake)
             assert results["facts"].strategy == "cdc"
@@ -424,7 +422,9 @@ def test_contracts_decide_what_becomes_of_changed_columns(
     load_all(source, mysql, postgres, lake)
     run(mysql, *(f"ALTER TABLE {name} ADD COLUMN more INT, DROP COLUMN v" for name in names))
     run(mysql, *(f"INSERT INTO {name} VALUES (2, 2), (3, NULL)" for name in names))
-    with pytest.raises(LoadsFailed, match="'more' was added, 'v' was dropped .*softcart resnapshot t.frozen") as failed:
+    with pytest.raises(
+        LoadsFailed, match=r"'more' was added, 'v' was dropped .*softcart resnapshot t.frozen"
+    ) as failed:
         load_all(source, mysql, postgres, lake)
     assert set(failed.value.failures) == {"frozen"}
     assert raw_rows(postgres, "free") == [(1, "one", None), (2, None, 2), (3, None, None)]
