@@ -16,7 +16,6 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
-    StateSetMetricFamily,
 )
 from prometheus_client.registry import Collector
 
@@ -74,10 +73,13 @@ class StreamCollector(Collector):
         flushes.add_metric(source, buckets, status.flush_seconds_in_all)
         yield flushes
         quarantined = GaugeMetricFamily("softcart_quarantined_rows", "Rows in quarantine.", labels=["source", "table"])
-        states = StateSetMetricFamily("softcart_table_state", "How a table fares.", labels=["source", "table"])
+        states = GaugeMetricFamily(
+            "softcart_table_state", "1 for the state that a table is in.", labels=["source", "table", "state"]
+        )
         for table, (state, _) in sorted(status.tables.items()):
             quarantined.add_metric([*source, table], status.quarantined.get(table, 0))
-            states.add_metric([*source, table], {each: each == state for each in TABLE_STATES})
+            for each in TABLE_STATES:
+                states.add_metric([*source, table, each], float(each == state))
         yield quarantined
         yield states
 
