@@ -253,9 +253,11 @@ class RawTable:
             )[0]
             if is_same:
                 return Counts()
-            self._run(f"{into} SELECT {rows}, false, true FROM {incoming}")
+            inserted = self.connection.execute(f"{into} SELECT {rows}, false, true FROM {incoming}").rowcount
+            if not inserted:  # what is told of a table that was emptied, as there is no new row to tell
+                self._run(f"{into} SELECT {rows}, true, false FROM {self.name}")
             deleted = self.connection.execute(f"DELETE FROM {self.name}").rowcount
-            return Counts(self._one("SELECT count(*) FROM pg_temp.changes")[0], 0, deleted)
+            return Counts(inserted, 0, deleted)
         first = quote(self.key[0])
         self._run(
             f"{into} SELECT {self._names(names, 'i')}, false, r.{first} IS NULL OR r._deleted"
@@ -285,7 +287,7 @@ class RawTable:
             f" ON CONFLICT ({self._names(self.key)}) DO UPDATE SET "
             + ", ".join(f"{name} = EXCLUDED.{name}" for name in values)
             if self.key
-            else ""
+            else " WHERE NOT _deleted"
         )
         self._run(f"INSERT INTO {self.name} ({names}, {own}) {select} FROM pg_temp.changes{conflict}")
         if self.history:
