@@ -27,7 +27,7 @@ from softcart_assets.ingestion.capture.schema import columns_of
 from softcart_assets.ingestion.errors import SchemaChanged, TableBusy, UnsupportedColumn
 from softcart_assets.ingestion.postgres import OWN_COLUMNS, Counts, RawTable, explain, literal, quote, typed
 from softcart_assets.ingestion.quarantine import Recorder, identity_of
-from softcart_assets.ingestion.types import Column, Kind, Rejected, widens
+from softcart_assets.ingestion.types import Column, Kind, Rejected, Unfit, parse, widens
 from softcart_assets.sources.model import Source, Table
 
 _COPY_ROWS = 20_000
@@ -126,6 +126,8 @@ class Changes:
         is_out = pa.array(np.zeros(len(self.rows), bool))
         for column in beyond:
             is_out = pc.or_(is_out, pc.is_valid(self.rows.column(column.name)))
+        if key:
+            is_out = pc.and_(is_out, pc.not_equal(self.operations, DELETE))
         out = np.flatnonzero(is_out.to_numpy(zero_copy_only=False))
         rejected = []
         if len(out):
@@ -147,6 +149,30 @@ class Changes:
             rows=self.rows.select(names).filter(stays),
             operations=self.operations.filter(stays),
             rejected=[(int(before - gone[before]), operation, row) for before, operation, row in merged],
+        )
+
+    def with_deletions(self, key: Sequence[str]) -> Changes:
+        """With the deletions among the rejected: these need no more than the key. Values that cannot be carried are NULL in them."""
+        rows, operations, rejected = [], [], []
+        at = carried = 0
+        for before, operation, row in self.rejected:
+            known = _known_of(self.columns, key, row) if key and operation == DELETE else None
+            if known is None:
+                rejected.append((before + carried, operation, row))
+                continue
+            rows += [self.rows.slice(at, before - at), known]
+            operations += [self.operations.slice(at, before - at), pa.array([DELETE], pa.int8())]
+            at, carried = before, carried + 1
+        if not carried:
+            return self
+        rows.append(self.rows.slice(at))
+        operations.append(self.operations.slice(at))
+        values = [pa.concat_arrays([each.column(c.name) for each in rows]) for c in self.columns]
+        return replace(
+            self,
+            rows=pa.RecordBatch.from_arrays(values, names=[c.name for c in self.columns]),
+            operations=pa.concat_arrays(operations),
+            rejected=rejected,
         )
 
     def where(self, is_wanted: Callable[[Run], bool]) -> Changes:
@@ -741,11 +767,8 @@ class Target:
         for sequence, operation, at, rejected in _last_rejected(table.rejected):
             at = at or position
             recorder.position = at
-            if rejected.key is not None:
-                if self._is_superseded(table, rejected.key, sequence, at):
-                    continue
-                if operation == DELETE:
-                    self._delete(table, rejected.key, at)
+            if rejected.key is not None and self._is_superseded(table, rejected.key, sequence, at):
+                continue
             alike = recorder.alike(identity_of(rejected))
             if operation == DELETE:
                 recorder.close(alike[:1], "deleted")
@@ -761,19 +784,6 @@ class Target:
             f' AND _position COLLATE "C" > {literal(position)})'.encode()
         ).fetchone()
         return bool(row and row[0])
-
-    def _delete(self, table: CapturedTable, key: Sequence[str], position: str) -> None:
-        """Mark a row as deleted of which no more than the key is known for sure."""
-        raw, names = table.raw, _names([c.name for c in table.columns])
-        done = self.connection.execute(
-            f"UPDATE {raw.name} SET _deleted = true, _loaded_at = now(), _position = {literal(position)}"
-            f" WHERE {self._is_row(table, key)} AND NOT _deleted".encode()
-        )
-        if done.rowcount and raw.history:
-            own = ", ".join(OWN_COLUMNS)
-            self._execute(
-                f"INSERT INTO {raw.history} ({names}, {own}) SELECT {names}, {own} FROM {raw.name} WHERE {self._is_row(table, key)}"
-            )
 
     def _is_row(self, table: CapturedTable, key: Sequence[str]) -> str:
         by_name = {c.name: c for c in table.columns}
@@ -834,6 +844,26 @@ def as_text(column: Column, array: pa.Array) -> pa.Array:
             return array.cast(pa.timestamp("us")).cast(pa.string())
         case _:
             return array.cast(pa.string())
+
+
+def _known_of(columns: Sequence[Column], key: Sequence[str], rejected: Rejected) -> pa.RecordBatch | None:
+    """What can be carried of a rejected row, the other values NULL; None if its key cannot be."""
+    arrays = []
+    for column in columns:
+        text = rejected.row.get(column.name)
+        try:
+            if column.kind is Kind.BYTES and text is not None:
+                value: bytes | None = bytes.fromhex(text.removeprefix("\\x"))
+            elif text is not None and text.startswith("\\x") and column.name not in key:
+                value = None  # text that is not text
+            else:
+                value = None if text is None else text.encode()
+            arrays.append(parse(column, pa.array([value], pa.binary())))
+        except Unfit:
+            if column.name in key:
+                return None
+            arrays.append(pa.nulls(1, column.arrow_type))
+    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
 def _last_rejected(

@@ -234,6 +234,8 @@ class Reading:
             runs.append(Run(decoding.open, None, None))
             decoding.open = 0
         changes = Changes(decoding.table, decoding.columns, batch, operations, rejected, runs)
+        if rejected:
+            changes = changes.with_deletions(self._keys[decoding.table])
         if decoding.is_partly_void:
             decoding.is_partly_void = False
             return changes.where(lambda run: run.position != "")

@@ -21,8 +21,8 @@ Row = dict[str, Any]
 class Version:
     """One row event: the row's values after it, or before it if it was a deletion.
 
-    `is_unfit`: PostgreSQL cannot hold the row. `is_optional`: a reader may have seen it or not (a deletion within a
-    REPLACE, the deletion of an unfit row). `began_at`, `ended_at`: between these times it was committed.
+    `is_unfit`: PostgreSQL cannot hold the row; of a deletion, the row without such values is kept. `is_optional`: a reader
+    may have seen it or not (a deletion within a REPLACE). `began_at`, `ended_at`: between these times it was committed.
     """
 
     row: Row

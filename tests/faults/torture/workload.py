@@ -399,8 +399,8 @@ class Writer(threading.Thread):
         row = self._row(shape, key)
         assert row is not None
         self._now.rows[shape.name, key] = None
-        unfit = is_optional or is_unfit(row)
-        self._now.versions.append((shape.name, key, Version(row, is_deleted=True, is_optional=unfit)))
+        fit = {name: None if name in UNFIT and value in UNFIT[name] else value for name, value in row.items()}
+        self._now.versions.append((shape.name, key, Version(fit, is_deleted=True, is_optional=is_optional)))
 
     def _values(self, shape: Shape) -> Row:
         """New values of all columns but the key's, now and then one that cannot be carried."""
