@@ -69,7 +69,7 @@ class Task:
         return _url(scheme, self.target)
 
     def parts(self, keys: int | None = None, *, ranges: int = CORES) -> list[tuple[str, str]]:
-        """Tables and conditions that divide them by key: into ranges of so many keys, or into so many ranges."""
+        """Tables and conditions that divide them by key: into ranges of so many keys (at most a hundred), or into so many ranges."""
         parts = []
         for table in self.tables:
             if table.range_column is None:
@@ -78,7 +78,7 @@ class Task:
             with self.source.connect() as session:
                 session.query(f"SELECT min({table.range_column}), max({table.range_column}) FROM {table.name}")
                 ((low, high),) = session.store_result().fetch_row(maxrows=0)
-            size = keys or (high - low) // ranges + 1
+            size = max(keys, (high - low) // 100 + 1) if keys else (high - low) // ranges + 1
             parts += [
                 (table.name, f"{table.range_column} BETWEEN {start} AND {start + size - 1}")
                 for start in range(low, high + 1, size)
