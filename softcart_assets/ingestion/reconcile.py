@@ -21,7 +21,7 @@ import psycopg
 from pyarrow import fs
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import bookkeeping, engine, mysql
+from softcart_assets.ingestion import bookkeeping, engine, mongodb, mysql
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.capture.bounded import CapturedLoad, follow_to, position_prefix
 from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold
@@ -30,7 +30,7 @@ from softcart_assets.ingestion.digest import MYSQL, POSTGRES, Checksums
 from softcart_assets.ingestion.digest import row_number as number_of
 from softcart_assets.ingestion.digest import row_text as text_of
 from softcart_assets.ingestion.engine import LoadResult, Progress, Reader
-from softcart_assets.ingestion.errors import MissingTable, NotStated, SchemaChanged
+from softcart_assets.ingestion.errors import MissingTable, NotStated, SchemaChanged, TableBehind
 from softcart_assets.ingestion.lake import open_lake
 from softcart_assets.ingestion.mysql import MySQLReader
 from softcart_assets.ingestion.narrowing import Key, Narrowing
@@ -123,6 +123,7 @@ def reconcile(
     table: str,
     *,
     repair: bool = False,
+    may_load: bool = True,
     on_progress: Progress | None = None,
 ) -> Reconciliation:
     """Compare a raw table with its source; `repair` then brings just the rows that differ into raw, history and lake.
@@ -130,7 +131,8 @@ def reconcile(
     A MySQL table of strategy `cdc` is brought to the position of a snapshot, for which a stream gives way a moment, and compared there
     while the stream goes on. Another one is held as by a load; if it changed at the source since it was loaded, it is loaded
     first, in the usual way, and compared at the load's position. A table without a key is repaired by a full load; so is
-    MongoDB's, whose documents are all read. `on_progress` is told the table's rows compared so far. Raises what `load` raises
+    MongoDB's, whose documents are all read. With `may_load` false, nothing is brought anywhere: `TableBehind` if that would be
+    needed. `on_progress` is told the table's rows compared so far. Raises what `load` raises
     for one table.
     """
     declared = source.table(table)
@@ -143,12 +145,14 @@ def reconcile(
             return engine.Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), False, True, (), None)
 
         if declared.strategy == "cdc" and isinstance(connection, MySQLConnection):
+            if not may_load:
+                _refuse_behind(source, connection, control, declared)
             return _reconcile_captured(
                 Job(source, connection, staging, lake_uri, Status(source.name)), declared, call, repair, on_progress
             )
         engine.lock(control, source, declared)
         work = _Reconciler(call(stack.enter_context(engine.open_readers(source, connection, 2))), declared, on_progress)
-        return work.call.crew.submit(lambda reader: work.run(reader, repair=repair)).result()
+        return work.call.crew.submit(lambda reader: work.run(reader, repair=repair, may_load=may_load)).result()
 
 
 def _reconcile_captured(
@@ -195,6 +199,22 @@ def _caught_up(job: Job, table: Table, held: ExitStack, views: ExitStack) -> tup
     return follower, readers
 
 
+def _refuse_behind(source: Source, connection: MySQLConnection, control: psycopg.Connection, table: Table) -> None:
+    """Raise `TableBehind` if the log has changes of captured tables that are not applied."""
+    row = control.execute("SELECT position FROM ingestion.streams WHERE source = %s", (source.name,)).fetchone()
+    captured = tuple(each for each in source.tables if each.strategy == "cdc")
+    since = {each.name: row[0] for each in captured} if row else {}
+    if mysql.changed_tables(replace(source, tables=captured), connection, since)[1]:
+        raise _behind(source, table)
+
+
+def _behind(source: Source, table: Table) -> TableBehind:
+    return TableBehind(
+        f"{source.schema}/{table.name} was not compared: its source has changes that are not loaded. Run "
+        f"`softcart reconcile {source.name}.{table.name}`, which loads them first."
+    )
+
+
 def _never_loaded(source: Source, table: Table) -> MissingTable:
     return MissingTable(
         f"{source.schema}/{table.name} was never loaded, so there is nothing to compare. Run `softcart load "
@@ -219,7 +239,7 @@ class _Reconciler:
         self.fetch, self.extra = _Keys(), _Keys()
         self.warnings: list[str] = []
 
-    def run(self, reader: Reader, *, repair: bool) -> Reconciliation:
+    def run(self, reader: Reader, *, repair: bool, may_load: bool) -> Reconciliation:
         """Bring the table to the reader's position if it is not there, compare, perhaps repair."""
         started = time.monotonic()
         last = bookkeeping.last_load(self.call.control, self.source.name, self.table.name)
@@ -227,6 +247,8 @@ class _Reconciler:
             raise _never_loaded(self.source, self.table)
         before_load = loaded = None
         if self._is_behind(reader, last):
+            if not may_load:
+                raise _behind(self.source, self.table)
             before_load = self._wrong_already()
             loaded = engine.load_of(self.call, self.table).run(reader)
         with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as view:
@@ -257,10 +279,11 @@ class _Reconciler:
 
     def _is_behind(self, reader: Reader, last: LastLoad) -> bool:
         """Whether the table changed at the source since it was loaded; asked after the reader's snapshot was opened."""
+        only, since = replace(self.source, tables=(self.table,)), {self.table.name: last.position}
         if isinstance(reader, MySQLReader):
-            only = replace(self.source, tables=(self.table,))
-            return bool(mysql.changed_tables(only, reader.connection, {self.table.name: last.position})[1])
-        return reader.position(self.table).split("|", 1)[1] != last.position.split("|", 1)[1]
+            return bool(mysql.changed_tables(only, reader.connection, since)[1])
+        assert isinstance(reader, mongodb.MongoReader)
+        return bool(mongodb.changed_tables(only, reader.connection, since)[1])
 
     def _wrong_already(self) -> str | None:
         """How raw differs from what the source said of itself at the last load, if it does."""

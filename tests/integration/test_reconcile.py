@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.defs.raw.assets import raw_key
 from softcart_assets.defs.raw.checks import RECONCILES, _reconcile_source
-from softcart_assets.ingestion import MissingTable, compare, narrowing
+from softcart_assets.ingestion import MissingTable, TableBehind, compare, narrowing
 from softcart_assets.ingestion.capture.stream import stream
 from softcart_assets.ingestion.digest import MYSQL, POSTGRES, row_number, row_text
 from softcart_assets.ingestion.mysql import Session
@@ -320,6 +320,22 @@ def test_documents(mongo: MongoConnection, postgres: PostgresConnection, lake: s
     assert reconcile(source, mongo, postgres, lake, "products").differences == 0
 
 
+def test_a_captured_table_is_compared_without_a_load_only_where_its_log_stands_still(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    run(mysql, "CREATE TABLE things (id INT PRIMARY KEY)", "CREATE TABLE others (id INT PRIMARY KEY)")
+    source = source_of(Table("things", "", ("id",), "cdc", {}))
+    with pytest.raises(MissingTable, match="never loaded"):
+        _reconcile(source, mysql, postgres, lake)
+    load_all(source, mysql, postgres, lake)
+    run(mysql, "INSERT INTO others VALUES (1)")
+    assert _reconcile(source, mysql, postgres, lake, may_load=False).rows == 0
+    run(mysql, "INSERT INTO things VALUES (1)")
+    with pytest.raises(TableBehind, match="not compared"):
+        _reconcile(source, mysql, postgres, lake, may_load=False)
+    assert _reconcile(source, mysql, postgres, lake).rows == 1
+
+
 @pytest.mark.parametrize(("key", "is_streamed"), [(("id",), False), (("id",), True), ((), True)])
 def test_a_captured_table_under_load(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str, key: tuple[str, ...], is_streamed: bool
@@ -422,9 +438,11 @@ def test_the_check_tells_dagster(mysql: MySQLConnection, postgres: PostgresConne
         assert not found.passed
         assert found.metadata["differing"].value == 1
         assert found.metadata["sample"].value == ["differing 2 in v"]
-        # A run that makes assets does not compare, and does not fail.
-        assert execute("everything").get_asset_check_evaluations() == []
+        (found,) = execute("everything").get_asset_check_evaluations()
+        assert not found.passed
         run(mysql, "INSERT INTO items VALUES (3, 3)")
+        # A run that makes assets does not load meanwhile, so it cannot compare, and does not fail.
+        assert execute("everything").get_asset_check_evaluations() == []
         (found,) = execute("reconciliation").get_asset_check_evaluations()
         assert found.passed
         assert "differing columns: v" in found.metadata["before the load"].value

@@ -2,6 +2,9 @@
 
 import dagster as dg
 
+SOURCE_TAG = "softcart/source"
+"""The tag of runs that a source's change sensor requests."""
+
 POOL = "warehouse"
 """The pool of every op that loads, builds or publishes: its limit is one run at a time.
 

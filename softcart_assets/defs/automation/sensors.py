@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from softcart_assets.defs.automation.conditions import SOURCE_TAG
 from softcart_assets.defs.automation.decision import decide, look_from
 from softcart_assets.defs.raw.assets import history_key, load_op_name, raw_key
 from softcart_assets.defs.raw.checks import RECONCILIATION
@@ -12,7 +13,6 @@ from softcart_assets.ingestion import changed_tables, loaded_positions
 from softcart_assets.sources import SOURCES
 from softcart_assets.sources.model import Source
 
-SOURCE_TAG = "softcart/source"
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

@@ -8,10 +8,10 @@ import dagster as dg
 from softcart_assets.audits import raw
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.defs.automation.conditions import POOL
+from softcart_assets.defs.automation.conditions import POOL, SOURCE_TAG
 from softcart_assets.defs.raw.assets import load_metadata, raw_key
 from softcart_assets.defs.resources import source_resource_key
-from softcart_assets.ingestion import Reconciliation, reconcile
+from softcart_assets.ingestion import Reconciliation, TableBehind, reconcile
 from softcart_assets.sources import SOURCES
 from softcart_assets.sources.model import Source, Table
 
@@ -101,7 +101,7 @@ def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
                 RECONCILES,
                 asset=raw_key(source, table),
                 description="Every row is what it is at the source, at one position; if not: how many, which, in what columns. "
-                "`softcart reconcile --repair` mends just those. A run that also makes assets leaves this out.",
+                "`softcart reconcile --repair` mends just those.",
             )
             for table in source.tables
         ],
@@ -110,24 +110,32 @@ def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
         required_resource_keys={database, "staging", "lake"},
     )
     def reconcile_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        """Compare the selected tables; one that changed since it was loaded is loaded first, which Dagster is told."""
-        if context.job_def.asset_layer.selected_asset_keys:
-            # It would change raw tables in between, while others are built from them.
-            context.log.info("Left to the job `reconciliation`: this run makes assets too.")
+        """Compare the selected tables; one that changed since it was loaded is loaded first, which Dagster is told.
+
+        In a run that makes assets it is left out instead: raw tables would change while others are built from them. So are all in
+        the runs of the change sensors, of which there are many.
+        """
+        if SOURCE_TAG in context.run.tags:
             return
+        makes_assets = bool(context.job_def.asset_layer.selected_asset_keys)
         resources = context.resources
         with resources.staging.raw_tables_locked("write", context.log):
             for table in source.tables:
                 key = raw_key(source, table)
                 if dg.AssetCheckKey(key, RECONCILES) not in context.selected_asset_check_keys:
                     continue
-                found = reconcile(
-                    source,
-                    getattr(resources, database).connection(),
-                    resources.staging.connection(),
-                    resources.lake.uri,
-                    table.name,
-                )
+                try:
+                    found = reconcile(
+                        source,
+                        getattr(resources, database).connection(),
+                        resources.staging.connection(),
+                        resources.lake.uri,
+                        table.name,
+                        may_load=not makes_assets,
+                    )
+                except TableBehind as error:
+                    context.log.info(str(error))
+                    continue
                 if found.load:
                     context.instance.report_runless_asset_event(
                         dg.AssetMaterialization(key, metadata=load_metadata(found.load))
