@@ -293,11 +293,15 @@ class FollowedLoad(CollectionLoad):
         names = ", ".join(quote(column.name) for column in columns)
         of_r = ", ".join(f"r.{quote(column.name)}" for column in columns)
         self._execute("TRUNCATE pg_temp.changes")
+        # NOT IN, whose list is hashed, whatever PostgreSQL guesses of the number of rows.
+        came = "(SELECT i._id, i._id_type FROM pg_temp.incoming i)"
         done = self.raw.connection.execute(
-            f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {of_r}, true, false FROM {self.raw.name} r"
-            f" WHERE NOT r._deleted AND EXISTS (SELECT FROM pg_temp.touched t WHERE {_IS_TOUCHED.format('r')})"
-            " AND NOT EXISTS (SELECT FROM pg_temp.incoming i WHERE i._id = r._id AND i._id_type = r._id_type)"
-            " AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND h._id = r._id AND h._id_type = r._id_type)"
+            "WITH t AS MATERIALIZED (SELECT _id, _id_type FROM pg_temp.touched"
+            f" WHERE _id_type IS NULL OR (_id, _id_type) NOT IN {came})"
+            f" INSERT INTO pg_temp.changes ({names}, _deleted, _is_new)"
+            f" SELECT {of_r}, true, false FROM t JOIN {self.raw.name} r ON {_IS_TOUCHED.format('r')}"
+            f" WHERE NOT r._deleted AND (r._id, r._id_type) NOT IN {came} AND NOT EXISTS"
+            " (SELECT FROM pg_temp.held h WHERE h._held_seen AND h._id = r._id AND h._id_type = r._id_type)"
         )
         return Counts(deleted=done.rowcount)
 
@@ -306,8 +310,8 @@ class FollowedLoad(CollectionLoad):
         self._unknown -= {text for text, _ in versions}
         rows = self.raw.connection.execute(
             "SELECT t._id FROM pg_temp.touched t WHERE t.is_looked_up"
-            " AND NOT EXISTS (SELECT FROM pg_temp.incoming i WHERE i._id = t._id)"
-            " AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND h._id = t._id)"
+            " AND t._id NOT IN (SELECT i._id FROM pg_temp.incoming i)"
+            " AND t._id NOT IN (SELECT h._id FROM pg_temp.held h WHERE h._held_seen)"
         )
         self._unknown.update(text for (text,) in rows)
 
