@@ -74,6 +74,7 @@ class RawTable:
         self.key = key_columns(source, table)
         self.name = f"{quote(source.schema)}.{quote(table.name)}"
         self.history = f"{quote(source.schema)}.{quote(table.name + '_history')}" if table.history else None
+        self._made_history = False
 
     def now(self) -> datetime:
         """The transaction's time, which is the rows' `_loaded_at`."""
@@ -111,8 +112,10 @@ class RawTable:
         if self.history and self._one("SELECT to_regclass(%s) IS NULL", (self.history,))[0]:
             version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
             self._create(self.history, known or columns, "_committed_at timestamptz", version)
+            self._made_history = True
             names = ", ".join([*(quote(c.name) for c in known or columns), *OWN_COLUMNS])
             self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
+            self._keep_versions()
         if not known:
             return list(columns), False
         if (key := self._primary_key()) and key != set(self.key):
@@ -226,7 +229,19 @@ class RawTable:
         if self.history:
             names = self._names([*(c.name for c in columns), *OWN_COLUMNS])
             self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
+            self._keep_versions()
         self._run(f"ANALYZE {self.name}")
+
+    def _keep_versions(self) -> None:
+        """Have the numbers that are given to versions from now on logged, where this transaction made the history.
+
+        With `wal_level` minimal, what a transaction does to a sequence of its own is not logged; but the sequence believes that
+        some numbers ahead are, and a crash would give the same ones out again.
+        """
+        if self._made_history:
+            self._run(
+                f"SELECT setval(pg_get_serial_sequence({literal(self.history)}, '_version'), max(_version)) FROM {self.history}"
+            )
 
     def stage(self, columns: Sequence[Column]) -> None:
         """Make the temporary tables `incoming`, for rows as the source has them, and `changes`, for what they change."""
@@ -293,6 +308,7 @@ class RawTable:
         if self.history:
             name, value = (", _committed_at", f", {committed_at}") if committed_at else ("", "")
             self._run(f"INSERT INTO {self.history} ({names}, {own}{name}) {select}{value} FROM pg_temp.changes")
+            self._keep_versions()
 
     def changed_rows(self, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         """The rows of `changes` as batches, with an array that says which are deletions."""

@@ -23,7 +23,7 @@ import pytest
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion import IngestionError, compare, list_quarantine
 from softcart_assets.sources.model import Source, Table
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.stack import REPOSITORY, Stack
 from tests.faults.torture.servers import Proxy
 from tests.support.ingestion import fill, incremental, load_all, query, run, snapshot, source_of
 
@@ -576,3 +576,30 @@ def test_rows_that_are_fit_and_unfit_by_turns(
             if not row["_deleted"]:
                 current[row["id"]] = row["n"]
     assert sorted(current.items()) == raw, told
+
+
+def test_versions_go_on_counting_after_a_crash(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, stack: Stack
+) -> None:
+    """Our own torture's, seed 101: numbers of versions were given out twice after PostgreSQL had been killed, and the table stopped."""
+    source = source_of(captured("t", "id"), snapshot("whole", "id", history=True))
+    for table in ("t", "whole"):
+        run(
+            mysql,
+            f"CREATE TABLE {table} (id INT PRIMARY KEY, v INT)",
+            f"INSERT INTO {table} VALUES (1, 0), (2, 0), (3, 0)",
+        )
+    load(source)
+    run(mysql, "UPDATE t SET v = 1", "UPDATE whole SET v = 1")
+    load(source)
+    server = stack.servers()[1]
+    process = server.process()
+    assert process
+    process.kill()
+    process.wait()
+    server.up()
+    run(mysql, "UPDATE t SET v = 2", "UPDATE whole SET v = 2")
+    load(source)
+    for table in ("t", "whole"):
+        assert_same(mysql, postgres, table)
+        assert versions(postgres, table) == [(id, v, False) for v in range(3) for id in (1, 2, 3)]
