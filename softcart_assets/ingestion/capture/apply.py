@@ -626,8 +626,13 @@ class Target:
         self._sequence = 0
 
     def commit(self, place: Place, committed_at: int | None, lake_place: Place | None = None) -> None:
-        """Move the stream to `place`, and the lake's if given, and commit the transaction with all that it holds."""
+        """Move the stream to `place`, and the lake's if given, and commit the transaction with all that it holds.
+
+        A place before the present one, as while the log is read again for the lake, leaves it where it is.
+        """
         assert self.place
+        if place.position < self.place.position:
+            place = self.place
         moment = None if committed_at is None else datetime.fromtimestamp(committed_at / 1_000_000, UTC)
         lake = lake_place or self.lake_place
         assert lake

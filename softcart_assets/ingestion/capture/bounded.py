@@ -150,6 +150,7 @@ def bring_up(
             yield result
     # What the loads made of stale and stopped tables.
     follower.target.read_state(anew=True)
+    follower.take_up()
 
 
 def position_prefix(job: Job, follower: Follower) -> str:
@@ -197,6 +198,7 @@ def first_contact(
         except LoadsFailed as failed:
             failures |= failed.failures
         target.read_state()
+        follower.take_up()
     return copied
 
 

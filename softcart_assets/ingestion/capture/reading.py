@@ -185,7 +185,8 @@ class Reading:
                     decoding.runs.append(Run(decoding.open, position, committed_at))
                     decoding.open = 0
                 touched = []
-                if self._ahead:
+                if self._ahead and self._has_caught_up(position):
+                    hand_over(whole=True)
                     self._end_provisional(position)
                 moment = now()
                 if (
@@ -208,7 +209,8 @@ class Reading:
                 touched, definitions = [], []
             elif type(event) is Idle:
                 position = event.position
-                if self._ahead:
+                if self._ahead and self._has_caught_up(position):
+                    hand_over(whole=True)
                     self._end_provisional(position)
                 if (rows or now() - last_out >= _REPORT_SECONDS) and self._is_awaited():
                     hand_over(whole=True, caught_up=event.caught_up)
@@ -261,11 +263,14 @@ class Reading:
         decoder = codec.RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
         return _Decoding(name, columns, decoder, bool(ahead and position < ahead[0]))
 
+    def _has_caught_up(self, position: str) -> bool:
+        """Whether the log has come to where a table is that was further."""
+        return any(position >= until for until, _ in self._ahead.values())
+
     def _end_provisional(self, position: str) -> None:
         """Forget the decoders of tables that the log has caught up with: the next rows may be of another definition."""
         for name in [name for name, (until, _) in self._ahead.items() if position >= until]:
             del self._ahead[name]
             for table_map, decoding in list(self._decodings.items()):
                 if decoding and decoding.table == name and decoding.is_provisional:
-                    decoding.decoder.take()
                     del self._decodings[table_map]

@@ -185,24 +185,28 @@ class Follower:
         self.target = Target(job.source, connection)
         self.lake = ChangeLog(control, job.source, job.lake_uri)
         self.lake.remove_orphans()
+        self.take_up()
         self._listed = time.monotonic()
         self._rows: list[tuple[float, int]] = []
         self._staged: dict[str, Counts] = {}
         self.report()
 
+    def take_up(self) -> None:
+        """Read on from what is committed, of raw or the lake, whichever is behind; nothing of the lake is unlisted."""
+        target = self.target
+        self.place = min(filter(None, (target.place, target.lake_place)), key=lambda place: place.position)
+
     def follow(self, end: str | None = None, on_tick: Callable[[], bool] | None = None) -> None:
         """Apply the log up to a position, or until `on_tick`, called about once a second between flushes, says to stop."""
         job, target = self.job, self.target
-        assert target.place
-        assert target.lake_place
-        start = min((target.place, target.lake_place), key=lambda place: place.position)
+        start = self.place
         live = {name: table for name, table in target.tables.items() if not table.stopped}
         gtids = GtidSet(start.gtid) if start.gtid else None
         wanted = {(job.connection.database, name) for name in live}
         with BinaryLog(
             job.source.name, job.connection, wanted, start.position, server=start.server, gtids=gtids, end=end
         ) as log:
-            ahead = {t.name: (t.position, t.columns) for t in live.values() if t.position > target.place.position}
+            ahead = {t.name: (t.position, t.columns) for t in live.values() if t.position > start.position}
             keys = {name: table.table.key for name, table in live.items()}
             reading = Reading(log, start, self._columns_for, ahead, job.connection.database, keys, _FLUSH_SECONDS)
             reading.start()
@@ -268,10 +272,14 @@ class Follower:
             return
         target.merge(piece.place, piece.committed_at)
         self.lake.commit(piece.place.position, piece.committed_at)
+        self.place = piece.place
+        is_told = True
         for change in piece.definitions:
             for changes in target.define(change, piece.place, piece.committed_at, self.job.connection.database):
                 self.lake.write(changes, "")
-        self.commit(piece.place, piece.committed_at)
+                is_told = False
+        # What the log does not tell cannot be had from it a second time.
+        self.commit(piece.committed_at, listing=not is_told)
         now = time.monotonic()
         status.flushes += bool(rows)
         status.flush_seconds = now - started
@@ -295,23 +303,21 @@ class Follower:
         elif piece.committed_at:
             status.lag_seconds = max(time.time() - piece.committed_at / 1_000_000, 0.0)
 
-    def commit(self, place: Place, committed_at: int | None, *, listing: bool = False) -> None:
-        """Commit the transaction at hand with `place`; and, if it is time or asked for, the lake's files with it."""
+    def commit(self, committed_at: int | None = None, *, listing: bool = False) -> None:
+        """Commit the transaction at hand with the place that was read; and, if it is time or asked for, the lake's files."""
         due = time.monotonic() - self._listed >= _LIST_SECONDS or self.lake.bytes >= _LIST_BYTES
-        listed = None
-        if listing or self.lake.is_empty or due:
-            listed = place
+        is_listed = listing or self.lake.is_empty or due
+        if is_listed:
             self.lake.list_in(self.connection)
-        self.target.commit(place, committed_at, listed)
-        if listed:
+        self.target.commit(self.place, committed_at, self.place if is_listed else None)
+        if is_listed:
             self.lake.begin()
             self._listed = time.monotonic()
 
     def finish(self) -> None:
         """List the lake's files, so that nothing has to be read again."""
-        assert self.target.place
         if not self.lake.is_empty:
-            self.commit(self.target.place, None, listing=True)
+            self.commit(listing=True)
 
     def without(self, failed: TableFailed) -> Follower:
         """What goes on without a table that PostgreSQL refuses, from what is committed; the table stops, with the reason."""
@@ -323,15 +329,16 @@ class Follower:
 
     def merge_reread(self) -> None:
         """Merge rows that were read again, as far as the log is past the position that they were read at."""
-        place = self.target.place
-        assert place
+        assert self.target.place
+        if self.place.position < self.target.place.position:
+            return  # The lake does not have all that raw has: what the log tells would come after it there.
         for reread in self.target.rereads():
             table = self.target.tables.get(reread.table)
             if table is None or table.stopped:
                 continue
             for changes in self.target.merge_reread(table, reread):
                 self.lake.write(changes, "")
-            self.commit(place, None)
+            self.commit(listing=True)
 
     def report(self) -> None:
         """Bring the status up to date."""
@@ -402,11 +409,15 @@ def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
 @contextmanager
 def _raw_tables_shared(job: Job, stopped: threading.Event) -> Iterator[None]:
     """Keep models from being built while the block runs; waits until none are."""
-    with job.staging.connect(autocommit=True, application_name=f"softcart stream raw {job.source.name}"[:63]) as session:
+    with job.staging.connect(
+        autocommit=True, application_name=f"softcart stream raw {job.source.name}"[:63]
+    ) as session:
         session.execute("SET lock_timeout = '1s'")
         while True:
             try:
-                session.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", (bookkeeping.RAW_TABLES_LOCK,))
+                session.execute(
+                    "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", (bookkeeping.RAW_TABLES_LOCK,)
+                )
                 break
             except psycopg.errors.LockNotAvailable:
                 if stopped.is_set():
@@ -492,6 +503,7 @@ class _Stream:
         from softcart_assets.ingestion.capture.bounded import first_contact
 
         self.contacted = time.monotonic()
+        follower.finish()
         failures: dict[str, Exception] = {}
         first_contact(follower, [self.job.source.table(name) for name in self.job.captured], failures, None)
         follower.report()
