@@ -56,8 +56,8 @@ class CollectionLoad(TableLoad):
         """Every document, a second time out of the spool if the columns were misjudged."""
         before = {name: getattr(self, name) for name in ("counts", "closed", "rows_read", "bytes_read", "cursor_value")}
         recorded = self.quarantine.new
-        if self.lake:  # what the load has written so far has to stay
-            self.reader.gather(self.table)
+        if not self.lake:  # else what the load has written so far would have to go, too
+            self.reader.hurry(self.table)
         try:
             with self.raw.connection.transaction():
                 return super()._full(columns)

@@ -188,6 +188,7 @@ class MongoReader:
         self._reasons: dict[str, str] = {}
         self._gone: set[str] = set()
         self._spools: dict[str, Spool] = {}
+        self._hurried: set[str] = set()
 
     def _collection(self, table: Table) -> Collection:
         """The collection. One that is followed is read where nothing is older than its events, nor rolled back any more."""
@@ -325,26 +326,27 @@ class MongoReader:
             return self._collection(table).estimated_document_count()
 
     def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[list[Column], Iterator[Batch]]:
-        """Every document: the columns they need, and the rows.
-
-        The columns are those that the first documents need, so that rows leave while others are still read. If later ones need
-        others, the batches end with `Misjudged`; asked again, this gives the documents already read, with the right columns.
-        """
+        """Every document: the columns they need, and the rows. All are read before the first row leaves, unless in a `hurry`."""
         self._sums[table.name] = Accumulator()
-        if spool := self._spools.pop(table.name, None):
+        spool = self._spools.pop(table.name, None)
+        if not spool and table.name in self._hurried:
+            self._hurried.remove(table.name)
+            spool, documents = Spool(), _ahead(self._read(table, {}))
+            spool.add(next(documents, b""))
             found, self._warnings[table.name] = _columns_for(columns, spool.types.counts)
-            return found, self._summed(table, found, spool.rows(table, found))
-        spool = Spool()
-        documents = _ahead(self._read(table, {}))
-        spool.add(next(documents, b""))
+            return found, self._summed(table, found, self._judged(table, columns, found, spool, documents))
+        if not spool:
+            spool = Spool.of(self._read(table, {}))
         found, self._warnings[table.name] = _columns_for(columns, spool.types.counts)
-        return found, self._summed(table, found, self._judged(table, columns, found, spool, documents))
+        return found, self._summed(table, found, spool.rows(table, found))
 
-    def gather(self, table: Table) -> None:
-        """Read every document now: `all_rows` then gives these, and does not misjudge."""
-        self._spools[table.name] = Spool()
-        for raw in self._read(table, {}):
-            self._spools[table.name].add(raw)
+    def hurry(self, table: Table) -> None:
+        """Have the next `all_rows` take the columns that the first documents need, and let rows leave while others are read.
+
+        If later documents need other columns, the batches end with `Misjudged`; asked again, `all_rows` gives the documents
+        already read, with the right columns.
+        """
+        self._hurried.add(table.name)
 
     def _judged(
         self,
@@ -433,9 +435,7 @@ class MongoReader:
 
         They are read into a temporary file, to learn their types.
         """
-        spool = Spool()
-        for raw in documents:
-            spool.add(raw)
+        spool = Spool.of(documents)
         found, self._warnings[table.name] = _columns_for(columns, spool.types.counts)
         return found, spool.rows(table, found)
 
@@ -452,6 +452,14 @@ class Spool:
         self.first = b""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `rows` closes it, after the last batch
         self._sizes: list[int] = []
+
+    @classmethod
+    def of(cls, documents: Iterable[bytes]) -> Spool:
+        """All of some documents."""
+        spool = cls()
+        for raw in documents:
+            spool.add(raw)
+        return spool
 
     def add(self, raw: bytes) -> None:
         """Add documents that stand end to end."""
