@@ -204,8 +204,12 @@ def read_tables(
     released: Sequence[int] = (),
     on_progress: Progress | None = None,
     position_prefix: str = "",
+    along: Callable[[psycopg.Connection, str, str], None] | None = None,
 ) -> Iterator[LoadResult]:
-    """Load tables by reading them, whole or in part; see `load`. `position_prefix` comes before the positions of a source."""
+    """Load tables by reading them, whole or in part; see `load`. `position_prefix` comes before the positions of a source.
+
+    `along` does what else is to be committed with each table, given its connection, name and position.
+    """
     if not chosen:
         return
     failures: dict[str, Exception] = {}
@@ -219,7 +223,8 @@ def read_tables(
         stack.enter_context(_rare_garbage_collection())
         # Entered last, left first: no thread works on a connection that is closed.
         crew = stack.enter_context(Crew(readers))
-        call = Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), full, checksums, released, on_progress)
+        load_id = str(uuid.uuid4())
+        call = Call(source, staging, control, crew, lake_uri, load_id, full, checksums, released, on_progress, along)
         futures = {crew.submit(load_of(call, table).run): table for table in chosen}
         for future in as_completed(futures):
             try:
@@ -325,6 +330,8 @@ class Call:
     checksums: bool
     released: Sequence[int]
     on_progress: Progress | None
+    along: Callable[[psycopg.Connection, str, str], None] | None = None
+    """What else is to be committed with a table's load, given its connection, the table and the position."""
 
 
 class TableLoad:
@@ -410,6 +417,8 @@ class TableLoad:
             warnings=self.warnings,
         )
         self._record(result, last, sums or (None, None))
+        if self.call.along:
+            self.call.along(connection, self.table.name, self.position)
         self.is_committing = True
         connection.commit()
         return result

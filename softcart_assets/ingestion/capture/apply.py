@@ -264,6 +264,36 @@ class TableFailed(Exception):
         self.table, self.reason = table, reason
 
 
+def capture(connection: psycopg.Connection, source: str, table: str, position: str, consistent_at: str) -> None:
+    """Follow a table whose rows were copied at `position`, some perhaps later, up to `consistent_at`.
+
+    Belongs into the transaction that brings the rows. If the stream is past that position already, it goes back, and every
+    other table stays where it is.
+    """
+    row = connection.execute(
+        "SELECT position, lake_position FROM ingestion.streams WHERE source = %s FOR UPDATE", (source,)
+    ).fetchone()
+    assert row
+    at, lake_at = row
+    if position < at:
+        connection.execute(
+            'UPDATE ingestion.captures SET position = greatest(position COLLATE "C", %s),'
+            " lake_position = greatest(lake_position COLLATE \"C\", %s) WHERE source = %s AND state = 'live'",
+            (at, lake_at, source),
+        )
+        connection.execute(
+            "UPDATE ingestion.streams SET position = %s, lake_position = %s WHERE source = %s",
+            (position, min(position, lake_at), source),
+        )
+    connection.execute(
+        "INSERT INTO ingestion.captures (source, table_name, state, position, consistent_at, lake_position)"
+        " VALUES (%s, %s, 'live', %s, %s, %s) ON CONFLICT (source, table_name) DO UPDATE SET state = 'live', reason = NULL,"
+        " position = EXCLUDED.position, consistent_at = EXCLUDED.consistent_at, lake_position = EXCLUDED.lake_position,"
+        " stale_since = NULL, changed_at = NULL, rows_inserted = 0, rows_updated = 0, rows_deleted = 0",
+        (source, table, position, consistent_at, position),
+    )
+
+
 class Target:
     """A source's tables in PostgreSQL, over one connection, which also holds the source's lock.
 
@@ -345,31 +375,6 @@ class Target:
         # Not ON COMMIT DELETE ROWS: each commit would truncate those of all tables.
         self.connection.execute(f"DROP TABLE IF EXISTS {table.staging}".encode())
         self.connection.execute(f"CREATE TEMP TABLE {table.staging.split('.')[1]} ({definitions})".encode())
-
-    def capture(self, table: str, position: str, consistent_at: str) -> None:
-        """Follow a table whose rows were copied at `position`, some perhaps later, up to `consistent_at`.
-
-        If the stream is past that position already, it goes back, and everything else stays where it is.
-        """
-        assert self.place
-        if position < self.place.position:
-            self.connection.execute(
-                'UPDATE ingestion.captures SET position = greatest(position COLLATE "C", %s),'
-                " lake_position = greatest(lake_position COLLATE \"C\", %s) WHERE source = %s AND state = 'live'",
-                (self.place.position, self.lake_place.position if self.lake_place else "", self.source.name),
-            )
-            self.connection.execute(
-                "UPDATE ingestion.streams SET position = %s, lake_position = %s WHERE source = %s",
-                (position, position, self.source.name),
-            )
-        self.connection.execute(
-            "INSERT INTO ingestion.captures (source, table_name, state, position, consistent_at, lake_position)"
-            " VALUES (%s, %s, 'live', %s, %s, %s) ON CONFLICT (source, table_name) DO UPDATE SET state = 'live', reason = NULL,"
-            " position = EXCLUDED.position, consistent_at = EXCLUDED.consistent_at, lake_position = EXCLUDED.lake_position,"
-            " stale_since = NULL, changed_at = NULL, rows_inserted = 0, rows_updated = 0, rows_deleted = 0",
-            (self.source.name, table, position, consistent_at, position),
-        )
-        self.connection.commit()
 
     def stop(self, table: CapturedTable, reason: str) -> None:
         """Let a table stand where it is, and say why."""

@@ -19,7 +19,7 @@ import psycopg
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import engine, mysql
 from softcart_assets.ingestion.bookkeeping import LastLoad
-from softcart_assets.ingestion.capture.apply import TableFailed
+from softcart_assets.ingestion.capture.apply import TableFailed, capture
 from softcart_assets.ingestion.capture.log import current_state
 from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold, start_here
 from softcart_assets.ingestion.crew import Crew
@@ -180,6 +180,11 @@ def first_contact(
     copied = {}
     if new:
         prefix = position_prefix(job, follower)
+
+        def follow(connection: psycopg.Connection, table: str, position: str) -> None:
+            now = prefix + mysql.current_position(job.connection)
+            capture(connection, job.source.name, table, position, now)
+
         results = engine.read_tables(
             job.source,
             job.connection,
@@ -190,11 +195,11 @@ def first_contact(
             checksums=False,
             on_progress=on_progress,
             position_prefix=prefix,
+            along=follow,
         )
         try:
             for result in results:
                 copied[result.table] = result
-                target.capture(result.table, result.position, prefix + mysql.current_position(job.connection))
         except LoadsFailed as failed:
             failures |= failed.failures
         target.read_state()
