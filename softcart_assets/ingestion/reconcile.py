@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from tempfile import SpooledTemporaryFile
@@ -21,7 +21,7 @@ import psycopg
 from pyarrow import fs
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import bookkeeping, engine, mongodb, mysql
+from softcart_assets.ingestion import bookkeeping, engine, mongodb, mysql, postgres
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.capture.bounded import CapturedLoad, follow_to, position_prefix
 from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold
@@ -136,7 +136,7 @@ def reconcile(
     for one table.
     """
     declared = source.table(table)
-    with ExitStack() as stack:
+    with _explained(source, declared), ExitStack() as stack:
         control = stack.enter_context(staging.connect(autocommit=True, application_name=engine.own_name("reconcile")))
         bookkeeping.prepare(control, source.schema)
 
@@ -155,6 +155,14 @@ def reconcile(
         return work.call.crew.submit(lambda reader: work.run(reader, repair=repair, may_load=may_load)).result()
 
 
+@contextmanager
+def _explained(source: Source, table: Table) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise postgres.explain(error, f"{source.schema}/{table.name}", table.key) from error
+
+
 def _reconcile_captured(
     job: Job, table: Table, call: Callable[[Sequence[Reader]], engine.Call], repair: bool, on_progress: Progress | None
 ) -> Reconciliation:
@@ -167,9 +175,10 @@ def _reconcile_captured(
             if stopped:
                 raise SchemaChanged(stopped)
             view = views.enter_context(job.staging.connect(application_name=engine.own_name("reconcile")))
-            _see_one_moment(view)
+            raw = RawTable(view, job.source, table)
+            _see_one_moment(view, raw)
         work = _Reconciler(call(readers), table, on_progress)
-        found = work.compare(readers[0], view)
+        found = work.compare(readers[0], raw)
         found = replace(found, warnings=[*work.warnings, *readers[0].warnings(table), *work.strays()])
     if repair and found.differences:
         # At a position of its own: whatever changed meanwhile is left alone, as it no longer differs.
@@ -186,11 +195,11 @@ def _reconcile_captured(
 
 def _caught_up(job: Job, table: Table, held: ExitStack, views: ExitStack) -> tuple[Follower, list[MySQLReader]]:
     """Hold a source as long as `held` lasts, its log applied up to exactly the position of readers, which `views` closes."""
-    holder = held.enter_context(hold(job, is_stream=False))
     control = held.enter_context(job.staging.connect(autocommit=True, application_name=engine.own_name("reconcile")))
-    follower = Follower(job, holder, control)
-    if table.name not in follower.target.tables:
+    key = (job.source.name, table.name)
+    if not control.execute("SELECT 1 FROM ingestion.captures WHERE source = %s AND table_name = %s", key).fetchone():
         raise _never_loaded(job.source, table)
+    follower = Follower(job, held.enter_context(hold(job, is_stream=False)), control)
     prefix = position_prefix(job, follower)
     readers = views.enter_context(mysql.snapshot(job.source, job.connection, 2, prefix))
     follower = follow_to(follower, readers[0].position(table))
@@ -222,11 +231,12 @@ def _never_loaded(source: Source, table: Table) -> MissingTable:
     )
 
 
-def _see_one_moment(connection: psycopg.Connection) -> None:
-    """Have a new connection see the warehouse as it is now."""
+def _see_one_moment(connection: psycopg.Connection, raw: RawTable) -> None:
+    """Have a new connection see a raw table as it is now, and keep it from being altered, which would show."""
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
-    connection.execute("SELECT count(*) FROM ingestion.positions")
+    connection.execute(f"LOCK TABLE {raw.name} IN ACCESS SHARE MODE".encode())
+    raw.is_empty()
 
 
 class _Reconciler:
@@ -252,8 +262,9 @@ class _Reconciler:
             before_load = self._wrong_already()
             loaded = engine.load_of(self.call, self.table).run(reader)
         with self.call.staging.connect(application_name=f"softcart reconcile {self.asset}") as view:
-            _see_one_moment(view)
-            found = self.compare(reader, view)
+            raw = RawTable(view, self.source, self.table)
+            _see_one_moment(view, raw)
+            found = self.compare(reader, raw)
         if repair and found.differences:
             again = replace(self.call, load_id=str(uuid.uuid4()))
             load = (
@@ -270,9 +281,8 @@ class _Reconciler:
             warnings=[*self.warnings, *reader.warnings(self.table), *self.strays()],
         )
 
-    def compare(self, reader: Reader, view: psycopg.Connection) -> Reconciliation:
-        """Compare what the reader sees with what is seen over a connection; rows to be repaired are noted by key."""
-        raw = RawTable(view, self.source, self.table)
+    def compare(self, reader: Reader, raw: RawTable) -> Reconciliation:
+        """Compare what the reader sees with what is seen of raw; rows to be repaired are noted by key."""
         if not isinstance(reader, MySQLReader):
             return self._compare_documents(reader, raw)
         return self._compare(reader, raw) if self.table.key else self._compare_without_key(reader, raw)
@@ -414,8 +424,7 @@ class _Reconciler:
             return []
         rows = raw.connection.execute(
             f"SELECT {', '.join(as_text(quote(c.name), c) for c in columns)} FROM {raw.name}"
-            f" WHERE {number_of(POSTGRES, columns)} = ANY(%s) LIMIT {SAMPLE}".encode(),
-            (list(numbers[:SAMPLE]),),
+            f" WHERE {number_of(POSTGRES, columns)} IN ({', '.join(map(str, numbers[:SAMPLE]))}) LIMIT {SAMPLE}".encode()
         )
         return [Difference("extra", tuple(row)) for row in rows]
 
@@ -548,7 +557,8 @@ def _add_extra(raw: RawTable, columns: Sequence[Column], keys: Iterable[tuple[st
     raw.connection.execute(f"CREATE TEMP TABLE extra ({definitions}) ON COMMIT DROP".encode())
     with raw.connection.cursor() as cursor:
         values = ", ".join(typed("%s", c) for c in key)
-        cursor.executemany(f"INSERT INTO pg_temp.extra ({names}) VALUES ({values})".encode(), keys)
+        into = f"pg_temp.extra ({names})".replace("%", "%%")
+        cursor.executemany(f"INSERT INTO {into} VALUES ({values})".encode(), keys)
     listed = ", ".join(quote(c.name) for c in columns)
     done = raw.connection.execute(
         f"INSERT INTO pg_temp.changes ({listed}, _deleted, _is_new) SELECT {listed}, true, false FROM {raw.name} r"

@@ -153,6 +153,7 @@ def test_every_kind_of_difference_is_found_named_and_repaired(
         ("k DATETIME(6)", ("k",), "'2026-01-01' + INTERVAL n * 1000001 MICROSECOND"),
         ("a INT, b VARCHAR(10)", ("a", "b"), "n DIV 1400, CONCAT('b', n)"),
         ("a VARCHAR(10), b INT", ("a", "b"), "CONCAT('a', n % 3), n"),
+        ('`%s "odd` CHAR(9) COLLATE utf8mb4_bin', ('%s "odd',), "CONCAT('%s', n)"),
     ],
 )
 def test_every_kind_of_key_and_skewed_ones(
@@ -167,7 +168,7 @@ def test_every_kind_of_key_and_skewed_ones(
     """Few rows a segment, so that all levels of the narrowing are used."""
     for name, value in {"_SEGMENT_ROWS": 300, "_FEW_ROWS": 10, "_ROWS_AT_ONCE": 60, "_FINER": 5}.items():
         monkeypatch.setattr(narrowing, name, value)
-    names = ", ".join(key)
+    names = ", ".join(f"`{name}`" for name in key)
     run(
         mysql,
         f"CREATE TABLE keyed ({definition}, v INT, PRIMARY KEY ({names}))",

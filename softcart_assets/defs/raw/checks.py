@@ -11,7 +11,7 @@ from softcart_assets.connections import PostgresConnection
 from softcart_assets.defs.automation.conditions import POOL, SOURCE_TAG
 from softcart_assets.defs.raw.assets import load_metadata, raw_key
 from softcart_assets.defs.resources import source_resource_key
-from softcart_assets.ingestion import Reconciliation, TableBehind, reconcile
+from softcart_assets.ingestion import IngestionError, Reconciliation, TableBehind, reconcile
 from softcart_assets.sources import SOURCES
 from softcart_assets.sources.model import Source, Table
 
@@ -135,6 +135,11 @@ def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
                     )
                 except TableBehind as error:
                     context.log.info(str(error))
+                    continue
+                except IngestionError as error:  # the other tables are compared all the same
+                    yield dg.AssetCheckResult(
+                        asset_key=key, check_name=RECONCILES, passed=False, metadata={"error": str(error)}
+                    )
                     continue
                 if found.load:
                     context.instance.report_runless_asset_event(
