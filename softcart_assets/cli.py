@@ -160,6 +160,7 @@ def discover(
     from softcart_assets.connections import MySQLConnection
     from softcart_assets.ingestion.discover import as_python
     from softcart_assets.ingestion.discover import discover as discover_source
+    from softcart_assets.sources import SOURCES
     from softcart_assets.stack import StackError
 
     if strategy not in ("cdc", "incremental", "snapshot"):
@@ -168,7 +169,9 @@ def discover(
         os.environ |= _environment(start=False)
     connection = MySQLConnection.from_env(prefix)
     name = name or prefix.removeprefix("SOFTCART_").lower()
-    typer.echo(as_python(discover_source(name, connection, strategy=strategy, views=views, owner=owner)), nl=False)  # type: ignore[arg-type]
+    taken = [table.name for source in SOURCES if source.name != name for table in source.tables]
+    found = discover_source(name, connection, strategy=strategy, views=views, owner=owner, taken=taken)  # type: ignore[arg-type]
+    typer.echo(as_python(found), nl=False)
 
 
 @app.command()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import chain, count
 from typing import Literal
 
 from softcart_assets.connections import MySQLConnection
@@ -21,6 +23,8 @@ from softcart_assets.sources.model import Privacy, Source, Table
 
 Strategy = Literal["snapshot", "incremental", "cdc"]
 
+_PLAIN = re.compile(r"[A-Za-z0-9_]+")
+_NAME_LENGTH = 50
 _WRAPPER = textwrap.TextWrapper(
     90, expand_tabs=False, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
 )
@@ -45,21 +49,21 @@ def discover(
     strategy: Strategy = "cdc",
     views: bool = False,
     owner: str = "team:data",
+    taken: Collection[str] = (),
 ) -> Source:
     """Declare every table of a database, and with `views` every view, as a source called `name`.
 
     Key: the primary key, else the shortest unique key whose columns cannot be NULL, else none. Strategy: the given one
-    wherever it can carry the table exactly, otherwise `snapshot`; see `_strategy`. `env_prefix` is the connection's own
+    wherever it can carry the table exactly, otherwise `snapshot`; see `_strategy`. A table whose name is not one of letters,
+    digits and _, or is among `taken`, the names of other sources' tables, gets another one. `env_prefix` is the connection's own
     unless given. Raises `MissingTable` if the database has no table that the user may see.
     """
     with explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
         catalog = _Catalog(session)
     kinds = {"BASE TABLE", "SYSTEM VERSIONED"} | ({"VIEW"} if views else set())
-    tables = tuple(
-        catalog.declaration(table, strategy, connection.database)
-        for table, (kind, _, _) in catalog.tables.items()
-        if kind in kinds
-    )
+    found = [table for table, (kind, _, _) in catalog.tables.items() if kind in kinds]
+    names = _plain_names(found, name, taken)
+    tables = tuple(catalog.declaration(table, names[table], strategy, connection.database) for table in found)
     if not tables:
         raise MissingTable(
             f"MySQL database `{connection.database}` has no table that user {connection.user!r} may see. "
@@ -101,20 +105,21 @@ class _Catalog:
         }
         self.logs_cascades = _logs_cascades(session)
 
-    def declaration(self, table: str, strategy: Strategy, database: str) -> Table:
-        """The table's declaration."""
+    def declaration(self, table: str, name: str, strategy: Strategy, database: str) -> Table:
+        """The table's declaration under a name."""
         kind, _, comment = self.tables[table]
         key = self._key(table)
         cursor = self._cursor(table)
         strategy = self._strategy(table, strategy, key, cursor)
         what = "View" if kind == "VIEW" else "Table"
         return Table(
-            name=table,
+            name=name,
             description=comment if comment and kind != "VIEW" else f"{what} `{table}` of MySQL database `{database}`.",
             key=key,
             strategy=strategy,
             privacy={column: guess_privacy(column) for column in self.columns.get(table, ())},
             cursor=cursor if strategy == "incremental" else None,
+            source_name=table if table != name else None,
         )
 
     def _key(self, table: str) -> tuple[str, ...]:
@@ -154,6 +159,20 @@ class _Catalog:
             case _:
                 fits = True
         return wanted if fits else "snapshot"
+
+
+def _plain_names(tables: Iterable[str], source: str, taken: Collection[str]) -> dict[str, str]:
+    """What to call tables: by names that differ in more than case, as Hive knows none."""
+    used = {name.lower() for name in taken}
+    names = {}
+    for table in sorted(tables, key=lambda table: (not _PLAIN.fullmatch(table), table)):
+        letters = unicodedata.normalize("NFKD", table).encode("ascii", "ignore").decode()
+        plain = re.sub(r"[^A-Za-z0-9_]+", "_", letters).strip("_") or "table"
+        plain = table if _PLAIN.fullmatch(table) else plain[:_NAME_LENGTH]
+        candidates = chain([plain, f"{source}_{plain}"[:_NAME_LENGTH]], (f"{plain}_{n}" for n in count(2)))
+        names[table] = next(name for name in candidates if name.lower() not in used)
+        used.add(names[table].lower())
+    return names
 
 
 def _logs_cascades(session: Session) -> bool:
@@ -202,6 +221,8 @@ def _table_text(table: Table) -> str:
     lines.append(f"strategy={_literal(table.strategy)},")
     if table.cursor:
         lines.append(f"cursor={_literal(table.cursor)},")
+    if table.source_name:
+        lines.append(f"source_name={_literal(table.source_name)},")
     lines += _privacy_text(table.privacy)
     return "Table(\n" + textwrap.indent("\n".join(lines), "    ") + "\n),\n"
 

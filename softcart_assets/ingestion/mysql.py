@@ -240,11 +240,11 @@ class MySQLReader:
             rows = self.session.query(
                 "SELECT column_name, column_type, is_nullable, numeric_precision, numeric_scale"
                 f" FROM information_schema.columns WHERE table_schema = DATABASE()"
-                f" AND table_name = {self.session.literal(table.name)} ORDER BY ordinal_position"
+                f" AND table_name = {self.session.literal(table.at_source)} ORDER BY ordinal_position"
             )
         if not rows:
             raise MissingTable(
-                f"{source.schema}/{table.name}: MySQL database `{self.connection.database}` has no table `{table.name}` that "
+                f"{source.schema}/{table.name}: MySQL database `{self.connection.database}` has no table `{table.at_source}` that "
                 f"user {self.connection.user!r} may see. Create it or grant SELECT on it, check "
                 f"{self.connection.prefix}_DATABASE, or take the table out of its declaration in source {source.name!r}."
             )
@@ -265,7 +265,7 @@ class MySQLReader:
         """What keeps the table from being read as of the stated position, if anything."""
         engine = self.session.query(
             "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE()"
-            f" AND table_name = {self.session.literal(table.name)}"
+            f" AND table_name = {self.session.literal(table.at_source)}"
         )[0][0]
         if engine is None or engine in TRANSACTIONAL_ENGINES:
             return []
@@ -275,14 +275,14 @@ class MySQLReader:
         """The server's estimate of the number of rows."""
         rows = self.session.query(
             "SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE()"
-            f" AND table_name = {self.session.literal(table.name)}"
+            f" AND table_name = {self.session.literal(table.at_source)}"
         )
         return int(rows[0][0]) if rows and rows[0][0] else None
 
     def batches(self, table: Table, columns: Sequence[Column], where: str | None = None) -> Iterator[Batch]:
         """The rows as batches, streamed; `where` is SQL."""
         select = ", ".join(map(digest.mysql_value, columns))
-        sql = f"SELECT {select} FROM {MYSQL.quote(table.name)}" + (f" WHERE {where}" if where else "")
+        sql = f"SELECT {select} FROM {MYSQL.quote(table.at_source)}" + (f" WHERE {where}" if where else "")
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             reader = self.session.read(sql, columns)
             while (found := reader.read(_BATCH_ROWS, _BATCH_BYTES)) is not None:
@@ -316,13 +316,13 @@ class MySQLReader:
         return bool(
             self.session.query(
                 "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() AND seq_in_index = 1"
-                f" AND index_type = 'BTREE' AND table_name = {literal(table.name)} AND column_name = {literal(column)} LIMIT 1"
+                f" AND index_type = 'BTREE' AND table_name = {literal(table.at_source)} AND column_name = {literal(column)} LIMIT 1"
             )
         )
 
     def _cut_numbers(self, table: Table, key: Column, size: int) -> Iterator[str]:
         """Conditions on a whole number; the first and the last are open, so that together they hold for every row."""
-        name, relation = MYSQL.quote(key.name), MYSQL.quote(table.name)
+        name, relation = MYSQL.quote(key.name), MYSQL.quote(table.at_source)
         lowest, highest = self.session.query(f"SELECT MIN({name}), MAX({name}) FROM {relation}")[0]
         if lowest is None or highest is None:
             yield "TRUE"
@@ -350,7 +350,7 @@ class MySQLReader:
         yield from _between(name, [str(end) for end in ends], is_nullable=key.nullable)
 
     def _cut_by_walking(self, table: Table, key: Column, size: int) -> Iterator[str]:
-        name, relation = MYSQL.quote(key.name), MYSQL.quote(table.name)
+        name, relation = MYSQL.quote(key.name), MYSQL.quote(table.at_source)
         selected = f"HEX({name})" if key.kind is Kind.BYTES else name
         ends: list[str] = []
         while True:
@@ -414,14 +414,14 @@ class MySQLReader:
         lowest = highest = 0
         if digest.is_whole(key[0]):
             name = digest.mysql_value(key[0])
-            found = self.session.query(f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.name)}")[0]
+            found = self.session.query(f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}")[0]
             lowest, highest = (int(value or 0) for value in found)
         return Segments.of_about_a_thousand_rows(key, cursor, rows, lowest, highest)
 
     def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
         """The digest of each segment that has rows."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            rows = self.session.query(f"SELECT {segments.select(MYSQL)} FROM {MYSQL.quote(table.name)} GROUP BY 1")
+            rows = self.session.query(f"SELECT {segments.select(MYSQL)} FROM {MYSQL.quote(table.at_source)} GROUP BY 1")
         return {int(row[0] or 0): tuple(value or "0" for value in row[1:]) for row in rows}
 
     def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
@@ -434,7 +434,7 @@ class MySQLReader:
         self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
     ) -> tuple[int, Checksums]:
         """Number of rows and the checksum of each column, computed by the server; the rows with some keys left out."""
-        select = f"SELECT {digest.checksum_select(MYSQL, columns, table.key)} FROM {MYSQL.quote(table.name)}"
+        select = f"SELECT {digest.checksum_select(MYSQL, columns, table.key)} FROM {MYSQL.quote(table.at_source)}"
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             result = digest.checksums_of(columns, self.session.query(select)[0])
             for where in self.any_of(table, columns, without):
@@ -483,6 +483,7 @@ def _changed_since(source: Source, connection: MySQLConnection, since: Mapping[s
         end = log_position(session)
         changed = {t.name: end for t in source.tables if t.name not in since}
         everything = {t.name: end for t in source.tables}
+        names = {t.at_source: t.name for t in source.tables}
         if not since or min(since.values()) >= end:
             # A position past the end: the server was set up anew.
             return end, changed if not since or max(since.values()) == end else everything
@@ -499,7 +500,8 @@ def _changed_since(source: Source, connection: MySQLConnection, since: Mapping[s
                 )
                 for _, _, event, _, end_position, info in rows:
                     at = f"{file}:{int(end_position or 0):012d}"
-                    for name in _touched(connection.database, [t.name for t in source.tables], event, info):
+                    for touched in _touched(connection.database, [*names], event, info):
+                        name = names[touched]
                         if at > since.get(name, ""):
                             changed[name] = at
                 seen += len(rows)

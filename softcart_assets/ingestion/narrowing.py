@@ -175,7 +175,7 @@ class Narrowing:
         """The least and the greatest leading key on either side."""
         column = self.key[0]
         at_source, in_raw = self._both(
-            f"SELECT MIN({MYSQL.whole(column)}), MAX({MYSQL.whole(column)}) FROM {MYSQL.quote(self.table.name)}",
+            f"SELECT MIN({MYSQL.whole(column)}), MAX({MYSQL.whole(column)}) FROM {MYSQL.quote(self.table.at_source)}",
             f"SELECT min({POSTGRES.whole(column)}), max({POSTGRES.whole(column)}) FROM {self._live}",
         )
         values = [int(value) for value in (*at_source[0], *in_raw[0]) if value is not None] or [0]
@@ -217,7 +217,7 @@ class Narrowing:
         def select(dialect: Dialect) -> str:
             return f"SELECT {division.expression(dialect)}, COUNT(*), SUM({number_of(dialect, self.columns)})"
 
-        source = f"{select(MYSQL)} FROM {MYSQL.quote(self.table.name)} WHERE {_all(MYSQL, where)}"
+        source = f"{select(MYSQL)} FROM {MYSQL.quote(self.table.at_source)} WHERE {_all(MYSQL, where)}"
         at_source, in_raw = self._both(
             f"{source} GROUP BY 1", f"{select(POSTGRES)} FROM {self._live} AND {_all(POSTGRES, where)} GROUP BY 1"
         )
@@ -234,7 +234,7 @@ class Narrowing:
     def _compare_rows(self, where: Sequence[Condition]) -> Found:
         """Each row's digest in the segments, on both sides."""
         found = Found()
-        source, live = MYSQL.quote(self.table.name), f"{self._live} AND {_all(POSTGRES, where)}"
+        source, live = MYSQL.quote(self.table.at_source), f"{self._live} AND {_all(POSTGRES, where)}"
         if not self.key:
             at_source, in_raw = self._both(
                 *(

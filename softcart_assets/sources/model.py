@@ -6,6 +6,7 @@ ingestion discovers them in the database's own catalog.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,8 @@ class Privacy(StrEnum):
 class Table:
     """One source table or collection.
 
+    `name`: letters, digits and `_`; unique over all sources, as the lake has one namespace. `source_name`: what the table is called
+    at the source, if that is another name.
     `key`: the columns that identify a row (empty: the table has none, `incremental` cannot carry it).
     `strategy`: `snapshot` copies the whole table each time; `incremental` copies the rows past the stored position of
     `cursor`, a column that every insert and update of a row sets to the present, and finds deletions by comparing keys;
@@ -50,9 +53,20 @@ class Table:
     lake_partition: str | None = None
     daily: str | None = None
     contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
+    source_name: str | None = None
+
+    @property
+    def at_source(self) -> str:
+        """What it is called at the source."""
+        return self.source_name or self.name
 
     def __post_init__(self) -> None:
-        """Refuse declarations that could lose rows."""
+        """Refuse names that cannot be an asset's, and declarations that could lose rows."""
+        if not re.fullmatch(r"[A-Za-z0-9_]+", self.name):
+            raise ValueError(
+                f"{self.name!r} cannot be the name of an asset or of a table in the lake: declare one of letters, digits and _, "
+                f"with source_name={self.name!r}."
+            )
         if self.strategy == "incremental" and not (self.cursor and self.key):
             raise ValueError(
                 f"{self.name}: an incremental table needs a cursor and a key; declare both or use 'snapshot'."

@@ -27,6 +27,9 @@ TABLES = (
     "CREATE TABLE unique_only (a INT NOT NULL, b INT NOT NULL, c INT NULL, UNIQUE (a, b), UNIQUE (c), UNIQUE (b))",
     "CREATE TABLE nullable_only (a INT NULL, UNIQUE (a))",
     "CREATE TABLE without_transactions (id INT PRIMARY KEY) ENGINE=MyISAM",
+    "CREATE TABLE ORDER_POSITION (id INT PRIMARY KEY)",
+    "CREATE TABLE `Größe/Maß` (id INT PRIMARY KEY)",
+    "CREATE TABLE `имя` (id INT PRIMARY KEY)",
     "CREATE VIEW `a view` AS SELECT id FROM `order`",
 )
 
@@ -40,14 +43,18 @@ def test_every_table_is_declared_with_the_best_that_it_allows(any_mysql: MySQLCo
     with any_mysql.connect() as connection:
         logs_cascades = "MariaDB" not in connection.get_server_info()
     tables = {
+        "Groe_Ma": (("id",), "cdc", None),
         "nullable_only": ((), "cdc", None),
+        "ORDER_POSITION": (("id",), "cdc", None),
         "order": (("id",), "cdc", None),
-        "order position": (("n", "order id"), "cdc" if logs_cascades else "snapshot", None),
+        "shop2_order_position": (("n", "order id"), "cdc" if logs_cascades else "snapshot", None),
+        "table": (("id",), "cdc", None),
         "unique_only": (("b",), "cdc", None),
         "without_transactions": (("id",), "snapshot", None),
     }
     assert _by_table(discover("shop2", any_mysql)) == tables
-    assert _by_table(discover("shop2", any_mysql, views=True)) == {**tables, "a view": ((), "snapshot", None)}
+    assert _by_table(discover("shop2", any_mysql, views=True)) == {**tables, "a_view": ((), "snapshot", None)}
+    assert _by_table(discover("shop2", any_mysql, taken=["Order", "x"])).keys() - tables.keys() == {"shop2_order"}
     incremental = _by_table(discover("shop2", any_mysql, strategy="incremental"))
     assert incremental["order"] == (("id",), "incremental", "changed_at")
     assert {each[1] for name, each in incremental.items() if name != "order"} == {"snapshot"}
@@ -57,7 +64,8 @@ def test_every_table_is_declared_with_the_best_that_it_allows(any_mysql: MySQLCo
 def test_its_text_is_a_module_that_declares_the_same(any_mysql: MySQLConnection) -> None:
     run(any_mysql, *TABLES)
     source = discover("my_shop", any_mysql, views=True, env_prefix="SOFTCART_X", owner="team:x")
-    assert source.table("order position").description == COMMENT.replace("\\\\", "\\")
+    assert source.table("my_shop_order_position").description == COMMENT.replace("\\\\", "\\")
+    assert source.table("my_shop_order_position").at_source == "order position"
     text = as_python(source)
     module: dict = {}
     exec(text, module)

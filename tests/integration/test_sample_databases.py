@@ -55,4 +55,4 @@ def test_a_database_that_was_not_made_for_us_arrives_whole(
             assert_equals_source(source, any_mysql, postgres, lake, table.name)
             comparison = compare(source, postgres, table.name)
             assert comparison.is_equal, comparison
-            assert len(comparison.compared) == len(mysql_types(any_mysql, table.name))
+            assert len(comparison.compared) == len(mysql_types(any_mysql, table.at_source))

@@ -229,9 +229,9 @@ def assert_equals_source(
 
     Of a row that was fit once and is in quarantine now, raw and lake keep the last fit version.
     """
-    key = source.table(table).key
-    types = mysql_types(mysql, table)
-    at_source = mysql_rows(mysql, table, types)
+    declared = source.table(table)
+    key, types = declared.key, mysql_types(mysql, declared.at_source)
+    at_source = mysql_rows(mysql, declared.at_source, types)
     quarantined = quarantined_rows(postgres, source, table, types)
     out = {tuple(row[name] for name in key) for row in quarantined} if key else set()
     for place, rows in (

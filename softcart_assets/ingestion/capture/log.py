@@ -19,7 +19,7 @@ import time
 import uuid
 import zlib
 from bisect import bisect_right
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -500,6 +500,7 @@ class BinaryLog:
     `position` and `server`: where reading goes on and whose position that is (empty: the connected server's). If another
     server answers, `gtids`, what was read so far, lead on; its positions get a prefix that sorts behind all earlier ones.
     `end`: reading stops exactly there, before anything later. Without it, it never stops by itself.
+    `names`: what a wanted table is called in the `TableMap`, if not as at the source.
     `poll`: seconds without an event until `Idle` says so.
     Attribute `server` tells who is read. Raises `SourceLost` if the connection breaks: then open a new one with the last
     committed position. Raises `PositionPurged` if the server no longer has what follows.
@@ -515,9 +516,11 @@ class BinaryLog:
         server: str = "",
         gtids: GtidSet | None = None,
         end: str | None = None,
+        names: Mapping[str, str] | None = None,
         poll: float = 0.05,
     ) -> None:
         self._source, self._connection, self._wanted = source, connection, frozenset(wanted)
+        self._names = names or {}
         self._requested = position
         self._is_closed = False
         self._other: BinaryLog | None = None
@@ -768,7 +771,7 @@ class BinaryLog:
 
     def _again(self, group: str, void: Collection[range] = ()) -> Iterator[Event]:
         """The events of the transaction that starts at a position of this server, read over another connection."""
-        with BinaryLog(self._source, self._connection, self._wanted, group) as self._other:
+        with BinaryLog(self._source, self._connection, self._wanted, group, names=self._names) as self._other:
             self._other._definitions = self._definitions
             yield from self._other._events(only_group=True, void=void)
 
@@ -801,7 +804,7 @@ class BinaryLog:
                 with self._session() as session:
                     forms = schema.fetch_forms(session.query, database, name)
                 found = schema.define(definition, self._charsets, forms, is_mariadb=True)
-            table = TableMap(*found)
+            table = TableMap(*found._replace(table=self._names.get(name, name)))
         self._definitions[definition] = table
         return table
 

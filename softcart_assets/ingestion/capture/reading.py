@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.capture import ddl, jsonb
@@ -74,7 +74,8 @@ class Reading:
 
     `columns_for` is asked, in the applying thread, for the columns in which a table's rows are wanted (None: not at all), when
     a definition is met for the first time. `ahead`: tables that are further than the log, how far, and the columns in which rows
-    come until there without asking. `keys`: the tables of `database` that are followed, with their keys.
+    come until there without asking. `keys`: the tables of `database` that are followed, with their keys. `names`: these tables by
+    their names at the source.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Reading:
         ahead: Mapping[str, tuple[str, Sequence[Column]]],
         database: str,
         keys: Mapping[str, Sequence[str]],
+        names: Mapping[str, str],
         interval: float,
     ) -> None:
         self.log = log
@@ -93,7 +95,7 @@ class Reading:
         self._place = place
         self._gtids = GtidSet(place.gtid or "")
         self._columns_for, self._ahead, self._interval = columns_for, dict(ahead), interval
-        self._database, self._keys = database, keys
+        self._database, self._keys, self._names = database, keys, names
         self._decodings: dict[TableMap, _Decoding | None] = {}
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="softcart log reader", daemon=True)
@@ -217,13 +219,15 @@ class Reading:
         hand_over(whole=True, caught_up=True)
 
     def _touching(self, statement: Statement) -> list[TableChange]:
-        """What a statement does to the tables that are followed."""
-        return [
-            change
-            for change in ddl.classify(statement.sql, statement.database)
-            if (change.database == self._database and (change.table in self._keys or not change.table))
-            or (change.new and change.new[0] == self._database and change.new[1] in self._keys)
-        ]
+        """What a statement does to the tables that are followed, by their names here."""
+        here, names, found = self._database, {"": ""} | dict(self._names), []
+        for change in ddl.classify(statement.sql, statement.database):
+            table = names.get(change.table) if change.database == here else None
+            new = names.get(change.new[1]) if change.new and change.new[0] == here else None
+            if table is not None or new is not None:
+                other = f"`{change.table}`"  # no table here is called so
+                found.append(replace(change, table=other if table is None else table, new=(here, new) if new else None))
+        return found
 
     def _is_awaited(self) -> bool:
         return not self.is_applying and self.pieces.empty()

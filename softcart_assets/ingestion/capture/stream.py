@@ -202,13 +202,22 @@ class Follower:
         start = self.place
         live = {name: table for name, table in target.tables.items() if not table.stopped}
         gtids = GtidSet(start.gtid) if start.gtid else None
-        wanted = {(job.connection.database, name) for name in live}
+        names = {table.table.at_source: name for name, table in live.items()}
+        database = job.connection.database
+        wanted = {(database, name) for name in names}
         with BinaryLog(
-            job.source.name, job.connection, wanted, start.position, server=start.server, gtids=gtids, end=end
+            job.source.name,
+            job.connection,
+            wanted,
+            start.position,
+            server=start.server,
+            gtids=gtids,
+            end=end,
+            names=names,
         ) as log:
             ahead = {t.name: (t.position, t.columns) for t in live.values() if t.position > start.position}
             keys = {name: table.table.key for name, table in live.items()}
-            reading = Reading(log, start, self._columns_for, ahead, job.connection.database, keys, _FLUSH_SECONDS)
+            reading = Reading(log, start, self._columns_for, ahead, database, keys, names, _FLUSH_SECONDS)
             reading.start()
             try:
                 self._apply(reading, on_tick)
