@@ -192,7 +192,7 @@ class MongoReader:
 
     def _collection(self, table: Table) -> Collection:
         """The collection. One that is followed is read where nothing is older than its events, nor rolled back any more."""
-        collection = self._database[table.name]
+        collection = self._database[table.at_source]
         if table.strategy != "cdc" or self.forgets_events or table.name in self._reasons:
             return collection
         return collection.with_options(read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("majority"))
@@ -229,7 +229,7 @@ class MongoReader:
     def is_missing(self, table: Table) -> bool:
         """Whether there is no such collection."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            return table.name not in self._database.list_collection_names()
+            return table.at_source not in self._database.list_collection_names()
 
     def was_missing(self, table: Table) -> bool:
         """Whether there was no such collection when `columns` was asked; asking nx-27017 for anything else makes it."""
@@ -238,7 +238,7 @@ class MongoReader:
     def missing(self, table: Table) -> MissingTable:
         """What to say if there is no such collection."""
         return MissingTable(
-            f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has no collection `{table.name}`. "
+            f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has no collection `{table.at_source}`. "
             f"Create it, check {self.connection.prefix}_DATABASE, or take it out of the declaration of source "
             f"{self.source.name!r}."
         )
@@ -270,7 +270,9 @@ class MongoReader:
             collection = self._collection(table)
             if self.forgets_events:
                 return Stream(collection, token, is_exact=False)
-            options = [each.get("options", {}) for each in self._database.list_collections(filter={"name": table.name})]
+            options = [
+                each.get("options", {}) for each in self._database.list_collections(filter={"name": table.at_source})
+            ]
             images = options[0].get("changeStreamPreAndPostImages", {}) if options else {}
             return Stream(collection, token, has_images=bool(images.get("enabled")))
 
