@@ -297,7 +297,9 @@ class RawTable:
         names = self._names([c.name for c in columns])
         select = f"SELECT {names}, _deleted, now(), {literal(position)}"
         own = ", ".join(OWN_COLUMNS)
-        values = [*(quote(c.name) for c in columns if c.name not in self.key), *OWN_COLUMNS]
+        # A column that the source no longer has is NULL in each new version, here as in the history.
+        names_of_raw = {c.name: None for c in [*columns, *self.columns()]}
+        values = [*(quote(name) for name in names_of_raw if name not in self.key), *OWN_COLUMNS]
         conflict = (
             f" ON CONFLICT ({self._names(self.key)}) DO UPDATE SET "
             + ", ".join(f"{name} = EXCLUDED.{name}" for name in values)

@@ -319,6 +319,10 @@ class Target:
         if anew:
             self.tables.clear()
         execute = self.connection.execute
+        execute(  # what is not followed any more misses changes from now on
+            "DELETE FROM ingestion.captures WHERE source = %s AND table_name <> ALL(%s)",
+            (self.source.name, [table.name for table in self.source.tables if table.strategy == "cdc"]),
+        )
         row = execute(
             "SELECT position, gtid, server, lake_position, lake_gtid, lake_server, committed_at"
             " FROM ingestion.streams WHERE source = %s",
