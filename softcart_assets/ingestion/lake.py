@@ -120,6 +120,7 @@ class ChangeFiles:
     def _flush(self) -> None:
         if not self._pending:
             return
+        assert self._schema is not None
         try:
             if not self._writer:
                 self._system.create_dir(f"{self._root}/{self.directory}", recursive=True)
