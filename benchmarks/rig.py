@@ -38,11 +38,8 @@ _LIMIT_SECONDS = 3600
 class _MySQL(MySQL):
     def command(self) -> list[str]:
         """The stack's server with all tables in memory, so that the disk is no part of what is measured."""
-        # In a folder shared with other servers, each deletes the temporary files of all when it starts.
-        temporary = self.home / "tmp"
-        temporary.mkdir(exist_ok=True)
         sizes = ["--innodb-buffer-pool-size=4G", "--innodb-log-file-size=1G"]
-        return [*super().command(), *sizes, f"--tmpdir={temporary}"]
+        return [*super().command(), *sizes]
 
 
 class _Postgres(Postgres):
