@@ -99,7 +99,6 @@ CREATE TABLE IF NOT EXISTS ingestion.snapshot_ranges (
   condition  text,
   position   text,
   row_count  bigint,
-  byte_count bigint,
   files      jsonb NOT NULL DEFAULT '[]',
   PRIMARY KEY (source, table_name, number)
 );

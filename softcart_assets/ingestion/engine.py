@@ -485,6 +485,8 @@ class TableLoad:
             self._attempt()
         self.call.crew.share(self.reader, [copy(each) for each in ranges])
         copied = self.part.copied()
+        assert copied.position
+        self.part.add_own_columns(copied.position, self.loaded_at)
         self.position = self.quarantine.position = copied.position
         self.lake_files += copied.files
         self.raw.hold(columns, self.quarantine.entries(self.call.released))
@@ -506,20 +508,20 @@ class TableLoad:
     ) -> None:
         """Copy one key range into the part table and the lake, in a transaction of its own."""
         position = reader.position(self.table)
-        rows = size = 0
+        rows = 0
         files = self._change_files(key_range.number * _FILES_A_RANGE) if to_lake else None
         with self.call.staging.connect(application_name=f"softcart load {self.asset}") as connection:
             quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, position)
             batches = reader.batches(self.table, columns, key_range.condition)
             with closing(copy_batches(connection, self.part.name, columns, batches)) as copied:
                 for batch in copied:
-                    rows, size = rows + len(batch.rows), size + batch.rows.nbytes
+                    rows += len(batch.rows)
                     if files:
                         files.write(columns, batch.rows)
                     quarantine.record(batch.rejected)
                     self._account(batch, expected)
             written = files.close() if files else []
-            self.part.record(connection, key_range.number, position, rows, size, written)
+            self.part.record(connection, key_range.number, position, rows, written)
         with self.accounts:
             self.quarantine.new += quarantine.new
 

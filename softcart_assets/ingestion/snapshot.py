@@ -30,11 +30,10 @@ class KeyRange:
 
 @dataclass(frozen=True)
 class Copied:
-    """What the ranges copied so far hold. `position` is the earliest that any of them was read at."""
+    """What the ranges copied so far hold. `position` is the earliest that any of them was read at, None if there is none."""
 
-    position: str
+    position: str | None
     rows: int
-    bytes: int
     files: list[LakeFile]
 
 
@@ -75,21 +74,20 @@ class PartTable:
 
         Rows copied from now on stand for `position`. One that has other columns is not taken up.
         """
-        if not (resume and self._fits(columns)):
+        wanted = [(c.name, c.target_type) for c in columns]
+        if not (resume and self._columns()[: len(wanted)] == wanted):
             self.discard()
-            definitions = [f"{quote(c.name)} {c.target_type}" for c in columns]
-            definitions += [f"{name} {definition}" for name, definition in OWN_COLUMNS.items()]
+            definitions = ", ".join(f"{quote(name)} {type_}" for name, type_ in wanted)
             # In this order: where there is a part table, there is the whole list of its ranges.
             self.control.execute(
                 "INSERT INTO ingestion.snapshot_ranges (source, table_name, number, condition)"
                 " SELECT %s, %s, number, condition FROM unnest(%s::text[]) WITH ORDINALITY AS r (condition, number)",
                 (*self.key, list(conditions)),
             )
-            self.control.execute(f"CREATE TABLE {self.name} ({', '.join(definitions)})".encode())
-        # The same for all rows of a load: as defaults they cost nothing on the way.
-        defaults = {"_deleted": "false", "_loaded_at": literal(loaded_at), "_position": literal(position)}
-        changes = ", ".join(f"ALTER COLUMN {name} SET DEFAULT {value}" for name, value in defaults.items())
-        self.control.execute(f"ALTER TABLE {self.name} {changes}".encode())
+            self.control.execute(f"CREATE TABLE {self.name} ({definitions})".encode())
+        elif earlier := self.copied().position:
+            self.add_own_columns(earlier, loaded_at)
+            self.control.execute(f"ALTER TABLE {self.name} ALTER _position SET DEFAULT {literal(position)}".encode())
         rows = self.control.execute(
             "SELECT number, condition FROM ingestion.snapshot_ranges"
             " WHERE source = %s AND table_name = %s AND position IS NULL ORDER BY number",
@@ -97,16 +95,25 @@ class PartTable:
         )
         return [KeyRange(*row) for row in rows]
 
-    def _fits(self, columns: Sequence[Column]) -> bool:
+    def add_own_columns(self, position: str, loaded_at: datetime) -> None:
+        """Give the rows the engine's own columns, if they lack them.
+
+        The same for all rows of a load, and added as defaults behind the rows: PostgreSQL keeps them once for the whole table.
+        """
+        if all(name not in OWN_COLUMNS for name, _ in self._columns()):
+            values = {"_deleted": "false", "_loaded_at": literal(loaded_at), "_position": literal(position)}
+            added = (f"ADD {name} {definition} DEFAULT {values[name]}" for name, definition in OWN_COLUMNS.items())
+            self.control.execute(f"ALTER TABLE {self.name} {', '.join(added)}".encode())
+
+    def _columns(self) -> list[tuple[str, str]]:
+        """Names and types, as `Column` writes them; none if there is no part table."""
         rows = self.control.execute(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
             " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             (self.name,),
         ).fetchall()
-        wanted = [(c.name, c.target_type) for c in columns]
-        wanted += [(name, definition.split()[0]) for name, definition in OWN_COLUMNS.items()]
-        types = {"timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone"}
-        return rows == [(name, types.get(type_, type_)) for name, type_ in wanted]
+        short = {"timestamp without time zone": "timestamp", "timestamp with time zone": "timestamptz"}
+        return [(name, short.get(type_, str(type_))) for name, type_ in rows]
 
     def record(
         self,
@@ -114,26 +121,25 @@ class PartTable:
         number: int,
         position: str,
         rows: int,
-        bytes_: int,
         files: Sequence[LakeFile],
     ) -> None:
         """Note in the range's own transaction that it is copied."""
         connection.execute(
-            "UPDATE ingestion.snapshot_ranges SET position = %s, row_count = %s, byte_count = %s, files = %s"
+            "UPDATE ingestion.snapshot_ranges SET position = %s, row_count = %s, files = %s"
             " WHERE source = %s AND table_name = %s AND number = %s",
-            (position, rows, bytes_, Jsonb([vars(file) for file in files]), *self.key, number),
+            (position, rows, Jsonb([vars(file) for file in files]), *self.key, number),
         )
 
     def copied(self) -> Copied:
-        """What is there, once every range is copied."""
+        """What the ranges that are copied hold."""
         row = self.control.execute(
-            'SELECT min(position COLLATE "C"), sum(row_count)::bigint, sum(byte_count)::bigint'
+            'SELECT min(position COLLATE "C"), coalesce(sum(row_count), 0)::bigint'
             " FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s",
             self.key,
         ).fetchone()
         assert row
-        position, row_count, byte_count = row
-        return Copied(position, row_count, byte_count, self.listed_files())
+        position, row_count = row
+        return Copied(position, row_count, self.listed_files())
 
     def forget(self, connection: psycopg.Connection) -> None:
         """Strike the ranges off, in the transaction that makes their rows raw's."""
