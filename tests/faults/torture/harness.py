@@ -157,9 +157,13 @@ class Round:
         for each in (reading, watching, auditing):
             each.start()
         try:
+            if self.dice.random() < 0.7:  # otherwise what is harmed is the first copy
+                calm = time.time() + LAST_SECONDS
+                while not self._first_success and time.time() < calm and not self.problems:
+                    time.sleep(0.05)
             end = time.time() + plan.seconds
             while time.time() < end and not self.problems and all(t.failure is None for t in threads):
-                time.sleep(self.dice.uniform(0.05, 1.0))
+                time.sleep(self.dice.choice([0, 0.3, 1, 2]) * self.dice.uniform(0.5, 1.5))
                 self._harm()
         finally:
             self.servers.up()
@@ -182,10 +186,10 @@ class Round:
 
     def _keep_reading(self) -> None:
         """Run the reader again and again; one that fails while nobody harmed it is a problem."""
-        modes = ["bounded"] if self.plan.strategy != "cdc" else ["bounded", "bounded", "stream"]
+        modes = ["bounded"] if self.plan.strategy != "cdc" else ["bounded", "stream"]
         while not self._stopping.is_set() and not self.problems:
             mode = self.reader_dice.choice(modes) if self._first_success else "bounded"
-            patience = self.reader_dice.uniform(1, 5)
+            patience = self.reader_dice.uniform(1, 10)
             began = time.time()
             self._first_attempt = self._first_attempt or began
             code, told = self._read(mode, patience=patience if mode == "stream" else LAST_SECONDS)
@@ -197,17 +201,27 @@ class Round:
                 self.problems.append(f"the reader ({mode}) ended with {code} though nobody harmed it: {told[-3000:]}")
 
     def _keep_auditing(self) -> None:
-        """Now and then compare a table with its source while all goes on; a difference is a problem, whatever was harmed."""
+        """Now and then compare a table with its source, or read it again, while all goes on.
+
+        A difference is a problem, whatever was harmed.
+        """
         dice = random.Random(f"{self.plan.seed} auditor")
-        tables = [*(shape.name for shape in workload.KNOWN), workload.BULK, workload.KEYLESS]
+        known = [shape.name for shape in workload.KNOWN]
         while not self._stopping.wait(dice.uniform(0.3, 2)) and not self.problems:
-            mode, table = dice.choice(["reconcile", "repair"]), dice.choice(tables)
+            command = [dice.choice(["reconcile", "repair"]), dice.choice([*known, workload.BULK, workload.KEYLESS])]
+            if self.plan.strategy == "cdc" and dice.random() < 0.5:
+                ranged = ["ints", str(dice.randrange(300)), str(dice.randrange(300, 900))]
+                command = ["resnapshot", *dice.choice([[dice.choice(known)], ranged, ranged])]
+                if dice.random() < 0.1:
+                    command = ["resnapshot"]
             if not self._first_success:
                 continue
+            if command == ["resnapshot"]:  # begins at the log's end, whatever was before
+                self.resnapshotted |= set(known)
             began = time.time()
-            code, told = self._read(mode, table)
+            code, told = self._read(*command)
             if code == reader.DIFFERENT or (code and not self._was_harmed(began, time.time())):
-                self.problems.append(f"{mode} {table} ended with {code}: {told[-3000:]}")
+                self.problems.append(f"{' '.join(command)} ended with {code}: {told[-3000:]}")
 
     def _read(self, *command: str, patience: float = LAST_SECONDS) -> tuple[int, str]:
         """One process from start to end; it is told to end after some seconds. Its exit code and what it printed."""

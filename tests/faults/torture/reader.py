@@ -1,8 +1,8 @@
-"""The process that is killed: `python -m tests.faults.torture.reader CONFIG bounded|stream|reconcile|repair|resnapshot [TABLE]`.
+"""The process that is killed: `python -m tests.faults.torture.reader CONFIG bounded|stream|reconcile|repair|resnapshot [TABLE [FROM TO]]`.
 
 CONFIG is a JSON file (`config`) with the strategy, both connections and the lake. A bounded run prints which tables changed and
 ends with 0; one whose tables failed prints their errors as JSON and ends with `TABLES_FAILED`. A reconciliation that finds
-differences ends with `DIFFERENT`.
+differences, and a table that is read again and is not what it was, end with `DIFFERENT`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import LoadsFailed, load
+from softcart_assets.ingestion.capture.resnapshot import resnapshot
+from softcart_assets.ingestion.capture.stream import stream
 from softcart_assets.ingestion.reconcile import reconcile
 from tests.faults.torture import workload
 
@@ -25,14 +27,12 @@ def config(strategy: str, mysql: MySQLConnection, postgres: PostgresConnection, 
     return json.dumps({"strategy": strategy, "mysql": asdict(mysql), "postgres": asdict(postgres), "lake": lake})
 
 
-def main(file: str, mode: str, table: str = "") -> int:
+def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
     """Run once, or until told to end; the exit code."""
     told = json.loads(Path(file).read_text())
     source = workload.source(told["strategy"])
     mysql, postgres = MySQLConnection(**told["mysql"]), PostgresConnection(**told["postgres"])
     if mode == "stream":
-        from softcart_assets.ingestion.capture.stream import stream
-
         stream(source, mysql, postgres, told["lake"])
         return 0
     if mode in ("reconcile", "repair"):
@@ -40,6 +40,10 @@ def main(file: str, mode: str, table: str = "") -> int:
         print(found)
         print(found.sample, found.before_load, found.warnings)
         return DIFFERENT if found.differences or found.before_load else 0
+    if mode == "resnapshot":
+        again = resnapshot(source, mysql, postgres, told["lake"], table or None, key_range or None)  # type: ignore[arg-type]
+        print(again)
+        return DIFFERENT if table and any(each.rows_changed for each in again) else 0
     try:
         for result in load(source, mysql, postgres, told["lake"]):
             print(result.table, "changed" if result.is_changed else "same", result.position, flush=True)
