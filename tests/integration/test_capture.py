@@ -350,7 +350,10 @@ def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
         ("facts", "5"): "deleted",
         ("keyless",): "deleted",
     }
-    assert query(postgres, "SELECT id, _deleted FROM raw_t.facts WHERE id IN (2, 5) ORDER BY 1") == [(2, True), (5, True)]
+    assert query(postgres, "SELECT id, _deleted FROM raw_t.facts WHERE id IN (2, 5) ORDER BY 1") == [
+        (2, True),
+        (5, True),
+    ]
     assert all(compare(source, postgres, table).is_equal for table in results)
     # A replay reads the row again; the source has not mended it, then it has, without a trace in the log.
     entry = next(row.id for row in list_quarantine(postgres, "t", "facts"))

@@ -22,7 +22,7 @@ from softcart_assets.ingestion.types import Column
 
 _PIECE_BYTES = 32 << 20
 """Memory for changes that are being gathered; up to two such pieces wait or are being applied."""
-_PIECE_ROWS = 200_000
+_PIECE_ROWS = 100_000
 _REPORT_SECONDS = 1.0
 """The place is reported so often though nothing changes."""
 

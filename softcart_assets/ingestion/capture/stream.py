@@ -26,7 +26,7 @@ import psycopg
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion import bookkeeping
-from softcart_assets.ingestion.capture.apply import CapturedTable, Place, TableFailed, Target, counts_of
+from softcart_assets.ingestion.capture.apply import CapturedTable, TableFailed, Target, counts_of
 from softcart_assets.ingestion.capture.changelog import ChangeLog
 from softcart_assets.ingestion.capture.log import BinaryLog, GtidSet, TableMap, bytes_behind, current_state
 from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
