@@ -340,9 +340,14 @@ class MySQLReader:
             yield from pieces(low, middle)
             yield from pieces(middle + 1, high)
 
+        found = list(pieces(int(lowest), int(highest)))
+        # Of wide ranges the server thinks there are about twice the rows that there are.
+        total = sum(rows for _, rows in found)
+        share = min((self.expected_rows(table) or total) / total, 1) if total else 1
         ends: list[int] = []
-        filled, last = 0, int(lowest)
-        for end, rows in pieces(int(lowest), int(highest)):
+        filled, last = 0.0, int(lowest)
+        for end, estimate in found:
+            rows = estimate * share
             if filled and filled + rows > size:
                 ends.append(last)
                 filled = 0
