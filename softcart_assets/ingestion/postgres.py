@@ -581,6 +581,11 @@ def explain(error: psycopg.Error, asset: str, key: Sequence[str]) -> TargetFaile
         what = f"the declared key ({', '.join(key)}) is NULL in some row. Declare another one."
     elif isinstance(error, psycopg.errors.DiskFull):
         what = "the disk of the staging warehouse is full. Make room, then run the load again."
+    elif isinstance(error, psycopg.errors.ProgramLimitExceeded) and key:
+        what = (
+            f"a value of the declared key ({', '.join(key)}) is longer than PostgreSQL can index ({error.diag.message_primary}). "
+            "Declare another key, or none and strategy 'snapshot' or 'cdc'."
+        )
     elif isinstance(error, psycopg.OperationalError):
         what = (
             f"the staging warehouse failed ({str(error).strip()}). Run the load again; if it persists, check "

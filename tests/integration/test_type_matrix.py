@@ -527,6 +527,26 @@ def test_a_name_that_cannot_be_carried_is_refused_with_table_and_column(
     assert_equals_source(source, any_mysql, postgres, lake, "good")
 
 
+@pytest.mark.parametrize("strategy", ["snapshot", "cdc"])
+def test_a_key_that_postgresql_cannot_index_is_refused_with_table_and_column(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, strategy: str
+) -> None:
+    run(
+        mysql,
+        "CREATE TABLE long_key (id VARBINARY(3072) PRIMARY KEY)",
+        "INSERT INTO long_key SELECT UNHEX(GROUP_CONCAT(SHA2(i, 256) SEPARATOR '')) FROM"
+        " (WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 96) SELECT i FROM n) AS numbers",
+    )
+    with pytest.raises(
+        LoadsFailed, match=r"raw_odd/long_key: a value of the declared key \(id\) is longer than"
+    ) as error:
+        load_all(_source(mysql, _table("long_key", strategy)), mysql, postgres, lake)
+    assert "Declare another key" in str(error.value)
+    source = _source(mysql, Table("long_key", "", (), strategy, {}))  # type: ignore[arg-type]
+    load_all(source, mysql, postgres, lake)
+    assert_equals_source(source, mysql, postgres, lake, "long_key")
+
+
 def _alphabets(mysql: MySQLConnection) -> dict[str, str]:
     """Every character set of the server, with all the characters that it can hold and give back, up to U+FFFF."""
     with mysql.connect() as connection, connection.cursor() as cursor:
