@@ -145,7 +145,7 @@ class Round:
     def _torture(self) -> None:
         plan, seed = self.plan, str(self.plan.seed)
         self._writers = [workload.Writer(self.world, seed, n, pause=plan.pause) for n in range(plan.writers)]
-        schemas = workload.SchemaChanger(self.world, seed, plan.strategy, pause=plan.seconds / 12)
+        schemas = workload.SchemaChanger(self.world, seed, plan.strategy, pause=plan.seconds / 16)
         threads = [*self._writers, schemas]
         for thread in threads:
             thread.start()
@@ -197,6 +197,8 @@ class Round:
             if code == 0:
                 if mode == "bounded":
                     self._first_success = self._first_success or ended
+            elif code == -signal.SIGTERM:
+                pass  # told to end before it had begun
             elif not self._was_harmed(began, ended) and not self._may_fail(code, told):
                 self.problems.append(f"the reader ({mode}) ended with {code} though nobody harmed it: {told[-3000:]}")
 
