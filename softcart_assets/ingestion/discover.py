@@ -18,7 +18,7 @@ from typing import Literal
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.errors import MissingTable
-from softcart_assets.ingestion.mysql import TRANSACTIONAL_ENGINES, Session, explained
+from softcart_assets.ingestion.mysql import TRANSACTIONAL_ENGINES, Session, cascaded_tables, explained, logs_cascades
 from softcart_assets.sources.model import Privacy, Source, Table
 
 Strategy = Literal["snapshot", "incremental", "cdc"]
@@ -96,14 +96,8 @@ class _Catalog:
             " AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
         ):
             self.unique_keys.setdefault(str(table), {}).setdefault(str(index), []).append(column)
-        self.cascaded_into = {
-            str(row[0])
-            for row in session.query(
-                "SELECT table_name FROM information_schema.referential_constraints WHERE constraint_schema = DATABASE()"
-                " AND (delete_rule IN ('CASCADE', 'SET NULL') OR update_rule IN ('CASCADE', 'SET NULL'))"
-            )
-        }
-        self.logs_cascades = _logs_cascades(session)
+        self.cascaded_tables = cascaded_tables(session)
+        self.logs_cascades = logs_cascades(session)
 
     def declaration(self, table: str, name: str, strategy: Strategy, database: str) -> Table:
         """The table's declaration under a name."""
@@ -146,7 +140,7 @@ class _Catalog:
         cascades do not move it.
         """
         kind, engine, _ = self.tables[table]
-        is_cascaded_into = table in self.cascaded_into
+        is_cascaded_into = table in self.cascaded_tables
         match wanted:
             case "cdc":
                 fits = (
@@ -173,12 +167,6 @@ def _plain_names(tables: Iterable[str], source: str, taken: Collection[str]) -> 
         names[table] = next(name for name in candidates if name.lower() not in used)
         used.add(names[table].lower())
     return names
-
-
-def _logs_cascades(session: Session) -> bool:
-    """Whether rows that a foreign key changes or deletes reach the binary log."""
-    native = session.query("SHOW VARIABLES LIKE 'innodb_native_foreign_keys'")
-    return bool(native) and native[0][1] == "OFF"
 
 
 def guess_privacy(column: str) -> Privacy:

@@ -216,6 +216,21 @@ def snapshot(
         yield [MySQLReader(source, each, position_prefix + position) for each in sessions]
 
 
+def cascaded_tables(session: Session) -> set[str]:
+    """The database's tables whose rows change or go with those of other tables, by foreign keys."""
+    rows = session.query(
+        "SELECT table_name FROM information_schema.referential_constraints WHERE constraint_schema = DATABASE()"
+        " AND (delete_rule IN ('CASCADE', 'SET NULL') OR update_rule IN ('CASCADE', 'SET NULL'))"
+    )
+    return {str(name) for (name,) in rows}
+
+
+def logs_cascades(session: Session) -> bool:
+    """Whether such changes reach the binary log: those that MySQL makes itself, from 9.6 on, do; the storage engine's do not."""
+    rows = session.query("SHOW VARIABLES LIKE 'innodb_native_foreign_keys'")
+    return bool(rows) and rows[0][1] == "OFF"
+
+
 class MySQLReader:
     """Reads one database as of one moment."""
 
@@ -262,14 +277,24 @@ class MySQLReader:
         return columns
 
     def warnings(self, table: Table) -> list[str]:
-        """What keeps the table from being read as of the stated position, if anything."""
+        """What keeps the table from being as of the stated position, if anything."""
         engine = self.session.query(
             "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE()"
             f" AND table_name = {self.session.literal(table.at_source)}"
         )[0][0]
-        if engine is None or engine in TRANSACTIONAL_ENGINES:
-            return []
-        return [f"engine {engine} has no snapshots: rows written during the load may be in it or not"]
+        found = []
+        if engine is not None and engine not in TRANSACTIONAL_ENGINES:
+            found.append(f"engine {engine} has no snapshots: rows written during the load may be in it or not")
+        if (
+            table.strategy == "cdc"
+            and table.at_source in cascaded_tables(self.session)
+            and not logs_cascades(self.session)
+        ):
+            found.append(
+                "a foreign key's cascades change rows without the binary log saying so: declare strategy 'snapshot', or run "
+                f"`softcart reconcile {self.source.name}.{table.name} --repair` after them"
+            )
+        return found
 
     def expected_rows(self, table: Table) -> int | None:
         """The server's estimate of the number of rows."""

@@ -6,14 +6,14 @@ import subprocess
 import sys
 
 import pytest
-from support.ingestion import run
+from support.ingestion import load_all, raw_rows, run, source_of
 from typer.testing import CliRunner
 
 from softcart_assets.cli import app
-from softcart_assets.connections import MySQLConnection
+from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import MissingTable
 from softcart_assets.ingestion.discover import as_python, discover, guess_privacy
-from softcart_assets.sources.model import Privacy, Source
+from softcart_assets.sources.model import Privacy, Source, Table
 
 COMMENT = (
     'One row per order\'s position; a long comment, which does not fit into one line of code, with `\\\\` and "quotes".'
@@ -59,6 +59,32 @@ def test_every_table_is_declared_with_the_best_that_it_allows(any_mysql: MySQLCo
     assert incremental["order"] == (("id",), "incremental", "changed_at")
     assert {each[1] for name, each in incremental.items() if name != "order"} == {"snapshot"}
     assert {each[1] for each in _by_table(discover("shop2", any_mysql, strategy="snapshot")).values()} == {"snapshot"}
+
+
+def test_a_captured_table_that_cascades_change_arrives_or_comes_with_a_warning(
+    any_mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    run(
+        any_mysql,
+        "CREATE TABLE parent (id INT PRIMARY KEY)",
+        "CREATE TABLE child (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES parent (id) ON DELETE CASCADE)",
+        "INSERT INTO parent VALUES (1), (2)",
+        "INSERT INTO child VALUES (1, 1), (2, 2)",
+    )
+    is_safe = discover("t", any_mysql).table("child").strategy == "cdc"
+    source = source_of(
+        *(Table(name, "", ("id",), "cdc", {"id": Privacy.NONE, "parent": Privacy.NONE}) for name in ("parent", "child"))
+    )
+    load_all(source, any_mysql, postgres, lake)
+    run(any_mysql, "DELETE FROM parent WHERE id = 1")
+    results = load_all(source, any_mysql, postgres, lake)
+    assert results["parent"].warnings == []
+    if is_safe:
+        assert results["child"].warnings == []
+        assert raw_rows(postgres, "child") == [(2, 2)]
+    else:
+        [warning] = results["child"].warnings
+        assert "declare strategy 'snapshot'" in warning
 
 
 def test_its_text_is_a_module_that_declares_the_same(any_mysql: MySQLConnection) -> None:
