@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import pyarrow.dataset as ds
 from psycopg import sql
@@ -20,7 +20,8 @@ from softcart_assets.sources.model import Source
 
 Row = Mapping[str, object]
 
-_INTEGERS = {"tinyint", "smallint", "mediumint", "int", "bigint", "year"}
+_EXACT = Context(prec=400)
+
 _BYTES = {
     *("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector", "geometry", "point", "linestring"),
     *("polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection", "geomcollection"),
@@ -40,17 +41,20 @@ def mysql_types(mysql: MySQLConnection, table: str) -> dict[str, str]:
 
 def mysql_rows(mysql: MySQLConnection, table: str, types: Mapping[str, str]) -> list[Row]:
     """A table's rows; a value that has no place in Python, such as a zero date, is its text."""
-    quote = lambda name: "`" + name.replace("`", "``") + "`"  # noqa: E731
     # As text, MySQL shortens single-precision numbers.
-    select = [f"CAST({quote(n)} AS DOUBLE)" if types[n] == "float" else quote(n) for n in types]
+    select = [f"CAST({_quote(n)} AS DOUBLE)" if types[n] == "float" else _quote(n) for n in types]
     connection = mysql.connect(conv={}, use_unicode=False)
-    connection.query(f"SELECT {', '.join(select)} FROM {quote(table)}".encode())
+    connection.query(f"SELECT {', '.join(select)} FROM {_quote(table)}".encode())
     rows = connection.store_result().fetch_row(maxrows=0)
     connection.close()
     return [
         {name: _from_mysql(type_, value) for (name, type_), value in zip(types.items(), row, strict=True)}
         for row in rows
     ]
+
+
+def _quote(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
 
 
 def _from_mysql(type_: str, value: bytes | None) -> object:
@@ -61,28 +65,13 @@ def _from_mysql(type_: str, value: bytes | None) -> object:
     if type_ in _BYTES:
         return value
     text = value.decode()
-    read: Callable[[str], object] = str
-    if type_ in _INTEGERS:
-        read = int
-    elif type_ == "decimal":
-        read = Decimal
-    elif type_ in ("float", "double"):
-        read = lambda number: float(number).hex()  # noqa: E731
-    elif type_ == "json":
-        read = _document
-    elif type_ == "date":
-        read = date.fromisoformat
-    elif type_ in ("datetime", "timestamp"):
-        read = lambda moment: _moment(datetime.fromisoformat(_six_digits(moment)))  # noqa: E731
-    elif type_ == "time":
-        read = _microseconds
     try:
-        return read(text)
+        return _READERS.get(type_, str)(text)
     except ValueError:
         return text
 
 
-def _six_digits(text: str) -> str:
+def _with_microseconds(text: str) -> str:
     whole, _, fraction = text.partition(".")
     return f"{whole}.{fraction:0<6}"
 
@@ -107,10 +96,21 @@ def _document(text: str) -> str:
         if isinstance(value, list):
             return [by_value(inner) for inner in value]
         if isinstance(value, Decimal):
-            return f"number {value.normalize():f}" if value else "number 0"
+            return f"number {_EXACT.normalize(value):f}" if value else "number 0"
         return value
 
     return json.dumps(by_value(json.loads(text, parse_float=Decimal, parse_int=Decimal)), sort_keys=True)
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year"), int),
+    **dict.fromkeys(("float", "double"), lambda text: float(text).hex()),
+    **dict.fromkeys(("datetime", "timestamp"), lambda text: _moment(datetime.fromisoformat(_with_microseconds(text)))),
+    "decimal": Decimal,
+    "date": date.fromisoformat,
+    "time": _microseconds,
+    "json": _document,
+}
 
 
 def raw_rows(postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]) -> list[Row]:
@@ -139,9 +139,7 @@ def quarantined_rows(postgres: PostgresConnection, source: Source, table: str, t
             return None
         if type_ in _BYTES:
             return bytes.fromhex(text.removeprefix("\\x"))
-        if type_ == "bit":
-            return int(text)
-        if type_ == "time":
+        if type_ in ("bit", "time"):  # as they are read: numbers
             return int(text)
         return _from_mysql(type_, text.encode())
 
