@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from softcart_assets.cli import app
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import MissingTable
+from softcart_assets.ingestion import MissingTable, compare
 from softcart_assets.ingestion.discover import as_python, discover, guess_privacy
 from softcart_assets.sources.model import Privacy, Source, Table
 
@@ -85,6 +85,7 @@ def test_a_captured_table_that_cascades_change_arrives_or_comes_with_a_warning(
     else:
         [warning] = results["child"].warnings
         assert "declare strategy 'snapshot'" in warning
+        assert not compare(source, postgres, "child").is_equal
 
 
 def test_its_text_is_a_module_that_declares_the_same(any_mysql: MySQLConnection) -> None:
