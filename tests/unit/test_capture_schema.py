@@ -125,9 +125,16 @@ def test_charsets_of_the_server_and_python() -> None:
         return [("45", "utf8mb4"), ("200", "odd1"), ("13", "sjis"), ("1", "big5"), ("300", "unheard")]
 
     charsets = schema.fetch_charsets(query, "shop", is_mariadb=False)
-    assert charsets == {45: Charset("utf-8", 4), 200: Charset("mysql_odd1", 1), 13: Charset("mysql_sjis", 2)}
-    assert b"ab".decode("mysql_odd1") == "`c"
-    assert "`c".encode("mysql_odd1") == b"ab"
-    assert b"\x81\x5fA\x82\xa0".decode("mysql_sjis") == "\\Aあ"
+    assert {number: charset.width for number, charset in charsets.items()} == {45: 4, 200: 1, 13: 2}
+    assert charsets[45].codec == "utf-8"
+    odd, sjis = charsets[200].codec, charsets[13].codec
+    assert b"ab".decode(odd) == "`c"
+    assert "`c".encode(odd) == b"ab"
+    assert b"\x81\x5fA\x82\xa0".decode(sjis) == "\\Aあ"
     with pytest.raises(UnicodeDecodeError):
-        b"A\x82\xa1".decode("mysql_sjis")
+        b"A\x82\xa1".decode(sjis)
+    # Another server has another character there.
+    characters["82a1"] = "い"
+    assert b"A\x82\xa1".decode(schema.fetch_charsets(query, "shop", is_mariadb=False)[13].codec) == "Aい"
+    with pytest.raises(UnicodeDecodeError):
+        b"A\x82\xa1".decode(sjis)

@@ -6,6 +6,7 @@ Here belongs the reading of table map events: types, character sets, labels, key
 from __future__ import annotations
 
 import codecs
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -327,7 +328,7 @@ def _find_codec(name: str) -> codecs.CodecInfo | None:
 
 
 def _decoder(name: str, table: Mapping[bytes, str]) -> Callable[..., tuple[str, int]]:
-    sequence = re.compile(_SEQUENCES[name.removeprefix("mysql_")][0] + b"|.", re.DOTALL)
+    sequence = re.compile(_SEQUENCES[name.split("_")[1]][0] + b"|.", re.DOTALL)
 
     def decode(data: bytes, errors: str = "strict") -> tuple[str, int]:
         characters = []
@@ -365,21 +366,14 @@ def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int
         f" table_schema = {_literal(database)} AND character_set_name IN ({', '.join(map(_literal, _SEQUENCES))})"
     )
     used = {str(name) for (name,) in columns}
-    charsets = {}
-    for name, width in widths.items():
-        codec = _CODECS.get(name)
-        if codec is None and width == 1:
-            codec = f"mysql_{name}"
-            if codec not in _tables:
-                every = bytes(range(256)).hex()
-                rows = query(f"SELECT HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))")
-                _tables[codec] = bytes.fromhex(rows[0][0] or "").decode("utf-32-be")
-        if name in used:
-            codec = f"mysql_{name}"
-            if codec not in _tables:
-                _tables[codec] = _fetch_characters(query, name)
-        if codec is not None:
-            charsets[name] = Charset(codec, width)
+    charsets = {name: Charset(_CODECS[name], width) for name, width in widths.items() if name in _CODECS}
+    narrow = [name for name, width in widths.items() if width == 1 and name not in charsets]
+    every = bytes(range(256)).hex()
+    select = ", ".join(f"HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))" for name in narrow)
+    for name, found in zip(narrow, query(f"SELECT {select}")[0], strict=True):
+        charsets[name] = Charset(_register(name, bytes.fromhex(found or "").decode("utf-32-be")), 1)
+    for name in used & widths.keys():
+        charsets[name] = Charset(_register(name, _fetch_characters(query, name)), widths[name])
     rows = query("SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL")
     if is_mariadb:
         # Collations that serve several character sets have their numbers here, from 10.10 on.
@@ -390,6 +384,13 @@ def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int
         if available:
             rows = query("SELECT id, character_set_name FROM information_schema.collation_character_set_applicability")
     return {int(number or 0): charsets[str(name)] for number, name in rows if name in charsets}
+
+
+def _register(charset: str, characters: str | dict[bytes, str]) -> str:
+    """The name of the codec that reads a character set as a server does; two servers may differ in one of the same name."""
+    name = f"mysql_{charset}_{hashlib.md5(repr(characters).encode()).hexdigest()}"
+    _tables.setdefault(name, characters)
+    return name
 
 
 def _fetch_characters(query: Query, charset: str) -> dict[bytes, str]:

@@ -76,6 +76,9 @@ class Round:
         self._faults: list[list[float]] = []
         """When each began and ended."""
         self._first_attempt = self._first_success = 0.0
+        self._renewed = 0.0
+        """When the last renewal of everything ended, whose tables come one by one; a run that began later makes them a whole."""
+        self._is_whole = False
         model = Model(shape.name for shape in workload.KNOWN)
         self.world = workload.World(lambda: self.servers.mysql(self.database), model, self.note)
 
@@ -197,6 +200,7 @@ class Round:
             if code == 0:
                 if mode == "bounded":
                     self._first_success = self._first_success or ended
+                    self._is_whole |= began > self._renewed
             elif code == -signal.SIGTERM:
                 pass  # told to end before it had begun
             elif not self._was_harmed(began, ended) and not self._may_fail(code, told):
@@ -220,8 +224,11 @@ class Round:
                 continue
             if command == ["resnapshot"]:  # begins at the log's end, whatever was before
                 self.resnapshotted |= set(known)
+                self._renewed, self._is_whole = float("inf"), False
             began = time.time()
             code, told = self._read(*command)
+            if command == ["resnapshot"]:
+                self._renewed = time.time()
             if code == reader.DIFFERENT or (code and not self._was_harmed(began, time.time())):
                 self.problems.append(f"{' '.join(command)} ended with {code}: {told[-3000:]}")
 
@@ -273,9 +280,9 @@ class Round:
         )
 
     def _watch(self) -> None:
-        """Whoever looks at the target sees whole transactions only: the ledgers balance at each moment."""
+        """Whoever looks at the target sees whole transactions only, once all tables are followed: the ledgers balance."""
         while self.plan.strategy == "cdc" and not self._stopping.wait(0.2):
-            if not self._first_success:
+            if not self._is_whole:
                 continue
             with suppress(psycopg.Error, ServerUnreachable), self.servers.postgres(self.database).connect() as session:
                 total = ledger_total(session)
