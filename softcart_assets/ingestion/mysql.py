@@ -130,11 +130,14 @@ class Session:
             self._db.close()
 
     def query(self, sql: str | bytes) -> list[tuple[str | None, ...]]:
-        """Run a statement; its rows as text."""
+        """Run a statement; its rows as text.
+
+        Bytes that are no characters, as statements in the binary log may have, become escapes.
+        """
         self._db.query(sql.encode() if isinstance(sql, str) else sql)
         result = self._db.store_result()
         rows = result.fetch_row(maxrows=0) if result else ()
-        return [tuple(None if v is None else v.decode() for v in row) for row in rows]
+        return [tuple(None if v is None else v.decode(errors="backslashreplace") for v in row) for row in rows]
 
     def read(self, sql: str, columns: Sequence[Column]) -> TextReader:
         """Run a query; a reader of its rows, which are not held on our side."""

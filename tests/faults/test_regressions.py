@@ -22,9 +22,13 @@ import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion import IngestionError, compare, list_quarantine
+from softcart_assets.ingestion.capture.changelog import ChangeLog
+from softcart_assets.ingestion.capture.resnapshot import resnapshot
 from softcart_assets.sources.model import Source, Table
 from softcart_assets.stack import REPOSITORY, Stack
+from tests.faults.torture.model import Model
 from tests.faults.torture.servers import Proxy
+from tests.faults.torture.verdict import Verdict
 from tests.support.ingestion import fill, incremental, load_all, query, run, snapshot, source_of
 
 Load = Callable[..., Any]
@@ -603,3 +607,63 @@ def test_versions_go_on_counting_after_a_crash(
     for table in ("t", "whole"):
         assert_same(mysql, postgres, table)
         assert versions(postgres, table) == [(id, v, False) for v in range(3) for id in (1, 2, 3)]
+
+
+def test_a_new_start_leaves_the_lake_nothing_short(
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    load: Load,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Our own torture's: raw had changes that were not in the lake yet when the log was left behind, or the table stopped."""
+    source = source_of(captured("t", "id"), captured("keyless"), captured("emptied"), captured("stopping", "id"))
+    for table in ("t", "keyless", "emptied"):
+        run(
+            mysql, f"CREATE TABLE {table} (id INT, v INT)", f"INSERT INTO {table} VALUES (1, 0), (2, 0), (2, 0), (3, 0)"
+        )
+    run(
+        mysql,
+        "DELETE FROM t WHERE id = 2 LIMIT 1",
+        "ALTER TABLE t ADD PRIMARY KEY (id)",
+        "CREATE TABLE stopping LIKE t",
+    )
+    run(mysql, "INSERT INTO stopping SELECT * FROM t")
+    load(source)
+    changes = "UPDATE {0} SET v = 1 WHERE id = 1", "DELETE FROM {0} WHERE id = 2", "INSERT INTO {0} VALUES (4, 4)"
+    run(
+        mysql,
+        *(change.format(table) for table in ("t", "keyless", "stopping") for change in changes),
+        "DELETE FROM emptied",
+    )
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ChangeLog, "list_in", killed)
+        with pytest.raises(KeyboardInterrupt):
+            load(source)
+    assert query(postgres, "SELECT position > lake_position FROM ingestion.streams") == [(True,)]
+    query(
+        postgres,
+        "UPDATE ingestion.captures c SET state = 'stopped', reason = 'test', position = s.position, lake_position = s.lake_position"
+        " FROM ingestion.streams s WHERE table_name = 'stopping' RETURNING true",
+    )
+
+    def assert_same_in_lake(table: str, *key: str) -> None:
+        assert_same(mysql, postgres, table)
+        verdict = Verdict(Model([]), mysql, postgres, Path(lake.removeprefix("file://")), "cdc")
+        with postgres.connect() as verdict.session:
+            assert list(verdict.replayed(table, key)) == []
+
+    resnapshot(source, mysql, postgres, lake, "stopping")
+    assert_same_in_lake("stopping", "id")
+    with monkeypatch.context() as patch:
+        patch.setattr(ChangeLog, "list_in", killed)
+        run(mysql, "DELETE FROM t WHERE id = 3", "DELETE FROM keyless WHERE id = 3", "DELETE FROM emptied")
+        with pytest.raises(KeyboardInterrupt):
+            load(source)
+    resnapshot(source, mysql, postgres, lake)
+    for table, *key in (("t", "id"), ("keyless",), ("emptied",), ("stopping", "id")):
+        assert_same_in_lake(table, *key)

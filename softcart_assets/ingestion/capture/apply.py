@@ -45,6 +45,10 @@ _COMMITTED_AT = Column("_committed_at", "", "timestamptz")
 _STAGED = (_OPERATION, _SEQUENCE, _LAST, _POSITION, _COMMITTED_AT)
 
 
+LOADED, UNLOADED = 3, 4
+"""Beside the log's operations: rows that a load of a whole table states, or states not to be; the lake names no operation."""
+
+
 class Run(NamedTuple):
     """So many changes of one table by one transaction; its position is None until it is known to be committed."""
 
@@ -513,6 +517,30 @@ class Target:
             "UPDATE ingestion.captures SET stale_since = %s WHERE source = %s AND table_name = %s",
             (position, self.source.name, table.name),
         )
+
+    def unlisted(self, table: CapturedTable) -> Iterator[Changes]:
+        """Changes that bring the lake to where raw is, for when the log no longer tells them: the rows that changed since.
+
+        A table without a key is stated as a whole, as its loads do.
+        """
+        if table.lake_position >= table.position:
+            return
+        raw, names = table.raw, _names([c.name for c in table.columns])
+        raw.stage(table.columns)
+        where = f' WHERE _position COLLATE "C" > {literal(table.lake_position)}' if table.table.key else ""
+        self._execute(
+            f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, false FROM {raw.name}{where}"
+        )
+        gone, here = DELETE, UPDATE
+        if not table.table.key:
+            gone, here = UNLOADED, LOADED
+            # Of no row there must be one, too, that says so.
+            self._execute(
+                "INSERT INTO pg_temp.changes (_deleted, _is_new) SELECT true, false WHERE NOT EXISTS (SELECT FROM pg_temp.changes)"
+            )
+        for rows, is_deleted in raw.changed_rows(table.columns):
+            operations = pc.if_else(is_deleted, pa.scalar(gone, pa.int8()), pa.scalar(here, pa.int8()))
+            yield Changes(table.name, table.columns, rows, operations, [], [Run(len(rows), table.position, None)])
 
     def _delete_all(self, table: CapturedTable, position: str, committed_at: int | None) -> Iterator[Changes]:
         """Every row is gone at a position."""

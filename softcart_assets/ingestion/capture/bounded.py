@@ -107,6 +107,8 @@ def bring_up(
         readers = stack.enter_context(mysql.snapshot(job.source, job.connection, _HANDS, prefix))
         follower = follow_to(follower, readers[0].position(tables[0]))
         follower.merge_reread()
+        if taken_over:
+            follower.write_unlisted(table for table in follower.target.tables.values() if table.stopped)
         follower.finish()
         crew: Crew[engine.Reader] = stack.enter_context(Crew(readers))
         call = engine.Call(
@@ -229,14 +231,18 @@ def start_again(follower: Follower) -> None:
     number += state.server != place.server or state.position < own
     position = f"~{number:04d} {state.position}" if number else state.position
     gtid = str(state.gtids) or None
+    follower.write_unlisted(follower.target.tables.values())
     with follower.connection.transaction():
+        follower.lake.list_in(follower.connection)
         follower.connection.execute(
             "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = %s, lake_gtid = %s, lake_server = %s"
             " WHERE source = %s",
             (position, gtid, state.server, position, gtid, state.server, job.source.name),
         )
         follower.connection.execute(
-            "UPDATE ingestion.captures SET stale_since = %s WHERE source = %s", (position, job.source.name)
+            'UPDATE ingestion.captures SET stale_since = %s, lake_position = greatest(lake_position COLLATE "C", position)'
+            " WHERE source = %s",
+            (position, job.source.name),
         )
 
 

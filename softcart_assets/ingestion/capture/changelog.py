@@ -17,13 +17,13 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softcart_assets.ingestion.capture.apply import Changes, Run
+from softcart_assets.ingestion.capture.apply import UNLOADED, Changes, Run
 from softcart_assets.ingestion.capture.log import DELETE
 from softcart_assets.ingestion.lake import ChangeFiles, LakeFile, remove_files
 from softcart_assets.sources.model import Source
 
 _SPILLED_ROWS = 20_000
-_OPERATIONS = pa.array(["delete", "insert", "update"])
+_OPERATIONS = pa.array(["delete", "insert", "update", None, None])
 
 
 class ChangeLog:
@@ -73,7 +73,7 @@ class ChangeLog:
             "_operation": _OPERATIONS.take(changes.operations),
             "_committed_at": times,
         }
-        deleted = pc.equal(changes.operations, DELETE)
+        deleted = pc.is_in(changes.operations, pa.array([DELETE, UNLOADED], pa.int8()))
         self._open(changes.table).write(changes.columns, changes.rows, deleted=deleted, own=own)
         self.bytes += changes.rows.nbytes
 

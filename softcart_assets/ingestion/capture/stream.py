@@ -17,7 +17,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -322,6 +322,13 @@ class Follower:
         if is_listed:
             self.lake.begin()
             self._listed = time.monotonic()
+
+    def write_unlisted(self, tables: Iterable[CapturedTable]) -> None:
+        """Write to the lake what raw has of tables and the log will not tell again; it is still to be listed."""
+        for table in tables:
+            for changes in self.target.unlisted(table):
+                self.lake.write(changes, "")
+            self.connection.commit()
 
     def finish(self) -> None:
         """List the lake's files, so that nothing has to be read again."""

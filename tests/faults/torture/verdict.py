@@ -57,14 +57,14 @@ class Verdict:
                 every = self.strategy == "cdc" and shape.name not in resnapshotted
                 yield from self._history(shape, first_load, every_version=every)
                 yield from self._newest(shape.name, shape.key)
-                yield from self._lake(shape.name, shape.key)
+                yield from self.replayed(shape.name, shape.key)
             for name in LOOSE:
                 key = () if name == KEYLESS else ("id",)
                 yield from self._raw(name, key, self.source_rows(name))
                 if name not in (KEYLESS, BULK):
                     yield from self._newest(name, key)
                 if key or self.strategy == "cdc":
-                    yield from self._lake(name, key)
+                    yield from self.replayed(name, key)
             yield from self._quarantine()
             yield from self._ledgers()
             yield from self._files()
@@ -188,7 +188,7 @@ class Verdict:
         ).fetchall()
         return [path for (path,) in rows]
 
-    def _lake(self, table: str, key: tuple[str, ...]) -> Iterator[str]:
+    def replayed(self, table: str, key: tuple[str, ...]) -> Iterator[str]:
         """The change files of a table, replayed in order, give raw's current rows."""
         changes: list[Row] = []
         for path in self._listed(table):
@@ -196,7 +196,8 @@ class Verdict:
                 yield f"{table}: listed file {path} does not exist"
                 return
             changes += pq.ParquetFile(self.lake / path).read().to_pylist()
-        changes.sort(key=(lambda row: row["_position"]) if self.strategy == "cdc" else (lambda row: row["_loaded_at"]))
+        # Stable, so that rows of one file stay in their order.
+        changes.sort(key=lambda row: row["_position"] if key and self.strategy == "cdc" else row["_loaded_at"])
         own = {"_loaded_at", "_position"}
         raw = [
             {n: v for n, v in row.items() if n not in own}
@@ -204,9 +205,14 @@ class Verdict:
         ]
         names = [name for name in (raw[0] if raw else {}) if name != "_deleted"]
         if not key:
+            # A load of the whole table names no operation, and counts instead of all that came before.
             held: Counter = Counter()
+            loaded_at = None
             for row in changes:
-                held[_hashable(_from_lake(row, names))] += -1 if row["_deleted"] else 1
+                if row.get("_operation") is None and row["_loaded_at"] != loaded_at:
+                    held, loaded_at = Counter(), row["_loaded_at"]
+                if row.get("_operation") is not None or not row["_deleted"]:
+                    held[_hashable(_from_lake(row, names))] += -1 if row["_deleted"] else 1
             held = +held
             found = _counted(raw, names)
             yield from some(table, "only the lake has", (held - found).items())
