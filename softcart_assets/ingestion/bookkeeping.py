@@ -206,7 +206,7 @@ def last_load(connection: psycopg.Connection, source: str, table: str) -> LastLo
 def loaded_positions(connection: psycopg.Connection, source: str) -> dict[str, str]:
     """The position that each loaded table of a source stands at: where it was loaded, or up to where its log is applied."""
     rows = connection.execute(
-        'SELECT table_name, greatest(p.position COLLATE "C", c.position, CASE c.state WHEN \'live\' THEN s.position END)'
+        "SELECT table_name, greatest(p.position COLLATE \"C\", c.position, CASE c.state WHEN 'live' THEN s.position END)"
         " FROM ingestion.positions p LEFT JOIN ingestion.captures c USING (source, table_name)"
         " LEFT JOIN ingestion.streams s USING (source) WHERE source = %s",
         (source,),
