@@ -143,6 +143,8 @@ KNOWN = (*SHAPES, COMMITS, *LEDGERS)
 ALTERED, SWAPPED, REMADE, KEYLESS, BULK = "altered", "swapped", "remade", "keyless", "bulk"
 LOOSE = (ALTERED, SWAPPED, REMADE, KEYLESS, BULK)
 """Tables of which the source itself says in the end what they must hold."""
+TRUNCATED = "pairs"
+"""The one of the known tables that is truncated."""
 
 _OWN = ", tick BIGINT NOT NULL, updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
 _LOOSE_DEFINITION = f"id INT NOT NULL PRIMARY KEY, s VARCHAR(100), n INT{_OWN}"
@@ -624,9 +626,9 @@ class SchemaChanger(threading.Thread):
         action = self.dice.choices([*actions, self._truncate], [*([2] * len(actions)), 1])[0]
         if action == self._truncate:
             with self.world.alone(), self.world.no_kill:
-                self._run(["TRUNCATE TABLE pairs"])
+                self._run([f"TRUNCATE TABLE {TRUNCATED}"])
                 now = time.time()
-                for versions in self.world.model.versions["pairs"].values():
+                for versions in self.world.model.versions[TRUNCATED].values():
                     if versions and not versions[-1].is_deleted:
                         versions.append(Version(versions[-1].row, is_deleted=True, began_at=now, ended_at=now))
             return
