@@ -292,6 +292,15 @@ class RawTable:
             )
         )
 
+    def find_own(self, columns: Sequence[Column], since: str | None = None) -> None:
+        """Fill `changes` with raw's own rows, deleted ones too: all, or those that stand for a later position."""
+        self.stage(columns)
+        names = self._names([c.name for c in columns])
+        where = f' WHERE _position COLLATE "C" > {literal(since)}' if since else ""
+        self._run(
+            f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, false FROM {self.name}{where}"
+        )
+
     def apply_changes(self, columns: Sequence[Column], position: str, *, committed_at: str | None = None) -> None:
         """Bring `changes` into the table and its history. `committed_at`: SQL for when a row of `changes` was committed."""
         names = self._names([c.name for c in columns])

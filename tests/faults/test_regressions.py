@@ -62,6 +62,14 @@ def assert_same(mysql: MySQLConnection, postgres: PostgresConnection, table: str
     assert sorted(raw, key=repr) == sorted(rows, key=repr), table
 
 
+def assert_same_in_lake(mysql: MySQLConnection, postgres: PostgresConnection, lake: str, table: str, *key: str) -> None:
+    """Raw's current rows are the source's, and what the lake's files come to."""
+    assert_same(mysql, postgres, table)
+    verdict = Verdict(Model([]), mysql, postgres, Path(lake.removeprefix("file://")), "cdc")
+    with postgres.connect() as verdict.session:
+        assert list(verdict.replayed(table, key)) == []
+
+
 def versions(postgres: PostgresConnection, table: str, columns: str = "id, v") -> list[tuple]:
     """The history's rows in their order."""
     return query(postgres, f"SELECT {columns}, _deleted FROM raw_t.{table}_history ORDER BY _version")
@@ -651,14 +659,8 @@ def test_a_new_start_leaves_the_lake_nothing_short(
         " FROM ingestion.streams s WHERE table_name = 'stopping' RETURNING true",
     )
 
-    def assert_same_in_lake(table: str, *key: str) -> None:
-        assert_same(mysql, postgres, table)
-        verdict = Verdict(Model([]), mysql, postgres, Path(lake.removeprefix("file://")), "cdc")
-        with postgres.connect() as verdict.session:
-            assert list(verdict.replayed(table, key)) == []
-
     resnapshot(source, mysql, postgres, lake, "stopping")
-    assert_same_in_lake("stopping", "id")
+    assert_same_in_lake(mysql, postgres, lake, "stopping", "id")
     with monkeypatch.context() as patch:
         patch.setattr(ChangeLog, "list_in", killed)
         run(mysql, "DELETE FROM t WHERE id = 3", "DELETE FROM keyless WHERE id = 3", "DELETE FROM emptied")
@@ -666,4 +668,28 @@ def test_a_new_start_leaves_the_lake_nothing_short(
             load(source)
     resnapshot(source, mysql, postgres, lake)
     for table, *key in (("t", "id"), ("keyless",), ("emptied",), ("stopping", "id")):
-        assert_same_in_lake(table, *key)
+        assert_same_in_lake(mysql, postgres, lake, table, *key)
+
+
+@pytest.mark.parametrize("is_logged", [True, False], ids=["logged", "not logged"])
+def test_values_of_another_type_are_in_the_lake_too(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str, is_logged: bool
+) -> None:
+    """Our own torture's: a type that went and came back left values in the lake that were raw's as text only."""
+    source = source_of(captured("t", "id"), captured("keyless"))
+    for table in ("t", "keyless"):
+        run(
+            mysql,
+            f"CREATE TABLE {table} (id INT PRIMARY KEY, v INT)",
+            f"INSERT INTO {table} VALUES (1, 7), (2, 8), (3, 9)",
+        )
+    run(mysql, "ALTER TABLE keyless DROP PRIMARY KEY")
+    load(source)
+    for number, type_ in enumerate(("VARCHAR(30)", "INT")):
+        for table in ("t", "keyless"):
+            run(mysql, f"ALTER TABLE {table} MODIFY v {type_}")
+            if is_logged:
+                run(mysql, f"INSERT INTO {table} VALUES ({10 + number}, 7)")
+        load(source)
+        assert_same_in_lake(mysql, postgres, lake, "t", "id")
+        assert_same_in_lake(mysql, postgres, lake, "keyless")

@@ -227,6 +227,8 @@ class CapturedTable:
     stopped: str | None = None
     stale_since: str | None = None
     dropped: Sequence[str] = ()
+    is_retyped: bool = False
+    """Whether raw's values became others of another type, of which the lake has not been told yet."""
     is_staged: bool = False
     pieces: int = 0
     rows_staged: int = 0
@@ -432,6 +434,7 @@ class Target:
                 self.connection.execute("SELECT 1")
                 with self.connection.transaction():
                     table.raw.evolve(columns, table.columns)
+                table.is_retyped |= any(not widens(have[c.name].target_type, c.target_type) for c in retyped)
                 table.columns = table.raw.columns()
                 self._make_staging(table)
         return table.columns
@@ -519,18 +522,16 @@ class Target:
         )
 
     def unlisted(self, table: CapturedTable) -> Iterator[Changes]:
-        """Changes that bring the lake to where raw is, for when the log no longer tells them: the rows that changed since.
+        """Changes that bring the lake to where raw is, for when the log does not tell them: the rows that changed since.
 
-        A table without a key is stated as a whole, as its loads do.
+        A table whose columns became others, and one without a key, is stated as a whole; the latter as its loads do.
         """
-        if table.lake_position >= table.position:
+        is_whole = table.is_retyped or not table.table.key
+        if table.lake_position >= table.position and not table.is_retyped:
             return
-        raw, names = table.raw, _names([c.name for c in table.columns])
-        raw.stage(table.columns)
-        where = f' WHERE _position COLLATE "C" > {literal(table.lake_position)}' if table.table.key else ""
-        self._execute(
-            f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, false FROM {raw.name}{where}"
-        )
+        raw = table.raw
+        raw.find_own(table.columns, None if is_whole else table.lake_position)
+        table.is_retyped = False
         gone, here = DELETE, UPDATE
         if not table.table.key:
             gone, here = UNLOADED, LOADED

@@ -27,7 +27,7 @@ from softcart_assets.ingestion.digest import Checksums
 from softcart_assets.ingestion.engine import LoadResult, Progress
 from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged
 from softcart_assets.ingestion.postgres import Counts, explain
-from softcart_assets.ingestion.types import Column
+from softcart_assets.ingestion.types import Column, widens
 from softcart_assets.sources.model import Source, Table
 
 _HANDS = 3
@@ -231,8 +231,8 @@ def start_again(follower: Follower) -> None:
     number += state.server != place.server or state.position < own
     position = f"~{number:04d} {state.position}" if number else state.position
     gtid = str(state.gtids) or None
-    follower.write_unlisted(follower.target.tables.values())
     with follower.connection.transaction():
+        follower.write_unlisted(follower.target.tables.values())
         follower.lake.list_in(follower.connection)
         follower.connection.execute(
             "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = %s, lake_gtid = %s, lake_server = %s"
@@ -252,13 +252,16 @@ class CapturedLoad(engine.TableLoad):
     def __init__(self, call: engine.Call, table: Table, *, is_full: bool) -> None:
         super().__init__(call, table)
         self.is_full = is_full
+        self.is_retyped = False
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
         """Raw follows the source if the contract lets it, or if somebody has said so."""
         columns = list(self.reader.columns(self.table, known))
-        if self.table.contract == "evolve" or self.is_taken_over:
-            return self.raw.evolve(columns, known), False
         have = {column.name: column for column in known}
+        if self.table.contract == "evolve" or self.is_taken_over:
+            types = ((have[c.name].target_type, c.target_type) for c in columns if c.name in have)
+            self.is_retyped = any(not widens(new, old) and not widens(old, new) for old, new in types)
+            return self.raw.evolve(columns, known), False
         return [replace(c, target_type=have[c.name].target_type) for c in columns if c.name in have], False
 
     @property
@@ -276,6 +279,11 @@ class CapturedLoad(engine.TableLoad):
         """What the log brought since the last load, and what it could not tell."""
         if self.is_full:
             columns = self._full(columns)
+            # All that the lake has is of another type. A table without a key is stated as a whole anyway, if it differs.
+            if self.is_retyped and (self.table.key or not self.counts):
+                self.raw.find_own(columns)
+                for rows, deleted in self.raw.changed_rows(columns):
+                    self._lake_files().write(columns, rows, deleted=deleted)
         elif self.call.released:
             columns = self._released(columns)
         connection, key = self.raw.connection, (self.source.name, self.table.name)

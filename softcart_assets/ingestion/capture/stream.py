@@ -315,7 +315,9 @@ class Follower:
     def commit(self, committed_at: int | None = None, *, listing: bool = False) -> None:
         """Commit the transaction at hand with the place that was read; and, if it is time or asked for, the lake's files."""
         due = time.monotonic() - self._listed >= _LIST_SECONDS or self.lake.bytes >= _LIST_BYTES
-        is_listed = listing or self.lake.is_empty or due
+        if retyped := [table for table in self.target.tables.values() if table.is_retyped]:
+            self.write_unlisted(retyped)
+        is_listed = listing or bool(retyped) or self.lake.is_empty or due
         if is_listed:
             self.lake.list_in(self.connection)
         self.target.commit(self.place, committed_at, self.place if is_listed else None)
@@ -328,7 +330,6 @@ class Follower:
         for table in tables:
             for changes in self.target.unlisted(table):
                 self.lake.write(changes, "")
-            self.connection.commit()
 
     def finish(self) -> None:
         """List the lake's files, so that nothing has to be read again."""
