@@ -27,7 +27,7 @@ from softcart_assets.ingestion import (
     loaded_positions,
     replay,
 )
-from softcart_assets.ingestion.capture import Status, reading, resnapshot, stream
+from softcart_assets.ingestion.capture import Status, changelog, reading, resnapshot, stream
 from softcart_assets.ingestion.errors import PositionPurged
 from softcart_assets.sources.model import Source, Table
 from softcart_assets.stack.mysql import USER, MySQL
@@ -597,6 +597,10 @@ def test_the_lakes_tables_follow_the_log(
         spark.sql(f"DROP DATABASE IF EXISTS {database} CASCADE")
 
 
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 class _Second:
     """What makes a server the replica of another one, later its successor."""
 
@@ -655,6 +659,13 @@ def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnect
         run(one, "INSERT INTO facts VALUES (1000, 0)", "INSERT INTO keyless VALUES (1), (1)")
         load_all(source, one, postgres, lake)
         run(one, "UPDATE facts SET v = -1 WHERE id < 10", "DELETE FROM keyless LIMIT 1")
+        # Of this, raw gets something that the lake does not, as if the reader had been killed between the two.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(changelog.ChangeLog, "list_in", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                load_all(source, one, postgres, lake)
+        assert query(postgres, "SELECT position > lake_position FROM ingestion.streams") == [(True,)]
+        assert len(raw_rows(postgres, "keyless")) == 1
         until(lambda: mysql_rows(two, "facts") == mysql_rows(one, "facts") and len(mysql_rows(two, "keyless")) == 1)
         first.down()
         run(
@@ -667,6 +678,12 @@ def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnect
         results = load_all(source, two, postgres, lake)
         assert results["facts"].position.startswith("~0001 ")
         assert (results["facts"].inserted, results["facts"].updated, results["facts"].deleted) == (0, 10, 1)
+        current = latest_in_lake(in_lake(postgres, lake, "facts"), "id")
+        assert sorted((row["id"], row["v"]) for row in current.values()) == raw_rows(postgres, "facts")
+        keyless = in_lake(postgres, lake, "keyless")
+        stated = max(row["_loaded_at"] for row in keyless if row["_operation"] is None)
+        rows = [(row["v"], row["_deleted"]) for row in keyless if row["_loaded_at"] >= stated]
+        assert rows == [(1, False), (2, False)]
         for table in results:
             assert raw_rows(postgres, table) == mysql_rows(two, table)
             assert compare(source, postgres, table).is_equal

@@ -513,6 +513,19 @@ class Target:
                 (self.source.name, table.name),
             )
 
+    def leave_server(self) -> None:
+        """Another server goes on, whose positions lie behind all earlier ones.
+
+        If some tables are further than the stream, which went back for one that is new, positions no longer tell what they
+        have, and the GTIDs may be those from before it went back: all have to be read again.
+        """
+        assert self.place
+        live = [table for table in self.tables.values() if not table.stopped]
+        if any(table.position > self.place.position for table in live):
+            for table in live:
+                self._note_stale(table, table.position)
+        self.connection.commit()
+
     def _note_stale(self, table: CapturedTable, position: str) -> None:
         """From a position on, rows may have values that the log does not show."""
         table.stale_since = position
@@ -669,7 +682,7 @@ class Target:
         A place before the present one, as while the log is read again for the lake, leaves it where it is.
         """
         assert self.place
-        if place.position < self.place.position:
+        if place.position <= self.place.position:
             place = self.place
         moment = None if committed_at is None else datetime.fromtimestamp(committed_at / 1_000_000, UTC)
         lake = lake_place or self.lake_place

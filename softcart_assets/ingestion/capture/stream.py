@@ -215,6 +215,17 @@ class Follower:
             end=end,
             names=names,
         ) as log:
+            assert target.place
+            if log.server != target.place.server:
+                target.leave_server()
+                if start.position < target.place.position:
+                    # What the lake lacks is not the same transactions here: it gets what raw made of them.
+                    log.close()
+                    self.write_unlisted(target.tables.values())
+                    self.place = target.place
+                    self.commit(listing=True)
+                    self.follow(end, on_tick)
+                    return
             ahead = {t.name: (t.position, t.columns) for t in live.values() if t.position > start.position}
             keys = {name: table.table.key for name, table in live.items()}
             reading = Reading(log, start, self._columns_for, ahead, database, keys, names, _FLUSH_SECONDS)
