@@ -128,6 +128,7 @@ CREATE TABLE IF NOT EXISTS ingestion.captures (
   consistent_at text NOT NULL,
   lake_position text NOT NULL,
   stale_since   text,
+  emptied_at    text,
   dropped       text[] NOT NULL DEFAULT '{}',
   changed_at    text,
   rows_inserted bigint NOT NULL DEFAULT 0,
@@ -137,7 +138,8 @@ CREATE TABLE IF NOT EXISTS ingestion.captures (
 );
 COMMENT ON TABLE ingestion.captures IS 'The tables that the log''s changes are applied to. A live one stands at its own position or '
   'its stream''s, whichever is later, a stopped one at its own; up to consistent_at some of its rows may be newer. stale_since: '
-  'since there, rows may have changed that the log does not show, and have to be read again. dropped: columns of raw that the source '
+  'since there, rows may have changed that the log does not show, and have to be read again. emptied_at: where all its rows went at once. '
+  'dropped: columns of raw that the source '
   'no longer has, as somebody knows. changed_at: '
   'position of its last change; rows_…: row changes since its last row in loads.';
 

@@ -474,6 +474,13 @@ class Target:
         names = [column.name for column in columns]
         raw.stage(columns)
         recorder = Recorder(self.connection, self.source.name, table.name, reread.relation, reread.position)
+        emptied = self.connection.execute(
+            'SELECT emptied_at COLLATE "C" > %s FROM ingestion.captures WHERE source = %s AND table_name = %s',
+            (reread.position, self.source.name, table.name),
+        ).fetchone()
+        if emptied and emptied[0]:  # by then its rows were gone, those too that raw never had
+            self._execute(f"DELETE FROM {reread.relation}")
+            recorder.close([entry for entry, at in recorder.positions() if at <= reread.position], "deleted")
         raw.hold(table.columns, recorder.entries([]))
         same, at = _same(table.table.key, "i", "r"), literal(reread.position)
         first = quote(table.table.key[0])
@@ -569,6 +576,10 @@ class Target:
         else:
             self._execute(f'DELETE FROM {raw.name} WHERE _position COLLATE "C" < {literal(position)}')
         yield from self._changes_made(table, Run(0, position, committed_at))
+        self.connection.execute(
+            "UPDATE ingestion.captures SET emptied_at = %s WHERE source = %s AND table_name = %s",
+            (position, self.source.name, table.name),
+        )
         recorder = Recorder(self.connection, self.source.name, table.name, position, position)
         recorder.close([entry for entry, at in recorder.positions() if at < position], "deleted")
         table.open_entries = recorder.open()[0]
