@@ -246,35 +246,3 @@ def _printable(column: Column, value: bytes | None) -> str | None:
         return value.decode()
     except UnicodeDecodeError:
         return "\\x" + value.hex()
-
-
-_ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
-
-
-def _copy_text(column: Column, array: pa.Array) -> pa.Array:
-    """The array as PostgreSQL writes its values in COPY's text format."""
-    match column.kind:
-        case Kind.TEXT | Kind.JSON:
-            # Most batches hold nothing to escape: one look at the bytes is cheaper than four rewrites.
-            present = _bytes_of(array)
-            for character, escape in _ESCAPES:
-                if (present == ord(character)).any():
-                    array = pc.replace_substring(array, character, escape)
-            return array
-        case Kind.BYTES:
-            return pa.array([None if v is None else "\\\\x" + v.hex() for v in array.to_pylist()], pa.string())
-        case Kind.DATETIME | Kind.INSTANT:
-            # Without the zone, Arrow needs no time zone database; the session's zone is UTC.
-            return array.cast(pa.timestamp("us")).cast(pa.string())
-        case Kind.TIME:
-            return pc.binary_join_element_wise(array.cast(pa.string()), "microseconds", " ")
-        case _:
-            return array.cast(pa.string())
-
-
-def copy_lines(columns: Sequence[Column], rows: pa.RecordBatch) -> memoryview:
-    """The rows as COPY text lines, one per row, the columns in the order of `columns`."""
-    fields = [_copy_text(column, rows.column(column.name)) for column in columns]
-    lines = pc.binary_join_element_wise(*fields, "\t", null_handling="replace", null_replacement="\\N")
-    lines = pc.binary_join_element_wise(lines, "", "\n")
-    return _bytes_of(lines).data

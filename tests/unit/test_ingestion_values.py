@@ -18,7 +18,7 @@ from softcart_assets.ingestion.digest import MYSQL, Segments
 from softcart_assets.ingestion.documents import Types
 from softcart_assets.ingestion.mongodb import _DOCUMENT, _ID, _ID_TYPE, _batch, _columns_for, _id_text, id_value
 from softcart_assets.ingestion.mysql import _touched, target_type
-from softcart_assets.ingestion.types import Column, copy_lines, parse_rows, widens
+from softcart_assets.ingestion.types import Column, parse_rows, widens
 from softcart_assets.sources.model import Table
 
 
@@ -64,30 +64,6 @@ def test_bad_values_are_found_and_their_rows_kept_whole() -> None:
     }
     assert bad["4",].cursor is None
     assert len(batch.rows) + len(batch.rejected) == 6
-
-
-@given(
-    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | st.none(), min_size=1),
-    st.integers(0, 3),
-)
-def test_copy_text_can_be_read_back(values: list[str | None], skipped: int) -> None:
-    """By the rules that PostgreSQL's manual gives for COPY's text format; slices of arrays too."""
-    column = Column("t", "text", "text")
-    rows = pa.RecordBatch.from_arrays([pa.array(values, pa.string())], names=["t"]).slice(skipped)
-    text = bytes(copy_lines([column, column], rows)).decode()
-    unescape = {"\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\t": "\t"}
-
-    def read(field: str) -> str | None:
-        if field == "\\N":
-            return None
-        parts, rest = [], iter(field)
-        for character in rest:
-            parts.append(unescape[character + next(rest)] if character == "\\" else character)
-        return "".join(parts)
-
-    assert [[read(field) for field in line.split("\t")] for line in text.split("\n")[:-1]] == [
-        [value, value] for value in values[skipped:]
-    ]
 
 
 @pytest.mark.parametrize(
