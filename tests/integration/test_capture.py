@@ -28,6 +28,7 @@ from softcart_assets.ingestion import (
     replay,
 )
 from softcart_assets.ingestion.capture import Status, changelog, reading, resnapshot, stream
+from softcart_assets.ingestion.capture.apply import capture
 from softcart_assets.ingestion.errors import PositionPurged
 from softcart_assets.sources.model import Source, Table
 from softcart_assets.stack.mysql import USER, MySQL
@@ -605,8 +606,10 @@ class _Second:
     """What makes a server the replica of another one, later its successor."""
 
     def command(self) -> list[str]:
-        own = [option for option in super().command() if option != "--server-id=1"]  # type: ignore[misc]
-        return [*own, "--server-id=2", "--log-slave-updates"]
+        # Named after its host, as many a server's log is.
+        own = {"--server-id": "2", "--log-bin": "2nd-bin"}
+        others = [option for option in super().command() if option.partition("=")[0] not in own]  # type: ignore[misc]
+        return [*others, *(f"{name}={value}" for name, value in own.items()), "--log-slave-updates"]
 
 
 class _SecondMariaDB(_Second, MySQL):
@@ -704,3 +707,48 @@ def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnect
     finally:
         first.down()
         second.down()
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_another_server_takes_over_while_a_new_table_is_behind(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, is_alone: bool
+) -> None:
+    run(mysql, "CREATE TABLE facts (id INT PRIMARY KEY, v INT)", "CREATE TABLE late (id INT PRIMARY KEY, v INT)")
+    run(mysql, "INSERT INTO facts VALUES (1, 1), (2, 2)", "INSERT INTO late VALUES (1, 1), (2, 2), (3, 3)")
+    source = source_of(cdc("facts", "id"), cdc("late", "id"))
+    load_all(source, mysql, postgres, lake)
+    ((behind,),) = query(postgres, "SELECT position FROM ingestion.streams")
+    before = query(postgres, "TABLE raw_t.late")
+    run(
+        mysql,
+        "UPDATE facts SET v = -1 WHERE id = 1",
+        "UPDATE late SET v = -1 WHERE id = 1",
+        "DELETE FROM late WHERE id = 2",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changelog.ChangeLog, "list_in", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            load_all(source, mysql, postgres, lake)
+    # As if one table were new, most of its rows copied before a kill; the stream goes back for it, and the server is lost.
+    with postgres.connect() as connection:
+        connection.execute("DELETE FROM raw_t.late")
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO raw_t.late VALUES (%s, %s, %s, %s, %s)", before)
+        ((ahead,),) = connection.execute("SELECT position FROM ingestion.streams").fetchall()
+        assert ahead > behind
+        capture(connection, "t", "late", behind, ahead)
+        connection.execute("UPDATE ingestion.streams SET server = 'gone', lake_server = 'gone'")
+        if is_alone:
+            connection.execute(
+                "UPDATE ingestion.captures SET state = 'stopped', reason = 'full' WHERE table_name = 'facts'"
+            )
+    run(mysql, "INSERT INTO facts VALUES (4, 4)", "INSERT INTO late VALUES (4, 4)")
+    if is_alone:
+        with pytest.raises(LoadsFailed, match="full"):
+            load_all(source, mysql, postgres, lake)
+    else:
+        load_all(source, mysql, postgres, lake)
+    for table in ("late",) if is_alone else ("facts", "late"):
+        assert raw_rows(postgres, table) == mysql_rows(mysql, table)
+        current = latest_in_lake(in_lake(postgres, lake, table), "id")
+        assert sorted((row["id"], row["v"]) for row in current.values()) == raw_rows(postgres, table)

@@ -8,6 +8,7 @@ import re
 import struct
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -299,6 +300,9 @@ def test_another_server_is_read_by_gtid(any_mysql: MySQLConnection) -> None:
     assert str(gtids) == str(end.gtids)
     with pytest.raises(PositionPurged, match="no GTIDs"):
         BinaryLog("t", any_mysql, wanted, middle.position, server="another")
+    lost = "0-9-999999" if is_mariadb(any_mysql) else f"{uuid.uuid4()}:1-3"
+    with pytest.raises(PositionPurged, match="softcart resnapshot t"):
+        read(any_mysql, end, "a", server="another", gtids=GtidSet(f"{end.gtids},{lost}"))
 
 
 def test_transactions_and_rows_beyond_a_packet(any_mysql: MySQLConnection) -> None:

@@ -523,12 +523,12 @@ class Target:
     def leave_server(self) -> None:
         """Another server goes on, whose positions lie behind all earlier ones.
 
-        If some tables are further than the stream, which went back for one that is new, positions no longer tell what they
-        have, and the GTIDs may be those from before it went back: all have to be read again.
+        If some tables, or rows of them, are further than the stream, which went back for one that is new, positions no longer
+        tell what they have, and the GTIDs may be those from before it went back: all have to be read again.
         """
         assert self.place
         live = [table for table in self.tables.values() if not table.stopped]
-        if any(table.position > self.place.position for table in live):
+        if any(max(table.position, table.consistent_at) > self.place.position for table in live):
             for table in live:
                 self._note_stale(table, table.position)
         self.connection.commit()

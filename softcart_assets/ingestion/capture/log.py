@@ -546,6 +546,15 @@ class BinaryLog:
                     else f"Source {source!r}: the position {position} lies so far behind its file's start that only GTIDs could "
                     f"lead there, and none were recorded. `softcart resnapshot {source}` guides on."
                 )
+            if is_other and not self._dump.is_mariadb:
+                # MariaDB refuses by itself what it does not know, MySQL would go on as if nothing were wrong.
+                lacking = self._dump.query(f"SELECT GTID_SUBTRACT('{gtids}', @@global.gtid_executed)")[0][0]
+                if lacking:
+                    raise PositionPurged(
+                        f"Source {source!r}: {self._dump.where} does not have transactions that were read from the server before it "
+                        f"({lacking}). If it is a replica that lags, try again when it has them. If they were lost in the fail-over, "
+                        f"`softcart resnapshot {source}` guides on."
+                    )
             self._charsets: dict[int, Charset] = schema.fetch_charsets(
                 self._dump.query, connection.database, is_mariadb=self._dump.is_mariadb
             )
@@ -611,7 +620,8 @@ class BinaryLog:
             if self._offset - offset > 1 << 31:
                 offset += 1 << 32
             self._offset = offset
-        return f"{self._file}:{self._offset:012d}" >= self._end
+        # Another server's first file is not known before it comes.
+        return bool(self._file) and f"{self._file}:{self._offset:012d}" >= self._end
 
     def _events(self, *, only_group: bool = False, void: Collection[range] = ()) -> Iterator[Event]:
         """The events. `only_group`: those of the first transaction, even if only prepared, but for the ones numbered in `void`."""

@@ -218,12 +218,15 @@ class Follower:
             assert target.place
             if log.server != target.place.server:
                 target.leave_server()
-                if start.position < target.place.position:
+                behind = [table for table in live.values() if table.lake_position < table.position]
+                if behind or start.position < target.place.position:
                     # What the lake lacks is not the same transactions here: it gets what raw made of them.
                     log.close()
-                    self.write_unlisted(target.tables.values())
+                    self.write_unlisted(behind)
                     self.place = target.place
                     self.commit(listing=True)
+                    for table in behind:  # further than the stream, if that went back for a new table
+                        table.lake_position = table.position
                     self.follow(end, on_tick)
                     return
             ahead = {t.name: (t.position, t.columns) for t in live.values() if t.position > start.position}
