@@ -268,8 +268,12 @@ def _psql(task: Task) -> str:
 def at_once(task: Task, lines: Sequence[str], number: int) -> Usage:
     """Run command lines of the shell, so many at once."""
     passwords = {"MYSQL_PWD": task.source.password, "PGPASSWORD": task.target.password}
-    script = f"xargs -d '\\n' -n 1 -P {number} bash -o pipefail -c <<<\"$LINES\""
-    return task.run(["bash", "-c", script], env={**passwords, "LINES": "\n".join(lines)})
+    file = task.folder / "lines.txt"
+    file.write_text("\n".join(lines))
+    return task.run(
+        ["xargs", "-a", str(file), "-d", "\n", "-n", "1", "-P", str(number), "bash", "-o", "pipefail", "-c"],
+        env=passwords,
+    )
 
 
 def mysql_replication(task: Task, start: str, rows: int) -> Usage:
