@@ -314,7 +314,7 @@ def chart(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured])
         x=altair.X("rows per second:Q"),
         y=altair.Y("way:N").sort("-x").title(None).axis(labelLimit=400),
         color=altair.Color("who:N").sort(["ours", "others", "limits"]).title(None),
-    ).properties(width=600).save(str(RESULTS / "copy.svg"))
+    ).properties(width=600, padding={"left": 60, "top": 5, "right": 5, "bottom": 5}).save(str(RESULTS / "copy.svg"))
 
 
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> None:
