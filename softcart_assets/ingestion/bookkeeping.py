@@ -139,8 +139,7 @@ CREATE TABLE IF NOT EXISTS ingestion.captures (
 COMMENT ON TABLE ingestion.captures IS 'The tables that the log''s changes are applied to. A live one stands at its own position or '
   'its stream''s, whichever is later, a stopped one at its own; up to consistent_at some of its rows may be newer. stale_since: '
   'since there, rows may have changed that the log does not show, and have to be read again. emptied_at: where all its rows went at once. '
-  'dropped: columns of raw that the source '
-  'no longer has, as somebody knows. changed_at: '
+  'dropped: columns of raw that the source no longer has, as somebody knows. changed_at: '
   'position of its last change; rows_…: row changes since its last row in loads.';
 
 CREATE TABLE IF NOT EXISTS ingestion.resnapshots (

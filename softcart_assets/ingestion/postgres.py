@@ -464,15 +464,16 @@ class RawTable:
 
     # Following a source whose columns change.
 
-    def evolve(self, columns: Sequence[Column], known: Sequence[Column]) -> list[Column]:
-        """Make the table and its history fit the source's columns, whatever has become of them; the columns as raw has them.
+    def evolve(self, columns: Sequence[Column], known: Sequence[Column]) -> tuple[list[Column], bool]:
+        """Make the table and its history fit the source's columns, whatever has become of them; the columns as raw has them, and
+        whether some have become of a type that does not hold the values of before.
 
         What was dropped stays. Where values cannot take a new type, raw's become NULL, until they are read from the source
         again, and the history's become text. `SchemaChanged` if a view stands in the way.
         """
         self._check_names(columns)
         have = {column.name: column for column in known}
-        fitting = []
+        fitting, is_retyped = [], False
         for column in columns:
             old = have.get(column.name)
             if old is None:
@@ -486,10 +487,11 @@ class RawTable:
                 self._widen([self.name], column)
                 self._retype(column, self.history, otherwise="text")
             else:
+                is_retyped = True
                 self._retype(column, self.name, otherwise=None)
                 self._retype(column, self.history, otherwise="text")
             fitting.append(column)
-        return fitting
+        return fitting, is_retyped
 
     def _retype(self, column: Column, relation: str | None, otherwise: str | None) -> None:
         """Give a column another type; if its values cannot take it, the type `otherwise`, or no values."""

@@ -433,8 +433,8 @@ class Target:
                 # All or nothing: what fails here stops this table, not the flush.
                 self.connection.execute("SELECT 1")
                 with self.connection.transaction():
-                    table.raw.evolve(columns, table.columns)
-                table.is_retyped |= any(not widens(have[c.name].target_type, c.target_type) for c in retyped)
+                    _, is_retyped = table.raw.evolve(columns, table.columns)
+                table.is_retyped |= is_retyped
                 table.columns = table.raw.columns()
                 self._make_staging(table)
         return table.columns

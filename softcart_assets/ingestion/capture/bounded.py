@@ -27,7 +27,7 @@ from softcart_assets.ingestion.digest import Checksums
 from softcart_assets.ingestion.engine import LoadResult, Progress
 from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged
 from softcart_assets.ingestion.postgres import Counts, explain
-from softcart_assets.ingestion.types import Column, widens
+from softcart_assets.ingestion.types import Column
 from softcart_assets.sources.model import Source, Table
 
 _HANDS = 3
@@ -257,11 +257,10 @@ class CapturedLoad(engine.TableLoad):
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
         """Raw follows the source if the contract lets it, or if somebody has said so."""
         columns = list(self.reader.columns(self.table, known))
-        have = {column.name: column for column in known}
         if self.table.contract == "evolve" or self.is_taken_over:
-            types = ((have[c.name].target_type, c.target_type) for c in columns if c.name in have)
-            self.is_retyped = any(not widens(new, old) and not widens(old, new) for old, new in types)
-            return self.raw.evolve(columns, known), False
+            columns, self.is_retyped = self.raw.evolve(columns, known)
+            return columns, False
+        have = {column.name: column for column in known}
         return [replace(c, target_type=have[c.name].target_type) for c in columns if c.name in have], False
 
     @property
