@@ -19,11 +19,15 @@ def _client_library() -> dict[str, list[str]]:
     for package in ("mysqlclient", "mariadb", "libmariadb", "perconaserverclient"):
         if subprocess.run(["pkg-config", "--exists", package], check=False).returncode == 0:
             cflags, libs = (
-                subprocess.run(["pkg-config", option, package], check=True, capture_output=True, text=True).stdout
+                subprocess.run(
+                    ["pkg-config", option, package], check=True, capture_output=True, text=True
+                ).stdout
                 for option in ("--cflags", "--libs")
             )
             return {"extra_compile_args": shlex.split(cflags), "extra_link_args": shlex.split(libs)}
-    raise SystemExit("pkg-config finds no MySQL client library: install libmariadb-dev (or libmysqlclient-dev).")
+    raise SystemExit(
+        "pkg-config finds no MySQL client library: install libmariadb-dev (or libmysqlclient-dev)."
+    )
 
 
 _options = _client_library()
@@ -32,7 +36,11 @@ _options["extra_compile_args"] += ["-O3", "-g0"]
 setup(
     ext_modules=cythonize(
         [
-            Extension("softcart_assets.ingestion.codec", ["softcart_assets/ingestion/codec.pyx"], **_options),
+            Extension(
+                "softcart_assets.ingestion.codec",
+                ["softcart_assets/ingestion/codec.pyx"],
+                **_options,
+            ),
             Extension(
                 "softcart_assets.ingestion.documents",
                 ["softcart_assets/ingestion/documents.pyx"],

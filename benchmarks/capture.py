@@ -49,7 +49,9 @@ def many_row_events(run: Callable[[str], object], low: int, count: int) -> None:
     """Inserts of ten thousand rows by each statement and transaction."""
     for start in range(low, low + count, 10_000):
         high = min(start + 10_000, low + count)
-        run(f"INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n > {start} AND n <= {high} ORDER BY n")
+        run(
+            f"INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n > {start} AND n <= {high} ORDER BY n"
+        )
         run("COMMIT")
 
 
@@ -116,7 +118,9 @@ class Lag:
     usage: Usage
 
 
-def write_steadily(source: MySQLConnection, low: int, seconds: float, committed: list[float]) -> float:
+def write_steadily(
+    source: MySQLConnection, low: int, seconds: float, committed: list[float]
+) -> float:
     """Commit a hundred transactions a second, each of `RATE` / 100 row changes; notes when; the rate reached.
 
     Transaction i inserts row i of `ticks`, inserts orders with one statement and updates as many with another.
@@ -144,7 +148,9 @@ def watch_target(task: Task, seen: list[float], stopped: threading.Event) -> Non
     """Look every few milliseconds which rows of `ticks` are there; note when each was first seen."""
     with task.target.connect(autocommit=True) as session:
         while not stopped.wait(0.002):
-            row = session.execute(f"SELECT coalesce(max(id), 0) FROM {ours.SCHEMA}.ticks".encode()).fetchone()
+            row = session.execute(
+                f"SELECT coalesce(max(id), 0) FROM {ours.SCHEMA}.ticks".encode()
+            ).fetchone()
             assert row
             now = time.monotonic()
             seen += [now] * (row[0] - len(seen))
@@ -172,7 +178,9 @@ def measure_lag(bench: Bench, task: Task, low: int, seconds: float) -> Lag:
         watcher.result()
         usage = stream.result()
     if len(seen) < len(committed):
-        raise Failed(f"{len(committed) - len(seen)} of {len(committed)} transactions were never seen")
+        raise Failed(
+            f"{len(committed) - len(seen)} of {len(committed)} transactions were never seen"
+        )
     return Lag([there - here for here, there in zip(committed, seen, strict=True)], rate, usage)
 
 
@@ -198,7 +206,9 @@ def report(measured: dict[str, Workload], lag: Lag, differences: list[str]) -> l
         u = w.applying
         cpu = f"{u.cpu_seconds:.1f} / {u.mysql_seconds:.1f} / {u.postgres_seconds:.1f}"
         speeds = f"{peer} | {reading:,.0f} | {applying:,.0f} | {ratio}"
-        lines.append(f"| {name} | {w.changes:,} | {speeds} | {u.seconds:.1f} | {cpu} | {u.peak_bytes / 2**20:,.0f} |")
+        lines.append(
+            f"| {name} | {w.changes:,} | {speeds} | {u.seconds:.1f} | {cpu} | {u.peak_bytes / 2**20:,.0f} |"
+        )
     cuts = statistics.quantiles(lag.seconds, n=100)
     lines += [
         "",

@@ -51,7 +51,9 @@ def our_load_with_checksums(task: Task) -> Usage:
     return run_ours(task, "load_tables")
 
 
-def run_ours(task: Task, function: str, strategy: str = "snapshot", cursor: str | None = None, **more: object) -> Usage:
+def run_ours(
+    task: Task, function: str, strategy: str = "snapshot", cursor: str | None = None, **more: object
+) -> Usage:
     """Run a function of `benchmarks.ours`; `more` is for its job."""
     names = ("host", "port", "user", "password", "database")
     job = {
@@ -111,9 +113,15 @@ def read_alone(task: Task, processes: int) -> Usage:
     """MySQL gives all rows to so many clients in C that throw them away."""
     program = task.home / "read"
     flags = subprocess.run(
-        ["pkg-config", "--cflags", "--libs", "libmariadb"], capture_output=True, text=True, check=True
+        ["pkg-config", "--cflags", "--libs", "libmariadb"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    subprocess.run(["gcc", "-O2", "-o", program, Path(__file__).with_name("read.c"), *flags.stdout.split()], check=True)
+    subprocess.run(
+        ["gcc", "-O2", "-o", program, Path(__file__).with_name("read.c"), *flags.stdout.split()],
+        check=True,
+    )
     to = task.source
     lines = [
         f'{program} {to.host} {to.port} {to.user} {to.database} "SELECT * FROM {table} WHERE {condition}"'
@@ -130,7 +138,11 @@ def prepare_files(task: Task) -> list[tuple[str, Path]]:
         file = task.home / "files" / f"{number}.bin"
         file.parent.mkdir(exist_ok=True)
         select = f"COPY (SELECT * FROM {peers.SCHEMA}.{table} WHERE {condition}) TO STDOUT (FORMAT binary)"
-        with task.target.connect() as session, session.cursor().copy(select.encode()) as rows, file.open("wb") as out:
+        with (
+            task.target.connect() as session,
+            session.cursor().copy(select.encode()) as rows,
+            file.open("wb") as out,
+        ):
             for block in rows:
                 out.write(block)
         files.append((table, file))
@@ -187,7 +199,14 @@ class Bench:
         home = self.servers.home
         shutil.rmtree(home / "work" / name, ignore_errors=True)
         (home / "work" / name).mkdir(parents=True)
-        return Task(home, home / "work" / name, self.source, self.servers.target(name), self.tables, self.truth)
+        return Task(
+            home,
+            home / "work" / name,
+            self.source,
+            self.servers.target(name),
+            self.tables,
+            self.truth,
+        )
 
     def differences(self, task: Task, schema: str) -> list[str]:
         """Where a task's copy differs from the source."""
@@ -224,7 +243,9 @@ def measure_limits(bench: Bench, repeat: int) -> dict[str, Usage]:
         def write(task: Task, number: int = number) -> Usage:
             return watched(lambda: write_alone(task, files, number))
 
-        limits[f"MySQL alone, read by {number}"] = median([read(bench.task()) for _ in range(repeat)])
+        limits[f"MySQL alone, read by {number}"] = median(
+            [read(bench.task()) for _ in range(repeat)]
+        )
         limits[f"PostgreSQL alone, binary COPY from files by {number}"] = median(
             [write(bench.task()) for _ in range(repeat)]
         )
@@ -256,9 +277,7 @@ def report(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured]
             lines.append(f"| {name} | – | | | | | | | | failed: {m.failure} |")
             continue
         u = m.usage
-        figures = (
-            f"{rows / u.seconds:,.0f} | {rows / u.seconds / limit:.2f} | {u.seconds:.1f} | {u.process_seconds:.1f}"
-        )
+        figures = f"{rows / u.seconds:,.0f} | {rows / u.seconds / limit:.2f} | {u.seconds:.1f} | {u.process_seconds:.1f}"
         cpu = f"{u.cpu_seconds:.1f} | {u.mysql_seconds:.1f} | {u.postgres_seconds:.1f}"
         copy = "; ".join(m.differences) or "equal"
         lines.append(f"| {name} | {figures} | {cpu} | {u.peak_bytes / 2**20:,.0f} | {copy} |")
@@ -280,7 +299,11 @@ def report(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured]
 def goals(measured: dict[str, Measured], speeds: dict[str, float], limit: float) -> list[str]:
     """What was to be reached, and what was."""
     names = list(OURS)
-    exact = [(speed, name) for name, speed in speeds.items() if name in PEERS and not measured[name].differences]
+    exact = [
+        (speed, name)
+        for name, speed in speeds.items()
+        if name in PEERS and not measured[name].differences
+    ]
     if not exact or not speeds.keys() >= set(names):
         return []
     copy, with_parquet = (speeds[name] for name in names[:2])
@@ -307,14 +330,22 @@ def chart(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured])
     ]
     speeds += [(name, bench.rows / usage.seconds, "limits") for name, usage in limits.items()]
     both = sum(usage.seconds for usage in list(limits.values())[-2:])
-    speeds.append((f"limit: read and write alone by {CORES}, one after the other", bench.rows / both, "limits"))
+    speeds.append(
+        (
+            f"limit: read and write alone by {CORES}, one after the other",
+            bench.rows / both,
+            "limits",
+        )
+    )
     frame = pandas.DataFrame(speeds, columns=["way", "rows per second", "who"])
     bars = altair.Chart(frame, title="Copying a database: rows per second").mark_bar()
     bars.encode(
         x=altair.X("rows per second:Q"),
         y=altair.Y("way:N").sort("-x").title(None).axis(labelLimit=400),
         color=altair.Color("who:N").sort(["ours", "others", "limits"]).title(None),
-    ).properties(width=600, padding={"left": 60, "top": 5, "right": 5, "bottom": 5}).save(str(RESULTS / "copy.svg"))
+    ).properties(width=600, padding={"left": 60, "top": 5, "right": 5, "bottom": 5}).save(
+        str(RESULTS / "copy.svg")
+    )
 
 
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> None:

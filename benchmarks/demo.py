@@ -33,7 +33,11 @@ def measure(scale: float, home: Path) -> list[dict]:
     """The reports of a first and a second run at `scale`, in a process of their own."""
     reports = home / "reports.json"
     script = "import sys; from benchmarks.demo import child; child(float(sys.argv[1]), sys.argv[2])"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SOFTCART_", "DAGSTER_"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SOFTCART_", "DAGSTER_"))
+    }
     subprocess.run(
         [sys.executable, "-c", script, str(scale), str(reports)],
         env={**environment, "SOFTCART_HOME": str(home)},
@@ -49,7 +53,9 @@ def child(scale: float, reports: str) -> None:
 
     home = Path(os.environ["SOFTCART_HOME"])
     try:
-        Path(reports).write_text(json.dumps([asdict(run(scale, seed=1, home=home)) for _ in range(2)]))
+        Path(reports).write_text(
+            json.dumps([asdict(run(scale, seed=1, home=home)) for _ in range(2)])
+        )
     finally:
         Stack(home).down()
 
@@ -76,11 +82,15 @@ def write_report(measured: dict[float, list[dict]]) -> str:
     stages = list(dict.fromkeys(stage for report in first.values() for stage in report["stages"]))
     machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB, {platform.system()}"
     totals = {
-        "rows in raw tables": {s: sum(n for layer, n in r["rows"].items() if "raw" in layer) for s, r in first.items()},
+        "rows in raw tables": {
+            s: sum(n for layer, n in r["rows"].items() if "raw" in layer) for s, r in first.items()
+        },
         "rows in all layers": {s: sum(r["rows"].values()) for s, r in first.items()},
         "seconds, first run": {s: r["seconds"] for s, r in first.items()},
         "seconds, second run, nothing changed": {s: r["seconds"] for s, r in second.items()},
-        "rows in all layers per second": {s: sum(r["rows"].values()) / r["seconds"] for s, r in first.items()},
+        "rows in all layers per second": {
+            s: sum(r["rows"].values()) / r["seconds"] for s, r in first.items()
+        },
         "peak memory, MB, servers included": {
             s: max(r["peak_bytes"] for r in reports) / 2**20 for s, reports in measured.items()
         },

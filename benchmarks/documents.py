@@ -26,7 +26,11 @@ from softcart_assets.stack import REPOSITORY
 DOCUMENTS = 100_000
 COLLECTION = "products"
 SOURCE = Source(
-    "bench_documents", "mongodb", "SOFTCART_CATALOG", "team:bench", (Table(COLLECTION, "", ("_id",), "snapshot", {}),)
+    "bench_documents",
+    "mongodb",
+    "SOFTCART_CATALOG",
+    "team:bench",
+    (Table(COLLECTION, "", ("_id",), "snapshot", {}),),
 )
 
 
@@ -42,7 +46,10 @@ def document(number: int, *, with_decimals: bool) -> dict:
         "description": f"Fits every kitchen. Item {number} of the collection. " * 4,
         "tags": [f"tag{number % n}" for n in (7, 11, 13)],
         "dimensions": {"width": number % 50, "height": number % 70, "unit": "cm"},
-        "variants": [{"colour": colour, "stock": number % 17, "ean": f"{number:013}"} for colour in ("red", "blue")],
+        "variants": [
+            {"colour": colour, "stock": number % 17, "ean": f"{number:013}"}
+            for colour in ("red", "blue")
+        ],
         "updated_at": datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=number),
     }
 
@@ -57,7 +64,8 @@ def fill(mongo: MongoConnection, count: int, *, with_decimals: bool) -> None:
         collection.drop()
         for low in range(0, count, 1_000):
             documents = [
-                document(number, with_decimals=with_decimals) for number in range(low, min(low + 1_000, count))
+                document(number, with_decimals=with_decimals)
+                for number in range(low, min(low + 1_000, count))
             ]
             collection.insert_many(documents, ordered=False)
 
@@ -68,7 +76,10 @@ def read_raw_batches() -> None:
     with MongoConnection("SOFTCART_CATALOG", job["uri"], job["database"]).connect() as client:
         started, computed = time.monotonic(), time.process_time()
         size = sum(map(len, client[job["database"]][COLLECTION].find_raw_batches()))
-        seconds = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - computed}
+        seconds = {
+            "seconds": time.monotonic() - started,
+            "cpu_seconds": time.process_time() - computed,
+        }
         print(json.dumps({**seconds, "bytes": size}))
 
 
@@ -99,8 +110,15 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> 
             "postgres": {name: getattr(target, name) for name in names},
             "lake": (work / "lake").as_uri(),
         }
-        usage = watch(python("documents", function), job=job, env={"PYTHONPATH": str(REPOSITORY)}, log=work / "log.txt")
-        return usage, str(compare(SOURCE, target, COLLECTION)) if function == "load_collection" else ""
+        usage = watch(
+            python("documents", function),
+            job=job,
+            env={"PYTHONPATH": str(REPOSITORY)},
+            log=work / "log.txt",
+        )
+        return usage, str(
+            compare(SOURCE, target, COLLECTION)
+        ) if function == "load_collection" else ""
 
     # In turns, as the two are to be compared.
     pairs = [(measure("read_raw_batches")[0], *measure("load_collection")) for _ in range(repeat)]
@@ -119,5 +137,8 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> 
     for name, usage in (("pymongo, raw batches, thrown away", raw), ("ours: whole load", ours)):
         figures = f"{count / usage.seconds:,.0f} | {usage.seconds:.1f} | {usage.cpu_seconds:.1f}"
         lines.append(f"| {name} | {figures} | {usage.peak_bytes / 2**20:,.0f} |")
-    lines += ["", f"{raw.seconds / ours.seconds:.0%} of what raw batches read (goal 80%). {comparison}."]
+    lines += [
+        "",
+        f"{raw.seconds / ours.seconds:.0%} of what raw batches read (goal 80%). {comparison}.",
+    ]
     rig.write_result("documents", lines, servers)

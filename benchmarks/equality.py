@@ -17,7 +17,9 @@ Truth = dict[str, tuple[list[Column], int, Checksums]]
 """By table: its columns, how many rows it has, and its checksums."""
 
 
-def source_of(tables: Sequence[MadeTable], strategy: str = "snapshot", cursor: str | None = None) -> Source:
+def source_of(
+    tables: Sequence[MadeTable], strategy: str = "snapshot", cursor: str | None = None
+) -> Source:
     """The declaration of tables to measure with."""
     declared = [Table(t.name, "", tuple(t.key), strategy, {}, cursor=cursor) for t in tables]  # type: ignore[arg-type]
     return Source("bench", "mysql", "SOFTCART_SHOP", "team:bench", tuple(declared))
@@ -43,7 +45,9 @@ def make_target_tables(truth: Truth, target: PostgresConnection, schema: str) ->
             session.execute(f"CREATE TABLE {schema}.{name} ({definitions})".encode())
 
 
-def differences(truth: Truth, tables: Sequence[MadeTable], target: PostgresConnection, schema: str) -> list[str]:
+def differences(
+    truth: Truth, tables: Sequence[MadeTable], target: PostgresConnection, schema: str
+) -> list[str]:
     """Where a copy differs from its source, in words; other types than ours are no difference, as long as values are equal."""
     found = []
     with target.connect(autocommit=True) as session:
@@ -51,13 +55,19 @@ def differences(truth: Truth, tables: Sequence[MadeTable], target: PostgresConne
         for table in tables:
             columns, rows, checksums = truth[table.name]
             try:
-                copied_rows, copied = _checksums(session, f"{schema}.{table.name}", columns, table.key)
+                copied_rows, copied = _checksums(
+                    session, f"{schema}.{table.name}", columns, table.key
+                )
             except psycopg.errors.UndefinedTable:
                 found.append(f"{table.name} is missing")
                 continue
             if copied_rows != rows:
                 found.append(f"{table.name} has {copied_rows:,} rows instead of {rows:,}")
-            found += [f"{table.name}.{name} {what}" for name, what in copied.items() if what != checksums.get(name)]
+            found += [
+                f"{table.name}.{name} {what}"
+                for name, what in copied.items()
+                if what != checksums.get(name)
+            ]
     return found
 
 
@@ -90,5 +100,7 @@ def _checksums(
             rows, checksum = select([column])
             found |= checksum
         except psycopg.Error as error:
-            found[column.name] = f"cannot be read as {column.target_type}: {str(error).splitlines()[0]}"
+            found[column.name] = (
+                f"cannot be read as {column.target_type}: {str(error).splitlines()[0]}"
+            )
     return rows, found

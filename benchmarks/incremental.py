@@ -66,7 +66,9 @@ def by_hand_first(task: Task) -> None:
     peers.pipes(task, CORES)
     with task.target.connect() as session:
         for table in task.tables:
-            statement = f"ALTER TABLE {peers.SCHEMA}.{table.name} ADD PRIMARY KEY ({', '.join(table.key)})"
+            statement = (
+                f"ALTER TABLE {peers.SCHEMA}.{table.name} ADD PRIMARY KEY ({', '.join(table.key)})"
+            )
             session.execute(statement.encode())
 
 
@@ -90,13 +92,18 @@ TOOLS = {
 def change_rows(source: MySQLConnection, tables: Sequence[str]) -> int:
     """Change one order in a hundred and its lines; returns how many rows that were."""
     changed = 0
-    amounts = {"orders": "total_amount = total_amount + 1", "order_lines": "unit_price = unit_price + 1"}
+    amounts = {
+        "orders": "total_amount = total_amount + 1",
+        "order_lines": "unit_price = unit_price + 1",
+    }
     with source.connect() as session:
         # Past every time that is there, or the rows of an earlier run would be the latest.
         for table in tables:
             session.query(f"SELECT max({CURSOR}) + INTERVAL 1 SECOND FROM {table}")
             ((moment,),) = session.store_result().fetch_row(maxrows=0)
-            session.query(f"UPDATE {table} SET {amounts[table]}, {CURSOR} = '{moment}' WHERE order_id % 100 = 7")
+            session.query(
+                f"UPDATE {table} SET {amounts[table]}, {CURSOR} = '{moment}' WHERE order_id % 100 = 7"
+            )
             changed += session.affected_rows()
         session.commit()
     return changed
@@ -119,7 +126,9 @@ def measure(bench: Bench, tools: dict[str, Tool]) -> tuple[int, dict[str, Measur
         if name not in measured:
             try:
                 usage = tool.follow(tasks[name])
-                measured[name] = Measured(usage, differences=bench.differences(tasks[name], tool.schema))
+                measured[name] = Measured(
+                    usage, differences=bench.differences(tasks[name], tool.schema)
+                )
                 print(f"{name}: {usage.seconds:.2f} s", flush=True)
             except Failed as failure:
                 measured[name] = Measured(failure=str(failure))

@@ -36,8 +36,14 @@ class Job:
         self.mysql = MySQLConnection("SOFTCART_SHOP", **job["mysql"])
         self.postgres = PostgresConnection("SOFTCART_STAGING", **job["postgres"])
         self.lake = job["lake"]
-        self.source: Source = source_of([MadeTable(**t) for t in job["tables"]], job["strategy"], job["cursor"])
-        self.start, self.end, self.seconds = job.get("start", ""), job.get("end", ""), job.get("seconds", 0.0)
+        self.source: Source = source_of(
+            [MadeTable(**t) for t in job["tables"]], job["strategy"], job["cursor"]
+        )
+        self.start, self.end, self.seconds = (
+            job.get("start", ""),
+            job.get("end", ""),
+            job.get("seconds", 0.0),
+        )
 
 
 def copy() -> None:
@@ -77,12 +83,20 @@ def _timed(work: Callable[[Job], object]) -> None:
 def _copy(job: Job, *, with_lake: bool) -> int:
     with job.postgres.connect() as session:
         session.execute(f"CREATE SCHEMA {SCHEMA}".encode())
-    with mysql.snapshot(job.source, job.mysql, os.cpu_count() or 1) as readers, Crew(readers) as crew:
-        tables = [crew.submit(partial(_copy_table, job, crew, with_lake, table)) for table in job.source.tables]
+    with (
+        mysql.snapshot(job.source, job.mysql, os.cpu_count() or 1) as readers,
+        Crew(readers) as crew,
+    ):
+        tables = [
+            crew.submit(partial(_copy_table, job, crew, with_lake, table))
+            for table in job.source.tables
+        ]
         return sum(table.result() for table in tables)
 
 
-def _copy_table(job: Job, crew: Crew, with_lake: bool, table: Table, reader: mysql.MySQLReader) -> int:
+def _copy_table(
+    job: Job, crew: Crew, with_lake: bool, table: Table, reader: mysql.MySQLReader
+) -> int:
     columns = reader.columns(table, ())
     name = f"{SCHEMA}.{quote(table.name)}"
     with job.postgres.connect() as session:
@@ -91,9 +105,13 @@ def _copy_table(job: Job, crew: Crew, with_lake: bool, table: Table, reader: mys
 
     def copy_range(number: int, condition: str | None, reader: mysql.MySQLReader) -> int:
         rows = 0
-        files = ChangeFiles(job.lake, "bench", table.name, "bench", datetime.now(UTC), "", number * 1000)
+        files = ChangeFiles(
+            job.lake, "bench", table.name, "bench", datetime.now(UTC), "", number * 1000
+        )
         with job.postgres.connect() as session:
-            for batch in copy_batches(session, name, columns, reader.batches(table, columns, condition)):
+            for batch in copy_batches(
+                session, name, columns, reader.batches(table, columns, condition)
+            ):
                 rows += len(batch.rows)
                 if with_lake:
                     files.write(columns, batch.rows)
@@ -101,7 +119,9 @@ def _copy_table(job: Job, crew: Crew, with_lake: bool, table: Table, reader: mys
         return rows
 
     ranges = enumerate(reader.ranges(table, columns, crew.size))
-    return sum(crew.share(reader, [partial(copy_range, number, condition) for number, condition in ranges]))
+    return sum(
+        crew.share(reader, [partial(copy_range, number, condition) for number, condition in ranges])
+    )
 
 
 def read_log() -> None:
@@ -126,13 +146,17 @@ def _read_log(job: Job) -> int:
     indexes = {column.name: index for index, column in enumerate(columns)}
     decoders: dict[int, codec.RowsDecoder] = {}
     rows = 0
-    with BinaryLog("bench", job.mysql, {(job.mysql.database, table.name)}, job.start, end=job.end) as log:
+    with BinaryLog(
+        "bench", job.mysql, {(job.mysql.database, table.name)}, job.start, end=job.end
+    ) as log:
         for event in log:
             if isinstance(event, Rows):
                 decoder = decoders.get(id(event.table_map))
                 if decoder is None:
                     key = [indexes[name] for name in table.key]
-                    decoder = codec.RowsDecoder(event.table_map.columns, key, columns, jsonb.to_text)
+                    decoder = codec.RowsDecoder(
+                        event.table_map.columns, key, columns, jsonb.to_text
+                    )
                     decoders[id(event.table_map)] = decoder
                 decoder.decode(event.body, event.kind)
                 if len(decoder) >= 100_000:
@@ -152,5 +176,10 @@ def _stream_log(job: Job) -> None:
     stopped = threading.Event()
     threading.Timer(job.seconds, stopped.set).start()
     follow_forever(
-        job.source, job.mysql, job.postgres, job.lake, stopped=stopped, on_report=lambda _: Path("ready").touch()
+        job.source,
+        job.mysql,
+        job.postgres,
+        job.lake,
+        stopped=stopped,
+        on_report=lambda _: Path("ready").touch(),
     )

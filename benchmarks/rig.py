@@ -24,7 +24,12 @@ import psycopg
 from filelock import FileLock, Timeout
 from psycopg import sql
 
-from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection, staging
+from softcart_assets.connections import (
+    MongoConnection,
+    MySQLConnection,
+    PostgresConnection,
+    staging,
+)
 from softcart_assets.stack import Stack, default_home
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import Postgres
@@ -45,7 +50,12 @@ class _MySQL(MySQL):
 class _Postgres(Postgres):
     def command(self) -> list[str]:
         """The stack's server with room for the tables, and every row in the WAL, as on a server that has a replica."""
-        sizes = ["--shared_buffers=2GB", "--wal_level=replica", "--max_wal_size=32GB", "--maintenance_work_mem=512MB"]
+        sizes = [
+            "--shared_buffers=2GB",
+            "--wal_level=replica",
+            "--max_wal_size=32GB",
+            "--maintenance_work_mem=512MB",
+        ]
         return [*super().command(), *sizes]
 
 
@@ -53,7 +63,9 @@ class _Stack(Stack):
     def servers(self):
         """See `Stack`."""
         kinds = {MySQL: _MySQL, Postgres: _Postgres}
-        return tuple(kinds.get(type(s), type(s))(self.home, s.port, s.password) for s in super().servers())
+        return tuple(
+            kinds.get(type(s), type(s))(self.home, s.port, s.password) for s in super().servers()
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,9 @@ class Servers:
         """Have some work done and note what MySQL and PostgreSQL computed for it."""
         before = [_cpu_seconds(process) for process in self.processes]
         usage = work()
-        mysql, postgres = (_cpu_seconds(p) - earlier for p, earlier in zip(self.processes, before, strict=True))
+        mysql, postgres = (
+            _cpu_seconds(p) - earlier for p, earlier in zip(self.processes, before, strict=True)
+        )
         return replace(usage, mysql_seconds=mysql, postgres_seconds=postgres)
 
     def source(self, database: str) -> MySQLConnection:
@@ -117,7 +131,11 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
         with postgres.connect() as admin:
             # Not all tools take the stack's single iteration for safe, and they are right.
             admin.execute("SET scram_iterations = 4096")
-            admin.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(postgres.user), postgres.password))
+            admin.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                    sql.Identifier(postgres.user), postgres.password
+                )
+            )
         yield Servers(
             home,
             MySQLConnection.from_env("SOFTCART_SHOP"),
@@ -154,7 +172,9 @@ class Usage:
     postgres_seconds: float = 0.0
 
 
-def watch(command: Sequence[str], *, job: object = None, env: Mapping[str, str] | None = None, log: Path) -> Usage:
+def watch(
+    command: Sequence[str], *, job: object = None, env: Mapping[str, str] | None = None, log: Path
+) -> Usage:
     """Run a command to its end and watch it. `job` reaches it as JSON in $JOB.
 
     A command may end with a line of JSON that says how many `seconds` and `cpu_seconds` its work took, without start-up and
@@ -165,7 +185,9 @@ def watch(command: Sequence[str], *, job: object = None, env: Mapping[str, str] 
     peak = 0
     started = time.monotonic()
     with log.open("w+") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent)
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
+        )
         finished = threading.Event()
 
         def sample() -> None:
@@ -224,8 +246,14 @@ def _kill(pid: int) -> None:
 
 def last_words(said: str) -> str:
     """The last line that looks like the reason, short enough for a table."""
-    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines() if line.strip()]
-    for telling in (r"^[\w.]*(Error|Exception|error|ERROR|FATAL)\b.*: ", r"(?i)error|fatal|exception|fail", ""):
+    lines = [
+        line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines() if line.strip()
+    ]
+    for telling in (
+        r"^[\w.]*(Error|Exception|error|ERROR|FATAL)\b.*: ",
+        r"(?i)error|fatal|exception|fail",
+        "",
+    ):
         if found := [number for number, line in enumerate(lines) if re.search(telling, line)]:
             return " ".join(lines[found[-1] : found[-1] + 2])[:250].replace("|", "/")
     return "it said nothing"
@@ -245,7 +273,10 @@ def machine() -> str:
 
 def versions(servers: Servers) -> str:
     """The servers' versions, in a line."""
-    with servers.mysql.connect() as source, psycopg.connect(**connection(servers.postgres)) as target:
+    with (
+        servers.mysql.connect() as source,
+        psycopg.connect(**connection(servers.postgres)) as target,
+    ):
         return f"{source.get_server_info()}, PostgreSQL {target.info.server_version // 10000}"
 
 

@@ -32,8 +32,12 @@ _PLAIN_VALUES = """
 def wide_text(scale: float) -> list[MadeTable]:
     """Rows of two kilobytes: ten texts, one of them long, in several scripts."""
     names = [f"text_{number}" for number in range(10)]
-    columns = ", ".join(f"{name} {'mediumtext' if name == 'text_9' else 'varchar(400)'}" for name in names)
-    values = ", ".join(f"repeat(concat(md5(n + {number}), ' naïve 文字 '), 4)" for number in range(10))
+    columns = ", ".join(
+        f"{name} {'mediumtext' if name == 'text_9' else 'varchar(400)'}" for name in names
+    )
+    values = ", ".join(
+        f"repeat(concat(md5(n + {number}), ' naïve 文字 '), 4)" for number in range(10)
+    )
     return [
         MadeTable(
             "wide_text",
@@ -67,9 +71,13 @@ def json(scale: float) -> list[MadeTable]:
 def narrow_integers(scale: float) -> list[MadeTable]:
     """Ten small whole numbers in each row, where the cost of a row counts more than that of its bytes."""
     columns = ", ".join(
-        f"tiny_{n} tinyint NOT NULL, small_{n} smallint, medium_{n} mediumint NOT NULL" for n in range(3)
+        f"tiny_{n} tinyint NOT NULL, small_{n} smallint, medium_{n} mediumint NOT NULL"
+        for n in range(3)
     )
-    values = ", ".join(f"n % 100 - {k}, if(n % 9 = {k}, NULL, n % 30000), crc32(n + {k}) % 8000000" for k in range(3))
+    values = ", ".join(
+        f"n % 100 - {k}, if(n % 9 = {k}, NULL, n % 30000), crc32(n + {k}) % 8000000"
+        for k in range(3)
+    )
     return [
         MadeTable(
             "narrow_integers",
@@ -87,7 +95,9 @@ def many_tables(scale: float) -> list[MadeTable]:
     columns = f"(id int NOT NULL PRIMARY KEY, {_PLAIN})"
     count = max(int(200 * scale), 10)
     return [
-        MadeTable(f"small_{number:03}", ("id",), columns, f"n, {_PLAIN_VALUES}", 1000, range_column="id")
+        MadeTable(
+            f"small_{number:03}", ("id",), columns, f"n, {_PLAIN_VALUES}", 1000, range_column="id"
+        )
         for number in range(count)
     ]
 
@@ -119,13 +129,21 @@ def binary_key(scale: float) -> list[MadeTable]:
 def no_key(scale: float) -> list[MadeTable]:
     """No key, and rows that occur twice."""
     (table,) = _keyed("no_key", "int", "n % 1000", scale)
-    return [MadeTable(table.name, (), table.columns.replace("PRIMARY KEY", ""), table.select, table.numbers)]
+    return [
+        MadeTable(
+            table.name, (), table.columns.replace("PRIMARY KEY", ""), table.select, table.numbers
+        )
+    ]
 
 
 def skewed_key(scale: float) -> list[MadeTable]:
     """A number as key, nine of ten rows close together and the others far apart: even ranges of keys are uneven work."""
     (table,) = _keyed("skewed_key", "bigint", "if(n % 10 = 0, n * 1000003, n)", scale)
-    return [MadeTable(table.name, table.key, table.columns, table.select, table.numbers, range_column="id")]
+    return [
+        MadeTable(
+            table.name, table.key, table.columns, table.select, table.numbers, range_column="id"
+        )
+    ]
 
 
 def _keyed(name: str, type_: str, key: str, scale: float) -> list[MadeTable]:
@@ -161,7 +179,11 @@ def report(results: dict[str, tuple[Bench, dict[str, Measured]]]) -> Sequence[st
     for shape, (bench, measured) in results.items():
         cells = []
         for name, m in measured.items():
-            marks = "failed" if not m.usage else f"{bench.rows / m.usage.seconds:,.0f}{' ≠' * bool(m.differences)}"
+            marks = (
+                "failed"
+                if not m.usage
+                else f"{bench.rows / m.usage.seconds:,.0f}{' ≠' * bool(m.differences)}"
+            )
             cells.append(marks)
             if what := m.failure or "; ".join(m.differences):
                 notes.append(f"- {shape}, {name}: {what}")

@@ -121,7 +121,9 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
 
         run("SET SESSION sql_log_bin = 0, unique_checks = 0, foreign_key_checks = 0, sql_mode = ''")
         found = dict(
-            run("SELECT table_name, table_comment FROM information_schema.tables WHERE table_schema = DATABASE()")
+            run(
+                "SELECT table_name, table_comment FROM information_schema.tables WHERE table_schema = DATABASE()"
+            )
         )
         for table in tables:
             # Whatever makes the rows is in the comment, which is set last: a table left half full is made again.
@@ -131,7 +133,9 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
             print(f"filling {connection.database}.{table.name}: {table.rows:,} rows", flush=True)
             run(f"DROP TABLE IF EXISTS {table.name}")
             run(f"CREATE TABLE {table.name} {table.columns} ENGINE InnoDB")
-            lines = " UNION ALL ".join(f"SELECT {line} AS line" for line in range(1, table.lines + 1))
+            lines = " UNION ALL ".join(
+                f"SELECT {line} AS line" for line in range(1, table.lines + 1)
+            )
             make_numbers(run, table.numbers)
             for low in range(0, table.numbers, _CHUNK):
                 run(

@@ -55,11 +55,18 @@ def categories(updated_at: datetime | None = None) -> list[Document]:
     """The category tree: departments first, then their leaves."""
     documents: list[Document] = []
     for name in DEPARTMENTS:
-        documents.append({"_id": f"C{len(documents) + 1:03}", "name": name, "parent_id": None, "path": [name]})
+        documents.append(
+            {"_id": f"C{len(documents) + 1:03}", "name": name, "parent_id": None, "path": [name]}
+        )
     for parent, (name, department) in zip(list(documents), DEPARTMENTS.items(), strict=True):
         for leaf in department.leaves:
             documents.append(
-                {"_id": f"C{len(documents) + 1:03}", "name": leaf, "parent_id": parent["_id"], "path": [name, leaf]}
+                {
+                    "_id": f"C{len(documents) + 1:03}",
+                    "name": leaf,
+                    "parent_id": parent["_id"],
+                    "path": [name, leaf],
+                }
             )
     return [document | {"updated_at": updated_at} for document in documents]
 
@@ -90,7 +97,9 @@ def make_catalog(parameters: Parameters) -> Catalog:
         created = opening - timedelta(seconds=rng.randint(86_400, 700 * 86_400))
         if number >= kept:
             span = (parameters.end - parameters.start) / 1e6
-            created = opening + timedelta(seconds=span * (number - kept + rng.random()) / (parameters.products - kept))
+            created = opening + timedelta(
+                seconds=span * (number - kept + rng.random()) / (parameters.products - kept)
+            )
         created += timedelta(microseconds=rng.randrange(1_000_000))
         discontinued = number >= len(leaves) and rng.random() < DISCONTINUED_SHARE
         changed = created + (parameters.until - created) * rng.random() ** 2
@@ -117,7 +126,10 @@ def make_catalog(parameters: Parameters) -> Catalog:
             "cost": {"amount_minor": cost, "currency": "EUR"},
             "variants": variants,
             "attributes": attributes,
-            "tags": rng.sample(("new", "sale", "gift", "eco", "bestseller", "premium", "handmade"), rng.randint(0, 3)),
+            "tags": rng.sample(
+                ("new", "sale", "gift", "eco", "bestseller", "premium", "handmade"),
+                rng.randint(0, 3),
+            ),
             "weight_grams": rng.randint(*leaf.weight),
             "created_at": _milliseconds(created),
             "updated_at": _milliseconds(ended or changed),
@@ -139,7 +151,9 @@ def make_catalog(parameters: Parameters) -> Catalog:
     leaf_by_name = {leaf_name: leaf for _, leaf_name, leaf in leaves}
     for number, leaf_name in enumerate(leaf_of):
         partners = by_leaf[leaf_by_name[leaf_name].goes_with or leaf_name]
-        catalog.companions += [partners[(number * 7 + step) % len(partners)] for step in range(COMPANIONS)]
+        catalog.companions += [
+            partners[(number * 7 + step) % len(partners)] for step in range(COMPANIONS)
+        ]
         # The first product of a leaf is never new nor discontinued.
         catalog.substitutes.append(by_leaf[leaf_name][0])
     return catalog

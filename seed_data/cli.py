@@ -16,7 +16,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from seed_data.generator import COLLECTIONS, TABLES, generate
@@ -49,7 +57,9 @@ def seed(
     """
     names = [name for name in TABLES + COLLECTIONS if not tables or name in tables]
     if unknown := set(tables) - set(names):
-        raise SeedError(f"There is no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES + COLLECTIONS)}.")
+        raise SeedError(
+            f"There is no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES + COLLECTIONS)}."
+        )
     if until and until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     try:
@@ -64,7 +74,11 @@ def seed(
         comments, filled = shop.comments(), catalog.is_filled()
         mark = f"scale={scale:g} seed={seed} until="
         wanted = f"{MADE_BY} {mark}{parameters.until.isoformat() if until else ''}"
-        if own and all(comments.get(name, "").startswith(wanted) for name in own) and (filled or names == own):
+        if (
+            own
+            and all(comments.get(name, "").startswith(wanted) for name in own)
+            and (filled or names == own)
+        ):
             console.print(f"The sources hold this seed already: {comments[own[0]]}.")
             return {}
         shop.recreate(own)
@@ -102,7 +116,10 @@ def _make_and_load(
         return started[0]
 
     jobs: dict[Future[int], str] = {}
-    with _progress(console) as progress, ThreadPoolExecutor(4, thread_name_prefix="load") as threads:
+    with (
+        _progress(console) as progress,
+        ThreadPoolExecutor(4, thread_name_prefix="load") as threads,
+    ):
         bars = {name: progress.add_task(name, total=None, start=False) for name in names}
 
         def load(name: str, path: Path) -> int:
@@ -136,13 +153,17 @@ def _start_spark(scale: float) -> SparkSession:
             f"{options or ''} -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
         )
     try:
-        session = build_session("seed", master=master if master.startswith("local") else "local[*]", hive=False)
+        session = build_session(
+            "seed", master=master if master.startswith("local") else "local[*]", hive=False
+        )
     finally:
         if options is None:
             os.environ.pop("SPARK_SUBMIT_OPTS", None)
         else:
             os.environ["SPARK_SUBMIT_OPTS"] = options
-    session.sparkContext.setLogLevel("ERROR")  # warnings about large plans would tear the progress bar
+    session.sparkContext.setLogLevel(
+        "ERROR"
+    )  # warnings about large plans would tear the progress bar
     return session
 
 

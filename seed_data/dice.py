@@ -44,7 +44,9 @@ class Dice:
 
     def uniform(self, purpose: str, *key: Column) -> Column:
         """A double in [0, 1) with 53 random bits."""
-        return F.shiftrightunsigned(F.xxhash64(F.lit(self.salt(purpose)), *key), 11) * F.lit(2.0**-53)
+        return F.shiftrightunsigned(F.xxhash64(F.lit(self.salt(purpose)), *key), 11) * F.lit(
+            2.0**-53
+        )
 
     def chance(self, share: float, purpose: str, *key: Column) -> Column:
         """True for this share of the keys."""

@@ -71,13 +71,17 @@ def generate(
     """
     unknown = set(only) - {*TABLES, *COLLECTIONS}
     if unknown:
-        raise ValueError(f"There is no table {sorted(unknown)}; there are {', '.join(TABLES + COLLECTIONS)}.")
+        raise ValueError(
+            f"There is no table {sorted(unknown)}; there are {', '.join(TABLES + COLLECTIONS)}."
+        )
     with ThreadPoolExecutor(max_workers=6, thread_name_prefix="generate") as threads:
         starting = threads.submit(session) if not SMALL.issuperset(only) else None
         catalog, organisation = make_catalog(parameters), make_organisation(parameters)
         small = {name: getattr(organisation, name) for name in ("stores", "vendors", "employees")}
         for name in COLLECTIONS:
-            small[name] = pa.table({"document": [json_util.dumps(document) for document in getattr(catalog, name)]})
+            small[name] = pa.table(
+                {"document": [json_util.dumps(document) for document in getattr(catalog, name)]}
+            )
         for name in sorted(SMALL.intersection(only)):
             (directory / name).mkdir(parents=True)
             pq.write_table(small[name], directory / name / "part-0.parquet")
@@ -112,7 +116,14 @@ def generate(
 
         start("customers", lambda: people.customers(spark, pools, partitions(parameters.customers)))
         start("addresses", lambda: people.addresses(spark, pools, partitions(parameters.customers)))
-        if {"orders", "order_lines", "payments", "returns", "inventory", "inventory_movements"}.intersection(only):
+        if {
+            "orders",
+            "order_lines",
+            "payments",
+            "returns",
+            "inventory",
+            "inventory_movements",
+        }.intersection(only):
             sold = stored(_SALES, sales.sales(spark, partitions(parameters.orders)))
             start("orders", lambda: sales.orders(sold))
             start("order_lines", lambda: sales.order_lines(sold))

@@ -50,7 +50,10 @@ def statements() -> dict[str, str]:
     """The CREATE TABLE statement of each table, from `schema.sql`, without its closing semicolon."""
     script = Path(__file__).with_name("schema.sql").read_text()
     return {
-        match[1]: match[0] for match in re.finditer(r"^CREATE TABLE (\w+)\b.*?(?=;$)", script, re.MULTILINE | re.DOTALL)
+        match[1]: match[0]
+        for match in re.finditer(
+            r"^CREATE TABLE (\w+)\b.*?(?=;$)", script, re.MULTILINE | re.DOTALL
+        )
     }
 
 
@@ -76,7 +79,9 @@ class Shop:
             connection.close()
 
     @staticmethod
-    def _scalar(connection: MySQLdb.connections.Connection, query: str, *arguments: object) -> object:
+    def _scalar(
+        connection: MySQLdb.connections.Connection, query: str, *arguments: object
+    ) -> object:
         with connection.cursor() as cursor:
             cursor.execute(query, arguments)
             return cursor.fetchone()[0]
@@ -135,7 +140,9 @@ class Shop:
             with self._server.connect(local_infile=1) as connection, connection.cursor() as cursor:
                 # Zero dates are part of the data. Without checks MariaDB builds the indexes at the end; a repeated
                 # primary key is found all the same.
-                cursor.execute("SET sql_mode = 'STRICT_ALL_TABLES', unique_checks = 0, foreign_key_checks = 0")
+                cursor.execute(
+                    "SET sql_mode = 'STRICT_ALL_TABLES', unique_checks = 0, foreign_key_checks = 0"
+                )
                 try:
                     cursor.execute(
                         f"LOAD DATA LOCAL INFILE %s INTO TABLE `{table}` CHARACTER SET utf8mb4 ({', '.join(columns)})",
@@ -156,7 +163,9 @@ class Shop:
                 if not failures:
                     connection.commit()
         except MySQLdb.Error as error:
-            raise SeedError(f"MySQL did not load {self._server.database}.{table}: {error.args[-1]}") from error
+            raise SeedError(
+                f"MySQL did not load {self._server.database}.{table}: {error.args[-1]}"
+            ) from error
         finally:
             pipe.unlink()
         if failures:
@@ -185,7 +194,9 @@ def lines(batch: pa.RecordBatch) -> pa.Buffer:
                 text = pc.replace_substring(text, character, escaped)
         columns.append(text)
     tab, newline = pa.scalar("\t", pa.large_string()), pa.scalar("\n", pa.large_string())
-    rows = pc.binary_join_element_wise(*columns, tab, null_handling="replace", null_replacement=r"\N")
+    rows = pc.binary_join_element_wise(
+        *columns, tab, null_handling="replace", null_replacement=r"\N"
+    )
     rows = pc.binary_join_element_wise(rows, pa.scalar("", pa.large_string()), newline)
     # The strings of an array lie one behind the other: together they are the file.
     return rows.buffers()[2]
@@ -206,7 +217,11 @@ class CatalogDatabase:
         """Whether all our collections have documents. Raises `SeedError` if any collection or its tree is not ours."""
         tree = {(document["_id"], document["name"]) for document in categories()}
         with self._open() as database:
-            filled = {name for name in database.list_collection_names() if database[name].find_one({}, {"_id": 1})}
+            filled = {
+                name
+                for name in database.list_collection_names()
+                if database[name].find_one({}, {"_id": 1})
+            }
             theirs = filled - set(COLLECTIONS)
             found = {
                 (document["_id"], document.get("name"))
@@ -234,7 +249,9 @@ class CatalogDatabase:
         with self._open() as database:
             for file in sorted(directory.glob("*.parquet")):
                 for batch in pq.ParquetFile(file).iter_batches(BATCH_DOCUMENTS):
-                    database[collection].insert_many([json_util.loads(text) for text in batch.column(0).to_pylist()])
+                    database[collection].insert_many(
+                        [json_util.loads(text) for text in batch.column(0).to_pylist()]
+                    )
                     count += batch.num_rows
                     advance(batch.num_rows)
             database[collection].create_index("updated_at")
@@ -246,4 +263,13 @@ def _some(names: set[str] | list[str]) -> str:
     return ", ".join(shown) + (", …" if len(names) > len(shown) else "")
 
 
-__all__ = ["COLLECTIONS", "MADE_BY", "TABLES", "CatalogDatabase", "SeedError", "Shop", "lines", "statements"]
+__all__ = [
+    "COLLECTIONS",
+    "MADE_BY",
+    "TABLES",
+    "CatalogDatabase",
+    "SeedError",
+    "Shop",
+    "lines",
+    "statements",
+]

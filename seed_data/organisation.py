@@ -55,7 +55,9 @@ def make_organisation(parameters: Parameters) -> Organisation:
     never = parameters.end + 1
 
     def some_time(low: datetime, high: datetime) -> datetime:
-        return low + timedelta(microseconds=int((high - low) / timedelta(microseconds=1) * rng.random()))
+        return low + timedelta(
+            microseconds=int((high - low) / timedelta(microseconds=1) * rng.random())
+        )
 
     stores: list[dict[str, Any]] = []
     employees: list[dict[str, Any]] = []
@@ -86,7 +88,9 @@ def make_organisation(parameters: Parameters) -> Organisation:
                 "closed_on": closed,
                 "floor_area_m2": None if online else Decimal(rng.randint(12_000, 240_000)) / 100,
                 "created_at": some_time(_midnight(opened) - timedelta(days=60), _midnight(opened)),
-                "updated_at": some_time(start, until) if closed is None else _midnight(closed) + timedelta(hours=18),
+                "updated_at": some_time(start, until)
+                if closed is None
+                else _midnight(closed) + timedelta(hours=18),
             }
         )
         first_employee.append(len(employees) + 1)
@@ -96,7 +100,9 @@ def make_organisation(parameters: Parameters) -> Organisation:
                 "manager"
                 if position == 0
                 else rng.choice(
-                    ("support", "support", "warehouse") if online else ("clerk", "clerk", "clerk", "warehouse")
+                    ("support", "support", "warehouse")
+                    if online
+                    else ("clerk", "clerk", "clerk", "warehouse")
                 )
             )
             hired = opened if position == 0 else some_time(_midnight(opened), until).date()
@@ -113,9 +119,14 @@ def make_organisation(parameters: Parameters) -> Organisation:
                     "role": role,
                     "hired_on": hired,
                     "left_on": left,
-                    "salary_amount": Decimal(rng.randint(180_000, 390_000) * (14 if role == "manager" else 10)) / 100,
-                    "created_at": _midnight(hired) + timedelta(hours=8, seconds=rng.randrange(3600)),
-                    "updated_at": (_midnight(left) if left else _midnight(hired)) + timedelta(hours=9),
+                    "salary_amount": Decimal(
+                        rng.randint(180_000, 390_000) * (14 if role == "manager" else 10)
+                    )
+                    / 100,
+                    "created_at": _midnight(hired)
+                    + timedelta(hours=8, seconds=rng.randrange(3600)),
+                    "updated_at": (_midnight(left) if left else _midnight(hired))
+                    + timedelta(hours=9),
                 }
             )
         employee_count.append(len(employees) + 1 - first_employee[-1])
@@ -129,7 +140,9 @@ def make_organisation(parameters: Parameters) -> Organisation:
                 "id": number + 1,
                 "name": fakers[code].company(),
                 "country_code": code,
-                "contact_email": None if rng.random() < 0.1 else f"sales@vendor{number + 1}.example",
+                "contact_email": None
+                if rng.random() < 0.1
+                else f"sales@vendor{number + 1}.example",
                 "contact_phone": None if rng.random() < 0.2 else fakers[code].phone_number(),
                 "rating": None if rng.random() < 0.1 else Decimal(rng.randint(200, 500)) / 100,
                 "is_active": int(rng.random() < 0.93),
@@ -143,7 +156,10 @@ def make_organisation(parameters: Parameters) -> Organisation:
         pa.Table.from_pylist(employees, _EMPLOYEES),
         online_stores,
         [epoch_microseconds(_midnight(store["opened_on"])) for store in stores],
-        [epoch_microseconds(_midnight(store["closed_on"])) if store["closed_on"] else never for store in stores],
+        [
+            epoch_microseconds(_midnight(store["closed_on"])) if store["closed_on"] else never
+            for store in stores
+        ],
         first_employee,
         employee_count,
         [epoch_microseconds(_midnight(employee["hired_on"])) for employee in employees],

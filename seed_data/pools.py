@@ -136,7 +136,13 @@ class Pools:
             number
             for number, place in enumerate(PLACES)
             for _ in range(
-                round(1000 * COUNTRIES[place.country].weight / 100 * place.weight / in_country[place.country])
+                round(
+                    1000
+                    * COUNTRIES[place.country].weight
+                    / 100
+                    * place.weight
+                    / in_country[place.country]
+                )
             )
         ]
         return dice.pick(numbers(tickets, "int"), len(tickets), purpose, *key)

@@ -27,7 +27,11 @@ PHYSICAL_SHARE = 0.38
 
 def day_weight(day: datetime, start: datetime) -> float:
     """How many orders a day sees, relative to an ordinary one at `start`."""
-    weight = YEARLY_GROWTH ** ((day - start).days / 365) * MONTH_WEIGHTS[day.month - 1] * WEEKDAY_WEIGHTS[day.weekday()]
+    weight = (
+        YEARLY_GROWTH ** ((day - start).days / 365)
+        * MONTH_WEIGHTS[day.month - 1]
+        * WEEKDAY_WEIGHTS[day.weekday()]
+    )
     first_of_november = datetime(day.year, 11, 1, tzinfo=UTC)
     thanksgiving = first_of_november + timedelta(days=(3 - first_of_november.weekday()) % 7 + 21)
     match (day - thanksgiving).days:
@@ -58,7 +62,9 @@ def hours(parameters: Parameters) -> Hours:
     """Spread the orders over the hours."""
     start = datetime.fromtimestamp(parameters.start / 1e6, UTC)
     days = (parameters.end - parameters.start) // DAY + 1
-    weights = np.array([day_weight(start + timedelta(days=number), start) for number in range(days)])
+    weights = np.array(
+        [day_weight(start + timedelta(days=number), start) for number in range(days)]
+    )
     sunday = np.array([(start + timedelta(days=number)).weekday() == 6 for number in range(days)])
 
     online = np.array(ONLINE_HOURS) / sum(ONLINE_HOURS) * (1 - PHYSICAL_SHARE)
@@ -68,6 +74,8 @@ def hours(parameters: Parameters) -> Hours:
 
     hour_start = parameters.start + np.arange(days * 24, dtype=np.int64) * HOUR
     expected = (online_orders + physical_orders) * np.clip(parameters.end - hour_start, 0, HOUR)
-    reached = np.floor(np.cumsum(expected) / expected.sum() * parameters.orders + 1e-6).astype(np.int64)
+    reached = np.floor(np.cumsum(expected) / expected.sum() * parameters.orders + 1e-6).astype(
+        np.int64
+    )
     shares = (physical_orders / (online_orders + physical_orders))[: 7 * 24]
     return Hours([1, *(reached + 1).tolist()], shares.tolist())

@@ -33,7 +33,9 @@ OPEN_ORDERS = 5_000
 
 REPORT_SECONDS = 5
 
-PASSING_ERRORS = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 2002, 2003, 2006, 2013, 2055})
+PASSING_ERRORS = frozenset(
+    {1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
+)
 """MySQL's errors that a later attempt may not meet: server stopping or away, connection lost, deadlock, lock wait."""
 
 
@@ -59,7 +61,9 @@ def _half_up(amount: Decimal) -> Decimal:
     return amount.quantize(CENT, ROUND_HALF_UP)
 
 
-def simulate(rate: float = 5.0, duration: float | None = None, seed: int | None = None) -> Counter[str]:
+def simulate(
+    rate: float = 5.0, duration: float | None = None, seed: int | None = None
+) -> Counter[str]:
     """Write `rate` operations per second into `SOFTCART_SHOP_*` and `SOFTCART_CATALOG_*` for `duration` seconds.
 
     Without `duration`, until Ctrl-C. `seed` makes the choices repeatable, as far as the data and the clock are the
@@ -68,7 +72,10 @@ def simulate(rate: float = 5.0, duration: float | None = None, seed: int | None 
     """
     if rate <= 0:
         raise SimulationError(f"The rate must be above 0 operations per second, not {rate}.")
-    shop, catalog = MySQLConnection.from_env("SOFTCART_SHOP"), MongoConnection.from_env("SOFTCART_CATALOG")
+    shop, catalog = (
+        MySQLConnection.from_env("SOFTCART_SHOP"),
+        MongoConnection.from_env("SOFTCART_CATALOG"),
+    )
     with closing(Simulator(shop, catalog, seed)) as simulator:
         with suppress(KeyboardInterrupt):
             simulator.run(rate, duration)
@@ -109,7 +116,9 @@ class Simulator:
 
     def _read_sources(self) -> None:
         try:
-            self._stores = self._all("SELECT id, channel FROM stores WHERE closed_on IS NULL ORDER BY id")
+            self._stores = self._all(
+                "SELECT id, channel FROM stores WHERE closed_on IS NULL ORDER BY id"
+            )
             self._open.extend(
                 row[0]
                 for row in self._all(
@@ -138,7 +147,9 @@ class Simulator:
         self._rng.shuffle(self._products)  # the order is the popularity
         self._connection.rollback()
         if not self._stores or not self._products:
-            raise SimulationError("The sources hold no stores or no products. Run `softcart seed` first.")
+            raise SimulationError(
+                "The sources hold no stores or no products. Run `softcart seed` first."
+            )
 
     def run(self, rate: float, duration: float | None = None) -> None:
         """Write at `rate` operations per second for `duration` seconds, or until an exception."""
@@ -158,10 +169,14 @@ class Simulator:
             operation = self._rng.choices(operations, weights)[0]
             with self._patiently(end):
                 self._perform(operation)
-        self._report((self.counts.total() - reported_count) / max(time.monotonic() - reported, 0.001))
+        self._report(
+            (self.counts.total() - reported_count) / max(time.monotonic() - reported, 0.001)
+        )
 
     def _report(self, speed: float) -> None:
-        counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(self.counts.items()))
+        counts = ", ".join(
+            f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(self.counts.items())
+        )
         self._tell(f"{self.counts.total():,} operations, {speed:,.0f}/s: {counts}")
 
     @staticmethod
@@ -225,7 +240,8 @@ class Simulator:
         if newest is not None:
             low = max(low, high - newest)
         return self._one(
-            f"SELECT id FROM {table} WHERE id >= %s AND {condition} ORDER BY id LIMIT 1", self._rng.randint(low, high)
+            f"SELECT id FROM {table} WHERE id >= %s AND {condition} ORDER BY id LIMIT 1",
+            self._rng.randint(low, high),
         )[0]
 
     # Orders
@@ -257,17 +273,23 @@ class Simulator:
             lines.append((product, quantity, discount, tax))
         if not lines:
             raise _Nothing
-        goods = sum((p.price * quantity - discount + tax for p, quantity, discount, tax in lines), Decimal(0))
+        goods = sum(
+            (p.price * quantity - discount + tax for p, quantity, discount, tax in lines),
+            Decimal(0),
+        )
         shipping = SHIPPING if online and goods < FREE_SHIPPING_FROM else Decimal(0)
         address = None
         if online and customer is not None:
             found = self._all(
-                "SELECT id FROM addresses WHERE customer_id = %s ORDER BY is_primary DESC LIMIT 1", customer
+                "SELECT id FROM addresses WHERE customer_id = %s ORDER BY is_primary DESC LIMIT 1",
+                customer,
             )
             address = found[0][0] if found else None
         employee = None
         if not online:
-            employees = self._all("SELECT id FROM employees WHERE store_id = %s AND left_on IS NULL", store)
+            employees = self._all(
+                "SELECT id FROM employees WHERE store_id = %s AND left_on IS NULL", store
+            )
             employee = self._rng.choice(employees)[0] if employees else None
         order = self._write(
             "INSERT INTO orders (customer_id, store_id, employee_id, shipping_address_id, device, status, "
@@ -310,7 +332,9 @@ class Simulator:
         if online:
             self._open.append(order)
         else:
-            self._pay(order, goods + shipping, self._rng.choice(("card", "card", "cash")), "captured")
+            self._pay(
+                order, goods + shipping, self._rng.choice(("card", "card", "cash")), "captured"
+            )
 
     def _popular(self) -> _Product:
         for _ in range(20):
@@ -319,7 +343,9 @@ class Simulator:
                 return product
         raise _Nothing
 
-    def _move(self, store: int, product: str, kind: str, quantity: int, order: int | None = None) -> bool:
+    def _move(
+        self, store: int, product: str, kind: str, quantity: int, order: int | None = None
+    ) -> bool:
         """Change the stock on hand and say why; false if the store does not keep the product."""
         self._cursor.execute(
             "UPDATE inventory SET quantity_on_hand = quantity_on_hand + %s WHERE store_id = %s AND product_id = %s",
@@ -365,10 +391,15 @@ class Simulator:
             method = self._rng.choices(("card", "paypal", "bank_transfer"), (55, 36, 9))[0]
             if self._rng.random() < 0.04:
                 self._pay(order, total, method, "failed")
-            self._pay(order, total, method, "captured" if method == "bank_transfer" else "authorized")
+            self._pay(
+                order, total, method, "captured" if method == "bank_transfer" else "authorized"
+            )
         elif status == "paid":
             following = "shipped"
-            self._write("UPDATE payments SET status = 'captured' WHERE order_id = %s AND status = 'authorized'", order)
+            self._write(
+                "UPDATE payments SET status = 'captured' WHERE order_id = %s AND status = 'authorized'",
+                order,
+            )
         elif status == "shipped":
             following = "delivered"
         else:
@@ -380,10 +411,14 @@ class Simulator:
     def _cancel(self, order: int, store: int) -> None:
         """Put the goods back and pay back what was paid."""
         for product, quantity in self._all(
-            "SELECT product_id, quantity FROM order_lines WHERE order_id = %s ORDER BY product_id", order
+            "SELECT product_id, quantity FROM order_lines WHERE order_id = %s ORDER BY product_id",
+            order,
         ):
             self._move(store, product, "adjustment", quantity, order)
-        self._write("UPDATE payments SET status = 'captured' WHERE order_id = %s AND status = 'authorized'", order)
+        self._write(
+            "UPDATE payments SET status = 'captured' WHERE order_id = %s AND status = 'authorized'",
+            order,
+        )
         for method, amount in self._all(
             "SELECT method, amount FROM payments WHERE order_id = %s AND status = 'captured'", order
         ):
@@ -391,7 +426,9 @@ class Simulator:
 
     def _return(self) -> None:
         order = self._random_id("orders", "status = 'delivered'", newest=20_000)
-        (store,) = self._one("SELECT store_id FROM orders WHERE id = %s AND status = 'delivered' FOR UPDATE", order)
+        (store,) = self._one(
+            "SELECT store_id FROM orders WHERE id = %s AND status = 'delivered' FOR UPDATE", order
+        )
         line, product, bought, price, discount, tax = self._one(
             "SELECT line_number, product_id, quantity, unit_price, discount_amount, tax_amount FROM order_lines l "
             "WHERE order_id = %s AND NOT EXISTS (SELECT 1 FROM returns r WHERE r.order_id = l.order_id AND "
@@ -400,7 +437,9 @@ class Simulator:
         )
         quantity = bought if self._rng.random() < 0.8 else 1
         refund = _half_up((bought * price - discount + tax) * quantity / bought)
-        reason = self._rng.choice(("changed_mind", "changed_mind", "damaged", "wrong_item", "not_as_described", "late"))
+        reason = self._rng.choice(
+            ("changed_mind", "changed_mind", "damaged", "wrong_item", "not_as_described", "late")
+        )
         self._write(
             "INSERT INTO returns (order_id, line_number, quantity, reason, refund_amount, returned_at) "
             "VALUES (%s, %s, %s, %s, %s, NOW(6))",
@@ -410,7 +449,9 @@ class Simulator:
             reason,
             refund,
         )
-        (method,) = self._one("SELECT method FROM payments WHERE order_id = %s AND status = 'captured' LIMIT 1", order)
+        (method,) = self._one(
+            "SELECT method FROM payments WHERE order_id = %s AND status = 'captured' LIMIT 1", order
+        )
         self._pay(order, refund, method, "refunded")
         if self._move(store, product, "return", quantity, order) and reason == "damaged":
             self._move(store, product, "adjustment", -quantity, order)
@@ -431,7 +472,9 @@ class Simulator:
         other = self._rng.choice(self._stores)[0] if draw < 0.85 else store
         pieces = self._rng.randint(1, 3)
         (on_hand,) = self._one(
-            "SELECT quantity_on_hand FROM inventory WHERE store_id = %s AND product_id = %s FOR UPDATE", store, product
+            "SELECT quantity_on_hand FROM inventory WHERE store_id = %s AND product_id = %s FOR UPDATE",
+            store,
+            product,
         )
         if on_hand < pieces:
             raise _Nothing
@@ -452,11 +495,17 @@ class Simulator:
 
     def _person(self) -> tuple[int, str, str]:
         """A country's number, a name and the start of an e-mail address."""
-        country = self._rng.choices(range(len(COUNTRIES)), [country.weight for country in COUNTRIES.values()])[0]
+        country = self._rng.choices(
+            range(len(COUNTRIES)), [country.weight for country in COUNTRIES.values()]
+        )[0]
         first = self._rng.randrange(len(self._words.first_names[country]))
         last = self._rng.randrange(len(self._words.last_names[country]))
         name = f"{self._words.first_names[country][first]} {self._words.last_names[country][last]}"
-        return country, name, f"{self._words.first_slugs[country][first]}.{self._words.last_slugs[country][last]}"
+        return (
+            country,
+            name,
+            f"{self._words.first_slugs[country][first]}.{self._words.last_slugs[country][last]}",
+        )
 
     def _new_customer(self) -> None:
         country, name, handle = self._person()
@@ -467,7 +516,11 @@ class Simulator:
             self._rng.choice(("f", "m", "x", None)),
             self._rng.randint(0, 1),
         )
-        self._write("UPDATE customers SET email = %s WHERE id = %s", f"{handle}{customer}@mail.example", customer)
+        self._write(
+            "UPDATE customers SET email = %s WHERE id = %s",
+            f"{handle}{customer}@mail.example",
+            customer,
+        )
         self._add_address(customer, country)
 
     def _add_address(self, customer: int, country: int) -> None:
@@ -480,7 +533,10 @@ class Simulator:
             f"{self._rng.choice(self._words.streets[country])} {self._rng.randint(1, 180)}",
             place.city,
             place.region,
-            "".join(str(self._rng.randrange(10)) if character == "#" else character for character in place.postal),
+            "".join(
+                str(self._rng.randrange(10)) if character == "#" else character
+                for character in place.postal
+            ),
             code,
             Decimal(str(place.latitude)),
             Decimal(str(place.longitude)),
@@ -498,18 +554,25 @@ class Simulator:
             case 1:
                 handle = self._person()[2]
                 self._write(
-                    "UPDATE customers SET email = %s WHERE id = %s", f"{handle}{customer}@post.example", customer
+                    "UPDATE customers SET email = %s WHERE id = %s",
+                    f"{handle}{customer}@post.example",
+                    customer,
                 )
             case 2:
                 phone = f"+49 {self._rng.randint(100, 999)} {self._rng.randint(10**6, 10**7)}"
                 self._write("UPDATE customers SET phone = %s WHERE id = %s", phone, customer)
             case 3:
-                self._write("UPDATE customers SET marketing_consent = 1 - marketing_consent WHERE id = %s", customer)
+                self._write(
+                    "UPDATE customers SET marketing_consent = 1 - marketing_consent WHERE id = %s",
+                    customer,
+                )
 
     def _address_change(self) -> None:
         """A customer moves: the primary address gives way to a new one, or is corrected."""
         address = self._random_id("addresses", "is_primary = 1")
-        customer, code = self._one("SELECT customer_id, country_code FROM addresses WHERE id = %s FOR UPDATE", address)
+        customer, code = self._one(
+            "SELECT customer_id, country_code FROM addresses WHERE id = %s FOR UPDATE", address
+        )
         country = list(COUNTRIES).index(code)
         if self._rng.random() < 0.6:
             self._write("UPDATE addresses SET is_primary = 0 WHERE customer_id = %s", customer)
@@ -517,12 +580,15 @@ class Simulator:
         else:
             line = f"{self._rng.choice(self._words.streets[country])} {self._rng.randint(1, 180)}"
             self._write(
-                "UPDATE addresses SET line1 = %s, latitude = NULL, longitude = NULL WHERE id = %s", line, address
+                "UPDATE addresses SET line1 = %s, latitude = NULL, longitude = NULL WHERE id = %s",
+                line,
+                address,
             )
 
     def _deleted_address(self) -> None:
         self._write(
-            "DELETE FROM addresses WHERE id = %s AND is_primary = 0", self._random_id("addresses", "is_primary = 0")
+            "DELETE FROM addresses WHERE id = %s AND is_primary = 0",
+            self._random_id("addresses", "is_primary = 0"),
         )
 
     # Catalog
@@ -535,12 +601,16 @@ class Simulator:
         change: dict[str, Any]
         price = product.price
         if self._rng.random() < 0.85:
-            price = max(_half_up(product.price * Decimal(self._rng.uniform(0.92, 1.09))), Decimal("0.20"))
+            price = max(
+                _half_up(product.price * Decimal(self._rng.uniform(0.92, 1.09))), Decimal("0.20")
+            )
             change = {"price": document["price"] | {"amount_minor": int(price * 100)}}
         else:
             change = {"status": "discontinued" if product.active else "active"}
         # The whole document: the local server's $set would turn every date into a text.
-        self._documents.products.replace_one({"_id": product.id}, document | change | {"updated_at": datetime.now(UTC)})
+        self._documents.products.replace_one(
+            {"_id": product.id}, document | change | {"updated_at": datetime.now(UTC)}
+        )
         product.price = price
         product.active ^= "status" in change
 
@@ -549,7 +619,9 @@ class Simulator:
         document = self._documents.products.find_one({"_id": model.id})
         if document is None:
             raise _Nothing
-        number = 1 + max(int(product.id[1:]) for product in self._products if product.id[1:].isdigit())
+        number = 1 + max(
+            int(product.id[1:]) for product in self._products if product.id[1:].isdigit()
+        )
         now = datetime.now(UTC)
         document |= {"_id": f"P{number:06}", "name": f"{document['name']} II", "status": "active"}
         document |= {"created_at": now, "updated_at": now}
@@ -557,7 +629,9 @@ class Simulator:
             variant["sku"] = f"{document['_id']}-{position}"
         self._documents.products.insert_one(document)
         skus = [variant["sku"] for variant in document["variants"]]
-        self._products.append(_Product(document["_id"], model.price, model.cost, model.tax_rate, skus, True))
+        self._products.append(
+            _Product(document["_id"], model.price, model.cost, model.tax_rate, skus, True)
+        )
         for store, _ in self._stores:
             self._write(
                 "INSERT IGNORE INTO inventory (store_id, product_id, quantity_on_hand, reorder_point) "

@@ -30,7 +30,11 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except RuntimeError as error:
-            if type(error).__module__.partition(".")[0] not in ("softcart_assets", "seed_data", "spark"):
+            if type(error).__module__.partition(".")[0] not in (
+                "softcart_assets",
+                "seed_data",
+                "spark",
+            ):
                 raise
             typer.secho(str(error), err=True, fg=typer.colors.RED)
             raise typer.Exit(1) from None
@@ -85,7 +89,9 @@ def down(
         stack.delete()
         typer.echo(f"Stopped the servers and deleted {stack.home}.")
     else:
-        typer.echo(f"Stopped: {', '.join(stack.down()) or 'nothing ran'}. Data stay in {stack.home}.")
+        typer.echo(
+            f"Stopped: {', '.join(stack.down()) or 'nothing ran'}. Data stay in {stack.home}."
+        )
 
 
 @app.command()
@@ -116,10 +122,14 @@ def env() -> None:
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-def run(command: Annotated[list[str], typer.Argument(help="The command and its arguments.")]) -> None:
+def run(
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
+) -> None:
     """Run a command with the settings and .venv's programs, for example: softcart run -- dbt build."""
     environment = os.environ | _environment(start=True)
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    environment["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
+    )
     try:
         os.execvpe(command[0], command, environment)
     except OSError as error:
@@ -150,9 +160,15 @@ def doctor() -> None:
 
 @app.command()
 def discover(
-    prefix: Annotated[str, typer.Argument(help="Prefix of the database's settings, as in .env.example.")],
-    name: Annotated[str | None, typer.Option(help="The source's name; default: the prefix without SOFTCART_.")] = None,
-    strategy: Annotated[str, typer.Option(help="cdc, incremental or snapshot, wherever a table allows it.")] = "cdc",
+    prefix: Annotated[
+        str, typer.Argument(help="Prefix of the database's settings, as in .env.example.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The source's name; default: the prefix without SOFTCART_.")
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option(help="cdc, incremental or snapshot, wherever a table allows it.")
+    ] = "cdc",
     views: Annotated[bool, typer.Option("--views", help="Declare views, too.")] = False,
     owner: Annotated[str, typer.Option(help="Who answers for the data.")] = "team:data",
 ) -> None:
@@ -170,16 +186,24 @@ def discover(
     connection = MySQLConnection.from_env(prefix)
     name = name or prefix.removeprefix("SOFTCART_").lower()
     taken = [table.name for source in SOURCES if source.name != name for table in source.tables]
-    found = discover_source(name, connection, strategy=strategy, views=views, owner=owner, taken=taken)  # type: ignore[arg-type]
+    found = discover_source(
+        name, connection, strategy=strategy, views=views, owner=owner, taken=taken
+    )  # type: ignore[arg-type]
     typer.echo(as_python(found), nl=False)
 
 
 @app.command()
 def seed(
-    scale: Annotated[float, typer.Option(help="Size: 1 is about 10,000 customers and 60,000 orders.")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(help="Size: 1 is about 10,000 customers and 60,000 orders.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same number gives the same data.")] = 1,
-    until: Annotated[datetime | None, typer.Option(help="Make data up to this moment (UTC); default: now.")] = None,
-    table: Annotated[list[str] | None, typer.Option(help="Only this table or collection; may be repeated.")] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="Make data up to this moment (UTC); default: now.")
+    ] = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="Only this table or collection; may be repeated.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the Parquet files.")] = False,
 ) -> None:
     """Fill the sources with made-up data: customers, orders, stock, catalog."""
@@ -191,7 +215,9 @@ def seed(
 
 @app.command()
 def demo(
-    scale: Annotated[float, typer.Option(help="Size: 1 is about 10,000 customers and 60,000 orders.")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(help="Size: 1 is about 10,000 customers and 60,000 orders.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same number gives the same data.")] = 1,
 ) -> None:
     """Start the servers, seed them, materialise every asset, run every check, say what to open."""
@@ -223,7 +249,9 @@ def ui() -> None:
     os.environ |= _environment(start=True)
     prepare_manifest()
     port = 3000 if port_is_free(3000) else free_port()
-    typer.secho(f"Dagster UI: http://127.0.0.1:{port} (ready in a few seconds; Ctrl-C ends it)", bold=True)
+    typer.secho(
+        f"Dagster UI: http://127.0.0.1:{port} (ready in a few seconds; Ctrl-C ends it)", bold=True
+    )
     raise typer.Exit(serve(REPOSITORY, port))
 
 
@@ -239,7 +267,9 @@ def _chosen(names: list[str]) -> list[tuple[Any, list[str]]]:
         if not source or (table and table not in known):
             options = [f"{source_name}.{each}" for each in known] if source else list(tables)
             raise typer.BadParameter(f"{name!r} is not declared; there are {', '.join(options)}")
-        tables[source_name] += [each for each in ([table] if table else known) if each not in tables[source_name]]
+        tables[source_name] += [
+            each for each in ([table] if table else known) if each not in tables[source_name]
+        ]
     return [(source, tables[source.name]) for source in SOURCES if tables[source.name]]
 
 
@@ -280,8 +310,13 @@ def _tell_dagster(source: Any, *results: Any) -> None:
     with dg.DagsterInstance.get() as instance:
         for result in changed:
             table = source.table(result.table)
-            for key in [raw_key(source, table), *([history_key(source, table)] if table.history else [])]:
-                instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=load_metadata(result)))
+            for key in [
+                raw_key(source, table),
+                *([history_key(source, table)] if table.history else []),
+            ]:
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization(key, metadata=load_metadata(result))
+                )
 
 
 def _figures(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -290,23 +325,30 @@ def _figures(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if 0 < number < len(columns) - 1 else "left", no_wrap=True)
+        table.add_column(
+            column, justify="right" if 0 < number < len(columns) - 1 else "left", no_wrap=True
+        )
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 TABLES = Annotated[
-    list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="Default: every table of every source.")
+    list[str] | None,
+    typer.Argument(metavar="[SOURCE[.TABLE]]...", help="Default: every table of every source."),
 ]
 
 
 @app.command()
 def load(
     tables: TABLES = None,
-    full: Annotated[bool, typer.Option("--full", help="Compare every row, whatever cursors say.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Compare every row, whatever cursors say.")
+    ] = False,
 ) -> None:
     """Load raw tables from their sources now, without Dagster; fails if a table could not be loaded."""
     from softcart_assets.connections import lake_uri, staging
@@ -320,13 +362,25 @@ def load(
     with _raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
             loads = load_tables(
-                source, _database(source), staging(), lake_uri(), names, full=full, on_progress=progress.tell
+                source,
+                _database(source),
+                staging(),
+                lake_uri(),
+                names,
+                full=full,
+                on_progress=progress.tell,
             )
             try:
                 for result in loads:
                     progress.done(result.table, result.rows_read)
                     _tell_dagster(source, result)
-                    figures = (result.rows_read, result.inserted, result.updated, result.deleted, result.quarantined)
+                    figures = (
+                        result.rows_read,
+                        result.inserted,
+                        result.updated,
+                        result.deleted,
+                        result.quarantined,
+                    )
                     rows.append(
                         [
                             f"{source.name}.{result.table}",
@@ -350,9 +404,12 @@ def load(
 
 @app.command()
 def stream(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source to follow, for example shop.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The source to follow, for example shop.")
+    ],
     metrics_port: Annotated[
-        int | None, typer.Option(help="Serve Prometheus metrics on this port of this machine; 0: a free one.")
+        int | None,
+        typer.Option(help="Serve Prometheus metrics on this port of this machine; 0: a free one."),
     ] = None,
 ) -> None:
     """Keep the raw tables of a source up with its log, until Ctrl-C: inserts, updates, deletions, within half a second."""
@@ -371,7 +428,14 @@ def stream(
             port = stack.enter_context(served(status, metrics_port))
             typer.echo(f"Metrics: http://127.0.0.1:{port}/metrics")
         typer.echo(f"Process {os.getpid()} follows {source}; Ctrl-C ends it, whenever you like.")
-        follow(declared, _database(declared), staging(), lake_uri(), status=status, on_report=_StreamLine())
+        follow(
+            declared,
+            _database(declared),
+            staging(),
+            lake_uri(),
+            status=status,
+            on_report=_StreamLine(),
+        )
     typer.echo(f"Stopped at {status.position}; everything up to there is committed.")
 
 
@@ -385,11 +449,19 @@ class _StreamLine:
 
     def __call__(self, status: Any) -> None:
         """Show the status."""
-        stopped = [f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"]
-        behind = "" if status.lag_bytes is None else f", {status.lag_bytes / 1e6:,.1f} MB of log ahead"
+        stopped = [
+            f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"
+        ]
+        behind = (
+            "" if status.lag_bytes is None else f", {status.lag_bytes / 1e6:,.1f} MB of log ahead"
+        )
         text = (
             f"{status.position}  {status.rows_per_second:,.0f} rows/s  {status.rows:,} rows  lag {status.lag_seconds:.1f} s{behind}"
-            + (f"  {sum(status.quarantined.values()):,} in quarantine" if status.quarantined else "")
+            + (
+                f"  {sum(status.quarantined.values()):,} in quarantine"
+                if status.quarantined
+                else ""
+            )
             + (f"  {', '.join(stopped)}" if stopped else "")
             + (f"  waiting: {status.problem}" if status.problem else "")
         )
@@ -405,9 +477,15 @@ class _StreamLine:
 
 @app.command()
 def resnapshot(
-    table: Annotated[str, typer.Argument(metavar="SOURCE[.TABLE]", help="A captured table, or all of a source.")],
-    first: Annotated[str | None, typer.Option("--from", help="Only from this value of the leading key column.")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Only up to this value of the leading key column.")] = None,
+    table: Annotated[
+        str, typer.Argument(metavar="SOURCE[.TABLE]", help="A captured table, or all of a source.")
+    ],
+    first: Annotated[
+        str | None, typer.Option("--from", help="Only from this value of the leading key column.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", help="Only up to this value of the leading key column.")
+    ] = None,
 ) -> None:
     """Read a captured table, or a range of its keys, from the source again, and mend what raw has otherwise.
 
@@ -426,9 +504,18 @@ def resnapshot(
         raise typer.BadParameter("--from and --to need a table: SOURCE.TABLE")
     with TableProgress() as progress:
         results = read_again(
-            declared, _database(declared), staging(), lake_uri(), name, key_range, on_progress=progress.tell
+            declared,
+            _database(declared),
+            staging(),
+            lake_uri(),
+            name,
+            key_range,
+            on_progress=progress.tell,
         )
-    rows = [[f"{declared.name}.{each.table}", f"{each.rows_changed:,}", each.position] for each in results]
+    rows = [
+        [f"{declared.name}.{each.table}", f"{each.rows_changed:,}", each.position]
+        for each in results
+    ]
     _figures("Read again", ["table", "rows mended", "position"], rows)
 
 
@@ -453,7 +540,13 @@ def reconcile(
             for name in names:
                 try:
                     found = reconcile_table(
-                        source, _database(source), staging(), lake_uri(), name, repair=repair, on_progress=progress.tell
+                        source,
+                        _database(source),
+                        staging(),
+                        lake_uri(),
+                        name,
+                        repair=repair,
+                        on_progress=progress.tell,
                     )
                 except IngestionError as error:
                     told.append(str(error))
@@ -462,8 +555,20 @@ def reconcile(
                 progress.done(name, found.rows)
                 _tell_dagster(source, found.load, found.repair)
                 is_settled &= found.is_settled
-                verdict = "equal" if not found.differences else "repaired" if found.is_repaired else "differs"
-                counts = (found.missing, found.extra, found.differing, found.unfit, found.quarantined)
+                verdict = (
+                    "equal"
+                    if not found.differences
+                    else "repaired"
+                    if found.is_repaired
+                    else "differs"
+                )
+                counts = (
+                    found.missing,
+                    found.extra,
+                    found.differing,
+                    found.unfit,
+                    found.quarantined,
+                )
                 rows.append(
                     [
                         f"{source.name}.{name}",
@@ -474,9 +579,13 @@ def reconcile(
                         found.position,
                     ]
                 )
-                told += [f"{source.name}.{name}: {each}" for each in [*found.sample, *found.warnings]]
+                told += [
+                    f"{source.name}.{name}: {each}" for each in [*found.sample, *found.warnings]
+                ]
                 if found.before_load:
-                    told.append(f"before the load that preceded the comparison: {found.before_load}")
+                    told.append(
+                        f"before the load that preceded the comparison: {found.before_load}"
+                    )
     _figures(
         "Compared with the source",
         ["table", "rows", "missing", "extra", "differing", "unfit", "out", "s", "", "position"],
@@ -489,7 +598,8 @@ def reconcile(
 
 
 quarantine = typer.Typer(
-    help="Rows of the sources that could not be carried: list, show, replay, erase.", no_args_is_help=True
+    help="Rows of the sources that could not be carried: list, show, replay, erase.",
+    no_args_is_help=True,
 )
 app.add_typer(quarantine, name="quarantine")
 
@@ -498,7 +608,9 @@ app.add_typer(quarantine, name="quarantine")
 def quarantine_list(
     source: Annotated[str | None, typer.Option(help="Only this source, for example shop.")] = None,
     table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
-    closed: Annotated[bool, typer.Option("--closed", help="Those that have left it, instead.")] = False,
+    closed: Annotated[
+        bool, typer.Option("--closed", help="Those that have left it, instead.")
+    ] = False,
 ) -> None:
     """List the rows that are out: number, table, key, column, reason."""
     from softcart_assets.connections import staging
@@ -510,12 +622,16 @@ def quarantine_list(
         key = "erased" if row.erased_at else "/".join(row.key or ["no key"])
         because = f", {row.closed_because} {row.closed_at:%Y-%m-%d %H:%M}" if row.closed_at else ""
         reason = row.reason.removeprefix(f"{row.column_name}: ")
-        typer.echo(f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {reason}{because}")
+        typer.echo(
+            f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {reason}{because}"
+        )
     typer.echo(f"{len(rows)} row(s) {'have left the' if closed else 'in'} quarantine.")
 
 
 @quarantine.command("show")
-def quarantine_show(entry: Annotated[int, typer.Argument(help="Number of the entry, from `list`.")]) -> None:
+def quarantine_show(
+    entry: Annotated[int, typer.Argument(help="Number of the entry, from `list`.")],
+) -> None:
     """Show one row whole, values as text."""
     import json
 
@@ -525,7 +641,9 @@ def quarantine_show(entry: Annotated[int, typer.Argument(help="Number of the ent
     os.environ |= _environment(start=False)
     found = show(staging(), entry)
     typer.echo(f"{found.source}.{found.table_name}, {found.column_name}: {found.reason}")
-    typer.echo(f"read at {found.position}, {found.quarantined_at.isoformat()}; closed: {found.closed_because or 'no'}")
+    typer.echo(
+        f"read at {found.position}, {found.quarantined_at.isoformat()}; closed: {found.closed_because or 'no'}"
+    )
     if found.erased_at:
         typer.echo(f"erased {found.erased_at.isoformat()}")
     else:
@@ -533,7 +651,9 @@ def quarantine_show(entry: Annotated[int, typer.Argument(help="Number of the ent
 
 
 @quarantine.command("replay")
-def quarantine_replay(entries: Annotated[list[int], typer.Argument(help="Numbers of entries, from `list`.")]) -> None:
+def quarantine_replay(
+    entries: Annotated[list[int], typer.Argument(help="Numbers of entries, from `list`.")],
+) -> None:
     """Read rows from their source again; those that were mended there leave the quarantine."""
     from softcart_assets.connections import lake_uri, staging
     from softcart_assets.ingestion import replay, show
@@ -550,7 +670,9 @@ def quarantine_replay(entries: Annotated[list[int], typer.Argument(help="Numbers
 
 @quarantine.command("erase")
 def quarantine_erase(
-    entries: Annotated[list[int] | None, typer.Argument(help="Numbers of entries, from `list`.")] = None,
+    entries: Annotated[
+        list[int] | None, typer.Argument(help="Numbers of entries, from `list`.")
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -578,12 +700,20 @@ def quarantine_erase(
             raise typer.BadParameter(f"{where!r} is not of the form SOURCE[.TABLE]:COLUMN=VALUE")
         source, table, column, value = match.groups()
         _chosen([f"{source}.{table}" if table else source])
-        numbers += [row.id for row in entries_with(staging(), source, column, value, table) if not row.erased_at]
+        numbers += [
+            row.id
+            for row in entries_with(staging(), source, column, value, table)
+            if not row.erased_at
+        ]
     if not numbers:
         typer.echo("There is nothing to erase.")
         return
     listed = ", ".join(map(str, sorted(numbers)))
     if not yes:
-        typer.confirm(f"Erase the values of {len(numbers)} entries ({listed}) for good?", abort=True)
+        typer.confirm(
+            f"Erase the values of {len(numbers)} entries ({listed}) for good?", abort=True
+        )
     erased = erase(staging(), numbers, getpass.getuser())
-    typer.echo(f"Erased: {', '.join(map(str, erased)) or 'none; they were before, or there are none such'}")
+    typer.echo(
+        f"Erased: {', '.join(map(str, erased)) or 'none; they were before, or there are none such'}"
+    )

@@ -144,7 +144,9 @@ class MongoConnection:
     def connect(self) -> pymongo.MongoClient:
         """Open a client whose times are UTC-aware and check that it answers. Raises `ServerUnreachable`."""
         try:
-            client: pymongo.MongoClient = pymongo.MongoClient(self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000)
+            client: pymongo.MongoClient = pymongo.MongoClient(
+                self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000
+            )
             client.admin.command("ping")
         except pymongo.errors.PyMongoError as error:
             raise ServerUnreachable(

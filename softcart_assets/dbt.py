@@ -23,7 +23,13 @@ class DbtParseFailed(RuntimeError):
 
 
 SERVER = ("HOST", "PORT", "USER", "DATABASE")
-PLACEHOLDERS = {"HOST": "127.0.0.1", "PORT": "5432", "USER": "unset", "PASSWORD": "unset", "DATABASE": "staging"}
+PLACEHOLDERS = {
+    "HOST": "127.0.0.1",
+    "PORT": "5432",
+    "USER": "unset",
+    "PASSWORD": "unset",
+    "DATABASE": "staging",
+}
 
 
 def _parsed_for() -> str:
@@ -43,7 +49,10 @@ def manifest_is_current() -> bool:
         return False
     built = MANIFEST.stat().st_mtime
     folders = ("models", "macros", "tests")
-    files = [PROJECT_DIR / "dbt_project.yml", *(f for folder in folders for f in (PROJECT_DIR / folder).rglob("*"))]
+    files = [
+        PROJECT_DIR / "dbt_project.yml",
+        *(f for folder in folders for f in (PROJECT_DIR / folder).rglob("*")),
+    ]
     return all(file.stat().st_mtime <= built for file in files if file.is_file())
 
 
@@ -65,6 +74,8 @@ def prepare_manifest() -> None:
             text=True,
         )
         if finished.returncode:
-            raise DbtParseFailed(f"dbt parse failed in dbt_project/:\n{finished.stdout}{finished.stderr}")
+            raise DbtParseFailed(
+                f"dbt parse failed in dbt_project/:\n{finished.stdout}{finished.stderr}"
+            )
         PARSED_FOR.write_text(_parsed_for())
         MANIFEST.touch()

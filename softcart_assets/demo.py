@@ -21,7 +21,16 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-LAYERS = ("raw_shop", "raw_catalog", "lake", "staging", "warehouse", "aggregates", "production", "extracts")
+LAYERS = (
+    "raw_shop",
+    "raw_catalog",
+    "lake",
+    "staging",
+    "warehouse",
+    "aggregates",
+    "production",
+    "extracts",
+)
 
 
 SAMPLE_SECONDS = 3
@@ -146,8 +155,13 @@ def materialize_everything(console: Console, stages: Stages):
             done.set()
             follower.join()
     if not result.success:
-        failures = [f"{e.step_key}: {_root_cause(e.step_failure_data.error)}" for e in result.filter_events(_failed)]
-        raise DemoFailed("\n  ".join(["These steps failed:", *failures, f"More in `make ui`, run {run_id}."]))
+        failures = [
+            f"{e.step_key}: {_root_cause(e.step_failure_data.error)}"
+            for e in result.filter_events(_failed)
+        ]
+        raise DemoFailed(
+            "\n  ".join(["These steps failed:", *failures, f"More in `make ui`, run {run_id}."])
+        )
     return result
 
 
@@ -251,11 +265,16 @@ def run(scale: float, seed: int, home: Path) -> Report:
         with _output_to(home / "logs" / "demo.log") as stages.console:
             result = materialize_everything(stages.console, stages)
     assets, rows = _count(result)
-    report = Report(stages.seconds, time.monotonic() - started, dict(assets), dict(rows), memory.peak_bytes)
+    report = Report(
+        stages.seconds, time.monotonic() - started, dict(assets), dict(rows), memory.peak_bytes
+    )
     _summary(
         console,
         result,
         report,
-        [f"file://{home / 'extracts' / 'dashboard.html'}   (the dashboard)", "make ui   (the Dagster UI)"],
+        [
+            f"file://{home / 'extracts' / 'dashboard.html'}   (the dashboard)",
+            "make ui   (the Dagster UI)",
+        ],
     )
     return report

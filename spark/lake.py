@@ -128,7 +128,9 @@ class LakeTable:
     @cached_property
     def store(self) -> fs.FileSystem:
         """The lake's root as a file system of Arrow's."""
-        return fs.SubTreeFileSystem(*reversed(fs.FileSystem.from_uri(self.lake_uri.replace("s3a://", "s3://", 1))))
+        return fs.SubTreeFileSystem(
+            *reversed(fs.FileSystem.from_uri(self.lake_uri.replace("s3a://", "s3://", 1)))
+        )
 
     def hadoop_path(self, path: str) -> str:
         """A path under the lake's root as Spark wants it: Hadoop takes text literally where a URI has %20."""
@@ -136,13 +138,17 @@ class LakeTable:
 
     def state(self) -> State | None:
         """The last state, None if there is none; reads one small file and needs no Spark."""
-        found = self.store.get_file_info(fs.FileSelector(f"{self.folder}/_state", allow_not_found=True))
+        found = self.store.get_file_info(
+            fs.FileSelector(f"{self.folder}/_state", allow_not_found=True)
+        )
         versions = [info.path for info in found if info.extension == "json"]
         if not versions:
             return None
         with self.store.open_input_stream(max(versions)) as stream:
             content = json.loads(stream.read())
-        partitions = {month: Partition(**partition) for month, partition in content["partitions"].items()}
+        partitions = {
+            month: Partition(**partition) for month, partition in content["partitions"].items()
+        }
         return State(**content | {"files": tuple(content["files"]), "partitions": partitions})
 
     def write_state(self, state: State) -> None:
@@ -167,7 +173,9 @@ def pending_files(table: LakeTable, files: Iterable[ChangeFile]) -> list[ChangeF
     return _unread(state, files)
 
 
-def refresh_table(spark: SparkSession, table: LakeTable, files: Sequence[ChangeFile]) -> RefreshResult:
+def refresh_table(
+    spark: SparkSession, table: LakeTable, files: Sequence[ChangeFile]
+) -> RefreshResult:
     """Bring the table up to all committed change files by merging those that it does not hold yet.
 
     `files`: all committed change files of the table, old and new. It is built anew from them if one that it holds was
@@ -194,11 +202,24 @@ def refresh_table(spark: SparkSession, table: LakeTable, files: Sequence[ChangeF
         written = _write(table, rows)
     finally:
         latest.unpersist()
-    untouched = {month: partition for month, partition in state.partitions.items() if month not in touched}
-    return _commit(spark, table, state, schema, untouched | written, files, pending, len(touched | written.keys()))
+    untouched = {
+        month: partition for month, partition in state.partitions.items() if month not in touched
+    }
+    return _commit(
+        spark,
+        table,
+        state,
+        schema,
+        untouched | written,
+        files,
+        pending,
+        len(touched | written.keys()),
+    )
 
 
-def rebuild_table(spark: SparkSession, table: LakeTable, files: Sequence[ChangeFile]) -> RefreshResult:
+def rebuild_table(
+    spark: SparkSession, table: LakeTable, files: Sequence[ChangeFile]
+) -> RefreshResult:
     """Replay the whole history into new current rows; the old ones stay in place until these are complete.
 
     Without any file (nothing was ever loaded) there are no columns either, and no table is made.
@@ -221,7 +242,9 @@ def replace_table(spark: SparkSession, table: LakeTable, rows: DataFrame) -> int
     return written.rows
 
 
-def compact(table: LakeTable, files: Iterable[ChangeFile]) -> tuple[list[ChangeFile], list[ChangeFile]]:
+def compact(
+    table: LakeTable, files: Iterable[ChangeFile]
+) -> tuple[list[ChangeFile], list[ChangeFile]]:
     """Write the many change files of a date as one; returns (files to list as committed, files to strike off).
 
     A date is due when it has `COMPACT_FROM_FILES` files that the table holds. Every row version is kept, in order.
@@ -240,9 +263,14 @@ def compact(table: LakeTable, files: Iterable[ChangeFile]) -> tuple[list[ChangeF
         load_id = f"compacted-{uuid.uuid4().hex}"
         new = ChangeFile(f"{old[0].path.rpartition('/')[0]}/{load_id}-0.parquet", load_id, date)
         # The files of one load in the order that it wrote them: names end in a number that grows.
-        paths = [file.path for file in sorted(old, key=lambda file: (file.load_id, len(file.path), file.path))]
+        paths = [
+            file.path
+            for file in sorted(old, key=lambda file: (file.load_id, len(file.path), file.path))
+        ]
         schema = to_arrow_schema(_common_schema(table, StructType(), old), timezone="UTC")
-        with pq.ParquetWriter(new.path, schema, filesystem=table.store, compression="zstd") as writer:
+        with pq.ParquetWriter(
+            new.path, schema, filesystem=table.store, compression="zstd"
+        ) as writer:
             for batch in ds.dataset(paths, schema=schema, filesystem=table.store).to_batches():
                 writer.write_batch(batch)
         written.append(new)
@@ -272,10 +300,14 @@ def _unread(state: State, files: Iterable[ChangeFile]) -> list[ChangeFile]:
     return [file for file in files if file.path not in held]
 
 
-def _read(spark: SparkSession, table: LakeTable, schema: StructType, files: Iterable[ChangeFile]) -> DataFrame:
+def _read(
+    spark: SparkSession, table: LakeTable, schema: StructType, files: Iterable[ChangeFile]
+) -> DataFrame:
     """The row versions of change files, with each one's place in its load."""
     rows = spark.read.schema(schema).parquet(*(table.hadoop_path(file.path) for file in files))
-    return rows.select("*", F.col("_metadata.file_name").alias("_file"), F.col("_metadata.row_index").alias("_row"))
+    return rows.select(
+        "*", F.col("_metadata.file_name").alias("_file"), F.col("_metadata.row_index").alias("_row")
+    )
 
 
 def _latest(table: LakeTable, changes: DataFrame) -> DataFrame:
@@ -284,13 +316,19 @@ def _latest(table: LakeTable, changes: DataFrame) -> DataFrame:
         # By load, then by the load's files, whose names end in a number that grows, then by place.
         order = (F.col("_loaded_at"), F.length("_file"), F.col("_file"), F.col("_row"))
         versions = Window.partitionBy(*table.key).orderBy(*(column.desc() for column in order))
-        changes = changes.withColumn("_rank", F.row_number().over(versions)).where("_rank = 1").drop("_rank")
+        changes = (
+            changes.withColumn("_rank", F.row_number().over(versions))
+            .where("_rank = 1")
+            .drop("_rank")
+        )
     else:
         # Of loads of the whole table, which name no operation, the last one; of changes those that came after it.
         loads = F.when(_is_load(changes), F.col("_loaded_at"))
         changes = changes.withColumn("_last", F.max(loads).over(Window.partitionBy()))
         counts = F.col("_last").isNull() | (F.col("_loaded_at") == F.col("_last"))
-        changes = changes.where(counts | (~_is_load(changes) & (F.col("_loaded_at") > F.col("_last")))).drop("_last")
+        changes = changes.where(
+            counts | (~_is_load(changes) & (F.col("_loaded_at") > F.col("_last")))
+        ).drop("_last")
     if table.partition_column:
         month = F.date_format(table.partition_column, "yyyy-MM")
         changes = changes.withColumn("_month", F.coalesce(month, F.lit("unknown")))
@@ -315,7 +353,10 @@ def _remaining(current: DataFrame | None, latest: DataFrame) -> DataFrame:
     if current is not None and loads.isEmpty():
         had = set(current.columns)
         rows = current.select(
-            *((F.col(f.name) if f.name in had else F.lit(None)).cast(f.dataType).alias(f.name) for f in rows.schema)
+            *(
+                (F.col(f.name) if f.name in had else F.lit(None)).cast(f.dataType).alias(f.name)
+                for f in rows.schema
+            )
         )
     changes = latest.where(~_is_load(latest))
     signed = rows.withColumn("_sign", F.lit(1)).unionByName(
@@ -323,14 +364,18 @@ def _remaining(current: DataFrame | None, latest: DataFrame) -> DataFrame:
     )
     own = ("_loaded_at", "_position", "_load_id")
     names = [name for name in rows.columns if name not in own]
-    counted = signed.groupBy(*names).agg(F.sum("_sign").alias("_count"), *(F.max(name).alias(name) for name in own))
+    counted = signed.groupBy(*names).agg(
+        F.sum("_sign").alias("_count"), *(F.max(name).alias(name) for name in own)
+    )
     copies = counted.where("_count > 0").withColumn(
         "_copy", F.explode(F.sequence(F.lit(1), F.col("_count").cast("int")))
     )
     return copies.select(*rows.columns)
 
 
-def _merged(table: LakeTable, current: DataFrame, latest: DataFrame, schema: StructType) -> tuple[DataFrame, set[str]]:
+def _merged(
+    table: LakeTable, current: DataFrame, latest: DataFrame, schema: StructType
+) -> tuple[DataFrame, set[str]]:
     """The new rows of the months that `latest` adds to or takes from, and these months ('' if unpartitioned).
 
     A row whose date was corrected moves: its old month is among them.
@@ -338,7 +383,9 @@ def _merged(table: LakeTable, current: DataFrame, latest: DataFrame, schema: Str
     key = list(table.key)
     had = set(current.columns)
     columns = [
-        (F.col(field.name) if field.name in had else F.lit(None)).cast(field.dataType).alias(field.name)
+        (F.col(field.name) if field.name in had else F.lit(None))
+        .cast(field.dataType)
+        .alias(field.name)
         for field in schema
         if field.name not in _OF_CHANGES
     ]
@@ -369,7 +416,9 @@ def _write(table: LakeTable, rows: DataFrame) -> dict[str, Partition]:
             month = inside.partition("_month=")[2]
             with table.store.open_input_file(info.path) as file:
                 count = pq.read_metadata(file).num_rows
-            written[month] = Partition(inside, count + (written[month].rows if month in written else 0))
+            written[month] = Partition(
+                inside, count + (written[month].rows if month in written else 0)
+            )
     return written
 
 
@@ -380,11 +429,15 @@ def _common_schema(table: LakeTable, known: StructType, files: Iterable[ChangeFi
         with table.store.open_input_file(file.path) as opened:
             schema = pq.read_schema(opened)
         for field in schema:
-            types[field.name] = _common_type(table, field.name, types.get(field.name, field.type), field.type)
+            types[field.name] = _common_type(
+                table, field.name, types.get(field.name, field.type), field.type
+            )
     return from_arrow_schema(pa.schema(list(types.items())))
 
 
-def _common_type(table: LakeTable, column: str, one: pa.DataType, other: pa.DataType) -> pa.DataType:
+def _common_type(
+    table: LakeTable, column: str, one: pa.DataType, other: pa.DataType
+) -> pa.DataType:
     if one == other:
         return one
     try:
@@ -430,14 +483,23 @@ def _commit(
 
 
 def _publish(
-    spark: SparkSession, table: LakeTable, previous: State | None, state: State, files: Sequence[ChangeFile]
+    spark: SparkSession,
+    table: LakeTable,
+    previous: State | None,
+    state: State,
+    files: Sequence[ChangeFile],
 ) -> State:
     """Point Hive at a state: by its difference to the one that Hive points at, or all anew if that is not known."""
-    current, history = f"`{table.database}`.`{table.name}`", f"`{table.database}`.`{table.name}_change_files`"
+    current, history = (
+        f"`{table.database}`.`{table.name}`",
+        f"`{table.database}`.`{table.name}_change_files`",
+    )
     folders = {month: _quoted(table.hadoop_path(p.folder)) for month, p in state.partitions.items()}
     before: dict[str, str] = {}
     if previous and previous.schema == state.schema:
-        before = {month: _quoted(table.hadoop_path(p.folder)) for month, p in previous.partitions.items()}
+        before = {
+            month: _quoted(table.hadoop_path(p.folder)) for month, p in previous.partitions.items()
+        }
         if not table.partition_column:
             spark.sql(f"ALTER TABLE {current} SET LOCATION {folders['']}")
     else:
@@ -445,7 +507,9 @@ def _publish(
         alive = StructType([field for field in columns if field.name not in _OF_CHANGES])
         spark.sql(f"CREATE DATABASE IF NOT EXISTS `{table.database}`")
         root = folders.get("", _quoted(table.hadoop_path(table.folder)))
-        _create_table(spark, current, alive, "_month STRING" if table.partition_column else None, root)
+        _create_table(
+            spark, current, alive, "_month STRING" if table.partition_column else None, root
+        )
         changes = _quoted(table.hadoop_path(files[0].path.rsplit("/", 2)[0]))
         _create_table(spark, history, columns, "load_date DATE", changes)
     if table.partition_column:
@@ -453,11 +517,17 @@ def _publish(
             spark.sql(f"ALTER TABLE {current} DROP PARTITION (_month = '{month}')")
         for month in before.keys() & folders.keys():
             if before[month] != folders[month]:
-                spark.sql(f"ALTER TABLE {current} PARTITION (_month = '{month}') SET LOCATION {folders[month]}")
+                spark.sql(
+                    f"ALTER TABLE {current} PARTITION (_month = '{month}') SET LOCATION {folders[month]}"
+                )
         if added := folders.keys() - before.keys():
-            parts = " ".join(f"PARTITION (_month = '{month}') LOCATION {folders[month]}" for month in added)
+            parts = " ".join(
+                f"PARTITION (_month = '{month}') LOCATION {folders[month]}" for month in added
+            )
             spark.sql(f"ALTER TABLE {current} ADD {parts}")
-    dates = " ".join(f"PARTITION (load_date = DATE '{date}')" for date in {file.load_date for file in files})
+    dates = " ".join(
+        f"PARTITION (load_date = DATE '{date}')" for date in {file.load_date for file in files}
+    )
     spark.sql(f"ALTER TABLE {history} ADD IF NOT EXISTS {dates}")
     names = ", ".join(_quoted(file.path.rpartition("/")[2]) for file in files)
     spark.sql(
@@ -469,12 +539,16 @@ def _publish(
     return published
 
 
-def _create_table(spark: SparkSession, name: str, columns: StructType, partition: str | None, location: str) -> None:
+def _create_table(
+    spark: SparkSession, name: str, columns: StructType, partition: str | None, location: str
+) -> None:
     """(Re)create an external table; dropping one leaves its files alone."""
     definitions = ", ".join([columns.toDDL(), *([partition] if partition else [])])
     partitioned = f"PARTITIONED BY ({partition.split()[0]})" if partition else ""
     spark.sql(f"DROP TABLE IF EXISTS {name}")
-    spark.sql(f"CREATE TABLE {name} ({definitions}) USING parquet {partitioned} LOCATION {location}")
+    spark.sql(
+        f"CREATE TABLE {name} ({definitions}) USING parquet {partitioned} LOCATION {location}"
+    )
 
 
 def _delete_unnamed(table: LakeTable, named: set[str]) -> None:

@@ -49,7 +49,9 @@ _metastore_locks: dict[Path, JavaObject] = {}
 
 def softcart_home() -> Path:
     """The folder of everything that runs locally: `SOFTCART_HOME`, by default `.softcart` in the repository."""
-    return Path(os.environ.get("SOFTCART_HOME") or Path(__file__).parents[1] / ".softcart").resolve()
+    return Path(
+        os.environ.get("SOFTCART_HOME") or Path(__file__).parents[1] / ".softcart"
+    ).resolve()
 
 
 def default_lake_uri() -> str:
@@ -81,13 +83,17 @@ def build_session(
         "spark.master": master,
         "spark.driver.memory": os.environ.get("SOFTCART_SPARK_MEMORY") or "2g",
         "spark.driver.extraJavaOptions": _java_options(local=master.startswith("local")),
-        "spark.sql.warehouse.dir": unquote(warehouse_uri or f"{default_lake_uri().rstrip('/')}/warehouse"),
+        "spark.sql.warehouse.dir": unquote(
+            warehouse_uri or f"{default_lake_uri().rstrip('/')}/warehouse"
+        ),
         "spark.sql.catalogImplementation": "hive" if hive else "in-memory",
     }
     if metastore_uri:
         settings["spark.hadoop.hive.metastore.uris"] = metastore_uri
     elif hive:
-        settings["spark.hadoop.javax.jdo.option.ConnectionURL"] = f"jdbc:derby:{home / 'metastore'};create=true"
+        settings["spark.hadoop.javax.jdo.option.ConnectionURL"] = (
+            f"jdbc:derby:{home / 'metastore'};create=true"
+        )
 
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if is_submitted:
@@ -105,12 +111,19 @@ def build_session(
 
 
 def _java_options(local: bool) -> str:
-    options = [f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').as_uri()}"]
+    options = [
+        f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').as_uri()}"
+    ]
     if local:
         # Local runs are short, and Java's optimising compiler takes more of the cores than the work that it makes
         # faster: it gets only what runs 20 times as often as by default. (Lake and aggregates of 1.5 million order
         # lines: 136 seconds of CPU so, 184 by default; the smaller the data, the more it saves.)
-        thresholds = {"Invocation": 100_000, "MinInvocation": 12_000, "Compile": 300_000, "BackEdge": 800_000}
+        thresholds = {
+            "Invocation": 100_000,
+            "MinInvocation": 12_000,
+            "Compile": 300_000,
+            "BackEdge": 800_000,
+        }
         options += [f"-XX:Tier4{name}Threshold={value}" for name, value in thresholds.items()]
         options += ["-XX:+UseSerialGC"]  # the smallest footprint
     return " ".join(options)
@@ -123,7 +136,9 @@ def stop_session(spark: SparkSession) -> None:
     """
     gateway = SparkContext._gateway
     spark.stop()
-    if gateway is None or "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit owns the Java process
+    if (
+        gateway is None or "PYSPARK_GATEWAY_PORT" in os.environ
+    ):  # spark-submit owns the Java process
         return
     gateway.shutdown()
     gateway.proc.stdin.close()
@@ -156,5 +171,7 @@ def _lock_metastore(gateway: JavaGateway, metastore: Path) -> None:
         time.sleep(0.2)
     path.write_text(f"{os.getpid()}\n")
     gateway.jvm.java.lang.System.setProperty("derby.system.home", str(metastore.parent))
-    gateway.jvm.java.lang.System.setProperty("derby.stream.error.file", str(metastore.with_suffix(".log")))
+    gateway.jvm.java.lang.System.setProperty(
+        "derby.stream.error.file", str(metastore.with_suffix(".log"))
+    )
     _metastore_locks[metastore] = lock

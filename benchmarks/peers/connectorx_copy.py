@@ -36,9 +36,15 @@ def ingest(rows: pa.RecordBatchReader, table: str, mode: str) -> None:
 
 
 started, computed = time.monotonic(), sum(os.times()[:4])
-for name in {table for table, _ in JOB["parts"]}:  # with the types that ADBC gives the columns, which it cannot convert
+for name in {
+    table for table, _ in JOB["parts"]
+}:  # with the types that ADBC gives the columns, which it cannot convert
     schema = read(name, "1 = 0").schema
     ingest(pa.RecordBatchReader.from_batches(schema, []), name, "create")
 with ThreadPoolExecutor(JOB["processes"]) as pool:
     list(pool.map(lambda part: ingest(read(*part), part[0], "append"), JOB["parts"]))
-print(json.dumps({"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed}))
+print(
+    json.dumps(
+        {"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed}
+    )
+)

@@ -24,7 +24,10 @@ def resources() -> list:
     for table in JOB["tables"]:
         options = dict(JOB["options"])
         if cursor := table.get("cursor"):
-            options |= {"incremental": dlt.sources.incremental(cursor), "write_disposition": "merge"}
+            options |= {
+                "incremental": dlt.sources.incremental(cursor),
+                "write_disposition": "merge",
+            }
             options |= {"primary_key": table["key"]}
         found.append(sql_table(source, table=table["name"], **options))
     return found
@@ -34,10 +37,16 @@ started, computed = time.monotonic(), sum(os.times()[:4])
 pipeline = dlt.pipeline(
     "bench",
     pipelines_dir=JOB["folder"],
-    destination=dlt.destinations.postgres(url("postgresql", JOB["postgres"], JOB["postgres"]["dbname"])),
+    destination=dlt.destinations.postgres(
+        url("postgresql", JOB["postgres"], JOB["postgres"]["dbname"])
+    ),
     dataset_name=JOB["schema"],
 )
 info = pipeline.run(resources(), **JOB["run"])
 info.raise_on_failed_jobs()
-print(json.dumps({"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed}))
+print(
+    json.dumps(
+        {"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed}
+    )
+)
 sys.stdout.flush()

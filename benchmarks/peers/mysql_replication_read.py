@@ -28,4 +28,12 @@ for event in log:
     rows += len(event.rows)
     if rows >= JOB["rows"]:  # at the end of the log it would read everything again
         break
-print(json.dumps({"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed, "rows": rows}))
+print(
+    json.dumps(
+        {
+            "seconds": time.monotonic() - started,
+            "cpu_seconds": sum(os.times()[:4]) - computed,
+            "rows": rows,
+        }
+    )
+)

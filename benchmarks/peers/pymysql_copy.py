@@ -16,7 +16,9 @@ def copy(part: tuple[str, str]) -> None:
     """Copy one key range of one table."""
     table, condition = part
     with (
-        pymysql.connect(**JOB["mysql"], charset="utf8mb4", cursorclass=pymysql.cursors.SSCursor) as source,
+        pymysql.connect(
+            **JOB["mysql"], charset="utf8mb4", cursorclass=pymysql.cursors.SSCursor
+        ) as source,
         psycopg.connect(**JOB["postgres"]) as target,
         source.cursor() as rows,
         target.cursor().copy(f"COPY {JOB['schema']}.{table} FROM STDIN") as lines,
@@ -32,4 +34,8 @@ with Pool(JOB["processes"]) as pool:
     pool.map(copy, JOB["parts"], chunksize=1)
     pool.close()
     pool.join()
-print(json.dumps({"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed}))
+print(
+    json.dumps(
+        {"seconds": time.monotonic() - started, "cpu_seconds": sum(os.times()[:4]) - computed}
+    )
+)

@@ -8,7 +8,9 @@ from pyspark.sql import functions as F
 
 def money(cents: Column, precision: int = 12) -> Column:
     """Cents as an exact decimal amount in EUR."""
-    return (cents.cast(f"decimal({precision},0)") * F.lit("0.01").cast("decimal(3,2)")).cast(f"decimal({precision},2)")
+    return (cents.cast(f"decimal({precision},0)") * F.lit("0.01").cast("decimal(3,2)")).cast(
+        f"decimal({precision},2)"
+    )
 
 
 def timestamp(microseconds: Column) -> Column:

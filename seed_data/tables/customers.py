@@ -36,16 +36,22 @@ class Customers:
         share = (customer - 1 + self._dice.uniform("customer.registered", customer)) / F.lit(
             float(self._parameters.customers)
         )
-        exact = (F.pow(share, F.lit(1 / GROWTH_EXPONENT)) * (end - founded)).cast("bigint") + founded
+        exact = (F.pow(share, F.lit(1 / GROWTH_EXPONENT)) * (end - founded)).cast(
+            "bigint"
+        ) + founded
         # Before the last day, move the moment to the hours in which people are awake.
-        awake = self._dice.uniform("customer.hour", customer) + self._dice.uniform("customer.minute", customer)
+        awake = self._dice.uniform("customer.hour", customer) + self._dice.uniform(
+            "customer.minute", customer
+        )
         moment = div(exact, DAY) * DAY + ((awake * 8 + 6) / 24 * DAY).cast("bigint")
         return F.when(exact < end - DAY, F.least(moment, F.lit(end))).otherwise(exact)
 
     def count_at(self, moment: Column) -> Column:
         """How many customers had registered a day before a moment."""
         founded, end = self._parameters.founded, self._parameters.end
-        share = F.pow((moment - founded - DAY) / F.lit(float(end - founded)), F.lit(GROWTH_EXPONENT))
+        share = F.pow(
+            (moment - founded - DAY) / F.lit(float(end - founded)), F.lit(GROWTH_EXPONENT)
+        )
         return F.greatest(F.floor(share * self._parameters.customers), F.lit(1))
 
     def activity(self, customer: Column) -> Column:
@@ -74,7 +80,9 @@ class Customers:
         dice, c = self._dice, F.col("id")
         base = (
             spark.range(1, self._parameters.customers + 1, 1, partitions)
-            .select("id", self.place(pools, c).alias("place"), self.registered(c).alias("registered"))
+            .select(
+                "id", self.place(pools, c).alias("place"), self.registered(c).alias("registered")
+            )
             .select("*", pools.countries[F.col("place")].alias("country"))
             .select(
                 "*",
@@ -109,7 +117,9 @@ class Customers:
     def _changed(self, since: Column, share: float, purpose: str, *key: Column) -> Column:
         """A later moment for this share of the keys, `since` for the others."""
         draw = self._dice.uniform(purpose, *key)
-        return since + F.when(draw < share, (draw / share * (self._parameters.end - since)).cast("bigint")).otherwise(0)
+        return since + F.when(
+            draw < share, (draw / share * (self._parameters.end - since)).cast("bigint")
+        ).otherwise(0)
 
     def _email(self, pools: Pools, draw: Column) -> Column:
         dice, c = self._dice, F.col("id")
@@ -131,7 +141,9 @@ class Customers:
             F.replace(address(c), F.lit(".example"), F.lit("")),
             F.lit("n/a"),
         )
-        duplicate = F.concat(F.lit("shared.mailbox"), div(c, 400).cast("string"), F.lit("@mail.example"))
+        duplicate = F.concat(
+            F.lit("shared.mailbox"), div(c, 400).cast("string"), F.lit("@mail.example")
+        )
         first, second = dirty.EMAIL_NULL, dirty.EMAIL_NULL + dirty.EMAIL_MALFORMED
         return (
             F.when(draw < first, None)
@@ -146,8 +158,12 @@ class Customers:
             pools.first_names.at(country, F.col("first_draw")),
             pools.last_names.at(country, F.col("last_draw")),
         )
-        name = F.when(country.isin(*pools.far_eastern), F.concat(last, first)).otherwise(F.concat_ws(" ", first, last))
-        decoration = self._dice.pick(strings(DECORATIONS), len(DECORATIONS), "customer.decoration", F.col("id"))
+        name = F.when(country.isin(*pools.far_eastern), F.concat(last, first)).otherwise(
+            F.concat_ws(" ", first, last)
+        )
+        decoration = self._dice.pick(
+            strings(DECORATIONS), len(DECORATIONS), "customer.decoration", F.col("id")
+        )
         space, capitals = dirty.NAME_STRAY_SPACE, dirty.NAME_STRAY_SPACE + dirty.NAME_CAPITALS
         return (
             F.when(draw < space / 2, F.concat(F.lit("  "), name, F.lit(" ")))
@@ -171,7 +187,10 @@ class Customers:
         )
         return (
             F.when(draw < dirty.PHONE_NULL, None)
-            .when(draw < dirty.PHONE_NULL + dirty.PHONE_ODD, self._dice.pick(odd, 5, "customer.phone_odd", c))
+            .when(
+                draw < dirty.PHONE_NULL + dirty.PHONE_ODD,
+                self._dice.pick(odd, 5, "customer.phone_odd", c),
+            )
             .otherwise(F.concat_ws(" ", dial, area, number))
         )
 
@@ -179,7 +198,9 @@ class Customers:
         """Text, as Parquet's dates cannot hold `0000-00-00`."""
         c = F.col("id")
         age = self._dice.uniform("customer.age", c) + self._dice.uniform("customer.age2", c)
-        born = F.timestamp_micros(F.lit(self._parameters.end) - ((age * 33 + 17) * 365.25 * DAY).cast("bigint"))
+        born = F.timestamp_micros(
+            F.lit(self._parameters.end) - ((age * 33 + 17) * 365.25 * DAY).cast("bigint")
+        )
         draw = self._dice.uniform("customer.birth_date", c)
         return (
             F.when(draw < dirty.BIRTH_DATE_ZERO, "0000-00-00")
@@ -198,20 +219,34 @@ class Customers:
             .select(
                 F.col("id").alias("customer_id"),
                 self.registered(F.col("id")).alias("registered"),
-                F.explode(F.sequence(F.lit(0), self.address_count(F.col("id")) - 1)).alias("number"),
+                F.explode(F.sequence(F.lit(0), self.address_count(F.col("id")) - 1)).alias(
+                    "number"
+                ),
             )
             .select("*", self.address_id(c, F.col("number")).alias("id"))
-            .select("*", F.when(elsewhere, pools.place(dice, "address.place", a)).otherwise(home).alias("place"))
+            .select(
+                "*",
+                F.when(elsewhere, pools.place(dice, "address.place", a))
+                .otherwise(home)
+                .alias("place"),
+            )
             .select(
                 "*",
                 pools.countries[F.col("place")].alias("country"),
                 self._changed(F.col("registered"), 0.999, "address.created", a).alias("later"),
             )
-            .select("*", F.when(F.col("number") == 0, F.col("registered")).otherwise(F.col("later")).alias("created"))
+            .select(
+                "*",
+                F.when(F.col("number") == 0, F.col("registered"))
+                .otherwise(F.col("later"))
+                .alias("created"),
+            )
         )
         place, created = F.col("place"), F.col("created")
         street = pools.streets.at(F.col("country"), dice.uniform("address.street", a))
-        house = (F.pow(dice.uniform("address.house", a), F.lit(2)) * 180 + 1).cast("int").cast("string")
+        house = (
+            (F.pow(dice.uniform("address.house", a), F.lit(2)) * 180 + 1).cast("int").cast("string")
+        )
         digits = F.lpad(dice.integer(0, 1000, "address.postal", a).cast("string"), 3, "0")
         return base.select(
             "id",
@@ -224,9 +259,9 @@ class Customers:
             ).alias("line2"),
             pools.cities[place].alias("city"),
             pools.regions[place].alias("region"),
-            F.call_function("translate", pools.postal_patterns[place], F.lit(pools.POSTAL_DIGITS), digits).alias(
-                "postal_code"
-            ),
+            F.call_function(
+                "translate", pools.postal_patterns[place], F.lit(pools.POSTAL_DIGITS), digits
+            ).alias("postal_code"),
             pools.country_codes[place].alias("country_code"),
             *(
                 F.when(
@@ -245,4 +280,6 @@ class Customers:
 
 
 def _degrees(micro_degrees: Column) -> Column:
-    return (micro_degrees.cast("decimal(9,0)") * F.lit("0.000001").cast("decimal(7,6)")).cast("decimal(9,6)")
+    return (micro_degrees.cast("decimal(9,0)") * F.lit("0.000001").cast("decimal(7,6)")).cast(
+        "decimal(9,6)"
+    )

@@ -53,7 +53,13 @@ MINUTE = 60 * MICROSECONDS
 FREE_SHIPPING_FROM, SHIPPING, EXPRESS = 5000, 495, 995
 """Cents."""
 
-_RETURN_REASONS = {"changed_mind": 45, "not_as_described": 20, "damaged": 15, "wrong_item": 12, "late": 8}
+_RETURN_REASONS = {
+    "changed_mind": 45,
+    "not_as_described": 20,
+    "damaged": 15,
+    "wrong_item": 12,
+    "late": 8,
+}
 
 
 def line_key(order: Column, line: Column) -> Column:
@@ -65,7 +71,12 @@ class Sales:
     """The sales of one seed."""
 
     def __init__(
-        self, parameters: Parameters, dice: Dice, customers: Customers, catalog: Catalog, organisation: Organisation
+        self,
+        parameters: Parameters,
+        dice: Dice,
+        customers: Customers,
+        catalog: Catalog,
+        organisation: Organisation,
     ):
         self._parameters = parameters
         self._dice = dice
@@ -86,8 +97,17 @@ class Sales:
 
     def sales(self, spark: SparkSession, partitions: int) -> DataFrame:
         """The intermediate table: one row per order, `lines` an array of structs, products by number."""
-        steps = (self._moments, self._buyers, self._baskets, self._amounts, self._progress, self._returned)
-        frame = spark.range(0, (self._parameters.end - self._parameters.start) // HOUR + 1, 1, partitions)
+        steps = (
+            self._moments,
+            self._buyers,
+            self._baskets,
+            self._amounts,
+            self._progress,
+            self._returned,
+        )
+        frame = spark.range(
+            0, (self._parameters.end - self._parameters.start) // HOUR + 1, 1, partitions
+        )
         return reduce(lambda frame, step: step(frame), steps, frame.withColumnRenamed("id", "hour"))
 
     def _moments(self, frame: DataFrame) -> DataFrame:
@@ -97,20 +117,34 @@ class Sales:
         hour, end = F.col("hour"), F.lit(self._parameters.end)
         first, following = first_ids[hour.cast("int")], first_ids[hour.cast("int") + 1]
         begin = hour * HOUR + self._parameters.start
-        position = (F.col("id") - F.col("first") + self._dice.uniform("order.moment", F.col("id"))) / F.col("count")
-        ordered = F.col("begin") + (position * F.least(F.lit(HOUR), end - F.col("begin"))).cast("bigint")
+        position = (
+            F.col("id") - F.col("first") + self._dice.uniform("order.moment", F.col("id"))
+        ) / F.col("count")
+        ordered = F.col("begin") + (position * F.least(F.lit(HOUR), end - F.col("begin"))).cast(
+            "bigint"
+        )
         # However few orders there are, the last is minutes old.
         last = end - (self._dice.uniform("order.last", F.col("id")) * 4 * MINUTE).cast("bigint")
         return (
-            frame.select(hour, begin.alias("begin"), first.alias("first"), (following - first).alias("count"))
+            frame.select(
+                hour, begin.alias("begin"), first.alias("first"), (following - first).alias("count")
+            )
             .where(F.col("count") > 0)
-            .select("*", F.explode(F.sequence(F.col("first"), F.col("first") + F.col("count") - 1)).alias("id"))
+            .select(
+                "*",
+                F.explode(F.sequence(F.col("first"), F.col("first") + F.col("count") - 1)).alias(
+                    "id"
+                ),
+            )
             .select(
                 "id",
-                F.when(F.col("id") == self._parameters.orders, last).otherwise(ordered).alias("ordered"),
-                (self._dice.uniform("order.channel", F.col("id")) < shares[(hour % (7 * 24)).cast("int")]).alias(
-                    "in_store"
-                ),
+                F.when(F.col("id") == self._parameters.orders, last)
+                .otherwise(ordered)
+                .alias("ordered"),
+                (
+                    self._dice.uniform("order.channel", F.col("id"))
+                    < shares[(hour % (7 * 24)).cast("int")]
+                ).alias("in_store"),
             )
         )
 
@@ -119,40 +153,65 @@ class Sales:
         dice, people, company, o = self._dice, self._customers, self._organisation, F.col("id")
         online, all_stores = company.online_stores, self._parameters.stores
         physical_tickets = [
-            store for store in range(online, all_stores) for _ in range(max(1, round(60 / (store - online + 1) ** 0.7)))
+            store
+            for store in range(online, all_stores)
+            for _ in range(max(1, round(60 / (store - online + 1) ** 0.7)))
         ]
-        online_tickets = [store for store in range(online) for _ in range(round(60 / (store + 1) ** 1.5))]
+        online_tickets = [
+            store for store in range(online) for _ in range(round(60 / (store + 1) ** 1.5))
+        ]
         wanted = F.when(
-            F.col("in_store"), dice.pick(numbers(physical_tickets, "int"), len(physical_tickets), "order.store", o)
-        ).otherwise(dice.pick(numbers(online_tickets, "int"), len(online_tickets), "order.store", o))
+            F.col("in_store"),
+            dice.pick(numbers(physical_tickets, "int"), len(physical_tickets), "order.store", o),
+        ).otherwise(
+            dice.pick(numbers(online_tickets, "int"), len(online_tickets), "order.store", o)
+        )
         is_open = (numbers(company.open_from)[wanted] <= F.col("ordered")) & (
             numbers(company.open_until)[wanted] > F.col("ordered")
         )
         frame = (
             frame.select("id", "ordered", wanted.alias("wanted"), F.col("in_store"))
-            .select("id", "ordered", F.when(is_open, F.col("wanted")).otherwise(F.lit(0)).alias("store"))
-            .select("*", (F.col("store") < online).alias("online"), people.count_at(F.col("ordered")).alias("known"))
+            .select(
+                "id", "ordered", F.when(is_open, F.col("wanted")).otherwise(F.lit(0)).alias("store")
+            )
+            .select(
+                "*",
+                (F.col("store") < online).alias("online"),
+                people.count_at(F.col("ordered")).alias("known"),
+            )
         )
 
         # Most orders go to the most active of a few candidates who still buy here; some to anybody, some to a newcomer.
         def scored(number: Column) -> Column:
             customer = dice.integer(1, F.col("known"), "order.candidate", o, number)
-            patience = -F.log(1 - dice.uniform("customer.patience", customer)) * (420 * DAY) + 20 * DAY
+            patience = (
+                -F.log(1 - dice.uniform("customer.patience", customer)) * (420 * DAY) + 20 * DAY
+            )
             lapsed = F.col("ordered") - people.registered(customer) > patience
             loyalty = people.activity(customer) - lapsed.cast("double")
             return F.struct(loyalty.alias("loyalty"), customer.alias("customer"))
 
         draw = dice.uniform("order.buyer", o)
-        chosen = F.array_max(F.transform(F.sequence(F.lit(1), F.lit(CANDIDATES)), scored))["customer"]
+        chosen = F.array_max(F.transform(F.sequence(F.lit(1), F.lit(CANDIDATES)), scored))[
+            "customer"
+        ]
         anybody = dice.integer(1, F.col("known"), "order.anybody", o)
-        newcomer = F.col("known") - dice.integer(0, F.greatest(div(F.col("known"), 40), F.lit(1)), "order.newcomer", o)
+        newcomer = F.col("known") - dice.integer(
+            0, F.greatest(div(F.col("known"), 40), F.lit(1)), "order.newcomer", o
+        )
         frame = frame.select(
-            "*", F.when(draw < 0.12, anybody).when(draw < 0.2, newcomer).otherwise(chosen).alias("buyer")
+            "*",
+            F.when(draw < 0.12, anybody)
+            .when(draw < 0.2, newcomer)
+            .otherwise(chosen)
+            .alias("buyer"),
         )
 
         kind = dice.uniform("order.customer", o)
         employees, counts = numbers(company.first_employee), numbers(company.employee_count)
-        employee = employees[F.col("store")] + dice.integer(0, counts[F.col("store")], "order.employee", o)
+        employee = employees[F.col("store")] + dice.integer(
+            0, counts[F.col("store")], "order.employee", o
+        )
         index = (F.col("employee") - 1).cast("int")
         at_work = (numbers(company.hired)[index] <= F.col("ordered")) & (
             numbers(company.left)[index] > F.col("ordered")
@@ -178,11 +237,14 @@ class Sales:
             people.address_id(F.col("buyer"), address).alias("address_id"),
             F.when(
                 F.col("online"),
-                F.when(device < mobile, "mobile").when(device < mobile + tablet, "tablet").otherwise("laptop"),
+                F.when(device < mobile, "mobile")
+                .when(device < mobile + tablet, "tablet")
+                .otherwise("laptop"),
             ).alias("device"),
-            F.when(dice.chance(0.04, "order.noted", o), dice.pick(strings(NOTES), len(NOTES), "order.note", o)).alias(
-                "note"
-            ),
+            F.when(
+                dice.chance(0.04, "order.noted", o),
+                dice.pick(strings(NOTES), len(NOTES), "order.note", o),
+            ).alias("note"),
         ).withColumns(
             {
                 "employee_id": F.when(F.col("employee").isNull(), None)
@@ -198,7 +260,9 @@ class Sales:
         """A product number, drawn by popularity (Zipf and Mandelbrot; inverse distribution in closed form)."""
         exponent = 1 - ZIPF_EXPONENT
         low, high = (1 + ZIPF_SHIFT) ** exponent, (self._product_count + 1 + ZIPF_SHIFT) ** exponent
-        rank = F.pow(self._dice.uniform(purpose, *key) * (high - low) + low, F.lit(1 / exponent)) - (1 + ZIPF_SHIFT)
+        rank = F.pow(
+            self._dice.uniform(purpose, *key) * (high - low) + low, F.lit(1 / exponent)
+        ) - (1 + ZIPF_SHIFT)
         return self._ranking[F.least(F.floor(rank), F.lit(self._product_count - 1)).cast("int")]
 
     def _baskets(self, frame: DataFrame) -> DataFrame:
@@ -223,9 +287,18 @@ class Sales:
 
         count = dice.weighted(LINE_COUNTS, "order.lines", o).cast("int")
         return (
-            frame.select("*", self._popular("order.first", o).alias("first"), count.alias("wanted_lines"))
-            .select("*", F.transform(F.sequence(F.lit(0), F.col("wanted_lines") - 1), product).alias("wanted_products"))
-            .select("*", F.array_distinct(F.transform("wanted_products", on_sale)).alias("products"))
+            frame.select(
+                "*", self._popular("order.first", o).alias("first"), count.alias("wanted_lines")
+            )
+            .select(
+                "*",
+                F.transform(F.sequence(F.lit(0), F.col("wanted_lines") - 1), product).alias(
+                    "wanted_products"
+                ),
+            )
+            .select(
+                "*", F.array_distinct(F.transform("wanted_products", on_sale)).alias("products")
+            )
             .drop("first", "wanted_lines", "wanted_products")
         )
 
@@ -234,18 +307,36 @@ class Sales:
         dice, ordered = self._dice, F.col("ordered")
         period = div(F.lit(self._parameters.end) - ordered, PERIOD)
         friday = F.dayofweek(timestamp(ordered)) == 6
-        black_friday = friday & (F.month(timestamp(ordered)) == 11) & F.dayofmonth(timestamp(ordered)).between(23, 29)
-        frame = frame.withColumns({"period": period, "discounted": F.when(black_friday, 0.6).otherwise(0.18)})
+        black_friday = (
+            friday
+            & (F.month(timestamp(ordered)) == 11)
+            & F.dayofmonth(timestamp(ordered)).between(23, 29)
+        )
+        frame = frame.withColumns(
+            {"period": period, "discounted": F.when(black_friday, 0.6).otherwise(0.18)}
+        )
 
         def then(base: Column, product: Column, purpose: str) -> Column:
-            drift = 1 - F.col("period") * 0.012 + (dice.uniform(purpose, product, F.col("period")) - 0.5) * 0.08
-            return F.when(F.col("period") == 0, base).otherwise(F.greatest(F.floor(base * drift + 0.5), F.lit(20)))
+            drift = (
+                1
+                - F.col("period") * 0.012
+                + (dice.uniform(purpose, product, F.col("period")) - 0.5) * 0.08
+            )
+            return F.when(F.col("period") == 0, base).otherwise(
+                F.greatest(F.floor(base * drift + 0.5), F.lit(20))
+            )
 
         def priced(product: Column, position: Column) -> Column:
             key = line_key(F.col("id"), position + 1)
-            quantity = thresholds(dice.uniform("line.quantity", key), {"1": 80, "2": 14, "3": 4, "6": 2})
-            rate = thresholds(dice.uniform("line.discount", key), {"5": 30, "10": 40, "20": 25, "30": 5})
-            variant = dice.integer(1, self._variant_counts[product], "line.variant", key).cast("string")
+            quantity = thresholds(
+                dice.uniform("line.quantity", key), {"1": 80, "2": 14, "3": 4, "6": 2}
+            )
+            rate = thresholds(
+                dice.uniform("line.discount", key), {"5": 30, "10": 40, "20": 25, "30": 5}
+            )
+            variant = dice.integer(1, self._variant_counts[product], "line.variant", key).cast(
+                "string"
+            )
             return F.struct(
                 (position + 1).alias("number"),
                 key.alias("key"),
@@ -255,7 +346,9 @@ class Sales:
                 quantity.cast("bigint").alias("quantity"),
                 then(self._prices[product], product, "price").alias("price"),
                 then(self._costs[product], product, "cost").alias("cost"),
-                F.when(dice.uniform("line.discounted", key) < F.col("discounted"), rate.cast("bigint"))
+                F.when(
+                    dice.uniform("line.discounted", key) < F.col("discounted"), rate.cast("bigint")
+                )
                 .otherwise(F.lit(0))
                 .alias("discount_rate"),
                 self._tax_rates[product].alias("tax_rate"),
@@ -268,10 +361,13 @@ class Sales:
         def taxed(line: Column) -> Column:
             net = line["quantity"] * line["price"] - line["discount"]
             return F.struct(
-                *_fields(line, [*_PRICED, "discount"]), div(net * line["tax_rate"] + 5000, 10_000).alias("tax")
+                *_fields(line, [*_PRICED, "discount"]),
+                div(net * line["tax_rate"] + 5000, 10_000).alias("tax"),
             )
 
-        goods = F.aggregate("lines", F.lit(0).cast("bigint"), lambda reached, line: reached + _gross(line))
+        goods = F.aggregate(
+            "lines", F.lit(0).cast("bigint"), lambda reached, line: reached + _gross(line)
+        )
         shipping = (
             F.when(~F.col("online"), 0)
             .when(dice.chance(0.08, "order.express", F.col("id")), EXPRESS)
@@ -296,7 +392,9 @@ class Sales:
 
         method = F.when(
             F.col("online"),
-            dice.weighted({"card": 52, "paypal": 36, "bank_transfer": 10, "voucher": 2}, "order.method", o),
+            dice.weighted(
+                {"card": 52, "paypal": 36, "bank_transfer": 10, "voucher": 2}, "order.method", o
+            ),
         ).otherwise(dice.weighted({"card": 66, "cash": 31, "voucher": 3}, "order.method", o))
         slow = F.col("method") == "bank_transfer"
         ordered = F.col("ordered")
@@ -305,15 +403,19 @@ class Sales:
             .when(slow, later(ordered, DAY, 3 * DAY, "order.paid"))
             .otherwise(later(ordered, MICROSECONDS, 8 * MINUTE, "order.paid"))
         )
-        cancels = dice.uniform("order.cancelled", o) < F.when(F.col("online"), ONLINE_CANCELLATIONS).otherwise(
-            PHYSICAL_CANCELLATIONS
-        )
-        cancelled = F.when(F.col("online"), later(ordered, 10 * MINUTE, 3 * HOUR, "order.cancelled_at")).otherwise(
-            later(ordered, MINUTE, 10 * MINUTE, "order.cancelled_at")
-        )
+        cancels = dice.uniform("order.cancelled", o) < F.when(
+            F.col("online"), ONLINE_CANCELLATIONS
+        ).otherwise(PHYSICAL_CANCELLATIONS)
+        cancelled = F.when(
+            F.col("online"), later(ordered, 10 * MINUTE, 3 * HOUR, "order.cancelled_at")
+        ).otherwise(later(ordered, MINUTE, 10 * MINUTE, "order.cancelled_at"))
         frame = (
             frame.select("*", method.alias("method"))
-            .select("*", paid.alias("paid_at"), F.when(cancels & (cancelled <= end), cancelled).alias("cancelled_at"))
+            .select(
+                "*",
+                paid.alias("paid_at"),
+                F.when(cancels & (cancelled <= end), cancelled).alias("cancelled_at"),
+            )
             .select(
                 "*",
                 F.when(~F.col("online"), F.col("paid_at"))
@@ -339,12 +441,17 @@ class Sales:
                 .alias("status"),
                 F.when(active & (F.col("ships") <= end), F.col("ships")).alias("shipped_at"),
                 F.when(active & (F.col("arrives") <= end), F.col("arrives")).alias("delivered_at"),
-                F.when(F.col("online"), F.to_date(timestamp(later(ordered, 3 * DAY, 7 * DAY, "order.promised")))).alias(
-                    "promised_on"
-                ),
+                F.when(
+                    F.col("online"),
+                    F.to_date(timestamp(later(ordered, 3 * DAY, 7 * DAY, "order.promised"))),
+                ).alias("promised_on"),
             )
             .withColumn(
-                "paid_at", F.when(F.col("paid_at") <= F.least(end, F.coalesce("cancelled_at", end)), F.col("paid_at"))
+                "paid_at",
+                F.when(
+                    F.col("paid_at") <= F.least(end, F.coalesce("cancelled_at", end)),
+                    F.col("paid_at"),
+                ),
             )
             .drop("ships", "arrives")
         )
@@ -355,24 +462,34 @@ class Sales:
 
         def judged(line: Column) -> Column:
             key = line["key"]
-            returned_at = F.col("delivered_at") + DAY + (dice.uniform("return.at", key) * 27 * DAY).cast("bigint")
-            comes = (dice.uniform("return", key) < self._return_shares[line["product"]] / 10_000) & ~line["unknown"]
+            returned_at = (
+                F.col("delivered_at")
+                + DAY
+                + (dice.uniform("return.at", key) * 27 * DAY).cast("bigint")
+            )
+            comes = (
+                dice.uniform("return", key) < self._return_shares[line["product"]] / 10_000
+            ) & ~line["unknown"]
             return F.struct(
                 *_fields(line, [*_PRICED, "discount", "tax"]),
-                F.when(comes & (returned_at <= self._parameters.end), returned_at).alias("returned_at"),
+                F.when(comes & (returned_at <= self._parameters.end), returned_at).alias(
+                    "returned_at"
+                ),
             )
 
         def refunded(line: Column) -> Column:
             came = line["returned_at"].isNotNull()
-            pieces = F.when(dice.chance(0.8, "return.whole", line["key"]), line["quantity"]).otherwise(
-                F.lit(1).cast("bigint")
-            )
+            pieces = F.when(
+                dice.chance(0.8, "return.whole", line["key"]), line["quantity"]
+            ).otherwise(F.lit(1).cast("bigint"))
             refund = div(_gross(line) * pieces * 2 + line["quantity"], line["quantity"] * 2)
             return F.struct(
                 *_fields(line, [*_PRICED, "discount", "tax", "returned_at"]),
                 F.when(came, pieces).alias("returned"),
                 F.when(came, refund).alias("refund"),
-                F.when(came, dice.weighted(_RETURN_REASONS, "return.reason", line["key"])).alias("reason"),
+                F.when(came, dice.weighted(_RETURN_REASONS, "return.reason", line["key"])).alias(
+                    "reason"
+                ),
             )
 
         return frame.withColumn("lines", F.transform(F.transform("lines", judged), refunded))
@@ -393,21 +510,25 @@ class Sales:
             money(F.col("shipping")).alias("shipping_amount"),
             money(F.col("total"), 14).alias("total_amount"),
             "note",
-            timestamp(F.coalesce("cancelled_at", "delivered_at", "shipped_at", "paid_at", "ordered")).alias(
-                "updated_at"
-            ),
+            timestamp(
+                F.coalesce("cancelled_at", "delivered_at", "shipped_at", "paid_at", "ordered")
+            ).alias("updated_at"),
         )
 
     def order_lines(self, sales: DataFrame) -> DataFrame:
         """The table `order_lines`."""
         line = F.col("line")
         known = self._product_ids[line["product"]]
-        unknown = F.concat(F.lit("P9990"), F.lpad((line["key"] % dirty.UNKNOWN_PRODUCTS).cast("string"), 2, "0"))
+        unknown = F.concat(
+            F.lit("P9990"), F.lpad((line["key"] % dirty.UNKNOWN_PRODUCTS).cast("string"), 2, "0")
+        )
         return sales.select("id", "ordered", F.explode("lines").alias("line")).select(
             F.col("id").alias("order_id"),
             line["number"].alias("line_number"),
             F.when(line["unknown"], unknown).otherwise(known).alias("product_id"),
-            F.when(~line["unknown"], F.concat(known, F.lit("-"), line["variant"])).alias("variant_sku"),
+            F.when(~line["unknown"], F.concat(known, F.lit("-"), line["variant"])).alias(
+                "variant_sku"
+            ),
             line["quantity"].alias("quantity"),
             money(line["price"]).alias("unit_price"),
             money(line["cost"]).alias("unit_cost"),
@@ -440,13 +561,25 @@ class Sales:
         dice, o, total = self._dice, F.col("id"), F.col("total")
         paid_at, method = F.col("paid_at"), F.col("method")
         electronic = method.isin("card", "paypal")
-        settled = ~electronic | ~F.col("online") | F.col("shipped_at").isNotNull() | F.col("cancelled_at").isNotNull()
+        settled = (
+            ~electronic
+            | ~F.col("online")
+            | F.col("shipped_at").isNotNull()
+            | F.col("cancelled_at").isNotNull()
+        )
         voucher = F.when(
-            dice.chance(VOUCHER_SHARE, "payment.split", o) & electronic & (total > 3000), F.lit(1000)
+            dice.chance(VOUCHER_SHARE, "payment.split", o) & electronic & (total > 3000),
+            F.lit(1000),
         ).otherwise(F.lit(0))
 
         def payment(
-            slot: int, present: Column, of: Column, status: Column, cents: Column, at: Column, changed: Column
+            slot: int,
+            present: Column,
+            of: Column,
+            status: Column,
+            cents: Column,
+            at: Column,
+            changed: Column,
         ) -> Column:
             return F.when(
                 present,
@@ -462,11 +595,21 @@ class Sales:
 
         paid = paid_at.isNotNull()
         failed_at = F.least(F.col("ordered") + MICROSECONDS, paid_at - 1)
-        failed = paid & electronic & F.col("online") & dice.chance(FAILED_PAYMENTS, "payment.failed", o)
+        failed = (
+            paid & electronic & F.col("online") & dice.chance(FAILED_PAYMENTS, "payment.failed", o)
+        )
         refunded = paid & F.col("cancelled_at").isNotNull()
         rows = F.array_compact(
             F.array(
-                payment(0, failed, method, F.lit("failed"), total - F.col("voucher"), failed_at, failed_at),
+                payment(
+                    0,
+                    failed,
+                    method,
+                    F.lit("failed"),
+                    total - F.col("voucher"),
+                    failed_at,
+                    failed_at,
+                ),
                 payment(
                     1,
                     paid & (F.col("voucher") > 0),
@@ -483,9 +626,19 @@ class Sales:
                     F.when(settled, "captured").otherwise("authorized"),
                     total - F.col("voucher"),
                     paid_at,
-                    F.when(electronic & F.col("online"), F.coalesce("shipped_at", paid_at)).otherwise(paid_at),
+                    F.when(
+                        electronic & F.col("online"), F.coalesce("shipped_at", paid_at)
+                    ).otherwise(paid_at),
                 ),
-                payment(3, refunded, method, F.lit("refunded"), total, F.col("cancelled_at"), F.col("cancelled_at")),
+                payment(
+                    3,
+                    refunded,
+                    method,
+                    F.lit("refunded"),
+                    total,
+                    F.col("cancelled_at"),
+                    F.col("cancelled_at"),
+                ),
             )
         )
         refunds = F.transform(
@@ -545,4 +698,6 @@ def _gross(line: Column) -> Column:
 
 def returned_lines(sales: DataFrame) -> DataFrame:
     """One row per line that came back: the order's columns and `line`."""
-    return sales.select("*", F.explode("lines").alias("line")).where(F.col("line.returned_at").isNotNull())
+    return sales.select("*", F.explode("lines").alias("line")).where(
+        F.col("line.returned_at").isNotNull()
+    )

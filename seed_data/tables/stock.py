@@ -43,7 +43,9 @@ _OPENING = -1
 class Stock:
     """The stock of one seed. A pair of store and product is numbered store * number of products + product, from 0."""
 
-    def __init__(self, parameters: Parameters, dice: Dice, catalog: Catalog, organisation: Organisation):
+    def __init__(
+        self, parameters: Parameters, dice: Dice, catalog: Catalog, organisation: Organisation
+    ):
         self._parameters = parameters
         self._dice = dice
         self._products = len(catalog.ids)
@@ -68,7 +70,11 @@ class Stock:
         """When a pair's opening receipt came: before anything could be sold."""
         product = (pair % self._products).cast("int")
         return (
-            F.greatest(F.lit(self._parameters.start), self._introduced[product], self._open_from[self._store(pair)])
+            F.greatest(
+                F.lit(self._parameters.start),
+                self._introduced[product],
+                self._open_from[self._store(pair)],
+            )
             - 8 * HOUR
         )
 
@@ -81,7 +87,9 @@ class Stock:
         return (line["reason"] == "damaged") | self._out(pair)
 
     def _pairs(self, spark: SparkSession, partitions: int) -> DataFrame:
-        return spark.range(0, self._parameters.stores * self._products, 1, partitions).withColumnRenamed("id", "pair")
+        return spark.range(
+            0, self._parameters.stores * self._products, 1, partitions
+        ).withColumnRenamed("id", "pair")
 
     def _losses(self, spark: SparkSession, partitions: int) -> DataFrame:
         """`pair`, `lost` (pieces) and `at` of pieces that went astray."""
@@ -90,11 +98,15 @@ class Stock:
             self._opened(pair) + 9 * HOUR,
             F.least(F.lit(self._parameters.end), self._open_until[self._store(pair)]),
         )
-        at = opened + (self._dice.uniform("stock.lost_at", pair) * F.greatest(end - opened, F.lit(0))).cast("bigint")
+        at = opened + (
+            self._dice.uniform("stock.lost_at", pair) * F.greatest(end - opened, F.lit(0))
+        ).cast("bigint")
         return (
             self._pairs(spark, partitions)
             .where(self._dice.chance(LOSS_SHARE, "stock.loses", pair))
-            .select("pair", self._dice.integer(1, 2, "stock.lost", pair).alias("lost"), at.alias("at"))
+            .select(
+                "pair", self._dice.integer(1, 2, "stock.lost", pair).alias("lost"), at.alias("at")
+            )
         )
 
     def supply(self, spark: SparkSession, sales: DataFrame, partitions: int) -> DataFrame:
@@ -105,7 +117,8 @@ class Stock:
             F.col("ordered").alias("at"),
             line["quantity"].alias("demand"),
             F.when(
-                line["returned_at"].isNotNull() & ~self._written_off(self._pair(F.col("store"), line["product"]), line),
+                line["returned_at"].isNotNull()
+                & ~self._written_off(self._pair(F.col("store"), line["product"]), line),
                 line["returned"],
             )
             .otherwise(0)
@@ -114,7 +127,11 @@ class Stock:
         )
         zero = F.lit(0).cast("bigint")
         lost = self._losses(spark, partitions).select(
-            "pair", "at", F.col("lost").alias("demand"), zero.alias("back"), F.col("at").alias("moved")
+            "pair",
+            "at",
+            F.col("lost").alias("demand"),
+            zero.alias("back"),
+            F.col("at").alias("moved"),
         )
         opening = self._pairs(spark, partitions).select(
             "pair",
@@ -128,7 +145,11 @@ class Stock:
             .select("pair", self._week(F.col("at")).alias("week"), "demand", "back", "moved")
             .union(opening)
             .groupBy("pair", "week")
-            .agg(F.sum("demand").alias("demand"), F.sum("back").alias("back"), F.max("moved").alias("moved"))
+            .agg(
+                F.sum("demand").alias("demand"),
+                F.sum("back").alias("back"),
+                F.max("moved").alias("moved"),
+            )
         )
         pair, whole = F.col("pair"), Window.partitionBy("pair")
         so_far = whole.orderBy("week")
@@ -148,34 +169,45 @@ class Stock:
             .otherwise(F.col("lot"))
         )
         supplied = F.least(
-            (div(F.col("demand_so_far"), F.col("lot")) + 1) * F.col("lot"), F.col("total_demand") + F.col("spare")
+            (div(F.col("demand_so_far"), F.col("lot")) + 1) * F.col("lot"),
+            F.col("total_demand") + F.col("spare"),
         )
         return (
             weekly.select("*", lot.alias("lot"))
             .select("*", spare.alias("spare"))
             .select("*", supplied.alias("supplied"))
-            .select("*", (F.col("supplied") - F.lag("supplied", 1, 0).over(so_far)).alias("received"))
+            .select(
+                "*", (F.col("supplied") - F.lag("supplied", 1, 0).over(so_far)).alias("received")
+            )
             .select("*", F.max("supplied").over(whole).alias("total_supplied"))
         )
 
     def inventory(self, supply: DataFrame) -> DataFrame:
         """The table `inventory`."""
         pair = F.col("pair")
-        weekly_demand = F.col("total_demand") * WEEK / (self._parameters.end - self._parameters.start)
+        weekly_demand = (
+            F.col("total_demand") * WEEK / (self._parameters.end - self._parameters.start)
+        )
         return supply.where(F.col("week") == _OPENING).select(
             (self._store(pair) + 1).alias("store_id"),
             self._product_id(pair).alias("product_id"),
-            (F.col("total_supplied") - F.col("total_demand") + F.col("total_back")).alias("quantity_on_hand"),
+            (F.col("total_supplied") - F.col("total_demand") + F.col("total_back")).alias(
+                "quantity_on_hand"
+            ),
             F.greatest(F.lit(2), F.ceil(weekly_demand * 3)).alias("reorder_point"),
             timestamp(F.col("moved")).alias("updated_at"),
         )
 
-    def movements(self, spark: SparkSession, sales: DataFrame, supply: DataFrame, partitions: int) -> DataFrame:
+    def movements(
+        self, spark: SparkSession, sales: DataFrame, supply: DataFrame, partitions: int
+    ) -> DataFrame:
         """The table `inventory_movements`."""
         line, pair, order = F.col("line"), F.col("pair"), F.col("order")
         none = F.lit(None).cast("bigint")
 
-        def movement(key: Column, origin: int, kind: str, quantity: Column, order: Column, at: Column) -> list[Column]:
+        def movement(
+            key: Column, origin: int, kind: str, quantity: Column, order: Column, at: Column
+        ) -> list[Column]:
             return [
                 (key * 4 + origin).alias("id"),
                 (self._store(pair) + 1).alias("store_id"),
@@ -188,10 +220,15 @@ class Stock:
             ]
 
         sold = _sold_lines(sales).select(
-            "line", F.col("id").alias("order"), "ordered", self._pair(F.col("store"), line["product"]).alias("pair")
+            "line",
+            F.col("id").alias("order"),
+            "ordered",
+            self._pair(F.col("store"), line["product"]).alias("pair"),
         )
         back = returned_lines(sales).select(
-            "line", F.col("id").alias("order"), self._pair(F.col("store"), line["product"]).alias("pair")
+            "line",
+            F.col("id").alias("order"),
+            self._pair(F.col("store"), line["product"]).alias("pair"),
         )
         written_off_at = F.least(line["returned_at"] + HOUR, F.lit(self._parameters.end))
         # A pair's losses and supplies: 1,024 numbers each, the last for the loss, the first for the opening.
@@ -202,8 +239,12 @@ class Stock:
             - (self._dice.uniform("stock.arrival", pair, week) * 6 * HOUR).cast("bigint")
         )
         parts = (
-            sold.select(*movement(line["key"], 0, "sale", -line["quantity"], order, F.col("ordered"))),
-            back.select(*movement(line["key"], 1, "return", line["returned"], order, line["returned_at"])),
+            sold.select(
+                *movement(line["key"], 0, "sale", -line["quantity"], order, F.col("ordered"))
+            ),
+            back.select(
+                *movement(line["key"], 1, "return", line["returned"], order, line["returned_at"])
+            ),
             back.where(self._written_off(pair, line)).select(
                 *movement(line["key"], 2, "adjustment", -line["returned"], order, written_off_at)
             ),

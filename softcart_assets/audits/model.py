@@ -78,8 +78,12 @@ class Comparison:
         if self.against == "staging":
             passed = ours == theirs
         else:
-            passed = all(ours[name] >= value * (1 - self.max_drop) for name, value in theirs.items())
-        details = _plain(ours) | {f"{name}_{self.against}": value for name, value in _plain(theirs).items()}
+            passed = all(
+                ours[name] >= value * (1 - self.max_drop) for name, value in theirs.items()
+            )
+        details = _plain(ours) | {
+            f"{name}_{self.against}": value for name, value in _plain(theirs).items()
+        }
         if self.max_drop:
             details["allowed_drop"] = str(self.max_drop)
         return AuditResult(self.name, self.table, passed, details)

@@ -41,7 +41,9 @@ def volume_plausible(staging: PostgresConnection, source: Source, table: Table) 
     """The rows that the table has now are within bounds of the median of its last loads."""
     with staging.connect() as session:
         current = session.execute(
-            sql.SQL("SELECT count(*) FROM {} WHERE NOT _deleted").format(sql.Identifier(source.schema, table.name))
+            sql.SQL("SELECT count(*) FROM {} WHERE NOT _deleted").format(
+                sql.Identifier(source.schema, table.name)
+            )
         ).fetchone()
         median = session.execute(
             "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY rows_total)"
@@ -51,10 +53,14 @@ def volume_plausible(staging: PostgresConnection, source: Source, table: Table) 
         ).fetchone()
     rows, usual = (current[0] if current else 0), (median[0] if median and median[0] else 0)
     passed = usual * (1 - MAX_DROP) <= rows and (rows <= usual * MAX_GROWTH or not usual)
-    return AuditResult("volume_plausible", table.name, passed, {"rows": rows, "median of last loads": usual})
+    return AuditResult(
+        "volume_plausible", table.name, passed, {"rows": rows, "median of last loads": usual}
+    )
 
 
-def fresh(staging: PostgresConnection, source: Source, table: Table, now: datetime | None = None) -> AuditResult:
+def fresh(
+    staging: PostgresConnection, source: Source, table: Table, now: datetime | None = None
+) -> AuditResult:
     """The table was loaded within `MAX_AGE`; a load that found nothing new counts."""
     with staging.connect() as session:
         row = session.execute(
@@ -77,9 +83,15 @@ def latest_day_present(
         row = session.execute(
             sql.SQL(
                 "SELECT max({day})::date, count(*) FILTER (WHERE {day}::date = %s) FROM {table} WHERE NOT _deleted"
-            ).format(day=sql.Identifier(table.daily), table=sql.Identifier(source.schema, table.name)),
+            ).format(
+                day=sql.Identifier(table.daily), table=sql.Identifier(source.schema, table.name)
+            ),
             [expected],
         ).fetchone()
     latest, rows = row or (None, 0)
-    details = {"expected day": expected.isoformat(), "rows of that day": rows, "latest day": str(latest)}
+    details = {
+        "expected day": expected.isoformat(),
+        "rows of that day": rows,
+        "latest day": str(latest),
+    }
     return AuditResult("latest_day_present", table.name, rows > 0, details)

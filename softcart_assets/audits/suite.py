@@ -186,9 +186,16 @@ AUDITS: tuple[Audit | Comparison, ...] = (
     *map(_volume, PUBLISHED),
     *(_intervals(table) for table in PUBLISHED if table.versions_of),
     *(_resolves(fact, column, dimension, key) for fact, column, dimension, key, _ in _REFERENCES),
-    *(_known(fact, column, share) for fact, column, _, _, share in _REFERENCES if share is not None),
+    *(
+        _known(fact, column, share)
+        for fact, column, _, _, share in _REFERENCES
+        if share is not None
+    ),
     *(_totals(fact, columns) for fact, columns in _TOTALS.items()),
     *(_latest(fact, column) for fact, column in _LATEST.items()),
-    *(_agrees(name) for name in ("agg_sales_by_category_month", "agg_orders_by_device_weekday_hour")),
+    *(
+        _agrees(name)
+        for name in ("agg_sales_by_category_month", "agg_orders_by_device_weekday_hour")
+    ),
 )
 """Every audit of a publication of all `PUBLISHED` tables."""

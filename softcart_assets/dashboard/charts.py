@@ -108,11 +108,20 @@ def trend(money: bool, height: int) -> dict[str, Any]:
     x = alt.X(
         "start:T",
         scale=alt.Scale(type="utc", padding=8),
-        axis=alt.Axis(labelExpr=day, labelOverlap=True, labelSeparation=8, tickCount=8, labelFlush=True),
+        axis=alt.Axis(
+            labelExpr=day, labelOverlap=True, labelSeparation=8, tickCount=8, labelFlush=True
+        ),
     )
-    y_axis = alt.Axis(labelExpr=f"format(datum.value, abs(datum.value) < 1000 ? '{prefix},.2~f' : '{prefix}.3~s')")
+    y_axis = alt.Axis(
+        labelExpr=f"format(datum.value, abs(datum.value) < 1000 ? '{prefix},.2~f' : '{prefix}.3~s')"
+    )
     hover = alt.selection_point(
-        name="hover", fields=["start"], nearest=True, on="pointerover", clear="pointerout", empty=False
+        name="hover",
+        fields=["start"],
+        nearest=True,
+        on="pointerover",
+        clear="pointerout",
+        empty=False,
     )
     base = alt.Chart(_rows()).encode(x=x)
     value = alt.Y("value:Q", axis=y_axis)
@@ -153,7 +162,10 @@ def heat_map(rows: int) -> dict[str, Any]:
             x=alt.X(
                 "hour:O",
                 axis=alt.Axis(
-                    labelAngle=0, labelExpr="datum.value + ':00'", values=list(range(0, 24, 3)), labelOverlap=True
+                    labelAngle=0,
+                    labelExpr="datum.value + ':00'",
+                    values=list(range(0, 24, 3)),
+                    labelOverlap=True,
                 ),
             ),
             y=alt.Y("row:N", sort=None),
@@ -182,7 +194,13 @@ def picture(name: str, title: str, rows: list[dict[str, Any]], currency: str) ->
     specification = CHARTS[name] | {
         "width": 720,
         "padding": 16,
-        "title": {"text": title, "anchor": "start", "fontSize": 15, "color": theme["ink"], "offset": 12},
+        "title": {
+            "text": title,
+            "anchor": "start",
+            "fontSize": 15,
+            "color": theme["ink"],
+            "offset": 12,
+        },
         "datasets": {"rows": rows},
     }
     symbol = "€" if currency == "EUR" else f"{currency} "

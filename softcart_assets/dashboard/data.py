@@ -103,7 +103,8 @@ Only columns are left out, never rows: what is left is summed, so each figure st
 def _sales(coarsened: Iterable[str]) -> str:
     """The common table expression `sale`: one row per line sold, without the coarsened columns."""
     columns = ",\n".join(
-        f"{'NULL' if name in coarsened else expression} AS {name}" for name, expression in (_BASKET | _ITEM).items()
+        f"{'NULL' if name in coarsened else expression} AS {name}"
+        for name, expression in (_BASKET | _ITEM).items()
     )
     return f"""
 WITH sale AS (
@@ -221,11 +222,16 @@ class _Reader:
         """A small result, by column."""
         cursor = self.session.execute(query, parameters)
         values = list(zip(*cursor.fetchall(), strict=True))
-        return {column.name: list(values[n]) if values else [] for n, column in enumerate(cursor.description or ())}
+        return {
+            column.name: list(values[n]) if values else []
+            for n, column in enumerate(cursor.description or ())
+        }
 
     def version(self) -> int | None:
         """The published version; None before the first."""
-        (published,) = self.rows("SELECT to_regclass('production_meta.current') IS NOT NULL AS once")
+        (published,) = self.rows(
+            "SELECT to_regclass('production_meta.current') IS NOT NULL AS once"
+        )
         current = slots.read_current(self.session) if published["once"] else None
         return current.version if current else None
 
@@ -289,10 +295,12 @@ class _Reader:
     def customers(self, ranges: list[tuple[date, date]]) -> dict[str, int]:
         """How many customers ordered in each range of days, by `<first day>/<last day>`."""
         marks = ", ".join(
-            f"bool_or(order_date BETWEEN '{start}' AND '{end}') AS in_{n}" for n, (start, end) in enumerate(ranges)
+            f"bool_or(order_date BETWEEN '{start}' AND '{end}') AS in_{n}"
+            for n, (start, end) in enumerate(ranges)
         )
         counts = ", ".join(
-            f'count(*) FILTER (WHERE in_{n}) AS "{start}/{end}"' for n, (start, end) in enumerate(ranges)
+            f'count(*) FILTER (WHERE in_{n}) AS "{start}/{end}"'
+            for n, (start, end) in enumerate(ranges)
         )
         (row,) = self.rows(
             f"""
@@ -378,7 +386,10 @@ class _Reader:
             lines: Counter[tuple] = Counter()
             for row in combinations:
                 lines[tuple(row[name] for name in basket if name not in coarsened)] += row["lines"]
-            kinds = {tuple(value for name, value in group.items() if name not in coarsened) for group in groups}
+            kinds = {
+                tuple(value for name, value in group.items() if name not in coarsened)
+                for group in groups
+            }
             cells = ((last - first).days + 1) * (len(kinds) + 1)
             return sum(min(count, cells) for count in lines.values())
 
@@ -387,7 +398,10 @@ class _Reader:
     def sales(self, first: date, coarsened: tuple[str, ...]) -> dict[str, Any]:
         """Sales by column: baskets, and their items in the baskets' order (`items` says how many each basket has)."""
         places, sellers, devices, categories, customers = (_Codes() for _ in range(5))
-        baskets = {name: array("q") for name in ("day", "seller", "device", "place", "hour", "customer", "items")}
+        baskets = {
+            name: array("q")
+            for name in ("day", "seller", "device", "place", "hour", "customer", "items")
+        }
         orders = ("orders", "ordersOfDepartment", "ordersOfCategory")
         items = {name: array("q") for name in ("category", "product", *_MEASURES, *orders)}
         current = None
@@ -496,7 +510,9 @@ class _Reader:
             "FROM production.agg_baskets_by_product_pair ORDER BY basket_count DESC, 1, 2 "
             f"LIMIT {PAIR_LIMIT}"
         )
-        return columns | {side: [self.products[product] for product in columns[side]] for side in ("a", "b")}
+        return columns | {
+            side: [self.products[product] for product in columns[side]] for side in ("a", "b")
+        }
 
     def names(self) -> dict[str, Any]:
         """The names of the stores, of the categories, and of the products referred to so far."""

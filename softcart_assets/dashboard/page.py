@@ -96,7 +96,11 @@ def _variables() -> str:
     """The themes as CSS variables."""
 
     def block(theme: str) -> str:
-        return ":root{" + "".join(f"--{name}:{color};" for name, color in charts.THEMES[theme].items()) + "}"
+        return (
+            ":root{"
+            + "".join(f"--{name}:{color};" for name, color in charts.THEMES[theme].items())
+            + "}"
+        )
 
     return (
         f":root{{--font:{charts.FONT};}}{block('light')}"
@@ -138,10 +142,13 @@ def pictures(production: PostgresConnection) -> dict[str, bytes]:
                 "basket_before": ratio(month["revenue_before"], month["orders_before"]),
             }
             value, previous = (
-                None if figures[key] is None else float(figures[key]) for key in (name, f"{name}_before")
+                None if figures[key] is None else float(figures[key])
+                for key in (name, f"{name}_before")
             )
             start = f"{month['month']:%Y-%m-%dT00:00Z}"
-            rows.append({"start": start, "whole": month["whole"], "value": value, "previous": previous})
+            rows.append(
+                {"start": start, "whole": month["whole"], "value": value, "previous": previous}
+            )
         return rows
 
     def heat(key: str, names: dict[Any, str]) -> list[dict[str, Any]]:
@@ -156,7 +163,9 @@ def pictures(production: PostgresConnection) -> dict[str, bytes]:
 
     devices = sorted({cell["device"] for cell in overview.hours})
     rows = {name: trend(name) for name in ("revenue", "margin", "orders", "basket")} | {
-        "hours-by-device": heat("device", {device: device.replace("_", " ").capitalize() for device in devices}),
+        "hours-by-device": heat(
+            "device", {device: device.replace("_", " ").capitalize() for device in devices}
+        ),
         "hours-by-weekday": heat("weekday", dict(enumerate(calendar.day_name, start=1))),
     }
     period = f"{overview.start:%d %b %Y} to {overview.end:%d %b %Y}"

@@ -29,7 +29,9 @@ def table_schema(connection: PostgresConnection, schema: str, table: str) -> dg.
 
 def same_columns_as(columns: dg.TableSchema, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
     """Column schema of a table, and lineage for one whose every column is the upstream's column of the same name."""
-    lineage = {column.name: [dg.TableColumnDep(upstream, column.name)] for column in columns.columns}
+    lineage = {
+        column.name: [dg.TableColumnDep(upstream, column.name)] for column in columns.columns
+    }
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(columns),
         "dagster/column_lineage": dg.MetadataValue.column_lineage(dg.TableColumnLineage(lineage)),

@@ -17,12 +17,17 @@ from softcart_assets.sources.model import Source
 def _source_resource(source: Source) -> dg.ConfigurableResource:
     prefix = source.env_prefix
     if source.kind == "mongodb":
-        return MongoResource(prefix=prefix, uri=dg.EnvVar(f"{prefix}_URI"), database=dg.EnvVar(f"{prefix}_DATABASE"))
+        return MongoResource(
+            prefix=prefix, uri=dg.EnvVar(f"{prefix}_URI"), database=dg.EnvVar(f"{prefix}_DATABASE")
+        )
     return MySQLResource(prefix=prefix, **_server(prefix))
 
 
 def _server(prefix: str) -> dict[str, dg.EnvVar]:
-    return {name: dg.EnvVar(f"{prefix}_{name.upper()}") for name in ("host", "port", "user", "password", "database")}
+    return {
+        name: dg.EnvVar(f"{prefix}_{name.upper()}")
+        for name in ("host", "port", "user", "password", "database")
+    }
 
 
 def source_resource_key(source: Source) -> str:
@@ -37,7 +42,9 @@ def resources() -> dg.Definitions:
         resources={
             **{source_resource_key(source): _source_resource(source) for source in SOURCES},
             "staging": PostgresResource(prefix="SOFTCART_STAGING", **_server("SOFTCART_STAGING")),
-            "production": PostgresResource(prefix="SOFTCART_PRODUCTION", **_server("SOFTCART_PRODUCTION")),
+            "production": PostgresResource(
+                prefix="SOFTCART_PRODUCTION", **_server("SOFTCART_PRODUCTION")
+            ),
             "lake": LakeResource(uri=dg.EnvVar("SOFTCART_LAKE_URI")),
             "spark": SparkResource(),
             "output": OutputResource(directory=dg.EnvVar("SOFTCART_EXTRACTS_DIR")),

@@ -16,12 +16,28 @@ _STORE = (
 
 _SALES: tuple[Column, ...] = (
     column("units_count", "Units sold.", "fct_order_lines.quantity"),
-    column("gross_amount", "Quantity times unit price, before discount and tax.", "fct_order_lines.gross_amount"),
+    column(
+        "gross_amount",
+        "Quantity times unit price, before discount and tax.",
+        "fct_order_lines.gross_amount",
+    ),
     column("discount_amount", "Discount given.", "fct_order_lines.discount_amount"),
     column("net_amount", "Revenue: gross less discount, before tax.", "fct_order_lines.net_amount"),
-    column("margin_amount", "Net less what the shop paid for the units.", "fct_order_lines.margin_amount"),
-    column("returned_units_count", "Units of these lines that came back.", "fct_order_lines.returned_quantity"),
-    column("refund_amount", "Refunded for them; not subtracted from net.", "fct_order_lines.refund_amount"),
+    column(
+        "margin_amount",
+        "Net less what the shop paid for the units.",
+        "fct_order_lines.margin_amount",
+    ),
+    column(
+        "returned_units_count",
+        "Units of these lines that came back.",
+        "fct_order_lines.returned_quantity",
+    ),
+    column(
+        "refund_amount",
+        "Refunded for them; not subtracted from net.",
+        "fct_order_lines.refund_amount",
+    ),
 )
 
 _SALES_SQL = """
@@ -41,7 +57,11 @@ EXTRACTS: tuple[Extract, ...] = (
         (
             column("order_date", "The day of the order.", "fct_order_lines.order_date"),
             *_STORE,
-            column("country_code", "Where the order goes, or where the store is.", "dim_location.country_code"),
+            column(
+                "country_code",
+                "Where the order goes, or where the store is.",
+                "dim_location.country_code",
+            ),
             column("region", "Region of that country.", "dim_location.region"),
             column("department_name", "Top of the category tree.", "dim_product.department_name"),
             column("category_name", "The product's category.", "dim_product.category_name"),
@@ -85,7 +105,10 @@ EXTRACTS: tuple[Extract, ...] = (
                 "fct_order_lines.is_cancelled",
             ),
             column(
-                "cancelled_order_count", "Cancelled orders.", "fct_order_lines.order_id", "fct_order_lines.is_cancelled"
+                "cancelled_order_count",
+                "Cancelled orders.",
+                "fct_order_lines.order_id",
+                "fct_order_lines.is_cancelled",
             ),
             column(
                 "distinct_customer_count",
@@ -163,7 +186,11 @@ EXTRACTS: tuple[Extract, ...] = (
                 "fct_order_lines.order_date",
             ),
             column("product_id", "The product.", "fct_order_lines.product_id"),
-            column("product_name", "Its name; empty if the catalog does not know it.", "dim_product.product_name"),
+            column(
+                "product_name",
+                "Its name; empty if the catalog does not know it.",
+                "dim_product.product_name",
+            ),
             column("brand", "Its brand.", "dim_product.brand"),
             column("department_name", "Top of the category tree.", "dim_product.department_name"),
             column("category_name", "Its category.", "dim_product.category_name"),
@@ -194,7 +221,11 @@ EXTRACTS: tuple[Extract, ...] = (
         "Sales per category and month with the same month a year before, of orders that are not cancelled.",
         (
             column("month", "First day of the month.", "agg_sales_by_category_month.month"),
-            column("department_name", "Top of the category tree.", "agg_sales_by_category_month.department_name"),
+            column(
+                "department_name",
+                "Top of the category tree.",
+                "agg_sales_by_category_month.department_name",
+            ),
             column("category_name", "The category.", "agg_sales_by_category_month.category_name"),
             column(
                 "distinct_order_count",
@@ -229,7 +260,11 @@ EXTRACTS: tuple[Extract, ...] = (
         "ext_orders_by_hour",
         "Orders over all time per device, weekday and hour (UTC), without cancelled ones; adds up.",
         (
-            column("device", "laptop, mobile, tablet or in_store.", "agg_orders_by_device_weekday_hour.device"),
+            column(
+                "device",
+                "laptop, mobile, tablet or in_store.",
+                "agg_orders_by_device_weekday_hour.device",
+            ),
             column("weekday", "1 is Monday.", "agg_orders_by_device_weekday_hour.weekday"),
             column("hour", "0 to 23.", "agg_orders_by_device_weekday_hour.hour"),
             column("order_count", "Orders.", "agg_orders_by_device_weekday_hour.order_count"),
@@ -247,12 +282,28 @@ EXTRACTS: tuple[Extract, ...] = (
         (
             *_STORE,
             column("product_id", "The product.", "agg_stock_cover_by_store_product.product_id"),
-            column("product_name", "Its name; empty if the catalog does not know it.", "dim_product.product_name"),
+            column(
+                "product_name",
+                "Its name; empty if the catalog does not know it.",
+                "dim_product.product_name",
+            ),
             column("department_name", "Top of the category tree.", "dim_product.department_name"),
             column("category_name", "Its category.", "dim_product.category_name"),
-            column("stock_risk", "out, critical, low, ok or overstock.", "agg_stock_cover_by_store_product.stock_risk"),
-            column("quantity_on_hand", "Units on the shelf.", "agg_stock_cover_by_store_product.quantity_on_hand"),
-            column("reorder_point", "Order again below this.", "agg_stock_cover_by_store_product.reorder_point"),
+            column(
+                "stock_risk",
+                "out, critical, low, ok or overstock.",
+                "agg_stock_cover_by_store_product.stock_risk",
+            ),
+            column(
+                "quantity_on_hand",
+                "Units on the shelf.",
+                "agg_stock_cover_by_store_product.quantity_on_hand",
+            ),
+            column(
+                "reorder_point",
+                "Order again below this.",
+                "agg_stock_cover_by_store_product.reorder_point",
+            ),
             column(
                 "sold_quantity_28d",
                 "Units sold in the last 28 days.",
@@ -305,9 +356,13 @@ EXTRACTS: tuple[Extract, ...] = (
             column("sold_quantity", "Units sold.", "fct_inventory_daily.sold_quantity"),
             column("returned_quantity", "Units returned.", "fct_inventory_daily.returned_quantity"),
             column(
-                "transferred_quantity", "Units moved in from other stores.", "fct_inventory_daily.transferred_quantity"
+                "transferred_quantity",
+                "Units moved in from other stores.",
+                "fct_inventory_daily.transferred_quantity",
             ),
-            column("adjusted_quantity", "Units corrected.", "fct_inventory_daily.adjusted_quantity"),
+            column(
+                "adjusted_quantity", "Units corrected.", "fct_inventory_daily.adjusted_quantity"
+            ),
             column(
                 "closing_quantity",
                 "Units at the end of the day. Do not add up over days.",
@@ -335,10 +390,20 @@ EXTRACTS: tuple[Extract, ...] = (
         "ext_payments_daily",
         "Payments per day, store, method and status; adds up.",
         (
-            column("payment_date", "The day of the payment or attempt.", "fct_payments.payment_date"),
+            column(
+                "payment_date", "The day of the payment or attempt.", "fct_payments.payment_date"
+            ),
             *_STORE,
-            column("payment_method", "card, paypal, bank_transfer, voucher or cash.", "fct_payments.payment_method"),
-            column("payment_status", "authorized, captured, failed or refunded.", "fct_payments.payment_status"),
+            column(
+                "payment_method",
+                "card, paypal, bank_transfer, voucher or cash.",
+                "fct_payments.payment_method",
+            ),
+            column(
+                "payment_status",
+                "authorized, captured, failed or refunded.",
+                "fct_payments.payment_status",
+            ),
             column("payment_count", "Payments and attempts."),
             column("amount", "What they were for, tax included.", "fct_payments.amount"),
             column("captured_amount", "What was received.", "fct_payments.captured_amount"),
@@ -359,7 +424,11 @@ EXTRACTS: tuple[Extract, ...] = (
         (
             column("segment", "The segment.", "agg_rfm_by_customer.segment"),
             column("customer_count", "Customers in it."),
-            column("order_count", "Orders of theirs that are not cancelled.", "agg_rfm_by_customer.frequency_count"),
+            column(
+                "order_count",
+                "Orders of theirs that are not cancelled.",
+                "agg_rfm_by_customer.frequency_count",
+            ),
             column("net_amount", "Revenue from them.", "agg_rfm_by_customer.monetary_amount"),
             column(
                 "mean_recency_days",
@@ -382,10 +451,20 @@ EXTRACTS: tuple[Extract, ...] = (
         (
             column("product_id_a", "One product.", "agg_baskets_by_product_pair.product_id_a"),
             column("product_name_a", "Its name.", "dim_product.product_name"),
-            column("product_id_b", "The other product.", "agg_baskets_by_product_pair.product_id_b"),
+            column(
+                "product_id_b", "The other product.", "agg_baskets_by_product_pair.product_id_b"
+            ),
             column("product_name_b", "Its name.", "dim_product.product_name"),
-            column("basket_count", "Orders with both. Do not add up.", "agg_baskets_by_product_pair.basket_count"),
-            column("support_pct", "Such orders per 100 orders.", "agg_baskets_by_product_pair.support_pct"),
+            column(
+                "basket_count",
+                "Orders with both. Do not add up.",
+                "agg_baskets_by_product_pair.basket_count",
+            ),
+            column(
+                "support_pct",
+                "Such orders per 100 orders.",
+                "agg_baskets_by_product_pair.support_pct",
+            ),
             column(
                 "confidence_a_to_b_pct",
                 "Of 100 orders with a, how many have b.",
@@ -396,7 +475,9 @@ EXTRACTS: tuple[Extract, ...] = (
                 "Of 100 orders with b, how many have a.",
                 "agg_baskets_by_product_pair.confidence_b_to_a_pct",
             ),
-            column("lift", "How much more often than by chance.", "agg_baskets_by_product_pair.lift"),
+            column(
+                "lift", "How much more often than by chance.", "agg_baskets_by_product_pair.lift"
+            ),
         ),
         """
         SELECT a.product_id_a, x.product_name AS product_name_a, a.product_id_b, y.product_name AS product_name_b,

@@ -57,7 +57,9 @@ class ExtractFiles:
     version: int
 
 
-def write_extract(production: PostgresConnection, extract: Extract, directory: Path) -> ExtractFiles:
+def write_extract(
+    production: PostgresConnection, extract: Extract, directory: Path
+) -> ExtractFiles:
     """Write one extract; see `write_extracts`."""
     (files,) = write_extracts(production, directory, [extract]).values()
     return files
@@ -96,7 +98,9 @@ def write_extracts(
     return written
 
 
-def _write(session: psycopg.Connection, extract: Extract, directory: Path, version: int) -> ExtractFiles:
+def _write(
+    session: psycopg.Connection, extract: Extract, directory: Path, version: int
+) -> ExtractFiles:
     parquet, csv = directory / f"{extract.name}.parquet", directory / f"{extract.name}.csv"
     # Inside the directory, so that renaming stays on one file system.
     with (
@@ -109,12 +113,17 @@ def _write(session: psycopg.Connection, extract: Extract, directory: Path, versi
         new_parquet, new_csv = Path(temporary, parquet.name), Path(temporary, csv.name)
         count = 0
         with (
-            pyarrow.parquet.ParquetWriter(new_parquet, schema, compression="zstd") as parquet_writer,
+            pyarrow.parquet.ParquetWriter(
+                new_parquet, schema, compression="zstd"
+            ) as parquet_writer,
             pyarrow.csv.CSVWriter(new_csv, schema) as csv_writer,
         ):
             while batch := rows.fetchmany(BATCH_ROWS):
                 columns = zip(*batch, strict=True)
-                arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+                arrays = [
+                    pa.array(values, field.type)
+                    for values, field in zip(columns, schema, strict=True)
+                ]
                 table = pa.Table.from_arrays(arrays, schema=schema)
                 parquet_writer.write_table(table)
                 csv_writer.write_table(table)
@@ -129,7 +138,9 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
     described = rows.description or []
     names = [column.name for column in described]
     if names != [column.name for column in extract.columns]:
-        raise ExtractError(f"extracts/{extract.name}: its SQL returns {names}, which is not what it declares.")
+        raise ExtractError(
+            f"extracts/{extract.name}: its SQL returns {names}, which is not what it declares."
+        )
     fields = []
     for found, declared in zip(described, extract.columns, strict=True):
         base = rows.adapters.types.get(found.type_code)
@@ -143,5 +154,8 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
                 f"SQL to numeric(p, s) with at most {MAX_SCALE} decimals, or to one of {', '.join(_TYPES)}."
             )
         fields.append(pa.field(found.name, type_, metadata={"description": declared.description}))
-    metadata = {"softcart.production_version": str(version), "softcart.description": extract.description}
+    metadata = {
+        "softcart.production_version": str(version),
+        "softcart.description": extract.description,
+    }
     return pa.schema(fields, metadata)

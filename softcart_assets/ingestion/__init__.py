@@ -86,7 +86,9 @@ class Changes:
     tables: dict[str, str]
 
 
-def changed_tables(source: Source, connection: MySQLConnection | MongoConnection, since: Mapping[str, str]) -> Changes:
+def changed_tables(
+    source: Source, connection: MySQLConnection | MongoConnection, since: Mapping[str, str]
+) -> Changes:
     """Which declared tables changed since their positions (as `loaded_positions` gives them); one without a position did.
 
     For a sensor: cheap, and rather a table too many than one too few. A source that cannot be read raises

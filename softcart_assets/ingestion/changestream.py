@@ -67,7 +67,12 @@ class Stream:
     """
 
     def __init__(
-        self, collection: Collection, token: Token | None = None, *, has_images: bool = False, is_exact: bool = True
+        self,
+        collection: Collection,
+        token: Token | None = None,
+        *,
+        has_images: bool = False,
+        is_exact: bool = True,
     ) -> None:
         self._options = collection.codec_options
         self._is_exact = is_exact
@@ -160,7 +165,11 @@ def _place(token: Token) -> tuple[int, str] | None:
     if data.startswith("nx:"):
         return int(data[3:]), ""
     # The bytes of MongoDB's tokens, written as hexadecimal digits, are made to be compared.
-    return (0, data.upper()) if all(character in "0123456789abcdefABCDEF" for character in data) else None
+    return (
+        (0, data.upper())
+        if all(character in "0123456789abcdefABCDEF" for character in data)
+        else None
+    )
 
 
 def _explained(error: pymongo.errors.OperationFailure) -> Exception:

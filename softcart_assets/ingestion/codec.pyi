@@ -34,7 +34,9 @@ class TextReader:
     """
 
     def __init__(self, db: Any, columns: Sequence[Column]) -> None: ...
-    def read(self, max_rows: int, max_bytes: int) -> tuple[pa.RecordBatch, list[tuple[bytes | None, ...]]] | None:
+    def read(
+        self, max_rows: int, max_bytes: int
+    ) -> tuple[pa.RecordBatch, list[tuple[bytes | None, ...]]] | None:
         """The next rows, up to `max_rows`, ending with the row that makes them `max_bytes` or more; None at the end.
 
         First the rows that are fit, then each row with a value that cannot be carried, as MySQL sent it; what is wrong

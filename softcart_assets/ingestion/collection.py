@@ -54,7 +54,10 @@ class CollectionLoad(TableLoad):
 
     def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Every document, a second time out of the spool if the columns were misjudged."""
-        before = {name: getattr(self, name) for name in ("counts", "closed", "rows_read", "bytes_read", "cursor_value")}
+        before = {
+            name: getattr(self, name)
+            for name in ("counts", "closed", "rows_read", "bytes_read", "cursor_value")
+        }
         recorded = self.quarantine.new
         if not self.lake:  # else what the load has written so far would have to go, too
             self.reader.hurry(self.table)
@@ -85,9 +88,13 @@ class FollowedLoad(CollectionLoad):
         self._taking: Mapping[Key, _Version] | None = None
         self._documents: int | None = None
 
-    def _move(self, columns: Sequence[Column], last: LastLoad | None) -> tuple[Sequence[Column], Sums, str]:
+    def _move(
+        self, columns: Sequence[Column], last: LastLoad | None
+    ) -> tuple[Sequence[Column], Sums, str]:
         if self.raw.history:  # made before there was such a column
-            self._execute(f"ALTER TABLE {self.raw.history} ADD COLUMN IF NOT EXISTS _committed_at timestamptz")
+            self._execute(
+                f"ALTER TABLE {self.raw.history} ADD COLUMN IF NOT EXISTS _committed_at timestamptz"
+            )
         # Rows need no token, which is long.
         self._token = mongodb.token_of(self.position)
         self.position = self.quarantine.position = mongodb.with_token(self.position, None)
@@ -95,7 +102,9 @@ class FollowedLoad(CollectionLoad):
         self.position = mongodb.with_token(self.position, self._token)
         return columns, sums, how
 
-    def _moved(self, columns: Sequence[Column], last: LastLoad | None) -> tuple[Sequence[Column], Sums, str]:
+    def _moved(
+        self, columns: Sequence[Column], last: LastLoad | None
+    ) -> tuple[Sequence[Column], Sums, str]:
         token = mongodb.token_of(last.position) if last else None
         if reason := self.reader.why_no_stream(self.table):
             return self._compared(columns, last, reason)
@@ -104,7 +113,9 @@ class FollowedLoad(CollectionLoad):
             return columns, self._sums(), "snapshot"
         try:
             if self.reader.has_restarted_since(last.position):
-                raise NoStream("nx-27017 was started anew, and may have missed changes before it was asked again")
+                raise NoStream(
+                    "nx-27017 was started anew, and may have missed changes before it was asked again"
+                )
             self._token = token
             columns = self._follow(self._reread_released(columns))
         except NoStream as error:
@@ -112,9 +123,13 @@ class FollowedLoad(CollectionLoad):
             return self._compared(columns, last, str(error))
         if self.reader.forgets_events:
             if self._events >= mongodb.EVENTS_KEPT:
-                return self._compared(columns, last, f"nx-27017 keeps its last {mongodb.EVENTS_KEPT:,} events only")
+                return self._compared(
+                    columns, last, f"nx-27017 keeps its last {mongodb.EVENTS_KEPT:,} events only"
+                )
             if not self._events and mongodb.is_apart(last.position, self.position):
-                return self._compared(columns, last, "nx-27017 told of nothing, though the collection changed")
+                return self._compared(
+                    columns, last, "nx-27017 told of nothing, though the collection changed"
+                )
         columns = self._caught_up(columns)
         return columns, self._sums(), "cdc"
 
@@ -122,7 +137,9 @@ class FollowedLoad(CollectionLoad):
         self, columns: Sequence[Column], last: LastLoad | None, reason: str
     ) -> tuple[Sequence[Column], Sums, str]:
         """What an incremental load does, since the stream cannot be read; from here on, it can perhaps."""
-        self.warnings.append(f"the change stream could not be used, keys and cursors were compared instead: {reason}")
+        self.warnings.append(
+            f"the change stream could not be used, keys and cursors were compared instead: {reason}"
+        )
         is_comparable = any(column.name == self.table.cursor for column in columns)
         sums: Sums = None
         if last and is_comparable and not self.call.full and not self.raw.is_empty():
@@ -177,7 +194,11 @@ class FollowedLoad(CollectionLoad):
         return self._documents, None if self._documents is None else {}
 
     def _source_checksums(self, columns: Sequence[Column]) -> tuple[int | None, Checksums | None]:
-        return super()._source_checksums(columns) if self._all_read_after == self._events else (None, None)
+        return (
+            super()._source_checksums(columns)
+            if self._all_read_after == self._events
+            else (None, None)
+        )
 
     def _follow(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Apply what the stream has from the token to the present."""
@@ -222,17 +243,23 @@ class FollowedLoad(CollectionLoad):
                 )
             )
         for turn in range(max(map(len, versions.values()), default=0)):
-            columns = self._take_versions(columns, {k: line[turn] for k, line in versions.items() if turn < len(line)})
+            columns = self._take_versions(
+                columns, {k: line[turn] for k, line in versions.items() if turn < len(line)}
+            )
         return columns
 
-    def _take_versions(self, columns: Sequence[Column], versions: Mapping[Key, _Version]) -> Sequence[Column]:
+    def _take_versions(
+        self, columns: Sequence[Column], versions: Mapping[Key, _Version]
+    ) -> Sequence[Column]:
         """Merge one version of each of some documents."""
         self._touch(versions)
         self._forget_rejected(
             columns,
             "EXISTS (SELECT FROM pg_temp.touched t WHERE t._id = key[1] AND (t._id_type IS NULL OR t._id_type = key[2]))",
         )
-        documents = (version.document for version in versions.values() if version.document is not None)
+        documents = (
+            version.document for version in versions.values() if version.document is not None
+        )
         looked_up = [version.id for version in versions.values() if version.is_looked_up]
         found, batches = self.reader.rows_in(
             self.table, columns, chain(documents, self.reader.documents(self.table, looked_up))
@@ -260,7 +287,8 @@ class FollowedLoad(CollectionLoad):
         )
         keys = [tuple(key) for (key,) in rows]
         return self._take_versions(
-            columns, {key: _Version("update", mongodb.id_value(*key), None, True, None) for key in keys}
+            columns,
+            {key: _Version("update", mongodb.id_value(*key), None, True, None) for key in keys},
         )
 
     def _touch(self, versions: Mapping[Key, _Version]) -> None:
@@ -321,7 +349,9 @@ class FollowedLoad(CollectionLoad):
             "DELETE FROM pg_temp.held h USING pg_temp.touched t WHERE NOT h._held_seen"
             f" AND {_IS_TOUCHED.format('h')} RETURNING h._held_entry"
         ).fetchall()
-        self.closed += self.quarantine.close([entry for (entry,) in rows], "deleted", self.call.released)
+        self.closed += self.quarantine.close(
+            [entry for (entry,) in rows], "deleted", self.call.released
+        )
 
     def _merge(self, columns: Sequence[Column], found: Counts) -> None:
         """As for every table; with operation and time, where events tell them."""
@@ -333,7 +363,9 @@ class FollowedLoad(CollectionLoad):
         self.raw.apply_changes(columns, self.position, committed_at=time)
         files = self._lake_files()
         for rows, deleted in self.raw.changed_rows(columns):
-            keys = zip(rows.column("_id").to_pylist(), rows.column("_id_type").to_pylist(), strict=True)
+            keys = zip(
+                rows.column("_id").to_pylist(), rows.column("_id_type").to_pylist(), strict=True
+            )
             versions = [self._taking.get(key) or self._taking.get((key[0], None)) for key in keys]
             operations = [
                 "delete" if is_deleted else version.operation if version else None

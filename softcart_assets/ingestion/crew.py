@@ -33,7 +33,9 @@ class Crew(Generic[R]):
         self._ranges: deque[tuple[Future, Callable[[R], object]]] = deque()
         self._is_open = True
         self.size = len(readers)
-        self._threads = [threading.Thread(target=self._work, args=(reader,), daemon=True) for reader in readers]
+        self._threads = [
+            threading.Thread(target=self._work, args=(reader,), daemon=True) for reader in readers
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -101,7 +103,9 @@ class Crew(Generic[R]):
                 future.set_result(job(reader))
             except BaseException as error:
                 future.set_exception(error)
-                with suppress(Exception):  # a reader that is beyond use fails the next job with its own error
+                with suppress(
+                    Exception
+                ):  # a reader that is beyond use fails the next job with its own error
                     reader.reset()
         with self._changed:
             self._changed.notify_all()

@@ -50,10 +50,16 @@ def _double_quotes(name: str) -> str:
 
 def _scaled(expression: str, literal: Callable[[str], str]) -> str:
     """A double brought by a power of ten between 1e-5 and 1e15, where both databases print it alike, to its last digit."""
-    branches = [f"WHEN {expression} = 0 OR {_between(expression, '1e-5', '1e15', literal)} THEN {expression}"]
+    branches = [
+        f"WHEN {expression} = 0 OR {_between(expression, '1e-5', '1e15', literal)} THEN {expression}"
+    ]
     for power in range(20, 301, 20):
-        up = _between(expression, f"1e{power - 5}", f"1e{power + 15}" if power < 290 else None, literal)
-        down = _between(expression, f"1e-{power + 5}" if power < 300 else "0", f"1e-{power - 15}", literal)
+        up = _between(
+            expression, f"1e{power - 5}", f"1e{power + 15}" if power < 290 else None, literal
+        )
+        down = _between(
+            expression, f"1e-{power + 5}" if power < 300 else "0", f"1e-{power - 15}", literal
+        )
         branches.append(f"WHEN {up} THEN {expression} / {literal(f'1e{power}')}")
         branches.append(f"WHEN {down} THEN {expression} * {literal(f'1e{power}')}")
     return f"CASE {' '.join(branches)} END"
@@ -78,7 +84,11 @@ def _mysql_number(column: Column) -> str:
         case Kind.INTEGER:
             return name if column.target_type != "bigint" else f"CAST({name} AS DECIMAL(20,0))"
         case Kind.DECIMAL if column.decimal and column.decimal[0] <= 30:
-            return name if column.source_type.startswith("decimal") else f"CAST({name} AS DECIMAL(20,0))"
+            return (
+                name
+                if column.source_type.startswith("decimal")
+                else f"CAST({name} AS DECIMAL(20,0))"
+            )
         case Kind.DECIMAL:
             return hashed(f"CAST({name} AS CHAR)")
         case Kind.DOUBLE:
@@ -153,14 +163,18 @@ MYSQL = Dialect(
     quote=_backticks,
     number=_mysql_number,
     whole=mysql_value,
-    weight=lambda whole: f"CAST(1 + MOD(MOD(ABS({whole}), 1009) * MOD(ABS({whole}), 1009), 31) AS SIGNED)",
+    weight=lambda whole: (
+        f"CAST(1 + MOD(MOD(ABS({whole}), 1009) * MOD(ABS({whole}), 1009), 31) AS SIGNED)"
+    ),
     divide=lambda whole, by: f"({whole} DIV {by})",
 )
 POSTGRES = Dialect(
     quote=_double_quotes,
     number=_postgres_number,
     whole=lambda column: _double_quotes(column.name),
-    weight=lambda whole: f"(1 + mod((abs({whole}) % 1009)::int * (abs({whole}) % 1009)::int, 31))::bigint",
+    weight=lambda whole: (
+        f"(1 + mod((abs({whole}) % 1009)::int * (abs({whole}) % 1009)::int, 31))::bigint"
+    ),
     divide=lambda whole, by: f"div({whole}, {by})",
 )
 
@@ -204,7 +218,9 @@ class Segments:
         """The select list of the digests, to be grouped by its first item, the segment's number."""
         numbers = [dialect.whole(c) if is_whole(c) else dialect.number(c) for c in self.key]
         sums = [f"SUM({number})" for number in numbers]
-        cursor = f"SUM({dialect.number(self.cursor)}{_weight(dialect, self.key, [self.key[0].name])})"
+        cursor = (
+            f"SUM({dialect.number(self.cursor)}{_weight(dialect, self.key, [self.key[0].name])})"
+        )
         return ", ".join([self.expression(dialect), "COUNT(*)", *sums, cursor])
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
@@ -235,14 +251,18 @@ def checksums_of(columns: Sequence[Column], row: Iterable[object]) -> tuple[int,
     """What `checksum_select` gave, as rows and checksums."""
     rows, *values = (Decimal(str(value)) if value is not None else Decimal(0) for value in row)
     pairs = zip(values[::2], values[1::2], strict=True)
-    return int(rows), {c.name: _checksum(n, total) for c, (n, total) in zip(columns, pairs, strict=True)}
+    return int(rows), {
+        c.name: _checksum(n, total) for c, (n, total) in zip(columns, pairs, strict=True)
+    }
 
 
 def minus(all_rows: tuple[int, Checksums], some: tuple[int, Checksums]) -> tuple[int, Checksums]:
     """The checksums of the rows that remain without `some`."""
     rest = {}
     for name in all_rows[1]:
-        (count, total), (less, less_total) = (map(Decimal, c[name].split(":")) for c in (all_rows[1], some[1]))
+        (count, total), (less, less_total) = (
+            map(Decimal, c[name].split(":")) for c in (all_rows[1], some[1])
+        )
         rest[name] = _checksum(count - less, _EXACT.subtract(total, less_total))
     return all_rows[0] - some[0], rest
 
@@ -273,7 +293,10 @@ class Accumulator:
     def result(self, columns: Sequence[Column]) -> tuple[int, Checksums]:
         """Number of rows and the checksum of each column."""
         return self._rows, {
-            c.name: _checksum(Decimal(self._counts.get(c.name, 0)), self._sums.get(c.name, Decimal(0))) for c in columns
+            c.name: _checksum(
+                Decimal(self._counts.get(c.name, 0)), self._sums.get(c.name, Decimal(0))
+            )
+            for c in columns
         }
 
 
@@ -284,7 +307,9 @@ def _sum_of_numbers(column: Column, values: pa.Array) -> Decimal:
             return Decimal(values.true_count)
         case Kind.INTEGER | Kind.INSTANT:
             numbers = values.cast(pa.int64()).to_numpy()
-            return (Decimal(int((numbers >> 32).sum())) * (1 << 32)) + int((numbers & 0xFFFFFFFF).sum())
+            return (Decimal(int((numbers >> 32).sum())) * (1 << 32)) + int(
+                (numbers & 0xFFFFFFFF).sum()
+            )
         case Kind.TEXT:
             return Decimal(hash_sum(values))
         case Kind.JSON:  # written as PostgreSQL prints jsonb
@@ -310,7 +335,9 @@ def _double_text(value: float) -> str:
             if size >= float(f"1e{power - 5}") and (power > 290 or size < float(f"1e{power + 15}")):
                 value /= float(f"1e{power}")
                 break
-            if size < float(f"1e-{power - 15}") and (power == 300 or size >= float(f"1e-{power + 5}")):
+            if size < float(f"1e-{power - 15}") and (
+                power == 300 or size >= float(f"1e-{power + 5}")
+            ):
                 value *= float(f"1e{power}")
                 break
     scaled = Decimal(repr(value)).quantize(Decimal(1).scaleb(-30), ROUND_HALF_UP, context=_EXACT)
@@ -357,7 +384,9 @@ def row_text(dialect: Dialect, columns: Sequence[Column]) -> str:
         # The separator is binary, and so is the whole: texts keep their bytes and collations do not meet.
         texts = ", ".join(f"IFNULL({_mysql_text(c)}, '{_ABSENT}')" for c in columns)
         return f"CONCAT_WS(x'1F', {texts})"
-    return f"array_to_string(ARRAY[{', '.join(map(_postgres_text, columns))}], E'\\x1f', '{_ABSENT}')"
+    return (
+        f"array_to_string(ARRAY[{', '.join(map(_postgres_text, columns))}], E'\\x1f', '{_ABSENT}')"
+    )
 
 
 def _is_short(column: Column) -> bool:
@@ -373,11 +402,18 @@ def _mysql_text(column: Column) -> str:
             return f"CAST({name} AS DECIMAL({column.decimal[0]},{column.decimal[1]}))"
         case Kind.DOUBLE:
             return _double_as_text(
-                name, str, lambda number, unit: f"CONCAT(CAST({number} AS DECIMAL(65,30)), '{unit}')", name
+                name,
+                str,
+                lambda number, unit: f"CONCAT(CAST({number} AS DECIMAL(65,30)), '{unit}')",
+                name,
             )
         case Kind.TEXT:
             text = f"CONVERT({name} USING utf8mb4)"
-            return f"CONCAT(CHAR_LENGTH({text}), ':', {text})" if _is_short(column) else f"SHA2({text}, 256)"
+            return (
+                f"CONCAT(CHAR_LENGTH({text}), ':', {text})"
+                if _is_short(column)
+                else f"SHA2({text}, 256)"
+            )
         case Kind.BYTES:
             return f"LOWER(HEX({name}))" if _is_short(column) else f"SHA2({name}, 256)"
         case Kind.JSON:
@@ -409,7 +445,9 @@ def _postgres_text(column: Column) -> str:
     return f"({_postgres_number(column)})::text"
 
 
-def _double_as_text(name: str, literal: Callable[[str], str], shown: Callable[[str, str], str], otherwise: str) -> str:
+def _double_as_text(
+    name: str, literal: Callable[[str], str], shown: Callable[[str, str], str], otherwise: str
+) -> str:
     """A double as text, different for different doubles: brought between 2^-16 and 2^49, where both databases print it
     alike, to its last digit.
     """
@@ -419,7 +457,9 @@ def _double_as_text(name: str, literal: Callable[[str], str], shown: Callable[[s
 
     def between(low: int, high: int) -> str:
         lowest = f"ABS({name}) >= {power(low)} AND " if low > -1074 else ""
-        return lowest + (f"ABS({name}) < {power(high)}" if high < 1024 else f"ABS({name}) <= {literal(_LARGEST)}")
+        return lowest + (
+            f"ABS({name}) < {power(high)}" if high < 1024 else f"ABS({name}) <= {literal(_LARGEST)}"
+        )
 
     branches = [f"WHEN {name} = 0 THEN '0'", f"WHEN {between(-16, 49)} THEN {shown(name, '')}"]
     for unit in range(1, 18):
@@ -429,5 +469,7 @@ def _double_as_text(name: str, literal: Callable[[str], str], shown: Callable[[s
             # In two steps, since the power itself may be no double.
             half = sign * _UNIT * unit // 2
             number = f"{name} * {power(half)} * {power(sign * _UNIT * unit - half)}"
-            branches.append(f"WHEN {between(low, low + _UNIT)} THEN {shown(number, f'/{-sign * unit}')}")
+            branches.append(
+                f"WHEN {between(low, low + _UNIT)} THEN {shown(number, f'/{-sign * unit}')}"
+            )
     return f"CASE {' '.join(branches)} ELSE {otherwise} END"

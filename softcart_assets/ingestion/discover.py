@@ -18,7 +18,13 @@ from typing import Literal
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.errors import MissingTable
-from softcart_assets.ingestion.mysql import TRANSACTIONAL_ENGINES, Session, cascaded_tables, explained, logs_cascades
+from softcart_assets.ingestion.mysql import (
+    TRANSACTIONAL_ENGINES,
+    Session,
+    cascaded_tables,
+    explained,
+    logs_cascades,
+)
 from softcart_assets.sources.model import Privacy, Source, Table
 
 Strategy = Literal["snapshot", "incremental", "cdc"]
@@ -58,12 +64,17 @@ def discover(
     digits and _, or is among `taken`, the names of other sources' tables, gets another one. `env_prefix` is the connection's own
     unless given. Raises `MissingTable` if the database has no table that the user may see.
     """
-    with explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
+    with (
+        explained(connection, f"database `{connection.database}`"),
+        closing(Session(connection)) as session,
+    ):
         catalog = _Catalog(session)
     kinds = {"BASE TABLE", "SYSTEM VERSIONED"} | ({"VIEW"} if views else set())
     found = [table for table, (kind, _, _) in catalog.tables.items() if kind in kinds]
     names = _plain_names(found, name, taken)
-    tables = tuple(catalog.declaration(table, names[table], strategy, connection.database) for table in found)
+    tables = tuple(
+        catalog.declaration(table, names[table], strategy, connection.database) for table in found
+    )
     if not tables:
         raise MissingTable(
             f"MySQL database `{connection.database}` has no table that user {connection.user!r} may see. "
@@ -89,7 +100,10 @@ class _Catalog:
             f"SELECT table_name, column_name, is_nullable, extra FROM information_schema.columns WHERE {here}"
             " ORDER BY table_name, ordinal_position"
         ):
-            self.columns.setdefault(str(table), {})[str(column)] = (nullable == "YES", (extra or "").lower())
+            self.columns.setdefault(str(table), {})[str(column)] = (
+                nullable == "YES",
+                (extra or "").lower(),
+            )
         self.unique_keys: dict[str, dict[str, list[str | None]]] = {}
         for table, index, column in session.query(
             f"SELECT table_name, index_name, column_name FROM information_schema.statistics WHERE {here}"
@@ -108,7 +122,9 @@ class _Catalog:
         what = "View" if kind == "VIEW" else "Table"
         return Table(
             name=name,
-            description=comment if comment and kind != "VIEW" else f"{what} `{table}` of MySQL database `{database}`.",
+            description=comment
+            if comment and kind != "VIEW"
+            else f"{what} `{table}` of MySQL database `{database}`.",
             key=key,
             strategy=strategy,
             privacy={column: guess_privacy(column) for column in self.columns.get(table, ())},
@@ -129,10 +145,14 @@ class _Catalog:
 
     def _cursor(self, table: str) -> str | None:
         """The column that the server itself sets to the present whenever a row changes."""
-        touched = (name for name, (_, extra) in self.columns.get(table, {}).items() if "on update" in extra)
+        touched = (
+            name for name, (_, extra) in self.columns.get(table, {}).items() if "on update" in extra
+        )
         return next(touched, None)
 
-    def _strategy(self, table: str, wanted: Strategy, key: tuple[str, ...], cursor: str | None) -> Strategy:
+    def _strategy(
+        self, table: str, wanted: Strategy, key: tuple[str, ...], cursor: str | None
+    ) -> Strategy:
         """The wanted strategy, or `snapshot` where it could miss changes.
 
         The binary log says nothing of a view's rows, nor (but in MySQL from 9.6 on) of what foreign keys' cascades do, and
@@ -163,7 +183,9 @@ def _plain_names(tables: Iterable[str], source: str, taken: Collection[str]) -> 
         letters = unicodedata.normalize("NFKD", table).encode("ascii", "ignore").decode()
         plain = re.sub(r"[^A-Za-z0-9_]+", "_", letters).strip("_") or "table"
         plain = table if _PLAIN.fullmatch(table) else plain[:_NAME_LENGTH]
-        candidates = chain([plain, f"{source}_{plain}"[:_NAME_LENGTH]], (f"{plain}_{n}" for n in count(2)))
+        candidates = chain(
+            [plain, f"{source}_{plain}"[:_NAME_LENGTH]], (f"{plain}_{n}" for n in count(2))
+        )
         names[table] = next(name for name in candidates if name.lower() not in used)
         used.add(names[table].lower())
     return names
@@ -217,12 +239,20 @@ def _table_text(table: Table) -> str:
 
 def _privacy_text(privacy: Mapping[str, Privacy]) -> Iterator[str]:
     """The argument `privacy`: `classify`, and names with spaces, which it cannot take, as a dictionary."""
-    plain = {c: [n for n in privacy if privacy[n] is c and not re.search(r"\s", n)] for c in Privacy}
-    odd = [f"    {_literal(name)}: Privacy.{privacy[name].name}," for name in privacy if re.search(r"\s", name)]
+    plain = {
+        c: [n for n in privacy if privacy[n] is c and not re.search(r"\s", n)] for c in Privacy
+    }
+    odd = [
+        f"    {_literal(name)}: Privacy.{privacy[name].name},"
+        for name in privacy
+        if re.search(r"\s", name)
+    ]
     yield "privacy=classify("
     for privacy_class, names in plain.items():
         if names:
-            yield from textwrap.indent("\n".join(_argument(privacy_class, " ".join(names))), "    ").splitlines()
+            yield from textwrap.indent(
+                "\n".join(_argument(privacy_class, " ".join(names))), "    "
+            ).splitlines()
     yield from [")", "| {", *odd, "},"] if odd else ["),"]
 
 

@@ -66,16 +66,22 @@ class Reader(Protocol):
     def expected_rows(self, table: Table) -> int | None:
         """About how many rows it has."""
 
-    def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[Sequence[Column], Iterator[Batch]]:
+    def all_rows(
+        self, table: Table, columns: Sequence[Column]
+    ) -> tuple[Sequence[Column], Iterator[Batch]]:
         """Every row, and the columns that they have after all."""
 
     def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
         """Conditions that together hold for every row once, some for each of so many hands; `[None]`: not divided."""
 
-    def batches(self, table: Table, columns: Sequence[Column], where: str | None = None) -> Iterator[Batch]:
+    def batches(
+        self, table: Table, columns: Sequence[Column], where: str | None = None
+    ) -> Iterator[Batch]:
         """The rows that meet a condition of `ranges`."""
 
-    def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]:
+    def rows_past(
+        self, table: Table, columns: Sequence[Column], cursor_value: str
+    ) -> Iterator[Batch]:
         """The rows past a cursor."""
 
     def rows_of(
@@ -214,7 +220,9 @@ def read_tables(
         return
     failures: dict[str, Exception] = {}
     with ExitStack() as stack:
-        control = stack.enter_context(staging.connect(autocommit=True, application_name=own_name("load")))
+        control = stack.enter_context(
+            staging.connect(autocommit=True, application_name=own_name("load"))
+        )
         bookkeeping.prepare(control, source.schema)
         for table in sorted(chosen, key=lambda table: table.name):
             lock(control, source, table)
@@ -224,12 +232,26 @@ def read_tables(
         # Entered last, left first: no thread works on a connection that is closed.
         crew = stack.enter_context(Crew(readers))
         load_id = str(uuid.uuid4())
-        call = Call(source, staging, control, crew, lake_uri, load_id, full, checksums, released, on_progress, along)
+        call = Call(
+            source,
+            staging,
+            control,
+            crew,
+            lake_uri,
+            load_id,
+            full,
+            checksums,
+            released,
+            on_progress,
+            along,
+        )
         futures = {crew.submit(load_of(call, table).run): table for table in chosen}
         for future in as_completed(futures):
             try:
                 result = future.result()
-            except Exception as error:  # whatever it is, the other tables go on; all are raised below
+            except (
+                Exception
+            ) as error:  # whatever it is, the other tables go on; all are raised below
                 failures[futures[future].name] = error
             else:
                 yield result
@@ -240,7 +262,10 @@ def read_tables(
 def load_of(call: Call, table: Table) -> TableLoad:
     """The load of a table, of the kind that its source and strategy ask for."""
     if call.source.kind == "mongodb":
-        from softcart_assets.ingestion.collection import CollectionLoad, FollowedLoad  # which are made of this module
+        from softcart_assets.ingestion.collection import (
+            CollectionLoad,
+            FollowedLoad,
+        )  # which are made of this module
 
         return (FollowedLoad if table.strategy == "cdc" else CollectionLoad)(call, table)
     return TableLoad(call, table)
@@ -260,7 +285,9 @@ def replay(
             "SELECT DISTINCT table_name FROM ingestion.quarantine WHERE source = %s AND id = ANY(%s)",
             (source.name, list(entries)),
         ).fetchall()
-    yield from load(source, connection, staging, lake_uri, [table for (table,) in rows], released=entries)
+    yield from load(
+        source, connection, staging, lake_uri, [table for (table,) in rows], released=entries
+    )
 
 
 @contextmanager
@@ -276,7 +303,10 @@ def _rare_garbage_collection() -> Iterator[None]:
 
 @contextmanager
 def open_readers(
-    source: Source, connection: MySQLConnection | MongoConnection, wanted: int, position_prefix: str = ""
+    source: Source,
+    connection: MySQLConnection | MongoConnection,
+    wanted: int,
+    position_prefix: str = "",
 ) -> Iterator[Sequence[Reader]]:
     """Up to so many readers that see the source as of one moment."""
     if isinstance(connection, MySQLConnection):
@@ -295,7 +325,9 @@ def own_name(command: str) -> str:
 def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
     """Hold the table until the control connection ends, waiting for another load of it; `TableBusy` says whose."""
     name = f"{source.schema}/{table.name}"
-    key = control.execute("SELECT hashtextextended(%s, 0)", (f"softcart load {name}",)).fetchone()[0]  # type: ignore[index]
+    key = control.execute("SELECT hashtextextended(%s, 0)", (f"softcart load {name}",)).fetchone()[
+        0
+    ]  # type: ignore[index]
     control.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'")
     try:
         control.execute("SELECT pg_advisory_lock(%s)", (key,))
@@ -356,7 +388,9 @@ class TableLoad:
         self.reader = reader
         self._remove_orphans()
         try:
-            with self.call.staging.connect(application_name=f"softcart load {self.asset}") as connection:
+            with self.call.staging.connect(
+                application_name=f"softcart load {self.asset}"
+            ) as connection:
                 return self._run(connection)
         except BaseException as error:
             # A commit whose answer was lost may have happened: then the files count. The next load knows.
@@ -385,7 +419,9 @@ class TableLoad:
         columns: Sequence[Column]
         columns, self.is_widened = self._prepare(known)
         self.position = self.reader.position(self.table)
-        self.quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, self.position)
+        self.quarantine = Recorder(
+            connection, self.source.name, self.table.name, self.load_id, self.position
+        )
         self._check_declared(columns)
         if self.table.key:
             self.raw.hold(columns, self.quarantine.entries(self.call.released))
@@ -395,7 +431,13 @@ class TableLoad:
         self._warn_unclassified(columns)
 
         described = [self._described(column) for column in columns]
-        is_changed = bool(self.counts or self.quarantine.new or self.closed or not last or last.columns != described)
+        is_changed = bool(
+            self.counts
+            or self.quarantine.new
+            or self.closed
+            or not last
+            or last.columns != described
+        )
         # Where a table may change unnoticed, as by cascades that are not logged, no change is no reason to trust the last ones.
         may_differ = self.source.kind == "mysql" and bool(doubts)
         if last and not is_changed and not self.call.full and not may_differ:
@@ -478,11 +520,15 @@ class TableLoad:
         """
         was_empty = self.raw.is_empty()
         self.is_resumable = self.is_new and self.table.strategy == "cdc"
-        ranges = self.part.begin(columns, conditions, self.position, self.loaded_at, resume=self.is_resumable)
+        ranges = self.part.begin(
+            columns, conditions, self.position, self.loaded_at, resume=self.is_resumable
+        )
         expected = self.reader.expected_rows(self.table)
 
         def copy(key_range: KeyRange) -> Callable[[Reader], None]:
-            return lambda reader: self._copy_range(reader, columns, key_range, expected, to_lake=was_empty)
+            return lambda reader: self._copy_range(
+                reader, columns, key_range, expected, to_lake=was_empty
+            )
 
         if was_empty:
             self._attempt()
@@ -507,14 +553,24 @@ class TableLoad:
         return self.part.name
 
     def _copy_range(
-        self, reader: Reader, columns: Sequence[Column], key_range: KeyRange, expected: int | None, *, to_lake: bool
+        self,
+        reader: Reader,
+        columns: Sequence[Column],
+        key_range: KeyRange,
+        expected: int | None,
+        *,
+        to_lake: bool,
     ) -> None:
         """Copy one key range into the part table and the lake, in a transaction of its own."""
         position = reader.position(self.table)
         rows = 0
         files = self._change_files(key_range.number * _FILES_A_RANGE) if to_lake else None
-        with self.call.staging.connect(application_name=f"softcart load {self.asset}") as connection:
-            quarantine = Recorder(connection, self.source.name, self.table.name, self.load_id, position)
+        with self.call.staging.connect(
+            application_name=f"softcart load {self.asset}"
+        ) as connection:
+            quarantine = Recorder(
+                connection, self.source.name, self.table.name, self.load_id, position
+            )
             batches = reader.batches(self.table, columns, key_range.condition)
             with closing(copy_batches(connection, self.part.name, columns, batches)) as copied:
                 for batch in copied:
@@ -554,7 +610,9 @@ class TableLoad:
         segments = reader.segments(table, columns, rows)
         at_source, in_raw = reader.digests(table, segments), raw.digests(segments)
         differing = sorted(
-            each for each in at_source.keys() | in_raw.keys() if not _equal(at_source.get(each), in_raw.get(each))
+            each
+            for each in at_source.keys() | in_raw.keys()
+            if not _equal(at_source.get(each), in_raw.get(each))
         )
         if not differing:
             return columns, None
@@ -570,9 +628,13 @@ class TableLoad:
             self._take_changes(columns, batches)
         raw.stage(columns)
         self._merge(columns, raw.find_deleted(columns, segments, differing))
-        self.closed += self.quarantine.close(raw.held_not_at_source(segments, differing), "deleted", self.call.released)
+        self.closed += self.quarantine.close(
+            raw.held_not_at_source(segments, differing), "deleted", self.call.released
+        )
         # Without a snapshot the source cannot be asked again: what its pairs said is what can be compared.
-        return columns, raw.checksums(pairs, "pg_temp.at_source") if self.source.kind == "mongodb" else None
+        return columns, raw.checksums(
+            pairs, "pg_temp.at_source"
+        ) if self.source.kind == "mongodb" else None
 
     def _take_changes(self, columns: Sequence[Column], batches: Iterable[Batch]) -> None:
         """Stage some rows and merge those that differ."""
@@ -582,7 +644,9 @@ class TableLoad:
         self._note_cursor("pg_temp.incoming", columns)
         self._close_held_in("pg_temp.incoming")
 
-    def _take(self, batches: Generator[Batch], columns: Sequence[Column], *, to_lake: bool = False) -> None:
+    def _take(
+        self, batches: Generator[Batch], columns: Sequence[Column], *, to_lake: bool = False
+    ) -> None:
         """Account for batches on their way into raw: progress, quarantine, perhaps the lake."""
         expected = self.reader.expected_rows(self.table) if self.call.on_progress else None
         are_rejected = False
@@ -616,7 +680,9 @@ class TableLoad:
     def _close_held_in(self, relation: str) -> None:
         """Quarantined rows that have now been loaded leave the quarantine."""
         if self.table.key:
-            self.closed += self.quarantine.close(self.raw.held_in(relation), "mended", self.call.released)
+            self.closed += self.quarantine.close(
+                self.raw.held_in(relation), "mended", self.call.released
+            )
 
     def _lake_files(self) -> ChangeFiles:
         """The load's change files; from the first on, the attempt is on record."""
@@ -702,7 +768,9 @@ class TableLoad:
             return rows, checksums
         return rows - without_key, {}
 
-    def _record(self, result: LoadResult, last: LastLoad | None, sums: tuple[int | None, Checksums | None]) -> None:
+    def _record(
+        self, result: LoadResult, last: LastLoad | None, sums: tuple[int | None, Checksums | None]
+    ) -> None:
         """Write the load's record and position, if no other load has come in between."""
         connection, key = self.raw.connection, (self.source.name, self.table.name)
         for file in [*self.lake_files, *(self.lake.close() if self.lake else [])]:
@@ -742,11 +810,21 @@ class TableLoad:
             " VALUES (%s, %s, %s, %s, %s, now()) ON CONFLICT (source, table_name) DO UPDATE SET position = EXCLUDED.position,"
             " cursor_value = EXCLUDED.cursor_value, load_id = EXCLUDED.load_id, loaded_at = EXCLUDED.loaded_at"
             " WHERE p.load_id IS NOT DISTINCT FROM %s",
-            (*key, result.position, self.cursor_value, self.load_id, last.load_id if last else None),
+            (
+                *key,
+                result.position,
+                self.cursor_value,
+                self.load_id,
+                last.load_id if last else None,
+            ),
         )
         if not taken.rowcount:
-            raise TableBusy(f"{self.asset}: another load has committed meanwhile. Nothing of this one was; load again.")
+            raise TableBusy(
+                f"{self.asset}: another load has committed meanwhile. Nothing of this one was; load again."
+            )
 
 
 def _equal(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
-    return bool(one and other) and [Decimal(n) for n in one or ()] == [Decimal(n) for n in other or ()]
+    return bool(one and other) and [Decimal(n) for n in one or ()] == [
+        Decimal(n) for n in other or ()
+    ]

@@ -36,7 +36,9 @@ def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         return fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
     except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise TargetFailed(f"The lake at {uri} cannot be opened: {error}. Check SOFTCART_LAKE_URI.") from None
+        raise TargetFailed(
+            f"The lake at {uri} cannot be opened: {error}. Check SOFTCART_LAKE_URI."
+        ) from None
 
 
 def change_directory(source: str, table: str, loaded_at: datetime) -> str:
@@ -61,7 +63,14 @@ class ChangeFiles:
     """Writes one load's change files of one table. Rows are written as they come; memory holds one row group."""
 
     def __init__(
-        self, uri: str, source: str, table: str, load_id: str, loaded_at: datetime, position: str, first_file: int = 0
+        self,
+        uri: str,
+        source: str,
+        table: str,
+        load_id: str,
+        loaded_at: datetime,
+        position: str,
+        first_file: int = 0,
     ) -> None:
         """`first_file`: the number in the first file's name; several writers of one load keep apart by it."""
         self.uri = uri
@@ -93,8 +102,14 @@ class ChangeFiles:
         `own`: further columns of the engine, or values of its usual ones that differ by row.
         """
         arrays = [lake_array(c, rows.column(c.name)) for c in columns]
-        constants = {name: pa.repeat(constant, len(rows)) for name, constant in self._constants.items()}
-        added = {"_deleted": pa.repeat(False, len(rows)) if deleted is None else deleted} | constants | dict(own or {})
+        constants = {
+            name: pa.repeat(constant, len(rows)) for name, constant in self._constants.items()
+        }
+        added = (
+            {"_deleted": pa.repeat(False, len(rows)) if deleted is None else deleted}
+            | constants
+            | dict(own or {})
+        )
         schema = pa.schema(
             [
                 *(pa.field(c.name, c.lake_type) for c in columns),
@@ -168,7 +183,9 @@ class ChangeFiles:
         """Remove everything that the load has written, but for the paths to keep."""
         self._pending.clear()
         if self._writer:
-            with suppress(OSError):  # an object store makes the file on closing: close first, then remove
+            with suppress(
+                OSError
+            ):  # an object store makes the file on closing: close first, then remove
                 self._writer.close()
             self._writer = None
         remove_files(self.uri, self.directory, self.load_id, keep)

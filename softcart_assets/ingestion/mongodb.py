@@ -48,7 +48,17 @@ _NUMERIC = "numeric(38,18)"
 """Where whole and broken numbers meet: exact for money and measures, and a type that Parquet and Spark have."""
 _WHOLE_DOUBLE = "whole double"
 _NUMBERS = {"bigint", "double precision", _WHOLE_DOUBLE, _NUMERIC}
-_OWN = {"_id_type", "document", "_deleted", "_loaded_at", "_position", "_version", "_load_id", "_month", "load_date"}
+_OWN = {
+    "_id_type",
+    "document",
+    "_deleted",
+    "_loaded_at",
+    "_position",
+    "_version",
+    "_load_id",
+    "_month",
+    "load_date",
+}
 _ID = Column("_id", "_id", "text", nullable=False)
 _ID_TYPE = Column("_id_type", "type of _id", "text", nullable=False)
 _DOCUMENT = Column("document", "document", "jsonb", nullable=False)
@@ -63,10 +73,14 @@ _OPTIONS: CodecOptions = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 _RELAXED = json_util.JSONOptions(
-    json_mode=json_util.JSONMode.RELAXED, tz_aware=True, uuid_representation=UuidRepresentation.STANDARD
+    json_mode=json_util.JSONMode.RELAXED,
+    tz_aware=True,
+    uuid_representation=UuidRepresentation.STANDARD,
 )
 _CANONICAL = json_util.JSONOptions(
-    json_mode=json_util.JSONMode.CANONICAL, tz_aware=True, uuid_representation=UuidRepresentation.STANDARD
+    json_mode=json_util.JSONMode.CANONICAL,
+    tz_aware=True,
+    uuid_representation=UuidRepresentation.STANDARD,
 )
 
 
@@ -114,7 +128,13 @@ def id_value(text: str, type_: str) -> Any:
 
 
 def _type_name(value: Any) -> str:
-    names = {bool: "bool", float: "double", bson.Decimal128: "decimal", datetime: "date", dict: "object"}
+    names = {
+        bool: "bool",
+        float: "double",
+        bson.Decimal128: "decimal",
+        datetime: "date",
+        dict: "object",
+    }
     return names.get(type(value), type(value).__name__)
 
 
@@ -156,7 +176,9 @@ def _fit(column: Column, value: Any) -> Any:
             return value
         case ((Kind.INTEGER | Kind.DOUBLE | Kind.DECIMAL), (int() | float() | bson.Decimal128())):
             return _number(column, value)
-    raise Unfit(f"a value of type {_type_name(value)} does not fit column type {column.target_type}")
+    raise Unfit(
+        f"a value of type {_type_name(value)} does not fit column type {column.target_type}"
+    )
 
 
 def _number(column: Column, value: int | float | bson.Decimal128) -> int | float | Decimal:
@@ -164,14 +186,22 @@ def _number(column: Column, value: int | float | bson.Decimal128) -> int | float
         return value
     exact = value.to_decimal() if isinstance(value, bson.Decimal128) else Decimal(repr(value))
     if exact.is_finite():
-        if column.kind is Kind.INTEGER and exact == exact.to_integral_value() and abs(exact) < 1 << 63:
+        if (
+            column.kind is Kind.INTEGER
+            and exact == exact.to_integral_value()
+            and abs(exact) < 1 << 63
+        ):
             return int(exact)
         if column.kind is Kind.DOUBLE and Decimal(repr(float(exact))) == exact:
             return float(exact)
         if column.kind is Kind.DECIMAL and column.decimal:
             precision, scale = column.decimal
             exponent = exact.normalize().as_tuple().exponent
-            if isinstance(exponent, int) and -exponent <= scale and exact.adjusted() < precision - scale:
+            if (
+                isinstance(exponent, int)
+                and -exponent <= scale
+                and exact.adjusted() < precision - scale
+            ):
                 return exact
     raise Unfit(f"a number that does not fit column type {column.target_type} exactly")
 
@@ -179,7 +209,9 @@ def _number(column: Column, value: int | float | bson.Decimal128) -> int | float
 class MongoReader:
     """Reads one database; documents as they are at the moment of reading."""
 
-    def __init__(self, source: Source, connection: MongoConnection, client: pymongo.MongoClient) -> None:
+    def __init__(
+        self, source: Source, connection: MongoConnection, client: pymongo.MongoClient
+    ) -> None:
         self.source = source
         self.connection = connection
         self._database = client.get_database(connection.database, codec_options=_OPTIONS)
@@ -195,7 +227,9 @@ class MongoReader:
         collection = self._database[table.at_source]
         if table.strategy != "cdc" or self.forgets_events or table.name in self._reasons:
             return collection
-        return collection.with_options(read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("majority"))
+        return collection.with_options(
+            read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("majority")
+        )
 
     def position(self, table: Table) -> str:
         """The present time, and what tells whether the collection changed: `time|documents|latest cursor`.
@@ -212,7 +246,11 @@ class MongoReader:
             if table.cursor:
                 newest = collection.find({}, {table.cursor: 1}).sort(table.cursor, -1).limit(1)
                 latest = next((document.get(table.cursor) for document in newest), None)
-            latest = latest.isoformat(timespec="milliseconds") if isinstance(latest, datetime) else latest
+            latest = (
+                latest.isoformat(timespec="milliseconds")
+                if isinstance(latest, datetime)
+                else latest
+            )
         return with_token(f"{moment}|{count}|{latest or ''}", token)
 
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
@@ -271,7 +309,8 @@ class MongoReader:
             if self.forgets_events:
                 return Stream(collection, token, is_exact=False)
             options = [
-                each.get("options", {}) for each in self._database.list_collections(filter={"name": table.at_source})
+                each.get("options", {})
+                for each in self._database.list_collections(filter={"name": table.at_source})
             ]
             images = options[0].get("changeStreamPreAndPostImages", {}) if options else {}
             return Stream(collection, token, has_images=bool(images.get("enabled")))
@@ -299,7 +338,10 @@ class MongoReader:
         """Whether something happened since a token; rather yes than no."""
         until = self.token(table)
         try:
-            with self.stream(table, token) as stream, explained(self.connection, f"{self.source.schema}/{table.name}"):
+            with (
+                self.stream(table, token) as stream,
+                explained(self.connection, f"{self.source.schema}/{table.name}"),
+            ):
                 return next(stream.events(until), None) is not None
         except NoStream:
             return True
@@ -313,7 +355,11 @@ class MongoReader:
         """The number of documents: as the server remembers it, or counted."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             collection = self._collection(table)
-            return collection.count_documents({}) if is_exact else collection.estimated_document_count()
+            return (
+                collection.count_documents({})
+                if is_exact
+                else collection.estimated_document_count()
+            )
 
     def reset(self) -> None:
         """Nothing: cursors do not hold each other up."""
@@ -327,7 +373,9 @@ class MongoReader:
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             return self._collection(table).estimated_document_count()
 
-    def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[list[Column], Iterator[Batch]]:
+    def all_rows(
+        self, table: Table, columns: Sequence[Column]
+    ) -> tuple[list[Column], Iterator[Batch]]:
         """Every document: the columns they need, and the rows. All are read before the first row leaves, unless in a `hurry`."""
         self._sums[table.name] = Accumulator()
         spool = self._spools.pop(table.name, None)
@@ -336,7 +384,9 @@ class MongoReader:
             spool, documents = Spool(), _ahead(self._read(table, {}))
             spool.add(next(documents, b""))
             found, self._warnings[table.name] = _columns_for(columns, spool.types.counts)
-            return found, self._summed(table, found, self._judged(table, columns, found, spool, documents))
+            return found, self._summed(
+                table, found, self._judged(table, columns, found, spool, documents)
+            )
         if not spool:
             spool = Spool.of(self._read(table, {}))
         found, self._warnings[table.name] = _columns_for(columns, spool.types.counts)
@@ -378,16 +428,22 @@ class MongoReader:
         """Collections are read whole, over one connection."""
         return [None]
 
-    def batches(self, table: Table, columns: Sequence[Column], where: str | None = None) -> Iterator[Batch]:
+    def batches(
+        self, table: Table, columns: Sequence[Column], where: str | None = None
+    ) -> Iterator[Batch]:
         """Every document."""
         return self.all_rows(table, columns)[1]
 
-    def _summed(self, table: Table, columns: Sequence[Column], batches: Iterable[Batch]) -> Iterator[Batch]:
+    def _summed(
+        self, table: Table, columns: Sequence[Column], batches: Iterable[Batch]
+    ) -> Iterator[Batch]:
         for batch in batches:
             self._sums[table.name].add(columns, batch.rows)
             yield batch
 
-    def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]:
+    def rows_past(
+        self, table: Table, columns: Sequence[Column], cursor_value: str
+    ) -> Iterator[Batch]:
         """None: the comparison of all pairs finds new documents as well."""
         return iter(())
 
@@ -420,7 +476,9 @@ class MongoReader:
         """Key and cursor of every document."""
         columns = [*segments.key, segments.cursor]
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            documents = iter(self._collection(table).find({}, {segments.cursor.name: 1}, batch_size=_BATCH_ROWS))
+            documents = iter(
+                self._collection(table).find({}, {segments.cursor.name: 1}, batch_size=_BATCH_ROWS)
+            )
             while some := list(islice(documents, _BATCH_ROWS)):
                 yield _batch(table, columns, some)
 
@@ -495,7 +553,9 @@ def _ahead(documents: Iterator[bytes]) -> Iterator[bytes]:
             yield raw
 
 
-def _columns_for(known: Sequence[Column], types: Mapping[str, Mapping[str, int]]) -> tuple[list[Column], list[str]]:
+def _columns_for(
+    known: Sequence[Column], types: Mapping[str, Mapping[str, int]]
+) -> tuple[list[Column], list[str]]:
     """The columns that hold values of these types: the known ones, widened to numeric where needed, and new ones."""
     by_name = {column.name: column for column in known}
     warnings = []
@@ -503,15 +563,21 @@ def _columns_for(known: Sequence[Column], types: Mapping[str, Mapping[str, int]]
         if name == "_id":
             continue
         if name in _OWN or not name or "\0" in name or len(name.encode()) > 63:
-            warnings.append(f"field {name!r} has no column, as its name cannot be one; it is in `document`")
+            warnings.append(
+                f"field {name!r} has no column, as its name cannot be one; it is in `document`"
+            )
             continue
         numbers = {type_: n for type_, n in counts.items() if type_ in _NUMBERS}
         if old := by_name.get(name):
             # A whole double, as JavaScript writes every whole number, is at home among integers as well.
-            if numbers.keys() - {old.target_type, _WHOLE_DOUBLE} and widens(old.target_type, _NUMERIC):
+            if numbers.keys() - {old.target_type, _WHOLE_DOUBLE} and widens(
+                old.target_type, _NUMERIC
+            ):
                 by_name[name] = Column(name, _NUMERIC, _NUMERIC)
             continue
-        types_of_numbers = {"double precision" if type_ == _WHOLE_DOUBLE else type_ for type_ in numbers}
+        types_of_numbers = {
+            "double precision" if type_ == _WHOLE_DOUBLE else type_ for type_ in numbers
+        }
         number = _NUMERIC if len(types_of_numbers) > 1 else next(iter(types_of_numbers), None)
         candidates = Counter({t: n for t, n in counts.items() if t not in _NUMBERS})
         if number:
@@ -539,16 +605,26 @@ def _document(raw: bytes) -> dict[str, Any] | bytes:
         return raw
 
 
-def _batch(table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]) -> Batch:
+def _batch(
+    table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]
+) -> Batch:
     """Documents as a batch; one that does not decode, or has a value that does not fit, is rejected whole."""
     rows, rejected = [], []
     for document in documents:
         if isinstance(document, bytes):
-            lenient = bson.decode(document, _OPTIONS.with_options(unicode_decode_error_handler="replace"))
+            lenient = bson.decode(
+                document, _OPTIONS.with_options(unicode_decode_error_handler="replace")
+            )
             text = json_util.dumps(lenient, json_options=_RELAXED)
             key = _id_text(lenient["_id"])
             rejected.append(
-                Rejected(key, None, "document", "invalid UTF-8", {"document": text, "bson": document.hex()})
+                Rejected(
+                    key,
+                    None,
+                    "document",
+                    "invalid UTF-8",
+                    {"document": text, "bson": document.hex()},
+                )
             )
             continue
         key = _id_text(document["_id"])
@@ -556,13 +632,20 @@ def _batch(table: Table, columns: Sequence[Column], documents: Sequence[dict[str
         row, reasons = [], {}
         for column in columns:
             try:
-                row.append(_fit(column, own.get(column.name) if column.name in own else document.get(column.name)))
+                row.append(
+                    _fit(
+                        column,
+                        own.get(column.name) if column.name in own else document.get(column.name),
+                    )
+                )
             except Unfit as unfit:
                 reasons[column.name] = str(unfit)
         if not reasons:
             rows.append(row)
             continue
-        cursor = document.get(table.cursor) if table.cursor and table.cursor not in reasons else None
+        cursor = (
+            document.get(table.cursor) if table.cursor and table.cursor not in reasons else None
+        )
         if isinstance(cursor, datetime):
             cursor = cursor.strftime("%Y-%m-%d %H:%M:%S.%f")
         rejected.append(
@@ -570,7 +653,11 @@ def _batch(table: Table, columns: Sequence[Column], documents: Sequence[dict[str
                 None if "_id" in reasons else key,
                 None if cursor is None else str(cursor),
                 # The document too has the value that does not fit; the field says more.
-                next(name for name in (*reasons, "document") if name != "document" or len(reasons) == 1),
+                next(
+                    name
+                    for name in (*reasons, "document")
+                    if name != "document" or len(reasons) == 1
+                ),
                 "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
                 {"document": json_util.dumps(document, json_options=_RELAXED)},
             )
@@ -584,7 +671,11 @@ def with_token(position: str, token: Token | None) -> str:
     """A position with another token, or with none."""
     if token_of(position):
         position = position.rpartition("|")[0]
-    return position if token is None else f"{position}|{json_util.dumps(token, json_options=_CANONICAL)}"
+    return (
+        position
+        if token is None
+        else f"{position}|{json_util.dumps(token, json_options=_CANONICAL)}"
+    )
 
 
 def token_of(position: str) -> Token | None:
@@ -598,7 +689,9 @@ def is_apart(one: str, other: str) -> bool:
     return with_token(one, None).partition("|")[2] != with_token(other, None).partition("|")[2]
 
 
-def changed_tables(source: Source, connection: MongoConnection, since: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def changed_tables(
+    source: Source, connection: MongoConnection, since: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
     """The present time, and the collections that changed since their position.
 
     A change stream tells. Without one, the number of documents or the latest cursor does: a change that alters neither, as in a
@@ -619,4 +712,6 @@ def _has_changed(reader: MongoReader, table: Table, since: str, now: str) -> boo
     before = token_of(since) if table.strategy == "cdc" else None
     if before and token_of(now) and not reader.forgets_events:
         return reader.has_changed_since(table, before)
-    return is_apart(since, now) or (bool(before) and reader.has_changed_since(table, cast(Token, before)))
+    return is_apart(since, now) or (
+        bool(before) and reader.has_changed_since(table, cast(Token, before))
+    )

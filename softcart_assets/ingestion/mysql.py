@@ -34,14 +34,33 @@ _BATCH_BYTES = 4 << 20
 _KEYS_A_QUERY = 500
 _RANGE_ROWS = 100_000, 1_000_000
 """Rows of a key range, at least and at most: a range costs some milliseconds, and is what a kill may cost."""
-_CUT_BY_WALKING = {"char", "varchar", "binary", "varbinary", "decimal", "date", "datetime", "timestamp"}
+_CUT_BY_WALKING = {
+    "char",
+    "varchar",
+    "binary",
+    "varbinary",
+    "decimal",
+    "date",
+    "datetime",
+    "timestamp",
+}
 
 TRANSACTIONAL_ENGINES = {"InnoDB", "RocksDB", "ROCKSDB"}
 """Engines whose tables can be read as of one moment."""
 
 _LONG_TEXTS = {"text", "mediumtext", "longtext"}
 _LONG_BYTES = {
-    *("blob", "mediumblob", "longblob", "vector", "geometry", "point", "linestring", "polygon", "multipoint"),
+    *(
+        "blob",
+        "mediumblob",
+        "longblob",
+        "vector",
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+    ),
     *("multilinestring", "multipolygon", "geometrycollection", "geomcollection"),
 }
 _TEXT_TYPES = {"char", "varchar", "tinytext", "enum", "set", "uuid", "inet4", "inet6"} | _LONG_TEXTS
@@ -80,7 +99,9 @@ def target_type(source_type: str, precision: int | None, scale: int | None) -> s
     if name == "bit":
         return "numeric(20,0)" if precision == 64 else "bigint"
     is_integer = name.endswith("int")
-    return _PLAIN_TYPES.get(f"{name} unsigned" if is_integer and "unsigned" in source_type else name)
+    return _PLAIN_TYPES.get(
+        f"{name} unsigned" if is_integer and "unsigned" in source_type else name
+    )
 
 
 @contextmanager
@@ -137,7 +158,10 @@ class Session:
         self._db.query(sql.encode() if isinstance(sql, str) else sql)
         result = self._db.store_result()
         rows = result.fetch_row(maxrows=0) if result else ()
-        return [tuple(None if v is None else v.decode(errors="backslashreplace") for v in row) for row in rows]
+        return [
+            tuple(None if v is None else v.decode(errors="backslashreplace") for v in row)
+            for row in rows
+        ]
 
     def read(self, sql: str, columns: Sequence[Column]) -> TextReader:
         """Run a query; a reader of its rows, which are not held on our side."""
@@ -270,7 +294,9 @@ class MySQLReader:
         for name, source_type, is_nullable, precision, scale in rows:
             assert name is not None
             assert source_type is not None
-            target = target_type(source_type, *(int(digits) if digits else None for digits in (precision, scale)))
+            target = target_type(
+                source_type, *(int(digits) if digits else None for digits in (precision, scale))
+            )
             if target is None:
                 raise UnsupportedColumn(
                     f"{source.schema}/{table.name}: column `{name}` has type {source_type}, which cannot be carried exactly. "
@@ -287,7 +313,9 @@ class MySQLReader:
         )[0][0]
         found = []
         if engine is not None and engine not in TRANSACTIONAL_ENGINES:
-            found.append(f"engine {engine} has no snapshots: rows written during the load may be in it or not")
+            found.append(
+                f"engine {engine} has no snapshots: rows written during the load may be in it or not"
+            )
         if (
             table.strategy == "cdc"
             and table.at_source in cascaded_tables(self.session)
@@ -307,16 +335,22 @@ class MySQLReader:
         )
         return int(rows[0][0]) if rows and rows[0][0] else None
 
-    def batches(self, table: Table, columns: Sequence[Column], where: str | None = None) -> Iterator[Batch]:
+    def batches(
+        self, table: Table, columns: Sequence[Column], where: str | None = None
+    ) -> Iterator[Batch]:
         """The rows as batches, streamed; `where` is SQL."""
         select = ", ".join(map(digest.mysql_value, columns))
-        sql = f"SELECT {select} FROM {MYSQL.quote(table.at_source)}" + (f" WHERE {where}" if where else "")
+        sql = f"SELECT {select} FROM {MYSQL.quote(table.at_source)}" + (
+            f" WHERE {where}" if where else ""
+        )
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             reader = self.session.read(sql, columns)
             while (found := reader.read(_BATCH_ROWS, _BATCH_BYTES)) is not None:
                 rows, unfit = found
                 raw = [pa.array(values, pa.binary()) for values in zip(*unfit, strict=True)]
-                rejected = parse_rows(columns, raw, table.key, table.cursor).rejected if unfit else []
+                rejected = (
+                    parse_rows(columns, raw, table.key, table.cursor).rejected if unfit else []
+                )
                 yield Batch(rows, rejected)
             self.session.finished()
 
@@ -359,7 +393,9 @@ class MySQLReader:
 
         def pieces(low: int, high: int) -> Iterator[tuple[int, int]]:
             """(highest key, about how many rows) of pieces that have no more than `size` rows."""
-            plan = self.session.query(f"{explain} SELECT 1 FROM {relation} WHERE {name} BETWEEN {low} AND {high}")[0]
+            plan = self.session.query(
+                f"{explain} SELECT 1 FROM {relation} WHERE {name} BETWEEN {low} AND {high}"
+            )[0]
             rows = int(plan[8 if self.session.is_mariadb else 9] or 0)
             if rows <= size or low == high:
                 yield high, rows
@@ -393,10 +429,14 @@ class MySQLReader:
             )
             if not found or found[0][0] is None:
                 break
-            ends.append(f"x'{found[0][0]}'" if key.kind is Kind.BYTES else self.session.literal(found[0][0]))
+            ends.append(
+                f"x'{found[0][0]}'" if key.kind is Kind.BYTES else self.session.literal(found[0][0])
+            )
         yield from _between(name, ends, is_nullable=key.nullable)
 
-    def rows_past(self, table: Table, columns: Sequence[Column], cursor_value: str) -> Iterator[Batch]:
+    def rows_past(
+        self, table: Table, columns: Sequence[Column], cursor_value: str
+    ) -> Iterator[Batch]:
         """The rows whose cursor lies past a value, given as PostgreSQL text.
 
         Rows of the very same cursor need no second look where it has microseconds, as two changes of a row never share one.
@@ -412,7 +452,9 @@ class MySQLReader:
             condition = f"{name} >= {value}"
         yield from self.batches(table, columns, condition)
 
-    def all_rows(self, table: Table, columns: Sequence[Column]) -> tuple[Sequence[Column], Iterator[Batch]]:
+    def all_rows(
+        self, table: Table, columns: Sequence[Column]
+    ) -> tuple[Sequence[Column], Iterator[Batch]]:
         """Every row, and the columns, which stay the same."""
         return columns, self.batches(table, columns)
 
@@ -421,9 +463,13 @@ class MySQLReader:
     ) -> tuple[Sequence[Column], Iterator[Batch]]:
         """The rows with these keys, each key as its columns' PostgreSQL text, and the columns, which stay the same."""
         conditions = self.any_of(table, columns, keys)
-        return columns, chain.from_iterable(self.batches(table, columns, where) for where in conditions)
+        return columns, chain.from_iterable(
+            self.batches(table, columns, where) for where in conditions
+        )
 
-    def any_of(self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    def any_of(
+        self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
+    ) -> Iterator[str]:
         """Conditions that together hold for the rows with these keys; not row constructors, whose index MariaDB overlooks."""
         by_name = {c.name: c for c in columns}
 
@@ -447,21 +493,27 @@ class MySQLReader:
         lowest = highest = 0
         if digest.is_whole(key[0]):
             name = digest.mysql_value(key[0])
-            found = self.session.query(f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}")[0]
+            found = self.session.query(
+                f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
+            )[0]
             lowest, highest = (int(value or 0) for value in found)
         return Segments.of_about_a_thousand_rows(key, cursor, rows, lowest, highest)
 
     def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
         """The digest of each segment that has rows."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            rows = self.session.query(f"SELECT {segments.select(MYSQL)} FROM {MYSQL.quote(table.at_source)} GROUP BY 1")
+            rows = self.session.query(
+                f"SELECT {segments.select(MYSQL)} FROM {MYSQL.quote(table.at_source)} GROUP BY 1"
+            )
         return {int(row[0] or 0): tuple(value or "0" for value in row[1:]) for row in rows}
 
     def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
         """Key and cursor of every row in the segments."""
         columns = [c for c in segments.key if c != segments.cursor] + [segments.cursor]
         for start in range(0, len(differing), 200):
-            yield from self.batches(table, columns, segments.where(MYSQL, differing[start : start + 200]))
+            yield from self.batches(
+                table, columns, segments.where(MYSQL, differing[start : start + 200])
+            )
 
     def checksums(
         self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
@@ -471,7 +523,9 @@ class MySQLReader:
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             result = digest.checksums_of(columns, self.session.query(select)[0])
             for where in self.any_of(table, columns, without):
-                some = digest.checksums_of(columns, self.session.query(f"{select} WHERE {where}")[0])
+                some = digest.checksums_of(
+                    columns, self.session.query(f"{select} WHERE {where}")[0]
+                )
                 result = digest.minus(result, some)
         return result
 
@@ -494,11 +548,16 @@ _PROBE_CHUNK = 5_000
 
 def current_position(connection: MySQLConnection) -> str:
     """The end of the binary log now."""
-    with explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
+    with (
+        explained(connection, f"database `{connection.database}`"),
+        closing(Session(connection)) as session,
+    ):
         return log_position(session)
 
 
-def changed_tables(source: Source, connection: MySQLConnection, since: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def changed_tables(
+    source: Source, connection: MySQLConnection, since: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
     """The end of the binary log, and the declared tables that it says changed since their positions, with the last change's.
 
     A table without a position, and every table when the log is purged, not row-based or too long to look through, counts
@@ -506,13 +565,20 @@ def changed_tables(source: Source, connection: MySQLConnection, since: Mapping[s
     rows that a foreign key's cascade deletes, is not seen.
     """
     prefix = max((position[: position.find(" ") + 1] for position in since.values()), default="")
-    since = {name: p.removeprefix(prefix) for name, p in since.items() if p[: p.find(" ") + 1] == prefix}
+    since = {
+        name: p.removeprefix(prefix) for name, p in since.items() if p[: p.find(" ") + 1] == prefix
+    }
     end, changed = _changed_since(source, connection, since)
     return prefix + end, {name: prefix + position for name, position in changed.items()}
 
 
-def _changed_since(source: Source, connection: MySQLConnection, since: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    with explained(connection, f"database `{connection.database}`"), closing(Session(connection)) as session:
+def _changed_since(
+    source: Source, connection: MySQLConnection, since: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    with (
+        explained(connection, f"database `{connection.database}`"),
+        closing(Session(connection)) as session,
+    ):
         end = log_position(session)
         changed = {t.name: end for t in source.tables if t.name not in since}
         everything = {t.name: end for t in source.tables}
@@ -544,7 +610,9 @@ def _changed_since(source: Source, connection: MySQLConnection, since: Mapping[s
         return (end, changed) if seen <= _PROBE_EVENTS else (end, everything)
 
 
-def _touched(database: str, tables: Sequence[str], event: str | None, info: str | None) -> Sequence[str]:
+def _touched(
+    database: str, tables: Sequence[str], event: str | None, info: str | None
+) -> Sequence[str]:
     """The tables that an event of the binary log may have changed."""
     info = info or ""
     if event == "Table_map":
@@ -557,9 +625,13 @@ def _touched(database: str, tables: Sequence[str], event: str | None, info: str 
     if used != database and database not in statement:
         return []
     if re.match(
-        r"\s*(ALTER|CREATE|DROP|RENAME|TRUNCATE|ANALYZE|OPTIMIZE|REPAIR)\b(?!\s+(DATABASE|SCHEMA))", statement, re.I
+        r"\s*(ALTER|CREATE|DROP|RENAME|TRUNCATE|ANALYZE|OPTIMIZE|REPAIR)\b(?!\s+(DATABASE|SCHEMA))",
+        statement,
+        re.I,
     ):
         return [t for t in tables if re.search(rf"(?<![\w$]){re.escape(t)}(?![\w$])", statement)]
-    if re.match(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|XA|GRANT|REVOKE|SET)\b", statement, re.I):
+    if re.match(
+        r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|XA|GRANT|REVOKE|SET)\b", statement, re.I
+    ):
         return []
     return tables  # a statement instead of rows: whatever it touched

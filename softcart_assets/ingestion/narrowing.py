@@ -14,7 +14,15 @@ from itertools import islice
 from typing import Protocol
 
 from softcart_assets.ingestion import mysql
-from softcart_assets.ingestion.digest import HASH_DIGITS, MYSQL, POSTGRES, Dialect, Segments, is_whole, mysql_value
+from softcart_assets.ingestion.digest import (
+    HASH_DIGITS,
+    MYSQL,
+    POSTGRES,
+    Dialect,
+    Segments,
+    is_whole,
+    mysql_value,
+)
 from softcart_assets.ingestion.digest import row_number as number_of
 from softcart_assets.ingestion.digest import row_text as text_of
 from softcart_assets.ingestion.mysql import MySQLReader
@@ -146,7 +154,13 @@ class Narrowing:
         left_out: Sequence[Key] = (),
         tell: Callable[[int], None] = lambda rows: None,
     ) -> None:
-        self.reader, self.table, self.raw, self.columns, self.tell = reader, table, raw, columns, tell
+        self.reader, self.table, self.raw, self.columns, self.tell = (
+            reader,
+            table,
+            raw,
+            columns,
+            tell,
+        )
         self.left_out = left_out
         by_name = {c.name: c for c in columns}
         self.key = tuple(by_name[name] for name in table.key)
@@ -163,7 +177,9 @@ class Narrowing:
             rows = max(self.raw.rows(), self.reader.expected_rows(self.table) or 0)
             count = max(rows // _SEGMENT_ROWS, 1)
             if not (self.key and is_whole(self.key[0])):
-                yield from self._narrow(Buckets(self.key or tuple(self.columns), count), [], None, self.left_out)
+                yield from self._narrow(
+                    Buckets(self.key or tuple(self.columns), count), [], None, self.left_out
+                )
                 return
             lowest, highest = self._bounds()
             ranges = Ranges(self.key, (highest - lowest) // count + 1)
@@ -182,7 +198,11 @@ class Narrowing:
         return min(values), max(values)
 
     def _narrow(
-        self, division: Division, outer: Sequence[Condition], numbers: Sequence[int] | None, left_out: Sequence[Key]
+        self,
+        division: Division,
+        outer: Sequence[Condition],
+        numbers: Sequence[int] | None,
+        left_out: Sequence[Key],
     ) -> Iterator[Found]:
         """What differs in the segments with some numbers (None: all), within conditions."""
         where = outer if numbers is None else [*outer, _within(division, numbers)]
@@ -200,7 +220,9 @@ class Narrowing:
             if at_source.get(number, (0, 0)) != in_raw.get(number, (0, 0))
         }
         finer = division.finer(max(differing.values(), default=0))
-        small = {number: rows for number, rows in differing.items() if rows <= _FEW_ROWS or not finer}
+        small = {
+            number: rows for number, rows in differing.items() if rows <= _FEW_ROWS or not finer
+        }
         for group in _up_to(_ROWS_AT_ONCE, small.items()):
             yield self._compare_rows([*where, _within(division, group)])
         big = [number for number in differing if number not in small]
@@ -217,9 +239,12 @@ class Narrowing:
         def select(dialect: Dialect) -> str:
             return f"SELECT {division.expression(dialect)}, COUNT(*), SUM({number_of(dialect, self.columns)})"
 
-        source = f"{select(MYSQL)} FROM {MYSQL.quote(self.table.at_source)} WHERE {_all(MYSQL, where)}"
+        source = (
+            f"{select(MYSQL)} FROM {MYSQL.quote(self.table.at_source)} WHERE {_all(MYSQL, where)}"
+        )
         at_source, in_raw = self._both(
-            f"{source} GROUP BY 1", f"{select(POSTGRES)} FROM {self._live} AND {_all(POSTGRES, where)} GROUP BY 1"
+            f"{source} GROUP BY 1",
+            f"{select(POSTGRES)} FROM {self._live} AND {_all(POSTGRES, where)} GROUP BY 1",
         )
         digests = {int(number): (int(rows), int(total)) for number, rows, total in at_source}
         for keys in self.reader.any_of(self.table, self.columns, (key.values for key in left_out)):
@@ -234,12 +259,18 @@ class Narrowing:
     def _compare_rows(self, where: Sequence[Condition]) -> Found:
         """Each row's digest in the segments, on both sides."""
         found = Found()
-        source, live = MYSQL.quote(self.table.at_source), f"{self._live} AND {_all(POSTGRES, where)}"
+        source, live = (
+            MYSQL.quote(self.table.at_source),
+            f"{self._live} AND {_all(POSTGRES, where)}",
+        )
         if not self.key:
             at_source, in_raw = self._both(
                 *(
                     f"SELECT {number_of(dialect, self.columns)}, COUNT(*) FROM {rows} GROUP BY 1"
-                    for dialect, rows in ((MYSQL, f"{source} WHERE {_all(MYSQL, where)}"), (POSTGRES, live))
+                    for dialect, rows in (
+                        (MYSQL, f"{source} WHERE {_all(MYSQL, where)}"),
+                        (POSTGRES, live),
+                    )
                 )
             )
             counts = {int(number): int(count) for number, count in at_source}

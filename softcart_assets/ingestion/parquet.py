@@ -29,7 +29,9 @@ def _target_type(table: str, field: pa.Field) -> str:
     ):
         if matches(kind):
             return name
-    raise UnsupportedColumn(f"{table}: column {field.name!r} has type {kind}, which has no exact counterpart here.")
+    raise UnsupportedColumn(
+        f"{table}: column {field.name!r} has type {kind}, which has no exact counterpart here."
+    )
 
 
 def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds.Dataset) -> int:
@@ -40,7 +42,9 @@ def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds
     """
     name = sql.Identifier(schema, table)
     columns = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(_target_type(f"{schema}.{table}", field)))
+        sql.SQL("{} {}").format(
+            sql.Identifier(field.name), sql.SQL(_target_type(f"{schema}.{table}", field))
+        )
         for field in rows.schema
     )
     session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))

@@ -29,7 +29,16 @@ OWN_COLUMNS = {
     "_position": "text NOT NULL",
 }
 """What the engine adds to every raw table."""
-_RESERVED = {*OWN_COLUMNS, "_version", "_committed_at", "_operation", "_load_id", "_month", "load_date", "_is_new"} | {
+_RESERVED = {
+    *OWN_COLUMNS,
+    "_version",
+    "_committed_at",
+    "_operation",
+    "_load_id",
+    "_month",
+    "load_date",
+    "_is_new",
+} | {
     "_held_entry",
     "_held_released",
     "_held_seen",
@@ -58,7 +67,11 @@ class Counts:
     deleted: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.inserted + other.inserted, self.updated + other.updated, self.deleted + other.deleted)
+        return Counts(
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.deleted + other.deleted,
+        )
 
     def __bool__(self) -> bool:
         return bool(self.inserted or self.updated or self.deleted)
@@ -73,7 +86,9 @@ class RawTable:
         self.asset = f"{source.schema}/{table.name}"
         self.key = key_columns(source, table)
         self.name = f"{quote(source.schema)}.{quote(table.name)}"
-        self.history = f"{quote(source.schema)}.{quote(table.name + '_history')}" if table.history else None
+        self.history = (
+            f"{quote(source.schema)}.{quote(table.name + '_history')}" if table.history else None
+        )
         self._made_history = False
 
     def now(self) -> datetime:
@@ -91,8 +106,13 @@ class RawTable:
             " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             (relation or self.name,),
         ).fetchall()
-        short = {"timestamp without time zone": "timestamp", "timestamp with time zone": "timestamptz"}
-        known = {column["name"]: (column["source_type"], column["nullable"]) for column in remembered}
+        short = {
+            "timestamp without time zone": "timestamp",
+            "timestamp with time zone": "timestamptz",
+        }
+        known = {
+            column["name"]: (column["source_type"], column["nullable"]) for column in remembered
+        }
         columns = []
         for name, type_ in rows:
             if name not in OWN_COLUMNS:
@@ -100,7 +120,9 @@ class RawTable:
                 columns.append(Column(name, source_type, short.get(type_) or type_, nullable))
         return columns
 
-    def prepare(self, columns: Sequence[Column], known: Sequence[Column]) -> tuple[list[Column], bool]:
+    def prepare(
+        self, columns: Sequence[Column], known: Sequence[Column]
+    ) -> tuple[list[Column], bool]:
         """Make the table fit the source's columns; the columns as raw has them, and whether any was added.
 
         `known` is what the table has. Columns are added and widened; everything else is for somebody to decide: `SchemaChanged`.
@@ -125,7 +147,9 @@ class RawTable:
                 "again and rebuild the models."
             )
         by_name = {column.name: column for column in columns}
-        if (gone := [c.name for c in known if c.name not in by_name]) and self.table.strategy != "cdc":
+        if (
+            gone := [c.name for c in known if c.name not in by_name]
+        ) and self.table.strategy != "cdc":
             raise SchemaChanged(
                 f"{self.asset}: column {', '.join(map(repr, gone))} was dropped at the source. The raw table keeps its values. "
                 f"If that is final, run ALTER TABLE {self.name} DROP COLUMN {quote(gone[0])} in the staging warehouse "
@@ -138,7 +162,9 @@ class RawTable:
             if old is None:
                 is_added = True
                 for relation in relations:
-                    self._run(f"ALTER TABLE {relation} ADD COLUMN {quote(column.name)} {column.target_type}")
+                    self._run(
+                        f"ALTER TABLE {relation} ADD COLUMN {quote(column.name)} {column.target_type}"
+                    )
             elif widens(column.target_type, old.target_type):
                 column = replace(column, target_type=old.target_type)
             elif widens(old.target_type, column.target_type):
@@ -179,7 +205,9 @@ class RawTable:
         try:
             with self.connection.transaction():
                 for relation in relations:
-                    self._run(f"ALTER TABLE {relation} ALTER COLUMN {quote(column.name)} TYPE {column.target_type}")
+                    self._run(
+                        f"ALTER TABLE {relation} ALTER COLUMN {quote(column.name)} TYPE {column.target_type}"
+                    )
         except psycopg.errors.FeatureNotSupported as error:
             raise SchemaChanged(
                 f"{self.asset}: column {column.name!r} grew to {column.source_type} at the source, but the raw column cannot "
@@ -191,11 +219,15 @@ class RawTable:
         """Whether it has no row at all, deleted ones included."""
         return not self._one(f"SELECT EXISTS (SELECT FROM {self.name})")[0]
 
-    def copy(self, into: str, columns: Sequence[Column], batches: Iterable[Batch]) -> Generator[Batch]:
+    def copy(
+        self, into: str, columns: Sequence[Column], batches: Iterable[Batch]
+    ) -> Generator[Batch]:
         """`copy_batches` over this table's connection."""
         return copy_batches(self.connection, into, columns, batches)
 
-    def fill(self, columns: Sequence[Column], batches: Iterable[Batch], position: str) -> Generator[Batch]:
+    def fill(
+        self, columns: Sequence[Column], batches: Iterable[Batch], position: str
+    ) -> Generator[Batch]:
         """Copy the batches straight into the table, which is empty; they come out as from `copy`."""
         has_key = bool(self._primary_key())
         # The same for all rows: as defaults they cost nothing on the way.
@@ -248,10 +280,16 @@ class RawTable:
         definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in columns)
         self._run("DROP TABLE IF EXISTS pg_temp.incoming, pg_temp.changes")
         self._run(f"CREATE TEMP TABLE incoming ({definitions}) ON COMMIT DROP")
-        self._run(f"CREATE TEMP TABLE changes ({definitions}, _deleted boolean, _is_new boolean) ON COMMIT DROP")
+        self._run(
+            f"CREATE TEMP TABLE changes ({definitions}, _deleted boolean, _is_new boolean) ON COMMIT DROP"
+        )
 
     def find_changes(
-        self, columns: Sequence[Column], *, missing_is_deleted: bool, incoming: str = "pg_temp.incoming"
+        self,
+        columns: Sequence[Column],
+        *,
+        missing_is_deleted: bool,
+        incoming: str = "pg_temp.incoming",
     ) -> Counts:
         """Fill `changes` with the rows of `incoming` that raw does not have alike, and perhaps with the rows of raw that are not
         in `incoming`, nor rejected in this load (`held`), as deleted.
@@ -268,8 +306,12 @@ class RawTable:
             )[0]
             if is_same:
                 return Counts()
-            inserted = self.connection.execute(f"{into} SELECT {rows}, false, true FROM {incoming}").rowcount
-            if not inserted:  # what is told of a table that was emptied, as there is no new row to tell
+            inserted = self.connection.execute(
+                f"{into} SELECT {rows}, false, true FROM {incoming}"
+            ).rowcount
+            if (
+                not inserted
+            ):  # what is told of a table that was emptied, as there is no new row to tell
                 self._run(f"{into} SELECT {rows}, true, false FROM {self.name}")
             deleted = self.connection.execute(f"DELETE FROM {self.name}").rowcount
             return Counts(inserted, 0, deleted)
@@ -301,7 +343,9 @@ class RawTable:
             f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, false FROM {self.name}{where}"
         )
 
-    def apply_changes(self, columns: Sequence[Column], position: str, *, committed_at: str | None = None) -> None:
+    def apply_changes(
+        self, columns: Sequence[Column], position: str, *, committed_at: str | None = None
+    ) -> None:
         """Bring `changes` into the table and its history. `committed_at`: SQL for when a row of `changes` was committed."""
         names = self._names([c.name for c in columns])
         select = f"SELECT {names}, _deleted, now(), {literal(position)}"
@@ -315,17 +359,23 @@ class RawTable:
             if self.key
             else " WHERE NOT _deleted"
         )
-        self._run(f"INSERT INTO {self.name} ({names}, {own}) {select} FROM pg_temp.changes{conflict}")
+        self._run(
+            f"INSERT INTO {self.name} ({names}, {own}) {select} FROM pg_temp.changes{conflict}"
+        )
         if self.history:
             name, value = (", _committed_at", f", {committed_at}") if committed_at else ("", "")
-            self._run(f"INSERT INTO {self.history} ({names}, {own}{name}) {select}{value} FROM pg_temp.changes")
+            self._run(
+                f"INSERT INTO {self.history} ({names}, {own}{name}) {select}{value} FROM pg_temp.changes"
+            )
             self._keep_versions()
 
     def changed_rows(self, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         """The rows of `changes` as batches, with an array that says which are deletions."""
         with self.connection.cursor(name="changed_rows") as cursor:
             cursor.adapters.register_loader("jsonb", TextLoader)
-            cursor.execute(f"SELECT {self._names([c.name for c in columns])}, _deleted FROM pg_temp.changes")
+            cursor.execute(
+                f"SELECT {self._names([c.name for c in columns])}, _deleted FROM pg_temp.changes"
+            )
             while rows := cursor.fetchmany(_FETCH_ROWS):
                 *values, deleted = zip(*rows, strict=True)
                 arrays = [
@@ -352,12 +402,20 @@ class RawTable:
     def hold(self, columns: Sequence[Column], open_entries: str) -> None:
         """Make the temporary table `held` of the quarantined rows' keys and cursors, from a query of open entries."""
         by_name = {c.name: c for c in columns}
-        values = [f"{typed(f'key[{n}]', by_name[name])} AS {quote(name)}" for n, name in enumerate(self.key, start=1)]
+        values = [
+            f"{typed(f'key[{n}]', by_name[name])} AS {quote(name)}"
+            for n, name in enumerate(self.key, start=1)
+        ]
         cursor = self.table.cursor
         if cursor in by_name and cursor not in self.key:
             values.append(f"{typed('cursor_value', by_name[cursor])} AS {quote(cursor)}")
         selected = ", ".join(
-            ["entry AS _held_entry", "is_released AS _held_released", "is_seen AS _held_seen", *values]
+            [
+                "entry AS _held_entry",
+                "is_released AS _held_released",
+                "is_seen AS _held_seen",
+                *values,
+            ]
         )
         self._run("DROP TABLE IF EXISTS pg_temp.held")
         self._run(
@@ -392,7 +450,9 @@ class RawTable:
     def add_pair_without_cursor(self, columns: Sequence[Column], key: tuple[str, ...]) -> None:
         """Note in `at_source` a key whose cursor cannot be carried."""
         values = (typed(literal(text), c) for text, c in zip(key, columns, strict=False))
-        self._run(f"INSERT INTO pg_temp.at_source ({self._names(self.key)}) VALUES ({', '.join(values)})")
+        self._run(
+            f"INSERT INTO pg_temp.at_source ({self._names(self.key)}) VALUES ({', '.join(values)})"
+        )
 
     def keys_to_fetch(self, segments: Segments) -> Iterator[list[tuple[str, ...]]]:
         """The keys, as text, of the rows of `at_source` that raw does not have at the same cursor, some thousands at a time.
@@ -412,7 +472,9 @@ class RawTable:
         )
         for block in itertools.count(0, _FETCH_BLOCKS):
             some = f"f.ctid >= '({block},0)'::tid AND f.ctid < '({block + _FETCH_BLOCKS},0)'::tid"
-            rows = self.connection.execute(f"SELECT {keys} FROM pg_temp.to_fetch f WHERE {some}").fetchall()
+            rows = self.connection.execute(
+                f"SELECT {keys} FROM pg_temp.to_fetch f WHERE {some}"
+            ).fetchall()
             if not rows:
                 return
             yield rows
@@ -421,7 +483,9 @@ class RawTable:
             )
             self._run(f"INSERT INTO pg_temp.at_source ({pair}) SELECT {pair} FROM pg_temp.incoming")
 
-    def find_deleted(self, columns: Sequence[Column], segments: Segments, differing: Sequence[int]) -> Counts:
+    def find_deleted(
+        self, columns: Sequence[Column], segments: Segments, differing: Sequence[int]
+    ) -> Counts:
         """Fill `changes` with the rows of raw in the segments that are not in `at_source`, nor rejected in this load."""
         names = [c.name for c in columns]
         done = self.connection.execute(
@@ -451,11 +515,15 @@ class RawTable:
         )
         return [row[0] for row in rows]
 
-    def checksums(self, columns: Sequence[Column], relation: str | None = None) -> tuple[int, Checksums]:
+    def checksums(
+        self, columns: Sequence[Column], relation: str | None = None
+    ) -> tuple[int, Checksums]:
         """Number of current rows and the checksum of each column, of the table or another relation; what is `held` is left out."""
         conditions = [] if relation else ["NOT _deleted"]
         if self.key and self._one("SELECT EXISTS (SELECT FROM pg_temp.held)")[0]:
-            conditions.append(f"NOT EXISTS (SELECT FROM pg_temp.held h WHERE {self._same_key('h', 'r')})")
+            conditions.append(
+                f"NOT EXISTS (SELECT FROM pg_temp.held h WHERE {self._same_key('h', 'r')})"
+            )
         row = self._one(
             f"SELECT {digest.checksum_select(POSTGRES, columns, self.key)} FROM {relation or self.name} r"
             + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
@@ -464,7 +532,9 @@ class RawTable:
 
     # Following a source whose columns change.
 
-    def evolve(self, columns: Sequence[Column], known: Sequence[Column]) -> tuple[list[Column], bool]:
+    def evolve(
+        self, columns: Sequence[Column], known: Sequence[Column]
+    ) -> tuple[list[Column], bool]:
         """Make the table and its history fit the source's columns, whatever has become of them; the columns as raw has them, and
         whether some have become of a type that does not hold the values of before.
 
@@ -503,7 +573,11 @@ class RawTable:
             with self.connection.transaction():
                 self._run(f"{alter} {type_} USING {name}::text::{type_}")
         except (psycopg.DataError, psycopg.errors.CannotCoerce):
-            self._run(f"{alter} {otherwise} USING {name}::{otherwise}" if otherwise else f"{alter} {type_} USING NULL")
+            self._run(
+                f"{alter} {otherwise} USING {name}::{otherwise}"
+                if otherwise
+                else f"{alter} {type_} USING NULL"
+            )
         except psycopg.errors.FeatureNotSupported as error:
             raise SchemaChanged(
                 f"{self.asset}: column {column.name!r} became {column.source_type} at the source, but the raw column cannot "
@@ -535,7 +609,9 @@ def copy_batches(
     A batch with rejected rows comes out when the connection is free for other statements. Close it on leaving it early:
     until then the connection is locked and cannot even be rolled back.
     """
-    statement = f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN (FORMAT BINARY)"
+    statement = (
+        f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN (FORMAT BINARY)"
+    )
     remaining = iter(batches)
     while True:
         last = None

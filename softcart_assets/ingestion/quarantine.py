@@ -42,7 +42,9 @@ class QuarantinedRow:
 class Recorder:
     """Records one load's rejected rows; a row that is out already is not recorded twice."""
 
-    def __init__(self, connection: psycopg.Connection, source: str, table: str, load_id: str, position: str) -> None:
+    def __init__(
+        self, connection: psycopg.Connection, source: str, table: str, load_id: str, position: str
+    ) -> None:
         self.connection = connection
         self.source, self.table, self.load_id, self.position = source, table, load_id, position
         self.new = 0
@@ -150,7 +152,11 @@ _ENTRY = (
 
 
 def list_quarantine(
-    staging: PostgresConnection, source: str | None = None, table: str | None = None, *, closed: bool = False
+    staging: PostgresConnection,
+    source: str | None = None,
+    table: str | None = None,
+    *,
+    closed: bool = False,
 ) -> list[QuarantinedRow]:
     """The rows in quarantine, of one source or table or of all, newest first; with `closed` those that have left it."""
     with staging.connect() as connection:
@@ -172,7 +178,9 @@ def show(staging: PostgresConnection, entry: int) -> QuarantinedRow:
             cursor = connection.cursor(row_factory=class_row(QuarantinedRow))
             found = cursor.execute(f"{_ENTRY} WHERE id = %s".encode(), (entry,)).fetchone()
     if found is None:
-        raise UnknownEntry(f"There is no quarantined row {entry}. `softcart quarantine list` has their numbers.")
+        raise UnknownEntry(
+            f"There is no quarantined row {entry}. `softcart quarantine list` has their numbers."
+        )
     return found
 
 
@@ -188,7 +196,11 @@ def entries_with(
             found = json.loads(row.row.get("document") or "null")
         except ValueError:
             return False
-        return isinstance(found, dict) and column in found and value in (str(found[column]), json.dumps(found[column]))
+        return (
+            isinstance(found, dict)
+            and column in found
+            and value in (str(found[column]), json.dumps(found[column]))
+        )
 
     entries = [
         *list_quarantine(staging, source, table),
@@ -222,7 +234,9 @@ class QuarantineSummary:
     reasons: list[tuple[str, str, int]]
 
 
-def summarize(staging: PostgresConnection, source: str, table: str, most: int = 5) -> QuarantineSummary:
+def summarize(
+    staging: PostgresConnection, source: str, table: str, most: int = 5
+) -> QuarantineSummary:
     """What is in quarantine of a table, with the commonest reasons."""
     with staging.connect() as connection:
         if not _exists(connection):

@@ -110,7 +110,12 @@ class Reconciliation:
         """One line for a person."""
         if not self.differences:
             return f"{self.table}: {self.rows} rows equal the source at {self.position}"
-        kinds = {"missing": self.missing, "extra": self.extra, "differing": self.differing, "unfit": self.unfit}
+        kinds = {
+            "missing": self.missing,
+            "extra": self.extra,
+            "differing": self.differing,
+            "unfit": self.unfit,
+        }
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
         return f"{self.table}: {told} of {self.rows} rows{', repaired' if self.is_repaired else ''} at {self.position}"
 
@@ -137,22 +142,36 @@ def reconcile(
     """
     declared = source.table(table)
     with _explained(source, declared), ExitStack() as stack:
-        control = stack.enter_context(staging.connect(autocommit=True, application_name=engine.own_name("reconcile")))
+        control = stack.enter_context(
+            staging.connect(autocommit=True, application_name=engine.own_name("reconcile"))
+        )
         bookkeeping.prepare(control, source.schema)
 
         def call(readers: Sequence[Reader]) -> engine.Call:
             crew = stack.enter_context(Crew(readers))
-            return engine.Call(source, staging, control, crew, lake_uri, str(uuid.uuid4()), False, True, (), None)
+            return engine.Call(
+                source, staging, control, crew, lake_uri, str(uuid.uuid4()), False, True, (), None
+            )
 
         if declared.strategy == "cdc" and isinstance(connection, MySQLConnection):
             if not may_load:
                 _refuse_behind(source, connection, control, declared)
             return _reconcile_captured(
-                Job(source, connection, staging, lake_uri, Status(source.name)), declared, call, repair, on_progress
+                Job(source, connection, staging, lake_uri, Status(source.name)),
+                declared,
+                call,
+                repair,
+                on_progress,
             )
         engine.lock(control, source, declared)
-        work = _Reconciler(call(stack.enter_context(engine.open_readers(source, connection, 2))), declared, on_progress)
-        return work.call.crew.submit(lambda reader: work.run(reader, repair=repair, may_load=may_load)).result()
+        work = _Reconciler(
+            call(stack.enter_context(engine.open_readers(source, connection, 2))),
+            declared,
+            on_progress,
+        )
+        return work.call.crew.submit(
+            lambda reader: work.run(reader, repair=repair, may_load=may_load)
+        ).result()
 
 
 @contextmanager
@@ -164,7 +183,11 @@ def _explained(source: Source, table: Table) -> Iterator[None]:
 
 
 def _reconcile_captured(
-    job: Job, table: Table, call: Callable[[Sequence[Reader]], engine.Call], repair: bool, on_progress: Progress | None
+    job: Job,
+    table: Table,
+    call: Callable[[Sequence[Reader]], engine.Call],
+    repair: bool,
+    on_progress: Progress | None,
 ) -> Reconciliation:
     """Compare at a position to which the log is applied exactly, with a view of both sides that stays while the log goes on."""
     started = time.monotonic()
@@ -174,12 +197,16 @@ def _reconcile_captured(
             stopped = follower.target.tables[table.name].stopped
             if stopped:
                 raise SchemaChanged(stopped)
-            view = views.enter_context(job.staging.connect(application_name=engine.own_name("reconcile")))
+            view = views.enter_context(
+                job.staging.connect(application_name=engine.own_name("reconcile"))
+            )
             raw = RawTable(view, job.source, table)
             _see_one_moment(view, raw)
         work = _Reconciler(call(readers), table, on_progress)
         found = work.compare(readers[0], raw)
-        found = replace(found, warnings=[*work.warnings, *readers[0].warnings(table), *work.strays()])
+        found = replace(
+            found, warnings=[*work.warnings, *readers[0].warnings(table), *work.strays()]
+        )
     if repair and found.differences:
         # At a position of its own: whatever changed meanwhile is left alone, as it no longer differs.
         with ExitStack() as held:
@@ -193,11 +220,17 @@ def _reconcile_captured(
     return replace(found, seconds=time.monotonic() - started)
 
 
-def _caught_up(job: Job, table: Table, held: ExitStack, views: ExitStack) -> tuple[Follower, list[MySQLReader]]:
+def _caught_up(
+    job: Job, table: Table, held: ExitStack, views: ExitStack
+) -> tuple[Follower, list[MySQLReader]]:
     """Hold a source as long as `held` lasts, its log applied up to exactly the position of readers, which `views` closes."""
-    control = held.enter_context(job.staging.connect(autocommit=True, application_name=engine.own_name("reconcile")))
+    control = held.enter_context(
+        job.staging.connect(autocommit=True, application_name=engine.own_name("reconcile"))
+    )
     key = (job.source.name, table.name)
-    if not control.execute("SELECT 1 FROM ingestion.captures WHERE source = %s AND table_name = %s", key).fetchone():
+    if not control.execute(
+        "SELECT 1 FROM ingestion.captures WHERE source = %s AND table_name = %s", key
+    ).fetchone():
         raise _never_loaded(job.source, table)
     follower = Follower(job, held.enter_context(hold(job, is_stream=False)), control)
     prefix = position_prefix(job, follower)
@@ -208,9 +241,13 @@ def _caught_up(job: Job, table: Table, held: ExitStack, views: ExitStack) -> tup
     return follower, readers
 
 
-def _refuse_behind(source: Source, connection: MySQLConnection, control: psycopg.Connection, table: Table) -> None:
+def _refuse_behind(
+    source: Source, connection: MySQLConnection, control: psycopg.Connection, table: Table
+) -> None:
     """Raise `TableBehind` if the log has changes of captured tables that are not applied."""
-    row = control.execute("SELECT position FROM ingestion.streams WHERE source = %s", (source.name,)).fetchone()
+    row = control.execute(
+        "SELECT position FROM ingestion.streams WHERE source = %s", (source.name,)
+    ).fetchone()
     captured = tuple(each for each in source.tables if each.strategy == "cdc")
     since = {each.name: row[0] for each in captured} if row else {}
     if mysql.changed_tables(replace(source, tables=captured), connection, since)[1]:
@@ -285,7 +322,9 @@ class _Reconciler:
         """Compare what the reader sees with what is seen of raw; rows to be repaired are noted by key."""
         if not isinstance(reader, MySQLReader):
             return self._compare_documents(reader, raw)
-        return self._compare(reader, raw) if self.table.key else self._compare_without_key(reader, raw)
+        return (
+            self._compare(reader, raw) if self.table.key else self._compare_without_key(reader, raw)
+        )
 
     def _is_behind(self, reader: Reader, last: LastLoad) -> bool:
         """Whether the table changed at the source since it was loaded; asked after the reader's snapshot was opened."""
@@ -320,7 +359,9 @@ class _Reconciler:
                 columns.append(replace(column, target_type=ours.target_type))
             else:
                 what = f"has it as {ours.target_type}" if ours else "does not have it"
-                self.warnings.append(f"column {column.name!r} ({column.source_type}) is not compared: raw {what}")
+                self.warnings.append(
+                    f"column {column.name!r} ({column.source_type}) is not compared: raw {what}"
+                )
         return columns
 
     def _left_out(self, raw: RawTable, columns: Sequence[Column], query: str) -> list[Key]:
@@ -371,7 +412,9 @@ class _Reconciler:
             (lambda rows: tell(self.table.name, rows, None)) if tell else (lambda rows: None),
         )
 
-    def _check_quarantine(self, reader: MySQLReader, columns: Sequence[Column], held: Sequence[Key]) -> None:
+    def _check_quarantine(
+        self, reader: MySQLReader, columns: Sequence[Column], held: Sequence[Key]
+    ) -> None:
         """Whether the rows in quarantine are still at the source, and still unfit."""
         if not held:
             return
@@ -379,9 +422,13 @@ class _Reconciler:
         for batch in reader.rows_of(self.table, columns, (key.values for key in held))[1]:
             fit, unfit = fit + len(batch.rows), unfit + len(batch.rejected)
         if fit:
-            self.warnings.append(f"{fit} row(s) in quarantine are fit now: `softcart quarantine replay` takes them in")
+            self.warnings.append(
+                f"{fit} row(s) in quarantine are fit now: `softcart quarantine replay` takes them in"
+            )
         if gone := len(held) - fit - unfit:
-            self.warnings.append(f"{gone} row(s) in quarantine are no longer at the source; a full load closes them")
+            self.warnings.append(
+                f"{gone} row(s) in quarantine are no longer at the source; a full load closes them"
+            )
 
     def _compare_without_key(self, reader: MySQLReader, raw: RawTable) -> Reconciliation:
         """By the digests of whole rows, counting how often each occurs."""
@@ -389,7 +436,9 @@ class _Reconciler:
         missing = extra = 0
         numbers: dict[int, int] = {}
         columns = self._columns(raw, reader)
-        quarantined = Recorder(raw.connection, self.source.name, self.table.name, "", position).open()[0]
+        quarantined = Recorder(
+            raw.connection, self.source.name, self.table.name, "", position
+        ).open()[0]
         narrowing = self._narrowing(reader, raw, columns, [])
         for found in narrowing.differing():
             missing += sum(count for count in found.surplus.values() if count > 0)
@@ -405,7 +454,11 @@ class _Reconciler:
             for batch in reader.batches(self.table, columns, condition):
                 unfit += len(batch.rejected)
                 for row in islice(batch.rows.to_pylist(), SAMPLE - len(named)):
-                    named.append(Difference("missing", tuple(None if v is None else str(v) for v in row.values())))
+                    named.append(
+                        Difference(
+                            "missing", tuple(None if v is None else str(v) for v in row.values())
+                        )
+                    )
             sample = named + sample
         return Reconciliation(
             self.asset,
@@ -419,7 +472,9 @@ class _Reconciler:
             quarantined=quarantined,
         )
 
-    def _rows_in_raw(self, raw: RawTable, columns: Sequence[Column], numbers: Sequence[int]) -> list[Difference]:
+    def _rows_in_raw(
+        self, raw: RawTable, columns: Sequence[Column], numbers: Sequence[int]
+    ) -> list[Difference]:
         if not numbers:
             return []
         rows = raw.connection.execute(
@@ -453,7 +508,13 @@ class _Reconciler:
         )
         described, quarantined = _describe(raw, columns), recorder.open()[0]
         return Reconciliation(
-            self.asset, position, rows, 1, **described, unfit=max(unfit - quarantined, 0), quarantined=quarantined
+            self.asset,
+            position,
+            rows,
+            1,
+            **described,
+            unfit=max(unfit - quarantined, 0),
+            quarantined=quarantined,
         )
 
     def strays(self) -> Iterator[str]:
@@ -468,13 +529,23 @@ class _Reconciler:
         listed = paths(listing)
         system, root = open_lake(self.call.lake_uri)
         directory = f"{root}/changes/{self.source.name}/{self.table.name}"
-        found = system.get_file_info(fs.FileSelector(directory, recursive=True, allow_not_found=True))
-        present = {info.path.removeprefix(f"{root}/") for info in found if info.type == fs.FileType.File}
-        writing = tuple(paths("SELECT load_id FROM ingestion.attempts WHERE source = %s AND table_name = %s"))
+        found = system.get_file_info(
+            fs.FileSelector(directory, recursive=True, allow_not_found=True)
+        )
+        present = {
+            info.path.removeprefix(f"{root}/") for info in found if info.type == fs.FileType.File
+        }
+        writing = tuple(
+            paths("SELECT load_id FROM ingestion.attempts WHERE source = %s AND table_name = %s")
+        )
         ranges = paths(
             "SELECT f ->> 'path' FROM ingestion.snapshot_ranges, jsonb_array_elements(files) f WHERE source = %s AND table_name = %s"
         )
-        orphans = [path for path in present - ranges - paths(listing) if not path.rsplit("/", 1)[1].startswith(writing)]
+        orphans = [
+            path
+            for path in present - ranges - paths(listing)
+            if not path.rsplit("/", 1)[1].startswith(writing)
+        ]
         if orphans:
             yield f"{len(orphans)} file(s) in the lake do not count and can be deleted, among them {min(orphans)}"
         if lost := listed - present:
@@ -484,7 +555,9 @@ class _Reconciler:
 class _Repair(engine.TableLoad):
     """A load of just the rows that differ."""
 
-    def __init__(self, call: engine.Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]) -> None:
+    def __init__(
+        self, call: engine.Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]
+    ) -> None:
         super().__init__(call, table)
         self.fetch, self.extra = fetch, extra
 
@@ -498,7 +571,9 @@ class _Repair(engine.TableLoad):
 class _CapturedRepair(CapturedLoad):
     """A load of just the rows that differ, on top of what the log brought."""
 
-    def __init__(self, call: engine.Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]) -> None:
+    def __init__(
+        self, call: engine.Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]
+    ) -> None:
         super().__init__(call, table, is_full=False)
         self.fetch, self.extra = fetch, extra
 
@@ -511,7 +586,10 @@ class _CapturedRepair(CapturedLoad):
 
 
 def _take_rows(
-    load: engine.TableLoad, columns: Sequence[Column], fetch: Iterable[tuple], extra: Iterable[tuple]
+    load: engine.TableLoad,
+    columns: Sequence[Column],
+    fetch: Iterable[tuple],
+    extra: Iterable[tuple],
 ) -> None:
     """Bring rows with some keys into raw as they are at the source now, or as deleted if they are not there."""
     raw = load.raw
@@ -523,7 +601,10 @@ def _take_rows(
     raw.connection.execute(
         f"DELETE FROM pg_temp.incoming i USING pg_temp.incoming other WHERE {same} AND i.ctid > other.ctid".encode()
     )
-    load._merge(columns, raw.find_changes(columns, missing_is_deleted=False) + _add_extra(raw, columns, extra))
+    load._merge(
+        columns,
+        raw.find_changes(columns, missing_is_deleted=False) + _add_extra(raw, columns, extra),
+    )
     load._close_held_in("pg_temp.incoming")
 
 
@@ -588,7 +669,9 @@ def _describe(raw: RawTable, columns: Sequence[Column]) -> dict:
     kind = "CASE WHEN c._deleted THEN 'extra' WHEN c._is_new THEN 'missing' ELSE 'differing' END"
     by_name = {c.name: c for c in columns}
     key = ", ".join(as_text(f"c.{quote(name)}", by_name[name]) for name in raw.key)
-    names = ", ".join(f"CASE WHEN {differs(c)} THEN {number} END" for number, c in enumerate(others))
+    names = ", ".join(
+        f"CASE WHEN {differs(c)} THEN {number} END" for number, c in enumerate(others)
+    )
     sample = raw.connection.execute(
         f"SELECT kind, key, columns FROM (SELECT {kind} AS kind, ARRAY[{key}] AS key, array_remove(ARRAY[{names}]::int[], NULL)"
         f" AS columns, row_number() OVER (PARTITION BY {kind} ORDER BY {', '.join(f'c.{quote(n)}' for n in raw.key)}) AS number"

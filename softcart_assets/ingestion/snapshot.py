@@ -43,21 +43,26 @@ class PartTable:
     `control` commits every statement by itself and is shared by threads.
     """
 
-    def __init__(self, control: psycopg.Connection, source: Source, table: Table, lake_uri: str) -> None:
+    def __init__(
+        self, control: psycopg.Connection, source: Source, table: Table, lake_uri: str
+    ) -> None:
         self.control = control
         self.key = (source.name, table.name)
         self.lake_uri = lake_uri
         plain = f"part_{source.name}_{table.name}"
         # PostgreSQL cuts longer names off.
         self.plain_name = (
-            plain if len(plain.encode()) <= 63 else f"part_{hashlib.sha256(plain.encode()).hexdigest()[:32]}"
+            plain
+            if len(plain.encode()) <= 63
+            else f"part_{hashlib.sha256(plain.encode()).hexdigest()[:32]}"
         )
         self.name = f"ingestion.{quote(self.plain_name)}"
 
     def listed_files(self) -> list[LakeFile]:
         """The lake files of the ranges that are copied."""
         rows = self.control.execute(
-            "SELECT files FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s", self.key
+            "SELECT files FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s",
+            self.key,
         ).fetchall()
         return [LakeFile(**file) for (files,) in rows for file in files]
 
@@ -87,7 +92,9 @@ class PartTable:
             self.control.execute(f"CREATE TABLE {self.name} ({definitions})".encode())
         elif earlier := self.copied().position:
             self.add_own_columns(earlier, loaded_at)
-            self.control.execute(f"ALTER TABLE {self.name} ALTER _position SET DEFAULT {literal(position)}".encode())
+            self.control.execute(
+                f"ALTER TABLE {self.name} ALTER _position SET DEFAULT {literal(position)}".encode()
+            )
         rows = self.control.execute(
             "SELECT number, condition FROM ingestion.snapshot_ranges"
             " WHERE source = %s AND table_name = %s AND position IS NULL ORDER BY number",
@@ -101,8 +108,15 @@ class PartTable:
         The same for all rows of a load, and added as defaults behind the rows: PostgreSQL keeps them once for the whole table.
         """
         if all(name not in OWN_COLUMNS for name, _ in self._columns()):
-            values = {"_deleted": "false", "_loaded_at": literal(loaded_at), "_position": literal(position)}
-            added = (f"ADD {name} {definition} DEFAULT {values[name]}" for name, definition in OWN_COLUMNS.items())
+            values = {
+                "_deleted": "false",
+                "_loaded_at": literal(loaded_at),
+                "_position": literal(position),
+            }
+            added = (
+                f"ADD {name} {definition} DEFAULT {values[name]}"
+                for name, definition in OWN_COLUMNS.items()
+            )
             self.control.execute(f"ALTER TABLE {self.name} {', '.join(added)}".encode())
 
     def _columns(self) -> list[tuple[str, str]]:
@@ -112,7 +126,10 @@ class PartTable:
             " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             (self.name,),
         ).fetchall()
-        short = {"timestamp without time zone": "timestamp", "timestamp with time zone": "timestamptz"}
+        short = {
+            "timestamp without time zone": "timestamp",
+            "timestamp with time zone": "timestamptz",
+        }
         return [(name, short.get(type_, str(type_))) for name, type_ in rows]
 
     def record(
@@ -143,7 +160,9 @@ class PartTable:
 
     def forget(self, connection: psycopg.Connection) -> None:
         """Strike the ranges off, in the transaction that makes their rows raw's."""
-        connection.execute("DELETE FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s", self.key)
+        connection.execute(
+            "DELETE FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s", self.key
+        )
 
     def discard(self) -> None:
         """Remove the part table, its ranges and their lake files."""

@@ -197,11 +197,17 @@ def _refuse_year_zero(text: pa.Array) -> None:
         raise Unfit("year 0, which PostgreSQL does not have")
 
 
-def parse_rows(columns: Sequence[Column], raw: Sequence[pa.Array], key: Sequence[str], cursor: str | None) -> Batch:
+def parse_rows(
+    columns: Sequence[Column], raw: Sequence[pa.Array], key: Sequence[str], cursor: str | None
+) -> Batch:
     """A batch from one binary array of source text per column; only a batch with a bad value is looked at row by row."""
     names = [column.name for column in columns]
     try:
-        return Batch(pa.RecordBatch.from_arrays([parse(c, a) for c, a in zip(columns, raw, strict=True)], names=names))
+        return Batch(
+            pa.RecordBatch.from_arrays(
+                [parse(c, a) for c, a in zip(columns, raw, strict=True)], names=names
+            )
+        )
     except Unfit:
         reasons = dict(_unfit_values(columns, raw))
     rejected = []
@@ -214,7 +220,9 @@ def parse_rows(columns: Sequence[Column], raw: Sequence[pa.Array], key: Sequence
                 None if not key or None in keys or bad.keys() & set(key) else keys,  # type: ignore[arg-type]
                 row[cursor] if cursor and cursor not in bad else None,
                 column,
-                "; ".join(bad.values()) if len(bad) == 1 else "; ".join(f"{n}: {r}" for n, r in bad.items()),
+                "; ".join(bad.values())
+                if len(bad) == 1
+                else "; ".join(f"{n}: {r}" for n, r in bad.items()),
                 row,
             )
         )
@@ -223,7 +231,9 @@ def parse_rows(columns: Sequence[Column], raw: Sequence[pa.Array], key: Sequence
     return Batch(pa.RecordBatch.from_arrays(arrays, names=names), rejected)
 
 
-def _unfit_values(columns: Sequence[Column], raw: Sequence[pa.Array]) -> Iterator[tuple[int, dict[str, str]]]:
+def _unfit_values(
+    columns: Sequence[Column], raw: Sequence[pa.Array]
+) -> Iterator[tuple[int, dict[str, str]]]:
     reasons: dict[int, dict[str, str]] = {}
     for column, array in zip(columns, raw, strict=True):
         try:

@@ -75,5 +75,7 @@ def compare(source: Source, staging: PostgresConnection, table: str) -> Comparis
             raw_rows=rows,
             quarantined_rows=quarantine.open()[0],
             compared=[c.name for c in compared],
-            differing=[c.name for c in compared if checksums[c.name] != last.source_checksums[c.name]],
+            differing=[
+                c.name for c in compared if checksums[c.name] != last.source_checksums[c.name]
+            ],
         )

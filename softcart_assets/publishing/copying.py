@@ -37,7 +37,9 @@ class Snapshot:
     """
 
     def __init__(
-        self, session: psycopg.Connection, pairs: Iterable[tuple[psycopg.Connection, psycopg.Connection]]
+        self,
+        session: psycopg.Connection,
+        pairs: Iterable[tuple[psycopg.Connection, psycopg.Connection]],
     ) -> None:
         self.session = session
         self._pairs: SimpleQueue[tuple[psycopg.Connection, psycopg.Connection]] = SimpleQueue()
@@ -45,7 +47,9 @@ class Snapshot:
             self._pairs.put(pair)
 
     def map(
-        self, work: Callable[[psycopg.Connection, psycopg.Connection, Item], Result], items: Iterable[Item]
+        self,
+        work: Callable[[psycopg.Connection, psycopg.Connection, Item], Result],
+        items: Iterable[Item],
     ) -> list[Result]:
         """The results of `work(staging, production, item)` in the items' order; the first error ends the rest."""
 
@@ -62,7 +66,10 @@ class Snapshot:
 
 @contextmanager
 def staging_snapshot(
-    staging: PostgresConnection, production: PostgresConnection, tables: Sequence[sql.Composable], application: str
+    staging: PostgresConnection,
+    production: PostgresConnection,
+    tables: Sequence[sql.Composable],
+    application: str,
 ) -> Iterator[Snapshot]:
     """A snapshot in which `tables` can be read, which nobody drops or swaps meanwhile.
 
@@ -93,7 +100,9 @@ def staging_snapshot(
 
 
 def _take_snapshot(
-    session: psycopg.Connection, readers: Sequence[psycopg.Connection], tables: Sequence[sql.Composable]
+    session: psycopg.Connection,
+    readers: Sequence[psycopg.Connection],
+    tables: Sequence[sql.Composable],
 ) -> None:
     """Have all sessions see the same moment, and each of them hold a lock on every table.
 

@@ -105,7 +105,9 @@ def _lock(session: psycopg.Connection) -> None:
             [_LOCK],
         ).fetchone()
         holder = row[0] if row else "it has ended just now"
-        raise PublishError(f"Another publication is under way ({holder}). Publish again when it is done.") from None
+        raise PublishError(
+            f"Another publication is under way ({holder}). Publish again when it is done."
+        ) from None
     session.execute("RESET lock_timeout")
 
 
@@ -143,7 +145,9 @@ def _candidate_slot(
     (slot,) = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
     readers = slots.wait_for_old_readers(session, current.switch_xid)
     if readers:
-        tell(f"version {current.version - 1} is still read, so its rows are deleted one by one: {', '.join(readers)}")
+        tell(
+            f"version {current.version - 1} is still read, so its rows are deleted one by one: {', '.join(readers)}"
+        )
     return slot, not readers
 
 
@@ -163,7 +167,9 @@ def _copy(
         with _naming(f"production/{table.name}: copying"):
             slots.empty_table(target, slot, table.name, patient_until)
             source_table = sql.Identifier(table.schema, table.name)
-            rows = copy_rows(source, source_table, target, slots.slot_table(slot, table.name), columns)
+            rows = copy_rows(
+                source, source_table, target, slots.slot_table(slot, table.name), columns
+            )
         tell(f"{table.name}: {rows:,} rows copied")
         return rows
 
@@ -179,7 +185,9 @@ def _audit(
 ) -> list[AuditResult]:
     staging_schemas = tuple({table.schema for table in tables})
 
-    def ask(staging: psycopg.Connection, production: psycopg.Connection, audit: Audit | Comparison) -> AuditResult:
+    def ask(
+        staging: psycopg.Connection, production: psycopg.Connection, audit: Audit | Comparison
+    ) -> AuditResult:
         candidate = (production, (slots.slot_schema(slot),))
         with _naming(f"production/{audit.table}: audit {audit.name}"):
             if isinstance(audit, Audit):
@@ -188,7 +196,9 @@ def _audit(
                 return audit.compare(candidate, (staging, staging_schemas))
             if current and audit.table in current.row_counts:
                 return audit.compare(candidate, (production, ("production",)))
-            return AuditResult(audit.name, audit.table, True, {"note": "first publication of this table"})
+            return AuditResult(
+                audit.name, audit.table, True, {"note": "first publication of this table"}
+            )
 
     return snapshot.map(ask, audits)
 
@@ -196,7 +206,11 @@ def _audit(
 def _prepare_for_readers(snapshot: Snapshot, tables: Sequence[PublishedTable], slot: int) -> None:
     """Build the slot's indexes and have the planner's statistics made."""
 
-    def build(_: psycopg.Connection, target: psycopg.Connection, index: tuple[str, str, tuple[str, ...], bool]) -> None:
+    def build(
+        _: psycopg.Connection,
+        target: psycopg.Connection,
+        index: tuple[str, str, tuple[str, ...], bool],
+    ) -> None:
         with _naming(f"production/{index[0]}: building index {index[1]}"):
             slots.create_index(target, slot, *index)
 

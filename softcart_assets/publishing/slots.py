@@ -76,7 +76,9 @@ def set_up(session: psycopg.Connection) -> None:
 
 def read_current(session: psycopg.Connection) -> Current | None:
     """The published version, or None before the first."""
-    row = session.execute("SELECT version, slot, switch_xid::text, row_counts FROM production_meta.current").fetchone()
+    row = session.execute(
+        "SELECT version, slot, switch_xid::text, row_counts FROM production_meta.current"
+    ).fetchone()
     return Current(*row) if row else None
 
 
@@ -133,15 +135,19 @@ def read_pairs(session: psycopg.Connection) -> dict[int, Shape]:
 def create_pair(session: psycopg.Connection, pair: int, shape: Shape) -> None:
     """Create a pair with empty tables."""
     with session.transaction():
-        session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(f"production_pair_{pair}")))
+        session.execute(
+            sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(f"production_pair_{pair}"))
+        )
         for slot in slots_of(pair):
             session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(slot_schema(slot))))
         for name, columns in shape.items():
-            definitions = [sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(kind)) for c, kind in columns]
+            definitions = [
+                sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(kind)) for c, kind in columns
+            ]
             session.execute(
-                sql.SQL("CREATE TABLE {} ({}, _slot integer NOT NULL) PARTITION BY LIST (_slot)").format(
-                    pair_table(pair, name), sql.SQL(", ").join(definitions)
-                )
+                sql.SQL(
+                    "CREATE TABLE {} ({}, _slot integer NOT NULL) PARTITION BY LIST (_slot)"
+                ).format(pair_table(pair, name), sql.SQL(", ").join(definitions))
             )
             for slot in slots_of(pair):
                 session.execute(
@@ -149,7 +155,12 @@ def create_pair(session: psycopg.Connection, pair: int, shape: Shape) -> None:
                     sql.SQL(
                         "CREATE TABLE {} PARTITION OF {} (_slot DEFAULT {}) FOR VALUES IN ({}) "
                         "WITH (autovacuum_enabled = false)"
-                    ).format(slot_table(slot, name), pair_table(pair, name), sql.Literal(slot), sql.Literal(slot))
+                    ).format(
+                        slot_table(slot, name),
+                        pair_table(pair, name),
+                        sql.Literal(slot),
+                        sql.Literal(slot),
+                    )
                 )
 
 
@@ -159,7 +170,9 @@ def old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
     A snapshot taken before the switch has an xmin that is not younger than it. Sessions of this database count, and
     standby servers that announce their readers.
     """
-    row = session.execute("SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')").fetchone()
+    row = session.execute(
+        "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
+    ).fetchone()
     if row == (False,):
         return ["sessions that the publishing user may not see (GRANT pg_read_all_stats to it)"]
     return [
@@ -217,12 +230,18 @@ def drop_other_pairs(session: psycopg.Connection, current: Current | None) -> No
             replace_views(session, pairs[kept], {kept: pairs[kept]})
         for pair in others:
             schemas = [f"production_pair_{pair}", *map(slot_schema, slots_of(pair))]
-            session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.SQL(", ").join(map(sql.Identifier, schemas))))
+            session.execute(
+                sql.SQL("DROP SCHEMA {} CASCADE").format(
+                    sql.SQL(", ").join(map(sql.Identifier, schemas))
+                )
+            )
 
     with_short_locks(session, time.monotonic() + PATIENCE_SECONDS, drop)
 
 
-def empty_table(session: psycopg.Connection, slot: int, name: str, patient_until: float | None) -> None:
+def empty_table(
+    session: psycopg.Connection, slot: int, name: str, patient_until: float | None
+) -> None:
     """Remove all rows of a slot's table, and its indexes where possible.
 
     TRUNCATE needs the table to itself, and empties it for older snapshots too: it is tried, until that monotonic time,
@@ -233,7 +252,8 @@ def empty_table(session: psycopg.Connection, slot: int, name: str, patient_until
     def truncate() -> None:
         session.execute(sql.SQL("TRUNCATE {}").format(slot_table(slot, name)))
         for (index,) in session.execute(
-            "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND tablename = %s", [slot_schema(slot), name]
+            "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND tablename = %s",
+            [slot_schema(slot), name],
         ).fetchall():
             session.execute(sql.SQL("DROP INDEX {}").format(slot_table(slot, index)))
 
@@ -243,7 +263,12 @@ def empty_table(session: psycopg.Connection, slot: int, name: str, patient_until
 
 
 def create_index(
-    session: psycopg.Connection, slot: int, name: str, index: str, columns: Iterable[str], unique: bool
+    session: psycopg.Connection,
+    slot: int,
+    name: str,
+    index: str,
+    columns: Iterable[str],
+    unique: bool,
 ) -> None:
     """Index a slot's table, unless it still has that index.
 
@@ -278,14 +303,20 @@ def replace_views(session: psycopg.Connection, shape: Shape, pairs: Mapping[int,
     for name, columns in shape.items():
         view = sql.Identifier("production", name)
         parts = [
-            sql.SQL("SELECT {} FROM {} WHERE _slot = (SELECT slot FROM production_meta.current)").format(
-                sql.SQL(", ").join(_as(column, kind, dict(there[name])) for column, kind in columns),
+            sql.SQL(
+                "SELECT {} FROM {} WHERE _slot = (SELECT slot FROM production_meta.current)"
+            ).format(
+                sql.SQL(", ").join(
+                    _as(column, kind, dict(there[name])) for column, kind in columns
+                ),
                 pair_table(pair, name),
             )
             for pair, there in pairs.items()
             if name in there
         ]
-        create = sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(view, sql.SQL(" UNION ALL ").join(parts))
+        create = sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(
+            view, sql.SQL(" UNION ALL ").join(parts)
+        )
         try:
             with session.transaction():
                 session.execute(create)
@@ -303,7 +334,11 @@ def _as(column: str, kind: str, there: Mapping[str, str]) -> sql.Composable:
 
 
 def switch(
-    session: psycopg.Connection, slot: int, shape: Shape, row_counts: Mapping[str, int], current: Current | None
+    session: psycopg.Connection,
+    slot: int,
+    shape: Shape,
+    row_counts: Mapping[str, int],
+    current: Current | None,
 ) -> int:
     """Make a slot with tables of that shape the one that readers see; returns the new version.
 

@@ -40,9 +40,14 @@ PUBLISHED: tuple[PublishedTable, ...] = (
         ("order_line_key",),
         (("order_date",), ("order_id",), ("customer_id",)),
     ),
-    PublishedTable("fct_payments", "warehouse", ("payment_key",), (("payment_date",), ("order_id",))),
     PublishedTable(
-        "fct_inventory_daily", "warehouse", ("inventory_daily_key",), (("inventory_date",), ("product_id",))
+        "fct_payments", "warehouse", ("payment_key",), (("payment_date",), ("order_id",))
+    ),
+    PublishedTable(
+        "fct_inventory_daily",
+        "warehouse",
+        ("inventory_daily_key",),
+        (("inventory_date",), ("product_id",)),
     ),
     PublishedTable("dim_date", "warehouse", ("date_key",)),
     PublishedTable("dim_time_of_day", "warehouse", ("time_of_day_key",)),
@@ -50,9 +55,19 @@ PUBLISHED: tuple[PublishedTable, ...] = (
     PublishedTable("dim_device", "warehouse", ("device_key",)),
     PublishedTable("dim_vendor", "warehouse", ("vendor_key",)),
     PublishedTable("dim_employee", "warehouse", ("employee_key",)),
-    PublishedTable("dim_store", "warehouse", ("store_key",), (("store_id",),), versions_of="store_id"),
-    PublishedTable("dim_product", "warehouse", ("product_key",), (("product_id",),), versions_of="product_id"),
-    PublishedTable("dim_customer", "warehouse", ("customer_key",), (("customer_id",),), versions_of="customer_id"),
+    PublishedTable(
+        "dim_store", "warehouse", ("store_key",), (("store_id",),), versions_of="store_id"
+    ),
+    PublishedTable(
+        "dim_product", "warehouse", ("product_key",), (("product_id",),), versions_of="product_id"
+    ),
+    PublishedTable(
+        "dim_customer",
+        "warehouse",
+        ("customer_key",),
+        (("customer_id",),),
+        versions_of="customer_id",
+    ),
     PublishedTable("agg_sales_by_category_month", "aggregates", ("category_id", "month")),
     PublishedTable("agg_rfm_by_customer", "aggregates", ("customer_id",)),
     # Which pairs clear the miner's threshold shifts with every basket; none may.
@@ -63,6 +78,8 @@ PUBLISHED: tuple[PublishedTable, ...] = (
         may_be_empty=True,
         max_drop=Decimal("0.5"),
     ),
-    PublishedTable("agg_orders_by_device_weekday_hour", "aggregates", ("device", "weekday", "hour")),
+    PublishedTable(
+        "agg_orders_by_device_weekday_hour", "aggregates", ("device", "weekday", "hour")
+    ),
     PublishedTable("agg_stock_cover_by_store_product", "aggregates", ("store_id", "product_id")),
 )

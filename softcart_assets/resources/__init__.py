@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class MySQLResource(dg.ConfigurableResource):
     """A source database behind the MySQL protocol."""
 
-    prefix: str = Field(description="Prefix of the environment variables that hold these settings, for error texts.")
+    prefix: str = Field(
+        description="Prefix of the environment variables that hold these settings, for error texts."
+    )
     host: str
     port: str = "3306"
     user: str
@@ -34,13 +36,17 @@ class MySQLResource(dg.ConfigurableResource):
 
     def connection(self) -> MySQLConnection:
         """The settings as a connection; nothing is opened yet."""
-        return MySQLConnection(self.prefix, self.host, int(self.port), self.user, self.password, self.database)
+        return MySQLConnection(
+            self.prefix, self.host, int(self.port), self.user, self.password, self.database
+        )
 
 
 class MongoResource(dg.ConfigurableResource):
     """A source database in MongoDB."""
 
-    prefix: str = Field(description="Prefix of the environment variables that hold these settings, for error texts.")
+    prefix: str = Field(
+        description="Prefix of the environment variables that hold these settings, for error texts."
+    )
     uri: str
     database: str
 
@@ -52,7 +58,9 @@ class MongoResource(dg.ConfigurableResource):
 class PostgresResource(dg.ConfigurableResource):
     """A warehouse in PostgreSQL."""
 
-    prefix: str = Field(description="Prefix of the environment variables that hold these settings, for error texts.")
+    prefix: str = Field(
+        description="Prefix of the environment variables that hold these settings, for error texts."
+    )
     host: str
     port: str = "5432"
     user: str
@@ -61,10 +69,14 @@ class PostgresResource(dg.ConfigurableResource):
 
     def connection(self) -> PostgresConnection:
         """The settings as a connection; nothing is opened yet."""
-        return PostgresConnection(self.prefix, self.host, int(self.port), self.user, self.password, self.database)
+        return PostgresConnection(
+            self.prefix, self.host, int(self.port), self.user, self.password, self.database
+        )
 
     @contextmanager
-    def raw_tables_locked(self, mode: Literal["write", "steady"], log: logging.Logger) -> Iterator[None]:
+    def raw_tables_locked(
+        self, mode: Literal["write", "steady"], log: logging.Logger
+    ) -> Iterator[None]:
         """Hold the raw tables for loading (`write`, shared among loads) or keep loads off them (`steady`).
 
         Without it, models built from one state of the raw tables would be compared with another. Waits, and says so.

@@ -87,9 +87,13 @@ class Source:
 
     def __post_init__(self) -> None:
         """Refuse what no source of that kind can do."""
-        captured = [table for table in self.tables if table.strategy == "cdc" and self.kind == "mongodb"]
+        captured = [
+            table for table in self.tables if table.strategy == "cdc" and self.kind == "mongodb"
+        ]
         if wrong := [table.name for table in captured if table.key != ("_id",)]:
-            raise ValueError(f"{self.name}: MongoDB's documents have the key '_id'; declare it for {', '.join(wrong)}.")
+            raise ValueError(
+                f"{self.name}: MongoDB's documents have the key '_id'; declare it for {', '.join(wrong)}."
+            )
         if wrong := [table.name for table in captured if table.contract != "evolve"]:
             raise ValueError(
                 f"{self.name}: documents have no columns to hold on to; {', '.join(wrong)} cannot have another contract than "
@@ -106,13 +110,19 @@ class Source:
         for table in self.tables:
             if table.name == name:
                 return table
-        raise KeyError(f"{self.name} declares no table {name!r}; it has {[t.name for t in self.tables]}")
+        raise KeyError(
+            f"{self.name} declares no table {name!r}; it has {[t.name for t in self.tables]}"
+        )
 
 
 def classify(*, none: str = "", pii: str = "", sensitive: str = "") -> dict[str, Privacy]:
     """Privacy classes from three space-separated lists of column names."""
     classes: dict[str, Privacy] = {}
-    for names, privacy in ((none, Privacy.NONE), (pii, Privacy.PII), (sensitive, Privacy.SENSITIVE)):
+    for names, privacy in (
+        (none, Privacy.NONE),
+        (pii, Privacy.PII),
+        (sensitive, Privacy.SENSITIVE),
+    ):
         for name in names.split():
             if name in classes:
                 raise ValueError(f"column {name!r} is classified twice")

@@ -120,7 +120,9 @@ SHOP = Source(
             key=("id",),
             strategy="cdc",
             lake_partition="moved_at",
-            privacy=classify(none="id store_id product_id kind quantity order_id moved_at updated_at"),
+            privacy=classify(
+                none="id store_id product_id kind quantity order_id moved_at updated_at"
+            ),
         ),
     ),
 )

@@ -45,7 +45,12 @@ READER_PRIVILEGES = {
 }
 """What the user of a MySQL source needs: name → how `SHOW GRANTS` may call it."""
 
-BINARY_LOG = {"log_bin": "ON", "binlog_format": "ROW", "binlog_row_image": "FULL", "binlog_row_metadata": "FULL"}
+BINARY_LOG = {
+    "log_bin": "ON",
+    "binlog_format": "ROW",
+    "binlog_row_image": "FULL",
+    "binlog_row_metadata": "FULL",
+}
 """The settings that change data capture needs at the source."""
 
 
@@ -83,9 +88,13 @@ def examine(stack: Stack) -> Iterator[Finding]:
 def _java() -> Finding:
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else "java"
-    remedy = "Spark needs Java 17 or newer: install Debian's openjdk-17-jre-headless or set JAVA_HOME."
+    remedy = (
+        "Spark needs Java 17 or newer: install Debian's openjdk-17-jre-headless or set JAVA_HOME."
+    )
     try:
-        output = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+        output = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, check=True
+        ).stderr
     except (OSError, subprocess.CalledProcessError) as error:
         return Finding("blocks", f"Java: `{java} -version` does not work ({error}). {remedy}")
     version = re.search(r'version "(\d+)[^"]*"', output)
@@ -99,23 +108,33 @@ def _browser() -> Iterator[Finding]:
         if found := shutil.which(program):
             yield Finding("ok", f"Browser: {found}")
         else:
-            yield Finding("note", f"Browser: no {program}; only the tests need it (Debian package {package}).")
+            yield Finding(
+                "note", f"Browser: no {program}; only the tests need it (Debian package {package})."
+            )
 
 
 def _space(stack: Stack) -> Iterator[Finding]:
     folder = next(path for path in (stack.home, *stack.home.parents) if path.exists())
     if not os.access(folder, os.W_OK):
-        yield Finding("blocks", f"Disk: {folder} is not writable. Set SOFTCART_HOME to a folder that is.")
+        yield Finding(
+            "blocks", f"Disk: {folder} is not writable. Set SOFTCART_HOME to a folder that is."
+        )
     free = shutil.disk_usage(folder).free
     text = f"Disk: {free / GIB:.1f} GiB free for {stack.home}"
     if free < DISK_BYTES:
-        yield Finding("note", f"{text}; the demo may need {DISK_BYTES / GIB:.0f}. SOFTCART_HOME can be elsewhere.")
+        yield Finding(
+            "note",
+            f"{text}; the demo may need {DISK_BYTES / GIB:.0f}. SOFTCART_HOME can be elsewhere.",
+        )
     else:
         yield Finding("ok", text)
     available = psutil.virtual_memory().available
     text = f"Memory: {available / GIB:.1f} GiB available"
     if available < MEMORY_BYTES:
-        yield Finding("note", f"{text}; the demo may need {MEMORY_BYTES / GIB:.0f}. SOFTCART_SPARK_MEMORY saves some.")
+        yield Finding(
+            "note",
+            f"{text}; the demo may need {MEMORY_BYTES / GIB:.0f}. SOFTCART_SPARK_MEMORY saves some.",
+        )
     else:
         yield Finding("ok", text)
 
@@ -137,10 +156,14 @@ def _mysql(connection: MySQLConnection) -> Iterator[Finding]:
     with connection.connect() as client:
         cursor = client.cursor()
         cursor.execute("SELECT VERSION()")
-        yield Finding("ok", f"{connection.prefix}: {connection.user} reaches MySQL {cursor.fetchone()[0]}")
+        yield Finding(
+            "ok", f"{connection.prefix}: {connection.user} reaches MySQL {cursor.fetchone()[0]}"
+        )
         cursor.execute("SHOW GRANTS")
         grants = "\n".join(grant for (grant,) in cursor.fetchall())
-        missing = [name for name, pattern in READER_PRIVILEGES.items() if not re.search(pattern, grants)]
+        missing = [
+            name for name, pattern in READER_PRIVILEGES.items() if not re.search(pattern, grants)
+        ]
         if missing and "ALL PRIVILEGES ON *.*" not in grants:
             yield Finding(
                 "blocks" if "SELECT" in missing and "ALL PRIVILEGES" not in grants else "note",
@@ -150,13 +173,19 @@ def _mysql(connection: MySQLConnection) -> Iterator[Finding]:
         try:
             cursor.execute("SHOW GLOBAL VARIABLES WHERE Variable_name IN %s", [tuple(BINARY_LOG)])
         except MySQLdb.Error as error:
-            yield Finding("note", f"{connection.prefix}: the binary log's settings cannot be read: {error.args[-1]}")
+            yield Finding(
+                "note",
+                f"{connection.prefix}: the binary log's settings cannot be read: {error.args[-1]}",
+            )
             return
         actual = dict(cursor.fetchall())
-        wrong = [f"{name}={value}" for name, value in BINARY_LOG.items() if actual.get(name) != value]
+        wrong = [
+            f"{name}={value}" for name, value in BINARY_LOG.items() if actual.get(name) != value
+        ]
         if wrong:
             yield Finding(
-                "note", f"{connection.prefix}: change data capture needs the server to run with {', '.join(wrong)}."
+                "note",
+                f"{connection.prefix}: change data capture needs the server to run with {', '.join(wrong)}.",
             )
         else:
             yield Finding("ok", f"{connection.prefix}: binary log with whole rows and column names")

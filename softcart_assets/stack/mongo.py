@@ -31,8 +31,13 @@ class Mongo(Server):
 
     def products(self) -> dict[str, Path]:
         """See `Server`."""
-        candidates = {"mongod": find_program("mongod"), "nx-27017": Path(sys.executable).with_name("nx-27017")}
-        return {name: program for name, program in candidates.items() if program and program.exists()}
+        candidates = {
+            "mongod": find_program("mongod"),
+            "nx-27017": Path(sys.executable).with_name("nx-27017"),
+        }
+        return {
+            name: program for name, program in candidates.items() if program and program.exists()
+        }
 
     @property
     def data_argument(self) -> str:
@@ -49,7 +54,12 @@ class Mongo(Server):
         command = [str(program), self.data_argument, f"--port={self.port}"]
         if self._is_real:
             # A quarter of a gigabyte of cache instead of half the machine's memory.
-            options = ["--bind_ip=127.0.0.1", "--nounixsocket", "--replSet=softcart", "--wiredTigerCacheSizeGB=0.25"]
+            options = [
+                "--bind_ip=127.0.0.1",
+                "--nounixsocket",
+                "--replSet=softcart",
+                "--wiredTigerCacheSizeGB=0.25",
+            ]
         else:
             # The process id file would otherwise be one in /tmp for all; a stale one keeps the server from starting.
             pid_file = self.home / "server.pid"
@@ -61,7 +71,9 @@ class Mongo(Server):
         """See `Server`. Makes a real MongoDB the primary of its replica set, if it is not yet."""
         from softcart_assets.connections import MongoConnection
 
-        connection = MongoConnection("SOFTCART_CATALOG", self._uri, self.databases["SOFTCART_CATALOG"])
+        connection = MongoConnection(
+            "SOFTCART_CATALOG", self._uri, self.databases["SOFTCART_CATALOG"]
+        )
         with connection.connect() as client:
             if self._is_real:
                 self._become_primary(client)

@@ -31,7 +31,9 @@ class MySQL(Server):
         """See `Server`. Debian calls MariaDB's server `mysqld`, too: only its version tells."""
         found: dict[str, Path] = {}
         for program in filter(None, map(find_program, ("mysqld", "mariadbd"))):
-            version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+            version = subprocess.run(
+                [program, "--version"], capture_output=True, text=True, check=True
+            ).stdout
             found.setdefault("MariaDB" if "MariaDB" in version else "MySQL", program)
         return dict(sorted(found.items(), reverse=True))  # MySQL before MariaDB
 
@@ -90,7 +92,11 @@ class MySQL(Server):
         ]
         if product == "MariaDB":
             # MySQL logs rows by default. A redo log that a bulk load does not fill at once.
-            options += ["--binlog-format=ROW", "--gtid-strict-mode=ON", "--innodb-log-file-size=512M"]
+            options += [
+                "--binlog-format=ROW",
+                "--gtid-strict-mode=ON",
+                "--innodb-log-file-size=512M",
+            ]
         else:
             options += [
                 "--gtid-mode=ON",
@@ -106,7 +112,12 @@ class MySQL(Server):
         from softcart_assets.connections import MySQLConnection
 
         MySQLConnection(
-            "SOFTCART_SHOP", "127.0.0.1", self.port, USER, self.password, self.databases["SOFTCART_SHOP"]
+            "SOFTCART_SHOP",
+            "127.0.0.1",
+            self.port,
+            USER,
+            self.password,
+            self.databases["SOFTCART_SHOP"],
         ).connect().close()
 
     def url(self, prefix: str) -> str:

@@ -47,7 +47,10 @@ def shed_root() -> tuple[str, ...]:
     if os.geteuid() != 0:
         return ()
     for way in WAYS_FROM_ROOT:
-        if shutil.which(way[0]) and subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
+        if (
+            shutil.which(way[0])
+            and subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0
+        ):
             return way
     raise StackError(
         "PostgreSQL refuses to run as root, and neither `unshare --user` nor `setpriv` (package util-linux) can "

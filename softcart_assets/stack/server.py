@@ -111,7 +111,11 @@ class Server(ABC):
     def product(self) -> tuple[str, Path]:
         """The product in use and its program: the one that made the data directory, else the preferred one."""
         products = self.products()
-        made_by = self._product_file.read_text() if self._product_file.exists() else next(iter(products), None)
+        made_by = (
+            self._product_file.read_text()
+            if self._product_file.exists()
+            else next(iter(products), None)
+        )
         if made_by is None:
             raise StackError(f"There is no {self.title} server here. {self.missing}")
         if made_by not in products:
@@ -147,7 +151,9 @@ class Server(ABC):
     def process(self) -> psutil.Process | None:
         """The running server process, or None."""
         for process in psutil.process_iter(["name", "cmdline"]):
-            if process.info["name"] in self.programs and self.data_argument in (process.info["cmdline"] or ()):
+            if process.info["name"] in self.programs and self.data_argument in (
+                process.info["cmdline"] or ()
+            ):
                 return process
         return None
 
@@ -176,11 +182,17 @@ class Server(ABC):
     def run(self, command: list[str], **options) -> None:
         """Run a preparatory command; raises `StackError` with the end of its output if it fails."""
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            **options,
         )
         if done.returncode:
             raise StackError(
-                f"{self.title}: `{' '.join(command)}` failed:\n" + "\n".join(done.stdout.splitlines()[-LOG_LINES:])
+                f"{self.title}: `{' '.join(command)}` failed:\n"
+                + "\n".join(done.stdout.splitlines()[-LOG_LINES:])
             )
 
     def _start(self) -> psutil.Process:
@@ -232,8 +244,14 @@ class Server(ABC):
                 reason = f"it does not answer after {START_SECONDS} s. {reason}"
                 break
             time.sleep(0.05)
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.exists() else []
-        raise StackError("\n".join([f"{self.title} did not start: {reason}", f"The end of {self.log}:", *lines]))
+        lines = (
+            self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+            if self.log.exists()
+            else []
+        )
+        raise StackError(
+            "\n".join([f"{self.title} did not start: {reason}", f"The end of {self.log}:", *lines])
+        )
 
     def _is_ready(self, process: psutil.Process) -> bool:
         """Whether this process was already seen to be usable and still listens; needs no client library."""
@@ -249,7 +267,9 @@ class Server(ABC):
             return False
         except psutil.AccessDenied:  # another user's, in a container: its password has to tell
             return not port_is_free(self.port)
-        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == self.port for c in connections)
+        return any(
+            c.status == psutil.CONN_LISTEN and c.laddr.port == self.port for c in connections
+        )
 
     @property
     def _product_file(self) -> Path:

@@ -39,7 +39,9 @@ class Stack:
     """
 
     def __init__(self, home: Path, *, ignore_environment: bool = False) -> None:
-        self.home = home.resolve()  # by whatever name it is reached, processes are found by this one
+        self.home = (
+            home.resolve()
+        )  # by whatever name it is reached, processes are found by this one
         self._ignore_environment = ignore_environment
 
     def up(self) -> dict[str, str]:
@@ -72,7 +74,11 @@ class Stack:
             return []
         servers = self.servers()
         with self._lock(), ThreadPoolExecutor(max_workers=len(servers)) as pool:
-            return [server.title for server, ran in zip(servers, pool.map(Server.down, servers), strict=True) if ran]
+            return [
+                server.title
+                for server, ran in zip(servers, pool.map(Server.down, servers), strict=True)
+                if ran
+            ]
 
     def env(self) -> dict[str, str]:
         """The environment variables that lead to this stack, without those that the user has set himself.
@@ -81,8 +87,14 @@ class Stack:
         """
         if not self._state_file.exists():
             raise StackError(f"There is no stack in {self.home} yet. `softcart up` starts it.")
-        prefixes = {prefix: server for server in self.servers() for prefix in self.local_prefixes(server)}
-        env = {name: value for prefix, server in prefixes.items() for name, value in server.environment(prefix).items()}
+        prefixes = {
+            prefix: server for server in self.servers() for prefix in self.local_prefixes(server)
+        }
+        env = {
+            name: value
+            for prefix, server in prefixes.items()
+            for name, value in server.environment(prefix).items()
+        }
         local = list(prefixes)
         if self._is_local("SOFTCART_LAKE"):
             env["SOFTCART_LAKE_URI"] = (self.home / "lake").as_uri()
@@ -107,7 +119,10 @@ class Stack:
         state = json.loads(self._state_file.read_text()) if self._state_file.exists() else {}
 
         def server(kind: type[Server]) -> Server:
-            known = state.get(kind.name) or {"port": free_port(), "password": secrets.token_urlsafe(18)}
+            known = state.get(kind.name) or {
+                "port": free_port(),
+                "password": secrets.token_urlsafe(18),
+            }
             return kind(self.home, **known)
 
         return server(MySQL), server(Postgres), server(Mongo)
@@ -118,7 +133,9 @@ class Stack:
 
     def _save_state(self, servers: Iterable[Server]) -> None:
         """Keep ports and passwords, readable by the owner only; replaced in one step, so never half written."""
-        state = {server.name: {"port": server.port, "password": server.password} for server in servers}
+        state = {
+            server.name: {"port": server.port, "password": server.password} for server in servers
+        }
         new = self._state_file.with_suffix(".new")
         new.unlink(missing_ok=True)
         new.touch(mode=0o600)
@@ -156,4 +173,8 @@ class Stack:
     def _is_local(self, prefix: str) -> bool:
         """Whether this stack provides what the variables of this prefix name, because the user does not."""
         named = any(os.environ.get(f"{prefix}_{variable}") for variable in ("HOST", "URI", "DIR"))
-        return self._ignore_environment or not named or prefix in os.environ.get(LOCAL_PREFIXES, "").split()
+        return (
+            self._ignore_environment
+            or not named
+            or prefix in os.environ.get(LOCAL_PREFIXES, "").split()
+        )

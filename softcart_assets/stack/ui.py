@@ -43,11 +43,17 @@ def _fail_dead_runs() -> None:
     import dagster as dg
     from dagster._core.storage.tags import GRPC_INFO_TAG
 
-    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    unfinished = [
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ]
     with dg.DagsterInstance.get() as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
             if GRPC_INFO_TAG in run.tags:
-                instance.report_run_failed(run, "The run's process ended together with the Dagster UI.")
+                instance.report_run_failed(
+                    run, "The run's process ended together with the Dagster UI."
+                )
 
 
 def _dagster_dev(repository: Path, port: int) -> int:
@@ -58,7 +64,14 @@ def _dagster_dev(repository: Path, port: int) -> int:
     # Its successor, `dg dev`, does not read workspace.yaml; the advice to use it is not for our users.
     process = subprocess.Popen(
         [
-            *(sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev"),
+            *(
+                sys.executable,
+                "-W",
+                "ignore:Function `dev_command` is superseded",
+                "-m",
+                "dagster",
+                "dev",
+            ),
             *("-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)),
         ],
         cwd=repository,

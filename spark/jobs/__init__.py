@@ -69,7 +69,9 @@ def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
             )
     result = job.transform(*(spark.table(f"lake.{name}") for name in job.inputs))
     try:
-        return replace_table(spark, LakeTable(lake_uri, job.name, (), database="aggregates"), result)
+        return replace_table(
+            spark, LakeTable(lake_uri, job.name, (), database="aggregates"), result
+        )
     finally:
         spark.catalog.clearCache()
 

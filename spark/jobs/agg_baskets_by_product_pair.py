@@ -63,10 +63,16 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
         F.sort_array("items").alias("pair"), F.col("freq").alias("both")
     )
     counts = baskets.select(F.explode("items").alias("product_id")).groupBy("product_id").count()
-    with_a = counts.select(F.col("product_id").alias("product_id_a"), F.col("count").alias("count_a"))
-    with_b = counts.select(F.col("product_id").alias("product_id_b"), F.col("count").alias("count_b"))
+    with_a = counts.select(
+        F.col("product_id").alias("product_id_a"), F.col("count").alias("count_a")
+    )
+    with_b = counts.select(
+        F.col("product_id").alias("product_id_b"), F.col("count").alias("count_b")
+    )
     return (
-        pairs.select(F.col("pair")[0].alias("product_id_a"), F.col("pair")[1].alias("product_id_b"), "both")
+        pairs.select(
+            F.col("pair")[0].alias("product_id_a"), F.col("pair")[1].alias("product_id_b"), "both"
+        )
         .join(F.broadcast(with_a), "product_id_a")
         .join(F.broadcast(with_b), "product_id_b")
         .select(
@@ -76,7 +82,9 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
             _percent(F.col("both"), F.lit(all_baskets)).alias("support_pct"),
             _percent(F.col("both"), F.col("count_a")).alias("confidence_a_to_b_pct"),
             _percent(F.col("both"), F.col("count_b")).alias("confidence_b_to_a_pct"),
-            (F.col("both") * all_baskets / (F.col("count_a") * F.col("count_b"))).cast("decimal(18,4)").alias("lift"),
+            (F.col("both") * all_baskets / (F.col("count_a") * F.col("count_b")))
+            .cast("decimal(18,4)")
+            .alias("lift"),
         )
     )
 
@@ -87,9 +95,13 @@ def _latest(orders: DataFrame, order_lines: DataFrame) -> tuple[DataFrame, DataF
     if count <= MAX_ORDERS:
         return orders, order_lines
     share = 1 - MAX_ORDERS / count
-    row = orders.agg(F.percentile_approx(F.unix_micros("ordered_at"), share, 10_000).alias("since")).collect()[0]
+    row = orders.agg(
+        F.percentile_approx(F.unix_micros("ordered_at"), share, 10_000).alias("since")
+    ).collect()[0]
     since = F.timestamp_micros(F.lit(row["since"]))
-    return orders.where(F.col("ordered_at") >= since), order_lines.where(F.col("created_at") >= since)
+    return orders.where(F.col("ordered_at") >= since), order_lines.where(
+        F.col("created_at") >= since
+    )
 
 
 def _percent(part: Column, whole: Column) -> Column:

@@ -29,7 +29,9 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
         sold_lines(orders, order_lines)
         .groupBy("order_id")
         .agg(
-            F.first("device").alias("device"), F.min("ordered_at").alias("ordered_at"), F.sum("net_amount").alias("net")
+            F.first("device").alias("device"),
+            F.min("ordered_at").alias("ordered_at"),
+            F.sum("net_amount").alias("net"),
         )
     )
     return by_order.groupBy(

@@ -25,7 +25,11 @@ from pyspark.sql import functions as F
 from spark.jobs import run
 from spark.jobs.sales import MONEY, SOLD_LINES, present, sold_lines
 
-_RECENCY, _FREQUENCY, _MONETARY = SOLD_LINES["ordered_at"], SOLD_LINES["order_id"], SOLD_LINES["net_amount"]
+_RECENCY, _FREQUENCY, _MONETARY = (
+    SOLD_LINES["ordered_at"],
+    SOLD_LINES["order_id"],
+    SOLD_LINES["net_amount"],
+)
 LINEAGE = {
     "customer_id": SOLD_LINES["customer_id"],
     "last_order_date": _RECENCY,
@@ -73,7 +77,10 @@ def transform(orders: DataFrame, order_lines: DataFrame, customers: DataFrame) -
     )
     measures = ("recency_days", "frequency_count", "monetary_amount")
     quintiles = bought.agg(
-        *(F.percentile_approx(m, [0.2, 0.4, 0.6, 0.8], _ACCURACY).alias(f"{m}_boundaries") for m in measures)
+        *(
+            F.percentile_approx(m, [0.2, 0.4, 0.6, 0.8], _ACCURACY).alias(f"{m}_boundaries")
+            for m in measures
+        )
     )
     exceeded = {measure: _exceeded(measure) for measure in measures}
     scored = bought.crossJoin(F.broadcast(quintiles)).select(
@@ -85,7 +92,8 @@ def transform(orders: DataFrame, order_lines: DataFrame, customers: DataFrame) -
         (1 + exceeded["monetary_amount"]).alias("monetary_score"),
     )
     return scored.withColumn(
-        "segment", segment(F.col("recency_score"), F.col("frequency_score"), F.col("monetary_score"))
+        "segment",
+        segment(F.col("recency_score"), F.col("frequency_score"), F.col("monetary_score")),
     )
 
 
@@ -98,7 +106,10 @@ def _exceeded(measure: str) -> Column:
 def segment(recency: Column, frequency: Column, monetary: Column) -> Column:
     """The segment's name for three scores of 1 to 5; the mean of the latter two is rounded half up."""
     both = F.floor((frequency + monetary + 1) / 2)
-    whens = ((recency.between(*recencies) & both.between(*values), name) for recencies, values, name in SEGMENTS)
+    whens = (
+        (recency.between(*recencies) & both.between(*values), name)
+        for recencies, values, name in SEGMENTS
+    )
     return F.coalesce(*(F.when(condition, name) for condition, name in whens))
 
 

@@ -36,7 +36,9 @@ LINEAGE = {
 _MEASURES = ("order_count", "units_count", "net_amount", "margin_amount")
 
 
-def transform(orders: DataFrame, order_lines: DataFrame, products: DataFrame, categories: DataFrame) -> DataFrame:
+def transform(
+    orders: DataFrame, order_lines: DataFrame, products: DataFrame, categories: DataFrame
+) -> DataFrame:
     """The aggregate, as the module describes it."""
     tree = category_tree(categories)
     category_of = products.select(F.col("_id").alias("product_id"), "category_id").join(
@@ -55,7 +57,9 @@ def transform(orders: DataFrame, order_lines: DataFrame, products: DataFrame, ca
             F.sum("net_amount").cast(MONEY).alias("net_amount"),
             F.sum("margin_amount").cast(MONEY).alias("margin_amount"),
         )
-        .repartition(1)  # categories times months: from here on one task is quicker than any exchange
+        .repartition(
+            1
+        )  # categories times months: from here on one task is quicker than any exchange
         .persist()
     )
     history = sales.agg(F.min("month").alias("first_month"), F.max("month").alias("last_month"))
@@ -87,7 +91,9 @@ def transform(orders: DataFrame, order_lines: DataFrame, products: DataFrame, ca
             "month",
             *_MEASURES,
             "net_amount_previous_year",
-            F.round(change / F.nullif("net_amount_previous_year", F.lit(0)), 2).cast(MONEY).alias("net_amount_yoy_pct"),
+            F.round(change / F.nullif("net_amount_previous_year", F.lit(0)), 2)
+            .cast(MONEY)
+            .alias("net_amount_yoy_pct"),
         )
     )
 

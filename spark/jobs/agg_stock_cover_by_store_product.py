@@ -65,7 +65,9 @@ def transform(orders: DataFrame, order_lines: DataFrame, inventory: DataFrame) -
         .withColumn("daily_sales_avg", (sold_in_window / WINDOW_DAYS).cast("decimal(18,4)"))
         .withColumn(
             "cover_days",
-            F.when(F.col("sold_quantity_28d") > 0, on_hand * WINDOW_DAYS / sold_in_window).cast("decimal(18,1)"),
+            F.when(F.col("sold_quantity_28d") > 0, on_hand * WINDOW_DAYS / sold_in_window).cast(
+                "decimal(18,1)"
+            ),
         )
         .drop("sold")
         .withColumn(

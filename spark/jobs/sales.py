@@ -34,7 +34,9 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     quantity, net_amount (quantity times unit price, less discount, before tax), margin_amount (net less cost). A line
     whose order is missing counts, with the line's own time and nothing else known of the order.
     """
-    headers = orders.select(F.col("id").alias("order_id"), "customer_id", "store_id", "status", "ordered_at", "device")
+    headers = orders.select(
+        F.col("id").alias("order_id"), "customer_id", "store_id", "status", "ordered_at", "device"
+    )
     quantity = F.col("quantity").cast("decimal(10,0)")
     net = quantity * F.col("unit_price") - F.col("discount_amount")
     return (

@@ -77,7 +77,9 @@ def test_no_asset_depends_on_one_that_does_not_exist(graph):
     """`dg check defs` lets such a dependency pass: it makes a nameless external asset of it."""
     declared = {dg.AssetKey([s.name, t.name]) for s in SOURCES for t in s.tables}
     dangling = [
-        node.key.to_user_string() for node in _specs(graph) if not node.is_materializable and node.key not in declared
+        node.key.to_user_string()
+        for node in _specs(graph)
+        if not node.is_materializable and node.key not in declared
     ]
     assert not dangling
 
@@ -104,7 +106,8 @@ def test_what_is_after_raw_follows_by_automation(graph):
     manual = [
         node.key.to_user_string()
         for node in _specs(graph)
-        if node.group_name not in ("sources", "raw_shop", "raw_catalog") and node.automation_condition is None
+        if node.group_name not in ("sources", "raw_shop", "raw_catalog")
+        and node.automation_condition is None
     ]
     assert not manual
 
@@ -126,7 +129,11 @@ from softcart_assets.definitions import defs
 print(len(defs().resolve_asset_graph().get_all_asset_keys()))
 """
     finished = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin"},
     )
     assert finished.returncode == 0, finished.stderr
     assert int(finished.stdout.split()[-1]) > 50

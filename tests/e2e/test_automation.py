@@ -14,7 +14,12 @@ import psutil
 import pytest
 from support.project import QUIET
 
-from softcart_assets.connections import MongoConnection, MySQLConnection, ServerUnreachable, production
+from softcart_assets.connections import (
+    MongoConnection,
+    MySQLConnection,
+    ServerUnreachable,
+    production,
+)
 from softcart_assets.defs.automation.sensors import UNDER_WAY
 from softcart_assets.stack.server import free_port
 
@@ -22,7 +27,12 @@ ARRIVES_WITHIN_SECONDS = 400
 """What a slow machine may take; about 60 on four cores."""
 
 
-def _tick(definitions: dg.Definitions, instance: dg.DagsterInstance, source: str, cursor: str | None = None):
+def _tick(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    source: str,
+    cursor: str | None = None,
+):
     """Evaluate a source's change sensor once, as the daemon does."""
     resources = definitions.get_repository_def().get_top_level_resources()
     with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
@@ -48,7 +58,9 @@ def _edit_a_product() -> None:
     ("source", "change", "table"),
     [("shop", _change_an_address, "addresses"), ("catalog", _edit_a_product, "products")],
 )
-def test_a_sensor_requests_just_the_tables_that_changed(definitions, instance, source, change, table):
+def test_a_sensor_requests_just_the_tables_that_changed(
+    definitions, instance, source, change, table
+):
     quiet = _tick(definitions, instance, source)
     assert not quiet.run_requests
     assert "loaded up to the source's last change" in quiet.skip_message
@@ -64,7 +76,10 @@ def test_a_sensor_requests_just_the_tables_that_changed(definitions, instance, s
 
     job = definitions.resolve_implicit_global_asset_job_def()
     assert job.execute_in_process(
-        instance=instance, asset_selection=request.asset_selection, tags=request.tags, run_config=QUIET
+        instance=instance,
+        asset_selection=request.asset_selection,
+        tags=request.tags,
+        run_config=QUIET,
     ).success
     after = _tick(definitions, instance, source, quiet.cursor)
     assert not after.run_requests
@@ -73,9 +88,14 @@ def test_a_sensor_requests_just_the_tables_that_changed(definitions, instance, s
 
 @pytest.mark.parametrize(
     ("source", "variable", "value"),
-    [("shop", "SOFTCART_SHOP_PORT", "{port}"), ("catalog", "SOFTCART_CATALOG_URI", "mongodb://127.0.0.1:{port}")],
+    [
+        ("shop", "SOFTCART_SHOP_PORT", "{port}"),
+        ("catalog", "SOFTCART_CATALOG_URI", "mongodb://127.0.0.1:{port}"),
+    ],
 )
-def test_a_source_that_is_down_is_not_taken_for_unchanged(definitions, instance, monkeypatch, source, variable, value):
+def test_a_source_that_is_down_is_not_taken_for_unchanged(
+    definitions, instance, monkeypatch, source, variable, value
+):
     monkeypatch.setenv(variable, value.format(port=free_port()))
     with pytest.raises(Exception, match=f"Check SOFTCART_{source.upper()}_") as caught:
         _tick(definitions, instance, source)
@@ -88,11 +108,15 @@ def _repeat_the_last_order() -> int:
     header += ", shipping_amount, total_amount"
     line = "line_number, product_id, variant_sku, quantity, unit_price, unit_cost, discount_amount, tax_rate"
     line += ", tax_amount"
-    with closing(MySQLConnection.from_env("SOFTCART_SHOP").connect()) as shop, shop.cursor() as cursor:
+    with (
+        closing(MySQLConnection.from_env("SOFTCART_SHOP").connect()) as shop,
+        shop.cursor() as cursor,
+    ):
         cursor.execute("SELECT max(id) FROM orders")
         [last] = cursor.fetchone()
         cursor.execute(
-            f"INSERT INTO orders ({header}, ordered_at) SELECT {header}, NOW(6) FROM orders WHERE id = %s", [last]
+            f"INSERT INTO orders ({header}, ordered_at) SELECT {header}, NOW(6) FROM orders WHERE id = %s",
+            [last],
         )
         order = cursor.lastrowid
         cursor.execute(
@@ -107,7 +131,9 @@ def _repeat_the_last_order() -> int:
 
 def _is_published(order: int) -> bool:
     with production().connect() as session:
-        rows = session.execute("SELECT count(*) FROM production.fct_order_lines WHERE order_id = %s", [order])
+        rows = session.execute(
+            "SELECT count(*) FROM production.fct_order_lines WHERE order_id = %s", [order]
+        )
         return rows.fetchone() != (0,)
 
 
@@ -125,7 +151,9 @@ def test_the_daemon_carries_a_new_order_to_the_dashboard(project, instance, tmp_
                 )
                 time.sleep(1)
                 done["published"] = _is_published(order)
-                done["on the dashboard"] = (project.extracts / "dashboard.html").stat().st_mtime > written_at
+                done["on the dashboard"] = (
+                    project.extracts / "dashboard.html"
+                ).stat().st_mtime > written_at
                 done["at rest"] = instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY)) == 0
         finally:
             with suppress(psutil.NoSuchProcess):
@@ -135,6 +163,7 @@ def test_the_daemon_carries_a_new_order_to_the_dashboard(project, instance, tmp_
     assert family
     assert not psutil.wait_procs(family, timeout=5)[1]
     failed = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.FAILURE], created_after=datetime.fromtimestamp(written_at, UTC)
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        created_after=datetime.fromtimestamp(written_at, UTC),
     )
     assert not instance.get_runs_count(failed)

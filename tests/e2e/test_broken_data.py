@@ -54,7 +54,9 @@ def _one(table: str, condition: str = "true") -> str:
 
 NULL_ROW_ALSO = {
     # It has no key, ...
-    "stg_catalog__categories": {"staging/stg_catalog__categories:primary_key_stg_catalog__categories"},
+    "stg_catalog__categories": {
+        "staging/stg_catalog__categories:primary_key_stg_catalog__categories"
+    },
     "stg_catalog__products": {
         "staging/stg_catalog__products:primary_key_stg_catalog__products",
         "warehouse/dim_product:current_versions_complete_dim_product",
@@ -117,9 +119,13 @@ def _breakage(key: dg.AssetCheckKey) -> Breakage:
         match name:
             case "equals_source":
                 change = "updated_at = updated_at + interval '1 microsecond'"
-                return Breakage(check, f"UPDATE {relation} SET {change} WHERE {_one(relation, 'NOT _deleted')}")
+                return Breakage(
+                    check, f"UPDATE {relation} SET {change} WHERE {_one(relation, 'NOT _deleted')}"
+                )
             case "volume_plausible":  # half of the rows that there used to be
-                return Breakage(check, f"UPDATE ingestion.loads SET rows_total = 2 * rows_total WHERE {loads}")
+                return Breakage(
+                    check, f"UPDATE ingestion.loads SET rows_total = 2 * rows_total WHERE {loads}"
+                )
             case "fresh":
                 late = "loaded_at = loaded_at - interval '27 hours'"
                 return Breakage(check, f"UPDATE ingestion.loads SET {late} WHERE {loads}")
@@ -145,23 +151,31 @@ def _breakage(key: dg.AssetCheckKey) -> Breakage:
         if table == "stg_catalog__categories":
             also |= {f"{schema}/{table}:one_to_one_with_raw_{table}"}
         return Breakage(
-            check, f"INSERT INTO {raw} SELECT {twin} FROM {raw} AS original ORDER BY _id DESC LIMIT 1", also
+            check,
+            f"INSERT INTO {raw} SELECT {twin} FROM {raw} AS original ORDER BY _id DESC LIMIT 1",
+            also,
         )
     elif kind == "primary_key" and table.startswith("dim_"):
         return Breakage(check, f"INSERT INTO {relation} DEFAULT VALUES")  # nulls only
     elif kind == "primary_key":
-        return Breakage(check, f"UPDATE {relation} SET {TABLES[table].key[0]} = NULL WHERE {_one(relation)}")
+        return Breakage(
+            check, f"UPDATE {relation} SET {TABLES[table].key[0]} = NULL WHERE {_one(relation)}"
+        )
     elif kind == "scd2_intervals":
         gap = "valid_from = valid_from + interval '1 microsecond'"
         known = f"{TABLES[table].versions_of} IS NOT NULL"
         return Breakage(check, f"UPDATE {relation} SET {gap} WHERE {_one(relation, known)}")
     elif kind == "current_versions_complete":
         current = f"{TABLES[table].versions_of} IS NOT NULL AND is_current AND NOT is_deleted"
-        return Breakage(check, f"UPDATE {relation} SET is_deleted = true WHERE {_one(relation, current)}")
+        return Breakage(
+            check, f"UPDATE {relation} SET is_deleted = true WHERE {_one(relation, current)}"
+        )
     elif kind == "references_resolved":
         return Breakage(check, f"UPDATE {relation} SET store_key = {NOBODY} WHERE {_one(relation)}")
     elif kind == "plausible" and table == "fct_order_lines":
-        return Breakage(check, f"UPDATE {relation} SET unit_price_amount = -1 WHERE {_one(relation)}")
+        return Breakage(
+            check, f"UPDATE {relation} SET unit_price_amount = -1 WHERE {_one(relation)}"
+        )
     elif kind == "plausible" and table == "fct_payments":
         differs = frozenset({"warehouse/fct_payments:fct_payments_match_source"})
         return Breakage(check, f"UPDATE {relation} SET amount = -1 WHERE {_one(relation)}", differs)
@@ -175,11 +189,17 @@ def _breakage(key: dg.AssetCheckKey) -> Breakage:
     elif (odd := name.removeprefix("accepted_values_")) in ODD_VALUES:
         raw_table, column, condition = ODD_VALUES[odd]
         raw = f"raw_shop.{raw_table}"
-        return Breakage(check, f"UPDATE {raw} SET {column} = 'odd' WHERE {_one(raw, condition)}", _unlike_source(raw))
+        return Breakage(
+            check,
+            f"UPDATE {raw} SET {column} = 'odd' WHERE {_one(raw, condition)}",
+            _unlike_source(raw),
+        )
     elif name in ODD_AMOUNTS:
         relation, column = ODD_AMOUNTS[name]
         return Breakage(
-            check, f"UPDATE {relation} SET {column} = {column} + 1 WHERE {_one(relation)}", _unlike_source(relation)
+            check,
+            f"UPDATE {relation} SET {column} = {column} + 1 WHERE {_one(relation)}",
+            _unlike_source(relation),
         )
     pytest.fail(f"Nothing is known that breaks {check}: add it here.")
 
@@ -194,7 +214,16 @@ def _audit(table: str, kind: str) -> str:
 
 def _audit_kind(key: dg.AssetCheckKey) -> str:
     """The last words of an audit's name, which say what it asks."""
-    kinds = ["key_unique", "not_empty", "row_count", "volume", "intervals", "resolves", "known", "totals"]
+    kinds = [
+        "key_unique",
+        "not_empty",
+        "row_count",
+        "volume",
+        "intervals",
+        "resolves",
+        "known",
+        "totals",
+    ]
     kinds += ["latest_day", "agrees_with_facts"]
     for kind in kinds:
         if key.name.endswith(f"_{kind}"):
@@ -245,10 +274,18 @@ def _candidate_breakage(key: dg.AssetCheckKey, kind: str, candidate: str) -> Bre
     name = key.asset_key.path[1]
     table, also = f"{candidate}.{name}", set()
     match kind:
-        case "row_count":  # a row of nulls too many: without a key, and of a fact's row without what it refers to
+        case (
+            "row_count"
+        ):  # a row of nulls too many: without a key, and of a fact's row without what it refers to
             spoil = f"INSERT INTO {table} ({TABLES[name].key[0]}) VALUES (NULL)"
-            references = [audit.name for audit in AUDITS if audit.table == name and audit.name.endswith("_resolves")]
-            also = {_audit(name, "key_unique")} | {f"production/{name}:{reference}" for reference in references}
+            references = [
+                audit.name
+                for audit in AUDITS
+                if audit.table == name and audit.name.endswith("_resolves")
+            ]
+            also = {_audit(name, "key_unique")} | {
+                f"production/{name}:{reference}" for reference in references
+            }
         case "totals":
             column = SPOILT[kind][name]
             spoil = f"UPDATE {table} SET {column} = {column} + 1 WHERE {_one(table)}"
@@ -278,12 +315,17 @@ def _published_breakage(key: dg.AssetCheckKey, current: str) -> Breakage:
 @pytest.fixture(scope="module")
 def sound(project) -> Iterator[dict[PostgresConnection, PostgresConnection]]:
     """Staging and production, each with a copy of it as it is now."""
-    with database(template=staging()) as own_staging, database(template=production()) as own_production:
+    with (
+        database(template=staging()) as own_staging,
+        database(template=production()) as own_production,
+    ):
         yield {staging(): own_staging, production(): own_production}
 
 
 @contextmanager
-def _restored(sound: dict[PostgresConnection, PostgresConnection]) -> Iterator[list[psycopg.Connection]]:
+def _restored(
+    sound: dict[PostgresConnection, PostgresConnection],
+) -> Iterator[list[psycopg.Connection]]:
     """Sessions on staging and production, which are as they were afterwards, whatever was done to them.
 
     Tables are broken where they are and not in the copies: dbt's manifest has the database's name in it.
@@ -297,7 +339,9 @@ def _restore(sound: dict[PostgresConnection, PostgresConnection]) -> None:
     with replace(staging(), database="postgres").connect(autocommit=True) as admin:
         for connection, copy in sound.items():
             admin.execute(f"DROP DATABASE {connection.database} WITH (FORCE)".encode())
-            admin.execute(f"CREATE DATABASE {connection.database} TEMPLATE {copy.database}".encode())
+            admin.execute(
+                f"CREATE DATABASE {connection.database} TEMPLATE {copy.database}".encode()
+            )
 
 
 def _failed(definitions: dg.Definitions, selection: dg.AssetSelection) -> tuple[set[str], bool]:
@@ -306,10 +350,14 @@ def _failed(definitions: dg.Definitions, selection: dg.AssetSelection) -> tuple[
     result = (
         dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
         .resolve_job_def("checked")
-        .execute_in_process(instance=dg.DagsterInstance.ephemeral(), raise_on_error=False, run_config=QUIET)
+        .execute_in_process(
+            instance=dg.DagsterInstance.ephemeral(), raise_on_error=False, run_config=QUIET
+        )
     )
     evaluations = result.get_asset_check_evaluations()
-    return {each.asset_check_key.to_user_string() for each in evaluations if not each.passed}, result.success
+    return {
+        each.asset_check_key.to_user_string() for each in evaluations if not each.passed
+    }, result.success
 
 
 def _together(breakages: Iterable[Breakage]) -> list[list[Breakage]]:
@@ -317,7 +365,9 @@ def _together(breakages: Iterable[Breakage]) -> list[list[Breakage]]:
     batches: list[list[Breakage]] = []
     for breakage in breakages:
         for batch in batches:
-            if not any(breakage.check in other.also or other.check in breakage.also for other in batch):
+            if not any(
+                breakage.check in other.also or other.check in breakage.also for other in batch
+            ):
                 batch.append(breakage)
                 break
         else:
@@ -329,7 +379,9 @@ def _checks(definitions: dg.Definitions, published: bool) -> list[dg.AssetCheckK
     """All but `reconciles`, which looks at the source itself: `test_reconcile` breaks raw tables in every way for it."""
     keys = definitions.resolve_asset_graph().asset_check_keys
     return sorted(
-        key for key in keys if (key.asset_key.path[0] == "production") == published and key.name != RECONCILES
+        key
+        for key in keys
+        if (key.asset_key.path[0] == "production") == published and key.name != RECONCILES
     )
 
 
@@ -342,7 +394,9 @@ def test_each_check_before_publication_fails_when_just_that_is_broken(sound, def
     for batch in batches:
         with _restored(sound) as (session, _):
             for breakage in batch:
-                assert session.execute(breakage.sql).rowcount != 0, f"{breakage.check}: nothing was broken"
+                assert session.execute(breakage.sql).rowcount != 0, (
+                    f"{breakage.check}: nothing was broken"
+                )
             # Raw checks apart: they block, so with them in the same job no other check would run.
             failed = frozenset[str]()
             for layer in (raw, others):
@@ -352,7 +406,9 @@ def test_each_check_before_publication_fails_when_just_that_is_broken(sound, def
             assert failed == frozenset().union(*(breakage.fails for breakage in batch))
 
 
-def test_each_audit_fails_when_just_that_is_broken_and_nothing_is_published(sound, project, definitions):
+def test_each_audit_fails_when_just_that_is_broken_and_nothing_is_published(
+    sound, project, definitions
+):
     by_kind = sorted(_checks(definitions, published=True), key=_audit_kind)
     assert len(by_kind) == len(AUDITS)
     for kind, keys in groupby(by_kind, _audit_kind):
@@ -363,10 +419,14 @@ def test_each_audit_fails_when_just_that_is_broken_and_nothing_is_published(soun
             match kind:
                 case "row_count" | "totals" | "latest_day":
                     session = publishing
-                    breakages = [_candidate_breakage(key, kind, slots.slot_schema(candidate)) for key in keys]
+                    breakages = [
+                        _candidate_breakage(key, kind, slots.slot_schema(candidate)) for key in keys
+                    ]
                 case "volume":
                     session = publishing
-                    breakages = [_published_breakage(key, slots.slot_schema(current.slot)) for key in keys]
+                    breakages = [
+                        _published_breakage(key, slots.slot_schema(current.slot)) for key in keys
+                    ]
                 case _:
                     breakages = [_staging_breakage(key, kind) for key in keys]
             for breakage in breakages:
@@ -379,21 +439,27 @@ def test_each_audit_fails_when_just_that_is_broken_and_nothing_is_published(soun
             assert slots.read_current(publishing) == current
 
 
-def _layers_made_since(started: float, instance: dg.DagsterInstance, definitions: dg.Definitions) -> set[str]:
+def _layers_made_since(
+    started: float, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> set[str]:
     """The layers of which assets were materialised since then."""
     keys = definitions.resolve_asset_graph().materializable_asset_keys
     latest = {key: instance.get_latest_materialization_event(key) for key in keys}
     return {key.path[0] for key, event in latest.items() if event and event.timestamp > started}
 
 
-def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(project: Project, definitions, instance):
+def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(
+    project: Project, definitions, instance
+):
     graph = definitions.resolve_asset_graph()
     files = {path: path.stat().st_mtime_ns for path in project.extracts.iterdir()}
     tables = {path: path.read_bytes() for path in project.extracts.glob("*.csv")}
     before = project.published()
     with staging().connect() as session:
         one = _one("raw_shop.returns")
-        session.execute(f"UPDATE raw_shop.returns SET refund_amount = refund_amount + 1 WHERE {one}".encode())
+        session.execute(
+            f"UPDATE raw_shop.returns SET refund_amount = refund_amount + 1 WHERE {one}".encode()
+        )
 
     started = time.time()
     code, told = project.demo()
@@ -407,7 +473,9 @@ def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(projec
     started = time.time()
     nightly = definitions.resolve_job_def("nightly_reconciliation")
     raw = [key for key in graph.materializable_asset_keys if key.path[0] in SCHEMAS]
-    assert nightly.execute_in_process(instance=instance, asset_selection=raw, run_config=QUIET).success
+    assert nightly.execute_in_process(
+        instance=instance, asset_selection=raw, run_config=QUIET
+    ).success
     code, told = project.demo()
     assert code == 0, told
     assert "The sources hold this seed already" in told

@@ -109,7 +109,9 @@ def browser() -> Iterator[webdriver.Chrome]:
     ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver") or "/usr/bin/chromedriver"))
+    driver = webdriver.Chrome(
+        options=options, service=Service(shutil.which("chromedriver") or "/usr/bin/chromedriver")
+    )
     yield driver
     driver.quit()
     shutil.rmtree(profile, ignore_errors=True)
@@ -152,7 +154,9 @@ def wait_drawn(browser: webdriver.Chrome, act: Callable[[], Any]) -> None:
     drawn = "return Number(document.body?.dataset.drawn ?? 0)"
     before = browser.execute_script(drawn)
     act()
-    WebDriverWait(browser, 30, poll_frequency=0.02).until(lambda driver: driver.execute_script(drawn) > before)
+    WebDriverWait(browser, 30, poll_frequency=0.02).until(
+        lambda driver: driver.execute_script(drawn) > before
+    )
 
 
 def open_page(browser: webdriver.Chrome, page: Path, selection: Selection | None = None) -> None:
@@ -162,7 +166,9 @@ def open_page(browser: webdriver.Chrome, page: Path, selection: Selection | None
 
 
 def select(browser: webdriver.Chrome, selection: Selection) -> None:
-    wait_drawn(browser, lambda: browser.execute_script("location.hash = arguments[0]", selection.address))
+    wait_drawn(
+        browser, lambda: browser.execute_script("location.hash = arguments[0]", selection.address)
+    )
 
 
 def shown(browser: webdriver.Chrome) -> dict[tuple[str, str], str]:
@@ -207,12 +213,16 @@ class Expected:
     `coarsened`: what the page leaves out; where it then cannot follow the selection, it says so, and this does neither.
     """
 
-    def __init__(self, production: PostgresConnection, selection: Selection, coarsened: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, production: PostgresConnection, selection: Selection, coarsened: tuple[str, ...] = ()
+    ) -> None:
         self.figures: dict[tuple[str, str], Any] = {}
         self.selection, self.coarsened = selection, coarsened
         with production.connect(row_factory=dict_row) as self.session:
             self.session.execute(_SALE)
-            (span,) = self.rows("SELECT min(order_date) AS first, max(order_date) AS last FROM sale")
+            (span,) = self.rows(
+                "SELECT min(order_date) AS first, max(order_date) AS last FROM sale"
+            )
             self.first, last = span["first"], span["last"]
             self.start, self.end = (
                 selection.days
@@ -224,7 +234,10 @@ class Expected:
                     "all": (self.first, last),
                 }[selection.period]
             )
-            self.before = self.start.replace(year=self.start.year - 1), self.end.replace(year=self.end.year - 1)
+            self.before = (
+                self.start.replace(year=self.start.year - 1),
+                self.end.replace(year=self.end.year - 1),
+            )
             self.is_comparable = self.before[0] >= self.first
             self.read_cards()
             self.read_rankings()
@@ -242,13 +255,21 @@ class Expected:
     def chosen(self, dimensions: Iterable[str], table: str = "") -> str:
         """The condition that the selection puts on these dimensions."""
         return "".join(
-            f" AND {table}{column} IS NOT DISTINCT FROM " + ("NULL" if part is None else f"'{part}'")
+            f" AND {table}{column} IS NOT DISTINCT FROM "
+            + ("NULL" if part is None else f"'{part}'")
             for dimension in dimensions
-            for column, part in zip(DIMENSIONS[dimension], getattr(self.selection, dimension), strict=False)
+            for column, part in zip(
+                DIMENSIONS[dimension], getattr(self.selection, dimension), strict=False
+            )
         )
 
     def sums(
-        self, key: str, start: date, end: date, dimensions: Iterable[str] = DIMENSIONS, where: str = "true"
+        self,
+        key: str,
+        start: date,
+        end: date,
+        dimensions: Iterable[str] = DIMENSIONS,
+        where: str = "true",
     ) -> dict[str, dict[str, Any]]:
         """The measures of the selection in these days, by that expression."""
         rows = self.rows(
@@ -277,7 +298,11 @@ class Expected:
         finer = {"place": "region", "seller": "store", "category": "category"}
         for dimension, columns in DIMENSIONS.items():
             is_fine = dimension in finer and finer[dimension] not in self.coarsened
-            depth = 2 if is_fine and (dimension == "seller" or getattr(self.selection, dimension)) else 1
+            depth = (
+                2
+                if is_fine and (dimension == "seller" or getattr(self.selection, dimension))
+                else 1
+            )
             key = f"json_build_array({', '.join(columns[:depth])})"
             now = self.sums(key, self.start, self.end)
             before = self.sums(key, *self.before) if self.is_comparable else {}
@@ -303,12 +328,19 @@ class Expected:
             is_known = date.fromisoformat(start).replace(year=int(start[:4]) - 1) >= self.first
             unknown = dict.fromkeys(_NOTHING)
             self.put("trend-", start, now.get(start, _NOTHING))
-            self.put("trend-", start, before.get(start, _NOTHING) if is_known else unknown, "-before")
+            self.put(
+                "trend-", start, before.get(start, _NOTHING) if is_known else unknown, "-before"
+            )
 
     def read_products(self) -> None:
         if self.coarsened:
             following_month = (self.end.replace(day=1) + timedelta(31)).replace(day=1)
-            products = self.sums("product_id", self.start.replace(day=1), following_month - timedelta(1), ["category"])
+            products = self.sums(
+                "product_id",
+                self.start.replace(day=1),
+                following_month - timedelta(1),
+                ["category"],
+            )
         else:
             products = self.sums("product_id", self.start, self.end)
         for product, values in products.items():
@@ -327,7 +359,9 @@ class Expected:
         else:
             for name in ("device_name", "weekday"):
                 key = f"{name} || ' ' || hour"
-                for row, values in self.sums(key, self.start, self.end, where="time_of_day_key >= 0").items():
+                for row, values in self.sums(
+                    key, self.start, self.end, where="time_of_day_key >= 0"
+                ).items():
                     orders[row] += values["orders"]
         for row, count in orders.items():
             self.put("hours-", row, {"orders": count})
@@ -372,14 +406,21 @@ def differences(figures: dict[tuple[str, str], str], expected: Expected) -> list
     def differs(name: str, text: str, value: Any) -> bool:
         if text == "" or value is None:
             return text != "" or value is not None
-        rounding = {"basket": "0.005", "Rate": "0.0000005", "change": "0.0000005", "share": "0.0000005"}
+        rounding = {
+            "basket": "0.005",
+            "Rate": "0.0000005",
+            "change": "0.0000005",
+            "share": "0.0000005",
+        }
         tolerance = next((r for part, r in rounding.items() if part in name), "0")
         return abs(Decimal(text) - Decimal(str(value))) > Decimal(tolerance)
 
     found = [
         f"{name} {row}: shows {text!r}, not {expected.figures.get((name, row), 'there')}"
         for (name, row), text in figures.items()
-        if differs(name, text, expected.figures.get((name, row), 0 if name.startswith("hours-") else None))
+        if differs(
+            name, text, expected.figures.get((name, row), 0 if name.startswith("hours-") else None)
+        )
     ]
     rows = {(name.split("-")[0], row) for name, row in figures}
     wanted = {(name.split("-")[0], row) for name, row in expected.figures}
@@ -389,7 +430,9 @@ def differences(figures: dict[tuple[str, str], str], expected: Expected) -> list
 SELECTIONS = {
     "nothing chosen": Selection(),
     "one country, last 30 days": Selection("30d", place=("DE",)),
-    "a region and a category": Selection("90d", place=("NL", "Utrecht"), category=("Electronics", "c1")),
+    "a region and a category": Selection(
+        "90d", place=("NL", "Utrecht"), category=("Electronics", "c1")
+    ),
     "region unknown": Selection("all", place=("DE", None)),
     "place and store unknown": Selection("all", place=("Unknown",), seller=(None,)),
     "a device and a department": Selection("all", device=("mobile",), category=("Home",)),
@@ -416,7 +459,9 @@ def test_every_figure_equals_production(browser, page, production, selection):
 
 
 @pytest.mark.parametrize("rung", data._LADDER[1:], ids=lambda rung: f"without {rung[-1]}")
-def test_a_page_too_large_for_every_order_is_exact_too(browser, production, tmp_path, monkeypatch, rung):
+def test_a_page_too_large_for_every_order_is_exact_too(
+    browser, production, tmp_path, monkeypatch, rung
+):
     monkeypatch.setattr(data, "_LADDER", (rung,))
     result = build_page(production, tmp_path / "page.html")
     assert result.coarsened == rung
@@ -470,7 +515,11 @@ def test_no_request_leaves_the_page_and_nothing_is_logged(browser, page):
     open_page(browser, page)
     select(browser, Selection("30d", category=("Home",)))
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    requests = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    requests = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
     assert {url.split("#")[0] for url in requests} == {page.as_uri()}
     assert browser.get_log("browser") == []
 
@@ -486,16 +535,27 @@ def test_charts_draw_the_figures_of_their_tables(browser, page):
     for name in ("revenue", "margin", "orders", "basket"):
         previous, now = paths(name, "line", "d")
         for line, suffix in ((now, ""), (previous, "-before")):
-            values = [float(value) for (figure, _), value in figures.items() if figure == f"trend-{name}{suffix}"]
-            whole = values[1:-1]  # a year back from the middle of a month begins and ends with a part of one
+            values = [
+                float(value)
+                for (figure, _), value in figures.items()
+                if figure == f"trend-{name}{suffix}"
+            ]
+            whole = values[
+                1:-1
+            ]  # a year back from the middle of a month begins and ends with a part of one
             heights = [float(point.split(",")[1]) for point in line.lstrip("M").split("L")]
             assert len(heights) == len(whole) == 11
             low, high = (whole.index(value) for value in (min(whole), max(whole)))
             scale = (heights[high] - heights[low]) / (whole[high] - whole[low])
             for value, height in zip(whole, heights, strict=True):
-                assert height == pytest.approx(heights[low] + (value - whole[low]) * scale, abs=0.02)
+                assert height == pytest.approx(
+                    heights[low] + (value - whole[low]) * scale, abs=0.02
+                )
     orders = [value for (figure, _), value in figures.items() if figure == "hours-orders"]
-    for name, counts in (("hours-by-device", orders[: 5 * 24]), ("hours-by-weekday", orders[5 * 24 :])):
+    for name, counts in (
+        ("hours-by-device", orders[: 5 * 24]),
+        ("hours-by-weekday", orders[5 * 24 :]),
+    ):
         colours = paths(name, "rect", "fill")
         assert len(set(zip(counts, colours, strict=True))) == len(set(counts)) == len(set(colours))
 
@@ -510,7 +570,9 @@ def test_hostile_text_is_shown_and_not_executed(browser, page):
 
 def test_a_hostile_address_changes_nothing(browser, page, production):
     browser.get("about:blank")
-    address = "#period=never&place=[1&seller=%3Cscript%3E&device=[%22fridge%22]&from=x&category=__proto__"
+    address = (
+        "#period=never&place=[1&seller=%3Cscript%3E&device=[%22fridge%22]&from=x&category=__proto__"
+    )
     wait_drawn(browser, lambda: browser.get(page.as_uri() + address))
     assert differences(shown(browser), Expected(production, Selection())) == []
 
@@ -535,8 +597,12 @@ def test_stock_can_be_sorted_and_limited_to_one_risk(browser, page):
     browser.find_element(By.CSS_SELECTOR, "[data-risk=low]").click()
     browser.find_element(By.CSS_SELECTOR, "#stock [data-sort=cover]").click()
     figures = shown(browser)
-    cover = [float(value) for (name, _), value in figures.items() if name == "stock-cover" and value]
-    assert len({row for name, row in figures if name == "stock-cover"}) == int(figures["stock-low", ""])
+    cover = [
+        float(value) for (name, _), value in figures.items() if name == "stock-cover" and value
+    ]
+    assert len({row for name, row in figures if name == "stock-cover"}) == int(
+        figures["stock-low", ""]
+    )
     assert cover == sorted(cover, reverse=True)
 
 
@@ -564,7 +630,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, page, colours):
     try:
         open_page(browser, page, Selection("90d", category=("Home",)))
         shown(browser)
-        browser.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
+        browser.execute_script(
+            "for (const part of document.querySelectorAll('details')) part.open = true"
+        )
         widths = "return [document.documentElement.scrollWidth, window.innerWidth]"
         assert browser.execute_script(widths) == [360, 360]
         paper = "return getComputedStyle(document.documentElement).getPropertyValue('--paper')"
@@ -600,7 +668,9 @@ def test_periods_are_cut_without_gap_and_matched_with_the_year_before(browser):
     wrong, ranges = browser.execute_script(f"{script}\n{check}")
     assert wrong == []
     ends = [date(2024, 2, 28), date(2024, 2, 29), date(2025, 2, 28), date(2026, 11, 22)]
-    assert ranges == [[str(day) for day in data.year_before(date(2023, 12, 31), end)] for end in ends]
+    assert ranges == [
+        [str(day) for day in data.year_before(date(2023, 12, 31), end)] for end in ends
+    ]
 
 
 def test_production_without_a_publication_gives_a_page_that_says_so(browser, stack, tmp_path):
@@ -632,15 +702,21 @@ def test_what_cannot_be_shown_is_an_error_that_says_what_to_do(stack, tmp_path):
     with fresh_database() as database:
         create_warehouse(database, orders=60)
         with database.connect() as session:
-            session.execute("UPDATE warehouse.fct_order_lines SET currency = 'SEK' WHERE order_id = 1")
+            session.execute(
+                "UPDATE warehouse.fct_order_lines SET currency = 'SEK' WHERE order_id = 1"
+            )
         publish(database, database, audits=())
         with pytest.raises(DashboardError, match="several currencies"):
             build_page(database, tmp_path / "page.html")
         with database.connect() as session:
             session.execute("UPDATE warehouse.fct_order_lines SET currency = 'EUR'")
             session.execute("INSERT INTO warehouse.dim_device SELECT * FROM warehouse.dim_device")
-        publish(database, database, audits=(), tables=[t for t in PUBLISHED if t.name != "dim_device"])
-        with pytest.raises(DashboardError, match=r"dim_device.*materialise the whole group `production`"):
+        publish(
+            database, database, audits=(), tables=[t for t in PUBLISHED if t.name != "dim_device"]
+        )
+        with pytest.raises(
+            DashboardError, match=r"dim_device.*materialise the whole group `production`"
+        ):
             build_page(database, tmp_path / "page.html")
     assert not list(tmp_path.iterdir())
 
@@ -668,7 +744,10 @@ def test_the_result_and_the_pictures_are_of_the_same_figures(production, tmp_pat
     assert overview is not None
     for name in ("revenue", "margin", "orders"):
         assert sum(month[name] for month in overview.months) == result.figures[name]
-        assert sum(month[f"{name}_before"] for month in overview.months) == expected[f"{name}-before", ""]
+        assert (
+            sum(month[f"{name}_before"] for month in overview.months)
+            == expected[f"{name}-before", ""]
+        )
     for name, picture in pictures(production).items():
         assert picture.startswith(b"\x89PNG"), name
         assert len(picture) > 10_000, name

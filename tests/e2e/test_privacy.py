@@ -11,13 +11,17 @@ WHERE c ->> 'privacy' IS NULL
 
 def test_every_column_that_was_loaded_has_a_privacy_class(project):
     with staging().connect() as session:
-        loaded = session.execute("SELECT count(DISTINCT (source, table_name)) FROM ingestion.loads").fetchone()
+        loaded = session.execute(
+            "SELECT count(DISTINCT (source, table_name)) FROM ingestion.loads"
+        ).fetchone()
         assert loaded == (13,)
         assert session.execute(UNCLASSIFIED).fetchall() == []
 
 
 def test_an_unclassified_column_is_found(project):
     with staging().connect() as session:
-        session.execute('UPDATE ingestion.loads SET columns = columns || \'[{"name": "odd", "privacy": null}]\'')
+        session.execute(
+            'UPDATE ingestion.loads SET columns = columns || \'[{"name": "odd", "privacy": null}]\''
+        )
         assert session.execute(UNCLASSIFIED).fetchall()
         session.rollback()

@@ -30,7 +30,8 @@ def test_the_demo_ends_with_a_summary_of_what_there_is(project, definitions):
         for layer, assets, rows in re.findall(r"│ (\w+) +│ +(\d+) │ +([\d,]+|–) │", project.told)
     }
     assert {layer: assets for layer, (assets, _) in rows.items()} == {
-        layer: len([key for key in graph.materializable_asset_keys if key.path[0] == layer]) for layer in LAYERS
+        layer: len([key for key in graph.materializable_asset_keys if key.path[0] == layer])
+        for layer in LAYERS
     }
     assert not [layer for layer, (_, count) in rows.items() if count in ("–", "0")]
     checks = len(graph.asset_check_keys)
@@ -41,7 +42,9 @@ def test_the_demo_ends_with_a_summary_of_what_there_is(project, definitions):
 def test_every_extract_is_a_csv_and_a_parquet_file_with_the_same_rows(project):
     for extract in EXTRACTS:
         rows = pq.read_table(project.extracts / f"{extract.name}.parquet")
-        with (project.extracts / f"{extract.name}.csv").open(newline="", encoding="utf-8-sig") as file:
+        with (project.extracts / f"{extract.name}.csv").open(
+            newline="", encoding="utf-8-sig"
+        ) as file:
             header, *lines = csv.reader(file)
         assert header == rows.column_names == [column.name for column in extract.columns]
         assert len(lines) == len(rows) > 0, extract.name
@@ -54,7 +57,9 @@ Metadata = dict[dg.AssetKey, Mapping[str, dg.MetadataValue]]
 def metadata(project, definitions) -> Metadata:
     """What every asset told when it was materialised last."""
     with dg.DagsterInstance.get() as instance:
-        records = instance.get_asset_records(list(definitions.resolve_asset_graph().materializable_asset_keys))
+        records = instance.get_asset_records(
+            list(definitions.resolve_asset_graph().materializable_asset_keys)
+        )
     return {
         record.asset_entry.asset_key: record.asset_entry.last_materialization.asset_materialization.metadata
         for record in records
@@ -62,11 +67,16 @@ def metadata(project, definitions) -> Metadata:
 
 
 def test_every_asset_tells_its_rows_and_columns(definitions, metadata):
-    tables = definitions.resolve_asset_graph().materializable_asset_keys - {dg.AssetKey(["extracts", "dashboard"])}
+    tables = definitions.resolve_asset_graph().materializable_asset_keys - {
+        dg.AssetKey(["extracts", "dashboard"])
+    }
     lacking = {
         key.to_user_string(): lack
         for key in tables
-        if (lack := {"dagster/row_count", "dagster/column_schema", "dagster/column_lineage"} - metadata[key].keys())
+        if (
+            lack := {"dagster/row_count", "dagster/column_schema", "dagster/column_lineage"}
+            - metadata[key].keys()
+        )
     }
     assert not lacking
     assert not [key for key in tables if not metadata[key]["dagster/row_count"].value > 0]
@@ -77,12 +87,19 @@ def _origins(metadata: Metadata, key: dg.AssetKey, column: str) -> set[str]:
     """The source columns that a column comes from, as `source/table.column`, by the lineage that each asset tells."""
     if key.path[0] in {source.name for source in SOURCES}:
         return {f"{key.to_user_string()}.{column}"}
-    if key.path[0].startswith("raw_") and column in ("_deleted", "_loaded_at", "_position", "_version"):
+    if key.path[0].startswith("raw_") and column in (
+        "_deleted",
+        "_loaded_at",
+        "_position",
+        "_version",
+    ):
         return set()  # what a load notes of its own
     columns = {each.name for each in metadata[key]["dagster/column_schema"].schema.columns}
     assert column in columns, f"{key.to_user_string()} has no {column}"
     dependencies = metadata[key]["dagster/column_lineage"].lineage.deps_by_column[column]
-    return set().union(*(_origins(metadata, each.asset_key, each.column_name) for each in dependencies))
+    return set().union(
+        *(_origins(metadata, each.asset_key, each.column_name) for each in dependencies)
+    )
 
 
 def test_every_column_of_the_extracts_leads_back_to_columns_of_the_sources(metadata):
@@ -90,13 +107,16 @@ def test_every_column_of_the_extracts_leads_back_to_columns_of_the_sources(metad
         f"{extract.name}.{column.name}": column.sources
         for extract in EXTRACTS
         for column in extract.columns
-        if column.sources and not _origins(metadata, dg.AssetKey(["extracts", extract.name]), column.name)
+        if column.sources
+        and not _origins(metadata, dg.AssetKey(["extracts", extract.name]), column.name)
     }
     # Numbers of rows come from no column, and the devices are a list of ours.
     assert set(leading_nowhere.values()) <= {("dim_device.device",)}, leading_nowhere
     origins = _origins(metadata, dg.AssetKey(["extracts", "ext_sales_overview"]), "margin_amount")
     lines = "shop/order_lines"
-    assert origins == {f"{lines}.{name}" for name in ("quantity", "unit_price", "unit_cost", "discount_amount")}
+    assert origins == {
+        f"{lines}.{name}" for name in ("quantity", "unit_price", "unit_cost", "discount_amount")
+    }
 
 
 def test_one_asset_or_a_group_can_be_materialised_from_the_shell(project, definitions, instance):
@@ -105,22 +125,35 @@ def test_one_asset_or_a_group_can_be_materialised_from_the_shell(project, defini
     selections = {
         "warehouse/fct_order_lines": {dg.AssetKey(["warehouse", "fct_order_lines"])},
         # Published together, whatever is selected: tables that go live one by one would not fit together.
-        "production/dim_vendor": {key for key in graph.materializable_asset_keys if key.path[0] == "production"},
-        "group:aggregates": {key for key in graph.materializable_asset_keys if key.path[0] == "aggregates"},
+        "production/dim_vendor": {
+            key for key in graph.materializable_asset_keys if key.path[0] == "production"
+        },
+        "group:aggregates": {
+            key for key in graph.materializable_asset_keys if key.path[0] == "aggregates"
+        },
     }
     started = time.time()
-    commands = [project.start("softcart", "run", "--", *MATERIALIZE, selection) for selection in selections]
+    commands = [
+        project.start("softcart", "run", "--", *MATERIALIZE, selection) for selection in selections
+    ]
     for command in commands:
         told, _ = command.communicate()
         assert command.returncode == 0, told
-    latest = {key: instance.get_latest_materialization_event(key) for key in graph.materializable_asset_keys}
+    latest = {
+        key: instance.get_latest_materialization_event(key)
+        for key in graph.materializable_asset_keys
+    }
     made = {key for key, event in latest.items() if event and event.timestamp > started}
     assert made == set().union(*selections.values())
 
 
 def _readme_commands() -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if shlex.split(line, comments=True)]
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    return [
+        line for block in blocks for line in block.splitlines() if shlex.split(line, comments=True)
+    ]
 
 
 @pytest.mark.parametrize("line", _readme_commands())
@@ -128,13 +161,17 @@ def test_every_command_of_the_readme_exists(line, definitions):
     program, *arguments = shlex.split(line, comments=True)
     match program.rpartition("/")[2]:
         case "make":
-            told = subprocess.run(["make", "-n", *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+            told = subprocess.run(
+                ["make", "-n", *arguments], cwd=REPOSITORY, capture_output=True, text=True
+            )
             assert told.returncode == 0, told.stderr
         case "softcart":
             commands = typer.main.get_command(app)
             context = commands.make_context("softcart", arguments)
             name, command, rest = commands.resolve_command(context, arguments)
-            inner = command.make_context(name, rest, parent=context)  # refuses what is not an option
+            inner = command.make_context(
+                name, rest, parent=context
+            )  # refuses what is not an option
             if name == "run" and inner.params["command"][:-1] == list(MATERIALIZE):
                 selection = dg.AssetSelection.from_string(inner.params["command"][-1])
                 assert selection.resolve(definitions.resolve_asset_graph())

@@ -29,7 +29,11 @@ from tests.support.ingestion import (
     source_of,
 )
 
-SOURCE = source_of(incremental("steps", "id", history=True), snapshot("whole", "id", history=True), snapshot("keyless"))
+SOURCE = source_of(
+    incremental("steps", "id", history=True),
+    snapshot("whole", "id", history=True),
+    snapshot("keyless"),
+)
 ROWS = 3000
 START = datetime(2026, 1, 1)
 
@@ -38,7 +42,10 @@ START = datetime(2026, 1, 1)
 def tables(mysql: MySQLConnection) -> MySQLConnection:
     columns = "id INT {}, v VARCHAR(1000), updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
     for table in ("steps", "whole", "keyless"):
-        run(mysql, f"CREATE TABLE {table} ({columns.format('' if table == 'keyless' else 'PRIMARY KEY')})")
+        run(
+            mysql,
+            f"CREATE TABLE {table} ({columns.format('' if table == 'keyless' else 'PRIMARY KEY')})",
+        )
         fill(mysql, table, ((n, f"row {n}", START + timedelta(seconds=n)) for n in range(ROWS)))
     return mysql
 
@@ -50,7 +57,9 @@ def _in_child(work: Callable[[], object]) -> multiprocessing.Process:
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_killed_at_any_moment(tables: MySQLConnection, postgres: PostgresConnection, lake: str, seed: int) -> None:
+def test_killed_at_any_moment(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str, seed: int
+) -> None:
     """Kill the loading process again and again while the source changes; the load after the last kill makes all equal."""
     dice = random.Random(seed)
     started = time.monotonic()
@@ -78,19 +87,25 @@ def test_killed_at_any_moment(tables: MySQLConnection, postgres: PostgresConnect
     load_all(SOURCE, tables, postgres, lake)
     root = Path(lake.removeprefix("file://"))
     for table in ("steps", "whole", "keyless"):
-        assert sorted(raw_rows(postgres, table)) == sorted(mysql_rows(tables, table)), f"seed {seed}, table {table}"
+        assert sorted(raw_rows(postgres, table)) == sorted(mysql_rows(tables, table)), (
+            f"seed {seed}, table {table}"
+        )
         assert compare(SOURCE, postgres, table).is_equal
         listed = {
-            path for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files WHERE table_name = %s", table)
+            path
+            for (path,) in query(
+                postgres, "SELECT path FROM ingestion.lake_files WHERE table_name = %s", table
+            )
         }
-        found = {str(path.relative_to(root)) for path in (root / "changes" / "t" / table).rglob("*.parquet")}
+        found = {
+            str(path.relative_to(root))
+            for path in (root / "changes" / "t" / table).rglob("*.parquet")
+        }
         assert found == listed, f"seed {seed}"
         if table == "keyless":
             continue
         raw = query(postgres, f"SELECT id, v, updated_at, _deleted FROM raw_t.{table} ORDER BY id")
-        newest = (
-            f"SELECT DISTINCT ON (id) id, v, updated_at, _deleted FROM raw_t.{table}_history ORDER BY id, _version DESC"
-        )
+        newest = f"SELECT DISTINCT ON (id) id, v, updated_at, _deleted FROM raw_t.{table}_history ORDER BY id, _version DESC"
         assert query(postgres, newest) == raw, f"seed {seed}"
         repeated = query(
             postgres,
@@ -98,9 +113,20 @@ def test_killed_at_any_moment(tables: MySQLConnection, postgres: PostgresConnect
             f" OVER (PARTITION BY id ORDER BY _version) AS same FROM raw_t.{table}_history) h WHERE same",
         )
         assert repeated == [(0,)], f"seed {seed}"
-        in_lake = ds.dataset([str(root / path) for path in listed]).to_table().sort_by("_loaded_at").to_pylist()
+        in_lake = (
+            ds.dataset([str(root / path) for path in listed])
+            .to_table()
+            .sort_by("_loaded_at")
+            .to_pylist()
+        )
         latest = {
-            row["id"]: (row["id"], row["v"], row["updated_at"].replace(tzinfo=None), row["_deleted"]) for row in in_lake
+            row["id"]: (
+                row["id"],
+                row["v"],
+                row["updated_at"].replace(tzinfo=None),
+                row["_deleted"],
+            )
+            for row in in_lake
         }
         assert sorted(latest.values()) == raw, f"seed {seed}"
         versions = query(postgres, f"SELECT count(*) FROM raw_t.{table}_history")[0][0]
@@ -135,12 +161,16 @@ def test_a_connection_lost_in_the_middle(
     with pytest.raises(LoadsFailed, match=r"[rR]un the load again") as failed:
         load_all(SOURCE, tables, postgres, lake, tables=["whole"], on_progress=cut)
     assert isinstance(failed.value.failures["whole"], SourceLost if is_source else TargetFailed)
-    assert query(postgres, "SELECT table_name, position FROM ingestion.positions ORDER BY 1") == before
+    assert (
+        query(postgres, "SELECT table_name, position FROM ingestion.positions ORDER BY 1") == before
+    )
     load_all(SOURCE, tables, postgres, lake)
     assert raw_rows(postgres, "whole") == mysql_rows(tables, "whole")
 
 
-def test_a_full_disk_under_the_lake(tables: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_a_full_disk_under_the_lake(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     """Files of this process may not grow past 4 kB: the lake's own do, and the load fails as on a full disk."""
 
     def load_with_little_room(results) -> None:
@@ -166,10 +196,16 @@ def test_a_full_disk_under_the_lake(tables: MySQLConnection, postgres: PostgresC
     assert compare(SOURCE, postgres, "steps").is_equal
 
 
-def test_servers_that_do_not_answer(tables: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_servers_that_do_not_answer(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     for source, target, names in (
         (replace(tables, port=1), postgres, "SOFTCART_SHOP_HOST"),
-        (replace(tables, password="wrong"), postgres, "SOFTCART_SHOP_HOST, _PORT, _USER, _PASSWORD"),
+        (
+            replace(tables, password="wrong"),
+            postgres,
+            "SOFTCART_SHOP_HOST, _PORT, _USER, _PASSWORD",
+        ),
         (tables, replace(postgres, port=1), "SOFTCART_STAGING_HOST"),
     ):
         with pytest.raises(ServerUnreachable, match=names) as error:

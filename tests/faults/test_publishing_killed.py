@@ -42,7 +42,9 @@ def servers(published) -> Iterator[tuple[PostgresConnection, PostgresConnection]
 
 def contents(connection: PostgresConnection, schema: str | None = None) -> dict[str, tuple]:
     """What each table holds, in one schema or where staging has it."""
-    return fingerprints(connection, [f"{schema or table.schema}.{table.name}" for table in PUBLISHED])
+    return fingerprints(
+        connection, [f"{schema or table.schema}.{table.name}" for table in PUBLISHED]
+    )
 
 
 def version(production: PostgresConnection) -> int:
@@ -108,7 +110,9 @@ def test_a_lost_connection_is_reported_with_its_table(servers):
                     "WHERE datname = current_database() AND application_name = 'softcart publish'"
                 )
 
-    with pytest.raises(PublishError, match=r"(?s)production/\w+: .* failed, nothing was published: .*terminat"):
+    with pytest.raises(
+        PublishError, match=r"(?s)production/\w+: .* failed, nothing was published: .*terminat"
+    ):
         publish(staging, production, on_progress=cut_connections)
     assert contents(production, "production") == before
     assert publish(staging, production).version == 3
@@ -127,7 +131,9 @@ def test_a_full_disk_is_reported_with_its_table(servers):
               FOR EACH ROW EXECUTE FUNCTION public.refuse();
             """
         )
-    with pytest.raises(PublishError, match=r"production/fct_payments: copying failed, .*No space left on device"):
+    with pytest.raises(
+        PublishError, match=r"production/fct_payments: copying failed, .*No space left on device"
+    ):
         publish(staging, production)
     assert contents(production, "production") == before
     with production.connect() as session:

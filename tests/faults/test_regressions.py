@@ -40,7 +40,9 @@ def captured(name: str, *key: str) -> Table:
 
 
 DECLARED = {"cdc": captured, "incremental": incremental, "snapshot": snapshot}
-CHANGED_AT = "updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+CHANGED_AT = (
+    "updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+)
 
 
 @pytest.fixture
@@ -63,7 +65,9 @@ def assert_same(mysql: MySQLConnection, postgres: PostgresConnection, table: str
     assert sorted(raw, key=repr) == sorted(rows, key=repr), table
 
 
-def assert_same_in_lake(mysql: MySQLConnection, postgres: PostgresConnection, lake: str, table: str, *key: str) -> None:
+def assert_same_in_lake(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, table: str, *key: str
+) -> None:
     """Raw's current rows are the source's, and what the lake's files come to."""
     assert_same(mysql, postgres, table)
     verdict = Verdict(Model([]), mysql, postgres, Path(lake.removeprefix("file://")), "cdc")
@@ -73,7 +77,9 @@ def assert_same_in_lake(mysql: MySQLConnection, postgres: PostgresConnection, la
 
 def versions(postgres: PostgresConnection, table: str, columns: str = "id, v") -> list[tuple]:
     """The history's rows in their order."""
-    return query(postgres, f"SELECT {columns}, _deleted FROM raw_t.{table}_history ORDER BY _version")
+    return query(
+        postgres, f"SELECT {columns}, _deleted FROM raw_t.{table}_history ORDER BY _version"
+    )
 
 
 def stream_position(postgres: PostgresConnection) -> str:
@@ -101,7 +107,9 @@ def test_an_event_of_many_rows_is_more_than_its_first(
         assert compare(source, postgres, "t").is_equal
         assert result.inserted + result.updated + result.deleted >= 150
     if key:
-        counts = query(postgres, "SELECT _deleted, count(*) FROM raw_t.t_history GROUP BY 1 ORDER BY 1")
+        counts = query(
+            postgres, "SELECT _deleted, count(*) FROM raw_t.t_history GROUP BY 1 ORDER BY 1"
+        )
         assert counts == [(False, 300 + 300 + 300), (True, 300 + 150)]
 
 
@@ -140,7 +148,11 @@ def test_a_failed_flush_does_not_move_the_position(
     """airbytehq/airbyte#48717, later: changes that the target refused are there once it takes them, each of them once."""
     source = source_of(captured("t", "id"), captured("other", "id"))
     for table in ("t", "other"):
-        run(mysql, f"CREATE TABLE {table} (id INT PRIMARY KEY, v INT)", f"INSERT INTO {table} VALUES (1, 0)")
+        run(
+            mysql,
+            f"CREATE TABLE {table} (id INT PRIMARY KEY, v INT)",
+            f"INSERT INTO {table} VALUES (1, 0)",
+        )
     load(source)
     before = stream_position(postgres)
     with postgres.connect() as session:
@@ -156,7 +168,10 @@ def test_a_failed_flush_does_not_move_the_position(
             load(source)
         # Not one table's changes without the other's: they may be of one transaction.
         assert stream_position(postgres) == before
-        assert query(postgres, "SELECT v FROM raw_t.t UNION ALL SELECT v FROM raw_t.other") == [(0,), (0,)]
+        assert query(postgres, "SELECT v FROM raw_t.t UNION ALL SELECT v FROM raw_t.other") == [
+            (0,),
+            (0,),
+        ]
     with postgres.connect() as session:
         session.execute("DROP FUNCTION refuse CASCADE")
     load(source)
@@ -165,7 +180,9 @@ def test_a_failed_flush_does_not_move_the_position(
         assert versions(postgres, table) == [(1, n, False) for n in range(4)]
 
 
-def test_a_bounded_run_ends_where_it_says(mysql: MySQLConnection, postgres: PostgresConnection, load: Load) -> None:
+def test_a_bounded_run_ends_where_it_says(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load
+) -> None:
     """pipelinewise-tap-mysql#57: the reader ran past the saved end position, so the next one had rows twice."""
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
@@ -190,7 +207,9 @@ def test_a_bounded_run_ends_where_it_says(mysql: MySQLConnection, postgres: Post
         for _ in range(4):
             position = load(source)["t"].position
             assert stream_position(postgres) == position
-            ends.append((position, query(postgres, "SELECT count(*), coalesce(sum(v), 0) FROM raw_t.t")[0]))
+            ends.append(
+                (position, query(postgres, "SELECT count(*), coalesce(sum(v), 0) FROM raw_t.t")[0])
+            )
     finally:
         stopping.set()
         writer.join()
@@ -203,13 +222,19 @@ def test_a_bounded_run_ends_where_it_says(mysql: MySQLConnection, postgres: Post
     assert versions(postgres, "t") == [(n, v, False) for n in range(len(commits)) for v in (1, 2)]
 
 
-def test_a_position_of_zero_is_nobodys(mysql: MySQLConnection, postgres: PostgresConnection, load: Load) -> None:
+def test_a_position_of_zero_is_nobodys(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load
+) -> None:
     """dbtrail#1117: a position of 0 made deduplication delete everything.
 
     What a server sends of its own at the beginning of each file says that it ends at 0, and a new file begins to count anew.
     """
     source = source_of(captured("t", "id"))
-    run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v MEDIUMTEXT)", "INSERT INTO t VALUES (1, 'first'), (2, 'kept')")
+    run(
+        mysql,
+        "CREATE TABLE t (id INT PRIMARY KEY, v MEDIUMTEXT)",
+        "INSERT INTO t VALUES (1, 'first'), (2, 'kept')",
+    )
     load(source)
     run(mysql, f"UPDATE t SET v = '{'far into its file ' * 20_000}' WHERE id = 1")
     load(source)
@@ -219,16 +244,26 @@ def test_a_position_of_zero_is_nobodys(mysql: MySQLConnection, postgres: Postgre
         result = load(source)["t"]
         assert not result.is_changed
         assert_same(mysql, postgres, "t")
-        run(mysql, f"UPDATE t SET v = 'early in its file {n}' WHERE id = 1", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+        run(
+            mysql,
+            f"UPDATE t SET v = 'early in its file {n}' WHERE id = 1",
+            "FLUSH BINARY LOGS",
+            "FLUSH BINARY LOGS",
+        )
         result = load(source)["t"]
         assert (result.inserted, result.updated, result.deleted) == (0, 1, 0)
         assert_same(mysql, postgres, "t")
     positions = [
-        row[0] for row in query(postgres, "SELECT _position FROM raw_t.t_history WHERE id = 1 ORDER BY _version")
+        row[0]
+        for row in query(
+            postgres, "SELECT _position FROM raw_t.t_history WHERE id = 1 ORDER BY _version"
+        )
     ]
     assert positions == sorted(positions)
     assert positions.index(far) == 1
-    assert query(postgres, "SELECT count(*) FROM raw_t.t_history WHERE _position ~ ':0+$' OR id = 2") == [(1,)]
+    assert query(
+        postgres, "SELECT count(*) FROM raw_t.t_history WHERE _position ~ ':0+$' OR id = 2"
+    ) == [(1,)]
 
 
 def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
@@ -237,14 +272,21 @@ def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
     """apache/flink-cdc#2217: after a restart in the middle of a row event its table map was lost."""
     source = source_of(captured("one", "id"), captured("two", "id"))
     for table in ("one", "two"):
-        run(mysql, f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(200))", f"INSERT INTO {table} VALUES (0, '')")
+        run(
+            mysql,
+            f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(200))",
+            f"INSERT INTO {table} VALUES (0, '')",
+        )
     load(source)
     before = stream_position(postgres)
     rows = 2000
     with closing(mysql.connect()) as connection:
         # A table map, then some thirty events of its rows, twice; one transaction.
         for table in ("one", "two"):
-            connection.query(f"INSERT INTO {table} VALUES " + ", ".join(f"({n}, '{n:0150d}')" for n in range(1, rows)))
+            connection.query(
+                f"INSERT INTO {table} VALUES "
+                + ", ".join(f"({n}, '{n:0150d}')" for n in range(1, rows))
+            )
         connection.query(
             "UPDATE one, two SET one.v = 'joined', two.v = 'joined' WHERE one.id = two.id AND one.id < 500"
         )
@@ -260,7 +302,9 @@ def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
                 break
             cuts += 1
             assert stream_position(postgres) == before
-            assert query(postgres, "SELECT count(*) FROM raw_t.one UNION ALL SELECT count(*) FROM raw_t.two") == [
+            assert query(
+                postgres, "SELECT count(*) FROM raw_t.one UNION ALL SELECT count(*) FROM raw_t.two"
+            ) == [
                 (1,),
                 (1,),
             ]
@@ -326,15 +370,27 @@ def test_a_table_declared_later_has_all_its_rows(
     "statements",
     [
         ["ALTER TABLE t ADD COLUMN more INT NOT NULL DEFAULT 7"],
-        ["ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c INT AFTER id"],
+        [
+            "ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c INT AFTER id"
+        ],
         ["ALTER TABLE t DROP COLUMN n"],
         ["ALTER TABLE t RENAME COLUMN n TO m"],
-        ["ALTER TABLE t DROP COLUMN n", "ALTER TABLE t ADD COLUMN n VARCHAR(20) NOT NULL DEFAULT 'another n'"],
+        [
+            "ALTER TABLE t DROP COLUMN n",
+            "ALTER TABLE t ADD COLUMN n VARCHAR(20) NOT NULL DEFAULT 'another n'",
+        ],
         ["ALTER TABLE t MODIFY COLUMN n BIGINT", "UPDATE t SET n = 5000000000 WHERE id = 1"],
         ["ALTER TABLE t MODIFY COLUMN n VARCHAR(30)", "UPDATE t SET n = 'five' WHERE id = 1"],
-        ["ALTER TABLE t RENAME COLUMN n TO x, RENAME COLUMN v TO n", "ALTER TABLE t RENAME COLUMN x TO v"],
+        [
+            "ALTER TABLE t RENAME COLUMN n TO x, RENAME COLUMN v TO n",
+            "ALTER TABLE t RENAME COLUMN x TO v",
+        ],
         ["TRUNCATE TABLE t"],
-        ["CREATE TABLE new LIKE t", "INSERT INTO new VALUES (8, 'new', 8)", "RENAME TABLE t TO old, new TO t"],
+        [
+            "CREATE TABLE new LIKE t",
+            "INSERT INTO new VALUES (8, 'new', 8)",
+            "RENAME TABLE t TO old, new TO t",
+        ],
         [
             "DROP TABLE t",
             "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), n INT)",
@@ -391,14 +447,18 @@ def test_ddl_while_nobody_read(
     load(source)
     assert_same(mysql, postgres, "t")
     newest = "SELECT DISTINCT ON (id) id, _deleted FROM raw_t.t_history ORDER BY id, _version DESC"
-    assert query(postgres, newest) == query(postgres, "SELECT id, _deleted FROM raw_t.t ORDER BY id")
+    assert query(postgres, newest) == query(
+        postgres, "SELECT id, _deleted FROM raw_t.t ORDER BY id"
+    )
 
 
 def _scd2(postgres: PostgresConnection) -> list[tuple]:
     """The versions that the warehouse's macro makes of a history: value, is it deleted, from, to, is it current."""
     environment = jinja2.Environment()
     macros = (REPOSITORY / "dbt_project" / "macros" / "scd2.sql").read_text()
-    select = environment.from_string(macros + "{{ scd2_versions('history', 'id', ['v']) }}").render()
+    select = environment.from_string(
+        macros + "{{ scd2_versions('history', 'id', ['v']) }}"
+    ).render()
     return query(
         postgres,
         "WITH history AS (SELECT id, v, updated_at AT TIME ZONE 'UTC' AS updated_at, _deleted AS is_deleted, _loaded_at, _committed_at,"
@@ -468,7 +528,13 @@ def test_rejected_values_are_kept(
 
     def quarantined(*, closed: bool = False) -> dict[str, tuple]:
         return {
-            row.row["id"] or "": (row.row["day"], row.row["v"], row.row["amount"], row.column_name, row.closed_because)
+            row.row["id"] or "": (
+                row.row["day"],
+                row.row["v"],
+                row.row["amount"],
+                row.column_name,
+                row.closed_because,
+            )
             for row in list_quarantine(postgres, "t", "t", closed=closed)
         }
 
@@ -494,8 +560,15 @@ def test_rejected_values_are_kept(
     )
     assert load(source)["t"].quarantined == 1
     assert quarantined()["9"][2] == "4.50"  # the row as it is now
-    assert {key: each[4] for key, each in quarantined(closed=True).items()} == {"7": "mended", "8": "deleted"}
-    assert query(postgres, "SELECT id FROM raw_t.t WHERE NOT _deleted ORDER BY 1") == [(1,), (2,), (7,)]
+    assert {key: each[4] for key, each in quarantined(closed=True).items()} == {
+        "7": "mended",
+        "8": "deleted",
+    }
+    assert query(postgres, "SELECT id FROM raw_t.t WHERE NOT _deleted ORDER BY 1") == [
+        (1,),
+        (2,),
+        (7,),
+    ]
     run(mysql, "UPDATE t SET v = 'good' WHERE id = 9")
     assert load(source)["t"].quarantined == 0
     assert_same(mysql, postgres, "t")
@@ -523,7 +596,11 @@ def test_nothing_is_left_in_the_lake_by_what_failed(
     proxy = Proxy(lambda: postgres.port)
     try:
         for n in range(4):
-            run(mysql, "INSERT INTO t VALUES " + ", ".join(f"({n * 1000 + m}, '{m:0100d}')" for m in range(1000)))
+            run(
+                mysql,
+                "INSERT INTO t VALUES "
+                + ", ".join(f"({n * 1000 + m}, '{m:0100d}')" for m in range(1000)),
+            )
             proxy.cut(after=500 * (n + 1))
             with suppress(IngestionError, ServerUnreachable, psycopg.Error):
                 load_all(source, mysql, replace(postgres, port=proxy.port), lake)
@@ -541,7 +618,12 @@ def test_nothing_is_left_in_the_lake_by_what_failed(
 
 @pytest.mark.parametrize("seed", range(6))
 def test_rows_that_are_fit_and_unfit_by_turns(
-    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, load: Load, seed: int, unstrict: None
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    load: Load,
+    seed: int,
+    unstrict: None,
 ) -> None:
     """dlt-hub/dlt#1980 again: whatever the order of good versions, bad ones and deletions, nothing is left over or doubled."""
     dice = random.Random(seed)
@@ -572,18 +654,28 @@ def test_rows_that_are_fit_and_unfit_by_turns(
     load(source)
     told = "\n".join(log)
     for key, expected in history.items():
-        found = query(postgres, f"SELECT n, _deleted FROM raw_t.t_history WHERE id = {key} ORDER BY _version")
+        found = query(
+            postgres, f"SELECT n, _deleted FROM raw_t.t_history WHERE id = {key} ORDER BY _version"
+        )
         assert found == expected, f"{key}\n{told}"
     fit = sorted((key, n) for key, (day, n) in live.items() if day != "0000-00-00")
     unfit = {str(key): str(n) for key, (day, n) in live.items() if day == "0000-00-00"}
-    assert {row.row["id"]: row.row["n"] for row in list_quarantine(postgres, "t", "t")} == unfit, told
+    assert {row.row["id"]: row.row["n"] for row in list_quarantine(postgres, "t", "t")} == unfit, (
+        told
+    )
     raw = query(postgres, "SELECT id, n FROM raw_t.t WHERE NOT _deleted ORDER BY 1")
     assert [row for row in raw if str(row[0]) not in unfit] == fit, told
-    held = [(key, versions[-1][0]) for key, versions in history.items() if versions and not versions[-1][1]]
+    held = [
+        (key, versions[-1][0])
+        for key, versions in history.items()
+        if versions and not versions[-1][1]
+    ]
     assert raw == sorted(held), told
     root = Path(lake.removeprefix("file://"))
     current: dict[int, int] = {}
-    for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files ORDER BY loaded_at, path"):
+    for (path,) in query(
+        postgres, "SELECT path FROM ingestion.lake_files ORDER BY loaded_at, path"
+    ):
         for row in pq.ParquetFile(root / path).read().to_pylist():
             current.pop(row["id"], None)
             if not row["_deleted"]:
@@ -626,10 +718,14 @@ def test_a_new_start_leaves_the_lake_nothing_short(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Our own torture's: raw had changes that were not in the lake yet when the log was left behind, or the table stopped."""
-    source = source_of(captured("t", "id"), captured("keyless"), captured("emptied"), captured("stopping", "id"))
+    source = source_of(
+        captured("t", "id"), captured("keyless"), captured("emptied"), captured("stopping", "id")
+    )
     for table in ("t", "keyless", "emptied"):
         run(
-            mysql, f"CREATE TABLE {table} (id INT, v INT)", f"INSERT INTO {table} VALUES (1, 0), (2, 0), (2, 0), (3, 0)"
+            mysql,
+            f"CREATE TABLE {table} (id INT, v INT)",
+            f"INSERT INTO {table} VALUES (1, 0), (2, 0), (2, 0), (3, 0)",
         )
     run(
         mysql,
@@ -639,7 +735,11 @@ def test_a_new_start_leaves_the_lake_nothing_short(
     )
     run(mysql, "INSERT INTO stopping SELECT * FROM t")
     load(source)
-    changes = "UPDATE {0} SET v = 1 WHERE id = 1", "DELETE FROM {0} WHERE id = 2", "INSERT INTO {0} VALUES (4, 4)"
+    changes = (
+        "UPDATE {0} SET v = 1 WHERE id = 1",
+        "DELETE FROM {0} WHERE id = 2",
+        "INSERT INTO {0} VALUES (4, 4)",
+    )
     run(
         mysql,
         *(change.format(table) for table in ("t", "keyless", "stopping") for change in changes),
@@ -664,7 +764,12 @@ def test_a_new_start_leaves_the_lake_nothing_short(
     assert_same_in_lake(mysql, postgres, lake, "stopping", "id")
     with monkeypatch.context() as patch:
         patch.setattr(ChangeLog, "list_in", killed)
-        run(mysql, "DELETE FROM t WHERE id = 3", "DELETE FROM keyless WHERE id = 3", "DELETE FROM emptied")
+        run(
+            mysql,
+            "DELETE FROM t WHERE id = 3",
+            "DELETE FROM keyless WHERE id = 3",
+            "DELETE FROM emptied",
+        )
         with pytest.raises(KeyboardInterrupt):
             load(source)
     resnapshot(source, mysql, postgres, lake)
@@ -679,7 +784,12 @@ def test_what_was_read_again_before_a_truncation_stays_gone(
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
     load(source)
-    run(mysql, "CREATE TABLE t_new LIKE t", "INSERT INTO t_new VALUES (5, 5)", "RENAME TABLE t TO t_old, t_new TO t")
+    run(
+        mysql,
+        "CREATE TABLE t_new LIKE t",
+        "INSERT INTO t_new VALUES (5, 5)",
+        "RENAME TABLE t TO t_old, t_new TO t",
+    )
     read_again(Job(source, mysql, postgres, lake, Status("t")), source.tables[0])
     run(mysql, "TRUNCATE t", "INSERT INTO t VALUES (7, 7)")
     load(source)

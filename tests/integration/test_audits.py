@@ -34,8 +34,9 @@ def breakage(audit: Audit | Comparison) -> str:
         case "row_count":
             return f"DELETE FROM {table.name} WHERE {some}"
         case "volume":
-            return f"DELETE FROM {table.name} WHERE ctid IN (SELECT ctid FROM {table.name} ORDER BY random() LIMIT " + (
-                f"(SELECT floor(count(*) * {table.max_drop}) + 1 FROM {table.name}))"
+            return (
+                f"DELETE FROM {table.name} WHERE ctid IN (SELECT ctid FROM {table.name} ORDER BY random() LIMIT "
+                + (f"(SELECT floor(count(*) * {table.max_drop}) + 1 FROM {table.name}))")
             )
         case "intervals":
             return (
@@ -49,7 +50,9 @@ def breakage(audit: Audit | Comparison) -> str:
         case "totals":
             return f"UPDATE {table.name} SET refund_amount = refund_amount + 0.01 WHERE {some}"
         case "latest_day":
-            time = {"fct_order_lines": "ordered_at", "fct_payments": "paid_at"}.get(table.name, "inventory_date")
+            time = {"fct_order_lines": "ordered_at", "fct_payments": "paid_at"}.get(
+                table.name, "inventory_date"
+            )
             return f"DELETE FROM {table.name} WHERE {time}::date = (SELECT max({time})::date FROM {table.name})"
         case "agrees_with_facts":
             return f"UPDATE {table.name} SET net_amount = net_amount + 0.01 WHERE {some}"
@@ -136,7 +139,9 @@ BROKEN = {
         "dim_location_volume",
         "fct_order_lines_location_key_resolves",
     },
-    f"UPDATE warehouse.fct_order_lines SET vendor_key = {UNKNOWN}": {"fct_order_lines_vendor_key_known"},
+    f"UPDATE warehouse.fct_order_lines SET vendor_key = {UNKNOWN}": {
+        "fct_order_lines_vendor_key_known"
+    },
     "UPDATE warehouse.fct_order_lines SET net_amount = net_amount + 0.01 WHERE NOT is_cancelled AND line_number = 4": {
         "agg_sales_by_category_month_agrees_with_facts",
         "agg_orders_by_device_weekday_hour_agrees_with_facts",
@@ -161,7 +166,10 @@ def test_a_broken_warehouse_is_not_published(published, broken):
     ("trigger", "failing"),
     [
         ("NEW.refund_amount = NEW.refund_amount + 0.01; RETURN NEW;", {"fct_order_lines_totals"}),
-        ("NEW.ordered_at = NEW.ordered_at - interval '1 day'; RETURN NEW;", {"fct_order_lines_latest_day"}),
+        (
+            "NEW.ordered_at = NEW.ordered_at - interval '1 day'; RETURN NEW;",
+            {"fct_order_lines_latest_day"},
+        ),
     ],
 )
 def test_what_copying_spoils_is_not_published(published, trigger, failing):

@@ -127,7 +127,9 @@ CHANGES = (
 )
 
 
-def test_bounded_runs_bring_every_change_once(tables: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_bounded_runs_bring_every_change_once(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     first = load_all(SOURCE, tables, postgres, lake)
     assert {name: (r.inserted, r.total, r.is_changed) for name, r in first.items()} == {
         "facts": (100, 100, True),
@@ -142,7 +144,13 @@ def test_bounded_runs_bring_every_change_once(tables: MySQLConnection, postgres:
     second = load_all(SOURCE, tables, postgres, lake)
     assert_equal(tables, postgres)
     result = second["facts"]
-    assert (result.strategy, result.inserted, result.updated, result.deleted, result.total) == ("cdc", 2, 10, 11, 91)
+    assert (result.strategy, result.inserted, result.updated, result.deleted, result.total) == (
+        "cdc",
+        2,
+        10,
+        11,
+        91,
+    )
     assert all(compare(SOURCE, postgres, table).is_equal for table in second)
     assert len({r.position for r in second.values()}) == 1
     third = load_all(SOURCE, tables, postgres, lake)
@@ -155,13 +163,21 @@ def test_bounded_runs_bring_every_change_once(tables: MySQLConnection, postgres:
         (50, "row 50", True),
         (5050, "row 50", False),
     ]
-    times = query(postgres, "SELECT bool_and((_committed_at IS NULL) = (_version <= 100)) FROM raw_t.facts_history")
+    times = query(
+        postgres,
+        "SELECT bool_and((_committed_at IS NULL) = (_version <= 100)) FROM raw_t.facts_history",
+    )
     assert times == [(True,)]
     # The lake has the same versions, with operation and position, and its last ones are the source's rows.
     changes = in_lake(postgres, lake, "facts")
     assert len(changes) == 123
     operations = [row.get("_operation") for row in changes]
-    assert [operations.count(each) for each in (None, "insert", "update", "delete")] == [100, 2, 10, 11]
+    assert [operations.count(each) for each in (None, "insert", "update", "delete")] == [
+        100,
+        2,
+        10,
+        11,
+    ]
     assert all(row["_committed_at"] for row in changes if row.get("_operation"))
     assert {(r["id"], r["v"]) for r in latest_in_lake(changes, "id").values()} == {
         row[:2] for row in mysql_rows(tables, "facts")
@@ -200,7 +216,9 @@ def _statement(dice: random.Random) -> str:
 @contextmanager
 def writers(mysql: MySQLConnection, count: int = 2) -> Iterator[None]:
     stopped = threading.Event()
-    threads = [threading.Thread(target=_write, args=(mysql, seed, stopped)) for seed in range(count)]
+    threads = [
+        threading.Thread(target=_write, args=(mysql, seed, stopped)) for seed in range(count)
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -233,7 +251,9 @@ def test_handed_over_while_writers_go_on_and_the_process_is_killed(
     _assert_history_and_lake(tables, postgres, lake)
 
 
-def _assert_history_and_lake(tables: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def _assert_history_and_lake(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     raw = query(postgres, "SELECT id, v, at, amount, _deleted FROM raw_t.facts ORDER BY id")
     newest = "SELECT DISTINCT ON (id) id, v, at, amount, _deleted FROM raw_t.facts_history ORDER BY id, _version DESC"
     assert query(postgres, newest) == raw
@@ -243,7 +263,9 @@ def _assert_history_and_lake(tables: MySQLConnection, postgres: PostgresConnecti
     )
     assert query(postgres, repeated) == [(0,)]
     current = latest_in_lake(in_lake(postgres, lake, "facts"), "id")
-    assert {(r["id"], r["v"], r["amount"]) for r in current.values()} == {(i, v, a) for i, v, _, a, d in raw if not d}
+    assert {(r["id"], r["v"], r["amount"]) for r in current.values()} == {
+        (i, v, a) for i, v, _, a, d in raw if not d
+    }
     root = Path(lake.removeprefix("file://"))
     listed = {path for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files")}
     assert {str(path.relative_to(root)) for path in root.rglob("*.parquet")} == listed
@@ -275,7 +297,10 @@ def test_a_stream_gives_way_to_a_bounded_run_and_to_nobody_else(
 
 
 def test_a_transaction_larger_than_memory_comes_piece_by_piece_and_as_a_whole(
-    tables: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+    tables: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reading, "_PIECE_ROWS", 500)
     run(tables, "CREATE TABLE unlogged (id INT) ENGINE = MyISAM")
@@ -301,7 +326,9 @@ def test_a_transaction_larger_than_memory_comes_piece_by_piece_and_as_a_whole(
     assert_equal(tables, postgres)
     assert compare(SOURCE, postgres, "facts").is_equal
     assert result.inserted == 3003
-    assert query(postgres, "SELECT count(DISTINCT _position) FROM raw_t.facts WHERE id > 9999") == [(1,)]
+    assert query(postgres, "SELECT count(DISTINCT _position) FROM raw_t.facts WHERE id > 9999") == [
+        (1,)
+    ]
     _assert_history_and_lake(tables, postgres, lake)
 
 
@@ -328,7 +355,9 @@ def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
     results = load_all(source, mysql, postgres, lake)
     assert (results["facts"].quarantined, results["keyless"].quarantined) == (4, 2)
     rows = list_quarantine(postgres, "t", "facts")
-    assert sorted((row.key, row.row["day"]) for row in rows) == [([str(n)], "0000-00-00") for n in (1, 2, 3, 5)]
+    assert sorted((row.key, row.row["day"]) for row in rows) == [
+        ([str(n)], "0000-00-00") for n in (1, 2, 3, 5)
+    ]
     assert {row.position for row in rows} == {results["facts"].position}
     # Raw keeps the last version that it could take.
     assert [(i, str(day)) for i, day in raw_rows(postgres, "facts") if i < 4] == [
@@ -344,14 +373,19 @@ def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
     )
     results = load_all(source, mysql, postgres, lake)
     assert (results["facts"].quarantined, results["keyless"].quarantined) == (1, 1)
-    closed = {(row.table_name, *(row.key or ())): row.closed_because for row in list_quarantine(postgres, closed=True)}
+    closed = {
+        (row.table_name, *(row.key or ())): row.closed_because
+        for row in list_quarantine(postgres, closed=True)
+    }
     assert closed == {
         ("facts", "1"): "mended",
         ("facts", "2"): "deleted",
         ("facts", "5"): "deleted",
         ("keyless",): "deleted",
     }
-    assert query(postgres, "SELECT id, _deleted FROM raw_t.facts WHERE id IN (2, 5) ORDER BY 1") == [
+    assert query(
+        postgres, "SELECT id, _deleted FROM raw_t.facts WHERE id IN (2, 5) ORDER BY 1"
+    ) == [
         (2, True),
         (5, True),
     ]
@@ -386,17 +420,20 @@ def test_definitions_change_in_the_order_of_the_log(
         "INSERT INTO pairs VALUES (1, 'one', 1)",
     )
     load_all(SOURCE, tables, postgres, lake)
-    assert query(postgres, "SELECT id, v, at, amount, renamed FROM raw_t.facts WHERE NOT _deleted ORDER BY 1") == (
-        mysql_rows(tables, "facts")
-    )
     assert query(
-        postgres, "SELECT id, v, added, bare FROM raw_t.facts_history WHERE id IN (201, 203) ORDER BY _version"
+        postgres, "SELECT id, v, at, amount, renamed FROM raw_t.facts WHERE NOT _deleted ORDER BY 1"
+    ) == (mysql_rows(tables, "facts"))
+    assert query(
+        postgres,
+        "SELECT id, v, added, bare FROM raw_t.facts_history WHERE id IN (201, 203) ORDER BY _version",
     )[:2] == [
         (201, "new", 8, "b"),
         (203, "dropped", 9, None),
     ]
     assert raw_rows(postgres, "keyless") == mysql_rows(tables, "keyless")
-    assert query(postgres, "SELECT x, y, w, v FROM raw_t.pairs WHERE NOT _deleted") == [(1, "one", 1, None)]
+    assert query(postgres, "SELECT x, y, w, v FROM raw_t.pairs WHERE NOT _deleted") == [
+        (1, "one", 1, None)
+    ]
     assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
     # A type that nothing of before fits; a table renamed away and another one in its place; a partition dropped.
     run(
@@ -418,7 +455,9 @@ def test_contracts_decide_what_becomes_of_changed_columns(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
     source = source_of(
-        cdc("frozen", "id", contract="freeze"), cdc("strict", "id", contract="quarantine"), cdc("free", "id")
+        cdc("frozen", "id", contract="freeze"),
+        cdc("strict", "id", contract="quarantine"),
+        cdc("free", "id"),
     )
     names = [table.name for table in source.tables]
     run(mysql, *(f"CREATE TABLE {name} (id INT PRIMARY KEY, v VARCHAR(10))" for name in names))
@@ -480,10 +519,15 @@ def test_a_table_or_a_range_is_read_again_while_the_stream_runs(
             )
         run(tables, "INSERT INTO pairs VALUES (-1, 'last', 0)")
         until(lambda: query(postgres, "SELECT 1 FROM raw_t.pairs WHERE x = -1"))
-        until(lambda: query(postgres, "SELECT count(*) FROM ingestion.captures WHERE stale_since IS NULL") == [(3,)])
-    assert query(postgres, "SELECT n, id, v, at, amount FROM raw_t.facts WHERE NOT _deleted ORDER BY id") == (
-        mysql_rows(tables, "facts", "id")
-    )
+        until(
+            lambda: (
+                query(postgres, "SELECT count(*) FROM ingestion.captures WHERE stale_since IS NULL")
+                == [(3,)]
+            )
+        )
+    assert query(
+        postgres, "SELECT n, id, v, at, amount FROM raw_t.facts WHERE NOT _deleted ORDER BY id"
+    ) == (mysql_rows(tables, "facts", "id"))
     assert_equal(tables, postgres, "pairs", "keyless")
     load_all(SOURCE, tables, postgres, lake)
     assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
@@ -528,7 +572,9 @@ def test_a_purged_log_is_an_error_that_says_what_leads_on(
     assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
 
 
-def test_connections_that_break_are_made_anew(tables: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_connections_that_break_are_made_anew(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     with streaming(SOURCE, tables, postgres, lake) as status:
         with writers(tables, 1):
             for number in range(3):
@@ -541,7 +587,11 @@ def test_connections_that_break_are_made_anew(tables: MySQLConnection, postgres:
                 time.sleep(0.5)
                 _end_log_readers(tables)
                 run(tables, f"INSERT INTO facts VALUES ({5000 + number}, 'again', NULL, NULL)")
-                until(lambda number=number: query(postgres, f"SELECT 1 FROM raw_t.facts WHERE id = {5000 + number}"))
+                until(
+                    lambda number=number: query(
+                        postgres, f"SELECT 1 FROM raw_t.facts WHERE id = {5000 + number}"
+                    )
+                )
         assert status.reconnects >= 3
         run(tables, "INSERT INTO facts VALUES (9999, 'last', NULL, NULL)")
         until(lambda: query(postgres, "SELECT 1 FROM raw_t.facts WHERE id = 9999"))
@@ -621,7 +671,9 @@ class _SecondRealMySQL(_Second, RealMySQL):
 
 
 @pytest.mark.parametrize("product", ["the stack's", "MySQL 9.7"])
-def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnection, lake: str, product: str) -> None:
+def test_another_server_takes_over_by_gtid(
+    home: Path, postgres: PostgresConnection, lake: str, product: str
+) -> None:
     is_real = product == "MySQL 9.7"
     if is_real:
         try:
@@ -631,24 +683,28 @@ def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnect
     kinds = (RealMySQL, _SecondRealMySQL) if is_real else (MySQL, _SecondMariaDB)
     password = secrets.token_urlsafe(18)
     first, second = (
-        kind(home / name, free_port(), password) for kind, name in zip(kinds, ("first", "second"), strict=True)
+        kind(home / name, free_port(), password)
+        for kind, name in zip(kinds, ("first", "second"), strict=True)
     )
     try:
         first.up()
         second.up()
         one, two = (
-            MySQLConnection("SOFTCART_SHOP", "127.0.0.1", s.port, USER, password, "shop") for s in (first, second)
+            MySQLConnection("SOFTCART_SHOP", "127.0.0.1", s.port, USER, password, "shop")
+            for s in (first, second)
         )
         with two.connect() as connection:
             is_mariadb = "MariaDB" in connection.get_server_info()
-            where = (
-                f"_HOST = '127.0.0.1', {{0}}_PORT = {first.port}, {{0}}_USER = '{USER}', {{0}}_PASSWORD = '{password}'"
-            )
+            where = f"_HOST = '127.0.0.1', {{0}}_PORT = {first.port}, {{0}}_USER = '{USER}', {{0}}_PASSWORD = '{password}'"
             if is_mariadb:
-                connection.query(f"CHANGE MASTER TO MASTER{where.format('MASTER')}, MASTER_USE_GTID = slave_pos")
+                connection.query(
+                    f"CHANGE MASTER TO MASTER{where.format('MASTER')}, MASTER_USE_GTID = slave_pos"
+                )
             else:
                 options = "SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1"
-                connection.query(f"CHANGE REPLICATION SOURCE TO SOURCE{where.format('SOURCE')}, {options}")
+                connection.query(
+                    f"CHANGE REPLICATION SOURCE TO SOURCE{where.format('SOURCE')}, {options}"
+                )
             connection.query("START REPLICA")
         source = source_of(cdc("facts", "id", history=True), cdc("keyless"))
         run(
@@ -667,9 +723,16 @@ def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnect
             patch.setattr(changelog.ChangeLog, "list_in", _killed)
             with pytest.raises(KeyboardInterrupt):
                 load_all(source, one, postgres, lake)
-        assert query(postgres, "SELECT position > lake_position FROM ingestion.streams") == [(True,)]
+        assert query(postgres, "SELECT position > lake_position FROM ingestion.streams") == [
+            (True,)
+        ]
         assert len(raw_rows(postgres, "keyless")) == 1
-        until(lambda: mysql_rows(two, "facts") == mysql_rows(one, "facts") and len(mysql_rows(two, "keyless")) == 1)
+        until(
+            lambda: (
+                mysql_rows(two, "facts") == mysql_rows(one, "facts")
+                and len(mysql_rows(two, "keyless")) == 1
+            )
+        )
         first.down()
         run(
             two,
@@ -680,9 +743,15 @@ def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnect
         )
         results = load_all(source, two, postgres, lake)
         assert results["facts"].position.startswith("~0001 ")
-        assert (results["facts"].inserted, results["facts"].updated, results["facts"].deleted) == (0, 10, 1)
+        assert (results["facts"].inserted, results["facts"].updated, results["facts"].deleted) == (
+            0,
+            10,
+            1,
+        )
         current = latest_in_lake(in_lake(postgres, lake, "facts"), "id")
-        assert sorted((row["id"], row["v"]) for row in current.values()) == raw_rows(postgres, "facts")
+        assert sorted((row["id"], row["v"]) for row in current.values()) == raw_rows(
+            postgres, "facts"
+        )
         keyless = in_lake(postgres, lake, "keyless")
         stated = max(row["_loaded_at"] for row in keyless if row["_operation"] is None)
         rows = [(row["v"], row["_deleted"]) for row in keyless if row["_loaded_at"] >= stated]
@@ -713,8 +782,16 @@ def test_another_server_takes_over_by_gtid(home: Path, postgres: PostgresConnect
 def test_another_server_takes_over_while_a_new_table_is_behind(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str, is_alone: bool
 ) -> None:
-    run(mysql, "CREATE TABLE facts (id INT PRIMARY KEY, v INT)", "CREATE TABLE late (id INT PRIMARY KEY, v INT)")
-    run(mysql, "INSERT INTO facts VALUES (1, 1), (2, 2)", "INSERT INTO late VALUES (1, 1), (2, 2), (3, 3)")
+    run(
+        mysql,
+        "CREATE TABLE facts (id INT PRIMARY KEY, v INT)",
+        "CREATE TABLE late (id INT PRIMARY KEY, v INT)",
+    )
+    run(
+        mysql,
+        "INSERT INTO facts VALUES (1, 1), (2, 2)",
+        "INSERT INTO late VALUES (1, 1), (2, 2), (3, 3)",
+    )
     source = source_of(cdc("facts", "id"), cdc("late", "id"))
     load_all(source, mysql, postgres, lake)
     ((behind,),) = query(postgres, "SELECT position FROM ingestion.streams")
@@ -751,4 +828,6 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
     for table in ("late",) if is_alone else ("facts", "late"):
         assert raw_rows(postgres, table) == mysql_rows(mysql, table)
         current = latest_in_lake(in_lake(postgres, lake, table), "id")
-        assert sorted((row["id"], row["v"]) for row in current.values()) == raw_rows(postgres, table)
+        assert sorted((row["id"], row["v"]) for row in current.values()) == raw_rows(
+            postgres, table
+        )

@@ -62,11 +62,19 @@ def is_mariadb(mysql: MySQLConnection) -> bool:
         return opened.is_mariadb
 
 
-def read(mysql: MySQLConnection, start: ServerState, *tables: str, end: str = "", **options) -> list[Event]:
+def read(
+    mysql: MySQLConnection, start: ServerState, *tables: str, end: str = "", **options
+) -> list[Event]:
     """The events of this database from a state to the end, or what the log has by now."""
     wanted = {(mysql.database, table) for table in tables}
-    with BinaryLog("t", mysql, wanted, start.position, end=end or state(mysql).position, **options) as log:
-        return [event for event in log if not isinstance(event, Statement) or event.database == mysql.database]
+    with BinaryLog(
+        "t", mysql, wanted, start.position, end=end or state(mysql).position, **options
+    ) as log:
+        return [
+            event
+            for event in log
+            if not isinstance(event, Statement) or event.database == mysql.database
+        ]
 
 
 def changes(events: list[Event]) -> list[tuple]:
@@ -80,7 +88,9 @@ def values(events: list[Event]) -> list[int | None]:
     for event in events:
         if isinstance(event, Rows):
             columns = event.table_map.columns
-            decoder = RowsDecoder(columns, [0], [Column(columns[0].name, "int", "integer")], jsonb.to_text)
+            decoder = RowsDecoder(
+                columns, [0], [Column(columns[0].name, "int", "integer")], jsonb.to_text
+            )
             decoder.decode(event.body, event.kind)
             batch, _, others = decoder.take()
             assert not others
@@ -159,13 +169,19 @@ def test_reading_stops_exactly_at_the_end(any_mysql: MySQLConnection) -> None:
     start = state(any_mysql)
     ends = []
     for number in range(5):
-        run(any_mysql, f"INSERT INTO a VALUES ({number})", *(["FLUSH BINARY LOGS"] if number % 2 else []))
+        run(
+            any_mysql,
+            f"INSERT INTO a VALUES ({number})",
+            *(["FLUSH BINARY LOGS"] if number % 2 else []),
+        )
         ends.append(state(any_mysql).position)
     for number, end in enumerate(ends):
         assert values(read(any_mysql, start, "a", end=end)) == list(range(number + 1))
     assert read(any_mysql, state(any_mysql), "a", end=ends[-1]) == []
     middle = next(e for e in read(any_mysql, start, "a") if isinstance(e, Commit))
-    with BinaryLog("t", any_mysql, {(any_mysql.database, "a")}, middle.position, end=ends[-1]) as log:
+    with BinaryLog(
+        "t", any_mysql, {(any_mysql.database, "a")}, middle.position, end=ends[-1]
+    ) as log:
         assert values(list(log)) == [1, 2, 3, 4]
 
 
@@ -229,7 +245,9 @@ def test_columns_are_those_of_the_catalog(any_mysql: MySQLConnection) -> None:
     ]
     assert [(c.name, source_type_of(c), c.nullable) for c in rows.table_map.columns] == expected
     assert {c.name for c in rows.table_map.columns if c.charset != "binary"} == {
-        name for name, kind, _, charset in catalog if charset and kind not in ("uuid", "inet6", "inet4")
+        name
+        for name, kind, _, charset in catalog
+        if charset and kind not in ("uuid", "inet6", "inet4")
     }
     assert next(c for c in rows.table_map.columns if c.name == "e").labels == ("x", "y'z", "ä")
 
@@ -240,7 +258,12 @@ def test_a_form_that_changes_is_noticed(mysql: MySQLConnection) -> None:
     with BinaryLog("t", mysql, {(mysql.database, "t")}, start.position) as log:
         events = iter(log)
         first = next(e for e in events if isinstance(e, Rows))
-        run(mysql, "DELETE FROM t", "ALTER TABLE t MODIFY u uuid", "INSERT INTO t VALUES (1, uuid())")
+        run(
+            mysql,
+            "DELETE FROM t",
+            "ALTER TABLE t MODIFY u uuid",
+            "INSERT INTO t VALUES (1, uuid())",
+        )
         last = [next(e for e in events if isinstance(e, Rows)) for _ in range(2)][-1]
     assert [c.form for c in first.table_map.columns] == ["", ""]
     assert [c.form for c in last.table_map.columns] == ["", "uuid"]
@@ -248,15 +271,21 @@ def test_a_form_that_changes_is_noticed(mysql: MySQLConnection) -> None:
 
 def test_every_character_of_a_charset_of_one_byte(any_mysql: MySQLConnection) -> None:
     run(
-        any_mysql, "CREATE TABLE t (id int, a varchar(256) CHARACTER SET latin1, b varchar(256) CHARACTER SET armscii8)"
+        any_mysql,
+        "CREATE TABLE t (id int, a varchar(256) CHARACTER SET latin1, b varchar(256) CHARACTER SET armscii8)",
     )
     start = state(any_mysql)
-    run(any_mysql, f"INSERT INTO t VALUES (1, X'{bytes(range(256)).hex()}', X'{bytes(range(256)).hex()}')")
+    run(
+        any_mysql,
+        f"INSERT INTO t VALUES (1, X'{bytes(range(256)).hex()}', X'{bytes(range(256)).hex()}')",
+    )
     rows = next(e for e in read(any_mysql, start, "t") if isinstance(e, Rows))
     with session(any_mysql) as opened:
         expected = opened.query("SELECT a, b FROM t")[0]
     columns = [Column(c.name, "text", "text") for c in rows.table_map.columns[1:]]
-    assert [bytes(range(256)).decode(c.charset) for c in rows.table_map.columns[1:]] == list(expected)
+    assert [bytes(range(256)).decode(c.charset) for c in rows.table_map.columns[1:]] == list(
+        expected
+    )
     assert [c.name for c in columns] == ["a", "b"]
 
 
@@ -290,7 +319,9 @@ def test_another_server_is_read_by_gtid(any_mysql: MySQLConnection) -> None:
     assert positions == ["~0001 " + e.position for e in same if isinstance(e, Commit)]
     # On from there: the same server again, then yet another one.
     wanted = {(any_mysql.database, "a")}
-    with BinaryLog("t", any_mysql, wanted, positions[0], server=end.server, end=end.position) as log:
+    with BinaryLog(
+        "t", any_mysql, wanted, positions[0], server=end.server, end=end.position
+    ) as log:
         third = list(log)
     assert values(third) == [3]
     gtids = GtidSet(str(middle.gtids))
@@ -308,8 +339,16 @@ def test_another_server_is_read_by_gtid(any_mysql: MySQLConnection) -> None:
 def test_transactions_and_rows_beyond_a_packet(any_mysql: MySQLConnection) -> None:
     run(any_mysql, "CREATE TABLE a (id int PRIMARY KEY, x longblob)")
     start = state(any_mysql)
-    lengths = [(1 << 24) - 200 + n for n in range(150, 190, 3)] if is_mariadb(any_mysql) else [(1 << 24) - 30]
-    run(any_mysql, "INSERT INTO a VALUES (1, REPEAT('x', 40 << 20))", "INSERT INTO a SELECT 2, REPEAT('y', 1 << 20)")
+    lengths = (
+        [(1 << 24) - 200 + n for n in range(150, 190, 3)]
+        if is_mariadb(any_mysql)
+        else [(1 << 24) - 30]
+    )
+    run(
+        any_mysql,
+        "INSERT INTO a VALUES (1, REPEAT('x', 40 << 20))",
+        "INSERT INTO a SELECT 2, REPEAT('y', 1 << 20)",
+    )
     run(any_mysql, *(f"REPLACE INTO a VALUES (3, REPEAT('z', {length}))" for length in lengths))
     run(
         any_mysql,
@@ -347,7 +386,9 @@ def test_compressed_transactions(any_mysql: MySQLConnection) -> None:
         run(any_mysql, "SET SESSION binlog_transaction_compression = ON", *statements)
     events = read(any_mysql, start, "a")
     assert bytes_behind_of(any_mysql, start.position) < 50_000
-    assert [e.sql.startswith("CREATE TABLE b") for e in events if isinstance(e, Statement)] == [True]
+    assert [e.sql.startswith("CREATE TABLE b") for e in events if isinstance(e, Statement)] == [
+        True
+    ]
     assert [values(t) for t in committed(events)] == [[1], [2, 3, 1, 2], [], [1, 2, 3]]
 
 
@@ -359,7 +400,12 @@ def bytes_behind_of(mysql: MySQLConnection, position: str) -> int:
 def test_bytes_behind(any_mysql: MySQLConnection) -> None:
     start = state(any_mysql).position
     assert bytes_behind_of(any_mysql, start) == 0
-    run(any_mysql, "CREATE TABLE a (x longblob)", "FLUSH BINARY LOGS", "INSERT INTO a VALUES (REPEAT('x', 1000000))")
+    run(
+        any_mysql,
+        "CREATE TABLE a (x longblob)",
+        "FLUSH BINARY LOGS",
+        "INSERT INTO a VALUES (REPEAT('x', 1000000))",
+    )
     assert 1_000_000 < bytes_behind_of(any_mysql, start) < 1_010_000
     assert bytes_behind_of(any_mysql, "~0001 " + state(any_mysql).position) < 1_000
 
@@ -368,13 +414,31 @@ def test_xa_transactions_count_when_they_are_committed(any_mysql: MySQLConnectio
     run(any_mysql, "CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY)")
     start = state(any_mysql)
     xid = f"'{any_mysql.database}','branch',7"
-    run(any_mysql, f"XA START {xid}", "INSERT INTO a VALUES (1), (2)", f"XA END {xid}", f"XA PREPARE {xid}")
+    run(
+        any_mysql,
+        f"XA START {xid}",
+        "INSERT INTO a VALUES (1), (2)",
+        f"XA END {xid}",
+        f"XA PREPARE {xid}",
+    )
     run(any_mysql, "INSERT INTO a VALUES (3)", "FLUSH BINARY LOGS")
     prepared = state(any_mysql)
     run(any_mysql, f"XA COMMIT {xid}", "INSERT INTO a VALUES (4)")
-    run(any_mysql, f"XA START {xid}", "INSERT INTO a VALUES (5)", f"XA END {xid}", f"XA PREPARE {xid}")
+    run(
+        any_mysql,
+        f"XA START {xid}",
+        "INSERT INTO a VALUES (5)",
+        f"XA END {xid}",
+        f"XA PREPARE {xid}",
+    )
     run(any_mysql, f"XA ROLLBACK {xid}")
-    run(any_mysql, f"XA START {xid}", "INSERT INTO a VALUES (6)", f"XA END {xid}", f"XA COMMIT {xid} ONE PHASE")
+    run(
+        any_mysql,
+        f"XA START {xid}",
+        "INSERT INTO a VALUES (6)",
+        f"XA END {xid}",
+        f"XA COMMIT {xid} ONE PHASE",
+    )
     expected = [[3], [1, 2], [4], [6]]
     assert [values(t) for t in committed(read(any_mysql, start, "a"))] == expected
     # Prepared before reading starts, it is looked for.
@@ -384,13 +448,27 @@ def test_xa_transactions_count_when_they_are_committed(any_mysql: MySQLConnectio
 
 def test_what_is_rolled_back_to_a_savepoint(mysql: MySQLConnection) -> None:
     """That reaches the log only together with changes that cannot be rolled back."""
-    run(mysql, "CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE m (id int) ENGINE = Aria TRANSACTIONAL = 0")
+    run(
+        mysql,
+        "CREATE TABLE a (id int PRIMARY KEY)",
+        "CREATE TABLE m (id int) ENGINE = Aria TRANSACTIONAL = 0",
+    )
     start = state(mysql)
     run(
         mysql,
-        *("START TRANSACTION", "INSERT INTO a VALUES (1)", "SAVEPOINT `one`", "INSERT INTO a VALUES (2)"),
+        *(
+            "START TRANSACTION",
+            "INSERT INTO a VALUES (1)",
+            "SAVEPOINT `one`",
+            "INSERT INTO a VALUES (2)",
+        ),
         *("CREATE TEMPORARY TABLE t (x int)", "DROP TEMPORARY TABLE t", "INSERT INTO m VALUES (1)"),
-        *("ROLLBACK TO one", "INSERT INTO a VALUES (3)", "SAVEPOINT two", "INSERT INTO a VALUES (4)"),
+        *(
+            "ROLLBACK TO one",
+            "INSERT INTO a VALUES (3)",
+            "SAVEPOINT two",
+            "INSERT INTO a VALUES (4)",
+        ),
         *(
             "INSERT INTO m VALUES (2)",
             "ROLLBACK TO one",
@@ -411,7 +489,9 @@ def test_alter_in_two_phases(mysql: MySQLConnection) -> None:
         run(mysql, "SET SESSION binlog_alter_two_phase = ON", "ALTER TABLE a ADD UNIQUE (x)")
     run(mysql, "INSERT INTO a VALUES (3, 3)")
     events = read(mysql, start, "a")
-    assert [e.sql for e in events if isinstance(e, Statement)] == ["ALTER TABLE a ADD x int DEFAULT 7"]
+    assert [e.sql for e in events if isinstance(e, Statement)] == [
+        "ALTER TABLE a ADD x int DEFAULT 7"
+    ]
     assert values(events) == [3]
 
 
@@ -425,15 +505,27 @@ def test_alter_in_two_phases(mysql: MySQLConnection) -> None:
         ("GLOBAL binlog_row_metadata = 'MINIMAL'", "binlog_row_metadata = FULL"),
     ],
 )
-def test_settings_under_which_the_log_does_not_tell_enough(any_mysql: MySQLConnection, setting: str, fix: str) -> None:
+def test_settings_under_which_the_log_does_not_tell_enough(
+    any_mysql: MySQLConnection, setting: str, fix: str
+) -> None:
     if "PARTIAL" in setting and is_mariadb(any_mysql):
         pytest.skip("a setting of MySQL")
-    run(any_mysql, "CREATE TABLE a (id int PRIMARY KEY, x text, j json)", "CREATE TABLE unwanted LIKE a")
-    run(any_mysql, "INSERT INTO a VALUES (1, 'x', '[1, 2]')", "INSERT INTO unwanted SELECT * FROM a")
+    run(
+        any_mysql,
+        "CREATE TABLE a (id int PRIMARY KEY, x text, j json)",
+        "CREATE TABLE unwanted LIKE a",
+    )
+    run(
+        any_mysql, "INSERT INTO a VALUES (1, 'x', '[1, 2]')", "INSERT INTO unwanted SELECT * FROM a"
+    )
     start = state(any_mysql)
     try:
         for table in ("unwanted", "a"):
-            run(any_mysql, f"SET {setting}", f"UPDATE {table} SET id = 2, j = json_set(j, '$[0]', 3)")
+            run(
+                any_mysql,
+                f"SET {setting}",
+                f"UPDATE {table} SET id = 2, j = json_set(j, '$[0]', 3)",
+            )
     finally:
         run(any_mysql, "SET GLOBAL binlog_row_metadata = 'FULL'")
     with pytest.raises(IngestionError, match=re.escape(fix)) as raised:
@@ -465,7 +557,9 @@ def test_a_server_that_is_killed(mysql97: MySQLConnection, mysql97_server) -> No
     mysql97_server.up()
     position = [e.position for e in seen if isinstance(e, Commit)][-1]
     run(mysql97, "INSERT INTO a VALUES (3)")
-    with BinaryLog("t", mysql97, wanted, position, server=start.server, end=state(mysql97).position) as log:
+    with BinaryLog(
+        "t", mysql97, wanted, position, server=start.server, end=state(mysql97).position
+    ) as log:
         seen += log
     assert values(seen) == [1, 2, 3]
 
@@ -478,14 +572,20 @@ def test_json_as_the_server_writes_it(mysql97: MySQLConnection) -> None:
             case 0:
                 return generator.choice([None, True, False])
             case 1:
-                return generator.choice([generator.randrange(-(2**b), 2**b) for b in (15, 31, 63)] + [2**64 - 1])
+                return generator.choice(
+                    [generator.randrange(-(2**b), 2**b) for b in (15, 31, 63)] + [2**64 - 1]
+                )
             case 2:
                 value = struct.unpack("<d", generator.randbytes(8))[0]
                 return value if abs(value) < 1e308 else 0.5
             case 3:
                 return generator.random() * 10 ** generator.randrange(-20, 25)
             case 4:
-                return "".join(generator.choices('ab\n\t"\\\x01é€😀 /\x7f', k=generator.choice([0, 3, 130, 1000])))
+                return "".join(
+                    generator.choices(
+                        'ab\n\t"\\\x01é€😀 /\x7f', k=generator.choice([0, 3, 130, 1000])
+                    )
+                )
             case 5:
                 return [document(depth + 1) for _ in range(generator.randrange(12))]
         return {
@@ -493,7 +593,11 @@ def test_json_as_the_server_writes_it(mysql97: MySQLConnection) -> None:
             for _ in range(generator.randrange(8))
         }
 
-    large = {"a": [1.5, 70_000, -70_000, 2**40, "x"] * 4_000, "b": {str(n): n for n in range(9_000)}, "c": None}
+    large = {
+        "a": [1.5, 70_000, -70_000, 2**40, "x"] * 4_000,
+        "b": {str(n): n for n in range(9_000)},
+        "c": None,
+    }
     run(mysql97, "CREATE TABLE j (id int PRIMARY KEY AUTO_INCREMENT, m json)")
     start = state(mysql97)
     with mysql97.connect() as connection, connection.cursor() as cursor:
@@ -514,7 +618,9 @@ def test_json_as_the_server_writes_it(mysql97: MySQLConnection) -> None:
     found = []
     for event in read(mysql97, start, "j"):
         if isinstance(event, Rows):
-            decoder = RowsDecoder(event.table_map.columns, [0], [Column("m", "json", "jsonb")], jsonb.to_text)
+            decoder = RowsDecoder(
+                event.table_map.columns, [0], [Column("m", "json", "jsonb")], jsonb.to_text
+            )
             decoder.decode(event.body, event.kind)
             batch, _, others = decoder.take()
             found += batch.column(0).to_pylist()

@@ -14,7 +14,14 @@ import pytest
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion import digest
-from softcart_assets.ingestion.capture.log import DELETE, INSERT, UPDATE, BinaryLog, Rows, current_state
+from softcart_assets.ingestion.capture.log import (
+    DELETE,
+    INSERT,
+    UPDATE,
+    BinaryLog,
+    Rows,
+    current_state,
+)
 from softcart_assets.ingestion.codec import RowsDecoder, TextReader
 from softcart_assets.ingestion.mysql import MySQLReader, Session
 from softcart_assets.ingestion.types import Column, Rejected, parse_rows
@@ -44,7 +51,9 @@ class Log:
         with BinaryLog("t", self.mysql, [(self.mysql.database, "t")], self._start, end=end) as log:
             yield from (event for event in log if isinstance(event, Rows))
 
-    def changes(self, columns: list[Column]) -> tuple[pa.RecordBatch, list[int], list[tuple[int, int, Rejected]]]:
+    def changes(
+        self, columns: list[Column]
+    ) -> tuple[pa.RecordBatch, list[int], list[tuple[int, int, Rejected]]]:
         decoder, table_map = None, None
         for event in self.events():
             assert table_map in (None, event.table_map)
@@ -59,10 +68,14 @@ class Log:
         assert len(decoder) == 0
         return batch, operations.to_pylist(), unfit
 
-    def rows(self, columns: list[Column], tail: str = "ORDER BY id") -> tuple[pa.RecordBatch, list[Rejected]]:
+    def rows(
+        self, columns: list[Column], tail: str = "ORDER BY id"
+    ) -> tuple[pa.RecordBatch, list[Rejected]]:
         """As a query gives them."""
         with closing(Session(self.mysql)) as session:
-            session._db.query(f"SELECT {', '.join(map(digest.mysql_value, columns))} FROM t {tail}".encode())
+            session._db.query(
+                f"SELECT {', '.join(map(digest.mysql_value, columns))} FROM t {tail}".encode()
+            )
             read = TextReader(session._db, columns).read(100_000, 1 << 30)
         assert read
         raw = [pa.array(values, pa.binary()) for values in zip(*read[1], strict=True)]
@@ -138,19 +151,29 @@ def _random_row(dice: random.Random) -> dict[str, object]:
         return f"{day} {dice.randrange(24):02}:{dice.randrange(60):02}:{dice.randrange(60):02}{fraction}"
 
     def decimal(whole: int, scale: int) -> str:
-        digits = f"{dice.randrange(10 ** dice.randint(0, whole))}.{dice.randrange(10**scale):0{scale}}"
+        digits = (
+            f"{dice.randrange(10 ** dice.randint(0, whole))}.{dice.randrange(10**scale):0{scale}}"
+        )
         return dice.choice(["", "-"]) + digits.rstrip(".")
 
     return {
         "u": str(
             dice.choice(
-                [uuid.uuid4(), uuid.uuid1(), uuid.UUID(int=dice.getrandbits(128)), uuid.UUID(int=dice.randrange(2))]
+                [
+                    uuid.uuid4(),
+                    uuid.uuid1(),
+                    uuid.UUID(int=dice.getrandbits(128)),
+                    uuid.UUID(int=dice.randrange(2)),
+                ]
             )
         ),
         "i4": ".".join(str(dice.choice([0, dice.randrange(256)])) for _ in range(4)),
         "i6": str(
             IPv6Address(
-                sum(dice.choice([0, 0xFFFF, dice.randrange(65536)]) << 16 * n for n in range(dice.randint(0, 8)))
+                sum(
+                    dice.choice([0, 0xFFFF, dice.randrange(65536)]) << 16 * n
+                    for n in range(dice.randint(0, 8))
+                )
             )
         ),
         "ascii_text": text("abc xyz\t\\'", 300),
@@ -178,7 +201,14 @@ def _random_row(dice: random.Random) -> dict[str, object]:
         "mb": dice.randbytes(dice.randint(0, 70_000)),
         "ls": None,
         "f": dice.choice([0.0, dice.uniform(-1e6, 1e6), dice.uniform(-1e38, 1e38)]),
-        "dbl": dice.choice([-0.0, dice.uniform(-1e6, 1e6), dice.uniform(-1e300, 1e300), 10.0 ** dice.randint(-20, 20)]),
+        "dbl": dice.choice(
+            [
+                -0.0,
+                dice.uniform(-1e6, 1e6),
+                dice.uniform(-1e300, 1e300),
+                10.0 ** dice.randint(-20, 20),
+            ]
+        ),
         "yr": dice.choice([0, dice.randint(1901, 2155)]),
         "da": moment(0, 1, 9999)[:10],
         "vbc": bytes(dice.randint(0, 900)) + dice.randbytes(dice.randint(0, 99)),
@@ -191,7 +221,10 @@ def _random_row(dice: random.Random) -> dict[str, object]:
 def test_random_values_of_all_types_come_as_in_a_query(log: Log) -> None:
     with closing(Session(log.mysql)) as session:
         types = TYPES | MARIADB_TYPES if session.is_mariadb else TYPES
-    run(log, f"CREATE TABLE t (id INT PRIMARY KEY, {', '.join(f'{n} {t} NULL' for n, t in types.items())})")
+    run(
+        log,
+        f"CREATE TABLE t (id INT PRIMARY KEY, {', '.join(f'{n} {t} NULL' for n, t in types.items())})",
+    )
     dice = random.Random(7)
     with log.mysql.connect() as db, db.cursor() as cursor:
         cursor.execute("SET sql_mode = ''")
@@ -212,7 +245,9 @@ def test_random_values_of_all_types_come_as_in_a_query(log: Log) -> None:
     batch = batch.take(sorted(last.values(), key=lambda at: batch.column("id")[at].as_py()))
     assert operations == [INSERT] * 150 + [UPDATE] * 75
     for column in columns:
-        assert batch.column(column.name).to_pylist() == expected.column(column.name).to_pylist(), column
+        assert batch.column(column.name).to_pylist() == expected.column(column.name).to_pylist(), (
+            column
+        )
 
 
 def test_updates_and_deletes_say_what_becomes_of_which_row(log: Log) -> None:
@@ -245,7 +280,13 @@ def test_a_key_may_have_many_columns_or_none(log: Log) -> None:
     )
     assert log.changes(log.columns())[1] == [INSERT, UPDATE, DELETE, INSERT, DELETE, INSERT]
     log = Log(log.mysql)
-    run(log, "DROP TABLE t", "CREATE TABLE t (id INT)", "INSERT INTO t VALUES (1), (1)", "UPDATE t SET id = 2")
+    run(
+        log,
+        "DROP TABLE t",
+        "CREATE TABLE t (id INT)",
+        "INSERT INTO t VALUES (1), (1)",
+        "UPDATE t SET id = 2",
+    )
     batch, operations, _ = log.changes(log.columns())
     assert operations == [INSERT, INSERT, DELETE, INSERT, DELETE, INSERT]
     assert batch.column(0).to_pylist() == [1, 1, 1, 2, 1, 2]
@@ -268,7 +309,10 @@ def test_rows_that_cannot_be_carried_come_as_the_query_would_give_them(log: Log)
     )
     columns = log.columns()
     batch, operations, unfit = log.changes(columns)
-    assert list(zip(operations, batch.column("id").to_pylist(), strict=True)) == [(INSERT, 2), (UPDATE, 3)]
+    assert list(zip(operations, batch.column("id").to_pylist(), strict=True)) == [
+        (INSERT, 2),
+        (UPDATE, 3),
+    ]
     assert [(index, operation, rejected.key) for index, operation, rejected in unfit] == [
         *(
             (0, INSERT, ("1",)),
@@ -286,7 +330,13 @@ def test_rows_that_cannot_be_carried_come_as_the_query_would_give_them(log: Log)
         "ts: zero, partial or impossible date for timestamptz; tx: NUL character, which PostgreSQL's text cannot hold"
     )
     assert first.row == {
-        **{"id": "1", "d": "0000-00-00", "dt": "2024-00-10 01:02:03.045", "ts": "0000-00-00 00:00:00.00", "tx": "a\0b"},
+        **{
+            "id": "1",
+            "d": "0000-00-00",
+            "dt": "2024-00-10 01:02:03.045",
+            "ts": "0000-00-00 00:00:00.00",
+            "tx": "a\0b",
+        },
         **{
             "b": "\\x00ff",
             "f": "0.10000000149011612",
@@ -326,7 +376,9 @@ def test_values_of_another_type_are_read_as_the_wanted_one(log: Log) -> None:
             assert become(name, "text") == [text]
         for name in ("f", "dbl", "ti", "bi"):
             value = digest.mysql_value(
-                Column(name, {"f": "float", "dbl": "double", "ti": "time", "bi": "bit"}[name], "text")
+                Column(
+                    name, {"f": "float", "dbl": "double", "ti": "time", "bi": "bit"}[name], "text"
+                )
             )
             assert become(name, "text") == [session.query(f"SELECT {value} FROM t")[0][0]]
     assert become("i", "bigint") == [-5]
@@ -353,7 +405,16 @@ def test_doubles_print_like_mysql(log: Log) -> None:
         for digits in (1.0, 1.25, dice.random())
         for sign in (1, -1)
     ]
-    numbers += [5e-324, 1.7976931348623157e308, 123456789012345.0, 1234567890123456.0, 0.1, 1 / 3, 100.0, 0.0]
+    numbers += [
+        5e-324,
+        1.7976931348623157e308,
+        123456789012345.0,
+        1234567890123456.0,
+        0.1,
+        1 / 3,
+        100.0,
+        0.0,
+    ]
     with log.mysql.connect() as db, db.cursor() as cursor:
         cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, d DOUBLE)")
         cursor.executemany("INSERT INTO t VALUES (%s, %s)", list(enumerate(numbers)))
@@ -364,14 +425,17 @@ def test_doubles_print_like_mysql(log: Log) -> None:
 
 
 @pytest.mark.parametrize(
-    "charset", ["latin1", "cp1251", "koi8u", "greek", "cp850", "macroman", "tis620", "armscii8", "ascii"]
+    "charset",
+    ["latin1", "cp1251", "koi8u", "greek", "cp850", "macroman", "tis620", "armscii8", "ascii"],
 )
 def test_every_byte_of_a_character_set_comes_as_in_a_query(log: Log, charset: str) -> None:
     with log.mysql.connect() as db, db.cursor() as cursor:
         cursor.execute(f"CREATE TABLE t (id INT PRIMARY KEY, x VARCHAR(9) CHARACTER SET {charset})")
         cursor.execute("SET sql_mode = ''")
         for byte in range(1, 256):
-            cursor.execute(f"INSERT INTO t VALUES ({byte}, CONVERT(_binary x'61{byte:02x}62' USING {charset}))")
+            cursor.execute(
+                f"INSERT INTO t VALUES ({byte}, CONVERT(_binary x'61{byte:02x}62' USING {charset}))"
+            )
         db.commit()
     columns = log.columns()
     batch, _, unfit = log.changes(columns)

@@ -35,12 +35,20 @@ digits = st.text("0123456789", min_size=1, max_size=40)
 
 
 def _number(draw: st.DrawFn) -> str:
-    sign, whole, point = draw(st.sampled_from(["", "-"])), draw(digits), draw(st.sampled_from(["", "", "."]))
+    sign, whole, point = (
+        draw(st.sampled_from(["", "-"])),
+        draw(digits),
+        draw(st.sampled_from(["", "", "."])),
+    )
     return sign + whole + (point + draw(digits) if point else "")
 
 
 def _moment(draw: st.DrawFn) -> str:
-    year, month, day = draw(st.integers(0, 9999)), draw(st.integers(0, 13)), draw(st.integers(0, 32))
+    year, month, day = (
+        draw(st.integers(0, 9999)),
+        draw(st.integers(0, 13)),
+        draw(st.integers(0, 32)),
+    )
     text = f"{year:04}-{month:02}-{day:02}"
     if draw(st.booleans()):
         text += f" {draw(st.integers(0, 24)):02}:{draw(st.integers(0, 60)):02}:{draw(st.integers(0, 60)):02}"
@@ -54,7 +62,9 @@ sent = st.one_of(
     st.none(),
     st.integers(-(2**66), 2**66).map(str),
     st.sampled_from([2**15, 2**31, 2**63, 2**64, 10**20, 10**12]).flatmap(
-        lambda edge: st.integers(edge - 2, edge + 2).flatmap(lambda n: st.sampled_from([str(n), f"-{n}"]))
+        lambda edge: st.integers(edge - 2, edge + 2).flatmap(
+            lambda n: st.sampled_from([str(n), f"-{n}"])
+        )
     ),
     st.composite(_number)(),
     st.composite(_moment)(),
@@ -64,9 +74,25 @@ sent = st.one_of(
     some_text,
     st.binary(max_size=12),
     st.sampled_from(
-        ["", "-", ".", "1.", "1e5", "1.5E-3", "1e", "0", "-0", "007", "0000-00-00", "2023-02-29", '"\\u0000"']
+        [
+            "",
+            "-",
+            ".",
+            "1.",
+            "1e5",
+            "1.5E-3",
+            "1e",
+            "0",
+            "-0",
+            "007",
+            "0000-00-00",
+            "2023-02-29",
+            '"\\u0000"',
+        ]
     ),
-    st.sampled_from(["1e308", "1e309", "0." + "0" * 400 + "1", "9" * 35 + "." + "9" * 30, "-" + "9" * 65]),
+    st.sampled_from(
+        ["1e308", "1e309", "0." + "0" * 400 + "1", "9" * 35 + "." + "9" * 30, "-" + "9" * 65]
+    ),
 ).map(lambda value: value.encode() if isinstance(value, str) else value)
 
 
@@ -74,7 +100,9 @@ def columns_of(*targets: str) -> list[Column]:
     return [Column(f"c{index}", "", target) for index, target in enumerate(targets)]
 
 
-def read_all(reader: TextReader, max_rows: int = 1000, max_bytes: int = 1 << 20) -> tuple[list[dict], list[tuple]]:
+def read_all(
+    reader: TextReader, max_rows: int = 1000, max_bytes: int = 1 << 20
+) -> tuple[list[dict], list[tuple]]:
     rows, unfit = [], []
     while batch := reader.read(max_rows, max_bytes):
         batch[0].validate(full=True)
@@ -87,9 +115,13 @@ def _exactly(value: object) -> object:
     return (value, math.copysign(1, value)) if isinstance(value, float) else value
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(sent, min_size=1, max_size=60))
-def test_any_text_becomes_what_types_makes_of_it(mysql: MySQLConnection, values: list[bytes | None]) -> None:
+def test_any_text_becomes_what_types_makes_of_it(
+    mysql: MySQLConnection, values: list[bytes | None]
+) -> None:
     """Each text as each type: what the codec takes is equal, what it hands back is refused, or at least unusual."""
     with mysql.connect() as db:
         db.query("CREATE TEMPORARY TABLE sent (n INT PRIMARY KEY, v BLOB)")
@@ -101,18 +133,28 @@ def test_any_text_becomes_what_types_makes_of_it(mysql: MySQLConnection, values:
             rows, unfit = read_all(TextReader(db, columns))
             expected = parse_rows(
                 columns,
-                [pa.array([str(n).encode() for n in range(len(values))]), pa.array(values, pa.binary())],
+                [
+                    pa.array([str(n).encode() for n in range(len(values))]),
+                    pa.array(values, pa.binary()),
+                ],
                 ["n"],
                 None,
             )
             by_number = {row["n"]: row["v"] for row in expected.rows.to_pylist()}
             assert all(_exactly(by_number[row["n"]]) == _exactly(row["v"]) for row in rows), target
             again = (
-                parse_rows(columns, [pa.array(raw, pa.binary()) for raw in zip(*unfit, strict=True)], ["n"], None)
+                parse_rows(
+                    columns,
+                    [pa.array(raw, pa.binary()) for raw in zip(*unfit, strict=True)],
+                    ["n"],
+                    None,
+                )
                 if unfit
                 else None
             )
-            assert sorted(row["n"] for row in rows + (again.rows.to_pylist() if again else [])) == sorted(by_number)
+            assert sorted(
+                row["n"] for row in rows + (again.rows.to_pylist() if again else [])
+            ) == sorted(by_number)
             if again:
                 assert again.rejected == expected.rejected
 
@@ -145,26 +187,44 @@ VALUES: dict[str, st.SearchStrategy] = {
 }
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(*(values | st.none() for values in VALUES.values())), max_size=12), st.integers(0, 3))
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.tuples(*(values | st.none() for values in VALUES.values())), max_size=12),
+    st.integers(0, 3),
+)
 @example([tuple(Decimal(0) if "numeric" in target else None for target in VALUES)], 0)
 def test_copied_rows_arrive_in_postgresql_as_they_are(
     postgres: PostgresConnection, rows: list[tuple], skipped: int
 ) -> None:
     columns = columns_of(*VALUES)
-    aware = [tuple(v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for v in row) for row in rows]
-    arrays = [pa.array([row[index] for row in aware], column.arrow_type) for index, column in enumerate(columns)]
-    batch = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns]).slice(skipped)
+    aware = [
+        tuple(v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for v in row) for row in rows
+    ]
+    arrays = [
+        pa.array([row[index] for row in aware], column.arrow_type)
+        for index, column in enumerate(columns)
+    ]
+    batch = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns]).slice(
+        skipped
+    )
     with postgres.connect() as connection:
-        connection.execute(f"CREATE TEMP TABLE t (n serial, {', '.join(f'{c.name} {c.target_type}' for c in columns)})")
+        connection.execute(
+            f"CREATE TEMP TABLE t (n serial, {', '.join(f'{c.name} {c.target_type}' for c in columns)})"
+        )
         names = ", ".join(c.name for c in columns)
         with connection.cursor().copy(f"COPY t ({names}) FROM STDIN (FORMAT BINARY)") as copy:
             copy.write(COPY_HEADER + copy_rows(columns, batch) + COPY_TRAILER)
-        got = connection.execute(f"SELECT {names.replace('c17', 'c17::text')} FROM t ORDER BY n").fetchall()
+        got = connection.execute(
+            f"SELECT {names.replace('c17', 'c17::text')} FROM t ORDER BY n"
+        ).fetchall()
         connection.execute("SELECT count(c17::text::jsonb) FROM t")
     expected = [
         tuple(
-            timedelta(microseconds=value) if column.target_type == "interval" and value is not None else value
+            timedelta(microseconds=value)
+            if column.target_type == "interval" and value is not None
+            else value
             for column, value in zip(columns, row, strict=True)
         )
         for row in rows[skipped:]
@@ -172,8 +232,14 @@ def test_copied_rows_arrive_in_postgresql_as_they_are(
     assert got == expected
     for row in got:
         for column, value in zip(columns, row, strict=True):
-            assert not column.decimal or value is None or -value.as_tuple().exponent == column.decimal[1]
-    signs = [[math.copysign(1, v) for v in row if isinstance(v, float)] for row in (*got, *expected)]
+            assert (
+                not column.decimal
+                or value is None
+                or -value.as_tuple().exponent == column.decimal[1]
+            )
+    signs = [
+        [math.copysign(1, v) for v in row if isinstance(v, float)] for row in (*got, *expected)
+    ]
     assert signs[: len(got)] == signs[len(got) :]
 
 
@@ -191,9 +257,13 @@ def db(any_mysql: MySQLConnection) -> Iterator[MySQLdb.connections.Connection]:
         yield db
 
 
-def test_a_reader_gives_batches_within_bounds_and_then_the_connection_back(db: MySQLdb.connections.Connection) -> None:
+def test_a_reader_gives_batches_within_bounds_and_then_the_connection_back(
+    db: MySQLdb.connections.Connection,
+) -> None:
     columns = columns_of("bigint", "text")
-    db.query("SELECT n, IF(n % 7, REPEAT('x', 1000), NULL) FROM hundred_thousand WHERE n <= 10000 ORDER BY n")
+    db.query(
+        "SELECT n, IF(n % 7, REPEAT('x', 1000), NULL) FROM hundred_thousand WHERE n <= 10000 ORDER BY n"
+    )
     reader = TextReader(db, columns)
     sizes, values = [], []
     while batch := reader.read(300, 100_000):
@@ -223,7 +293,9 @@ def test_a_result_may_be_left_unread(db: MySQLdb.connections.Connection) -> None
     assert read_all(TextReader(db, columns)) == ([{"c0": 5}], [])
 
 
-def test_unfit_rows_come_back_as_they_were_and_count_towards_the_bounds(db: MySQLdb.connections.Connection) -> None:
+def test_unfit_rows_come_back_as_they_were_and_count_towards_the_bounds(
+    db: MySQLdb.connections.Connection,
+) -> None:
     db.query("SELECT n, IF(n % 2, _binary x'C0FF', 'ok'), NULL FROM thousand ORDER BY n")
     reader = TextReader(db, columns_of("smallint", "text", "date"))
     batch, unfit = reader.read(4, 1 << 20) or (None, None)

@@ -15,9 +15,7 @@ from softcart_assets.ingestion import MissingTable, compare
 from softcart_assets.ingestion.discover import as_python, discover, guess_privacy
 from softcart_assets.sources.model import Privacy, Source, Table
 
-COMMENT = (
-    'One row per order\'s position; a long comment, which does not fit into one line of code, with `\\\\` and "quotes".'
-)
+COMMENT = 'One row per order\'s position; a long comment, which does not fit into one line of code, with `\\\\` and "quotes".'
 TABLES = (
     "CREATE TABLE `order` (id INT PRIMARY KEY, changed_at TIMESTAMP(6) NOT NULL"
     " DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6))",
@@ -53,12 +51,19 @@ def test_every_table_is_declared_with_the_best_that_it_allows(any_mysql: MySQLCo
         "without_transactions": (("id",), "snapshot", None),
     }
     assert _by_table(discover("shop2", any_mysql)) == tables
-    assert _by_table(discover("shop2", any_mysql, views=True)) == {**tables, "a_view": ((), "snapshot", None)}
-    assert _by_table(discover("shop2", any_mysql, taken=["Order", "x"])).keys() - tables.keys() == {"shop2_order"}
+    assert _by_table(discover("shop2", any_mysql, views=True)) == {
+        **tables,
+        "a_view": ((), "snapshot", None),
+    }
+    assert _by_table(discover("shop2", any_mysql, taken=["Order", "x"])).keys() - tables.keys() == {
+        "shop2_order"
+    }
     incremental = _by_table(discover("shop2", any_mysql, strategy="incremental"))
     assert incremental["order"] == (("id",), "incremental", "changed_at")
     assert {each[1] for name, each in incremental.items() if name != "order"} == {"snapshot"}
-    assert {each[1] for each in _by_table(discover("shop2", any_mysql, strategy="snapshot")).values()} == {"snapshot"}
+    assert {
+        each[1] for each in _by_table(discover("shop2", any_mysql, strategy="snapshot")).values()
+    } == {"snapshot"}
 
 
 def test_a_captured_table_that_cascades_change_arrives_or_comes_with_a_warning(
@@ -73,7 +78,10 @@ def test_a_captured_table_that_cascades_change_arrives_or_comes_with_a_warning(
     )
     is_safe = discover("t", any_mysql).table("child").strategy == "cdc"
     source = source_of(
-        *(Table(name, "", ("id",), "cdc", {"id": Privacy.NONE, "parent": Privacy.NONE}) for name in ("parent", "child"))
+        *(
+            Table(name, "", ("id",), "cdc", {"id": Privacy.NONE, "parent": Privacy.NONE})
+            for name in ("parent", "child")
+        )
     )
     load_all(source, any_mysql, postgres, lake)
     run(any_mysql, "DELETE FROM parent WHERE id = 1")
@@ -104,14 +112,18 @@ def test_the_command_prints_it(mysql: MySQLConnection, monkeypatch: pytest.Monke
     run(mysql, *TABLES)
     for variable in ("host", "port", "user", "password", "database"):
         monkeypatch.setenv(f"SOFTCART_SHOP2_{variable.upper()}", str(getattr(mysql, variable)))
-    told = CliRunner().invoke(app, ["discover", "SOFTCART_SHOP2", "--strategy", "snapshot", "--owner", "team:x"])
+    told = CliRunner().invoke(
+        app, ["discover", "SOFTCART_SHOP2", "--strategy", "snapshot", "--owner", "team:x"]
+    )
     assert told.exit_code == 0, told.output
     assert told.output == as_python(
         discover("shop2", mysql, env_prefix="SOFTCART_SHOP2", strategy="snapshot", owner="team:x")
     )
 
 
-def test_a_database_without_tables_is_an_error_that_says_what_to_do(any_mysql: MySQLConnection) -> None:
+def test_a_database_without_tables_is_an_error_that_says_what_to_do(
+    any_mysql: MySQLConnection,
+) -> None:
     with pytest.raises(MissingTable, match=r"SOFTCART_SHOP_DATABASE, or run GRANT SELECT"):
         discover("x", any_mysql)
 
@@ -128,8 +140,13 @@ def test_a_database_without_tables_is_an_error_that_says_what_to_do(any_mysql: M
             Privacy.SENSITIVE,
             "salary salary_amount IBAN card_number creditCard password passwd password_hash SSN tax_id",
         ),
-        (Privacy.NONE, "id order_id tournament amount updated_at quantity discard_reason companion agenda created"),
+        (
+            Privacy.NONE,
+            "id order_id tournament amount updated_at quantity discard_reason companion agenda created",
+        ),
     ],
 )
 def test_privacy_is_guessed_from_the_words_of_a_name(privacy: Privacy, names: str) -> None:
-    assert {name: guess_privacy(name) for name in names.split()} == dict.fromkeys(names.split(), privacy)
+    assert {name: guess_privacy(name) for name in names.split()} == dict.fromkeys(
+        names.split(), privacy
+    )

@@ -47,12 +47,18 @@ TOTALS = {
         "tax_amount": f"sum(tax_amount) {SOLD}",
         "refund_amount": f"sum(refund_amount) {SOLD}",
     },
-    "ext_top_products": {"units_count": f"sum(quantity) {SOLD}", "net_amount": f"sum(net_amount) {SOLD}"},
+    "ext_top_products": {
+        "units_count": f"sum(quantity) {SOLD}",
+        "net_amount": f"sum(net_amount) {SOLD}",
+    },
     "ext_categories_monthly": {
         "net_amount": f"sum(net_amount) {SOLD}",
         "net_amount_yoy_pct": "sum(net_amount_yoy_pct) FROM production.agg_sales_by_category_month",
     },
-    "ext_orders_by_hour": {"order_count": f"count(DISTINCT order_id) {SOLD}", "net_amount": f"sum(net_amount) {SOLD}"},
+    "ext_orders_by_hour": {
+        "order_count": f"count(DISTINCT order_id) {SOLD}",
+        "net_amount": f"sum(net_amount) {SOLD}",
+    },
     "ext_stock_risk": {
         "quantity_on_hand": "sum(quantity_on_hand) FROM production.agg_stock_cover_by_store_product",
         "cover_days": "sum(cover_days) FROM production.agg_stock_cover_by_store_product",
@@ -119,12 +125,17 @@ def test_csv_equals_parquet(extract, files):
     with files[extract.name].csv.open(encoding="utf-8", newline="") as lines:
         header, *rows = csv.reader(lines)
     assert header == table.column_names == [column.name for column in extract.columns]
-    expected = [["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()]
+    expected = [
+        ["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()
+    ]
     assert rows == expected
     assert not any(pa.types.is_floating(field.type) for field in table.schema)
     assert table.schema.metadata[b"softcart.production_version"] == b"1"
     for declared in extract.columns:
-        assert table.schema.field(declared.name).metadata[b"description"].decode() == declared.description
+        assert (
+            table.schema.field(declared.name).metadata[b"description"].decode()
+            == declared.description
+        )
 
 
 @pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
@@ -132,10 +143,15 @@ def test_lineage_is_what_the_sql_uses(extract, production):
     with production.connect() as session:
         tables = read_shapes(session, "production")["production"]
     schema = {"production": {name: dict(columns) for name, columns in tables.items()}}
-    query = qualify(sqlglot.parse_one(extract.sql, dialect="postgres"), schema=schema, dialect="postgres")
+    query = qualify(
+        sqlglot.parse_one(extract.sql, dialect="postgres"), schema=schema, dialect="postgres"
+    )
     scope = build_scope(query)
     for declared, projection in zip(extract.columns, query.selects, strict=True):
-        used = {f"{scope.sources[found.table].name}.{found.name}" for found in projection.find_all(exp.Column)}
+        used = {
+            f"{scope.sources[found.table].name}.{found.name}"
+            for found in projection.find_all(exp.Column)
+        }
         assert (projection.alias_or_name, set(declared.sources)) == (declared.name, used)
 
 
@@ -163,7 +179,9 @@ def test_values_survive(production, tmp_path):
     extract = Extract(
         "ext_values",
         "",
-        tuple(column(name, "") for name in ("at", "flag", "amount", "small", "words", "day", "number")),
+        tuple(
+            column(name, "") for name in ("at", "flag", "amount", "small", "words", "day", "number")
+        ),
         """
         SELECT '2026-03-01 12:30:00.000001+02'::timestamptz AS at, true AS flag,
                '-1234567890123456.78'::numeric(18, 2) AS amount, 0.000001::numeric(9, 6) AS small,
@@ -194,7 +212,10 @@ def test_values_survive(production, tmp_path):
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
-        ("SELECT sum(net_amount) AS x FROM production.fct_order_lines", "column x has type numeric; cast it"),
+        (
+            "SELECT sum(net_amount) AS x FROM production.fct_order_lines",
+            "column x has type numeric; cast it",
+        ),
         ("SELECT 1.0::double precision AS x", "column x has type float8; cast it"),
         ("SELECT 1 AS y", "which is not what it declares"),
         ("SELECT x FROM production.dim_nothing", "dim_nothing"),

@@ -55,7 +55,11 @@ START = datetime(2026, 1, 1)
 def items(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> MySQLConnection:
     """900 items, loaded once."""
     run(mysql, ITEMS)
-    fill(mysql, "items", ((n, f"item {n}", Decimal(n) / 100, START + timedelta(seconds=n)) for n in range(1, 901)))
+    fill(
+        mysql,
+        "items",
+        ((n, f"item {n}", Decimal(n) / 100, START + timedelta(seconds=n)) for n in range(1, 901)),
+    )
     load_all(SOURCE, mysql, postgres, lake)
     return mysql
 
@@ -73,10 +77,19 @@ def test_late_commits_deletions_and_key_changes_arrive(
         "INSERT INTO items (id, name) VALUES (8000, 'new')",
     )
     result = load_all(SOURCE, items, postgres, lake)["items"]
-    assert (result.strategy, result.inserted, result.updated, result.deleted) == ("incremental", 3, 1, 4)
+    assert (result.strategy, result.inserted, result.updated, result.deleted) == (
+        "incremental",
+        3,
+        1,
+        4,
+    )
     assert raw_rows(postgres, "items") == mysql_rows(items, "items")
     assert compare(SOURCE, postgres, "items").is_equal
-    changed = query(postgres, "SELECT id::int, _deleted FROM raw_t.items WHERE _loaded_at > %s ORDER BY 1", before)
+    changed = query(
+        postgres,
+        "SELECT id::int, _deleted FROM raw_t.items WHERE _loaded_at > %s ORDER BY 1",
+        before,
+    )
     assert changed == [
         (10, False),
         (20, True),
@@ -88,18 +101,30 @@ def test_late_commits_deletions_and_key_changes_arrive(
         (8000, False),
     ]
     assert query(postgres, "SELECT count(*) FROM raw_t.items_history") == [(900 + 8,)]
-    files = query(postgres, "SELECT path, row_count FROM ingestion.lake_files WHERE load_id = %s", result.load_id)
-    rows = ds.dataset([f"{lake.removeprefix('file://')}/{path}" for path, _ in files]).to_table().to_pylist()
+    files = query(
+        postgres,
+        "SELECT path, row_count FROM ingestion.lake_files WHERE load_id = %s",
+        result.load_id,
+    )
+    rows = (
+        ds.dataset([f"{lake.removeprefix('file://')}/{path}" for path, _ in files])
+        .to_table()
+        .to_pylist()
+    )
     assert sorted((int(row["id"]), row["_deleted"]) for row in rows) == changed
     assert {row["_position"] for row in rows} == {result.position}
 
 
-def test_nothing_changed_means_nothing_written(items: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_nothing_changed_means_nothing_written(
+    items: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     for full in (False, True):
         result = load_all(SOURCE, items, postgres, lake, full=full)["items"]
         assert not result.is_changed
         assert (result.inserted, result.updated, result.deleted) == (0, 0, 0)
-    assert query(postgres, "SELECT count(*), count(DISTINCT _loaded_at) FROM raw_t.items_history") == [(900, 1)]
+    assert query(
+        postgres, "SELECT count(*), count(DISTINCT _loaded_at) FROM raw_t.items_history"
+    ) == [(900, 1)]
     assert query(postgres, "SELECT count(DISTINCT load_id) FROM ingestion.lake_files") == [(1,)]
     assert compare(SOURCE, postgres, "items").is_equal
 
@@ -112,7 +137,9 @@ def test_a_row_that_comes_back_is_current_again(
     run(items, "INSERT INTO items VALUES (5, 'item 5', 0.05, '2026-01-01 00:00:05')")
     result = load_all(SOURCE, items, postgres, lake)["items"]
     assert (result.inserted, result.total) == (1, 900)
-    assert query(postgres, "SELECT _deleted FROM raw_t.items_history WHERE id = 5 ORDER BY _version") == [
+    assert query(
+        postgres, "SELECT _deleted FROM raw_t.items_history WHERE id = 5 ORDER BY _version"
+    ) == [
         (False,),
         (True,),
         (False,),
@@ -159,7 +186,12 @@ def test_one_position_for_all_tables_while_writers_go_on(
         "id INT PRIMARY KEY, n INT NOT NULL,"
         " updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
     )
-    run(mysql, f"CREATE TABLE a ({columns})", f"CREATE TABLE b ({columns})", "CREATE TABLE c (n INT)")
+    run(
+        mysql,
+        f"CREATE TABLE a ({columns})",
+        f"CREATE TABLE b ({columns})",
+        "CREATE TABLE c (n INT)",
+    )
     for table in "ab":
         fill(mysql, f"{table} (id, n)", ((n, 0) for n in range(1, 2001)))
     stop = threading.Event()
@@ -209,7 +241,11 @@ def test_one_position_for_all_tables_while_writers_go_on(
             lambda n: (START.date() + timedelta(n % 40), timedelta(seconds=n / 10 - 100)),
         ),
         ("n DECIMAL(12,3), segment INT", ("n", "segment"), lambda n: (Decimal(n - 1500) / 8, n)),
-        ("ts TIMESTAMP(6), n DECIMAL(12,3)", ("ts", "n"), lambda n: (START + timedelta(seconds=n), Decimal(-n) / 8)),
+        (
+            "ts TIMESTAMP(6), n DECIMAL(12,3)",
+            ("ts", "n"),
+            lambda n: (START + timedelta(seconds=n), Decimal(-n) / 8),
+        ),
     ],
 )
 def test_every_kind_of_key(
@@ -222,7 +258,8 @@ def test_every_kind_of_key(
 ) -> None:
     source = source_of(incremental("keyed", *key))
     run(
-        mysql, f"CREATE TABLE keyed ({columns}, v INT, updated_at DATETIME(6) NOT NULL, PRIMARY KEY ({', '.join(key)}))"
+        mysql,
+        f"CREATE TABLE keyed ({columns}, v INT, updated_at DATETIME(6) NOT NULL, PRIMARY KEY ({', '.join(key)}))",
     )
     fill(mysql, "keyed", ((*values(n), n, START + timedelta(seconds=n)) for n in range(1, 3001)))
     load_all(source, mysql, postgres, lake)
@@ -233,7 +270,12 @@ def test_every_kind_of_key(
         "UPDATE keyed SET v = -v, updated_at = '2027-01-01' WHERE v = 9",
     )
     result = load_all(source, mysql, postgres, lake)["keyed"]
-    assert (result.strategy, result.inserted, result.updated, result.deleted) == ("incremental", 0, 3, 4)
+    assert (result.strategy, result.inserted, result.updated, result.deleted) == (
+        "incremental",
+        0,
+        3,
+        4,
+    )
     assert sorted(row[-2] for row in raw_rows(postgres, "keyed")) == sorted(
         row[-2] for row in mysql_rows(mysql, "keyed")
     )
@@ -245,7 +287,10 @@ def test_tables_without_key_views_and_empty_tables(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
     source = source_of(
-        snapshot("log"), snapshot("seen", "id"), snapshot("nothing", "id"), incremental("none_yet", "id")
+        snapshot("log"),
+        snapshot("seen", "id"),
+        snapshot("nothing", "id"),
+        incremental("none_yet", "id"),
     )
     run(
         mysql,
@@ -257,14 +302,21 @@ def test_tables_without_key_views_and_empty_tables(
         "CREATE TABLE nothing (id INT PRIMARY KEY)",
         "CREATE TABLE none_yet (id INT PRIMARY KEY, updated_at DATETIME NOT NULL)",
     )
-    assert [load_all(source, mysql, postgres, lake)[t].total for t in ("log", "seen", "nothing", "none_yet")] == [
+    assert [
+        load_all(source, mysql, postgres, lake)[t].total
+        for t in ("log", "seen", "nothing", "none_yet")
+    ] == [
         4,
         1,
         0,
         0,
     ]
     assert not any(result.is_changed for result in load_all(source, mysql, postgres, lake).values())
-    run(mysql, "DELETE FROM log WHERE line = 'a' LIMIT 1", "INSERT INTO none_yet VALUES (1, '2026-01-01')")
+    run(
+        mysql,
+        "DELETE FROM log WHERE line = 'a' LIMIT 1",
+        "INSERT INTO none_yet VALUES (1, '2026-01-01')",
+    )
     results = load_all(source, mysql, postgres, lake)
     assert (results["log"].total, results["none_yet"].total) == (3, 1)
     assert sorted(raw_rows(postgres, "log"), key=str) == [("a",), ("b",), (None,)]
@@ -298,7 +350,9 @@ def test_columns_added_appear_and_widened_ones_grow(
     items: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
     with postgres.connect() as connection:
-        connection.execute("CREATE SCHEMA staging; CREATE VIEW staging.names AS SELECT id, name FROM raw_t.items")
+        connection.execute(
+            "CREATE SCHEMA staging; CREATE VIEW staging.names AS SELECT id, name FROM raw_t.items"
+        )
     run(
         items,
         "ALTER TABLE items ADD COLUMN colour VARCHAR(10) DEFAULT 'red', MODIFY amount DECIMAL(14,4), MODIFY name TEXT",
@@ -306,10 +360,16 @@ def test_columns_added_appear_and_widened_ones_grow(
     )
     result = load_all(SOURCE, items, postgres, lake)["items"]
     assert (result.strategy, result.updated) == ("snapshot", 900)
-    assert raw_rows(postgres, "items") == [(*row[:3], row[3], row[4]) for row in mysql_rows(items, "items")]
-    assert next(c for c in result.columns if c["name"] == "amount")["target_type"] == "numeric(14,4)"
+    assert raw_rows(postgres, "items") == [
+        (*row[:3], row[3], row[4]) for row in mysql_rows(items, "items")
+    ]
+    assert (
+        next(c for c in result.columns if c["name"] == "amount")["target_type"] == "numeric(14,4)"
+    )
     assert compare(SOURCE, postgres, "items").is_equal
-    run(items, "ALTER TABLE items MODIFY amount DECIMAL(10,2)")  # narrower again: raw keeps what it has
+    run(
+        items, "ALTER TABLE items MODIFY amount DECIMAL(10,2)"
+    )  # narrower again: raw keeps what it has
     load_all(SOURCE, items, postgres, lake)
     assert compare(SOURCE, postgres, "items").is_equal
 
@@ -328,16 +388,27 @@ def test_columns_added_appear_and_widened_ones_grow(
             "amount",
             "raw_t/items: column 'amount' grew .* while a view uses it .*staging.used",
         ),
-        ("RENAME COLUMN updated_at TO changed_at", "", "raw_t/items: column 'updated_at' was dropped"),
+        (
+            "RENAME COLUMN updated_at TO changed_at",
+            "",
+            "raw_t/items: column 'updated_at' was dropped",
+        ),
     ],
 )
 def test_columns_dropped_or_changed_are_refused_and_the_other_tables_load(
-    items: MySQLConnection, postgres: PostgresConnection, lake: str, alteration: str, view: str, message: str
+    items: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    alteration: str,
+    view: str,
+    message: str,
 ) -> None:
     before = raw_rows(postgres, "items")
     if view:
         with postgres.connect() as connection:
-            connection.execute(f"CREATE SCHEMA staging; CREATE VIEW staging.used AS SELECT {view} FROM raw_t.items")
+            connection.execute(
+                f"CREATE SCHEMA staging; CREATE VIEW staging.used AS SELECT {view} FROM raw_t.items"
+            )
     run(
         items,
         f"ALTER TABLE items {alteration}",
@@ -353,7 +424,9 @@ def test_columns_dropped_or_changed_are_refused_and_the_other_tables_load(
     assert raw_rows(postgres, "items") == before
 
 
-def test_wrong_declarations_are_named(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_wrong_declarations_are_named(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     run(mysql, "CREATE TABLE twice (id INT, n INT)", "INSERT INTO twice VALUES (1, 1), (1, 2)")
     source = source_of(
         snapshot("gone", "id"),
@@ -372,7 +445,9 @@ def test_wrong_declarations_are_named(mysql: MySQLConnection, postgres: Postgres
     assert query(postgres, "SELECT count(*) FROM ingestion.positions") == [(0,)]
 
 
-def test_another_key_than_before_is_refused(items: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_another_key_than_before_is_refused(
+    items: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     with pytest.raises(LoadsFailed, match=r"declared key is \(name\), the raw table's \(id\)"):
         load_all(source_of(incremental("items", "name", history=True)), items, postgres, lake)
 
@@ -387,7 +462,9 @@ def test_an_unclassified_column_is_loaded_with_a_warning(
     assert [w for w in result.warnings if "'extra' is not classified" in w]
 
 
-def test_a_missing_grant_is_named(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_a_missing_grant_is_named(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     user = f"u{mysql.database[-8:]}"
     run(
         mysql,
@@ -398,7 +475,14 @@ def test_a_missing_grant_is_named(mysql: MySQLConnection, postgres: PostgresConn
     try:
         # MariaDB gets as far as the table, of which it does not tell; MySQL needs a privilege to begin at all.
         with pytest.raises(IngestionError, match=f"{user}.*(?i:grant )"):
-            list(load(source_of(snapshot("secret", "id")), replace(mysql, user=user, password="x"), postgres, lake))
+            list(
+                load(
+                    source_of(snapshot("secret", "id")),
+                    replace(mysql, user=user, password="x"),
+                    postgres,
+                    lake,
+                )
+            )
     finally:
         run(mysql, f"DROP USER {user}")
 
@@ -408,7 +492,8 @@ def test_two_loads_at_once_do_not_mix(
 ) -> None:
     results: list = []
     threads = [
-        threading.Thread(target=lambda: results.append(load_all(SOURCE, items, postgres, lake))) for _ in range(3)
+        threading.Thread(target=lambda: results.append(load_all(SOURCE, items, postgres, lake)))
+        for _ in range(3)
     ]
     run(items, "UPDATE items SET amount = 1 WHERE id < 100")
     for thread in threads:
@@ -439,7 +524,11 @@ def test_quarantine_holds_rows_until_they_are_fit(
     results = load_all(source, mysql, postgres, lake)
     assert [(results[t].total, results[t].quarantined) for t in ("q", "bag")] == [(1, 3), (1, 2)]
     entries = {entry.key[0]: entry for entry in list_quarantine(postgres, "t", "q") if entry.key}
-    assert [(key, entry.column_name) for key, entry in sorted(entries.items())] == [("2", "d"), ("3", "d"), ("4", "t")]
+    assert [(key, entry.column_name) for key, entry in sorted(entries.items())] == [
+        ("2", "d"),
+        ("3", "d"),
+        ("4", "t"),
+    ]
     assert show(postgres, entries["2"].id).row == {
         "id": "2", "d": "0000-00-00", "t": "zero", "b": "\\x00ff", "updated_at": "2026-01-01 00:00:00.000000",
     }  # fmt: skip
@@ -462,23 +551,33 @@ def test_quarantine_holds_rows_until_they_are_fit(
     assert (result.total, result.quarantined) == (2, 2)
     assert compare(source, postgres, "q").is_equal
     closed = {
-        entry.key[0]: entry.closed_because for entry in list_quarantine(postgres, "t", "q", closed=True) if entry.key
+        entry.key[0]: entry.closed_because
+        for entry in list_quarantine(postgres, "t", "q", closed=True)
+        if entry.key
     }
     assert closed == {"2": "mended", "4": "deleted"}
 
     still = {entry.key[0]: entry.id for entry in list_quarantine(postgres, "t", "q") if entry.key}
     assert set(still) == {"1", "3"}
-    assert [result.quarantined for result in replay(source, mysql, postgres, lake, list(still.values()))] == [1]
-    assert [(e.key, e.closed_because) for e in [show(postgres, still["3"])]] == [(["3"], "replayed")]
+    assert [
+        result.quarantined for result in replay(source, mysql, postgres, lake, list(still.values()))
+    ] == [1]
+    assert [(e.key, e.closed_because) for e in [show(postgres, still["3"])]] == [
+        (["3"], "replayed")
+    ]
     assert [row[:2] for row in query(postgres, "SELECT id, d::text FROM raw_t.q ORDER BY 1")] == [
         (1, "2026-01-01"), (2, "2026-02-02"), (3, "2026-03-03"),
     ]  # fmt: skip
     assert compare(source, postgres, "q").is_equal
 
 
-def test_changed_tables_are_told_exactly(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_changed_tables_are_told_exactly(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     source = source_of(
-        snapshot("a", "id"), snapshot("b", "id"), Table("a_b", "", ("id",), "snapshot", {}, source_name="a b")
+        snapshot("a", "id"),
+        snapshot("b", "id"),
+        Table("a_b", "", ("id",), "snapshot", {}, source_name="a b"),
     )
     for name in ("a", "b", "`a b`"):
         run(mysql, f"CREATE TABLE {name} (id INT PRIMARY KEY)")
@@ -504,7 +603,9 @@ def test_changed_tables_are_told_exactly(mysql: MySQLConnection, postgres: Postg
     assert changed_tables(source, mysql, loaded_positions(postgres, source)).tables == {}
     run(mysql, "ALTER TABLE a ADD COLUMN n INT")
     assert set(changed_tables(source, mysql, loaded_positions(postgres, source)).tables) == {"a"}
-    assert set(changed_tables(source, mysql, dict.fromkeys(since, "binlog.000000:000000000004")).tables) == {
+    assert set(
+        changed_tables(source, mysql, dict.fromkeys(since, "binlog.000000:000000000004")).tables
+    ) == {
         "a",
         "b",
         "a_b",

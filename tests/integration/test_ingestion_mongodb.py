@@ -42,7 +42,9 @@ def database(mongo: MongoConnection) -> Iterator[Database]:
 def _set(database: Database, key: Any, **fields: Any) -> None:
     """Change a document, an hour later. Replaced whole: nx-27017's `$set` makes dates text."""
     document = database.docs.find_one({"_id": key})
-    database.docs.replace_one({"_id": key}, {**(document or {}), **fields, "updated_at": NOON.replace(hour=13)})
+    database.docs.replace_one(
+        {"_id": key}, {**(document or {}), **fields, "updated_at": NOON.replace(hour=13)}
+    )
 
 
 def _doc(key: Any, **fields: Any) -> dict:
@@ -54,8 +56,22 @@ def test_documents_become_typed_rows_and_follow_changes(
 ) -> None:
     database.docs.insert_many(
         [
-            _doc("a", name="Zoë 🛒", n=1, price=5, deep={"x": [1, {"y": None}], "t": NOON}, tags=["p", "q"], on=True),
-            _doc(7, name="back\\slash\ttab\nline", n=Int64(2**53 + 1), price=19.99, ref=ObjectId("0" * 24)),
+            _doc(
+                "a",
+                name="Zoë 🛒",
+                n=1,
+                price=5,
+                deep={"x": [1, {"y": None}], "t": NOON},
+                tags=["p", "q"],
+                on=True,
+            ),
+            _doc(
+                7,
+                name="back\\slash\ttab\nline",
+                n=Int64(2**53 + 1),
+                price=19.99,
+                ref=ObjectId("0" * 24),
+            ),
             _doc(ObjectId("1" * 24), name=None, big=1e300, small=5e-324),
         ]
     )
@@ -65,23 +81,42 @@ def test_documents_become_typed_rows_and_follow_changes(
         "price": "numeric(38,18)", "deep": "jsonb", "tags": "jsonb", "on": "boolean", "ref": "text",
         "big": "double precision", "small": "double precision",
     }  # fmt: skip
-    rows = query(postgres, 'SELECT _id, _id_type, name, n, price::float8, deep, "on", ref FROM raw_t.docs ORDER BY _id')
+    rows = query(
+        postgres,
+        'SELECT _id, _id_type, name, n, price::float8, deep, "on", ref FROM raw_t.docs ORDER BY _id',
+    )
     assert rows == [
         ("111111111111111111111111", "objectId", None, None, None, None, None, None),
         ("7", "int", "back\\slash\ttab\nline", 2**53 + 1, 19.99, None, None, "0" * 24),
-        ("a", "string", "Zoë 🛒", 1, 5.0, {"x": [1, {"y": None}], "t": {"$date": "2026-01-01T12:00:00Z"}}, True, None),
+        (
+            "a",
+            "string",
+            "Zoë 🛒",
+            1,
+            5.0,
+            {"x": [1, {"y": None}], "t": {"$date": "2026-01-01T12:00:00Z"}},
+            True,
+            None,
+        ),
     ]
-    assert query(postgres, "SELECT document->>'name', document->'price' FROM raw_t.docs WHERE _id = '7'") == [
-        (rows[1][2], 19.99)
-    ]
+    assert query(
+        postgres, "SELECT document->>'name', document->'price' FROM raw_t.docs WHERE _id = '7'"
+    ) == [(rows[1][2], 19.99)]
     assert len(compare(SOURCE, postgres, "docs").compared) == 13
     assert compare(SOURCE, postgres, "docs").is_equal
 
     _set(database, "a", colour="red")
     database.docs.delete_one({"_id": 7})
-    database.docs.insert_one(_doc("7", name="a text, not a number"))  # with an old cursor, found all the same
+    database.docs.insert_one(
+        _doc("7", name="a text, not a number")
+    )  # with an old cursor, found all the same
     result = load_all(SOURCE, mongo, postgres, lake)["docs"]
-    assert (result.strategy, result.inserted, result.updated, result.deleted) == ("incremental", 1, 1, 1)
+    assert (result.strategy, result.inserted, result.updated, result.deleted) == (
+        "incremental",
+        1,
+        1,
+        1,
+    )
     assert query(postgres, "SELECT _id, _id_type, colour, _deleted FROM raw_t.docs ORDER BY _id, _id_type")[1:] == [
         ("7", "int", None, True), ("7", "string", None, False), ("a", "string", "red", False),
     ]  # fmt: skip
@@ -99,7 +134,9 @@ def test_documents_become_typed_rows_and_follow_changes(
 def test_what_does_not_fit_is_quarantined_whole(
     database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    database.docs.insert_many([_doc(n, size=n) for n in range(5)] + [_doc("odd", size="XL"), _doc("nul", s="a\0b")])
+    database.docs.insert_many(
+        [_doc(n, size=n) for n in range(5)] + [_doc("odd", size="XL"), _doc("nul", s="a\0b")]
+    )
     result = load_all(SOURCE, mongo, postgres, lake)["docs"]
     assert (result.total, result.quarantined) == (5, 2)
     entries = {entry.key[0]: entry for entry in list_quarantine(postgres) if entry.key}
@@ -132,19 +169,25 @@ def test_columns_that_the_first_documents_did_not_show(
         database.docs.insert_one(_doc("old", price=1))
         load_all(source, mongo, postgres, lake)
         database.docs.delete_one({"_id": "old"})
-    database.docs.insert_many([_doc(f"a{n:03}", price=n, size="bad" if n == 3 else 1) for n in range(25)])
+    database.docs.insert_many(
+        [_doc(f"a{n:03}", price=n, size="bad" if n == 3 else 1) for n in range(25)]
+    )
     database.docs.insert_many([_doc(f"b{n:03}", price=n + 0.5, late=True) for n in range(25)])
     result = load_all(source, mongo, postgres, lake)["docs"]
     assert (result.inserted, result.quarantined, result.rows_read) == (49, 1, 50)
     types = {column["name"]: column["target_type"] for column in result.columns}
     assert (types["price"], types["late"]) == ("numeric(38,18)", "boolean")
-    assert query(postgres, "SELECT sum(price)::float8, count(late) FROM raw_t.docs WHERE NOT _deleted") == [(609.5, 25)]
+    assert query(
+        postgres, "SELECT sum(price)::float8, count(late) FROM raw_t.docs WHERE NOT _deleted"
+    ) == [(609.5, 25)]
     assert query(postgres, "SELECT count(*) FROM raw_t.docs_history") == [(51 if is_full else 49,)]
     assert compare(source, postgres, "docs").is_equal
     root = Path(lake.removeprefix("file://"))
     listed = {path for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files")}
     assert {str(path.relative_to(root)) for path in root.rglob("*.parquet")} == listed
-    assert query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files") == [(51 if is_full else 49,)]
+    assert query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files") == [
+        (51 if is_full else 49,)
+    ]
     assert query(postgres, "SELECT count(*) FROM ingestion.attempts") == [(0,)]
 
 
@@ -161,7 +204,9 @@ def test_writers_go_on_during_the_loads(
             turn += 1
             at = NOON + timedelta(seconds=turn)
             database.docs.replace_one(
-                {"_id": f"d{turn % 300}"}, {"_id": f"d{turn % 300}", "n": turn, "updated_at": at}, upsert=True
+                {"_id": f"d{turn % 300}"},
+                {"_id": f"d{turn % 300}", "n": turn, "updated_at": at},
+                upsert=True,
             )
             database.docs.delete_one({"_id": f"d{turn * 7 % 300}"})
 
@@ -192,7 +237,10 @@ def test_decimal128_where_the_server_has_it(
         pytest.skip("the server does not know Decimal128")
     database.docs.insert_one(_doc(2, price=1))
     load_all(SOURCE, mongo, postgres, lake)
-    assert [str(row[0].normalize()) for row in query(postgres, "SELECT price FROM raw_t.docs ORDER BY _id")] == [
+    assert [
+        str(row[0].normalize())
+        for row in query(postgres, "SELECT price FROM raw_t.docs ORDER BY _id")
+    ] == [
         "19.9",
         "1",
     ]
@@ -219,7 +267,9 @@ def test_a_missing_collection_is_named(
 ) -> None:
     database.docs.insert_one(_doc(1))
     source = source_of(*SOURCE.tables, snapshot("gone", "_id"), kind="mongodb")
-    with pytest.raises(LoadsFailed, match=r"raw_t/gone: MongoDB database .* has no collection `gone`") as failed:
+    with pytest.raises(
+        LoadsFailed, match=r"raw_t/gone: MongoDB database .* has no collection `gone`"
+    ) as failed:
         list(load(source, mongo, postgres, lake))
     assert isinstance(failed.value.failures["gone"], MissingTable)
     assert query(postgres, "SELECT count(*) FROM raw_t.docs") == [(1,)]

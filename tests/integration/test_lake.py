@@ -20,13 +20,29 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark import lake
-from spark.lake import ChangeFile, LakeTable, compact, discard, pending_files, rebuild_table, refresh_table
+from spark.lake import (
+    ChangeFile,
+    LakeTable,
+    compact,
+    discard,
+    pending_files,
+    rebuild_table,
+    refresh_table,
+)
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-JANUARY, FEBRUARY = datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+JANUARY, FEBRUARY = (
+    datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2026, 2, 1, tzinfo=UTC),
+)
 INSTANT = pa.timestamp("us", tz="UTC")
 ORDER = {"id": pa.decimal128(20, 0), "ordered_at": INSTANT, "amount": pa.decimal128(12, 2)}
-OWN = {"_deleted": pa.bool_(), "_loaded_at": INSTANT, "_position": pa.string(), "_load_id": pa.string()}
+OWN = {
+    "_deleted": pa.bool_(),
+    "_loaded_at": INSTANT,
+    "_position": pa.string(),
+    "_load_id": pa.string(),
+}
 
 
 class Loads:
@@ -39,7 +55,11 @@ class Loads:
         self._loads = 0
 
     def add(
-        self, *versions: tuple, types: dict[str, pa.DataType] = ORDER, committed: bool = True, parts: int = 1
+        self,
+        *versions: tuple,
+        types: dict[str, pa.DataType] = ORDER,
+        committed: bool = True,
+        parts: int = 1,
     ) -> None:
         """One load; a version is a tuple of the columns' values, with a last True if it is a deletion."""
         self._loads += 1
@@ -52,7 +72,10 @@ class Loads:
         size = -(-len(rows) // parts)
         for part in range(parts):
             columns = zip(*rows[part * size : (part + 1) * size], strict=True)
-            arrays = [_array(values, type_) for values, type_ in zip(columns, (types | OWN).values(), strict=True)]
+            arrays = [
+                _array(values, type_)
+                for values, type_ in zip(columns, (types | OWN).values(), strict=True)
+            ]
             path = f"{folder}/{load_id}-{part}.parquet"
             pq.write_table(pa.table(arrays, names=list(types | OWN)), self.root / path)
             if committed:
@@ -73,7 +96,9 @@ def loads(spark, tmp_path: Path) -> Iterator[Loads]:
 
 def current(spark, table: LakeTable) -> list[tuple]:
     """(id, amount, month) of the current rows."""
-    rows = spark.sql(f"SELECT CAST(id AS int), amount, _month FROM {table.database}.{table.name} ORDER BY id")
+    rows = spark.sql(
+        f"SELECT CAST(id AS int), amount, _month FROM {table.database}.{table.name} ORDER BY id"
+    )
     return [tuple(row) for row in rows.collect()]
 
 
@@ -91,7 +116,11 @@ def test_inserts_updates_deletes_and_moves_between_months(spark, loads: Loads) -
         (4, Decimal("4.00"), "unknown"),
         (5, Decimal("5.50"), "2026-02"),
     ]
-    assert (second.rows, second.partitions_rewritten, second.applied_loads) == (4, 2, ("load002", "load003"))
+    assert (second.rows, second.partitions_rewritten, second.applied_loads) == (
+        4,
+        2,
+        ("load002", "load003"),
+    )
     months = spark.sql(f"SHOW PARTITIONS {loads.table.database}.orders").collect()
     assert sorted(row[0] for row in months) == ["_month=2026-02", "_month=unknown"]
     assert spark.table(f"{loads.table.database}.orders_changes").count() == 9
@@ -133,7 +162,10 @@ def test_random_history_incrementally_equals_its_replay_and_a_model(spark, loads
             versions = []
             for key in rng.sample(range(30), 12):
                 when = datetime(2026, rng.randint(1, 5), 1, tzinfo=UTC)
-                amount, is_deleted = f"{rng.randint(0, 10**9)}.{rng.randint(0, 99):02}", rng.random() < 0.3
+                amount, is_deleted = (
+                    f"{rng.randint(0, 10**9)}.{rng.randint(0, 99):02}",
+                    rng.random() < 0.3,
+                )
                 versions.append((key, when, amount, True) if is_deleted else (key, when, amount))
                 model.pop(key, None)
                 if not is_deleted:
@@ -167,7 +199,10 @@ def test_a_refresh_that_stops_at_any_step_is_repaired_by_the_next(
     if step != "_delete_unnamed":
         assert pending_files(loads.table, loads.files)
     refresh_table(spark, loads.table, loads.files)
-    assert current(spark, loads.table) == [(1, Decimal("1.50"), "2026-02"), (3, Decimal("3.00"), "2026-01")]
+    assert current(spark, loads.table) == [
+        (1, Decimal("1.50"), "2026-02"),
+        (3, Decimal("3.00"), "2026-01"),
+    ]
 
 
 def test_kill_9_while_hive_is_being_pointed_at_the_new_months(loads: Loads, tmp_path: Path) -> None:
@@ -201,16 +236,31 @@ def test_kill_9_while_hive_is_being_pointed_at_the_new_months(loads: Loads, tmp_
     )
     loads.add((1, JANUARY, "1.00"), (2, FEBRUARY, "2.00"))
     loads.add((1, JANUARY, "1.50"), (2, FEBRUARY, "2.50"), (3, FEBRUARY, "3.50"))
-    environment = os.environ | {"SOFTCART_HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {
+        "SOFTCART_HOME": str(tmp_path / "home"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
 
     def run(kill: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", child, loads.table.lake_uri, kill, *(file.path for file in loads.files)]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        command = [
+            sys.executable,
+            "-c",
+            child,
+            loads.table.lake_uri,
+            kill,
+            *(file.path for file in loads.files),
+        ]
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
 
     assert run("kill").returncode == -signal.SIGKILL
     repaired = run("")
     assert repaired.returncode == 0, repaired.stderr
-    assert repaired.stdout.strip() == "(1, '1.50', '2026-01') (2, '2.50', '2026-02') (3, '3.50', '2026-02')"
+    assert (
+        repaired.stdout.strip()
+        == "(1, '1.50', '2026-01') (2, '2.50', '2026-02') (3, '3.50', '2026-02')"
+    )
     # The metastore leaves nothing in the folder that the process happens to run in.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "the lake"]
 
@@ -219,25 +269,38 @@ def test_columns_appear_and_grow_without_touching_old_months(spark, loads: Loads
     loads.add((1, JANUARY, "1.10"))
     loads.add((2, JANUARY, "2.20", 7), types=ORDER | {"pieces": pa.int32()})
     refresh_table(spark, loads.table, loads.files)
-    wider = {"id": ORDER["id"], "ordered_at": INSTANT, "amount": pa.decimal128(20, 4), "pieces": pa.int64()}
+    wider = {
+        "id": ORDER["id"],
+        "ordered_at": INSTANT,
+        "amount": pa.decimal128(20, 4),
+        "pieces": pa.int64(),
+    }
     loads.add((3, FEBRUARY, "1234567890123456.0003", 2**40), types=wider)
     result = refresh_table(spark, loads.table, loads.files)
     assert result.partitions_rewritten == 1
-    rows = spark.sql(f"SELECT amount, pieces FROM {loads.table.database}.orders ORDER BY id").collect()
+    rows = spark.sql(
+        f"SELECT amount, pieces FROM {loads.table.database}.orders ORDER BY id"
+    ).collect()
     assert [tuple(row) for row in rows] == [
         (Decimal("1.1000"), None),
         (Decimal("2.2000"), 7),
         (Decimal("1234567890123456.0003"), 2**40),
     ]
-    history = spark.sql(f"SELECT amount FROM {loads.table.database}.orders_changes ORDER BY id").collect()
+    history = spark.sql(
+        f"SELECT amount FROM {loads.table.database}.orders_changes ORDER BY id"
+    ).collect()
     assert [row[0] for row in history] == [row[0] for row in rows]
 
 
-def test_a_change_of_type_that_loses_values_is_refused_until_the_old_files_are_struck_off(spark, loads: Loads) -> None:
+def test_a_change_of_type_that_loses_values_is_refused_until_the_old_files_are_struck_off(
+    spark, loads: Loads
+) -> None:
     loads.add((1, JANUARY, "1.10"))
     refresh_table(spark, loads.table, loads.files)
     loads.add((1, JANUARY, 0.1), types=ORDER | {"amount": pa.float64()})
-    with pytest.raises(lake.LakeError, match=r"orders: column 'amount' .*decimal128\(12, 2\).* double.*lake_files"):
+    with pytest.raises(
+        lake.LakeError, match=r"orders: column 'amount' .*decimal128\(12, 2\).* double.*lake_files"
+    ):
         refresh_table(spark, loads.table, loads.files)
     assert current(spark, loads.table) == [(1, Decimal("1.10"), "2026-01")]
     assert pending_files(loads.table, loads.files[1:]) == loads.files[1:]
@@ -258,7 +321,9 @@ def test_compaction_keeps_history_and_nothing_is_merged_twice(spark, loads: Load
     assert pending_files(loads.table, loads.files) == loads.files
     refresh_table(spark, loads.table, loads.files)
     assert current(spark, loads.table) == before
-    assert spark.table(f"{loads.table.database}.orders_changes").count() == 2 * lake.COMPACT_FROM_FILES
+    assert (
+        spark.table(f"{loads.table.database}.orders_changes").count() == 2 * lake.COMPACT_FROM_FILES
+    )
 
     written, struck_off = compact(loads.table, loads.files)
     discard(loads.table, struck_off)
@@ -266,7 +331,9 @@ def test_compaction_keeps_history_and_nothing_is_merged_twice(spark, loads: Load
     assert pending_files(loads.table, written) == []
     rebuild_table(spark, loads.table, written)
     assert current(spark, loads.table) == before
-    assert spark.table(f"{loads.table.database}.orders_changes").count() == 2 * lake.COMPACT_FROM_FILES
+    assert (
+        spark.table(f"{loads.table.database}.orders_changes").count() == 2 * lake.COMPACT_FROM_FILES
+    )
 
 
 def test_small_tables_are_switched_whole_and_old_folders_go(spark, loads: Loads) -> None:

@@ -24,7 +24,10 @@ def _scrape(port: int) -> Samples:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return {
-        (sample.name, tuple(value for name, value in sorted(sample.labels.items()) if name != "source")): sample.value
+        (
+            sample.name,
+            tuple(value for name, value in sorted(sample.labels.items()) if name != "source"),
+        ): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -37,7 +40,9 @@ def _until(seen: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def test_a_stream_at_work_tells_its_figures(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_a_stream_at_work_tells_its_figures(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     run(
         mysql,
         "CREATE TABLE things (id INT PRIMARY KEY, day DATE)",
@@ -47,7 +52,9 @@ def test_a_stream_at_work_tells_its_figures(mysql: MySQLConnection, postgres: Po
     source = source_of(Table("things", "", ("id",), "cdc", {}))
     status, stopped = Status("t"), threading.Event()
     follower = threading.Thread(
-        target=stream, args=(source, mysql, postgres, lake), kwargs={"status": status, "stopped": stopped}
+        target=stream,
+        args=(source, mysql, postgres, lake),
+        kwargs={"status": status, "stopped": stopped},
     )
     with served(status, 0) as port:
         follower.start()
@@ -66,12 +73,20 @@ def test_a_stream_at_work_tells_its_figures(mysql: MySQLConnection, postgres: Po
             follower.join()
         assert query(postgres, "SELECT count(*) FROM raw_t.things WHERE NOT _deleted") == [(2,)]
         changes = "softcart_stream_changes_total"
-        assert [found[changes, (operation, "things")] for operation in ("insert", "update", "delete")] == [3, 1, 2]
+        assert [
+            found[changes, (operation, "things")] for operation in ("insert", "update", "delete")
+        ] == [3, 1, 2]
         assert found["softcart_stream_up", ()] == 1
         assert found["softcart_stream_lag_seconds", ()] < 60
         assert found["softcart_stream_lag_bytes", ()] == 0
         assert found["softcart_stream_reconnects_total", ()] == 0
-        assert abs(found["softcart_stream_last_commit_timestamp_seconds", ()] - datetime.now(UTC).timestamp()) < 60
+        assert (
+            abs(
+                found["softcart_stream_last_commit_timestamp_seconds", ()]
+                - datetime.now(UTC).timestamp()
+            )
+            < 60
+        )
         assert found["softcart_stream_position_info", (status.position,)] == 1
         flushes = found["softcart_stream_flush_seconds_count", ()]
         assert flushes == status.flushes >= 1

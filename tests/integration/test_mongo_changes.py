@@ -66,7 +66,11 @@ class Loader:
     """Loads the collection, and tells whether raw, its history and the lake hold what it holds."""
 
     def __init__(
-        self, mongo: MongoConnection, postgres: PostgresConnection, lake: str, source: Source = SOURCE
+        self,
+        mongo: MongoConnection,
+        postgres: PostgresConnection,
+        lake: str,
+        source: Source = SOURCE,
     ) -> None:
         self.mongo, self.postgres, self.lake, self.source = mongo, postgres, lake, source
 
@@ -78,7 +82,9 @@ class Loader:
             documents = list(client.get_database(self.mongo.database, mongodb._OPTIONS).docs.find())
         quarantined = {tuple(e.key) for e in list_quarantine(self.postgres) if e.key}
         at_source = {mongodb._id_text(d["_id"]): json.loads(mongodb._json(d)) for d in documents}
-        rows = query(self.postgres, "SELECT _id, _id_type, document FROM raw_t.docs WHERE NOT _deleted")
+        rows = query(
+            self.postgres, "SELECT _id, _id_type, document FROM raw_t.docs WHERE NOT _deleted"
+        )
         in_raw = {(key, type_): document for key, type_, document in rows}
         assert len(rows) == len(in_raw)
         assert {k: v for k, v in in_raw.items() if k not in quarantined} == {
@@ -88,7 +94,9 @@ class Loader:
 
     def assert_consistent(self) -> None:
         """History's newest versions are raw, no version repeats the one before, and the lake has every one."""
-        rows = query(self.postgres, "SELECT _id, _id_type, document, _deleted FROM raw_t.docs ORDER BY 1, 2")
+        rows = query(
+            self.postgres, "SELECT _id, _id_type, document, _deleted FROM raw_t.docs ORDER BY 1, 2"
+        )
         newest = (
             "SELECT DISTINCT ON (_id, _id_type) _id, _id_type, document, _deleted FROM raw_t.docs_history"
             " ORDER BY _id, _id_type, _version DESC"
@@ -99,14 +107,26 @@ class Loader:
             " OVER (PARTITION BY _id, _id_type ORDER BY _version) AS same FROM raw_t.docs_history) h WHERE same"
         )
         assert query(self.postgres, repeated) == [(0,)]
-        assert len(self.in_lake()) == query(self.postgres, "SELECT count(*) FROM raw_t.docs_history")[0][0]
+        assert (
+            len(self.in_lake())
+            == query(self.postgres, "SELECT count(*) FROM raw_t.docs_history")[0][0]
+        )
 
     def in_lake(self) -> list[dict]:
         root = Path(self.lake.removeprefix("file://"))
-        listed = {path for (path,) in query(self.postgres, "SELECT path FROM ingestion.lake_files ORDER BY loaded_at")}
+        listed = {
+            path
+            for (path,) in query(
+                self.postgres, "SELECT path FROM ingestion.lake_files ORDER BY loaded_at"
+            )
+        }
         found = {str(path.relative_to(root)) for path in root.rglob("*.parquet")}
         assert found == listed
-        return [row for path in sorted(listed) for row in ds.dataset(str(root / path)).to_table().to_pylist()]
+        return [
+            row
+            for path in sorted(listed)
+            for row in ds.dataset(str(root / path)).to_table().to_pylist()
+        ]
 
 
 @pytest.fixture
@@ -120,7 +140,15 @@ def _doc(key: Any, **fields: Any) -> dict:
 
 def test_what_happened_is_applied(database: Database, loader: Loader) -> None:
     docs = database.docs
-    docs.insert_many([_doc("a", n=1), _doc(7, n=1), _doc(ObjectId("1" * 24), n=1), _doc("gone", n=1), _doc(1.5, n=1)])
+    docs.insert_many(
+        [
+            _doc("a", n=1),
+            _doc(7, n=1),
+            _doc(ObjectId("1" * 24), n=1),
+            _doc("gone", n=1),
+            _doc(1.5, n=1),
+        ]
+    )
     result = loader()
     assert (result.strategy, result.inserted, result.warnings) == ("snapshot", 5, [])
     assert mongodb.token_of(result.position)
@@ -139,7 +167,12 @@ def test_what_happened_is_applied(database: Database, loader: Loader) -> None:
     docs.insert_many([_doc("b", n=1), _doc("2" * 24, n=1), _doc("12", n=1), _doc(12345, n=1)])
     docs.insert_one(_doc("brief", n=1))
     docs.delete_one({"_id": "brief"})
-    docs.bulk_write([pymongo.ReplaceOne({"_id": "c"}, _doc("c", n=1), upsert=True), pymongo.DeleteOne({"_id": "b"})])
+    docs.bulk_write(
+        [
+            pymongo.ReplaceOne({"_id": "c"}, _doc("c", n=1), upsert=True),
+            pymongo.DeleteOne({"_id": "b"}),
+        ]
+    )
     result = loader()
     assert (result.inserted, result.updated, result.deleted) == (4, 4, 1)
     loader.assert_equal()
@@ -180,7 +213,9 @@ def test_without_a_cursor(database: Database, loader: Loader) -> None:
 
 def test_types_change_and_the_quarantine_follows(database: Database, loader: Loader) -> None:
     docs = database.docs
-    docs.insert_many([_doc(n, size=n) for n in range(5)] + [_doc("odd", size="XL"), _doc("nul", s="a\0b")])
+    docs.insert_many(
+        [_doc(n, size=n) for n in range(5)] + [_doc("odd", size="XL"), _doc("nul", s="a\0b")]
+    )
     assert loader().quarantined == 2
     docs.replace_one({"_id": 1}, _doc(1, size=2.5))  # bigint grows
     docs.replace_one({"_id": 2}, _doc(2, size="large"))  # and this does not fit
@@ -191,7 +226,9 @@ def test_types_change_and_the_quarantine_follows(database: Database, loader: Loa
     docs.insert_one(_doc("new", size="XS"))
     result = loader()
     assert (result.inserted, result.quarantined) == (1, 2)
-    closed = {e.key[0]: e.closed_because for e in list_quarantine(loader.postgres, closed=True) if e.key}
+    closed = {
+        e.key[0]: e.closed_because for e in list_quarantine(loader.postgres, closed=True) if e.key
+    }
     assert closed == {"odd": "mended", "nul": "deleted"}
     loader.assert_equal()
     # Mended in a way that no event tells: what is released is read again.
@@ -201,7 +238,12 @@ def test_types_change_and_the_quarantine_follows(database: Database, loader: Loa
         )
     entries = [entry.id for entry in list_quarantine(loader.postgres)]
     (result,) = replay(SOURCE, loader.mongo, loader.postgres, loader.lake, entries)
-    assert (result.strategy, result.inserted, result.updated, result.quarantined) == ("cdc", 1, 1, 0)
+    assert (result.strategy, result.inserted, result.updated, result.quarantined) == (
+        "cdc",
+        1,
+        1,
+        0,
+    )
     docs.delete_one({"_id": 2})
     assert loader().deleted == 1
     loader.assert_equal()
@@ -215,7 +257,9 @@ def test_a_collection_dropped_and_made_anew(database: Database, loader: Loader) 
         loader()
     assert isinstance(failed.value.failures["docs"], MissingTable)
     assert query(loader.postgres, "SELECT count(*) FROM raw_t.docs WHERE NOT _deleted") == [(5,)]
-    database.docs.insert_many([{**_doc(n, n=-n), "updated_at": NOON + timedelta(days=1)} for n in range(3, 8)])
+    database.docs.insert_many(
+        [{**_doc(n, n=-n), "updated_at": NOON + timedelta(days=1)} for n in range(3, 8)]
+    )
     result = loader()
     assert (result.inserted, result.updated, result.deleted) == (3, 2, 3)
     assert "nx-27017" in result.warnings[0]
@@ -229,7 +273,9 @@ def test_more_events_than_the_local_server_keeps(database: Database, loader: Loa
     for turn in range(24):
         database.docs.bulk_write(
             [
-                pymongo.ReplaceOne({"_id": n}, {**_doc(n, n=turn), "updated_at": NOON + timedelta(hours=turn)})
+                pymongo.ReplaceOne(
+                    {"_id": n}, {**_doc(n, n=turn), "updated_at": NOON + timedelta(hours=turn)}
+                )
                 for n in range(50)
             ]
         )
@@ -325,7 +371,9 @@ class OwnServer:
             "--host=127.0.0.1",
             f"--pid-file={pid_file}",
         ]
-        self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         with self.connection.connect():
             pass
 
@@ -343,7 +391,11 @@ def server(tmp_path: Path) -> Iterator[OwnServer]:
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 def test_the_server_is_killed_between_events_and_commit(
-    server: OwnServer, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch, by: signal.Signals
+    server: OwnServer,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+    by: signal.Signals,
 ) -> None:
     loader = Loader(server.connection, postgres, lake)
 
@@ -398,8 +450,13 @@ class Scripted:
             scripted.opened.append(options)
             if scripted.failure:
                 raise scripted.failure
-            if options["start_after"] and int(options["start_after"]["_data"][2:18], 16) < scripted.begins_at:
-                raise pymongo.errors.OperationFailure("the resume point is no longer in the oplog", 286)
+            if (
+                options["start_after"]
+                and int(options["start_after"]["_data"][2:18], 16) < scripted.begins_at
+            ):
+                raise pymongo.errors.OperationFailure(
+                    "the resume point is no longer in the oplog", 286
+                )
             return ScriptedStream(scripted, options["start_after"])
 
         monkeypatch.setattr(Collection, "watch", watch)
@@ -419,7 +476,9 @@ class Scripted:
             **fields,
         }
         options: CodecOptions = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
-        self.events.append(RawBSONDocument(bson.encode(event, codec_options=mongodb._OPTIONS), options))
+        self.events.append(
+            RawBSONDocument(bson.encode(event, codec_options=mongodb._OPTIONS), options)
+        )
         self.time += 1
 
 
@@ -479,25 +538,39 @@ def test_versions_of_a_replica_set_have_operation_and_time(
         ("brief", 1, False, 1013),
         ("brief", 1, True, 1015),
     ]
-    in_lake = {(row["_id"], row["n"], row["_operation"]) for row in loader.in_lake() if row.get("_operation")}
+    in_lake = {
+        (row["_id"], row["n"], row["_operation"])
+        for row in loader.in_lake()
+        if row.get("_operation")
+    }
     assert in_lake == {
         ("7", 1, "delete"), ("7", 9, "insert"), ("b", 1, "insert"), ("b", 2, "update"), ("b", 4, "update"),
         ("brief", 1, "insert"), ("brief", 1, "delete"),
     }  # fmt: skip
-    assert query(loader.postgres, "SELECT sum(price)::text FROM raw_t.docs_history") == [("1.100000000000000000",)]
+    assert query(loader.postgres, "SELECT sum(price)::text FROM raw_t.docs_history") == [
+        ("1.100000000000000000",)
+    ]
     loader.assert_consistent()
     assert not loader().is_changed
     # Streams are read from the token before on, which does not go into every row.
     assert scripted.opened[-1]["start_after"] or scripted.opened[-2]["start_after"]
-    assert query(loader.postgres, "SELECT count(*) FROM raw_t.docs WHERE _position LIKE '%_data%'") == [(0,)]
+    assert query(
+        loader.postgres, "SELECT count(*) FROM raw_t.docs WHERE _position LIKE '%_data%'"
+    ) == [(0,)]
 
 
 @pytest.mark.parametrize("events_at_once", [1, 2, 100])
 def test_documents_rejected_and_mended_within_one_load(
-    database: Database, loader: Loader, scripted: Scripted, monkeypatch: pytest.MonkeyPatch, events_at_once: int
+    database: Database,
+    loader: Loader,
+    scripted: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+    events_at_once: int,
 ) -> None:
     monkeypatch.setattr(collection, "_EVENTS_A_ROUND", events_at_once)
-    database.docs.insert_many([_doc(key, n=1) for key in ("bad then good", "bad then gone", "good then bad")])
+    database.docs.insert_many(
+        [_doc(key, n=1) for key in ("bad then good", "bad then gone", "good then bad")]
+    )
     loader()
     for key, numbers in {
         "bad then good": ("x", 2),
@@ -514,8 +587,12 @@ def test_documents_rejected_and_mended_within_one_load(
                 database.docs.replace_one({"_id": key}, _doc(key, n=n), upsert=True)
     result = loader()
     assert (result.strategy, result.quarantined, result.total) == ("cdc", 1, 4)
-    assert [(entry.key or [None])[0] for entry in list_quarantine(loader.postgres)] == ["good then bad"]
-    closed = {(e.key or [""])[0]: e.closed_because for e in list_quarantine(loader.postgres, closed=True)}
+    assert [(entry.key or [None])[0] for entry in list_quarantine(loader.postgres)] == [
+        "good then bad"
+    ]
+    closed = {
+        (e.key or [""])[0]: e.closed_because for e in list_quarantine(loader.postgres, closed=True)
+    }
     assert closed == {"bad then good": "mended", "bad then gone": "deleted", "new": "deleted"}
     loader.assert_equal()
     # Rejected, and then the collection is another one.
@@ -546,7 +623,9 @@ def test_a_collection_that_is_not_the_one_it_was(
     loader.assert_equal()
 
 
-def test_a_collection_that_is_gone_without_a_word(database: Database, loader: Loader, scripted: Scripted) -> None:
+def test_a_collection_that_is_gone_without_a_word(
+    database: Database, loader: Loader, scripted: Scripted
+) -> None:
     loader()
     database.docs.drop()
     with pytest.raises(LoadsFailed, match="has no collection"):
@@ -558,9 +637,13 @@ def test_a_lost_token(database: Database, loader: Loader, scripted: Scripted) ->
     loader()
     scripted.time += 10
     scripted.begins_at = scripted.time
-    database.docs.replace_one({"_id": "a"}, _doc("a", n=2) | {"updated_at": NOON + timedelta(hours=1)})
+    database.docs.replace_one(
+        {"_id": "a"}, _doc("a", n=2) | {"updated_at": NOON + timedelta(hours=1)}
+    )
     database.docs.delete_one({"_id": 7})
-    assert set(changed_tables(SOURCE, loader.mongo, loaded_positions(loader.postgres, SOURCE)).tables) == {"docs"}
+    assert set(
+        changed_tables(SOURCE, loader.mongo, loaded_positions(loader.postgres, SOURCE)).tables
+    ) == {"docs"}
     result = loader()
     assert (result.strategy, result.updated, result.deleted) == ("incremental", 1, 1)
     assert "no longer in the oplog (286)" in result.warnings[0]
@@ -569,26 +652,36 @@ def test_a_lost_token(database: Database, loader: Loader, scripted: Scripted) ->
     assert (result.strategy, result.warnings) == ("cdc", [])
 
 
-def test_a_server_without_change_streams(database: Database, loader: Loader, scripted: Scripted) -> None:
+def test_a_server_without_change_streams(
+    database: Database, loader: Loader, scripted: Scripted
+) -> None:
     scripted.failure = pymongo.errors.OperationFailure("only supported on replica sets", 40573)
     result = loader()
     assert (result.strategy, result.inserted) == ("snapshot", 2)
     assert "only supported on replica sets" in result.warnings[0]
-    database.docs.replace_one({"_id": "a"}, _doc("a", n=2) | {"updated_at": NOON + timedelta(hours=1)})
-    assert set(changed_tables(SOURCE, loader.mongo, loaded_positions(loader.postgres, SOURCE)).tables) == {"docs"}
+    database.docs.replace_one(
+        {"_id": "a"}, _doc("a", n=2) | {"updated_at": NOON + timedelta(hours=1)}
+    )
+    assert set(
+        changed_tables(SOURCE, loader.mongo, loaded_positions(loader.postgres, SOURCE)).tables
+    ) == {"docs"}
     result = loader()
     assert (result.strategy, result.updated) == ("incremental", 1)
     assert "only supported on replica sets" in result.warnings[0]
     loader.assert_equal()
     # Once it has them, all is read once more: what cursors do not tell may have been missed.
     scripted.failure = None
-    database.docs.replace_one({"_id": "a"}, _doc("a", n=3) | {"updated_at": NOON + timedelta(hours=1)})
+    database.docs.replace_one(
+        {"_id": "a"}, _doc("a", n=3) | {"updated_at": NOON + timedelta(hours=1)}
+    )
     result = loader()
     assert (result.strategy, result.updated) == ("snapshot", 1)
     assert loader().strategy == "cdc"
 
 
-def test_events_that_were_lost_are_noticed(database: Database, loader: Loader, scripted: Scripted) -> None:
+def test_events_that_were_lost_are_noticed(
+    database: Database, loader: Loader, scripted: Scripted
+) -> None:
     loader()
     database.docs.insert_one(_doc("unheard of", n=1))
     result = loader()
@@ -597,7 +690,9 @@ def test_events_that_were_lost_are_noticed(database: Database, loader: Loader, s
     loader.assert_equal()
 
 
-def test_a_transaction_past_the_end_is_not_cut(database: Database, loader: Loader, scripted: Scripted) -> None:
+def test_a_transaction_past_the_end_is_not_cut(
+    database: Database, loader: Loader, scripted: Scripted
+) -> None:
     """A bounded run ends at the point that it found at its beginning, whatever is written meanwhile."""
     loader()
     scripted.happen("insert", "b", fullDocument=_doc("b", n=1))
@@ -606,7 +701,9 @@ def test_a_transaction_past_the_end_is_not_cut(database: Database, loader: Loade
 
     def token_then_more(self: mongodb.MongoReader, table: Table) -> Any:
         token = taken(self, table)
-        scripted.happen("insert", f"later {scripted.time}", fullDocument=_doc(f"later {scripted.time}", n=1))
+        scripted.happen(
+            "insert", f"later {scripted.time}", fullDocument=_doc(f"later {scripted.time}", n=1)
+        )
         return token
 
     with pytest.MonkeyPatch.context() as patch:
@@ -618,5 +715,7 @@ def test_a_transaction_past_the_end_is_not_cut(database: Database, loader: Loade
         position = loaded_positions(loader.postgres, SOURCE)["docs"]
         token = mongodb.token_of(position)
         assert token
-        applied = connection.execute("SELECT count(*) FROM raw_t.docs WHERE _id LIKE 'later%'").fetchone()
+        applied = connection.execute(
+            "SELECT count(*) FROM raw_t.docs WHERE _id LIKE 'later%'"
+        ).fetchone()
     assert applied == (sum(e["_id"]["_data"] <= token["_data"] for e in scripted.events) - 1,)

@@ -15,7 +15,9 @@ SCHEMA = Path(__file__).resolve().parents[2] / "seed_data" / "schema.sql"
 def _columns(mysql: MySQLConnection) -> dict[str, set[str]]:
     connection = mysql.connect()
     cursor = connection.cursor()
-    cursor.execute("SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()")
+    cursor.execute(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+    )
     columns: dict[str, set[str]] = {}
     for table, column in cursor.fetchall():
         columns.setdefault(table, set()).add(column)
@@ -25,14 +27,18 @@ def _columns(mysql: MySQLConnection) -> dict[str, set[str]]:
 
 def _differences(source: Source, columns: dict[str, set[str]]) -> dict[str, set[str]]:
     """Per table, the columns that are unclassified or classified but not there."""
-    return {t.name: odd for t in source.tables if (odd := columns.get(t.name, set()) ^ set(t.privacy))}
+    return {
+        t.name: odd for t in source.tables if (odd := columns.get(t.name, set()) ^ set(t.privacy))
+    }
 
 
 @pytest.fixture
 def shop_columns(mysql) -> dict[str, set[str]]:
     connection = mysql.connect()
     cursor = connection.cursor()
-    statements = "\n".join(line for line in SCHEMA.read_text().splitlines() if not line.startswith("--"))
+    statements = "\n".join(
+        line for line in SCHEMA.read_text().splitlines() if not line.startswith("--")
+    )
     for statement in filter(str.strip, statements.split(";\n")):
         cursor.execute(statement)
     connection.close()
@@ -49,6 +55,8 @@ def test_an_unclassified_column_is_found(shop_columns):
 
 
 def test_a_class_without_a_column_is_found(shop_columns):
-    stores = replace(SHOP.table("stores"), privacy=SHOP.table("stores").privacy | classify(none="motto"))
+    stores = replace(
+        SHOP.table("stores"), privacy=SHOP.table("stores").privacy | classify(none="motto")
+    )
     source = replace(SHOP, tables=(stores,))
     assert _differences(source, shop_columns) == {"stores": {"motto"}}

@@ -58,7 +58,9 @@ def mark(staging: PostgresConnection, version: int) -> None:
 
 
 def seen(session: psycopg.Connection, table: str) -> tuple:
-    return session.execute(f"SELECT min(marker), max(marker), count(*) - 1000 FROM production.{table}").fetchone()
+    return session.execute(
+        f"SELECT min(marker), max(marker), count(*) - 1000 FROM production.{table}"
+    ).fetchone()
 
 
 def repeatable_read(production: PostgresConnection, **options) -> psycopg.Connection:
@@ -73,11 +75,16 @@ def test_production_equals_staging_again_and_again(warehouse, production):
         assert done.version == version
         assert all(audit.passed for audit in done.audits)
         there = fingerprints(warehouse, [f"{table.schema}.{table.name}" for table in PUBLISHED])
-        assert fingerprints(production, [f"production.{table.name}" for table in PUBLISHED]) == there
+        assert (
+            fingerprints(production, [f"production.{table.name}" for table in PUBLISHED]) == there
+        )
         assert done.row_counts == {name: rows for name, (rows, _) in there.items()}
     with warehouse.connect() as one, production.connect() as other:
         types = slots.read_shapes(one, "warehouse|aggregates")
-        assert slots.read_shapes(other, "production")["production"] == types["warehouse"] | types["aggregates"]
+        assert (
+            slots.read_shapes(other, "production")["production"]
+            == types["warehouse"] | types["aggregates"]
+        )
 
 
 def test_readers_never_see_a_mixture(staging, production):
@@ -107,7 +114,9 @@ def test_readers_never_see_a_mixture(staging, production):
                     time.sleep(0.02)
                     answer += seen(session, "two")
                 else:  # its snapshot is a publication old before it reads
-                    answer = session.execute("SELECT version FROM production_meta.current").fetchone()
+                    answer = session.execute(
+                        "SELECT version FROM production_meta.current"
+                    ).fetchone()
                     time.sleep(0.3)
                     answer += seen(session, "one") + seen(session, "two")
                 session.rollback()
@@ -124,7 +133,10 @@ def test_readers_never_see_a_mixture(staging, production):
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=safely, args=(kind,)) for kind in (*reads, "statement", "transaction")]
+    threads = [
+        threading.Thread(target=safely, args=(kind,))
+        for kind in (*reads, "statement", "transaction")
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -153,7 +165,9 @@ def test_a_transaction_from_before_keeps_its_version(staging, production, monkey
     told: list[str] = []
     with repeatable_read(production) as touched, repeatable_read(production) as untouched:
         assert seen(touched, "one") == (1, 1, 1)
-        untouched.execute("SELECT 1 FROM pg_class LIMIT 1")  # takes the snapshot, and no lock of ours
+        untouched.execute(
+            "SELECT 1 FROM pg_class LIMIT 1"
+        )  # takes the snapshot, and no lock of ours
         for version in (2, 3, 4):
             mark(staging, version)
             publish(staging, production, PAIR, audits=(), on_progress=told.append)
@@ -182,11 +196,15 @@ def test_columns_and_tables_come_and_go(staging, production):
     with repeatable_read(production) as before:
         before.execute("SELECT 1 FROM pg_class LIMIT 1")  # takes the snapshot, and no lock of ours
         with staging.connect() as session:
-            session.execute("ALTER TABLE warehouse.one ADD COLUMN extra text, ALTER COLUMN marker TYPE numeric(9, 2)")
+            session.execute(
+                "ALTER TABLE warehouse.one ADD COLUMN extra text, ALTER COLUMN marker TYPE numeric(9, 2)"
+            )
         mark(staging, 2)
         publish(staging, production, PAIR, audits=())
         # The old rows, in the new shape.
-        assert before.execute("SELECT sum(marker), count(extra) FROM production.one").fetchone() == (1001, 0)
+        assert before.execute(
+            "SELECT sum(marker), count(extra) FROM production.one"
+        ).fetchone() == (1001, 0)
     with staging.connect() as session:
         session.execute("ALTER TABLE warehouse.one DROP COLUMN extra")
     publish(staging, production, PAIR[:1], audits=())
@@ -208,7 +226,9 @@ def test_readers_that_keep_a_view_stop_a_change_of_columns(staging, production, 
     mark(staging, 2)
     with production.connect() as reader:
         seen(reader, "one")
-        with pytest.raises(PublishError, match=rf"kept reading them: pid {reader.info.backend_pid} "):
+        with pytest.raises(
+            PublishError, match=rf"kept reading them: pid {reader.info.backend_pid} "
+        ):
             publish(staging, production, PAIR, audits=())
         assert seen(reader, "two") == (1, 1, 1)
     assert publish(staging, production, PAIR, audits=()).version == 2
@@ -233,10 +253,15 @@ def test_queries_execute_one_slot_and_use_its_indexes(warehouse, production):
     def plan(query: str) -> str:
         with production.connect() as session:
             return "\n".join(
-                line for (line,) in session.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}".encode())
+                line
+                for (line,) in session.execute(
+                    f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}".encode()
+                )
             )
 
-    scans = re.findall(r"Seq Scan on fct_payments.*", plan("SELECT sum(amount) FROM production.fct_payments"))
+    scans = re.findall(
+        r"Seq Scan on fct_payments.*", plan("SELECT sum(amount) FROM production.fct_payments")
+    )
     assert sorted("never executed" in scan for scan in scans) == [False, True]
     by_customer = plan("SELECT * FROM production.fct_order_lines WHERE customer_id = 7")
     assert "fct_order_lines_customer_id" in by_customer
@@ -256,7 +281,9 @@ def test_a_table_that_dbt_swaps_meanwhile_is_copied_whole(staging, production, m
 
     def swap() -> None:
         with staging.connect() as session:
-            session.execute("CREATE TABLE warehouse.new AS SELECT id, 2 AS marker FROM warehouse.two")
+            session.execute(
+                "CREATE TABLE warehouse.new AS SELECT id, 2 AS marker FROM warehouse.two"
+            )
             session.execute("DROP TABLE warehouse.two; ALTER TABLE warehouse.new RENAME TO two")
 
     swapping = threading.Thread(target=swap)
@@ -284,7 +311,9 @@ def test_tables_that_dbt_keeps_swapping_are_copied_whole(staging, production):
             while not finished.is_set():
                 with session.transaction():
                     session.execute("CREATE TABLE warehouse.new AS TABLE warehouse.two")
-                    session.execute("DROP TABLE warehouse.two; ALTER TABLE warehouse.new RENAME TO two")
+                    session.execute(
+                        "DROP TABLE warehouse.two; ALTER TABLE warehouse.new RENAME TO two"
+                    )
                 time.sleep(0.02)
 
     swapping = threading.Thread(target=swap)
@@ -315,7 +344,12 @@ def test_a_second_publication_is_refused_and_told_who_is_first(staging, producti
 
 def test_a_missing_table_is_named(staging, production):
     with pytest.raises(PublishError, match=r'relation "warehouse\.dim_nothing" does not exist'):
-        publish(staging, production, [*PAIR, PublishedTable("dim_nothing", "warehouse", ("id",))], audits=())
+        publish(
+            staging,
+            production,
+            [*PAIR, PublishedTable("dim_nothing", "warehouse", ("id",))],
+            audits=(),
+        )
 
 
 def test_memory_does_not_grow_with_rows(staging, production):
@@ -337,5 +371,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     few = kilobytes()
     with staging.connect() as session:
         session.execute("ALTER TABLE warehouse.one ADD COLUMN filler text DEFAULT repeat('x', 500)")
-        session.execute("INSERT INTO warehouse.one (id, marker) SELECT i, 1 FROM generate_series(10000, 160000) i")
+        session.execute(
+            "INSERT INTO warehouse.one (id, marker) SELECT i, 1 FROM generate_series(10000, 160000) i"
+        )
     assert kilobytes() - few < 10_000, "75 MB of rows passed through"

@@ -45,7 +45,11 @@ def people(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> M
 
 @pytest.fixture
 def softcart(
-    people: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    people: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ):
     """Runs a command of ours on that data; its exit code and output."""
     monkeypatch.setattr(cli, "_environment", lambda start: {})
@@ -113,10 +117,14 @@ def test_erased_rows_are_gone_for_good(
     assert (found.row, found.key, found.closed_because) == ({}, None, "erased")
     assert found.erased_at is not None
     assert found.reason == "zero, partial or impossible date for date"
-    everything = query(postgres, "SELECT q::text FROM ingestion.quarantine q WHERE id = %s", entries["3"])[0][0]
+    everything = query(
+        postgres, "SELECT q::text FROM ingestion.quarantine q WHERE id = %s", entries["3"]
+    )[0][0]
     assert "Čeněk" not in everything
     assert "1990" not in everything
-    assert query(postgres, "SELECT erased_by <> '' FROM ingestion.quarantine WHERE id = %s", entries["3"]) == [(True,)]
+    assert query(
+        postgres, "SELECT erased_by <> '' FROM ingestion.quarantine WHERE id = %s", entries["3"]
+    ) == [(True,)]
     assert softcart("quarantine", "erase", str(entries["3"]), "--yes")[1].startswith("Erased: none")
     assert "erased" in softcart("quarantine", "show", str(entries["3"]))[1]
     load_all(SOURCE, people, postgres, lake)
@@ -144,7 +152,9 @@ def test_a_person_is_erased_from_all_tables_and_found_again_while_at_the_source(
         assert compare(SOURCE, postgres, table).is_equal
 
 
-def test_documents_are_found_by_their_fields(mongo: MongoConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_documents_are_found_by_their_fields(
+    mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
     source = source_of(snapshot("people", "_id"), kind="mongodb")
     with mongo.connect() as client:
         collection = client[mongo.database]["people"]
@@ -198,7 +208,9 @@ def test_tables_are_loaded_and_reconciled_on_the_command_line(
     assert softcart("reconcile", "t.people")[0] == 0
     code, told = softcart("load", "t.pepole")
     assert code == 2
-    assert "'t.pepole' is not declared; there are t.people, t.visits" in " ".join(told.replace("│", "").split())
+    assert "'t.pepole' is not declared; there are t.people, t.visits" in " ".join(
+        told.replace("│", "").split()
+    )
     run(people, "DROP TABLE people")
     code, told = softcart("load")
     assert code == 1

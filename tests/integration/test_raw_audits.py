@@ -25,7 +25,11 @@ def loaded(mysql, postgres, lake) -> Raw:
         mysql,
         "CREATE TABLE sales (id INT PRIMARY KEY, amount DECIMAL(8,2), sold_at DATETIME(6), updated_at DATETIME(6))",
     )
-    fill(mysql, "sales", [(number, "9.99", "2026-03-09 23:59:59", "2026-03-10") for number in range(ROWS)])
+    fill(
+        mysql,
+        "sales",
+        [(number, "9.99", "2026-03-09 23:59:59", "2026-03-10") for number in range(ROWS)],
+    )
     load_all(SOURCE, mysql, postgres, lake)
     return postgres, SOURCE, SALES
 
@@ -40,7 +44,10 @@ def _execute(loaded: Raw, statement: str) -> None:
     [
         ("SELECT 1", None),
         ("UPDATE raw_t.sales SET amount = amount + 0.01 WHERE id = 7", ["amount"]),
-        ("UPDATE raw_t.sales SET _deleted = true WHERE id = 7", ["id", "amount", "sold_at", "updated_at"]),
+        (
+            "UPDATE raw_t.sales SET _deleted = true WHERE id = 7",
+            ["id", "amount", "sold_at", "updated_at"],
+        ),
         ("UPDATE raw_t.sales SET amount = NULL WHERE id = 7", ["amount"]),
     ],
 )
@@ -89,7 +96,10 @@ def test_loads_of_long_ago_are_not_usual_any_more(loaded):
         """,
     )
     assert not raw.volume_plausible(*loaded).passed
-    _execute(loaded, f"UPDATE ingestion.loads SET rows_total = {ROWS} WHERE loaded_at > now() - interval '11 days'")
+    _execute(
+        loaded,
+        f"UPDATE ingestion.loads SET rows_total = {ROWS} WHERE loaded_at > now() - interval '11 days'",
+    )
     assert raw.volume_plausible(*loaded).passed
 
 

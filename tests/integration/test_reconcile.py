@@ -24,7 +24,17 @@ from softcart_assets.ingestion.reconcile import Difference, Reconciliation, reco
 from softcart_assets.ingestion.types import Column
 from softcart_assets.resources import LakeResource, MySQLResource, PostgresResource
 from softcart_assets.sources.model import Source, Table
-from tests.support.ingestion import fill, incremental, load_all, mysql_rows, query, raw_rows, run, snapshot, source_of
+from tests.support.ingestion import (
+    fill,
+    incremental,
+    load_all,
+    mysql_rows,
+    query,
+    raw_rows,
+    run,
+    snapshot,
+    source_of,
+)
 
 START = datetime(2026, 1, 1)
 
@@ -47,14 +57,31 @@ KINDS = {
     "bytes": ("VARBINARY(20)", "x'00FF'", "''", "'\\x00fe'"),
     "blob_of": ("LONGBLOB", "REPEAT(x'00FF', 1000)", "''", "'\\x00'"),
     "day": ("DATE", "'2026-01-31'", "'0001-01-01'", "'2026-02-01'"),
-    "moment": ("DATETIME(6)", "'2026-01-01 00:00:00.000001'", "'9999-12-31'", "'2026-01-01 00:00:00'"),
-    "instant": ("TIMESTAMP(3) NULL", "'2026-01-01 00:00:00.001'", "'1970-01-02'", "'2026-01-01 00:00:00'"),
+    "moment": (
+        "DATETIME(6)",
+        "'2026-01-01 00:00:00.000001'",
+        "'9999-12-31'",
+        "'2026-01-01 00:00:00'",
+    ),
+    "instant": (
+        "TIMESTAMP(3) NULL",
+        "'2026-01-01 00:00:00.001'",
+        "'1970-01-02'",
+        "'2026-01-01 00:00:00'",
+    ),
     "span": ("TIME(6)", "'-838:59:59'", "'00:00:00.000001'", "interval '1 second'"),
-    "document": ("JSON", """'{"a": 1, "b": [1.5, "x"]}'""", "'[]'", """'{"a": 2, "b": [1.5, "x"]}'"""),
+    "document": (
+        "JSON",
+        """'{"a": 1, "b": [1.5, "x"]}'""",
+        "'[]'",
+        """'{"a": 2, "b": [1.5, "x"]}'""",
+    ),
 }
 
 
-def _reconcile(source: Source, mysql: MySQLConnection, postgres: PostgresConnection, lake: str, **options):
+def _reconcile(
+    source: Source, mysql: MySQLConnection, postgres: PostgresConnection, lake: str, **options
+):
     return reconcile(source, mysql, postgres, lake, source.tables[0].name, **options)
 
 
@@ -92,11 +119,17 @@ def test_every_kind_of_difference_is_found_named_and_repaired(
     with postgres.connect() as session:
         expected = {}
         for row, (name, kind) in enumerate(KINDS.items()):
-            session.execute(f"UPDATE raw_t.things SET {name} = {kind[3]} WHERE id = %s".encode(), (row,))
+            session.execute(
+                f"UPDATE raw_t.things SET {name} = {kind[3]} WHERE id = %s".encode(), (row,)
+            )
             expected[row] = (name,)
-            session.execute(f"UPDATE raw_t.things SET {name} = NULL WHERE id = %s".encode(), (row + 30,))
+            session.execute(
+                f"UPDATE raw_t.things SET {name} = NULL WHERE id = %s".encode(), (row + 30,)
+            )
             expected[row + 30] = (name,)
-            session.execute(f"UPDATE raw_t.things SET {name} = {kind[3]} WHERE id = %s".encode(), (1000 + row,))
+            session.execute(
+                f"UPDATE raw_t.things SET {name} = {kind[3]} WHERE id = %s".encode(), (1000 + row,)
+            )
             expected[1000 + row] = (name,)
         # Two rows' values are exchanged.
         session.execute(
@@ -117,7 +150,9 @@ def test_every_kind_of_difference_is_found_named_and_repaired(
     named = {(each.kind, each.key[0]): each.columns for each in found.sample}
     assert {key for kind, key in named if kind == "missing"} == {"-20", "-19", "1059"}
     assert named["extra", "7777"] == ()
-    differing = {int(key or 0): columns for (kind, key), columns in named.items() if kind == "differing"}
+    differing = {
+        int(key or 0): columns for (kind, key), columns in named.items() if kind == "differing"
+    }
     assert differing == {key: expected[key] for key in sorted(expected)[:10]}
     assert "3 missing, 1 extra" in str(found)
 
@@ -128,13 +163,17 @@ def test_every_kind_of_difference_is_found_named_and_repaired(
     again = _reconcile(source, mysql, postgres, lake)
     assert again.differences == 0
     assert compare(source, postgres, "things").is_equal
-    assert query(postgres, "SELECT count(*), count(*) FILTER (WHERE _deleted) FROM raw_t.things") == [(161, 1)]
+    assert query(
+        postgres, "SELECT count(*), count(*) FILTER (WHERE _deleted) FROM raw_t.things"
+    ) == [(161, 1)]
     versions = query(
-        postgres, "SELECT count(*), count(*) FILTER (WHERE _deleted) FROM raw_t.things_history WHERE _version > 160"
+        postgres,
+        "SELECT count(*), count(*) FILTER (WHERE _deleted) FROM raw_t.things_history WHERE _version > 160",
     )
     assert versions == [(len(expected) + 4, 1)]
     loads = query(
-        postgres, "SELECT strategy, rows_inserted, rows_updated, rows_deleted FROM ingestion.loads ORDER BY loaded_at"
+        postgres,
+        "SELECT strategy, rows_inserted, rows_updated, rows_deleted FROM ingestion.loads ORDER BY loaded_at",
     )
     assert loads[-1] == ("repair", 3, len(expected), 1)
     files = query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files")
@@ -166,14 +205,22 @@ def test_every_kind_of_key_and_skewed_ones(
     values: str,
 ) -> None:
     """Few rows a segment, so that all levels of the narrowing are used."""
-    for name, value in {"_SEGMENT_ROWS": 300, "_FEW_ROWS": 10, "_ROWS_AT_ONCE": 60, "_FINER": 5}.items():
+    for name, value in {
+        "_SEGMENT_ROWS": 300,
+        "_FEW_ROWS": 10,
+        "_ROWS_AT_ONCE": 60,
+        "_FINER": 5,
+    }.items():
         monkeypatch.setattr(narrowing, name, value)
     names = ", ".join(f"`{name}`" for name in key)
     run(
         mysql,
         f"CREATE TABLE keyed ({definition}, v INT, PRIMARY KEY ({names}))",
         f"INSERT INTO keyed SELECT {values}, n FROM (SELECT a.n + b.n * 10 + c.n * 100 + d.n * 1000 AS n FROM"
-        + ", ".join(f" (SELECT {' n UNION ALL SELECT '.join(map(str, range(10)))} n) {alias}" for alias in "abcd")
+        + ", ".join(
+            f" (SELECT {' n UNION ALL SELECT '.join(map(str, range(10)))} n) {alias}"
+            for alias in "abcd"
+        )
         + ") numbers WHERE n < 3000",
     )
     source = source_of(snapshot("keyed", *key))
@@ -197,7 +244,10 @@ def test_doubled_and_lacking_rows_without_a_key(
 ) -> None:
     monkeypatch.setattr(narrowing, "_SEGMENT_ROWS", 100)
     run(mysql, "CREATE TABLE log (at DATETIME(6), what VARCHAR(20), amount DECIMAL(8,2), day DATE)")
-    rows = [(START + timedelta(seconds=n // 3), f"what {n // 3}", n // 3 / 4, START.date()) for n in range(900)]
+    rows = [
+        (START + timedelta(seconds=n // 3), f"what {n // 3}", n // 3 / 4, START.date())
+        for n in range(900)
+    ]
     fill(mysql, "log", [*rows, *[(None, "same", 1, None)] * 500])
     source = source_of(snapshot("log"))
     load_all(source, mysql, postgres, lake)
@@ -209,7 +259,9 @@ def test_doubled_and_lacking_rows_without_a_key(
         session.execute(
             "INSERT INTO raw_t.log SELECT * FROM raw_t.log WHERE ctid IN (SELECT min(ctid) FROM raw_t.log WHERE what = 'what 9')"
         )
-        session.execute(f"UPDATE raw_t.log SET amount = 77.77 WHERE ctid IN ({row})", ("what 200", 1))
+        session.execute(
+            f"UPDATE raw_t.log SET amount = 77.77 WHERE ctid IN ({row})", ("what 200", 1)
+        )
         session.commit()
     found = _reconcile(source, mysql, postgres, lake)
     assert _kinds(found) == (2 + 7 + 1, 1 + 1, 0)
@@ -220,7 +272,9 @@ def test_doubled_and_lacking_rows_without_a_key(
     assert sorted(raw_rows(postgres, "log"), key=str) == sorted(mysql_rows(mysql, "log"), key=str)
 
 
-def test_quarantined_rows_are_left_out(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_quarantined_rows_are_left_out(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     run(
         mysql,
         "CREATE TABLE days (id INT PRIMARY KEY, day DATE)",
@@ -245,7 +299,9 @@ def test_quarantined_rows_are_left_out(mysql: MySQLConnection, postgres: Postgre
     found = reconcile(source, mysql, postgres, lake, "days", repair=True)
     assert (found.unfit, found.is_settled) == (1, True)
     assert reconcile(source, mysql, postgres, lake, "days").differences == 0
-    assert query(postgres, "SELECT key FROM ingestion.quarantine WHERE table_name = 'days' ORDER BY key") == [
+    assert query(
+        postgres, "SELECT key FROM ingestion.quarantine WHERE table_name = 'days' ORDER BY key"
+    ) == [
         (["2"],),
         (["3"],),
     ]
@@ -258,7 +314,11 @@ def test_a_change_that_its_cursor_hides_is_found(
     fill(mysql, "items", [(n, n, START) for n in range(100)])
     source = source_of(incremental("items", "id"))
     load_all(source, mysql, postgres, lake)
-    run(mysql, "UPDATE items SET v = -1 WHERE id = 7", "INSERT INTO items VALUES (100, 1, '2026-02-01')")
+    run(
+        mysql,
+        "UPDATE items SET v = -1 WHERE id = 7",
+        "INSERT INTO items VALUES (100, 1, '2026-02-01')",
+    )
     found = _reconcile(source, mysql, postgres, lake)
     assert _kinds(found) == (0, 0, 1)
     assert found.sample == [Difference("differing", ("7",), ("v",))]
@@ -269,7 +329,9 @@ def test_a_change_that_its_cursor_hides_is_found(
     assert raw_rows(postgres, "items") == mysql_rows(mysql, "items")
 
 
-def test_what_a_load_would_mend_unseen_is_told(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+def test_what_a_load_would_mend_unseen_is_told(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
     run(mysql, "CREATE TABLE items (id INT PRIMARY KEY, v INT)")
     fill(mysql, "items", [(n, n) for n in range(100)])
     source = source_of(snapshot("items", "id"))
@@ -302,11 +364,15 @@ def test_an_added_column_and_stray_files(
 
 
 @pytest.mark.parametrize("strategy", ["snapshot", "incremental", "cdc"])
-def test_documents(mongo: MongoConnection, postgres: PostgresConnection, lake: str, strategy: Literal["cdc"]) -> None:
+def test_documents(
+    mongo: MongoConnection, postgres: PostgresConnection, lake: str, strategy: Literal["cdc"]
+) -> None:
     source = source_of(replace(incremental("products", "_id"), strategy=strategy), kind="mongodb")
     with mongo.connect() as client:
         products = client[mongo.database]["products"]
-        products.insert_many([{"_id": n, "name": f"n {n}", "price": n / 4, "updated_at": START} for n in range(200)])
+        products.insert_many(
+            [{"_id": n, "name": f"n {n}", "price": n / 4, "updated_at": START} for n in range(200)]
+        )
     load_all(source, mongo, postgres, lake)
     assert reconcile(source, mongo, postgres, lake, "products").differences == 0
     with postgres.connect() as session:
@@ -324,7 +390,11 @@ def test_documents(mongo: MongoConnection, postgres: PostgresConnection, lake: s
 def test_a_captured_table_is_compared_without_a_load_only_where_its_log_stands_still(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    run(mysql, "CREATE TABLE things (id INT PRIMARY KEY)", "CREATE TABLE others (id INT PRIMARY KEY)")
+    run(
+        mysql,
+        "CREATE TABLE things (id INT PRIMARY KEY)",
+        "CREATE TABLE others (id INT PRIMARY KEY)",
+    )
     source = source_of(Table("things", "", ("id",), "cdc", {}))
     with pytest.raises(MissingTable, match="never loaded"):
         _reconcile(source, mysql, postgres, lake)
@@ -339,7 +409,11 @@ def test_a_captured_table_is_compared_without_a_load_only_where_its_log_stands_s
 
 @pytest.mark.parametrize(("key", "is_streamed"), [(("id",), False), (("id",), True), ((), True)])
 def test_a_captured_table_under_load(
-    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, key: tuple[str, ...], is_streamed: bool
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    key: tuple[str, ...],
+    is_streamed: bool,
 ) -> None:
     """Writers go on all the while, and a stream; what they do is no difference, what is wrong with raw is, and is mended."""
     run(mysql, "CREATE TABLE things (id INT PRIMARY KEY, v INT, name VARCHAR(20), KEY (v))")
@@ -368,7 +442,9 @@ def test_a_captured_table_under_load(
     threads = [threading.Thread(target=write, args=(random.Random(n),)) for n in range(2)]
     if is_streamed:
         threads.append(
-            threading.Thread(target=stream, args=(source, mysql, postgres, lake), kwargs={"stopped": stopped})
+            threading.Thread(
+                target=stream, args=(source, mysql, postgres, lake), kwargs={"stopped": stopped}
+            )
         )
     for thread in threads:
         thread.start()
@@ -396,13 +472,19 @@ def test_a_captured_table_under_load(
     assert compare(source, postgres, "things").is_equal
     if key:
         versions = "SELECT DISTINCT ON (id) id, v, name, _deleted FROM raw_t.things_history ORDER BY id, _version DESC"
-        assert query(postgres, f"SELECT id, v, name FROM ({versions}) v WHERE NOT _deleted ORDER BY id") == sorted(
-            mysql_rows(mysql, "things")
-        )
+        assert query(
+            postgres, f"SELECT id, v, name FROM ({versions}) v WHERE NOT _deleted ORDER BY id"
+        ) == sorted(mysql_rows(mysql, "things"))
 
 
-def test_the_check_tells_dagster(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
-    run(mysql, "CREATE TABLE items (id INT PRIMARY KEY, v INT)", "INSERT INTO items VALUES (1, 1), (2, 2)")
+def test_the_check_tells_dagster(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    run(
+        mysql,
+        "CREATE TABLE items (id INT PRIMARY KEY, v INT)",
+        "INSERT INTO items VALUES (1, 1), (2, 2)",
+    )
     source = source_of(snapshot("items", "id"))
     load_all(source, mysql, postgres, lake)
     with postgres.connect() as session:
@@ -411,7 +493,9 @@ def test_the_check_tells_dagster(mysql: MySQLConnection, postgres: PostgresConne
         name: {field: str(value) for field, value in asdict(each).items()}
         for name, each in (("t_database", mysql), ("staging", postgres))
     }
-    check = dg.AssetSelection.checks(dg.AssetCheckKey(raw_key(source, source.tables[0]), RECONCILES))
+    check = dg.AssetSelection.checks(
+        dg.AssetCheckKey(raw_key(source, source.tables[0]), RECONCILES)
+    )
 
     @dg.asset(key=raw_key(source, source.tables[0]))
     def items() -> None:
@@ -462,18 +546,32 @@ DIGESTED = {
         "text",
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40),
     ),
-    "l": ("LONGTEXT", "text", st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)),
+    "l": (
+        "LONGTEXT",
+        "text",
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40),
+    ),
     "b": ("VARBINARY(50)", "bytea", st.binary(max_size=40)),
     "m": ("DATETIME(6)", "timestamp", st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31))),
 }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(*(values | st.none() for _, _, values in DIGESTED.values())), min_size=1, max_size=30))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(*(values | st.none() for _, _, values in DIGESTED.values())),
+        min_size=1,
+        max_size=30,
+    )
+)
 def test_rows_have_the_same_digest_exactly_if_they_are_the_same(
     mysql: MySQLConnection, postgres: PostgresConnection, rows: list[tuple]
 ) -> None:
-    definitions = [", ".join(f"{name} {types[n]}" for name, types in DIGESTED.items()) for n in (0, 1)]
+    definitions = [
+        ", ".join(f"{name} {types[n]}" for name, types in DIGESTED.items()) for n in (0, 1)
+    ]
     columns = [Column(name, types[0].lower(), types[1]) for name, types in DIGESTED.items()]
     placeholders = ", ".join(["%s"] * len(columns))
     run(mysql, f"CREATE OR REPLACE TABLE digested (n INT, {definitions[0]})")
@@ -483,25 +581,38 @@ def test_rows_have_the_same_digest_exactly_if_they_are_the_same(
         connection.execute(f"CREATE TEMP TABLE digested (n int, {definitions[1]})".encode())
         with connection.cursor() as cursor:
             cursor.executemany(
-                f"INSERT INTO digested VALUES (%s, {placeholders})".encode(), [(n, *row) for n, row in enumerate(rows)]
+                f"INSERT INTO digested VALUES (%s, {placeholders})".encode(),
+                [(n, *row) for n, row in enumerate(rows)],
             )
         for digest in (row_text, row_number):
             ours = connection.execute(
                 f"SELECT {digest(POSTGRES, columns)}::text FROM digested ORDER BY n".encode()
             ).fetchall()
-            assert ours == session.query(f"SELECT {digest(MYSQL, columns)} FROM digested ORDER BY n")
+            assert ours == session.query(
+                f"SELECT {digest(MYSQL, columns)} FROM digested ORDER BY n"
+            )
             assert len({text for (text,) in ours}) == len(set(rows))
     session.close()
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a": 1, "bb": [true, null, "é\\\\n"], "c": 1.50}', "[1e5, 1e20, 1e-9, -0.5, 12345678901234567]"]
+    "text",
+    [
+        '{"a": 1, "bb": [true, null, "é\\\\n"], "c": 1.50}',
+        "[1e5, 1e20, 1e-9, -0.5, 12345678901234567]",
+    ],
 )
-def test_json_has_the_same_digest(mysql97: MySQLConnection, postgres: PostgresConnection, text: str) -> None:
+def test_json_has_the_same_digest(
+    mysql97: MySQLConnection, postgres: PostgresConnection, text: str
+) -> None:
     column = Column("j", "json", "jsonb")
     run(mysql97, "CREATE TABLE documents (j JSON)", f"INSERT INTO documents VALUES ('{text}')")
     session = Session(mysql97)
     (told,) = session.query("SELECT CAST(j AS CHAR) FROM documents")
-    ours = query(postgres, f"SELECT {row_text(POSTGRES, [column])} FROM (SELECT %s::jsonb AS j) documents", told[0])
+    ours = query(
+        postgres,
+        f"SELECT {row_text(POSTGRES, [column])} FROM (SELECT %s::jsonb AS j) documents",
+        told[0],
+    )
     assert ours == session.query(f"SELECT {row_text(MYSQL, [column])} FROM documents")
     session.close()

@@ -31,7 +31,10 @@ def _run(mysql: MySQLConnection, script: str) -> None:
     ("sample", "quarantined"),
     [
         ("film_rental", (0, 0)),
-        ("payroll", (7, 4)),  # zero and partial dates, and a text with a NUL character; the changes mend some
+        (
+            "payroll",
+            (7, 4),
+        ),  # zero and partial dates, and a text with a NUL character; the changes mend some
         ("world", (0, 0)),
     ],
 )

@@ -25,7 +25,9 @@ SMALL = ["stores", "vendors", "employees", *COLLECTIONS]
 
 
 @pytest.fixture
-def sources(mysql: MySQLConnection, mongo: MongoConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+def sources(
+    mysql: MySQLConnection, mongo: MongoConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The settings lead to this test's fresh databases."""
     monkeypatch.setenv("SOFTCART_SHOP_DATABASE", mysql.database)
     monkeypatch.setenv("SOFTCART_CATALOG_DATABASE", mongo.database)
@@ -40,7 +42,9 @@ def _counts(mysql: MySQLConnection, mongo: MongoConnection) -> dict[str, int]:
             counts[table] = cursor.fetchone()[0]
     with mongo.connect() as client:
         database = client[mongo.database]
-        return counts | {name: database[name].count_documents({}) for name in database.list_collection_names()}
+        return counts | {
+            name: database[name].count_documents({}) for name in database.list_collection_names()
+        }
 
 
 def test_every_value_arrives_as_it_was_made(
@@ -58,7 +62,9 @@ def test_every_value_arrives_as_it_was_made(
             cursor.execute(
                 f"SELECT {', '.join(f'CAST({name} AS CHAR)' for name in made.column_names)} FROM {table} ORDER BY id"
             )
-            for name, there in zip(made.column_names, zip(*cursor.fetchall(), strict=True), strict=True):
+            for name, there in zip(
+                made.column_names, zip(*cursor.fetchall(), strict=True), strict=True
+            ):
                 column = made[name]
                 if pa.types.is_timestamp(column.type):
                     column = column.cast(pa.timestamp("us"))
@@ -111,7 +117,9 @@ def test_rows_that_do_not_fit_are_an_error_and_none_is_loaded(
         assert cursor.fetchone() == (0,)
 
 
-def test_a_database_with_other_tables_is_refused(sources: None, mysql: MySQLConnection, mongo: MongoConnection) -> None:
+def test_a_database_with_other_tables_is_refused(
+    sources: None, mysql: MySQLConnection, mongo: MongoConnection
+) -> None:
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE customers (id INT)")
         cursor.execute("INSERT INTO customers VALUES (7)")
@@ -134,7 +142,9 @@ def test_a_catalog_of_somebody_else_is_refused(
     assert _counts(mysql, mongo) == {collection: 1}
 
 
-def test_two_seeds_at_once_are_refused(sources: None, mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_seeds_at_once_are_refused(
+    sources: None, mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK(%s, 0)", (f"seed.{mysql.database}",))
         monkeypatch.setattr("seed_data.loader.LOCK_SECONDS", 0)
@@ -181,7 +191,9 @@ def test_a_seed_killed_while_it_loads_is_made_again_and_not_doubled(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     with mysql.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT table_comment FROM information_schema.tables WHERE table_schema = DATABASE()")
+        cursor.execute(
+            "SELECT DISTINCT table_comment FROM information_schema.tables WHERE table_schema = DATABASE()"
+        )
         assert cursor.fetchall() == ((MADE_BY,),)
 
     loaded = seed(scale=0.05, seed=9, tables=SMALL)
@@ -194,7 +206,9 @@ def test_a_file_that_cannot_be_read_ends_the_load(mysql: MySQLConnection, tmp_pa
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     path = tmp_path / "part-0.parquet"
-    pq.write_table(pa.table({"id": list(range(100_000))}), path, compression="snappy", use_dictionary=False)
+    pq.write_table(
+        pa.table({"id": list(range(100_000))}), path, compression="snappy", use_dictionary=False
+    )
     content = bytearray(path.read_bytes())
     content[100:5000] = bytes(4900)
     path.write_bytes(content)

@@ -93,7 +93,9 @@ def test_the_rate_is_kept_and_invariants_hold_under_traffic_and_when_connections
         "stock_movement",
     }
     with mysql.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT COUNT(*) FROM orders WHERE updated_at > %s", (before.replace(tzinfo=None),))
+        cursor.execute(
+            "SELECT COUNT(*) FROM orders WHERE updated_at > %s", (before.replace(tzinfo=None),)
+        )
         assert cursor.fetchone()[0] >= undisturbed["new_order"] - undisturbed["deleted_order"]
     with mongo.connect() as client:
         edited = client[mongo.database].products.count_documents(

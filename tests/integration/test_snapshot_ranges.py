@@ -17,11 +17,17 @@ KEYS = {
     "negative": ("id BIGINT PRIMARY KEY", "CAST(seq * seq * seq AS SIGNED) - 500000000"),
     "unsigned": ("id BIGINT UNSIGNED PRIMARY KEY", "18446744073709551615 - seq * 3"),
     "string": ("id VARCHAR(40) PRIMARY KEY", "CONCAT(CHAR(97 + seq % 26), 'é''\\\\%', seq)"),
-    "latin": ("id VARCHAR(40) CHARACTER SET latin1 PRIMARY KEY", "CONCAT(CHAR(97 + seq % 26), 'Ü', seq)"),
+    "latin": (
+        "id VARCHAR(40) CHARACTER SET latin1 PRIMARY KEY",
+        "CONCAT(CHAR(97 + seq % 26), 'Ü', seq)",
+    ),
     "binary": ("id VARBINARY(20) PRIMARY KEY", "UNHEX(SHA1(seq))"),
     "decimal": ("id DECIMAL(20,5) PRIMARY KEY", "seq / 7"),
     "moment": ("id DATETIME(6) PRIMARY KEY", "'2026-01-01' + INTERVAL seq * 1000003 MICROSECOND"),
-    "enum": ("id ENUM('b', 'a', 'c') NOT NULL, n INT NOT NULL, PRIMARY KEY (id, n)", "1 + seq % 3, seq"),
+    "enum": (
+        "id ENUM('b', 'a', 'c') NOT NULL, n INT NOT NULL, PRIMARY KEY (id, n)",
+        "1 + seq % 3, seq",
+    ),
     "composite": ("id INT NOT NULL, n INT NOT NULL, PRIMARY KEY (id, n)", "seq DIV 100, seq"),
     "optional": ("id INT NULL, KEY (id)", "IF(seq % 10 = 0, NULL, seq)"),
     "unindexed": ("id INT NOT NULL", "seq"),
@@ -33,7 +39,9 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mysql, "_RANGE_ROWS", (40, 100))
 
 
-def _make(connection: MySQLConnection, table: str, columns: str, values: str, rows: int = 1000) -> None:
+def _make(
+    connection: MySQLConnection, table: str, columns: str, values: str, rows: int = 1000
+) -> None:
     filling = f"SELECT {values}, CONCAT('row ', seq) FROM seq_1_to_{rows}"
     run(
         connection,
@@ -51,13 +59,18 @@ def test_ranges_hold_every_row_once(mysql: MySQLConnection, kind: str) -> None:
     _make(mysql, "t", columns, values)
     source = source_of(snapshot("t", "id"))
     [table] = source.tables
-    with closing(Session(mysql)) as session:  # left open, it would keep the database from being dropped
+    with closing(
+        Session(mysql)
+    ) as session:  # left open, it would keep the database from being dropped
         reader = MySQLReader(source, session, "")
         conditions = reader.ranges(table, reader.columns(table, ()), 2)
         if kind in ("enum", "unindexed"):
             assert conditions == [None]
             return
-        counts = [int(session.query(f"SELECT COUNT(*) FROM t WHERE {each}")[0][0] or 0) for each in conditions]
+        counts = [
+            int(session.query(f"SELECT COUNT(*) FROM t WHERE {each}")[0][0] or 0)
+            for each in conditions
+        ]
     assert sum(counts) == 1000
     assert len(counts) > 4
     assert max(counts) <= 250
@@ -84,8 +97,15 @@ def test_a_table_in_ranges_equals_its_source(
     assert query(postgres, "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'part_%'") == [(0,)]
 
 
-def test_bad_rows_of_ranges_are_in_quarantine(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
-    _make(mysql, "t", "id INT PRIMARY KEY, d DATE", "seq, IF(seq % 100 = 0, '0000-00-00', '2026-01-01')")
+def test_bad_rows_of_ranges_are_in_quarantine(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    _make(
+        mysql,
+        "t",
+        "id INT PRIMARY KEY, d DATE",
+        "seq, IF(seq % 100 = 0, '0000-00-00', '2026-01-01')",
+    )
     source = source_of(snapshot("t", "id"))
     result = load_all(source, mysql, postgres, lake)["t"]
     assert (result.inserted, result.quarantined) == (990, 10)
@@ -129,10 +149,14 @@ def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
         list(load(source, mysql, postgres, lake))
     assert query(postgres, "SELECT count(*) FROM ingestion.snapshot_ranges") == [(0,)]
     recorded.clear()
-    captured = Source("t", "mysql", "SOFTCART_SHOP", "team:test", (Table("t", "", ("id",), "cdc", {}),))
+    captured = Source(
+        "t", "mysql", "SOFTCART_SHOP", "team:test", (Table("t", "", ("id",), "cdc", {}),)
+    )
     with pytest.raises(LoadsFailed, match="the plug was pulled"):
         list(load(captured, mysql, postgres, lake))
-    done = query(postgres, "SELECT count(*) FROM ingestion.snapshot_ranges WHERE position IS NOT NULL")[0][0]
+    done = query(
+        postgres, "SELECT count(*) FROM ingestion.snapshot_ranges WHERE position IS NOT NULL"
+    )[0][0]
     assert done > 0
     run(mysql, "UPDATE t SET v = 'changed meanwhile'", "DELETE FROM t WHERE id <= 500")
     before = len(recorded)

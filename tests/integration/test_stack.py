@@ -104,18 +104,26 @@ def test_secrets_are_for_the_owner_only(own: Stack) -> None:
     passwords = [server.password for server in own.servers()]
     assert len(set(passwords)) == 3
     for pid in own.pids():
-        assert not any(password in " ".join(psutil.Process(pid).cmdline()) for password in passwords)
+        assert not any(
+            password in " ".join(psutil.Process(pid).cmdline()) for password in passwords
+        )
 
 
 def test_servers_listen_on_loopback_only(own: Stack) -> None:
     for pid in own.pids():
-        listening = [c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
+        listening = [
+            c.laddr.ip
+            for c in psutil.Process(pid).net_connections()
+            if c.status == psutil.CONN_LISTEN
+        ]
         assert listening == ["127.0.0.1"]
 
 
 def test_the_source_has_the_binary_log_that_change_data_capture_needs(own: Stack) -> None:
     with MySQLConnection.from_env("SOFTCART_SHOP").connect() as client:
-        client.query("SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, @@time_zone")
+        client.query(
+            "SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, @@time_zone"
+        )
         assert client.store_result().fetch_row() == ((1, "ROW", "FULL", "FULL", "+00:00"),)
 
 
@@ -129,7 +137,9 @@ def test_servers_come_back_after_kill_9_with_all_that_was_committed(
         process.wait()
     # Process ids are used again after a reboot: let the stale files name a living process, this one.
     postmaster = own.home / "postgres" / "data" / "postmaster.pid"
-    postmaster.write_text(postmaster.read_text().replace(str(killed["postgres"].pid), str(os.getpid())))
+    postmaster.write_text(
+        postmaster.read_text().replace(str(killed["postgres"].pid), str(os.getpid()))
+    )
     (own.home / "mongo" / "server.pid").write_text(str(os.getpid()))
     _export(monkeypatch, own)
     assert all(value in values for values in _read())
@@ -161,12 +171,17 @@ def test_postgres_comes_back_while_a_query_of_the_killed_server_still_works(own:
     working.join()
 
 
-def test_a_taken_port_is_exchanged_and_data_are_kept(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_is_exchanged_and_data_are_kept(
+    own: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value = int(time.time()) + 1
     _write(value)
     own.down()
     before = {server.name: server.port for server in own.servers()}
-    with socket.create_server(("127.0.0.1", before["mysql"])), socket.create_server(("127.0.0.1", before["postgres"])):
+    with (
+        socket.create_server(("127.0.0.1", before["mysql"])),
+        socket.create_server(("127.0.0.1", before["postgres"])),
+    ):
         _export(monkeypatch, own)
         after = {server.name: server.port for server in own.servers()}
         assert {name for name in before if before[name] != after[name]} == {"mysql", "postgres"}
@@ -197,13 +212,20 @@ def test_two_commands_at_once_start_each_server_once(own: Stack) -> None:
     commands = [subprocess.Popen([*SOFTCART, "up"], stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [command.wait() for command in commands] == [0, 0]
     assert len(own.pids()) == 3
-    commands_of_all = [process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"])]
+    commands_of_all = [
+        process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"])
+    ]
     assert sum(f"--datadir={own.home}/mysql/data" in command for command in commands_of_all) == 1
 
 
-def test_a_command_that_waits_too_long_says_for_what(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_waits_too_long_says_for_what(
+    own: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stack_module, "LOCK_SECONDS", 0.1)
-    with own._lock(), pytest.raises(StackError, match="Another command has been starting or stopping"):
+    with (
+        own._lock(),
+        pytest.raises(StackError, match="Another command has been starting or stopping"),
+    ):
         own.up()
 
 
@@ -249,11 +271,14 @@ def test_an_evaluated_environment_does_not_hide_the_local_servers(own: Stack) ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "prefix"), [(MySQLConnection, "SOFTCART_SHOP"), (PostgresConnection, "SOFTCART_STAGING")]
+    ("kind", "prefix"),
+    [(MySQLConnection, "SOFTCART_SHOP"), (PostgresConnection, "SOFTCART_STAGING")],
 )
 def test_a_wrong_password_is_refused_without_showing_it(own: Stack, kind, prefix: str) -> None:
     connection = replace(kind.from_env(prefix), password="not-the-password")
-    with pytest.raises(ServerUnreachable, match=f"Check {prefix}_HOST, _PORT, _USER, _PASSWORD") as refusal:
+    with pytest.raises(
+        ServerUnreachable, match=f"Check {prefix}_HOST, _PORT, _USER, _PASSWORD"
+    ) as refusal:
         connection.connect()
     assert "not-the-password" not in str(refusal.value)
 
@@ -271,12 +296,22 @@ def test_postgres_runs_as_nobody_where_namespaces_are_forbidden(tmp_path: Path) 
     stub.chmod(0o755)
     tmp_path.chmod(0o700)  # as /root is: nobody could not enter without the capability
     home = tmp_path / "home"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTCART_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("SOFTCART_")
+    }
     environment |= {"SOFTCART_HOME": str(home), "PATH": f"{stub.parent}:{os.environ['PATH']}"}
-    postgres_only = {"SOFTCART_SHOP_HOST": "elsewhere", "SOFTCART_CATALOG_URI": "mongodb://elsewhere"}
+    postgres_only = {
+        "SOFTCART_SHOP_HOST": "elsewhere",
+        "SOFTCART_CATALOG_URI": "mongodb://elsewhere",
+    }
     stack = Stack(home, ignore_environment=True)
     try:
-        subprocess.run([*SOFTCART, "up"], env=environment | postgres_only, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*SOFTCART, "up"],
+            env=environment | postgres_only,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         assert _processes(stack)["postgres"].uids().effective == 65534
     finally:
         stack.down()
@@ -284,18 +319,24 @@ def test_postgres_runs_as_nobody_where_namespaces_are_forbidden(tmp_path: Path) 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
 @pytest.mark.parametrize("way", WAYS_FROM_ROOT, ids=lambda way: way[0])
-def test_a_clone_in_the_home_of_root_is_in_reach_of_postgres(tmp_path: Path, way: tuple[str, ...]) -> None:
+def test_a_clone_in_the_home_of_root_is_in_reach_of_postgres(
+    tmp_path: Path, way: tuple[str, ...]
+) -> None:
     if subprocess.run([*way, "true"]).returncode:
         pytest.skip(f"{way[0]} is refused here")
     tmp_path.chmod(0o700)
     file = tmp_path / "binary"
     file.touch(mode=0o600)
-    assert subprocess.run([*way, "test", "-r", str(file)]).returncode == 0  # by access(2), as initdb asks
+    assert (
+        subprocess.run([*way, "test", "-r", str(file)]).returncode == 0
+    )  # by access(2), as initdb asks
 
 
 def test_commands_tell_and_use_the_settings(own: Stack) -> None:
     def softcart(*arguments: str, status: int = 0) -> str:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTCART_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("SOFTCART_")
+        }
         result = subprocess.run(
             [*SOFTCART, *arguments],
             env=environment | {"SOFTCART_HOME": str(own.home)},
@@ -317,7 +358,10 @@ def test_commands_tell_and_use_the_settings(own: Stack) -> None:
         capture_output=True,
     ).stdout
     assert printed == f"{password}\n"
-    assert softcart("run", "--", "sh", "-c", "printenv DAGSTER_HOME; exit 3", status=3) == f"{own.home}/dagster\n"
+    assert (
+        softcart("run", "--", "sh", "-c", "printenv DAGSTER_HOME; exit 3", status=3)
+        == f"{own.home}/dagster\n"
+    )
     assert "nonesuch: No such file" in softcart("run", "nonesuch", status=127)
     assert "binary log with whole rows and column names" in softcart("doctor")
     assert softcart("down").startswith("Stopped: MySQL, PostgreSQL, MongoDB.")
@@ -326,7 +370,10 @@ def test_commands_tell_and_use_the_settings(own: Stack) -> None:
 
 def test_env_of_a_stack_that_never_was_is_one_message(tmp_path: Path) -> None:
     result = subprocess.run(
-        [*SOFTCART, "env"], env=os.environ | {"SOFTCART_HOME": str(tmp_path / "none")}, text=True, capture_output=True
+        [*SOFTCART, "env"],
+        env=os.environ | {"SOFTCART_HOME": str(tmp_path / "none")},
+        text=True,
+        capture_output=True,
     )
     assert result.returncode == 1
     assert result.stderr == f"There is no stack in {tmp_path}/none yet. `softcart up` starts it.\n"
@@ -339,7 +386,9 @@ def test_a_folder_that_is_no_home_is_not_deleted(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_the_ui_cleans_up_after_the_one_before_and_leaves_no_process_behind(stack: Stack, tmp_path: Path) -> None:
+def test_the_ui_cleans_up_after_the_one_before_and_leaves_no_process_behind(
+    stack: Stack, tmp_path: Path
+) -> None:
     @dg.job
     def job() -> None:
         """Nothing."""
@@ -349,14 +398,18 @@ def test_the_ui_cleans_up_after_the_one_before_and_leaves_no_process_behind(stac
             instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags).run_id
             for tags in ({GRPC_INFO_TAG: "{}"}, {})
         )
-    (tmp_path / "location.py").write_text("import dagster as dg\n\ndefs = dg.Definitions(assets=[])\n")
+    (tmp_path / "location.py").write_text(
+        "import dagster as dg\n\ndefs = dg.Definitions(assets=[])\n"
+    )
     (tmp_path / "workspace.yaml").write_text("load_from: [{python_file: location.py}]\n")
     port = free_port()
     program = (
         "from pathlib import Path; from softcart_assets.stack.ui import serve; "
         f"raise SystemExit(serve(Path({str(tmp_path)!r}), {port}))"
     )
-    command = psutil.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    command = psutil.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while True:
         try:

@@ -18,7 +18,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from support.equality import assert_equals_source, assert_same_rows, lake_rows, mysql_types, plain, raw_rows
+from support.equality import (
+    assert_equals_source,
+    assert_same_rows,
+    lake_rows,
+    mysql_types,
+    plain,
+    raw_rows,
+)
 from support.ingestion import load_all, run
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
@@ -41,7 +48,9 @@ class Typed:
 
 
 def _integer(type_: str, low: int, high: int) -> Typed:
-    return Typed(type_, [(str(value), value) for value in (low, high, 0, 1, low // 2, high // 2 + 1)])
+    return Typed(
+        type_, [(str(value), value) for value in (low, high, 0, 1, low // 2, high // 2 + 1)]
+    )
 
 
 def _single(value: float) -> float:
@@ -72,9 +81,23 @@ FOUR_BYTES = "Zoë 🛒 𝒳 \U0010ffff"
 CONTROL = "tab\t line\n return\r back\\slash \\N \\. \x01\x1a\x7f 'quotes\" ; end"
 WIDE = Decimal("9" * 35 + "." + "9" * 30)
 TEXTS = [
-    _text(text) for text in ("", " ", "  spaces  ", "NULL", "\\N", "\\", FOUR_BYTES, CONTROL, "e\u0301 ﬁ \ufeff \u200b")
+    _text(text)
+    for text in (
+        "",
+        " ",
+        "  spaces  ",
+        "NULL",
+        "\\N",
+        "\\",
+        FOUR_BYTES,
+        CONTROL,
+        "e\u0301 ﬁ \ufeff \u200b",
+    )
 ]
-BYTES = [_bytes(data) for data in (b"", b"\0", b"\0\xff\0", b"\\N", b"\r\n\t", b"\xc0\x80", bytes(range(100)))]
+BYTES = [
+    _bytes(data)
+    for data in (b"", b"\0", b"\0\xff\0", b"\\N", b"\r\n\t", b"\xc0\x80", bytes(range(100)))
+]
 SET_LABELS = [f"l{n}" for n in range(63)] + ["ß'63"]
 
 MATRIX = [
@@ -97,39 +120,81 @@ MATRIX = [
     _integer("BIT(9)", 0, 511),
     _integer("BIT(63)", 0, 2**63 - 1),
     _integer("BIT(64)", 0, 2**64 - 1),
-    Typed("DECIMAL(1,0)", [("-9", Decimal(-9)), ("9", Decimal(9)), ("0", Decimal(0)), ("1", Decimal(1))]),
-    Typed("DECIMAL(12,2)", [(t, Decimal(t)) for t in ("-9999999999.99", "9999999999.99", "0", "0.01", "-0.01")]),
-    Typed("DECIMAL(10,10)", [(t, Decimal(t)) for t in ("-0.9999999999", "0.9999999999", "0", "0.0000000001")]),
-    Typed("DECIMAL(20,0) UNSIGNED", [(t, Decimal(t)) for t in ("0", "9" * 20, "1", "1" + "0" * 19)]),
-    Typed("DECIMAL(38,10)", [(t, Decimal(t)) for t in ("9" * 28 + ".0000000001", "-" + "9" * 28 + ".9999999999", "0")]),
-    Typed("DECIMAL(39,1)", [(t, Decimal(t)) for t in ("9" * 38 + ".9", "-" + "9" * 38 + ".9", "0.1")]),
-    Typed("DECIMAL(65,0)", [(t, Decimal(t)) for t in ("9" * 65, "-" + "9" * 65, "0", "1" + "0" * 64)]),
     Typed(
-        "DECIMAL(65,30)", [(f"{v:f}", v) for v in (WIDE, WIDE.copy_negate(), Decimal("1e-30"), Decimal(0), Decimal(7))]
+        "DECIMAL(1,0)",
+        [("-9", Decimal(-9)), ("9", Decimal(9)), ("0", Decimal(0)), ("1", Decimal(1))],
+    ),
+    Typed(
+        "DECIMAL(12,2)",
+        [(t, Decimal(t)) for t in ("-9999999999.99", "9999999999.99", "0", "0.01", "-0.01")],
+    ),
+    Typed(
+        "DECIMAL(10,10)",
+        [(t, Decimal(t)) for t in ("-0.9999999999", "0.9999999999", "0", "0.0000000001")],
+    ),
+    Typed(
+        "DECIMAL(20,0) UNSIGNED", [(t, Decimal(t)) for t in ("0", "9" * 20, "1", "1" + "0" * 19)]
+    ),
+    Typed(
+        "DECIMAL(38,10)",
+        [(t, Decimal(t)) for t in ("9" * 28 + ".0000000001", "-" + "9" * 28 + ".9999999999", "0")],
+    ),
+    Typed(
+        "DECIMAL(39,1)", [(t, Decimal(t)) for t in ("9" * 38 + ".9", "-" + "9" * 38 + ".9", "0.1")]
+    ),
+    Typed(
+        "DECIMAL(65,0)", [(t, Decimal(t)) for t in ("9" * 65, "-" + "9" * 65, "0", "1" + "0" * 64)]
+    ),
+    Typed(
+        "DECIMAL(65,30)",
+        [
+            (f"{v:f}", v)
+            for v in (WIDE, WIDE.copy_negate(), Decimal("1e-30"), Decimal(0), Decimal(7))
+        ],
     ),
     Typed("DECIMAL(8,3) ZEROFILL", [(t, Decimal(t)) for t in ("0", "1.5", "99999.999", "0.001")]),
     Typed(
         "FLOAT",
         [
-            *("-0e0", *((repr(v), _single(v)) for v in (1e-45, 1.17549435e-38, 3.4028234663852886e38))),
+            *(
+                "-0e0",
+                *((repr(v), _single(v)) for v in (1e-45, 1.17549435e-38, 3.4028234663852886e38)),
+            ),
             *((f"{v}e0", _single(v)) for v in (0.0, 0.1, 16777217.0, -16777215.0)),
         ],
     ),
     Typed("FLOAT UNSIGNED", [("0", 0.0), ("1.1", _single(1.1)), ("3.4e38", _single(3.4e38))]),
     Typed(
         "FLOAT(7,3)",
-        [("1234.567", _single(1234.567)), ("0", 0.0), ("-0.125", -0.125), ("-9999.999", _single(-9999.999))],
+        [
+            ("1234.567", _single(1234.567)),
+            ("0", 0.0),
+            ("-0.125", -0.125),
+            ("-9999.999", _single(-9999.999)),
+        ],
     ),
     Typed(
         "DOUBLE",
         [
-            *("-0e0", *((repr(v), v) for v in (5e-324, -2.2250738585072009e-308, 1.7976931348623157e308, 1e16))),
+            *(
+                "-0e0",
+                *(
+                    (repr(v), v)
+                    for v in (5e-324, -2.2250738585072009e-308, 1.7976931348623157e308, 1e16)
+                ),
+            ),
             *((f"{v}e0", v) for v in (0.0, 0.1, 0.1 + 0.2, 999999999999999.9)),
         ],
     ),
     Typed("DOUBLE(15,4)", [("12345678901.2345", 12345678901.2345), ("-0.5", -0.5), ("0", 0.0)]),
     Typed("YEAR", [("1901", 1901), ("2155", 2155), ("0", 0), ("2026", 2026)]),
-    Typed("DATE", [(f"'{d}'", d) for d in (date(1, 1, 1), date(9999, 12, 31), date(2024, 2, 29), date(1969, 12, 31))]),
+    Typed(
+        "DATE",
+        [
+            (f"'{d}'", d)
+            for d in (date(1, 1, 1), date(9999, 12, 31), date(2024, 2, 29), date(1969, 12, 31))
+        ],
+    ),
     *(
         Typed(
             f"DATETIME({digits})" if digits else "DATETIME",
@@ -170,8 +235,14 @@ MATRIX = [
         Typed(
             f"TIME({digits})" if digits else "TIME",
             [
-                (f"'-838:59:58.{'9' * digits}'", -_span(838, 59, 58, int(("9" * digits).ljust(6, "0")))),
-                (f"'838:59:58.{'9' * digits}'", _span(838, 59, 58, int(("9" * digits).ljust(6, "0")))),
+                (
+                    f"'-838:59:58.{'9' * digits}'",
+                    -_span(838, 59, 58, int(("9" * digits).ljust(6, "0"))),
+                ),
+                (
+                    f"'838:59:58.{'9' * digits}'",
+                    _span(838, 59, 58, int(("9" * digits).ljust(6, "0"))),
+                ),
                 ("'838:59:59'", _span(838, 59, 59)),
                 ("'-838:59:59'", -_span(838, 59, 59)),
                 ("0", timedelta()),
@@ -180,7 +251,9 @@ MATRIX = [
                 (f"'-00:00:00.{'0' * (digits - 1)}1'", -_span(0, 0, 0, 10 ** (6 - digits)))
                 if digits
                 else ("'-10:00:00'", -_span(10)),
-                ("'-00:00:01.5'", -_span(0, 0, 1, 500_000)) if digits else ("'12:34:56'", _span(12, 34, 56)),
+                ("'-00:00:01.5'", -_span(0, 0, 1, 500_000))
+                if digits
+                else ("'12:34:56'", _span(12, 34, 56)),
             ],
         )
         for digits in range(7)
@@ -188,7 +261,13 @@ MATRIX = [
     Typed("CHAR(0)", [("''", "")]),
     Typed(
         "CHAR(10)",
-        [("''", ""), ("'a'", "a"), ("'🛒🛒🛒🛒🛒🛒🛒🛒🛒🛒'", "🛒" * 10), ("'\\\\N'", "\\N"), ("'ends   '", "ends")],
+        [
+            ("''", ""),
+            ("'a'", "a"),
+            ("'🛒🛒🛒🛒🛒🛒🛒🛒🛒🛒'", "🛒" * 10),
+            ("'\\\\N'", "\\N"),
+            ("'ends   '", "ends"),
+        ],
     ),
     Typed("CHAR(255)", [_text("𝒳" * 255), _text("ß" * 255), _text("x" * 255), _text("")]),
     Typed("CHAR(255) CHARACTER SET latin1", [_text("ÿ" * 255), _text("€"), _text("")]),
@@ -208,10 +287,14 @@ MATRIX = [
     ),
     Typed("ENUM('a','b')", [("'neither'", ""), ("'a'", "a"), ("2", "b"), ("0", "")]),
     Typed(
-        f"ENUM({','.join(repr(f'v{n}') for n in range(300))})", [("'v0'", "v0"), ("'v255'", "v255"), ("'v299'", "v299")]
+        f"ENUM({','.join(repr(f'v{n}') for n in range(300))})",
+        [("'v0'", "v0"), ("'v255'", "v255"), ("'v299'", "v299")],
     ),
     Typed("ENUM('é','ü') CHARACTER SET latin1", [("'é'", "é"), ("'ü'", "ü")]),
-    Typed("SET('x','y z','ü','q''')", [("''", ""), ("'x,y z'", "x,y z"), ("'ü,q'''", "ü,q'"), ("15", "x,y z,ü,q'")]),
+    Typed(
+        "SET('x','y z','ü','q''')",
+        [("''", ""), ("'x,y z'", "x,y z"), ("'ü,q'''", "ü,q'"), ("15", "x,y z,ü,q'")],
+    ),
     Typed(
         "SET(" + ",".join("'" + label.replace("'", "''") + "'" for label in SET_LABELS) + ")",
         [
@@ -223,9 +306,14 @@ MATRIX = [
         ],
     ),
     Typed(
-        "BINARY(4)", [_bytes(d) for d in (bytes(4), b"\xff" * 4, b"\\N\n\t")] + [("'a'", b"a\0\0\0"), ("''", bytes(4))]
+        "BINARY(4)",
+        [_bytes(d) for d in (bytes(4), b"\xff" * 4, b"\\N\n\t")]
+        + [("'a'", b"a\0\0\0"), ("''", bytes(4))],
     ),
-    Typed("BINARY(16)", [_bytes(d) for d in (bytes(16), b"\xff" * 16, bytes(15) + b"\1", b"\1" + bytes(15))]),
+    Typed(
+        "BINARY(16)",
+        [_bytes(d) for d in (bytes(16), b"\xff" * 16, bytes(15) + b"\1", b"\1" + bytes(15))],
+    ),
     Typed("BINARY(255)", [_bytes(b"\xff" * 255), ("x'00'", bytes(255)), _bytes(bytes(254) + b" ")]),
     Typed("VARBINARY(100)", BYTES),
     Typed("VARBINARY(300)", [*BYTES, _bytes(bytes(300)), _bytes(b"\xff" * 256)]),
@@ -242,13 +330,20 @@ MATRIX = [
         ],
     ),
     Typed(
-        "GEOMETRY", [("ST_GeomFromText('POINT(1 2)')", _point(1, 2)), "ST_GeomFromText('LINESTRING(0 0,1 1)', 4326)"]
+        "GEOMETRY",
+        [
+            ("ST_GeomFromText('POINT(1 2)')", _point(1, 2)),
+            "ST_GeomFromText('LINESTRING(0 0,1 1)', 4326)",
+        ],
     ),
     Typed("LINESTRING", ["ST_GeomFromText('LINESTRING(0 0,1 1,2 0.5)')"]),
     Typed("POLYGON", ["ST_GeomFromText('POLYGON((0 0,4 0,4 4,0 4,0 0),(1 1,2 1,2 2,1 1))')"]),
     Typed("MULTIPOINT", ["ST_GeomFromText('MULTIPOINT(0 0,20 20)')"]),
     Typed("MULTILINESTRING", ["ST_GeomFromText('MULTILINESTRING((10 10,20 20),(15 15,30 15))')"]),
-    Typed("MULTIPOLYGON", ["ST_GeomFromText('MULTIPOLYGON(((0 0,4 0,4 4,0 0)),((10 10,11 10,11 11,10 10)))')"]),
+    Typed(
+        "MULTIPOLYGON",
+        ["ST_GeomFromText('MULTIPOLYGON(((0 0,4 0,4 4,0 0)),((10 10,11 10,11 11,10 10)))')"],
+    ),
     Typed(
         "GEOMETRYCOLLECTION",
         [
@@ -262,8 +357,24 @@ MATRIX = [
             _text(text)
             for text in (
                 '{"b": [1, 2.50, 1e20, -0.0, true, null], "aa": "Zoë 🛒 \\"e1\\" \\n", "a": {}}',
-                *("[]", "{}", '"e"', '""', "null", "false", "0.1", "5e-324", "1.7976931348623157e308"),
-                *("18446744073709551615", "-9223372036854775808", "9223372036854775808", "65535", "-32769"),
+                *(
+                    "[]",
+                    "{}",
+                    '"e"',
+                    '""',
+                    "null",
+                    "false",
+                    "0.1",
+                    "5e-324",
+                    "1.7976931348623157e308",
+                ),
+                *(
+                    "18446744073709551615",
+                    "-9223372036854775808",
+                    "9223372036854775808",
+                    "65535",
+                    "-32769",
+                ),
                 "[" * 30 + "]" * 30,
                 json.dumps({f"schlüssel {n}": ["x" * n, n, n / 7] for n in range(200)}),
                 json.dumps(["long", "é" * 40_000, list(range(20_000))]),
@@ -282,7 +393,11 @@ MATRIX = [
         ],
         only="MySQL",
     ),
-    Typed("VECTOR(3)", [("STRING_TO_VECTOR('[1,-2.5,3e38]')", struct.pack("<fff", 1, -2.5, 3e38))], only="MySQL"),
+    Typed(
+        "VECTOR(3)",
+        [("STRING_TO_VECTOR('[1,-2.5,3e38]')", struct.pack("<fff", 1, -2.5, 3e38))],
+        only="MySQL",
+    ),
     Typed(
         "UUID",
         [
@@ -295,7 +410,9 @@ MATRIX = [
         ],
         only="MariaDB",
     ),
-    Typed("INET4", [(f"'{a}'", a) for a in ("0.0.0.0", "255.255.255.255", "10.0.0.1")], only="MariaDB"),
+    Typed(
+        "INET4", [(f"'{a}'", a) for a in ("0.0.0.0", "255.255.255.255", "10.0.0.1")], only="MariaDB"
+    ),
     Typed(
         "INET6",
         [
@@ -332,11 +449,15 @@ class Matrix:
         self.mysql = mysql
         # A name may have 63 bytes.
         self.columns = {
-            typed.type[:30] + "…" * (len(typed.type) > 30): typed for typed in MATRIX if typed.only in ("", product)
+            typed.type[:30] + "…" * (len(typed.type) > 30): typed
+            for typed in MATRIX
+            if typed.only in ("", product)
         }
         self.rows = max(len(typed.values) for typed in self.columns.values())
         definitions = ", ".join(
-            f"{_quoted(name)} {typed.type} NULL" for name, typed in self.columns.items() if typed.only != "-"
+            f"{_quoted(name)} {typed.type} NULL"
+            for name, typed in self.columns.items()
+            if typed.only != "-"
         )
         run(
             mysql,
@@ -354,7 +475,9 @@ class Matrix:
         for id_ in ids:
             values = (self.value(name, id_ + shift) for name in self.columns)
             literals = [value if isinstance(value, str) else value[0] for value in values]
-            assignments = [f"{_quoted(n)} = {v}" for n, v in zip(self.columns, literals, strict=True)]
+            assignments = [
+                f"{_quoted(n)} = {v}" for n, v in zip(self.columns, literals, strict=True)
+            ]
             # Out of the strict mode, which refuses values that others can have stored all the same.
             run(
                 self.mysql,
@@ -372,7 +495,9 @@ class Matrix:
                 if row["id"] < 1000 and not isinstance(value, str):
                     expected = plain(types[name], value[1])
                     if (type(row[name]), row[name]) != (type(expected), expected):
-                        differences.append((name, value[0][:100], str(expected)[:100], str(row[name])[:100]))
+                        differences.append(
+                            (name, value[0][:100], str(expected)[:100], str(row[name])[:100])
+                        )
         assert not differences, "\n".join(map(str, differences))
 
 
@@ -517,7 +642,9 @@ def test_a_name_that_cannot_be_carried_is_refused_with_table_and_column(
         "CREATE TABLE good (id INT PRIMARY KEY, updated_at DATETIME(6))",
         "INSERT INTO good VALUES (1, NOW(6))",
     )
-    source = _source(any_mysql, *(_table(name, strategy) for name in ("long_name", "own_name", "good")))
+    source = _source(
+        any_mysql, *(_table(name, strategy) for name in ("long_name", "own_name", "good"))
+    )
     with pytest.raises(LoadsFailed) as error:
         load_all(source, any_mysql, postgres, lake)
     assert error.value.failures.keys() == {"long_name", "own_name"}
@@ -550,18 +677,26 @@ def test_a_key_that_postgresql_cannot_index_is_refused_with_table_and_column(
 def _alphabets(mysql: MySQLConnection) -> dict[str, str]:
     """Every character set of the server, with all the characters that it can hold and give back, up to U+FFFF."""
     with mysql.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE TEMPORARY TABLE characters (c VARCHAR(1) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin)")
+        cursor.execute(
+            "CREATE TEMPORARY TABLE characters (c VARCHAR(1) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin)"
+        )
         characters = [chr(n) for n in range(1, 0x10000) if not 0xD800 <= n < 0xE000]
         for start in range(0, len(characters), 10_000):
-            cursor.executemany("INSERT INTO characters VALUES (%s)", characters[start : start + 10_000])
-        cursor.execute("SELECT character_set_name FROM information_schema.character_sets ORDER BY 1")
+            cursor.executemany(
+                "INSERT INTO characters VALUES (%s)", characters[start : start + 10_000]
+            )
+        cursor.execute(
+            "SELECT character_set_name FROM information_schema.character_sets ORDER BY 1"
+        )
         alphabets = {}
         for (charset,) in cursor.fetchall():
             if charset == "binary":
                 continue
             # Through bytes, as a column stores them.
             stored = f"CONVERT(c USING {charset})"
-            cursor.execute(f"SELECT c FROM characters WHERE HEX(CONVERT({stored} USING utf8mb4)) = HEX(c)")
+            cursor.execute(
+                f"SELECT c FROM characters WHERE HEX(CONVERT({stored} USING utf8mb4)) = HEX(c)"
+            )
             alphabets[charset] = "".join(c for (c,) in cursor.fetchall())
     return alphabets
 
@@ -575,7 +710,11 @@ def test_every_character_of_every_character_set_arrives(
     assert len(alphabets["gbk"]) > 20_000
     assert len(alphabets["latin1"]) == 255
     types = {"": "LONGTEXT", " v": "VARCHAR(100)", " c": "CHAR(10)"}
-    columns = ", ".join(f"`{name}{x}` {type_} CHARACTER SET {name}" for name in alphabets for x, type_ in types.items())
+    columns = ", ".join(
+        f"`{name}{x}` {type_} CHARACTER SET {name}"
+        for name in alphabets
+        for x, type_ in types.items()
+    )
     source = _source(any_mysql, _table("alphabets", strategy))
     run(any_mysql, f"CREATE TABLE alphabets (id INT PRIMARY KEY, {columns})")
     load_all(source, any_mysql, postgres, lake)
@@ -588,7 +727,8 @@ def test_every_character_of_every_character_set_arrives(
     with any_mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
         places = ", ".join(["%s"] * (len(whole) + 1))
         cursor.executemany(
-            f"INSERT INTO alphabets VALUES ({places})", [(n, *row) for n, row in enumerate([whole, *pieces])]
+            f"INSERT INTO alphabets VALUES ({places})",
+            [(n, *row) for n, row in enumerate([whole, *pieces])],
         )
     [result] = load_all(source, any_mysql, postgres, lake).values()
     assert result.quarantined == 0
@@ -597,7 +737,9 @@ def test_every_character_of_every_character_set_arrives(
 
 def _of(codec: str) -> st.SearchStrategy[str]:
     """Texts of a character set, but for NUL, which PostgreSQL does not have."""
-    return st.text(st.characters(codec=codec, exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
+    return st.text(
+        st.characters(codec=codec, exclude_categories=["Cs"], exclude_characters="\0"), max_size=60
+    )
 
 
 def _whole(low: int, high: int) -> st.SearchStrategy[int]:
@@ -635,7 +777,9 @@ RANDOM: dict[str, st.SearchStrategy] = {
     "FLOAT": st.floats(allow_nan=False, allow_infinity=False, width=32),
     "DATE": st.dates(),
     "DATETIME(6)": st.datetimes(),
-    "TIMESTAMP(6) NULL": st.datetimes(datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19, 3, 14, 7)),
+    "TIMESTAMP(6) NULL": st.datetimes(
+        datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19, 3, 14, 7)
+    ),
     "TIME(6)": _MICROSECONDS.map(_time),
     "TEXT": _of("utf-8"),
     "VARCHAR(60) CHARACTER SET latin1": _of("cp1252"),
@@ -648,15 +792,28 @@ RANDOM: dict[str, st.SearchStrategy] = {
     "POINT": st.tuples(_FINITE, _FINITE).map(lambda point: _point(*point)),
     "JSON": _DOCUMENTS.map(lambda document: json.dumps(document, ensure_ascii=False)),
 }
-ROWS = st.lists(st.fixed_dictionaries({name: values | st.none() for name, values in RANDOM.items()}), max_size=25)
+ROWS = st.lists(
+    st.fixed_dictionaries({name: values | st.none() for name, values in RANDOM.items()}),
+    max_size=25,
+)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.reuse, Phase.generate])
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.reuse, Phase.generate],
+)
 @given(st.tuples(ROWS, ROWS))
 def test_any_values_are_the_same_by_snapshot_and_by_log(
-    any_mysql: MySQLConnection, postgres: PostgresConnection, lake: str, rows: tuple[list[dict], list[dict]]
+    any_mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    rows: tuple[list[dict], list[dict]],
 ) -> None:
-    source = _source(any_mysql, _table("by_snapshot", "snapshot"), _table("by_log", "cdc", history=True))
+    source = _source(
+        any_mysql, _table("by_snapshot", "snapshot"), _table("by_log", "cdc", history=True)
+    )
     columns = ", ".join(f"{_quoted(name)} {name}" for name in RANDOM)
     places = ", ".join(["%s"] * len(RANDOM))
     assignments = ", ".join(f"{_quoted(name)} = %s" for name in RANDOM)
@@ -668,7 +825,10 @@ def test_any_values_are_the_same_by_snapshot_and_by_log(
     first, second = ([tuple(row[name] for name in RANDOM) for row in some] for some in rows)
     for statement, changes in (
         (f"INSERT INTO {{}} VALUES ({places}, %s)", [(n, *row) for n, row in enumerate(first)]),
-        (f"UPDATE {{}} SET {assignments} WHERE id = %s", [(*row, n) for n, row in enumerate(second)]),
+        (
+            f"UPDATE {{}} SET {assignments} WHERE id = %s",
+            [(*row, n) for n, row in enumerate(second)],
+        ),
     ):
         with any_mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
             for table in ("by_snapshot", "by_log"):
@@ -676,7 +836,9 @@ def test_any_values_are_the_same_by_snapshot_and_by_log(
                 cursor.execute(f"DELETE FROM {table} WHERE id % 5 = 4")
         load_all(source, any_mysql, postgres, lake)
         types = mysql_types(any_mysql, "by_log")
-        by_snapshot, by_log = (raw_rows(postgres, source, table, types) for table in ("by_snapshot", "by_log"))
+        by_snapshot, by_log = (
+            raw_rows(postgres, source, table, types) for table in ("by_snapshot", "by_log")
+        )
         assert_same_rows(by_snapshot, by_log, "by the log")
         assert_equals_source(source, any_mysql, postgres, lake, "by_log")
         assert compare(source, postgres, "by_log").is_equal
@@ -686,8 +848,20 @@ def test_python_and_postgresql_make_the_same_numbers(postgres: PostgresConnectio
     """What `Accumulator` sums for MongoDB is what PostgreSQL's expression gives, value by value."""
     dice = random.Random(5)
     doubles = [struct.unpack("d", dice.randbytes(8))[0] for _ in range(3000)]
-    doubles += [dice.uniform(-1e6, 1e6) for _ in range(1000)] + [round(dice.uniform(-1e6, 1e6), 2) for _ in range(1000)]
-    doubles += [0.0, -0.0, 1e15, 1e-5, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, math.nan]
+    doubles += [dice.uniform(-1e6, 1e6) for _ in range(1000)] + [
+        round(dice.uniform(-1e6, 1e6), 2) for _ in range(1000)
+    ]
+    doubles += [
+        0.0,
+        -0.0,
+        1e15,
+        1e-5,
+        5e-324,
+        1.7976931348623157e308,
+        math.inf,
+        -math.inf,
+        math.nan,
+    ]
     # As PostgreSQL writes them, and so does the reader: short keys first.
     documents = [
         '{"a": [true, null, "é \\n \\" / \x7f"], "c": {"z": 2, "é": 1}, "bb": 1e5}',
@@ -705,15 +879,23 @@ def test_python_and_postgresql_make_the_same_numbers(postgres: PostgresConnectio
             [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)],
         ),
         (Column("v", "", "boolean"), [True, False]),
-        (Column("v", "", "numeric(38,18)"), [Decimal("0.5"), Decimal(0), Decimal("-19.99"), Decimal(10**19)]),
+        (
+            Column("v", "", "numeric(38,18)"),
+            [Decimal("0.5"), Decimal(0), Decimal("-19.99"), Decimal(10**19)],
+        ),
     ):
         with postgres.connect() as connection:
             connection.execute(f"CREATE TEMP TABLE numbers (n int, v {column.target_type})")
             with connection.cursor().copy("COPY numbers FROM STDIN") as copy:
                 for row in enumerate(values):
                     copy.write_row(row)
-            got = connection.execute(f"SELECT {POSTGRES.number(column)} FROM numbers ORDER BY n").fetchall()
+            got = connection.execute(
+                f"SELECT {POSTGRES.number(column)} FROM numbers ORDER BY n"
+            ).fetchall()
         for value, (number,) in zip(values, got, strict=True):
             one = Accumulator()
-            one.add([column], pa.RecordBatch.from_arrays([pa.array([value], column.arrow_type)], names=["v"]))
+            one.add(
+                [column],
+                pa.RecordBatch.from_arrays([pa.array([value], column.arrow_type)], names=["v"]),
+            )
             assert one.result([column]) == (1, {"v": f"1:{number}"}), value

@@ -45,18 +45,36 @@ class Raw:
 
     def create(self) -> None:
         """Create every declared raw table, empty; MySQL's types as the ingestion engine maps them."""
-        types = {"BIGINT UNSIGNED": "numeric(20,0)", "INT UNSIGNED": "bigint", "SMALLINT UNSIGNED": "integer"}
-        types |= {"INT": "integer", "TINYINT(1)": "smallint", "DATETIME(6)": "timestamp", "DATE": "date"}
+        types = {
+            "BIGINT UNSIGNED": "numeric(20,0)",
+            "INT UNSIGNED": "bigint",
+            "SMALLINT UNSIGNED": "integer",
+        }
+        types |= {
+            "INT": "integer",
+            "TINYINT(1)": "smallint",
+            "DATETIME(6)": "timestamp",
+            "DATE": "date",
+        }
         ours = "_deleted boolean NOT NULL, _loaded_at timestamptz NOT NULL, _position text NOT NULL DEFAULT ''"
-        version = "_committed_at timestamptz, _version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        version = (
+            "_committed_at timestamptz, _version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        )
         schema = (ROOT / "seed_data" / "schema.sql").read_text()
         for source in (SHOP, CATALOG):
             self.session.execute(f"CREATE SCHEMA {source.schema}")
             for table in source.tables:
-                columns, key = "_id text, _id_type text DEFAULT 'string', document jsonb", "_id, _id_type"
+                columns, key = (
+                    "_id text, _id_type text DEFAULT 'string', document jsonb",
+                    "_id, _id_type",
+                )
                 if source is SHOP:
-                    [body] = re.findall(rf"CREATE TABLE {table.name} \((.*?)\n\)", schema, re.DOTALL)
-                    found = re.findall(r"^  ([a-z]\w*) +([A-Z]+(?:\([^)]*\))?(?: UNSIGNED)?)", body, re.MULTILINE)
+                    [body] = re.findall(
+                        rf"CREATE TABLE {table.name} \((.*?)\n\)", schema, re.DOTALL
+                    )
+                    found = re.findall(
+                        r"^  ([a-z]\w*) +([A-Z]+(?:\([^)]*\))?(?: UNSIGNED)?)", body, re.MULTILINE
+                    )
                     columns = ", ".join(
                         f"{name} {types.get(kind, kind.replace('DECIMAL', 'numeric') if 'DECIMAL' in kind else 'text')}"
                         for name, kind in found
@@ -76,7 +94,10 @@ class Raw:
 
     def put_documents(self, name: str, *documents: dict[str, Any], deleted: bool = False) -> None:
         """Load new forms of documents of the catalog's collection `name`."""
-        rows = [{"_id": document["_id"], "_id_type": "string", "document": Jsonb(document)} for document in documents]
+        rows = [
+            {"_id": document["_id"], "_id_type": "string", "document": Jsonb(document)}
+            for document in documents
+        ]
         self._write(CATALOG, name, ("_id", "_id_type"), rows, deleted)
 
     def _write(self, source, name: str, key: tuple[str, ...], rows, deleted: bool) -> None:
@@ -90,7 +111,9 @@ class Raw:
                 values,
             )
             if source.table(name).history:
-                self.session.execute(f"INSERT INTO {source.schema}.{name}_history {row_sql}", values)
+                self.session.execute(
+                    f"INSERT INTO {source.schema}.{name}_history {row_sql}", values
+                )
 
 
 def at(text: str) -> datetime:
@@ -208,7 +231,9 @@ def shelf(store_id: int, product_id: str, quantity: int) -> dict[str, Any]:
     }
 
 
-def movement(number: int, store_id: int, product_id: str, kind: str, quantity: int, moved_at: str) -> dict[str, Any]:
+def movement(
+    number: int, store_id: int, product_id: str, kind: str, quantity: int, moved_at: str
+) -> dict[str, Any]:
     return {
         "id": number,
         "store_id": store_id,
@@ -247,24 +272,60 @@ def load_first_day(raw: Raw) -> None:
     raw.put("stores", store(1, "online"), store(2, "physical"))
     raw.put("vendors", {"id": 1, "name": "Vendor", "country_code": "LV", "is_active": 1})
     raw.put("employees", EMPLOYEE)
-    raw.put_documents("categories", {"_id": "C1", "name": "Home"}, {"_id": "C2", "name": "Pans", "parent_id": "C1"})
+    raw.put_documents(
+        "categories",
+        {"_id": "C1", "name": "Home"},
+        {"_id": "C2", "name": "Pans", "parent_id": "C1"},
+    )
     raw.put_documents("products", product(1, 1050), product(2, 500))
     raw.put("customers", customer(1, "Ann"), customer(2, "Bob"))
-    raw.put("addresses", address(1, 1, "Riga"), address(2, 2, "Jelgava"), address(3, 2, "Cēsis", is_primary=0))
+    raw.put(
+        "addresses",
+        address(1, 1, "Riga"),
+        address(2, 2, "Jelgava"),
+        address(3, 2, "Cēsis", is_primary=0),
+    )
     raw.put("orders", *(order(n, f"2026-03-0{n} 10:00") for n in (1, 2, 3, 4, 6)))
     raw.put(
         "orders",
-        order(7, "2026-03-07 10:00", customer_id=2, store_id=2, device=None, employee_id=1, shipping_address_id=None),
+        order(
+            7,
+            "2026-03-07 10:00",
+            customer_id=2,
+            store_id=2,
+            device=None,
+            employee_id=1,
+            shipping_address_id=None,
+        ),
     )
     # Nobody knows yet the product of line 2 of order 2 and the customer of order 4; order 5's header is still to come.
-    raw.put("orders", *(order(n, "2026-03-01 09:00", shipping_address_id=2 + n % 9) for n in (9, 10)))
     raw.put(
-        "order_lines", *(line(n, 1) for n in (1, 2, 3, 4, 5, 6, 9, 10)), line(2, 2, "P3"), line(3, 2), line(7, 1, "P2")
+        "orders", *(order(n, "2026-03-01 09:00", shipping_address_id=2 + n % 9) for n in (9, 10))
+    )
+    raw.put(
+        "order_lines",
+        *(line(n, 1) for n in (1, 2, 3, 4, 5, 6, 9, 10)),
+        line(2, 2, "P3"),
+        line(3, 2),
+        line(7, 1, "P2"),
     )
     raw.put("orders", order(4, "2026-03-04 10:00", customer_id=3))
-    raw.put("orders", *(order(n, f"2026-03-0{n} 10:00", total_amount=Decimal("52.60")) for n in (2, 3)))
-    raw.put("payments", payment(1, 1), payment(2, 2, status="failed"), payment(3, 3), payment(4, 4), payment(5, 5))
-    raw.put("payments", payment(6, 7, paid_at=at("2026-03-07")), payment(7, 9, paid_at=at("2026-03-02 13:00")))
+    raw.put(
+        "orders", *(order(n, f"2026-03-0{n} 10:00", total_amount=Decimal("52.60")) for n in (2, 3))
+    )
+    raw.put(
+        "payments",
+        payment(1, 1),
+        payment(2, 2, status="failed"),
+        payment(3, 3),
+        payment(4, 4),
+        payment(5, 5),
+    )
+    raw.put(
+        "payments",
+        payment(6, 7, paid_at=at("2026-03-07")),
+        payment(7, 9, paid_at=at("2026-03-02 13:00")),
+    )
     raw.put("payments", payment(8, 9, status="failed"))
     raw.put("returns", return_(1, 1, 1), return_(2, 6, 1))
     raw.put("inventory", shelf(1, "P1", 10), shelf(2, "P1", 3), shelf(2, "P2", 0))
@@ -290,7 +351,9 @@ def load_second_day(raw: Raw) -> None:
     raw.put_documents("products", product(1, 1100, "2026-03-02T09:00:00Z"))
     raw.put_documents("products", product(1, 1200, "2026-03-02T11:00:00Z"))
     raw.put("order_lines", line(1, 1, quantity=3, unit_cost=Decimal("6.50")))
-    raw.put("orders", order(1, "2026-03-01 10:00", total_amount=Decimal("39.30"), status="cancelled"))
+    raw.put(
+        "orders", order(1, "2026-03-01 10:00", total_amount=Decimal("39.30"), status="cancelled")
+    )
     raw.put("returns", return_(2, 9, 1))
     raw.put("payments", payment(4, 3))
     # Deletions: a line, an order with its line, a payment, an employee, a shelf.
@@ -305,7 +368,8 @@ def load_second_day(raw: Raw) -> None:
     raw.put("order_lines", line(8, 1))
     raw.put("customers", customer(2, "Bob"), deleted=True)
     raw.session.execute(
-        "UPDATE raw_shop.customers_history SET _committed_at = %s WHERE id = 2 AND _deleted", [CUSTOMER_LEFT_AT]
+        "UPDATE raw_shop.customers_history SET _committed_at = %s WHERE id = 2 AND _deleted",
+        [CUSTOMER_LEFT_AT],
     )
     raw.put("inventory", shelf(1, "P1", 8), shelf(2, "P3", 0))
     raw.put("inventory_movements", movement(4, 1, "P1", "sale", -2, "2026-03-11"))
@@ -335,7 +399,13 @@ class Warehouse:
     def _invoke(self, runner: dbtRunner, *arguments: str):
         folders = {"project": PROJECT, "profiles": PROJECT}
         options = [text for name, path in folders.items() for text in (f"--{name}-dir", str(path))]
-        options += ["--target-path", str(self.folder / "target"), "--log-path", str(self.folder / "logs"), "--quiet"]
+        options += [
+            "--target-path",
+            str(self.folder / "target"),
+            "--log-path",
+            str(self.folder / "logs"),
+            "--quiet",
+        ]
         result = runner.invoke([*arguments, *options])
         if result.exception:
             raise result.exception
@@ -427,7 +497,11 @@ def test_what_has_not_arrived_yet_is_unknown(warehouse):
     }
     lines = {(row["order_id"], row["line_number"]): row for row in first["fct_order_lines"]}
     unknown = {
-        key: {name for name in ("customer_key", "product_key", "store_key", "device_key") if row[name] == UNKNOWN}
+        key: {
+            name
+            for name in ("customer_key", "product_key", "store_key", "device_key")
+            if row[name] == UNKNOWN
+        }
         for key, row in lines.items()
     }
     assert {key: names for key, names in unknown.items() if names} == {
@@ -453,7 +527,9 @@ def test_order_lines_meet_the_dimension_rows_of_their_time(warehouse):
         JOIN warehouse.dim_time_of_day t USING (time_of_day_key) JOIN warehouse.dim_date ON date_key = order_date
         ORDER BY order_id, line_number
     """)
-    five, seven, ten, eleven, twelve, thirteen = map(Decimal, ("5.00", "7.00", "10.50", "11.00", "12.00", "13.00"))
+    five, seven, ten, eleven, twelve, thirteen = map(
+        Decimal, ("5.00", "7.00", "10.50", "11.00", "12.00", "13.00")
+    )
     online = ("online", "Unknown")
     assert rows == [
         (1, 1, "Ann", "Riga", "P1", ten, *online, "Riga", "mobile", 10),
@@ -477,15 +553,45 @@ def test_amounts_returns_and_cancellations(warehouse):
     """)
     refund = Decimal("11.90")
     assert rows == [
-        (1, True, Decimal("31.50"), Decimal("30.50"), Decimal("19.50"), Decimal("11.00"), 1, refund, "EUR"),
-        (9, False, Decimal("21.00"), Decimal("20.00"), Decimal("12.00"), Decimal("8.00"), 1, refund, "EUR"),
+        (
+            1,
+            True,
+            Decimal("31.50"),
+            Decimal("30.50"),
+            Decimal("19.50"),
+            Decimal("11.00"),
+            1,
+            refund,
+            "EUR",
+        ),
+        (
+            9,
+            False,
+            Decimal("21.00"),
+            Decimal("20.00"),
+            Decimal("12.00"),
+            Decimal("8.00"),
+            1,
+            refund,
+            "EUR",
+        ),
     ]
 
 
 def test_payments_follow_their_order(warehouse):
-    rows = warehouse.query("SELECT payment_id, order_id, captured_amount FROM warehouse.fct_payments ORDER BY 1")
+    rows = warehouse.query(
+        "SELECT payment_id, order_id, captured_amount FROM warehouse.fct_payments ORDER BY 1"
+    )
     paid, failed = Decimal("28.80"), Decimal("0.00")
-    assert rows == [(1, 1, paid), (3, 3, paid), (4, 3, paid), (5, 5, paid), (6, 7, paid), (7, 9, paid), (8, 9, failed)]
+    assert rows == [
+        (1, 1, paid),
+        (3, 3, paid),
+        (4, 3, paid),
+        (5, 5, paid),
+        (6, 7, paid),
+        (7, 9, paid),
+        (8, 9, failed),
+    ]
 
 
 def test_stock_is_there_for_every_shelf_and_day(warehouse):
@@ -500,7 +606,11 @@ def test_stock_is_there_for_every_shelf_and_day(warehouse):
     assert warehouse.query("""
         SELECT inventory_date::text, opening_quantity, received_quantity, sold_quantity, closing_quantity
         FROM warehouse.fct_inventory_daily WHERE store_id = 1 AND received_quantity + sold_quantity <> 0 ORDER BY 1
-    """) == [("2026-01-01", 0, 16, 0, 16), ("2026-03-05", 16, 0, 6, 10), ("2026-03-11", 10, 0, 2, 8)]
+    """) == [
+        ("2026-01-01", 0, 16, 0, 16),
+        ("2026-03-05", 16, 0, 6, 10),
+        ("2026-03-11", 10, 0, 2, 8),
+    ]
 
 
 def test_a_deleted_customer_ends_with_a_deleted_version(warehouse):
@@ -611,7 +721,9 @@ BREAKS = [
 ]
 
 
-@pytest.mark.parametrize(("test", "outcome", "statement"), BREAKS, ids=[test for test, *_ in BREAKS])
+@pytest.mark.parametrize(
+    ("test", "outcome", "statement"), BREAKS, ids=[test for test, *_ in BREAKS]
+)
 def test_broken_data_fails_its_test(warehouse, test, outcome, statement):
     warehouse.create(DATABASE, BUILT)
     with warehouse.server.connect() as session:
@@ -622,5 +734,8 @@ def test_broken_data_fails_its_test(warehouse, test, outcome, statement):
 
 def test_every_kind_of_test_is_seen_failing(warehouse):
     nodes = [node for node in warehouse.manifest.nodes.values() if node.resource_type == "test"]
-    kinds = {node.name: node.test_metadata.name if hasattr(node, "test_metadata") else node.name for node in nodes}
+    kinds = {
+        node.name: node.test_metadata.name if hasattr(node, "test_metadata") else node.name
+        for node in nodes
+    }
     assert set(kinds.values()) == {kinds[test] for test, *_ in BREAKS}

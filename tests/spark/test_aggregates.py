@@ -26,7 +26,9 @@ def orders(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
     """Orders of (id, customer, time[, status[, device[, store]]])."""
     full = [(*row, *("paid", "mobile", 1)[len(row) - 3 :]) for row in rows]
     schema = "id decimal(20,0), customer_id decimal(20,0), ordered_at timestamp, status string, device string, store_id bigint"
-    return spark.createDataFrame([(Decimal(r[0]), r[1] and Decimal(r[1]), *r[2:]) for r in full], schema)
+    return spark.createDataFrame(
+        [(Decimal(r[0]), r[1] and Decimal(r[1]), *r[2:]) for r in full], schema
+    )
 
 
 def lines(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
@@ -36,12 +38,20 @@ def lines(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
         "order_id decimal(20,0), product_id string, quantity int, unit_price decimal(12,2), discount_amount decimal(12,2),"
         "unit_cost decimal(12,2), created_at timestamp"
     )
-    return spark.createDataFrame([(Decimal(r[0]), r[1], r[2], *map(Decimal, r[3:]), SHOPPED) for r in full], schema)
+    return spark.createDataFrame(
+        [(Decimal(r[0]), r[1], r[2], *map(Decimal, r[3:]), SHOPPED) for r in full], schema
+    )
 
 
 def catalog(spark: SparkSession) -> tuple[DataFrame, DataFrame]:
     """Products and a tree of categories: home > kitchen > pans, and garden; a loop; an orphan."""
-    products = [("pan", "pans"), ("pot", "kitchen"), ("rake", "garden"), ("thing", "gone"), ("what", None)]
+    products = [
+        ("pan", "pans"),
+        ("pot", "kitchen"),
+        ("rake", "garden"),
+        ("thing", "gone"),
+        ("what", None),
+    ]
     tree = [
         ("home", "Home", None),
         ("kitchen", "Kitchen", "home"),
@@ -62,7 +72,9 @@ def rows_of(frame: DataFrame, *columns: str) -> list[tuple]:
 
 
 class TestSalesByCategoryMonth:
-    def run(self, spark: SparkSession, order_rows: Iterable[tuple], line_rows: Iterable[tuple]) -> DataFrame:
+    def run(
+        self, spark: SparkSession, order_rows: Iterable[tuple], line_rows: Iterable[tuple]
+    ) -> DataFrame:
         inputs = orders(spark, order_rows), lines(spark, line_rows), *catalog(spark)
         return JOBS["agg_sales_by_category_month"].transform(*inputs)
 
@@ -75,8 +87,13 @@ class TestSalesByCategoryMonth:
             "2025-06": ("pan", 1),
             "2025-07": ("rake", 2),
         }
-        order_rows = [(n, 1, datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)) for n, month in enumerate(sold)]
-        line_rows = [(n, product_id, quantity) for n, (product_id, quantity) in enumerate(sold.values())]
+        order_rows = [
+            (n, 1, datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC))
+            for n, month in enumerate(sold)
+        ]
+        line_rows = [
+            (n, product_id, quantity) for n, (product_id, quantity) in enumerate(sold.values())
+        ]
         result = self.run(spark, order_rows, line_rows).persist()
         found = {
             (row.category_id, f"{row.month:%Y-%m}"): (
@@ -115,7 +132,16 @@ class TestSalesByCategoryMonth:
         )
         month = date(2026, 3, 1)
         assert rows_of(result, *columns) == [
-            ("garden", "Garden", "Garden", month, 1, 1, Decimal("10.00"), Decimal("4.00")),  # its order is missing
+            (
+                "garden",
+                "Garden",
+                "Garden",
+                month,
+                1,
+                1,
+                Decimal("10.00"),
+                Decimal("4.00"),
+            ),  # its order is missing
             ("kitchen", "Kitchen", "Home", month, 1, 1, Decimal("10.00"), Decimal("4.00")),
             ("pans", "Pans", "Home", month, 1, 3, Decimal("29.50"), Decimal("15.50")),
             ("unknown", "Unknown", "Unknown", month, 1, 3, Decimal("30.00"), Decimal("12.00")),
@@ -153,12 +179,20 @@ class TestRfm:
         order_rows, line_rows = [], []
         for customer in customers:
             for n in range(many.get(customer, 1)):
-                order_rows.append((customer * 100 + n, customer, SHOPPED - timedelta(days=10 - customer)))
+                order_rows.append(
+                    (customer * 100 + n, customer, SHOPPED - timedelta(days=10 - customer))
+                )
                 line_rows.append((customer * 100 + n, "pan", customer))
-        order_rows += [(1, None, SHOPPED), (2, 77, SHOPPED), (3, 1, SHOPPED + timedelta(hours=20), "cancelled")]
+        order_rows += [
+            (1, None, SHOPPED),
+            (2, 77, SHOPPED),
+            (3, 1, SHOPPED + timedelta(hours=20), "cancelled"),
+        ]
         line_rows += [(1, "pan"), (2, "pan"), (3, "pan")]
         known = spark.createDataFrame([(Decimal(c),) for c in customers], "id decimal(20,0)")
-        result = JOBS["agg_rfm_by_customer"].transform(orders(spark, order_rows), lines(spark, line_rows), known)
+        result = JOBS["agg_rfm_by_customer"].transform(
+            orders(spark, order_rows), lines(spark, line_rows), known
+        )
         found = {row.customer_id: row for row in result.collect()}
         assert sorted(found) == list(customers)  # neither guests nor customers whom nobody knows
         assert [found[c].frequency_score for c in customers] == [1] * 8 + [5] * 2
@@ -176,7 +210,9 @@ class TestRfm:
 
     def test_every_combination_of_scores_has_one_segment(self, spark) -> None:
         scores = spark.createDataFrame(list(product(range(1, 6), repeat=3)), "r int, f int, m int")
-        segments = scores.select("*", segment(scores.r, scores.f, scores.m).alias("segment")).collect()
+        segments = scores.select(
+            "*", segment(scores.r, scores.f, scores.m).alias("segment")
+        ).collect()
         assert len({row.segment for row in segments}) == 10
         assert all(row.segment for row in segments)
         named = {(row.r, row.f, row.m): row.segment for row in segments}
@@ -189,7 +225,9 @@ class TestBaskets:
     def run(self, spark: SparkSession, sold: dict[int, str], status: str = "paid") -> DataFrame:
         order_rows = [(n, 1, SHOPPED + timedelta(minutes=n), status) for n in sold]
         line_rows = [(n, product_id) for n, items in sold.items() for product_id in items.split()]
-        return JOBS["agg_baskets_by_product_pair"].transform(orders(spark, order_rows), lines(spark, line_rows))
+        return JOBS["agg_baskets_by_product_pair"].transform(
+            orders(spark, order_rows), lines(spark, line_rows)
+        )
 
     def test_support_confidence_and_lift(self, spark) -> None:
         """A product twice in an order is one; a join of lines with lines would count the pair twice."""
@@ -206,12 +244,19 @@ class TestBaskets:
     def test_cancelled_orders_are_no_baskets(self, spark) -> None:
         assert self.run(spark, dict.fromkeys(range(9), "a b"), status="cancelled").collect() == []
 
-    def test_of_a_long_history_only_the_latest_orders_count(self, spark, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_of_a_long_history_only_the_latest_orders_count(
+        self, spark, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(baskets, "MAX_ORDERS", 10)
         order_rows = [(n, 1, SHOPPED + timedelta(minutes=n - 20)) for n in range(20)]
-        line_rows = lines(spark, [(n, product_id) for n in range(20) for product_id in ("ab" if n < 9 else "cd")])
+        line_rows = lines(
+            spark, [(n, product_id) for n in range(20) for product_id in ("ab" if n < 9 else "cd")]
+        )
         line_rows = line_rows.withColumn(
-            "created_at", (line_rows.created_at.cast("double") + (line_rows.order_id - 20) * 60).cast("timestamp")
+            "created_at",
+            (line_rows.created_at.cast("double") + (line_rows.order_id - 20) * 60).cast(
+                "timestamp"
+            ),
         )
         pairs = baskets.transform(orders(spark, order_rows), line_rows).collect()
         assert [(row.product_id_a, row.product_id_b) for row in pairs] == [("c", "d")]
@@ -220,11 +265,17 @@ class TestBaskets:
 
 def test_heat_map_counts_orders_and_not_lines(spark) -> None:
     order_rows = [
-        *((1, 1, SHOPPED), (2, 1, SHOPPED, "paid", None), (3, 1, SHOPPED + timedelta(days=6, hours=1))),
+        *(
+            (1, 1, SHOPPED),
+            (2, 1, SHOPPED, "paid", None),
+            (3, 1, SHOPPED + timedelta(days=6, hours=1)),
+        ),
         *((4, 1, SHOPPED), (5, 1, SHOPPED, "cancelled")),
     ]
     line_rows = [(1, "a"), (1, "b"), (2, "a"), (3, "a", 3), (4, "a"), (5, "a")]
-    result = JOBS["agg_orders_by_device_weekday_hour"].transform(orders(spark, order_rows), lines(spark, line_rows))
+    result = JOBS["agg_orders_by_device_weekday_hour"].transform(
+        orders(spark, order_rows), lines(spark, line_rows)
+    )
     assert rows_of(result, "device", "weekday", "hour", "order_count", "net_amount") == [
         ("in_store", 1, 9, 1, Decimal("10.00")),
         ("mobile", 1, 9, 2, Decimal("30.00")),
@@ -244,8 +295,15 @@ def test_stock_cover_and_risk(spark) -> None:
         "overstock": (181, 2, 28),
     }
     present = SHOPPED + timedelta(days=28)
-    order_rows = [(1, 1, SHOPPED), (2, 1, present), (3, 1, present, "cancelled"), (4, 1, present, "paid", "mobile", 2)]
-    line_rows = [(order, name, 1000) for order in (1, 3, 4) for name in stock]  # too old, cancelled, elsewhere
+    order_rows = [
+        (1, 1, SHOPPED),
+        (2, 1, present),
+        (3, 1, present, "cancelled"),
+        (4, 1, present, "paid", "mobile", 2),
+    ]
+    line_rows = [
+        (order, name, 1000) for order in (1, 3, 4) for name in stock
+    ]  # too old, cancelled, elsewhere
     line_rows += [(2, name, sold) for name, (*_, sold) in stock.items() if sold]
     inventory = spark.createDataFrame(
         [(1, name, *levels[:2]) for name, levels in stock.items()],
@@ -290,11 +348,15 @@ def test_writing_replaces_and_a_missing_input_is_named(spark, lake: str) -> None
     spark.sql("CREATE DATABASE IF NOT EXISTS lake")
     try:
         orders(spark, [(1, 1, SHOPPED)]).writeTo("lake.orders").using("parquet").create()
-        with pytest.raises(MissingInput, match=r"agg_orders_by_device_weekday_hour needs lake\.order_lines"):
+        with pytest.raises(
+            MissingInput, match=r"agg_orders_by_device_weekday_hour needs lake\.order_lines"
+        ):
             write_aggregate(spark, job, lake)
         lines(spark, [(1, "a")]).writeTo("lake.order_lines").using("parquet").create()
         assert [write_aggregate(spark, job, lake) for _ in range(2)] == [1, 1]
-        assert rows_of(spark.table(f"aggregates.{job.name}"), "device", "order_count") == [("mobile", 1)]
+        assert rows_of(spark.table(f"aggregates.{job.name}"), "device", "order_count") == [
+            ("mobile", 1)
+        ]
         table = LakeTable(lake, job.name, (), database="aggregates")
         assert len(table.store.get_file_info(FileSelector(table.folder))) == 1
     finally:

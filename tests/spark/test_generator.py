@@ -43,7 +43,10 @@ def test_the_same_parameters_make_the_same_rows_in_any_partitioning(
     monkeypatch.setattr(generator, "ROWS_PER_PARTITION", 300)
     generate(lambda: spark, PARAMETERS, tmp_path / "again")
     generate(lambda: spark, replace(PARAMETERS, seed=6), tmp_path / "other", only=["customers"])
-    counts = [len(list((directory / "customers").glob("*.parquet"))) for directory in (seeded, tmp_path / "again")]
+    counts = [
+        len(list((directory / "customers").glob("*.parquet")))
+        for directory in (seeded, tmp_path / "again")
+    ]
     assert counts[0] < counts[1]
 
     def rows(directory: Path, name: str) -> pa.Table:
@@ -58,7 +61,12 @@ def test_the_same_parameters_make_the_same_rows_in_any_partitioning(
 
 def test_an_unknown_table_is_named() -> None:
     with pytest.raises(ValueError, match="custmers"):
-        generate(lambda: pytest.fail("no session is needed"), PARAMETERS, Path("unused"), only=["custmers"])
+        generate(
+            lambda: pytest.fail("no session is needed"),
+            PARAMETERS,
+            Path("unused"),
+            only=["custmers"],
+        )
 
 
 def test_totals_agree_with_lines_and_payments_to_the_cent(read) -> None:
@@ -70,18 +78,30 @@ def test_totals_agree_with_lines_and_payments_to_the_cent(read) -> None:
     total = _cents(orders.total_amount)
     goods = (net + _cents(lines.tax_amount)).groupby(lines.order_id).sum()
     assert ((goods + _cents(orders.shipping_amount)).reindex(orders.index) == total).all()
-    assert (lines.created_at.to_numpy() == orders.ordered_at.reindex(lines.order_id).to_numpy()).all()
+    assert (
+        lines.created_at.to_numpy() == orders.ordered_at.reindex(lines.order_id).to_numpy()
+    ).all()
 
     payments, returns = read("payments"), read("returns")
     amounts = _cents(payments.amount)
 
     def paid(*statuses: str) -> pd.Series:
         chosen = payments.status.isin(statuses)
-        return amounts[chosen].groupby(payments.order_id[chosen]).sum().reindex(orders.index, fill_value=0)
+        return (
+            amounts[chosen]
+            .groupby(payments.order_id[chosen])
+            .sum()
+            .reindex(orders.index, fill_value=0)
+        )
 
     settled = orders.status.isin(["paid", "shipped", "delivered"])
     assert (paid("authorized", "captured") == total)[settled].all()
-    refunds = _cents(returns.refund_amount).groupby(returns.order_id).sum().reindex(orders.index, fill_value=0)
+    refunds = (
+        _cents(returns.refund_amount)
+        .groupby(returns.order_id)
+        .sum()
+        .reindex(orders.index, fill_value=0)
+    )
     assert (paid("refunded") == refunds)[settled].all()
     assert (paid("refunded") == paid("captured"))[orders.status == "cancelled"].all()
     in_store = orders.device.isna()
@@ -97,7 +117,9 @@ def test_movements_add_up_to_the_stock_and_never_fall_below_zero(read) -> None:
     key = ["store_id", "product_id"]
     inventory, movements = read("inventory"), read("inventory_movements")
     on_hand = inventory.set_index(key).quantity_on_hand
-    assert movements.groupby(key).quantity.sum().reindex(on_hand.index, fill_value=0).equals(on_hand)
+    assert (
+        movements.groupby(key).quantity.sum().reindex(on_hand.index, fill_value=0).equals(on_hand)
+    )
     running = movements.sort_values("moved_at").groupby(key).quantity.cumsum()
     assert running.min() >= 0
     assert 0.03 < (on_hand == 0).mean() < 0.3
@@ -116,18 +138,28 @@ def test_keys_are_unique_references_resolve_and_nothing_is_in_the_future(read) -
         assert not rows.duplicated(keys.get(name, ["id"])).any(), name
         for column in rows.select_dtypes("datetimetz"):
             assert rows[column].max() <= pd.Timestamp(UNTIL), f"{name}.{column}"
-    customers, addresses, orders = read("customers").set_index("id"), read("addresses").set_index("id"), read("orders")
+    customers, addresses, orders = (
+        read("customers").set_index("id"),
+        read("addresses").set_index("id"),
+        read("orders"),
+    )
     assert (addresses.groupby("customer_id").is_primary.sum() == 1).all()
     assert 1.3 < len(addresses) / len(customers) < 1.5
     shipped = orders[orders.shipping_address_id.notna()]
     resident = addresses.customer_id.reindex(shipped.shipping_address_id)
     assert (resident.to_numpy() == shipped.customer_id.to_numpy()).all()
     known = orders[orders.customer_id.isin(customers.index)]
-    assert (customers.created_at.reindex(known.customer_id).to_numpy() <= known.ordered_at.to_numpy()).all()
+    assert (
+        customers.created_at.reindex(known.customer_id).to_numpy() <= known.ordered_at.to_numpy()
+    ).all()
     employees = read("employees").set_index("id")
     served = orders[orders.employee_id.notna()]
-    assert (employees.store_id.reindex(served.employee_id).to_numpy() == served.store_id.to_numpy()).all()
-    returned = read("returns").merge(read("order_lines"), on=["order_id", "line_number"], suffixes=("", "_bought"))
+    assert (
+        employees.store_id.reindex(served.employee_id).to_numpy() == served.store_id.to_numpy()
+    ).all()
+    returned = read("returns").merge(
+        read("order_lines"), on=["order_id", "line_number"], suffixes=("", "_bought")
+    )
     assert len(returned) == len(read("returns"))
     assert (returned.quantity <= returned.quantity_bought).all()
 
@@ -159,7 +191,10 @@ def test_dirt_comes_in_its_stated_shares(read) -> None:
     unknown = orders.customer_id.notna() & ~orders.customer_id.isin(known)
     expected = {
         "e-mail missing": (customers.email.isna(), dirty.EMAIL_NULL),
-        "e-mail shared": (customers.email.str.startswith("shared.", na=False), dirty.EMAIL_DUPLICATE),
+        "e-mail shared": (
+            customers.email.str.startswith("shared.", na=False),
+            dirty.EMAIL_DUPLICATE,
+        ),
         "e-mail malformed": (
             ~customers.email.dropna().str.fullmatch(r"[^@\s]+@[^@\s]+\.example"),
             dirty.EMAIL_MALFORMED / (1 - dirty.EMAIL_NULL),
@@ -179,7 +214,11 @@ def test_dirt_comes_in_its_stated_shares(read) -> None:
 
 def test_documents_vary_by_category_and_some_are_dirty(read) -> None:
     products = [json.loads(text) for text in read("products").document]
-    leaves = {json.loads(text)["_id"] for text in read("categories").document if json.loads(text)["parent_id"]}
+    leaves = {
+        json.loads(text)["_id"]
+        for text in read("categories").document
+        if json.loads(text)["parent_id"]
+    }
     assert {product["category_id"] for product in products} == leaves
     assert len({tuple(product["attributes"]) for product in products}) > 15
     skus = [variant["sku"] for product in products for variant in product["variants"]]

@@ -46,11 +46,14 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
         check=False,
     )
     assert finished.returncode != 0
-    assert "aggregates.agg_rfm_by_customer needs lake.orders, which does not exist" in finished.stdout
+    assert (
+        "aggregates.agg_rfm_by_customer needs lake.orders, which does not exist" in finished.stdout
+    )
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("spark.sql.session.timeZone", "UTC"), ("spark.sql.ansi.enabled", "true")]
+    ("setting", "value"),
+    [("spark.sql.session.timeZone", "UTC"), ("spark.sql.ansi.enabled", "true")],
 )
 def test_what_exactness_rests_on(spark, setting: str, value: str) -> None:
     assert spark.conf.get(setting) == value

@@ -23,8 +23,26 @@ Row = Mapping[str, object]
 _EXACT = Context(prec=400)
 
 _BYTES = {
-    *("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector", "geometry", "point", "linestring"),
-    *("polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection", "geomcollection"),
+    *(
+        "binary",
+        "varbinary",
+        "tinyblob",
+        "blob",
+        "mediumblob",
+        "longblob",
+        "vector",
+        "geometry",
+        "point",
+        "linestring",
+    ),
+    *(
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geometrycollection",
+        "geomcollection",
+    ),
 }
 
 
@@ -48,7 +66,10 @@ def mysql_rows(mysql: MySQLConnection, table: str, types: Mapping[str, str]) -> 
     rows = connection.store_result().fetch_row(maxrows=0)
     connection.close()
     return [
-        {name: _from_mysql(type_, value) for (name, type_), value in zip(types.items(), row, strict=True)}
+        {
+            name: _from_mysql(type_, value)
+            for (name, type_), value in zip(types.items(), row, strict=True)
+        }
         for row in rows
     ]
 
@@ -99,13 +120,18 @@ def _document(text: str) -> str:
             return f"number {_EXACT.normalize(value):f}" if value else "number 0"
         return value
 
-    return json.dumps(by_value(json.loads(text, parse_float=Decimal, parse_int=Decimal)), sort_keys=True)
+    return json.dumps(
+        by_value(json.loads(text, parse_float=Decimal, parse_int=Decimal)), sort_keys=True
+    )
 
 
 _READERS: Mapping[str, Callable[[str], object]] = {
     **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year"), int),
     **dict.fromkeys(("float", "double"), lambda text: float(text).hex()),
-    **dict.fromkeys(("datetime", "timestamp"), lambda text: _moment(datetime.fromisoformat(_with_microseconds(text)))),
+    **dict.fromkeys(
+        ("datetime", "timestamp"),
+        lambda text: _moment(datetime.fromisoformat(_with_microseconds(text))),
+    ),
     "decimal": Decimal,
     "date": date.fromisoformat,
     "time": _microseconds,
@@ -113,20 +139,28 @@ _READERS: Mapping[str, Callable[[str], object]] = {
 }
 
 
-def raw_rows(postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]) -> list[Row]:
+def raw_rows(
+    postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]
+) -> list[Row]:
     """A raw table's current rows."""
     columns = sql.SQL(", ").join(
         # psycopg would make floats of the numbers in a document
-        sql.SQL("{}::text").format(sql.Identifier(name)) if type_ == "json" else sql.Identifier(name)
+        sql.SQL("{}::text").format(sql.Identifier(name))
+        if type_ == "json"
+        else sql.Identifier(name)
         for name, type_ in types.items()
     )
-    query = sql.SQL("SELECT {} FROM {} WHERE NOT _deleted").format(columns, sql.Identifier(source.schema, table))
+    query = sql.SQL("SELECT {} FROM {} WHERE NOT _deleted").format(
+        columns, sql.Identifier(source.schema, table)
+    )
     with postgres.connect() as connection:
         rows = connection.execute(query).fetchall()
     return [_row(types, row) for row in rows]
 
 
-def quarantined_rows(postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]) -> list[Row]:
+def quarantined_rows(
+    postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]
+) -> list[Row]:
     """The rows that are out, read from the text that the quarantine keeps of them."""
     with postgres.connect() as connection:
         rows = connection.execute(
@@ -160,7 +194,9 @@ def lake_rows(
         files = [file for file in files if file[0] == files[-1][0]]
     root = lake.removeprefix("file://")
     changes = [
-        change for _, path in files for change in ds.dataset(f"{root}/{path}", format="parquet").to_table().to_pylist()
+        change
+        for _, path in files
+        for change in ds.dataset(f"{root}/{path}", format="parquet").to_table().to_pylist()
     ]
     changes.sort(key=lambda change: change["_position"])
     current: dict[object, Row] = {}
@@ -178,7 +214,10 @@ def lake_rows(
 
 
 def _row(types: Mapping[str, str], values: Iterable[object]) -> Row:
-    return {name: plain(type_, value) for (name, type_), value in zip(types.items(), values, strict=True)}
+    return {
+        name: plain(type_, value)
+        for (name, type_), value in zip(types.items(), values, strict=True)
+    }
 
 
 def plain(type_: str, value: object) -> object:
@@ -209,12 +248,15 @@ def assert_same_rows(expected: Iterable[Row], got: Iterable[Row], what: str) -> 
     """Fail with the first rows that one side has and the other has not; of a row that nearly fits, with its differences."""
     left, right = Counter(map(frozen, expected)), Counter(map(frozen, got))
     missing, extra = left - right, right - left
-    lines = [f"{what}: of {left.total()} rows {missing.total()} are missing, {extra.total()} others are there"]
+    lines = [
+        f"{what}: of {left.total()} rows {missing.total()} are missing, {extra.total()} others are there"
+    ]
     for row in list(missing)[:3]:
         nearest = max(extra, key=lambda other: len(set(row) & set(other)), default=())
         common = set(row) & set(nearest)
         lines += [
-            f"{sign} {[v for v in each if v not in common]}"[:2000] for sign, each in (("-", row), ("+", nearest))
+            f"{sign} {[v for v in each if v not in common]}"[:2000]
+            for sign, each in (("-", row), ("+", nearest))
         ]
     lines += [f"+ {row}"[:2000] for row in list(extra)[: 0 if missing else 3]]
     assert not missing + extra, "\n".join(lines)

@@ -12,7 +12,9 @@ OWN_COLUMNS = {"_deleted", "_loaded_at", "_position", "_version"}
 
 
 def source_of(*tables: Table, kind: str = "mysql") -> Source:
-    return Source("t", kind, "SOFTCART_SHOP" if kind == "mysql" else "SOFTCART_CATALOG", "team:test", tables)  # type: ignore[arg-type]
+    return Source(
+        "t", kind, "SOFTCART_SHOP" if kind == "mysql" else "SOFTCART_CATALOG", "team:test", tables
+    )  # type: ignore[arg-type]
 
 
 def incremental(name: str, *key: str, cursor: str = "updated_at", history: bool = False) -> Table:
@@ -39,7 +41,11 @@ def fill(mysql: MySQLConnection, table: str, rows: Iterable[tuple]) -> None:
 
 
 def load_all(
-    source: Source, connection: MySQLConnection | MongoConnection, postgres: PostgresConnection, lake: str, **options
+    source: Source,
+    connection: MySQLConnection | MongoConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    **options,
 ) -> dict[str, LoadResult]:
     return {result.table: result for result in load(source, connection, postgres, lake, **options)}
 

@@ -77,7 +77,9 @@ def _unpack(home: Path) -> None:
     (apt / "status").touch()
     architecture = _run(["dpkg", "--print-architecture"]).strip()
     signed_by = "".join([f" signed-by={keyring}" for keyring in _KEYRINGS if keyring.exists()][:1])
-    (apt / "sources.list").write_text(f"deb [arch={architecture}{signed_by}] {_mirror()} sid main\n")
+    (apt / "sources.list").write_text(
+        f"deb [arch={architecture}{signed_by}] {_mirror()} sid main\n"
+    )
     settings = {
         "Dir::Etc::SourceList": apt / "sources.list",
         "Dir::Etc::SourceParts": "/dev/null",
@@ -99,7 +101,9 @@ def _unpack(home: Path) -> None:
     shutil.rmtree(apt)
     libraries = next(home.glob("usr/lib/*-linux-*/libc.so.6")).parent
     (home / "loader").mkdir()
-    (home / "loader" / "mysqld").symlink_to(Path("..", next(libraries.glob("ld-linux*.so.*")).relative_to(home)))
+    (home / "loader" / "mysqld").symlink_to(
+        Path("..", next(libraries.glob("ld-linux*.so.*")).relative_to(home))
+    )
     (home / "mysqld").write_text(_START.format(libraries=f'"$home/{libraries.relative_to(home)}"'))
     (home / "mysqld").chmod(0o755)
 
@@ -107,11 +111,18 @@ def _unpack(home: Path) -> None:
 def _mirror() -> str:
     """Where apt gets Debian from on this machine."""
     wanted = ["Created-By: Packages", "Component: main"]
-    for narrower in (["Origin: Debian", "Label: Debian"], []):  # apt knows the origin once it has fetched its lists
-        uris = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted, *narrower]).split()
+    for narrower in (
+        ["Origin: Debian", "Label: Debian"],
+        [],
+    ):  # apt knows the origin once it has fetched its lists
+        uris = _run(
+            ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted, *narrower]
+        ).split()
         if uris:
             return uris[0]
-    raise Unavailable("no real MySQL here: apt is configured for no source with Debian's component main")
+    raise Unavailable(
+        "no real MySQL here: apt is configured for no source with Debian's component main"
+    )
 
 
 def _run(command: list[str]) -> str:
@@ -124,7 +135,9 @@ def _run(command: list[str]) -> str:
         ) from None
     except subprocess.CalledProcessError as error:
         last = " ".join(error.stderr.split()[-60:])
-        raise Unavailable(f"no real MySQL here: `{command[0]} … {command[-1]}` failed: {last}") from None
+        raise Unavailable(
+            f"no real MySQL here: `{command[0]} … {command[-1]}` failed: {last}"
+        ) from None
 
 
 if __name__ == "__main__":

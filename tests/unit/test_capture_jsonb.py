@@ -57,7 +57,11 @@ def _encoded(value: Any, large: bool) -> tuple[int, bytes, bytes | None]:
             entries += struct.pack(number, at + len(rest))
             rest += data
     kind = (0 if is_object else 2) + large
-    return kind, struct.pack(number, len(values)) + struct.pack(number, at + len(rest)) + entries + rest, None
+    return (
+        kind,
+        struct.pack(number, len(values)) + struct.pack(number, at + len(rest)) + entries + rest,
+        None,
+    )
 
 
 def _length(number: int) -> bytes:
@@ -74,7 +78,9 @@ documents = st.recursive(
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=9), inner, max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=9), inner, max_size=6)
+    ),
     max_leaves=30,
 )
 
@@ -101,7 +107,13 @@ def test_long_texts(length: int) -> None:
             (1e15, "1e15"),
             (1.2937265250190778e15, "1293726525019077.8"),
         ),
-        *((1e-14, "0.00000000000001"), (1e-16, "1e-16"), (1.5e300, "1.5e300"), (0.1, "0.1"), (12345.678, "12345.678")),
+        *(
+            (1e-14, "0.00000000000001"),
+            (1e-16, "1e-16"),
+            (1.5e300, "1.5e300"),
+            (0.1, "0.1"),
+            (12345.678, "12345.678"),
+        ),
     ],
 )
 def test_doubles_as_mysql_writes_them(value: float, text: str) -> None:

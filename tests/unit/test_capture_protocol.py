@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.capture.log import Gtid, GtidSet, _Dump, _tagged_gtid, _xid
-from softcart_assets.ingestion.errors import IngestionError, MissingGrant, PositionPurged, SourceLost
+from softcart_assets.ingestion.errors import (
+    IngestionError,
+    MissingGrant,
+    PositionPurged,
+    SourceLost,
+)
 
 ONE, TWO = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "4e11fa47-71ca-11e1-9e33-c80aa9429562"
 
@@ -41,14 +46,18 @@ def test_gtid_sets_as_servers_print_them() -> None:
     assert str(GtidSet(printed)) == f"{ONE}:1-6,{ONE}:other_1:8,{ONE}:tag:1-3,{TWO}:7"
 
 
-@given(st.lists(st.tuples(st.sampled_from([ONE, TWO, f"{ONE}:tag"]), st.integers(1, 30)), max_size=60))
+@given(
+    st.lists(st.tuples(st.sampled_from([ONE, TWO, f"{ONE}:tag"]), st.integers(1, 30)), max_size=60)
+)
 def test_added_gtids(added: list[tuple[str, int]]) -> None:
     gtids = GtidSet()
     for gtid in added:
         gtids.add(Gtid(*gtid))
         assert Gtid(*gtid) in gtids
     for source in (ONE, TWO, f"{ONE}:tag"):
-        assert [n for n in range(1, 31) if Gtid(source, n) in gtids] == sorted({n for s, n in added if s == source})
+        assert [n for n in range(1, 31) if Gtid(source, n) in gtids] == sorted(
+            {n for s, n in added if s == source}
+        )
     assert GtidSet(str(gtids)) == gtids
     # As few intervals as there can be.
     gaps = sum((s, n - 1) not in set(added) for s, n in set(added))
@@ -69,19 +78,30 @@ def test_the_form_in_which_mysql_is_asked() -> None:
     assert GtidSet(f"{ONE}:1-5:7,{TWO}:9").encoded().hex() == (
         n(2) + one + n(2) + n(1) + n(6) + n(7) + n(8) + two + n(1) + n(9) + n(10)
     )
-    assert GtidSet(f"{ONE}:tag:3").encoded().hex() == "0101000000000001" + one + "06746167" + n(1) + n(3) + n(4)
+    assert GtidSet(f"{ONE}:tag:3").encoded().hex() == "0101000000000001" + one + "06746167" + n(
+        1
+    ) + n(3) + n(4)
 
 
 @pytest.mark.parametrize(
     ("number", "encoded"),
-    [(0, "00"), (127, "fe"), (128, "0102"), (16_383, "fdff"), (2**31, "0f00000010"), (2**63, "ff0000000000000080")],
+    [
+        (0, "00"),
+        (127, "fe"),
+        (128, "0102"),
+        (16_383, "fdff"),
+        (2**31, "0f00000010"),
+        (2**63, "ff0000000000000080"),
+    ],
 )
 def test_numbers_of_variable_length_in_a_tagged_gtid(number: int, encoded: str) -> None:
     server = "".join(
         f"{byte << 1:02x}" if byte < 128 else (byte << 2 | 1).to_bytes(2, "little").hex()
         for byte in uuid.UUID(ONE).bytes
     )
-    body = bytes.fromhex("020000" + "0000" + "02" + server + "0414" + "0606746167" + "0c" + "0e" + "0e" + encoded)
+    body = bytes.fromhex(
+        "020000" + "0000" + "02" + server + "0414" + "0606746167" + "0c" + "0e" + "0e" + encoded
+    )
     assert _tagged_gtid(body) == (Gtid(f"{ONE}:tag", 5), number)
 
 
@@ -97,7 +117,9 @@ def event(body: bytes, *, damaged: bool = False) -> bytes:
     parts = [payload[at : at + 0xFFFFFF] for at in range(0, len(payload), 0xFFFFFF)]
     if len(parts[-1]) == 0xFFFFFF:
         parts.append(b"")
-    return b"".join(struct.pack("<I", len(part) | number << 24) + part for number, part in enumerate(parts))
+    return b"".join(
+        struct.pack("<I", len(part) | number << 24) + part for number, part in enumerate(parts)
+    )
 
 
 def received(stream: bytes, chunks: int) -> tuple[list[bytes], IngestionError]:
@@ -138,7 +160,9 @@ def test_packets_come_in_any_pieces(chunks: int) -> None:
     assert "closed the connection" in str(error)
 
 
-@pytest.mark.parametrize("size", [0xFFFFFF - 25, 0xFFFFFF - 24, 0xFFFFFF - 23, 0xFFFFFF - 22, 2 * 0xFFFFFF - 24])
+@pytest.mark.parametrize(
+    "size", [0xFFFFFF - 25, 0xFFFFFF - 24, 0xFFFFFF - 23, 0xFFFFFF - 22, 2 * 0xFFFFFF - 24]
+)
 def test_events_of_several_packets(size: int) -> None:
     bodies = [b"a", b"x" * size, b"b"]
     assert received(b"".join(map(event, bodies)), 1 << 20)[0] == bodies
@@ -160,13 +184,27 @@ def test_a_damaged_event_is_not_given() -> None:
             "Client requested master to start replication from impossible position; the first event",
             PositionPurged,
         ),
-        (1236, "A slave with the same server_uuid/server_id as this slave has connected to the master", SourceLost),
-        (1789, "The slave is connecting using CHANGE MASTER TO MASTER_AUTO_POSITION = 1, but", PositionPurged),
-        (1227, "Access denied; you need (at least one of) the REPLICATION SLAVE privilege(s)", MissingGrant),
+        (
+            1236,
+            "A slave with the same server_uuid/server_id as this slave has connected to the master",
+            SourceLost,
+        ),
+        (
+            1789,
+            "The slave is connecting using CHANGE MASTER TO MASTER_AUTO_POSITION = 1, but",
+            PositionPurged,
+        ),
+        (
+            1227,
+            "Access denied; you need (at least one of) the REPLICATION SLAVE privilege(s)",
+            MissingGrant,
+        ),
         (1053, "Server shutdown in progress", SourceLost),
     ],
 )
-def test_what_the_server_says_instead_of_an_event(code: int, message: str, kind: type[IngestionError]) -> None:
+def test_what_the_server_says_instead_of_an_event(
+    code: int, message: str, kind: type[IngestionError]
+) -> None:
     payload = b"\xff" + struct.pack("<H", code) + b"#HY000" + message.encode()
     _, error = received(struct.pack("<I", len(payload)) + payload, 10)
     assert type(error) is kind

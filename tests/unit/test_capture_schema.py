@@ -7,7 +7,13 @@ import re
 import pytest
 
 from softcart_assets.ingestion.capture import schema
-from softcart_assets.ingestion.capture.schema import Charset, LogColumn, columns_of, define, source_type_of
+from softcart_assets.ingestion.capture.schema import (
+    Charset,
+    LogColumn,
+    columns_of,
+    define,
+    source_type_of,
+)
 from softcart_assets.ingestion.errors import IngestionError, UnsupportedColumn
 
 CHARSETS = {8: Charset("latin-1", 1), 45: Charset("utf-8", 4), 63: Charset("binary", 1)}
@@ -32,7 +38,12 @@ def test_everything_that_a_column_has() -> None:
         nulls=0b10,
         f1=bytes([0b1001_0000]),  # of the id, the decimal, the year and the last
         f2=bytes([45, 2, 63, 3, 63]),
-        f4=b"".join(map(text, (b"id", b"name", b"e", b"long", b"hash", b"price", b"flags", b"blob", b"y", b"big"))),
+        f4=b"".join(
+            map(
+                text,
+                (b"id", b"name", b"e", b"long", b"hash", b"price", b"flags", b"blob", b"y", b"big"),
+            )
+        ),
         f6=bytes([2]) + text(b"a") + text(b"b,'c"),
         f8=bytes([0]),
         f10=bytes([8]),
@@ -94,7 +105,10 @@ def test_without_names_the_setting_is_named() -> None:
 def test_compressed_columns_hold_texts_or_bytes() -> None:
     names = text(b"a") + text(b"b") + text(b"c")
     # c is VARBINARY: its collation is that of bytes.
-    found = define(table_map(bytes([140, 140, 141]), bytes([2, 2, 80, 0]), f3=bytes([45, 63, 63]), f4=names), CHARSETS)
+    found = define(
+        table_map(bytes([140, 140, 141]), bytes([2, 2, 80, 0]), f3=bytes([45, 63, 63]), f4=names),
+        CHARSETS,
+    )
     assert [column.source_type for column in columns_of(found.columns, "shop.t")] == [
         "text compressed",
         "blob compressed",
@@ -121,8 +135,18 @@ def test_charsets_of_the_server_and_python() -> None:
         if "USING odd1" in sql:
             return [("".join(f"{n ^ 1:08X}" for n in range(256)),)]
         if "USING sjis" in sql:
-            return [tuple(f"{ord(characters.get(x, '?')):08X}" for x in re.findall("X'([0-9a-f]+)'", sql))]
-        return [("45", "utf8mb4"), ("200", "odd1"), ("13", "sjis"), ("1", "big5"), ("300", "unheard")]
+            return [
+                tuple(
+                    f"{ord(characters.get(x, '?')):08X}" for x in re.findall("X'([0-9a-f]+)'", sql)
+                )
+            ]
+        return [
+            ("45", "utf8mb4"),
+            ("200", "odd1"),
+            ("13", "sjis"),
+            ("1", "big5"),
+            ("300", "unheard"),
+        ]
 
     charsets = schema.fetch_charsets(query, "shop", is_mariadb=False)
     assert {number: charset.width for number, charset in charsets.items()} == {45: 4, 200: 1, 13: 2}
@@ -135,6 +159,9 @@ def test_charsets_of_the_server_and_python() -> None:
         b"A\x82\xa1".decode(sjis)
     # Another server has another character there.
     characters["82a1"] = "い"
-    assert b"A\x82\xa1".decode(schema.fetch_charsets(query, "shop", is_mariadb=False)[13].codec) == "Aい"
+    assert (
+        b"A\x82\xa1".decode(schema.fetch_charsets(query, "shop", is_mariadb=False)[13].codec)
+        == "Aい"
+    )
     with pytest.raises(UnicodeDecodeError):
         b"A\x82\xa1".decode(sjis)

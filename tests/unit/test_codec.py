@@ -24,7 +24,9 @@ VARCHAR, BLOB = 15, 252
 def image(*values: bytes | None) -> bytes:
     """A row image of values that are written out, prefixes included."""
     nulls = sum(1 << index for index, value in enumerate(values) if value is None)
-    return nulls.to_bytes((len(values) + 7) // 8, "little") + b"".join(value for value in values if value is not None)
+    return nulls.to_bytes((len(values) + 7) // 8, "little") + b"".join(
+        value for value in values if value is not None
+    )
 
 
 def body(count: int, *images: bytes, is_update: bool = False) -> bytes:
@@ -52,23 +54,71 @@ def decode_one(column: LogColumn, target: str, *values: bytes | None, **options:
     ("code", "meta", "target", "value", "expected"),
     [
         # Before MySQL 5.6, and still so in tables that were made then
-        (7, 0, "timestamptz", struct.pack("<I", 1_700_000_000), datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
-        (7, 0, "timestamptz", struct.pack("<I", 2**32 - 1), datetime(2106, 2, 7, 6, 28, 15, tzinfo=UTC)),
+        (
+            7,
+            0,
+            "timestamptz",
+            struct.pack("<I", 1_700_000_000),
+            datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),
+        ),
+        (
+            7,
+            0,
+            "timestamptz",
+            struct.pack("<I", 2**32 - 1),
+            datetime(2106, 2, 7, 6, 28, 15, tzinfo=UTC),
+        ),
         (7, 0, "timestamptz", bytes(4), "zero, partial or impossible date for timestamptz"),
-        (12, 0, "timestamp", struct.pack("<Q", 99991231235959), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
-        (12, 0, "timestamp", struct.pack("<Q", 20230229000000), "zero, partial or impossible date for timestamp"),
-        (12, 0, "timestamp", struct.pack("<Q", 20230228240000), "zero, partial or impossible date for timestamp"),
+        (
+            12,
+            0,
+            "timestamp",
+            struct.pack("<Q", 99991231235959),
+            datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+        ),
+        (
+            12,
+            0,
+            "timestamp",
+            struct.pack("<Q", 20230229000000),
+            "zero, partial or impossible date for timestamp",
+        ),
+        (
+            12,
+            0,
+            "timestamp",
+            struct.pack("<Q", 20230228240000),
+            "zero, partial or impossible date for timestamp",
+        ),
         (11, 0, "interval", (-8385959).to_bytes(3, "little", signed=True), -3020399000000),
         (11, 0, "interval", (10203).to_bytes(3, "little", signed=True), 3723000000),
         (14, 0, "date", (2024 << 9 | 2 << 5 | 29).to_bytes(3, "little"), date(2024, 2, 29)),
-        (10, 0, "date", (1900 << 9 | 2 << 5 | 29).to_bytes(3, "little"), "zero, partial or impossible date for date"),
-        (10, 0, "date", (1 << 5 | 1).to_bytes(3, "little"), "year 0, which PostgreSQL does not have"),
+        (
+            10,
+            0,
+            "date",
+            (1900 << 9 | 2 << 5 | 29).to_bytes(3, "little"),
+            "zero, partial or impossible date for date",
+        ),
+        (
+            10,
+            0,
+            "date",
+            (1 << 5 | 1).to_bytes(3, "little"),
+            "year 0, which PostgreSQL does not have",
+        ),
         # Only MySQL has these
         (242, 4, "bytea", struct.pack("<Iff", 8, 1.5, -2.0), struct.pack("<ff", 1.5, -2.0)),
         (245, 4, "jsonb", struct.pack("<I", 2) + b"{}", '{"json": "{}"}'),
         (245, 4, "text", struct.pack("<I", 2) + b"{}", '{"json": "{}"}'),
         (245, 4, "jsonb", struct.pack("<I", 5) + b"wrong", "not binary JSON"),
-        (245, 4, "jsonb", struct.pack("<I", 6) + b"\\u0000", "NUL character, which PostgreSQL's jsonb cannot hold"),
+        (
+            245,
+            4,
+            "jsonb",
+            struct.pack("<I", 6) + b"\\u0000",
+            "NUL character, which PostgreSQL's jsonb cannot hold",
+        ),
         # Labels, lengths
         (247, 1, "text", b"\x02", "zwei"),
         (247, 2, "text", b"\x00\x00", ""),
@@ -103,7 +153,11 @@ def test_values_that_are_rare_or_of_mysql_alone(
         assert decoded == expected
     else:
         assert decoded == [None, expected]
-        assert math.copysign(1, decoded[1]) == math.copysign(1, expected) if isinstance(expected, float) else True  # type: ignore[arg-type]
+        assert (
+            math.copysign(1, decoded[1]) == math.copysign(1, expected)
+            if isinstance(expected, float)
+            else True
+        )  # type: ignore[arg-type]
 
 
 def test_what_json_text_raises_is_not_swallowed() -> None:
@@ -123,16 +177,28 @@ def test_a_type_that_nobody_knows_is_refused_by_name() -> None:
 
 def test_columns_are_brought_together_by_name() -> None:
     """One of the batch that the log lacks is NULL, one of the log that the batch lacks is left out."""
-    log_columns = [LogColumn("a", 3), LogColumn("gone", VARCHAR, 20), LogColumn("b", 3, unsigned=True)]
+    log_columns = [
+        LogColumn("a", 3),
+        LogColumn("gone", VARCHAR, 20),
+        LogColumn("b", 3, unsigned=True),
+    ]
     decoder = RowsDecoder(
-        log_columns, (0,), [Column("b", "", "bigint"), Column("new", "", "text"), Column("a", "", "integer")]
+        log_columns,
+        (0,),
+        [Column("b", "", "bigint"), Column("new", "", "text"), Column("a", "", "integer")],
     )
-    old, new = (image(struct.pack("<i", -1), short(b"x"), struct.pack("<I", number)) for number in (2**32 - 1, 7))
+    old, new = (
+        image(struct.pack("<i", -1), short(b"x"), struct.pack("<I", number))
+        for number in (2**32 - 1, 7)
+    )
     assert decoder.decode(body(3, old), 1) == 1
     assert decoder.decode(body(3, old, new, is_update=True), 2) == 1
     assert len(decoder) == 2
     batch, operations, _ = decoder.take()
-    assert batch.to_pylist() == [{"b": 2**32 - 1, "new": None, "a": -1}, {"b": 7, "new": None, "a": -1}]
+    assert batch.to_pylist() == [
+        {"b": 2**32 - 1, "new": None, "a": -1},
+        {"b": 7, "new": None, "a": -1},
+    ]
     assert operations.to_pylist() == [1, 2]
 
 
@@ -144,7 +210,9 @@ def test_tables_may_be_wide() -> None:
     values = [None if n % 3 == 0 else struct.pack("b", n % 100) for n in range(count)]
     assert decoder.decode(head + image(*values), 0) == 1
     batch, operations, _ = decoder.take()
-    assert list(batch.to_pylist()[0].values()) == [None if n % 3 == 0 else n % 100 for n in range(count)]
+    assert list(batch.to_pylist()[0].values()) == [
+        None if n % 3 == 0 else n % 100 for n in range(count)
+    ]
     assert operations.to_pylist() == [0]
 
 
@@ -158,7 +226,13 @@ def test_batches_of_many_events_hold_what_each_had() -> None:
     for number in range(3000):
         text = f"text {number}".encode() * (number % 5)
         decoder.decode(
-            body(2, image(struct.pack("<i", number), None if number % 7 == 0 else struct.pack("<H", len(text)) + text)),
+            body(
+                2,
+                image(
+                    struct.pack("<i", number),
+                    None if number % 7 == 0 else struct.pack("<H", len(text)) + text,
+                ),
+            ),
             1,
         )
         sizes.append(decoder.nbytes)
@@ -166,7 +240,9 @@ def test_batches_of_many_events_hold_what_each_had() -> None:
     assert sizes == sorted(sizes)
     batch, operations, _ = decoder.take()
     assert batch.column(0).to_pylist() == list(range(3000))
-    assert batch.column(1).to_pylist() == [None if n % 7 == 0 else f"text {n}" * (n % 5) for n in range(3000)]
+    assert batch.column(1).to_pylist() == [
+        None if n % 7 == 0 else f"text {n}" * (n % 5) for n in range(3000)
+    ]
     assert operations.to_pylist() == [1] * 3000
     assert abs(batch.nbytes - sizes[-1]) < 10_000
     assert (len(decoder), decoder.nbytes) == (0, 0)
@@ -195,7 +271,8 @@ TARGETS = (
         st.from_regex(r"-?[0-9]{1,66}(\.[0-9]{1,32})?", fullmatch=True),
         st.from_regex(r"-?[0-9]{1,3}(\.[0-9]{1,17})?e-?[0-9]{1,3}", fullmatch=True),
         st.from_regex(
-            r"[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]( [0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,6})?)?", fullmatch=True
+            r"[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]( [0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,6})?)?",
+            fullmatch=True,
         ),
         st.datetimes(datetime(1, 1, 1)).map(str),
         st.dates().map(str),
@@ -223,7 +300,11 @@ def test_text_becomes_what_types_makes_of_it(target: str, text: bytes) -> None:
 
 @pytest.mark.parametrize("digits", [20, 300, 400, 510, 511, 512, 600])
 def test_doubles_may_have_many_digits(digits: int) -> None:
-    for text in ("0." + "0" * (digits - 30) + "1" * 28, "-1." + "3" * (digits - 3), "-" + "0" * (digits - 1) + "7"):
+    for text in (
+        "0." + "0" * (digits - 30) + "1" * 28,
+        "-1." + "3" * (digits - 3),
+        "-" + "0" * (digits - 1) + "7",
+    ):
         decoded = decode_one(
             LogColumn("x", VARCHAR, 1000, charset="utf-8"),
             "double precision",
@@ -243,7 +324,10 @@ def test_a_copied_row_byte_by_byte() -> None:
     ]
     values: list[object] = [-2, Decimal("-12345.60"), True, "{}", 5, None]
     batch = pa.RecordBatch.from_arrays(
-        [pa.array([value], column.arrow_type) for column, value in zip(columns, values, strict=True)],
+        [
+            pa.array([value], column.arrow_type)
+            for column, value in zip(columns, values, strict=True)
+        ],
         names=[column.name for column in columns],
     )
     assert copy_rows(columns, batch) == b"".join(
@@ -276,10 +360,19 @@ def test_arrays_outlive_their_decoder_and_threads_do_not_meet() -> None:
     results: list[pa.RecordBatch] = []
 
     def work(seed: int) -> None:
-        decoder = RowsDecoder([LogColumn("n", 3), LogColumn("t", VARCHAR, 100, charset="utf-8")], (0,), columns)
+        decoder = RowsDecoder(
+            [LogColumn("n", 3), LogColumn("t", VARCHAR, 100, charset="utf-8")], (0,), columns
+        )
         for _ in range(20):
             decoder.decode(
-                body(2, *(image(struct.pack("<i", seed + n), short(b"%d" % (seed + n))) for n in range(500))), 1
+                body(
+                    2,
+                    *(
+                        image(struct.pack("<i", seed + n), short(b"%d" % (seed + n)))
+                        for n in range(500)
+                    ),
+                ),
+                1,
             )
             batch, _, _ = decoder.take()
             copy_rows(columns, batch)

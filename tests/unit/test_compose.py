@@ -39,8 +39,12 @@ class Files:
 @cache
 def _code() -> str:
     folders = ("softcart_assets", "seed_data", "spark", "dbt_project")
-    files = [path for folder in folders for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
-    return "\n".join(path.read_text() for path in files if path.suffix in (".py", ".yml", ".yaml", ".sql"))
+    files = [
+        path for folder in folders for path in (REPOSITORY / folder).rglob("*") if path.is_file()
+    ]
+    return "\n".join(
+        path.read_text() for path in files if path.suffix in (".py", ".yml", ".yaml", ".sql")
+    )
 
 
 @pytest.fixture
@@ -112,7 +116,9 @@ def _setting_problems(files: Files) -> Iterator[str]:
     """Variables of .env.example against those that code and services read."""
     prefixes = {prefix for server in (MySQL, Postgres, Mongo) for prefix in server.databases}
     suffixes = dict.fromkeys(prefixes, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"))
-    suffixes |= {source.env_prefix: ("URI", "DATABASE") for source in SOURCES if source.kind == "mongodb"}
+    suffixes |= {
+        source.env_prefix: ("URI", "DATABASE") for source in SOURCES if source.kind == "mongodb"
+    }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
     read |= set(VARIABLE.findall(files.code)) - prefixes - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS"}
     documented = set(re.findall(r"^#(SOFTCART_[A-Z_]+)=", files.dotenv, re.MULTILINE))
@@ -122,7 +128,9 @@ def _setting_problems(files: Files) -> Iterator[str]:
         yield f".env.example: nothing reads {name}"
     for name in sorted(set(VARIABLE.findall(yaml.dump(files.compose))) - documented):
         yield f"docker-compose.yml: {name} is not in .env.example"
-    for before, line in zip(["", *files.dotenv.splitlines()], files.dotenv.splitlines(), strict=False):
+    for before, line in zip(
+        ["", *files.dotenv.splitlines()], files.dotenv.splitlines(), strict=False
+    ):
         if line.startswith("#SOFTCART_") and not before.startswith("# "):
             yield f".env.example: no comment above {line}"
 
@@ -132,21 +140,38 @@ def test_everything_agrees(files: Files) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
-    "image without version": (lambda s: s["mongo"].update(image="mongo"), "mongo: the image 'mongo' is not pinned"),
+    "image without version": (
+        lambda s: s["mongo"].update(image="mongo"),
+        "mongo: the image 'mongo' is not pinned",
+    ),
     "no image": (lambda s: s["mongo"].pop("image"), "mongo: the image '' is not pinned"),
-    "no Dockerfile": (lambda s: s["dagster-daemon"]["build"].update(dockerfile="Nofile"), "there is no Nofile"),
+    "no Dockerfile": (
+        lambda s: s["dagster-daemon"]["build"].update(dockerfile="Nofile"),
+        "there is no Nofile",
+    ),
     "no health check": (lambda s: s["postgres"].pop("healthcheck"), "postgres: no health check"),
-    "open port": (lambda s: s["mysql"].update(ports=["3306:3306"]), "mysql: port 3306:3306 is not on loopback"),
+    "open port": (
+        lambda s: s["mysql"].update(ports=["3306:3306"]),
+        "mysql: port 3306:3306 is not on loopback",
+    ),
     "unknown service": (
         lambda s: s["spark-worker"]["depends_on"].update(redis={"condition": "service_healthy"}),
         "spark-worker: depends on redis",
     ),
     "no waiting": (
-        lambda s: s["spark-worker"]["depends_on"].update({"spark-master": {"condition": "service_started"}}),
+        lambda s: s["spark-worker"]["depends_on"].update(
+            {"spark-master": {"condition": "service_started"}}
+        ),
         "does not wait until spark-master is healthy",
     ),
-    "missing file": (lambda s: s["mysql"].update(volumes=["./docker/none.sql:/x"]), "there is no ./docker/none.sql"),
-    "undeclared volume": (lambda s: s["mysql"].update(volumes=["other:/x"]), "the volume other is not declared"),
+    "missing file": (
+        lambda s: s["mysql"].update(volumes=["./docker/none.sql:/x"]),
+        "there is no ./docker/none.sql",
+    ),
+    "undeclared volume": (
+        lambda s: s["mysql"].update(volumes=["other:/x"]),
+        "the volume other is not declared",
+    ),
     "other Spark": (
         lambda s: s["spark-master"].update(image="apache/spark:3.5.0-java17"),
         "not the version of pyspark",
@@ -159,7 +184,9 @@ BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
 
 
 @pytest.mark.parametrize(("change", "expected"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_service_is_noticed(files: Files, change: Callable[[dict], object], expected: str) -> None:
+def test_a_broken_service_is_noticed(
+    files: Files, change: Callable[[dict], object], expected: str
+) -> None:
     broken = deepcopy(files.compose)
     change(broken["services"])
     assert any(expected in problem for problem in problems(replace(files, compose=broken)))
@@ -169,16 +196,33 @@ def test_broken_files_are_noticed(files: Files) -> None:
     def told(**changes: str) -> list[str]:
         return list(problems(replace(files, **changes)))
 
-    assert ".env.example: SOFTCART_HOME is missing" in told(dotenv=files.dotenv.replace("#SOFTCART_HOME=", "#"))
-    assert ".env.example: nothing reads SOFTCART_OLD" in told(dotenv=files.dotenv + "# Old.\n#SOFTCART_OLD=1\n")
-    assert ".env.example: no comment above #SOFTCART_HOME=x" in told(dotenv=files.dotenv + "\n#SOFTCART_HOME=x\n")
-    assert ".env.example: SOFTCART_NEW is missing" in told(code=files.code + 'setting("SOFTCART_NEW")')
+    assert ".env.example: SOFTCART_HOME is missing" in told(
+        dotenv=files.dotenv.replace("#SOFTCART_HOME=", "#")
+    )
+    assert ".env.example: nothing reads SOFTCART_OLD" in told(
+        dotenv=files.dotenv + "# Old.\n#SOFTCART_OLD=1\n"
+    )
+    assert ".env.example: no comment above #SOFTCART_HOME=x" in told(
+        dotenv=files.dotenv + "\n#SOFTCART_HOME=x\n"
+    )
+    assert ".env.example: SOFTCART_NEW is missing" in told(
+        code=files.code + 'setting("SOFTCART_NEW")'
+    )
     assert any("uv is not" in problem for problem in told(bootstrap="uv_version=0.0.1\n"))
-    assert "docker/Dockerfile: there is no nofile" in told(dockerfile=files.dockerfile + "COPY nofile .\n")
+    assert "docker/Dockerfile: there is no nofile" in told(
+        dockerfile=files.dockerfile + "COPY nofile .\n"
+    )
 
 
 def _schema_check(path: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(path),
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -193,7 +237,10 @@ def test_the_file_fits_the_schema_of_compose(files: Files, tmp_path: Path) -> No
 
 def test_docker_compose_accepts_the_file() -> None:
     command = ["docker", "compose", "--file", str(REPOSITORY / "docker-compose.yml")]
-    if not shutil.which("docker") or subprocess.run([*command, "version"], capture_output=True).returncode:
+    if (
+        not shutil.which("docker")
+        or subprocess.run([*command, "version"], capture_output=True).returncode
+    ):
         pytest.skip("docker compose is not installed")
     checked = subprocess.run([*command, "config", "--quiet"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr

@@ -57,7 +57,10 @@ def test_named_periods_end_with_the_data(last, length):
 
 
 @given(
-    st.recursive(st.text() | st.integers() | st.none(), lambda part: st.lists(part) | st.dictionaries(st.text(), part))
+    st.recursive(
+        st.text() | st.integers() | st.none(),
+        lambda part: st.lists(part) | st.dictionaries(st.text(), part),
+    )
 )
 def test_packed_data_is_whole_and_cannot_end_its_element(document):
     packed = page._pack({"document": document})

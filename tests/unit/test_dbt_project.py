@@ -16,7 +16,11 @@ DOCUMENT_COLUMNS = {"_id_type", "document"}
 
 def declared(kind: str) -> list[dict]:
     """All entries of that kind (`models`, `sources`) in the project's YAML files."""
-    return [entry for file in MODELS.rglob("*.yml") for entry in yaml.safe_load(file.read_text()).get(kind, [])]
+    return [
+        entry
+        for file in MODELS.rglob("*.yml")
+        for entry in yaml.safe_load(file.read_text()).get(kind, [])
+    ]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
@@ -28,7 +32,10 @@ def test_dbt_sources_agree_with_the_declared_source_systems(source):
         expected[table.name] = columns | ENGINE_COLUMNS
         if table.history:
             expected[f"{table.name}_history"] = columns | HISTORY_COLUMNS
-    assert {table["name"]: {column["name"] for column in table["columns"]} for table in described["tables"]} == expected
+    assert {
+        table["name"]: {column["name"] for column in table["columns"]}
+        for table in described["tables"]
+    } == expected
     for table in described["tables"]:
         assert table["description"].startswith("One "), table["name"]
         assert all(column["description"] for column in table["columns"]), table["name"]
@@ -46,7 +53,9 @@ def test_every_model_states_its_grain_and_describes_its_columns():
         assert model["description"].startswith("One row per "), name
         # That these are all columns there are is what the enforced contract checks at every build.
         assert model["columns"], name
-        assert all(column["description"] and column["data_type"] for column in model["columns"]), name
+        assert all(column["description"] and column["data_type"] for column in model["columns"]), (
+            name
+        )
 
 
 def test_only_staging_reads_raw_tables():

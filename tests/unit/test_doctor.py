@@ -47,7 +47,9 @@ def test_new_java_is_fine(programs: Path, version: str) -> None:
     assert "Java" not in _found("blocks")
 
 
-def test_missing_mysql_blocks_unless_the_shop_is_named(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_mysql_blocks_unless_the_shop_is_named(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Not by PATH: a server in /usr/sbin is found without it.
     monkeypatch.setattr(mysql, "find_program", lambda name: None)
     message = "There is no MySQL server here. Install Debian's packages mariadb-server-core and mariadb-client-core"
@@ -63,10 +65,19 @@ def test_missing_browser_is_only_worth_a_note(programs: Path) -> None:
 
 def test_a_named_server_that_does_not_answer_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     port = str(server.free_port())
-    for name, value in {"HOST": "127.0.0.1", "PORT": port, "USER": "u", "PASSWORD": "hush", "DATABASE": "d"}.items():
+    for name, value in {
+        "HOST": "127.0.0.1",
+        "PORT": port,
+        "USER": "u",
+        "PASSWORD": "hush",
+        "DATABASE": "d",
+    }.items():
         monkeypatch.setenv(f"SOFTCART_STAGING_{name}", value)
     blocks = _found("blocks")
-    assert f"SOFTCART_STAGING: PostgreSQL database 'd' at 127.0.0.1:{port} cannot be used as 'u'" in blocks
+    assert (
+        f"SOFTCART_STAGING: PostgreSQL database 'd' at 127.0.0.1:{port} cannot be used as 'u'"
+        in blocks
+    )
     assert "hush" not in blocks
 
 

@@ -29,7 +29,9 @@ NUMBERS = (
     | st.floats(-1e6, 1e6).map(lambda number: round(number, 2))
     | st.integers(-(1 << 60), 1 << 60).map(float)
     | st.decimals(allow_nan=True, allow_infinity=True, places=None).map(
-        lambda number: bson.Decimal128(bson.decimal128.create_decimal128_context().create_decimal(number))
+        lambda number: bson.Decimal128(
+            bson.decimal128.create_decimal128_context().create_decimal(number)
+        )
     )
     | st.decimals(-1000, 1000, places=3).map(bson.Decimal128)
 )
@@ -39,7 +41,9 @@ VALUES = st.recursive(
     | st.booleans()
     | NUMBERS
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-    | st.sampled_from(['"quoted\\u0000"', "tab\tline\nbell\x07\x7f", "Zoë 🛒", "\\", "\\u0000", "a\0b"])
+    | st.sampled_from(
+        ['"quoted\\u0000"', "tab\tline\nbell\x07\x7f", "Zoë 🛒", "\\", "\\u0000", "a\0b"]
+    )
     | st.integers(-62135596800000 - 5, 253402300799999 + 5).map(bson.DatetimeMS)
     | st.datetimes(timezones=st.just(UTC)).map(lambda moment: moment.replace(microsecond=0))
     | st.binary(min_size=12, max_size=12).map(bson.ObjectId)
@@ -47,9 +51,17 @@ VALUES = st.recursive(
     | st.uuids()
     | st.binary(max_size=9).map(lambda data: Binary(data, 5))
     | st.sampled_from(
-        [bson.Regex("a", "i"), bson.Timestamp(1, 2), bson.MinKey(), bson.Code("f()"), bson.DBRef("c", 1)]
+        [
+            bson.Regex("a", "i"),
+            bson.Timestamp(1, 2),
+            bson.MinKey(),
+            bson.Code("f()"),
+            bson.DBRef("c", 1),
+        ]
     ),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.just("$x"), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.just("$x"), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 IDS = (
@@ -61,7 +73,9 @@ DOCUMENTS = st.lists(
     st.builds(
         lambda key, fields: {"_id": key, **fields},
         IDS | st.just(1.5) | st.uuids(),
-        st.dictionaries(st.sampled_from(["a", "b", "cc", "aa", "document", "$y"]) | NAMES, VALUES, max_size=6),
+        st.dictionaries(
+            st.sampled_from(["a", "b", "cc", "aa", "document", "$y"]) | NAMES, VALUES, max_size=6
+        ),
     ),
     max_size=5,
 )
@@ -80,7 +94,9 @@ def test_the_compiled_way_and_the_plain_way_agree(documents: list[dict]) -> None
     raws = _encode(documents)
     types = Types()
     assert types.add(b"".join(raws)) == len(raws)
-    columns, _ = mongodb._columns_for([mongodb._ID, mongodb._ID_TYPE, mongodb._DOCUMENT], types.counts)
+    columns, _ = mongodb._columns_for(
+        [mongodb._ID, mongodb._ID_TYPE, mongodb._DOCUMENT], types.counts
+    )
     decoder = Decoder(columns)
     done = [raw for raw in raws if not decoder.add(raw)]
     rows = decoder.take()
@@ -100,16 +116,26 @@ def test_the_compiled_way_and_the_plain_way_agree(documents: list[dict]) -> None
     usual = (str, bool, int, bson.ObjectId, datetime)
     for raw, document in zip(raws, documents, strict=True):
         if all(type(value) in usual and "\0" not in str(value) for value in document.values()):
-            assert raw in done or any(name[:1] == "$" for name in document) or _does_not_fit(columns, document)
+            assert (
+                raw in done
+                or any(name[:1] == "$" for name in document)
+                or _does_not_fit(columns, document)
+            )
 
 
 def _does_not_fit(columns: list, document: dict) -> bool:
-    return bool(mongodb._batch(TABLE, columns, [bson.decode(bson.encode(document), mongodb._OPTIONS)]).rejected)
+    return bool(
+        mongodb._batch(
+            TABLE, columns, [bson.decode(bson.encode(document), mongodb._OPTIONS)]
+        ).rejected
+    )
 
 
 @settings(max_examples=300, deadline=None)
 @given(DOCUMENTS, st.data())
-def test_damaged_bytes_are_refused_or_handed_back(documents: list[dict], data: st.DataObject) -> None:
+def test_damaged_bytes_are_refused_or_handed_back(
+    documents: list[dict], data: st.DataObject
+) -> None:
     raw = bytearray(b"".join(_encode(documents)))
     for _ in range(data.draw(st.integers(0, 3)) if raw else 0):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -131,12 +157,21 @@ def test_sums_of_hashes(texts: list[str | None], start: int) -> None:
     array = pa.array(texts, pa.string())[start:]
     kept = [text for text in texts[start:] if text is not None]
     assert hash_sum(array) == sum(map(digest._hash, kept))
-    assert hash_sum(array, True) == sum(digest._hash(re.sub("[-+.0-9eE]", "", text)) for text in kept)
+    assert hash_sum(array, True) == sum(
+        digest._hash(re.sub("[-+.0-9eE]", "", text)) for text in kept
+    )
 
 
 def test_types_are_counted_by_field() -> None:
     types = Types()
-    assert types.add(b"".join(_encode([{"_id": 1, "a": 1, "b": 2.0}, {"b": math.inf, "a": None, "_id": "x"}]))) == 2
+    assert (
+        types.add(
+            b"".join(
+                _encode([{"_id": 1, "a": 1, "b": 2.0}, {"b": math.inf, "a": None, "_id": "x"}])
+            )
+        )
+        == 2
+    )
     assert types.counts == {
         "_id": {"bigint": 1, "text": 1},
         "a": {"bigint": 1},

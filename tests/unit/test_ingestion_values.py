@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from softcart_assets.ingestion.digest import MYSQL, Segments
 from softcart_assets.ingestion.documents import Types
-from softcart_assets.ingestion.mongodb import _DOCUMENT, _ID, _ID_TYPE, _batch, _columns_for, _id_text, id_value
+from softcart_assets.ingestion.mongodb import (
+    _DOCUMENT,
+    _ID,
+    _ID_TYPE,
+    _batch,
+    _columns_for,
+    _id_text,
+    id_value,
+)
 from softcart_assets.ingestion.mysql import _touched, target_type
 from softcart_assets.ingestion.types import Column, parse_rows, widens
 from softcart_assets.sources.model import Table
@@ -39,14 +47,23 @@ def test_bad_values_are_found_and_their_rows_kept_whole() -> None:
         [
             _raw(b"1", b"2", b"3", b"4", b"5", b"6"),
             _raw(b"fine", b"\xff\xfe", b"nul\0", b"", None, b""),
-            _raw(None, None, None, b"0000-00-00 00:00:00", b"0000-01-01 00:00:00", b"2026-02-30 00:00:00.000000"),
+            _raw(
+                None,
+                None,
+                None,
+                b"0000-00-00 00:00:00",
+                b"0000-01-01 00:00:00",
+                b"2026-02-30 00:00:00.000000",
+            ),
             _raw(b"99.99", b"-1", b"0", b"0", b"100.00", b"0"),
             _raw(b"{}", b"1", b"1", b"1", rb'"\u0000"', b"1"),
         ],
         key=("id",),
         cursor="at",
     )
-    assert batch.rows.to_pylist() == [{"id": 1, "t": "fine", "at": None, "n": Decimal("99.99"), "j": "{}"}]
+    assert batch.rows.to_pylist() == [
+        {"id": 1, "t": "fine", "at": None, "n": Decimal("99.99"), "j": "{}"}
+    ]
     bad = {rejected.key: rejected for rejected in batch.rejected}
     assert {key: rejected.column for key, rejected in bad.items()} == {
         ("2",): "t",
@@ -91,7 +108,11 @@ def test_unknown_types_have_no_target() -> None:
     assert target_type("some_new_type", None, None) is None
 
 
-@given(st.integers(-(10**6), 10**6), st.lists(st.integers(-50, 50), unique=True, min_size=1), st.integers(1, 10**4))
+@given(
+    st.integers(-(10**6), 10**6),
+    st.lists(st.integers(-50, 50), unique=True, min_size=1),
+    st.integers(1, 10**4),
+)
 def test_ranges_cover_their_segments_exactly(number: int, chosen: list[int], size: int) -> None:
     key = Column("id", "bigint", "bigint")
     where = Segments((key,), key, size).where(MYSQL, chosen)
@@ -146,23 +167,40 @@ def test_numbers_of_documents_stay_exact_or_are_refused() -> None:
         ]
     )
     assert types["price"] == "numeric(38,18)"
-    assert [row["price"] for row in batch.rows.to_pylist()] == [Decimal("19.99"), Decimal(5), Decimal("0.1")]
-    assert [rejected.key for rejected in batch.rejected] == [("4", "int"), ("5", "int"), ("6", "int")]
+    assert [row["price"] for row in batch.rows.to_pylist()] == [
+        Decimal("19.99"),
+        Decimal(5),
+        Decimal("0.1"),
+    ]
+    assert [rejected.key for rejected in batch.rejected] == [
+        ("4", "int"),
+        ("5", "int"),
+        ("6", "int"),
+    ]
     assert all(rejected.cursor == "2026-01-01 00:00:00.000000" for rejected in batch.rejected)
 
 
 def test_whole_doubles_are_at_home_among_integers() -> None:
-    known = (Column("_id", "", "text"), Column("_id_type", "", "text"), Column("document", "", "jsonb"))
+    known = (
+        Column("_id", "", "text"),
+        Column("_id_type", "", "text"),
+        Column("document", "", "jsonb"),
+    )
     types, batch = _typed([{"_id": 1, "n": 19.0}], (*known, Column("n", "", "bigint")))
     assert (types["n"], batch.rows.column("n").to_pylist()) == ("bigint", [19])
-    assert _typed([{"_id": 1, "n": 19.5}], (*known, Column("n", "", "bigint")))[0]["n"] == "numeric(38,18)"
+    assert (
+        _typed([{"_id": 1, "n": 19.5}], (*known, Column("n", "", "bigint")))[0]["n"]
+        == "numeric(38,18)"
+    )
 
 
 def test_a_document_with_broken_text_is_kept_as_bytes() -> None:
     good = bson.encode({"_id": "k", "name": "abc"})
     _, batch = _typed([])
     batch = _batch(
-        DOCS, [Column("_id", "", "text"), Column("_id_type", "", "text")], [good.replace(b"abc", b"\xff\xfe\xfd")]
+        DOCS,
+        [Column("_id", "", "text"), Column("_id_type", "", "text")],
+        [good.replace(b"abc", b"\xff\xfe\xfd")],
     )
     assert [(r.key, r.reason) for r in batch.rejected] == [(("k", "string"), "invalid UTF-8")]
     assert bytes.fromhex(batch.rejected[0].row["bson"]) == good.replace(b"abc", b"\xff\xfe\xfd")
@@ -179,7 +217,8 @@ def test_a_document_with_broken_text_is_kept_as_bytes() -> None:
             lambda t: t.replace(microsecond=t.microsecond // 1000 * 1000, tzinfo=UTC)
         ),
         st.dictionaries(
-            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="$\0"), min_size=1), st.integers(0, 9)
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="$\0"), min_size=1),
+            st.integers(0, 9),
         ),
     )
 )

@@ -35,4 +35,6 @@ def test_elsewhere_lines_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> N
             now += 4
         shown.tell("lines", 10, None)
         shown.done("orders", 3_000)
-    assert output.getvalue().splitlines() == ["orders: 1,500 of about 4,000 rows, 125 rows/s, about 20 s left"]
+    assert output.getvalue().splitlines() == [
+        "orders: 1,500 of about 4,000 rows, 125 rows/s, about 20 s left"
+    ]

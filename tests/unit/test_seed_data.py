@@ -30,7 +30,10 @@ def test_senseless_scales_are_refused(scale: float) -> None:
         Parameters(scale, 1, UNTIL)
 
 
-@given(st.floats(0.001, 5), st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)))
+@given(
+    st.floats(0.001, 5),
+    st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
+)
 def test_the_hours_hold_every_order_once(scale: float, until: datetime) -> None:
     parameters = Parameters(scale, 1, until)
     first_ids = hours(parameters).first_ids
@@ -67,7 +70,9 @@ def _unescape(value: str) -> str | None:
         return None
     text, characters = "", iter(value)
     for character in characters:
-        text += {"t": "\t", "n": "\n", "\\": "\\"}[next(characters)] if character == "\\" else character
+        text += (
+            {"t": "\t", "n": "\n", "\\": "\\"}[next(characters)] if character == "\\" else character
+        )
     return text
 
 
@@ -86,7 +91,10 @@ ROWS = st.lists(
 def test_every_value_survives_the_text_format(rows: list[tuple]) -> None:
     names = ["text", "number", "amount", "moment"]
     types = [pa.string(), pa.int64(), pa.decimal128(5, 2), pa.timestamp("us", tz="UTC")]
-    columns = [pa.array(column, type_) for column, type_ in zip(zip(*rows, strict=True), types, strict=True)]
+    columns = [
+        pa.array(column, type_)
+        for column, type_ in zip(zip(*rows, strict=True), types, strict=True)
+    ]
     written = lines(pa.record_batch(columns, names)).to_pybytes().decode()
     assert written.endswith("\n")
     read = [[_unescape(value) for value in line.split("\t")] for line in written[:-1].split("\n")]

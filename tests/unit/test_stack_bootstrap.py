@@ -65,9 +65,14 @@ def test_without_apt_it_says_what_is_missing_and_how_to_do_without(machine: Mach
     machine.remove("java", "gcc", "chromium")
     result = machine.bootstrap("--tests")
     assert result.returncode == 1
-    assert "could not be installed: openjdk-17-jre-headless chromium gcc libc6-dev\n" in result.stdout
+    assert (
+        "could not be installed: openjdk-17-jre-headless chromium gcc libc6-dev\n" in result.stdout
+    )
     assert "Reason: there is no apt-get here." in result.stdout
-    assert "sudo apt-get install --no-install-recommends openjdk-17-jre-headless chromium" in result.stdout
+    assert (
+        "sudo apt-get install --no-install-recommends openjdk-17-jre-headless chromium"
+        in result.stdout
+    )
     assert "openjdk-17-jre-headless: set JAVA_HOME to a Java 17 or newer" in result.stdout
 
 
@@ -83,10 +88,14 @@ def test_old_java_is_replaced(machine: Machine) -> None:
 
 def test_without_python_its_packages_are_named(machine: Machine) -> None:
     machine.add("python3", "exit 1")
-    assert "could not be installed: python3 python3-venv python3-dev\n" in machine.bootstrap().stdout
+    assert (
+        "could not be installed: python3 python3-venv python3-dev\n" in machine.bootstrap().stdout
+    )
 
 
-def test_what_is_missing_is_installed_without_starting_services(machine: Machine, tmp_path: Path) -> None:
+def test_what_is_missing_is_installed_without_starting_services(
+    machine: Machine, tmp_path: Path
+) -> None:
     machine.remove("java")
     calls = tmp_path / "calls"
     machine.add("sudo", 'while [[ $1 == -n ]]; do shift; done; exec "$@"')

@@ -14,7 +14,9 @@ from softcart_assets import cli, stack
 def test_help_answers_without_importing_the_parts() -> None:
     program = "import sys, softcart_assets.cli; print([m for m in sys.modules if m in %r])"
     heavy = ("dagster", "pyspark", "pyarrow", "pymongo", "psycopg", "psutil", "rich.progress")
-    told = subprocess.run([sys.executable, "-c", program % (heavy,)], text=True, capture_output=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", program % (heavy,)], text=True, capture_output=True, check=True
+    )
     assert told.stdout == "[]\n"
 
 

@@ -55,7 +55,10 @@ def _lineage(job: Job) -> dg.TableColumnLineage:
     """Columns of the lake's tables that each column comes from."""
     return dg.TableColumnLineage(
         {
-            column: [dg.TableColumnDep(lake_key(table), name) for table, name in (s.split(".") for s in sources)]
+            column: [
+                dg.TableColumnDep(lake_key(table), name)
+                for table, name in (s.split(".") for s in sources)
+            ]
             for column, sources in job.lineage.items()
         }
     )
@@ -72,7 +75,9 @@ def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
     }
 
 
-def _rows_if_current(session: "psycopg.Connection", job: Job, inputs: dict[str, object]) -> int | None:
+def _rows_if_current(
+    session: "psycopg.Connection", job: Job, inputs: dict[str, object]
+) -> int | None:
     session.execute(BUILT_FROM)
     row = session.execute(
         "SELECT row_count FROM aggregates._built_from WHERE table_name = %s AND inputs = %s"
@@ -83,7 +88,11 @@ def _rows_if_current(session: "psycopg.Connection", job: Job, inputs: dict[str, 
 
 
 def _build(
-    staging: PostgresConnection, job: Job, inputs: dict[str, object], lake_uri: str, spark: SparkResource
+    staging: PostgresConnection,
+    job: Job,
+    inputs: dict[str, object],
+    lake_uri: str,
+    spark: SparkResource,
 ) -> int:
     """Compute an aggregate and put it into the warehouse in one transaction; returns its rows."""
     import pyarrow.dataset as ds
@@ -105,7 +114,10 @@ def _build(
 
 @dg.multi_asset(name="spark_aggregates", specs=SPECS, can_subset=True, pool=POOL)
 def spark_aggregates(
-    context: dg.AssetExecutionContext, staging: PostgresResource, lake: LakeResource, spark: SparkResource
+    context: dg.AssetExecutionContext,
+    staging: PostgresResource,
+    lake: LakeResource,
+    spark: SparkResource,
 ) -> Iterator[dg.MaterializeResult]:
     """Compute the selected aggregates whose inputs or code changed since they were last built."""
     for job in JOBS.values():

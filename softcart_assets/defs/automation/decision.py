@@ -29,7 +29,9 @@ def look_from(loaded: Mapping[str, str], cursor: str | None) -> dict[str, str]:
     return {table: max(position, cursor or "") for table, position in loaded.items()}
 
 
-def decide(behind: Collection[str], in_flight: bool, last_failure: datetime | None, now: datetime) -> Decision:
+def decide(
+    behind: Collection[str], in_flight: bool, last_failure: datetime | None, now: datetime
+) -> Decision:
     """Which tables to request.
 
     `behind`: the tables that changed since they were loaded (a read that failed must raise before this point: empty
@@ -37,10 +39,16 @@ def decide(behind: Collection[str], in_flight: bool, last_failure: datetime | No
     `last_failure`: when the latest load of this source failed; None if it succeeded or there was none.
     """
     if not behind:
-        return Decision(frozenset(), caught_up=True, reason="Every table is loaded up to the source's last change.")
+        return Decision(
+            frozenset(),
+            caught_up=True,
+            reason="Every table is loaded up to the source's last change.",
+        )
     names = ", ".join(sorted(behind))
     if in_flight:
-        return Decision(frozenset(), caught_up=False, reason=f"A load is under way; behind: {names}.")
+        return Decision(
+            frozenset(), caught_up=False, reason=f"A load is under way; behind: {names}."
+        )
     if last_failure is not None and now - last_failure < RETRY_AFTER:
         wait = RETRY_AFTER - (now - last_failure)
         return Decision(

@@ -24,7 +24,11 @@ UNDER_WAY = [
 
 def _last_failure(instance: dg.DagsterInstance, source: Source) -> datetime | None:
     records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=1)
-    if not records or records[0].dagster_run.status != dg.DagsterRunStatus.FAILURE or not records[0].end_time:
+    if (
+        not records
+        or records[0].dagster_run.status != dg.DagsterRunStatus.FAILURE
+        or not records[0].end_time
+    ):
         return None
     return datetime.fromtimestamp(records[0].end_time, UTC)
 
@@ -47,16 +51,26 @@ def _change_sensor(source: Source) -> dg.SensorDefinition:
         # MongoDB's positions are no places in a log: there, only what was loaded says from where to look.
         since = look_from(loaded, context.cursor if source.kind == "mysql" else None)
         found = changed_tables(source, getattr(resources, database).connection(), since)
-        in_flight = instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY, tags={SOURCE_TAG: source.name})) > 0
-        decision = decide(found.tables, in_flight, _last_failure(instance, source), datetime.now(UTC))
+        in_flight = (
+            instance.get_runs_count(
+                dg.RunsFilter(statuses=UNDER_WAY, tags={SOURCE_TAG: source.name})
+            )
+            > 0
+        )
+        decision = decide(
+            found.tables, in_flight, _last_failure(instance, source), datetime.now(UTC)
+        )
         cursor = found.position if decision.caught_up else context.cursor
         if not decision.request:
             return dg.SensorResult(skip_reason=decision.reason, cursor=cursor)
         tables = [source.table(name) for name in sorted(decision.request)]
-        keys = [raw_key(source, t) for t in tables] + [history_key(source, t) for t in tables if t.history]
+        keys = [raw_key(source, t) for t in tables] + [
+            history_key(source, t) for t in tables if t.history
+        ]
         # No run key: one that was used stays used for ever, and the next change of a table would be dropped.
         return dg.SensorResult(
-            run_requests=[dg.RunRequest(asset_selection=keys, tags={SOURCE_TAG: source.name})], cursor=cursor
+            run_requests=[dg.RunRequest(asset_selection=keys, tags={SOURCE_TAG: source.name})],
+            cursor=cursor,
         )
 
     return changes

@@ -67,7 +67,12 @@ def extract_files(
             metadata={
                 "dagster/row_count": files.rows,
                 "dagster/column_schema": dg.MetadataValue.table_schema(
-                    dg.TableSchema([dg.TableColumn(c.name, description=c.description) for c in wanted[name].columns])
+                    dg.TableSchema(
+                        [
+                            dg.TableColumn(c.name, description=c.description)
+                            for c in wanted[name].columns
+                        ]
+                    )
                 ),
                 "dagster/column_lineage": dg.MetadataValue.column_lineage(_lineage(wanted[name])),
                 "parquet": dg.MetadataValue.path(str(files.parquet)),
@@ -91,7 +96,9 @@ def dashboard(production: PostgresResource, output: OutputResource) -> dg.Materi
     """The shop manager's dashboard: one self-contained page that opens from disk, and pictures of its charts."""
     page = build_page(production.connection(), output.path / "dashboard.html")
     images = {
-        f"chart: {name}": dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
+        f"chart: {name}": dg.MetadataValue.md(
+            f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
+        )
         for name, png in pictures(production.connection()).items()
     }
     return dg.MaterializeResult(

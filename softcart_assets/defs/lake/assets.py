@@ -75,7 +75,9 @@ def _committed_files(staging: PostgresConnection) -> dict[tuple[str, str], "list
     return files
 
 
-def _compact(staging: PostgresConnection, source: str, table: "LakeTable", files: "list[ChangeFile]") -> int:
+def _compact(
+    staging: PostgresConnection, source: str, table: "LakeTable", files: "list[ChangeFile]"
+) -> int:
     """Exchange the many small change files of a date for one, in one transaction; returns how many went."""
     from spark.lake import compact, discard
 
@@ -92,7 +94,10 @@ def _compact(staging: PostgresConnection, source: str, table: "LakeTable", files
                 " GROUP BY source, table_name, load_date",
                 [new.path, new.load_id, table.store.get_file_info(new.path).size, old, source],
             )
-        session.execute("DELETE FROM ingestion.lake_files WHERE path = ANY(%s)", [[file.path for file in struck]])
+        session.execute(
+            "DELETE FROM ingestion.lake_files WHERE path = ANY(%s)",
+            [[file.path for file in struck]],
+        )
     discard(table, struck)
     return len(struck)
 
@@ -101,7 +106,11 @@ def _columns(table: "LakeTable", upstream: dg.AssetKey) -> dict[str, dg.Metadata
     """Column schema, from the table's state, and lineage to the raw table; the change files' own columns left out."""
     state = table.state()
     fields = state.schema["fields"] if state else []
-    columns = [dg.TableColumn(f["name"], str(f["type"])) for f in fields if f["name"] not in ("_deleted", "_load_id")]
+    columns = [
+        dg.TableColumn(f["name"], str(f["type"]))
+        for f in fields
+        if f["name"] not in ("_deleted", "_load_id")
+    ]
     return same_columns_as(dg.TableSchema(columns), upstream)
 
 
@@ -114,7 +123,11 @@ class _Refreshed:
 
 
 def _refresh(
-    staging: PostgresConnection, spark: SparkResource, source: str, table: "LakeTable", files: "list[ChangeFile]"
+    staging: PostgresConnection,
+    spark: SparkResource,
+    source: str,
+    table: "LakeTable",
+    files: "list[ChangeFile]",
 ) -> _Refreshed:
     """Merge a table's new change files, if there are any: only then is Spark needed."""
     from spark.lake import pending_files, refresh_table
@@ -124,12 +137,17 @@ def _refresh(
         return _Refreshed(state.rows, 0, 0, 0)
     result = refresh_table(spark.session, table, files)
     compacted = _compact(staging, source, table, files)
-    return _Refreshed(result.rows, len(result.applied_loads), result.partitions_rewritten, compacted)
+    return _Refreshed(
+        result.rows, len(result.applied_loads), result.partitions_rewritten, compacted
+    )
 
 
 @dg.multi_asset(name="lake_tables", specs=SPECS, can_subset=True, pool=POOL)
 def lake_tables(
-    context: dg.AssetExecutionContext, staging: PostgresResource, lake: LakeResource, spark: SparkResource
+    context: dg.AssetExecutionContext,
+    staging: PostgresResource,
+    lake: LakeResource,
+    spark: SparkResource,
 ) -> Iterator[dg.MaterializeResult]:
     """Merge new change files into the selected tables, several at a time: each alone leaves cores idle."""
     connection = staging.connection()
@@ -142,12 +160,21 @@ def lake_tables(
     ]
     with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
         jobs = [
-            threads.submit(_refresh, connection, spark, source.name, table, committed[source.name, declared.name])
+            threads.submit(
+                _refresh,
+                connection,
+                spark,
+                source.name,
+                table,
+                committed[source.name, declared.name],
+            )
             for source, declared, table in selected
         ]
         for (source, declared, table), job in zip(selected, jobs, strict=True):
             done = job.result()
-            context.log.info(f"lake.{table.name}: {done.rows:,} rows, {done.partitions} partitions rewritten")
+            context.log.info(
+                f"lake.{table.name}: {done.rows:,} rows, {done.partitions} partitions rewritten"
+            )
             yield dg.MaterializeResult(
                 lake_key(declared.name),
                 metadata={

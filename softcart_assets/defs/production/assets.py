@@ -37,14 +37,19 @@ SPECS = [
 ]
 
 CHECKS = [
-    dg.AssetCheckSpec(audit.name, asset=_key(audit.table), description=audit.description, blocking=True)
+    dg.AssetCheckSpec(
+        audit.name, asset=_key(audit.table), description=audit.description, blocking=True
+    )
     for audit in AUDITS
 ]
 
 
 def _check_result(audit: AuditResult) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=_key(audit.table), check_name=audit.name, passed=audit.passed, metadata=audit.details
+        asset_key=_key(audit.table),
+        check_name=audit.name,
+        passed=audit.passed,
+        metadata=audit.details,
     )
 
 

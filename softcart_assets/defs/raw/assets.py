@@ -15,7 +15,9 @@ from softcart_assets.ingestion import LoadResult, load, summarize
 from softcart_assets.sources import SOURCES
 from softcart_assets.sources.model import Source, Table
 
-FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=25))
+FRESH = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
+)
 """The nightly reconciliation loads every table, so each is loaded at least once in 24 hours and the time that takes."""
 
 
@@ -79,7 +81,10 @@ def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
         "dagster/column_lineage": dg.MetadataValue.column_lineage(
             dg.TableColumnLineage(
-                {name: [dg.TableColumnDep(upstream, origin) for origin in froms] for name, froms in origins.items()}
+                {
+                    name: [dg.TableColumnDep(upstream, origin) for origin in froms]
+                    for name, froms in origins.items()
+                }
             )
         ),
     }
@@ -111,17 +116,24 @@ def _quarantine(source: Source, table: Table, staging: PostgresConnection) -> di
     found = summarize(staging, source.name, table.name)
     if not found.rows:
         return {}
-    lines = [f"- {rows:,} × `{column}`: {reason.removeprefix(f'{column}: ')}" for column, reason, rows in found.reasons]
+    lines = [
+        f"- {rows:,} × `{column}`: {reason.removeprefix(f'{column}: ')}"
+        for column, reason, rows in found.reasons
+    ]
     rest = found.rows - sum(rows for *_, rows in found.reasons)
     lines += [f"- {rest:,} for other reasons"] if rest else []
-    lines.append(f"\n`softcart quarantine list --source {source.name} --table {table.name}` lists them.")
+    lines.append(
+        f"\n`softcart quarantine list --source {source.name} --table {table.name}` lists them."
+    )
     return {"quarantine": dg.MetadataValue.md("\n".join(lines))}
 
 
 def _versions(staging: PostgresConnection, key: dg.AssetKey) -> int:
     """The rows of a raw table's history."""
     with staging.connect() as session:
-        row = session.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*key.path))).fetchone()
+        row = session.execute(
+            sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*key.path))
+        ).fetchone()
     return row[0] if row else 0
 
 
@@ -147,10 +159,14 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
         pool=POOL,
         required_resource_keys={database, "staging", "lake"},
     )
-    def load_tables(context: dg.AssetExecutionContext, config: LoadConfig) -> Iterator[dg.MaterializeResult]:
+    def load_tables(
+        context: dg.AssetExecutionContext, config: LoadConfig
+    ) -> Iterator[dg.MaterializeResult]:
         """Load the selected tables; each counts as soon as it is committed, even if another one fails."""
         selected = context.selected_asset_keys
-        tables = [t for t in source.tables if {raw_key(source, t), history_key(source, t)} & selected]
+        tables = [
+            t for t in source.tables if {raw_key(source, t), history_key(source, t)} & selected
+        ]
         staging, resources = context.resources.staging, context.resources
         told: dict[str, int] = {}
 
@@ -159,7 +175,9 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
             if rows // 1_000_000 > told.get(table, 0):
                 told[table] = rows // 1_000_000
                 context.log.info(
-                    f"{table}: {rows:,} of about {expected:,} rows" if expected else f"{table}: {rows:,} rows"
+                    f"{table}: {rows:,} of about {expected:,} rows"
+                    if expected
+                    else f"{table}: {rows:,} rows"
                 )
 
         with staging.raw_tables_locked("write", context.log):
@@ -189,7 +207,12 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
                 if table.history and history in selected:
                     rows = _versions(staging.connection(), history)
                     yield dg.MaterializeResult(
-                        history, metadata={"dagster/row_count": rows, "position": result.position, **columns}
+                        history,
+                        metadata={
+                            "dagster/row_count": rows,
+                            "position": result.position,
+                            **columns,
+                        },
                     )
 
     return load_tables

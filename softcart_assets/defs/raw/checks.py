@@ -54,14 +54,19 @@ def _check_source(source: Source) -> dg.AssetChecksDefinition:
         staging = context.resources.staging.connection()
         for table in source.tables:
             for audit in _audits(table):
-                if dg.AssetCheckKey(raw_key(source, table), audit.__name__) not in context.selected_asset_check_keys:
+                if (
+                    dg.AssetCheckKey(raw_key(source, table), audit.__name__)
+                    not in context.selected_asset_check_keys
+                ):
                     continue
                 result = audit(staging, source, table)
                 yield dg.AssetCheckResult(
                     asset_key=raw_key(source, table),
                     check_name=result.name,
                     passed=result.passed,
-                    severity=dg.AssetCheckSeverity.WARN if audit in WARNING else dg.AssetCheckSeverity.ERROR,
+                    severity=dg.AssetCheckSeverity.WARN
+                    if audit in WARNING
+                    else dg.AssetCheckSeverity.ERROR,
                     metadata=result.details,
                 )
 
@@ -138,7 +143,10 @@ def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
                     continue
                 except IngestionError as error:  # the other tables are compared all the same
                     yield dg.AssetCheckResult(
-                        asset_key=key, check_name=RECONCILES, passed=False, metadata={"error": str(error)}
+                        asset_key=key,
+                        check_name=RECONCILES,
+                        passed=False,
+                        metadata={"error": str(error)},
                     )
                     continue
                 if found.load:
@@ -146,14 +154,21 @@ def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
                         dg.AssetMaterialization(key, metadata=load_metadata(found.load))
                     )
                 yield dg.AssetCheckResult(
-                    asset_key=key, check_name=RECONCILES, passed=not found.differences, metadata=_figures(table, found)
+                    asset_key=key,
+                    check_name=RECONCILES,
+                    passed=not found.differences,
+                    metadata=_figures(table, found),
                 )
 
     return reconcile_tables
 
 
 RECONCILIATION = dg.AssetSelection.checks(
-    *(dg.AssetCheckKey(raw_key(source, table), RECONCILES) for source in SOURCES for table in source.tables)
+    *(
+        dg.AssetCheckKey(raw_key(source, table), RECONCILES)
+        for source in SOURCES
+        for table in source.tables
+    )
 )
 
 

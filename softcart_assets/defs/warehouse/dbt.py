@@ -28,7 +28,9 @@ class SoftCartTranslator(DagsterDbtTranslator):
         """The layer, which is the schema."""
         return dbt_resource_props["schema"]
 
-    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition:
+    def get_automation_condition(
+        self, dbt_resource_props: Mapping[str, Any]
+    ) -> dg.AutomationCondition:
         """Models follow what they read."""
         return FOLLOWS_UPSTREAM
 
@@ -43,16 +45,25 @@ def _with_row_count(session: psycopg.Connection, event: Any) -> Any:
 
 
 @dbt_assets(
-    manifest=MANIFEST, project=PROJECT, dagster_dbt_translator=SoftCartTranslator(), name="dbt_models", pool=POOL
+    manifest=MANIFEST,
+    project=PROJECT,
+    dagster_dbt_translator=SoftCartTranslator(),
+    name="dbt_models",
+    pool=POOL,
 )
-def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource) -> Iterator[Any]:
+def dbt_models(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource
+) -> Iterator[Any]:
     """`dbt build` of what is selected, in one process; unit tests run in the test suite instead.
 
     Checks alone are run by `dbt test`: `dbt build` would skip those of a model after one that failed another.
     Loads are held off meanwhile, so that the models and the tests that compare them see one state of the raw tables.
     """
     command = "build" if context.selected_asset_keys else "test"
-    with staging.raw_tables_locked("steady", context.log), staging.connection().connect(autocommit=True) as session:
+    with (
+        staging.raw_tables_locked("steady", context.log),
+        staging.connection().connect(autocommit=True) as session,
+    ):
         invocation = dbt.cli([command, "--exclude-resource-type", "unit_test"], context=context)
         for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
             yield _with_row_count(session, event)
@@ -63,5 +74,9 @@ def dbt() -> dg.Definitions:
     """The dbt models and the command line that runs them."""
     return dg.Definitions(
         assets=[dbt_models],
-        resources={"dbt": DbtCliResource(project_dir=PROJECT, profiles_dir=str(PROJECT_DIR), dbt_executable=str(DBT))},
+        resources={
+            "dbt": DbtCliResource(
+                project_dir=PROJECT, profiles_dir=str(PROJECT_DIR), dbt_executable=str(DBT)
+            )
+        },
     )

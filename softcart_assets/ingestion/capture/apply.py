@@ -25,7 +25,15 @@ from softcart_assets.ingestion.capture.ddl import TableChange
 from softcart_assets.ingestion.capture.log import DELETE, UPDATE, TableMap
 from softcart_assets.ingestion.capture.schema import columns_of
 from softcart_assets.ingestion.errors import SchemaChanged, TableBusy, UnsupportedColumn
-from softcart_assets.ingestion.postgres import OWN_COLUMNS, Counts, RawTable, explain, literal, quote, typed
+from softcart_assets.ingestion.postgres import (
+    OWN_COLUMNS,
+    Counts,
+    RawTable,
+    explain,
+    literal,
+    quote,
+    typed,
+)
 from softcart_assets.ingestion.quarantine import Recorder, identity_of
 from softcart_assets.ingestion.types import Column, Kind, Rejected, Unfit, parse, widens
 from softcart_assets.sources.model import Source, Table
@@ -135,14 +143,19 @@ class Changes:
         out = np.flatnonzero(is_out.to_numpy(zero_copy_only=False))
         rejected = []
         if len(out):
-            texts = {c.name: as_text(c, self.rows.column(c.name).take(pa.array(out))).to_pylist() for c in self.columns}
+            texts = {
+                c.name: as_text(c, self.rows.column(c.name).take(pa.array(out))).to_pylist()
+                for c in self.columns
+            }
             unknown = ", ".join(column.name for column in beyond)
             for index, place in enumerate(out.tolist()):
                 row = {name: values[index] for name, values in texts.items()}
                 reason = f"the raw table has no column {unknown}, and the table's contract is 'quarantine'"
                 identity = tuple(row[name] or "" for name in key) if key else None
                 operation = self.operations[place].as_py()
-                rejected.append((place, operation, Rejected(identity, None, beyond[0].name, reason, row)))
+                rejected.append(
+                    (place, operation, Rejected(identity, None, beyond[0].name, reason, row))
+                )
         # Each as the number of rows that stay before it.
         merged = sorted([*self.rejected, *rejected], key=lambda each: each[0])
         gone = np.concatenate([[0], np.cumsum(is_out.to_numpy(zero_copy_only=False))])
@@ -152,7 +165,9 @@ class Changes:
             columns=known,
             rows=self.rows.select(names).filter(stays),
             operations=self.operations.filter(stays),
-            rejected=[(int(before - gone[before]), operation, row) for before, operation, row in merged],
+            rejected=[
+                (int(before - gone[before]), operation, row) for before, operation, row in merged
+            ],
         )
 
     def with_deletions(self, key: Sequence[str]) -> Changes:
@@ -270,14 +285,17 @@ class TableFailed(Exception):
         self.table, self.reason = table, reason
 
 
-def capture(connection: psycopg.Connection, source: str, table: str, position: str, consistent_at: str) -> None:
+def capture(
+    connection: psycopg.Connection, source: str, table: str, position: str, consistent_at: str
+) -> None:
     """Follow a table whose rows were copied at `position`, some perhaps later, up to `consistent_at`.
 
     Belongs into the transaction that brings the rows. If the stream is past that position already, it goes back, and every
     other table stays where it is.
     """
     row = connection.execute(
-        "SELECT position, lake_position FROM ingestion.streams WHERE source = %s FOR UPDATE", (source,)
+        "SELECT position, lake_position FROM ingestion.streams WHERE source = %s FOR UPDATE",
+        (source,),
     ).fetchone()
     assert row
     at, lake_at = row
@@ -327,7 +345,10 @@ class Target:
         execute = self.connection.execute
         execute(  # what is not followed any more misses changes from now on
             "DELETE FROM ingestion.captures WHERE source = %s AND table_name <> ALL(%s)",
-            (self.source.name, [table.name for table in self.source.tables if table.strategy == "cdc"]),
+            (
+                self.source.name,
+                [table.name for table in self.source.tables if table.strategy == "cdc"],
+            ),
         )
         row = execute(
             "SELECT position, gtid, server, lake_position, lake_gtid, lake_server, committed_at"
@@ -348,15 +369,27 @@ class Target:
             )
         }
         for declared in self.source.tables:
-            if declared.strategy == "cdc" and declared.name in known and declared.name not in self.tables:
-                position, consistent_at, lake_position, reason, stale_since, dropped, open_entries = known[
-                    declared.name
-                ]
+            if (
+                declared.strategy == "cdc"
+                and declared.name in known
+                and declared.name not in self.tables
+            ):
+                (
+                    position,
+                    consistent_at,
+                    lake_position,
+                    reason,
+                    stale_since,
+                    dropped,
+                    open_entries,
+                ) = known[declared.name]
                 raw = RawTable(self.connection, self.source, declared)
                 columns = raw.columns()
                 raw.prepare(columns, columns)  # a history that was declared since
                 if raw.history:
-                    execute(f"ALTER TABLE {raw.history} ADD COLUMN IF NOT EXISTS _committed_at timestamptz".encode())
+                    execute(
+                        f"ALTER TABLE {raw.history} ADD COLUMN IF NOT EXISTS _committed_at timestamptz".encode()
+                    )
                 assert self.place
                 if not reason:
                     position = max(position, self.place.position)
@@ -381,10 +414,14 @@ class Target:
         self.connection.commit()
 
     def _make_staging(self, table: CapturedTable) -> None:
-        definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in (*table.columns, *_STAGED))
+        definitions = ", ".join(
+            f"{quote(c.name)} {c.target_type}" for c in (*table.columns, *_STAGED)
+        )
         # Not ON COMMIT DELETE ROWS: each commit would truncate those of all tables.
         self.connection.execute(f"DROP TABLE IF EXISTS {table.staging}".encode())
-        self.connection.execute(f"CREATE TEMP TABLE {table.staging.split('.')[1]} ({definitions})".encode())
+        self.connection.execute(
+            f"CREATE TEMP TABLE {table.staging.split('.')[1]} ({definitions})".encode()
+        )
 
     def stop(self, table: CapturedTable, reason: str) -> None:
         """Let a table stand where it is, and say why."""
@@ -416,7 +453,11 @@ class Target:
             )
         new = [c for c in columns if c.name not in have]
         gone = [name for name in have if name not in names and name not in table.dropped]
-        retyped = [c for c in columns if c.name in have and not widens(c.target_type, have[c.name].target_type)]
+        retyped = [
+            c
+            for c in columns
+            if c.name in have and not widens(c.target_type, have[c.name].target_type)
+        ]
         match table.table.contract:
             case "freeze" if new or gone or retyped:
                 changes = [
@@ -439,7 +480,9 @@ class Target:
                 self._make_staging(table)
         return table.columns
 
-    def define(self, change: TableChange, place: Place, committed_at: int | None, database: str) -> Iterator[Changes]:
+    def define(
+        self, change: TableChange, place: Place, committed_at: int | None, database: str
+    ) -> Iterator[Changes]:
         """Do what a statement at `place` did to the source's tables; the changes of rows that it meant."""
         for table in self.tables.values():
             is_it = change.database == database and change.table in (table.name, "")
@@ -473,14 +516,18 @@ class Target:
         columns = [column for column in self.fit(table, found) if column.name in names]
         names = [column.name for column in columns]
         raw.stage(columns)
-        recorder = Recorder(self.connection, self.source.name, table.name, reread.relation, reread.position)
+        recorder = Recorder(
+            self.connection, self.source.name, table.name, reread.relation, reread.position
+        )
         emptied = self.connection.execute(
             'SELECT emptied_at COLLATE "C" > %s FROM ingestion.captures WHERE source = %s AND table_name = %s',
             (reread.position, self.source.name, table.name),
         ).fetchone()
         if emptied and emptied[0]:  # by then its rows were gone, those too that raw never had
             self._execute(f"DELETE FROM {reread.relation}")
-            recorder.close([entry for entry, at in recorder.positions() if at <= reread.position], "deleted")
+            recorder.close(
+                [entry for entry, at in recorder.positions() if at <= reread.position], "deleted"
+            )
         raw.hold(table.columns, recorder.entries([]))
         same, at = _same(table.table.key, "i", "r"), literal(reread.position)
         first = quote(table.table.key[0])
@@ -560,10 +607,21 @@ class Target:
                 "INSERT INTO pg_temp.changes (_deleted, _is_new) SELECT true, false WHERE NOT EXISTS (SELECT FROM pg_temp.changes)"
             )
         for rows, is_deleted in raw.changed_rows(table.columns):
-            operations = pc.if_else(is_deleted, pa.scalar(gone, pa.int8()), pa.scalar(here, pa.int8()))
-            yield Changes(table.name, table.columns, rows, operations, [], [Run(len(rows), table.position, None)])
+            operations = pc.if_else(
+                is_deleted, pa.scalar(gone, pa.int8()), pa.scalar(here, pa.int8())
+            )
+            yield Changes(
+                table.name,
+                table.columns,
+                rows,
+                operations,
+                [],
+                [Run(len(rows), table.position, None)],
+            )
 
-    def _delete_all(self, table: CapturedTable, position: str, committed_at: int | None) -> Iterator[Changes]:
+    def _delete_all(
+        self, table: CapturedTable, position: str, committed_at: int | None
+    ) -> Iterator[Changes]:
         """Every row is gone at a position."""
         raw, names = table.raw, _names([c.name for c in table.columns])
         raw.stage(table.columns)
@@ -574,7 +632,9 @@ class Target:
         if table.table.key:
             raw.apply_changes(table.columns, position)
         else:
-            self._execute(f'DELETE FROM {raw.name} WHERE _position COLLATE "C" < {literal(position)}')
+            self._execute(
+                f'DELETE FROM {raw.name} WHERE _position COLLATE "C" < {literal(position)}'
+            )
         yield from self._changes_made(table, Run(0, position, committed_at))
         self.connection.execute(
             "UPDATE ingestion.captures SET emptied_at = %s WHERE source = %s AND table_name = %s",
@@ -599,8 +659,12 @@ class Target:
         )
         columns = columns or table.columns
         for rows, is_deleted in table.raw.changed_rows(columns):
-            operations = pc.if_else(is_deleted, pa.scalar(DELETE, pa.int8()), pa.scalar(UPDATE, pa.int8()))
-            yield Changes(table.name, columns, rows, operations, [], [run._replace(changes=len(rows))])
+            operations = pc.if_else(
+                is_deleted, pa.scalar(DELETE, pa.int8()), pa.scalar(UPDATE, pa.int8())
+            )
+            yield Changes(
+                table.name, columns, rows, operations, [], [run._replace(changes=len(rows))]
+            )
 
     # Flushes
 
@@ -635,8 +699,15 @@ class Target:
         positions, times = changes.per_row
         last = _last_versions(changes.rows, table.table.key)
         names = [c.name for c in changes.columns]
-        arrays = [*changes.rows.columns, changes.operations.cast(pa.int16()), pa.array(sequence), pa.array(last)]
-        batch = pa.RecordBatch.from_arrays([*arrays, positions, times], names=[*names, *(c.name for c in _STAGED)])
+        arrays = [
+            *changes.rows.columns,
+            changes.operations.cast(pa.int16()),
+            pa.array(sequence),
+            pa.array(last),
+        ]
+        batch = pa.RecordBatch.from_arrays(
+            [*arrays, positions, times], names=[*names, *(c.name for c in _STAGED)]
+        )
         if not table.raw.history and table.table.key:
             batch = batch.filter(batch.column("_last"))
         table.pieces += 1
@@ -663,7 +734,9 @@ class Target:
     def merge(self, place: Place, committed_at: int | None) -> None:
         """Bring what is staged into raw and history. `place` and `committed_at` are those of the last transaction's end."""
         staged = [table for table in self.tables.values() if table.is_staged]
-        moment = None if committed_at is None else datetime.fromtimestamp(committed_at / 1_000_000, UTC)
+        moment = (
+            None if committed_at is None else datetime.fromtimestamp(committed_at / 1_000_000, UTC)
+        )
         for table in staged:
             table.counts += table.open_counts
             self._merge_staged(table, place.position, moment)
@@ -687,7 +760,9 @@ class Target:
             table.forget()
         self._sequence = 0
 
-    def commit(self, place: Place, committed_at: int | None, lake_place: Place | None = None) -> None:
+    def commit(
+        self, place: Place, committed_at: int | None, lake_place: Place | None = None
+    ) -> None:
         """Move the stream to `place`, and the lake's if given, and commit the transaction with all that it holds.
 
         A place before the present one, as while the log is read again for the lake, leaves it where it is.
@@ -695,7 +770,9 @@ class Target:
         assert self.place
         if place.position <= self.place.position:
             place = self.place
-        moment = None if committed_at is None else datetime.fromtimestamp(committed_at / 1_000_000, UTC)
+        moment = (
+            None if committed_at is None else datetime.fromtimestamp(committed_at / 1_000_000, UTC)
+        )
         lake = lake_place or self.lake_place
         assert lake
         done = self.connection.execute(
@@ -735,7 +812,9 @@ class Target:
             table.forget()
         self._sequence = 0
 
-    def _merge_staged(self, table: CapturedTable, position: str, committed_at: datetime | None) -> None:
+    def _merge_staged(
+        self, table: CapturedTable, position: str, committed_at: datetime | None
+    ) -> None:
         try:
             if table.rows_staged:
                 self._merge(table, position, committed_at)
@@ -744,7 +823,9 @@ class Target:
             if table.rows_staged:
                 self._empty(table)
         except (psycopg.IntegrityError, psycopg.DataError) as error:
-            raise TableFailed(table.name, str(explain(error, table.raw.asset, table.table.key))) from error
+            raise TableFailed(
+                table.name, str(explain(error, table.raw.asset, table.table.key))
+            ) from error
         table.pieces = table.rows_staged = 0
         table.rejected = []
 
@@ -843,7 +924,9 @@ class Target:
                 recorder.record([rejected])
         table.open_entries = recorder.open()[0]
 
-    def _is_superseded(self, table: CapturedTable, key: Sequence[str], sequence: int, position: str) -> bool:
+    def _is_superseded(
+        self, table: CapturedTable, key: Sequence[str], sequence: int, position: str
+    ) -> bool:
         """Whether a rejected change of a row has been overtaken, in this flush or by what raw has."""
         row = self.connection.execute(
             f"SELECT EXISTS (SELECT FROM {table.staging} s WHERE {self._is_row(table, key)} AND s._sequence > {sequence}) OR"
@@ -855,13 +938,17 @@ class Target:
     def _is_row(self, table: CapturedTable, key: Sequence[str]) -> str:
         by_name = {c.name: c for c in table.columns}
         pairs = zip(table.table.key, key, strict=True)
-        return " AND ".join(f"{quote(name)} = {typed(literal(text), by_name[name])}" for name, text in pairs)
+        return " AND ".join(
+            f"{quote(name)} = {typed(literal(text), by_name[name])}" for name, text in pairs
+        )
 
     def _execute(self, statement: str, *values: object) -> int:
         """Run a statement with values in the places of `_PLACE`; names and texts in it may hold what else looks like one."""
         if not values:
             return self.connection.execute(statement.encode()).rowcount
-        return self.connection.execute(statement.replace("%", "%%").replace(_PLACE, "%s").encode(), values).rowcount
+        return self.connection.execute(
+            statement.replace("%", "%%").replace(_PLACE, "%s").encode(), values
+        ).rowcount
 
 
 def _frozen(table: CapturedTable, what: str) -> str:
@@ -891,8 +978,14 @@ def _last_versions(rows: pa.RecordBatch, key: Sequence[str]) -> np.ndarray:
     if len(rows) == 1 or not key:
         return np.ones(len(rows), bool)
     numbers = pa.array(np.arange(len(rows), dtype=np.int64))
-    keys = pa.Table.from_arrays([*(rows.column(name) for name in key), numbers], names=[*key, "_number"])
-    last = keys.group_by(list(key), use_threads=False).aggregate([("_number", "max")]).column("_number_max")
+    keys = pa.Table.from_arrays(
+        [*(rows.column(name) for name in key), numbers], names=[*key, "_number"]
+    )
+    last = (
+        keys.group_by(list(key), use_threads=False)
+        .aggregate([("_number", "max")])
+        .column("_number_max")
+    )
     is_last = np.zeros(len(rows), bool)
     is_last[last.to_numpy()] = True
     return is_last
@@ -905,7 +998,8 @@ def as_text(column: Column, array: pa.Array) -> pa.Array:
             return array
         case Kind.BYTES:
             return pa.array(
-                [None if value is None else "\\x" + value.hex() for value in array.to_pylist()], pa.string()
+                [None if value is None else "\\x" + value.hex() for value in array.to_pylist()],
+                pa.string(),
             )
         case Kind.DATETIME | Kind.INSTANT:
             return array.cast(pa.timestamp("us")).cast(pa.string())
@@ -913,7 +1007,9 @@ def as_text(column: Column, array: pa.Array) -> pa.Array:
             return array.cast(pa.string())
 
 
-def _known_of(columns: Sequence[Column], key: Sequence[str], rejected: Rejected) -> pa.RecordBatch | None:
+def _known_of(
+    columns: Sequence[Column], key: Sequence[str], rejected: Rejected
+) -> pa.RecordBatch | None:
     """What can be carried of a rejected row, the other values NULL; None if its key cannot be."""
     arrays = []
     for column in columns:

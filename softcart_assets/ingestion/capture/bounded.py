@@ -108,7 +108,9 @@ def bring_up(
         follower = follow_to(follower, readers[0].position(tables[0]))
         follower.merge_reread()
         if taken_over:
-            follower.write_unlisted(table for table in follower.target.tables.values() if table.stopped)
+            follower.write_unlisted(
+                table for table in follower.target.tables.values() if table.stopped
+            )
         follower.finish()
         crew: Crew[engine.Reader] = stack.enter_context(Crew(readers))
         call = engine.Call(
@@ -131,7 +133,9 @@ def bring_up(
             if captured.stopped and not taken_over:
                 failures[table.name] = SchemaChanged(captured.stopped)
                 continue
-            load = CapturedLoad(call, table, is_full=full or bool(captured.stale_since or captured.stopped))
+            load = CapturedLoad(
+                call, table, is_full=full or bool(captured.stale_since or captured.stopped)
+            )
             futures[crew.submit(load.run)] = table.name
         for future in as_completed(futures):
             name = futures[future]
@@ -174,7 +178,10 @@ def position_prefix(job: Job, follower: Follower) -> str:
 
 
 def first_contact(
-    follower: Follower, tables: Sequence[Table], failures: dict[str, Exception], on_progress: Progress | None
+    follower: Follower,
+    tables: Sequence[Table],
+    failures: dict[str, Exception],
+    on_progress: Progress | None,
 ) -> dict[str, LoadResult]:
     """Copy the tables that are not followed yet; from where they were copied on, the log continues."""
     job, target = follower.job, follower.target
@@ -261,7 +268,9 @@ class CapturedLoad(engine.TableLoad):
             columns, self.is_retyped = self.raw.evolve(columns, known)
             return columns, False
         have = {column.name: column for column in known}
-        return [replace(c, target_type=have[c.name].target_type) for c in columns if c.name in have], False
+        return [
+            replace(c, target_type=have[c.name].target_type) for c in columns if c.name in have
+        ], False
 
     @property
     def is_taken_over(self) -> bool:

@@ -29,7 +29,9 @@ _OPERATIONS = pa.array(["delete", "insert", "update", None, None])
 class ChangeLog:
     """Files of all tables of a source that are not listed yet. `control` commits each statement by itself."""
 
-    def __init__(self, control: psycopg.Connection, source: Source, lake_uri: str, load_id: str | None = None) -> None:
+    def __init__(
+        self, control: psycopg.Connection, source: Source, lake_uri: str, load_id: str | None = None
+    ) -> None:
         self.control, self.source, self.lake_uri = control, source, lake_uri
         self.load_id = load_id or str(uuid.uuid4())
         self.bytes = 0
@@ -136,7 +138,9 @@ class ChangeLog:
             )
 
 
-def list_file(connection: psycopg.Connection, source: Source, table: str, load_id: str, file: LakeFile) -> None:
+def list_file(
+    connection: psycopg.Connection, source: Source, table: str, load_id: str, file: LakeFile
+) -> None:
     """List a file as one that counts, in the transaction of a connection."""
     connection.execute(
         "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, row_count, byte_count, loaded_at)"
@@ -154,7 +158,9 @@ class _Spilled:
         rows = pa.Table.from_batches([changes.rows]).append_column("_operation", changes.operations)
         with pa.ipc.new_stream(self._file, rows.schema) as stream:
             stream.write_table(rows, max_chunksize=_SPILLED_ROWS)
-        self._changes = replace(changes, rows=changes.rows.slice(0, 0), operations=changes.operations.slice(0, 0))
+        self._changes = replace(
+            changes, rows=changes.rows.slice(0, 0), operations=changes.operations.slice(0, 0)
+        )
 
     def read(self, position: str, committed_at: int | None) -> Iterator[Changes]:
         """The rows as changes that are committed at a position."""
@@ -164,4 +170,6 @@ class _Spilled:
                 *values, operations = batch.columns
                 rows = pa.RecordBatch.from_arrays(values, names=batch.schema.names[:-1])
                 runs = [Run(len(rows), position, committed_at)]
-                yield replace(self._changes, rows=rows, operations=operations, rejected=[], runs=runs)
+                yield replace(
+                    self._changes, rows=rows, operations=operations, rejected=[], runs=runs
+                )

@@ -256,9 +256,34 @@ def _alter(reader: _Reader, *, is_lossy: bool) -> list[TableChange]:
 
 
 _HARMLESS = {
-    *("COMMENT", "AUTO_INCREMENT", "ROW_FORMAT", "KEY_BLOCK_SIZE", "STATS_PERSISTENT", "STATS_AUTO_RECALC", "CHECKSUM"),
-    *("STATS_SAMPLE_PAGES", "AVG_ROW_LENGTH", "MAX_ROWS", "MIN_ROWS", "PACK_KEYS", "DELAY_KEY_WRITE", "COMPRESSION"),
-    *("ENCRYPTION", "PAGE_COMPRESSED", "PAGE_COMPRESSION_LEVEL", "ENCRYPTED", "TABLESPACE", "DATA", "INDEX", "UNION"),
+    *(
+        "COMMENT",
+        "AUTO_INCREMENT",
+        "ROW_FORMAT",
+        "KEY_BLOCK_SIZE",
+        "STATS_PERSISTENT",
+        "STATS_AUTO_RECALC",
+        "CHECKSUM",
+    ),
+    *(
+        "STATS_SAMPLE_PAGES",
+        "AVG_ROW_LENGTH",
+        "MAX_ROWS",
+        "MIN_ROWS",
+        "PACK_KEYS",
+        "DELAY_KEY_WRITE",
+        "COMPRESSION",
+    ),
+    *(
+        "ENCRYPTION",
+        "PAGE_COMPRESSED",
+        "PAGE_COMPRESSION_LEVEL",
+        "ENCRYPTED",
+        "TABLESPACE",
+        "DATA",
+        "INDEX",
+        "UNION",
+    ),
     *(
         "ALGORITHM",
         "LOCK",
@@ -272,7 +297,18 @@ _HARMLESS = {
         "CHARSET",
         "COLLATE",
     ),
-    *("WITH", "WITHOUT", "PARTITION", "REMOVE", "REORGANIZE", "COALESCE", "REBUILD", "ANALYZE", "OPTIMIZE", "CHECK"),
+    *(
+        "WITH",
+        "WITHOUT",
+        "PARTITION",
+        "REMOVE",
+        "REORGANIZE",
+        "COALESCE",
+        "REBUILD",
+        "ANALYZE",
+        "OPTIMIZE",
+        "CHECK",
+    ),
     *(
         "SECONDARY_LOAD",
         "SECONDARY_UNLOAD",
@@ -285,8 +321,28 @@ _HARMLESS = {
     *("", "WAIT", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE", "AUTOEXTEND_SIZE"),
 }
 """First words of what leaves rows and columns alone."""
-_KEYS = {"INDEX", "KEY", "FULLTEXT", "SPATIAL", "UNIQUE", "PRIMARY", "CONSTRAINT", "FOREIGN", "CHECK"}
-_VALUED = {"NOT", "AUTO_INCREMENT", "AS", "GENERATED", "SERIAL", "PRIMARY", "TIMESTAMP", "VERSIONING", "PERIOD"}
+_KEYS = {
+    "INDEX",
+    "KEY",
+    "FULLTEXT",
+    "SPATIAL",
+    "UNIQUE",
+    "PRIMARY",
+    "CONSTRAINT",
+    "FOREIGN",
+    "CHECK",
+}
+_VALUED = {
+    "NOT",
+    "AUTO_INCREMENT",
+    "AS",
+    "GENERATED",
+    "SERIAL",
+    "PRIMARY",
+    "TIMESTAMP",
+    "VERSIONING",
+    "PERIOD",
+}
 
 
 def _effect(words: Sequence[str]) -> Literal["none", "values", "rewrite"]:
@@ -298,7 +354,9 @@ def _effect(words: Sequence[str]) -> Literal["none", "values", "rewrite"]:
                 return "none"
             words = " ".join(words).replace(" IF NOT EXISTS", "").split(" ")
             without_null = [
-                word for i, word in enumerate(words) if word != "DEFAULT" or words[i + 1 : i + 2] != ["NULL"]
+                word
+                for i, word in enumerate(words)
+                if word != "DEFAULT" or words[i + 1 : i + 2] != ["NULL"]
             ]
             return "values" if "DEFAULT" in without_null or _VALUED & set(words) else "none"
         case "DROP" if second == "PARTITION":

@@ -9,7 +9,12 @@ import struct
 from base64 import encodebytes
 from json.encoder import encode_basestring
 
-_INT16, _UINT16, _INT32, _UINT32 = struct.Struct("<h"), struct.Struct("<H"), struct.Struct("<i"), struct.Struct("<I")
+_INT16, _UINT16, _INT32, _UINT32 = (
+    struct.Struct("<h"),
+    struct.Struct("<H"),
+    struct.Struct("<i"),
+    struct.Struct("<I"),
+)
 _INT64, _UINT64, _DOUBLE = struct.Struct("<q"), struct.Struct("<Q"), struct.Struct("<d")
 _INTEGERS = {5: _INT16, 6: _UINT16, 7: _INT32, 8: _UINT32, 9: _INT64, 10: _UINT64}
 _LITERALS = {0: "null", 1: "true", 2: "false"}
@@ -65,7 +70,11 @@ def _container(data: bytes, kind: int, at: int) -> str:
         inner = entry + 1 if 4 <= each <= in_place else at + number.unpack_from(data, entry + 1)[0]
         values.append(_value(data, each, inner))
     if kind <= 1:
-        return "{" + ", ".join(f"{key}: {value}" for key, value in zip(keys, values, strict=True)) + "}"
+        return (
+            "{"
+            + ", ".join(f"{key}: {value}" for key, value in zip(keys, values, strict=True))
+            + "}"
+        )
     return "[" + ", ".join(values) + "]"
 
 
@@ -148,4 +157,8 @@ def _decimal(data: bytes) -> str:
     fraction = "".join(group(9) for _ in range(scale // 9)) + group(scale % 9)
     if at != len(digits):
         raise ValueError("damaged JSON (a decimal of another length)")
-    return ("-" if is_negative else "") + (integer.lstrip("0") or "0") + (f".{fraction}" if scale else "")
+    return (
+        ("-" if is_negative else "")
+        + (integer.lstrip("0") or "0")
+        + (f".{fraction}" if scale else "")
+    )

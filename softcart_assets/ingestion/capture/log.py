@@ -31,7 +31,12 @@ import zstandard
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion.capture import ddl, schema
 from softcart_assets.ingestion.capture.schema import Charset, LogColumn
-from softcart_assets.ingestion.errors import IngestionError, MissingGrant, PositionPurged, SourceLost
+from softcart_assets.ingestion.errors import (
+    IngestionError,
+    MissingGrant,
+    PositionPurged,
+    SourceLost,
+)
 from softcart_assets.ingestion.mysql import Session, log_position
 
 DELETE, INSERT, UPDATE = 0, 1, 2
@@ -170,21 +175,32 @@ class GtidSet:
         if len(gtid.source) < 36:
             last = self._last.get(gtid.source.partition("-")[0])
             return last is not None and last.number >= gtid.number
-        return any(first <= gtid.number <= last for first, last in self._intervals.get(gtid.source, ()))
+        return any(
+            first <= gtid.number <= last for first, last in self._intervals.get(gtid.source, ())
+        )
 
     def __bool__(self) -> bool:
         return bool(self._intervals or self._last)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, GtidSet) and (self._intervals, self._last) == (other._intervals, other._last)
+        return isinstance(other, GtidSet) and (self._intervals, self._last) == (
+            other._intervals,
+            other._last,
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
         if self._last:
-            return ",".join(f"{g.source}-{g.number}" for _, g in sorted(self._last.items(), key=lambda i: int(i[0])))
+            return ",".join(
+                f"{g.source}-{g.number}"
+                for _, g in sorted(self._last.items(), key=lambda i: int(i[0]))
+            )
         return ",".join(
-            f"{source}:" + ":".join(str(first) if first == last else f"{first}-{last}" for first, last in intervals)
+            f"{source}:"
+            + ":".join(
+                str(first) if first == last else f"{first}-{last}" for first, last in intervals
+            )
             for source, intervals in sorted(self._intervals.items())
         )
 
@@ -219,7 +235,9 @@ def current_state(session: Session) -> ServerState:
     position = log_position(session)
     if session.is_mariadb:
         file, _, offset = position.partition(":")
-        gtids = session.query(f"SELECT BINLOG_GTID_POS({session.literal(file)}, {int(offset)})")[0][0]
+        gtids = session.query(f"SELECT BINLOG_GTID_POS({session.literal(file)}, {int(offset)})")[0][
+            0
+        ]
     else:
         # Both from one row, which is of one moment.
         status = _binary_log_status(session)
@@ -233,7 +251,9 @@ def bytes_behind(session: Session, position: str) -> int:
     file, _, offset = _without_prefix(position)[1].partition(":")
     files = [(str(row[0]), int(row[1] or 0)) for row in session.query("SHOW BINARY LOGS")]
     sizes = [size for name, size in files if name >= file]
-    return max(sum(sizes) - int(offset), 0) if any(name == file for name, _ in files) else sum(sizes)
+    return (
+        max(sum(sizes) - int(offset), 0) if any(name == file for name, _ in files) else sum(sizes)
+    )
 
 
 def _binary_log_status(session: Session) -> tuple[str | None, ...]:
@@ -252,7 +272,9 @@ def _identity(query: schema.Query) -> str:
         )
     }
     # MariaDB has only lately something that differs between servers of the same number.
-    return found.get("server_uuid") or " ".join(filter(None, (found["server_id"], found.get("server_uid"))))
+    return found.get("server_uuid") or " ".join(
+        filter(None, (found["server_id"], found.get("server_uid")))
+    )
 
 
 def _without_prefix(position: str) -> tuple[int, str]:
@@ -263,9 +285,16 @@ def _without_prefix(position: str) -> tuple[int, str]:
 
 # Types of events. MariaDB's own start at 160.
 _QUERY, _ROTATE, _XID, _EXECUTE_LOAD, _TABLE_MAP, _INCIDENT, _HEARTBEAT = 2, 4, 16, 18, 19, 26, 27
-_FORMAT, _GTID, _ANONYMOUS_GTID, _XA_PREPARE, _PARTIAL_UPDATE, _PAYLOAD, _HEARTBEAT_V2, _TAGGED_GTID = (
-    *(15, 33, 34, 38, 39, 40, 41, 42),
-)
+(
+    _FORMAT,
+    _GTID,
+    _ANONYMOUS_GTID,
+    _XA_PREPARE,
+    _PARTIAL_UPDATE,
+    _PAYLOAD,
+    _HEARTBEAT_V2,
+    _TAGGED_GTID,
+) = (*(15, 33, 34, 38, 39, 40, 41, 42),)
 _MARIADB_GTID, _QUERY_COMPRESSED = 162, 165
 _ROWS = {23: INSERT, 24: UPDATE, 25: DELETE, 30: INSERT, 31: UPDATE, 32: DELETE}
 _ROWS_COMPRESSED = {166: INSERT, 167: UPDATE, 168: DELETE, 169: INSERT, 170: UPDATE, 171: DELETE}
@@ -320,7 +349,9 @@ class _Dump:
         try:
             with self._db.cursor() as cursor:
                 cursor.execute(sql)
-                return [tuple(None if v is None else str(v) for v in row) for row in cursor.fetchall()]
+                return [
+                    tuple(None if v is None else str(v) for v in row) for row in cursor.fetchall()
+                ]
         except pymysql.MySQLError as error:
             raise self.explained(*error.args) from None
 
@@ -356,7 +387,10 @@ class _Dump:
         self.query("SET " + ", ".join(settings))
         name, port = b"softcart", self.connection.port
         self._command(
-            0x15, struct.pack("<IB", self.server_id, len(name)) + name + struct.pack("<BBHII", 0, 0, port, 0, 0)
+            0x15,
+            struct.pack("<IB", self.server_id, len(name))
+            + name
+            + struct.pack("<BBHII", 0, 0, port, 0, 0),
         )
         self._db._read_ok_packet()  # type: ignore[attr-defined]
         if gtids is not None and not self.is_mariadb:
@@ -439,7 +473,9 @@ class _Dump:
                 chunk = self._socket.recv(_RECEIVE)
             except TimeoutError:
                 if time.monotonic() - heard > _SILENCE_SECONDS:
-                    raise self.explained(0, f"not even a heartbeat for {_SILENCE_SECONDS:.0f} s") from None
+                    raise self.explained(
+                        0, f"not even a heartbeat for {_SILENCE_SECONDS:.0f} s"
+                    ) from None
                 yield None
                 continue
             except (OSError, ValueError) as error:
@@ -480,7 +516,11 @@ def _unpacked(body: bytes, position: int) -> Iterator[Raw]:
             f"The binary log has a transaction compressed in way {compression}, which is not known here."
         )
     raw: Any = io.BytesIO(memoryview(body)[fields.at :])
-    stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) if compression == 0 else raw
+    stream = (
+        zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        if compression == 0
+        else raw
+    )
     while header := stream.read(19):
         when, kind, size, _ = _EVENT.unpack(header)
         yield kind, when, position, size, stream.read(size - 19), 0, size - 19
@@ -489,7 +529,9 @@ def _unpacked(body: bytes, position: int) -> Iterator[Raw]:
 def _inflated(data: bytes) -> bytes:
     """What MariaDB has compressed: a byte that tells the way and how many bytes tell the length, the length, the data."""
     if data[0] & 0xF0 != 0x80:
-        raise IngestionError(f"The binary log has an event compressed in way {data[0]:#x}, which is not known here.")
+        raise IngestionError(
+            f"The binary log has an event compressed in way {data[0]:#x}, which is not known here."
+        )
     return zlib.decompress(data[1 + (data[0] & 7) :])
 
 
@@ -548,7 +590,9 @@ class BinaryLog:
                 )
             if is_other and not self._dump.is_mariadb:
                 # MariaDB refuses by itself what it does not know, MySQL would go on as if nothing were wrong.
-                lacking = self._dump.query(f"SELECT GTID_SUBTRACT('{gtids}', @@global.gtid_executed)")[0][0]
+                lacking = self._dump.query(
+                    f"SELECT GTID_SUBTRACT('{gtids}', @@global.gtid_executed)"
+                )[0][0]
                 if lacking:
                     raise PositionPurged(
                         f"Source {source!r}: {self._dump.where} does not have transactions that were read from the server before it "
@@ -561,7 +605,9 @@ class BinaryLog:
             self._prefix = f"~{epoch + is_other:04d} " if epoch + is_other else ""
             if is_other:
                 self._file, self._offset = "", 4
-            self._dump.start(self._file, self._offset, gtids if is_other or self._offset >> 32 else None)
+            self._dump.start(
+                self._file, self._offset, gtids if is_other or self._offset >> 32 else None
+            )
         except BaseException:
             self._dump.close()
             raise
@@ -651,7 +697,9 @@ class BinaryLog:
                     continue
                 start += 8 if kind < 30 else 8 + _U16.unpack_from(data, start + 8)[0]
                 if data[start : start + table._beginnings[operation]] not in table._whole:
-                    _refuse_partial(table, operation, data[start : start + table._beginnings[operation]])
+                    _refuse_partial(
+                        table, operation, data[start : start + table._beginnings[operation]]
+                    )
                 if not void or not any(number in each for each in void):
                     yield Rows(table, operation, data[start:stop])
                 continue
@@ -667,7 +715,13 @@ class BinaryLog:
                 ends = True
             elif kind in _GTIDS:
                 # The start of a transaction or of a statement of its own.
-                in_group, is_explicit, is_skipped, caught_up, alter_state = True, False, False, False, 0
+                in_group, is_explicit, is_skipped, caught_up, alter_state = (
+                    True,
+                    False,
+                    False,
+                    False,
+                    0,
+                )
                 number, gtid, committed_at = 0, None, 0
                 group = f"{self._file}:{(self._offset >> 32 << 32 | ended) - size:012d}"
                 if kind == _MARIADB_GTID:
@@ -719,7 +773,10 @@ class BinaryLog:
                                 savepoints[rest] = number
                             case "ROLLBACK TO":
                                 rolled_back.append(
-                                    range(savepoints.get(rest.removeprefix("savepoint "), 0) + 1, number)
+                                    range(
+                                        savepoints.get(rest.removeprefix("savepoint "), 0) + 1,
+                                        number,
+                                    )
                                 )
                                 is_skipped = not only_group
                             case "XA START" | "XA BEGIN":
@@ -740,7 +797,10 @@ class BinaryLog:
                     self._prepared[xid] = group
                 ends = True
             elif kind == _ROTATE:
-                self._file, self._offset = data[start + 8 : stop].decode(), _U64.unpack_from(data, start)[0]
+                self._file, self._offset = (
+                    data[start + 8 : stop].decode(),
+                    _U64.unpack_from(data, start)[0],
+                )
                 is_past = self._move(0)
             elif kind in (_HEARTBEAT, _HEARTBEAT_V2):
                 if not in_group:
@@ -756,7 +816,11 @@ class BinaryLog:
                 table = tables.get(data[start : start + 6], _UNKNOWN)
                 if table is _UNKNOWN:
                     self._refuse_unknown(data[start : start + 6])
-                elif table is not None and not is_skipped and not any(number in each for each in void):
+                elif (
+                    table is not None
+                    and not is_skipped
+                    and not any(number in each for each in void)
+                ):
                     start += 8 if kind < 169 else 8 + _U16.unpack_from(data, start + 8)[0]
                     behind = start + table._beginnings[operation]
                     _refuse_partial(table, operation, data[start:behind])
@@ -781,7 +845,9 @@ class BinaryLog:
 
     def _again(self, group: str, void: Collection[range] = ()) -> Iterator[Event]:
         """The events of the transaction that starts at a position of this server, read over another connection."""
-        with BinaryLog(self._source, self._connection, self._wanted, group, names=self._names) as self._other:
+        with BinaryLog(
+            self._source, self._connection, self._wanted, group, names=self._names
+        ) as self._other:
             self._other._definitions = self._definitions
             yield from self._other._events(only_group=True, void=void)
 
@@ -794,12 +860,16 @@ class BinaryLog:
             # Prepared before we started: look for it from the oldest file on.
             with self._session() as session:
                 oldest = session.query("SHOW BINARY LOGS")[0][0]
-            with BinaryLog(self._source, self._connection, (), f"{oldest}:{4:012d}", end=now) as self._other:
+            with BinaryLog(
+                self._source, self._connection, (), f"{oldest}:{4:012d}", end=now
+            ) as self._other:
                 for _ in self._other:
                     pass
                 group = self._other._prepared.get(xid)
         if group is None:
-            raise PositionPurged(f"XA transaction {xid}, committed at {now}, was prepared before its oldest file")
+            raise PositionPurged(
+                f"XA transaction {xid}, committed at {now}, was prepared before its oldest file"
+            )
         yield from self._again(group)
 
     def _define(self, definition: bytes) -> TableMap | None:
@@ -856,10 +926,15 @@ class BinaryLog:
                 )
 
     def _refuse_unknown(self, table_id: bytes) -> None:
-        if table_id not in (b"\xff\xff\xff\0\0\0", b"\xff\xff\xff\xff\xff\xff"):  # a statement that changed nothing
+        if table_id not in (
+            b"\xff\xff\xff\0\0\0",
+            b"\xff\xff\xff\xff\xff\xff",
+        ):  # a statement that changed nothing
             raise PositionPurged(f"position {self._requested} lies within a transaction")
 
-    def _refuse_event(self, kind: int, data: bytes, start: int, tables: dict[bytes, TableMap | None]) -> None:
+    def _refuse_event(
+        self, kind: int, data: bytes, start: int, tables: dict[bytes, TableMap | None]
+    ) -> None:
         """Refuse an event that holds changes which cannot be read."""
         behind = f"Source {self._source!r}: behind {self._at(self._offset)} the binary log has"
         if kind == _PARTIAL_UPDATE:
@@ -918,7 +993,9 @@ def _xid(body: bytes) -> tuple[bool, str]:
     """Of an XA PREPARE event: whether it is a commit in one phase, and the transaction as statements name it."""
     is_one_phase, number, first, second = struct.unpack_from("<BIII", body)
     name = body[13:]
-    return bool(is_one_phase), f"x'{name[:first].hex()}',x'{name[first : first + second].hex()}',{number}"
+    return bool(
+        is_one_phase
+    ), f"x'{name[:first].hex()}',x'{name[first : first + second].hex()}',{number}"
 
 
 def _extra_flags(body: bytes, flags: int) -> int:

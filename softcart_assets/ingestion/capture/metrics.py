@@ -41,40 +41,65 @@ class StreamCollector(Collector):
                 family.add_metric(source, value)
                 yield family
 
-        yield from gauge("up", "1 while the stream follows its source, 0 while it cannot.", float(not status.problem))
         yield from gauge(
-            "lag_seconds", "Age of the oldest change that is known and not in raw yet.", status.lag_seconds
+            "up",
+            "1 while the stream follows its source, 0 while it cannot.",
+            float(not status.problem),
         )
-        yield from gauge("lag_bytes", "Bytes of the source's log past the position.", status.lag_bytes)
-        yield from gauge("rows_per_second", "Row changes applied, over the last seconds.", status.rows_per_second)
+        yield from gauge(
+            "lag_seconds",
+            "Age of the oldest change that is known and not in raw yet.",
+            status.lag_seconds,
+        )
+        yield from gauge(
+            "lag_bytes", "Bytes of the source's log past the position.", status.lag_bytes
+        )
+        yield from gauge(
+            "rows_per_second", "Row changes applied, over the last seconds.", status.rows_per_second
+        )
         committed = status.committed_at.timestamp() if status.committed_at else None
         yield from gauge(
-            "last_commit_timestamp_seconds", "When the last change applied was committed at the source.", committed
+            "last_commit_timestamp_seconds",
+            "When the last change applied was committed at the source.",
+            committed,
         )
-        position = InfoMetricFamily("softcart_stream_position", "Up to where changes are in raw.", labels=["source"])
+        position = InfoMetricFamily(
+            "softcart_stream_position", "Up to where changes are in raw.", labels=["source"]
+        )
         position.add_metric(source, {"position": status.position})
         yield position
-        reconnects = CounterMetricFamily("softcart_stream_reconnects", "Connections made anew.", labels=["source"])
+        reconnects = CounterMetricFamily(
+            "softcart_stream_reconnects", "Connections made anew.", labels=["source"]
+        )
         reconnects.add_metric(source, status.reconnects)
         yield reconnects
         changes = CounterMetricFamily(
-            "softcart_stream_changes", "Row changes applied.", labels=["source", "table", "operation"]
+            "softcart_stream_changes",
+            "Row changes applied.",
+            labels=["source", "table", "operation"],
         )
         for (table, operation), count in sorted(status.changes.items()):
             changes.add_metric([*source, table, operation], count)
         yield changes
         counts = accumulate(status.flush_times[bound] for bound in FLUSH_BUCKETS)
         flushes = HistogramMetricFamily(
-            "softcart_stream_flush_seconds", "How long bringing changes into raw took.", labels=["source"]
+            "softcart_stream_flush_seconds",
+            "How long bringing changes into raw took.",
+            labels=["source"],
         )
         buckets = [
-            (f"{bound:g}".replace("inf", "+Inf"), count) for bound, count in zip(FLUSH_BUCKETS, counts, strict=True)
+            (f"{bound:g}".replace("inf", "+Inf"), count)
+            for bound, count in zip(FLUSH_BUCKETS, counts, strict=True)
         ]
         flushes.add_metric(source, buckets, status.flush_seconds_in_all)
         yield flushes
-        quarantined = GaugeMetricFamily("softcart_quarantined_rows", "Rows in quarantine.", labels=["source", "table"])
+        quarantined = GaugeMetricFamily(
+            "softcart_quarantined_rows", "Rows in quarantine.", labels=["source", "table"]
+        )
         states = GaugeMetricFamily(
-            "softcart_table_state", "1 for the state that a table is in.", labels=["source", "table", "state"]
+            "softcart_table_state",
+            "1 for the state that a table is in.",
+            labels=["source", "table", "state"],
         )
         for table, (state, _) in sorted(status.tables.items()):
             quarantined.add_metric([*source, table], status.quarantined.get(table, 0))
@@ -93,7 +118,9 @@ def served(status: Status, port: int) -> Iterator[int]:
     try:
         server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
     except OSError as error:
-        raise SettingError(f"Metrics cannot be served on port {port} ({error.strerror}); choose another one.") from None
+        raise SettingError(
+            f"Metrics cannot be served on port {port} ({error.strerror}); choose another one."
+        ) from None
     try:
         yield server.server_port
     finally:

@@ -17,7 +17,16 @@ from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.capture import ddl, jsonb
 from softcart_assets.ingestion.capture.apply import Changes, Place, Run
 from softcart_assets.ingestion.capture.ddl import TableChange
-from softcart_assets.ingestion.capture.log import BinaryLog, Commit, GtidSet, Idle, Rollback, Rows, Statement, TableMap
+from softcart_assets.ingestion.capture.log import (
+    BinaryLog,
+    Commit,
+    GtidSet,
+    Idle,
+    Rollback,
+    Rows,
+    Statement,
+    TableMap,
+)
 from softcart_assets.ingestion.types import Column
 
 _PIECE_BYTES = 32 << 20
@@ -148,11 +157,15 @@ class Reading:
 
         def hand_over(*, whole: bool, caught_up: bool = False) -> None:
             nonlocal rows, size, last_out, definitions, is_partly_out
-            changes = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
+            changes = [
+                self._take(d) for d in decodings.values() if d is not None and len(d.decoder)
+            ]
             place = Place(position, str(self._gtids) or None, self.log.server) if whole else None
             self._put(Piece(changes, place, committed_at, definitions, caught_up))
             # What comes next may look as a table did before, while raw has followed a definition in between.
-            names = {name for change in definitions for name in (change.table, *(change.new or ())[1:])}
+            names = {
+                name for change in definitions for name in (change.table, *(change.new or ())[1:])
+            }
             for table_map in [each for each in decodings if each.table in names or "" in names]:
                 del decodings[table_map]
             rows = size = 0
@@ -165,7 +178,9 @@ class Reading:
                 try:
                     decoding = decodings[event.table_map]
                 except KeyError:
-                    decoding = self._decoding(event.table_map, position, lambda: hand_over(whole=False))
+                    decoding = self._decoding(
+                        event.table_map, position, lambda: hand_over(whole=False)
+                    )
                     decodings[event.table_map] = decoding
                 if decoding is None:
                     continue
@@ -226,7 +241,13 @@ class Reading:
             new = names.get(change.new[1]) if change.new and change.new[0] == here else None
             if table is not None or new is not None:
                 other = f"`{change.table}`"  # no table here is called so
-                found.append(replace(change, table=other if table is None else table, new=(here, new) if new else None))
+                found.append(
+                    replace(
+                        change,
+                        table=other if table is None else table,
+                        new=(here, new) if new else None,
+                    )
+                )
         return found
 
     def _is_awaited(self) -> bool:
@@ -247,7 +268,9 @@ class Reading:
             return changes.where(lambda run: run.position != "")
         return changes
 
-    def _decoding(self, table_map: TableMap, position: str, hand_over: Callable[[], None]) -> _Decoding | None:
+    def _decoding(
+        self, table_map: TableMap, position: str, hand_over: Callable[[], None]
+    ) -> _Decoding | None:
         """A decoder for a definition that was not met before."""
         name = table_map.table
         ahead = self._ahead.get(name)
@@ -256,7 +279,10 @@ class Reading:
             columns = ahead[1]
         else:
             question = Question(lambda: self._columns_for(table_map))
-            if any(d is not None and d.table == name and len(d.decoder) for d in self._decodings.values()):
+            if any(
+                d is not None and d.table == name and len(d.decoder)
+                for d in self._decodings.values()
+            ):
                 hand_over()
             self._put(question)
             columns = question.answer.result()

@@ -74,7 +74,9 @@ def resnapshot(
                     f"Run `softcart resnapshot {source.name}.{table}` without a range."
                 )
             return [
-                Resnapshot(result.table, result.position, result.inserted + result.updated + result.deleted)
+                Resnapshot(
+                    result.table, result.position, result.inserted + result.updated + result.deleted
+                )
                 for result in catch_up(
                     source,
                     connection,
@@ -91,7 +93,8 @@ def resnapshot(
         number, position = read_again(job, captured[table], key_range, on_progress)
         while True:
             row = control.execute(
-                "SELECT rows_changed FROM ingestion.resnapshots WHERE id = %s AND merged_at IS NOT NULL", (number,)
+                "SELECT rows_changed FROM ingestion.resnapshots WHERE id = %s AND merged_at IS NOT NULL",
+                (number,),
             ).fetchone()
             if row:
                 return [Resnapshot(table, position, row[0])]
@@ -122,19 +125,25 @@ def read_again(
     with ExitStack() as stack:
         prefix = _prefix(job)
         reader = stack.enter_context(mysql.snapshot(source, job.connection, 1, prefix))[0]
-        session = stack.enter_context(job.staging.connect(application_name=f"softcart resnapshot {asset}"[:63]))
+        session = stack.enter_context(
+            job.staging.connect(application_name=f"softcart resnapshot {asset}"[:63])
+        )
         position = reader.position(table)
         columns = reader.columns(table, ())
         if table.contract != "evolve":
             have = {c.name: c for c in RawTable(session, source, table).columns()}
-            columns = [replace(c, target_type=have[c.name].target_type) for c in columns if c.name in have]
+            columns = [
+                replace(c, target_type=have[c.name].target_type) for c in columns if c.name in have
+            ]
         definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in columns)
         # Not unlogged: a crash would empty it, and all rows would be taken for deleted.
         session.execute(f"CREATE TABLE {relation} ({definitions})".encode())
         where, scope = _conditions(reader, table, columns, key_range)
         recorder = Recorder(session, source.name, table.name, relation, position)
         rows, expected = 0, reader.expected_rows(table)
-        with closing(copy_batches(session, relation, columns, reader.batches(table, columns, where))) as copied:
+        with closing(
+            copy_batches(session, relation, columns, reader.batches(table, columns, where))
+        ) as copied:
             for batch in copied:
                 recorder.record(batch.rejected)
                 rows += len(batch.rows) + len(batch.rejected)
@@ -178,13 +187,17 @@ def _conditions(
         match key.kind:
             case Kind.TEXT:
                 # Both compare bytes: the order of letters differs between the databases.
-                at_source.append(f"CAST(CONVERT({name} USING utf8mb4) AS BINARY) {operator} CAST({text} AS BINARY)")
+                at_source.append(
+                    f"CAST(CONVERT({name} USING utf8mb4) AS BINARY) {operator} CAST({text} AS BINARY)"
+                )
                 in_raw.append(f'{quote(key.name)} COLLATE "C" {operator} {literal(value)}')
                 continue
             case Kind.BYTES:
                 at_source.append(f"{name} {operator} x'{value.removeprefix(chr(92) + 'x')}'")
             case Kind.TIME:
-                raise IngestionError(f"{reader.source.schema}/{table.name}: a range of times of day is not supported.")
+                raise IngestionError(
+                    f"{reader.source.schema}/{table.name}: a range of times of day is not supported."
+                )
             case _:
                 at_source.append(f"{name} {operator} {text}")
         in_raw.append(f"{quote(key.name)} {operator} {typed(literal(value), key)}")

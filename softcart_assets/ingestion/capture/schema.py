@@ -66,14 +66,39 @@ FLOAT, DOUBLE, YEAR, VARCHAR, BIT, JSON, DECIMAL, ENUM, SET, BLOB, STRING, GEOME
 TIMESTAMP2, DATETIME2, TIME2 = 17, 18, 19
 VECTOR = 242
 _META_BYTES = {
-    **dict.fromkeys((FLOAT, DOUBLE, TIMESTAMP2, DATETIME2, TIME2, JSON, BLOB, GEOMETRY, VECTOR, 140, 249, 250, 251), 1),
+    **dict.fromkeys(
+        (
+            FLOAT,
+            DOUBLE,
+            TIMESTAMP2,
+            DATETIME2,
+            TIME2,
+            JSON,
+            BLOB,
+            GEOMETRY,
+            VECTOR,
+            140,
+            249,
+            250,
+            251,
+        ),
+        1,
+    ),
     **dict.fromkeys((VARCHAR, BIT, DECIMAL, ENUM, SET, STRING, 141, 253), 2),
 }
 """How many bytes of metadata a type has; none if it is not here. 140, 141: MariaDB's compressed columns."""
 _NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, YEAR, DECIMAL}
 _TEXTUAL = {STRING, VARCHAR, BLOB, VECTOR, 140, 141, 253}
 """Types that the log states signedness and character sets of; MariaDB adds GEOMETRY."""
-_GEOMETRIES = ("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon")
+_GEOMETRIES = (
+    "geometry",
+    "point",
+    "linestring",
+    "polygon",
+    "multipoint",
+    "multilinestring",
+    "multipolygon",
+)
 _INTEGERS = {1: "tinyint", 2: "smallint", 3: "int", 8: "bigint", 9: "mediumint"}
 _PLAIN = {FLOAT: "float", DOUBLE: "double", 10: "date", YEAR: "year", 14: "date", JSON: "json"}
 _TIMES = {
@@ -107,7 +132,11 @@ class Bytes:
     def number(self) -> int:
         """A length-encoded integer."""
         first = self.take(1)[0]
-        return first if first < 251 else int.from_bytes(self.take({252: 2, 253: 3, 254: 8}[first]), "little")
+        return (
+            first
+            if first < 251
+            else int.from_bytes(self.take({252: 2, 253: 3, 254: 8}[first]), "little")
+        )
 
     def text(self) -> bytes:
         """Length-encoded bytes."""
@@ -120,7 +149,11 @@ class Bytes:
 
 
 def define(
-    body: bytes, charsets: Mapping[int, Charset], forms: Mapping[str, str] | None = None, *, is_mariadb: bool = False
+    body: bytes,
+    charsets: Mapping[int, Charset],
+    forms: Mapping[str, str] | None = None,
+    *,
+    is_mariadb: bool = False,
 ) -> Definition:
     """Read a table map event, whose body starts after the table id and flags.
 
@@ -156,7 +189,9 @@ def define(
         return [index for index, column in enumerate(columns) if wanted(column)]
 
     textual = _TEXTUAL | {GEOMETRY} if is_mariadb else _TEXTUAL
-    for index, bit in zip(those(lambda c: c.type_code in _NUMERIC), _bits(extra.get(1, b"")), strict=False):
+    for index, bit in zip(
+        those(lambda c: c.type_code in _NUMERIC), _bits(extra.get(1, b"")), strict=False
+    ):
         columns[index] = replace(columns[index], unsigned=bit and columns[index].type_code != YEAR)
     texts = those(lambda c: c.type_code in textual)
     labelled = those(lambda c: c.type_code in (ENUM, SET))
@@ -183,24 +218,35 @@ def define(
             codec = columns[index].charset
             # A label of a binary ENUM is bytes that nobody can name.
             columns[index] = replace(
-                columns[index], labels=tuple(x.decode("latin-1" if codec == "binary" else codec) for x in labels)
+                columns[index],
+                labels=tuple(x.decode("latin-1" if codec == "binary" else codec) for x in labels),
             )
     geometries = Bytes(extra.get(7, b"")).numbers()
     for index, geometry in zip(those(lambda c: c.type_code == GEOMETRY), geometries, strict=False):
-        form = _GEOMETRIES[geometry] if geometry < 7 else "geometrycollection" if is_mariadb else "geomcollection"
+        form = (
+            _GEOMETRIES[geometry]
+            if geometry < 7
+            else "geometrycollection"
+            if is_mariadb
+            else "geomcollection"
+        )
         columns[index] = replace(columns[index], form=form)
     dimensions = Bytes(extra.get(13, b"")).numbers()
     for index, count in zip(those(lambda c: c.type_code == VECTOR), dimensions, strict=False):
         columns[index] = replace(columns[index], length=count)
     for index in those(may_have_form):
         columns[index] = replace(columns[index], form=(forms or {}).get(columns[index].name, ""))
-    key = tuple(Bytes(extra.get(8, b"")).numbers()) or tuple(Bytes(extra.get(9, b"")).numbers())[::2]
+    key = (
+        tuple(Bytes(extra.get(8, b"")).numbers()) or tuple(Bytes(extra.get(9, b"")).numbers())[::2]
+    )
     return Definition(database, table, tuple(columns), key)
 
 
 def may_have_form(column: LogColumn) -> bool:
     """Whether it may be one of MariaDB's types that the log shows as BINARY."""
-    return column.type_code == STRING and column.charset == "binary" and column.meta in _FORM_LENGTHS
+    return (
+        column.type_code == STRING and column.charset == "binary" and column.meta in _FORM_LENGTHS
+    )
 
 
 def _typed(code: int, meta: bytes) -> tuple[int, int]:
@@ -226,7 +272,9 @@ def _bits(data: bytes) -> Iterator[bool]:
             yield bool(byte >> shift & 1)
 
 
-def _collations(columns: Sequence[int], default: bytes | None, each: bytes | None) -> Mapping[int, int]:
+def _collations(
+    columns: Sequence[int], default: bytes | None, each: bytes | None
+) -> Mapping[int, int]:
     """The collation number of each of these columns."""
     if each is not None:
         return dict(zip(columns, Bytes(each).numbers(), strict=True))
@@ -242,7 +290,9 @@ def columns_of(columns: Iterable[LogColumn], where: str) -> list[Column]:
     result = []
     for column in columns:
         source_type = source_type_of(column)
-        precision, scale = divmod(column.meta, 256) if column.type_code == DECIMAL else (column.meta, 0)
+        precision, scale = (
+            divmod(column.meta, 256) if column.type_code == DECIMAL else (column.meta, 0)
+        )
         target = target_type(source_type, precision, scale)
         if target is None:
             raise UnsupportedColumn(
@@ -290,13 +340,27 @@ Query = Callable[[str], Sequence[Sequence[str | None]]]
 """Runs a statement and gives its rows as text."""
 
 _CODECS = {
-    **{"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "ascii": "ascii", "binary": "binary"},
+    **{
+        "utf8mb4": "utf-8",
+        "utf8mb3": "utf-8",
+        "utf8": "utf-8",
+        "ascii": "ascii",
+        "binary": "binary",
+    },
     **{"ucs2": "utf-16-be", "utf16": "utf-16-be", "utf16le": "utf-16-le", "utf32": "utf-32-be"},
-    **{"gb2312": "gb2312", "gbk": "gbk", "gb18030": "mysql_gb18030", "cp932": "cp932", "euckr": "cp949"},
+    **{
+        "gb2312": "gb2312",
+        "gbk": "gbk",
+        "gb18030": "mysql_gb18030",
+        "cp932": "cp932",
+        "euckr": "cp949",
+    },
 }
 """The codec of each character set that Python reads as the servers do."""
 _TWO_BYTES = [bytes((lead, trail)) for lead in range(0x81, 0xFF) for trail in range(0x40, 0xFF)]
-_THREE_BYTES = [bytes((0x8F, lead, trail)) for lead in range(0xA1, 0xFF) for trail in range(0xA1, 0xFF)]
+_THREE_BYTES = [
+    bytes((0x8F, lead, trail)) for lead in range(0xA1, 0xFF) for trail in range(0xA1, 0xFF)
+]
 _SEQUENCES = {
     "big5": (rb"[\x81-\xfe].", _TWO_BYTES),
     "sjis": (rb"[\x81-\x9f\xe0-\xfc].", _TWO_BYTES),
@@ -322,7 +386,9 @@ def _find_codec(name: str) -> codecs.CodecInfo | None:
         return codecs.CodecInfo(name=name, encode=_cannot_encode, decode=_decoder(name, table))
     return codecs.CodecInfo(
         name=name,
-        encode=lambda text, errors="strict": codecs.charmap_encode(text, errors, codecs.charmap_build(table)),
+        encode=lambda text, errors="strict": codecs.charmap_encode(
+            text, errors, codecs.charmap_build(table)
+        ),
         decode=lambda data, errors="strict": codecs.charmap_decode(data, errors, table),  # type: ignore[arg-type]
     )
 
@@ -366,15 +432,21 @@ def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int
         f" table_schema = {_literal(database)} AND character_set_name IN ({', '.join(map(_literal, _SEQUENCES))})"
     )
     used = {str(name) for (name,) in columns}
-    charsets = {name: Charset(_CODECS[name], width) for name, width in widths.items() if name in _CODECS}
+    charsets = {
+        name: Charset(_CODECS[name], width) for name, width in widths.items() if name in _CODECS
+    }
     narrow = [name for name, width in widths.items() if width == 1 and name not in charsets]
     every = bytes(range(256)).hex()
-    select = ", ".join(f"HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))" for name in narrow)
+    select = ", ".join(
+        f"HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))" for name in narrow
+    )
     for name, found in zip(narrow, query(f"SELECT {select}")[0], strict=True):
         charsets[name] = Charset(_register(name, bytes.fromhex(found or "").decode("utf-32-be")), 1)
     for name in used & widths.keys():
         charsets[name] = Charset(_register(name, _fetch_characters(query, name)), widths[name])
-    rows = query("SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL")
+    rows = query(
+        "SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL"
+    )
     if is_mariadb:
         # Collations that serve several character sets have their numbers here, from 10.10 on.
         available = query(
@@ -382,7 +454,9 @@ def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int
             " AND table_name = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND column_name = 'ID'"
         )
         if available:
-            rows = query("SELECT id, character_set_name FROM information_schema.collation_character_set_applicability")
+            rows = query(
+                "SELECT id, character_set_name FROM information_schema.collation_character_set_applicability"
+            )
     return {int(number or 0): charsets[str(name)] for number, name in rows if name in charsets}
 
 
@@ -399,7 +473,10 @@ def _fetch_characters(query: Query, charset: str) -> dict[bytes, str]:
     sequences = [bytes((byte,)) for byte in range(256)] + _SEQUENCES[charset][1]
     for start in range(0, len(sequences), _SEQUENCES_A_QUERY):
         some = sequences[start : start + _SEQUENCES_A_QUERY]
-        select = (f"HEX(CONVERT(CONVERT(X'{sequence.hex()}' USING {charset}) USING utf32))" for sequence in some)
+        select = (
+            f"HEX(CONVERT(CONVERT(X'{sequence.hex()}' USING {charset}) USING utf32))"
+            for sequence in some
+        )
         for sequence, found in zip(some, query(f"SELECT {', '.join(select)}")[0], strict=True):
             text = bytes.fromhex(found or "").decode("utf-32-be")
             # What is no character comes as a question mark or not at all.

@@ -28,7 +28,13 @@ from softcart_assets.connections import MySQLConnection, PostgresConnection, Ser
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.apply import CapturedTable, TableFailed, Target, counts_of
 from softcart_assets.ingestion.capture.changelog import ChangeLog
-from softcart_assets.ingestion.capture.log import BinaryLog, GtidSet, TableMap, bytes_behind, current_state
+from softcart_assets.ingestion.capture.log import (
+    BinaryLog,
+    GtidSet,
+    TableMap,
+    bytes_behind,
+    current_state,
+)
 from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
 from softcart_assets.ingestion.errors import SourceLost, TableBusy, TargetFailed
 from softcart_assets.ingestion.mysql import Session
@@ -97,7 +103,9 @@ class Job:
 
 
 def _key(connection: psycopg.Connection, source: Source) -> int:
-    row = connection.execute("SELECT hashtextextended(%s, 0)", (f"softcart capture {source.name}",)).fetchone()
+    row = connection.execute(
+        "SELECT hashtextextended(%s, 0)", (f"softcart capture {source.name}",)
+    ).fetchone()
     assert row
     return row[0]
 
@@ -116,7 +124,9 @@ def _sessions(
 
 
 @contextmanager
-def hold(job: Job, *, is_stream: bool, stopped: threading.Event | None = None) -> Iterator[psycopg.Connection]:
+def hold(
+    job: Job, *, is_stream: bool, stopped: threading.Event | None = None
+) -> Iterator[psycopg.Connection]:
     """A connection that holds the source, so that nobody else applies its log; `TableBusy` says who does.
 
     A stream gives way to a bounded run, which therefore waits; a second stream fails at once.
@@ -131,11 +141,17 @@ def hold(job: Job, *, is_stream: bool, stopped: threading.Event | None = None) -
         bookkeeping.prepare(connection, source.schema)
         key = _key(connection, source)
         deadline = time.monotonic() + _LOCK_SECONDS
-        connection.execute("SET lock_timeout = '1s'" if is_stream else f"SET lock_timeout = '{_LOCK_SECONDS}s'")
+        connection.execute(
+            "SET lock_timeout = '1s'" if is_stream else f"SET lock_timeout = '{_LOCK_SECONDS}s'"
+        )
         while True:
             others = _sessions(connection, key)
             # A session of our own that just broke may take a moment to end.
-            streams = [each for each in others if each[0].startswith("softcart stream ") and each[0] != name]
+            streams = [
+                each
+                for each in others
+                if each[0].startswith("softcart stream ") and each[0] != name
+            ]
             if is_stream and streams:
                 raise TableBusy(
                     f"{source.schema}: source {source.name!r} is already followed by {_described(streams[0])}. Only one stream can: "
@@ -179,7 +195,9 @@ class Follower:
     After any error it is of no use any more. `control` commits each statement by itself.
     """
 
-    def __init__(self, job: Job, connection: psycopg.Connection, control: psycopg.Connection) -> None:
+    def __init__(
+        self, job: Job, connection: psycopg.Connection, control: psycopg.Connection
+    ) -> None:
         self.job, self.control = job, control
         self.connection = connection
         self.target = Target(job.source, connection)
@@ -194,7 +212,9 @@ class Follower:
     def take_up(self) -> None:
         """Read on from what is committed, of raw or the lake, whichever is behind; nothing of the lake is unlisted."""
         target = self.target
-        self.place = min(filter(None, (target.place, target.lake_place)), key=lambda place: place.position)
+        self.place = min(
+            filter(None, (target.place, target.lake_place)), key=lambda place: place.position
+        )
 
     def follow(self, end: str | None = None, on_tick: Callable[[], bool] | None = None) -> None:
         """Apply the log up to a position, or until `on_tick`, called about once a second between flushes, says to stop."""
@@ -225,13 +245,21 @@ class Follower:
                     self.write_unlisted(behind)
                     self.place = target.place
                     self.commit(listing=True)
-                    for table in behind:  # further than the stream, if that went back for a new table
+                    for (
+                        table
+                    ) in behind:  # further than the stream, if that went back for a new table
                         table.lake_position = table.position
                     self.follow(end, on_tick)
                     return
-            ahead = {t.name: (t.position, t.columns) for t in live.values() if t.position > start.position}
+            ahead = {
+                t.name: (t.position, t.columns)
+                for t in live.values()
+                if t.position > start.position
+            }
             keys = {name: table.table.key for name, table in live.items()}
-            reading = Reading(log, start, self._columns_for, ahead, database, keys, names, _FLUSH_SECONDS)
+            reading = Reading(
+                log, start, self._columns_for, ahead, database, keys, names, _FLUSH_SECONDS
+            )
             reading.start()
             try:
                 self._apply(reading, on_tick)
@@ -289,7 +317,9 @@ class Follower:
             target.stage(changes)
             self.lake.write(changes, table.lake_position)
             rows += len(changes)
-            self._staged[table.name] = self._staged.get(table.name, Counts()) + counts_of(changes.operations)
+            self._staged[table.name] = self._staged.get(table.name, Counts()) + counts_of(
+                changes.operations
+            )
         status.rows += rows
         if piece.place is None:
             return
@@ -298,7 +328,9 @@ class Follower:
         self.place = piece.place
         is_told = True
         for change in piece.definitions:
-            for changes in target.define(change, piece.place, piece.committed_at, self.job.connection.database):
+            for changes in target.define(
+                change, piece.place, piece.committed_at, self.job.connection.database
+            ):
                 self.lake.write(changes, "")
                 is_told = False
         # What the log does not tell cannot be had from it a second time.
@@ -376,7 +408,9 @@ class Follower:
         target, status = self.target, self.job.status
         status.position = target.place.position if target.place else ""
         status.committed_at = target.committed_at
-        status.quarantined = {t.name: t.open_entries for t in target.tables.values() if t.open_entries}
+        status.quarantined = {
+            t.name: t.open_entries for t in target.tables.values() if t.open_entries
+        }
         status.tables = {
             t.name: ("stopped" if t.stopped else "stale" if t.stale_since else "live", t.stopped)
             for t in target.tables.values()
@@ -410,7 +444,10 @@ def _ended_by_signals(stopped: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {
+        number: signal.signal(number, lambda *_: stopped.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:
@@ -427,7 +464,9 @@ def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
         while not (done.wait(_LAG_SECONDS) or stopped.is_set()):
             with suppress(Exception):  # the loop itself says what is wrong with the source
                 with closing(Session(job.connection)) as session:
-                    job.status.lag_bytes = bytes_behind(session, job.status.position) if job.status.position else None
+                    job.status.lag_bytes = (
+                        bytes_behind(session, job.status.position) if job.status.position else None
+                    )
 
     thread = threading.Thread(target=measure, name="softcart lag", daemon=True)
     thread.start()
@@ -447,7 +486,8 @@ def _raw_tables_shared(job: Job, stopped: threading.Event) -> Iterator[None]:
         while True:
             try:
                 session.execute(
-                    "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", (bookkeeping.RAW_TABLES_LOCK,)
+                    "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))",
+                    (bookkeeping.RAW_TABLES_LOCK,),
                 )
                 break
             except psycopg.errors.LockNotAvailable:
@@ -469,7 +509,9 @@ def _is_build_waiting(connection: psycopg.Connection) -> bool:
 class _Stream:
     """The loop around the loop: taking and giving up the source, connecting anew, tables that have to be read again."""
 
-    def __init__(self, job: Job, stopped: threading.Event, on_report: Callable[[Status], None] | None) -> None:
+    def __init__(
+        self, job: Job, stopped: threading.Event, on_report: Callable[[Status], None] | None
+    ) -> None:
         self.job, self.stopped, self.on_report = job, stopped, on_report
         self.rereading: dict[str, threading.Thread] = {}
         self.contacted = float("-inf")
@@ -504,7 +546,10 @@ class _Stream:
     def _session(self) -> Iterator[Follower]:
         job = self.job
         # In this order, in which loads take them too: otherwise each could wait for the other's.
-        with _raw_tables_shared(job, self.stopped), hold(job, is_stream=True, stopped=self.stopped) as connection:
+        with (
+            _raw_tables_shared(job, self.stopped),
+            hold(job, is_stream=True, stopped=self.stopped) as connection,
+        ):
             name = f"softcart stream control {job.source.name}"
             with job.staging.connect(autocommit=True, application_name=name[:63]) as control:
                 start_here(job, control)
@@ -536,15 +581,21 @@ class _Stream:
         self.contacted = time.monotonic()
         follower.finish()
         failures: dict[str, Exception] = {}
-        first_contact(follower, [self.job.source.table(name) for name in self.job.captured], failures, None)
+        first_contact(
+            follower, [self.job.source.table(name) for name in self.job.captured], failures, None
+        )
         follower.report()
-        self.job.status.tables |= {name: ("missing", str(error)) for name, error in failures.items()}
+        self.job.status.tables |= {
+            name: ("missing", str(error)) for name, error in failures.items()
+        }
         return follower
 
     def _is_wanted(self, follower: Follower) -> bool:
         """Whether somebody waits for the source, or wants to build models from raw tables that stand still."""
         key = _key(follower.control, self.job.source)
-        return bool(_sessions(follower.control, key, but=follower.connection)) or _is_build_waiting(follower.control)
+        return bool(_sessions(follower.control, key, but=follower.connection)) or _is_build_waiting(
+            follower.control
+        )
 
     def _tick(self, follower: Follower) -> bool:
         """What is looked after once a second; whether to stop following."""
@@ -585,7 +636,9 @@ class _Stream:
                 self.job.status.problem = f"{table.raw.asset} is being read again: {error}"
                 self.stopped.wait(_BACKOFF_SECONDS[0])
 
-        self.rereading[table.name] = thread = threading.Thread(target=read, name="softcart reading again", daemon=True)
+        self.rereading[table.name] = thread = threading.Thread(
+            target=read, name="softcart reading again", daemon=True
+        )
         thread.start()
 
     def _report(self) -> None:

@@ -19,14 +19,33 @@ STRATEGIES = ("cdc", "cdc", "cdc", "snapshot", "incremental")
 def main() -> int:
     """Run rounds until the time is over or one fails; its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, help="of the first round (default: a random one); the next ones count on")
-    parser.add_argument("--seconds", type=float, default=0, help="run rounds for so long (default: one round)")
-    parser.add_argument("--strategy", choices=dict.fromkeys(STRATEGIES), help="default: it changes from round to round")
-    parser.add_argument("--round", type=float, default=20, help="seconds of writing and harm in a round")
-    parser.add_argument("--writers", type=int, default=3)
-    parser.add_argument("--pause", type=float, default=0.02, help="seconds between a writer's transactions, on average")
     parser.add_argument(
-        "--mysql", action="store_true", help="with a real MySQL server as the source instead of MariaDB"
+        "--seed",
+        type=int,
+        help="of the first round (default: a random one); the next ones count on",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="run rounds for so long (default: one round)"
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=dict.fromkeys(STRATEGIES),
+        help="default: it changes from round to round",
+    )
+    parser.add_argument(
+        "--round", type=float, default=20, help="seconds of writing and harm in a round"
+    )
+    parser.add_argument("--writers", type=int, default=3)
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=0.02,
+        help="seconds between a writer's transactions, on average",
+    )
+    parser.add_argument(
+        "--mysql",
+        action="store_true",
+        help="with a real MySQL server as the source instead of MariaDB",
     )
     told = parser.parse_args()
     seed = random.randrange(10**6) if told.seed is None else told.seed

@@ -147,12 +147,16 @@ class Round:
 
     def _torture(self) -> None:
         plan, seed = self.plan, str(self.plan.seed)
-        self._writers = [workload.Writer(self.world, seed, n, pause=plan.pause) for n in range(plan.writers)]
+        self._writers = [
+            workload.Writer(self.world, seed, n, pause=plan.pause) for n in range(plan.writers)
+        ]
         schemas = workload.SchemaChanger(self.world, seed, plan.strategy, pause=plan.seconds / 16)
         threads = [*self._writers, schemas]
         for thread in threads:
             thread.start()
-        while sum(writer.done for writer in self._writers) < 30 and all(t.failure is None for t in threads):
+        while sum(writer.done for writer in self._writers) < 30 and all(
+            t.failure is None for t in threads
+        ):
             time.sleep(0.05)
         reading = threading.Thread(target=self._keep_reading, name="reader")
         watching = threading.Thread(target=self._watch, name="watcher")
@@ -165,7 +169,9 @@ class Round:
                 while not self._first_success and time.time() < calm and not self.problems:
                     time.sleep(0.05)
             end = time.time() + plan.seconds
-            while time.time() < end and not self.problems and all(t.failure is None for t in threads):
+            while (
+                time.time() < end and not self.problems and all(t.failure is None for t in threads)
+            ):
                 time.sleep(self.dice.choice([0, 0.3, 1, 2]) * self.dice.uniform(0.5, 1.5))
                 self._harm()
         finally:
@@ -204,7 +210,9 @@ class Round:
             elif code == -signal.SIGTERM:
                 pass  # told to end before it had begun
             elif not self._was_harmed(began, ended) and not self._may_fail(code, told):
-                self.problems.append(f"the reader ({mode}) ended with {code} though nobody harmed it: {told[-3000:]}")
+                self.problems.append(
+                    f"the reader ({mode}) ended with {code} though nobody harmed it: {told[-3000:]}"
+                )
 
     def _keep_auditing(self) -> None:
         """Now and then compare a table with its source, or read it again, while all goes on.
@@ -214,7 +222,10 @@ class Round:
         dice = random.Random(f"{self.plan.seed} auditor")
         known = [shape.name for shape in workload.KNOWN]
         while not self._stopping.wait(dice.uniform(0.3, 2)) and not self.problems:
-            command = [dice.choice(["reconcile", "repair"]), dice.choice([*known, workload.BULK, workload.KEYLESS])]
+            command = [
+                dice.choice(["reconcile", "repair"]),
+                dice.choice([*known, workload.BULK, workload.KEYLESS]),
+            ]
             if self.plan.strategy == "cdc" and dice.random() < 0.5:
                 ranged = ["ints", str(dice.randrange(300)), str(dice.randrange(300, 900))]
                 command = ["resnapshot", *dice.choice([[dice.choice(known)], ranged, ranged])]
@@ -263,7 +274,9 @@ class Round:
             output.seek(0)
             told = output.read()
         self.counts[f"{command[0]}s"] += 1
-        self.note(f"{' '.join(command)} ended with {code} after {time.time() - began:.2f} s: {told[-1000:].strip()}")
+        self.note(
+            f"{' '.join(command)} ended with {code} after {time.time() - began:.2f} s: {told[-1000:].strip()}"
+        )
         return code, told
 
     def _was_harmed(self, began: float, ended: float) -> bool:
@@ -275,7 +288,8 @@ class Round:
             return False
         failures = json.loads(told.splitlines()[-1])
         return all(
-            table in (*workload.LOOSE, workload.TRUNCATED) and error.startswith(("SchemaChanged", "MissingTable"))
+            table in (*workload.LOOSE, workload.TRUNCATED)
+            and error.startswith(("SchemaChanged", "MissingTable"))
             for table, error in failures.items()
         )
 
@@ -284,11 +298,16 @@ class Round:
         while self.plan.strategy == "cdc" and not self._stopping.wait(0.2):
             if not self._is_whole:
                 continue
-            with suppress(psycopg.Error, ServerUnreachable), self.servers.postgres(self.database).connect() as session:
+            with (
+                suppress(psycopg.Error, ServerUnreachable),
+                self.servers.postgres(self.database).connect() as session,
+            ):
                 total = ledger_total(session)
                 self.counts["looks"] += 1
                 if total:
-                    self.problems.append(f"a reader of the target saw half a transaction: the ledgers' sum was {total}")
+                    self.problems.append(
+                        f"a reader of the target saw half a transaction: the ledgers' sum was {total}"
+                    )
 
     # Harm
 
@@ -340,9 +359,13 @@ class Round:
             self.note(f"{self.servers.kill_connections_at_target(self.database)} terminated")
 
     def _cut(self) -> None:
-        proxy = self.dice.choice([self.servers.to_source, self.servers.to_source, self.servers.to_target])
+        proxy = self.dice.choice(
+            [self.servers.to_source, self.servers.to_source, self.servers.to_target]
+        )
         after = self.dice.choice([0, self.dice.randrange(1, 3000), self.dice.randrange(1, 300_000)])
-        with self._fault(f"cuts: {'source' if proxy is self.servers.to_source else 'target'} after {after} bytes"):
+        with self._fault(
+            f"cuts: {'source' if proxy is self.servers.to_source else 'target'} after {after} bytes"
+        ):
             proxy.cut(after=after)
             if after:
                 time.sleep(self.dice.uniform(0.1, 1))

@@ -37,7 +37,9 @@ class Model:
     """The versions of every key of every table whose changes are all known, in order."""
 
     def __init__(self, tables: Iterable[str]) -> None:
-        self.versions: dict[str, dict[Key, list[Version]]] = {table: defaultdict(list) for table in tables}
+        self.versions: dict[str, dict[Key, list[Version]]] = {
+            table: defaultdict(list) for table in tables
+        }
 
     def live(self, table: str) -> dict[Key, Row]:
         """The rows that the table must hold now."""
@@ -45,7 +47,9 @@ class Model:
 
     def unfit(self, table: str) -> set[Key]:
         """The keys of those of them that cannot be carried."""
-        return {k for k, v in self.versions[table].items() if v[-1].is_unfit and not v[-1].is_deleted}
+        return {
+            k for k, v in self.versions[table].items() if v[-1].is_unfit and not v[-1].is_deleted
+        }
 
 
 def canonical(value: Any, column: str = "") -> Any:
@@ -85,7 +89,9 @@ def history_error(
         while remaining:
             version = remaining.pop()
             # What a sampling reader knows of a deleted row are the values that it saw last.
-            if version.is_deleted == is_deleted and (version.row == row or (is_deleted and not every_version)):
+            if version.is_deleted == is_deleted and (
+                version.row == row or (is_deleted and not every_version)
+            ):
                 older += version.ended_at < first_load[0]
                 break
             if every_version and not version.is_optional:

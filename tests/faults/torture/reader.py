@@ -24,7 +24,9 @@ TABLES_FAILED, DIFFERENT = 3, 4
 
 def config(strategy: str, mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> str:
     """What the process is to be told."""
-    return json.dumps({"strategy": strategy, "mysql": asdict(mysql), "postgres": asdict(postgres), "lake": lake})
+    return json.dumps(
+        {"strategy": strategy, "mysql": asdict(mysql), "postgres": asdict(postgres), "lake": lake}
+    )
 
 
 def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
@@ -46,9 +48,21 @@ def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
         return DIFFERENT if table and any(each.rows_changed for each in again) else 0
     try:
         for result in load(source, mysql, postgres, told["lake"]):
-            print(result.table, "changed" if result.is_changed else "same", result.position, flush=True)
+            print(
+                result.table,
+                "changed" if result.is_changed else "same",
+                result.position,
+                flush=True,
+            )
     except LoadsFailed as failed:
-        print(json.dumps({table: f"{type(error).__name__}: {error}" for table, error in failed.failures.items()}))
+        print(
+            json.dumps(
+                {
+                    table: f"{type(error).__name__}: {error}"
+                    for table, error in failed.failures.items()
+                }
+            )
+        )
         return TABLES_FAILED
     return 0
 

@@ -88,7 +88,9 @@ class Proxy:
             with self._lock:
                 self._open |= {client, server}
             for ends in ((client, server), (server, client)):
-                threading.Thread(target=self._forward, args=(*ends, ends[0] is server), daemon=True).start()
+                threading.Thread(
+                    target=self._forward, args=(*ends, ends[0] is server), daemon=True
+                ).start()
 
     def _forward(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with suppress(OSError):
@@ -189,7 +191,9 @@ class Servers:
         killed = 0
         with suppress(ServerUnreachable, MySQLdb.Error), self.mysql("").connect() as connection:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT id FROM information_schema.processlist WHERE user = %s", (READER,))
+                cursor.execute(
+                    "SELECT id FROM information_schema.processlist WHERE user = %s", (READER,)
+                )
                 for (thread,) in cursor.fetchall():
                     with suppress(MySQLdb.Error):
                         cursor.execute(f"KILL {thread}")
@@ -198,7 +202,10 @@ class Servers:
 
     def kill_connections_at_target(self, database: str) -> int:
         """Terminate every session of the reader; how many."""
-        with suppress(ServerUnreachable, psycopg.Error), self.postgres("postgres").connect(autocommit=True) as session:
+        with (
+            suppress(ServerUnreachable, psycopg.Error),
+            self.postgres("postgres").connect(autocommit=True) as session,
+        ):
             row = session.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                 " WHERE datname = %s AND application_name LIKE 'softcart%%'",

@@ -41,9 +41,20 @@ class Verdict:
     """What the databases hold, read directly, after all has come to rest."""
 
     def __init__(
-        self, model: Model, mysql: MySQLConnection, postgres: PostgresConnection, lake: Path, strategy: str
+        self,
+        model: Model,
+        mysql: MySQLConnection,
+        postgres: PostgresConnection,
+        lake: Path,
+        strategy: str,
     ) -> None:
-        self.model, self.mysql, self.postgres, self.lake, self.strategy = model, mysql, postgres, lake, strategy
+        self.model, self.mysql, self.postgres, self.lake, self.strategy = (
+            model,
+            mysql,
+            postgres,
+            lake,
+            strategy,
+        )
 
     def problems(self, first_load: tuple[float, float], resnapshotted: set[str]) -> Iterator[str]:
         """Everything that does not agree; `resnapshotted` are tables whose history may have missed versions."""
@@ -76,7 +87,9 @@ class Verdict:
         with closing(self.mysql.connect()) as session, session.cursor() as cursor:
             cursor.execute(f"SELECT *{more} FROM {table}")
             names = [column[0] for column in cursor.description]
-            return [canonical_row(names, values) for values in cursor.fetchall()]  # the later `single` wins
+            return [
+                canonical_row(names, values) for values in cursor.fetchall()
+            ]  # the later `single` wins
 
     def _target_rows(self, query: str) -> list[Row]:
         cursor = self.session.execute(query.encode())
@@ -93,11 +106,19 @@ class Verdict:
         found = _by_key(rows, shape.key)
         expected = self.model.live(shape.name)
         assert len(found) == len(rows)
-        yield from some(shape.name, "the source has, the model has not", found.keys() - expected.keys())
-        yield from some(shape.name, "the model has, the source has not", expected.keys() - found.keys())
+        yield from some(
+            shape.name, "the source has, the model has not", found.keys() - expected.keys()
+        )
+        yield from some(
+            shape.name, "the model has, the source has not", expected.keys() - found.keys()
+        )
         for key in found.keys() & expected.keys():
             names = [name for name in shape.names if not (key in unfit and name in UNFIT)]
-            if differing := {n: (found[key][n], expected[key][n]) for n in names if found[key][n] != expected[key][n]}:
+            if differing := {
+                n: (found[key][n], expected[key][n])
+                for n in names
+                if found[key][n] != expected[key][n]
+            }:
                 yield f"{shape.name} {key}: source and model differ: {differing}"
 
     def _raw(self, table: str, key: tuple[str, ...], at_source: list[Row]) -> Iterator[str]:
@@ -143,18 +164,24 @@ class Verdict:
             if found.get(name) != type_:
                 yield f"{shape.name}.{name} is {found.get(name)} in raw, not {type_}"
 
-    def _history(self, shape: Shape, first_load: tuple[float, float], *, every_version: bool) -> Iterator[str]:
+    def _history(
+        self, shape: Shape, first_load: tuple[float, float], *, every_version: bool
+    ) -> Iterator[str]:
         """The versions of each key against those of the model."""
         names = [*shape.names, "_deleted"]
         found: dict[Key, list[tuple[bool, Row]]] = defaultdict(list)
         order = "_version"
-        for row in self._target_rows(f"SELECT {', '.join(names)} FROM raw_t.{shape.name}_history ORDER BY {order}"):
+        for row in self._target_rows(
+            f"SELECT {', '.join(names)} FROM raw_t.{shape.name}_history ORDER BY {order}"
+        ):
             key = tuple(row[name] for name in shape.key)
             found[key].append((row.pop("_deleted"), row))
         wrong = []
         for key in self.model.versions[shape.name].keys() | found.keys():
             versions = self.model.versions[shape.name].get(key, [])
-            if error := history_error(found.get(key, []), versions, first_load, every_version=every_version):
+            if error := history_error(
+                found.get(key, []), versions, first_load, every_version=every_version
+            ):
                 wrong.append(f"{key}: {error}")
         yield from some(shape.name, "history", wrong)
 
@@ -184,7 +211,8 @@ class Verdict:
 
     def _listed(self, table: str) -> list[str]:
         rows = self.session.execute(
-            "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at, path", (table,)
+            "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at, path",
+            (table,),
         ).fetchall()
         return [path for (path,) in rows]
 
@@ -197,7 +225,11 @@ class Verdict:
                 return
             changes += pq.ParquetFile(self.lake / path).read().to_pylist()
         # Stable, so that rows of one file stay in their order.
-        changes.sort(key=lambda row: row["_position"] if key and self.strategy == "cdc" else row["_loaded_at"])
+        changes.sort(
+            key=lambda row: (
+                row["_position"] if key and self.strategy == "cdc" else row["_loaded_at"]
+            )
+        )
         own = {"_loaded_at", "_position"}
         raw = [
             {n: v for n, v in row.items() if n not in own}
@@ -233,7 +265,14 @@ class Verdict:
                 table,
                 "(lake, raw)",
                 (
-                    (k, {n: (current[k][n], there[k][n]) for n in names if current[k][n] != there[k][n]})
+                    (
+                        k,
+                        {
+                            n: (current[k][n], there[k][n])
+                            for n in names
+                            if current[k][n] != there[k][n]
+                        },
+                    )
                     for k in current.keys() & there.keys()
                     if any(current[k][n] != there[k][n] for n in names)
                 ),
@@ -242,8 +281,13 @@ class Verdict:
 
     def _files(self) -> Iterator[str]:
         """No file lies in the lake that is not listed."""
-        listed = {path for (path,) in self.session.execute("SELECT path FROM ingestion.lake_files").fetchall()}
-        found = {str(path.relative_to(self.lake)) for path in (self.lake / "changes").rglob("*.parquet")}
+        listed = {
+            path
+            for (path,) in self.session.execute("SELECT path FROM ingestion.lake_files").fetchall()
+        }
+        found = {
+            str(path.relative_to(self.lake)) for path in (self.lake / "changes").rglob("*.parquet")
+        }
         yield from some("lake", "not listed", found - listed)
         yield from some("lake", "listed, not there", listed - found)
 
@@ -253,7 +297,11 @@ class Verdict:
             "SELECT table_name, key, row FROM ingestion.quarantine WHERE closed_at IS NULL"
         ).fetchall()
         for shape in KNOWN:
-            found = {tuple(map(str, key)): row for name, key, row in rows if name == shape.name and key is not None}
+            found = {
+                tuple(map(str, key)): row
+                for name, key, row in rows
+                if name == shape.name and key is not None
+            }
             live = self.model.live(shape.name)
             expected = {tuple(map(str, key)): live[key] for key in self.model.unfit(shape.name)}
             yield from some(shape.name, "not in quarantine", expected.keys() - found.keys())
@@ -271,7 +319,9 @@ class Verdict:
 
 def ledger_total(session: psycopg.Connection) -> int:
     """The sum of both ledgers in raw at one moment."""
-    sums = " + ".join(f"(SELECT coalesce(sum(amount), 0) FROM raw_t.{s.name} WHERE NOT _deleted)" for s in LEDGERS)
+    sums = " + ".join(
+        f"(SELECT coalesce(sum(amount), 0) FROM raw_t.{s.name} WHERE NOT _deleted)" for s in LEDGERS
+    )
     row = session.execute(f"SELECT {sums}".encode()).fetchone()
     assert row
     return int(row[0])

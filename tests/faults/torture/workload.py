@@ -26,7 +26,19 @@ from tests.faults.torture.model import Key, Model, Row, Version
 
 Make = Callable[[random.Random], Any]
 
-WORDS = ("", "a", "Straße", "tab\tand\nline", "back\\slash", "quote'\"", "日本語", "🛒🛒", " space ", "\\N", "x" * 90)
+WORDS = (
+    "",
+    "a",
+    "Straße",
+    "tab\tand\nline",
+    "back\\slash",
+    "quote'\"",
+    "日本語",
+    "🛒🛒",
+    " space ",
+    "\\N",
+    "x" * 90,
+)
 SCHEMA_ERRORS = (1054, 1136, 1146, 1264, 1265, 1292, 1364, 1366, 1406, 1412)
 """What a writer is told whose table was altered, swapped or dropped meanwhile."""
 RETRY_ERRORS = (1205, 1213, 1020)
@@ -42,7 +54,10 @@ def _moment(dice: random.Random) -> datetime:
 
 
 def _document(dice: random.Random) -> Any:
-    return {"n": dice.choice([1, -2.5, None, True, "é🛒"]), "list": [dice.randrange(9)] * dice.randrange(4)}
+    return {
+        "n": dice.choice([1, -2.5, None, True, "é🛒"]),
+        "list": [dice.randrange(9)] * dice.randrange(4),
+    }
 
 
 @dataclass(frozen=True)
@@ -72,14 +87,24 @@ SHAPES = (
         ("id",),
         "id INT NOT NULL PRIMARY KEY, n INT, s VARCHAR(100)",
         _integer_key,
-        {"n": lambda dice: dice.choice([None, 0, -(2**31), 2**31 - 1, dice.randrange(1000)]), "s": _word},
+        {
+            "n": lambda dice: dice.choice([None, 0, -(2**31), 2**31 - 1, dice.randrange(1000)]),
+            "s": _word,
+        },
     ),
     Shape(
         "pairs",
         ("region", "nr"),
         "region VARCHAR(8) NOT NULL, nr BIGINT NOT NULL, amount DECIMAL(12,2), PRIMARY KEY (region, nr)",
-        lambda dice, writer: (dice.choice(["de", "fr", "éß", ""]), writer + 10 * dice.randrange(12)),
-        {"amount": lambda dice: dice.choice([None, Decimal(dice.randrange(-(10**11), 10**11)).scaleb(-2)])},
+        lambda dice, writer: (
+            dice.choice(["de", "fr", "éß", ""]),
+            writer + 10 * dice.randrange(12),
+        ),
+        {
+            "amount": lambda dice: dice.choice(
+                [None, Decimal(dice.randrange(-(10**11), 10**11)).scaleb(-2)]
+            )
+        },
         can_truncate=True,
     ),
     # Keys that only differ in case are one to the source and two to the target.
@@ -87,7 +112,9 @@ SHAPES = (
         "codes",
         ("code",),
         "code VARCHAR(40) COLLATE utf8mb4_general_ci NOT NULL PRIMARY KEY, s TEXT",
-        lambda dice, writer: (f"{writer}-{dice.choice(['ab', 'aB', 'AB', 'ö', 'Ö'])}{dice.randrange(12)}",),
+        lambda dice, writer: (
+            f"{writer}-{dice.choice(['ab', 'aB', 'AB', 'ö', 'Ö'])}{dice.randrange(12)}",
+        ),
         {"s": lambda dice: dice.choice([None, _word(dice), _word(dice) * 50])},
     ),
     Shape(
@@ -99,12 +126,20 @@ SHAPES = (
         lambda dice, writer: (dice.choice([0, 2**64 - 1000]) + writer + 10 * dice.randrange(20),),
         {
             "bits": lambda dice: dice.choice([None, 0, 4095, dice.randrange(4096)]),
-            "exact": lambda dice: dice.choice([None, Decimal(dice.randrange(-(10**30) + 1, 10**30)).scaleb(-10)]),
+            "exact": lambda dice: dice.choice(
+                [None, Decimal(dice.randrange(-(10**30) + 1, 10**30)).scaleb(-10)]
+            ),
             "single": lambda dice: dice.choice([None, 0.0, dice.randrange(-9999, 9999) / 8]),
-            "twice": lambda dice: dice.choice([None, dice.uniform(-1e9, 1e9), 1e-300, -1.7976931348623157e308]),
-            "day": lambda dice: dice.choice([None, date(1000, 1, 1), date(9999, 12, 31), _moment(dice).date()]),
+            "twice": lambda dice: dice.choice(
+                [None, dice.uniform(-1e9, 1e9), 1e-300, -1.7976931348623157e308]
+            ),
+            "day": lambda dice: dice.choice(
+                [None, date(1000, 1, 1), date(9999, 12, 31), _moment(dice).date()]
+            ),
             "moment": lambda dice: dice.choice([None, datetime(1000, 1, 1), _moment(dice)]),
-            "instant": lambda dice: dice.choice([None, datetime(1970, 1, 1, 0, 0, 1), _moment(dice)]),
+            "instant": lambda dice: dice.choice(
+                [None, datetime(1970, 1, 1, 0, 0, 1), _moment(dice)]
+            ),
             "span": lambda dice: dice.choice(
                 [
                     None,
@@ -113,9 +148,13 @@ SHAPES = (
                 ]
             ),
             "y": lambda dice: dice.choice([None, 1901, 2155, 2024]),
-            "fixed": lambda dice: dice.choice([None, dice.randbytes(4) + bytes(4), dice.randbytes(8)]),
+            "fixed": lambda dice: dice.choice(
+                [None, dice.randbytes(4) + bytes(4), dice.randbytes(8)]
+            ),
             "raw": lambda dice: dice.choice([None, b"", dice.randbytes(dice.randrange(300))]),
-            "picture": lambda dice: dice.choice([None, b"\0\n\\", dice.randbytes(dice.randrange(2000))]),
+            "picture": lambda dice: dice.choice(
+                [None, b"\0\n\\", dice.randbytes(dice.randrange(2000))]
+            ),
             "body": lambda dice: dice.choice([None, "", _word(dice) * dice.randrange(200)]),
             "document": lambda dice: dice.choice([None, _document(dice)]),
             "size": lambda dice: dice.choice([None, "s", "", "ü"]),
@@ -134,7 +173,11 @@ COMMITS = Shape(
 """What each writer committed last: tells it after a lost connection whether its commit was done."""
 LEDGERS = tuple(
     Shape(
-        name, ("id",), "id INT NOT NULL PRIMARY KEY, amount BIGINT NOT NULL", _integer_key, {"amount": lambda dice: 0}
+        name,
+        ("id",),
+        "id INT NOT NULL PRIMARY KEY, amount BIGINT NOT NULL",
+        _integer_key,
+        {"amount": lambda dice: 0},
     )
     for name in ("ledger_left", "ledger_right")
 )
@@ -148,7 +191,11 @@ TRUNCATED = "pairs"
 
 _OWN = ", tick BIGINT NOT NULL, updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
 _LOOSE_DEFINITION = f"id INT NOT NULL PRIMARY KEY, s VARCHAR(100), n INT{_OWN}"
-UNFIT = {"day": ("0000-00-00", "2024-02-00"), "moment": ("0000-00-00 00:00:00",), "body": ("nul \0 in it",)}
+UNFIT = {
+    "day": ("0000-00-00", "2024-02-00"),
+    "moment": ("0000-00-00 00:00:00",),
+    "body": ("nul \0 in it",),
+}
 """Values that PostgreSQL cannot hold; rows with them belong in quarantine."""
 
 
@@ -158,10 +205,15 @@ def source(strategy: str) -> Source:
     def table(name: str, key: tuple[str, ...], history: bool) -> Table:
         if strategy == "incremental" and key:
             return Table(name, "", key, "incremental", {}, cursor="updated_at", history=history)
-        return Table(name, "", key, strategy if strategy == "cdc" else "snapshot", {}, history=history)  # type: ignore[arg-type]
+        return Table(
+            name, "", key, strategy if strategy == "cdc" else "snapshot", {}, history=history
+        )  # type: ignore[arg-type]
 
     known = [table(shape.name, shape.key, True) for shape in KNOWN]
-    loose = [table(name, () if name == KEYLESS else ("id",), name not in (KEYLESS, BULK)) for name in LOOSE]
+    loose = [
+        table(name, () if name == KEYLESS else ("id",), name not in (KEYLESS, BULK))
+        for name in LOOSE
+    ]
     return Source("t", "mysql", "SOFTCART_SHOP", "team:test", (*known, *loose))
 
 
@@ -172,7 +224,9 @@ def create(connection: MySQLConnection) -> None:
             session.query(f"CREATE TABLE {shape.name} ({shape.definition}{_OWN})")
         for name in LOOSE:
             definition = (
-                _LOOSE_DEFINITION.replace(" PRIMARY KEY", ", KEY (id)") if name == KEYLESS else _LOOSE_DEFINITION
+                _LOOSE_DEFINITION.replace(" PRIMARY KEY", ", KEY (id)")
+                if name == KEYLESS
+                else _LOOSE_DEFINITION
             )
             session.query(f"CREATE TABLE {name} ({definition})")
 
@@ -180,7 +234,9 @@ def create(connection: MySQLConnection) -> None:
 class World:
     """What all that write have in common: transactions share it, a TRUNCATE has it alone; a DDL keeps the source alive."""
 
-    def __init__(self, connect: Callable[[], MySQLConnection], model: Model, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, connect: Callable[[], MySQLConnection], model: Model, note: Callable[[str], None]
+    ) -> None:
         self.connect, self.model, self.note = connect, model, note
         self.stopping = threading.Event()
         self.no_kill = threading.Lock()
@@ -221,7 +277,9 @@ class World:
             try:
                 session = self.connect().connect()
                 # Zero dates and what else an old application may write; no locks on rows that are not met.
-                session.query("SET SESSION sql_mode = '', innodb_lock_wait_timeout = 3, lock_wait_timeout = 5")
+                session.query(
+                    "SET SESSION sql_mode = '', innodb_lock_wait_timeout = 3, lock_wait_timeout = 5"
+                )
                 session.query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
                 return session
             except (ServerUnreachable, MySQLdb.Error):
@@ -258,7 +316,9 @@ class _Transaction:
 class Writer(threading.Thread):
     """One writer: transactions over all tables on keys of its own, until the world stops or `limit` are done."""
 
-    def __init__(self, world: World, seed: str, number: int, *, pause: float, limit: int | None = None) -> None:
+    def __init__(
+        self, world: World, seed: str, number: int, *, pause: float, limit: int | None = None
+    ) -> None:
         super().__init__(name=f"writer {number}", daemon=True)
         self.world, self.number, self.pause, self.limit = world, number, pause, limit
         self.dice = random.Random(f"{seed} writer {number}")
@@ -271,7 +331,9 @@ class Writer(threading.Thread):
     def run(self) -> None:
         """Write until told to stop."""
         try:
-            while not self.world.stopping.is_set() and (self.limit is None or self.done < self.limit):
+            while not self.world.stopping.is_set() and (
+                self.limit is None or self.done < self.limit
+            ):
                 with self.world.shared():
                     self._transact()
                 time.sleep(self.dice.expovariate(1 / self.pause) if self.pause else 0)
@@ -311,7 +373,9 @@ class Writer(threading.Thread):
         self.done += 1
         ended = time.time()
         for table, key, version in self._now.versions:
-            self.world.model.versions[table][key].append(replace(version, began_at=began, ended_at=ended))
+            self.world.model.versions[table][key].append(
+                replace(version, began_at=began, ended_at=ended)
+            )
 
     def _was_committed(self, is_committing: bool) -> bool:
         """Whether the transaction whose connection was lost had been committed."""
@@ -320,7 +384,11 @@ class Writer(threading.Thread):
                 self.session.close()
         self.session = None
         while is_committing:
-            with suppress(MySQLdb.Error), closing(self.world.session()) as session, session.cursor() as cursor:
+            with (
+                suppress(MySQLdb.Error),
+                closing(self.world.session()) as session,
+                session.cursor() as cursor,
+            ):
                 cursor.execute("SELECT seq FROM commits WHERE writer = %s", (self.number,))
                 row = cursor.fetchone()
                 return bool(row) and row[0] == self.done + 1
@@ -382,12 +450,18 @@ class Writer(threading.Thread):
     def _mine(self, shape: Shape) -> list[Key]:
         """The keys of this writer's rows."""
         known = self.world.model.versions[shape.name]
-        keys = dict.fromkeys([*list(known), *(key for table, key in self._now.rows if table == shape.name)])
+        keys = dict.fromkeys(
+            [*list(known), *(key for table, key in self._now.rows if table == shape.name)]
+        )
         return [key for key in keys if self._owns(shape, key) and self._row(shape, key) is not None]
 
     def _owns(self, shape: Shape, key: Key) -> bool:
         last = key[-1]
-        return last.startswith(f"{self.number}-") if isinstance(last, str) else _owner(last) == self.number
+        return (
+            last.startswith(f"{self.number}-")
+            if isinstance(last, str)
+            else _owner(last) == self.number
+        )
 
     def _some(self, shape: Shape, most: int) -> list[Key]:
         mine = self._mine(shape)
@@ -401,8 +475,13 @@ class Writer(threading.Thread):
         row = self._row(shape, key)
         assert row is not None
         self._now.rows[shape.name, key] = None
-        fit = {name: None if name in UNFIT and value in UNFIT[name] else value for name, value in row.items()}
-        self._now.versions.append((shape.name, key, Version(fit, is_deleted=True, is_optional=is_optional)))
+        fit = {
+            name: None if name in UNFIT and value in UNFIT[name] else value
+            for name, value in row.items()
+        }
+        self._now.versions.append(
+            (shape.name, key, Version(fit, is_deleted=True, is_optional=is_optional))
+        )
 
     def _values(self, shape: Shape) -> Row:
         """New values of all columns but the key's, now and then one that cannot be carried."""
@@ -451,7 +530,11 @@ class Writer(threading.Thread):
         return list(keys.values())
 
     def _insert(self, shape: Shape) -> None:
-        new = [key for key in self._keys(shape, self.dice.choice([1, 4, 40])) if self._row(shape, key) is None]
+        new = [
+            key
+            for key in self._keys(shape, self.dice.choice([1, 4, 40]))
+            if self._row(shape, key) is None
+        ]
         if new:
             self._write(shape, "INSERT", {key: self._values(shape) for key in new})
 
@@ -465,7 +548,9 @@ class Writer(threading.Thread):
         self._upsert(shape, {key: self._values(shape) for key in self._keys(shape, 4)})
 
     def _upsert(self, shape: Shape, rows: dict[Key, Row]) -> None:
-        sets = ", ".join(f"{name} = VALUES({name})" for name in (*shape.columns, "tick", "updated_at"))
+        sets = ", ".join(
+            f"{name} = VALUES({name})" for name in (*shape.columns, "tick", "updated_at")
+        )
         rows = {key: self._stamp() | row for key, row in rows.items()}
         self._write(shape, "INSERT", rows, f" ON DUPLICATE KEY UPDATE {sets}")
 
@@ -473,7 +558,9 @@ class Writer(threading.Thread):
         if keys := self._some(shape, self.dice.choice([1, 1, 10])):
             # Some columns only: the others keep what they have.
             values = self._values(shape)
-            chosen = self.dice.sample(list(shape.columns), self.dice.randrange(1, len(shape.columns) + 1))
+            chosen = self.dice.sample(
+                list(shape.columns), self.dice.randrange(1, len(shape.columns) + 1)
+            )
             sets = {name: values[name] for name in (*chosen, "tick", "updated_at")}
             self._execute(
                 f"UPDATE {shape.name} SET {', '.join(f'{name} = %s' for name in sets)} WHERE {_where(shape, keys)}",
@@ -486,12 +573,19 @@ class Writer(threading.Thread):
     def _rekey(self, shape: Shape) -> None:
         """Give a row another key; in `codes` perhaps one that is the same to the source."""
         old, new = self._some(shape, 1), shape.make_key(self.dice, self.number)
-        if not old or new == old[0] or any(_folded(new) == _folded(key) for key in self._mine(shape) if key != old[0]):
+        if (
+            not old
+            or new == old[0]
+            or any(_folded(new) == _folded(key) for key in self._mine(shape) if key != old[0])
+        ):
             return
         stamp = self._stamp()
         row = (self._row(shape, old[0]) or {}) | dict(zip(shape.key, new, strict=True)) | stamp
         sets = ", ".join(f"{name} = %s" for name in (*shape.key, *stamp))
-        self._execute(f"UPDATE {shape.name} SET {sets} WHERE {_where(shape, old)}", [*new, *stamp.values(), *old[0]])
+        self._execute(
+            f"UPDATE {shape.name} SET {sets} WHERE {_where(shape, old)}",
+            [*new, *stamp.values(), *old[0]],
+        )
         self._remove(shape, old[0])
         self._set(shape, new, row, is_unfit=is_unfit(row))
 
@@ -514,7 +608,8 @@ class Writer(threading.Thread):
     def _drop_rows(self, shape: Shape) -> None:
         if keys := self._some(shape, self.dice.choice([1, 8])):
             self._execute(
-                f"DELETE FROM {shape.name} WHERE {_where(shape, keys)}", [value for key in keys for value in key]
+                f"DELETE FROM {shape.name} WHERE {_where(shape, keys)}",
+                [value for key in keys for value in key],
             )
             for key in keys:
                 self._remove(shape, key)
@@ -545,7 +640,9 @@ class Writer(threading.Thread):
             case 2:
                 self._execute(f"UPDATE {BULK} SET n = n + 1, tick = {tick} WHERE {own}")
             case _:
-                self._execute(f"DELETE FROM {BULK} WHERE {own} AND id % 3 = {self.dice.randrange(3)}")
+                self._execute(
+                    f"DELETE FROM {BULK} WHERE {own} AND id % 3 = {self.dice.randrange(3)}"
+                )
 
     def _loose(self) -> None:
         """Something on a table whose shape others change, or which has no key."""
@@ -569,11 +666,13 @@ class Writer(threading.Thread):
                 self._execute(f"REPLACE INTO {name} (id, s, tick) VALUES {rows}", values)
             case 3:
                 self._execute(
-                    f"UPDATE {name} SET s = %s, tick = %s WHERE id IN ({marks})", (_word(self.dice), stamp["tick"])
+                    f"UPDATE {name} SET s = %s, tick = %s WHERE id IN ({marks})",
+                    (_word(self.dice), stamp["tick"]),
                 )
             case 4:
                 self._execute(
-                    f"UPDATE {name} SET n = COALESCE(n, 0) + 1, tick = %s WHERE id IN ({marks})", (stamp["tick"],)
+                    f"UPDATE {name} SET n = COALESCE(n, 0) + 1, tick = %s WHERE id IN ({marks})",
+                    (stamp["tick"],),
                 )
             case _:
                 limit = " LIMIT 1" if name == KEYLESS else ""
@@ -587,7 +686,10 @@ def _owner(number: int) -> int:
 
 def _folded(key: Key) -> Any:
     """What the source's collation makes of a key."""
-    return tuple(part.upper().replace("Ö", "O").replace("É", "E") if isinstance(part, str) else part for part in key)
+    return tuple(
+        part.upper().replace("Ö", "O").replace("É", "E") if isinstance(part, str) else part
+        for part in key
+    )
 
 
 def _where(shape: Shape, keys: Sequence[Key]) -> str:
@@ -620,7 +722,13 @@ class SchemaChanger(threading.Thread):
             self.failure = error
 
     def _change(self) -> None:
-        actions: list[Callable[[], Sequence[str]]] = [self._rotate, self._add, self._swap, self._remake, self._empty]
+        actions: list[Callable[[], Sequence[str]]] = [
+            self._rotate,
+            self._add,
+            self._swap,
+            self._remake,
+            self._empty,
+        ]
         if self.strategy == "cdc":
             actions += [self._drop, self._rename, self._modify, self._modify]
         action = self.dice.choices([*actions, self._truncate], [*([2] * len(actions)), 1])[0]
@@ -630,7 +738,9 @@ class SchemaChanger(threading.Thread):
                 now = time.time()
                 for versions in self.world.model.versions[TRUNCATED].values():
                     if versions and not versions[-1].is_deleted:
-                        versions.append(Version(versions[-1].row, is_deleted=True, began_at=now, ended_at=now))
+                        versions.append(
+                            Version(versions[-1].row, is_deleted=True, began_at=now, ended_at=now)
+                        )
             return
         with self.world.no_kill:
             self._run(action())
@@ -688,7 +798,11 @@ class SchemaChanger(threading.Thread):
 
     def _drop(self) -> Sequence[str]:
         columns = self._columns()
-        return [f"ALTER TABLE {ALTERED} DROP COLUMN {self.dice.choice(list(columns))}"] if columns else ()
+        return (
+            [f"ALTER TABLE {ALTERED} DROP COLUMN {self.dice.choice(list(columns))}"]
+            if columns
+            else ()
+        )
 
     def _rename(self) -> Sequence[str]:
         columns = self._columns()
@@ -725,8 +839,14 @@ class SchemaChanger(threading.Thread):
         ]
 
     def _remake(self) -> Sequence[str]:
-        return [f"DROP TABLE {REMADE}", f"CREATE TABLE {REMADE} ({_LOOSE_DEFINITION})", *self._refill()]
+        return [
+            f"DROP TABLE {REMADE}",
+            f"CREATE TABLE {REMADE} ({_LOOSE_DEFINITION})",
+            *self._refill(),
+        ]
 
     def _refill(self) -> Sequence[str]:
-        rows = ", ".join(f"({9 + 10 * n}, 'remade', {n})" for n in range(self.dice.randrange(1, 20)))
+        rows = ", ".join(
+            f"({9 + 10 * n}, 'remade', {n})" for n in range(self.dice.randrange(1, 20))
+        )
         return [f"INSERT INTO {REMADE} (id, s, tick) VALUES {rows}"]
