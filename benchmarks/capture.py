@@ -23,7 +23,7 @@ from benchmarks.peers import Task
 from benchmarks.rig import Failed, Servers, Usage
 from benchmarks.tables import MadeTable, make_numbers, orders
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion import mysql
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
 
 CHANGES = 400_000
 PEER_CHANGES = 60_000

@@ -20,7 +20,7 @@ from benchmarks import rig
 from benchmarks.rig import Servers, Usage, python, watch
 from softcart_assets.connections import MongoConnection, PostgresConnection
 from softcart_assets.ingestion import compare, load
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack import REPOSITORY
 
 DOCUMENTS = 100_000
@@ -28,9 +28,10 @@ COLLECTION = "products"
 SOURCE = Source(
     "bench_documents",
     "mongodb",
-    "SOFTCART_CATALOG",
-    "team:bench",
-    (Table(COLLECTION, "", ("_id",), "snapshot", {}),),
+    "",
+    (Table(COLLECTION, "", ("_id",), "snapshot", ()),),
+    owner="team:bench",
+    prefix="SOFTCART_CATALOG",
 )
 
 

@@ -8,10 +8,15 @@ import psycopg
 
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import mysql
-from softcart_assets.ingestion.digest import POSTGRES, Checksums, checksum_select, checksums_of
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.proof.digest import (
+    POSTGRES,
+    Checksums,
+    checksum_select,
+    checksums_of,
+)
 from softcart_assets.ingestion.types import Column
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 Truth = dict[str, tuple[list[Column], int, Checksums]]
 """By table: its columns, how many rows it has, and its checksums."""
@@ -21,8 +26,8 @@ def source_of(
     tables: Sequence[MadeTable], strategy: str = "snapshot", cursor: str | None = None
 ) -> Source:
     """The declaration of tables to measure with."""
-    declared = [Table(t.name, "", tuple(t.key), strategy, {}, cursor=cursor) for t in tables]  # type: ignore[arg-type]
-    return Source("bench", "mysql", "SOFTCART_SHOP", "team:bench", tuple(declared))
+    declared = [Table(t.name, "", tuple(t.key), strategy, (), cursor=cursor) for t in tables]  # type: ignore[arg-type]
+    return Source("bench", "mysql", "", tuple(declared), owner="team:bench", prefix="SOFTCART_SHOP")
 
 
 def truth(connection: MySQLConnection, tables: Sequence[MadeTable]) -> Truth:

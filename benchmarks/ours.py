@@ -14,16 +14,17 @@ from pathlib import Path
 from benchmarks.equality import source_of
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import codec, load, mysql
-from softcart_assets.ingestion.capture import jsonb
+from softcart_assets.ingestion import codec, load
 from softcart_assets.ingestion.capture import stream as follow_forever
-from softcart_assets.ingestion.capture.log import BinaryLog, Rows
 from softcart_assets.ingestion.capture.stream import Follower, Status, hold
 from softcart_assets.ingestion.capture.stream import Job as CaptureJob
+from softcart_assets.ingestion.connectors.mysql import jsonb
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.connectors.mysql.log import BinaryLog, Rows
 from softcart_assets.ingestion.crew import Crew
-from softcart_assets.ingestion.lake import ChangeFiles
-from softcart_assets.ingestion.postgres import copy_batches, quote
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.ingestion.sinks.lake import ChangeFiles
+from softcart_assets.ingestion.sinks.raw import copy_batches, quote
+from softcart_assets.lines.model import Source, Table
 
 SCHEMA = "raw_bench"
 

@@ -173,10 +173,10 @@ def discover(
     owner: Annotated[str, typer.Option(help="Who answers for the data.")] = "team:data",
 ) -> None:
     """Print the declaration of a MySQL database's tables, a module for softcart_assets/sources/."""
+    from softcart_assets.assembly import LINES
     from softcart_assets.connections import MySQLConnection
-    from softcart_assets.ingestion.discover import as_python
-    from softcart_assets.ingestion.discover import discover as discover_source
-    from softcart_assets.sources import SOURCES
+    from softcart_assets.ingestion.connectors.mysql.discover import as_python
+    from softcart_assets.ingestion.connectors.mysql.discover import discover as discover_source
     from softcart_assets.stack import StackError
 
     if strategy not in ("cdc", "incremental", "snapshot"):
@@ -185,7 +185,9 @@ def discover(
         os.environ |= _environment(start=False)
     connection = MySQLConnection.from_env(prefix)
     name = name or prefix.removeprefix("SOFTCART_").lower()
-    taken = [table.name for source in SOURCES if source.name != name for table in source.tables]
+    taken = [
+        table.name for source in LINES.sources if source.name != name for table in source.tables
+    ]
     found = discover_source(
         name, connection, strategy=strategy, views=views, owner=owner, taken=taken
     )  # type: ignore[arg-type]
@@ -257,12 +259,12 @@ def ui() -> None:
 
 def _chosen(names: list[str]) -> list[tuple[Any, list[str]]]:
     """Sources, each with tables of it, that `SOURCE` and `SOURCE.TABLE` name; all if there are none."""
-    from softcart_assets.sources import SOURCES
+    from softcart_assets.assembly import LINES
 
-    tables: dict[str, list[str]] = {source.name: [] for source in SOURCES}
+    tables: dict[str, list[str]] = {source.name: [] for source in LINES.sources}
     for name in names or tables:
         source_name, _, table = name.partition(".")
-        source = next((each for each in SOURCES if each.name == source_name), None)
+        source = next((each for each in LINES.sources if each.name == source_name), None)
         known = [each.name for each in source.tables] if source else []
         if not source or (table and table not in known):
             options = [f"{source_name}.{each}" for each in known] if source else list(tables)
@@ -270,7 +272,7 @@ def _chosen(names: list[str]) -> list[tuple[Any, list[str]]]:
         tables[source_name] += [
             each for each in ([table] if table else known) if each not in tables[source_name]
         ]
-    return [(source, tables[source.name]) for source in SOURCES if tables[source.name]]
+    return [(source, tables[source.name]) for source in LINES.sources if tables[source.name]]
 
 
 def _database(source: Any) -> Any:

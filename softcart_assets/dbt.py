@@ -4,10 +4,13 @@ No Dagster here: set-up, tests and the definitions share it. What the models bec
 `defs/warehouse/dbt.py`.
 """
 
+import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -79,3 +82,14 @@ def prepare_manifest() -> None:
             )
         PARSED_FOR.write_text(_parsed_for())
         MANIFEST.touch()
+
+
+@cache
+def read_manifest() -> dict[str, Any]:
+    """The manifest, which the definitions are made from. Raises `DbtParseFailed` if it is missing."""
+    if not MANIFEST.exists():
+        raise DbtParseFailed(
+            "dbt_project/target/manifest.json is missing: the definitions are made from it. Run "
+            "`make manifest`."
+        )
+    return json.loads(MANIFEST.read_text())  # type: ignore[no-any-return]

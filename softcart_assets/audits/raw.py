@@ -14,7 +14,7 @@ from psycopg import sql
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import compare
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)
 """A table may lose this share of its rows, or grow by this factor, against the median of its last loads."""

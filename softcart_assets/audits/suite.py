@@ -1,54 +1,16 @@
 """The audits that every publication must pass.
 
-Most are made from the declarations of the published tables and from the lists below: to have a reference or a total
-audited, add it there.
+All are made from the declarations of the published tables: to have a total audited, declare it there;
+a reference, in the tests of its dbt model.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Iterable
 
 from softcart_assets.audits.model import Audit, Comparison
-from softcart_assets.publishing.tables import PUBLISHED, PublishedTable
-
-_UNKNOWN = "'00000000-0000-0000-0000-000000000000'"
-
-_REFERENCES: tuple[tuple[str, str, str, str, Decimal | None], ...] = (
-    # fact, its column, dimension, the dimension's key, and which share of rows may point to the unknown member
-    # (None: any. Web orders have no employee, and orders taken away in a store no address.)
-    ("fct_order_lines", "order_date", "dim_date", "date_key", None),
-    ("fct_order_lines", "time_of_day_key", "dim_time_of_day", "time_of_day_key", None),
-    ("fct_order_lines", "customer_key", "dim_customer", "customer_key", Decimal("0.1")),
-    ("fct_order_lines", "product_key", "dim_product", "product_key", Decimal("0.05")),
-    ("fct_order_lines", "store_key", "dim_store", "store_key", Decimal("0.02")),
-    ("fct_order_lines", "vendor_key", "dim_vendor", "vendor_key", Decimal("0.05")),
-    ("fct_order_lines", "employee_key", "dim_employee", "employee_key", None),
-    ("fct_order_lines", "location_key", "dim_location", "location_key", None),
-    ("fct_order_lines", "device_key", "dim_device", "device_key", Decimal("0.05")),
-    ("fct_payments", "payment_date", "dim_date", "date_key", None),
-    ("fct_payments", "time_of_day_key", "dim_time_of_day", "time_of_day_key", None),
-    ("fct_payments", "customer_key", "dim_customer", "customer_key", Decimal("0.1")),
-    ("fct_payments", "store_key", "dim_store", "store_key", Decimal("0.02")),
-    ("fct_payments", "device_key", "dim_device", "device_key", Decimal("0.05")),
-    ("fct_inventory_daily", "inventory_date", "dim_date", "date_key", None),
-    ("fct_inventory_daily", "store_key", "dim_store", "store_key", Decimal("0.02")),
-    ("fct_inventory_daily", "product_key", "dim_product", "product_key", Decimal("0.05")),
-)
-
-_TOTALS = {
-    "fct_order_lines": "quantity gross_amount discount_amount net_amount tax_amount cost_amount margin_amount "
-    "returned_quantity refund_amount",
-    "fct_payments": "amount captured_amount",
-    "fct_inventory_daily": "received_quantity sold_quantity returned_quantity adjusted_quantity closing_quantity",
-}
-"""Fact → the columns whose sums must equal staging's to the last digit."""
-
-_LATEST = {
-    "fct_order_lines": "ordered_at",
-    "fct_payments": "paid_at",
-    "fct_inventory_daily": "inventory_date",
-}
-"""Fact → the time whose latest day staging has and the candidate must have."""
+from softcart_assets.lines.model import AddsUp
+from softcart_assets.publishing.tables import UNKNOWN, PublishedTable, Reference
 
 
 def _key(table: PublishedTable) -> Audit:
@@ -107,7 +69,7 @@ def _intervals(table: PublishedTable) -> Audit:
         WITH versions AS (
           SELECT {member}, valid_from, valid_to, is_current,
                  lag(valid_to, 1, '1900-01-01 00:00+00') OVER w AS previous_to, lead(valid_from) OVER w AS next_from
-          FROM {table.name} WHERE {table.key[0]} <> {_UNKNOWN} WINDOW w AS (PARTITION BY {member} ORDER BY valid_from)
+          FROM {table.name} WHERE {table.key[0]} <> {UNKNOWN} WINDOW w AS (PARTITION BY {member} ORDER BY valid_from)
         ), offenders AS (
           SELECT DISTINCT {member} FROM versions
           WHERE valid_from <> previous_to OR valid_from >= valid_to OR is_current <> (next_from IS NULL)
@@ -120,7 +82,8 @@ def _intervals(table: PublishedTable) -> Audit:
     )
 
 
-def _resolves(fact: str, column: str, dimension: str, key: str) -> Audit:
+def _resolves(fact: str, reference: Reference) -> Audit:
+    column, dimension, key = reference.column, reference.dimension, reference.key
     return Audit(
         f"{fact}_{column}_resolves",
         fact,
@@ -135,22 +98,24 @@ def _resolves(fact: str, column: str, dimension: str, key: str) -> Audit:
     )
 
 
-def _known(fact: str, column: str, max_share: Decimal) -> Audit:
+def _known(fact: str, reference: Reference) -> Audit:
+    column = reference.column
     return Audit(
         f"{fact}_{column}_known",
         fact,
-        f"At most {max_share:.0%} of the rows of {fact} have the unknown member as {column}.",
-        f"SELECT count(*) FILTER (WHERE {column} = {_UNKNOWN}) AS offending, count(*) AS total FROM {fact}",
-        max_share=max_share,
+        f"At most {reference.max_unknown:%} of the rows of {fact} have the unknown member as {column}.",
+        f"SELECT count(*) FILTER (WHERE {column} = {reference.unknown}) AS offending, count(*) AS total"
+        f" FROM {fact}",
+        max_share=reference.max_unknown,
     )
 
 
-def _totals(fact: str, columns: str) -> Comparison:
+def _totals(fact: str, columns: Iterable[str]) -> Comparison:
     return Comparison(
         f"{fact}_totals",
         fact,
         f"The sums of {fact} equal staging's exactly.",
-        f"SELECT {', '.join(f'sum({column}) AS {column}' for column in columns.split())} FROM {fact}",
+        f"SELECT {', '.join(f'sum({column}) AS {column}' for column in columns)} FROM {fact}",
         "staging",
     )
 
@@ -165,37 +130,34 @@ def _latest(fact: str, column: str) -> Comparison:
     )
 
 
-def _agrees(aggregate: str) -> Audit:
+def _adds_up(table: str, sums: AddsUp) -> Audit:
+    column, other = sums.column, sums.other_column
     return Audit(
-        f"{aggregate}_agrees_with_facts",
-        aggregate,
-        f"The net amounts of {aggregate} add up to those of the lines in fct_order_lines that are not cancelled.",
+        f"{table}_{column}_agrees_with_{sums.other_table}",
+        table,
+        f"The sum of {column} of {table} equals that of {other} of {sums.other_table} where {sums.where}.",
         f"""
-        SELECT (a.net_amount IS DISTINCT FROM f.net_amount)::int AS offending, 1 AS total,
-               a.net_amount, f.net_amount AS net_amount_facts
-        FROM (SELECT sum(net_amount) AS net_amount FROM {aggregate}) a,
-             (SELECT sum(net_amount) AS net_amount FROM fct_order_lines WHERE NOT is_cancelled) f
+        SELECT (a.total IS DISTINCT FROM b.total)::int AS offending, 1 AS total,
+               a.total AS {column}, b.total AS {column}_of_{sums.other_table}
+        FROM (SELECT sum({column}) AS total FROM {table}) a,
+             (SELECT sum({other}) AS total FROM {sums.other_table} WHERE {sums.where}) b
         """,
     )
 
 
-AUDITS: tuple[Audit | Comparison, ...] = (
-    *map(_key, PUBLISHED),
-    *(_not_empty(table) for table in PUBLISHED if not table.may_be_empty),
-    *map(_row_count, PUBLISHED),
-    *map(_volume, PUBLISHED),
-    *(_intervals(table) for table in PUBLISHED if table.versions_of),
-    *(_resolves(fact, column, dimension, key) for fact, column, dimension, key, _ in _REFERENCES),
-    *(
-        _known(fact, column, share)
-        for fact, column, _, _, share in _REFERENCES
-        if share is not None
-    ),
-    *(_totals(fact, columns) for fact, columns in _TOTALS.items()),
-    *(_latest(fact, column) for fact, column in _LATEST.items()),
-    *(
-        _agrees(name)
-        for name in ("agg_sales_by_category_month", "agg_orders_by_device_weekday_hour")
-    ),
-)
-"""Every audit of a publication of all `PUBLISHED` tables."""
+def audits_of(tables: Iterable[PublishedTable]) -> tuple[Audit | Comparison, ...]:
+    """Every audit of a publication of these tables."""
+    tables = list(tables)
+    references = [(table.name, each) for table in tables for each in table.references]
+    return (
+        *map(_key, tables),
+        *(_not_empty(table) for table in tables if not table.may_be_empty),
+        *map(_row_count, tables),
+        *map(_volume, tables),
+        *(_intervals(table) for table in tables if table.versions_of),
+        *(_resolves(*reference) for reference in references),
+        *(_known(*reference) for reference in references if reference[1].max_unknown < 1),
+        *(_totals(table.name, table.totals) for table in tables if table.totals),
+        *(_latest(table.name, table.latest) for table in tables if table.latest),
+        *(_adds_up(table.name, sums) for table in tables for sums in table.adds_up),
+    )

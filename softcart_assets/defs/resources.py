@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from softcart_assets.assembly import LINES
+from softcart_assets.lines.model import Source
 from softcart_assets.resources import (
     LakeResource,
     MongoResource,
@@ -10,8 +12,6 @@ from softcart_assets.resources import (
     PostgresResource,
     SparkResource,
 )
-from softcart_assets.sources import SOURCES
-from softcart_assets.sources.model import Source
 
 
 def _source_resource(source: Source) -> dg.ConfigurableResource:
@@ -40,7 +40,7 @@ def resources() -> dg.Definitions:
     """One resource per server; steps share a process: their work is in the servers, and Spark starts once."""
     return dg.Definitions(
         resources={
-            **{source_resource_key(source): _source_resource(source) for source in SOURCES},
+            **{source_resource_key(source): _source_resource(source) for source in LINES.sources},
             "staging": PostgresResource(prefix="SOFTCART_STAGING", **_server("SOFTCART_STAGING")),
             "production": PostgresResource(
                 prefix="SOFTCART_PRODUCTION", **_server("SOFTCART_PRODUCTION")

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from softcart_assets.sources import SOURCES
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.assembly import LINES
+from softcart_assets.lines.model import Source, Table
 
 
 def source_asset_key(source: Source, table: Table) -> dg.AssetKey:
@@ -20,10 +20,10 @@ def sources() -> dg.Definitions:
                 source_asset_key(source, table),
                 description=f"{table.description} Lives in the operational database; SoftCart only reads it.",
                 group_name="sources",
-                owners=[source.owner],
+                owners=[LINES.line_of(source).owner_of(source)],
                 kinds={source.kind, "source"},
             )
-            for source in SOURCES
+            for source in LINES.sources
             for table in source.tables
         ]
     )

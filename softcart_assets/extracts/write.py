@@ -18,8 +18,7 @@ import pyarrow.parquet
 from psycopg import IsolationLevel
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.extracts.catalog import EXTRACTS
-from softcart_assets.extracts.model import Extract
+from softcart_assets.lines.model import Extract
 
 BATCH_ROWS = 20_000
 """Rows in memory at once."""
@@ -57,16 +56,8 @@ class ExtractFiles:
     version: int
 
 
-def write_extract(
-    production: PostgresConnection, extract: Extract, directory: Path
-) -> ExtractFiles:
-    """Write one extract; see `write_extracts`."""
-    (files,) = write_extracts(production, directory, [extract]).values()
-    return files
-
-
 def write_extracts(
-    production: PostgresConnection, directory: Path, extracts: Sequence[Extract] = EXTRACTS
+    production: PostgresConnection, directory: Path, extracts: Sequence[Extract]
 ) -> dict[str, ExtractFiles]:
     """Write extracts, all from one version of production, as `<directory>/<name>.parquet` and `.csv`; by name.
 
@@ -137,12 +128,12 @@ def _write(
 def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Schema:
     described = rows.description or []
     names = [column.name for column in described]
-    if names != [column.name for column in extract.columns]:
+    if names != list(extract.columns):
         raise ExtractError(
             f"extracts/{extract.name}: its SQL returns {names}, which is not what it declares."
         )
     fields = []
-    for found, declared in zip(described, extract.columns, strict=True):
+    for found, description in zip(described, extract.columns.values(), strict=True):
         base = rows.adapters.types.get(found.type_code)
         if found.precision is not None and found.scale is not None and found.scale <= MAX_SCALE:
             type_ = pa.decimal128(found.precision, found.scale)
@@ -153,7 +144,7 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
                 f"extracts/{extract.name}: column {found.name} has type {found.type_display}; cast it in the extract's "
                 f"SQL to numeric(p, s) with at most {MAX_SCALE} decimals, or to one of {', '.join(_TYPES)}."
             )
-        fields.append(pa.field(found.name, type_, metadata={"description": declared.description}))
+        fields.append(pa.field(found.name, type_, metadata={"description": description}))
     metadata = {
         "softcart.production_version": str(version),
         "softcart.description": extract.description,

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import bookkeeping, mongodb, mysql
+from softcart_assets.ingestion import bookkeeping
+from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
 from softcart_assets.ingestion.engine import LoadResult, Progress, load, replay
 from softcart_assets.ingestion.errors import (
     IngestionError,
@@ -27,6 +29,8 @@ from softcart_assets.ingestion.errors import (
     UnknownEntry,
     UnsupportedColumn,
 )
+from softcart_assets.ingestion.proof.reconcile import Difference, Reconciliation, reconcile
+from softcart_assets.ingestion.proof.verify import Comparison, compare
 from softcart_assets.ingestion.quarantine import (
     QuarantinedRow,
     QuarantineSummary,
@@ -36,9 +40,7 @@ from softcart_assets.ingestion.quarantine import (
     show,
     summarize,
 )
-from softcart_assets.ingestion.reconcile import Difference, Reconciliation, reconcile
-from softcart_assets.ingestion.verify import Comparison, compare
-from softcart_assets.sources.model import Source
+from softcart_assets.lines.model import Source
 
 __all__ = [
     "Changes",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from softcart_assets.ingestion.digest import Checksums
+from softcart_assets.ingestion.proof.digest import Checksums
 
 RAW_TABLES_LOCK = "softcart raw tables"
 """The advisory lock that raw tables are loaded under, shared, and models are built under, alone."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from softcart_assets.ingestion.capture.schema import LogColumn
+from softcart_assets.ingestion.connectors.mysql.schema import LogColumn
 from softcart_assets.ingestion.types import Column, Rejected
 
 COPY_HEADER: bytes

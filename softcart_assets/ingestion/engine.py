@@ -24,17 +24,20 @@ import pyarrow as pa
 from psycopg.types.json import Jsonb
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import bookkeeping, mongodb, mysql, postgres
+from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.bookkeeping import LastLoad
+from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
 from softcart_assets.ingestion.crew import Crew
-from softcart_assets.ingestion.digest import Checksums, Segments
 from softcart_assets.ingestion.errors import LoadsFailed, MissingTable, TableBusy
-from softcart_assets.ingestion.lake import ChangeFiles, LakeFile, remove_files
-from softcart_assets.ingestion.postgres import Counts, RawTable, copy_batches
+from softcart_assets.ingestion.proof.digest import Checksums, Segments
 from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.sinks import raw as postgres
+from softcart_assets.ingestion.sinks.lake import ChangeFiles, LakeFile, remove_files
+from softcart_assets.ingestion.sinks.raw import Counts, RawTable, copy_batches
 from softcart_assets.ingestion.snapshot import KeyRange, PartTable
 from softcart_assets.ingestion.types import Batch, Column
-from softcart_assets.sources.model import Privacy, Source, Table
+from softcart_assets.lines.model import Privacy, Source, Table
 
 _HANDS = min(max(os.cpu_count() or 1, 2), 8)
 """Threads that read and copy at once, each with a connection to either side: the servers share the work, and on a small
@@ -262,7 +265,7 @@ def read_tables(
 def load_of(call: Call, table: Table) -> TableLoad:
     """The load of a table, of the kind that its source and strategy ask for."""
     if call.source.kind == "mongodb":
-        from softcart_assets.ingestion.collection import (
+        from softcart_assets.ingestion.connectors.mongodb.collection import (
             CollectionLoad,
             FollowedLoad,
         )  # which are made of this module

@@ -14,10 +14,10 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
-from softcart_assets.ingestion.lake import LakeFile, remove_files
-from softcart_assets.ingestion.postgres import OWN_COLUMNS, literal, quote
+from softcart_assets.ingestion.sinks.lake import LakeFile, remove_files
+from softcart_assets.ingestion.sinks.raw import OWN_COLUMNS, literal, quote
 from softcart_assets.ingestion.types import Column
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ import psycopg
 from psycopg import sql
 
 from softcart_assets.audits.model import Audit, AuditResult, Comparison
-from softcart_assets.audits.suite import AUDITS
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.copying import Snapshot, copy_rows, staging_snapshot
 from softcart_assets.publishing.slots import Current, PublishError, Shape
-from softcart_assets.publishing.tables import PUBLISHED, PublishedTable
+from softcart_assets.publishing.tables import PublishedTable
 
 APPLICATION = "softcart publish"
 """The application name of a publication's connections."""
@@ -55,8 +54,8 @@ class Publication:
 def publish(
     staging: PostgresConnection,
     production: PostgresConnection,
-    tables: Sequence[PublishedTable] = PUBLISHED,
-    audits: Sequence[Audit | Comparison] = AUDITS,
+    tables: Sequence[PublishedTable],
+    audits: Sequence[Audit | Comparison],
     on_progress: Callable[[str], None] | None = None,
 ) -> Publication:
     """Publish all `tables` together, if all `audits` pass.

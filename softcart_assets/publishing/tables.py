@@ -1,26 +1,40 @@
-"""What is published, as data: every table of the warehouse and the aggregates.
+"""What a publication is told of each table: where it stands, what identifies its rows, what to audit.
 
-Column names and types are not declared: they are read from staging at each publication. To publish a table, add it
-here; its audits of key, emptiness, row count and volume come with the declaration, others stand in
-`softcart_assets.audits.suite`.
+The declarations stand in the lines of business; what dbt knows of a model comes from its manifest.
+Column names and types are read from staging at each publication.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
+
+from softcart_assets.lines.model import AddsUp, Line
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A key column of a fact. `unknown`: the key of the unknown member, as SQL.
+
+    `max_unknown`: the share of rows that may refer to the unknown member.
+    """
+
+    column: str
+    dimension: str
+    key: str
+    unknown: str
+    max_unknown: Decimal
 
 
 @dataclass(frozen=True)
 class PublishedTable:
     """One table that people may read as `production.<name>`.
 
-    `schema`: where it stands in the staging database.
-    `key`: the columns that identify a row; unique and not null.
-    `indexes`: column lists to index beside the key: what dashboards filter by.
-    `versions_of`: for a dimension with history (SCD2), the column that its versions share.
-    `may_be_empty`: whether no rows at all is a sound content.
-    `max_drop`: the share of rows by which a publication may be smaller than the one before.
+    `schema`: where it stands in the staging database. `line`: the line of business that owns it.
+    `key`: the columns that identify a row; unique and not null. `versions_of`: for a dimension with
+    history (SCD2), the column that its versions share. The rest: see `lines.model.Published`.
     """
 
     name: str
@@ -30,56 +44,86 @@ class PublishedTable:
     versions_of: str | None = None
     may_be_empty: bool = False
     max_drop: Decimal = Decimal("0.1")
+    line: str = ""
+    references: tuple[Reference, ...] = ()
+    totals: tuple[str, ...] = ()
+    latest: str | None = None
+    adds_up: tuple[AddsUp, ...] = ()
 
 
-PUBLISHED: tuple[PublishedTable, ...] = (
-    # The largest first: tables are copied in this order, several at a time.
-    PublishedTable(
-        "fct_order_lines",
-        "warehouse",
-        ("order_line_key",),
-        (("order_date",), ("order_id",), ("customer_id",)),
-    ),
-    PublishedTable(
-        "fct_payments", "warehouse", ("payment_key",), (("payment_date",), ("order_id",))
-    ),
-    PublishedTable(
-        "fct_inventory_daily",
-        "warehouse",
-        ("inventory_daily_key",),
-        (("inventory_date",), ("product_id",)),
-    ),
-    PublishedTable("dim_date", "warehouse", ("date_key",)),
-    PublishedTable("dim_time_of_day", "warehouse", ("time_of_day_key",)),
-    PublishedTable("dim_location", "warehouse", ("location_key",)),
-    PublishedTable("dim_device", "warehouse", ("device_key",)),
-    PublishedTable("dim_vendor", "warehouse", ("vendor_key",)),
-    PublishedTable("dim_employee", "warehouse", ("employee_key",)),
-    PublishedTable(
-        "dim_store", "warehouse", ("store_key",), (("store_id",),), versions_of="store_id"
-    ),
-    PublishedTable(
-        "dim_product", "warehouse", ("product_key",), (("product_id",),), versions_of="product_id"
-    ),
-    PublishedTable(
-        "dim_customer",
-        "warehouse",
-        ("customer_key",),
-        (("customer_id",),),
-        versions_of="customer_id",
-    ),
-    PublishedTable("agg_sales_by_category_month", "aggregates", ("category_id", "month")),
-    PublishedTable("agg_rfm_by_customer", "aggregates", ("customer_id",)),
-    # Which pairs clear the miner's threshold shifts with every basket; none may.
-    PublishedTable(
-        "agg_baskets_by_product_pair",
-        "aggregates",
-        ("product_id_a", "product_id_b"),
-        may_be_empty=True,
-        max_drop=Decimal("0.5"),
-    ),
-    PublishedTable(
-        "agg_orders_by_device_weekday_hour", "aggregates", ("device", "weekday", "hour")
-    ),
-    PublishedTable("agg_stock_cover_by_store_product", "aggregates", ("store_id", "product_id")),
-)
+UNKNOWN = "'00000000-0000-0000-0000-000000000000'"
+"""The key of the unknown member of a dimension, unless its test in dbt says otherwise."""
+
+
+class UnknownTable(RuntimeError):
+    """A published table is neither a dbt model nor an aggregate; the message says where it stands."""
+
+
+def published_tables(
+    lines: Iterable[Line], manifest: Mapping[str, Any]
+) -> tuple[PublishedTable, ...]:
+    """Every published table of these lines, completed by what dbt's manifest says of its model.
+
+    Raises `UnknownTable`.
+    """
+    lines = list(lines)
+    models = {
+        node["name"]: node["schema"]
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model"
+    }
+    tests = _tests(manifest)
+    jobs = {job.name: job for line in lines for job in line.jobs}
+    found = []
+    for line in lines:
+        for table in line.published:
+            of_model = tests.get(table.name, {})
+            if job := jobs.get(table.name):
+                schema, key = "aggregates", job.key
+            elif table.name in models and "primary_key" in of_model:
+                schema, key = models[table.name], tuple(of_model["primary_key"]["columns"])
+            else:
+                raise UnknownTable(
+                    f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model with "
+                    "a primary_key test. Add the model, its test or the job, or remove the table."
+                )
+            found.append(
+                PublishedTable(
+                    table.name,
+                    schema,
+                    key,
+                    table.indexes,
+                    of_model.get("scd2_intervals", {}).get("natural_key"),
+                    table.may_be_empty,
+                    table.max_drop,
+                    line.name,
+                    tuple(_references(of_model.get("references_resolved", {}))),
+                    table.totals,
+                    table.latest,
+                    table.adds_up,
+                )
+            )
+    return tuple(found)
+
+
+def _tests(manifest: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Model → name of a generic test on it → the arguments of the test."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for node in manifest["nodes"].values():
+        if node["resource_type"] == "test" and node.get("test_metadata"):
+            model = (node.get("attached_node") or "").rpartition(".")[2]
+            arguments = node["test_metadata"]["kwargs"]
+            found.setdefault(model, {})[node["test_metadata"]["name"]] = arguments
+    return found
+
+
+def _references(test: Mapping[str, Any]) -> Iterable[Reference]:
+    for column, reference in test.get("references", {}).items():
+        dimension = reference["to"].removeprefix("ref('").removesuffix("')")
+        yield Reference(
+            column,
+            dimension,
+            reference.get("key", column),
+            str(reference.get("unknown", UNKNOWN)),
+            Decimal(str(reference["max_unknown_pct"])) / 100,
+        )

@@ -3,14 +3,17 @@
 One module per table, named after it, with a pure `transform` from lake tables to the aggregate and its `LINEAGE`. Here belong the
 registry and what all jobs share: reading their inputs, writing Hive's `aggregates.<name>`, the command line.
 
-    PYTHONPATH=. spark-submit spark/jobs/agg_rfm_by_customer.py
+    PYTHONPATH=. spark-submit spark/jobs/shop/agg_rfm_by_customer.py
 """
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+from softcart_assets.assembly import LINES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -18,35 +21,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """An aggregate: its table's (and module's) name, and the lake tables that `transform` takes, in order."""
+    """An aggregate: its table's (and module's) name, its line of business, and the lake tables that
+    `transform` takes, in order.
+    """
 
     name: str
+    line: str
     inputs: tuple[str, ...]
+
+    @property
+    def module(self) -> ModuleType:
+        """The module with `transform` and `LINEAGE`."""
+        return importlib.import_module(f"{__name__}.{self.line}.{self.name}")
 
     @property
     def description(self) -> str:
         """The module's docstring: grain, columns and method."""
-        return importlib.import_module(f"{__name__}.{self.name}").__doc__ or ""
+        return self.module.__doc__ or ""
 
     @property
     def lineage(self) -> dict[str, tuple[str, ...]]:
         """Each column, and the lake's columns (`table.column`) that its values come from; not what chooses rows."""
-        return importlib.import_module(f"{__name__}.{self.name}").LINEAGE
+        return self.module.LINEAGE  # type: ignore[no-any-return]
 
     def transform(self, *inputs: DataFrame) -> DataFrame:
         """The aggregate of these inputs."""
-        return importlib.import_module(f"{__name__}.{self.name}").transform(*inputs)
+        return self.module.transform(*inputs)  # type: ignore[no-any-return]
 
 
 JOBS = {
-    job.name: job
-    for job in (
-        Job("agg_sales_by_category_month", ("orders", "order_lines", "products", "categories")),
-        Job("agg_rfm_by_customer", ("orders", "order_lines", "customers")),
-        Job("agg_baskets_by_product_pair", ("orders", "order_lines")),
-        Job("agg_orders_by_device_weekday_hour", ("orders", "order_lines")),
-        Job("agg_stock_cover_by_store_product", ("orders", "order_lines", "inventory")),
-    )
+    job.name: Job(job.name, line.name, tuple(name.partition(".")[2] for name in job.inputs))
+    for line in LINES
+    for job in line.jobs
 }
 """Every aggregate by name."""
 

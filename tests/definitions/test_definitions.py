@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from softcart_assets.sources import SOURCES
+from softcart_assets.assembly import LINES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,7 +75,7 @@ def test_every_asset_tells_what_it_is(graph):
 
 def test_no_asset_depends_on_one_that_does_not_exist(graph):
     """`dg check defs` lets such a dependency pass: it makes a nameless external asset of it."""
-    declared = {dg.AssetKey([s.name, t.name]) for s in SOURCES for t in s.tables}
+    declared = {dg.AssetKey([s.name, t.name]) for s in LINES.sources for t in s.tables}
     dangling = [
         node.key.to_user_string()
         for node in _specs(graph)
@@ -96,7 +96,7 @@ def test_data_only_moves_rightwards(graph):
 
 def test_every_declared_table_is_a_raw_and_a_lake_asset(graph):
     keys = graph.get_all_asset_keys()
-    for source in SOURCES:
+    for source in LINES.sources:
         for table in source.tables:
             assert dg.AssetKey([source.schema, table.name]) in keys
             assert dg.AssetKey(["lake", table.name]) in keys

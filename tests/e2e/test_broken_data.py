@@ -16,15 +16,15 @@ from itertools import groupby
 import dagster as dg
 import psycopg
 import pytest
+from softcart_assets.sources import SOURCES
 from support.databases import database
 from support.project import QUIET, Project
 
 from softcart_assets.audits.suite import AUDITS
 from softcart_assets.connections import PostgresConnection, production, staging
 from softcart_assets.defs.raw.checks import RECONCILES
+from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.publishing import slots
-from softcart_assets.publishing.tables import PUBLISHED
-from softcart_assets.sources import SOURCES
 
 SCHEMAS = {source.schema: source for source in SOURCES}
 TABLES = {table.name: table for table in PUBLISHED}

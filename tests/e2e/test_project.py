@@ -13,11 +13,11 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 import typer
+from softcart_assets.sources import SOURCES
 
 from softcart_assets.cli import app
 from softcart_assets.demo import LAYERS
-from softcart_assets.extracts.catalog import EXTRACTS
-from softcart_assets.sources import SOURCES
+from softcart_assets.lines.shop.extracts import EXTRACTS
 from softcart_assets.stack import REPOSITORY
 
 MATERIALIZE = ("dagster", "asset", "materialize", "-m", "softcart_assets.definitions", "--select")

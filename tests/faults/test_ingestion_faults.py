@@ -16,7 +16,13 @@ import pyarrow.dataset as ds
 import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
-from softcart_assets.ingestion import LoadsFailed, SourceLost, TargetFailed, compare, load
+from softcart_assets.ingestion import (
+    LoadsFailed,
+    SourceLost,
+    TargetFailed,
+    compare,
+    load,
+)
 from tests.support.ingestion import (
     fill,
     incremental,

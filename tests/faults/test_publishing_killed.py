@@ -12,9 +12,9 @@ from support.databases import database, fingerprints
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection, ServerUnreachable
+from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.publishing.publish import PublishError, publish
 from softcart_assets.publishing.slots import read_current
-from softcart_assets.publishing.tables import PUBLISHED
 
 CHANGES = """
 UPDATE warehouse.fct_payments SET amount = amount + 1;

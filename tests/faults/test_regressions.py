@@ -22,10 +22,10 @@ import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion import IngestionError, compare, list_quarantine
-from softcart_assets.ingestion.capture.changelog import ChangeLog
 from softcart_assets.ingestion.capture.resnapshot import read_again, resnapshot
 from softcart_assets.ingestion.capture.stream import Job, Status
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.ingestion.sinks.changelog import ChangeLog
+from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack import REPOSITORY, Stack
 from tests.faults.torture.model import Model
 from tests.faults.torture.servers import Proxy
@@ -36,7 +36,7 @@ Load = Callable[..., Any]
 
 
 def captured(name: str, *key: str) -> Table:
-    return Table(name, "", key, "cdc", {}, history=bool(key))
+    return Table(name, "", key, "cdc", (), history=bool(key))
 
 
 DECLARED = {"cdc": captured, "incremental": incremental, "snapshot": snapshot}

@@ -10,8 +10,8 @@ from support.warehouse import create_warehouse
 from softcart_assets.audits.model import Audit, Comparison
 from softcart_assets.audits.suite import AUDITS
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.publishing.publish import AuditFailed, publish
-from softcart_assets.publishing.tables import PUBLISHED
 
 SCHEMAS = ("warehouse", "aggregates")
 TABLES = {table.name: table for table in PUBLISHED}

@@ -27,17 +27,18 @@ from softcart_assets.ingestion import (
     loaded_positions,
     replay,
 )
-from softcart_assets.ingestion.capture import Status, changelog, reading, resnapshot, stream
+from softcart_assets.ingestion.capture import Status, reading, resnapshot, stream
 from softcart_assets.ingestion.capture.apply import capture
 from softcart_assets.ingestion.errors import PositionPurged
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.ingestion.sinks import changelog
+from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack.mysql import USER, MySQL
 from softcart_assets.stack.server import free_port
 from spark.lake import ChangeFile, LakeTable, refresh_table
 
 
 def cdc(name: str, *key: str, history: bool = False, contract: str = "evolve") -> Table:
-    return Table(name, "", key, "cdc", {}, history=history, contract=contract)  # type: ignore[arg-type]
+    return Table(name, "", key, "cdc", (), history=history, contract=contract)  # type: ignore[arg-type]
 
 
 SOURCE = source_of(cdc("facts", "id", history=True), cdc("keyless"), cdc("pairs", "x", "y"))

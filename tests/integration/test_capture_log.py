@@ -15,8 +15,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion.capture import jsonb
-from softcart_assets.ingestion.capture.log import (
+from softcart_assets.ingestion.codec import RowsDecoder
+from softcart_assets.ingestion.connectors.mysql import jsonb
+from softcart_assets.ingestion.connectors.mysql.log import (
     DELETE,
     INSERT,
     UPDATE,
@@ -32,10 +33,9 @@ from softcart_assets.ingestion.capture.log import (
     bytes_behind,
     current_state,
 )
-from softcart_assets.ingestion.capture.schema import source_type_of
-from softcart_assets.ingestion.codec import RowsDecoder
+from softcart_assets.ingestion.connectors.mysql.reader import Session
+from softcart_assets.ingestion.connectors.mysql.schema import source_type_of
 from softcart_assets.ingestion.errors import IngestionError, PositionPurged, SourceLost
-from softcart_assets.ingestion.mysql import Session
 from softcart_assets.ingestion.types import Column
 
 

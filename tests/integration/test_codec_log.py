@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion import digest
-from softcart_assets.ingestion.capture.log import (
+from softcart_assets.ingestion.codec import RowsDecoder, TextReader
+from softcart_assets.ingestion.connectors.mysql.log import (
     DELETE,
     INSERT,
     UPDATE,
@@ -22,10 +22,10 @@ from softcart_assets.ingestion.capture.log import (
     Rows,
     current_state,
 )
-from softcart_assets.ingestion.codec import RowsDecoder, TextReader
-from softcart_assets.ingestion.mysql import MySQLReader, Session
+from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, Session
+from softcart_assets.ingestion.proof import digest
 from softcart_assets.ingestion.types import Column, Rejected, parse_rows
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 
 class Log:
@@ -33,7 +33,7 @@ class Log:
 
     def __init__(self, mysql: MySQLConnection) -> None:
         self.mysql = mysql
-        self.table = Table("t", "", ("id",), "snapshot", {})
+        self.table = Table("t", "", ("id",), "snapshot", ())
         self._start = self._position()
 
     def _position(self) -> str:
@@ -42,7 +42,9 @@ class Log:
 
     def columns(self) -> list[Column]:
         with closing(Session(self.mysql)) as session:
-            source = Source("t", "mysql", self.mysql.prefix, "team:test", (self.table,))
+            source = Source(
+                "t", "mysql", "", (self.table,), owner="team:test", prefix=self.mysql.prefix
+            )
             return MySQLReader(source, session, "").columns(self.table, [])
 
     def events(self) -> Iterator[Rows]:

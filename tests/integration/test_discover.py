@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from softcart_assets.cli import app
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import MissingTable, compare
-from softcart_assets.ingestion.discover import as_python, discover, guess_privacy
-from softcart_assets.sources.model import Privacy, Source, Table
+from softcart_assets.ingestion.connectors.mysql.discover import as_python, discover, guess_privacy
+from softcart_assets.lines.model import Privacy, Source, Table
 
 COMMENT = 'One row per order\'s position; a long comment, which does not fit into one line of code, with `\\\\` and "quotes".'
 TABLES = (

@@ -18,9 +18,9 @@ from support.databases import database
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.extracts.catalog import EXTRACTS
 from softcart_assets.extracts.model import Extract, column
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extract, write_extracts
+from softcart_assets.lines.shop.extracts import EXTRACTS
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.slots import read_shapes
 

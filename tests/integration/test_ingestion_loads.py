@@ -28,8 +28,9 @@ from softcart_assets.ingestion import (
     replay,
     show,
 )
-from softcart_assets.sources.model import Table, classify
+from softcart_assets.lines.model import Table
 from tests.support.ingestion import (
+    classify,
     fill,
     incremental,
     load_all,
@@ -430,8 +431,8 @@ def test_wrong_declarations_are_named(
     run(mysql, "CREATE TABLE twice (id INT, n INT)", "INSERT INTO twice VALUES (1, 1), (1, 2)")
     source = source_of(
         snapshot("gone", "id"),
-        Table("twice", "", ("id",), "snapshot", {}),
-        Table("keyless", "", ("nope",), "snapshot", {}),
+        Table("twice", "", ("id",), "snapshot", ()),
+        Table("keyless", "", ("nope",), "snapshot", ()),
     )
     run(mysql, "CREATE TABLE keyless (id INT)")
     with pytest.raises(LoadsFailed) as failed:
@@ -577,7 +578,7 @@ def test_changed_tables_are_told_exactly(
     source = source_of(
         snapshot("a", "id"),
         snapshot("b", "id"),
-        Table("a_b", "", ("id",), "snapshot", {}, source_name="a b"),
+        Table("a_b", "", ("id",), "snapshot", (), source_name="a b"),
     )
     for name in ("a", "b", "`a b`"):
         run(mysql, f"CREATE TABLE {name} (id INT PRIMARY KEY)")

@@ -23,8 +23,8 @@ from softcart_assets.ingestion import (
     list_quarantine,
     load,
     loaded_positions,
-    mongodb,
 )
+from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
 from tests.support.ingestion import incremental, load_all, query, snapshot, source_of
 
 SOURCE = source_of(incremental("docs", "_id", history=True), kind="mongodb")

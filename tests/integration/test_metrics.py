@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from softcart_assets.connections import MySQLConnection, PostgresConnection, SettingError
 from softcart_assets.ingestion.capture.metrics import served
 from softcart_assets.ingestion.capture.stream import Status, stream
-from softcart_assets.sources.model import Table
+from softcart_assets.lines.model import Table
 from tests.support.ingestion import query, run, source_of
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -49,7 +49,7 @@ def test_a_stream_at_work_tells_its_figures(
         "SET sql_mode = ''",
         "INSERT INTO things VALUES (1, NULL), (2, '0000-00-00')",
     )
-    source = source_of(Table("things", "", ("id",), "cdc", {}))
+    source = source_of(Table("things", "", ("id",), "cdc", ()))
     status, stopped = Status("t"), threading.Event()
     follower = threading.Thread(
         target=stream,

@@ -36,16 +36,16 @@ from softcart_assets.ingestion import (
     LoadsFailed,
     MissingTable,
     changed_tables,
-    collection,
     compare,
     list_quarantine,
     loaded_positions,
-    mongodb,
     replay,
 )
+from softcart_assets.ingestion.connectors.mongodb import collection
+from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
 from softcart_assets.ingestion.errors import NotStated
-from softcart_assets.sources.model import Source, Table, classify
-from tests.support.ingestion import load_all, query, source_of
+from softcart_assets.lines.model import Source, Table
+from tests.support.ingestion import classify, load_all, query, source_of
 
 CLASSES = classify(none="_id updated_at n size s colour price")
 TABLE = Table("docs", "", ("_id",), "cdc", CLASSES, cursor="updated_at", history=True)

@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.ingestion import classify
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.sources import SHOP
-from softcart_assets.sources.model import Source, classify
+from softcart_assets.lines.model import Source
+from softcart_assets.lines.shop.sources import SHOP
 
 SCHEMA = Path(__file__).resolve().parents[2] / "seed_data" / "schema.sql"
 
@@ -56,7 +57,7 @@ def test_an_unclassified_column_is_found(shop_columns):
 
 def test_a_class_without_a_column_is_found(shop_columns):
     stores = replace(
-        SHOP.table("stores"), privacy=SHOP.table("stores").privacy | classify(none="motto")
+        SHOP.table("stores"), columns=(*SHOP.table("stores").columns, *classify(none="motto"))
     )
     source = replace(SHOP, tables=(stores,))
     assert _differences(source, shop_columns) == {"stores": {"motto"}}

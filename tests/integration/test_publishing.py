@@ -14,9 +14,9 @@ from support.databases import database, fingerprints
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.shop.published import PUBLISHED, PublishedTable
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.publish import PublishError, publish
-from softcart_assets.publishing.tables import PUBLISHED, PublishedTable
 
 PAIR = (PublishedTable("one", "warehouse", ("id",)), PublishedTable("two", "warehouse", ("id",)))
 """Two small tables whose rows carry the version that they belong to."""
@@ -358,7 +358,7 @@ import resource, sys
 from dataclasses import replace
 from softcart_assets import connections
 from softcart_assets.publishing.publish import publish
-from softcart_assets.publishing.tables import PublishedTable
+from softcart_assets.lines.shop.published import PublishedTable
 staging, production = (replace(connections.staging(), database=name) for name in sys.argv[1:])
 publish(staging, production, [PublishedTable("one", "warehouse", ("id",))], audits=())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -9,11 +9,11 @@ from support.ingestion import fill, load_all, query, run, source_of
 
 from softcart_assets.audits import raw
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 ROWS = 20
 TODAY = datetime(2026, 3, 10, 12, tzinfo=UTC)
-SALES = Table("sales", "", ("id",), "incremental", {}, cursor="updated_at", daily="sold_at")
+SALES = Table("sales", "", ("id",), "incremental", (), cursor="updated_at", daily="sold_at")
 SOURCE = source_of(SALES)
 Raw = tuple[PostgresConnection, Source, Table]
 

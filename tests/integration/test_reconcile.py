@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.defs.raw.assets import raw_key
 from softcart_assets.defs.raw.checks import RECONCILES, _reconcile_source
-from softcart_assets.ingestion import MissingTable, TableBehind, compare, narrowing
+from softcart_assets.ingestion import MissingTable, TableBehind, compare
 from softcart_assets.ingestion.capture.stream import stream
-from softcart_assets.ingestion.digest import MYSQL, POSTGRES, row_number, row_text
-from softcart_assets.ingestion.mysql import Session
-from softcart_assets.ingestion.reconcile import Difference, Reconciliation, reconcile
+from softcart_assets.ingestion.connectors.mysql.reader import Session
+from softcart_assets.ingestion.proof import narrowing
+from softcart_assets.ingestion.proof.digest import MYSQL, POSTGRES, row_number, row_text
+from softcart_assets.ingestion.proof.reconcile import Difference, Reconciliation, reconcile
 from softcart_assets.ingestion.types import Column
+from softcart_assets.lines.model import Source, Table
 from softcart_assets.resources import LakeResource, MySQLResource, PostgresResource
-from softcart_assets.sources.model import Source, Table
 from tests.support.ingestion import (
     fill,
     incremental,
@@ -395,7 +396,7 @@ def test_a_captured_table_is_compared_without_a_load_only_where_its_log_stands_s
         "CREATE TABLE things (id INT PRIMARY KEY)",
         "CREATE TABLE others (id INT PRIMARY KEY)",
     )
-    source = source_of(Table("things", "", ("id",), "cdc", {}))
+    source = source_of(Table("things", "", ("id",), "cdc", ()))
     with pytest.raises(MissingTable, match="never loaded"):
         _reconcile(source, mysql, postgres, lake)
     load_all(source, mysql, postgres, lake)
@@ -418,7 +419,7 @@ def test_a_captured_table_under_load(
     """Writers go on all the while, and a stream; what they do is no difference, what is wrong with raw is, and is mended."""
     run(mysql, "CREATE TABLE things (id INT PRIMARY KEY, v INT, name VARCHAR(20), KEY (v))")
     fill(mysql, "things", [(n, 0, f"n {n}") for n in range(3000)])
-    source = source_of(Table("things", "", key, "cdc", {}, history=bool(key)))
+    source = source_of(Table("things", "", key, "cdc", (), history=bool(key)))
     load_all(source, mysql, postgres, lake)
     stopped = threading.Event()
     written = []

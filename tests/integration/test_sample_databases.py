@@ -13,7 +13,7 @@ from support.ingestion import load_all
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import compare
-from softcart_assets.ingestion.discover import Strategy, discover
+from softcart_assets.ingestion.connectors.mysql.discover import Strategy, discover
 
 SAMPLES = Path(__file__).resolve().parents[1] / "support" / "samples"
 

@@ -7,8 +7,9 @@ from contextlib import closing
 import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import LoadsFailed, compare, engine, load, mysql
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.ingestion import LoadsFailed, compare, engine, load
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.lines.model import Source, Table
 from tests.support.ingestion import load_all, mysql_rows, query, raw_rows, run, snapshot, source_of
 
 KEYS = {
@@ -53,7 +54,7 @@ def _make(
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_ranges_hold_every_row_once(mysql: MySQLConnection, kind: str) -> None:
-    from softcart_assets.ingestion.mysql import MySQLReader, Session
+    from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, Session
 
     columns, values = KEYS[kind]
     _make(mysql, "t", columns, values)
@@ -83,7 +84,7 @@ def test_a_table_in_ranges_equals_its_source(
     columns, values = KEYS[kind]
     _make(mysql, "t", columns, values)
     key = ("id", "n") if kind == "composite" else ("id",)
-    source = source_of(Table("t", "", key, "snapshot", {}, history=True))
+    source = source_of(Table("t", "", key, "snapshot", (), history=True))
     first = load_all(source, mysql, postgres, lake)["t"]
     assert (first.inserted, first.total) == (1000, 1000)
     run(mysql, "UPDATE t SET v = 'changed' WHERE v LIKE '%7'", "DELETE FROM t WHERE v LIKE '%3'")
@@ -150,7 +151,12 @@ def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
     assert query(postgres, "SELECT count(*) FROM ingestion.snapshot_ranges") == [(0,)]
     recorded.clear()
     captured = Source(
-        "t", "mysql", "SOFTCART_SHOP", "team:test", (Table("t", "", ("id",), "cdc", {}),)
+        "t",
+        "mysql",
+        "",
+        (Table("t", "", ("id",), "cdc", ()),),
+        owner="team:test",
+        prefix="SOFTCART_SHOP",
     )
     with pytest.raises(LoadsFailed, match="the plug was pulled"):
         list(load(captured, mysql, postgres, lake))

@@ -30,9 +30,9 @@ from support.ingestion import load_all, run
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import LoadsFailed, UnsupportedColumn, compare, list_quarantine
-from softcart_assets.ingestion.digest import POSTGRES, Accumulator
+from softcart_assets.ingestion.proof.digest import POSTGRES, Accumulator
 from softcart_assets.ingestion.types import Column
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 STRATEGIES = ("snapshot", "incremental", "cdc")
 
@@ -502,12 +502,12 @@ class Matrix:
 
 
 def _source(connection: MySQLConnection, *tables: Table) -> Source:
-    return Source("odd", "mysql", connection.prefix, "team:test", tables)
+    return Source("odd", "mysql", "", tables, owner="team:test", prefix=connection.prefix)
 
 
 def _table(name: str, strategy: str, *, history: bool = False) -> Table:
     cursor = "updated_at" if strategy == "incremental" else None
-    return Table(name, "", ("id",), strategy, {}, cursor=cursor, history=history)  # type: ignore[arg-type]
+    return Table(name, "", ("id",), strategy, (), cursor=cursor, history=history)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -669,7 +669,7 @@ def test_a_key_that_postgresql_cannot_index_is_refused_with_table_and_column(
     ) as error:
         load_all(_source(mysql, _table("long_key", strategy)), mysql, postgres, lake)
     assert "Declare another key" in str(error.value)
-    source = _source(mysql, Table("long_key", "", (), strategy, {}))  # type: ignore[arg-type]
+    source = _source(mysql, Table("long_key", "", (), strategy, ()))  # type: ignore[arg-type]
     load_all(source, mysql, postgres, lake)
     assert_equals_source(source, mysql, postgres, lake, "long_key")
 

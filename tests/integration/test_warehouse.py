@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from softcart_assets.connections import PostgresConnection, staging
-from softcart_assets.sources import CATALOG, SHOP
+from softcart_assets.lines.shop.sources import CATALOG, SHOP
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "dbt_project"

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark.jobs import JOBS, MissingInput, write_aggregate
 from spark.jobs import agg_baskets_by_product_pair as baskets
-from spark.jobs.agg_rfm_by_customer import segment
+from spark.jobs.shop.agg_rfm_by_customer import segment
 from spark.lake import LakeTable
 
 SHOPPED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)  # a Monday

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from psycopg import sql
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.sources.model import Source
+from softcart_assets.lines.model import Source
 
 Row = Mapping[str, object]
 

@@ -6,23 +6,28 @@ from collections.abc import Iterable
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import LoadResult, load
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Column, Privacy, Source, Table
 
 OWN_COLUMNS = {"_deleted", "_loaded_at", "_position", "_version"}
 
 
 def source_of(*tables: Table, kind: str = "mysql") -> Source:
-    return Source(
-        "t", kind, "SOFTCART_SHOP" if kind == "mysql" else "SOFTCART_CATALOG", "team:test", tables
-    )  # type: ignore[arg-type]
+    prefix = "SOFTCART_SHOP" if kind == "mysql" else "SOFTCART_CATALOG"
+    return Source("t", kind, "", tables, owner="team:test", prefix=prefix)  # type: ignore[arg-type]
+
+
+def classify(*, none: str = "", pii: str = "", sensitive: str = "") -> tuple[Column, ...]:
+    """Columns from three space-separated lists of names."""
+    lists = ((none, Privacy.NONE), (pii, Privacy.PII), (sensitive, Privacy.SENSITIVE))
+    return tuple(Column(name, privacy) for names, privacy in lists for name in names.split())
 
 
 def incremental(name: str, *key: str, cursor: str = "updated_at", history: bool = False) -> Table:
-    return Table(name, "", key, "incremental", {}, cursor=cursor, history=history)
+    return Table(name, "", key, "incremental", (), cursor=cursor, history=history)
 
 
 def snapshot(name: str, *key: str, history: bool = False) -> Table:
-    return Table(name, "", key, "snapshot", {}, history=history)
+    return Table(name, "", key, "snapshot", (), history=history)
 
 
 def run(mysql: MySQLConnection, *statements: str) -> None:

@@ -12,7 +12,7 @@ from typing import IO
 from support.databases import fingerprints
 
 from softcart_assets.connections import production
-from softcart_assets.publishing.tables import PUBLISHED
+from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.stack import REPOSITORY
 
 SCALE = "0.03"

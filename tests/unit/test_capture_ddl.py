@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion.capture.ddl import TableChange, changes_rows, classify
+from softcart_assets.ingestion.connectors.mysql.ddl import TableChange, changes_rows, classify
 
 
 def drop(table: str, database: str = "shop") -> TableChange:

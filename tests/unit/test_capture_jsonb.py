@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion.capture import jsonb
+from softcart_assets.ingestion.connectors.mysql import jsonb
 
 
 def encode(value: Any, *, large: bool = False) -> bytes:

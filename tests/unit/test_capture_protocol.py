@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion.capture.log import Gtid, GtidSet, _Dump, _tagged_gtid, _xid
+from softcart_assets.ingestion.connectors.mysql.log import Gtid, GtidSet, _Dump, _tagged_gtid, _xid
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from softcart_assets.ingestion.capture import schema
-from softcart_assets.ingestion.capture.schema import (
+from softcart_assets.ingestion.connectors.mysql import schema
+from softcart_assets.ingestion.connectors.mysql.schema import (
     Charset,
     LogColumn,
     columns_of,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from softcart_assets.sources import SOURCES
+from softcart_assets.assembly import LINES
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import Postgres
@@ -117,7 +117,9 @@ def _setting_problems(files: Files) -> Iterator[str]:
     prefixes = {prefix for server in (MySQL, Postgres, Mongo) for prefix in server.databases}
     suffixes = dict.fromkeys(prefixes, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"))
     suffixes |= {
-        source.env_prefix: ("URI", "DATABASE") for source in SOURCES if source.kind == "mongodb"
+        source.env_prefix: ("URI", "DATABASE")
+        for source in LINES.sources
+        if source.kind == "mongodb"
     }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
     read |= set(VARIABLE.findall(files.code)) - prefixes - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS"}

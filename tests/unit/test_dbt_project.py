@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from softcart_assets.sources import SOURCES
+from softcart_assets.assembly import LINES
 
 MODELS = Path(__file__).parents[2] / "dbt_project" / "models"
 
@@ -23,7 +23,7 @@ def declared(kind: str) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+@pytest.mark.parametrize("source", LINES.sources, ids=lambda source: source.name)
 def test_dbt_sources_agree_with_the_declared_source_systems(source):
     [described] = [entry for entry in declared("sources") if entry["name"] == source.schema]
     expected = {}
@@ -42,7 +42,9 @@ def test_dbt_sources_agree_with_the_declared_source_systems(source):
 
 
 def test_every_raw_table_has_its_staging_view():
-    expected = {f"stg_{source.name}__{table.name}" for source in SOURCES for table in source.tables}
+    expected = {
+        f"stg_{source.name}__{table.name}" for source in LINES.sources for table in source.tables
+    }
     assert expected <= {file.stem for file in MODELS.glob("staging/*/*.sql")}
 
 

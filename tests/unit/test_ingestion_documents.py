@@ -17,11 +17,12 @@ from bson.binary import Binary
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion import digest, mongodb
+from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
 from softcart_assets.ingestion.documents import Decoder, Types, hash_sum
-from softcart_assets.sources.model import Table
+from softcart_assets.ingestion.proof import digest
+from softcart_assets.lines.model import Table
 
-TABLE = Table("docs", "", ("_id",), "snapshot", {})
+TABLE = Table("docs", "", ("_id",), "snapshot", ())
 NUMBERS = (
     st.integers(-(1 << 63), (1 << 63) - 1).map(bson.Int64)
     | st.integers(-100, 100)

@@ -14,9 +14,7 @@ from bson import Decimal128
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion.digest import MYSQL, Segments
-from softcart_assets.ingestion.documents import Types
-from softcart_assets.ingestion.mongodb import (
+from softcart_assets.ingestion.connectors.mongodb.reader import (
     _DOCUMENT,
     _ID,
     _ID_TYPE,
@@ -25,9 +23,11 @@ from softcart_assets.ingestion.mongodb import (
     _id_text,
     id_value,
 )
-from softcart_assets.ingestion.mysql import _touched, target_type
+from softcart_assets.ingestion.connectors.mysql.reader import _touched, target_type
+from softcart_assets.ingestion.documents import Types
+from softcart_assets.ingestion.proof.digest import MYSQL, Segments
 from softcart_assets.ingestion.types import Column, parse_rows, widens
-from softcart_assets.sources.model import Table
+from softcart_assets.lines.model import Table
 
 
 def _raw(*values: bytes | None) -> pa.Array:
@@ -144,7 +144,7 @@ def test_what_a_log_event_touched(event: str, info: str, tables: list[str]) -> N
     assert list(_touched("shop", ["orders", "order lines"], event, info)) == tables
 
 
-DOCS = Table("docs", "", ("_id",), "incremental", {}, cursor="at")
+DOCS = Table("docs", "", ("_id",), "incremental", (), cursor="at")
 
 
 def _typed(documents: list[Any], known: tuple[Column, ...] = ()) -> tuple[dict[str, str], Any]:

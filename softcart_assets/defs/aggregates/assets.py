@@ -1,7 +1,6 @@
 """The aggregates: PySpark jobs over the lake, copied into the staging warehouse for audit and publication."""
 
 import hashlib
-import importlib
 import inspect
 import time
 from collections.abc import Iterator
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from psycopg.types.json import Jsonb
 
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.defs.columns import table_schema
 from softcart_assets.defs.lake.assets import lake_key, lake_table
-from softcart_assets.ingestion.lake import open_lake
-from softcart_assets.ingestion.parquet import replace_table
+from softcart_assets.ingestion.sinks.lake import open_lake
+from softcart_assets.ingestion.sinks.parquet import replace_table
 from softcart_assets.resources import LakeResource, PostgresResource, SparkResource
 from spark.jobs import JOBS, Job
 
@@ -42,7 +42,7 @@ SPECS = [
         deps=[lake_key(table) for table in job.inputs],
         description=job.description,
         group_name="aggregates",
-        owners=["team:shop"],
+        owners=[LINES.line(job.line).owner],
         kinds={"spark", "postgres", "table"},
         automation_condition=FOLLOWS_UPSTREAM,
         skippable=True,
@@ -67,7 +67,7 @@ def _lineage(job: Job) -> dg.TableColumnLineage:
 def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
     """The versions of the lake tables that a job reads, and of its code."""
     states = {table: lake_table(table, lake_uri).state() for table in job.inputs}
-    code = inspect.getsource(importlib.import_module(f"spark.jobs.{job.name}"))
+    code = inspect.getsource(job.module)
     return {
         "lake": lake_uri,
         "code": hashlib.sha256(code.encode()).hexdigest(),

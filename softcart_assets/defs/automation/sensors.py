@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from softcart_assets.assembly import LINES
 from softcart_assets.defs.automation.conditions import SOURCE_TAG
 from softcart_assets.defs.automation.decision import decide, look_from
 from softcart_assets.defs.raw.assets import history_key, load_op_name, raw_key
 from softcart_assets.defs.raw.checks import RECONCILIATION
 from softcart_assets.defs.resources import source_resource_key
 from softcart_assets.ingestion import changed_tables, loaded_positions
-from softcart_assets.sources import SOURCES
-from softcart_assets.sources.model import Source
+from softcart_assets.lines.model import Source
 
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -83,12 +83,14 @@ def automation() -> dg.Definitions:
         "nightly_reconciliation",
         selection=dg.AssetSelection.all() - RECONCILIATION,
         description="Compares every row of every source table with its copy, mends what differs, rebuilds, checks.",
-        config={"ops": {load_op_name(source): {"config": {"full": True}} for source in SOURCES}},
+        config={
+            "ops": {load_op_name(source): {"config": {"full": True}} for source in LINES.sources}
+        },
         tags={"softcart/reconciliation": "nightly"},
     )
     return dg.Definitions(
         sensors=[
-            *map(_change_sensor, SOURCES),
+            *map(_change_sensor, LINES.sources),
             dg.AutomationConditionSensorDefinition(
                 "downstream",
                 target=dg.AssetSelection.all(),

@@ -1,16 +1,16 @@
-"""What people take away: extracts as files, and the dashboard's page. Both read production only."""
+"""What people take away: extracts as files, and the pages of the dashboards. Both read production only."""
 
 import base64
+import importlib
 from collections.abc import Iterator
 
 import dagster as dg
 
-from softcart_assets.dashboard import build_page, pictures
+from softcart_assets.assembly import LINES
 from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM
-from softcart_assets.extracts.catalog import EXTRACTS
-from softcart_assets.extracts.model import Extract
+from softcart_assets.extracts import lineage
 from softcart_assets.extracts.write import write_extracts
-from softcart_assets.publishing.tables import PUBLISHED
+from softcart_assets.lines.model import Dashboard, Extract
 from softcart_assets.resources import OutputResource, PostgresResource
 
 
@@ -23,18 +23,11 @@ def extract_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["extracts", name])
 
 
-def _tables(extract: Extract) -> set[str]:
-    return {source.split(".")[0] for column in extract.columns for source in column.sources}
-
-
 def _lineage(extract: Extract) -> dg.TableColumnLineage:
     return dg.TableColumnLineage(
         {
-            column.name: [
-                dg.TableColumnDep(_published_key(table), name)
-                for table, name in (source.split(".") for source in column.sources)
-            ]
-            for column in extract.columns
+            column: [dg.TableColumnDep(_published_key(table), name) for table, name in origins]
+            for column, origins in lineage.sources(extract).items()
         }
     )
 
@@ -42,15 +35,15 @@ def _lineage(extract: Extract) -> dg.TableColumnLineage:
 SPECS = [
     dg.AssetSpec(
         extract_key(extract.name),
-        deps=[_published_key(table) for table in sorted(_tables(extract))],
+        deps=[_published_key(table) for table in lineage.tables(extract)],
         description=extract.description,
         group_name="extracts",
-        owners=["team:shop"],
+        owners=[LINES.line_of(extract).owner],
         kinds={"python", "parquet", "csv"},
         automation_condition=FOLLOWS_UPSTREAM,
         skippable=True,
     )
-    for extract in EXTRACTS
+    for extract in LINES.extracts
 ]
 
 
@@ -59,7 +52,9 @@ def extract_files(
     context: dg.AssetExecutionContext, production: PostgresResource, output: OutputResource
 ) -> Iterator[dg.MaterializeResult]:
     """Write the selected extracts, all from one version of production."""
-    wanted = {e.name: e for e in EXTRACTS if extract_key(e.name) in context.selected_asset_keys}
+    wanted = {
+        e.name: e for e in LINES.extracts if extract_key(e.name) in context.selected_asset_keys
+    }
     written = write_extracts(production.connection(), output.path, list(wanted.values()))
     for name, files in written.items():
         yield dg.MaterializeResult(
@@ -69,8 +64,8 @@ def extract_files(
                 "dagster/column_schema": dg.MetadataValue.table_schema(
                     dg.TableSchema(
                         [
-                            dg.TableColumn(c.name, description=c.description)
-                            for c in wanted[name].columns
+                            dg.TableColumn(column, description=text)
+                            for column, text in wanted[name].columns.items()
                         ]
                     )
                 ),
@@ -84,36 +79,41 @@ def extract_files(
         )
 
 
-@dg.asset(
-    key=extract_key("dashboard"),
-    deps=[_published_key(table.name) for table in PUBLISHED],
-    group_name="extracts",
-    owners=["team:shop"],
-    kinds={"python", "html"},
-    automation_condition=FOLLOWS_UPSTREAM,
-)
-def dashboard(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult:
-    """The shop manager's dashboard: one self-contained page that opens from disk, and pictures of its charts."""
-    page = build_page(production.connection(), output.path / "dashboard.html")
-    images = {
-        f"chart: {name}": dg.MetadataValue.md(
-            f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
-        )
-        for name, png in pictures(production.connection()).items()
-    }
-    return dg.MaterializeResult(
-        metadata={
-            "page": dg.MetadataValue.url(page.path.resolve().as_uri()),
-            "bytes": page.bytes,
-            "seconds": round(page.seconds, 2),
-            "production version": page.version,
-            **{name: str(figure) for name, figure in page.figures.items()},
-            **images,
-        }
+def _dashboard(dashboard: Dashboard) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=extract_key(dashboard.name),
+        deps=[_published_key(table) for table in dashboard.reads],
+        description=dashboard.description,
+        group_name="extracts",
+        owners=[LINES.line_of(dashboard).owner],
+        kinds={"python", "html"},
+        automation_condition=FOLLOWS_UPSTREAM,
     )
+    def build(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult[None]:
+        """Write the page, and pictures of its charts as metadata."""
+        package = importlib.import_module(dashboard.package)
+        page = package.build_page(production.connection(), output.path / f"{dashboard.name}.html")
+        images = {
+            f"chart: {name}": dg.MetadataValue.md(
+                f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
+            )
+            for name, png in package.pictures(production.connection()).items()
+        }
+        return dg.MaterializeResult(
+            metadata={
+                "page": dg.MetadataValue.url(page.path.resolve().as_uri()),
+                "bytes": page.bytes,
+                "seconds": round(page.seconds, 2),
+                "production version": page.version,
+                **{name: str(figure) for name, figure in page.figures.items()},
+                **images,
+            }
+        )
+
+    return build
 
 
 @dg.definitions
 def extracts() -> dg.Definitions:
-    """The extracts and the dashboard."""
-    return dg.Definitions(assets=[extract_files, dashboard])
+    """The extracts and the dashboards of every line."""
+    return dg.Definitions(assets=[extract_files, *map(_dashboard, LINES.dashboards)])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.defs.columns import same_columns_as
 from softcart_assets.defs.raw.assets import raw_key
-from softcart_assets.ingestion.postgres import key_columns
+from softcart_assets.ingestion.sinks.raw import key_columns
+from softcart_assets.lines.model import Table
 from softcart_assets.resources import LakeResource, PostgresResource, SparkResource
-from softcart_assets.sources import SOURCES
-from softcart_assets.sources.model import Table
 
 if TYPE_CHECKING:
     from spark.lake import ChangeFile, LakeTable
@@ -43,12 +43,12 @@ SPECS = [
         deps=[raw_key(source, table)],
         description=_description(table),
         group_name="lake",
-        owners=[source.owner],
+        owners=[LINES.line_of(source).owner_of(source)],
         kinds={"spark", "hive", "parquet"},
         automation_condition=FOLLOWS_UPSTREAM,
         skippable=True,
     )
-    for source in SOURCES
+    for source in LINES.sources
     for table in source.tables
 ]
 
@@ -57,7 +57,7 @@ def lake_table(name: str, lake_uri: str) -> "LakeTable":
     """The lake's table of a declared source table."""
     from spark.lake import LakeTable
 
-    [(source, table)] = [(s, t) for s in SOURCES for t in s.tables if t.name == name]
+    [(source, table)] = [(s, t) for s in LINES.sources for t in s.tables if t.name == name]
     return LakeTable(lake_uri, name, key_columns(source, table), table.lake_partition)
 
 
@@ -154,7 +154,7 @@ def lake_tables(
     committed = _committed_files(connection)
     selected = [
         (source, declared, lake_table(declared.name, lake.uri))
-        for source in SOURCES
+        for source in LINES.sources
         for declared in source.tables
         if lake_key(declared.name) in context.selected_asset_keys
     ]

@@ -5,13 +5,18 @@ from typing import Any
 
 import dagster as dg
 
+from softcart_assets.assembly import LINES
 from softcart_assets.audits.model import AuditResult
-from softcart_assets.audits.suite import AUDITS
+from softcart_assets.audits.suite import audits_of
+from softcart_assets.dbt import read_manifest
 from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.defs.columns import same_columns_as, table_schema
 from softcart_assets.publishing.publish import AuditFailed, publish
-from softcart_assets.publishing.tables import PUBLISHED, PublishedTable
+from softcart_assets.publishing.tables import PublishedTable, published_tables
 from softcart_assets.resources import PostgresResource
+
+PUBLISHED = published_tables(LINES, read_manifest())
+AUDITS = audits_of(PUBLISHED)
 
 
 def _key(table: str) -> dg.AssetKey:
@@ -29,7 +34,7 @@ SPECS = [
         description=f"The published copy of {table.schema}/{table.name}, audited and switched with all others at once. "
         f"One row per {', '.join(table.key)}.",
         group_name="production",
-        owners=["team:shop"],
+        owners=[LINES.line(table.line).owner],
         kinds={"postgres", "table"},
         automation_condition=FOLLOWS_UPSTREAM,
     )
@@ -60,7 +65,13 @@ def publication(
     """Publish everything, whatever is selected: tables that go live one by one would not fit together."""
     wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
     try:
-        done = publish(staging.connection(), production.connection(), on_progress=context.log.info)
+        done = publish(
+            staging.connection(),
+            production.connection(),
+            PUBLISHED,
+            AUDITS,
+            on_progress=context.log.info,
+        )
     except AuditFailed as error:
         for audit in error.failed:
             if (_key(audit.table), audit.name) in wanted:

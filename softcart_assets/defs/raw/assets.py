@@ -7,13 +7,13 @@ from typing import Any
 import dagster as dg
 from psycopg import sql
 
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.defs.automation.conditions import POOL
 from softcart_assets.defs.resources import source_resource_key
 from softcart_assets.defs.sources import source_asset_key
 from softcart_assets.ingestion import LoadResult, load, summarize
-from softcart_assets.sources import SOURCES
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 FRESH = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
@@ -36,7 +36,7 @@ def _specs(source: Source) -> Iterator[dg.AssetSpec]:
         common: dict[str, Any] = {
             "deps": [source_asset_key(source, table)],
             "group_name": source.schema,
-            "owners": [source.owner],
+            "owners": [LINES.line_of(source).owner_of(source)],
             "kinds": {source.kind, "postgres", "table"},
             "freshness_policy": FRESH,
             "skippable": True,
@@ -221,4 +221,4 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
 @dg.definitions
 def raw() -> dg.Definitions:
     """The raw tables of every source."""
-    return dg.Definitions(assets=[_load_source(source) for source in SOURCES])
+    return dg.Definitions(assets=[_load_source(source) for source in LINES.sources])

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from softcart_assets.assembly import LINES
 from softcart_assets.audits import raw
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import PostgresConnection
@@ -12,8 +13,7 @@ from softcart_assets.defs.automation.conditions import POOL, SOURCE_TAG
 from softcart_assets.defs.raw.assets import load_metadata, raw_key
 from softcart_assets.defs.resources import source_resource_key
 from softcart_assets.ingestion import IngestionError, Reconciliation, TableBehind, reconcile
-from softcart_assets.sources import SOURCES
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 Audit = Callable[[PostgresConnection, Source, Table], AuditResult]
 
@@ -166,7 +166,7 @@ def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
 RECONCILIATION = dg.AssetSelection.checks(
     *(
         dg.AssetCheckKey(raw_key(source, table), RECONCILES)
-        for source in SOURCES
+        for source in LINES.sources
         for table in source.tables
     )
 )
@@ -181,7 +181,7 @@ def raw_checks() -> dg.Definitions:
         description="Compares every row of every raw table with its source and says which differ; mends nothing.",
     )
     return dg.Definitions(
-        asset_checks=[*map(_check_source, SOURCES), *map(_reconcile_source, SOURCES)],
+        asset_checks=[*map(_check_source, LINES.sources), *map(_reconcile_source, LINES.sources)],
         jobs=[job],
         schedules=[
             dg.ScheduleDefinition(

@@ -21,11 +21,12 @@ import pyarrow.compute as pc
 from psycopg.rows import class_row
 
 from softcart_assets.ingestion import codec
-from softcart_assets.ingestion.capture.ddl import TableChange
-from softcart_assets.ingestion.capture.log import DELETE, UPDATE, TableMap
-from softcart_assets.ingestion.capture.schema import columns_of
+from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
+from softcart_assets.ingestion.connectors.mysql.log import DELETE, UPDATE, TableMap
+from softcart_assets.ingestion.connectors.mysql.schema import columns_of
 from softcart_assets.ingestion.errors import SchemaChanged, TableBusy, UnsupportedColumn
-from softcart_assets.ingestion.postgres import (
+from softcart_assets.ingestion.quarantine import Recorder, identity_of
+from softcart_assets.ingestion.sinks.raw import (
     OWN_COLUMNS,
     Counts,
     RawTable,
@@ -34,9 +35,8 @@ from softcart_assets.ingestion.postgres import (
     quote,
     typed,
 )
-from softcart_assets.ingestion.quarantine import Recorder, identity_of
 from softcart_assets.ingestion.types import Column, Kind, Rejected, Unfit, parse, widens
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 _COPY_ROWS = 20_000
 _LITTLE = 5_000

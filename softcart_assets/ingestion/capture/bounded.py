@@ -17,18 +17,19 @@ from dataclasses import replace
 import psycopg
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import engine, mysql
+from softcart_assets.ingestion import engine
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.capture.apply import TableFailed, capture
-from softcart_assets.ingestion.capture.log import current_state
 from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold, start_here
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.connectors.mysql.log import current_state
 from softcart_assets.ingestion.crew import Crew
-from softcart_assets.ingestion.digest import Checksums
 from softcart_assets.ingestion.engine import LoadResult, Progress
 from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged
-from softcart_assets.ingestion.postgres import Counts, explain
+from softcart_assets.ingestion.proof.digest import Checksums
+from softcart_assets.ingestion.sinks.raw import Counts, explain
 from softcart_assets.ingestion.types import Column
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 _HANDS = 3
 

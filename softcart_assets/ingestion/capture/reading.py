@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from softcart_assets.ingestion import codec
-from softcart_assets.ingestion.capture import ddl, jsonb
 from softcart_assets.ingestion.capture.apply import Changes, Place, Run
-from softcart_assets.ingestion.capture.ddl import TableChange
-from softcart_assets.ingestion.capture.log import (
+from softcart_assets.ingestion.connectors.mysql import ddl, jsonb
+from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
+from softcart_assets.ingestion.connectors.mysql.log import (
     BinaryLog,
     Commit,
     GtidSet,

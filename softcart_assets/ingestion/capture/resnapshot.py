@@ -12,16 +12,17 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import bookkeeping, mysql
-from softcart_assets.ingestion.capture.log import current_state
+from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.stream import Job, Status, is_followed
-from softcart_assets.ingestion.digest import MYSQL
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.connectors.mysql.log import current_state
 from softcart_assets.ingestion.engine import Progress
 from softcart_assets.ingestion.errors import IngestionError, MissingTable
-from softcart_assets.ingestion.postgres import RawTable, copy_batches, literal, quote, typed
+from softcart_assets.ingestion.proof.digest import MYSQL
 from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.sinks.raw import RawTable, copy_batches, literal, quote, typed
 from softcart_assets.ingestion.types import Column, Kind
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 
 KeyRange = tuple[str | None, str | None]
 """The first and the last value, as text, of the leading key column; None: no limit."""

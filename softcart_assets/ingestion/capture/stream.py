@@ -27,20 +27,20 @@ import psycopg
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.apply import CapturedTable, TableFailed, Target, counts_of
-from softcart_assets.ingestion.capture.changelog import ChangeLog
-from softcart_assets.ingestion.capture.log import (
+from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
+from softcart_assets.ingestion.connectors.mysql.log import (
     BinaryLog,
     GtidSet,
     TableMap,
     bytes_behind,
     current_state,
 )
-from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
+from softcart_assets.ingestion.connectors.mysql.reader import Session
 from softcart_assets.ingestion.errors import SourceLost, TableBusy, TargetFailed
-from softcart_assets.ingestion.mysql import Session
-from softcart_assets.ingestion.postgres import Counts
+from softcart_assets.ingestion.sinks.changelog import ChangeLog
+from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
-from softcart_assets.sources.model import Source
+from softcart_assets.lines.model import Source
 
 _FLUSH_SECONDS = 0.1
 _LIST_SECONDS = 60.0

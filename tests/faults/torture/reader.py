@@ -16,7 +16,7 @@ from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import LoadsFailed, load
 from softcart_assets.ingestion.capture.resnapshot import resnapshot
 from softcart_assets.ingestion.capture.stream import stream
-from softcart_assets.ingestion.reconcile import reconcile
+from softcart_assets.ingestion.proof.reconcile import reconcile
 from tests.faults.torture import workload
 
 TABLES_FAILED, DIFFERENT = 3, 4

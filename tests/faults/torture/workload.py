@@ -21,7 +21,7 @@ import MySQLdb
 import MySQLdb.cursors
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
-from softcart_assets.sources.model import Source, Table
+from softcart_assets.lines.model import Source, Table
 from tests.faults.torture.model import Key, Model, Row, Version
 
 Make = Callable[[random.Random], Any]
@@ -204,9 +204,9 @@ def source(strategy: str) -> Source:
 
     def table(name: str, key: tuple[str, ...], history: bool) -> Table:
         if strategy == "incremental" and key:
-            return Table(name, "", key, "incremental", {}, cursor="updated_at", history=history)
+            return Table(name, "", key, "incremental", (), cursor="updated_at", history=history)
         return Table(
-            name, "", key, strategy if strategy == "cdc" else "snapshot", {}, history=history
+            name, "", key, strategy if strategy == "cdc" else "snapshot", (), history=history
         )  # type: ignore[arg-type]
 
     known = [table(shape.name, shape.key, True) for shape in KNOWN]
@@ -214,7 +214,7 @@ def source(strategy: str) -> Source:
         table(name, () if name == KEYLESS else ("id",), name not in (KEYLESS, BULK))
         for name in LOOSE
     ]
-    return Source("t", "mysql", "SOFTCART_SHOP", "team:test", (*known, *loose))
+    return Source("t", "mysql", "", (*known, *loose), owner="team:test", prefix="SOFTCART_SHOP")
 
 
 def create(connection: MySQLConnection) -> None:

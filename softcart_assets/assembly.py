@@ -1,0 +1,271 @@
+"""Finds the lines of business and validates all their declarations together.
+
+`LINES` is the one list of what the platform serves. What a declaration consists of stands in
+`softcart_assets.lines.model`; what Dagster makes of it, in `softcart_assets.components`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from softcart_assets import lines
+from softcart_assets.ingestion import connectors
+from softcart_assets.lines.model import (
+    Dashboard,
+    Extract,
+    Job,
+    Line,
+    Published,
+    Source,
+    Table,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+_LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class DeclarationError(RuntimeError):
+    """Declarations contradict each other or themselves; the message names file, table and remedy."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = problems
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"The declarations of the lines of business have mistakes:{listed}")
+
+
+class Lines(tuple[Line, ...]):
+    """Every line of business, in the order of their names."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The source systems of all lines."""
+        return tuple(source for line in self for source in line.sources)
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """The published tables of all lines."""
+        return tuple(table for line in self for table in line.published)
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The Spark jobs of all lines."""
+        return tuple(job for line in self for job in line.jobs)
+
+    @property
+    def extracts(self) -> tuple[Extract, ...]:
+        """The extracts of all lines."""
+        return tuple(extract for line in self for extract in line.extracts)
+
+    @property
+    def dashboards(self) -> tuple[Dashboard, ...]:
+        """The dashboards of all lines."""
+        return tuple(dashboard for line in self for dashboard in line.dashboards)
+
+    def tables(self) -> Iterator[tuple[Source, Table]]:
+        """Every source table with its source."""
+        return ((source, table) for source in self.sources for table in source.tables)
+
+    def source(self, name: str) -> Source:
+        """The source of that name; raises `KeyError` with the known names."""
+        return _named(self.sources, name, "source")
+
+    def table(self, reference: str) -> tuple[Source, Table]:
+        """The source and the table that `<source>.<table>` names; raises `KeyError`."""
+        source, _, table = reference.partition(".")
+        found = self.source(source)
+        return found, found.table(table)
+
+    def line(self, name: str) -> Line:
+        """The line of that name; raises `KeyError` with the known names."""
+        return _named(self, name, "line")
+
+    def line_of(self, item: Source | Published | Job | Extract | Dashboard) -> Line:
+        """The line that declares this."""
+        for line in self:
+            declared = (
+                *line.sources,
+                *line.published,
+                *line.jobs,
+                *line.extracts,
+                *line.dashboards,
+            )
+            if any(each is item for each in declared):
+                return line
+        raise KeyError(f"no line declares {item.name!r}")
+
+
+def _named(items: Iterable[Any], name: str, what: str) -> Any:
+    known = {item.name: item for item in items}
+    if name not in known:
+        raise KeyError(f"there is no {what} {name!r}; there are {', '.join(known) or 'none'}")
+    return known[name]
+
+
+def find_lines() -> list[Line]:
+    """The `LINE` of every folder of `softcart_assets/lines/`.
+
+    Raises `DeclarationError` for a folder without one, and for one that another folder's line bears.
+    """
+    found, problems = [], []
+    for module in pkgutil.iter_modules(lines.__path__):
+        if not module.ispkg:
+            continue
+        package = importlib.import_module(f"{lines.__name__}.{module.name}")
+        line = getattr(package, "LINE", None)
+        if not isinstance(line, Line):
+            problems.append(
+                f"softcart_assets/lines/{module.name}/__init__.py: there is no LINE. Declare "
+                f'LINE = Line("{module.name}", …), or remove the folder.'
+            )
+        elif line.name != module.name:
+            problems.append(
+                f"{line.declared_at}: the line is called {line.name!r}, but its folder is "
+                f"{module.name!r}. Give both the same name."
+            )
+        else:
+            found.append(line)
+    if problems:
+        raise DeclarationError(problems)
+    return found
+
+
+def assemble(declared: Iterable[Line]) -> Lines:
+    """All lines together. Raises `DeclarationError` with every mistake that is found."""
+    together = Lines(sorted(declared, key=lambda line: line.name))
+    problems = [
+        *_lines(together),
+        *_sources(together),
+        *_outputs(together),
+    ]
+    if problems:
+        raise DeclarationError(problems)
+    return together
+
+
+def _lines(together: Lines) -> Iterator[str]:
+    yield from _repeated(together, "lines of business", "Rename one of them")
+    for line in together:
+        if not _LINE_NAME.fullmatch(line.name):
+            yield (
+                f"{line.declared_at}: {line.name!r} cannot be the name of a line. Use small letters, "
+                "digits and _, beginning with a letter."
+            )
+        for owner in (line.owner, *(source.owner for source in line.sources if source.owner)):
+            if not re.fullmatch(r"team:\S+|\S+@\S+", owner):
+                yield (
+                    f"{line.declared_at}: {owner!r} cannot be an owner. Write team:<name> or an "
+                    "e-mail address."
+                )
+
+
+def _sources(together: Lines) -> Iterator[str]:
+    yield from _repeated(together.sources, "source systems", "Rename one of them")
+    prefixes = Counter(source.env_prefix for source in together.sources)
+    for source in together.sources:
+        if not _LINE_NAME.fullmatch(source.name):
+            yield (
+                f"{source.declared_at}: {source.name!r} cannot be the name of a source. Use small "
+                "letters, digits and _, beginning with a letter."
+            )
+        if prefixes[source.env_prefix] > 1:
+            yield (
+                f"{source.declared_at}: source {source.name!r} reads its settings from "
+                f"{source.env_prefix}_*, and so does another. Declare another `prefix`."
+            )
+        if source.kind not in connectors.KINDS:
+            yield (
+                f"{source.declared_at}: source {source.name!r} has the kind {source.kind!r}; there "
+                f"are connectors for {', '.join(connectors.KINDS)}."
+            )
+        else:
+            yield from connectors.problems(source)
+        yield from _tables(source)
+
+
+def _tables(source: Source) -> Iterator[str]:
+    """What is wrong with the tables of a source, whatever its kind."""
+    yield from _repeated(source.tables, f"tables of source {source.name!r}", "Rename one of them")
+    names = {table.name for table in source.tables}
+    for table in source.tables:
+        where = f"{table.declared_at}: table {source.name}.{table.name}"
+        if not _NAME.fullmatch(table.name):
+            yield (
+                f"{where} cannot be the name of an asset or of a lake table. Declare a name of "
+                f"letters, digits and _, with source_name={table.at_source!r}."
+            )
+        if table.strategy == "incremental" and not (table.cursor and table.key):
+            yield (
+                f"{where}: an incremental table needs a cursor and a key. Declare both, or use the "
+                "strategy 'snapshot'."
+            )
+        if table.history and not table.key:
+            yield f"{where}: history needs a key. Declare the key, or leave out the history."
+        if table.history and f"{table.name}_history" in names:
+            yield (
+                f"{where}: its history takes the name {table.name}_history, which is a table of the "
+                "source. Declare that table with another name and source_name="
+                f"'{table.name}_history'."
+            )
+        columns = Counter(column.name for column in table.columns)
+        for name in (name for name, count in columns.items() if count > 1):
+            yield f"{where}: column {name!r} is declared twice. Remove one of them."
+        named = {*table.key, *filter(None, (table.cursor, table.lake_partition, table.daily))}
+        for name in sorted(named - columns.keys()):
+            yield (
+                f"{where}: {name!r} is its key, cursor, lake_partition or daily, and is not among "
+                "its columns. Declare the column, or correct the name."
+            )
+
+
+def _outputs(together: Lines) -> Iterator[str]:
+    """What is wrong with jobs, published tables, extracts and dashboards."""
+    yield from _repeated(together.jobs, "Spark jobs", "Rename one of them")
+    yield from _repeated(together.published, "published tables", "Rename one of them")
+    files = (*together.extracts, *together.dashboards)
+    yield from _repeated(files, "extracts and dashboards", "Rename one of them")
+    published = {table.name for table in together.published}
+    tables = {f"{source.name}.{table.name}" for source, table in together.tables()}
+    for line in together:
+        for job in line.jobs:
+            module = Path("spark", "jobs", line.name, f"{job.name}.py")
+            if not (REPOSITORY / module).is_file():
+                yield f"{job.declared_at}: job {job.name} has no module {module}. Write it."
+            for name in (name for name in job.inputs if name not in tables):
+                yield (
+                    f"{job.declared_at}: job {job.name} reads {name!r}, which no source declares. "
+                    "Name a lake table as <source>.<table>."
+                )
+    for table in together.published:
+        for each in table.adds_up:
+            if each.other_table not in published:
+                yield (
+                    f"{table.declared_at}: {table.name} is to add up to {each.other_table!r}, which "
+                    "is not published. Publish it, or remove the sum."
+                )
+    for dashboard in together.dashboards:
+        for name in (name for name in dashboard.reads if name not in published):
+            yield (
+                f"{dashboard.declared_at}: dashboard {dashboard.name} reads {name!r}, which is not "
+                "published. Publish it, or correct the name."
+            )
+
+
+def _repeated(items: Iterable[Any], what: str, remedy: str) -> Iterator[str]:
+    first: dict[str, Any] = {}
+    for item in items:
+        if item.name in first:
+            other = first[item.name].declared_at
+            yield f"{item.declared_at}: two {what} are called {item.name!r}, see {other}. {remedy}."
+        first.setdefault(item.name, item)
+
+
+LINES = assemble(find_lines())
+"""Every line of business, validated together."""

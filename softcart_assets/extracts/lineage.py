@@ -1,0 +1,47 @@
+"""Which published tables and columns an extract is made of, read from its SQL by sqlglot."""
+
+from __future__ import annotations
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.lineage import lineage
+
+from softcart_assets.lines.model import Extract
+
+SCHEMA = "production"
+"""What an extract may read."""
+
+
+class ForeignTable(RuntimeError):
+    """An extract reads a table outside `production`; the message names both."""
+
+
+def tables(extract: Extract) -> tuple[str, ...]:
+    """The published tables that the extract reads, in the order of their names."""
+    query = sqlglot.parse_one(extract.sql, dialect="postgres")
+    inside = {cte.alias for cte in query.find_all(exp.CTE)}
+    found = [table for table in query.find_all(exp.Table) if table.db or table.name not in inside]
+    foreign = sorted({table.sql() for table in found if table.db != SCHEMA})
+    if foreign:
+        raise ForeignTable(
+            f"{extract.declared_at}: {extract.name} reads {', '.join(foreign)}. An extract reads "
+            f"{SCHEMA}.* only: publish the table, or read another one."
+        )
+    return tuple(sorted({table.name for table in found}))
+
+
+def sources(extract: Extract) -> dict[str, tuple[tuple[str, str], ...]]:
+    """For each column of the extract: the published columns, as (table, column), of its value.
+
+    Columns that only choose rows, in WHERE or JOIN, are not among them.
+    """
+    query = sqlglot.parse_one(extract.sql, dialect="postgres")
+    return {column: tuple(sorted(_origins(column, query))) for column in extract.columns}
+
+
+def _origins(column: str, query: exp.Expression) -> set[tuple[str, str]]:
+    return {
+        (node.source.name, node.name.rpartition(".")[2])
+        for node in lineage(column, query, None, dialect="postgres").walk()
+        if isinstance(node.source, exp.Table) and node.name != "*"
+    }

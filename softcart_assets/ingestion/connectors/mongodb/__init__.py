@@ -1,0 +1,1 @@
+"""The MongoDB connector: reading collections and following their change streams."""

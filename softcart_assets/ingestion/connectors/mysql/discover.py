@@ -1,0 +1,280 @@
+"""A first declaration of a MySQL database, read out of its own catalog: tables, keys, strategies, privacy classes.
+
+What comes out is an ordinary `Source`, or the text of its module, for somebody to look over; nothing is loaded here.
+Only what a person knows stays to be added: descriptions, history, and whether the privacy classes, which are guessed from
+the columns' names, are right.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
+from itertools import chain, count
+from typing import Literal
+
+from softcart_assets.connections import MySQLConnection
+from softcart_assets.ingestion.connectors.mysql.reader import (
+    TRANSACTIONAL_ENGINES,
+    Session,
+    cascaded_tables,
+    explained,
+    logs_cascades,
+)
+from softcart_assets.ingestion.errors import MissingTable
+from softcart_assets.lines.model import Column, Privacy, Source, Table
+
+Strategy = Literal["snapshot", "incremental", "cdc"]
+
+_PLAIN = re.compile(r"[A-Za-z0-9_]+")
+_NAME_LENGTH = 50
+_WIDTH = 78
+"""Of a line inside a table's columns, so that with its indentation it has at most 100 characters."""
+
+_WRAPPER = textwrap.TextWrapper(
+    90, expand_tabs=False, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
+)
+
+_SENSITIVE = re.compile(
+    r"salar(y|ies)|wages?|bonus|payroll|income|iban|bic|swift|credit|debit|card|cvv|cvc|pan|account|balance|passw(or)?d"
+    r"|password\w*|pwd|pin|secret|token|hash|ssn|insurance|tax|vat|health|diagnos[ie]s|medical|blood|disability|religion"
+    r"|ethnicity"
+)
+_PII = re.compile(
+    r"\w*e?mail|\w*name|\w*phone|mobile|cell|fax|\w*address\w*|addr|street|city|town|zip(code)?|post(al)?(code)?|birth\w*"
+    r"|born|dob|age|gender|sex|nationality|passport|lat(itude)?|lng|lon(gitude)?|gps|location|geom(etry)?|ip|photo|picture"
+    r"|image|avatar|signature|contact|customer|comment|note|notes|remarks?"
+)
+
+
+def discover(
+    name: str,
+    connection: MySQLConnection,
+    *,
+    env_prefix: str | None = None,
+    strategy: Strategy = "cdc",
+    views: bool = False,
+    owner: str = "team:data",
+    taken: Collection[str] = (),
+) -> Source:
+    """Declare every table of a database, and with `views` every view, as a source called `name`.
+
+    Key: the primary key, else the shortest unique key whose columns cannot be NULL, else none. Strategy: the given one
+    wherever it can carry the table exactly, otherwise `snapshot`; see `_strategy`. A table whose name is not one of letters,
+    digits and _, or is among `taken`, the names of other sources' tables, gets another one. `env_prefix` is the connection's own
+    unless given. Raises `MissingTable` if the database has no table that the user may see.
+    """
+    with (
+        explained(connection, f"database `{connection.database}`"),
+        closing(Session(connection)) as session,
+    ):
+        catalog = _Catalog(session)
+    kinds = {"BASE TABLE", "SYSTEM VERSIONED"} | ({"VIEW"} if views else set())
+    found = [table for table, (kind, _, _) in catalog.tables.items() if kind in kinds]
+    names = _plain_names(found, name, taken)
+    tables = tuple(
+        catalog.declaration(table, names[table], strategy, connection.database) for table in found
+    )
+    if not tables:
+        raise MissingTable(
+            f"MySQL database `{connection.database}` has no table that user {connection.user!r} may see. "
+            f"Check {connection.prefix}_DATABASE, or run GRANT SELECT ON `{connection.database}`.* TO {connection.user!r}."
+        )
+    description = f"MySQL database `{connection.database}`."
+    prefix = env_prefix or connection.prefix
+    return Source(name, "mysql", description, tables, owner=owner, prefix=prefix)
+
+
+class _Catalog:
+    """What information_schema says of the connection's database."""
+
+    def __init__(self, session: Session) -> None:
+        here = "table_schema = DATABASE()"
+        self.tables = {
+            str(name): (kind, engine, comment or "")
+            for name, kind, engine, comment in session.query(
+                f"SELECT table_name, table_type, engine, table_comment FROM information_schema.tables WHERE {here}"
+                " ORDER BY table_name"
+            )
+        }
+        self.columns: dict[str, dict[str, tuple[bool, str]]] = {}
+        self.comments: dict[tuple[str, str], str] = {}
+        for table, column, nullable, extra, comment in session.query(
+            "SELECT table_name, column_name, is_nullable, extra, column_comment"
+            f" FROM information_schema.columns WHERE {here}"
+            " ORDER BY table_name, ordinal_position"
+        ):
+            self.columns.setdefault(str(table), {})[str(column)] = (
+                nullable == "YES",
+                (extra or "").lower(),
+            )
+            self.comments[str(table), str(column)] = comment or ""
+        self.unique_keys: dict[str, dict[str, list[str | None]]] = {}
+        for table, index, column in session.query(
+            f"SELECT table_name, index_name, column_name FROM information_schema.statistics WHERE {here}"
+            " AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
+        ):
+            self.unique_keys.setdefault(str(table), {}).setdefault(str(index), []).append(column)
+        self.cascaded_tables = cascaded_tables(session)
+        self.logs_cascades = logs_cascades(session)
+
+    def declaration(self, table: str, name: str, strategy: Strategy, database: str) -> Table:
+        """The table's declaration under a name."""
+        kind, _, comment = self.tables[table]
+        key = self._key(table)
+        cursor = self._cursor(table)
+        strategy = self._strategy(table, strategy, key, cursor)
+        what = "View" if kind == "VIEW" else "Table"
+        return Table(
+            name=name,
+            description=comment
+            if comment and kind != "VIEW"
+            else f"{what} `{table}` of MySQL database `{database}`.",
+            key=key,
+            strategy=strategy,
+            columns=tuple(
+                Column(
+                    column, guess_privacy(column), " ".join(self.comments[table, column].split())
+                )
+                for column in self.columns.get(table, ())
+            ),
+            cursor=cursor if strategy == "incremental" else None,
+            source_name=table if table != name else None,
+        )
+
+    def _key(self, table: str) -> tuple[str, ...]:
+        keys = self.unique_keys.get(table, {})
+        columns = self.columns.get(table, {})
+        # A part that is an expression has no column.
+        usable = [
+            (index != "PRIMARY", len(parts), index, tuple(filter(None, parts)))
+            for index, parts in keys.items()
+            if all(part and not columns[part][0] for part in parts)
+        ]
+        return min(usable)[-1] if usable else ()
+
+    def _cursor(self, table: str) -> str | None:
+        """The column that the server itself sets to the present whenever a row changes."""
+        touched = (
+            name for name, (_, extra) in self.columns.get(table, {}).items() if "on update" in extra
+        )
+        return next(touched, None)
+
+    def _strategy(
+        self, table: str, wanted: Strategy, key: tuple[str, ...], cursor: str | None
+    ) -> Strategy:
+        """The wanted strategy, or `snapshot` where it could miss changes.
+
+        The binary log says nothing of a view's rows, nor (but in MySQL from 9.6 on) of what foreign keys' cascades do, and
+        a table without transactions is not copied as of one of its positions. A cursor has to be kept by the server, and
+        cascades do not move it.
+        """
+        kind, engine, _ = self.tables[table]
+        is_cascaded_into = table in self.cascaded_tables
+        match wanted:
+            case "cdc":
+                fits = (
+                    kind == "BASE TABLE"
+                    and engine in TRANSACTIONAL_ENGINES
+                    and (self.logs_cascades or not is_cascaded_into)
+                )
+            case "incremental":
+                fits = bool(key and cursor) and not is_cascaded_into
+            case _:
+                fits = True
+        return wanted if fits else "snapshot"
+
+
+def _plain_names(tables: Iterable[str], source: str, taken: Collection[str]) -> dict[str, str]:
+    """What to call tables: by names that differ in more than case, as Hive knows none."""
+    used = {name.lower() for name in taken}
+    names = {}
+    for table in sorted(tables, key=lambda table: (not _PLAIN.fullmatch(table), table)):
+        letters = unicodedata.normalize("NFKD", table).encode("ascii", "ignore").decode()
+        plain = re.sub(r"[^A-Za-z0-9_]+", "_", letters).strip("_") or "table"
+        plain = table if _PLAIN.fullmatch(table) else plain[:_NAME_LENGTH]
+        candidates = chain(
+            [plain, f"{source}_{plain}"[:_NAME_LENGTH]], (f"{plain}_{n}" for n in count(2))
+        )
+        names[table] = next(name for name in candidates if name.lower() not in used)
+        used.add(names[table].lower())
+    return names
+
+
+def guess_privacy(column: str) -> Privacy:
+    """A column's privacy class as far as its name tells, rather too strict than too lax."""
+    words = re.findall(r"[^\W\d_A-Z]+|[A-Z]+(?![a-z])|[A-Z][^\W\d_A-Z]*", column)
+    candidates = [word.lower() for word in [*words, "".join(words)]]
+    for privacy, pattern in ((Privacy.SENSITIVE, _SENSITIVE), (Privacy.PII, _PII)):
+        if any(map(pattern.fullmatch, candidates)):
+            return privacy
+    return Privacy.NONE
+
+
+def as_python(source: Source) -> str:
+    """The text of a module `sources.py` of a line of business that declares the source."""
+    constant = re.sub(r"\W", "_", source.name).upper()
+    tables = "".join(textwrap.indent(_table_text(table), 8 * " ") for table in source.tables)
+    used = {column.privacy for table in source.tables for column in table.columns}
+    names = [*(each.name for each in Privacy if each in used), "Column", "Source", "Table"]
+    return f'''\
+"""The MySQL database behind {source.env_prefix}_HOST, as `softcart discover` found it."""
+
+from softcart_assets.lines.model import {", ".join(names)}
+
+{constant} = Source(
+    {_literal(source.name)},
+    {_literal(source.kind)},
+    {_literal(source.description)},
+    owner={_literal(source.owner)},
+    prefix={_literal(source.prefix)},
+    tables=(
+{tables}    ),
+)
+'''
+
+
+def _table_text(table: Table) -> str:
+    """The call of `Table`, laid out as ruff would, but for the choice of quotes."""
+    lines = [f"{_literal(table.name)},", *_argument("", table.description)]
+    lines.append(f"key=({', '.join(map(_literal, table.key))}{',' * (len(table.key) == 1)}),")
+    lines.append(f"strategy={_literal(table.strategy)},")
+    if table.cursor:
+        lines.append(f"cursor={_literal(table.cursor)},")
+    if table.source_name:
+        lines.append(f"source_name={_literal(table.source_name)},")
+    lines += _columns_text(table.columns)
+    return "Table(\n" + textwrap.indent("\n".join(lines), "    ") + "\n),\n"
+
+
+def _columns_text(columns: Iterable[Column]) -> Iterator[str]:
+    """The argument `columns`: one `Column` per line, in the order of the table."""
+    yield "columns=("
+    for column in columns:
+        call = f"Column({_literal(column.name)}, {column.privacy.name}, "
+        text = _literal(column.description)
+        if len(call) + len(text) <= _WIDTH:
+            yield f"    {call}{text}),"
+            continue
+        yield from ("    Column(", f"        {_literal(column.name)},")
+        yield f"        {column.privacy.name},"
+        yield from textwrap.indent(
+            "\n".join(_argument("", column.description)), 8 * " "
+        ).splitlines()
+        yield "    ),"
+    yield "),"
+
+
+def _argument(name: str, text: str) -> list[str]:
+    """A text as an argument, on several lines if it is long."""
+    lines = [_literal(piece) for piece in _WRAPPER.wrap(text)] or ['""']
+    lines[0] = f"{name}={lines[0]}" if name else lines[0]
+    lines[-1] += ","
+    return lines
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,498 @@
+"""What the binary log says of a table's columns, and how raw names the same types.
+
+Here belongs the reading of table map events: types, character sets, labels, keys. Values are decoded elsewhere.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from softcart_assets.ingestion.connectors.mysql.reader import target_type
+from softcart_assets.ingestion.errors import IngestionError, UnsupportedColumn
+from softcart_assets.ingestion.types import Column
+
+
+@dataclass(frozen=True, slots=True)
+class LogColumn:
+    """One column as a table map event describes it: all that decoding its values needs.
+
+    `type_code`: MySQL's code of the type that the row image holds; for ENUM and SET the real one (247, 248), never 254.
+    `meta`: what belongs to the code, as one number: DECIMAL precision * 256 + scale; BIT its bits; CHAR, BINARY, VARCHAR,
+    VARBINARY the greatest length in bytes (a value's length takes one byte in the image up to 255, else two);
+    BLOB, TEXT, JSON, GEOMETRY, VECTOR the bytes of the length in front of a value (1 to 4); ENUM and SET the bytes of a
+    value; TIMESTAMP2, DATETIME2, TIME2 (17, 18, 19) the fractional digits; FLOAT and DOUBLE 4 and 8; otherwise 0.
+    `charset`: Python's codec for its text, 'binary' where the value is bytes or is no text.
+    `labels`: those of an ENUM or SET, in order. `nullable`: as the log has it.
+    `form`: what the type code does not tell: 'uuid', 'inet4', 'inet6' (bytes that mean a text), or a geometry's type.
+    `length`: declared length of CHAR, VARCHAR (characters), of BINARY, VARBINARY (bytes), of VECTOR (entries); values of
+    BINARY come without their trailing zeros.
+    """
+
+    name: str
+    type_code: int
+    meta: int = 0
+    unsigned: bool = False
+    charset: str = "binary"
+    labels: tuple[str, ...] = ()
+    nullable: bool = True
+    form: str = ""
+    length: int = 0
+
+
+class Charset(NamedTuple):
+    """A character set: Python's codec for it and the most bytes that a character takes."""
+
+    codec: str
+    width: int
+
+
+class Definition(NamedTuple):
+    """The content of a table map event."""
+
+    database: str
+    table: str
+    columns: tuple[LogColumn, ...]
+    key: tuple[int, ...]
+
+
+FLOAT, DOUBLE, YEAR, VARCHAR, BIT, JSON, DECIMAL, ENUM, SET, BLOB, STRING, GEOMETRY = (
+    *(4, 5, 13, 15, 16, 245, 246, 247, 248, 252, 254, 255),
+)
+TIMESTAMP2, DATETIME2, TIME2 = 17, 18, 19
+VECTOR = 242
+_META_BYTES = {
+    **dict.fromkeys(
+        (
+            FLOAT,
+            DOUBLE,
+            TIMESTAMP2,
+            DATETIME2,
+            TIME2,
+            JSON,
+            BLOB,
+            GEOMETRY,
+            VECTOR,
+            140,
+            249,
+            250,
+            251,
+        ),
+        1,
+    ),
+    **dict.fromkeys((VARCHAR, BIT, DECIMAL, ENUM, SET, STRING, 141, 253), 2),
+}
+"""How many bytes of metadata a type has; none if it is not here. 140, 141: MariaDB's compressed columns."""
+_NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, YEAR, DECIMAL}
+_TEXTUAL = {STRING, VARCHAR, BLOB, VECTOR, 140, 141, 253}
+"""Types that the log states signedness and character sets of; MariaDB adds GEOMETRY."""
+_GEOMETRIES = (
+    "geometry",
+    "point",
+    "linestring",
+    "polygon",
+    "multipoint",
+    "multilinestring",
+    "multipolygon",
+)
+_INTEGERS = {1: "tinyint", 2: "smallint", 3: "int", 8: "bigint", 9: "mediumint"}
+_PLAIN = {FLOAT: "float", DOUBLE: "double", 10: "date", YEAR: "year", 14: "date", JSON: "json"}
+_TIMES = {
+    **{7: "timestamp", 11: "time", 12: "datetime"},
+    **{TIMESTAMP2: "timestamp", TIME2: "time", DATETIME2: "datetime"},
+}
+_BLOB_SIZES = {1: "tiny", 2: "", 3: "medium", 4: "long"}
+_FORM_LENGTHS = {16, 4}
+"""Lengths of BINARY columns that may really be MariaDB's uuid and inet6, or inet4."""
+
+
+def names_in(body: bytes) -> tuple[str, str]:
+    """Database and table of a table map event, whose body starts after the table id and flags."""
+    length = body[0]
+    table = length + 2
+    return body[1 : 1 + length].decode(), body[table + 1 : table + 1 + body[table]].decode()
+
+
+class Bytes:
+    """Reading along some bytes."""
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data = data
+        self.at = at
+
+    def take(self, count: int) -> bytes:
+        """The next bytes."""
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self) -> int:
+        """A length-encoded integer."""
+        first = self.take(1)[0]
+        return (
+            first
+            if first < 251
+            else int.from_bytes(self.take({252: 2, 253: 3, 254: 8}[first]), "little")
+        )
+
+    def text(self) -> bytes:
+        """Length-encoded bytes."""
+        return self.take(self.number())
+
+    def numbers(self) -> Iterator[int]:
+        """Length-encoded integers to the end."""
+        while self.at < len(self.data):
+            yield self.number()
+
+
+def define(
+    body: bytes,
+    charsets: Mapping[int, Charset],
+    forms: Mapping[str, str] | None = None,
+    *,
+    is_mariadb: bool = False,
+) -> Definition:
+    """Read a table map event, whose body starts after the table id and flags.
+
+    `charsets`: by collation id, see `fetch_charsets`; `forms`: by column name, see `fetch_forms`.
+    Raises `IngestionError` if the log holds no names, `UnsupportedColumn` if a type is not known at all.
+    """
+    database, table = names_in(body)
+    where = f"{database}.{table}"
+    reader = Bytes(body, len(database.encode()) + len(table.encode()) + 4)
+    count = reader.number()
+    codes = reader.take(count)
+    metas = Bytes(reader.text())
+    types = [_typed(code, metas.take(_META_BYTES.get(code, 0))) for code in codes]
+    nulls = reader.take((count + 7) // 8)
+    extra: dict[int, bytes] = {}
+    while reader.at < len(body):
+        field = reader.take(1)[0]
+        extra[field] = reader.text()
+    if 4 not in extra:
+        raise IngestionError(
+            f"{where}: the binary log holds no column names. Run SET GLOBAL binlog_row_metadata = FULL on the server (and set "
+            "it in its configuration; MySQL before 8.0.1 and MariaDB before 10.5 do not have it: use strategy 'incremental' or "
+            "'snapshot' there). Changes logged before that cannot be read: take a new snapshot of the tables with "
+            "`softcart resnapshot`."
+        )
+    names = Bytes(extra[4])
+    columns = [
+        LogColumn(names.text().decode(), code, meta, nullable=bool(nulls[i // 8] >> i % 8 & 1))
+        for i, (code, meta) in enumerate(types)
+    ]
+
+    def those(wanted: Callable[[LogColumn], bool]) -> list[int]:
+        return [index for index, column in enumerate(columns) if wanted(column)]
+
+    textual = _TEXTUAL | {GEOMETRY} if is_mariadb else _TEXTUAL
+    for index, bit in zip(
+        those(lambda c: c.type_code in _NUMERIC), _bits(extra.get(1, b"")), strict=False
+    ):
+        columns[index] = replace(columns[index], unsigned=bit and columns[index].type_code != YEAR)
+    texts = those(lambda c: c.type_code in textual)
+    labelled = those(lambda c: c.type_code in (ENUM, SET))
+    collations = {
+        **_collations(texts, extra.get(2), extra.get(3)),
+        **_collations(labelled, extra.get(10), extra.get(11)),
+    }
+    for index, collation in collations.items():
+        charset = charsets.get(collation)
+        if charset is None:
+            raise UnsupportedColumn(
+                f"{where}: column `{columns[index].name}` has collation number {collation}, whose characters are not known. "
+                "Convert it to utf8mb4, or use strategy 'snapshot'."
+            )
+        column = columns[index]
+        if column.type_code in (GEOMETRY, VECTOR):
+            continue
+        length = column.meta // charset.width if column.type_code in (STRING, VARCHAR, 253) else 0
+        columns[index] = replace(column, charset=charset.codec, length=length)
+    for code, field in ((SET, 5), (ENUM, 6)):
+        values = Bytes(extra.get(field, b""))
+        for index in those(lambda c, code=code: c.type_code == code):  # type: ignore[misc]
+            labels = [values.text() for _ in range(values.number())]
+            codec = columns[index].charset
+            # A label of a binary ENUM is bytes that nobody can name.
+            columns[index] = replace(
+                columns[index],
+                labels=tuple(x.decode("latin-1" if codec == "binary" else codec) for x in labels),
+            )
+    geometries = Bytes(extra.get(7, b"")).numbers()
+    for index, geometry in zip(those(lambda c: c.type_code == GEOMETRY), geometries, strict=False):
+        form = (
+            _GEOMETRIES[geometry]
+            if geometry < 7
+            else "geometrycollection"
+            if is_mariadb
+            else "geomcollection"
+        )
+        columns[index] = replace(columns[index], form=form)
+    dimensions = Bytes(extra.get(13, b"")).numbers()
+    for index, count in zip(those(lambda c: c.type_code == VECTOR), dimensions, strict=False):
+        columns[index] = replace(columns[index], length=count)
+    for index in those(may_have_form):
+        columns[index] = replace(columns[index], form=(forms or {}).get(columns[index].name, ""))
+    key = (
+        tuple(Bytes(extra.get(8, b"")).numbers()) or tuple(Bytes(extra.get(9, b"")).numbers())[::2]
+    )
+    return Definition(database, table, tuple(columns), key)
+
+
+def may_have_form(column: LogColumn) -> bool:
+    """Whether it may be one of MariaDB's types that the log shows as BINARY."""
+    return (
+        column.type_code == STRING and column.charset == "binary" and column.meta in _FORM_LENGTHS
+    )
+
+
+def _typed(code: int, meta: bytes) -> tuple[int, int]:
+    """A column's real type and what `LogColumn.meta` says."""
+    if code in (STRING, 253):
+        real, length = meta
+        if real & 0x30 != 0x30:
+            # Lengths above 255 hide their upper bits in the type.
+            return real | 0x30, length | (real & 0x30 ^ 0x30) << 4
+        return real, length
+    if code in (ENUM, SET):
+        return code, meta[1]
+    if code == DECIMAL:
+        return code, meta[0] << 8 | meta[1]
+    if code == BIT:
+        return code, meta[1] * 8 + meta[0]
+    return code, int.from_bytes(meta, "little")
+
+
+def _bits(data: bytes) -> Iterator[bool]:
+    for byte in data:
+        for shift in range(7, -1, -1):
+            yield bool(byte >> shift & 1)
+
+
+def _collations(
+    columns: Sequence[int], default: bytes | None, each: bytes | None
+) -> Mapping[int, int]:
+    """The collation number of each of these columns."""
+    if each is not None:
+        return dict(zip(columns, Bytes(each).numbers(), strict=True))
+    if default is None:
+        return {}
+    first, *pairs = Bytes(default).numbers()
+    others = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    return {column: others.get(number, first) for number, column in enumerate(columns)}
+
+
+def columns_of(columns: Iterable[LogColumn], where: str) -> list[Column]:
+    """The columns with their types in raw; `where` names the table in the `UnsupportedColumn` of one that cannot be carried."""
+    result = []
+    for column in columns:
+        source_type = source_type_of(column)
+        precision, scale = (
+            divmod(column.meta, 256) if column.type_code == DECIMAL else (column.meta, 0)
+        )
+        target = target_type(source_type, precision, scale)
+        if target is None:
+            raise UnsupportedColumn(
+                f"{where}: column `{column.name}` has type {source_type}, which cannot be carried exactly. "
+                "Convert it at the source, or declare a view without it with strategy 'snapshot'."
+            )
+        result.append(Column(column.name, source_type, target, column.nullable))
+    return result
+
+
+def source_type_of(column: LogColumn) -> str:
+    """A column's type as information_schema writes COLUMN_TYPE, but for what the log does not tell (display widths)."""
+    code, meta, is_text = column.type_code, column.meta, column.charset != "binary"
+    unsigned = " unsigned" if column.unsigned else ""
+    if code in _INTEGERS:
+        return _INTEGERS[code] + unsigned
+    if code == DECIMAL:
+        return f"decimal({meta >> 8},{meta & 255}){unsigned}"
+    if code in _PLAIN:
+        return _PLAIN[code] + unsigned
+    if code in _TIMES:
+        return _TIMES[code] + (f"({meta})" if meta else "")
+    if code == BIT:
+        return f"bit({meta})"
+    if code in (ENUM, SET):
+        labels = ",".join("'" + label.replace("'", "''") + "'" for label in column.labels)
+        return f"{'enum' if code == ENUM else 'set'}({labels})"
+    if code == BLOB:
+        return _BLOB_SIZES[meta] + ("text" if is_text else "blob")
+    if code in (VARCHAR, 253):
+        return f"varchar({column.length})" if is_text else f"varbinary({meta})"
+    if code == STRING:
+        return column.form or (f"char({column.length})" if is_text else f"binary({meta})")
+    if code == GEOMETRY:
+        return column.form or "geometry"
+    if code == VECTOR:
+        return f"vector({column.length})"
+    if code in (140, 141):
+        plain = ("text", "varchar") if is_text else ("blob", "varbinary")
+        return f"{plain[code - 140]} compressed"
+    return f"unknown type {code}"
+
+
+Query = Callable[[str], Sequence[Sequence[str | None]]]
+"""Runs a statement and gives its rows as text."""
+
+_CODECS = {
+    **{
+        "utf8mb4": "utf-8",
+        "utf8mb3": "utf-8",
+        "utf8": "utf-8",
+        "ascii": "ascii",
+        "binary": "binary",
+    },
+    **{"ucs2": "utf-16-be", "utf16": "utf-16-be", "utf16le": "utf-16-le", "utf32": "utf-32-be"},
+    **{
+        "gb2312": "gb2312",
+        "gbk": "gbk",
+        "gb18030": "mysql_gb18030",
+        "cp932": "cp932",
+        "euckr": "cp949",
+    },
+}
+"""The codec of each character set that Python reads as the servers do."""
+_TWO_BYTES = [bytes((lead, trail)) for lead in range(0x81, 0xFF) for trail in range(0x40, 0xFF)]
+_THREE_BYTES = [
+    bytes((0x8F, lead, trail)) for lead in range(0xA1, 0xFF) for trail in range(0xA1, 0xFF)
+]
+_SEQUENCES = {
+    "big5": (rb"[\x81-\xfe].", _TWO_BYTES),
+    "sjis": (rb"[\x81-\x9f\xe0-\xfc].", _TWO_BYTES),
+    "ujis": (rb"\x8f..|[\x8e\xa1-\xfe].", _TWO_BYTES + _THREE_BYTES),
+    "eucjpms": (rb"\x8f..|[\x8e\xa1-\xfe].", _TWO_BYTES + _THREE_BYTES),
+}
+"""Those that Python reads otherwise: what a character of several bytes looks like, and all that may be one."""
+_SEQUENCES_A_QUERY = 4_000
+
+_tables: dict[str, str | dict[bytes, str]] = {}
+"""Codec → the characters of its 256 bytes, or of each sequence of bytes, as the server has them."""
+_GB18030_OF_2005 = {0x1E3F: 0xE7C7, 0xE7C7: 0x1E3F}
+"""The characters that a later edition exchanged, which the servers follow and Python does not."""
+
+
+def _find_codec(name: str) -> codecs.CodecInfo | None:
+    if name == "mysql_gb18030":
+        return codecs.CodecInfo(name=name, encode=_cannot_encode, decode=_decode_gb18030)  # type: ignore[arg-type]
+    table = _tables.get(name)
+    if table is None:
+        return None
+    if isinstance(table, dict):
+        return codecs.CodecInfo(name=name, encode=_cannot_encode, decode=_decoder(name, table))
+    return codecs.CodecInfo(
+        name=name,
+        encode=lambda text, errors="strict": codecs.charmap_encode(
+            text, errors, codecs.charmap_build(table)
+        ),
+        decode=lambda data, errors="strict": codecs.charmap_decode(data, errors, table),  # type: ignore[arg-type]
+    )
+
+
+def _decoder(name: str, table: Mapping[bytes, str]) -> Callable[..., tuple[str, int]]:
+    sequence = re.compile(_SEQUENCES[name.split("_")[1]][0] + b"|.", re.DOTALL)
+
+    def decode(data: bytes, errors: str = "strict") -> tuple[str, int]:
+        characters = []
+        for match in sequence.finditer(bytes(data)):
+            character = table.get(match[0])
+            if character is None:
+                raise UnicodeDecodeError(name, bytes(data), *match.span(), "no character")
+            characters.append(character)
+        return "".join(characters), len(data)
+
+    return decode
+
+
+def _decode_gb18030(data: bytes, errors: str = "strict") -> tuple[str, int]:
+    return str(data, "gb18030", errors).translate(_GB18030_OF_2005), len(data)
+
+
+def _cannot_encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
+    raise NotImplementedError
+
+
+codecs.register(_find_codec)
+
+
+def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int, Charset]:
+    """The server's character sets by collation number.
+
+    Those of one byte, and those of several that Python reads otherwise, become codecs of our own, made of the server's tables;
+    the latter only if some column of the database has them, as their tables are long.
+    """
+    sets = query("SELECT character_set_name, maxlen FROM information_schema.character_sets")
+    widths = {str(name): int(width or 1) for name, width in sets}
+    columns = query(
+        "SELECT DISTINCT character_set_name FROM information_schema.columns WHERE"
+        f" table_schema = {_literal(database)} AND character_set_name IN ({', '.join(map(_literal, _SEQUENCES))})"
+    )
+    used = {str(name) for (name,) in columns}
+    charsets = {
+        name: Charset(_CODECS[name], width) for name, width in widths.items() if name in _CODECS
+    }
+    narrow = [name for name, width in widths.items() if width == 1 and name not in charsets]
+    every = bytes(range(256)).hex()
+    select = ", ".join(
+        f"HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))" for name in narrow
+    )
+    for name, found in zip(narrow, query(f"SELECT {select}")[0], strict=True):
+        charsets[name] = Charset(_register(name, bytes.fromhex(found or "").decode("utf-32-be")), 1)
+    for name in used & widths.keys():
+        charsets[name] = Charset(_register(name, _fetch_characters(query, name)), widths[name])
+    rows = query(
+        "SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL"
+    )
+    if is_mariadb:
+        # Collations that serve several character sets have their numbers here, from 10.10 on.
+        available = query(
+            "SELECT 1 FROM information_schema.columns WHERE table_schema = 'information_schema'"
+            " AND table_name = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND column_name = 'ID'"
+        )
+        if available:
+            rows = query(
+                "SELECT id, character_set_name FROM information_schema.collation_character_set_applicability"
+            )
+    return {int(number or 0): charsets[str(name)] for number, name in rows if name in charsets}
+
+
+def _register(charset: str, characters: str | dict[bytes, str]) -> str:
+    """The name of the codec that reads a character set as a server does; two servers may differ in one of the same name."""
+    name = f"mysql_{charset}_{hashlib.md5(repr(characters).encode()).hexdigest()}"
+    _tables.setdefault(name, characters)
+    return name
+
+
+def _fetch_characters(query: Query, charset: str) -> dict[bytes, str]:
+    """The character of each sequence of bytes that is one in a character set."""
+    characters = {}
+    sequences = [bytes((byte,)) for byte in range(256)] + _SEQUENCES[charset][1]
+    for start in range(0, len(sequences), _SEQUENCES_A_QUERY):
+        some = sequences[start : start + _SEQUENCES_A_QUERY]
+        select = (
+            f"HEX(CONVERT(CONVERT(X'{sequence.hex()}' USING {charset}) USING utf32))"
+            for sequence in some
+        )
+        for sequence, found in zip(some, query(f"SELECT {', '.join(select)}")[0], strict=True):
+            text = bytes.fromhex(found or "").decode("utf-32-be")
+            # What is no character comes as a question mark or not at all.
+            if len(text) == 1 and (text != "?" or sequence == b"?"):
+                characters[sequence] = text
+    return characters
+
+
+def fetch_forms(query: Query, database: str, table: str) -> dict[str, str]:
+    """The columns of a table that are of MariaDB's types which the log shows as BINARY, with their types."""
+    rows = query(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE data_type IN ('uuid', 'inet4', 'inet6')"
+        f" AND table_schema = {_literal(database)} AND table_name = {_literal(table)}"
+    )
+    return {str(name): str(data_type).lower() for name, data_type in rows}
+
+
+def _literal(text: str) -> str:
+    return "'" + re.sub(r"(['\\])", r"\1\1", text) + "'"

@@ -1,0 +1,1 @@
+"""What proves that raw equals its source: digests, comparison, reconciliation."""

@@ -1,0 +1,331 @@
+"""Finding the rows in which a MySQL table and its raw table differ, without moving the others.
+
+Both databases add up the digests of their own rows by segment. Segments that differ are divided further, until few enough rows
+are left to compare their digests one by one. What is done about the rows found is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
+from softcart_assets.ingestion.proof.digest import (
+    HASH_DIGITS,
+    MYSQL,
+    POSTGRES,
+    Dialect,
+    Segments,
+    is_whole,
+    mysql_value,
+)
+from softcart_assets.ingestion.proof.digest import row_number as number_of
+from softcart_assets.ingestion.proof.digest import row_text as text_of
+from softcart_assets.ingestion.sinks.raw import RawTable, as_text, quote
+from softcart_assets.ingestion.types import Column, Kind
+from softcart_assets.lines.model import Table
+
+_SEGMENT_ROWS = 10_000
+_FINER = 100
+"""Into so many parts a segment that differs is divided."""
+_FEW_ROWS = 1_000
+"""A segment with so few rows is not divided any more."""
+_ROWS_AT_ONCE = 20_000
+"""So many rows' digests are held at a time."""
+_SEGMENTS_A_QUERY = 16
+_LAST_BUCKETS = 1 << 40
+
+Condition = Callable[[Dialect], str]
+"""Which rows, in SQL."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A row's key: its values as PostgreSQL or MySQL text, and the text that is the same in both."""
+
+    values: tuple[str, ...]
+    text: str
+
+
+@dataclass
+class Found:
+    """What some rows' digests said. `fetch`: keys of rows that raw lacks or has otherwise; `extra`: of those it has beyond the source.
+
+    `surplus`: for a table without a key, by digest, how many more rows the source has of it (negative: fewer).
+    """
+
+    fetch: list[tuple[str, ...]] = field(default_factory=list)
+    extra: list[tuple[str, ...]] = field(default_factory=list)
+    surplus: dict[int, int] = field(default_factory=dict)
+
+
+class Division(Protocol):
+    """A way to divide rows into numbered segments."""
+
+    def expression(self, dialect: Dialect) -> str:
+        """SQL for the segment's number."""
+
+    def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
+        """The condition of belonging to one of the segments."""
+
+    def of(self, key: Key) -> int:
+        """The segment that a key belongs to."""
+
+    def finer(self, rows: int) -> Division | None:
+        """How to divide a segment of so many rows further; None: not at all."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges of the leading key column, which holds whole numbers."""
+
+    key: tuple[Column, ...]
+    size: int
+
+    @property
+    def _segments(self) -> Segments:
+        return Segments(self.key[:1], self.key[0], self.size)
+
+    def expression(self, dialect: Dialect) -> str:
+        """SQL for the segment's number."""
+        return self._segments.expression(dialect)
+
+    def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
+        """The condition of belonging to one of the segments."""
+        return self._segments.where(dialect, segments)
+
+    def number(self, value: int) -> int:
+        """The segment of a value; like the databases, towards zero."""
+        return abs(value) // self.size * (-1 if value < 0 else 1)
+
+    def of(self, key: Key) -> int:
+        """The segment that a key belongs to."""
+        return self.number(int(key.values[0]))
+
+    def finer(self, rows: int) -> Division:
+        """Smaller ranges; the rows of one number by their whole key."""
+        if self.size > 1:
+            return Ranges(self.key, -(-self.size // _FINER))
+        return Buckets(self.key, max(rows // _FINER, 2))
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """The hash of some columns, shared out evenly."""
+
+    columns: tuple[Column, ...]
+    count: int
+
+    def expression(self, dialect: Dialect) -> str:
+        """SQL for the segment's number."""
+        return f"MOD({number_of(dialect, self.columns)}, {self.count})"
+
+    def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
+        """The condition of belonging to one of the segments."""
+        return f"{self.expression(dialect)} IN ({', '.join(map(str, segments))})"
+
+    def of(self, key: Key) -> int:
+        """The segment that a key belongs to."""
+        return int(hashlib.sha256(key.text.encode()).hexdigest()[:HASH_DIGITS], 16) % self.count
+
+    def finer(self, rows: int) -> Division | None:
+        """More buckets. Rows that many cannot part are alike."""
+        return Buckets(self.columns, self.count * _FINER) if self.count < _LAST_BUCKETS else None
+
+
+class Narrowing:
+    """One table on both sides: `reader` sees the source at one position, `raw` is reached in a transaction with one view of it.
+
+    `columns` are those that both have, typed as raw has them. `left_out`: keys that are not compared; the same are in `pg_temp.left_out`.
+    `tell` is called with the rows compared so far.
+    """
+
+    def __init__(
+        self,
+        reader: MySQLReader,
+        table: Table,
+        raw: RawTable,
+        columns: Sequence[Column],
+        left_out: Sequence[Key] = (),
+        tell: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        self.reader, self.table, self.raw, self.columns, self.tell = (
+            reader,
+            table,
+            raw,
+            columns,
+            tell,
+        )
+        self.left_out = left_out
+        by_name = {c.name: c for c in columns}
+        self.key = tuple(by_name[name] for name in table.key)
+        self.rows = self.segments = 0
+        condition = ["NOT _deleted"]
+        if left_out:
+            same = " AND ".join(f"o.{quote(c.name)} = r.{quote(c.name)}" for c in self.key)
+            condition.append(f"NOT EXISTS (SELECT FROM pg_temp.left_out o WHERE {same})")
+        self._live = f"{raw.name} r WHERE {' AND '.join(condition)}"
+
+    def differing(self) -> Iterator[Found]:
+        """What differs, some rows at a time."""
+        with ThreadPoolExecutor(1) as self._executor:
+            rows = max(self.raw.rows(), self.reader.expected_rows(self.table) or 0)
+            count = max(rows // _SEGMENT_ROWS, 1)
+            if not (self.key and is_whole(self.key[0])):
+                yield from self._narrow(
+                    Buckets(self.key or tuple(self.columns), count), [], None, self.left_out
+                )
+                return
+            lowest, highest = self._bounds()
+            ranges = Ranges(self.key, (highest - lowest) // count + 1)
+            numbers = iter(range(ranges.number(lowest), ranges.number(highest) + 1))
+            while some := list(islice(numbers, _SEGMENTS_A_QUERY)):
+                yield from self._narrow(ranges, [], some, self.left_out)
+
+    def _bounds(self) -> tuple[int, int]:
+        """The least and the greatest leading key on either side."""
+        column = self.key[0]
+        at_source, in_raw = self._both(
+            f"SELECT MIN({MYSQL.whole(column)}), MAX({MYSQL.whole(column)}) FROM {MYSQL.quote(self.table.at_source)}",
+            f"SELECT min({POSTGRES.whole(column)}), max({POSTGRES.whole(column)}) FROM {self._live}",
+        )
+        values = [int(value) for value in (*at_source[0], *in_raw[0]) if value is not None] or [0]
+        return min(values), max(values)
+
+    def _narrow(
+        self,
+        division: Division,
+        outer: Sequence[Condition],
+        numbers: Sequence[int] | None,
+        left_out: Sequence[Key],
+    ) -> Iterator[Found]:
+        """What differs in the segments with some numbers (None: all), within conditions."""
+        where = outer if numbers is None else [*outer, _within(division, numbers)]
+        if numbers is not None:
+            wanted = set(numbers)
+            left_out = [key for key in left_out if division.of(key) in wanted]
+        at_source, in_raw = self._digests(division, where, left_out)
+        self.segments += len(at_source.keys() | in_raw.keys())
+        if not outer:
+            self.rows += sum(rows for rows, _ in at_source.values())
+            self.tell(self.rows)
+        differing = {
+            number: max(at_source.get(number, (0, 0))[0], in_raw.get(number, (0, 0))[0])
+            for number in sorted(at_source.keys() | in_raw.keys())
+            if at_source.get(number, (0, 0)) != in_raw.get(number, (0, 0))
+        }
+        finer = division.finer(max(differing.values(), default=0))
+        small = {
+            number: rows for number, rows in differing.items() if rows <= _FEW_ROWS or not finer
+        }
+        for group in _up_to(_ROWS_AT_ONCE, small.items()):
+            yield self._compare_rows([*where, _within(division, group)])
+        big = [number for number in differing if number not in small]
+        for start in range(0, len(big), _SEGMENTS_A_QUERY):
+            assert finer
+            group = big[start : start + _SEGMENTS_A_QUERY]
+            yield from self._narrow(finer, [*where, _within(division, group)], None, left_out)
+
+    def _digests(
+        self, division: Division, where: Sequence[Condition], left_out: Sequence[Key]
+    ) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
+        """By segment, how many rows it has and the sum of their numbers, at the source and in raw."""
+
+        def select(dialect: Dialect) -> str:
+            return f"SELECT {division.expression(dialect)}, COUNT(*), SUM({number_of(dialect, self.columns)})"
+
+        source = (
+            f"{select(MYSQL)} FROM {MYSQL.quote(self.table.at_source)} WHERE {_all(MYSQL, where)}"
+        )
+        at_source, in_raw = self._both(
+            f"{source} GROUP BY 1",
+            f"{select(POSTGRES)} FROM {self._live} AND {_all(POSTGRES, where)} GROUP BY 1",
+        )
+        digests = {int(number): (int(rows), int(total)) for number, rows, total in at_source}
+        for keys in self.reader.any_of(self.table, self.columns, (key.values for key in left_out)):
+            for number, rows, total in self._source(f"{source} AND ({keys}) GROUP BY 1"):
+                have = digests[int(number)]
+                digests[int(number)] = have[0] - int(rows), have[1] - int(total)
+        return (
+            {number: digest for number, digest in digests.items() if digest[0]},
+            {int(number): (int(rows), int(total)) for number, rows, total in in_raw},
+        )
+
+    def _compare_rows(self, where: Sequence[Condition]) -> Found:
+        """Each row's digest in the segments, on both sides."""
+        found = Found()
+        source, live = (
+            MYSQL.quote(self.table.at_source),
+            f"{self._live} AND {_all(POSTGRES, where)}",
+        )
+        if not self.key:
+            at_source, in_raw = self._both(
+                *(
+                    f"SELECT {number_of(dialect, self.columns)}, COUNT(*) FROM {rows} GROUP BY 1"
+                    for dialect, rows in (
+                        (MYSQL, f"{source} WHERE {_all(MYSQL, where)}"),
+                        (POSTGRES, live),
+                    )
+                )
+            )
+            counts = {int(number): int(count) for number, count in at_source}
+            for number, count in in_raw:
+                counts[int(number)] = counts.get(int(number), 0) - int(count)
+            found.surplus = {number: count for number, count in counts.items() if count}
+            return found
+        at_source, in_raw = self._both(
+            f"SELECT {text_of(MYSQL, self.key)}, {number_of(MYSQL, self.columns)}, {', '.join(map(_shown, self.key))}"
+            f" FROM {source} WHERE {_all(MYSQL, where)}",
+            f"SELECT {text_of(POSTGRES, self.key)}, {number_of(POSTGRES, self.columns)},"
+            f" {', '.join(as_text(quote(c.name), c) for c in self.key)} FROM {live}",
+        )
+        ours = {text: (int(number), values) for text, number, *values in in_raw}
+        not_compared = {key.text for key in self.left_out}
+        for text, number, *values in at_source:
+            if text not in not_compared and ours.pop(text, (None, ()))[0] != int(number):
+                found.fetch.append(tuple(values))
+        found.extra = [tuple(values) for _, values in ours.values()]
+        return found
+
+    def _both(self, source: str, raw: str) -> tuple[list[tuple], list[tuple]]:
+        """The rows of a query at the source and of one in the staging warehouse, which work at the same time."""
+        at_source = self._executor.submit(self._source, source)
+        in_raw = self.raw.connection.execute(raw.encode()).fetchall()
+        return at_source.result(), in_raw
+
+    def _source(self, query: str) -> list[tuple]:
+        with mysql.explained(self.reader.connection, self.raw.asset):
+            return list(self.reader.session.query(query))
+
+
+def _within(division: Division, numbers: Sequence[int]) -> Condition:
+    return lambda dialect: division.where(dialect, numbers)
+
+
+def _all(dialect: Dialect, conditions: Iterable[Condition]) -> str:
+    return " AND ".join(f"({condition(dialect)})" for condition in conditions) or "1 = 1"
+
+
+def _shown(column: Column) -> str:
+    """A key column's value at the source as the text by which the source finds it."""
+    value = mysql_value(column)
+    return f"CONCAT('\\\\x', LOWER(HEX({value})))" if column.kind is Kind.BYTES else value
+
+
+def _up_to(rows: int, segments: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """Segments' numbers in groups that together have no more than about so many rows."""
+    some: list[int] = []
+    total = 0
+    for number, count in segments:
+        if some and total + count > rows:
+            yield some
+            some, total = [], 0
+        some.append(number)
+        total += count
+    if some:
+        yield some

@@ -1,0 +1,175 @@
+"""The change log in the lake: every row change as it was logged, with its operation, commit time and position.
+
+Here belong writing its files and listing them. Files count once they are listed, in the transaction that moves the lake's
+position past what they hold; after a kill, the log is read again from that position and unlisted files are removed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import IO
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from softcart_assets.ingestion.capture.apply import UNLOADED, Changes, Run
+from softcart_assets.ingestion.connectors.mysql.log import DELETE
+from softcart_assets.ingestion.sinks.lake import ChangeFiles, LakeFile, remove_files
+from softcart_assets.lines.model import Source
+
+_SPILLED_ROWS = 20_000
+_OPERATIONS = pa.array(["delete", "insert", "update", None, None])
+
+
+class ChangeLog:
+    """Files of all tables of a source that are not listed yet. `control` commits each statement by itself."""
+
+    def __init__(
+        self, control: psycopg.Connection, source: Source, lake_uri: str, load_id: str | None = None
+    ) -> None:
+        self.control, self.source, self.lake_uri = control, source, lake_uri
+        self.load_id = load_id or str(uuid.uuid4())
+        self.bytes = 0
+        self._files: dict[str, ChangeFiles] = {}
+        self._waiting: list[_Spilled] = []
+
+    def write(self, changes: Changes, position: str) -> None:
+        """Add what lies past a position; what is not committed yet waits for `commit`, in a file if need be."""
+        if not len(changes) or not len((changes := changes.after(position)).rows):
+            return
+        if self._waiting:
+            # The rest of a transaction of which a part waits, in its order.
+            self._waiting.append(_Spilled(changes))
+        elif not changes.is_open:
+            self._write(changes)
+        else:
+            if len((committed := changes.committed()).rows):
+                self._write(committed)
+            self._waiting.append(_Spilled(changes.uncommitted()))
+
+    def commit(self, position: str, committed_at: int | None) -> None:
+        """Add what waited: its transaction is committed at this position."""
+        for spilled in self._waiting:
+            for changes in spilled.read(position, committed_at):
+                self._write(changes)
+        self._waiting.clear()
+
+    def void(self) -> None:
+        """What waited was rolled back."""
+        self._waiting.clear()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to list."""
+        return not self._files and not self._waiting
+
+    def _write(self, changes: Changes) -> None:
+        positions, times = changes.per_row
+        own = {
+            "_position": positions,
+            "_operation": _OPERATIONS.take(changes.operations),
+            "_committed_at": times,
+        }
+        deleted = pc.is_in(changes.operations, pa.array([DELETE, UNLOADED], pa.int8()))
+        self._open(changes.table).write(changes.columns, changes.rows, deleted=deleted, own=own)
+        self.bytes += changes.rows.nbytes
+
+    def _open(self, table: str) -> ChangeFiles:
+        if table not in self._files:
+            # A table's files are read in the order of their times, so one clock gives them all.
+            now = self.control.execute("SELECT clock_timestamp()").fetchone()
+            assert now
+            files = ChangeFiles(self.lake_uri, self.source.name, table, self.load_id, now[0], "")
+            self.control.execute(
+                "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES (%s, %s, %s, %s)"
+                " ON CONFLICT DO NOTHING",
+                (self.load_id, self.source.name, table, files.directory),
+            )
+            self._files[table] = files
+        return self._files[table]
+
+    def list_in(self, connection: psycopg.Connection) -> None:
+        """Finish the files and list them, in the transaction of a connection. Afterwards `begin` new ones."""
+        for table, files in self._files.items():
+            for file in files.close():
+                list_file(connection, self.source, table, self.load_id, file)
+            connection.execute(
+                "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
+                (self.load_id, self.source.name, table),
+            )
+
+    def begin(self) -> None:
+        """Start with new files."""
+        self.load_id = str(uuid.uuid4())
+        self._files.clear()
+        self.bytes = 0
+
+    def discard(self) -> None:
+        """Remove what is not listed."""
+        self._waiting.clear()
+        for table, files in self._files.items():
+            with suppress(Exception):  # what cannot be removed now is removed at the next start
+                files.discard()
+                self.control.execute(
+                    "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
+                    (self.load_id, self.source.name, table),
+                )
+        self.begin()
+
+    def remove_orphans(self) -> None:
+        """Remove the files that a killed process left of tables that the log feeds; none runs, as we hold the source."""
+        tables = [table.name for table in self.source.tables if table.strategy == "cdc"]
+        attempts = self.control.execute(
+            "SELECT a.load_id, a.table_name, a.directory, array(SELECT f ->> 'path' FROM ingestion.snapshot_ranges r,"
+            " jsonb_array_elements(r.files) f WHERE (r.source, r.table_name) = (a.source, a.table_name))"
+            " FROM ingestion.attempts a WHERE a.source = %s AND a.table_name = ANY(%s)",
+            (self.source.name, tables),
+        ).fetchall()
+        for load_id, table, directory, kept in attempts:
+            remove_files(self.lake_uri, directory, load_id, kept)
+            self.control.execute(
+                "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
+                (load_id, self.source.name, table),
+            )
+
+
+def list_file(
+    connection: psycopg.Connection, source: Source, table: str, load_id: str, file: LakeFile
+) -> None:
+    """List a file as one that counts, in the transaction of a connection."""
+    connection.execute(
+        "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, row_count, byte_count, loaded_at)"
+        " VALUES (%s, %s, %s, %s, now()::date, %s, %s, now())",
+        (file.path, source.name, table, load_id, file.rows, file.bytes),
+    )
+
+
+class _Spilled:
+    """Rows of a transaction that may still be rolled back, in a temporary file."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed when read or forgotten
+        rows = pa.Table.from_batches([changes.rows]).append_column("_operation", changes.operations)
+        with pa.ipc.new_stream(self._file, rows.schema) as stream:
+            stream.write_table(rows, max_chunksize=_SPILLED_ROWS)
+        self._changes = replace(
+            changes, rows=changes.rows.slice(0, 0), operations=changes.operations.slice(0, 0)
+        )
+
+    def read(self, position: str, committed_at: int | None) -> Iterator[Changes]:
+        """The rows as changes that are committed at a position."""
+        self._file.seek(0)
+        with self._file, pa.ipc.open_stream(self._file) as stream:
+            for batch in stream:
+                *values, operations = batch.columns
+                rows = pa.RecordBatch.from_arrays(values, names=batch.schema.names[:-1])
+                runs = [Run(len(rows), position, committed_at)]
+                yield replace(
+                    self._changes, rows=rows, operations=operations, rejected=[], runs=runs
+                )

@@ -1,0 +1,16 @@
+"""What the lines of business share: customer, date, time of day, location, device."""
+
+from softcart_assets.lines.model import Line, Published
+
+LINE = Line(
+    "conformed",
+    "Dimensions that the lines of business share.",
+    owner="team:data",
+    published=(
+        Published("dim_customer", indexes=(("customer_id",),)),
+        Published("dim_date"),
+        Published("dim_time_of_day"),
+        Published("dim_location"),
+        Published("dim_device"),
+    ),
+)

@@ -1,0 +1,251 @@
+"""What a line of business declares: plain data, no I/O, no Dagster, no client library.
+
+The declarations themselves stand in one folder per line beside this module. What the databases and
+dbt already know (column types, keys and references of dbt models) is read there, not declared here.
+`softcart_assets.assembly` validates all declarations together.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+Kind = Literal["mysql", "mongodb"]
+"""A kind of source system: the name of its connector in `softcart_assets.ingestion.connectors`."""
+
+
+def _place() -> str:
+    """The file and line of the declaration that is being made, for error texts."""
+    frame = sys._getframe(1)
+    # Python names the code that it generates for dataclasses `<string>`.
+    while frame.f_back and frame.f_code.co_filename in (__file__, "<string>"):
+        frame = frame.f_back
+    path = Path(frame.f_code.co_filename)
+    shown = path.relative_to(_REPOSITORY) if path.is_relative_to(_REPOSITORY) else path
+    return f"{shown}:{frame.f_lineno}"
+
+
+class Privacy(StrEnum):
+    """How a column's content relates to a person."""
+
+    NONE = "none"
+    """Says nothing about a person."""
+    PII = "pii"
+    """Identifies or describes a person."""
+    SENSITIVE = "sensitive"
+    """Would harm a person if it leaked: pay, health, payment instruments."""
+
+
+NONE, PII, SENSITIVE = Privacy
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a source table (for documents: a top-level field) and what it means."""
+
+    name: str
+    privacy: Privacy
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One source table or collection.
+
+    `name`: letters, digits and `_`. `source_name`: what the table is called at the source, if that
+    is another name.
+    `key`: the columns that identify a row. Empty: the table has none; `incremental` cannot carry it.
+    `strategy`: `snapshot` copies the whole table each time. `incremental` copies the rows past the
+    stored position of `cursor`, a column that every insert and update sets to the present, and finds
+    deletions by comparing keys. `cdc` copies the table once and then follows the binary log of MySQL
+    or the change stream of the collection.
+    `columns`: every column, with its privacy class.
+    `contract`: what `cdc` does when the columns change at the source. `evolve`: raw follows; a dropped
+    column stays and is NULL in rows that change later. `freeze`: the table stops until somebody runs
+    `softcart resnapshot`. `quarantine`: raw keeps its columns; a row whose values do not fit them goes
+    to quarantine.
+    `history`: keep every version of a row in `<table>_history`; dimensions with history need it.
+    `lake_partition`: the timestamp column by whose month the lake table is partitioned.
+    `daily`: the timestamp column for which every full day must have rows.
+    """
+
+    name: str
+    description: str
+    key: tuple[str, ...]
+    strategy: Literal["snapshot", "incremental", "cdc"]
+    columns: tuple[Column, ...]
+    cursor: str | None = None
+    history: bool = False
+    lake_partition: str | None = None
+    daily: str | None = None
+    contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
+    source_name: str | None = None
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+    @property
+    def at_source(self) -> str:
+        """What it is called at the source."""
+        return self.source_name or self.name
+
+    @property
+    def privacy(self) -> Mapping[str, Privacy]:
+        """The privacy class of every column, by name."""
+        return {column.name: column.privacy for column in self.columns}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One operational database.
+
+    `env_prefix` begins the names of the environment variables with its connection; by default
+    `SOFTCART_<NAME>`.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    tables: tuple[Table, ...]
+    owner: str = ""
+    """Who answers for the data, `team:…`; by default the owner of the line."""
+    prefix: str = ""
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+    @property
+    def env_prefix(self) -> str:
+        """The prefix of the environment variables with its connection."""
+        return self.prefix or f"SOFTCART_{self.name.upper()}"
+
+    @property
+    def schema(self) -> str:
+        """The schema of its raw tables, which is also the asset key's prefix and the group's name."""
+        return f"raw_{self.name}"
+
+    @property
+    def lake(self) -> str:
+        """The Hive database of its lake tables, which is also the asset key's prefix and the group."""
+        return f"lake_{self.name}"
+
+    def table(self, name: str) -> Table:
+        """The declared table of that name; raises `KeyError` with the known names."""
+        for table in self.tables:
+            if table.name == name:
+                return table
+        known = [table.name for table in self.tables]
+        raise KeyError(f"{self.name} declares no table {name!r}; it has {known}")
+
+
+@dataclass(frozen=True)
+class AddsUp:
+    """A column whose sum must equal the sum of a column of another published table.
+
+    `where` chooses rows of the other table, as SQL.
+    """
+
+    column: str
+    other_table: str
+    other_column: str
+    where: str = "true"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One table that people may read as `production.<name>`: a dbt model or an aggregate.
+
+    Its key, its references and whether it has versions (SCD2) come from the tests of its dbt model,
+    or from the declaration of its Spark job. Each of them is audited before publication.
+
+    `indexes`: column lists to index beside the key: what dashboards filter by.
+    `totals`: columns whose sums must equal the staging warehouse's to the last digit.
+    `latest`: the time whose latest day must be that of the staging warehouse.
+    `adds_up`: sums that must agree with other published tables.
+    `may_be_empty`: whether the table may have no rows at all.
+    `max_drop`: the share of rows by which a publication may be smaller than the one before.
+    """
+
+    name: str
+    indexes: tuple[tuple[str, ...], ...] = ()
+    totals: tuple[str, ...] = ()
+    latest: str | None = None
+    adds_up: tuple[AddsUp, ...] = ()
+    may_be_empty: bool = False
+    max_drop: Decimal = Decimal("0.1")
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Spark job that makes the aggregate `aggregates.<name>`: `spark/jobs/<line>/<name>.py`.
+
+    `inputs`: the lake tables that its `transform` takes, in order, as `<source>.<table>`.
+    `key`: the columns that identify a row of the aggregate.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    key: tuple[str, ...]
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Extract:
+    """A file for people. `sql`: one SELECT over `production.*` that returns exactly `columns`.
+
+    `columns`: name → description, in the order of the file. Every decimal in the SQL is cast to the
+    precision and scale that the files are to have.
+    """
+
+    name: str
+    description: str
+    columns: Mapping[str, str]
+    sql: str
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A page for people, made from published tables: the asset `extracts/<name>`, `<name>.html`.
+
+    `package`: the package whose `build_page(production, path)` writes the page and whose
+    `pictures(production)` returns its charts as PNG by name. It is imported when the page is built.
+    `reads`: the published tables that it shows.
+    """
+
+    name: str
+    description: str
+    package: str
+    reads: tuple[str, ...]
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of business: its source systems and what is made of them.
+
+    `name` is the name of its folder under `softcart_assets/lines/`, and of its folders of dbt models,
+    Spark jobs and seed data. `owner` answers for all of it, `team:…`.
+    """
+
+    name: str
+    description: str
+    owner: str
+    sources: tuple[Source, ...] = ()
+    published: tuple[Published, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    extracts: tuple[Extract, ...] = ()
+    dashboards: tuple[Dashboard, ...] = ()
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+    def owner_of(self, source: Source) -> str:
+        """Who answers for a source of the line."""
+        return source.owner or self.owner
+
+    def tables(self) -> Iterator[tuple[Source, Table]]:
+        """Every source table of the line with its source."""
+        return ((source, table) for source in self.sources for table in source.tables)

@@ -1,0 +1,9 @@
+"""The manager's dashboard: one self-contained page, and pictures of its charts, from the production database.
+
+Here belongs everything between `production.*` and the finished file; no Dagster.
+"""
+
+from softcart_assets.lines.shop.dashboard.data import DashboardError
+from softcart_assets.lines.shop.dashboard.page import PageResult, build_page, pictures
+
+__all__ = ["DashboardError", "PageResult", "build_page", "pictures"]

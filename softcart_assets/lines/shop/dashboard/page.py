@@ -1,0 +1,185 @@
+"""Puts the page together from its data, its charts and its own HTML, CSS and JavaScript, and draws the pictures.
+
+What the figures are stands in `data.py`, how the charts look in `charts.py`, what the page does in `page.js`.
+"""
+
+from __future__ import annotations
+
+import base64
+import calendar
+import gzip
+import hashlib
+import json
+import os
+import time
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import vl_convert
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.shop.dashboard import charts, data
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """A finished page.
+
+    `version` is the production version it shows (None: nothing was ever published), `figures` those of its default
+    period (amounts in the fact's currency; empty when there are no sales), `coarsened` the columns it sums over
+    because every order would be too much.
+    """
+
+    path: Path
+    bytes: int
+    seconds: float
+    version: int | None
+    figures: dict[str, Decimal | int]
+    coarsened: tuple[str, ...]
+
+
+def build_page(production: PostgresConnection, path: Path) -> PageResult:
+    """Write the dashboard of what production holds now to `path`, whole or not at all.
+
+    Raises `DashboardError` if production cannot be shown, `ServerUnreachable` if it does not answer.
+    """
+    started = time.monotonic()
+    content = data.read(production)
+    document = content.document | {
+        "charts": charts.CHARTS,
+        "themes": {name: charts.page_config(theme) for name, theme in charts.THEMES.items()},
+    }
+    vega = _vega()
+    script = "\n".join((_HERE / name).read_text() for name in ("sales.js", "page.js"))
+    html = Template((_HERE / "page.html").read_text()).substitute(
+        style=_variables() + (_HERE / "page.css").read_text(),
+        script_hashes=" ".join(_hash(text) for text in (vega, script)),
+        vega=vega,
+        script=script,
+        data=_pack(document),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(html, encoding="utf-8")
+    os.replace(unfinished, path)
+    return PageResult(
+        path=path,
+        bytes=path.stat().st_size,
+        seconds=time.monotonic() - started,
+        version=content.version,
+        figures=content.figures,
+        coarsened=content.coarsened,
+    )
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and vega-embed as one script without dependencies."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+
+
+def _hash(script: str) -> str:
+    """The name by which the page's Content-Security-Policy allows that script and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _variables() -> str:
+    """The themes as CSS variables."""
+
+    def block(theme: str) -> str:
+        return (
+            ":root{"
+            + "".join(f"--{name}:{color};" for name, color in charts.THEMES[theme].items())
+            + "}"
+        )
+
+    return (
+        f":root{{--font:{charts.FONT};}}{block('light')}"
+        f"@media screen and (prefers-color-scheme:dark){{{block('dark')}}}\n"
+    )
+
+
+def _pack(document: dict[str, Any]) -> str:
+    """JSON, compressed, in Base64: small, and nothing in it can end the script element that it stands in."""
+
+    def default(value: Any) -> Any:
+        if isinstance(value, array):
+            return value.tolist()
+        if isinstance(value, date | datetime):
+            return value.isoformat()
+        raise TypeError(f"{value!r} has no place in the page's data")
+
+    text = json.dumps(document, default=default, ensure_ascii=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
+
+
+def pictures(production: PostgresConnection) -> dict[str, bytes]:
+    """PNGs of the page's charts for its default period, unfiltered, by chart name; empty when there are no sales.
+
+    Raises like `build_page`.
+    """
+    overview = data.read_overview(production)
+    if overview is None:
+        return {}
+
+    def ratio(amount: Decimal | None, count: int | None) -> Decimal | None:
+        return amount / count if amount is not None and count else None
+
+    def trend(name: str) -> list[dict[str, Any]]:
+        rows = []
+        for month in overview.months:
+            figures = month | {
+                "basket": ratio(month["revenue"], month["orders"]),
+                "basket_before": ratio(month["revenue_before"], month["orders_before"]),
+            }
+            value, previous = (
+                None if figures[key] is None else float(figures[key])
+                for key in (name, f"{name}_before")
+            )
+            start = f"{month['month']:%Y-%m-%dT00:00Z}"
+            rows.append(
+                {"start": start, "whole": month["whole"], "value": value, "previous": previous}
+            )
+        return rows
+
+    def heat(key: str, names: dict[Any, str]) -> list[dict[str, Any]]:
+        orders: Counter[tuple[Any, int]] = Counter()
+        for cell in overview.hours:
+            orders[cell[key], cell["hour"]] += cell["orders"]
+        return [
+            {"row": name, "hour": hour, "orders": orders[value, hour]}
+            for value, name in names.items()
+            for hour in range(24)
+        ]
+
+    devices = sorted({cell["device"] for cell in overview.hours})
+    rows = {name: trend(name) for name in ("revenue", "margin", "orders", "basket")} | {
+        "hours-by-device": heat(
+            "device", {device: device.replace("_", " ").capitalize() for device in devices}
+        ),
+        "hours-by-weekday": heat("weekday", dict(enumerate(calendar.day_name, start=1))),
+    }
+    period = f"{overview.start:%d %b %Y} to {overview.end:%d %b %Y}"
+    return {
+        name: charts.picture(name, f"{_TITLES[name]}, {period}", rows[name], overview.currency)
+        for name in charts.CHARTS
+    }
+
+
+_TITLES = {
+    "revenue": "Revenue by month (dashed: a year before)",
+    "margin": "Margin by month (dashed: a year before)",
+    "orders": "Orders by month (dashed: a year before)",
+    "basket": "Average basket by month (dashed: a year before)",
+    "hours-by-device": "Orders by device and hour (UTC)",
+    "hours-by-weekday": "Orders by weekday and hour (UTC)",
+}

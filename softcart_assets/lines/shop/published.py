@@ -1,0 +1,58 @@
+"""What the shop publishes. A publication copies the tables in this order: the largest come first."""
+
+from decimal import Decimal
+
+from softcart_assets.lines.model import AddsUp, Published
+
+PUBLISHED = (
+    Published(
+        "fct_order_lines",
+        indexes=(("order_date",), ("order_id",), ("customer_id",)),
+        totals=(
+            "quantity",
+            "gross_amount",
+            "discount_amount",
+            "net_amount",
+            "tax_amount",
+            "cost_amount",
+            "margin_amount",
+            "returned_quantity",
+            "refund_amount",
+        ),
+        latest="ordered_at",
+    ),
+    Published(
+        "fct_payments",
+        indexes=(("payment_date",), ("order_id",)),
+        totals=("amount", "captured_amount"),
+        latest="paid_at",
+    ),
+    Published(
+        "fct_inventory_daily",
+        indexes=(("inventory_date",), ("product_id",)),
+        totals=(
+            "received_quantity",
+            "sold_quantity",
+            "returned_quantity",
+            "adjusted_quantity",
+            "closing_quantity",
+        ),
+        latest="inventory_date",
+    ),
+    Published("dim_vendor"),
+    Published("dim_employee"),
+    Published("dim_store", indexes=(("store_id",),)),
+    Published("dim_product", indexes=(("product_id",),)),
+    Published(
+        "agg_sales_by_category_month",
+        adds_up=(AddsUp("net_amount", "fct_order_lines", "net_amount", "NOT is_cancelled"),),
+    ),
+    Published("agg_rfm_by_customer"),
+    # Which pairs clear the miner's threshold shifts with every basket; none may.
+    Published("agg_baskets_by_product_pair", may_be_empty=True, max_drop=Decimal("0.5")),
+    Published(
+        "agg_orders_by_device_weekday_hour",
+        adds_up=(AddsUp("net_amount", "fct_order_lines", "net_amount", "NOT is_cancelled"),),
+    ),
+    Published("agg_stock_cover_by_store_product"),
+)

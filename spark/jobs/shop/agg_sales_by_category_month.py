@@ -1,0 +1,125 @@
+"""Sales by product category and month, beside the same month a year before.
+
+Grain: one row per category and calendar month (UTC, of the order), from the category's first month with a sale to the
+latest month of any sale; a month without sales in between is a row of zeros. So each month's previous-year amounts sum
+to the total of that earlier month.
+
+Columns: category_id, category_name, department_name (the top of the category tree) – 'unknown'/'Unknown' for products
+or categories that the catalog does not have; month (its first day); order_count (orders with a line in the category);
+units_count (pieces); net_amount and margin_amount (EUR, before tax, returns not subtracted);
+net_amount_previous_year (EUR; null where the sales history does not reach back to that month, 0 where the category sold
+nothing in it); net_amount_yoy_pct (change in percent of the previous year's amount; null where that is null or 0).
+The latest month is not over: its change compares part of a month with a whole one.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from spark.jobs import run
+from spark.jobs.shop.sales import MONEY, SOLD_LINES, sold_lines
+
+LINEAGE = {
+    "category_id": ("products.category_id",),
+    "category_name": ("categories.name",),
+    "department_name": ("categories.name", "categories.parent_id"),
+    "month": SOLD_LINES["ordered_at"],
+    "order_count": SOLD_LINES["order_id"],
+    "units_count": SOLD_LINES["quantity"],
+    "net_amount": SOLD_LINES["net_amount"],
+    "margin_amount": SOLD_LINES["margin_amount"],
+    "net_amount_previous_year": SOLD_LINES["net_amount"],
+    "net_amount_yoy_pct": SOLD_LINES["net_amount"],
+}
+
+_MEASURES = ("order_count", "units_count", "net_amount", "margin_amount")
+
+
+def transform(
+    orders: DataFrame, order_lines: DataFrame, products: DataFrame, categories: DataFrame
+) -> DataFrame:
+    """The aggregate, as the module describes it."""
+    tree = category_tree(categories)
+    category_of = products.select(F.col("_id").alias("product_id"), "category_id").join(
+        F.broadcast(tree.select("category_id")), "category_id", "left_semi"
+    )
+    sales = (
+        sold_lines(orders, order_lines)
+        .join(F.broadcast(category_of), "product_id", "left")
+        .groupBy(
+            F.coalesce("category_id", F.lit("unknown")).alias("category_id"),
+            F.trunc(F.to_date("ordered_at"), "month").alias("month"),
+        )
+        .agg(
+            F.countDistinct("order_id").alias("order_count"),
+            F.sum("quantity").alias("units_count"),
+            F.sum("net_amount").cast(MONEY).alias("net_amount"),
+            F.sum("margin_amount").cast(MONEY).alias("margin_amount"),
+        )
+        .repartition(
+            1
+        )  # categories times months: from here on one task is quicker than any exchange
+        .persist()
+    )
+    history = sales.agg(F.min("month").alias("first_month"), F.max("month").alias("last_month"))
+    months = (
+        sales.groupBy("category_id")
+        .agg(F.min("month").alias("month"))
+        .crossJoin(F.broadcast(history))
+        .select(
+            "category_id",
+            "first_month",
+            F.explode(F.expr("sequence(month, last_month, interval 1 month)")).alias("month"),
+        )
+    )
+    by_month = Window.partitionBy("category_id").orderBy("month")
+    previous = F.when(
+        F.add_months("month", -12) >= F.col("first_month"),
+        F.coalesce(F.lag("net_amount", 12).over(by_month), F.lit(0)),
+    )
+    change = (F.col("net_amount") - F.col("net_amount_previous_year")) * 100
+    return (
+        months.join(sales, ["category_id", "month"], "left")
+        .fillna(0, list(_MEASURES))
+        .withColumn("net_amount_previous_year", previous.cast(MONEY))
+        .join(F.broadcast(tree), "category_id", "left")
+        .select(
+            "category_id",
+            F.coalesce("category_name", F.lit("Unknown")).alias("category_name"),
+            F.coalesce("department_name", F.lit("Unknown")).alias("department_name"),
+            "month",
+            *_MEASURES,
+            "net_amount_previous_year",
+            F.round(change / F.nullif("net_amount_previous_year", F.lit(0)), 2)
+            .cast(MONEY)
+            .alias("net_amount_yoy_pct"),
+        )
+    )
+
+
+def category_tree(categories: DataFrame) -> DataFrame:
+    """category_id, category_name and department_name: the name of the topmost ancestor (its own for a top category).
+
+    The tree is small and its depth unknown, so it is walked here. A parent that is missing ends the walk; a category
+    that is its own ancestor has no department.
+    """
+    rows = {row["_id"]: row for row in categories.select("_id", "name", "parent_id").collect()}
+
+    def department(category_id: str) -> str | None:
+        seen = set()
+        while (parent := rows[category_id]["parent_id"]) in rows:
+            if category_id in seen:
+                return None
+            seen.add(category_id)
+            category_id = parent
+        return rows[category_id]["name"]
+
+    return categories.sparkSession.createDataFrame(
+        [(key, row["name"], department(key)) for key, row in rows.items()],
+        "category_id string, category_name string, department_name string",
+    )
+
+
+if __name__ == "__main__":
+    run("agg_sales_by_category_month")

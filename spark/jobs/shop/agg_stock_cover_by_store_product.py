@@ -1,0 +1,85 @@
+"""How long the stock on hand lasts, and where it runs out.
+
+Grain: one row per store and product that the store keeps an inventory row of.
+
+Columns: store_id; product_id; quantity_on_hand and reorder_point (pieces, now); sold_quantity_28d (pieces of orders
+that were not cancelled, in the 28 days up to the latest order in the lake; returns not subtracted); daily_sales_avg
+(pieces a day over those 28 days); cover_days (days that the stock lasts at that rate; null when nothing was sold, 0
+when nothing is there); stock_risk, the first of these that holds:
+
+- 'out': nothing on hand;
+- 'critical': cover below `CRITICAL_DAYS`;
+- 'low': cover below `LOW_DAYS`, or no more on hand than the reorder point;
+- 'overstock': cover above `OVERSTOCK_DAYS`;
+- 'ok': the rest, products that do not sell among them: without demand nothing can be said about cover.
+
+Method: days of cover (also days of inventory) over a trailing mean; four whole weeks, so that all weekdays count alike.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from spark.jobs import run
+from spark.jobs.shop.sales import SOLD_LINES, present, sold_lines
+
+_ON_HAND, _SOLD = ("inventory.quantity_on_hand",), SOLD_LINES["quantity"]
+LINEAGE = {
+    "store_id": ("inventory.store_id",),
+    "product_id": ("inventory.product_id",),
+    "quantity_on_hand": _ON_HAND,
+    "reorder_point": ("inventory.reorder_point",),
+    "sold_quantity_28d": _SOLD,
+    "daily_sales_avg": _SOLD,
+    "cover_days": (*_ON_HAND, *_SOLD),
+    "stock_risk": (*_ON_HAND, *_SOLD, "inventory.reorder_point"),
+}
+
+WINDOW_DAYS = 28
+CRITICAL_DAYS = 7
+LOW_DAYS = 14
+OVERSTOCK_DAYS = 180
+
+
+def transform(orders: DataFrame, order_lines: DataFrame, inventory: DataFrame) -> DataFrame:
+    """The aggregate, as the module describes it."""
+    sold = (
+        sold_lines(orders, order_lines)
+        .crossJoin(F.broadcast(present(orders)))
+        .where(F.col("ordered_at") > F.col("now") - F.expr(f"INTERVAL {WINDOW_DAYS} DAYS"))
+        .groupBy("store_id", "product_id")
+        .agg(F.sum("quantity").alias("sold"))
+    )
+    stock = inventory.select(
+        F.col("store_id").cast("bigint"),
+        "product_id",
+        F.col("quantity_on_hand").cast("bigint"),
+        F.col("reorder_point").cast("bigint"),
+    )
+    on_hand, cover = F.greatest("quantity_on_hand", F.lit(0)), F.col("cover_days")
+    sold_in_window = F.col("sold_quantity_28d").cast("decimal(18,0)")
+    return (
+        stock.join(sold, ["store_id", "product_id"], "left")
+        .withColumn("sold_quantity_28d", F.coalesce("sold", F.lit(0)))
+        .withColumn("daily_sales_avg", (sold_in_window / WINDOW_DAYS).cast("decimal(18,4)"))
+        .withColumn(
+            "cover_days",
+            F.when(F.col("sold_quantity_28d") > 0, on_hand * WINDOW_DAYS / sold_in_window).cast(
+                "decimal(18,1)"
+            ),
+        )
+        .drop("sold")
+        .withColumn(
+            "stock_risk",
+            F.when(F.col("quantity_on_hand") <= 0, "out")
+            .when(cover < CRITICAL_DAYS, "critical")
+            .when((cover < LOW_DAYS) | (F.col("quantity_on_hand") <= F.col("reorder_point")), "low")
+            .when(cover > OVERSTOCK_DAYS, "overstock")
+            .otherwise("ok"),
+        )
+    )
+
+
+if __name__ == "__main__":
+    run("agg_stock_cover_by_store_product")
