@@ -287,16 +287,13 @@ def _database(source: Any) -> Any:
 def _raw_tables_held() -> Iterator[None]:
     """Keep models from being built out of raw tables that change, as a load in Dagster does."""
     import logging
-    from dataclasses import asdict
 
-    from softcart_assets.connections import staging
     from softcart_assets.resources import PostgresResource
 
     log = logging.getLogger("softcart")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler())
-    fields = {name: str(value) for name, value in asdict(staging()).items()}
-    with PostgresResource(**fields).raw_tables_locked("write", log):
+    with PostgresResource(prefix="SOFTCART_STAGING").raw_tables_locked("write", log):
         yield
 
 
@@ -307,15 +304,13 @@ def _tell_dagster(source: Any, *results: Any) -> None:
         return
     import dagster as dg
 
-    from softcart_assets.defs.raw.assets import history_key, load_metadata, raw_key
+    from softcart_assets.components.keys import raw_keys
+    from softcart_assets.components.raw import load_metadata
 
     with dg.DagsterInstance.get() as instance:
         for result in changed:
             table = source.table(result.table)
-            for key in [
-                raw_key(source, table),
-                *([history_key(source, table)] if table.history else []),
-            ]:
+            for key in raw_keys(source, table):
                 instance.report_runless_asset_event(
                     dg.AssetMaterialization(key, metadata=load_metadata(result))
                 )

@@ -3,12 +3,7 @@
 import dagster as dg
 
 from softcart_assets.assembly import LINES
-from softcart_assets.lines.model import Source, Table
-
-
-def source_asset_key(source: Source, table: Table) -> dg.AssetKey:
-    """Key of a source's own table, `<source>/<table>`."""
-    return dg.AssetKey([source.name, table.name])
+from softcart_assets.components.keys import source_key
 
 
 @dg.definitions
@@ -17,13 +12,13 @@ def sources() -> dg.Definitions:
     return dg.Definitions(
         assets=[
             dg.AssetSpec(
-                source_asset_key(source, table),
+                source_key(source, table),
                 description=f"{table.description} Lives in the operational database; SoftCart only reads it.",
                 group_name="sources",
-                owners=[LINES.line_of(source).owner_of(source)],
+                owners=[line.owner_of(source)],
                 kinds={source.kind, "source"},
             )
-            for source in LINES.sources
-            for table in source.tables
+            for line in LINES
+            for source, table in line.tables()
         ]
     )

@@ -1,7 +1,8 @@
 """Dagster resources: typed, configurable handles on the servers. Each opens its connection only when asked.
 
-Here belong `ConfigurableResource` classes. How they are filled from the environment stands in `defs/resources.py`;
-what a connection can do, in `softcart_assets.connections`.
+Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read the
+environment when they are used: a server that is not configured fails what needs it, and nothing else.
+What a connection can do stands in `softcart_assets.connections`.
 """
 
 from __future__ import annotations
@@ -16,62 +17,49 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
+from softcart_assets.connections import (
+    MongoConnection,
+    MySQLConnection,
+    PostgresConnection,
+    lake_uri,
+    setting,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-class MySQLResource(dg.ConfigurableResource):
+PREFIX = Field(description="How the names of the environment variables with the settings begin.")
+
+
+class MySQLResource(dg.ConfigurableResource[None]):
     """A source database behind the MySQL protocol."""
 
-    prefix: str = Field(
-        description="Prefix of the environment variables that hold these settings, for error texts."
-    )
-    host: str
-    port: str = "3306"
-    user: str
-    password: str
-    database: str
+    prefix: str = PREFIX
 
     def connection(self) -> MySQLConnection:
-        """The settings as a connection; nothing is opened yet."""
-        return MySQLConnection(
-            self.prefix, self.host, int(self.port), self.user, self.password, self.database
-        )
+        """The settings as a connection; nothing is opened yet. Raises `SettingError`."""
+        return MySQLConnection.from_env(self.prefix)
 
 
-class MongoResource(dg.ConfigurableResource):
+class MongoResource(dg.ConfigurableResource[None]):
     """A source database in MongoDB."""
 
-    prefix: str = Field(
-        description="Prefix of the environment variables that hold these settings, for error texts."
-    )
-    uri: str
-    database: str
+    prefix: str = PREFIX
 
     def connection(self) -> MongoConnection:
-        """The settings as a connection; nothing is opened yet."""
-        return MongoConnection(self.prefix, self.uri, self.database)
+        """The settings as a connection; nothing is opened yet. Raises `SettingError`."""
+        return MongoConnection.from_env(self.prefix)
 
 
-class PostgresResource(dg.ConfigurableResource):
+class PostgresResource(dg.ConfigurableResource[None]):
     """A warehouse in PostgreSQL."""
 
-    prefix: str = Field(
-        description="Prefix of the environment variables that hold these settings, for error texts."
-    )
-    host: str
-    port: str = "5432"
-    user: str
-    password: str
-    database: str
+    prefix: str = PREFIX
 
     def connection(self) -> PostgresConnection:
-        """The settings as a connection; nothing is opened yet."""
-        return PostgresConnection(
-            self.prefix, self.host, int(self.port), self.user, self.password, self.database
-        )
+        """The settings as a connection; nothing is opened yet. Raises `SettingError`."""
+        return PostgresConnection.from_env(self.prefix)
 
     @contextmanager
     def raw_tables_locked(
@@ -93,10 +81,13 @@ class PostgresResource(dg.ConfigurableResource):
             yield
 
 
-class LakeResource(dg.ConfigurableResource):
-    """The lake: a root for Parquet files and Hive tables."""
+class LakeResource(dg.ConfigurableResource[None]):
+    """The lake: a root for Parquet files and Hive tables, named by `SOFTCART_LAKE_URI`."""
 
-    uri: str = Field(description="Root: file:///…, hdfs://… or s3a://…")
+    @property
+    def uri(self) -> str:
+        """Root: file:///…, hdfs://… or s3a://…. Raises `SettingError`."""
+        return lake_uri()
 
 
 _STARTING = Lock()
@@ -127,14 +118,12 @@ class SparkResource(dg.ConfigurableResource):
             self._session = None
 
 
-class OutputResource(dg.ConfigurableResource):
-    """Where files for people go: extracts and the dashboard."""
-
-    directory: str
+class OutputResource(dg.ConfigurableResource[None]):
+    """Where files for people go, extracts and dashboards: the folder `SOFTCART_EXTRACTS_DIR`."""
 
     @property
     def path(self) -> Path:
-        """The folder, made if missing."""
-        path = Path(self.directory)
+        """The folder, made if missing. Raises `SettingError`."""
+        path = Path(setting("SOFTCART_EXTRACTS_DIR"))
         path.mkdir(parents=True, exist_ok=True)
         return path

@@ -14,13 +14,13 @@ import psutil
 import pytest
 from support.project import QUIET
 
+from softcart_assets.components.changes import UNDER_WAY
 from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
     ServerUnreachable,
     production,
 )
-from softcart_assets.defs.automation.sensors import UNDER_WAY
 from softcart_assets.stack.server import free_port
 
 ARRIVES_WITHIN_SECONDS = 400

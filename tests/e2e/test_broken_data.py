@@ -21,8 +21,8 @@ from support.databases import database
 from support.project import QUIET, Project
 
 from softcart_assets.audits.suite import AUDITS
+from softcart_assets.components.raw_checks import RECONCILES
 from softcart_assets.connections import PostgresConnection, production, staging
-from softcart_assets.defs.raw.checks import RECONCILES
 from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.publishing import slots
 
@@ -471,7 +471,7 @@ def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(
 
     # The nightly job compares every row with its source, and so mends it. The demo, run again, ends as the first did.
     started = time.time()
-    nightly = definitions.resolve_job_def("nightly_reconciliation")
+    nightly = definitions.resolve_job_def("nightly_repair")
     raw = [key for key in graph.materializable_asset_keys if key.path[0] in SCHEMAS]
     assert nightly.execute_in_process(
         instance=instance, asset_selection=raw, run_config=QUIET

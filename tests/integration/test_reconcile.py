@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -12,10 +12,11 @@ import dagster as dg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.databases import name_server
 
+from softcart_assets.components.keys import raw_key
+from softcart_assets.components.raw_checks import RECONCILES, comparison_checks
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
-from softcart_assets.defs.raw.assets import raw_key
-from softcart_assets.defs.raw.checks import RECONCILES, _reconcile_source
 from softcart_assets.ingestion import MissingTable, TableBehind, compare
 from softcart_assets.ingestion.capture.stream import stream
 from softcart_assets.ingestion.connectors.mysql.reader import Session
@@ -479,7 +480,10 @@ def test_a_captured_table_under_load(
 
 
 def test_the_check_tells_dagster(
-    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run(
         mysql,
@@ -490,10 +494,9 @@ def test_the_check_tells_dagster(
     load_all(source, mysql, postgres, lake)
     with postgres.connect() as session:
         session.execute("UPDATE raw_t.items SET v = 7 WHERE id = 2")
-    servers = {
-        name: {field: str(value) for field, value in asdict(each).items()}
-        for name, each in (("t_database", mysql), ("staging", postgres))
-    }
+    name_server(monkeypatch, mysql)
+    name_server(monkeypatch, postgres)
+    monkeypatch.setenv("SOFTCART_LAKE_URI", lake)
     check = dg.AssetSelection.checks(
         dg.AssetCheckKey(raw_key(source, source.tables[0]), RECONCILES)
     )
@@ -504,15 +507,15 @@ def test_the_check_tells_dagster(
 
     definitions = dg.Definitions(
         assets=[items],
-        asset_checks=[_reconcile_source(source)],
+        asset_checks=[comparison_checks(source)],
         jobs=[
-            dg.define_asset_job("reconciliation", selection=check),
+            dg.define_asset_job("compare", selection=check),
             dg.define_asset_job("everything", selection=dg.AssetSelection.all()),
         ],
         resources={
-            "t_database": MySQLResource(**servers["t_database"]),
-            "staging": PostgresResource(**servers["staging"]),
-            "lake": LakeResource(uri=lake),
+            "t_database": MySQLResource(prefix=mysql.prefix),
+            "staging": PostgresResource(prefix=postgres.prefix),
+            "lake": LakeResource(),
         },
     )
     with dg.DagsterInstance.ephemeral() as instance:
@@ -520,7 +523,7 @@ def test_the_check_tells_dagster(
         def execute(job: str) -> dg.ExecuteInProcessResult:
             return definitions.resolve_job_def(job).execute_in_process(instance=instance)
 
-        (found,) = execute("reconciliation").get_asset_check_evaluations()
+        (found,) = execute("compare").get_asset_check_evaluations()
         assert not found.passed
         assert found.metadata["differing"].value == 1
         assert found.metadata["sample"].value == ["differing 2 in v"]
@@ -529,7 +532,7 @@ def test_the_check_tells_dagster(
         run(mysql, "INSERT INTO items VALUES (3, 3)")
         # A run that makes assets does not load meanwhile, so it cannot compare, and does not fail.
         assert execute("everything").get_asset_check_evaluations() == []
-        (found,) = execute("reconciliation").get_asset_check_evaluations()
+        (found,) = execute("compare").get_asset_check_evaluations()
         assert found.passed
         assert "differing columns: v" in found.metadata["before the load"].value
         event = instance.get_latest_materialization_event(raw_key(source, source.tables[0]))

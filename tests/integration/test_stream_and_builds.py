@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
+
+import pytest
+from support.databases import name_server
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.resources import PostgresResource
@@ -13,11 +15,15 @@ from tests.support.ingestion import load_all, query, run, source_of
 
 
 def test_a_stream_stands_still_while_models_are_built(
-    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
     source = source_of(cdc("t", "id"))
-    staging = PostgresResource(**{name: str(value) for name, value in asdict(postgres).items()})
+    name_server(monkeypatch, postgres)
+    staging = PostgresResource(prefix=postgres.prefix)
     load_all(source, mysql, postgres, lake)
     with streaming(source, mysql, postgres, lake):
         run(mysql, "UPDATE t SET v = 20 WHERE id = 2")

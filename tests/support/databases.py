@@ -5,10 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+
+import pytest
 
 from softcart_assets import connections
-from softcart_assets.connections import PostgresConnection
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+
+
+def name_server(
+    patch: pytest.MonkeyPatch, connection: MySQLConnection | PostgresConnection
+) -> None:
+    """Set the environment variables of the connection's prefix, so that they lead to it."""
+    for field, value in asdict(connection).items():
+        if field != "prefix":
+            patch.setenv(f"{connection.prefix}_{field.upper()}", str(value))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.defs.automation.decision import RETRY_AFTER, decide, look_from
+from softcart_assets.components.decision import RETRY_AFTER, decide, look_from
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TABLES = st.frozensets(st.sampled_from(["orders", "customers", "stores"]))

@@ -10,9 +10,9 @@ import dagster as dg
 from psycopg.types.json import Jsonb
 
 from softcart_assets.assembly import LINES
+from softcart_assets.components.columns import table_schema
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
-from softcart_assets.defs.columns import table_schema
 from softcart_assets.defs.lake.assets import lake_key, lake_table
 from softcart_assets.ingestion.sinks.lake import open_lake
 from softcart_assets.ingestion.sinks.parquet import replace_table

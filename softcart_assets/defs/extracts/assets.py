@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from softcart_assets.assembly import LINES
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM
 from softcart_assets.extracts import lineage
 from softcart_assets.extracts.write import write_extracts
 from softcart_assets.lines.model import Dashboard, Extract

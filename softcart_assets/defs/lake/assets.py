@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from softcart_assets.assembly import LINES
+from softcart_assets.components.columns import same_columns_as
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.keys import raw_key
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
-from softcart_assets.defs.columns import same_columns_as
-from softcart_assets.defs.raw.assets import raw_key
 from softcart_assets.ingestion.sinks.raw import key_columns
 from softcart_assets.lines.model import Table
 from softcart_assets.resources import LakeResource, PostgresResource, SparkResource

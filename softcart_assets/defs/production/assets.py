@@ -8,9 +8,9 @@ import dagster as dg
 from softcart_assets.assembly import LINES
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.audits.suite import audits_of
+from softcart_assets.components.columns import same_columns_as, table_schema
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.dbt import read_manifest
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
-from softcart_assets.defs.columns import same_columns_as, table_schema
 from softcart_assets.publishing.publish import AuditFailed, publish
 from softcart_assets.publishing.tables import PublishedTable, published_tables
 from softcart_assets.resources import PostgresResource

@@ -8,8 +8,8 @@ import psycopg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 from psycopg import sql
 
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.dbt import DBT, MANIFEST, PROJECT_DIR
-from softcart_assets.defs.automation.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.resources import PostgresResource
 
 if not MANIFEST.exists():

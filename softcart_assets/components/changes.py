@@ -1,15 +1,13 @@
-"""What starts runs by itself: a change sensor per source, automation for all that follows, a nightly reconciliation."""
+"""The sensor of a source: it asks the source what changed and requests those raw tables."""
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from softcart_assets.assembly import LINES
-from softcart_assets.defs.automation.conditions import SOURCE_TAG
-from softcart_assets.defs.automation.decision import decide, look_from
-from softcart_assets.defs.raw.assets import history_key, load_op_name, raw_key
-from softcart_assets.defs.raw.checks import RECONCILIATION
-from softcart_assets.defs.resources import source_resource_key
+from softcart_assets.components.conditions import SOURCE_TAG
+from softcart_assets.components.decision import decide, look_from
+from softcart_assets.components.keys import raw_keys
+from softcart_assets.components.resources import source_resource_key
 from softcart_assets.ingestion import changed_tables, loaded_positions
 from softcart_assets.lines.model import Source
 
@@ -33,7 +31,8 @@ def _last_failure(instance: dg.DagsterInstance, source: Source) -> datetime | No
     return datetime.fromtimestamp(records[0].end_time, UTC)
 
 
-def _change_sensor(source: Source) -> dg.SensorDefinition:
+def change_sensor(source: Source) -> dg.SensorDefinition:
+    """A sensor that requests just the raw tables of the source that are behind."""
     database = source_resource_key(source)
 
     @dg.sensor(
@@ -42,7 +41,7 @@ def _change_sensor(source: Source) -> dg.SensorDefinition:
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={database, "staging"},
-        description=f"Looks what changed in {source.name} and requests just the raw tables that are behind.",
+        description=f"Checks what changed in {source.name} and requests just the raw tables that are behind.",
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         """A source that cannot be read raises and fails the tick; that is never taken for "nothing changed"."""
@@ -63,10 +62,8 @@ def _change_sensor(source: Source) -> dg.SensorDefinition:
         cursor = found.position if decision.caught_up else context.cursor
         if not decision.request:
             return dg.SensorResult(skip_reason=decision.reason, cursor=cursor)
-        tables = [source.table(name) for name in sorted(decision.request)]
-        keys = [raw_key(source, t) for t in tables] + [
-            history_key(source, t) for t in tables if t.history
-        ]
+        requested = (source.table(name) for name in sorted(decision.request))
+        keys = [key for table in requested for key in raw_keys(source, table)]
         # No run key: one that was used stays used for ever, and the next change of a table would be dropped.
         return dg.SensorResult(
             run_requests=[dg.RunRequest(asset_selection=keys, tags={SOURCE_TAG: source.name})],
@@ -74,39 +71,3 @@ def _change_sensor(source: Source) -> dg.SensorDefinition:
         )
 
     return changes
-
-
-@dg.definitions
-def automation() -> dg.Definitions:
-    """Sensors and schedules; all run as soon as the daemon does."""
-    reconciliation = dg.define_asset_job(
-        "nightly_reconciliation",
-        selection=dg.AssetSelection.all() - RECONCILIATION,
-        description="Compares every row of every source table with its copy, mends what differs, rebuilds, checks.",
-        config={
-            "ops": {load_op_name(source): {"config": {"full": True}} for source in LINES.sources}
-        },
-        tags={"softcart/reconciliation": "nightly"},
-    )
-    return dg.Definitions(
-        sensors=[
-            *map(_change_sensor, LINES.sources),
-            dg.AutomationConditionSensorDefinition(
-                "downstream",
-                target=dg.AssetSelection.all(),
-                minimum_interval_seconds=15,
-                default_status=dg.DefaultSensorStatus.RUNNING,
-                description="Rebuilds and publishes what lies after anything that was loaded anew.",
-            ),
-        ],
-        jobs=[reconciliation],
-        schedules=[
-            dg.ScheduleDefinition(
-                name="nightly",
-                job=reconciliation,
-                cron_schedule="0 2 * * *",
-                execution_timezone="UTC",
-                default_status=dg.DefaultScheduleStatus.RUNNING,
-            )
-        ],
-    )

@@ -7,13 +7,12 @@ from typing import Any
 import dagster as dg
 from psycopg import sql
 
-from softcart_assets.assembly import LINES
+from softcart_assets.components.conditions import POOL
+from softcart_assets.components.keys import history_key, raw_key, raw_keys, source_key
+from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.defs.automation.conditions import POOL
-from softcart_assets.defs.resources import source_resource_key
-from softcart_assets.defs.sources import source_asset_key
 from softcart_assets.ingestion import LoadResult, load, summarize
-from softcart_assets.lines.model import Source, Table
+from softcart_assets.lines.model import Line, Source, Table
 
 FRESH = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
@@ -21,22 +20,12 @@ FRESH = dg.FreshnessPolicy.time_window(
 """The nightly reconciliation loads every table, so each is loaded at least once in 24 hours and the time that takes."""
 
 
-def raw_key(source: Source, table: Table) -> dg.AssetKey:
-    """Key of a raw table."""
-    return dg.AssetKey([source.schema, table.name])
-
-
-def history_key(source: Source, table: Table) -> dg.AssetKey:
-    """Key of a raw table's companion with every version of its rows."""
-    return dg.AssetKey([source.schema, f"{table.name}_history"])
-
-
-def _specs(source: Source) -> Iterator[dg.AssetSpec]:
+def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
     for table in source.tables:
         common: dict[str, Any] = {
-            "deps": [source_asset_key(source, table)],
+            "deps": [source_key(source, table)],
             "group_name": source.schema,
-            "owners": [LINES.line_of(source).owner_of(source)],
+            "owners": [line.owner_of(source)],
             "kinds": {source.kind, "postgres", "table"},
             "freshness_policy": FRESH,
             "skippable": True,
@@ -76,7 +65,7 @@ def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]
     if source.kind == "mongodb":
         own = origins.keys() & {"document", "_id_type"}
         origins |= {"document": [name for name in origins if name not in own], "_id_type": ["_id"]}
-    upstream = source_asset_key(source, table)
+    upstream = source_key(source, table)
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
         "dagster/column_lineage": dg.MetadataValue.column_lineage(
@@ -149,12 +138,13 @@ def load_op_name(source: Source) -> str:
     return f"load_{source.name}"
 
 
-def _load_source(source: Source) -> dg.AssetsDefinition:
+def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
+    """The raw tables of a source: one op loads them, since they are read together."""
     database = source_resource_key(source)
 
     @dg.multi_asset(
         name=load_op_name(source),
-        specs=list(_specs(source)),
+        specs=list(_specs(line, source)),
         can_subset=True,
         pool=POOL,
         required_resource_keys={database, "staging", "lake"},
@@ -164,9 +154,7 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult]:
         """Load the selected tables; each counts as soon as it is committed, even if another one fails."""
         selected = context.selected_asset_keys
-        tables = [
-            t for t in source.tables if {raw_key(source, t), history_key(source, t)} & selected
-        ]
+        tables = [t for t in source.tables if selected.intersection(raw_keys(source, t))]
         staging, resources = context.resources.staging, context.resources
         told: dict[str, int] = {}
 
@@ -216,9 +204,3 @@ def _load_source(source: Source) -> dg.AssetsDefinition:
                     )
 
     return load_tables
-
-
-@dg.definitions
-def raw() -> dg.Definitions:
-    """The raw tables of every source."""
-    return dg.Definitions(assets=[_load_source(source) for source in LINES.sources])

@@ -1,17 +1,17 @@
 """Checks of the raw tables. What fails here with an error keeps everything after it from being built and published."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
-from softcart_assets.assembly import LINES
 from softcart_assets.audits import raw
 from softcart_assets.audits.model import AuditResult
+from softcart_assets.components.conditions import POOL, SOURCE_TAG
+from softcart_assets.components.keys import raw_key
+from softcart_assets.components.raw import load_metadata
+from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.defs.automation.conditions import POOL, SOURCE_TAG
-from softcart_assets.defs.raw.assets import load_metadata, raw_key
-from softcart_assets.defs.resources import source_resource_key
 from softcart_assets.ingestion import IngestionError, Reconciliation, TableBehind, reconcile
 from softcart_assets.lines.model import Source, Table
 
@@ -42,7 +42,9 @@ def _specs(source: Source) -> Sequence[dg.AssetCheckSpec]:
     ]
 
 
-def _check_source(source: Source) -> dg.AssetChecksDefinition:
+def raw_table_checks(source: Source) -> dg.AssetChecksDefinition:
+    """What must hold of the raw tables of a source, as the last load left them."""
+
     @dg.multi_asset_check(
         name=f"check_{source.schema}",
         specs=_specs(source),
@@ -96,7 +98,8 @@ def _figures(table: Table, found: Reconciliation) -> dict[str, Any]:
     }
 
 
-def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
+def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
+    """The checks that compare every raw row with its source."""
     database = source_resource_key(source)
 
     @dg.multi_asset_check(
@@ -163,33 +166,12 @@ def _reconcile_source(source: Source) -> dg.AssetChecksDefinition:
     return reconcile_tables
 
 
-RECONCILIATION = dg.AssetSelection.checks(
-    *(
-        dg.AssetCheckKey(raw_key(source, table), RECONCILES)
-        for source in LINES.sources
-        for table in source.tables
-    )
-)
-
-
-@dg.definitions
-def raw_checks() -> dg.Definitions:
-    """The checks of every source's raw tables, and when their rows are compared."""
-    job = dg.define_asset_job(
-        "reconciliation",
-        selection=RECONCILIATION,
-        description="Compares every row of every raw table with its source and says which differ; mends nothing.",
-    )
-    return dg.Definitions(
-        asset_checks=[*map(_check_source, LINES.sources), *map(_reconcile_source, LINES.sources)],
-        jobs=[job],
-        schedules=[
-            dg.ScheduleDefinition(
-                name="reconciliation",
-                job=job,
-                cron_schedule="0 4 * * *",
-                execution_timezone="UTC",
-                default_status=dg.DefaultScheduleStatus.RUNNING,
-            )
-        ],
+def comparisons(sources: Iterable[Source]) -> dg.AssetSelection:
+    """The checks that compare every row of these sources."""
+    return dg.AssetSelection.checks(
+        *(
+            dg.AssetCheckKey(raw_key(source, table), RECONCILES)
+            for source in sources
+            for table in source.tables
+        )
     )
