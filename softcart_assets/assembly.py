@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from softcart_assets import lines
 from softcart_assets.ingestion import connectors
@@ -102,7 +102,15 @@ class Lines(tuple[Line, ...]):
         raise KeyError(f"no line declares {item.name!r}")
 
 
-def _named(items: Iterable[Any], name: str, what: str) -> Any:
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=_Named)
+
+
+def _named(items: Iterable[Item], name: str, what: str) -> Item:
     known = {item.name: item for item in items}
     if name not in known:
         raise KeyError(f"there is no {what} {name!r}; there are {', '.join(known) or 'none'}")

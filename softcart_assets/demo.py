@@ -1,7 +1,7 @@
-"""`make demo`: the whole road once, with progress while it works and a summary at the end.
+"""`make demo`: everything once, with progress while it works and a summary at the end.
 
-Here belongs the telling of a run; what is run are the servers (`stack`), the seed data (`seed_data`) and every asset
-and check of the code location, in one Dagster run that the UI shows afterwards.
+Here belongs what the demo shows. It starts the servers (`stack`), fills the sources (`seed_data`) and
+materialises every asset and check of the code location (`runs`). The UI shows the runs afterwards.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import os
 import sys
 import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,17 +20,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-LAYERS = (
-    "raw_shop",
-    "raw_catalog",
-    "lake",
-    "staging",
-    "warehouse",
-    "aggregates",
-    "production",
-    "extracts",
-)
-
+from softcart_assets.assembly import LINES
+from softcart_assets.dbt import prepare_manifest
+from softcart_assets.lines.model import Source
+from softcart_assets.runs import Outcome
+from softcart_assets.stack import Stack
 
 SAMPLE_SECONDS = 3
 
@@ -102,78 +95,19 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self.console.print(f"  [green]✓[/] {name:<34} {seconds:6.1f} s")
 
-
-def materialize_everything(console: Console, stages: Stages):
-    """Run every asset and check in one Dagster run against the instance in `DAGSTER_HOME`; returns its result.
-
-    Raises `DemoFailed` if a step fails. Steps are told as they end.
-    """
-    import dagster as dg
-
-    from softcart_assets.definitions import defs
-
-    job = defs().resolve_implicit_global_asset_job_def()
-    run_id = str(uuid.uuid4())
-    done = threading.Event()
-
-    def tell(instance: dg.DagsterInstance) -> None:
-        """Follow the run's event log from its own thread: the run itself gives no sign until it ends."""
-        cursor, started = None, {}
-        of_type = {
-            dg.DagsterEventType.STEP_START,
-            dg.DagsterEventType.STEP_SUCCESS,
-            dg.DagsterEventType.STEP_FAILURE,
-        }
-        with console.status("materialising …") as status:
-            finished = False
-            while not finished:
-                finished = done.wait(0.5)
-                connection = instance.get_records_for_run(run_id, cursor=cursor, of_type=of_type)
-                cursor = connection.cursor
-                for record in connection.records:
-                    entry = record.event_log_entry
-                    step, kind = entry.step_key or "", entry.get_dagster_event().event_type
-                    if kind == dg.DagsterEventType.STEP_START:
-                        started[step] = entry.timestamp
-                        status.update(f"{step} …")
-                    elif kind == dg.DagsterEventType.STEP_SUCCESS:
-                        stages.add(step, entry.timestamp - started[step])
-                    else:
-                        console.print(f"  [red]✗ {step}[/]")
-
-    with dg.DagsterInstance.get() as instance:
-        follower = threading.Thread(target=tell, args=(instance,), daemon=True)
-        follower.start()
-        try:
-            result = job.execute_in_process(
-                instance=instance,
-                run_id=run_id,
-                raise_on_error=False,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
-        finally:
-            done.set()
-            follower.join()
-    if not result.success:
-        failures = [
-            f"{e.step_key}: {_root_cause(e.step_failure_data.error)}"
-            for e in result.filter_events(_failed)
-        ]
-        raise DemoFailed(
-            "\n  ".join(["These steps failed:", *failures, f"More in `make ui`, run {run_id}."])
-        )
-    return result
+    def failed(self, name: str) -> None:
+        """Tell that a stage failed."""
+        self.console.print(f"  [red]✗ {name}[/]")
 
 
-def _failed(event) -> bool:
-    return event.is_step_failure
-
-
-def _root_cause(error) -> str:
-    """What went wrong first: Dagster wraps an asset's own error."""
-    while error and error.cause:
-        error = error.cause
-    return error.message.strip() if error else "failed"
+def layers(sources: Iterable[Source]) -> list[str]:
+    """The groups of assets in the order in which data move through them."""
+    sources = list(sources)
+    return [
+        *(source.schema for source in sources),
+        *(source.lake for source in sources),
+        *("staging", "warehouse", "aggregates", "production", "extracts"),
+    ]
 
 
 @contextmanager
@@ -207,48 +141,56 @@ class Report:
     peak_bytes: int
 
 
-def _count(result) -> tuple[Counter[str], Counter[str]]:
+def _count(outcome: Outcome) -> tuple[Counter[str], Counter[str]]:
     """Materialised assets and their rows, per layer."""
     assets: Counter[str] = Counter()
     rows: Counter[str] = Counter()
-    for event in result.get_asset_materialization_events():
+    for event in outcome.materializations:
         layer = event.asset_key.path[0]
         assets[layer] += 1
-        count = event.materialization.metadata.get("dagster/row_count")
-        rows[layer] += int(count.value) if count is not None else 0
+        count = event.metadata.get("dagster/row_count")
+        rows[layer] += int(str(count.value)) if count is not None else 0
     return assets, rows
 
 
-def _summary(console: Console, result, report: Report, outputs: list[str]) -> None:
+def _summary(console: Console, outcome: Outcome, report: Report, outputs: list[str]) -> None:
     table = Table("layer", "assets", "rows", title="What there is now", title_justify="left")
     table.columns[1].justify = table.columns[2].justify = "right"
-    for layer in LAYERS:
+    for layer in layers(LINES.sources):
         rows = report.rows.get(layer)
         table.add_row(layer, f"{report.assets.get(layer, 0):,}", f"{rows:,}" if rows else "–")
     console.print(table)
-    checks = result.get_asset_check_evaluations()
-    failed = [check for check in checks if not check.passed]
-    console.print(f"Checks: {len(checks) - len(failed)} of {len(checks)} passed.")
+    failed = [check for check in outcome.checks if not check.passed]
+    console.print(f"Checks: {len(outcome.checks) - len(failed)} of {len(outcome.checks)} passed.")
     for check in failed:
         console.print(
-            f"  [yellow]{check.severity.value.lower()}[/] {check.asset_key.to_user_string()}: {check.check_name}"
+            f"  [yellow]{check.severity.value.lower()}[/] "
+            f"{check.asset_key.to_user_string()}: {check.check_name}"
         )
     console.print(
-        f"Seconds: {report.seconds:.0f} in all; peak memory, servers included: {report.peak_bytes / 2**30:.1f} GB."
+        f"Seconds: {report.seconds:.0f} in all; peak memory, servers included: "
+        f"{report.peak_bytes / 2**30:.1f} GB."
     )
     console.print("Open:")
     for output in outputs:
         console.print(f"  {output}")
 
 
-def run(scale: float, seed: int, home: Path) -> Report:
-    """Start the servers, seed them, materialise everything, tell what came of it.
+def _outputs(home: Path) -> list[str]:
+    pages = (
+        f"{(home / 'extracts' / f'{dashboard.name}.html').as_uri()}   ({dashboard.description})"
+        for dashboard in LINES.dashboards
+    )
+    return [*pages, "make ui   (the Dagster UI)"]
 
-    Raises `DemoFailed`, `StackError` and what seeding raises.
+
+def run(scale: float, seed: int, home: Path) -> Report:
+    """Start the servers, fill the sources, materialise everything, show the outcome.
+
+    Raises `DemoFailed` after the summary if a step failed, `StackError`, and what seeding raises.
     """
     from seed_data.cli import seed as seed_sources
-    from softcart_assets.dbt import prepare_manifest
-    from softcart_assets.stack import Stack
+    from softcart_assets.runs import materialize_everything
 
     console = Console()
     started = time.monotonic()
@@ -263,18 +205,13 @@ def run(scale: float, seed: int, home: Path) -> Report:
         with stages.stage("dbt manifest"):
             prepare_manifest()
         with _output_to(home / "logs" / "demo.log") as stages.console:
-            result = materialize_everything(stages.console, stages)
-    assets, rows = _count(result)
-    report = Report(
-        stages.seconds, time.monotonic() - started, dict(assets), dict(rows), memory.peak_bytes
-    )
-    _summary(
-        console,
-        result,
-        report,
-        [
-            f"file://{home / 'extracts' / 'dashboard.html'}   (the dashboard)",
-            "make ui   (the Dagster UI)",
-        ],
-    )
+            outcome = materialize_everything(stages.add, stages.failed, stages.console.status)
+    assets, rows = _count(outcome)
+    seconds = time.monotonic() - started
+    report = Report(stages.seconds, seconds, dict(assets), dict(rows), memory.peak_bytes)
+    _summary(console, outcome, report, _outputs(home))
+    if outcome.failures:
+        raise DemoFailed(
+            "\n  ".join(["These steps failed:", *outcome.failures, "More in `make ui`, Runs."])
+        )
     return report

@@ -151,7 +151,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
     )
     def load_tables(
         context: dg.AssetExecutionContext, config: LoadConfig
-    ) -> Iterator[dg.MaterializeResult]:
+    ) -> Iterator[dg.MaterializeResult[None]]:
         """Load the selected tables; each counts as soon as it is committed, even if another one fails."""
         selected = context.selected_asset_keys
         tables = [t for t in source.tables if selected.intersection(raw_keys(source, t))]

@@ -39,9 +39,9 @@ def sources(extract: Extract) -> dict[str, tuple[tuple[str, str], ...]]:
     return {column: tuple(sorted(_origins(column, query))) for column in extract.columns}
 
 
-def _origins(column: str, query: exp.Expression) -> set[tuple[str, str]]:
+def _origins(column: str, query: exp.Expr) -> set[tuple[str, str]]:
     return {
         (node.source.name, node.name.rpartition(".")[2])
-        for node in lineage(column, query, None, dialect="postgres").walk()
+        for node in lineage(column, query, {}, dialect="postgres").walk()
         if isinstance(node.source, exp.Table) and node.name != "*"
     }

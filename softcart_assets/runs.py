@@ -1,0 +1,167 @@
+"""Runs of the whole code location in this process, for the command line.
+
+A failed step makes Dagster skip every step after it in the same run. One publication serves all lines
+of business, so a source that is down would keep every line from being published: what a failure does
+not concern is run again, without it. With the daemon, automation does the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import dagster as dg
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+_STARTED = dg.DagsterEventType.STEP_START
+_ENDED = dg.DagsterEventType.STEP_SUCCESS
+_FAILED = dg.DagsterEventType.STEP_FAILURE
+
+
+class _Status(Protocol):
+    def update(self, status: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What runs came to: materialisations, check evaluations, and a text per failed step."""
+
+    materializations: list[dg.AssetMaterialization]
+    checks: list[dg.AssetCheckEvaluation]
+    failures: list[str]
+
+
+def materialize_everything(
+    on_done: Callable[[str, float], None],
+    on_failed: Callable[[str], None],
+    status: Callable[[str], AbstractContextManager[_Status]],
+) -> Outcome:
+    """Run every asset and check against the instance in `DAGSTER_HOME`.
+
+    `on_done` is told each step that ends with its seconds, `on_failed` each one that fails, `status`
+    makes the display of what is under way. Assets that a failed step held back without concerning
+    them are run once more.
+    """
+    from softcart_assets.definitions import defs
+
+    definitions = defs()
+    job = definitions.resolve_implicit_global_asset_job_def()
+    graph = definitions.resolve_asset_graph()
+    steps = {
+        assets.node_def.name: set(assets.keys)
+        for assets in graph.assets_defs
+        if assets.is_executable
+    }
+    parents = {key: graph.get(key).parent_keys for key in graph.get_all_asset_keys()}
+
+    def execute(selection: Collection[dg.AssetKey] | None) -> dg.ExecuteInProcessResult:
+        run_id = str(uuid.uuid4())
+        with _followed(instance, run_id, on_done, on_failed, status):
+            return job.execute_in_process(
+                instance=instance,
+                run_id=run_id,
+                asset_selection=list(selection) if selection else None,
+                raise_on_error=False,
+                run_config=QUIET,
+            )
+
+    with dg.DagsterInstance.get() as instance:
+        results = [execute(None)]
+        if not results[0].success and (more := held_back(steps, parents, results[0])):
+            results.append(execute(more))
+    return Outcome(
+        [
+            event.materialization
+            for result in results
+            for event in result.get_asset_materialization_events()
+        ],
+        [check for result in results for check in result.get_asset_check_evaluations()],
+        [
+            f"{event.step_key}: {_root_cause(event.step_failure_data.error)}"
+            for result in results
+            for event in result.filter_events(lambda event: event.is_step_failure)
+        ],
+    )
+
+
+def held_back(
+    steps: Mapping[str, Collection[dg.AssetKey]],
+    parents: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
+    result: dg.ExecuteInProcessResult,
+) -> set[dg.AssetKey]:
+    """The assets of steps that did not start, although nothing that they are made of failed.
+
+    `steps`: step → the assets that it makes. `parents`: asset → the assets that it reads.
+    """
+    started = {event.step_key for event in result.filter_events(_is_start)}
+    made = {event.asset_key for event in result.get_asset_materialization_events()}
+    of_step = {key: step for step, keys in steps.items() for key in keys}
+    sound: dict[dg.AssetKey, bool] = {}
+
+    def is_sound(key: dg.AssetKey) -> bool:
+        if key not in sound:
+            step = of_step.get(key)
+            # External assets are always there. A step that ran has made what it could make.
+            ran = step is None or step in started
+            own = step is None or key in made if ran else True
+            sound[key] = own and all(map(is_sound, parents.get(key, ())))
+        return sound[key]
+
+    return {key for key, step in of_step.items() if step not in started and is_sound(key)}
+
+
+def _is_start(event: dg.DagsterEvent) -> bool:
+    return event.event_type == _STARTED
+
+
+@contextmanager
+def _followed(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    on_done: Callable[[str, float], None],
+    on_failed: Callable[[str], None],
+    status: Callable[[str], AbstractContextManager[_Status]],
+) -> Iterator[None]:
+    """Tell of the run's steps from a thread: the run itself gives no sign until it ends."""
+    done = threading.Event()
+
+    def tell() -> None:
+        cursor, started = None, {}
+        with status("materialising …") as display:
+            finished = False
+            while not finished:
+                finished = done.wait(0.5)
+                found = instance.get_records_for_run(
+                    run_id, cursor=cursor, of_type={_STARTED, _ENDED, _FAILED}
+                )
+                cursor = found.cursor
+                for record in found.records:
+                    entry = record.event_log_entry
+                    step, kind = entry.step_key or "", entry.get_dagster_event().event_type
+                    if kind == _STARTED:
+                        started[step] = entry.timestamp
+                        display.update(f"{step} …")
+                    elif kind == _ENDED:
+                        on_done(step, entry.timestamp - started[step])
+                    else:
+                        on_failed(step)
+
+    follower = threading.Thread(target=tell, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        done.set()
+        follower.join()
+
+
+def _root_cause(error: Any) -> str:
+    """What went wrong first: Dagster wraps an asset's own error."""
+    while error and error.cause:
+        error = error.cause
+    return str(error.message).strip() if error else "failed"

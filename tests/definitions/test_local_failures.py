@@ -1,0 +1,103 @@
+"""A failure stays with what it concerns: a source that is not configured, a step that fails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+import pytest
+
+from softcart_assets import runs
+from softcart_assets.assembly import LINES
+from softcart_assets.components.keys import raw_key
+
+
+@dataclass
+class Told:
+    """What a display of runs was told."""
+
+    done: list[str]
+    failed: list[str]
+
+    def add(self, step: str, seconds: float) -> None:
+        self.done.append(step)
+
+    @contextmanager
+    def status(self, text: str) -> Iterator["Told"]:
+        yield self
+
+    def update(self, text: str) -> None:
+        pass
+
+
+@dg.asset
+def sound() -> None:
+    """An asset whose step succeeds."""
+
+
+@dg.asset
+def broken() -> None:
+    """An asset whose step fails."""
+    raise RuntimeError("the server is down")
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec("published_sound", deps=[sound], skippable=True),
+        dg.AssetSpec("published_broken", deps=[broken], skippable=True),
+    ],
+    can_subset=True,
+)
+def publication(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+    """One step for the assets of several lines."""
+    for key in sorted(context.selected_asset_keys):
+        yield dg.MaterializeResult(key)
+
+
+@dg.asset(deps=["published_sound"])
+def page() -> None:
+    """What follows a publication."""
+
+
+def test_what_a_failed_step_does_not_concern_is_made_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    definitions = dg.Definitions(assets=[sound, broken, publication, page])
+    monkeypatch.setattr("softcart_assets.definitions.defs", lambda: definitions)
+    told = Told([], [])
+    with dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
+        outcome = runs.materialize_everything(told.add, told.failed.append, told.status)
+    made = {event.asset_key.to_user_string() for event in outcome.materializations}
+    assert made == {"sound", "published_sound", "page"}
+    assert outcome.failures == ["broken: RuntimeError: the server is down"]
+    assert told.failed == ["broken"]
+    assert told.done == ["sound", "publication", "page"]
+
+
+def test_a_source_that_is_not_configured_fails_its_own_tables_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An unset variable used to fail every run before its first step."""
+    from softcart_assets.definitions import defs
+
+    source = LINES.sources[0]
+    for name in ("HOST", "URI"):
+        monkeypatch.delenv(f"{source.env_prefix}_{name}", raising=False)
+    table = raw_key(source, source.tables[0])
+
+    @dg.asset
+    def other() -> None:
+        """An asset that needs no source."""
+
+    whole = dg.Definitions.merge(defs(), dg.Definitions(assets=[other]))
+    job = whole.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=[table, other.key],
+            raise_on_error=False,
+            run_config=runs.QUIET,
+        )
+    assert not result.success
+    assert {event.asset_key for event in result.get_asset_materialization_events()} == {other.key}

@@ -1,0 +1,158 @@
+"""The declarations of all lines are validated together; each mistake is told with file and remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from softcart_assets.assembly import LINES, DeclarationError, assemble
+from softcart_assets.lines.model import (
+    NONE,
+    AddsUp,
+    Column,
+    Dashboard,
+    Extract,
+    Job,
+    Line,
+    Published,
+    Source,
+    Table,
+)
+
+HERE = r"tests/unit/test_assembly\.py:\d+: "
+
+ORDERS = Table("orders", "One row per order.", ("id",), "cdc", (Column("id", NONE),))
+STORE = Source("store", "mysql", "A store.", (ORDERS,))
+SOUND = Line("store", "A store.", "team:store", (STORE,))
+
+
+def problems(*lines: Line) -> list[str]:
+    """What `assemble` finds wrong."""
+    try:
+        assemble(lines)
+    except DeclarationError as error:
+        return list(error.problems)
+    return []
+
+
+def with_table(**changes: object) -> Line:
+    """The sound line with one table declared otherwise."""
+    return with_tables(replace(ORDERS, **changes))  # type: ignore[arg-type]
+
+
+def with_tables(*tables: Table, kind: str = "mysql") -> Line:
+    return replace(SOUND, sources=(replace(STORE, tables=tables, kind=kind),))  # type: ignore[arg-type]
+
+
+def named(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, NONE) for name in names)
+
+
+def test_the_lines_of_the_project_are_sound() -> None:
+    assert assemble(LINES) == LINES
+    assert problems(SOUND) == []
+
+
+MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
+    "two lines of one name": ([SOUND, replace(SOUND, sources=())], "two lines of business are"),
+    "line name": ([replace(SOUND, name="My store")], "'My store' cannot be the name of a line"),
+    "owner": ([replace(SOUND, owner="store")], "'store' cannot be an owner. Write team:<name>"),
+    "two sources of one name": (
+        [SOUND, Line("other", "", "team:o", (replace(STORE, prefix="SOFTCART_OTHER"),))],
+        "two source systems are called 'store', see tests/unit/test_assembly.py",
+    ),
+    "two sources with the same settings": (
+        [replace(SOUND, sources=(STORE, replace(STORE, name="b", prefix="SOFTCART_STORE")))],
+        "reads its settings from SOFTCART_STORE_*, and so does another",
+    ),
+    "source name": (
+        [replace(SOUND, sources=(replace(STORE, name="Store-1"),))],
+        "'Store-1' cannot be the name of a source",
+    ),
+    "kind": (
+        [with_tables(ORDERS, kind="oracle")],
+        "has the kind 'oracle'; there are connectors for",
+    ),
+    "two tables of one name": ([with_tables(ORDERS, ORDERS)], "two tables of source 'store' are"),
+    "table name": (
+        [with_table(name="order lines")],
+        "with source_name='order lines'",
+    ),
+    "incremental without cursor": (
+        [with_table(strategy="incremental")],
+        "table store.orders: an incremental table needs a cursor and a key",
+    ),
+    "history without key": ([with_table(key=(), history=True)], "history needs a key"),
+    "companion": (
+        [with_tables(replace(ORDERS, history=True), replace(ORDERS, name="orders_history"))],
+        "its history takes the name orders_history, which is a table of the source",
+    ),
+    "column twice": ([with_table(columns=named("id", "id"))], "column 'id' is declared twice"),
+    "no such column": (
+        [with_table(daily="ordered_at")],
+        "'ordered_at' is its key, cursor, lake_partition or daily, and is not among its columns",
+    ),
+    "document key": (
+        [with_tables(ORDERS, kind="mongodb")],
+        "the key of a MongoDB document is '_id'",
+    ),
+    "document contract": (
+        [
+            with_tables(
+                replace(ORDERS, key=("_id",), columns=named("_id"), contract="freeze"),
+                kind="mongodb",
+            )
+        ],
+        "a followed collection cannot have the contract 'freeze'",
+    ),
+    "job without module": (
+        [replace(SOUND, jobs=(Job("agg_none", ("store.orders",), ("id",)),))],
+        "job agg_none has no module spark/jobs/store/agg_none.py",
+    ),
+    "job with unknown input": (
+        [replace(SOUND, jobs=(Job("agg_none", ("orders",), ("id",)),))],
+        "reads 'orders', which no source declares",
+    ),
+    "published twice": (
+        [replace(SOUND, published=(Published("dim_a"), Published("dim_a")))],
+        "two published tables are called 'dim_a'",
+    ),
+    "sum of an unpublished table": (
+        [replace(SOUND, published=(Published("a", adds_up=(AddsUp("n", "b", "n"),)),))],
+        "a is to add up to 'b', which is not published",
+    ),
+    "extract and dashboard of one name": (
+        [
+            replace(
+                SOUND,
+                extracts=(Extract("ext", "", {}, ""),),
+                dashboards=(Dashboard("ext", "", "", ()),),
+            )
+        ],
+        "two extracts and dashboards are called 'ext'",
+    ),
+    "dashboard of an unpublished table": (
+        [replace(SOUND, dashboards=(Dashboard("page", "", "", ("dim_a",)),))],
+        "dashboard page reads 'dim_a', which is not published",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "expected"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_with_its_place(lines: Iterable[Line], expected: str) -> None:
+    found = problems(*lines)
+    assert any(expected in problem and re.match(HERE, problem) for problem in found), found
+
+
+def test_all_mistakes_are_told_together() -> None:
+    broken = with_table(strategy="incremental", daily="ordered_at")
+    with pytest.raises(DeclarationError, match=r"(?s)needs a cursor.*is not among its columns"):
+        assemble([broken])
+
+
+def test_two_systems_may_have_tables_of_the_same_name() -> None:
+    crm = replace(STORE, name="crm", prefix="SOFTCART_CRM")
+    assert problems(replace(SOUND, sources=(STORE, crm))) == []
