@@ -159,6 +159,15 @@ def doctor() -> None:
 
 
 @app.command()
+def derive() -> None:
+    """Write the files that are derived from the declarations, such as dbt's sources."""
+    from softcart_assets.derive import derive as write_derived
+
+    for path in write_derived():
+        typer.echo(f"written: {path}")
+
+
+@app.command()
 def discover(
     prefix: Annotated[
         str, typer.Argument(help="Prefix of the database's settings, as in .env.example.")

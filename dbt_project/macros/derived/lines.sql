@@ -1,0 +1,5 @@
+{#- Written by `softcart derive`; do not edit. The lines that have a model int_<line>__<what>. -#}
+{% macro contributors(what) %}
+    {% do return({
+    }[what]) %}
+{% endmacro %}

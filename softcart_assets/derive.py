@@ -1,0 +1,139 @@
+"""Files of the repository that are derived from the declarations, and how each of them is made.
+
+They stand in the repository because other programs read them: dbt, Docker. `softcart derive` writes
+them; a test compares them with what it would write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from softcart_assets.assembly import LINES, REPOSITORY, Lines
+from softcart_assets.lines.model import Source, Table
+
+COMMAND = "softcart derive"
+
+_ENGINE_COLUMNS = {
+    "_deleted": "Whether the row has been deleted at the source since.",
+    "_loaded_at": "When this form of the row was loaded.",
+    "_position": "The source's position that the load brought the table to.",
+}
+_HISTORY_COLUMNS = {
+    "_committed_at": "When the source committed this version; null where its log was not read.",
+    "_version": "Grows with each version: the order in which they came to be, as far as it was seen.",
+}
+_DOCUMENT_COLUMNS = {
+    "_id_type": "BSON type of the key in the collection.",
+    "document": "The whole document as relaxed Extended JSON.",
+}
+
+
+def derived_files(
+    lines: Lines = LINES, repository: Path = REPOSITORY
+) -> dict[str, Callable[[], str]]:
+    """Path of every derived file within the repository → the function that gives its text."""
+    models = repository / "dbt_project" / "models" / "warehouse"
+    files: dict[str, Callable[[], str]] = {
+        "dbt_project/macros/derived/lines.sql": partial(_contributors, lines, models),
+    }
+    for source in lines.sources:
+        path = f"dbt_project/models/staging/{source.name}/_sources.yml"
+        files[path] = partial(_dbt_sources, source)
+    return files
+
+
+def outdated(lines: Lines = LINES, repository: Path = REPOSITORY) -> dict[str, str]:
+    """Path → text of every derived file that is missing or says something else."""
+    texts = {path: text() for path, text in derived_files(lines, repository).items()}
+    return {
+        path: text
+        for path, text in texts.items()
+        if not (file := repository / path).is_file() or file.read_text() != text
+    }
+
+
+def derive(lines: Lines = LINES, repository: Path = REPOSITORY) -> list[str]:
+    """Write the derived files that are out of date, and return their paths."""
+    changed = outdated(lines, repository)
+    for path, text in changed.items():
+        file = repository / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return list(changed)
+
+
+def _contributors(lines: Lines, models: Path) -> str:
+    """The macro that tells a conformed model which lines have rows for it.
+
+    dbt must know what a model reads when it parses the model. Only a macro can tell it then: the
+    other models are not known yet.
+    """
+    asked = {
+        what
+        for file in (models / "conformed").glob("*.sql")
+        for what in re.findall(r"union_of_lines\('(\w+)'", file.read_text())
+    }
+    found = {
+        what: [
+            line.name
+            for line in lines
+            if (models / line.name / f"int_{line.name}__{what}.sql").is_file()
+        ]
+        for what in sorted(asked)
+    }
+    entries = "".join(f"        {what!r}: {names!r},\n" for what, names in found.items())
+    return f"""\
+{{#- Written by `{COMMAND}`; do not edit. The lines that have a model int_<line>__<what>. -#}}
+{{% macro contributors(what) %}}
+    {{% do return({{
+{entries}    }}[what]) %}}
+{{% endmacro %}}
+"""
+
+
+def _dbt_sources(source: Source) -> str:
+    """The raw tables of a source as dbt's sources."""
+    described = {
+        "version": 2,
+        "sources": [
+            {
+                "name": source.schema,
+                "schema": source.schema,
+                "description": f"{source.description} Exact copies of its tables.",
+                "tables": [
+                    entry for table in source.tables for entry in _raw_tables(source, table)
+                ],
+            }
+        ],
+    }
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=100)
+    return f"# Written by `{COMMAND}` from the declared source; do not edit.\n{text}"
+
+
+def _raw_tables(source: Source, table: Table) -> Iterator[dict[str, Any]]:
+    columns = {column.name: column.description for column in table.columns}
+    if source.kind == "mongodb":
+        columns |= _DOCUMENT_COLUMNS
+    columns |= _ENGINE_COLUMNS
+    yield _raw_table(
+        table.name,
+        f"{table.description} Rows that are deleted at the source stay, marked `_deleted`.",
+        columns,
+    )
+    if table.history:
+        yield _raw_table(
+            f"{table.name}_history",
+            f"One row per version of a row of {table.name} that a load saw. A deletion is a version.",
+            columns | _HISTORY_COLUMNS,
+        )
+
+
+def _raw_table(name: str, description: str, columns: Mapping[str, str]) -> dict[str, Any]:
+    described = [{"name": name, "description": text} for name, text in columns.items()]
+    return {"name": name, "description": description, "columns": described}
