@@ -29,7 +29,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection, staging
-from softcart_assets.lines.shop.dashboard import DashboardError, build_page, charts, data, pictures
+from softcart_assets.pages.shop import DashboardError, build_page, charts, data, pictures
 from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.publishing.publish import publish
 
@@ -645,7 +645,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, page, colours):
 def test_periods_are_cut_without_gap_and_matched_with_the_year_before(browser):
     """The page's arithmetic of dates, for every start in four years with a leap day and several lengths."""
     browser.get("about:blank")
-    script = files("softcart_assets.lines.shop.dashboard").joinpath("sales.js").read_text()
+    script = files("softcart_assets.pages.shop").joinpath("sales.js").read_text()
     check = """
         const wrong = [];
         for (let from = dayOf("2023-01-01"); from <= dayOf("2026-12-31"); from++)

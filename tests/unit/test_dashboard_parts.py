@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.lines.shop.dashboard import charts, data, page
+from softcart_assets.pages.shop import charts, data, page
 
 DAYS = st.dates(date(1970, 1, 2), date(2100, 12, 31))
 

@@ -7,7 +7,7 @@ DASHBOARDS = (
         "dashboard",
         "The shop manager's dashboard: one self-contained page that opens from disk, and pictures of "
         "its charts.",
-        package="softcart_assets.lines.shop.dashboard",
+        package="softcart_assets.pages.shop",
         reads=(
             "fct_order_lines",
             "dim_store",

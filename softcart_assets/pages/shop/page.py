@@ -25,7 +25,7 @@ from typing import Any
 import vl_convert
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.shop.dashboard import charts, data
+from softcart_assets.pages.shop import charts, data
 
 _HERE = Path(__file__).parent
 

@@ -3,7 +3,7 @@
 Here belongs everything between `production.*` and the finished file; no Dagster.
 """
 
-from softcart_assets.lines.shop.dashboard.data import DashboardError
-from softcart_assets.lines.shop.dashboard.page import PageResult, build_page, pictures
+from softcart_assets.pages.shop.data import DashboardError
+from softcart_assets.pages.shop.page import PageResult, build_page, pictures
 
 __all__ = ["DashboardError", "PageResult", "build_page", "pictures"]
