@@ -29,8 +29,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection, staging
-from softcart_assets.pages.shop import DashboardError, build_page, charts, data, pictures
 from softcart_assets.lines.shop.published import PUBLISHED
+from softcart_assets.pages.shop import DashboardError, build_page, charts, data, pictures
 from softcart_assets.publishing.publish import publish
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror=\"window.hacked=1\"> 'quote' & 💡"
