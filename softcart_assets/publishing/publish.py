@@ -106,7 +106,8 @@ def publish(
         with _snapshot(staging, production, [t for t in tables if t.line in new]) as snapshot:
             candidate = Candidate(session, snapshot, live, tables, new, tell)
             candidate.write()
-            results = _hold_what_fails(snapshot, candidate, tables, audits, held, tell)
+            auditor = _Auditor(snapshot, candidate, tables, held, tell)
+            auditor.settle(audits)
             if not candidate.new:
                 raise AuditFailed(_flat(held))
             candidate.prepare_for_readers()
@@ -125,7 +126,13 @@ def publish(
     }
     published = {name for line in candidate.new for name in version.lines[line].tables}
     rows = {name: count for name, count in version.row_counts.items() if name in published}
-    return Publication(version.number, outcomes, rows, results, time.monotonic() - started)
+    return Publication(
+        version.number,
+        outcomes,
+        rows,
+        list(auditor.results.values()),
+        time.monotonic() - started,
+    )
 
 
 def _lock(session: psycopg.Connection) -> None:
@@ -190,56 +197,75 @@ def _snapshot(
         ) from None
 
 
-def _hold_what_fails(
-    snapshot: Snapshot,
-    candidate: Candidate,
-    tables: Sequence[PublishedTable],
-    audits: Sequence[Audit | Comparison],
-    held: dict[str, list[AuditResult]],
-    tell: Tell,
-) -> list[AuditResult]:
-    """Audit the candidate and hold the lines that fail, until all of what will be live fits together.
+class _Auditor:
+    """Audits a candidate and holds the lines that fail.
 
-    Adds the held lines and their failed audits to `held`; returns the last result of every audit.
+    `held`: those lines, with the audits that failed. `results`: the last result of every audit.
     """
-    line_of = {table.name: table.line for table in tables}
-    results: dict[str, AuditResult] = {}
-    changed: set[str] | None = None
-    while True:
-        # An audit between two lines is repeated when one of them turns out to keep what is live. One
-        # between lines that both keep it has nothing new to say.
-        asked = [
-            audit
-            for audit in audits
-            if (lines := _lines(audit, line_of)) & candidate.new
-            and (changed is None or lines & changed)
-        ]
-        answers = snapshot.map(_asking(candidate, tables), asked)
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        candidate: Candidate,
+        tables: Sequence[PublishedTable],
+        held: dict[str, list[AuditResult]],
+        tell: Tell,
+    ) -> None:
+        self.held = held
+        self.results: dict[str, AuditResult] = {}
+        self._snapshot, self._candidate, self._tell = snapshot, candidate, tell
+        self._line_of = {table.name: table.line for table in tables}
+        self._ask = _asking(candidate, tables)
+
+    def settle(self, audits: Sequence[Audit | Comparison]) -> None:
+        """Hold lines until all of what will be live passes its audits and fits together."""
+        candidate = self._candidate
+        own = [audit for audit in audits if len(self._lines(audit)) == 1]
+        crossing = [audit for audit in audits if len(self._lines(audit)) > 1]
+        # Its own audits first: a line must not be held for what is wrong with another one that will
+        # not go live.
+        failed = self._round(own)
+        asked = crossing
+        while candidate.new:
+            if failed:
+                self._hold(failed)
+            failed = self._round(asked)
+            if not failed:
+                break
+            asked = [audit for audit in crossing if self._lines(audit) & failed.keys()]
+
+    def _lines(self, audit: Audit | Comparison) -> set[str]:
+        """The lines whose tables an audit is about."""
+        reads = audit.reads if isinstance(audit, Audit) else ()
+        return {self._line_of[name] for name in (audit.table, *reads)}
+
+    def _round(self, audits: Sequence[Audit | Comparison]) -> dict[str, list[AuditResult]]:
+        """Ask the audits that concern new lines; the lines to hold, with what failed."""
+        new = self._candidate.new
+        asked = [audit for audit in audits if self._lines(audit) & new]
+        answers = self._snapshot.map(self._ask, asked)
         failed: dict[str, list[AuditResult]] = {}
         for audit, result in zip(asked, answers, strict=True):
-            results[audit.name] = result
+            self.results[audit.name] = result
             if not result.passed:
-                own = line_of[audit.table]
+                own = {self._line_of[audit.table]}
                 # Rows that are live already stay. Then the line that they refer to has to wait.
-                for line in {own} & candidate.new or _lines(audit, line_of) & candidate.new:
+                for line in own & new or self._lines(audit) & new:
                     failed.setdefault(line, []).append(result)
-        tell(f"{sum(result.passed for result in answers)} of {len(asked)} audits passed")
-        if not failed:
-            return list(results.values())
-        held |= failed
-        for line, why in failed.items():
-            tell(f"line {line} is held: {', '.join(result.name for result in why)}")
-        if candidate.new <= failed.keys():
-            candidate.new.clear()
-            return list(results.values())
-        candidate.keep(failed)
-        changed = set(failed)
+        if asked:
+            passed = sum(result.passed for result in answers)
+            self._tell(f"{passed} of {len(asked)} audits passed")
+        return failed
 
-
-def _lines(audit: Audit | Comparison, line_of: dict[str, str]) -> set[str]:
-    """The lines whose tables an audit is about."""
-    reads = audit.reads if isinstance(audit, Audit) else ()
-    return {line_of[name] for name in (audit.table, *reads)}
+    def _hold(self, failed: dict[str, list[AuditResult]]) -> None:
+        self.held |= failed
+        for line, results in failed.items():
+            names = ", ".join(result.name for result in results)
+            self._tell(f"{line} is held and keeps what is live: {names} failed")
+        if self._candidate.new <= failed.keys():
+            self._candidate.new.clear()  # Nothing will be switched to, so nothing need be copied.
+        else:
+            self._candidate.keep(failed)
 
 
 def _asking(

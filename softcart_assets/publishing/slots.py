@@ -309,13 +309,26 @@ def empty_table(
 def copy_slot(
     session: psycopg.Connection, source: int, target: int, name: str, columns: Iterable[str]
 ) -> int:
-    """Append all rows of a table in one slot to that in another; returns their number."""
+    """Append all rows of a table in one slot to that in another; returns their number.
+
+    Raises `PublishError` if the copy has other rows: no audit compares it with staging.
+    """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     copied = session.execute(
         sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
             slot_table(target, name), names, names, slot_table(source, name)
         )
     )
+    checksum = sql.SQL("SELECT count(*), sum(hashtextextended(ROW({})::text, 0)::numeric) FROM {}")
+    before, after = (
+        session.execute(checksum.format(names, slot_table(slot, name))).fetchone()
+        for slot in (source, target)
+    )
+    if before != after:
+        raise PublishError(
+            f"production/{name}: the copy of what is live has other rows, nothing was published. "
+            f"Look for triggers on {slot_schema(target)}.{name}."
+        )
     return copied.rowcount
 
 
