@@ -4,19 +4,8 @@
   High-water marks say, for each fact and each raw table it follows, until which _loaded_at it has seen that table. One
   mark per table, not one per fact: tables load side by side, and a load may commit after a later one of another table.
   A mark moves in the transaction that writes the fact, so that a run that is killed does its changes again.
+  The table dbt_state.watermarks is made by the migrations in softcart_assets/warehouse_state/, before dbt is run.
 -#}
-
-{% macro create_watermarks() %}
-    create schema if not exists dbt_state;
-    create table if not exists dbt_state.watermarks (
-        model text not null,
-        changes text not null,
-        changed_table text not null,
-        seen_until timestamptz not null,
-        seen_before timestamptz not null,
-        primary key (model, changes, changed_table)
-    )
-{% endmacro %}
 
 {#-
   Pre-hook of an incremental fact: moves its marks up to what `changes` (relations with columns changed_table and

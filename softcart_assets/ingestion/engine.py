@@ -23,6 +23,7 @@ import psycopg
 import pyarrow as pa
 from psycopg.types.json import Jsonb
 
+from softcart_assets import locks
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.bookkeeping import LastLoad
@@ -328,26 +329,12 @@ def own_name(command: str) -> str:
 def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
     """Hold the table until the control connection ends, waiting for another load of it; `TableBusy` says whose."""
     name = f"{source.schema}/{table.name}"
-    key = control.execute("SELECT hashtextextended(%s, 0)", (f"softcart load {name}",)).fetchone()[
-        0
-    ]  # type: ignore[index]
-    control.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'")
     try:
-        control.execute("SELECT pg_advisory_lock(%s)", (key,))
-    except psycopg.errors.LockNotAvailable:
-        holder = control.execute(
-            "SELECT application_name, pid, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid)"
-            " WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = %s",
-            (key,),
-        ).fetchone()
+        locks.take(control, f"softcart load {name}", wait_seconds=_LOCK_SECONDS)
+    except locks.LockHeld as held:
         raise TableBusy(
-            f"{name} has been held for {_LOCK_SECONDS} s by "
-            + (
-                f"{holder[0]!r} (PostgreSQL process {holder[1]}, since {holder[2]:%Y-%m-%d %H:%M:%S} UTC)"
-                if holder
-                else "a load"
-            )
-            + ". Wait for it or end it, then load again."
+            f"{name} has been held for {_LOCK_SECONDS} s by {held.holder or 'a load'}. "
+            "Wait for it or end it, then load again."
         ) from None
 
 

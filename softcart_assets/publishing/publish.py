@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from softcart_assets import locks
 from softcart_assets.audits.model import Audit, AuditResult, Comparison
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.publishing import slots
@@ -90,24 +91,13 @@ def publish(
 
 def _lock(session: psycopg.Connection) -> None:
     """Become the only publication. A killed one lets go as soon as its server process notices: hence the patience."""
-    session.execute("SET lock_timeout = '2s'")
     try:
-        session.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
-    except psycopg.errors.LockNotAvailable:
-        row = session.execute(
-            """
-            SELECT format('pid %%s of %%s from %%s, since %%s', a.pid, a.usename,
-                          coalesce(host(a.client_addr), 'this host'), a.backend_start)
-            FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
-            WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid = %s
-            """,
-            [_LOCK],
-        ).fetchone()
-        holder = row[0] if row else "it has ended just now"
+        locks.take(session, _LOCK, wait_seconds=2)
+    except locks.LockHeld as held:
         raise PublishError(
-            f"Another publication is under way ({holder}). Publish again when it is done."
+            f"Another publication is under way: {held.holder or 'it has ended just now'}. "
+            "Publish again when it is done."
         ) from None
-    session.execute("RESET lock_timeout")
 
 
 @contextmanager

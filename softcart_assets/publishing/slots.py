@@ -22,10 +22,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
+
+from softcart_assets.migrations import migrate
 
 Columns = tuple[tuple[str, str], ...]
 """Each column's name and its type as PostgreSQL writes it."""
@@ -39,20 +42,7 @@ PATIENCE_SECONDS = 2.0
 DDL_PATIENCE_SECONDS = 60.0
 """How long a publication that must replace views waits for the transactions that read them."""
 
-_SETUP = """
-CREATE SCHEMA IF NOT EXISTS production;
-CREATE SCHEMA IF NOT EXISTS production_meta;
-CREATE TABLE IF NOT EXISTS production_meta.current (
-  is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row),
-  version bigint NOT NULL,
-  slot integer NOT NULL,
-  switch_xid xid8 NOT NULL,
-  published_at timestamptz NOT NULL,
-  row_counts jsonb NOT NULL
-);
-COMMENT ON TABLE production_meta.current IS
-  'The published version: the slot that holds it, the transaction that switched to it, and rows per table.';
-"""
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class PublishError(RuntimeError):
@@ -70,8 +60,8 @@ class Current:
 
 
 def set_up(session: psycopg.Connection) -> None:
-    """Create what the first publication needs; does nothing afterwards."""
-    session.execute(_SETUP)
+    """Bring the tables that tell which version is published to this release, and create what is missing."""
+    migrate(session, "production_meta", _MIGRATIONS)
 
 
 def read_current(session: psycopg.Connection) -> Current | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from softcart_assets import locks
 from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
@@ -71,13 +72,11 @@ class PostgresResource(dg.ConfigurableResource[None]):
         """
         from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK
 
-        suffix = "_shared" if mode == "write" else ""
+        def tell(holder: locks.LockSession | None) -> None:
+            log.info(f"Waiting for the raw tables, which {holder or 'another run'} is using.")
+
         with self.connection().connect(autocommit=True) as connection:
-            key = f"hashtextextended('{RAW_TABLES_LOCK}', 0)"
-            taken = connection.execute(f"SELECT pg_try_advisory_lock{suffix}({key})").fetchone()
-            if not (taken and taken[0]):
-                log.info("Another run is loading or building from the raw tables; waiting for it.")
-                connection.execute(f"SELECT pg_advisory_lock{suffix}({key})")
+            locks.take(connection, RAW_TABLES_LOCK, shared=mode == "write", on_wait=tell)
             yield
 
 

@@ -339,7 +339,10 @@ def test_a_second_publication_is_refused_and_told_who_is_first(staging, producti
             refusals[0] = str(refused.value)
 
     assert publish(staging, production, PAIR, audits=(), on_progress=publish_too).version == 1
-    assert re.match(r"Another publication is under way \(pid \d+ of \w+ from ", refusals[0])
+    assert re.match(
+        r"Another publication is under way: 'softcart publish' \(PostgreSQL process \d+ of \w+ from ",
+        refusals[0],
+    )
 
 
 def test_a_missing_table_is_named(staging, production):

@@ -19,6 +19,7 @@ from dbt.cli.main import dbtRunner
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from softcart_assets import warehouse_state
 from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.lines.shop.sources import CATALOG, SHOP
 
@@ -460,6 +461,7 @@ def warehouse(stack, tmp_path_factory) -> Iterator[Warehouse]:
             raw = Raw(session)
             raw.create()
             load_first_day(raw)
+            warehouse_state.prepare(session, "dbt_state")
             it.dbt("run")
             it.note_facts()
             load_second_day(raw)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from psycopg.types.json import Jsonb
 
+from softcart_assets import warehouse_state
 from softcart_assets.assembly import LINES
 from softcart_assets.components.columns import table_schema
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
@@ -21,14 +22,6 @@ from spark.jobs import JOBS, Job
 
 if TYPE_CHECKING:
     import psycopg
-
-BUILT_FROM = """
-CREATE SCHEMA IF NOT EXISTS aggregates;
-CREATE TABLE IF NOT EXISTS aggregates._built_from (
-  table_name text PRIMARY KEY, inputs jsonb NOT NULL, row_count bigint NOT NULL
-);
-"""
-"""What each aggregate was last built from, so that one whose inputs and code are the same is not computed again."""
 
 
 def aggregate_key(name: str) -> dg.AssetKey:
@@ -78,7 +71,7 @@ def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
 def _rows_if_current(
     session: "psycopg.Connection", job: Job, inputs: dict[str, object]
 ) -> int | None:
-    session.execute(BUILT_FROM)
+    warehouse_state.prepare(session, "aggregates")
     row = session.execute(
         "SELECT row_count FROM aggregates._built_from WHERE table_name = %s AND inputs = %s"
         " AND to_regclass('aggregates.' || table_name) IS NOT NULL",

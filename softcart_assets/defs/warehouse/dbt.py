@@ -8,6 +8,7 @@ import psycopg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 from psycopg import sql
 
+from softcart_assets import warehouse_state
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.dbt import DBT, MANIFEST, PROJECT_DIR
 from softcart_assets.resources import PostgresResource
@@ -64,6 +65,7 @@ def dbt_models(
         staging.raw_tables_locked("steady", context.log),
         staging.connection().connect(autocommit=True) as session,
     ):
+        warehouse_state.prepare(session, "dbt_state")
         invocation = dbt.cli([command, "--exclude-resource-type", "unit_test"], context=context)
         for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
             yield _with_row_count(session, event)

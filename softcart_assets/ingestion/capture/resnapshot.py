@@ -152,9 +152,9 @@ def read_again(
                     on_progress(table.name, rows, expected)
         session.execute(f"ANALYZE {relation}".encode())
         row = session.execute(
-            "INSERT INTO ingestion.resnapshots (source, table_name, relation, position, columns, scope)"
-            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
-            (source.name, table.name, relation, position, [c.name for c in columns], scope),
+            "INSERT INTO ingestion.resnapshots (source, table_name, relation, position, scope)"
+            " VALUES (%s, %s, %s, %s, %s) RETURNING id",
+            (source.name, table.name, relation, position, scope),
         ).fetchone()
         assert row
         return row[0], position

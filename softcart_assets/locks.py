@@ -1,0 +1,123 @@
+"""PostgreSQL's advisory locks: taking one, and saying who has it.
+
+A lock has a name, and belongs to the database that the connection leads to. Whoever takes it has it until their
+session ends, so a killed process never leaves a lock behind. PostgreSQL knows no names, only numbers. A name's number
+is its hash, which is the same in every release. So an old release and a new one keep each other out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+Name = str | int
+"""What a lock is called. A number is for the lock of publications, which had one before locks had names."""
+
+
+@dataclass(frozen=True)
+class LockSession:
+    """A session that has a lock or waits for it. `holds`: it has it. `shared`: it shares it with others that do.
+
+    `host` is None for a local socket. `since` is the session's start; None if we may not see it.
+    """
+
+    application: str
+    process: int
+    user: str
+    host: str | None
+    since: datetime | None
+    holds: bool
+    shared: bool
+
+    def __str__(self) -> str:
+        """Who it is, for an error text."""
+        since = f", since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
+        origin = f"of {self.user} from {self.host or 'the same host'}"
+        return f"{self.application!r} (PostgreSQL process {self.process} {origin}{since})"
+
+
+class LockHeld(RuntimeError):
+    """Somebody else kept the lock for as long as we waited. `holder` is None if they let go just then."""
+
+    def __init__(self, name: Name, wait_seconds: float, holder: LockSession | None) -> None:
+        self.name, self.holder = name, holder
+        super().__init__(
+            f"The lock {name!r} has been held for {wait_seconds:g} s by {holder or 'somebody'}."
+            " Wait for them or end them, then try again."
+        )
+
+
+def _key(name: Name) -> sql.Composable:
+    template = "hashtextextended({}, 0)" if isinstance(name, str) else "{}::bigint"
+    return sql.SQL(template).format(sql.Literal(name))
+
+
+def take(
+    connection: psycopg.Connection,
+    name: Name,
+    *,
+    shared: bool = False,
+    until: Literal["session", "transaction"] = "session",
+    wait_seconds: float | None = None,
+    on_wait: Callable[[LockSession | None], None] | None = None,
+) -> None:
+    """Take a lock and keep it until the session, or the transaction that is open, ends.
+
+    `wait_seconds` is how long to wait for others, without end if None. Raises `LockHeld` after that. `on_wait` is
+    called once with a holder if there is anybody to wait for.
+    """
+    scope = ("_xact" if until == "transaction" else "") + "_lock" + ("_shared" if shared else "")
+    call = sql.SQL("SELECT {}({})")
+    tried = connection.execute(
+        call.format(sql.Identifier(f"pg_try_advisory{scope}"), _key(name))
+    ).fetchone()
+    if tried and tried[0]:
+        return
+    if on_wait:
+        on_wait(holder(connection, name))
+    if wait_seconds == 0:
+        raise LockHeld(name, 0, holder(connection, name))
+    try:
+        # A block of its own, because a refusal would spoil a transaction of the caller's.
+        with connection.transaction():
+            was = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+            _limit_waits(
+                connection, "0" if wait_seconds is None else f"{wait_seconds * 1000:.0f}ms"
+            )
+            connection.execute(call.format(sql.Identifier(f"pg_advisory{scope}"), _key(name)))
+            _limit_waits(connection, was[0] if was else "0")
+    except psycopg.errors.LockNotAvailable:
+        raise LockHeld(name, wait_seconds or 0, holder(connection, name)) from None
+
+
+def _limit_waits(connection: psycopg.Connection, limit: str) -> None:
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
+
+
+def sessions(connection: psycopg.Connection, name: Name) -> list[LockSession]:
+    """The sessions that have a lock or wait for it, holders first. The connection's own is left out."""
+    rows = connection.execute(
+        sql.SQL(
+            """
+            SELECT coalesce(a.application_name, ''), a.pid, a.usename, host(a.client_addr), a.backend_start, l.granted,
+                   l.mode = 'ShareLock'
+            FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            WHERE l.locktype = 'advisory' AND l.objsubid = 1
+              AND (l.classid::bigint << 32 | l.objid::bigint) = {}
+              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND a.pid <> pg_backend_pid()
+            ORDER BY l.granted DESC, a.backend_start
+            """
+        ).format(_key(name))
+    ).fetchall()
+    return [LockSession(*row) for row in rows]
+
+
+def holder(connection: psycopg.Connection, name: Name) -> LockSession | None:
+    """Another session that has a lock, the longest lived; None if nobody has it."""
+    return next((each for each in sessions(connection, name) if each.holds), None)
