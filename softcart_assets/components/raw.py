@@ -12,6 +12,7 @@ from softcart_assets.components.keys import history_key, raw_key, raw_keys, sour
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import LoadResult, load, summarize
+from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line, Source, Table
 
 FRESH = dg.FreshnessPolicy.time_window(
@@ -168,7 +169,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                     else f"{table}: {rows:,} rows"
                 )
 
-        with staging.raw_tables_locked("write", context.log):
+        with raw_tables_held(staging.connection(), still=False, tell=context.log.info):
             for result in load(
                 source,
                 getattr(resources, database).connection(),

@@ -13,6 +13,7 @@ from softcart_assets.components.raw import load_metadata
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import IngestionError, Reconciliation, TableBehind, reconcile
+from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Source, Table
 
 Audit = Callable[[PostgresConnection, Source, Table], AuditResult]
@@ -127,7 +128,7 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             return
         makes_assets = bool(context.job_def.asset_layer.selected_asset_keys)
         resources = context.resources
-        with resources.staging.raw_tables_locked("write", context.log):
+        with raw_tables_held(resources.staging.connection(), still=False, tell=context.log.info):
             for table in source.tables:
                 key = raw_key(source, table)
                 if dg.AssetCheckKey(key, RECONCILES) not in context.selected_asset_check_keys:

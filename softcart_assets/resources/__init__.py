@@ -7,17 +7,13 @@ What a connection can do stands in `softcart_assets.connections`.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from softcart_assets import locks
 from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
@@ -61,23 +57,6 @@ class PostgresResource(dg.ConfigurableResource[None]):
     def connection(self) -> PostgresConnection:
         """The settings as a connection; nothing is opened yet. Raises `SettingError`."""
         return PostgresConnection.from_env(self.prefix)
-
-    @contextmanager
-    def raw_tables_locked(
-        self, mode: Literal["write", "steady"], log: logging.Logger
-    ) -> Iterator[None]:
-        """Hold the raw tables for loading (`write`, shared among loads) or keep loads off them (`steady`).
-
-        Without it, models built from one state of the raw tables would be compared with another. Waits, and says so.
-        """
-        from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK
-
-        def tell(holder: locks.LockSession | None) -> None:
-            log.info(f"Waiting for the raw tables, which {holder or 'another run'} is using.")
-
-        with self.connection().connect(autocommit=True) as connection:
-            locks.take(connection, RAW_TABLES_LOCK, shared=mode == "write", on_wait=tell)
-            yield
 
 
 class LakeResource(dg.ConfigurableResource[None]):
