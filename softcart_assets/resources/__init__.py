@@ -1,8 +1,9 @@
-"""Dagster resources: typed, configurable handles on the servers. Each opens its connection only when asked.
+"""Dagster resources: typed, configurable handles on the servers. Each opens its connection only
+when asked.
 
-Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read the
-environment when they are used: a server that is not configured fails what needs it, and nothing else.
-What a connection can do stands in `softcart_assets.connections`.
+Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read
+the environment when they are used: a server that is not configured fails what needs it, and nothing
+else. What a connection can do stands in `softcart_assets.connections`.
 """
 
 from __future__ import annotations
@@ -73,13 +74,17 @@ _STARTING = Lock()
 
 
 class SparkResource(dg.ConfigurableResource):
-    """Spark with Hive support: one session per run, started when first asked for and stopped when the run ends."""
+    """Spark with Hive support: one session per run, started when first asked for and stopped when
+    the run ends.
+    """
 
     _session: Any = PrivateAttr(default=None)
 
     @property
     def session(self) -> SparkSession:
-        """The run's session; pyspark is imported only here, as it takes a second that other runs need not pay."""
+        """The run's session; pyspark is imported only here, as it takes a second that other runs
+        need not pay.
+        """
         with _STARTING:
             if self._session is None:
                 from spark.session import build_session

@@ -108,8 +108,7 @@ class Copy:
             ["bash", "-c", shell],
             cwd=self.root,
             env=self.env | {"SCRIPT": script},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stderr[-5000:]
