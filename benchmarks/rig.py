@@ -64,7 +64,8 @@ class _Stack(Stack):
         """See `Stack`."""
         kinds = {MySQL: _MySQL, Postgres: _Postgres}
         return tuple(
-            kinds.get(type(s), type(s))(self.home, s.port, s.password) for s in super().servers()
+            kinds.get(type(s), type(s))(self.home, s.port, s.password, s.databases)
+            for s in super().servers()
         )
 
 
