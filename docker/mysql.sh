@@ -1,4 +1,4 @@
-# Written by `softcart derive` from the declared sources. Edit softcart_assets/stack/templates/mysql.sh.j2 instead.
+# Written by `softcart derive` from softcart_assets/stack/templates; do not edit.
 #
 # One database and one user for each MySQL source. The image mysql reads this file into its own
 # script, once, when its volume is empty. The passwords come from docker-compose.yml.

@@ -72,9 +72,7 @@ def mysql(stack: Stack) -> Iterator[MySQLConnection]:
 @pytest.fixture(scope="session")
 def mysql97_server(home: Path) -> Iterator[RealMySQL]:
     """A real MySQL 9.7, running; where it cannot be had, the tests that ask for it are skipped with the reason."""
-    server = RealMySQL(
-        home, free_port(), secrets.token_urlsafe(18), {MYSQL.env_prefix: MYSQL.name}
-    )
+    server = RealMySQL(home, free_port(), secrets.token_urlsafe(18), {MYSQL.env_prefix: MYSQL.name})
     try:
         server.products()
     except Unavailable as reason:

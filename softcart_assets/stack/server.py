@@ -93,9 +93,7 @@ class Server(ABC):
     address: ClassVar[str]
     """The setting by which users name a server of their own: `<prefix>_HOST`, for example."""
 
-    def __init__(
-        self, home: Path, port: int, password: str, databases: Mapping[str, str]
-    ) -> None:
+    def __init__(self, home: Path, port: int, password: str, databases: Mapping[str, str]) -> None:
         self.databases = dict(databases)
         self.home = home / self.name
         self.data = self.home / "data"
