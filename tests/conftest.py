@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from support.mysql97 import RealMySQL, Unavailable
 
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
     PostgresConnection,
     staging,
 )
-from softcart_assets.assembly import LINES
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port

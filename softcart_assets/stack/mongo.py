@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from softcart_assets.stack.server import Server, find_program
 
@@ -92,7 +92,7 @@ class Mongo(Server):
     def _uri(self) -> str:
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
-    def _become_primary(self, client: MongoClient) -> None:
+    def _become_primary(self, client: MongoClient[dict[str, Any]]) -> None:
         """Configure the replica set; again when the port has changed, which is a part of its configuration."""
         from pymongo.errors import OperationFailure
 

@@ -188,7 +188,7 @@ class Server(ABC):
             alive_after([process], STOP_SECONDS)
         return True
 
-    def run(self, command: list[str], **options) -> None:
+    def run(self, command: list[str], *, cwd: Path | None = None, input: str | None = None) -> None:
         """Run a preparatory command; raises `StackError` with the end of its output if it fails."""
         done = subprocess.run(
             command,
@@ -196,7 +196,8 @@ class Server(ABC):
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            **options,
+            cwd=cwd,
+            input=input,
         )
         if done.returncode:
             raise StackError(
