@@ -101,6 +101,8 @@ def status() -> None:
     typer.echo(f"Home: {stack.home}")
     for server in stack.servers():
         process = server.process()
+        if not server.databases and not process:
+            continue
         state = f"runs, pid {process.pid}, log {server.log}" if process else "does not run"
         typer.echo(f"{server.title}: {state}")
         local = stack.local_prefixes(server)
