@@ -26,9 +26,22 @@ have_java() {
   [[ $version =~ \"([0-9]+) ]] && ((BASH_REMATCH[1] >= 17))
 }
 
-# Whether the shop's MySQL server is one that the user names, in the environment or in .env.
-shop_is_named() {
-  [[ -n ${SOFTCART_SHOP_HOST:-} ]] || grep -qsE '^(export )?SOFTCART_SHOP_HOST=.' .env
+# Sets the array `unnamed`: the settings of MySQL sources whose servers the user does not name, in
+# the environment or in .env. A local server is for them. .env.example, which is derived from the
+# declared sources, lists them under headings.
+find_unnamed_mysql_servers() {
+  local line name heading=
+  unnamed=()
+  while read -r line; do
+    case $line in
+      '# --- '*) heading=$line ;;
+      '#SOFTCART_'*_HOST=*)
+        name=${line#\#} name=${name%%=*}
+        [[ $heading != '# --- MySQL '* || -n ${!name:-} ]] ||
+          grep -qsE "^(export )?$name=." .env || unnamed+=("$name")
+        ;;
+    esac
+  done <.env.example
 }
 
 find_python() {
@@ -51,7 +64,8 @@ venv_is_current() {
 find_missing_packages() {
   missing=()
   have_java || missing+=(openjdk-17-jre-headless)
-  if [[ $mode == --tests ]] || ! shop_is_named; then
+  find_unnamed_mysql_servers
+  if [[ $mode == --tests ]] || ((${#unnamed[@]})); then
     have mysqld || have mariadbd || missing+=(mariadb-server-core mariadb-client-core)
   fi
   if [[ $mode == --tests ]]; then
@@ -86,7 +100,8 @@ give_up() {
         openjdk-*) echo "  $package: set JAVA_HOME to a Java 17 or newer" ;;
         mariadb-server-core)
           echo "  $package, mariadb-client-core: put a mysqld on PATH" \
-            "or name a MySQL server of yours with SOFTCART_SHOP_HOST (see .env.example; the tests need a local one)"
+            "or name MySQL servers of your own with ${unnamed[*]:-the settings in .env.example}" \
+            "(the tests need a local one)"
           ;;
         mariadb-client-core) ;;
         chromium*) echo "  $package: put chromium and chromedriver on PATH (only the tests need them)" ;;

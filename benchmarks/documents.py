@@ -31,7 +31,6 @@ SOURCE = Source(
     "",
     (Table(COLLECTION, "", ("_id",), "snapshot", ()),),
     owner="team:bench",
-    prefix="SOFTCART_CATALOG",
 )
 
 
@@ -74,7 +73,7 @@ def fill(mongo: MongoConnection, count: int, *, with_decimals: bool) -> None:
 def read_raw_batches() -> None:
     """In a process of its own: read everything in raw batches and throw it away."""
     job = json.loads(os.environ["JOB"])
-    with MongoConnection("SOFTCART_CATALOG", job["uri"], job["database"]).connect() as client:
+    with MongoConnection(SOURCE.env_prefix, job["uri"], job["database"]).connect() as client:
         started, computed = time.monotonic(), time.process_time()
         size = sum(map(len, client[job["database"]][COLLECTION].find_raw_batches()))
         seconds = {
@@ -87,7 +86,7 @@ def read_raw_batches() -> None:
 def load_collection() -> None:
     """In a process of its own: our whole load."""
     job = json.loads(os.environ["JOB"])
-    mongo = MongoConnection("SOFTCART_CATALOG", job["uri"], job["database"])
+    mongo = MongoConnection(SOURCE.env_prefix, job["uri"], job["database"])
     postgres = PostgresConnection("SOFTCART_STAGING", **job["postgres"])
     started, computed = time.monotonic(), time.process_time()
     (result,) = load(SOURCE, mongo, postgres, job["lake"])

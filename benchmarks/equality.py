@@ -27,7 +27,7 @@ def source_of(
 ) -> Source:
     """The declaration of tables to measure with."""
     declared = [Table(t.name, "", tuple(t.key), strategy, (), cursor=cursor) for t in tables]  # type: ignore[arg-type]
-    return Source("bench", "mysql", "", tuple(declared), owner="team:bench", prefix="SOFTCART_SHOP")
+    return Source("bench", "mysql", "", tuple(declared), owner="team:bench")
 
 
 def truth(connection: MySQLConnection, tables: Sequence[MadeTable]) -> Truth:

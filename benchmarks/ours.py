@@ -34,7 +34,7 @@ class Job:
 
     def __init__(self) -> None:
         job = json.loads(os.environ["JOB"])
-        self.mysql = MySQLConnection("SOFTCART_SHOP", **job["mysql"])
+        self.mysql = MySQLConnection("SOFTCART_BENCH", **job["mysql"])
         self.postgres = PostgresConnection("SOFTCART_STAGING", **job["postgres"])
         self.lake = job["lake"]
         self.source: Source = source_of(

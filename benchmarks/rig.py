@@ -30,14 +30,20 @@ from softcart_assets.connections import (
     PostgresConnection,
     staging,
 )
+from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack, default_home
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import Postgres
+from softcart_assets.stack.server import Server
 
 CORES = os.cpu_count() or 1
 RESULTS = Path(__file__).parent / "results"
 _SAMPLE_SECONDS = 0.02
 _LIMIT_SECONDS = 3600
+
+
+_MYSQL_SOURCE = Source("bench", "mysql", "", ())
+_MONGO_SOURCE = Source("bench_documents", "mongodb", "", ())
 
 
 class _MySQL(MySQL):
@@ -60,11 +66,12 @@ class _Postgres(Postgres):
 
 
 class _Stack(Stack):
-    def servers(self):
+    def servers(self) -> tuple[Server, ...]:
         """See `Stack`."""
         kinds = {MySQL: _MySQL, Postgres: _Postgres}
         return tuple(
-            kinds.get(type(s), type(s))(self.home, s.port, s.password) for s in super().servers()
+            kinds.get(type(s), type(s))(self.home, s.port, s.password, s.databases)
+            for s in super().servers()
         )
 
 
@@ -117,7 +124,7 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
     home = home or default_home() / "bench"
     for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
         del os.environ[name]
-    stack = _Stack(home, ignore_environment=True)
+    stack = _Stack(home, sources=(_MYSQL_SOURCE, _MONGO_SOURCE), ignore_environment=True)
     home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home / "bench.lock")
     try:
@@ -138,9 +145,9 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
             )
         yield Servers(
             home,
-            MySQLConnection.from_env("SOFTCART_SHOP"),
+            MySQLConnection.from_env(_MYSQL_SOURCE.env_prefix),
             postgres,
-            MongoConnection.from_env("SOFTCART_CATALOG"),
+            MongoConnection.from_env(_MONGO_SOURCE.env_prefix),
             mongo_server.product[0] == "mongod",
             (mysql_server.process(), postgres_server.process()),
         )

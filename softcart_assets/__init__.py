@@ -1,10 +1,13 @@
 """SoftCart: the Dagster code location and what its assets are made of.
 
-Sub-packages: `defs` (Dagster objects, by layer), `sources` (declarations), `ingestion` (the engine that moves
-data), `publishing` (write-audit-publish), `dashboard` (the manager's page), `stack` (local servers).
+`lines` holds the declarations of the lines of business, `assembly` puts them together, `components`
+and `defs` make Dagster objects of them. The work is done by packages without Dagster: `ingestion`
+moves data, `publishing` writes, audits and publishes, `extracts` and `pages` make files for people,
+`stack` runs local servers.
 """
 
 import os
 
-# Read by Arrow when it is first used: its usual allocator keeps some 40 MB more of what writing Parquet in several threads frees.
+# Arrow reads it at its first use. Arrow's usual allocator keeps about 40 MB more of the memory that
+# writing Parquet in several threads frees.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")

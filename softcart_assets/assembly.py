@@ -33,7 +33,9 @@ _LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class DeclarationError(RuntimeError):
-    """Declarations contradict each other or themselves; the message names file, table and remedy."""
+    """Declarations contradict each other or themselves; the message names file, table and
+    remedy.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = problems
@@ -120,7 +122,8 @@ def _named(items: Iterable[Item], name: str, what: str) -> Item:
 def find_lines() -> list[Line]:
     """The `LINE` of every folder of `softcart_assets/lines/`.
 
-    Raises `DeclarationError` for a folder without one, and for one that another folder's line bears.
+    Raises `DeclarationError` for a folder without one, and for one that another folder's line
+    bears.
     """
     found, problems = [], []
     for module in pkgutil.iter_modules(lines.__path__):
@@ -163,7 +166,8 @@ def _lines(together: Lines) -> Iterator[str]:
     for line in together:
         if not _LINE_NAME.fullmatch(line.name):
             yield (
-                f"{line.declared_at}: {line.name!r} cannot be the name of a line. Use small letters, "
+                f"{line.declared_at}: {line.name!r} cannot be the name of a line. Use small "
+                "letters, "
                 "digits and _, beginning with a letter."
             )
         for owner in (line.owner, *(source.owner for source in line.sources if source.owner)):
@@ -218,7 +222,8 @@ def _tables(source: Source) -> Iterator[str]:
             yield f"{where}: history needs a key. Declare the key, or leave out the history."
         if table.history and f"{table.name}_history" in names:
             yield (
-                f"{where}: its history takes the name {table.name}_history, which is a table of the "
+                f"{where}: its history takes the name {table.name}_history, which is a table of "
+                "the "
                 "source. Declare that table with another name and source_name="
                 f"'{table.name}_history'."
             )
@@ -255,7 +260,8 @@ def _outputs(together: Lines) -> Iterator[str]:
         for each in table.adds_up:
             if each.other_table not in published:
                 yield (
-                    f"{table.declared_at}: {table.name} is to add up to {each.other_table!r}, which "
+                    f"{table.declared_at}: {table.name} is to add up to {each.other_table!r}, "
+                    "which "
                     "is not published. Publish it, or remove the sum."
                 )
     for dashboard in together.dashboards:

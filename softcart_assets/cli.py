@@ -101,6 +101,8 @@ def status() -> None:
     typer.echo(f"Home: {stack.home}")
     for server in stack.servers():
         process = server.process()
+        if not server.databases and not process:
+            continue
         state = f"runs, pid {process.pid}, log {server.log}" if process else "does not run"
         typer.echo(f"{server.title}: {state}")
         local = stack.local_prefixes(server)
@@ -295,14 +297,13 @@ def _database(source: Any) -> Any:
 @contextmanager
 def _raw_tables_held() -> Iterator[None]:
     """Keep models from being built out of raw tables that change, as a load in Dagster does."""
-    import logging
+    from softcart_assets.connections import staging
+    from softcart_assets.ingestion.raw_tables import raw_tables_held
 
-    from softcart_assets.resources import PostgresResource
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
 
-    log = logging.getLogger("softcart")
-    log.setLevel(logging.INFO)
-    log.addHandler(logging.StreamHandler())
-    with PostgresResource(prefix="SOFTCART_STAGING").raw_tables_locked("write", log):
+    with raw_tables_held(staging(), still=False, tell=tell):
         yield
 
 

@@ -1,8 +1,9 @@
 """Where the servers are: the one place that reads connection settings from the environment.
 
-Here belong the connection classes of every server the project talks to, without Dagster, so that the command line,
-the tests and the Dagster resources share them. What is done over a connection does not belong here.
-Settings are listed with comments in `.env.example`. A password never appears in a `repr`.
+Here belong the connection classes of every server the project talks to, without Dagster, so that
+the command line, the tests and the Dagster resources share them. What is done over a connection
+does not belong here. Settings are listed with comments in `.env.example`. A password never appears
+in a `repr`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ class SettingError(RuntimeError):
 
 
 def setting(name: str, default: str | None = None) -> str:
-    """The value of environment variable `name`; raises `SettingError` if it is unset and has no default."""
+    """The value of environment variable `name`; raises `SettingError` if it is unset and has no
+    default.
+    """
     value = os.environ.get(name) or default
     if value is None:
         raise SettingError(
-            f"{name} is not set. `.env.example` explains it; `softcart up` starts a local server and sets it."
+            f"{name} is not set. `.env.example` explains it; `softcart up` starts a local server "
+            "and sets it."
         )
     return value
 
@@ -42,7 +46,9 @@ class ServerUnreachable(RuntimeError):
 
 @dataclass(frozen=True)
 class MySQLConnection:
-    """A MySQL-protocol server and database; `prefix` is that of its environment variables, for error texts."""
+    """A MySQL-protocol server and database; `prefix` is that of its environment variables, for
+    error texts.
+    """
 
     prefix: str
     host: str
@@ -64,7 +70,9 @@ class MySQLConnection:
         )
 
     def connect(self, **options) -> MySQLdb.connections.Connection:
-        """Open a connection: UTF-8 (four bytes), session time zone UTC. Raises `ServerUnreachable`."""
+        """Open a connection: UTF-8 (four bytes), session time zone UTC. Raises
+        `ServerUnreachable`.
+        """
         try:
             return MySQLdb.connect(
                 host=self.host,
@@ -79,14 +87,18 @@ class MySQLConnection:
             )
         except MySQLdb.OperationalError as error:
             raise ServerUnreachable(
-                f"MySQL database {self.database!r} at {self.host}:{self.port} cannot be used as {self.user!r}: "
-                f"{error.args[-1]}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and _DATABASE."
+                f"MySQL database {self.database!r} at {self.host}:{self.port} cannot be used as "
+                f"{self.user!r}: "
+                f"{error.args[-1]}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and "
+                "_DATABASE."
             ) from None
 
 
 @dataclass(frozen=True)
 class PostgresConnection:
-    """A PostgreSQL server and database; `prefix` is that of its environment variables, for error texts."""
+    """A PostgreSQL server and database; `prefix` is that of its environment variables, for error
+    texts.
+    """
 
     prefix: str
     host: str
@@ -122,7 +134,8 @@ class PostgresConnection:
             )
         except psycopg.OperationalError as error:
             raise ServerUnreachable(
-                f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used as {self.user!r}: "
+                f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used "
+                f"as {self.user!r}: "
                 f"{' '.join(str(error).split())}. "
                 f"Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and _DATABASE."
             ) from None
@@ -130,7 +143,9 @@ class PostgresConnection:
 
 @dataclass(frozen=True)
 class MongoConnection:
-    """A MongoDB server and database; `prefix` is that of its environment variables, for error texts."""
+    """A MongoDB server and database; `prefix` is that of its environment variables, for error
+    texts.
+    """
 
     prefix: str
     uri: str = field(repr=False)
@@ -142,7 +157,9 @@ class MongoConnection:
         return cls(prefix, setting(f"{prefix}_URI"), setting(f"{prefix}_DATABASE"))
 
     def connect(self) -> pymongo.MongoClient:
-        """Open a client whose times are UTC-aware and check that it answers. Raises `ServerUnreachable`."""
+        """Open a client whose times are UTC-aware and check that it answers. Raises
+        `ServerUnreachable`.
+        """
         try:
             client: pymongo.MongoClient = pymongo.MongoClient(
                 self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000

@@ -1,7 +1,8 @@
 """`make demo`: everything once, with progress while it works and a summary at the end.
 
-Here belongs what the demo shows. It starts the servers (`stack`), fills the sources (`seed_data`) and
-materialises every asset and check of the code location (`runs`). The UI shows the runs afterwards.
+Here belongs what the demo shows. It starts the servers (`stack`), fills the sources (`seed_data`)
+and materialises every asset and check of the code location (`runs`). The UI shows the runs
+afterwards.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class DemoFailed(RuntimeError):
 
 @dataclass
 class PeakMemory:
-    """Samples the memory that processes take together; shared pages are counted once (proportional set size)."""
+    """Samples the memory that processes take together; shared pages are counted once (proportional
+    set size).
+    """
 
     pids: list[int]
     peak_bytes: int = 0
@@ -61,7 +64,9 @@ class PeakMemory:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Sample every few seconds while the block runs: adding up shared pages takes the kernel some milliseconds."""
+        """Sample every few seconds while the block runs: adding up shared pages takes the kernel
+        some milliseconds.
+        """
 
         def watch() -> None:
             while not self._stop.wait(SAMPLE_SECONDS):
@@ -112,7 +117,9 @@ def layers(sources: Iterable[Source]) -> list[str]:
 
 @contextmanager
 def _output_to(log: Path) -> Iterator[Console]:
-    """Send what libraries and the JVM print to a file; the console that comes out still reaches the terminal."""
+    """Send what libraries and the JVM print to a file; the console that comes out still reaches the
+    terminal.
+    """
     terminal = os.fdopen(os.dup(1), "w")
     kept = os.dup(1), os.dup(2)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +139,9 @@ def _output_to(log: Path) -> Iterator[Console]:
 
 @dataclass(frozen=True)
 class Report:
-    """What a demo run came to: seconds per stage and in all, assets and rows per layer, peak memory in bytes."""
+    """What a demo run came to: seconds per stage and in all, assets and rows per layer, peak memory
+    in bytes.
+    """
 
     stages: dict[str, float]
     seconds: float

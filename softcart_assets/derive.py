@@ -16,6 +16,7 @@ import yaml
 
 from softcart_assets.assembly import LINES, REPOSITORY, Lines
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.stack import derived as stack
 
 COMMAND = "softcart derive"
 
@@ -41,6 +42,9 @@ def derived_files(
     models = repository / "dbt_project" / "models" / "warehouse"
     files: dict[str, Callable[[], str]] = {
         "dbt_project/macros/derived/lines.sql": partial(_contributors, lines, models),
+        "docker-compose.yml": partial(stack.compose, lines.sources),
+        "docker/mysql.sh": partial(stack.mysql_script, lines.sources),
+        ".env.example": partial(stack.dotenv, lines.sources),
     }
     for source in lines.sources:
         path = f"dbt_project/models/staging/{source.name}/_sources.yml"

@@ -1,8 +1,8 @@
 """Runs of the whole code location in this process, for the command line.
 
-A failed step makes Dagster skip every step after it in the same run. One publication serves all lines
-of business, so a source that is down would keep every line from being published: what a failure does
-not concern is run again, without it. With the daemon, automation does the same.
+A failed step makes Dagster skip every step after it in the same run. One publication serves all
+lines of business, so a source that is down would keep every line from being published: what a
+failure does not concern is run again, without it. With the daemon, automation does the same.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def materialize_everything(
 ) -> Outcome:
     """Run every asset and check against the instance in `DAGSTER_HOME`.
 
-    `on_done` is told each step that ends with its seconds, `on_failed` each one that fails, `status`
-    makes the display of what is under way. Assets that a failed step held back without concerning
-    them are run once more.
+    `on_done` is told each step that ends with its seconds, `on_failed` each one that fails,
+    `status` makes the display of what is under way. Assets that a failed step held back without
+    concerning them are run once more.
     """
     from softcart_assets.definitions import defs
 

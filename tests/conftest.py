@@ -16,14 +16,20 @@ from pathlib import Path
 import pytest
 from support.mysql97 import RealMySQL, Unavailable
 
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
     PostgresConnection,
     staging,
 )
+from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port
+
+MYSQL = Source("test_mysql", "mysql", "", ())
+MONGO = Source("test_mongo", "mongodb", "", ())
+"""They make sure that the stack has such servers, whatever the lines of business use."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,7 +53,7 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def stack(home: Path) -> Iterator[Stack]:
     """The tests' own servers, running, with the environment that leads to them."""
-    stack = Stack(home, ignore_environment=True)
+    stack = Stack(home, sources=(*LINES.sources, MYSQL, MONGO), ignore_environment=True)
     with pytest.MonkeyPatch.context() as patch:
         try:
             for name, value in stack.up().items():
@@ -60,13 +66,13 @@ def stack(home: Path) -> Iterator[Stack]:
 @pytest.fixture
 def mysql(stack: Stack) -> Iterator[MySQLConnection]:
     """A fresh, empty database on the stack's MySQL server, which is MariaDB where Debian provides it."""
-    yield from _fresh_mysql(MySQLConnection.from_env("SOFTCART_SHOP"))
+    yield from _fresh_mysql(MySQLConnection.from_env(MYSQL.env_prefix))
 
 
 @pytest.fixture(scope="session")
 def mysql97_server(home: Path) -> Iterator[RealMySQL]:
     """A real MySQL 9.7, running; where it cannot be had, the tests that ask for it are skipped with the reason."""
-    server = RealMySQL(home, free_port(), secrets.token_urlsafe(18))
+    server = RealMySQL(home, free_port(), secrets.token_urlsafe(18), {MYSQL.env_prefix: MYSQL.name})
     try:
         server.products()
     except Unavailable as reason:
@@ -114,7 +120,7 @@ def postgres(stack: Stack) -> Iterator[PostgresConnection]:
 @pytest.fixture
 def mongo(stack: Stack) -> Iterator[MongoConnection]:
     """A fresh, empty MongoDB database."""
-    connection = replace(MongoConnection.from_env("SOFTCART_CATALOG"), database=_fresh_name())
+    connection = replace(MongoConnection.from_env(MONGO.env_prefix), database=_fresh_name())
     yield connection
     with connection.connect() as client:
         client.drop_database(connection.database)

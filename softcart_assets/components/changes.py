@@ -41,13 +41,19 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={database, "staging"},
-        description=f"Checks what changed in {source.name} and requests just the raw tables that are behind.",
+        description=(
+            f"Checks what changed in {source.name} and requests just the raw tables that "
+            "are behind."
+        ),
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        """A source that cannot be read raises and fails the tick; that is never taken for "nothing changed"."""
+        """A source that cannot be read raises and fails the tick; that is never taken for "nothing
+        changed".
+        """
         resources, instance = context.resources, context.instance
         loaded = loaded_positions(resources.staging.connection(), source)
-        # MongoDB's positions are no places in a log: there, only what was loaded says from where to look.
+        # MongoDB's positions are no places in a log: there, only what was loaded says from where to
+        # look.
         since = look_from(loaded, context.cursor if source.kind == "mysql" else None)
         found = changed_tables(source, getattr(resources, database).connection(), since)
         in_flight = (
@@ -64,7 +70,8 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=decision.reason, cursor=cursor)
         requested = (source.table(name) for name in sorted(decision.request))
         keys = [key for table in requested for key in raw_keys(source, table)]
-        # No run key: one that was used stays used for ever, and the next change of a table would be dropped.
+        # No run key: one that was used stays used for ever, and the next change of a table would be
+        # dropped.
         return dg.SensorResult(
             run_requests=[dg.RunRequest(asset_selection=keys, tags={SOURCE_TAG: source.name})],
             cursor=cursor,

@@ -28,7 +28,9 @@ def table_schema(connection: PostgresConnection, schema: str, table: str) -> dg.
 
 
 def same_columns_as(columns: dg.TableSchema, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
-    """Column schema of a table, and lineage for one whose every column is the upstream's column of the same name."""
+    """Column schema of a table, and lineage for one whose every column is the upstream's column of
+    the same name.
+    """
     lineage = {
         column.name: [dg.TableColumnDep(upstream, column.name)] for column in columns.columns
     }

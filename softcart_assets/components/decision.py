@@ -12,7 +12,9 @@ RETRY_AFTER = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Decision:
-    """`request`: the tables to load now. `caught_up`: nothing is behind, so the sensor's cursor may advance."""
+    """`request`: the tables to load now. `caught_up`: nothing is behind, so the sensor's cursor may
+    advance.
+    """
 
     request: frozenset[str]
     caught_up: bool
@@ -22,9 +24,9 @@ class Decision:
 def look_from(loaded: Mapping[str, str], cursor: str | None) -> dict[str, str]:
     """The position from which each table's changes are to be looked for.
 
-    `loaded`: table to the position it was loaded at; a table that was never loaded is not in it. `cursor`: a position
-    at which no table was behind, so that a table that seldom changes is not looked up from its old position each time.
-    Positions order as text.
+    `loaded`: table to the position it was loaded at; a table that was never loaded is not in it.
+    `cursor`: a position at which no table was behind, so that a table that seldom changes is not
+    looked up from its old position each time. Positions order as text.
     """
     return {table: max(position, cursor or "") for table, position in loaded.items()}
 
@@ -34,9 +36,10 @@ def decide(
 ) -> Decision:
     """Which tables to request.
 
-    `behind`: the tables that changed since they were loaded (a read that failed must raise before this point: empty
-    means that the source was read and nothing is behind). `in_flight`: a load of this source is queued or runs.
-    `last_failure`: when the latest load of this source failed; None if it succeeded or there was none.
+    `behind`: the tables that changed since they were loaded (a read that failed must raise before
+    this point: empty means that the source was read and nothing is behind). `in_flight`: a load of
+    this source is queued or runs. `last_failure`: when the latest load of this source failed; None
+    if it succeeded or there was none.
     """
     if not behind:
         return Decision(
@@ -54,6 +57,9 @@ def decide(
         return Decision(
             frozenset(),
             caught_up=False,
-            reason=f"The last load failed; {names} will be requested again in {wait.total_seconds():.0f} s.",
+            reason=(
+                f"The last load failed; {names} will be requested again in "
+                f"{wait.total_seconds():.0f} s."
+            ),
         )
     return Decision(frozenset(behind), caught_up=False, reason=f"Behind: {names}.")

@@ -1,4 +1,6 @@
-"""The asset keys of every layer. A key is the relation's schema and name, so lineage needs no mapping."""
+"""The asset keys of every layer. A key is the relation's schema and name, so lineage needs no
+mapping.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The raw tables: one multi-asset per source, since its tables are read together, at one position of the source."""
+"""The raw tables: one multi-asset per source, since its tables are read together, at one position
+of the source.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,12 +14,15 @@ from softcart_assets.components.keys import history_key, raw_key, raw_keys, sour
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import LoadResult, load, summarize
+from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line, Source, Table
 
 FRESH = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
 )
-"""The nightly reconciliation loads every table, so each is loaded at least once in 24 hours and the time that takes."""
+"""The nightly reconciliation loads every table, so each is loaded at least once in 24 hours and the
+time that takes.
+"""
 
 
 def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
@@ -33,14 +38,16 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
         key = ", ".join(table.key) or "none"
         yield dg.AssetSpec(
             raw_key(source, table),
-            description=f"{table.description} An exact copy at a stated position of the source; rows deleted there "
+            description=f"{table.description} An exact copy at a stated position of the source; "
+            "rows deleted there "
             f"stay, marked `_deleted`. Key: {key}. Load strategy: {table.strategy}.",
             **common,
         )
         if table.history:
             yield dg.AssetSpec(
                 history_key(source, table),
-                description=f"One row per version of a row of {table.name}, in the order of `_version`; a deletion is "
+                description=f"One row per version of a row of {table.name}, in the order of "
+                "`_version`; a deletion is "
                 "a version. Slowly changing dimensions are built from it.",
                 **common,
             )
@@ -152,7 +159,9 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
     def load_tables(
         context: dg.AssetExecutionContext, config: LoadConfig
     ) -> Iterator[dg.MaterializeResult[None]]:
-        """Load the selected tables; each counts as soon as it is committed, even if another one fails."""
+        """Load the selected tables; each counts as soon as it is committed, even if another one
+        fails.
+        """
         selected = context.selected_asset_keys
         tables = [t for t in source.tables if selected.intersection(raw_keys(source, t))]
         staging, resources = context.resources.staging, context.resources
@@ -168,7 +177,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                     else f"{table}: {rows:,} rows"
                 )
 
-        with staging.raw_tables_locked("write", context.log):
+        with raw_tables_held(staging.connection(), still=False, tell=context.log.info):
             for result in load(
                 source,
                 getattr(resources, database).connection(),

@@ -1,4 +1,6 @@
-"""Checks of the raw tables. What fails here with an error keeps everything after it from being built and published."""
+"""Checks of the raw tables. What fails here with an error keeps everything after it from being
+built and published.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,6 +15,7 @@ from softcart_assets.components.raw import load_metadata
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import IngestionError, Reconciliation, TableBehind, reconcile
+from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Source, Table
 
 Audit = Callable[[PostgresConnection, Source, Table], AuditResult]
@@ -76,11 +79,15 @@ def raw_table_checks(source: Source) -> dg.AssetChecksDefinition:
 
 
 RECONCILES = "reconciles"
-"""The check that compares every row with the source; it takes its time, so a job of its own runs it, nightly and at will."""
+"""The check that compares every row with the source; it takes its time, so a job of its own runs
+it, nightly and at will.
+"""
 
 
 def _figures(table: Table, found: Reconciliation) -> dict[str, Any]:
-    """A reconciliation as metadata: figures and, where rows have keys, those of some that differ."""
+    """A reconciliation as metadata: figures and, where rows have keys, those of some that
+    differ.
+    """
     return {
         "position": found.position,
         "rows at the source": found.rows,
@@ -108,7 +115,8 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             dg.AssetCheckSpec(
                 RECONCILES,
                 asset=raw_key(source, table),
-                description="Every row is what it is at the source, at one position; if not: how many, which, in what columns. "
+                description="Every row is what it is at the source, at one position; if not: how "
+                "many, which, in what columns. "
                 "`softcart reconcile --repair` mends just those.",
             )
             for table in source.tables
@@ -118,16 +126,17 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
         required_resource_keys={database, "staging", "lake"},
     )
     def reconcile_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        """Compare the selected tables; one that changed since it was loaded is loaded first, which Dagster is told.
+        """Compare the selected tables; one that changed since it was loaded is loaded first, which
+        Dagster is told.
 
-        In a run that makes assets it is left out instead: raw tables would change while others are built from them. So are all in
-        the runs of the change sensors, of which there are many.
+        In a run that makes assets it is left out instead: raw tables would change while others are
+        built from them. So are all in the runs of the change sensors, of which there are many.
         """
         if SOURCE_TAG in context.run.tags:
             return
         makes_assets = bool(context.job_def.asset_layer.selected_asset_keys)
         resources = context.resources
-        with resources.staging.raw_tables_locked("write", context.log):
+        with raw_tables_held(resources.staging.connection(), still=False, tell=context.log.info):
             for table in source.tables:
                 key = raw_key(source, table)
                 if dg.AssetCheckKey(key, RECONCILES) not in context.selected_asset_check_keys:

@@ -1,4 +1,6 @@
-"""What starts runs by itself: a sensor per source, automation for all that follows, a nightly run."""
+"""What starts runs by itself: a sensor per source, automation for all that follows, a nightly
+run.
+"""
 
 import dagster as dg
 

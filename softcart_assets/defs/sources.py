@@ -1,4 +1,6 @@
-"""The tables of the operational databases as external assets: where the lineage of every asset begins."""
+"""The tables of the operational databases as external assets: where the lineage of every asset
+begins.
+"""
 
 import dagster as dg
 
@@ -13,7 +15,11 @@ def sources() -> dg.Definitions:
         assets=[
             dg.AssetSpec(
                 source_key(source, table),
-                description=f"{table.description} Lives in the operational database; SoftCart only reads it.",
+                description=(
+                    f"{table.description} Lives in the operational database; SoftCart "
+                    "only "
+                    "reads it."
+                ),
                 group_name="sources",
                 owners=[line.owner_of(source)],
                 kinds={source.kind, "source"},

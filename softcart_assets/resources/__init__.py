@@ -1,23 +1,20 @@
-"""Dagster resources: typed, configurable handles on the servers. Each opens its connection only when asked.
+"""Dagster resources: typed, configurable handles on the servers. Each opens its connection only
+when asked.
 
-Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read the
-environment when they are used: a server that is not configured fails what needs it, and nothing else.
-What a connection can do stands in `softcart_assets.connections`.
+Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read
+the environment when they are used: a server that is not configured fails what needs it, and nothing
+else. What a connection can do stands in `softcart_assets.connections`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from softcart_assets import locks
 from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
@@ -62,23 +59,6 @@ class PostgresResource(dg.ConfigurableResource[None]):
         """The settings as a connection; nothing is opened yet. Raises `SettingError`."""
         return PostgresConnection.from_env(self.prefix)
 
-    @contextmanager
-    def raw_tables_locked(
-        self, mode: Literal["write", "steady"], log: logging.Logger
-    ) -> Iterator[None]:
-        """Hold the raw tables for loading (`write`, shared among loads) or keep loads off them (`steady`).
-
-        Without it, models built from one state of the raw tables would be compared with another. Waits, and says so.
-        """
-        from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK
-
-        def tell(holder: locks.LockSession | None) -> None:
-            log.info(f"Waiting for the raw tables, which {holder or 'another run'} is using.")
-
-        with self.connection().connect(autocommit=True) as connection:
-            locks.take(connection, RAW_TABLES_LOCK, shared=mode == "write", on_wait=tell)
-            yield
-
 
 class LakeResource(dg.ConfigurableResource[None]):
     """The lake: a root for Parquet files and Hive tables, named by `SOFTCART_LAKE_URI`."""
@@ -94,13 +74,17 @@ _STARTING = Lock()
 
 
 class SparkResource(dg.ConfigurableResource):
-    """Spark with Hive support: one session per run, started when first asked for and stopped when the run ends."""
+    """Spark with Hive support: one session per run, started when first asked for and stopped when
+    the run ends.
+    """
 
     _session: Any = PrivateAttr(default=None)
 
     @property
     def session(self) -> SparkSession:
-        """The run's session; pyspark is imported only here, as it takes a second that other runs need not pay."""
+        """The run's session; pyspark is imported only here, as it takes a second that other runs
+        need not pay.
+        """
         with _STARTING:
             if self._session is None:
                 from spark.session import build_session

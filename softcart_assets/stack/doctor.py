@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,8 +26,8 @@ from softcart_assets.connections import (
     ServerUnreachable,
     SettingError,
 )
-from softcart_assets.stack.postgres import Postgres, shed_root
-from softcart_assets.stack.server import StackError
+from softcart_assets.stack.postgres import WAREHOUSES, Postgres, shed_root
+from softcart_assets.stack.server import Server, StackError
 from softcart_assets.stack.stack import Stack
 
 GIB = 2**30
@@ -63,26 +63,35 @@ class Finding:
 
 
 def examine(stack: Stack) -> Iterator[Finding]:
-    """Look at everything, cheapest first; the connection settings of servers are taken from the environment."""
+    """Look at everything, cheapest first. The environment holds the settings of the servers."""
     yield Finding("ok", f"Python: {sys.executable}, {platform.python_version()}")
     yield _java()
     yield from _browser()
     yield from _space(stack)
+    stopped: set[str] = set()
     for server in stack.servers():
-        local = stack.local_prefixes(server)
-        running = server.process()
-        if local:
-            try:
-                product, program = server.product
-                if isinstance(server, Postgres):
-                    shed_root()
-                state = "runs" if running else "does not run (`make up` starts it)"
-                yield Finding("ok", f"{server.title}: {product}, {program}, {state}")
-            except StackError as error:
-                yield Finding("blocks", str(error))
-        for prefix in server.databases:
-            if running or prefix not in local:
-                yield from _database(prefix)
+        if local := stack.local_prefixes(server):
+            running = server.process() is not None
+            yield _local_server(server, running)
+            if not running:
+                stopped |= set(local)
+    for source in stack.sources:
+        if source.env_prefix not in stopped:
+            yield from _database(source.env_prefix, _SOURCES[source.kind])
+    for prefix in WAREHOUSES:
+        if prefix not in stopped:
+            yield from _database(prefix, _postgres)
+
+
+def _local_server(server: Server, running: bool) -> Finding:
+    try:
+        product, program = server.product
+        if isinstance(server, Postgres):
+            shed_root()
+    except StackError as error:
+        return Finding("blocks", str(error))
+    state = "runs" if running else "does not run (`make up` starts it)"
+    return Finding("ok", f"{server.title}: {product}, {program}, {state}")
 
 
 def _java() -> Finding:
@@ -139,20 +148,16 @@ def _space(stack: Stack) -> Iterator[Finding]:
         yield Finding("ok", text)
 
 
-def _database(prefix: str) -> Iterator[Finding]:
+def _database(prefix: str, look: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
     """Connect with the settings of this prefix and look at what we may do there."""
     try:
-        if prefix == "SOFTCART_SHOP":
-            yield from _mysql(MySQLConnection.from_env(prefix))
-        elif prefix == "SOFTCART_CATALOG":
-            yield from _mongo(MongoConnection.from_env(prefix))
-        else:
-            yield from _postgres(PostgresConnection.from_env(prefix))
+        yield from look(prefix)
     except (SettingError, ServerUnreachable) as error:
         yield Finding("blocks", f"{prefix}: {error}")
 
 
-def _mysql(connection: MySQLConnection) -> Iterator[Finding]:
+def _mysql(prefix: str) -> Iterator[Finding]:
+    connection = MySQLConnection.from_env(prefix)
     with connection.connect() as client:
         cursor = client.cursor()
         cursor.execute("SELECT VERSION()")
@@ -191,7 +196,8 @@ def _mysql(connection: MySQLConnection) -> Iterator[Finding]:
             yield Finding("ok", f"{connection.prefix}: binary log with whole rows and column names")
 
 
-def _postgres(connection: PostgresConnection) -> Iterator[Finding]:
+def _postgres(prefix: str) -> Iterator[Finding]:
+    connection = PostgresConnection.from_env(prefix)
     with connection.connect() as client:
         version, may_create = client.execute(
             "SELECT current_setting('server_version'), has_database_privilege(current_database(), 'CREATE')"
@@ -206,7 +212,8 @@ def _postgres(connection: PostgresConnection) -> Iterator[Finding]:
         )
 
 
-def _mongo(connection: MongoConnection) -> Iterator[Finding]:
+def _mongo(prefix: str) -> Iterator[Finding]:
+    connection = MongoConnection.from_env(prefix)
     with connection.connect() as client:
         try:
             client[connection.database].list_collection_names()
@@ -217,3 +224,7 @@ def _mongo(connection: MongoConnection) -> Iterator[Finding]:
                 f"{connection.prefix}: {connection.database} cannot be read ({type(error).__name__}): the user in "
                 f"{connection.prefix}_URI needs the role `read` on it.",
             )
+
+
+_SOURCES: Mapping[str, Callable[[str], Iterator[Finding]]] = {"mysql": _mysql, "mongodb": _mongo}
+"""What to look at in a source, by its kind."""

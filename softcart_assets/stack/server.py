@@ -78,19 +78,23 @@ def alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psu
 
 
 class Server(ABC):
-    """One local server in `home/<name>`; `port` is the one it listens on, or will when it starts."""
+    """One local server in `home/<name>`; `port` is the one it listens on, or will when it starts.
+
+    `databases`: prefix of the environment variables → database, for everything that it holds.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     programs: ClassVar[frozenset[str]]
     """What the server's process can be called."""
-    databases: ClassVar[Mapping[str, str]]
-    """Prefix of the environment variables → database, for everything this server holds."""
     stop_signal: ClassVar[int]
-    missing: ClassVar[str]
+    remedy: ClassVar[str]
     """What to do when no product is installed."""
+    address: ClassVar[str]
+    """The setting by which users name a server of their own: `<prefix>_HOST`, for example."""
 
-    def __init__(self, home: Path, port: int, password: str) -> None:
+    def __init__(self, home: Path, port: int, password: str, databases: Mapping[str, str]) -> None:
+        self.databases = dict(databases)
         self.home = home / self.name
         self.data = self.home / "data"
         self.log = self.home / "server.log"
@@ -117,7 +121,11 @@ class Server(ABC):
             else next(iter(products), None)
         )
         if made_by is None:
-            raise StackError(f"There is no {self.title} server here. {self.missing}")
+            names = " and ".join(f"{prefix}_{self.address}" for prefix in self.databases)
+            raise StackError(
+                f"There is no {self.title} server here. {self.remedy} "
+                f"Or name servers of your own with {names}."
+            )
         if made_by not in products:
             raise StackError(
                 f"The data in {self.data} were made by {made_by}, which is not installed any more. Install it again; "
@@ -127,17 +135,18 @@ class Server(ABC):
 
     @abstractmethod
     def initialise(self, data: Path) -> None:
-        """Make a new data directory, with accounts and databases as far as the server can do so while it is down."""
+        """Make a new data directory."""
 
     @abstractmethod
     def command(self) -> list[str]:
         """The command line, with `data_argument` and `--port=N`."""
 
     @abstractmethod
-    def check(self) -> None:
-        """Return if the server can be used; raise `connections.ServerUnreachable` if it cannot (yet).
+    def prepare(self) -> None:
+        """Make the databases that are missing. Raises `connections.ServerUnreachable` if the
+        server cannot be used (yet).
 
-        Import client libraries inside: they take 0.4 s, too much for finding that everything runs already.
+        Import client libraries inside: they take 0.4 s, too long to find out that all servers run.
         """
 
     @abstractmethod
@@ -179,7 +188,7 @@ class Server(ABC):
             alive_after([process], STOP_SECONDS)
         return True
 
-    def run(self, command: list[str], **options) -> None:
+    def run(self, command: list[str], *, cwd: Path | None = None, input: str | None = None) -> None:
         """Run a preparatory command; raises `StackError` with the end of its output if it fails."""
         done = subprocess.run(
             command,
@@ -187,7 +196,8 @@ class Server(ABC):
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            **options,
+            cwd=cwd,
+            input=input,
         )
         if done.returncode:
             raise StackError(
@@ -223,14 +233,14 @@ class Server(ABC):
 
     def _becomes_ready(self, process: psutil.Process, *, raise_when_dead: bool) -> bool:
         """Wait until the server can be used; False if it died instead."""
-        from softcart_assets.connections import ServerUnreachable  # see `check`
+        from softcart_assets.connections import ServerUnreachable  # see `prepare`
 
         deadline = time.monotonic() + START_SECONDS
         while True:
             reason = f"nothing listens on port {self.port}."
             try:
                 if self._listens(process):
-                    self.check()
+                    self.prepare()
                     self._ready_file.write_text(self._identity(process))
                     return True
             except ServerUnreachable as error:
@@ -254,7 +264,10 @@ class Server(ABC):
         )
 
     def _is_ready(self, process: psutil.Process) -> bool:
-        """Whether this process was already seen to be usable and still listens; needs no client library."""
+        """Whether this process was seen to have all databases and still listens.
+
+        Needs no client library.
+        """
         if not self._ready_file.exists() or self._ready_file.read_text() != self._identity(process):
             return False
         return self._listens(process)
@@ -279,9 +292,9 @@ class Server(ABC):
     def _ready_file(self) -> Path:
         return self.home / "ready"
 
-    @staticmethod
-    def _identity(process: psutil.Process) -> str:
-        return f"{process.pid} {process.create_time()}"
+    def _identity(self, process: psutil.Process) -> str:
+        """The process and its databases: with one more declared, a server that runs is not ready."""
+        return f"{process.pid} {process.create_time()} {' '.join(sorted(self.databases.values()))}"
 
     @staticmethod
     def _port_of(process: psutil.Process) -> int:

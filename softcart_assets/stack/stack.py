@@ -6,17 +6,22 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from softcart_assets.assembly import LINES
+from softcart_assets.lines.model import Source
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
-from softcart_assets.stack.postgres import Postgres
+from softcart_assets.stack.postgres import WAREHOUSES, Postgres
 from softcart_assets.stack.server import Server, StackError, free_port
+
+PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo}
+"""The local server for each kind of source system. Sources of other kinds have none."""
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK_SECONDS = 180
@@ -34,11 +39,19 @@ def default_home() -> Path:
 class Stack:
     """Servers, lake and Dagster home under one directory, `home`. Stacks of different homes do not meet.
 
-    A server that the environment names already (`SOFTCART_SHOP_HOST` and so on, see `.env.example`) is used as it is
-    and no local one is started, unless `ignore_environment`.
+    A server holds one database for each of `sources` that is of its kind; without any it is not
+    started. A server that the environment names (`SOFTCART_STAGING_HOST` and so on, see
+    `.env.example`) is used as it is and no local one is started, unless `ignore_environment`.
     """
 
-    def __init__(self, home: Path, *, ignore_environment: bool = False) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        sources: Sequence[Source] = LINES.sources,
+        ignore_environment: bool = False,
+    ) -> None:
+        self.sources = sources
         self.home = (
             home.resolve()
         )  # by whatever name it is reached, processes are found by this one
@@ -118,14 +131,24 @@ class Stack:
         """Every server of this home, as it is now, those that the environment replaces included."""
         state = json.loads(self._state_file.read_text()) if self._state_file.exists() else {}
 
-        def server(kind: type[Server]) -> Server:
-            known = state.get(kind.name) or {
+        def server(product: type[Server]) -> Server:
+            known = state.get(product.name) or {
                 "port": free_port(),
                 "password": secrets.token_urlsafe(18),
             }
-            return kind(self.home, **known)
+            return product(self.home, **known, databases=self._databases(product))
 
         return server(MySQL), server(Postgres), server(Mongo)
+
+    def _databases(self, product: type[Server]) -> dict[str, str]:
+        """What this server holds: prefix of the settings → database."""
+        if product is Postgres:
+            return WAREHOUSES
+        return {
+            source.env_prefix: source.name
+            for source in self.sources
+            if PRODUCTS.get(source.kind) is product
+        }
 
     @property
     def _state_file(self) -> Path:

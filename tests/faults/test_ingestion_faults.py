@@ -206,11 +206,11 @@ def test_servers_that_do_not_answer(
     tables: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
     for source, target, names in (
-        (replace(tables, port=1), postgres, "SOFTCART_SHOP_HOST"),
+        (replace(tables, port=1), postgres, f"{tables.prefix}_HOST"),
         (
             replace(tables, password="wrong"),
             postgres,
-            "SOFTCART_SHOP_HOST, _PORT, _USER, _PASSWORD",
+            f"{tables.prefix}_HOST, _PORT, _USER, _PASSWORD",
         ),
         (tables, replace(postgres, port=1), "SOFTCART_STAGING_HOST"),
     ):

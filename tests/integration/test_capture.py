@@ -684,7 +684,7 @@ def test_another_server_takes_over_by_gtid(
     kinds = (RealMySQL, _SecondRealMySQL) if is_real else (MySQL, _SecondMariaDB)
     password = secrets.token_urlsafe(18)
     first, second = (
-        kind(home / name, free_port(), password)
+        kind(home / name, free_port(), password, {"SOFTCART_SHOP": "shop"})
         for kind, name in zip(kinds, ("first", "second"), strict=True)
     )
     try:

@@ -124,7 +124,7 @@ def test_the_command_prints_it(mysql: MySQLConnection, monkeypatch: pytest.Monke
 def test_a_database_without_tables_is_an_error_that_says_what_to_do(
     any_mysql: MySQLConnection,
 ) -> None:
-    with pytest.raises(MissingTable, match=r"SOFTCART_SHOP_DATABASE, or run GRANT SELECT"):
+    with pytest.raises(MissingTable, match=f"{any_mysql.prefix}_DATABASE, or run GRANT SELECT"):
         discover("x", any_mysql)
 
 

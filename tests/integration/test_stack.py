@@ -27,6 +27,7 @@ from softcart_assets.connections import (
     ServerUnreachable,
     staging,
 )
+from softcart_assets.lines.model import Source
 from softcart_assets.stack import REPOSITORY, Stack, StackError
 from softcart_assets.stack import stack as stack_module
 from softcart_assets.stack.mysql import MySQL
@@ -197,10 +198,54 @@ def test_the_state_is_right_again_after_a_kill_between_start_and_note(own: Stack
     assert f'"port": {port}' in state.read_text()
 
 
+def test_a_running_server_gets_the_database_of_a_source_that_is_declared_later(
+    own: Stack, own_home: Path
+) -> None:
+    more = (*own.sources, Source("key", "mysql", "", ()), Source("papers", "mongodb", "", ()))
+    before = _processes(own)
+    later = Stack(own_home, sources=more, ignore_environment=True)
+    env = later.up()
+    assert _processes(later) == before
+    assert env["SOFTCART_PAPERS_DATABASE"] == "papers"
+    assert env["SOFTCART_KEY_DATABASE"] == "key"
+    connection = MySQLConnection(
+        "SOFTCART_KEY",
+        env["SOFTCART_KEY_HOST"],
+        int(env["SOFTCART_KEY_PORT"]),
+        env["SOFTCART_KEY_USER"],
+        env["SOFTCART_KEY_PASSWORD"],
+        env["SOFTCART_KEY_DATABASE"],
+    )
+    with connection.connect() as client:
+        client.query("CREATE TABLE kept (value INT)")
+    # Another command may know fewer sources: nothing is taken away, and the table stays.
+    own.up()
+    later.up()
+    with connection.connect() as client:
+        client.query("DROP TABLE kept")
+
+
+def test_a_server_that_no_source_needs_is_not_started(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, sources=[Source("papers", "mongodb", "", ())], ignore_environment=True)
+    try:
+        env = stack.up()
+        assert set(_processes(stack)) == {"postgres", "mongo"}
+        assert env["SOFTCART_LOCAL_PREFIXES"].split() == [
+            "SOFTCART_STAGING",
+            "SOFTCART_PRODUCTION",
+            "SOFTCART_DAGSTER",
+            "SOFTCART_PAPERS",
+            "SOFTCART_LAKE",
+            "SOFTCART_EXTRACTS",
+        ]
+    finally:
+        stack.delete()
+
+
 def test_a_half_made_data_directory_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "mysql" / "data.unfinished").mkdir(parents=True)
     (tmp_path / "mysql" / "data.unfinished" / "ibdata1").write_bytes(b"torn")
-    server = MySQL(tmp_path, free_port(), "secret")
+    server = MySQL(tmp_path, free_port(), "secret", {"SOFTCART_SHOP": "shop"})
     try:
         server.up()
     finally:
@@ -231,7 +276,7 @@ def test_a_command_that_waits_too_long_says_for_what(
 
 def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
     (tmp_path / "mysql" / "data").mkdir(parents=True)  # without a single table
-    server = MySQL(tmp_path, free_port(), "secret")
+    server = MySQL(tmp_path, free_port(), "secret", {"SOFTCART_SHOP": "shop"})
     with pytest.raises(StackError, match="MySQL did not start: it ended at once") as failure:
         server.up()
     assert f"The end of {server.log}:" in str(failure.value)
@@ -239,7 +284,7 @@ def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
 
 
 def test_data_are_not_given_to_another_product(tmp_path: Path) -> None:
-    server = MySQL(tmp_path, free_port(), "secret")
+    server = MySQL(tmp_path, free_port(), "secret", {"SOFTCART_SHOP": "shop"})
     server.home.mkdir()
     (server.home / "product").write_text("AuroraDB")
     with pytest.raises(StackError, match="were made by AuroraDB, which is not installed any more"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,11 +17,20 @@ import pytest
 import yaml
 
 from softcart_assets.assembly import LINES
-from softcart_assets.stack.mongo import Mongo
-from softcart_assets.stack.mysql import MySQL
-from softcart_assets.stack.postgres import Postgres
+from softcart_assets.lines.model import Source
+from softcart_assets.stack.derived import compose, dotenv, mysql_script
+from softcart_assets.stack.postgres import WAREHOUSES
 
 REPOSITORY = Path(__file__).parents[2]
+SUFFIXES_OF_KIND = {
+    "mysql": ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"),
+    "mongodb": ("URI", "DATABASE"),
+}
+OTHERS = (
+    Source("crm", "mysql", "", ()),
+    Source("key", "mysql", "", (), prefix="SOFTCART_LOCK"),
+    Source("papers", "mongodb", "", ()),
+)
 VARIABLE = re.compile(r"SOFTCART_[A-Z_]*[A-Z]\b")
 
 
@@ -34,6 +44,8 @@ class Files:
     bootstrap: str
     lock: str
     code: str
+    others: tuple[Source, ...] = ()
+    """Sources that are declared besides those of the lines of business."""
 
 
 @cache
@@ -114,15 +126,14 @@ def _version_problems(files: Files) -> Iterator[str]:
 
 def _setting_problems(files: Files) -> Iterator[str]:
     """Variables of .env.example against those that code and services read."""
-    prefixes = {prefix for server in (MySQL, Postgres, Mongo) for prefix in server.databases}
-    suffixes = dict.fromkeys(prefixes, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"))
+    suffixes = dict.fromkeys(WAREHOUSES, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"))
     suffixes |= {
-        source.env_prefix: ("URI", "DATABASE")
-        for source in LINES.sources
-        if source.kind == "mongodb"
+        source.env_prefix: SUFFIXES_OF_KIND[source.kind]
+        for source in (*LINES.sources, *files.others)
     }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
-    read |= set(VARIABLE.findall(files.code)) - prefixes - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS"}
+    mentioned = set(VARIABLE.findall(files.code))
+    read |= mentioned - suffixes.keys() - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS"}
     documented = set(re.findall(r"^#(SOFTCART_[A-Z_]+)=", files.dotenv, re.MULTILINE))
     for name in sorted(read - documented):
         yield f".env.example: {name} is missing"
@@ -139,6 +150,57 @@ def _setting_problems(files: Files) -> Iterator[str]:
 
 def test_everything_agrees(files: Files) -> None:
     assert list(problems(files)) == []
+
+
+def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> None:
+    sources = (*LINES.sources, *OTHERS)
+    path = tmp_path / "docker-compose.yml"
+    path.write_text(compose(sources))
+    more = replace(
+        files, compose=yaml.safe_load(path.read_text()), dotenv=dotenv(sources), others=OTHERS
+    )
+    assert list(problems(more)) == []
+    assert _schema_check(path).returncode == 0
+    environment = more.compose["services"]["dagster-daemon"]["environment"]
+    assert environment["SOFTCART_LOCK_DATABASE"] == "key"
+    assert environment["SOFTCART_CRM_PASSWORD"] == "${SOFTCART_CRM_PASSWORD:-softcart}"
+    passwords = more.compose["services"]["mysql"]["environment"]
+    assert passwords["SOFTCART_CRM_PASSWORD"] == environment["SOFTCART_CRM_PASSWORD"]
+
+
+def test_a_product_that_no_source_needs_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "docker-compose.yml"
+    path.write_text(compose(()))
+    assert _schema_check(path).returncode == 0
+    services = yaml.safe_load(path.read_text())
+    assert not {"mysql", "mongo"} & {*services["services"], *services["volumes"]}
+    assert "MySQL" not in dotenv(())
+    path.write_text(compose(OTHERS[:1]))
+    services = yaml.safe_load(path.read_text())["services"]
+    assert "mongo" not in services
+    assert services["mysql"]["ports"] == ["127.0.0.1:${SOFTCART_CRM_PORT:-3306}:3306"]
+
+
+def test_any_port_setting_of_a_mysql_source_moves_the_port() -> None:
+    ports = yaml.safe_load(compose(OTHERS))["services"]["mysql"]["ports"]
+    assert ports == ["127.0.0.1:${SOFTCART_CRM_PORT:-${SOFTCART_LOCK_PORT:-3306}}:3306"]
+
+
+def test_the_script_of_the_container_is_a_list_of_statements() -> None:
+    # As the image does: it reads the file into a script that has this function.
+    program = f"docker_process_sql() {{ cat; }}\n{mysql_script(OTHERS)}"
+    passwords = {"SOFTCART_CRM_PASSWORD": "one", "SOFTCART_LOCK_PASSWORD": "two"}
+    told = subprocess.run(
+        ["bash", "-eu", "-c", program],
+        env=os.environ | passwords,
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert "CREATE USER `crm` IDENTIFIED BY 'one';" in told
+    assert "CREATE USER `key` IDENTIFIED BY 'two';" in told
+    assert "GRANT ALL ON `key`.* TO `key`;" in told
+    assert "papers" not in told
 
 
 BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack, doctor, mysql, server
+
+SOURCES = (Source("one", "mysql", "", ()), Source("two", "mysql", "", ()))
 
 
 @pytest.fixture
@@ -47,16 +50,29 @@ def test_new_java_is_fine(programs: Path, version: str) -> None:
     assert "Java" not in _found("blocks")
 
 
-def test_missing_mysql_blocks_unless_the_shop_is_named(
+def test_missing_mysql_blocks_unless_every_source_is_named(
     programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not by PATH: a server in /usr/sbin is found without it.
     monkeypatch.setattr(mysql, "find_program", lambda name: None)
-    message = "There is no MySQL server here. Install Debian's packages mariadb-server-core and mariadb-client-core"
-    assert message in _found("blocks")
-    monkeypatch.setenv("SOFTCART_SHOP_HOST", "127.0.0.1")
-    assert message not in _found("blocks")
-    assert "SOFTCART_SHOP_USER is not set" in _found("blocks")
+    message = "There is no MySQL server here. Install Debian's packages mariadb-server-core"
+    stack = Stack(Path("/nonexistent/home"), sources=SOURCES)
+    blocks = _found("blocks", stack)
+    assert message in blocks
+    assert "name servers of your own with SOFTCART_ONE_HOST and SOFTCART_TWO_HOST." in blocks
+    monkeypatch.setenv("SOFTCART_ONE_HOST", "127.0.0.1")
+    blocks = _found("blocks", stack)
+    assert message in blocks
+    assert "SOFTCART_ONE: SOFTCART_ONE_USER is not set" in blocks
+    monkeypatch.setenv("SOFTCART_TWO_HOST", "127.0.0.1")
+    assert message not in _found("blocks", stack)
+
+
+def test_a_product_that_no_source_needs_is_not_missed(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "find_program", lambda name: None)
+    assert "MySQL" not in _found("blocks", Stack(Path("/nonexistent/home"), sources=()))
 
 
 def test_missing_browser_is_only_worth_a_note(programs: Path) -> None:

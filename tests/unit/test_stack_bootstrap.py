@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from softcart_assets.lines.model import Source
+from softcart_assets.stack.derived import dotenv
+
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = ("bash", "cat", "dirname", "env", "grep", "head", "sed", "sha256sum", "sleep", "tail")
 
@@ -27,6 +30,11 @@ class Machine:
         self.bin.mkdir()
         for name in ("bootstrap.sh", "requirements.lock", "pyproject.toml", "setup.py"):
             shutil.copy(REPOSITORY / name, self.clone)
+        script = self.clone / "bootstrap.sh"
+        folders = ":/usr/local/sbin:/usr/sbin"  # this machine's servers, which are not among ours
+        assert folders in script.read_text()
+        script.write_text(script.read_text().replace(folders, ""))
+        self.declare("one", "two")
         (self.clone / "softcart_assets" / "ingestion").mkdir(parents=True)
         (self.clone / "softcart_assets" / "ingestion" / "codec.pyx").touch()
         for tool in TOOLS:
@@ -40,6 +48,12 @@ class Machine:
         path = self.bin / name
         path.write_text(f"#!/bin/bash\n{script}\n")
         path.chmod(0o755)
+
+    def declare(self, *names: str) -> None:
+        """MySQL sources of these names, and a MongoDB source."""
+        sources = [Source(name, "mysql", "", ()) for name in names]
+        text = dotenv([*sources, Source("papers", "mongodb", "", ())])
+        (self.clone / ".env.example").write_text(text)
 
     def remove(self, *names: str) -> None:
         for name in names:
@@ -139,3 +153,20 @@ def test_a_failed_installation_names_the_packages(machine: Machine) -> None:
     result = machine.bootstrap()
     assert result.returncode == 1
     assert "apt-get install failed, see above; apt-get update said: E: no network" in result.stdout
+
+
+def test_mysql_is_needed_for_every_source_that_is_not_named(machine: Machine) -> None:
+    machine.remove("mysqld")
+    told = machine.bootstrap().stdout
+    assert "could not be installed: mariadb-server-core mariadb-client-core\n" in told
+    assert "with SOFTCART_ONE_HOST SOFTCART_TWO_HOST (the tests need a local one)" in told
+    (machine.clone / ".env").write_text("# here\nexport SOFTCART_TWO_HOST=db\nSOFTCART_ONE_HOST=\n")
+    assert "with SOFTCART_ONE_HOST (the tests" in machine.bootstrap().stdout
+    assert "mariadb" not in machine.bootstrap(SOFTCART_ONE_HOST="db").stdout
+    assert "mariadb-server-core" in machine.bootstrap("--tests", SOFTCART_ONE_HOST="db").stdout
+
+
+def test_mysql_is_not_needed_without_a_source(machine: Machine) -> None:
+    machine.remove("mysqld", "java")
+    machine.declare()
+    assert "could not be installed: openjdk-17-jre-headless\n" in machine.bootstrap().stdout

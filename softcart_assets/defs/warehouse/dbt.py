@@ -11,6 +11,7 @@ from psycopg import sql
 from softcart_assets import warehouse_state
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.dbt import DBT, MANIFEST, PROJECT_DIR
+from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.resources import PostgresResource
 
 if not MANIFEST.exists():
@@ -62,7 +63,7 @@ def dbt_models(
     """
     command = "build" if context.selected_asset_keys else "test"
     with (
-        staging.raw_tables_locked("steady", context.log),
+        raw_tables_held(staging.connection(), still=True, tell=context.log.info),
         staging.connection().connect(autocommit=True) as session,
     ):
         warehouse_state.prepare(session, "dbt_state")

@@ -1,7 +1,9 @@
-"""The extracts of the shop. Each names its grain; a figure that must not be added up over rows says so in its description.
+"""The extracts of the shop. Each names its grain; a figure that must not be added up over rows says
+so in its description.
 
-Revenue is the net amount of lines of orders that are not cancelled. Returns are shown beside it, not subtracted.
-Amounts are in EUR, dates in UTC. Names of products and stores are today's unless an extract says otherwise.
+Revenue is the net amount of lines of orders that are not cancelled. Returns are shown beside it,
+not subtracted. Amounts are in EUR, dates in UTC. Names of products and stores are today's unless an
+extract says otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ _SALES_SQL = """
 EXTRACTS: tuple[Extract, ...] = (
     Extract(
         "ext_sales_overview",
-        "Sales of orders that are not cancelled, per day, store, shipping region, category and device, with the names "
+        "Sales of orders that are not cancelled, per day, store, shipping region, category and "
+        "device, with the names "
         "that stores and products had when the order was placed.",
         {
             "order_date": "The day of the order.",
@@ -48,13 +51,15 @@ EXTRACTS: tuple[Extract, ...] = (
             "device": "laptop, mobile, tablet, in_store or unknown.",
             "line_count": "Order lines.",
             "distinct_order_count": (
-                "Orders with at least one line here. Do not add up: an order with lines in two categories counts in "
+                "Orders with at least one line here. Do not add up: an order with lines in two "
+                "categories counts in "
                 "both. Numbers of orders that add up stand in ext_orders_daily."
             ),
             **_SALES,
         },
         f"""
-        SELECT f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region, p.department_name,
+        SELECT f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
+          p.department_name,
                p.category_name, d.device, count(*) AS line_count,
                count(DISTINCT f.order_id) AS distinct_order_count,{_SALES_SQL}
         FROM production.fct_order_lines f
@@ -63,9 +68,11 @@ EXTRACTS: tuple[Extract, ...] = (
         JOIN production.dim_product p ON p.product_key = f.product_key
         JOIN production.dim_device d ON d.device_key = f.device_key
         WHERE NOT f.is_cancelled
-        GROUP BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region, p.department_name,
+        GROUP BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
+          p.department_name,
                  p.category_name, d.device
-        ORDER BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region, p.department_name,
+        ORDER BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
+          p.department_name,
                  p.category_name, d.device
         """,
     ),
@@ -87,20 +94,30 @@ EXTRACTS: tuple[Extract, ...] = (
             "margin_amount": "Margin, without cancelled orders.",
             "tax_amount": "Tax, without cancelled orders.",
             "refund_amount": "Refunded of it; not subtracted.",
-            "mean_basket_amount": "Net amount per order, rounded to cents. Do not add up or average: divide the sums instead.",
+            "mean_basket_amount": (
+                "Net amount per order, rounded to cents. Do not add up or "
+                "average: divide the sums instead."
+            ),
         },
         """
         SELECT f.order_date, s.store_code, s.store_name, s.channel, d.device,
                count(DISTINCT f.order_id) FILTER (WHERE NOT f.is_cancelled) AS order_count,
                count(DISTINCT f.order_id) FILTER (WHERE f.is_cancelled) AS cancelled_order_count,
-               count(DISTINCT f.customer_id) FILTER (WHERE NOT f.is_cancelled) AS distinct_customer_count,
-               coalesce(sum(f.quantity) FILTER (WHERE NOT f.is_cancelled), 0)::bigint AS units_count,
-               coalesce(sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2) AS net_amount,
-               coalesce(sum(f.margin_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2) AS margin_amount,
-               coalesce(sum(f.tax_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2) AS tax_amount,
-               coalesce(sum(f.refund_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2) AS refund_amount,
+               count(DISTINCT f.customer_id) FILTER (WHERE NOT f.is_cancelled) AS
+                 distinct_customer_count,
+               coalesce(sum(f.quantity) FILTER (WHERE NOT f.is_cancelled),
+                 0)::bigint AS units_count,
+               coalesce(sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18,
+                 2) AS net_amount,
+               coalesce(sum(f.margin_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18,
+                 2) AS margin_amount,
+               coalesce(sum(f.tax_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18,
+                 2) AS tax_amount,
+               coalesce(sum(f.refund_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18,
+                 2) AS refund_amount,
                (sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled)
-                / nullif(count(DISTINCT f.order_id) FILTER (WHERE NOT f.is_cancelled), 0))::numeric(18, 2)
+                / nullif(count(DISTINCT f.order_id) FILTER (WHERE NOT f.is_cancelled),
+                  0))::numeric(18, 2)
                  AS mean_basket_amount
         FROM production.fct_order_lines f
         JOIN production.dim_store s ON s.store_key = f.store_key
@@ -111,7 +128,8 @@ EXTRACTS: tuple[Extract, ...] = (
     ),
     Extract(
         "ext_top_products",
-        "Sales of each product in each month, of orders that are not cancelled, with its rank in the month.",
+        "Sales of each product in each month, of orders that are not cancelled, with its rank in "
+        "the month.",
         {
             "month": "First day of the month.",
             "net_rank": "Place in the month by net amount; equal amounts share one.",
@@ -121,42 +139,57 @@ EXTRACTS: tuple[Extract, ...] = (
             "department_name": "Top of the category tree.",
             "category_name": "Its category.",
             **_SALES,
-            "return_rate_pct": "Returned units per 100 sold, two decimals. Do not add up or average: divide the sums instead.",
+            "return_rate_pct": (
+                "Returned units per 100 sold, two decimals. Do not add up or "
+                "average: divide the sums instead."
+            ),
         },
         f"""
         SELECT date_trunc('month', f.order_date)::date AS month,
-               rank() OVER (PARTITION BY date_trunc('month', f.order_date)::date ORDER BY sum(f.net_amount) DESC)
+               rank() OVER (PARTITION BY date_trunc('month', f.order_date)::date
+                 ORDER BY sum(f.net_amount) DESC)
                  AS net_rank,
-               f.product_id, p.product_name, p.brand, p.department_name, p.category_name,{_SALES_SQL},
-               (sum(f.returned_quantity) * 100.0 / nullif(sum(f.quantity), 0))::numeric(9, 2) AS return_rate_pct
+               f.product_id, p.product_name, p.brand, p.department_name,
+                 p.category_name,{_SALES_SQL},
+               (sum(f.returned_quantity) * 100.0 / nullif(sum(f.quantity), 0))::numeric(9,
+                 2) AS return_rate_pct
         FROM production.fct_order_lines f
         LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
         WHERE NOT f.is_cancelled
-        GROUP BY date_trunc('month', f.order_date)::date, f.product_id, p.product_name, p.brand, p.department_name,
+        GROUP BY date_trunc('month', f.order_date)::date, f.product_id, p.product_name, p.brand,
+          p.department_name,
                  p.category_name
         ORDER BY month, net_rank, product_id
         """,
     ),
     Extract(
         "ext_categories_monthly",
-        "Sales per category and month with the same month a year before, of orders that are not cancelled.",
+        "Sales per category and month with the same month a year before, of orders that are not "
+        "cancelled.",
         {
             "month": "First day of the month.",
             "department_name": "Top of the category tree.",
             "category_name": "The category.",
             "distinct_order_count": (
-                "Orders with at least one line here. Do not add up: an order with lines in two categories counts in "
+                "Orders with at least one line here. Do not add up: an order with lines in two "
+                "categories counts in "
                 "both."
             ),
             "units_count": "Units sold.",
             "net_amount": "Revenue.",
             "margin_amount": "Margin.",
-            "net_amount_previous_year": "Revenue of the month a year before; empty if there was none.",
-            "net_amount_yoy_pct": "Growth over it in percent, two decimals. Do not add up or average.",
+            "net_amount_previous_year": (
+                "Revenue of the month a year before; empty if there was none."
+            ),
+            "net_amount_yoy_pct": (
+                "Growth over it in percent, two decimals. Do not add up or average."
+            ),
         },
         """
-        SELECT month, department_name, category_name, order_count AS distinct_order_count, units_count,
-               net_amount::numeric(18, 2) AS net_amount, margin_amount::numeric(18, 2) AS margin_amount,
+        SELECT month, department_name, category_name, order_count AS distinct_order_count,
+          units_count,
+               net_amount::numeric(18, 2) AS net_amount, margin_amount::numeric(18,
+                 2) AS margin_amount,
                net_amount_previous_year::numeric(18, 2) AS net_amount_previous_year,
                net_amount_yoy_pct::numeric(18, 2) AS net_amount_yoy_pct
         FROM production.agg_sales_by_category_month
@@ -181,7 +214,8 @@ EXTRACTS: tuple[Extract, ...] = (
     ),
     Extract(
         "ext_stock_risk",
-        "What is on the shelf per store and product, how long it lasts, and the risk of running out.",
+        "What is on the shelf per store and product, how long it lasts, and the risk of running "
+        "out.",
         {
             **_STORE,
             "product_id": "The product.",
@@ -192,11 +226,18 @@ EXTRACTS: tuple[Extract, ...] = (
             "quantity_on_hand": "Units on the shelf.",
             "reorder_point": "Order again below this.",
             "sold_quantity_28d": "Units sold in the last 28 days.",
-            "cover_days": "Days that the stock lasts at that pace, one decimal; empty if nothing is sold. Do not add up.",
-            "stock_value_amount": "Units on the shelf at today's cost, rounded to cents; empty if the cost is unknown.",
+            "cover_days": (
+                "Days that the stock lasts at that pace, one decimal; empty if nothing "
+                "is sold. Do not add up."
+            ),
+            "stock_value_amount": (
+                "Units on the shelf at today's cost, rounded to cents; empty if "
+                "the cost is unknown."
+            ),
         },
         """
-        SELECT s.store_code, s.store_name, s.channel, a.product_id, p.product_name, p.department_name, p.category_name,
+        SELECT s.store_code, s.store_name, s.channel, a.product_id, p.product_name,
+          p.department_name, p.category_name,
                a.stock_risk, a.quantity_on_hand, a.reorder_point, a.sold_quantity_28d,
                a.cover_days::numeric(18, 1) AS cover_days,
                (a.quantity_on_hand * p.cost_amount)::numeric(18, 2) AS stock_value_amount
@@ -208,7 +249,8 @@ EXTRACTS: tuple[Extract, ...] = (
     ),
     Extract(
         "ext_inventory_daily",
-        "Stock and its movements per day, store and category. Opening plus received, returned, transferred and "
+        "Stock and its movements per day, store and category. Opening plus received, returned, "
+        "transferred and "
         "adjusted less sold is closing.",
         {
             "inventory_date": "The day.",
@@ -216,7 +258,9 @@ EXTRACTS: tuple[Extract, ...] = (
             "department_name": "Top of the category tree.",
             "category_name": "The category.",
             "product_count": "Products kept. Do not add up over days or stores.",
-            "out_of_stock_product_count": "Of them, with nothing left at the end of the day. Do not add up over days.",
+            "out_of_stock_product_count": (
+                "Of them, with nothing left at the end of the day. Do not add up over days."
+            ),
             "opening_quantity": "Units at the start of the day. Do not add up over days.",
             "received_quantity": "Units received.",
             "sold_quantity": "Units sold.",
@@ -226,8 +270,10 @@ EXTRACTS: tuple[Extract, ...] = (
             "closing_quantity": "Units at the end of the day. Do not add up over days.",
         },
         """
-        SELECT f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name, p.category_name,
-               count(*) AS product_count, count(*) FILTER (WHERE f.is_out_of_stock) AS out_of_stock_product_count,
+        SELECT f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name,
+          p.category_name,
+               count(*) AS product_count, count(*) FILTER (WHERE f.is_out_of_stock) AS
+                 out_of_stock_product_count,
                sum(f.opening_quantity)::bigint AS opening_quantity,
                sum(f.received_quantity)::bigint AS received_quantity,
                sum(f.sold_quantity)::bigint AS sold_quantity,
@@ -238,8 +284,10 @@ EXTRACTS: tuple[Extract, ...] = (
         FROM production.fct_inventory_daily f
         JOIN production.dim_store s ON s.store_key = f.store_key
         JOIN production.dim_product p ON p.product_key = f.product_key
-        GROUP BY f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name, p.category_name
-        ORDER BY f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name, p.category_name
+        GROUP BY f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name,
+          p.category_name
+        ORDER BY f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name,
+          p.category_name
         """,
     ),
     Extract(
@@ -255,24 +303,30 @@ EXTRACTS: tuple[Extract, ...] = (
             "captured_amount": "What was received.",
         },
         """
-        SELECT f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method, f.payment_status,
+        SELECT f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
+          f.payment_status,
                count(*) AS payment_count, sum(f.amount)::numeric(18, 2) AS amount,
                sum(f.captured_amount)::numeric(18, 2) AS captured_amount
         FROM production.fct_payments f
         JOIN production.dim_store s ON s.store_key = f.store_key
-        GROUP BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method, f.payment_status
-        ORDER BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method, f.payment_status
+        GROUP BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
+          f.payment_status
+        ORDER BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
+          f.payment_status
         """,
     ),
     Extract(
         "ext_customer_segments",
-        "Customers per segment of recency, frequency and value. A customer is in one segment, so counts add up.",
+        "Customers per segment of recency, frequency and value. A customer is in one segment, so "
+        "counts add up.",
         {
             "segment": "The segment.",
             "customer_count": "Customers in it.",
             "order_count": "Orders of theirs that are not cancelled.",
             "net_amount": "Revenue from them.",
-            "mean_recency_days": "Days since their last order, on average, two decimals. Do not add up.",
+            "mean_recency_days": (
+                "Days since their last order, on average, two decimals. Do not add up."
+            ),
         },
         """
         SELECT segment, count(*) AS customer_count, sum(frequency_count)::bigint AS order_count,
@@ -298,10 +352,12 @@ EXTRACTS: tuple[Extract, ...] = (
             "lift": "How much more often than by chance.",
         },
         """
-        SELECT a.product_id_a, x.product_name AS product_name_a, a.product_id_b, y.product_name AS product_name_b,
+        SELECT a.product_id_a, x.product_name AS product_name_a, a.product_id_b,
+          y.product_name AS product_name_b,
                a.basket_count, a.support_pct::numeric(18, 4) AS support_pct,
                a.confidence_a_to_b_pct::numeric(18, 4) AS confidence_a_to_b_pct,
-               a.confidence_b_to_a_pct::numeric(18, 4) AS confidence_b_to_a_pct, a.lift::numeric(18, 4) AS lift
+               a.confidence_b_to_a_pct::numeric(18, 4) AS confidence_b_to_a_pct, a.lift::numeric(18,
+                 4) AS lift
         FROM production.agg_baskets_by_product_pair a
         LEFT JOIN production.dim_product x ON x.product_id = a.product_id_a AND x.is_current
         LEFT JOIN production.dim_product y ON y.product_id = a.product_id_b AND y.is_current

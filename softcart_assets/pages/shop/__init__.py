@@ -1,4 +1,5 @@
-"""The manager's dashboard: one self-contained page, and pictures of its charts, from the production database.
+"""The manager's dashboard: one self-contained page, and pictures of its charts, from the production
+database.
 
 Here belongs everything between `production.*` and the finished file; no Dagster.
 """

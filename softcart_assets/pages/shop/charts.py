@@ -1,8 +1,8 @@
 """The charts' specifications (Vega-Lite, by Altair) and the colours of page and charts.
 
-One specification serves the page, which feeds it with the reader's selection, and the pictures, which are made here
-without a browser. Rows go into a specification's data set `rows`; colours come from a theme, never from a
-specification. Rankings and lists are tables of the page, not charts.
+One specification serves the page, which feeds it with the reader's selection, and the pictures,
+which are made here without a browser. Rows go into a specification's data set `rows`; colours come
+from a theme, never from a specification. Rankings and lists are tables of the page, not charts.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def config(theme: dict[str, str]) -> dict[str, Any]:
 
 
 def page_config(theme: dict[str, str]) -> dict[str, Any]:
-    """The configuration of the page's charts: the page's CSS variables, so that they print in the light theme too.
+    """The configuration of the page's charts: the page's CSS variables, so that they print in the
+    light theme too.
 
     Not so the heat maps' colours, which are computed with.
     """
@@ -99,12 +100,15 @@ def _rows() -> Any:
 def trend(money: bool, height: int) -> dict[str, Any]:
     """A measure over time, against the same days a year before.
 
-    Rows: `start` (milliseconds UTC, the first day of the day, week or month), `value`, `previous` (null: not known),
-    `whole` (false: the period covers the week or month only in part) and for the tooltip `label`, `valueText`,
-    `previousText`, `changeText`.
+    Rows: `start` (milliseconds UTC, the first day of the day, week or month), `value`, `previous`
+    (null: not known), `whole` (false: the period covers the week or month only in part) and for the
+    tooltip `label`, `valueText`, `previousText`, `changeText`.
     """
     prefix = "$" if money else ""
-    day = "utcFormat(datum.value, utcdate(datum.value) > 1 ? '%-d %b' : utcmonth(datum.value) ? '%b' : '%Y')"
+    day = (
+        "utcFormat(datum.value, utcdate(datum.value) > 1 ? '%-d %b' : utcmonth(datum.value) ? "
+        "'%b' : '%Y')"
+    )
     x = alt.X(
         "start:T",
         scale=alt.Scale(type="utc", padding=8),
@@ -127,7 +131,8 @@ def trend(money: bool, height: int) -> dict[str, Any]:
     value = alt.Y("value:Q", axis=y_axis)
     previous = alt.Y("previous:Q", axis=y_axis)
     ring = alt.condition("datum.whole", alt.value(0), alt.value(1))
-    # A part of a month must not look like a fall: lines join whole ones only, parts stand as rings beside them.
+    # A part of a month must not look like a fall: lines join whole ones only, parts stand as rings
+    # beside them.
     wholes, parts = base.transform_filter("datum.whole"), base.encode(opacity=ring)
     layers = (
         wholes.mark_area(style="now-area").encode(y=value),

@@ -1,12 +1,15 @@
-"""What the dashboard shows, read from `production.*` in one transaction and put into a compact form.
+"""What the dashboard shows, read from `production.*` in one transaction and put into a compact
+form.
 
-Here belong the queries, the grain at which sales are embedded in the page, and the definitions of the figures. How the
-page looks and what it does with the data in the browser stands in `page.*`; the charts' specifications in `charts.py`.
+Here belong the queries, the grain at which sales are embedded in the page, and the definitions of
+the figures. How the page looks and what it does with the data in the browser stands in `page.*`;
+the charts' specifications in `charts.py`.
 
-Definitions. Revenue is the net amount of the lines of orders that are not cancelled; margin is revenue minus cost;
-refunds are shown beside revenue and counted on the day of the order. Products and stores stand under their present name
-and category. A sale's place is that of the fact: where it was delivered or, for a purchase in a store, where the store
-is. Days and hours are UTC. Every amount is embedded as an integer number of cents.
+Definitions. Revenue is the net amount of the lines of orders that are not cancelled; margin is
+revenue minus cost; refunds are shown beside revenue and counted on the day of the order. Products
+and stores stand under their present name and category. A sale's place is that of the fact: where it
+was delivered or, for a purchase in a store, where the store is. Days and hours are UTC. Every
+amount is embedded as an integer number of cents.
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ class DashboardError(RuntimeError):
 class Content:
     """What a page embeds (`document`, JSON-ready), and about it what its maker wants to know.
 
-    `figures` are those of the default period. `coarsened` names the columns of sales that the page leaves out; none
-    while every order fits.
+    `figures` are those of the default period. `coarsened` names the columns of sales that the page
+    leaves out; none while every order fits.
     """
 
     document: dict[str, Any]
@@ -59,9 +62,10 @@ class Content:
 class Overview:
     """All sales of the default period, for the pictures.
 
-    `months`: from the first to the last, each with `month` (its first day), `whole`, and the figures `revenue`,
-    `margin`, `orders` of it and, as `…_before`, of the same days a year before (None where there were no sales).
-    `hours`: orders by `device`, `weekday` (1 is Monday) and `hour`.
+    `months`: from the first to the last, each with `month` (its first day), `whole`, and the
+    figures `revenue`, `margin`, `orders` of it and, as `…_before`, of the same days a year before
+    (None where there were no sales). `hours`: orders by `device`, `weekday` (1 is Monday) and
+    `hour`.
     """
 
     version: int
@@ -72,7 +76,8 @@ class Overview:
     hours: list[dict[str, Any]]
 
 
-# The columns of a sale. Those of one basket stand together in the page's data, those of its items below them.
+# The columns of a sale. Those of one basket stand together in the page's data, those of its items
+# below them.
 _BASKET = {
     "day": "f.order_date - %(first)s::date",
     "channel": "s.channel",
@@ -94,7 +99,8 @@ _LADDER: tuple[tuple[str, ...], ...] = (
     ("basket", "hour", "customer", "product", "region", "category"),
     ("basket", "hour", "customer", "product", "region", "category", "store"),
 )
-"""What is left out of a page, from nothing (every order is embedded) to what only the largest shops need.
+"""What is left out of a page, from nothing (every order is embedded) to what only the largest shops
+need.
 
 Only columns are left out, never rows: what is left is summed, so each figure stays exact.
 """
@@ -123,11 +129,16 @@ WITH sale AS (
 def _sales_query(coarsened: Iterable[str]) -> str:
     """One row per basket and item of it.
 
-    An order counts once in all, once in each of its departments and once in each of its categories, whichever the
-    reader asks for: it is marked on the first of its items in each, so the three counts can be summed like amounts.
+    An order counts once in all, once in each of its departments and once in each of its categories,
+    whichever the reader asks for: it is marked on the first of its items in each, so the three
+    counts can be summed like amounts.
     """
     basket, item = ", ".join(_BASKET), ", ".join(_ITEM)
-    first = "(row_number() OVER (PARTITION BY order_id{} ORDER BY department, category, product) = 1)::int"
+    first = (
+        "(row_number() OVER (PARTITION BY order_id{} ORDER BY department, category, product) "
+        "= "
+        "1)::int"
+    )
     return f"""{_sales(coarsened)}
 SELECT {basket}, {item}, {", ".join(f"sum({name})::bigint" for name in _MEASURES)},
        sum(first_of_order)::int, sum(first_of_department)::int, sum(first_of_category)::int
@@ -142,7 +153,9 @@ GROUP BY {basket}, {item} ORDER BY {basket}, {item}"""
 
 
 def years_before(day: date, years: int) -> date:
-    """The same date that many years before; the last day of February for a 29th that does not exist."""
+    """The same date that many years before; the last day of February for a 29th that does not
+    exist.
+    """
     try:
         return day.replace(year=day.year - years)
     except ValueError:
@@ -236,17 +249,21 @@ class _Reader:
         return current.version if current else None
 
     def span(self) -> dict[str, Any]:
-        """First and last day of sales (None: there are none), the moment of the last order, the currency of all."""
+        """First and last day of sales (None: there are none), the moment of the last order, the
+        currency of all.
+        """
         (span,) = self.rows(
             "SELECT min(order_date) FILTER (WHERE NOT is_cancelled) AS first, "
             "max(order_date) FILTER (WHERE NOT is_cancelled) AS last, max(ordered_at) AS as_of, "
             "min(currency) FILTER (WHERE currency <> 'XXX') AS currency, "
-            "max(currency) FILTER (WHERE currency <> 'XXX') AS other_currency FROM production.fct_order_lines"
+            "max(currency) FILTER (WHERE currency <> 'XXX') AS other_currency FROM "
+            "production.fct_order_lines"
         )
         # XXX stands on lines whose order has not arrived yet.
         if span["currency"] != span["other_currency"]:
             raise DashboardError(
-                "production.fct_order_lines holds orders in several currencies, which cannot be added up. "
+                "production.fct_order_lines holds orders in several currencies, which cannot be "
+                "added up. "
                 "Convert them to one in the warehouse model fct_order_lines."
             )
         return span
@@ -276,15 +293,18 @@ class _Reader:
             "stock": self.stock(),
             "pairs": self.pairs(),
             "segments": self.columns(
-                "SELECT segment, count(*) AS customers, (sum(monetary_amount) * 100)::bigint AS revenue, "
-                "round(avg(recency_days), 1)::float AS recency, round(avg(frequency_count), 2)::float AS frequency "
+                "SELECT segment, count(*) AS customers, (sum(monetary_amount) * 100)::bigint AS "
+                "revenue, "
+                "round(avg(recency_days), 1)::float AS recency, round(avg(frequency_count), "
+                "2)::float AS frequency "
                 "FROM production.agg_rfm_by_customer GROUP BY segment ORDER BY revenue DESC"
             ),
         }
         if coarsened:
             document["productMonths"] = self.product_months(first)
             document["hours"] = self.columns(
-                "SELECT device, weekday, hour, order_count AS orders FROM production.agg_orders_by_device_weekday_hour"
+                "SELECT device, weekday, hour, order_count AS orders FROM "
+                "production.agg_orders_by_device_weekday_hour"
             )
             document["customers"] = self.customers(
                 [days for period in named.values() for days in (period, year_before(*period))]
@@ -306,7 +326,8 @@ class _Reader:
             f"""
             SELECT {counts}
             FROM (SELECT {marks} FROM production.fct_order_lines
-                  WHERE NOT is_cancelled AND customer_id IS NOT NULL GROUP BY customer_id) customer"""
+                  WHERE NOT is_cancelled AND customer_id IS NOT NULL
+                    GROUP BY customer_id) customer"""
         )
         return row
 
@@ -322,13 +343,16 @@ class _Reader:
             """
             WITH sale AS (
               SELECT date_trunc('month', CASE WHEN order_date >= %(start)s THEN order_date
-                                              ELSE order_date + interval '1 year' END)::date AS month,
+                                              ELSE order_date + interval '1 year' END)::date AS
+                                                month,
                      order_date >= %(start)s AS is_now, order_id, net_amount, margin_amount
               FROM production.fct_order_lines
               WHERE NOT is_cancelled
-                AND (order_date BETWEEN %(start)s AND %(end)s OR order_date BETWEEN %(from)s AND %(to)s)
+                AND (order_date BETWEEN %(start)s AND %(end)s OR order_date BETWEEN %(from)s
+                  AND %(to)s)
             )
-            SELECT month, month >= %(start)s AND month + interval '1 month' <= %(end)s::date + 1 AS whole,
+            SELECT month, month >= %(start)s AND month + interval '1 month' <= %(end)s::date + 1 AS
+              whole,
                    coalesce(sum(net_amount) FILTER (WHERE is_now), 0) AS revenue,
                    coalesce(sum(margin_amount) FILTER (WHERE is_now), 0) AS margin,
                    count(DISTINCT order_id) FILTER (WHERE is_now) AS orders,
@@ -342,10 +366,13 @@ class _Reader:
         )
         hours = self.rows(
             """
-            SELECT coalesce(d.device, 'unknown') AS device, extract(isodow FROM f.order_date)::int AS weekday,
+            SELECT coalesce(d.device, 'unknown') AS device, extract(isodow
+              FROM f.order_date)::int AS weekday,
                    f.time_of_day_key / 60 AS hour, count(DISTINCT f.order_id) AS orders
-            FROM production.fct_order_lines f LEFT JOIN production.dim_device d ON d.device_key = f.device_key
-            WHERE NOT f.is_cancelled AND f.order_date BETWEEN %(start)s AND %(end)s AND f.time_of_day_key >= 0
+            FROM production.fct_order_lines f LEFT JOIN production.dim_device d
+              ON d.device_key = f.device_key
+            WHERE NOT f.is_cancelled AND f.order_date BETWEEN %(start)s AND %(end)s
+              AND f.time_of_day_key >= 0
             GROUP BY 1, 2, 3""",
             start=start,
             end=end,
@@ -355,10 +382,12 @@ class _Reader:
     def figures(self, start: date, end: date) -> dict[str, Decimal | int]:
         """The figures of all sales of these days, from the fact itself."""
         (row,) = self.rows(
-            "SELECT coalesce(sum(net_amount), 0) AS revenue, coalesce(sum(margin_amount), 0) AS margin, "
+            "SELECT coalesce(sum(net_amount), 0) AS revenue, coalesce(sum(margin_amount), 0) AS "
+            "margin, "
             "count(DISTINCT order_id) AS orders, coalesce(sum(quantity), 0)::bigint AS units, "
             "coalesce(sum(refund_amount), 0) AS refund, count(DISTINCT customer_id) AS customers "
-            "FROM production.fct_order_lines WHERE NOT is_cancelled AND order_date BETWEEN %(start)s AND %(end)s",
+            "FROM production.fct_order_lines WHERE NOT is_cancelled AND order_date BETWEEN "
+            "%(start)s AND %(end)s",
             start=start,
             end=end,
         )
@@ -367,12 +396,13 @@ class _Reader:
     def choose_grain(self, first: date, last: date) -> tuple[str, ...]:
         """The first rung of the ladder that fits into `ROW_LIMIT`.
 
-        A rung is judged by how many rows it cannot exceed: for each combination of the basket's columns, its lines, or
-        days × categories.
+        A rung is judged by how many rows it cannot exceed: for each combination of the basket's
+        columns, its lines, or days × categories.
         """
         basket = ("channel", "store", "device", "country", "region")
         combinations = self.rows(
-            f"{_sales(())} SELECT {', '.join(basket)}, count(*) AS lines FROM sale GROUP BY {', '.join(basket)}",
+            f"{_sales(())} SELECT {', '.join(basket)}, count(*) AS lines FROM sale GROUP BY "
+            f"{', '.join(basket)}",
             first=first,
         )
         groups = self.rows(
@@ -396,7 +426,9 @@ class _Reader:
         return next((rung for rung in _LADDER if most_rows(rung) <= ROW_LIMIT), _LADDER[-1])
 
     def sales(self, first: date, coarsened: tuple[str, ...]) -> dict[str, Any]:
-        """Sales by column: baskets, and their items in the baskets' order (`items` says how many each basket has)."""
+        """Sales by column: baskets, and their items in the baskets' order (`items` says how many
+        each basket has).
+        """
         places, sellers, devices, categories, customers = (_Codes() for _ in range(5))
         baskets = {
             name: array("q")
@@ -437,7 +469,8 @@ class _Reader:
                 ):
                     column.append(value)
         (totals,) = self.rows(
-            "SELECT sum(net_amount) AS revenue, sum(margin_amount) AS margin, sum(quantity) AS units, "
+            "SELECT sum(net_amount) AS revenue, sum(margin_amount) AS margin, sum(quantity) AS "
+            "units, "
             "sum(refund_amount) AS refund FROM production.fct_order_lines "
             "WHERE NOT is_cancelled AND order_date >= %(first)s",
             first=first,
@@ -446,8 +479,10 @@ class _Reader:
             embedded = sum(items[name]) if name == "units" else Decimal(sum(items[name])) / 100
             if embedded != total:
                 raise DashboardError(
-                    f"The {name} read for the dashboard is {embedded}, that of production.fct_order_lines {total}. "
-                    "Either a product, store, location or device has two current rows in its dimension, or an amount "
+                    f"The {name} read for the dashboard is {embedded}, that of "
+                    f"production.fct_order_lines {total}. "
+                    "Either a product, store, location or device has two current rows in its "
+                    "dimension, or an amount "
                     "has fractions of a cent: correct the warehouse and publish again."
                 )
         if coarsened:
@@ -472,7 +507,8 @@ class _Reader:
         """The best-selling products by month, for pages whose sales do not carry the product."""
         columns = self.columns(
             f"""{_sales(())}, best AS (
-              SELECT product FROM sale GROUP BY product ORDER BY sum(revenue) DESC, product LIMIT {PRODUCT_LIMIT}
+              SELECT product FROM sale GROUP BY product ORDER BY sum(revenue) DESC,
+                product LIMIT {PRODUCT_LIMIT}
             )
             SELECT date_trunc('month', %(first)s::date + day)::date AS month, product,
                    {", ".join(f"sum({name})::bigint AS {name}" for name in _MEASURES)}
@@ -482,20 +518,28 @@ class _Reader:
         return columns | {"product": [self.products[product] for product in columns["product"]]}
 
     def stock(self) -> dict[str, Any]:
-        """What has run out or soon will: the most urgent rows, and how many there are by store and category."""
+        """What has run out or soon will: the most urgent rows, and how many there are by store and
+        category.
+        """
         columns = self.columns(
-            "SELECT store_id AS store, product_id AS product, stock_risk AS risk, quantity_on_hand AS quantity, "
-            "reorder_point AS reorder, sold_quantity_28d AS sold, round(cover_days::numeric, 1)::float AS cover "
-            "FROM production.agg_stock_cover_by_store_product WHERE stock_risk IN ('out', 'critical', 'low') "
-            "ORDER BY array_position(ARRAY['out', 'critical', 'low'], stock_risk), sold_quantity_28d DESC, 1, 2 "
+            "SELECT store_id AS store, product_id AS product, stock_risk AS risk, quantity_on_hand "
+            "AS quantity, "
+            "reorder_point AS reorder, sold_quantity_28d AS sold, round(cover_days::numeric, "
+            "1)::float AS cover "
+            "FROM production.agg_stock_cover_by_store_product WHERE stock_risk IN ('out', "
+            "'critical', 'low') "
+            "ORDER BY array_position(ARRAY['out', 'critical', 'low'], stock_risk), "
+            "sold_quantity_28d DESC, 1, 2 "
             f"LIMIT {STOCK_LIMIT}"
         )
         counts = self.columns(
-            "SELECT c.store_id AS store, p.department_name AS department, p.category_id AS category, "
+            "SELECT c.store_id AS store, p.department_name AS department, p.category_id AS "
+            "category, "
             "c.stock_risk AS risk, count(*) AS products "
             "FROM production.agg_stock_cover_by_store_product c "
             "LEFT JOIN production.dim_product p ON p.product_id = c.product_id AND p.is_current "
-            "WHERE c.stock_risk IN ('out', 'critical', 'low') GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+            "WHERE c.stock_risk IN ('out', 'critical', 'low') GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, "
+            "3, 4"
         )
         return columns | {
             "product": [self.products[product] for product in columns["product"]],
@@ -505,7 +549,8 @@ class _Reader:
     def pairs(self) -> dict[str, list]:
         """The products most often bought together."""
         columns = self.columns(
-            "SELECT product_id_a AS a, product_id_b AS b, basket_count AS baskets, lift::float AS lift, "
+            "SELECT product_id_a AS a, product_id_b AS b, basket_count AS baskets, lift::float AS "
+            "lift, "
             "confidence_a_to_b_pct::float AS ab, confidence_b_to_a_pct::float AS ba "
             "FROM production.agg_baskets_by_product_pair ORDER BY basket_count DESC, 1, 2 "
             f"LIMIT {PAIR_LIMIT}"
@@ -519,7 +564,8 @@ class _Reader:
         known = {
             row["product_id"]: row
             for row in self.rows(
-                "SELECT product_id, product_name, department_name, category_id FROM production.dim_product "
+                "SELECT product_id, product_name, department_name, category_id FROM "
+                "production.dim_product "
                 "WHERE is_current AND product_id = ANY(%(ids)s)",
                 ids=list(self.products),
             )
@@ -539,7 +585,8 @@ class _Reader:
             "categories": {
                 row["category_id"]: row["category_name"]
                 for row in self.rows(
-                    "SELECT category_id, max(category_name) AS category_name FROM production.dim_product "
+                    "SELECT category_id, max(category_name) AS category_name FROM "
+                    "production.dim_product "
                     "WHERE is_current AND category_id IS NOT NULL GROUP BY 1"
                 )
             },

@@ -1,6 +1,8 @@
-"""Puts the page together from its data, its charts and its own HTML, CSS and JavaScript, and draws the pictures.
+"""Puts the page together from its data, its charts and its own HTML, CSS and JavaScript, and draws
+the pictures.
 
-What the figures are stands in `data.py`, how the charts look in `charts.py`, what the page does in `page.js`.
+What the figures are stands in `data.py`, how the charts look in `charts.py`, what the page does in
+`page.js`.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ _HERE = Path(__file__).parent
 class PageResult:
     """A finished page.
 
-    `version` is the production version it shows (None: nothing was ever published), `figures` those of its default
-    period (amounts in the fact's currency; empty when there are no sales), `coarsened` the columns it sums over
-    because every order would be too much.
+    `version` is the production version it shows (None: nothing was ever published), `figures` those
+    of its default period (amounts in the fact's currency; empty when there are no sales),
+    `coarsened` the columns it sums over because every order would be too much.
     """
 
     path: Path
@@ -50,7 +52,8 @@ class PageResult:
 def build_page(production: PostgresConnection, path: Path) -> PageResult:
     """Write the dashboard of what production holds now to `path`, whole or not at all.
 
-    Raises `DashboardError` if production cannot be shown, `ServerUnreachable` if it does not answer.
+    Raises `DashboardError` if production cannot be shown, `ServerUnreachable` if it does not
+    answer.
     """
     started = time.monotonic()
     content = data.read(production)
@@ -109,7 +112,9 @@ def _variables() -> str:
 
 
 def _pack(document: dict[str, Any]) -> str:
-    """JSON, compressed, in Base64: small, and nothing in it can end the script element that it stands in."""
+    """JSON, compressed, in Base64: small, and nothing in it can end the script element that it
+    stands in.
+    """
 
     def default(value: Any) -> Any:
         if isinstance(value, array):
@@ -123,7 +128,8 @@ def _pack(document: dict[str, Any]) -> str:
 
 
 def pictures(production: PostgresConnection) -> dict[str, bytes]:
-    """PNGs of the page's charts for its default period, unfiltered, by chart name; empty when there are no sales.
+    """PNGs of the page's charts for its default period, unfiltered, by chart name; empty when there
+    are no sales.
 
     Raises like `build_page`.
     """

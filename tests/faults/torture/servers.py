@@ -18,10 +18,12 @@ import psycopg
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.stack.mysql import MySQL
-from softcart_assets.stack.postgres import Postgres
+from softcart_assets.stack.postgres import WAREHOUSES, Postgres
 from softcart_assets.stack.server import Server, alive_after, free_port
 from tests.support.mysql97 import RealMySQL
 
+SOURCE = "SOFTCART_TORTURE"
+"""The prefix of the source's settings."""
 READER = "torture_reader"
 """The reader's own account at the source, with just the privileges that `.env.example` asks for."""
 GRANTS = (
@@ -131,8 +133,10 @@ class Servers:
     """A source and a target of their own under `home`, each also reachable through a proxy, as the reader reaches it."""
 
     def __init__(self, home: Path, *, is_mysql: bool = False) -> None:
-        self.source: Server = (RealMySQL if is_mysql else MariaDB)(home, free_port(), "source")
-        self.target = Postgres(home, free_port(), "target")
+        self.source: Server = (RealMySQL if is_mysql else MariaDB)(
+            home, free_port(), "source", {SOURCE: "torture"}
+        )
+        self.target = Postgres(home, free_port(), "target", WAREHOUSES)
         self.to_source = Proxy(lambda: self.source.port)
         self.to_target = Proxy(lambda: self.target.port)
 
@@ -156,13 +160,13 @@ class Servers:
 
     def mysql(self, database: str) -> MySQLConnection:
         """The source, reached directly by its owner."""
-        settings = self.source.environment("SOFTCART_SHOP")
+        settings = self.source.environment(SOURCE)
         return MySQLConnection(
-            "SOFTCART_SHOP",
+            SOURCE,
             "127.0.0.1",
             self.source.port,
-            settings["SOFTCART_SHOP_USER"],
-            settings["SOFTCART_SHOP_PASSWORD"],
+            settings[f"{SOURCE}_USER"],
+            settings[f"{SOURCE}_PASSWORD"],
             database,
         )
 

@@ -214,7 +214,7 @@ def source(strategy: str) -> Source:
         table(name, () if name == KEYLESS else ("id",), name not in (KEYLESS, BULK))
         for name in LOOSE
     ]
-    return Source("t", "mysql", "", (*known, *loose), owner="team:test", prefix="SOFTCART_SHOP")
+    return Source("t", "mysql", "", (*known, *loose), owner="team:test", prefix="SOFTCART_TORTURE")
 
 
 def create(connection: MySQLConnection) -> None:

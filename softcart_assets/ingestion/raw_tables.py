@@ -1,0 +1,31 @@
+"""The lock that keeps raw tables still while models are built from them.
+
+Loads share it, a build has it alone. Without it, models built from one state of the raw tables would
+be compared with another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from softcart_assets import locks
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK
+
+
+@contextmanager
+def raw_tables_held(
+    staging: PostgresConnection, *, still: bool, tell: Callable[[str], None]
+) -> Iterator[None]:
+    """Hold the raw tables while the block runs: for a load, or `still` for a build.
+
+    Waits without limit for others, and tells once for whom.
+    """
+
+    def on_wait(holder: locks.LockSession | None) -> None:
+        tell(f"Waiting for the raw tables, which {holder or 'another run'} is using.")
+
+    with staging.connect(autocommit=True) as connection:
+        locks.take(connection, RAW_TABLES_LOCK, shared=not still, on_wait=on_wait)
+        yield

@@ -1,0 +1,53 @@
+"""The files that follow from the declared sources: `docker-compose.yml`, its MySQL script, `.env.example`.
+
+`softcart derive` writes them. Their texts are the templates beside this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from softcart_assets.lines.model import Source
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def compose(sources: Sequence[Source]) -> str:
+    """The text of `docker-compose.yml`."""
+    port = "3306"
+    # All MySQL sources are on one server: the first setting that names a port decides.
+    for source in reversed(_of_kind(sources, "mysql")):
+        port = f"${{{source.env_prefix}_PORT:-{port}}}"
+    return _rendered("docker-compose.yml", sources, port=port)
+
+
+def mysql_script(sources: Sequence[Source]) -> str:
+    """The text of `docker/mysql.sh`, which makes databases and users in a new MySQL container."""
+    return _rendered("mysql.sh", sources)
+
+
+def dotenv(sources: Sequence[Source]) -> str:
+    """The text of `.env.example`: every setting with its explanation."""
+    return _rendered("env.example", sources)
+
+
+def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    template = environment.get_template(f"{name}.j2")
+    return template.render(
+        mysql=_of_kind(sources, "mysql"), mongodb=_of_kind(sources, "mongodb"), **values
+    )
+
+
+def _of_kind(sources: Sequence[Source], kind: str) -> list[Source]:
+    return [source for source in sources if source.kind == kind]
