@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -46,92 +47,80 @@ TABLES = {
 }
 
 
-def _restored(name: str) -> Iterator[PostgresConnection]:
+@dataclass(frozen=True)
+class Upgraded:
+    """A database, and all rows of all its tables and views before and after its schemas were upgraded."""
+
+    connection: PostgresConnection
+    before: dict[str, list[str]]
+    after: dict[str, list[str]]
+
+
+def _upgraded(name: str, schemas: Iterable[str]) -> Iterator[Upgraded]:
     with database() as connection:
         with connection.connect(autocommit=True) as session:
             session.execute(gzip.decompress((DUMPS / f"2b4cd81-{name}.sql.gz").read_bytes()))
-        yield connection
+        with connection.connect() as session:
+            before = _rows(session)
+            for schema in schemas:
+                PREPARE[schema](session)
+            after = _rows(session)
+        yield Upgraded(connection, before, after)
+
+
+def _rows(session: psycopg.Connection) -> dict[str, list[str]]:
+    """Every row with its columns' names, as text, without the tables that count migrations."""
+    relations = session.execute(
+        "SELECT format('%I.%I', schemaname, name) FROM (SELECT schemaname, tablename AS name FROM pg_tables"
+        " UNION ALL SELECT schemaname, viewname FROM pg_views) r"
+        " WHERE schemaname !~ '^(pg_|information_schema)' AND name <> '_migrations'"
+    ).fetchall()
+    rows = {}
+    for (relation,) in relations:
+        statement = f"SELECT (to_jsonb(t) - %s::text[])::text FROM {relation} t ORDER BY 1"
+        found = session.execute(statement.encode(), [sorted(DROPPED.get(relation, ()))])
+        rows[relation] = [row for (row,) in found]
+    return rows
 
 
 @pytest.fixture(scope="module")
-def old_staging(stack: object) -> Iterator[PostgresConnection]:
-    yield from _restored("staging")
+def staging(stack: object) -> Iterator[Upgraded]:
+    yield from _upgraded("staging", OF_STAGING)
 
 
 @pytest.fixture(scope="module")
-def old_production(stack: object) -> Iterator[PostgresConnection]:
-    yield from _restored("production")
+def production(stack: object) -> Iterator[Upgraded]:
+    yield from _upgraded("production", ["production_meta"])
 
 
-@pytest.fixture
-def staging(old_staging: PostgresConnection) -> Iterator[PostgresConnection]:
-    with database(old_staging) as connection:
+@pytest.fixture(scope="module")
+def fresh(stack: object) -> Iterator[PostgresConnection]:
+    """A new database with all schemas of ours."""
+    with database() as connection:
+        with connection.connect() as session:
+            for prepare in PREPARE.values():
+                prepare(session)
         yield connection
 
 
-@pytest.fixture
-def production(old_production: PostgresConnection) -> Iterator[PostgresConnection]:
-    with database(old_production) as connection:
-        yield connection
-
-
-def _upgrade(connection: PostgresConnection, *schemas: str) -> None:
-    with connection.connect() as session:
+def test_an_upgrade_loses_nothing(staging: Upgraded, production: Upgraded) -> None:
+    for upgraded, schemas in ((staging, OF_STAGING), (production, ["production_meta"])):
         for schema in schemas:
-            PREPARE[schema](session)
-
-
-def _relations(connection: PostgresConnection) -> list[str]:
-    """All tables and views, without those that only count migrations."""
-    return [
-        name
-        for (name,) in query(
-            connection,
-            "SELECT format('%I.%I', schemaname, name) FROM (SELECT schemaname, tablename AS name FROM pg_tables"
-            " UNION ALL SELECT schemaname, viewname FROM pg_views) r"
-            " WHERE schemaname !~ '^(pg_|information_schema)' AND name <> '_migrations' ORDER BY 1",
-        )
-    ]
-
-
-def _rows(connection: PostgresConnection, relation: str) -> list[str]:
-    """Every row with its columns' names, as text."""
-    statement = f"SELECT (to_jsonb(t) - %s::text[])::text FROM {relation} t ORDER BY 1"
-    dropped = sorted(DROPPED.get(relation, ()))
-    return [row for (row,) in query(connection, statement, dropped)]
-
-
-@pytest.mark.parametrize(
-    ("fixture", "schemas"), [("staging", OF_STAGING), ("production", ("production_meta",))]
-)
-def test_an_upgrade_loses_nothing(
-    request: pytest.FixtureRequest, fixture: str, schemas: tuple[str, ...]
-) -> None:
-    connection = request.getfixturevalue(fixture)
-    before = {relation: _rows(connection, relation) for relation in _relations(connection)}
-    ours = [f"{schema}.{table}" for schema in schemas for table in TABLES[schema].split()]
-    assert [table for table in ours if not before[table]] == [], "the dump has rows of every table"
-    _upgrade(connection, *schemas)
-    assert {relation: _rows(connection, relation) for relation in _relations(connection)} == before
-    for schema in schemas:
-        versions = query(connection, f"SELECT version FROM {schema}._migrations ORDER BY 1")
-        assert versions == [(i + 1,) for i in range(len(versions))]
-        assert versions
+            for table in TABLES[schema].split():
+                assert upgraded.before[f"{schema}.{table}"], "the dump has rows of every table"
+        assert upgraded.after == upgraded.before
 
 
 @pytest.mark.parametrize("schema", PREPARE)
 def test_an_upgraded_schema_is_made_like_a_fresh_one(
-    staging: PostgresConnection,
-    production: PostgresConnection,
-    postgres: PostgresConnection,
-    schema: str,
+    staging: Upgraded, production: Upgraded, fresh: PostgresConnection, schema: str
 ) -> None:
     upgraded = staging if schema in OF_STAGING else production
-    _upgrade(upgraded, schema)
-    _upgrade(postgres, schema)
-    found = _structure(postgres, schema)
-    assert _structure(upgraded, schema) == found
-    assert len(found) > len(TABLES[schema].split())
+    found = _structure(fresh, schema)
+    assert _structure(upgraded.connection, schema) == found
+    assert {table for table, *_ in found} == {*TABLES[schema].split(), "_migrations"}
+    versions = f"SELECT version, name, checksum FROM {schema}._migrations ORDER BY 1"
+    assert query(upgraded.connection, versions) == query(fresh, versions)
 
 
 def _structure(connection: PostgresConnection, schema: str) -> set[tuple]:
@@ -165,27 +154,23 @@ def _structure(connection: PostgresConnection, schema: str) -> set[tuple]:
 
 
 @pytest.mark.parametrize("schema", PREPARE)
-def test_a_database_of_a_newer_release_is_refused(
-    postgres: PostgresConnection, schema: str
-) -> None:
-    _upgrade(postgres, schema)
-    with postgres.connect(autocommit=True) as session:
-        session.execute(
-            sql.SQL("INSERT INTO {} VALUES (999, '0999_later.sql', 'x')").format(
-                sql.Identifier(schema, "_migrations")
-            )
-        )
+def test_a_database_of_a_newer_release_is_refused(fresh: PostgresConnection, schema: str) -> None:
+    later = sql.SQL("INSERT INTO {} VALUES (999, '0999_later.sql', 'x')")
+    with fresh.connect() as session:
+        session.execute(later.format(sql.Identifier(schema, "_migrations")))
         with pytest.raises(MigrationError, match="was upgraded by a newer release of SoftCart"):
             PREPARE[schema](session)
+        session.rollback()
 
 
 def test_the_bookkeeping_is_read_and_written_after_an_upgrade(
-    staging: PostgresConnection, mysql: MySQLConnection, lake: str
+    staging: Upgraded, mysql: MySQLConnection, lake: str
 ) -> None:
+    connection = staging.connection
     stood = "binlog.000001:000000342363"
     run(mysql, "CREATE TABLE items (id INT PRIMARY KEY)", "INSERT INTO items VALUES (1), (2)")
-    assert load_all(source_of(snapshot("items", "id")), mysql, staging, lake)["items"].total == 2
-    with staging.connect() as session:
+    assert load_all(source_of(snapshot("items", "id")), mysql, connection, lake)["items"].total == 2
+    with connection.connect() as session:
         positions = bookkeeping.loaded_positions(session, "shop")
         assert positions["orders"] == positions["employees"] == stood
         assert len(positions) == 11
@@ -194,20 +179,21 @@ def test_the_bookkeeping_is_read_and_written_after_an_upgrade(
         assert (last.position, last.rows_total, last.source_rows) == (stood, 4, 4)
         assert last.source_checksums is not None
         assert bookkeeping.last_load(session, "t", "items") is not None
-    entries = list_quarantine(staging, "shop")
+    entries = list_quarantine(connection, "shop")
     assert [(entry.table_name, entry.key, entry.row["name"]) for entry in entries] == [
         ("customers", ["1001"], "Zoë 🚲")
     ]
-    assert len(list_quarantine(staging, "shop", closed=True)) == 2
+    assert len(list_quarantine(connection, "shop", closed=True)) == 2
 
 
 def test_a_publication_goes_over_the_version_that_an_old_release_published(
-    staging: PostgresConnection, production: PostgresConnection
+    staging: Upgraded, production: Upgraded
 ) -> None:
+    source, target = staging.connection, production.connection
     tables = [
         PublishedTable(name, schema, tuple(key))
         for name, schema, key in query(
-            production,
+            target,
             """
             SELECT relname, CASE WHEN relname LIKE 'agg\\_%%' THEN 'aggregates' ELSE 'warehouse' END,
                    array_agg(attname::text ORDER BY array_position(indkey::int[], attnum::int))
@@ -220,15 +206,15 @@ def test_a_publication_goes_over_the_version_that_an_old_release_published(
     ]
     assert len(tables) == 17
     views = [f"production.{table.name}" for table in tables]
-    published = fingerprints(production, views)
-    with staging.connect() as session:
+    published = fingerprints(target, views)
+    with source.connect() as session:
         session.execute("DELETE FROM warehouse.fct_payments WHERE payment_id % 2 = 0")
-    with production.connect() as reader:
+    with target.connect() as reader:
         reader.isolation_level = IsolationLevel.REPEATABLE_READ
         assert reader.execute("SELECT count(*) FROM production.dim_vendor").fetchone() == (9,)
-        assert publish(staging, production, tables, audits=()).version == 2
+        assert publish(source, target, tables, audits=()).version == 2
         count = reader.execute("SELECT count(*) FROM production.fct_payments").fetchone()
         assert count == (published["fct_payments"][0],), "an open transaction keeps its version"
-    of_staging = fingerprints(staging, [f"{table.schema}.{table.name}" for table in tables])
-    assert fingerprints(production, views) == of_staging
+    of_staging = fingerprints(source, [f"{table.schema}.{table.name}" for table in tables])
+    assert fingerprints(target, views) == of_staging
     assert of_staging["fct_payments"] != published["fct_payments"]
