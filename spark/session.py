@@ -1,22 +1,21 @@
-"""The Spark session: the one place that says how Spark, the lake's warehouse folder and the Hive metastore are set.
+"""The Spark session: its settings, its start and its end.
 
-Here belong session settings and the lock on the embedded metastore; no table is read or written here.
+`spark_conf` is the one place that says how Spark is set. Dagster's resource, spark-submit, the seed
+data and the tests all start their session here. No table is read or written here.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
-from py4j.java_gateway import JavaGateway, JavaObject
-from pyspark import SparkConf, SparkContext
-from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-log = logging.getLogger(__name__)
+from spark import private
+from spark.metastore import forget_locks, lock_metastore, metastore_settings
 
 SETTINGS = {
     # Exactness: UTC, errors instead of silent NULLs, microseconds.
@@ -28,7 +27,8 @@ SETTINGS = {
     "spark.sql.adaptive.enabled": "true",
     "spark.sql.shuffle.partitions": "16",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
-    # The metastore's own filter language has no names that begin with an underscore (`_month`): filter them here.
+    # The metastore's filter language refuses names that begin with an underscore, such as `_month`.
+    # Spark filters these partitions itself.
     "spark.sql.hive.metastorePartitionPruning": "false",
     "spark.hadoop.hive.stats.autogather": "false",
     "spark.ui.enabled": "false",
@@ -43,81 +43,65 @@ LOCAL_SETTINGS = {
 }
 """Settings of sessions that run in this process."""
 
-_metastore_locks: dict[Path, JavaObject] = {}
-"""Locks on embedded metastores that this process's JVM holds; kept so that Java does not collect (and free) them."""
+
+def softcart_home(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder of everything that runs locally.
+
+    It is `SOFTCART_HOME`, by default `.softcart` in the repository.
+    """
+    home = environment.get("SOFTCART_HOME") or Path(__file__).parents[1] / ".softcart"
+    return Path(home).resolve()
 
 
-def softcart_home() -> Path:
-    """The folder of everything that runs locally: `SOFTCART_HOME`, by default `.softcart` in the repository."""
-    return Path(
-        os.environ.get("SOFTCART_HOME") or Path(__file__).parents[1] / ".softcart"
-    ).resolve()
-
-
-def default_lake_uri() -> str:
+def default_lake_uri(environment: Mapping[str, str] = os.environ) -> str:
     """The lake's root: `SOFTCART_LAKE_URI`, by default `lake` in `SOFTCART_HOME`."""
-    return os.environ.get("SOFTCART_LAKE_URI") or (softcart_home() / "lake").as_uri()
+    return environment.get("SOFTCART_LAKE_URI") or (softcart_home(environment) / "lake").as_uri()
 
 
-def build_session(
+def spark_conf(
     app_name: str,
+    environment: Mapping[str, str],
     *,
     master: str | None = None,
     warehouse_uri: str | None = None,
     home: Path | None = None,
     hive: bool = True,
-) -> SparkSession:
-    """Start this process's one session; end it with `stop_session`.
+    submitted: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
+    """All settings of a session, from these arguments alone.
 
-    `master` defaults to `SOFTCART_SPARK_MASTER` or `local[*]`; `warehouse_uri` to `<SOFTCART_LAKE_URI>/warehouse`;
-    `home` to `SOFTCART_HOME`. The driver gets `SOFTCART_SPARK_MEMORY` (default 2g). Hive's metastore is the one at
-    `SOFTCART_HIVE_METASTORE_URI` (thrift://…), by default an embedded one in `<home>/metastore`, which serves one
-    process at a time: a second one waits here for the first. `hive=False` gives a session without any metastore.
-    Under spark-submit its options come first, then these settings.
+    `environment` gives what the caller does not: `SOFTCART_SPARK_MASTER` (default `local[*]`),
+    `SOFTCART_SPARK_MEMORY` of the driver (default 2g), `SOFTCART_LAKE_URI`, whose folder `warehouse`
+    holds the tables, `SOFTCART_HOME`, whose folder `metastore` holds the embedded Hive metastore,
+    and `SOFTCART_HIVE_METASTORE_URI` (thrift://…), which replaces it. `hive=False` gives a session
+    without any metastore. `submitted` has the settings of spark-submit: they go before ours.
     """
-    home = (home or softcart_home()).resolve()
-    metastore_uri = os.environ.get("SOFTCART_HIVE_METASTORE_URI")
-    master = master or os.environ.get("SOFTCART_SPARK_MASTER") or "local[*]"
-    settings = SETTINGS | {
+    home = (home or softcart_home(environment)).resolve()
+    master = master or environment.get("SOFTCART_SPARK_MASTER") or "local[*]"
+    warehouse = warehouse_uri or f"{default_lake_uri(environment).rstrip('/')}/warehouse"
+    conf = SETTINGS | {
         "spark.app.name": app_name,
         "spark.master": master,
-        "spark.driver.memory": os.environ.get("SOFTCART_SPARK_MEMORY") or "2g",
+        "spark.driver.memory": environment.get("SOFTCART_SPARK_MEMORY") or "2g",
         "spark.driver.extraJavaOptions": _java_options(local=master.startswith("local")),
-        "spark.sql.warehouse.dir": unquote(
-            warehouse_uri or f"{default_lake_uri().rstrip('/')}/warehouse"
-        ),
+        "spark.sql.warehouse.dir": unquote(warehouse),
         "spark.sql.catalogImplementation": "hive" if hive else "in-memory",
     }
-    if metastore_uri:
-        settings["spark.hadoop.hive.metastore.uris"] = metastore_uri
-    elif hive:
-        settings["spark.hadoop.javax.jdo.option.ConnectionURL"] = (
-            f"jdbc:derby:{home / 'metastore'};create=true"
-        )
-
-    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if is_submitted:
-        SparkContext._ensure_initialized()  # Java runs already; from now on SparkConf knows spark-submit's options
-    conf = SparkConf()
-    for name, value in settings.items():
-        conf = conf.setIfMissing(name, value) if is_submitted else conf.set(name, value)
-    if conf.get("spark.master", master).startswith("local"):
-        conf.setAll(list(LOCAL_SETTINGS.items()))
-    gateway = SparkContext._gateway or launch_gateway(conf)
-    if hive and not metastore_uri:
-        _lock_metastore(gateway, home / "metastore")
-    SparkContext(conf=conf, gateway=gateway)
-    return SparkSession.builder.getOrCreate()
+    if hive:
+        conf |= metastore_settings(environment.get("SOFTCART_HIVE_METASTORE_URI"), home)
+    conf |= submitted
+    if conf["spark.master"].startswith("local"):
+        conf |= LOCAL_SETTINGS
+    return conf
 
 
 def _java_options(local: bool) -> str:
-    options = [
-        f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').as_uri()}"
-    ]
+    log_settings = Path(__file__).with_name("log4j2.properties").as_uri()
+    options = [f"-Dlog4j2.configurationFile={log_settings}"]
     if local:
-        # Local runs are short, and Java's optimising compiler takes more of the cores than the work that it makes
-        # faster: it gets only what runs 20 times as often as by default. (Lake and aggregates of 1.5 million order
-        # lines: 136 seconds of CPU so, 184 by default; the smaller the data, the more it saves.)
+        # Local runs are short. Java's optimising compiler takes more processor time than it saves,
+        # so it gets only what runs 20 times as often as by default. (Lake and aggregates of 1.5
+        # million order lines: 136 seconds of CPU so, 184 by default. Smaller data save more.)
         thresholds = {
             "Invocation": 100_000,
             "MinInvocation": 12_000,
@@ -129,49 +113,45 @@ def _java_options(local: bool) -> str:
     return " ".join(options)
 
 
+def build_session(
+    app_name: str,
+    *,
+    master: str | None = None,
+    warehouse_uri: str | None = None,
+    home: Path | None = None,
+    hive: bool = True,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> SparkSession:
+    """Start this process's one session with `spark_conf`; end it with `stop_session`.
+
+    `settings` go before all others. If another process uses the embedded metastore, this waits.
+    """
+    conf = spark_conf(
+        app_name,
+        os.environ,
+        master=master,
+        warehouse_uri=warehouse_uri,
+        home=home,
+        hive=hive,
+        submitted=private.submitted_settings(),
+    )
+    builder = SparkSession.builder
+    for name, value in (conf | dict(settings)).items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    try:
+        lock_metastore(session)
+    except BaseException:
+        stop_session(session)
+        raise
+    return session
+
+
 def stop_session(spark: SparkSession) -> None:
-    """Stop the session and its Java process, which gives back the memory and the embedded metastore's lock.
+    """Stop the session and its Java process, which frees its memory and the metastore's lock.
 
     The end of the Python process does the same, however it ends.
     """
-    gateway = SparkContext._gateway
     spark.stop()
-    if (
-        gateway is None or "PYSPARK_GATEWAY_PORT" in os.environ
-    ):  # spark-submit owns the Java process
-        return
-    gateway.shutdown()
-    gateway.proc.stdin.close()
-    gateway.proc.wait()
-    SparkContext._gateway = SparkContext._jvm = None
-    _metastore_locks.clear()
-
-
-def _lock_metastore(gateway: JavaGateway, metastore: Path) -> None:
-    """Wait until no other process has the embedded metastore open, then keep it for this one.
-
-    The Java process, which opens the metastore, holds the lock itself: a lock of the Python process would be free while
-    the Java process of a killed run is still shutting down.
-    """
-    if metastore in _metastore_locks:
-        return
-    metastore.parent.mkdir(parents=True, exist_ok=True)
-    path = metastore.with_suffix(".lock")
-    file = gateway.jvm.java.io.RandomAccessFile(str(path), "rw")
-    announced = False
-    while not (lock := file.getChannel().tryLock()):
-        if not announced:
-            log.warning(
-                "The embedded Hive metastore %s serves one process at a time; waiting for process %s to end. "
-                "A metastore server in SOFTCART_HIVE_METASTORE_URI serves several.",
-                metastore,
-                path.read_text(errors="replace").strip() or "(unknown)",
-            )
-            announced = True
-        time.sleep(0.2)
-    path.write_text(f"{os.getpid()}\n")
-    gateway.jvm.java.lang.System.setProperty("derby.system.home", str(metastore.parent))
-    gateway.jvm.java.lang.System.setProperty(
-        "derby.stream.error.file", str(metastore.with_suffix(".log"))
-    )
-    _metastore_locks[metastore] = lock
+    if private.end_java():
+        forget_locks()

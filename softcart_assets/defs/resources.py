@@ -11,8 +11,8 @@ from softcart_assets.resources import (
     MySQLResource,
     OutputResource,
     PostgresResource,
-    SparkResource,
 )
+from softcart_assets.resources.spark import SparkResource
 
 
 def _source_resource(source: Source) -> MongoResource | MySQLResource:

@@ -1,19 +1,18 @@
 """Dagster resources: typed, configurable handles on the servers. Each opens its connection only
 when asked.
 
-Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read
-the environment when they are used: a server that is not configured fails what needs it, and nothing
-else. What a connection can do stands in `softcart_assets.connections`.
+Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read the
+environment when they are used: a server that is not configured fails what needs it, and nothing else.
+What a connection can do stands in `softcart_assets.connections`. The Spark session is in
+`softcart_assets.resources.spark`, because it imports pyspark.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from softcart_assets.connections import (
     MongoConnection,
@@ -22,10 +21,6 @@ from softcart_assets.connections import (
     lake_uri,
     setting,
 )
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 
 PREFIX = Field(description="How the names of the environment variables with the settings begin.")
 
@@ -67,38 +62,6 @@ class LakeResource(dg.ConfigurableResource[None]):
     def uri(self) -> str:
         """Root: file:///…, hdfs://… or s3a://…. Raises `SettingError`."""
         return lake_uri()
-
-
-_STARTING = Lock()
-"""Held while a session starts, so that threads which ask at once get one and the same."""
-
-
-class SparkResource(dg.ConfigurableResource):
-    """Spark with Hive support: one session per run, started when first asked for and stopped when
-    the run ends.
-    """
-
-    _session: Any = PrivateAttr(default=None)
-
-    @property
-    def session(self) -> SparkSession:
-        """The run's session; pyspark is imported only here, as it takes a second that other runs
-        need not pay.
-        """
-        with _STARTING:
-            if self._session is None:
-                from spark.session import build_session
-
-                self._session = build_session("softcart")
-            return self._session
-
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Stop the session, which frees the metastore for other processes."""
-        if self._session is not None:
-            from spark.session import stop_session
-
-            stop_session(self._session)
-            self._session = None
 
 
 class OutputResource(dg.ConfigurableResource[None]):

@@ -1,33 +1,41 @@
 """The aggregates: which there are, what each reads, and how one is run.
 
-One module per table, named after it, with a pure `transform` from lake tables to the aggregate and its `LINEAGE`. Here belong the
-registry and what all jobs share: reading their inputs, writing Hive's `aggregates.<name>`, the command line.
+Each aggregate has a module `spark/jobs/<line>/<name>.py` with a pure function `transform` from lake
+tables to the aggregate, and its `LINEAGE`. Here belongs what all jobs share: the registry, reading
+the inputs, writing Hive's `aggregates.<name>`, and the command line:
 
     PYTHONPATH=. spark-submit spark/jobs/shop/agg_rfm_by_customer.py
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib
+import importlib.util
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
-from softcart_assets.assembly import LINES
+from pyspark.sql import DataFrame, SparkSession
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+from softcart_assets.assembly import LINES, Lines
+from softcart_assets.lines.model import Source, Table
+from spark.lake import LakeTable, replace_table
+from spark.session import build_session, default_lake_uri, stop_session
 
 
 @dataclass(frozen=True)
 class Job:
-    """An aggregate: its table's (and module's) name, its line of business, and the lake tables that
-    `transform` takes, in order.
+    """An aggregate: its table's name, its line of business, and the lake tables that it reads.
+
+    `transform` takes the `inputs` in their order.
     """
 
     name: str
     line: str
-    inputs: tuple[str, ...]
+    inputs: tuple[tuple[Source, Table], ...]
 
     @property
     def module(self) -> ModuleType:
@@ -40,20 +48,71 @@ class Job:
         return self.module.__doc__ or ""
 
     @property
-    def lineage(self) -> dict[str, tuple[str, ...]]:
-        """Each column, and the lake's columns (`table.column`) that its values come from; not what chooses rows."""
-        return self.module.LINEAGE  # type: ignore[no-any-return]
+    def lineage(self) -> Mapping[str, tuple[str, ...]]:
+        """Each column, and the columns that its values come from, as `<source>.<table>.<column>`.
+
+        Columns that only choose rows are left out.
+        """
+        lineage: Mapping[str, tuple[str, ...]] = self.module.LINEAGE
+        return lineage
+
+    @property
+    def code_version(self) -> str:
+        """A digest of the job's module and of the modules of `spark.jobs` that it imports."""
+        sources = _sources(self.module.__name__)
+        code = "\0".join(f"{name}\0{sources[name]}" for name in sorted(sources))
+        return hashlib.sha256(code.encode()).hexdigest()
 
     def transform(self, *inputs: DataFrame) -> DataFrame:
         """The aggregate of these inputs."""
-        return self.module.transform(*inputs)  # type: ignore[no-any-return]
+        result: DataFrame = self.module.transform(*inputs)
+        return result
 
 
-JOBS = {
-    job.name: Job(job.name, line.name, tuple(name.partition(".")[2] for name in job.inputs))
-    for line in LINES
-    for job in line.jobs
-}
+def _sources(module: str, seen: dict[str, str] | None = None) -> dict[str, str]:
+    """The source texts of a module of `spark.jobs` and of those that it imports, by name."""
+    sources = {} if seen is None else seen
+    found = importlib.util.find_spec(module)
+    if module not in sources and found and found.origin:
+        sources[module] = Path(found.origin).read_text(encoding="utf-8")
+        for name in _imported(module, sources[module]):
+            _sources(name, sources)
+    return sources
+
+
+def _imported(module: str, source: str) -> Iterator[str]:
+    """The modules below `spark.jobs` that a source text imports."""
+    package = module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        for name in names:
+            # What is imported from a module may be a module or anything else: only modules are found.
+            if name.startswith(f"{__name__}.") and _is_module(name):
+                yield name
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is no package
+        return False
+
+
+def jobs_of(lines: Lines) -> dict[str, Job]:
+    """The aggregates of these lines of business by name."""
+    return {
+        job.name: Job(job.name, line.name, tuple(lines.table(name) for name in job.inputs))
+        for line in lines
+        for job in line.jobs
+    }
+
+
+JOBS = jobs_of(LINES)
 """Every aggregate by name."""
 
 
@@ -62,30 +121,26 @@ class MissingInput(RuntimeError):
 
 
 def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
-    """Compute an aggregate from the tables in Hive's `lake` and make it `aggregates.<name>`; returns its rows.
+    """Compute an aggregate from Hive's lake tables and make it `aggregates.<name>`; returns its rows.
 
     The one that is there stays until the new one is complete. Raises `MissingInput`.
     """
-    from spark.lake import LakeTable, replace_table
-
-    for name in job.inputs:
-        if not spark.catalog.tableExists(f"lake.{name}"):
+    names = [f"{source.lake}.{table.name}" for source, table in job.inputs]
+    for name in names:
+        if not spark.catalog.tableExists(name):
             raise MissingInput(
-                f"aggregates.{job.name} needs lake.{name}, which does not exist: load and refresh that table first."
+                f"aggregates.{job.name} needs {name}, which does not exist: load and refresh that "
+                "table first."
             )
-    result = job.transform(*(spark.table(f"lake.{name}") for name in job.inputs))
+    result = job.transform(*map(spark.table, names))
     try:
-        return replace_table(
-            spark, LakeTable(lake_uri, job.name, (), database="aggregates"), result
-        )
+        return replace_table(spark, LakeTable(lake_uri, "aggregates", job.name), result)
     finally:
         spark.catalog.clearCache()
 
 
 def run(name: str) -> None:
     """The command line of each job: build the aggregate in a session of its own."""
-    from spark.session import build_session, default_lake_uri, stop_session
-
     spark = build_session(name)
     try:
         print(f"aggregates.{name}: {write_aggregate(spark, JOBS[name], default_lake_uri()):,} rows")

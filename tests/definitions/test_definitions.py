@@ -13,15 +13,18 @@ from softcart_assets.assembly import LINES
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Which layers an asset may read: the one before it, and its own for what is built in steps.
+RAW = {source.schema for source in LINES.sources}
+LAKE = {source.lake for source in LINES.sources}
+
+# Which layers an asset may read: the one before it, and its own for what is built in steps. An
+# aggregate and a model may join sources; a raw or lake table is made from one.
 READS = {
     "sources": set(),
-    "raw_shop": {"sources"},
-    "raw_catalog": {"sources"},
-    "lake": {"raw_shop", "raw_catalog"},
-    "staging": {"raw_shop", "raw_catalog"},
+    **{source.schema: {"sources"} for source in LINES.sources},
+    **{source.lake: {source.schema} for source in LINES.sources},
+    "staging": RAW,
     "warehouse": {"staging", "warehouse"},
-    "aggregates": {"lake"},
+    "aggregates": LAKE,
     "production": {"warehouse", "aggregates"},
     "extracts": {"production", "extracts"},
 }
@@ -99,15 +102,14 @@ def test_every_declared_table_is_a_raw_and_a_lake_asset(graph):
     for source in LINES.sources:
         for table in source.tables:
             assert dg.AssetKey([source.schema, table.name]) in keys
-            assert dg.AssetKey(["lake", table.name]) in keys
+            assert dg.AssetKey([source.lake, table.name]) in keys
 
 
 def test_what_is_after_raw_follows_by_automation(graph):
     manual = [
         node.key.to_user_string()
         for node in _specs(graph)
-        if node.group_name not in ("sources", "raw_shop", "raw_catalog")
-        and node.automation_condition is None
+        if node.group_name not in {"sources", *RAW} and node.automation_condition is None
     ]
     assert not manual
 

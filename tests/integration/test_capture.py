@@ -606,7 +606,7 @@ def test_the_lakes_tables_follow_the_log(
 ) -> None:
     database = f"lake_{secrets.token_hex(4)}"
     lake_tables = [
-        LakeTable(lake, table.name, table.key, "at" if table.name == "facts" else None, database)
+        LakeTable(lake, database, table.name, table.key, "at" if table.name == "facts" else None)
         for table in SOURCE.tables
     ]
 

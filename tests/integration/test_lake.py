@@ -27,6 +27,7 @@ from spark.lake import (
     discard,
     pending_files,
     rebuild_table,
+    refresh,
     refresh_table,
 )
 
@@ -49,7 +50,7 @@ class Loads:
     """Writes change files as ingestion does and keeps the list of committed ones."""
 
     def __init__(self, lake_uri: str, database: str) -> None:
-        self.table = LakeTable(lake_uri, "orders", ("id",), "ordered_at", database)
+        self.table = LakeTable(lake_uri, database, "orders", ("id",), "ordered_at")
         self.root = Path(self.table.hadoop_path("").removeprefix("file:"))
         self.files: list[ChangeFile] = []
         self._loads = 0
@@ -178,7 +179,7 @@ def test_random_history_incrementally_equals_its_replay_and_a_model(spark, loads
     assert current(spark, loads.table) == [model[key] for key in sorted(model)]
 
 
-@pytest.mark.parametrize("step", ["_write", "write_state", "_publish", "_delete_unnamed"])
+@pytest.mark.parametrize("step", ["_write", "write_state", "publish", "_delete_unnamed"])
 def test_a_refresh_that_stops_at_any_step_is_repaired_by_the_next(
     spark, loads: Loads, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -193,7 +194,7 @@ def test_a_refresh_that_stops_at_any_step_is_repaired_by_the_next(
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(LakeTable if step == "write_state" else lake, step, stop_before)
+        patch.setattr(LakeTable if step == "write_state" else refresh, step, stop_before)
         with pytest.raises(Stopped):
             refresh_table(spark, loads.table, loads.files)
     if step != "_delete_unnamed":
@@ -216,7 +217,7 @@ def test_kill_9_while_hive_is_being_pointed_at_the_new_months(loads: Loads, tmp_
         from spark.session import build_session, stop_session
 
         uri, kill, *paths = sys.argv[1:]
-        table = LakeTable(uri, "orders", ("id",), "ordered_at")
+        table = LakeTable(uri, "lake_shop", "orders", ("id",), "ordered_at")
         files = [ChangeFile(path, path, "2026-03-01") for path in paths]
         spark = build_session("child", master="local[1]")
         refresh_table(spark, table, files[:1])
@@ -229,7 +230,7 @@ def test_kill_9_while_hive_is_being_pointed_at_the_new_months(loads: Loads, tmp_
                 return sql(self, text)
             SparkSession.sql = die_at_the_second_month
         refresh_table(spark, table, files)
-        rows = spark.sql("SELECT CAST(id AS int) AS id, CAST(amount AS string), _month FROM lake.orders ORDER BY id")
+        rows = spark.sql("SELECT CAST(id AS int) AS id, CAST(amount AS string), _month FROM lake_shop.orders ORDER BY id")
         print(*map(tuple, rows.collect()))
         stop_session(spark)
         """

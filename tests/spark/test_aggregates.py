@@ -15,7 +15,7 @@ from pyarrow.fs import FileSelector
 from pyspark.sql import DataFrame, SparkSession
 
 from spark.jobs import JOBS, MissingInput, write_aggregate
-from spark.jobs import agg_baskets_by_product_pair as baskets
+from spark.jobs.shop import agg_baskets_by_product_pair as baskets
 from spark.jobs.shop.agg_rfm_by_customer import segment
 from spark.lake import LakeTable
 
@@ -340,25 +340,25 @@ def test_an_empty_shop_has_empty_aggregates(spark, name: str) -> None:
         "inventory": spark.createDataFrame([], inventory),
     }
     job = JOBS[name]
-    assert job.transform(*(tables[table] for table in job.inputs)).collect() == []
+    assert job.transform(*(tables[table.name] for _, table in job.inputs)).collect() == []
 
 
 def test_writing_replaces_and_a_missing_input_is_named(spark, lake: str) -> None:
     job = JOBS["agg_orders_by_device_weekday_hour"]
-    spark.sql("CREATE DATABASE IF NOT EXISTS lake")
+    spark.sql("CREATE DATABASE IF NOT EXISTS lake_shop")
     try:
-        orders(spark, [(1, 1, SHOPPED)]).writeTo("lake.orders").using("parquet").create()
+        orders(spark, [(1, 1, SHOPPED)]).writeTo("lake_shop.orders").using("parquet").create()
         with pytest.raises(
-            MissingInput, match=r"agg_orders_by_device_weekday_hour needs lake\.order_lines"
+            MissingInput, match=r"agg_orders_by_device_weekday_hour needs lake_shop\.order_lines"
         ):
             write_aggregate(spark, job, lake)
-        lines(spark, [(1, "a")]).writeTo("lake.order_lines").using("parquet").create()
+        lines(spark, [(1, "a")]).writeTo("lake_shop.order_lines").using("parquet").create()
         assert [write_aggregate(spark, job, lake) for _ in range(2)] == [1, 1]
         assert rows_of(spark.table(f"aggregates.{job.name}"), "device", "order_count") == [
             ("mobile", 1)
         ]
-        table = LakeTable(lake, job.name, (), database="aggregates")
+        table = LakeTable(lake, "aggregates", job.name)
         assert len(table.store.get_file_info(FileSelector(table.folder))) == 1
     finally:
-        spark.sql("DROP DATABASE lake CASCADE")
+        spark.sql("DROP DATABASE lake_shop CASCADE")
         spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")

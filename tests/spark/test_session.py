@@ -36,7 +36,7 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
         "PYTHONPATH": str(REPOSITORY),
         "PYSPARK_PYTHON": sys.executable,
     }
-    script = REPOSITORY / "spark" / "jobs" / "agg_rfm_by_customer.py"
+    script = REPOSITORY / "spark" / "jobs" / "shop" / "agg_rfm_by_customer.py"
     finished = subprocess.run(
         [submit, "--master", "local[1]", "--driver-memory", "512m", str(script)],
         env=environment,
@@ -47,7 +47,8 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
     )
     assert finished.returncode != 0
     assert (
-        "aggregates.agg_rfm_by_customer needs lake.orders, which does not exist" in finished.stdout
+        "aggregates.agg_rfm_by_customer needs lake_shop.orders, which does not exist"
+        in finished.stdout
     )
 
 

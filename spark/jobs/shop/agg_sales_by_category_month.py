@@ -21,9 +21,9 @@ from spark.jobs import run
 from spark.jobs.shop.sales import MONEY, SOLD_LINES, sold_lines
 
 LINEAGE = {
-    "category_id": ("products.category_id",),
-    "category_name": ("categories.name",),
-    "department_name": ("categories.name", "categories.parent_id"),
+    "category_id": ("catalog.products.category_id",),
+    "category_name": ("catalog.categories.name",),
+    "department_name": ("catalog.categories.name", "catalog.categories.parent_id"),
     "month": SOLD_LINES["ordered_at"],
     "order_count": SOLD_LINES["order_id"],
     "units_count": SOLD_LINES["quantity"],
@@ -113,7 +113,8 @@ def category_tree(categories: DataFrame) -> DataFrame:
                 return None
             seen.add(category_id)
             category_id = parent
-        return rows[category_id]["name"]
+        name: str | None = rows[category_id]["name"]
+        return name
 
     return categories.sparkSession.createDataFrame(
         [(key, row["name"], department(key)) for key, row in rows.items()],

@@ -24,16 +24,16 @@ from pyspark.sql import functions as F
 from spark.jobs import run
 from spark.jobs.shop.sales import SOLD_LINES, present, sold_lines
 
-_ON_HAND, _SOLD = ("inventory.quantity_on_hand",), SOLD_LINES["quantity"]
+_ON_HAND, _SOLD = ("shop.inventory.quantity_on_hand",), SOLD_LINES["quantity"]
 LINEAGE = {
-    "store_id": ("inventory.store_id",),
-    "product_id": ("inventory.product_id",),
+    "store_id": ("shop.inventory.store_id",),
+    "product_id": ("shop.inventory.product_id",),
     "quantity_on_hand": _ON_HAND,
-    "reorder_point": ("inventory.reorder_point",),
+    "reorder_point": ("shop.inventory.reorder_point",),
     "sold_quantity_28d": _SOLD,
     "daily_sales_avg": _SOLD,
     "cover_days": (*_ON_HAND, *_SOLD),
-    "stock_risk": (*_ON_HAND, *_SOLD, "inventory.reorder_point"),
+    "stock_risk": (*_ON_HAND, *_SOLD, "shop.inventory.reorder_point"),
 }
 
 WINDOW_DAYS = 28

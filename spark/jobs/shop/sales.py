@@ -9,19 +9,23 @@ MONEY = "decimal(18,2)"
 """Sums of money, in the order's currency (EUR). A sum that does not fit is an error."""
 
 SOLD_LINES = {
-    "order_id": ("order_lines.order_id",),
-    "customer_id": ("orders.customer_id",),
-    "store_id": ("orders.store_id",),
-    "product_id": ("order_lines.product_id",),
-    "device": ("orders.device",),
-    "ordered_at": ("orders.ordered_at", "order_lines.created_at"),
-    "quantity": ("order_lines.quantity",),
-    "net_amount": ("order_lines.quantity", "order_lines.unit_price", "order_lines.discount_amount"),
+    "order_id": ("shop.order_lines.order_id",),
+    "customer_id": ("shop.orders.customer_id",),
+    "store_id": ("shop.orders.store_id",),
+    "product_id": ("shop.order_lines.product_id",),
+    "device": ("shop.orders.device",),
+    "ordered_at": ("shop.orders.ordered_at", "shop.order_lines.created_at"),
+    "quantity": ("shop.order_lines.quantity",),
+    "net_amount": (
+        "shop.order_lines.quantity",
+        "shop.order_lines.unit_price",
+        "shop.order_lines.discount_amount",
+    ),
     "margin_amount": (
-        "order_lines.quantity",
-        "order_lines.unit_price",
-        "order_lines.discount_amount",
-        "order_lines.unit_cost",
+        "shop.order_lines.quantity",
+        "shop.order_lines.unit_price",
+        "shop.order_lines.discount_amount",
+        "shop.order_lines.unit_cost",
     ),
 }
 """The lineage of `sold_lines`: each column, and the columns of the lake that its values come from."""

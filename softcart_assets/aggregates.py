@@ -1,0 +1,79 @@
+"""The aggregates in the staging warehouse: computed by Spark, copied there, and only if need be.
+
+What an aggregate is stands in `spark.jobs`. No Dagster here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import psycopg
+import pyarrow.dataset as ds
+from psycopg.types.json import Jsonb
+from pyspark.sql import SparkSession
+
+from softcart_assets import warehouse_state
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion.sinks.lake import open_lake
+from softcart_assets.ingestion.sinks.parquet import replace_table
+from softcart_assets.lake import lake_table
+from spark.jobs import Job, write_aggregate
+
+
+def build_if_changed(
+    staging: PostgresConnection, spark: Callable[[], SparkSession], job: Job, lake_uri: str
+) -> tuple[int, bool]:
+    """Compute an aggregate if its inputs or its code changed; returns its rows, and whether it did.
+
+    `spark` gives the session: it is asked only then.
+    """
+    inputs = _inputs(job, lake_uri)
+    with staging.connect() as session:
+        rows = _rows_if_current(session, job, inputs)
+    if rows is not None:
+        return rows, False
+    return _build(staging, spark(), job, inputs, lake_uri), True
+
+
+def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
+    """The versions of the lake tables that a job reads, and of its code."""
+    tables = [lake_table(source, table, lake_uri) for source, table in job.inputs]
+    states = {table.full_name: table.state() for table in tables}
+    return {
+        "lake": lake_uri,
+        "code": job.code_version,
+        **{name: state.version if state else None for name, state in states.items()},
+    }
+
+
+def _rows_if_current(
+    session: psycopg.Connection, job: Job, inputs: Mapping[str, object]
+) -> int | None:
+    warehouse_state.prepare(session, "aggregates")
+    row = session.execute(
+        "SELECT row_count FROM aggregates._built_from WHERE table_name = %s AND inputs = %s"
+        " AND to_regclass('aggregates.' || table_name) IS NOT NULL",
+        [job.name, Jsonb(inputs)],
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _build(
+    staging: PostgresConnection,
+    spark: SparkSession,
+    job: Job,
+    inputs: Mapping[str, object],
+    lake_uri: str,
+) -> int:
+    """Compute an aggregate and put it into the warehouse in one transaction; returns its rows."""
+    write_aggregate(spark, job, lake_uri)
+    files = [open_lake(uri) for uri in spark.table(f"aggregates.{job.name}").inputFiles()]
+    rows = ds.dataset([path for _, path in files], filesystem=files[0][0], format="parquet")
+    with staging.connect() as session:
+        count = replace_table(session, "aggregates", job.name, rows)
+        session.execute(
+            "INSERT INTO aggregates._built_from VALUES (%s, %s, %s) ON CONFLICT (table_name)"
+            " DO UPDATE SET inputs = excluded.inputs, row_count = excluded.row_count",
+            [job.name, Jsonb(inputs), count],
+        )
+    return count

@@ -1,0 +1,94 @@
+"""The aggregates of a line of business as assets: one op per line computes them with Spark.
+
+One op per line, so that a job that fails holds back only its own line.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from softcart_assets.aggregates import build_if_changed
+from softcart_assets.components.columns import table_schema
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.keys import aggregate_key, lake_key
+from softcart_assets.lines.model import Line, Source, Table
+from softcart_assets.resources import LakeResource, PostgresResource
+from softcart_assets.resources.spark import SparkResource
+from spark.jobs import Job
+
+
+def _spec(line: Line, job: Job) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        aggregate_key(job.name),
+        deps=[lake_key(source, table) for source, table in job.inputs],
+        description=job.description,
+        group_name="aggregates",
+        owners=[line.owner],
+        kinds={"spark", "postgres", "table"},
+        automation_condition=FOLLOWS_UPSTREAM,
+        skippable=True,
+    )
+
+
+def _lineage(job: Job) -> dg.TableColumnLineage:
+    """The columns of the lake's tables that each column comes from."""
+    tables: dict[tuple[str, str], tuple[Source, Table]] = {
+        (source.name, table.name): (source, table) for source, table in job.inputs
+    }
+    lineage: dict[str, list[dg.TableColumnDep]] = {}
+    for column, origins in job.lineage.items():
+        lineage[column] = []
+        for origin in origins:
+            source, table, name = origin.split(".")
+            key = lake_key(*tables[source, table])
+            lineage[column].append(dg.TableColumnDep(key, name))
+    return dg.TableColumnLineage(lineage)
+
+
+def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
+    """The aggregates of a line. One that fails fails alone: those after it are still computed."""
+
+    @dg.multi_asset(
+        name=f"aggregates_{line.name}",
+        specs=[_spec(line, job) for job in jobs],
+        can_subset=True,
+        pool=POOL,
+    )
+    def compute(
+        context: dg.AssetExecutionContext,
+        staging: PostgresResource,
+        lake: LakeResource,
+        spark: SparkResource,
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        """Compute the selected aggregates whose inputs or code changed since they were built."""
+        connection = staging.connection()
+        failures: dict[str, Exception] = {}
+        for job in jobs:
+            if aggregate_key(job.name) not in context.selected_asset_keys:
+                continue
+            started = time.monotonic()
+            try:
+                rows, computed = build_if_changed(
+                    connection, lambda: spark.spark_session, job, lake.uri
+                )
+            except Exception as error:
+                context.log.exception(f"aggregates.{job.name} could not be computed")
+                failures[job.name] = error
+                continue
+            schema = table_schema(connection, "aggregates", job.name)
+            yield dg.MaterializeResult(
+                aggregate_key(job.name),
+                metadata={
+                    "dagster/row_count": rows,
+                    "dagster/column_schema": dg.MetadataValue.table_schema(schema),
+                    "dagster/column_lineage": dg.MetadataValue.column_lineage(_lineage(job)),
+                    "computed": computed,
+                    "seconds": round(time.monotonic() - started, 2),
+                },
+            )
+        if failures:
+            told = "\n".join(f"aggregates.{name}: {error}" for name, error in failures.items())
+            raise dg.Failure(f"Not computed:\n{told}") from next(iter(failures.values()))
+
+    return compute

@@ -1,0 +1,124 @@
+"""The lake's tables of a source as assets: one op per source refreshes them.
+
+One op per source, and not one for all: when a step fails, Dagster skips everything downstream of it
+in that run. So a source whose refresh fails holds back only what is made from it. The ops share the
+run's Spark session, and a further step costs little: steps run in one process.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+
+from softcart_assets.components.columns import same_columns_as
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.keys import lake_key, raw_key
+from softcart_assets.lake import Refreshed, committed_files, lake_table, refresh
+from softcart_assets.lines.model import Line, Source, Table
+from softcart_assets.resources import LakeResource, PostgresResource
+from softcart_assets.resources.spark import SparkResource
+from spark.lake import LakeTable, drop_predecessor, has_predecessor
+
+TABLES_AT_ONCE = 4
+"""Tables of a source that are refreshed at the same time: each alone leaves processor cores idle."""
+
+
+def _description(source: Source, table: Table) -> str:
+    by_month = f", by month of {table.lake_partition}" if table.lake_partition else ""
+    name = f"{source.lake}.{table.name}"
+    return (
+        f"{table.description} Current rows as Parquet in Hive table {name}{by_month}. Every version "
+        f"that was ever loaded is in {name}_changes."
+    )
+
+
+def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
+    for table in source.tables:
+        yield dg.AssetSpec(
+            lake_key(source, table),
+            deps=[raw_key(source, table)],
+            description=_description(source, table),
+            group_name=source.lake,
+            owners=[line.owner_of(source)],
+            kinds={"spark", "hive", "parquet"},
+            automation_condition=FOLLOWS_UPSTREAM,
+            skippable=True,
+        )
+
+
+def _columns(table: LakeTable, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
+    """Column schema, from the table's state, and lineage to the raw table.
+
+    The change files' own columns are left out.
+    """
+    state = table.state()
+    fields = state.schema["fields"] if state else []
+    columns = [
+        dg.TableColumn(f["name"], str(f["type"]))
+        for f in fields
+        if f["name"] not in ("_deleted", "_load_id")
+    ]
+    return same_columns_as(dg.TableSchema(columns), upstream)
+
+
+def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
+    """The lake tables of a source, refreshed by one op. A table that fails fails alone."""
+
+    @dg.multi_asset(
+        name=f"refresh_{source.lake}",
+        specs=list(_specs(line, source)),
+        can_subset=True,
+        pool=POOL,
+    )
+    def refresh_tables(
+        context: dg.AssetExecutionContext,
+        staging: PostgresResource,
+        lake: LakeResource,
+        spark: SparkResource,
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        """Merge new change files into the selected tables; each counts, even if another one fails."""
+        connection = staging.connection()
+        committed = committed_files(connection, source)
+        selected = context.selected_asset_keys
+        tables = [
+            (declared, lake_table(source, declared, lake.uri))
+            for declared in source.tables
+            if lake_key(source, declared) in selected
+        ]
+
+        def work(table: LakeTable) -> Refreshed:
+            files = committed.get(table.name, [])
+            return refresh(connection, lambda: spark.spark_session, source, table, files)
+
+        failures: dict[str, Exception] = {}
+        with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
+            jobs = [threads.submit(work, table) for _, table in tables]
+            for (declared, table), job in zip(tables, jobs, strict=True):
+                try:
+                    done = job.result()
+                    if has_predecessor(table):
+                        drop_predecessor(spark.spark_session, table)
+                except Exception as error:
+                    context.log.exception(f"{table.full_name} could not be refreshed")
+                    failures[table.full_name] = error
+                    continue
+                context.log.info(
+                    f"{table.full_name}: {done.rows:,} rows, {done.partitions} partitions rewritten"
+                )
+                yield dg.MaterializeResult(
+                    lake_key(source, declared),
+                    metadata={
+                        "dagster/row_count": done.rows,
+                        "dagster/uri": f"{lake.uri}/{table.folder}",
+                        **_columns(table, raw_key(source, declared)),
+                        "loads merged": done.loads,
+                        "partitions rewritten": done.partitions,
+                        "change files": len(committed.get(table.name, [])),
+                        "change files compacted": done.compacted,
+                    },
+                )
+        if failures:
+            told = "\n".join(f"{name}: {error}" for name, error in failures.items())
+            raise dg.Failure(f"Not refreshed:\n{told}") from next(iter(failures.values()))
+
+    return refresh_tables

@@ -1,0 +1,42 @@
+"""The Spark session of a run, from dagster-pyspark."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+import dagster as dg
+from dagster_pyspark import LazyPySparkResource
+from dagster_spark.utils import flatten_dict
+from pydantic import Field, PrivateAttr
+
+from spark.session import build_session, stop_session
+
+_STARTING = Lock()
+"""Held while a session starts, so that threads which ask at once get one and the same."""
+
+
+class SparkResource(LazyPySparkResource):
+    """Spark with Hive: one session per run, started when first asked for, stopped at the run's end.
+
+    The settings come from `spark.session`, so that a job under spark-submit has the same.
+    """
+
+    spark_config: dict[str, Any] = Field(
+        default={}, description="Settings of Spark that go before those of spark.session."
+    )
+
+    _spark_session: Any = PrivateAttr(default=None)
+
+    def _init_session(self) -> None:
+        """Start the session unless it runs. It takes the lock on the metastore, and may wait."""
+        with _STARTING:
+            if self._spark_session is None:
+                settings = {name: str(value) for name, value in flatten_dict(self.spark_config)}  # type: ignore[no-untyped-call]
+                self._spark_session = build_session("softcart", settings=settings)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Stop the session, which frees the metastore for other processes."""
+        if self._spark_session is not None:
+            stop_session(self._spark_session)
+            self._spark_session = None

@@ -1,0 +1,70 @@
+"""Compaction: the many small change files of a date become one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyspark.sql.types import StructType
+
+from spark import private
+from spark.lake.schema import common_schema
+from spark.lake.table import ChangeFile, LakeTable
+
+COMPACT_FROM_FILES = 24
+"""The number of change files from which a date is compacted."""
+
+
+def compact(
+    table: LakeTable, files: Iterable[ChangeFile]
+) -> tuple[list[ChangeFile], list[ChangeFile]]:
+    """Write the many change files of a date as one.
+
+    Returns the files to list as committed, and the files to strike off the list. A date is due when
+    it has `COMPACT_FROM_FILES` files that the table holds. Every row version is kept, in order. Needs
+    no Spark, and one batch of memory.
+
+    The caller exchanges the files in its list, in one transaction, and then calls `discard`. If it is
+    killed before, nobody reads the new file.
+    """
+    state = table.state()
+    held = set(state.files if state else ())
+    dates: dict[str, list[ChangeFile]] = {}
+    for file in files:
+        if file.path in held:
+            dates.setdefault(file.load_date, []).append(file)
+    due = {date: old for date, old in dates.items() if len(old) >= COMPACT_FROM_FILES}
+    written = []
+    for date, old in due.items():
+        load_id = f"compacted-{uuid.uuid4().hex}"
+        new = ChangeFile(f"{old[0].path.rpartition('/')[0]}/{load_id}-0.parquet", load_id, date)
+        # The files of one load in the order in which it wrote them: names end in a growing number.
+        paths = [
+            file.path
+            for file in sorted(old, key=lambda file: (file.load_id, len(file.path), file.path))
+        ]
+        schema = private.arrow_schema(common_schema(table, StructType(), old))
+        with pq.ParquetWriter(
+            new.path, schema, filesystem=table.store, compression="zstd"
+        ) as writer:
+            for batch in ds.dataset(paths, schema=schema, filesystem=table.store).to_batches():
+                writer.write_batch(batch)
+        written.append(new)
+    if state and written:
+        files_held = (*state.files, *(file.path for file in written))
+        table.write_state(replace(state, version=state.version + 1, files=files_held))
+    return written, [file for old in due.values() for file in old]
+
+
+def discard(table: LakeTable, files: Iterable[ChangeFile]) -> None:
+    """Delete change files that were struck off the list of committed files after `compact`."""
+    gone = {file.path for file in files}
+    state = table.state()
+    if state:
+        kept = tuple(path for path in state.files if path not in gone)
+        table.write_state(replace(state, version=state.version + 1, files=kept))
+    for path in gone:
+        table.store.delete_file(path)

@@ -1,0 +1,187 @@
+"""Refreshing a table: merge what is new, write it, then make it what the table consists of."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+from pyarrow import fs
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from spark.lake.hive import create_table, publish, quoted
+from spark.lake.merge import alive, latest_versions, merged, read, remaining
+from spark.lake.schema import common_schema
+from spark.lake.table import ChangeFile, LakeTable, Partition, State
+
+
+@dataclass(frozen=True)
+class RefreshResult:
+    """What a refresh did.
+
+    `rows`: rows of the current table.
+    `partitions_rewritten`: months, or 1 for a table that is not partitioned.
+    `applied_loads`: loads merged now.
+    `changed`: whether there was anything to do.
+    """
+
+    rows: int
+    partitions_rewritten: int
+    applied_loads: tuple[str, ...]
+    changed: bool
+
+
+def pending_files(table: LakeTable, files: Iterable[ChangeFile]) -> list[ChangeFile]:
+    """The committed files that a refresh would read. Empty if it has nothing to do; needs no Spark."""
+    files = list(files)
+    state = table.state()
+    if state is None or not state.published or _must_rebuild(table, state, files):
+        return files
+    return _unread(state, files)
+
+
+def refresh_table(
+    spark: SparkSession, table: LakeTable, files: Sequence[ChangeFile]
+) -> RefreshResult:
+    """Bring the table up to all committed change files by merging those that it does not hold yet.
+
+    `files`: all committed change files of the table, old and new. The table is built anew from them if
+    one that it holds was struck off the list, or if its key or partition column changed. A load has
+    to be listed before the next one begins: what is new here overwrites what was there. Raises
+    `LakeError` if a column's types cannot be brought together without loss.
+    """
+    state = table.state()
+    if state is None or _must_rebuild(table, state, files):
+        return rebuild_table(spark, table, files)
+    if not state.published:
+        state = publish(spark, table, None, state, files)
+    pending = _unread(state, files)
+    if not pending:
+        return RefreshResult(state.rows, 0, (), changed=False)
+    schema = common_schema(table, StructType.fromJson(state.schema), pending)
+    latest = latest_versions(table, read(spark, table, schema, pending)).persist()
+    try:
+        current = spark.table(f"`{table.database}`.`{table.name}`")
+        if table.key:
+            rows, touched = merged(table, current, latest, schema)
+        else:
+            rows, touched = remaining(current, latest), set(state.partitions)
+        written = _write(table, rows)
+    finally:
+        latest.unpersist()
+    untouched = {
+        month: partition for month, partition in state.partitions.items() if month not in touched
+    }
+    return _commit(
+        spark,
+        table,
+        state,
+        schema,
+        untouched | written,
+        files,
+        pending,
+        len(touched | written.keys()),
+    )
+
+
+def rebuild_table(
+    spark: SparkSession, table: LakeTable, files: Sequence[ChangeFile]
+) -> RefreshResult:
+    """Replay the whole history into new current rows. The old ones stay until these are complete.
+
+    Without any file nothing was ever loaded. Then no columns are known, and no table is made.
+    """
+    if not files:
+        return RefreshResult(0, 0, (), changed=False)
+    schema = common_schema(table, StructType(), files)
+    latest = latest_versions(table, read(spark, table, schema, files))
+    written = _write(table, alive(latest) if table.key else remaining(None, latest))
+    return _commit(spark, table, None, schema, written, files, files, len(written))
+
+
+def replace_table(spark: SparkSession, table: LakeTable, rows: DataFrame) -> int:
+    """Make rows the whole content of a table without partitions or change files; returns their number."""
+    written = _write(table, rows)[""]
+    spark.sql(f"CREATE DATABASE IF NOT EXISTS `{table.database}`")
+    location = quoted(table.hadoop_path(written.folder))
+    create_table(spark, f"`{table.database}`.`{table.name}`", rows.schema, None, location)
+    _delete_unnamed(table, {written.folder})
+    return written.rows
+
+
+def _must_rebuild(table: LakeTable, state: State, files: Iterable[ChangeFile]) -> bool:
+    return state.layout != table.layout or not {file.path for file in files}.issuperset(state.files)
+
+
+def _unread(state: State, files: Iterable[ChangeFile]) -> list[ChangeFile]:
+    held = set(state.files)
+    return [file for file in files if file.path not in held]
+
+
+def _write(table: LakeTable, rows: DataFrame) -> dict[str, Partition]:
+    """Write rows to a new folder; returns its parts by month ('' if not partitioned)."""
+    folder = f"{table.folder}/{time.time_ns()}-{uuid.uuid4().hex[:8]}"
+    if table.partition_column:
+        # A month's rows come together first: one file per month, not one per month and task.
+        rows.repartition("_month").write.partitionBy("_month").parquet(table.hadoop_path(folder))
+    else:
+        rows.write.parquet(table.hadoop_path(folder))
+    written: dict[str, Partition] = {}
+    for info in table.store.get_file_info(fs.FileSelector(folder, recursive=True)):
+        if info.extension == "parquet":
+            inside = info.path.rpartition("/")[0]
+            month = inside.partition("_month=")[2]
+            with table.store.open_input_file(info.path) as file:
+                count = pq.read_metadata(file).num_rows
+            written[month] = Partition(
+                inside, count + (written[month].rows if month in written else 0)
+            )
+    return written
+
+
+def _commit(
+    spark: SparkSession,
+    table: LakeTable,
+    previous: State | None,
+    schema: StructType,
+    partitions: dict[str, Partition],
+    files: Sequence[ChangeFile],
+    pending: Iterable[ChangeFile],
+    rewritten: int,
+) -> RefreshResult:
+    """Make written partitions the table's, in its state, then in Hive. Then delete what was replaced.
+
+    What the last state held stays, for queries that still read it.
+    """
+    last = table.state()
+    state = State(
+        version=last.version + 1 if last else 1,
+        layout=table.layout,
+        schema=schema.jsonValue(),
+        files=tuple(file.path for file in files),
+        partitions=partitions,
+        published=False,
+    )
+    table.write_state(state)
+    state = publish(spark, table, previous, state, files)
+    _delete_unnamed(table, {p.folder for s in (last, state) if s for p in s.partitions.values()})
+    loads = tuple(dict.fromkeys(file.load_id for file in pending))
+    return RefreshResult(state.rows, rewritten, loads, changed=True)
+
+
+def _delete_unnamed(table: LakeTable, named: set[str]) -> None:
+    """Delete the folders of replaced months and of killed refreshes: all but those named."""
+    for version in table.store.get_file_info(fs.FileSelector(table.folder)):
+        if version.base_name == "_state" or version.path in named:
+            continue
+        months = table.store.get_file_info(fs.FileSelector(version.path))
+        unnamed = [month for month in months if month.path not in named]
+        if len(unnamed) == len(months):
+            table.store.delete_dir(version.path)
+            continue
+        for month in unnamed:
+            if month.type == fs.FileType.Directory:
+                table.store.delete_dir(month.path)

@@ -1,0 +1,131 @@
+"""A table of the lake and its state: which change files it holds, and which folder holds which month.
+
+Needs no Spark.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import unquote
+
+from pyarrow import fs
+
+
+class LakeError(RuntimeError):
+    """A lake table cannot be refreshed. The message names table and column and says what to do."""
+
+
+@dataclass(frozen=True)
+class ChangeFile:
+    """A committed change file: its path under the lake's root, its load and its date (YYYY-MM-DD)."""
+
+    path: str
+    load_id: str
+    load_date: str
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The folder that holds a month's rows, under the lake's root, and their number."""
+
+    folder: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class State:
+    """What a table consists of; one JSON file per version.
+
+    `layout`: the key and the partition column that it was built with.
+    `partitions`: by month, '' if the table is not partitioned.
+    `published`: Hive points at these partitions.
+    """
+
+    version: int
+    layout: dict[str, Any]
+    schema: dict[str, Any]
+    files: tuple[str, ...]
+    partitions: dict[str, Partition]
+    published: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows of the current table."""
+        return sum(partition.rows for partition in self.partitions.values())
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """A table of the lake.
+
+    `database`: its database in Hive.
+    `key`: the columns that identify a row. A table without a key has the rows of its latest whole
+    load, and what logged changes made of them since.
+    `partition_column`: the timestamp by whose month (UTC) the current rows are partitioned, or None.
+    """
+
+    lake_uri: str
+    database: str
+    name: str
+    key: tuple[str, ...] = ()
+    partition_column: str | None = None
+
+    @property
+    def full_name(self) -> str:
+        """The table's name in messages, `<database>.<name>`."""
+        return f"{self.database}.{self.name}"
+
+    @property
+    def folder(self) -> str:
+        """The table's folder under the lake's root."""
+        return f"warehouse/{self.database}.db/{self.name}"
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What cannot change without building the table anew."""
+        return {"key": list(self.key), "partition_column": self.partition_column}
+
+    @cached_property
+    def store(self) -> fs.FileSystem:
+        """The lake's root as a file system of Arrow's."""
+        uri = self.lake_uri.replace("s3a://", "s3://", 1)
+        system, root = fs.FileSystem.from_uri(uri)
+        return fs.SubTreeFileSystem(root, system)
+
+    def hadoop_path(self, path: str) -> str:
+        """A path under the lake's root as Spark wants it.
+
+        Hadoop takes text literally where a URI has %20.
+        """
+        return f"{unquote(self.lake_uri).rstrip('/')}/{path}"
+
+    def state(self) -> State | None:
+        """The last state, None if there is none. Reads one small file."""
+        found = self.store.get_file_info(
+            fs.FileSelector(f"{self.folder}/_state", allow_not_found=True)
+        )
+        versions = [info.path for info in found if info.extension == "json"]
+        if not versions:
+            return None
+        with self.store.open_input_stream(max(versions)) as stream:
+            content = json.loads(stream.read())
+        partitions = {
+            month: Partition(**partition) for month, partition in content["partitions"].items()
+        }
+        return State(**content | {"files": tuple(content["files"]), "partitions": partitions})
+
+    def write_state(self, state: State) -> None:
+        """Write a state under a temporary name, then move it: it is there whole or not at all."""
+        folder = f"{self.folder}/_state"
+        self.store.create_dir(folder)
+        temporary, final = f"{folder}/{uuid.uuid4().hex}.tmp", f"{folder}/{state.version:010d}.json"
+        with self.store.open_output_stream(temporary) as stream:
+            stream.write(json.dumps(asdict(state)).encode())
+        self.store.move(temporary, final)
+        for info in self.store.get_file_info(fs.FileSelector(folder)):
+            if info.path != final:
+                self.store.delete_file(info.path)

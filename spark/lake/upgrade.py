@@ -1,0 +1,56 @@
+"""What older installations left: Hive's database `lake`, which held the tables of all sources.
+
+A table now has the database of its source, and its first refresh builds it from all its change
+files. The predecessor holds nothing that these do not, so it goes as soon as the new table is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pyarrow import fs
+from pyspark.sql import SparkSession
+
+from spark.lake.table import LakeTable
+
+_DATABASE = "lake"
+
+
+def has_predecessor(table: LakeTable) -> bool:
+    """Whether the old database has this table. Needs no Spark, and one look for a folder."""
+    return _predecessor(table) is not None
+
+
+def drop_predecessor(spark: SparkSession, table: LakeTable) -> None:
+    """Drop the table from the old database, and with its last table the database.
+
+    Does nothing before the new table is published. What others keep in the old database stays.
+    """
+    old, new = _predecessor(table), table.state()
+    if old is None or new is None or not new.published:
+        return
+    database, folder = f"`{_DATABASE}`", old.folder.rpartition("/")[0]
+    is_last = len(old.store.get_file_info(fs.FileSelector(folder))) == 1
+    if spark.catalog.databaseExists(_DATABASE):
+        spark.sql(f"DROP VIEW IF EXISTS {database}.`{old.name}_changes`")
+        spark.sql(f"DROP TABLE IF EXISTS {database}.`{old.name}_change_files`")
+        spark.sql(f"DROP TABLE IF EXISTS {database}.`{old.name}`")
+        # Hive deletes the whole folder of a database that it drops.
+        if is_last and not spark.sql(f"SHOW TABLES IN {database}").head(1):
+            spark.sql(f"DROP DATABASE {database}")
+    # The folder goes last: as long as it is there, the next refresh comes here again.
+    if old.store.get_file_info(old.folder).type == fs.FileType.Directory:
+        old.store.delete_dir(old.folder)
+
+
+def _predecessor(table: LakeTable) -> LakeTable | None:
+    """The table in the old database, if it has one that was made from the same source's files."""
+    old = replace(table, database=_DATABASE)
+    if old.store.get_file_info(old.folder).type != fs.FileType.Directory:
+        return None
+    state = old.state()
+    # Any source may have had a table of this name; the files that it holds say which one.
+    source = table.database.removeprefix("lake_")
+    if state is None or not state.files or not state.files[0].startswith(f"changes/{source}/"):
+        return None
+    return old

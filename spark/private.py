@@ -1,0 +1,60 @@
+"""The private interfaces of PySpark that this package uses, all of them.
+
+PySpark offers no public way to reach its Java process or to end it before Python ends. When a new
+version changes one of these names, `tests/spark/test_private.py` fails and says which.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pyarrow as pa
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas import types
+from pyspark.sql.types import StructType
+
+
+def is_submitted() -> bool:
+    """Whether spark-submit started this Python process, and owns the Java process."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def submitted_settings() -> dict[str, str]:
+    """The settings that spark-submit was given; empty in a process that it did not start."""
+    if not is_submitted():
+        return {}
+    # Java runs already. Once Python is connected to it, a new SparkConf has spark-submit's options.
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
+
+
+def java(spark: SparkSession) -> Any:
+    """The `java` packages of the session's Java process, as py4j offers them."""
+    return spark.sparkContext._jvm.java  # type: ignore[union-attr]
+
+
+def end_java() -> bool:
+    """End the Java process, if PySpark started it and not spark-submit; says whether it did.
+
+    The next session starts a new one.
+    """
+    gateway = SparkContext._gateway
+    if gateway is None or is_submitted():
+        return False
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+    SparkContext._gateway = SparkContext._jvm = None
+    return True
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    """Spark's types of an Arrow schema."""
+    return types.from_arrow_schema(schema)
+
+
+def arrow_schema(schema: StructType) -> pa.Schema:
+    """Arrow's types of a Spark schema; instants are in UTC."""
+    return types.to_arrow_schema(schema, timezone="UTC")
