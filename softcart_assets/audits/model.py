@@ -96,9 +96,7 @@ class Comparison:
         return AuditResult(self.name, self.table, passed, details)
 
 
-def _figures(
-    session: psycopg.Connection, question: Composed, schemas: tuple[str, ...]
-) -> Details:
+def _figures(session: psycopg.Connection, question: Composed, schemas: tuple[str, ...]) -> Details:
     with session.transaction(), session.cursor(row_factory=dict_row) as cursor:
         path = sql.SQL(", ").join(map(sql.Identifier, schemas))
         cursor.execute(sql.SQL("SET LOCAL search_path TO {}").format(path))

@@ -35,9 +35,9 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
 
 
 def _check(audit: Audit | Comparison) -> dg.AssetCheckSpec:
-    # Not blocking in Dagster's sense: a blocking check that fails would fail the whole step, and with
-    # it the run, although the other lines went live. The publication itself holds the failed line,
-    # whose tables are not materialised, and so Dagster skips what reads them.
+    # Not blocking in Dagster's sense: when a blocking check fails, Dagster fails the whole step and
+    # skips what comes after it, for the lines that went live, too. The publication itself holds the
+    # failed line. Its tables are not materialised, so Dagster skips only what reads them.
     return dg.AssetCheckSpec(
         audit.name, asset=production_key(audit.table), description=audit.description
     )

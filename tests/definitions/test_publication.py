@@ -106,9 +106,7 @@ def run(definitions: dg.Definitions, *keys: str) -> dg.ExecuteInProcessResult:
 
 
 def made(result: dg.ExecuteInProcessResult) -> set[str]:
-    return {
-        event.asset_key.to_user_string() for event in result.get_asset_materialization_events()
-    }
+    return {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
 
 
 def failed(result: dg.ExecuteInProcessResult) -> set[tuple[str, dg.AssetCheckSeverity]]:
@@ -127,7 +125,9 @@ def test_what_reads_the_other_line_goes_on_in_the_same_run(databases, definition
     assert made(result) == {"production/dim_member"} | of("right")
     assert failed(result) == {("fct_left_key_unique", dg.AssetCheckSeverity.ERROR)}
     assert result.success
-    skipped = {event.step_key for event in result.filter_events(lambda event: event.is_step_skipped)}
+    skipped = {
+        event.step_key for event in result.filter_events(lambda event: event.is_step_skipped)
+    }
     assert skipped == {"write_left_extracts", "extracts__page_left"}
 
 
