@@ -29,9 +29,9 @@ class MisplacedModel(RuntimeError):
 class LineTranslator(DagsterDbtTranslator):
     """Names and descriptions are dbt's. The folder of a model says whose it is, its schema the group."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, owners: Mapping[tuple[str, str], str]) -> None:
         super().__init__()
-        self.lines = lines
+        self.owners = owners
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """The layer, which is the schema."""
@@ -39,18 +39,7 @@ class LineTranslator(DagsterDbtTranslator):
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
         """The owner of the line, or of the source that a staging model reads."""
-        _, layer, folder, *_ = dbt_resource_props["fqn"]
-        try:
-            if layer == "staging":
-                source = self.lines.source(folder)
-                return [self.lines.line_of(source).owner_of(source)]
-            return [self.lines.line(folder).owner]
-        except KeyError as error:
-            raise MisplacedModel(
-                f"dbt_project/{dbt_resource_props['original_file_path']}: {error.args[0]}. Models "
-                "stand in models/staging/<source>/ and models/warehouse/<line>/. Move the file, or "
-                "declare the line in softcart_assets/lines/."
-            ) from None
+        return [self.owners[_folder(dbt_resource_props)]]
 
     def get_automation_condition(
         self, dbt_resource_props: Mapping[str, Any]
@@ -63,21 +52,49 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
     """The models of all lines, split so that no op waits for another line's tests.
 
     `dbt_conformed`: the conformed models and everything that they read. `dbt_<line>`: the line's
-    other models.
+    other models. Raises `MisplacedModel`.
     """
-    shared = f"+fqn:warehouse.{CONFORMED}.*"
-    folders = {tuple(node["fqn"][1:3]) for node in _nodes(manifest, "model")}
-    found = [_models(f"dbt_{CONFORMED}", lines, manifest, select=shared)]
+    translator = LineTranslator(
+        {folder: owner for line in lines for folder, owner in _folders(line).items()}
+    )
+    for node in _nodes(manifest, "model"):
+        if _folder(node) not in translator.owners:
+            raise MisplacedModel(
+                f"dbt_project/{node['original_file_path']} is in no folder of a line of business. "
+                "Move it to models/staging/<source>/ or models/warehouse/<line>/, or declare the "
+                "line in softcart_assets/lines/."
+            )
+    shared = _conformed(manifest)
+    found = [_models(f"dbt_{CONFORMED}", translator, manifest, shared)]
     for line in lines:
-        own = [folder for folder in _folders(line) if folder in folders]
-        if line.name != CONFORMED and own:
-            select = " ".join(f"fqn:{layer}.{name}.*" for layer, name in own)
-            found.append(_models(f"dbt_{line.name}", lines, manifest, select, exclude=shared))
+        folders = _folders(line)
+        own = {node["name"] for node in _nodes(manifest, "model") if _folder(node) in folders}
+        if own - shared:
+            found.append(_models(f"dbt_{line.name}", translator, manifest, own - shared))
     return found
 
 
-def _folders(line: Line) -> list[tuple[str, str]]:
-    return [*(("staging", source.name) for source in line.sources), ("warehouse", line.name)]
+def _conformed(manifest: Manifest) -> set[str]:
+    """The names of the conformed models and of all models that they read."""
+    models = {node["unique_id"]: node for node in _nodes(manifest, "model")}
+    found: set[str] = set()
+    wanted = [each for each, node in models.items() if _folder(node) == ("warehouse", CONFORMED)]
+    while wanted:
+        node = models[wanted.pop()]
+        found.add(node["name"])
+        wanted += [each for each in node["depends_on"]["nodes"] if each in models]
+    return found
+
+
+def _folders(line: Line) -> dict[tuple[str, str], str]:
+    """The folders of a line's models, layer and name, with their owners."""
+    sources = {("staging", source.name): line.owner_of(source) for source in line.sources}
+    return sources | {("warehouse", line.name): line.owner}
+
+
+def _folder(node: Mapping[str, Any]) -> tuple[str, str]:
+    _, layer, name, *_ = node["fqn"]
+    return layer, name
 
 
 def _nodes(manifest: Manifest, resource_type: str) -> Iterator[dict[str, Any]]:
@@ -86,20 +103,24 @@ def _nodes(manifest: Manifest, resource_type: str) -> Iterator[dict[str, Any]]:
 
 
 def _models(
-    name: str, lines: Lines, manifest: Manifest, select: str, exclude: str | None = None
+    name: str, translator: LineTranslator, manifest: Manifest, models: set[str]
 ) -> dg.AssetsDefinition:
+    """The op that builds these models.
+
+    It selects them by name. An `exclude` would drop every test that also reads an excluded model.
+    """
     project = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
+    others = foreign_tests(manifest, models)
 
     @dbt_assets(
         manifest=manifest,
         project=project,
-        dagster_dbt_translator=LineTranslator(lines),
+        dagster_dbt_translator=translator,
         name=name,
-        select=select,
-        exclude=exclude,
+        select=" ".join(sorted(models)),
         pool=POOL,
     )
-    def models(
+    def build(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource
     ) -> Iterator[Any]:
         """`dbt build` of what is selected, in one process; unit tests run in the test suite instead.
@@ -109,9 +130,8 @@ def _models(
         them see one state of the raw tables.
         """
         command = "build" if context.selected_asset_keys else "test"
-        names = {key.path[-1] for key in context.assets_def.node_keys_by_output_name.values()}
         arguments = [command, "--exclude-resource-type", "unit_test"]
-        if others := tests_of_others(manifest, names):
+        if others:
             arguments += ["--exclude", " ".join(others)]
         with (
             raw_tables_held(staging.connection(), still=True, tell=context.log.info),
@@ -121,10 +141,10 @@ def _models(
             for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
                 yield _with_row_count(session, event)
 
-    return models
+    return build
 
 
-def tests_of_others(manifest: Manifest, models: set[str]) -> list[str]:
+def foreign_tests(manifest: Manifest, models: set[str]) -> list[str]:
     """The tests of other ops' models that also read some of these models, as dbt selects them.
 
     dbt would run them here, where the models that they test may not be built yet.
