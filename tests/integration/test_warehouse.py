@@ -656,7 +656,7 @@ BREAKS = [
         "UPDATE warehouse.dim_customer SET is_current = true WHERE customer_id = 1",
     ),
     (
-        "current_versions_complete_dim_customer",
+        "dim_customer_matches_source",
         "fail",
         "DELETE FROM warehouse.dim_customer WHERE customer_id = 3",
     ),
