@@ -52,7 +52,6 @@ class Changes:
 class Connector(ABC):
     """One kind of source system. Methods that take a `connection` take one that `connection` gave."""
 
-    kind: str
     title: str
     """What a person calls the system."""
     settings: tuple[Setting, ...]
@@ -64,6 +63,8 @@ class Connector(ABC):
     Then a sensor can look on from where it stopped looking, and `capture` follows the tables of
     strategy `cdc`. Without a log, a connector that allows `cdc` brings its own `table_load` for it.
     """
+    own_columns: Mapping[str, str] = {}
+    """Columns that every raw table has beside the source's own, and what they mean."""
     has_schema: bool = True
     """Whether a table's columns are known before its rows are read."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from softcart_assets.connections import MongoConnection
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
 class MongoConnector(Connector):
     """Collections of documents, whose fields become columns as they turn up.
 
-    Raw has two more columns: `document`, the whole document, and `_id_type`, as the ids `1` and `"1"`
-    are two.
+    The raw key has the type of `_id`, too, as the ids `1` and `"1"` are two.
     """
 
-    kind = "mongodb"
     title = "MongoDB"
     settings = (
         Setting(
@@ -40,6 +39,12 @@ class MongoConnector(Connector):
     )
     strategies = frozenset({"snapshot", "incremental", "cdc"})
     has_schema = False
+    own_columns = MappingProxyType(
+        {
+            "_id_type": "BSON type of the key in the collection.",
+            "document": "The whole document as relaxed Extended JSON.",
+        }
+    )
 
     def problems(self, source: Source) -> Iterator[str]:
         """See `Connector`."""

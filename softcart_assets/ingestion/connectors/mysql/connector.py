@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 class MySQLConnector(Connector):
     """Tables with fixed columns, consistent snapshots, and a binary log of all changes."""
 
-    kind = "mysql"
     title = "MySQL or MariaDB"
     settings = (
         Setting("HOST", "Name or address of the server.", example="db.example.com"),
