@@ -74,7 +74,7 @@ class Output:
 
 def documents(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Documents as a table: one column, `document`, in MongoDB's Extended JSON."""
-    return pa.table({"document": [json_util.dumps(row) for row in rows]})
+    return pa.table({"document": pa.array([json_util.dumps(row) for row in rows], pa.string())})
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from softcart_assets.lines.model import Source, Table
 MARKS = "_softcart_seed"
 """The collection with the mark: one document, with the mark of each collection that we made."""
 
+_MARK = "marks"
+
 BATCH_DOCUMENTS = 1_000
 
 
@@ -94,11 +96,13 @@ class MongoDatabase:
 
     @staticmethod
     def _read(database: Database[dict[str, Any]]) -> dict[str, str]:
-        found = database[MARKS].find_one({"_id": MADE_BY}) or {"collections": []}
+        found = database[MARKS].find_one({"_id": _MARK}) or {"collections": []}
         return {each["name"]: each["mark"] for each in found["collections"]}
 
     @staticmethod
     def _write(database: Database[dict[str, Any]], marks: Mapping[str, str]) -> None:
-        # The whole document at once, which is atomic. Names are values: they may contain dots.
+        # One document, so the write is atomic. Names are values, because they may contain dots.
         collections = [{"name": name, "mark": mark} for name, mark in marks.items()]
-        database[MARKS].replace_one({"_id": MADE_BY}, {"collections": collections}, upsert=True)
+        database[MARKS].replace_one(
+            {"_id": _MARK}, {"_id": _MARK, "collections": collections}, upsert=True
+        )
