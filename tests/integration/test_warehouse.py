@@ -61,7 +61,7 @@ class Raw:
         version = (
             "_committed_at timestamptz, _version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
         )
-        schema = (ROOT / "seed_data" / "schema.sql").read_text()
+        schema = (ROOT / "seed_data" / "shop" / "shop.sql").read_text()
         for source in (SHOP, CATALOG):
             self.session.execute(f"CREATE SCHEMA {source.schema}")
             for table in source.tables:

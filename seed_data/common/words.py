@@ -1,6 +1,7 @@
-"""The words that rows are made of: names, streets, phones and notes by country, from Faker, as literal Spark arrays.
+"""The words that rows about people are made of: names, streets and calling codes by country.
 
-Faker is asked a few thousand times, on the driver; Spark then samples. Nothing here depends on the number of rows.
+Faker is asked a few thousand times, on the driver. Spark then samples from literal arrays. Nothing
+here depends on the number of rows.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from faker import Faker
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from seed_data.dice import Dice, numbers, strings
-from seed_data.places import COUNTRIES, PLACES
+from seed_data.common.dice import Dice, numbers, strings
+from seed_data.common.places import COUNTRIES, PLACES
 
 FIRST_NAMES = 250
 LAST_NAMES = 400
@@ -30,23 +31,11 @@ DECORATIONS = ("🌸", "😀", "🦊", "𝒥", "👩‍🚀", "🇪🇺", "🧵"
 """What customers put behind their names; all take four bytes and more."""
 
 DOMAINS = ("mail.example", "post.example", "inbox.example", "web.example", "courriel.example")
-"""Domains of e-mail addresses; RFC 2606 reserves the suffix, so that nobody is written to."""
-
-NOTES = (
-    "Bitte beim Nachbarn abgeben",
-    "Please ring twice 🔔",
-    "Laissez le colis à la gardienne, s’il vous plaît",
-    "Regalo: sin precio en el paquete 🎁",
-    "Gift wrap 🎀\nand a card: “Happy birthday, Zoë!”",
-    "不要放在门口",
-    "Lasciare in portineria\t(scala B)",
-    'Leave it "behind the gate"; code 4711\\#',
-)
-"""Notes on orders; white space, quotes and backslashes are there to be carried unharmed."""
+"""Domains of e-mail addresses. RFC 2606 reserves the suffix, so nobody gets mail."""
 
 
 def _slug(name: str) -> str:
-    """The letters of a name as they may stand in an e-mail address; empty for names in other scripts."""
+    """The letters of a name for an e-mail address. Names in other scripts give none."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z]+", "", ascii_name.lower())
 
@@ -56,14 +45,17 @@ def _ask(provider: Callable[[], str], times: int) -> list[str]:
 
 
 def _number_digits(postal: str) -> str:
-    """Give each `#` of a postal code a character of its own, so that `translate` can set different digits."""
+    """Give each `#` of a postal code a character of its own: equal ones would get equal digits."""
     digits = iter(Pools.POSTAL_DIGITS)
     return "".join(next(digits) if character == "#" else character for character in postal)
 
 
 @dataclass
 class Words:
-    """What Faker says, one list per country in the order of `COUNTRIES`; `*_slugs` are for e-mail addresses."""
+    """What Faker says, one list per country in the order of `COUNTRIES`.
+
+    `*_slugs` are for e-mail addresses.
+    """
 
     first_names: list[list[str]] = field(default_factory=list)
     last_names: list[list[str]] = field(default_factory=list)
@@ -91,7 +83,7 @@ def ask_faker(seed: int) -> Words:
 
 
 class _Ragged:
-    """Lists of different lengths as one literal array; elements are found by the number of their list."""
+    """Lists of different lengths as one literal array. A list is found by its number."""
 
     def __init__(self, lists: list[list[str]]):
         sizes = [len(values) for values in lists]
@@ -106,7 +98,7 @@ class _Ragged:
 
 
 class Pools:
-    """Words and places as literal Spark arrays; needs a running session. Numbered as in `places.py`."""
+    """Words and places as Spark arrays, numbered as in `places.py`. Needs a running session."""
 
     POSTAL_DIGITS = "#$%"
     """The characters of `postal_patterns` that stand for digits, first to last."""

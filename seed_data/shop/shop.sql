@@ -1,5 +1,6 @@
 -- The shop's operational schema, MySQL dialect (MySQL 8+ and MariaDB 10.11+). Times are UTC.
--- Every table carries updated_at, set by the server on each change and indexed: the cursor of incremental loads.
+-- Every table carries updated_at, set by the server on each change and indexed: the cursor of
+-- incremental loads.
 -- Statements are separated by a semicolon at the end of a line.
 
 CREATE TABLE customers (
@@ -75,7 +76,8 @@ CREATE TABLE employees (
   updated_at    DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)
 ) DEFAULT CHARSET=utf8mb4;
 
--- total_amount = sum over lines of (quantity * unit_price - discount_amount + tax_amount) + shipping_amount
+-- total_amount =
+--   sum over lines of (quantity * unit_price - discount_amount + tax_amount) + shipping_amount
 CREATE TABLE orders (
   id                  BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   customer_id         BIGINT UNSIGNED NULL,
@@ -94,7 +96,8 @@ CREATE TABLE orders (
   KEY (updated_at, id)
 ) DEFAULT CHARSET=utf8mb4;
 
--- unit_price is before discount and tax; unit_cost is what the shop paid. created_at equals the order's ordered_at.
+-- unit_price is before discount and tax, unit_cost is what the shop paid. created_at equals the
+-- order's ordered_at.
 CREATE TABLE order_lines (
   order_id        BIGINT UNSIGNED NOT NULL,
   line_number     SMALLINT UNSIGNED NOT NULL,

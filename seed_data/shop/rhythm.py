@@ -1,19 +1,20 @@
 """When people buy: growth, seasons, weekdays, hours, and what share buys in a physical store.
 
-The order with number k of N gets the moment at which the share k/N of all expected orders has been placed. So numbers
-grow with time, as AUTO_INCREMENT numbers do, and no sort is needed. Times are UTC.
+The order with number k of N gets the moment at which the share k/N of all expected orders has been
+placed. So numbers grow with time, as AUTO_INCREMENT numbers do, and no sort is needed. Times are
+UTC.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from seed_data.parameters import DAY, Parameters
-
-HOUR = DAY // 24
+from seed_data.common.parameters import DAY, HOUR
+from seed_data.shop.parameters import ShopParameters
 
 YEARLY_GROWTH = 1.28
 
@@ -28,7 +29,7 @@ PHYSICAL_SHARE = 0.38
 def day_weight(day: datetime, start: datetime) -> float:
     """How many orders a day sees, relative to an ordinary one at `start`."""
     weight = (
-        YEARLY_GROWTH ** ((day - start).days / 365)
+        math.pow(YEARLY_GROWTH, (day - start).days / 365)
         * MONTH_WEIGHTS[day.month - 1]
         * WEEKDAY_WEIGHTS[day.weekday()]
     )
@@ -50,15 +51,16 @@ def day_weight(day: datetime, start: datetime) -> float:
 class Hours:
     """The hours from start to end.
 
-    `first_ids[h]` is the number of the first order at or after the start of hour h; one more element closes the last
-    hour. `physical_shares` has one element per hour of the week, the first for the hour in which the data start.
+    `first_ids[h]` is the number of the first order at or after the start of hour h. One more
+    element closes the last hour. `physical_shares` has one element per hour of the week, the first for the
+    hour in which the data start.
     """
 
     first_ids: list[int]
     physical_shares: list[float]
 
 
-def hours(parameters: Parameters) -> Hours:
+def hours(parameters: ShopParameters) -> Hours:
     """Spread the orders over the hours."""
     start = datetime.fromtimestamp(parameters.start / 1e6, UTC)
     days = (parameters.end - parameters.start) // DAY + 1

@@ -1,4 +1,4 @@
-"""The real places where the shop's customers and stores are: data, nothing else."""
+"""Real places where people and stores are. Data, nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 
 class Country(NamedTuple):
-    """`weight`: customers living there, relative; `locale`: Faker's, of names and streets; `dial`: calling code."""
+    """`weight`: how many customers live there, relative to the other countries.
+
+    `locale`: Faker's, for names and streets. `dial`: the calling code.
+    """
 
     weight: int
     locale: str
@@ -14,7 +17,7 @@ class Country(NamedTuple):
 
 
 class Place(NamedTuple):
-    """`postal`: a postal code in which Spark replaces the digits `#`; `weight` is relative within the country."""
+    """`postal`: each `#` stands for a digit. `weight`: relative within the country."""
 
     country: str
     city: str

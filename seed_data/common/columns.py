@@ -1,4 +1,4 @@
-"""The tables that grow with the scale, each as a Spark DataFrame whose columns are those of `schema.sql`."""
+"""Spark columns of the kinds that source tables hold."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """Inventory and its movements, from what was sold and what came back.
 
-Demand (sales, and pieces lost) is summed by store, product and week; a window over the weeks then orders supply: at
-the start of a week, enough whole lots have come to cover all demand up to its end, so the shelf is never below zero.
-For some pairs of store and product supply is capped at what will have been asked for in total: those run low, or out,
-by the end. What is on hand is what came in, minus demand, plus returns that were fit for sale; the movements say
-exactly that.
+Demand (sales, and pieces lost) is summed by store, product and week. A window over the weeks then
+orders supply: at the start of a week, enough whole lots have come to cover all demand up to its
+end, so the shelf is never below zero. For some pairs of store and product supply is capped at the
+total demand: those run low, or out, by the end. What is on hand is what came in, minus demand, plus
+returns that were fit for sale. The movements say exactly that.
 
-A movement's id ends in two bits that tell where it comes from: 0 a sale, 1 a return, 2 a written-off return, 3 a
-supply or loss.
+A movement's id ends in two bits that tell where it comes from: 0 a sale, 1 a return, 2 a
+written-off return, 3 a supply or loss.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from seed_data.catalog import Catalog
-from seed_data.dice import Dice, div, numbers, strings
-from seed_data.organisation import Organisation
-from seed_data.parameters import DAY, Parameters
-from seed_data.rhythm import HOUR
-from seed_data.tables import timestamp
-from seed_data.tables.sales import returned_lines
+from seed_data.common.columns import timestamp
+from seed_data.common.dice import Dice, div, numbers, strings
+from seed_data.common.parameters import DAY, HOUR
+from seed_data.shop.organisation import Organisation
+from seed_data.shop.parameters import ShopParameters
+from seed_data.shop.products import Products
+from seed_data.shop.tables.lines import returned_lines
 
 OUT_SHARE = 0.05
 LOW_SHARE = 0.10
-"""Shares of the pairs of store and product that are sold out, or nearly, at the end (closed stores aside)."""
+"""Shares of the pairs of store and product that end sold out, or nearly; closed stores aside."""
 
 LOSS_SHARE = 0.25
 """Share of the pairs that once lose a piece or two."""
@@ -41,16 +41,19 @@ _OPENING = -1
 
 
 class Stock:
-    """The stock of one seed. A pair of store and product is numbered store * number of products + product, from 0."""
+    """The stock of one seed.
+
+    A pair of store and product is numbered store * number of products + product, from 0.
+    """
 
     def __init__(
-        self, parameters: Parameters, dice: Dice, catalog: Catalog, organisation: Organisation
+        self, parameters: ShopParameters, dice: Dice, products: Products, organisation: Organisation
     ):
         self._parameters = parameters
         self._dice = dice
-        self._products = len(catalog.ids)
-        self._product_ids = strings(catalog.ids)
-        self._introduced = numbers(catalog.introduced)
+        self._products = len(products.ids)
+        self._product_ids = strings(products.ids)
+        self._introduced = numbers(products.introduced)
         self._open_from = numbers(organisation.open_from)
         self._open_until = numbers(organisation.open_until)
 
@@ -110,7 +113,10 @@ class Stock:
         )
 
     def supply(self, spark: SparkSession, sales: DataFrame, partitions: int) -> DataFrame:
-        """Per pair and week with demand, `received` pieces; in a pair's opening week, what inventory needs, too."""
+        """Per pair and week with demand, the pieces `received`.
+
+        The row of a pair's opening week has what inventory needs, too.
+        """
         line = F.col("line")
         lines = _sold_lines(sales).select(
             self._pair(F.col("store"), line["product"]).alias("pair"),
@@ -231,7 +237,7 @@ class Stock:
             self._pair(F.col("store"), line["product"]).alias("pair"),
         )
         written_off_at = F.least(line["returned_at"] + HOUR, F.lit(self._parameters.end))
-        # A pair's losses and supplies: 1,024 numbers each, the last for the loss, the first for the opening.
+        # A pair's supplies and its loss have 1,024 numbers: the first is the opening, the last the loss.
         week = F.col("week").cast("bigint") + 1
         arrival = (
             self._parameters.start
@@ -268,7 +274,10 @@ class Stock:
 
 
 def _sold_lines(sales: DataFrame) -> DataFrame:
-    """One row per line that took something off a shelf: known products of orders that were not cancelled."""
+    """One row per line that took something off a shelf.
+
+    Those are known products of orders that were not cancelled.
+    """
     return (
         sales.where(F.col("cancelled_at").isNull())
         .select("*", F.explode("lines").alias("line"))

@@ -1,8 +1,8 @@
-"""Random columns that depend on the seed, a purpose and a row's key, and on nothing else.
+"""Random Spark columns that depend on the seed, a purpose and a row's key, and on nothing else.
 
-A draw is a hash, not a generator's next number: the same row gets the same value however Spark partitions the data,
-and any table can recompute another table's value from its key instead of joining. Choosing what to draw does not
-belong here.
+A draw is a hash, not a generator's next number. So the same row gets the same value however Spark
+partitions the data, and any table can recompute another table's value from its key instead of
+joining.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SEPARATOR = "\x1f"
 
 
 def strings(values: Sequence[str]) -> Column:
-    """A literal array of strings: one literal that Spark splits once while it plans, whatever the length."""
+    """A literal array of strings. It is one literal that Spark splits once while it plans."""
     return F.split(F.lit(_SEPARATOR.join(values)), _SEPARATOR)
 
 
@@ -38,7 +38,7 @@ class Dice:
         self._seed = seed
 
     def salt(self, purpose: str) -> int:
-        """A 63-bit number for a purpose: what tells the draws of one column from those of another."""
+        """A 63-bit number for a purpose, so that the draws of two columns differ."""
         digest = hashlib.blake2b(f"{self._seed}/{purpose}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
@@ -66,7 +66,7 @@ class Dice:
 
 
 def thresholds(uniform: Column, weights: Mapping[str, float]) -> Column:
-    """Cut [0, 1) into pieces as long as `weights`; the name of the piece in which `uniform` lies."""
+    """Cut [0, 1) into pieces as long as `weights`; the name of the one where `uniform` lies."""
     names = list(weights)
     total, reached, column = sum(weights.values()), 0.0, None
     for name in names[:-1]:

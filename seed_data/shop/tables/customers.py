@@ -1,7 +1,7 @@
-"""Customers and their addresses, and what orders need to know of a customer: all computed from the customer's number.
+"""Customers and their addresses, and what orders need to know of a customer.
 
-Customer numbers run from 1 in the order of registration. Address k (0 to 2) of customer c has the number 3c - 2 + k,
-so no join is needed to find one.
+All is computed from the customer's number. Numbers run from 1 in the order of registration. Address
+k (0 to 2) of customer c has the number 3c - 2 + k, so no join is needed to find one.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from seed_data import dirty
-from seed_data.dice import Dice, div, strings
-from seed_data.parameters import DAY, Parameters
-from seed_data.pools import DECORATIONS, DOMAINS, Pools
-from seed_data.tables import timestamp
+from seed_data.common.columns import timestamp
+from seed_data.common.dice import Dice, div, strings
+from seed_data.common.parameters import DAY
+from seed_data.common.words import DECORATIONS, DOMAINS, Pools
+from seed_data.shop import dirty
+from seed_data.shop.parameters import ShopParameters
 
 GROWTH_EXPONENT = 1.6
 """The share x of the time since the foundation has seen x ** 1.6 of the registrations."""
@@ -26,12 +27,12 @@ _THIRD_ADDRESS = 0.08
 class Customers:
     """The customers of one seed."""
 
-    def __init__(self, parameters: Parameters, dice: Dice):
+    def __init__(self, parameters: ShopParameters, dice: Dice):
         self._parameters = parameters
         self._dice = dice
 
     def registered(self, customer: Column) -> Column:
-        """When a customer registered, in epoch microseconds; by day it grows with the customer's number."""
+        """When a customer registered, in epoch microseconds. Its day grows with the number."""
         founded, end = self._parameters.founded, self._parameters.end
         share = (customer - 1 + self._dice.uniform("customer.registered", customer)) / F.lit(
             float(self._parameters.customers)

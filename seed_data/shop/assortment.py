@@ -1,22 +1,25 @@
-"""What the shop sells: the category tree and, per leaf category, what its products are like. Data, nothing else."""
+"""What the shop sells: the category tree and what the products of each leaf are like."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Leaf(NamedTuple):
-    """A leaf category. Prices in EUR, `weight` in grams; `goes_with`: the leaf whose products share its baskets."""
+    """A leaf category. Prices are in EUR, `weight` is in grams.
+
+    `goes_with`: the leaf whose products share its baskets.
+    """
 
     nouns: str
     price: tuple[float, float]
     weight: tuple[int, int]
-    attributes: dict[str, tuple]
+    attributes: dict[str, tuple[Any, ...]]
     goes_with: str = ""
 
 
 class Department(NamedTuple):
-    """A top category: the share of delivered lines that come back, the tax rate in 1/10,000, its leaves."""
+    """A top category: the share of lines that come back, the tax rate in 1/10,000, the leaves."""
 
     return_share: float
     tax_rate: int
