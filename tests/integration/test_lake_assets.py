@@ -1,8 +1,10 @@
-"""The lake's assets: tables of one name in two sources, and failures that stay local."""
+"""Assets of the lake and of aggregates: tables of one name in two sources, local failures."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.databases import name_server
 
+from softcart_assets.components.aggregates import aggregates
 from softcart_assets.components.keys import lake_key
 from softcart_assets.components.lake import lake_tables
 from softcart_assets.connections import PostgresConnection
@@ -20,6 +23,8 @@ from softcart_assets.ingestion.bookkeeping import prepare
 from softcart_assets.lines.model import NONE, Column, Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
 from softcart_assets.resources.spark import SparkResource
+from spark import jobs as spark_jobs
+from spark.jobs import Job
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -62,9 +67,12 @@ def load(postgres: PostgresConnection, lake: str, source: Source, table: str, co
         )
 
 
-def test_equal_names_are_two_tables_and_a_table_fails_alone(
+@pytest.fixture
+def resources(
     spark, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Iterator[dict[str, Any]]:
+    """What the ops need: an empty lake, and a staging warehouse that knows of no change files."""
+
     class TheTestsSession(SparkResource):
         """The session that all tests share, which a run must not stop."""
 
@@ -78,6 +86,38 @@ def test_equal_names_are_two_tables_and_a_table_fails_alone(
     monkeypatch.setenv("SOFTCART_LAKE_URI", lake)
     with postgres.connect() as session:
         prepare(session, "raw_one")
+    yield {
+        "staging": PostgresResource(prefix=postgres.prefix),
+        "lake": LakeResource(),
+        "spark": TheTestsSession(),
+    }
+    for source in LINE.sources:
+        spark.sql(f"DROP DATABASE IF EXISTS {source.lake} CASCADE")
+
+
+def execute(
+    resources: dict[str, Any], *assets: dg.AssetsDefinition
+) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str]]]:
+    """Run these assets: the metadata of those that were made, and each failed step with its error."""
+    job = dg.Definitions(assets=assets, resources=resources).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    made = {
+        event.asset_key.to_user_string(): {
+            name: value.value for name, value in event.materialization.metadata.items()
+        }
+        for event in result.get_asset_materialization_events()
+    }
+    failed = [
+        (event.step_key, f"{event.step_failure_data.user_failure_data}")
+        for event in result.get_step_failure_events()
+    ]
+    return made, failed
+
+
+def test_equal_names_are_two_tables_and_a_table_fails_alone(
+    spark, resources: dict[str, Any], postgres: PostgresConnection, lake: str
+) -> None:
     load(postgres, lake, ONE, "customers", pa.array([1, 2]))
     load(postgres, lake, TWO, "customers", pa.array([7]))
     load(postgres, lake, ONE, "broken", pa.array([1]))
@@ -90,37 +130,72 @@ def test_equal_names_are_two_tables_and_a_table_fails_alone(
 
         return made
 
-    definitions = dg.Definitions(
-        assets=[
-            *(lake_tables(LINE, source) for source in LINE.sources),
-            *map(after, LINE.sources),
-        ],
-        resources={
-            "staging": PostgresResource(prefix=postgres.prefix),
-            "lake": LakeResource(),
-            "spark": TheTestsSession(),
-        },
+    made, failed = execute(
+        resources,
+        *(lake_tables(LINE, source) for source in LINE.sources),
+        *map(after, LINE.sources),
     )
-    job = definitions.resolve_implicit_global_asset_job_def()
+    # Dagster skips what is behind the failed step, and not what is behind the other.
+    assert made.keys() == {"lake_one/customers", "lake_two/customers", "after_two"}
+    assert made["lake_one/customers"]["dagster/row_count"] == 2
+    assert made["lake_two/customers"]["dagster/row_count"] == 1
+    assert [row.id for row in spark.table("lake_two.customers").collect()] == [7]
+    (origin,) = made["lake_two/customers"]["dagster/column_lineage"].deps_by_column["id"]
+    assert origin == dg.TableColumnDep(dg.AssetKey(["raw_two", "customers"]), "id")
+    ((step, error),) = failed
+    assert step == "refresh_lake_one"
+    assert "lake_one.broken: column 'id' was loaded as int64 and as string" in error
+
+
+def test_an_aggregate_is_computed_when_it_changed_and_fails_alone(
+    spark,
+    resources: dict[str, Any],
+    postgres: PostgresConnection,
+    lake: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "jobs" / "tried"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "agg_bad.py").write_text(
+        "LINEAGE = {}\ndef transform(rows): raise ValueError('no')\n"
+    )
+    (folder / "agg_good.py").write_text(
+        "LINEAGE = {'n': ('one.customers.id', 'two.customers.id')}\n"
+        "def transform(one, two): return one.union(two).selectExpr('count(*) AS n')\n"
+    )
+    monkeypatch.setattr(spark_jobs, "__path__", [*spark_jobs.__path__, str(tmp_path / "jobs")])
+    customers = [(source, source.table("customers")) for source in LINE.sources]
+    jobs = [
+        Job("agg_bad", "tried", (customers[0],)),
+        Job("agg_good", "tried", tuple(customers)),
+    ]
+    load(postgres, lake, ONE, "customers", pa.array([1, 2]))
+    load(postgres, lake, TWO, "customers", pa.array([7]))
+    assets = (
+        *(lake_tables(LINE, source) for source in LINE.sources),
+        aggregates(LINE, jobs),
+    )
     try:
-        with dg.DagsterInstance.ephemeral() as instance:
-            result = job.execute_in_process(instance=instance, raise_on_error=False)
-        made = {m.asset_key: m for m in result.get_asset_materialization_events()}
-        customers = [lake_key(source, source.tables[0]) for source in LINE.sources]
-        # Dagster skips what is behind the failed step, and not what is behind the other.
-        assert made.keys() == {*customers, dg.AssetKey("after_two")}
-        counts = [
-            made[key].materialization.metadata["dagster/row_count"].value for key in customers
+        for expected, computed in ((3, True), (3, False), (4, True)):
+            if expected == 4:
+                load(postgres, lake, TWO, "customers", pa.array([7, 8]))
+            made, failed = execute(resources, *assets)
+            assert made["aggregates/agg_good"]["computed"] is computed
+            assert "aggregates/agg_bad" not in made
+            assert failed[0][0] == "aggregates_tried"
+            assert "aggregates.agg_bad: no" in failed[0][1]
+            with postgres.connect() as session:
+                assert session.execute("SELECT n FROM aggregates.agg_good").fetchall() == [
+                    (expected,)
+                ]
+        origins = made["aggregates/agg_good"]["dagster/column_lineage"].deps_by_column["n"]
+        assert [origin.asset_key.to_user_string() for origin in origins] == [
+            "lake_one/customers",
+            "lake_two/customers",
         ]
-        assert counts == [2, 1]
-        assert [row.id for row in spark.table("lake_two.customers").collect()] == [7]
-        lineage = made[customers[1]].materialization.metadata["dagster/column_lineage"].value
-        assert lineage.deps_by_column["id"][0].asset_key == dg.AssetKey(["raw_two", "customers"])
-        (failed,) = result.get_step_failure_events()
-        assert failed.step_key == "refresh_lake_one"
-        assert "lake_one.broken: " in failed.step_failure_data.error.message + str(
-            failed.step_failure_data.user_failure_data
-        )
     finally:
-        for source in LINE.sources:
-            spark.sql(f"DROP DATABASE IF EXISTS {source.lake} CASCADE")
+        spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
+        for name in [name for name in sys.modules if name.startswith("spark.jobs.tried")]:
+            del sys.modules[name]
