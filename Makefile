@@ -40,6 +40,7 @@ bench: install ## Measure everything beside other tools; `make bench BENCH="copy
 lint: manifest typecheck ## Check style, types and the Dagster definitions
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/sqlfluff lint --disable-progress-bar dbt_project
 	.venv/bin/dg check defs
 
 typecheck: install ## Check types
