@@ -1,0 +1,91 @@
+"""The command that keeps raw tables up with the log of their source."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from softcart_assets.cli import settings
+
+if TYPE_CHECKING:
+    from softcart_assets.ingestion.capture import Status
+
+
+def stream(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source to follow.")],
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="Serve Prometheus metrics on this local port. 0 picks a free one."),
+    ] = None,
+) -> None:
+    """Apply the changes of a source to its raw tables within half a second, until Ctrl-C."""
+    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.ingestion.capture import Status
+    from softcart_assets.ingestion.capture import stream as follow
+    from softcart_assets.ingestion.capture.metrics import served
+
+    settings.apply(start=False)
+    declared, _ = settings.chosen([source])[0]
+    if not any(table.strategy == "cdc" for table in declared.tables):
+        raise typer.BadParameter(f"{source!r} declares no table with strategy 'cdc'")
+    status = Status(source)
+    with ExitStack() as stack:
+        if metrics_port is not None:
+            port = stack.enter_context(served(status, metrics_port))
+            typer.echo(f"Metrics: http://127.0.0.1:{port}/metrics")
+        typer.echo(f"Process {os.getpid()} follows {source}. Ctrl-C ends it at any time.")
+        follow(
+            declared,
+            settings.database(declared),
+            staging(),
+            lake_uri(),
+            status=status,
+            on_report=_StreamLine(),
+        )
+    typer.echo(f"Stopped at {status.position}. Everything up to there is committed.")
+
+
+class _StreamLine:
+    """The status of a stream as one line.
+
+    A terminal shows it all the time, a file gets it once a minute and when something of note
+    happens.
+    """
+
+    _SECONDS_BETWEEN = 60
+
+    def __init__(self) -> None:
+        self._said: tuple[object, float] = (None, 0.0)
+
+    def __call__(self, status: Status) -> None:
+        """Show the status."""
+        stopped = [
+            f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"
+        ]
+        behind = (
+            "" if status.lag_bytes is None else f", {status.lag_bytes / 1e6:,.1f} MB of log ahead"
+        )
+        text = (
+            f"{status.position}  {status.rows_per_second:,.0f} rows/s  {status.rows:,} rows  "
+            f"lag {status.lag_seconds:.1f} s{behind}"
+            + (
+                f"  {sum(status.quarantined.values()):,} in quarantine"
+                if status.quarantined
+                else ""
+            )
+            + (f"  {', '.join(stopped)}" if stopped else "")
+            + (f"  waiting: {status.problem}" if status.problem else "")
+        )
+        if sys.stdout.isatty():
+            sys.stdout.write(f"\r\x1b[K{text}")
+            sys.stdout.flush()
+            return
+        of_note, (noted, said) = (stopped, status.problem), self._said
+        if of_note != noted or time.monotonic() - said >= self._SECONDS_BETWEEN:
+            typer.echo(text)
+            self._said = of_note, time.monotonic()
