@@ -166,7 +166,7 @@ install_python_packages() {
   exec 9<&-
 }
 
-wanted=$(cat requirements.lock pyproject.toml bootstrap.sh setup.py softcart_assets/ingestion/*.pyx | sha256sum)
+wanted=$(cat requirements* pyproject.toml bootstrap.sh setup.py softcart_assets/ingestion/*.pyx | sha256sum)
 find_missing_packages
 ((${#missing[@]} == 0)) || install_missing_packages
 venv_is_current || install_python_packages
