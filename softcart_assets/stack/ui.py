@@ -41,7 +41,8 @@ def _fail_dead_runs() -> None:
     started without the UI have processes of their own and are not touched.
     """
     import dagster as dg
-    from dagster._core.storage.tags import GRPC_INFO_TAG
+    
+    from softcart_assets.dagster_private import runs_in_code_server
 
     unfinished = [
         dg.DagsterRunStatus.STARTING,
@@ -50,7 +51,7 @@ def _fail_dead_runs() -> None:
     ]
     with dg.DagsterInstance.get() as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-            if GRPC_INFO_TAG in run.tags:
+            if runs_in_code_server(run):
                 instance.report_run_failed(
                     run, "The run's process ended together with the Dagster UI."
                 )
