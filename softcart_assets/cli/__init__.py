@@ -1,7 +1,7 @@
-"""The command line, `softcart`. A person or a Makefile says what is wanted; other packages do it.
+"""The command line, `softcart`. It reads what is wanted and lets other packages do it.
 
-One module per noun holds its commands. Each command imports what it needs when it is called, so that
-`softcart --help` answers at once.
+One module per noun holds its commands. Each command imports what it needs when it is called, so
+that `softcart --help` answers at once.
 """
 
 from __future__ import annotations

@@ -125,6 +125,5 @@ def erase_entries(
             f"Erase the values of {len(numbers)} entries ({listed}) for good?", abort=True
         )
     erased = erase(staging(), numbers, getpass.getuser())
-    typer.echo(
-        f"Erased: {', '.join(map(str, erased)) or 'none; they were before, or there are none such'}"
-    )
+    told = ", ".join(map(str, erased)) or "none. They were erased before, or do not exist."
+    typer.echo(f"Erased: {told}")

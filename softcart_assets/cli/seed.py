@@ -16,10 +16,10 @@ def seed(
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same number gives the same data.")] = 1,
     until: Annotated[
-        datetime | None, typer.Option(help="Make data up to this moment (UTC); default: now.")
+        datetime | None, typer.Option(help="Make data up to this moment (UTC). Default: now.")
     ] = None,
     table: Annotated[
-        list[str] | None, typer.Option(help="Only this table or collection; may be repeated.")
+        list[str] | None, typer.Option(help="Only this table or collection. Can be repeated.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the Parquet files.")] = False,
 ) -> None:
@@ -44,7 +44,7 @@ def demo(
 
 def simulate(
     rate: Annotated[float, typer.Option(help="Operations per second.")] = 5.0,
-    duration: Annotated[float | None, typer.Option(help="Seconds; default: until Ctrl-C.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds. Default: until Ctrl-C.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the choices repeatable.")] = None,
 ) -> None:
     """Write live traffic into the sources: inserts, updates and deletions."""

@@ -1,4 +1,4 @@
-"""What the commands share: the settings of a call, and the declared tables that its arguments name."""
+"""What the commands share: the settings, and the declared tables that arguments name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def apply(*, start: bool) -> None:
 
 
 def chosen(names: list[str]) -> list[tuple[Source, list[str]]]:
-    """Sources, each with tables of it, that `SOURCE` and `SOURCE.TABLE` name; all if none are given."""
+    """The sources and tables that `SOURCE` and `SOURCE.TABLE` name. No names: all of them."""
     from softcart_assets.assembly import LINES
 
     sources = {source.name: source for source in LINES.sources}

@@ -31,7 +31,7 @@ def raw_tables_held() -> Iterator[None]:
 
 
 def _tell_dagster(source: Source, *results: LoadResult | None) -> None:
-    """Report loads to Dagster that it did not run itself, so that it updates what depends on them."""
+    """Report loads to Dagster that it did not run, so that it updates what depends on them."""
     changed = [result for result in results if result and result.is_changed]
     if not (changed and os.environ.get("DAGSTER_HOME")):
         return
@@ -76,7 +76,7 @@ _Tables = Annotated[
 def load(
     tables: _Tables = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Compare every row; do not rely on cursors.")
+        bool, typer.Option("--full", help="Compare every row. Do not rely on cursors.")
     ] = False,
 ) -> None:
     """Load raw tables from their sources now, without Dagster. Fails if a table was not loaded."""

@@ -1,4 +1,4 @@
-"""The files that follow from the declared sources: `docker-compose.yml`, its MySQL script, `.env.example`.
+"""The files that follow from the declared sources: those for Docker Compose, and `.env.example`.
 
 `softcart derive` writes them. Their texts are the templates beside this module.
 """

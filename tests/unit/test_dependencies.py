@@ -50,7 +50,7 @@ def _files(*folders: str) -> list[Path]:
 
 def test_what_the_project_imports_is_in_requirements_in() -> None:
     imported = _imported(_files("softcart_assets", "seed_data", "spark"))
-    assert {"dagster", "jinja2", "py4j"} <= imported
+    assert {"dagster", "jinja2", "dotenv"} <= imported
     assert _missing(imported, _named("requirements.in")) == []
 
 
