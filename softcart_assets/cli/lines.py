@@ -34,7 +34,7 @@ def discover(
     views: Annotated[bool, typer.Option("--views", help="Also declare views.")] = False,
     owner: Annotated[str, typer.Option(help="Who answers for the data.")] = "team:data",
 ) -> None:
-    """Print the declaration of a MySQL database's tables, for the folder of a line of business."""
+    """Print the declaration of a MySQL database's tables: `sources.py` of a line of business."""
     from softcart_assets.connections import MySQLConnection
     from softcart_assets.ingestion.connectors.mysql.discover import as_python
     from softcart_assets.ingestion.connectors.mysql.discover import discover as discover_source

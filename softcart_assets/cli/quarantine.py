@@ -23,7 +23,7 @@ def list_entries(
 ) -> None:
     """List rows in quarantine: number, table, key, column, reason."""
     from softcart_assets.connections import staging
-    from softcart_assets.ingestion import list_quarantine
+    from softcart_assets.ingestion.quarantine import list_quarantine
 
     settings.apply(start=False)
     rows = list_quarantine(staging(), source, table, closed=closed)
@@ -45,7 +45,7 @@ def show_entry(
     import json
 
     from softcart_assets.connections import staging
-    from softcart_assets.ingestion import show
+    from softcart_assets.ingestion.quarantine import show
 
     settings.apply(start=False)
     found = show(staging(), entry)
@@ -66,13 +66,16 @@ def replay_entries(
 ) -> None:
     """Read rows from their source again. Rows that were mended there leave the quarantine."""
     from softcart_assets.connections import lake_uri, staging
-    from softcart_assets.ingestion import replay, show
+    from softcart_assets.ingestion.load import LoadRequest, replay
+    from softcart_assets.ingestion.quarantine import show
 
     settings.apply(start=False)
     wanted = {show(staging(), entry).source for entry in entries}
     with raw_tables_held():
         for source, _ in settings.chosen(sorted(wanted)):
-            for result in replay(source, settings.database(source), staging(), lake_uri(), entries):
+            database = settings.database(source)
+            request = LoadRequest(source, database, staging(), lake_uri(), released=entries)
+            for result in replay(request):
                 typer.echo(
                     f"{source.schema}/{result.table}: {result.inserted} row(s) in, "
                     f"{result.quarantined} still out"
@@ -101,7 +104,7 @@ def erase_entries(
     import re
 
     from softcart_assets.connections import staging
-    from softcart_assets.ingestion import entries_with, erase
+    from softcart_assets.ingestion.quarantine import entries_with, erase
 
     settings.apply(start=False)
     numbers = list(entries or [])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from softcart_assets.connections import MongoConnection, MySQLConnection
-    from softcart_assets.lines.model import Source
+    from softcart_assets.lines.model import Line, Source
     from softcart_assets.stack import Stack
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,9 +62,20 @@ def chosen(names: list[str]) -> list[tuple[Source, list[str]]]:
     return [(sources[name], chosen) for name, chosen in tables.items() if chosen]
 
 
-def database(source: Source) -> MySQLConnection | MongoConnection:
-    """The connection to a source that the settings name."""
-    from softcart_assets.connections import MongoConnection, MySQLConnection
+def lines(name: str | None) -> list[Line]:
+    """The line of business of that name. No name: all of them."""
+    from softcart_assets.assembly import LINES
 
-    kind = MongoConnection if source.kind == "mongodb" else MySQLConnection
-    return kind.from_env(source.env_prefix)
+    known = [line.name for line in LINES]
+    if name and name not in known:
+        raise typer.BadParameter(
+            f"{name!r} is no line of business. There are {', '.join(known)}.", param_hint="LINE"
+        )
+    return [line for line in LINES if name in (None, line.name)]
+
+
+def database(source: Source) -> Any:
+    """The connection to a source that the settings name."""
+    from softcart_assets.ingestion.connectors import connector
+
+    return connector(source.kind).connection(source.env_prefix)

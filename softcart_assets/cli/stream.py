@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +12,7 @@ from softcart_assets.cli import settings
 
 if TYPE_CHECKING:
     from softcart_assets.ingestion.capture import Status
+    from softcart_assets.progress import StatusLine
 
 
 def stream(
@@ -28,12 +27,14 @@ def stream(
     from softcart_assets.ingestion.capture import Status
     from softcart_assets.ingestion.capture import stream as follow
     from softcart_assets.ingestion.capture.metrics import served
+    from softcart_assets.progress import StatusLine
 
     settings.apply(start=False)
     declared, _ = settings.chosen([source])[0]
     if not any(table.strategy == "cdc" for table in declared.tables):
         raise typer.BadParameter(f"{source!r} declares no table with strategy 'cdc'")
     status = Status(source)
+    shown = StatusLine()
     with ExitStack() as stack:
         if metrics_port is not None:
             port = stack.enter_context(served(status, metrics_port))
@@ -45,47 +46,21 @@ def stream(
             staging(),
             lake_uri(),
             status=status,
-            on_report=_StreamLine(),
+            on_report=lambda status: _show(shown, status),
         )
     typer.echo(f"Stopped at {status.position}. Everything up to there is committed.")
 
 
-class _StreamLine:
-    """The status of a stream as one line.
-
-    A terminal shows it all the time, a file gets it once a minute and when something of note
-    happens.
-    """
-
-    _SECONDS_BETWEEN = 60
-
-    def __init__(self) -> None:
-        self._said: tuple[object, float] = (None, 0.0)
-
-    def __call__(self, status: Status) -> None:
-        """Show the status."""
-        stopped = [
-            f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"
-        ]
-        behind = (
-            "" if status.lag_bytes is None else f", {status.lag_bytes / 1e6:,.1f} MB of log ahead"
-        )
-        text = (
-            f"{status.position}  {status.rows_per_second:,.0f} rows/s  {status.rows:,} rows  "
-            f"lag {status.lag_seconds:.1f} s{behind}"
-            + (
-                f"  {sum(status.quarantined.values()):,} in quarantine"
-                if status.quarantined
-                else ""
-            )
-            + (f"  {', '.join(stopped)}" if stopped else "")
-            + (f"  waiting: {status.problem}" if status.problem else "")
-        )
-        if sys.stdout.isatty():
-            sys.stdout.write(f"\r\x1b[K{text}")
-            sys.stdout.flush()
-            return
-        of_note, (noted, said) = (stopped, status.problem), self._said
-        if of_note != noted or time.monotonic() - said >= self._SECONDS_BETWEEN:
-            typer.echo(text)
-            self._said = of_note, time.monotonic()
+def _show(line: StatusLine, status: Status) -> None:
+    """Say how a stream fares. Tables that stopped and problems must not be missed."""
+    stopped = [f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"]
+    quarantined = sum(status.quarantined.values())
+    parts = [
+        f"{status.position}  {status.rows_per_second:,.0f} rows/s  {status.rows:,} rows  "
+        f"lag {status.lag_seconds:.1f} s"
+        + ("" if status.lag_bytes is None else f", {status.lag_bytes / 1e6:,.1f} MB of log ahead"),
+        f"{quarantined:,} in quarantine" if quarantined else "",
+        ", ".join(stopped),
+        f"waiting: {status.problem}" if status.problem else "",
+    ]
+    line.show("  ".join(filter(None, parts)), notable=(stopped, status.problem))

@@ -13,7 +13,7 @@ import typer
 from softcart_assets.cli import settings
 
 if TYPE_CHECKING:
-    from softcart_assets.ingestion import LoadResult
+    from softcart_assets.ingestion.load import LoadResult
     from softcart_assets.lines.model import Source
 
 
@@ -81,8 +81,9 @@ def load(
 ) -> None:
     """Load raw tables from their sources now, without Dagster. Fails if a table was not loaded."""
     from softcart_assets.connections import lake_uri, staging
-    from softcart_assets.ingestion import LoadsFailed
-    from softcart_assets.ingestion import load as load_tables
+    from softcart_assets.ingestion.errors import LoadsFailed
+    from softcart_assets.ingestion.load import LoadRequest
+    from softcart_assets.ingestion.load import load as load_tables
     from softcart_assets.progress import TableProgress
 
     settings.apply(start=False)
@@ -90,17 +91,16 @@ def load(
     rows, failures = [], []
     with raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
-            loads = load_tables(
+            request = LoadRequest(
                 source,
                 settings.database(source),
                 staging(),
                 lake_uri(),
-                names,
                 full=full,
                 on_progress=progress.tell,
             )
             try:
-                for result in loads:
+                for result in load_tables(request, names):
                     progress.done(result.table, result.rows_read)
                     _tell_dagster(source, result)
                     figures = (
@@ -185,8 +185,9 @@ def reconcile(
 ) -> None:
     """Compare raw tables with their sources, row by row. Fails if differences remain."""
     from softcart_assets.connections import lake_uri, staging
-    from softcart_assets.ingestion import IngestionError
-    from softcart_assets.ingestion import reconcile as reconcile_table
+    from softcart_assets.ingestion.errors import IngestionError
+    from softcart_assets.ingestion.load import LoadRequest
+    from softcart_assets.ingestion.proof.reconcile import reconcile as reconcile_table
     from softcart_assets.progress import TableProgress
 
     settings.apply(start=False)
@@ -195,16 +196,15 @@ def reconcile(
     with raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
             for name in names:
+                request = LoadRequest(
+                    source,
+                    settings.database(source),
+                    staging(),
+                    lake_uri(),
+                    on_progress=progress.tell,
+                )
                 try:
-                    found = reconcile_table(
-                        source,
-                        settings.database(source),
-                        staging(),
-                        lake_uri(),
-                        name,
-                        repair=repair,
-                        on_progress=progress.tell,
-                    )
+                    found = reconcile_table(request, name, repair=repair)
                 except IngestionError as error:
                     told.append(str(error))
                     is_settled = False
