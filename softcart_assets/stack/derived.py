@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -45,7 +46,11 @@ def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
     )
     template = environment.get_template(f"{name}.j2")
     return template.render(
-        mysql=_of_kind(sources, "mysql"), mongodb=_of_kind(sources, "mongodb"), **values
+        sources=sources,
+        mysql=_of_kind(sources, "mysql"),
+        mongodb=_of_kind(sources, "mongodb"),
+        connector=connector,
+        **values,
     )
 
 
