@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -174,7 +175,7 @@ class Usage:
     process_seconds: float
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
-    report: dict = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict[str, Any])
     mysql_seconds: float = 0.0
     postgres_seconds: float = 0.0
 
@@ -287,7 +288,7 @@ def versions(servers: Servers) -> str:
         return f"{source.get_server_info()}, PostgreSQL {target.info.server_version // 10000}"
 
 
-def connection(postgres: PostgresConnection) -> dict:
+def connection(postgres: PostgresConnection) -> dict[str, Any]:
     """A PostgreSQL connection as libpq's parameters."""
     return {
         "host": postgres.host,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -38,7 +39,7 @@ class LastLoad:
     load_id: str
     position: str
     cursor_value: str | None
-    columns: list[dict]
+    columns: list[dict[str, Any]]
     source_rows: int | None
     source_checksums: Checksums | None
     rows_total: int

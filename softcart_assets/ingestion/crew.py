@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Resettable(Protocol):
@@ -29,8 +29,8 @@ class Crew(Generic[R]):
 
     def __init__(self, readers: Sequence[R]) -> None:
         self._changed = threading.Condition()
-        self._tables: deque[tuple[Future, Callable[[R], object]]] = deque()
-        self._ranges: deque[tuple[Future, Callable[[R], object]]] = deque()
+        self._tables: deque[tuple[Future[Any], Callable[[R], object]]] = deque()
+        self._ranges: deque[tuple[Future[Any], Callable[[R], object]]] = deque()
         self._is_open = True
         self.size = len(readers)
         self._threads = [
@@ -97,7 +97,7 @@ class Crew(Generic[R]):
                 future, job = (self._ranges or self._tables).popleft()
             self._run(future, job, reader)
 
-    def _run(self, future: Future, job: Callable[[R], object], reader: R) -> None:
+    def _run(self, future: Future[Any], job: Callable[[R], object], reader: R) -> None:
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(job(reader))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 from softcart_assets.ingestion.proof.digest import (
     HASH_DIGITS,
@@ -289,13 +289,13 @@ class Narrowing:
         found.extra = [tuple(values) for _, values in ours.values()]
         return found
 
-    def _both(self, source: str, raw: str) -> tuple[list[tuple], list[tuple]]:
+    def _both(self, source: str, raw: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
         """The rows of a query at the source and of one in the staging warehouse, which work at the same time."""
         at_source = self._executor.submit(self._source, source)
         in_raw = self.raw.connection.execute(raw.encode()).fetchall()
         return at_source.result(), in_raw
 
-    def _source(self, query: str) -> list[tuple]:
+    def _source(self, query: str) -> list[tuple[Any, ...]]:
         return list(self.reader.query(self.table, query))
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from tempfile import SpooledTemporaryFile
+from typing import Any
 
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.capture.bounded import CapturedLoad
@@ -24,7 +25,11 @@ class Repair(TableLoad):
     """A load of just the rows that differ."""
 
     def __init__(
-        self, call: Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]
+        self,
+        call: Call,
+        table: Table,
+        fetch: Iterable[tuple[Any, ...]],
+        extra: Iterable[tuple[Any, ...]],
     ) -> None:
         super().__init__(call, table)
         self.fetch, self.extra = fetch, extra
@@ -38,7 +43,11 @@ class CapturedRepair(CapturedLoad):
     """A load of just the rows that differ, on top of what the log brought."""
 
     def __init__(
-        self, call: Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]
+        self,
+        call: Call,
+        table: Table,
+        fetch: Iterable[tuple[Any, ...]],
+        extra: Iterable[tuple[Any, ...]],
     ) -> None:
         super().__init__(call, table, is_full=False)
         self.fetch, self.extra = fetch, extra
@@ -52,8 +61,8 @@ class CapturedRepair(CapturedLoad):
 def _take_rows(
     load: TableLoad,
     columns: Sequence[Column],
-    fetch: Iterable[tuple],
-    extra: Iterable[tuple],
+    fetch: Iterable[tuple[Any, ...]],
+    extra: Iterable[tuple[Any, ...]],
 ) -> None:
     """Bring rows with some keys into raw as they are at the source now, or as deleted if they are not there."""
     raw = load.raw

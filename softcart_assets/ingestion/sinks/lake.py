@@ -34,11 +34,12 @@ class LakeFile:
 def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system and path that a lake URI (`file:`, `hdfs:`, `s3:`, `s3a:`) names."""
     try:
-        return fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
+        system, path = fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
     except (OSError, ValueError, pa.ArrowInvalid) as error:
         raise TargetFailed(
             f"The lake at {uri} cannot be opened: {error}. Check SOFTCART_LAKE_URI."
         ) from None
+    return system, path
 
 
 def change_directory(source: str, table: str, loaded_at: datetime) -> str:
@@ -56,7 +57,8 @@ def remove_files(uri: str, directory: str, load_id: str, keep: Collection[str] =
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_temporal(kind)
+    kinds = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_temporal)
+    return any(is_of(kind) for is_of in kinds)
 
 
 class ChangeFiles:

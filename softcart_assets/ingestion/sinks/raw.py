@@ -52,7 +52,8 @@ class RawTable(RawSchema):
 
     def now(self) -> datetime:
         """The transaction's time, which is the rows' `_loaded_at`."""
-        return self._one("SELECT now()")[0]
+        now: datetime = self._one("SELECT now()")[0]
+        return now
 
     def is_empty(self) -> bool:
         """Whether it has no row at all, deleted ones included."""
@@ -219,11 +220,12 @@ class RawTable(RawSchema):
     def latest_cursor(self, relation: str, column: Column, known: str | None) -> str | None:
         """The greatest cursor of `relation` and `known`, as text in UTC."""
         value = f"greatest(max({quote(column.name)}), {typed(literal(known), column)})"
-        return self._one(f"SELECT {as_text(value, column)} FROM {relation}")[0]
+        latest: str | None = self._one(f"SELECT {as_text(value, column)} FROM {relation}")[0]
+        return latest
 
     def rows(self) -> int:
         """The number of current rows."""
-        return self._one(f"SELECT count(*) FROM {self.name} WHERE NOT _deleted")[0]
+        return int(self._one(f"SELECT count(*) FROM {self.name} WHERE NOT _deleted")[0])
 
     def hold(self, columns: Sequence[Column], open_entries: str) -> None:
         """Make the temporary table `held` of the quarantined rows' keys and cursors, from a query of open entries."""

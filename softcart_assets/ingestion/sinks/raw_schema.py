@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 
@@ -57,7 +58,9 @@ class RawSchema:
         )
         self._made_history = False
 
-    def columns(self, remembered: Iterable[dict] = (), relation: str | None = None) -> list[Column]:
+    def columns(
+        self, remembered: Iterable[dict[str, Any]] = (), relation: str | None = None
+    ) -> list[Column]:
         """The source's columns that the table has, none if it does not exist.
 
         `remembered`: what the last load's record says of them, as PostgreSQL does not know their types at the source.
@@ -249,7 +252,7 @@ class RawSchema:
     def _run(self, statement: str) -> None:
         self.connection.execute(statement)
 
-    def _one(self, query: str, parameters: Sequence[object] | None = None) -> tuple:
+    def _one(self, query: str, parameters: Sequence[object] | None = None) -> tuple[Any, ...]:
         row = self.connection.execute(query, parameters).fetchone()
         assert row is not None
         return row

@@ -68,7 +68,7 @@ class Stream:
 
     def __init__(
         self,
-        collection: Collection,
+        collection: Collection[Any],
         token: Token | None = None,
         *,
         has_images: bool = False,
@@ -76,7 +76,9 @@ class Stream:
     ) -> None:
         self._options = collection.codec_options
         self._is_exact = is_exact
-        raw: CodecOptions = CodecOptions(document_class=RawBSONDocument, tz_aware=True, tzinfo=UTC)
+        raw: CodecOptions[Any] = CodecOptions(
+            document_class=RawBSONDocument, tz_aware=True, tzinfo=UTC
+        )
         try:
             # Looking up each updated document is left out: once per document, by its `_id`, is enough.
             self._stream = collection.with_options(codec_options=raw).watch(

@@ -50,7 +50,10 @@ class MongoReader:
     """Reads one database; documents as they are at the moment of reading."""
 
     def __init__(
-        self, source: Source, connection: MongoConnection, client: pymongo.MongoClient
+        self,
+        source: Source,
+        connection: MongoConnection,
+        client: pymongo.MongoClient[dict[str, Any]],
     ) -> None:
         self.source = source
         self.connection = connection
@@ -62,7 +65,7 @@ class MongoReader:
         self._spools: dict[str, Spool] = {}
         self._hurried: set[str] = set()
 
-    def _collection(self, table: Table) -> Collection:
+    def _collection(self, table: Table) -> Collection[Any]:
         """The collection. One that is followed is read where nothing is older than its events, nor rolled back any more."""
         collection = self._database[table.at_source]
         if table.strategy != "cdc" or self.forgets_events or table.name in self._reasons:
@@ -140,7 +143,7 @@ class MongoReader:
         if not self.forgets_events:
             return False
         age = datetime.now(UTC) - datetime.fromisoformat(position.split("|")[0])
-        return age.total_seconds() * 1000 > self._server["uptimeMillis"]
+        return bool(age.total_seconds() * 1000 > self._server["uptimeMillis"])
 
     def stream(self, table: Table, token: Token | None = None) -> Stream:
         """The collection's change stream, from a token or from now. `NoStream` if there is none."""

@@ -29,7 +29,8 @@ def decoded(table: Table, columns: Sequence[Column], decoder: Decoder, raw: byte
 def _document(raw: bytes) -> dict[str, Any] | bytes:
     """A document; itself if some text in it is none."""
     try:
-        return bson.decode(raw, OPTIONS)
+        document: dict[str, Any] = bson.decode(raw, OPTIONS)
+        return document
     except bson.errors.InvalidBSON:
         return raw
 

@@ -22,7 +22,7 @@ from softcart_assets.ingestion.types import Column, Kind, Unfit
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """The escaped NUL in JSON, and not a backslash before `u0000`."""
 
-OPTIONS: CodecOptions = CodecOptions(
+OPTIONS: CodecOptions[Any] = CodecOptions(
     tz_aware=True,
     tzinfo=UTC,
     uuid_representation=UuidRepresentation.STANDARD,

@@ -98,7 +98,7 @@ class Session:
 
     def literal(self, value: str) -> str:
         """A text as SQL."""
-        return self._db.string_literal(value.encode()).decode()
+        return str(self._db.string_literal(value.encode()).decode())
 
 
 def log_position(session: Session) -> str:
