@@ -144,13 +144,15 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
                     sql.Identifier(postgres.user), postgres.password
                 )
             )
+        processes = mysql_server.process(), postgres_server.process()
+        assert processes[0] and processes[1], "a server has ended"
         yield Servers(
             home,
             MySQLConnection.from_env(_MYSQL_SOURCE.env_prefix),
             postgres,
             MongoConnection.from_env(_MONGO_SOURCE.env_prefix),
             mongo_server.product[0] == "mongod",
-            (mysql_server.process(), postgres_server.process()),
+            (processes[0], processes[1]),
         )
     finally:
         stack.down()

@@ -149,7 +149,7 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
             run(f"ANALYZE TABLE {table.name}")
 
 
-def make_numbers(run: Callable[[str], object], wanted: int) -> None:
+def make_numbers(run: Callable[[str], list[tuple[Any, ...]]], wanted: int) -> None:
     """Table `numbers` with 1, 2, … as far as wanted or farther."""
     run("CREATE TABLE IF NOT EXISTS numbers (n int NOT NULL PRIMARY KEY)")
     ((highest,),) = run("SELECT coalesce(max(n), 0) FROM numbers")
