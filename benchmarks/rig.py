@@ -145,7 +145,8 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
                 )
             )
         processes = mysql_server.process(), postgres_server.process()
-        assert processes[0] and processes[1], "a server has ended"
+        assert processes[0], "MySQL has ended"
+        assert processes[1], "PostgreSQL has ended"
         yield Servers(
             home,
             MySQLConnection.from_env(_MYSQL_SOURCE.env_prefix),
