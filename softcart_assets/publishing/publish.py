@@ -65,7 +65,8 @@ class Publication:
     """What was published.
 
     `version`: 1, 2, … `lines`: what became of each line that was to be published. `row_counts`: rows
-    per table that went live. `audits`: the last result of every audit that was asked.
+    per table that went live. `audits`: the result of every audit that was asked. Audits of a held line
+    that failed are among them as failed, also if they passed with what the line keeps.
     """
 
     version: int
@@ -200,7 +201,8 @@ def _snapshot(
 class _Auditor:
     """Audits a candidate and holds the lines that fail.
 
-    `held`: those lines, with the audits that failed. `results`: the last result of every audit.
+    `held`: those lines, with the audits that failed. `results`: what every audit found, which is a
+    failure if it failed at any time.
     """
 
     def __init__(
@@ -246,8 +248,9 @@ class _Auditor:
         answers = self._snapshot.map(self._ask, asked)
         failed: dict[str, list[AuditResult]] = {}
         for audit, result in zip(asked, answers, strict=True):
-            self.results[audit.name] = result
+            self.results.setdefault(audit.name, result)
             if not result.passed:
+                self.results[audit.name] = result
                 own = {self._line_of[audit.table]}
                 # Rows that are live already stay. Then the line that they refer to has to wait.
                 for line in own & new or self._lines(audit) & new:
