@@ -1,4 +1,4 @@
-"""The published tables of all lines of business: one op audits them and switches readers to them."""
+"""The published tables of all lines: one op audits them and switches readers to them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,8 +24,8 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         production_key(table.name),
         deps=[_upstream(table)],
-        description=f"The published copy of {table.schema}/{table.name}. It is audited, and goes live "
-        f"together with all tables of the line {table.line}. One row per {', '.join(table.key)}.",
+        description=f"The published copy of {table.schema}/{table.name}. It is audited, and goes "
+        f"live together with all tables of the line {table.line}. One row per {', '.join(table.key)}.",
         group_name="production",
         owners=[owner],
         kinds={"postgres", "table"},
@@ -73,8 +73,8 @@ def published_assets(
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         """Publish the lines of the selected tables, and what lines share, in one switch.
 
-        Tables of a line that go live one by one would not fit together. Without the shared dimensions
-        new facts would refer to rows that are not live yet.
+        Tables of a line that go live one by one would not fit together. Without the shared
+        dimensions new facts would refer to rows that are not live yet.
         """
         selected = {
             table.line

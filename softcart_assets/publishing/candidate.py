@@ -61,7 +61,7 @@ class Live:
 
 
 class Candidate:
-    """The next version while it is written: `new` lines come from staging, the others keep theirs."""
+    """The next version while it is written: `new` lines come from staging, others keep theirs."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Candidate:
         return slot, not readers
 
     def write(self) -> None:
-        """Fill the slot's tables, the largest first, as the last one to finish decides how long it takes."""
+        """Fill the slot's tables, the largest first: it decides how long the copying takes."""
         schemas = {table.schema for table in self._tables.values()}
         sizes = slots.read_sizes(self._snapshot.session, schemas)
         if self.live.current:

@@ -1,10 +1,10 @@
 """Write, audit, publish: the one way into the production database.
 
-A publication copies tables from one snapshot of staging into a slot that nobody reads (`candidate`),
-audits what was written, and switches all readers to it at one moment (`slots`). A line of business
-that does not pass its audits is held: it keeps what is live, and the other lines go on without it.
-Until the switch readers keep the version they had. An error or a killed process changes nothing for
-them, and the next publication starts over.
+A publication copies tables from one snapshot of staging into a slot that nobody reads
+(`candidate`), audits what was written, and switches all readers to it at one moment (`slots`). A
+line of business that does not pass its audits is held: it keeps what is live, and the other lines
+go on without it. Until the switch readers keep the version they had. An error or a killed process
+changes nothing for them, and the next publication starts over.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class LineOutcome:
 class Publication:
     """What was published.
 
-    `version`: 1, 2, … `lines`: what became of each line that was to be published. `row_counts`: rows
-    per table that went live. `audits`: the result of every audit that was asked. Audits of a held line
-    that failed are among them as failed, also if they passed with what the line keeps.
+    `version`: 1, 2, … `lines`: what became of each line that was to be published. `row_counts`:
+    rows per table that went live. `audits`: the result of every audit that was asked. Audits of a
+    held line that failed are among them as failed, also if they passed with what the line keeps.
     """
 
     version: int
@@ -89,8 +89,8 @@ def publish(
     `tables`: every declared table of every line; one that is left out disappears from production.
     `lines`: the lines to publish, by default all. The others keep what is live. `on_progress` is
     called with a line for people as each part is done, from several threads.
-    Raises `AuditFailed` when no line passes, or `PublishError` when another publication is under way
-    or a server refuses what it was asked.
+    Raises `AuditFailed` when no line passes, or `PublishError` when another publication is under
+    way or a server refuses what it was asked.
     """
     started = time.monotonic()
     tell = on_progress or (lambda line: None)
@@ -295,7 +295,7 @@ def _asking(
 
 
 def _ask(production: psycopg.Connection, candidate: Candidate, audit: Audit) -> AuditResult:
-    """Ask about the candidate, in which a line that keeps what is live may lack a table or column."""
+    """Ask about the candidate, whose lines that keep what is live may lack a table or column."""
     if audit.table not in candidate.shape:
         note = f"{audit.table} will not be live"
         return AuditResult(audit.name, audit.table, True, {"note": note})

@@ -1,4 +1,4 @@
-"""A line of business that is held, as Dagster sees it: its own outputs wait, those of other lines go on."""
+"""A line of business that is held, in Dagster: its outputs wait, those of other lines go on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def _line(name: str) -> Line:
                 f"ext_{name}",
                 "Rows.",
                 {"rows": "Their number."},
-                f"SELECT count(*) AS rows FROM production.fct_{name} JOIN production.dim_member USING (member)",
+                f"SELECT count(*) AS rows FROM production.fct_{name} "
+                "JOIN production.dim_member USING (member)",
             ),
         ),
         dashboards=(Dashboard(f"page_{name}", "A page.", "a_page", (f"fct_{name}",)),),
