@@ -18,8 +18,10 @@ from softcart_assets.ingestion import compare
 from softcart_assets.lines.model import Source, Table
 
 MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)
-"""The share of its rows that a table may lose, and the factor by which it may grow, against the median
-of its last loads."""
+"""The share of its rows that a table may lose, and the factor by which it may grow.
+
+Both are measured against the median of its last loads.
+"""
 LOADS_OF_HISTORY = 20
 MAX_AGE = timedelta(hours=26)
 """The nightly load plus two hours for it to take."""
