@@ -33,8 +33,8 @@ from softcart_assets.ingestion.connectors.mysql.log import (
     bytes_behind,
     current_state,
 )
-from softcart_assets.ingestion.connectors.mysql.reader import Session
 from softcart_assets.ingestion.connectors.mysql.schema import source_type_of
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.errors import IngestionError, PositionPurged, SourceLost
 from softcart_assets.ingestion.types import Column
 

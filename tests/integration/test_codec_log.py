@@ -22,7 +22,8 @@ from softcart_assets.ingestion.connectors.mysql.log import (
     Rows,
     current_state,
 )
-from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, Session
+from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.proof import digest
 from softcart_assets.ingestion.types import Column, Rejected, parse_rows
 from softcart_assets.lines.model import Source, Table

@@ -26,15 +26,10 @@ from softcart_assets.ingestion.connectors.mysql.log import DELETE, UPDATE, Table
 from softcart_assets.ingestion.connectors.mysql.schema import columns_of
 from softcart_assets.ingestion.errors import SchemaChanged, TableBusy, UnsupportedColumn
 from softcart_assets.ingestion.quarantine import Recorder, identity_of
-from softcart_assets.ingestion.sinks.raw import (
-    OWN_COLUMNS,
-    Counts,
-    RawTable,
-    explain,
-    literal,
-    quote,
-    typed,
-)
+from softcart_assets.ingestion.sinks.failures import explain
+from softcart_assets.ingestion.sinks.raw import Counts, RawTable
+from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
+from softcart_assets.ingestion.sinks.sql import literal, quote, typed
 from softcart_assets.ingestion.types import Column, Kind, Rejected, Unfit, parse, widens
 from softcart_assets.lines.model import Source, Table
 

@@ -35,8 +35,9 @@ from softcart_assets.ingestion.connectors.mysql.log import (
     bytes_behind,
     current_state,
 )
-from softcart_assets.ingestion.connectors.mysql.reader import Session
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.errors import SourceLost, TableBusy, TargetFailed
+from softcart_assets.ingestion.request import LoadRequest
 from softcart_assets.ingestion.sinks.changelog import ChangeLog
 from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
@@ -618,7 +619,11 @@ class _Stream:
         """Have a table without a key compared as a whole, at one position, which a bounded run does."""
         from softcart_assets.ingestion.capture.bounded import bring_up
 
-        for _ in bring_up(follower, [table.table], {}, full=True, checksums=False):
+        job = self.job
+        request = LoadRequest(
+            job.source, job.connection, job.staging, job.lake_uri, full=True, checksums=False
+        )
+        for _ in bring_up(follower, request, [table.table], {}):
             pass
 
     def _read_again(self, table: CapturedTable) -> None:

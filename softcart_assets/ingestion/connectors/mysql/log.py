@@ -30,8 +30,8 @@ import zstandard
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion.connectors.mysql import ddl, schema
-from softcart_assets.ingestion.connectors.mysql.reader import Session, log_position
 from softcart_assets.ingestion.connectors.mysql.schema import Charset, LogColumn
+from softcart_assets.ingestion.connectors.mysql.session import Session, log_position
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from softcart_assets.ingestion.connectors.mysql.reader import target_type
+from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.errors import IngestionError, UnsupportedColumn
 from softcart_assets.ingestion.types import Column
 
