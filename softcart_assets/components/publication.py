@@ -57,25 +57,6 @@ def _results(
             )
 
 
-def _failed_upstream(
-    context: dg.AssetExecutionContext, tables: Sequence[PublishedTable]
-) -> dict[str, list[str]]:
-    """Lines with tables in staging whose blocking checks failed last, and these checks.
-
-    A line is published whole, also when only some of its tables are selected. So what failed may be
-    among the tables that Dagster did not ask for.
-    """
-    graph = context.repository_def.asset_graph
-    line_of = {_upstream(table): table.line for table in tables}
-    failed: dict[str, list[str]] = {}
-    for key in sorted(graph.asset_check_keys):
-        if key.asset_key in line_of and graph.get(key).blocking:
-            record = context.instance.get_latest_asset_check_evaluation_record(key)
-            if record and record.status.value == "FAILED":
-                failed.setdefault(line_of[key.asset_key], []).append(key.to_user_string())
-    return failed
-
-
 def published_assets(
     lines: Lines, tables: Sequence[PublishedTable], audits: Sequence[Audit | Comparison]
 ) -> dg.AssetsDefinition:
@@ -102,16 +83,6 @@ def published_assets(
             if production_key(table.name) in context.selected_asset_keys
             or table.line == conformed.LINE.name
         }
-        for line, checks in _failed_upstream(context, tables).items():
-            if line in asked:
-                asked.remove(line)
-                context.log.error(f"{line} keeps its version: {', '.join(checks)} failed.")
-        if not asked:
-            raise dg.Failure(
-                "Nothing was published: blocking checks of every line failed. The log names them. "
-                "Correct the tables in staging and materialise them again.",
-                allow_retries=False,
-            )
         try:
             done = publish(
                 staging.connection(),

@@ -97,12 +97,10 @@ def definitions(databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
     )
 
 
-def run(
-    definitions: dg.Definitions, *keys: str, instance: dg.DagsterInstance | None = None
-) -> dg.ExecuteInProcessResult:
+def run(definitions: dg.Definitions, *keys: str) -> dg.ExecuteInProcessResult:
     job = definitions.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
-        instance=instance or dg.DagsterInstance.ephemeral(),
+        instance=dg.DagsterInstance.ephemeral(),
         asset_selection=[dg.AssetKey(key.split("/")) for key in keys] or None,
         raise_on_error=False,
     )
@@ -161,35 +159,3 @@ def test_a_selection_publishes_its_lines_and_what_they_share(databases, definiti
             "(SELECT max(member) FROM production.dim_member)"
         ).fetchone()
     assert row == (1, 11)
-
-
-def test_a_line_waits_for_the_blocking_checks_of_all_its_tables(definitions):
-    """Also of tables that are not selected, and of those that the lines share."""
-    passes = {"fct_left": True, "dim_member": False}
-
-    def upstream(name: str) -> list[dg.AssetsDefinition]:
-        key = dg.AssetKey(["warehouse", name])
-
-        @dg.multi_asset(name=name, specs=[dg.AssetSpec(key)])
-        def build() -> dg.MaterializeResult[None]:
-            return dg.MaterializeResult()
-
-        @dg.asset_check(asset=key, name=f"{name}_is_right", blocking=True)
-        def check() -> dg.AssetCheckResult:
-            return dg.AssetCheckResult(passed=passes[name])
-
-        return [build, check]
-
-    built, checks = zip(*map(upstream, passes), strict=True)
-    whole = dg.Definitions.merge(definitions, dg.Definitions(assets=built, asset_checks=checks))
-    with dg.DagsterInstance.ephemeral() as instance:
-        run(whole, "warehouse/fct_left", "warehouse/dim_member", instance=instance)
-        # Without the shared dimension no fact can go live for the first time.
-        assert made(run(whole, "production/fct_left", instance=instance)) == set()
-        passes["dim_member"], passes["fct_left"] = True, False
-        run(whole, "warehouse/fct_left", "warehouse/dim_member", instance=instance)
-        keys = ("production/fct_left", "production/fct_right")
-        result = run(whole, *keys, instance=instance)
-        assert made(result) == {"production/fct_right", "production/dim_member"}
-        result = run(whole, "production/fct_left", instance=instance)
-        assert made(result) == {"production/dim_member"}
