@@ -15,13 +15,11 @@ from typing import Protocol
 
 from softcart_assets.ingestion.proof.digest import (
     HASH_DIGITS,
-    POSTGRES,
     Dialect,
     Segments,
     is_whole,
 )
-from softcart_assets.ingestion.proof.digest import row_number as number_of
-from softcart_assets.ingestion.proof.digest import row_text as text_of
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.readers import SqlReader
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.sinks.sql import as_text, quote
@@ -121,7 +119,7 @@ class Buckets:
 
     def expression(self, dialect: Dialect) -> str:
         """SQL for the segment's number."""
-        return f"MOD({number_of(dialect, self.columns)}, {self.count})"
+        return f"MOD({dialect.row_number(self.columns)}, {self.count})"
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
         """The condition of belonging to one of the segments."""
@@ -236,7 +234,7 @@ class Narrowing:
         """By segment, how many rows it has and the sum of their numbers, at the source and in raw."""
 
         def select(dialect: Dialect) -> str:
-            return f"SELECT {division.expression(dialect)}, COUNT(*), SUM({number_of(dialect, self.columns)})"
+            return f"SELECT {division.expression(dialect)}, COUNT(*), SUM({dialect.row_number(self.columns)})"
 
         source = f"{select(self.dialect)} FROM {self.dialect.quote(self.table.at_source)} WHERE {_all(self.dialect, where)}"
         at_source, in_raw = self._both(
@@ -263,7 +261,7 @@ class Narrowing:
         if not self.key:
             at_source, in_raw = self._both(
                 *(
-                    f"SELECT {number_of(dialect, self.columns)}, COUNT(*) FROM {rows} GROUP BY 1"
+                    f"SELECT {dialect.row_number(self.columns)}, COUNT(*) FROM {rows} GROUP BY 1"
                     for dialect, rows in (
                         (self.dialect, f"{source} WHERE {_all(self.dialect, where)}"),
                         (POSTGRES, live),
@@ -276,9 +274,9 @@ class Narrowing:
             found.surplus = {number: count for number, count in counts.items() if count}
             return found
         at_source, in_raw = self._both(
-            f"SELECT {text_of(self.dialect, self.key)}, {number_of(self.dialect, self.columns)},"
+            f"SELECT {self.dialect.row_text(self.key)}, {self.dialect.row_number(self.columns)},"
             f" {', '.join(map(self.reader.shown, self.key))} FROM {source} WHERE {_all(self.dialect, where)}",
-            f"SELECT {text_of(POSTGRES, self.key)}, {number_of(POSTGRES, self.columns)},"
+            f"SELECT {POSTGRES.row_text(self.key)}, {POSTGRES.row_number(self.columns)},"
             f" {', '.join(as_text(quote(c.name), c) for c in self.key)} FROM {live}",
         )
         ours = {text: (int(number), values) for text, number, *values in in_raw}

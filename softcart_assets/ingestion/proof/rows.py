@@ -10,10 +10,8 @@ from typing import Any
 
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.errors import NotComparable
-from softcart_assets.ingestion.proof.digest import POSTGRES
-from softcart_assets.ingestion.proof.digest import row_number as number_of
-from softcart_assets.ingestion.proof.digest import row_text as text_of
 from softcart_assets.ingestion.proof.narrowing import Key, Narrowing
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.proof.repair import Keys, add_extra
 from softcart_assets.ingestion.proof.result import SAMPLE, Difference, Reconciliation
 from softcart_assets.ingestion.quarantine import Recorder
@@ -76,7 +74,7 @@ class RowComparison:
         key = [next(c for c in columns if c.name == name) for name in raw.key]
         raw.connection.execute(f"CREATE TEMP TABLE left_out ON COMMIT DROP AS {query}".encode())
         rows = raw.connection.execute(
-            f"SELECT {text_of(POSTGRES, key)}, {', '.join(as_text(quote(c.name), c) for c in key)}"
+            f"SELECT {POSTGRES.row_text(key)}, {', '.join(as_text(quote(c.name), c) for c in key)}"
             " FROM pg_temp.left_out".encode()
         )
         return [Key(tuple(values), text) for text, *values in rows]
@@ -156,7 +154,7 @@ class RowComparison:
         unfit = 0
         lacked = [number for number, count in numbers.items() if count > 0]
         if lacked:
-            condition = f"{number_of(reader.dialect, columns)} IN ({', '.join(map(str, lacked))})"
+            condition = f"{reader.dialect.row_number(columns)} IN ({', '.join(map(str, lacked))})"
             named: list[Difference] = []
             for batch in reader.batches(self.table, columns, condition):
                 unfit += len(batch.rejected)
@@ -186,7 +184,7 @@ class RowComparison:
             return []
         rows = raw.connection.execute(
             f"SELECT {', '.join(as_text(quote(c.name), c) for c in columns)} FROM {raw.name}"
-            f" WHERE {number_of(POSTGRES, columns)} IN ({', '.join(map(str, numbers[:SAMPLE]))}) LIMIT {SAMPLE}".encode()
+            f" WHERE {POSTGRES.row_number(columns)} IN ({', '.join(map(str, numbers[:SAMPLE]))}) LIMIT {SAMPLE}".encode()
         )
         return [Difference("extra", tuple(row)) for row in rows]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from softcart_assets.ingestion.proof.digest import POSTGRES, Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.sql import as_text, listed, literal, quote, typed
 from softcart_assets.ingestion.types import Column

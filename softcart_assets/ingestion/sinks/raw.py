@@ -15,7 +15,8 @@ import pyarrow as pa
 from psycopg.types.string import TextLoader
 
 from softcart_assets.ingestion.proof import digest
-from softcart_assets.ingestion.proof.digest import POSTGRES, Checksums
+from softcart_assets.ingestion.proof.digest import Checksums
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.sinks.copying import copy_batches
 from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS, RawSchema
 from softcart_assets.ingestion.sinks.sql import as_text, listed, literal, quote, typed

@@ -29,7 +29,8 @@ from softcart_assets.ingestion.connectors.mongodb.spool import Misjudged, Spool,
 from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, id_text, id_value
 from softcart_assets.ingestion.documents import Decoder
 from softcart_assets.ingestion.errors import MissingTable
-from softcart_assets.ingestion.proof.digest import Accumulator, Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.tally import Accumulator
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Source, Table
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.session import Session
-from softcart_assets.ingestion.proof.digest import MYSQL
 from softcart_assets.ingestion.types import Column, Kind
 from softcart_assets.lines.model import Table
 

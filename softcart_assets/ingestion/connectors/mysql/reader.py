@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql import ranges
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL, mysql_value
 from softcart_assets.ingestion.connectors.mysql.session import Session, explained, log_position
 from softcart_assets.ingestion.connectors.mysql.tables import (
     TRANSACTIONAL_ENGINES,
@@ -22,7 +23,7 @@ from softcart_assets.ingestion.connectors.mysql.tables import (
 from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.errors import MissingTable, UnsupportedColumn
 from softcart_assets.ingestion.proof import digest
-from softcart_assets.ingestion.proof.digest import MYSQL, Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Segments
 from softcart_assets.ingestion.types import Batch, Column, Kind, parse_rows
 from softcart_assets.lines.model import Source, Table
 
@@ -149,7 +150,7 @@ class MySQLReader:
         self, table: Table, columns: Sequence[Column], where: str | None = None
     ) -> Iterator[Batch]:
         """The rows as batches, streamed; `where` is SQL."""
-        select = ", ".join(map(digest.mysql_value, columns))
+        select = ", ".join(map(mysql_value, columns))
         sql = f"SELECT {select} FROM {MYSQL.quote(table.at_source)}" + (
             f" WHERE {where}" if where else ""
         )
@@ -209,7 +210,7 @@ class MySQLReader:
 
     def shown(self, column: Column) -> str:
         """SQL for a key column's value as the text by which `any_of` finds it."""
-        value = digest.mysql_value(column)
+        value = mysql_value(column)
         return f"CONCAT('\\\\x', LOWER(HEX({value})))" if column.kind is Kind.BYTES else value
 
     def any_of(
@@ -223,7 +224,7 @@ class MySQLReader:
                 case Kind.BYTES:
                     return f"{MYSQL.quote(name)} = x'{value[2:]}'"
                 case Kind.TIME:
-                    return f"{digest.mysql_value(by_name[name])} = {value}"
+                    return f"{mysql_value(by_name[name])} = {value}"
                 case _:
                     return f"{MYSQL.quote(name)} = {self.session.literal(value)}"
 
@@ -237,7 +238,7 @@ class MySQLReader:
         key, cursor = tuple(by_name[name] for name in table.key), by_name[table.cursor or ""]
         lowest = highest = 0
         if digest.is_whole(key[0]):
-            name = digest.mysql_value(key[0])
+            name = mysql_value(key[0])
             found = self.session.query(
                 f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
             )[0]
