@@ -29,7 +29,7 @@ from softcart_assets.ingestion.proof.result import Difference, Reconciliation
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.resources import LakeResource, MySQLResource, PostgresResource
+from softcart_assets.resources import LakeResource, PostgresResource, SourceResource
 from tests.support.ingestion import (
     fill,
     incremental,
@@ -517,7 +517,7 @@ def test_the_check_tells_dagster(
             dg.define_asset_job("everything", selection=dg.AssetSelection.all()),
         ],
         resources={
-            "t_database": MySQLResource(prefix=mysql.prefix),
+            "t_database": SourceResource(kind="mysql", prefix=mysql.prefix),
             "staging": PostgresResource(prefix=postgres.prefix),
             "lake": LakeResource(),
         },

@@ -50,7 +50,10 @@ class Changes:
 
 
 class Connector(ABC):
-    """One kind of source system. Methods that take a `connection` take one that `connection` gave."""
+    """One kind of source system.
+
+    Methods that take a `connection` take one that `connection` gave.
+    """
 
     title: str
     """What a person calls the system."""

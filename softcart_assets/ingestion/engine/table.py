@@ -47,7 +47,10 @@ class TableLoad(LoadSteps):
     """The load of one table."""
 
     def run(self, reader: Reader) -> LoadResult:
-        """Load and commit. On any failure nothing is left but finished ranges of a table in capture."""
+        """Load and commit.
+
+        On any failure nothing is left but finished ranges of a table in capture.
+        """
         self.reader = reader
         self.files.remove_orphans({file.path for file in self.part.listed_files()})
         try:
@@ -56,7 +59,8 @@ class TableLoad(LoadSteps):
             ) as connection:
                 return self._run(connection)
         except BaseException as error:
-            # A commit whose answer was lost may have happened: then the files count. The next load knows.
+            # A commit whose answer was lost may have happened: then the files count. The next load
+            # knows.
             if not self.is_committing:
                 with suppress(Exception):  # what cannot be removed now, the next load removes
                     if not self.is_resumable:
@@ -68,7 +72,8 @@ class TableLoad(LoadSteps):
 
     def _run(self, connection: psycopg.Connection) -> LoadResult:
         started = time.monotonic()
-        # Hash joins of the merge in memory; compiling its queries would take longer than running them.
+        # Hash joins of the merge in memory; compiling its queries would take longer than running
+        # them.
         connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
         self.raw = RawTable(connection, self.source, self.table)
         self.loaded_at = self.raw.now()
@@ -133,7 +138,9 @@ class TableLoad(LoadSteps):
     # How raw is brought to the position.
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
-        """Bring raw to the position, by what changed if the last load allows that, else by every row."""
+        """Bring raw to the position, by what changed if the last load allows that, else by every
+        row.
+        """
         is_incremental = (
             self.table.strategy == "incremental"
             and last is not None
@@ -163,7 +170,8 @@ class TableLoad(LoadSteps):
         if self.raw.is_empty():
             self.take(self.raw.fill(columns, batches, self.position), columns, to_lake=True)
             if self.is_new and not self.counts.inserted:
-                # Of an empty table the lake gets a file with its columns and no rows, so that what reads it finds it.
+                # Of an empty table the lake gets a file with its columns and no rows, so that what
+                # reads it finds it.
                 schema = pa.schema([(column.name, column.arrow_type) for column in columns])
                 self._lake_files().write(columns, pa.RecordBatch.from_pylist([], schema=schema))
             loaded = self.raw.name
@@ -180,7 +188,10 @@ class TableLoad(LoadSteps):
         return self.reader.ranges(self.table, columns, self.call.crew.size)
 
     def _after_full(self, loaded: str, columns: Sequence[Column]) -> Sequence[Column]:
-        """What follows once every row was read: the cursor, and entries of the quarantine that are settled."""
+        """What follows once every row was read.
+
+        The cursor, and entries of the quarantine that are settled.
+        """
         self._note_cursor(loaded, columns)
         self.close_held_in(loaded)
         self._close(self.quarantine.unseen(), "deleted" if self.table.key else "mended")
@@ -246,8 +257,10 @@ class TableLoad(LoadSteps):
         cursor = [self.table.cursor] if self.table.cursor and self.connector.has_schema else []
         if missing := [name for name in (*self.table.key, *cursor) if name not in names]:
             raise MissingTable(
-                f"{self.asset}: column {', '.join(map(repr, missing))}, declared as key or cursor of table {self.table.name!r} in "
-                f"source {self.source.name!r}, does not exist at the source. Correct the declaration."
+                f"{self.asset}: column {', '.join(map(repr, missing))}, declared as key or cursor "
+                f"of table {self.table.name!r} in "
+                f"source {self.source.name!r}, does not exist at the source. Correct the "
+                "declaration."
             )
 
     def _warn_unclassified(self, columns: Sequence[Column]) -> None:
@@ -275,8 +288,8 @@ class TableLoad(LoadSteps):
     ) -> Stated:
         """What the source says of itself at the position.
 
-        `stated`: what it said on the way. `unchanged`: the last load, if nothing changed since; then
-        what was said there still holds, and asking again would cost the source a scan.
+        `stated`: what it said on the way. `unchanged`: the last load, if nothing changed since;
+        then what was said there still holds, and asking again would cost the source a scan.
         """
         # A table that can change unnoticed, as by cascades that are not logged, is asked all the
         # same, if it can be asked.

@@ -1,9 +1,9 @@
 """Numbers that stand for values, computed alike inside a source's server and inside PostgreSQL.
 
-A value's number is an exact integer or decimal. Sums of numbers over many rows, weighted by the row's
-key, show a changed, missing, doubled or swapped value without moving a row. A `Dialect` has the
-expressions of one kind of server. Here belong the queries made of them, not the decisions drawn from
-their results.
+A value's number is an exact integer or decimal. Sums of numbers over many rows, weighted by the
+row's key, show a changed, missing, doubled or swapped value without moving a row. A `Dialect` has
+the expressions of one kind of server. Here belong the queries made of them, not the decisions drawn
+from their results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from decimal import Context, Decimal
 from softcart_assets.ingestion.types import Column, Kind
 
 HASH_DIGITS = 14
-"""Hexadecimal digits of a SHA-256 that count: 56 bits, so that a hash times a weight fits 64. (MySQL 9 has no MD5.)"""
+"""Hexadecimal digits of a SHA-256 that count: 56 bits, so that a hash times a weight fits 64.
+
+(MySQL 9 has no MD5.)
+"""
 EXACT = Context(prec=200)
 
 
@@ -24,12 +27,13 @@ class Dialect:
     """How one database writes what the queries need; NULL gives NULL.
 
     `number`: a column's number. `whole`: the value of a column of whole numbers, as itself.
-    `weight`: 1 to 31 from a whole number; squared on the way, so that pairs of keys with the same sum differ in weight.
+    `weight`: 1 to 31 from a whole number; squared on the way, so that pairs of keys with the same
+    sum differ in weight.
     `divide`: whole division, towards zero.
-    `row_text`: the values of columns as one text that is the same for the same values in every dialect,
-    and for no others. `row_number`: 56 bits of a hash over that text, never NULL. Sums of weighted
-    values tell columns apart but can miss two values exchanged between rows of the same weight. A hash
-    over all of a row's values misses nothing.
+    `row_text`: the values of columns as one text that is the same for the same values in every
+    dialect, and for no others. `row_number`: 56 bits of a hash over that text, never NULL. Sums of
+    weighted values tell columns apart but can miss two values exchanged between rows of the same
+    weight. A hash over all of a row's values misses nothing.
     """
 
     quote: Callable[[str], str]
@@ -47,7 +51,10 @@ def _weight(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> 
 
 
 def checksum_select(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> str:
-    """The select list of a table's checksums: the number of rows, then per column how many are not NULL and their sum."""
+    """The select list of a table's checksums.
+
+    The number of rows, then per column how many are not NULL and their sum.
+    """
     weight = _weight(dialect, columns, key)
     sums = (f"COUNT({dialect.quote(c.name)}), SUM({dialect.number(c)}{weight})" for c in columns)
     return ", ".join(["COUNT(*)", *sums])
@@ -55,7 +62,10 @@ def checksum_select(dialect: Dialect, columns: Sequence[Column], key: Sequence[s
 
 @dataclass(frozen=True)
 class Segments:
-    """A division of a table's rows by their leading key column: ranges of `size` numbers, or by hash into `size` buckets."""
+    """A division of a table's rows by their leading key column.
+
+    Ranges of `size` numbers, or by hash into `size` buckets.
+    """
 
     key: tuple[Column, ...]
     cursor: Column
@@ -65,7 +75,7 @@ class Segments:
     def of_about_a_thousand_rows(
         cls, key: tuple[Column, ...], cursor: Column, rows: int, lowest: int, highest: int
     ) -> Segments:
-        """Segments of a table with so many rows, whose leading key column, if whole, spans so far."""
+        """Segments of a table with so many rows; `lowest` and `highest`: of a whole leading key."""
         count = min(max(rows // 1000, 1), 20_000)
         return cls(key, cursor, (highest - lowest) // count + 1 if is_whole(key[0]) else count)
 
@@ -74,7 +84,9 @@ class Segments:
         if is_whole(self.key[0]):
             return dialect.divide(dialect.whole(self.key[0]), self.size)
         number = dialect.number(self.key[0])
-        return f"MOD({f'FLOOR({number})' if self.key[0].kind is Kind.DECIMAL else number}, {self.size})"
+        if self.key[0].kind is Kind.DECIMAL:
+            number = f"FLOOR({number})"
+        return f"MOD({number}, {self.size})"
 
     def select(self, dialect: Dialect) -> str:
         """The select list of the digests, to be grouped by its first item, the segment's number."""

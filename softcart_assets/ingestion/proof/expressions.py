@@ -1,4 +1,6 @@
-"""SQL that every dialect needs alike, so that values come out as the same text or number everywhere."""
+"""SQL that every dialect needs alike, so that values come out as the same text or number
+everywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from collections.abc import Callable
 
 from softcart_assets.ingestion.types import Column
 
-# JSON numbers are written differently (1e20 or its digits), everything else alike: compare without them.
+# JSON numbers are written differently (1e20 or its digits), everything else alike: compare without
+# them.
 JSON_NUMBERS = "[-+.0-9eE]"
 _SHORT_TYPES = {
     "char",
@@ -22,13 +25,20 @@ _SHORT_TYPES = {
     "varbinary",
     "tinyblob",
 }
-"""MySQL types whose values go into a row's text as they are; longer ones by their hash, since MySQL limits a text's length."""
+"""MySQL types whose values go into a row's text as they are.
+
+Longer ones by their hash, since MySQL limits a text's length.
+"""
 ABSENT = "~"
 _UNIT = 65
-"""Doubles are brought near one by powers of two to multiples of this, which loses no bit of them."""
+"""Doubles are brought near one by powers of two to multiples of this, which loses no bit of them.
+"""
 _LARGEST = f"{1.7976931348623157e308:.17e}"
 EXTREME_NUMBERS = "-?([0-9]+([.][0-9]+)?[eE][-+]?[0-9]+|[0-9]{16,}([.][0-9]+)?|0[.]00000[0-9]*)"
-"""Numbers inside JSON that MySQL writes with an exponent and PostgreSQL without; left out on both sides."""
+"""Numbers inside JSON that MySQL writes with an exponent and PostgreSQL without.
+
+Left out on both sides.
+"""
 
 
 def is_short(column: Column) -> bool:
@@ -37,9 +47,12 @@ def is_short(column: Column) -> bool:
 
 
 def scaled_double(expression: str, literal: Callable[[str], str]) -> str:
-    """A double brought by a power of ten between 1e-5 and 1e15, where both databases print it alike, to its last digit."""
+    """A double brought by a power of ten between 1e-5 and 1e15, where both databases print it
+    alike, to its last digit.
+    """
     branches = [
-        f"WHEN {expression} = 0 OR {_between(expression, '1e-5', '1e15', literal)} THEN {expression}"
+        f"WHEN {expression} = 0 OR {_between(expression, '1e-5', '1e15', literal)} THEN "
+        f"{expression}"
     ]
     for power in range(20, 301, 20):
         up = _between(
@@ -61,8 +74,9 @@ def _between(expression: str, low: str, high: str | None, literal: Callable[[str
 def double_as_text(
     name: str, literal: Callable[[str], str], shown: Callable[[str, str], str], otherwise: str
 ) -> str:
-    """A double as text, different for different doubles: brought between 2^-16 and 2^49, where both databases print it
-    alike, to its last digit.
+    """A double as text, different for different doubles.
+
+    Brought between 2^-16 and 2^49, where both databases print it alike, to its last digit.
     """
 
     def power(exponent: int) -> str:

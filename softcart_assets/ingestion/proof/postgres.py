@@ -25,7 +25,8 @@ def _postgres_number(column: Column) -> str:
 
     def hashed(text: str) -> str:
         data = text if column.kind is Kind.BYTES else f"convert_to({text}, 'UTF8')"
-        return f"('x' || left(encode(sha256({data}), 'hex'), {HASH_DIGITS}))::bit({HASH_DIGITS * 4})::bigint"
+        digits = f"left(encode(sha256({data}), 'hex'), {HASH_DIGITS})"
+        return f"('x' || {digits})::bit({HASH_DIGITS * 4})::bigint"
 
     match column.kind:
         case Kind.INTEGER:

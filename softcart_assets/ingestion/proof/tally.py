@@ -15,7 +15,10 @@ from softcart_assets.ingestion.types import Column, Kind
 
 
 class Accumulator:
-    """Checksums of Arrow batches, for a source whose server cannot compute them; equal to what `POSTGRES` computes."""
+    """Checksums of Arrow batches, for a source whose server cannot compute them.
+
+    Equal to what `POSTGRES` computes.
+    """
 
     def __init__(self) -> None:
         self._rows = 0

@@ -21,18 +21,23 @@ def _backticks(name: str) -> str:
 
 
 def mysql_value(column: Column) -> str:
-    """The expression that MySQL's column is read with: exact as text, bits and times as whole numbers."""
+    """The expression that MySQL's column is read with.
+
+    Exact as text, bits and times as whole numbers.
+    """
     name = _backticks(column.name)
     match column.source_type.split("(")[0].split(" ")[0]:
         case "float" | "double":
-            # Plain FLOAT prints six digits, DOUBLE(m,d) d decimals; the product with a double prints all, and -0 as well.
+            # Plain FLOAT prints six digits, DOUBLE(m,d) d decimals; the product with a double
+            # prints all, and -0 as well.
             return f"({name} * 1e0)"
         case "bit":
             return f"({name} + 0)"
         case "time":
             # Microseconds; TIME_TO_SEC keeps fractions on MariaDB and drops them on MySQL.
             return (
-                f"(IF({name} < 0, -1, 1) * (CAST(FLOOR(ABS(TIME_TO_SEC({name}))) AS SIGNED) * 1000000"
+                f"(IF({name} < 0, -1, 1) * (CAST(FLOOR(ABS(TIME_TO_SEC({name}))) AS SIGNED) * "
+                "1000000"
                 f" + MICROSECOND({name})))"
             )
     return name
@@ -101,7 +106,8 @@ def _mysql_text(column: Column) -> str:
 
 
 def _row_text(columns: Sequence[Column]) -> str:
-    # The separator is binary, and so is the whole: texts keep their bytes and collations do not meet.
+    # The separator is binary, and so is the whole: texts keep their bytes and collations do not
+    # meet.
     texts = ", ".join(f"IFNULL({_mysql_text(c)}, '{ABSENT}')" for c in columns)
     return f"CONCAT_WS(x'1F', {texts})"
 
