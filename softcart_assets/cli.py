@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from softcart_assets.ingestion.capture import Status
+    from softcart_assets.progress import StatusLine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -199,25 +202,45 @@ def discover(
     typer.echo(as_python(found), nl=False)
 
 
+LINE = Annotated[
+    str | None,
+    typer.Argument(metavar="[LINE]", help="A line of business. Default: all with seed data."),
+]
+
+
+def _lines(name: str | None) -> list[Any]:
+    """The line of business of that name; all lines by default."""
+    from softcart_assets.assembly import LINES
+
+    known = [line.name for line in LINES]
+    if name and name not in known:
+        raise typer.BadParameter(
+            f"{name!r} is no line of business; there are {', '.join(known)}", param_hint="LINE"
+        )
+    return [line for line in LINES if name in (None, line.name)]
+
+
 @app.command()
 def seed(
+    line: LINE = None,
     scale: Annotated[
-        float, typer.Option(help="Size: 1 is about 10,000 customers and 60,000 orders.")
+        float, typer.Option(help="Size: 1 is a few hundred thousand rows per line of business.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same number gives the same data.")] = 1,
     until: Annotated[
         datetime | None, typer.Option(help="Make data up to this moment (UTC); default: now.")
     ] = None,
     table: Annotated[
-        list[str] | None, typer.Option(help="Only this table or collection; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="SOURCE.TABLE", help="Only this table; may be repeated."),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the Parquet files.")] = False,
 ) -> None:
-    """Fill the sources with made-up data: customers, orders, stock, catalog."""
+    """Fill the sources with made-up data. Databases with other data are refused."""
+    lines = _lines(line)
     os.environ |= _environment(start=True)
-    from seed_data.cli import seed as seed_sources
+    from seed_data.common.seeding import seed as seed_lines
 
-    seed_sources(scale, seed, until, table or (), keep)
+    seed_lines(lines, scale, seed, until, table or ())
 
 
 @app.command()
@@ -235,15 +258,17 @@ def demo(
 
 @app.command()
 def simulate(
-    rate: Annotated[float, typer.Option(help="Operations per second.")] = 5.0,
+    line: LINE = None,
+    rate: Annotated[float, typer.Option(help="Operations per second and line of business.")] = 5.0,
     duration: Annotated[float | None, typer.Option(help="Seconds; default: until Ctrl-C.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the choices repeatable.")] = None,
 ) -> None:
-    """Write live traffic into the sources: orders, stock movements, catalog edits, address changes, deletions."""
+    """Write live traffic into the sources: inserts, updates and deletions."""
+    lines = _lines(line)
     os.environ |= _environment(start=True)
-    from seed_data.simulator import simulate as simulate_traffic
+    from seed_data.common.simulation import simulate as simulate_lines
 
-    simulate_traffic(rate, duration, seed)
+    simulate_lines(lines, rate, duration, seed)
 
 
 @app.command()
@@ -417,12 +442,14 @@ def stream(
     from softcart_assets.ingestion.capture import Status
     from softcart_assets.ingestion.capture import stream as follow
     from softcart_assets.ingestion.capture.metrics import served
+    from softcart_assets.progress import StatusLine
 
     os.environ |= _environment(start=False)
     declared, _ = _chosen([source])[0]
     if not any(table.strategy == "cdc" for table in declared.tables):
         raise typer.BadParameter(f"{source!r} declares no table with strategy 'cdc'")
     status = Status(source)
+    shown = StatusLine()
     with ExitStack() as stack:
         if metrics_port is not None:
             port = stack.enter_context(served(status, metrics_port))
@@ -434,45 +461,24 @@ def stream(
             staging(),
             lake_uri(),
             status=status,
-            on_report=_StreamLine(),
+            on_report=lambda status: _show_status(shown, status),
         )
     typer.echo(f"Stopped at {status.position}; everything up to there is committed.")
 
 
-class _StreamLine:
-    """A line that says how a stream fares: kept up to date on a terminal, elsewhere said when something changes, or rarely."""
-
-    _SECONDS_BETWEEN = 60
-
-    def __init__(self) -> None:
-        self._said: tuple[object, float] = (None, 0.0)
-
-    def __call__(self, status: Any) -> None:
-        """Show the status."""
-        stopped = [
-            f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"
-        ]
-        behind = (
-            "" if status.lag_bytes is None else f", {status.lag_bytes / 1e6:,.1f} MB of log ahead"
-        )
-        text = (
-            f"{status.position}  {status.rows_per_second:,.0f} rows/s  {status.rows:,} rows  lag {status.lag_seconds:.1f} s{behind}"
-            + (
-                f"  {sum(status.quarantined.values()):,} in quarantine"
-                if status.quarantined
-                else ""
-            )
-            + (f"  {', '.join(stopped)}" if stopped else "")
-            + (f"  waiting: {status.problem}" if status.problem else "")
-        )
-        if sys.stdout.isatty():
-            sys.stdout.write(f"\r\x1b[K{text}")
-            sys.stdout.flush()
-            return
-        of_note, (noted, said) = (stopped, status.problem), self._said
-        if of_note != noted or time.monotonic() - said >= self._SECONDS_BETWEEN:
-            typer.echo(text)
-            self._said = of_note, time.monotonic()
+def _show_status(line: StatusLine, status: Status) -> None:
+    """Say how a stream fares. Tables that stopped and problems must not be missed."""
+    stopped = [f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"]
+    quarantined = sum(status.quarantined.values())
+    parts = [
+        f"{status.position}  {status.rows_per_second:,.0f} rows/s  {status.rows:,} rows  "
+        f"lag {status.lag_seconds:.1f} s"
+        + ("" if status.lag_bytes is None else f", {status.lag_bytes / 1e6:,.1f} MB of log ahead"),
+        f"{quarantined:,} in quarantine" if quarantined else "",
+        ", ".join(stopped),
+        f"waiting: {status.problem}" if status.problem else "",
+    ]
+    line.show("  ".join(filter(None, parts)), notable=(stopped, status.problem))
 
 
 @app.command()

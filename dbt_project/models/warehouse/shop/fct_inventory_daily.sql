@@ -6,7 +6,7 @@
     incremental_strategy='delete+insert',
     unique_key=['store_id', 'product_id'],
     indexes=[{'columns': ['store_id', 'product_id']}],
-    pre_hook="{{ advance_watermarks([ref('stg_shop__inventory_changes'), ref('stg_shop__dimension_changes')]) }}",
+    pre_hook="{{ advance_watermarks([ref('int_shop__inventory_changes'), ref('int_shop__dimension_changes')]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
         select 1 from {{ ref('stg_shop__inventory') }} as shelf
         where shelf.store_id = fact.store_id and shelf.product_id = fact.product_id
@@ -36,12 +36,12 @@ days as (
 ),
 
 {% if is_incremental() %}
-dimension_changes as ({{ changed_since_last_run(ref('stg_shop__dimension_changes')) }}),
+dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
 -- Pairs to do again, whole: something of them moved, the window moved on, or a dimension now answers otherwise.
 touched_pairs as (
     select store_id, product_id
-    from ({{ changed_since_last_run(ref('stg_shop__inventory_changes')) }}) as inventory_changes
+    from ({{ changed_since_last_run(ref('int_shop__inventory_changes')) }}) as inventory_changes
     union
     {{ rows_with_stale_key(['store_id', 'product_id'], ref('dim_store'), 'store_id', 'store_key', fact_instant) }}
     union

@@ -3,7 +3,7 @@
     incremental_strategy='delete+insert',
     unique_key='payment_id',
     indexes=[{'columns': ['payment_id']}],
-    pre_hook="{{ advance_watermarks([ref('stg_shop__order_changes'), ref('stg_shop__dimension_changes')]) }}",
+    pre_hook="{{ advance_watermarks([ref('int_shop__order_changes'), ref('int_shop__dimension_changes')]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
         select 1 from {{ ref('stg_shop__payments') }} as payment where payment.payment_id = fact.payment_id
     )",
@@ -11,12 +11,12 @@
 
 with
 {% if is_incremental() %}
-dimension_changes as ({{ changed_since_last_run(ref('stg_shop__dimension_changes')) }}),
+dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
 -- Orders whose payments are to be done again; see fct_order_lines.
 touched_orders as (
     select order_id
-    from ({{ changed_since_last_run(ref('stg_shop__order_changes')) }}) as order_changes
+    from ({{ changed_since_last_run(ref('int_shop__order_changes')) }}) as order_changes
     where changed_table in ('orders', 'payments')
     union
     {{ rows_with_stale_key(['order_id'], ref('dim_customer'), 'customer_id', 'customer_key', 'fact.paid_at') }}
