@@ -3,7 +3,6 @@
 Whole tables in turn, and the key ranges of big tables with all hands.
 
 How work is divided among threads belongs here; what the work is does not.
-
 """
 
 from __future__ import annotations

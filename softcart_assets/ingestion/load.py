@@ -3,7 +3,6 @@
 Load tables, replay quarantined rows, ask what changed.
 
 Tables that are read go through `engine`, tables whose log is followed through `capture`.
-
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ def load(request: LoadRequest, tables: Sequence[str] | None = None) -> Iterator[
     the others: at the end all failures are raised together as `LoadsFailed`. Running a failed load
     again is always safe. Before the first table, `ServerUnreachable`, `MissingGrant` or `TableBusy`
     may be raised by themselves.
-
     """
     source = request.source
     chosen = [source.table(name) for name in tables] if tables is not None else list(source.tables)

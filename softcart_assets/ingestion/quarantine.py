@@ -1,8 +1,7 @@
-"""Rows that raw could not take: recording, listing, closing and erasing them in
-`ingestion.quarantine`.
+"""The table `ingestion.quarantine`: rows that raw could not take are recorded, listed, closed, erased.
 
-When a row is unfit is decided where values are parsed (`types`, `mongodb`); replaying is a load
-(`load.replay`).
+Whether a row is fit is decided where values are parsed: in `types` and in the connectors. To replay
+rows is a load, see `load.replay`.
 """
 
 from __future__ import annotations

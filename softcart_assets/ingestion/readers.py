@@ -6,7 +6,6 @@ another way where a capability is missing, or says clearly what cannot be done.
 
 One thread uses a reader at a time. Batches are streamed: whoever reads them must not ask the same
 reader for anything else until the last batch has come.
-
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""Copying a big table with all hands.
+"""The part table: the rows of a big table as far as its key ranges are copied, beside raw.
 
-Its key ranges, each in a transaction of its own, into a part table beside raw.
-
-Here belong the part table and the record of which ranges it holds. What becomes of a complete part
-table (raw itself, or merged into it) is decided in `ranges`. How a table is cut into ranges is the
-reader's affair.
-
+Each range is copied in a transaction of its own, which also notes in `ingestion.snapshot_ranges` that
+it is done. What becomes of the complete part table (raw itself, or merged into it) is decided in
+`ranges`. How a table is cut into ranges is the reader's affair.
 """
 
 from __future__ import annotations
@@ -51,7 +48,6 @@ class PartTable:
     Survives a kill.
 
     `control` commits every statement by itself and is shared by threads.
-
     """
 
     def __init__(
@@ -91,7 +87,6 @@ class PartTable:
         The ranges still to be copied.
 
         Rows copied from now on stand for `position`. One that has other columns is not taken up.
-
         """
         wanted = [(c.name, c.target_type) for c in columns]
         if not (resume and self._columns()[: len(wanted)] == wanted):

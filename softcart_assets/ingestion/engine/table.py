@@ -49,7 +49,7 @@ class TableLoad(LoadSteps):
     def run(self, reader: Reader) -> LoadResult:
         """Load and commit.
 
-        On any failure nothing is left but finished ranges of a table in capture.
+        On any failure nothing is left but finished ranges of a table that capture will follow.
         """
         self.reader = reader
         self.files.remove_orphans({file.path for file in self.part.listed_files()})
@@ -59,8 +59,8 @@ class TableLoad(LoadSteps):
             ) as connection:
                 return self._run(connection)
         except BaseException as error:
-            # A commit whose answer was lost may have happened: then the files count. The next load
-            # knows.
+            # If the answer to the commit was lost, it may have happened, and then the files count.
+            # The next load sees in the bookkeeping whether it did.
             if not self.is_committing:
                 with suppress(Exception):  # what cannot be removed now, the next load removes
                     if not self.is_resumable:
@@ -72,8 +72,7 @@ class TableLoad(LoadSteps):
 
     def _run(self, connection: psycopg.Connection) -> LoadResult:
         started = time.monotonic()
-        # Hash joins of the merge in memory; compiling its queries would take longer than running
-        # them.
+        # The merge's hash joins fit into memory, and its queries run shorter than they would compile.
         connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
         self.raw = RawTable(connection, self.source, self.table)
         self.loaded_at = self.raw.now()
@@ -84,6 +83,7 @@ class TableLoad(LoadSteps):
         self.is_new = not known
         columns: Sequence[Column]
         columns, self.is_widened = self._prepare(known)
+        # Stated before the first row is read: what changes from now on is for the next load to see.
         self.position = self.reader.position(self.table)
         self.quarantine = Recorder(
             connection, self.source.name, self.table.name, self.load_id, self.position
@@ -92,19 +92,15 @@ class TableLoad(LoadSteps):
         if self.table.key:
             self._hold(columns)
         columns, stated, strategy = self._move(columns, last)
+        # Only now: what is to be known of documents is found while they are read.
         doubts = self.reader.warnings(self.table)
         self.warnings += doubts
         self._warn_unclassified(columns)
 
         described = [self._described(column) for column in columns]
-        is_changed = bool(
-            self.counts
-            or self.quarantine.new
-            or self.closed
-            or not last
-            or last.columns != described
-        )
-        stated = self._stated(columns, stated, last if not is_changed else None, doubts)
+        is_same = last is not None and last.columns == described
+        is_changed = bool(self.counts or self.quarantine.new or self.closed or not is_same)
+        stated = self._stated(columns, stated, None if is_changed else last, doubts)
         result = LoadResult(
             table=self.table.name,
             strategy=strategy,
@@ -122,6 +118,7 @@ class TableLoad(LoadSteps):
             is_changed=is_changed,
             warnings=self.warnings,
         )
+        # Rows, files, record and position become valid together, by the one commit.
         files = self.files.close()
         record(connection, self.source, result, files, stated, self.cursor_value, last)
         self.files.forget(connection)
@@ -265,7 +262,7 @@ class TableLoad(LoadSteps):
 
     def _warn_unclassified(self, columns: Sequence[Column]) -> None:
         self.warnings += [
-            f"column {c.name!r} is not classified: add it to the declaration's `privacy`"
+            f"column {c.name!r} is not classified: declare it with its privacy class"
             for c in columns
             if self.connector.privacy(self.table, c.name) is None
         ]

@@ -22,7 +22,6 @@ class Pairs:
     raw's own.
 
     The raw table must `hold` the keys of its quarantined rows before.
-
     """
 
     def __init__(self, raw: RawTable, segments: Segments) -> None:

@@ -117,7 +117,6 @@ class Stream:
         The last may be a `Void`.
 
         When the next event is asked for, `token` stands behind the one before.
-
         """
         stood_at, since = self.token, time.monotonic()
         while True:

@@ -33,10 +33,13 @@ class MongoConnector(Connector):
             "URI",
             "Connection string, with user and password if there are any.",
             is_secret=True,
-            example="mongodb://softcart_reader:…@db.example.com:27017/?replicaSet=rs0",
+            example="mongodb://softcart_reader:…@{name}-db.example.com:27017/?replicaSet=rs0",
         ),
-        Setting("DATABASE", "The database."),
+        Setting("DATABASE", "The database.", example="{name}"),
     )
+    needs = """\
+The user needs the role `read` on the database. `softcart seed` and `softcart simulate` need
+`readWrite`."""
     strategies = frozenset({"snapshot", "incremental", "cdc"})
     has_schema = False
     own_columns = MappingProxyType(

@@ -1,12 +1,13 @@
 """How a MongoDB collection is followed by its change stream, with the engine's own merge.
 
-The first load of one that is followed notes a token, reads all documents, then what happened
-meanwhile. Every later one reads what happened since the token before. An event that carries its
-document is a version; where it does not, the document is looked up by its `_id`, at or after the
-event, so that what it says is never older. Rows and token commit together.
+The first load notes a token of the stream, reads all documents, and then what happened meanwhile.
+Every later load reads what happened since the last token. Rows and token commit together.
 
-A stream that cannot be read on is no reason to fail: keys and cursors are compared, as for an
-incremental table, with a warning.
+An event that carries its document is one version of it. For other events the document is looked up
+by its `_id`. That happens after the event, so what is found is never older than the event.
+
+If the stream cannot be read, the load does not fail. It compares keys and cursors, like an
+incremental load, and warns.
 """
 
 from __future__ import annotations
@@ -146,7 +147,6 @@ class FollowedLoad(CollectionLoad):
         rows.
 
         If there are not, the stream has lost something, and all documents are read.
-
         """
         for is_exact in (False, True):
             for _ in range(3):

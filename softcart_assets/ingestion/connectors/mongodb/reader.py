@@ -84,7 +84,6 @@ class MongoReader:
         cursor`.
 
         For a table that follows its change stream, then also where that stands: `|token`.
-
         """
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         # First the stream: what comes later is in it.
@@ -109,7 +108,6 @@ class MongoReader:
         Checks that the collection is there.
 
         One that is followed may be gone: then its stream says so.
-
         """
         if self.is_missing(table):
             if not known or table.strategy != "cdc" or self.forgets_events:

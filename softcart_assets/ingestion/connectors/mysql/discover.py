@@ -1,10 +1,8 @@
-"""A first declaration of a MySQL database, read out of its own catalog.
+"""A first declaration of a MySQL database, read from the database's own catalog.
 
-Tables, keys, strategies, privacy classes.
-
-What comes out is an ordinary `Source`, or the text of its module, for somebody to look over;
-nothing is loaded here. Only what a person knows stays to be added: descriptions, history, and
-whether the privacy classes, which are guessed from the columns' names, are right.
+The result is an ordinary `Source` with tables, keys, strategies and privacy classes, or the text of
+its module. Nothing is loaded. A person then adds descriptions and history, and checks the privacy
+classes, which are guessed from the columns' names.
 """
 
 from __future__ import annotations
@@ -33,8 +31,7 @@ Strategy = Literal["snapshot", "incremental", "cdc"]
 _PLAIN = re.compile(r"[A-Za-z0-9_]+")
 _NAME_LENGTH = 50
 _WIDTH = 78
-"""Of a line inside a table's columns, so that with its indentation it has at most 100 characters.
-"""
+"""Width of a line within a table's columns. With its indentation it has at most 100 characters."""
 
 _WRAPPER = textwrap.TextWrapper(
     90, expand_tabs=False, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
@@ -76,7 +73,7 @@ def discover(
         catalog = _Catalog(session)
     kinds = {"BASE TABLE", "SYSTEM VERSIONED"} | ({"VIEW"} if views else set())
     found = [table for table, (kind, _, _) in catalog.tables.items() if kind in kinds]
-    names = _plain_names(found)
+    names = _plain_names(found, name)
     tables = tuple(
         catalog.declaration(table, names[table], strategy, connection.database) for table in found
     )
@@ -194,7 +191,7 @@ class _Catalog:
         return wanted if fits else "snapshot"
 
 
-def _plain_names(tables: Iterable[str]) -> dict[str, str]:
+def _plain_names(tables: Iterable[str], source: str) -> dict[str, str]:
     """What to call tables: by names that differ in more than case, as Hive knows none."""
     used: set[str] = set()
     names = {}
@@ -202,7 +199,9 @@ def _plain_names(tables: Iterable[str]) -> dict[str, str]:
         letters = unicodedata.normalize("NFKD", table).encode("ascii", "ignore").decode()
         plain = re.sub(r"[^A-Za-z0-9_]+", "_", letters).strip("_") or "table"
         plain = table if _PLAIN.fullmatch(table) else plain[:_NAME_LENGTH]
-        candidates = chain([plain], (f"{plain}_{n}" for n in count(2)))
+        candidates = chain(
+            [plain, f"{source}_{plain}"[:_NAME_LENGTH]], (f"{plain}_{n}" for n in count(2))
+        )
         names[table] = next(name for name in candidates if name.lower() not in used)
         used.add(names[table].lower())
     return names
