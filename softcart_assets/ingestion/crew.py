@@ -1,4 +1,6 @@
-"""Threads that share the readers of one snapshot: whole tables in turn, and the key ranges of big tables with all hands.
+"""Threads that share the readers of one snapshot.
+
+Whole tables in turn, and the key ranges of big tables with all hands.
 
 How work is divided among threads belongs here; what the work is does not.
 """
@@ -25,7 +27,10 @@ T = TypeVar("T")
 
 
 class Crew(Generic[R]):
-    """One thread per reader. Ranges of tables under way come before new tables, so that these are finished first."""
+    """One thread per reader.
+
+    Ranges of tables under way come before new tables, so that these are finished first.
+    """
 
     def __init__(self, readers: Sequence[R]) -> None:
         self._changed = threading.Condition()
@@ -62,9 +67,12 @@ class Crew(Generic[R]):
         return future
 
     def share(self, reader: R, jobs: Sequence[Callable[[R], T]]) -> list[T]:
-        """Do a table's range jobs together with all threads that are free; called from the table's own job.
+        """Do a table's range jobs together with all threads that are free.
 
-        The first failure is raised once no job of the table runs any more; those not begun are dropped.
+        Called from the table's own job.
+
+        The first failure is raised once no job of the table runs any more; those not begun are
+        dropped.
         """
         futures: list[Future[T]] = [Future() for _ in jobs]
         with self._changed:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.stream import Job, Status, is_followed
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.log import current_state
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
 from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.errors import IngestionError, MissingTable
-from softcart_assets.ingestion.proof.digest import MYSQL
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.request import LoadRequest, Progress
 from softcart_assets.ingestion.sinks.copying import copy_batches

@@ -38,7 +38,10 @@ def _document(raw: bytes) -> dict[str, Any] | bytes:
 def batch_of(
     table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]
 ) -> Batch:
-    """Documents as a batch; one that does not decode, or has a value that does not fit, is rejected whole."""
+    """Documents as a batch.
+
+    One that does not decode, or has a value that does not fit, is rejected whole.
+    """
     rows, rejected = [], []
     for document in documents:
         if isinstance(document, bytes):
