@@ -1,6 +1,7 @@
-"""The dbt models as assets and dbt's tests as checks: one op for what the lines share, one per line.
+"""The dbt models as assets and dbt's tests as checks.
 
-A test of one line that fails then stops the models of that line and no others.
+One op builds what the lines share, and one op per line builds the rest. A test of one line that
+fails then stops the models of that line and no others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ class MisplacedModel(RuntimeError):
 
 
 class LineTranslator(DagsterDbtTranslator):
-    """Names and descriptions are dbt's. The folder of a model says whose it is, its schema the group."""
+    """Names and descriptions are dbt's; the folder of a model says who owns it."""
 
     def __init__(self, owners: Mapping[tuple[str, str], str]) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ def _models(
     def build(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource
     ) -> Iterator[Any]:
-        """`dbt build` of what is selected, in one process; unit tests run in the test suite instead.
+        """`dbt build` of what is selected, in one process. Unit tests run in the test suite.
 
         Checks alone are run by `dbt test`: `dbt build` would skip those of a model after one that
         failed another. Loads are held off meanwhile, so that the models and the tests that compare
