@@ -54,9 +54,9 @@ def softcart(
     tmp_path: Path,
 ):
     """Runs a command of ours on that data; its exit code and output."""
-    monkeypatch.setattr(cli, "_environment", lambda start: {})
-    line = Line("t", "", "team:test", sources=(SOURCE,))
-    monkeypatch.setattr("softcart_assets.assembly.LINES", Lines([line]))
+    monkeypatch.setattr(cli.settings, "environment", lambda start: {})
+    lines = Lines([Line("t", "", "team:test", sources=(SOURCE,))])
+    monkeypatch.setattr("softcart_assets.assembly.LINES", lines)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     for name, value in {
         "SHOP_HOST": people.host,
@@ -211,7 +211,7 @@ def test_tables_are_loaded_and_reconciled_on_the_command_line(
     assert softcart("reconcile", "t.people")[0] == 0
     code, told = softcart("load", "t.pepole")
     assert code == 2
-    assert "'t.pepole' is not declared; there are t.people, t.visits" in " ".join(
+    assert "'t.pepole' is not declared. There are t.people, t.visits." in " ".join(
         told.replace("│", "").split()
     )
     run(people, "DROP TABLE people")
