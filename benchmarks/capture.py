@@ -88,7 +88,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
     measured = {}
     low = bench.tables[0].rows
     for name, write in WORKLOADS.items():
-        start = mysql.current_position(bench.source)
+        start = str(mysql.current_position(bench.source))
         with bench.source.connect() as session:
 
             def run(statement: str, session=session) -> None:
@@ -97,7 +97,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
 
             write(run, low, changes)
         low += changes * (write is not updates)
-        end = mysql.current_position(bench.source)
+        end = str(mysql.current_position(bench.source))
         try:
             peer: Usage | Failed = peers.mysql_replication(task, start, min(PEER_CHANGES, changes))
         except Failed as failure:

@@ -16,12 +16,16 @@ from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import codec, load
 from softcart_assets.ingestion.capture import stream as follow_forever
-from softcart_assets.ingestion.capture.stream import Follower, Status, hold
-from softcart_assets.ingestion.capture.stream import Job as CaptureJob
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job as CaptureJob
+from softcart_assets.ingestion.capture.job import Status
 from softcart_assets.ingestion.connectors.mysql import jsonb
 from softcart_assets.ingestion.connectors.mysql import reader as mysql
-from softcart_assets.ingestion.connectors.mysql.log import BinaryLog, Rows
+from softcart_assets.ingestion.connectors.mysql.events import Rows
+from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
 from softcart_assets.ingestion.crew import Crew
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks.lake import ChangeFiles
 from softcart_assets.ingestion.sinks.raw import copy_batches, quote
 from softcart_assets.lines.model import Source, Table
@@ -148,7 +152,11 @@ def _read_log(job: Job) -> int:
     decoders: dict[int, codec.RowsDecoder] = {}
     rows = 0
     with BinaryLog(
-        "bench", job.mysql, {(job.mysql.database, table.name)}, job.start, end=job.end
+        "bench",
+        job.mysql,
+        {(job.mysql.database, table.name)},
+        Position.parse(job.start),
+        end=Position.parse(job.end),
     ) as log:
         for event in log:
             if isinstance(event, Rows):
@@ -169,7 +177,7 @@ def _apply_log(job: Job) -> None:
     capture = CaptureJob(job.source, job.mysql, job.postgres, job.lake, Status("bench"))
     with hold(capture, is_stream=False) as holder, job.postgres.connect(autocommit=True) as control:
         follower = Follower(capture, holder, control)
-        follower.follow(job.end)
+        follower.follow(Position.parse(job.end))
         follower.finish()
 
 

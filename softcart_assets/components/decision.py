@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from softcart_assets.ingestion.position import latest
+
 RETRY_AFTER = timedelta(minutes=5)
 """How long a failed load is left alone before the same tables are requested again."""
 
@@ -26,9 +28,11 @@ def look_from(loaded: Mapping[str, str], cursor: str | None) -> dict[str, str]:
 
     `loaded`: table to the position it was loaded at; a table that was never loaded is not in it.
     `cursor`: a position at which no table was behind, so that a table that seldom changes is not
-    looked up from its old position each time. Positions order as text.
+    looked up from its old position each time.
     """
-    return {table: max(position, cursor or "") for table, position in loaded.items()}
+    return {
+        table: latest(position, *([cursor] if cursor else [])) for table, position in loaded.items()
+    }
 
 
 def decide(

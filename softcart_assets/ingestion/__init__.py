@@ -1,8 +1,8 @@
 """Ingestion: tables of operational databases into the raw layer and the lake, exactly, at a stated position.
 
 This is the public face of the engine; it knows no Dagster. `load` moves data, `compare` proves it, `changed_tables` says what is
-worth loading. MySQL positions are `file:position`, the position with twelve digits, and order as text like the log;
-MongoDB positions are `time|documents|latest cursor`.
+worth loading. MySQL positions are `file:position` and order as `position.Position` says; MongoDB positions are
+`time|documents|latest cursor`.
 """
 
 from __future__ import annotations
@@ -98,19 +98,7 @@ def changed_tables(
     """
     if not isinstance(connection, MySQLConnection):
         return Changes(*mongodb.changed_tables(source, connection, since))
-    # After a fail-over, positions of the server that is there now have a prefix; earlier ones say nothing of it.
-    prefix = max((position[: _prefix_length(position)] for position in since.values()), default="")
-    here = {
-        table: at.removeprefix(prefix)
-        for table, at in since.items()
-        if _prefix_length(at) == len(prefix) and at >= prefix
-    }
-    position, tables = mysql.changed_tables(source, connection, here)
-    return Changes(prefix + position, {table: prefix + at for table, at in tables.items()})
-
-
-def _prefix_length(position: str) -> int:
-    return position.find(" ") + 1 if position.startswith("~") else 0
+    return Changes(*mysql.changed_tables(source, connection, since))
 
 
 def loaded_positions(staging: PostgresConnection, source: Source) -> dict[str, str]:

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from softcart_assets import locks
+from softcart_assets.ingestion.position import latest
 from softcart_assets.ingestion.proof.digest import Checksums
 from softcart_assets.migrations import migrate
 
@@ -58,9 +59,9 @@ def last_load(connection: psycopg.Connection, source: str, table: str) -> LastLo
 def loaded_positions(connection: psycopg.Connection, source: str) -> dict[str, str]:
     """The position that each loaded table of a source stands at: where it was loaded, or up to where its log is applied."""
     rows = connection.execute(
-        "SELECT table_name, greatest(p.position COLLATE \"C\", c.position, CASE c.state WHEN 'live' THEN s.position END)"
+        "SELECT table_name, p.position, c.position, CASE c.state WHEN 'live' THEN s.position END"
         " FROM ingestion.positions p LEFT JOIN ingestion.captures c USING (source, table_name)"
         " LEFT JOIN ingestion.streams s USING (source) WHERE source = %s",
         (source,),
     )
-    return {str(table): str(position) for table, position in rows}
+    return {str(table): latest(*filter(None, positions)) for table, *positions in rows}

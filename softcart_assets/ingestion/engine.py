@@ -213,10 +213,10 @@ def read_tables(
     checksums: bool,
     released: Sequence[int] = (),
     on_progress: Progress | None = None,
-    position_prefix: str = "",
+    epoch: int = 0,
     along: Callable[[psycopg.Connection, str, str], None] | None = None,
 ) -> Iterator[LoadResult]:
-    """Load tables by reading them, whole or in part; see `load`. `position_prefix` comes before the positions of a source.
+    """Load tables by reading them, whole or in part; see `load`. `epoch`: of the positions, if earlier ones are of another server.
 
     `along` does what else is to be committed with each table, given its connection, name and position.
     """
@@ -231,7 +231,7 @@ def read_tables(
         for table in sorted(chosen, key=lambda table: table.name):
             lock(control, source, table)
         # Only now: a position read before the wait for another load could lie before that load's.
-        readers = stack.enter_context(open_readers(source, connection, _HANDS, position_prefix))
+        readers = stack.enter_context(open_readers(source, connection, _HANDS, epoch))
         stack.enter_context(_rare_garbage_collection())
         # Entered last, left first: no thread works on a connection that is closed.
         crew = stack.enter_context(Crew(readers))
@@ -310,11 +310,11 @@ def open_readers(
     source: Source,
     connection: MySQLConnection | MongoConnection,
     wanted: int,
-    position_prefix: str = "",
+    epoch: int = 0,
 ) -> Iterator[Sequence[Reader]]:
     """Up to so many readers that see the source as of one moment."""
     if isinstance(connection, MySQLConnection):
-        with mysql.snapshot(source, connection, wanted, position_prefix) as readers:
+        with mysql.snapshot(source, connection, wanted, epoch) as readers:
             yield readers
     else:
         with connection.connect() as client:

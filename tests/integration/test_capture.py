@@ -28,8 +28,9 @@ from softcart_assets.ingestion import (
     replay,
 )
 from softcart_assets.ingestion.capture import Status, reading, resnapshot, stream
-from softcart_assets.ingestion.capture.apply import capture
+from softcart_assets.ingestion.captured import capture
 from softcart_assets.ingestion.errors import PositionPurged
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks import changelog
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack.mysql import USER, MySQL
@@ -766,7 +767,7 @@ def test_another_server_takes_over_by_gtid(
         since = loaded_positions(postgres, source)
         changes = changed_tables(source, two, since)
         assert set(changes.tables) == {"facts"}
-        assert changes.tables["facts"] > since["facts"]
+        assert Position.parse(changes.tables["facts"]) > Position.parse(since["facts"])
         # A table that is followed from here on.
         wider = source_of(*source.tables, cdc("late", "id"))
         load_all(wider, two, postgres, lake)
@@ -813,6 +814,7 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
         with connection.cursor() as cursor:
             cursor.executemany("INSERT INTO raw_t.late VALUES (%s, %s, %s, %s, %s)", before)
         ((ahead,),) = connection.execute("SELECT position FROM ingestion.streams").fetchall()
+        behind, ahead = Position.parse(behind), Position.parse(ahead)
         assert ahead > behind
         capture(connection, "t", "late", behind, ahead)
         connection.execute("UPDATE ingestion.streams SET server = 'gone', lake_server = 'gone'")

@@ -1,6 +1,6 @@
 """A bounded run: the source's log applied up to exactly one position, at which the source also says what it holds.
 
-Here belongs what comes before and after the loop in `stream`: first contact with tables, the record of the load, tables
+Here belongs what comes before and after the loop in `follower`: first contact with tables, the record of the load, tables
 that have to be read again because the log does not tell all.
 """
 
@@ -11,7 +11,7 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import psycopg
@@ -19,14 +19,18 @@ import psycopg
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import engine
 from softcart_assets.ingestion.bookkeeping import LastLoad
-from softcart_assets.ingestion.capture.apply import TableFailed, capture
-from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold, start_here
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job, SinkMaker, Status
+from softcart_assets.ingestion.capture.servers import end_after, epoch_now, start_here
+from softcart_assets.ingestion.captured import TableFailed, capture
 from softcart_assets.ingestion.connectors.mysql import reader as mysql
-from softcart_assets.ingestion.connectors.mysql.log import current_state
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine import LoadResult, Progress
-from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged
+from softcart_assets.ingestion.errors import LoadsFailed, SchemaChanged
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.digest import Checksums
+from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.raw import Counts, explain
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
@@ -46,15 +50,16 @@ def catch_up(
     released: Sequence[int] = (),
     taken_over: bool = False,
     restart: bool = False,
+    sinks: Sequence[SinkMaker] = (),
     on_progress: Progress | None = None,
 ) -> Iterator[LoadResult]:
     """Bring a source's captured tables to its present position and yield the result of each of `tables`; see `engine.load`.
 
     The log is applied to all tables that are followed, so that they stay at one position. `full`: compare every row of `tables`,
     too. `taken_over`: also those that stopped, in the columns that they have now. `restart`: from the log's end now, whatever was
-    not applied before; every table is compared then.
+    not applied before; every table is compared then. `sinks`: beside raw and the lake, what takes the changes, too.
     """
-    job = Job(source, connection, staging, lake_uri, Status(source.name))
+    job = Job(source, connection, staging, lake_uri, Status(source.name), sinks)
     failures: dict[str, Exception] = {}
     with ExitStack() as stack:
         stack.enter_context(_explained(source))
@@ -104,13 +109,13 @@ def bring_up(
     job = follower.job
     copied = first_contact(follower, tables, failures, on_progress)
     with ExitStack() as stack:
-        prefix = position_prefix(job, follower)
-        readers = stack.enter_context(mysql.snapshot(job.source, job.connection, _HANDS, prefix))
-        follower = follow_to(follower, readers[0].position(tables[0]))
+        epoch = epoch_of(follower)
+        readers = stack.enter_context(mysql.snapshot(job.source, job.connection, _HANDS, epoch))
+        follower = follow_to(follower, Position.parse(readers[0].position(tables[0])))
         follower.merge_reread()
         if taken_over:
             follower.write_unlisted(
-                table for table in follower.target.tables.values() if table.stopped
+                table for table in follower.captured.tables.values() if table.stopped
             )
         follower.finish()
         crew: Crew[engine.Reader] = stack.enter_context(Crew(readers))
@@ -128,14 +133,17 @@ def bring_up(
         )
         futures = {}
         for table in tables:
-            captured = follower.target.tables.get(table.name)
+            captured = follower.captured.tables.get(table.name)
             if captured is None:
                 continue  # could not be copied: among the failures
             if captured.stopped and not taken_over:
                 failures[table.name] = SchemaChanged(captured.stopped)
                 continue
             load = CapturedLoad(
-                call, table, is_full=full or bool(captured.stale_since or captured.stopped)
+                call,
+                table,
+                is_full=full or bool(captured.stale_since or captured.stopped),
+                sinks=follower.sinks,
             )
             futures[crew.submit(load.run)] = table.name
         for future in as_completed(futures):
@@ -156,26 +164,13 @@ def bring_up(
                 )
             yield result
     # What the loads made of stale and stopped tables.
-    follower.target.read_state(anew=True)
-    follower.take_up()
+    follower.take_up(anew=True)
 
 
-def position_prefix(job: Job, follower: Follower) -> str:
-    """What comes before the positions of the server that answers now: nothing, or the number of servers before it."""
-    place = follower.target.place
-    assert place
-    with closing(mysql.Session(job.connection)) as session:
-        state = current_state(session)
-    number = int(place.position[1:5]) if place.position.startswith("~") else 0
-    is_other = state.server != place.server
-    prefix = f"~{number + is_other:04d} " if number + is_other else ""
-    if not is_other and prefix + state.position < place.position:
-        raise PositionPurged(
-            f"Source {job.source.name!r}: its binary log ends at {state.position}, before {place.position}, up to where its changes "
-            "are applied: the server was set back or its log reset. Only new snapshots lead on: run "
-            f"`softcart resnapshot {job.source.name}`."
-        )
-    return prefix
+def epoch_of(follower: Follower) -> int:
+    """The epoch of the server that answers now; see `epoch_now`."""
+    assert follower.captured.place
+    return epoch_now(follower.job, follower.captured.place)
 
 
 def first_contact(
@@ -185,15 +180,18 @@ def first_contact(
     on_progress: Progress | None,
 ) -> dict[str, LoadResult]:
     """Copy the tables that are not followed yet; from where they were copied on, the log continues."""
-    job, target = follower.job, follower.target
-    new = [table for table in tables if table.name not in target.tables]
+    job = follower.job
+    new = [table for table in tables if table.name not in follower.captured.tables]
     copied = {}
     if new:
-        prefix = position_prefix(job, follower)
+        epoch = epoch_of(follower)
 
         def follow(connection: psycopg.Connection, table: str, position: str) -> None:
-            now = prefix + mysql.current_position(job.connection)
-            capture(connection, job.source.name, table, position, now)
+            # Rows that came while the table was copied may be in it: up to here, each row's own position decides.
+            now = mysql.current_position(job.connection).in_epoch(epoch)
+            capture(connection, job.source.name, table, Position.parse(position), now)
+            for sink in follower.sinks:
+                sink.restate(connection, table)
 
         results = engine.read_tables(
             job.source,
@@ -204,7 +202,7 @@ def first_contact(
             full=True,
             checksums=False,
             on_progress=on_progress,
-            position_prefix=prefix,
+            epoch=epoch,
             along=follow,
         )
         try:
@@ -212,12 +210,11 @@ def first_contact(
                 copied[result.table] = result
         except LoadsFailed as failed:
             failures |= failed.failures
-        target.read_state()
         follower.take_up()
     return copied
 
 
-def follow_to(follower: Follower, end: str) -> Follower:
+def follow_to(follower: Follower, end: Position) -> Follower:
     """Apply the log up to a position; a table that PostgreSQL refuses stops, the others go on. The follower after all."""
     while True:
         try:
@@ -229,37 +226,35 @@ def follow_to(follower: Follower, end: str) -> Follower:
 
 def start_again(follower: Follower) -> None:
     """Leave what the log no longer tells: it is followed from its end now, and every table has to be read again."""
-    job, place = follower.job, follower.target.place
-    assert place
-    with closing(mysql.Session(job.connection)) as session:
-        state = current_state(session)
-    number = int(place.position[1:5]) if place.position.startswith("~") else 0
-    own = place.position.rpartition(" ")[2]
-    # Positions go on growing, even if the server's begin anew.
-    number += state.server != place.server or state.position < own
-    position = f"~{number:04d} {state.position}" if number else state.position
-    gtid = str(state.gtids) or None
+    captured, source = follower.captured, follower.job.source
+    assert captured.place
+    end = end_after(follower.job, captured.place)
     with follower.connection.transaction():
-        follower.write_unlisted(follower.target.tables.values())
+        follower.write_unlisted(captured.tables.values())
         follower.lake.list_in(follower.connection)
+        place = (end.position, end.gtid, end.server)
         follower.connection.execute(
             "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = %s, lake_gtid = %s, lake_server = %s"
             " WHERE source = %s",
-            (position, gtid, state.server, position, gtid, state.server, job.source.name),
+            (*place, *place, source.name),
         )
-        follower.connection.execute(
-            'UPDATE ingestion.captures SET stale_since = %s, lake_position = greatest(lake_position COLLATE "C", position)'
-            " WHERE source = %s",
-            (position, job.source.name),
-        )
+        for table in captured.tables.values():
+            captured.note_stale(table, end.position)
+            # The lake now has what raw has, and that is all that it can get from the log.
+            follower.connection.execute(
+                "UPDATE ingestion.captures SET lake_position = %s WHERE source = %s AND table_name = %s",
+                (max(table.lake_position, table.position), source.name, table.name),
+            )
 
 
 class CapturedLoad(engine.TableLoad):
     """The load of a captured table as far as it remains once the log is applied: its record, and perhaps every row by comparison."""
 
-    def __init__(self, call: engine.Call, table: Table, *, is_full: bool) -> None:
+    def __init__(
+        self, call: engine.Call, table: Table, *, is_full: bool, sinks: Sequence[Sink] = ()
+    ) -> None:
         super().__init__(call, table)
-        self.is_full = is_full
+        self.sinks, self.is_full = sinks, is_full
         self.is_retyped = False
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
@@ -312,6 +307,9 @@ class CapturedLoad(engine.TableLoad):
             "UPDATE ingestion.captures SET rows_inserted = 0, rows_updated = 0, rows_deleted = 0 WHERE source = %s AND table_name = %s",
             key,
         )
+        if self.is_full or self.call.released:
+            for sink in self.sinks:
+                sink.restate(connection, self.table.name)
         if self.is_full:
             names = {column.name for column in columns}
             dropped = [column.name for column in self.raw.columns() if column.name not in names]

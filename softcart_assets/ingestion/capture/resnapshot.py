@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping
-from softcart_assets.ingestion.capture.stream import Job, Status, is_followed
+from softcart_assets.ingestion.capture.bounded import catch_up
+from softcart_assets.ingestion.capture.holding import is_followed
+from softcart_assets.ingestion.capture.job import Job, Status
+from softcart_assets.ingestion.capture.servers import epoch_of_reread
 from softcart_assets.ingestion.connectors.mysql import reader as mysql
-from softcart_assets.ingestion.connectors.mysql.log import current_state
 from softcart_assets.ingestion.engine import Progress
 from softcart_assets.ingestion.errors import IngestionError, MissingTable
 from softcart_assets.ingestion.proof.digest import MYSQL
@@ -52,8 +54,6 @@ def resnapshot(
     Without a table: all of them, and the log is followed from its end now, wherever it was before; this leads on after a
     `PositionPurged`. While a stream runs, it goes on; only a table that stopped or has no key, or all of them, make it pause.
     """
-    from softcart_assets.ingestion.capture.bounded import catch_up
-
     captured = {each.name: each for each in source.tables if each.strategy == "cdc"}
     if table is not None and table not in captured:
         raise MissingTable(
@@ -124,8 +124,8 @@ def read_again(
     asset = f"{source.schema}/{table.name}"
     relation = f"ingestion.{quote(f'reread_{uuid.uuid4().hex}')}"
     with ExitStack() as stack:
-        prefix = _prefix(job)
-        reader = stack.enter_context(mysql.snapshot(source, job.connection, 1, prefix))[0]
+        epoch = epoch_of_reread(job)
+        reader = stack.enter_context(mysql.snapshot(source, job.connection, 1, epoch))[0]
         session = stack.enter_context(
             job.staging.connect(application_name=f"softcart resnapshot {asset}"[:63])
         )
@@ -158,19 +158,6 @@ def read_again(
         ).fetchone()
         assert row
         return row[0], position
-
-
-def _prefix(job: Job) -> str:
-    """What comes before the positions of the server that answers; it has to be the one whose log is followed."""
-    with job.staging.connect() as connection, closing(mysql.Session(job.connection)) as session:
-        row = connection.execute(
-            "SELECT position, server FROM ingestion.streams WHERE source = %s", (job.source.name,)
-        ).fetchone()
-        assert row
-        position, server = row
-        number = int(position[1:5]) if position.startswith("~") else 0
-        number += current_state(session).server != server
-    return f"~{number:04d} " if number else ""
 
 
 def _conditions(

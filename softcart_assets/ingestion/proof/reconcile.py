@@ -23,14 +23,17 @@ from pyarrow import fs
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping, engine
 from softcart_assets.ingestion.bookkeeping import LastLoad
-from softcart_assets.ingestion.capture.bounded import CapturedLoad, follow_to, position_prefix
-from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold
+from softcart_assets.ingestion.capture.bounded import CapturedLoad, epoch_of, follow_to
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job, Status
 from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
 from softcart_assets.ingestion.connectors.mysql import reader as mysql
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine import LoadResult, Progress, Reader
 from softcart_assets.ingestion.errors import MissingTable, NotStated, SchemaChanged, TableBehind
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.digest import MYSQL, POSTGRES, Checksums
 from softcart_assets.ingestion.proof.digest import row_number as number_of
 from softcart_assets.ingestion.proof.digest import row_text as text_of
@@ -197,7 +200,7 @@ def _reconcile_captured(
     with ExitStack() as views:
         with ExitStack() as held:
             follower, readers = _caught_up(job, table, held, views)
-            stopped = follower.target.tables[table.name].stopped
+            stopped = follower.captured.tables[table.name].stopped
             if stopped:
                 raise SchemaChanged(stopped)
             view = views.enter_context(
@@ -236,9 +239,8 @@ def _caught_up(
     ).fetchone():
         raise _never_loaded(job.source, table)
     follower = Follower(job, held.enter_context(hold(job, is_stream=False)), control)
-    prefix = position_prefix(job, follower)
-    readers = views.enter_context(mysql.snapshot(job.source, job.connection, 2, prefix))
-    follower = follow_to(follower, readers[0].position(table))
+    readers = views.enter_context(mysql.snapshot(job.source, job.connection, 2, epoch_of(follower)))
+    follower = follow_to(follower, Position.parse(readers[0].position(table)))
     follower.merge_reread()
     follower.finish()
     return follower, readers

@@ -18,6 +18,7 @@ from psycopg.types.string import TextLoader
 
 from softcart_assets.ingestion.codec import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.errors import SchemaChanged, TargetFailed, UnsupportedColumn
+from softcart_assets.ingestion.position import Position, ordered
 from softcart_assets.ingestion.proof import digest
 from softcart_assets.ingestion.proof.digest import POSTGRES, Checksums, Segments
 from softcart_assets.ingestion.types import Batch, Column, Kind, widens
@@ -334,11 +335,16 @@ class RawTable:
             )
         )
 
-    def find_own(self, columns: Sequence[Column], since: str | None = None) -> None:
+    def find_own(self, columns: Sequence[Column], since: Position | None = None) -> None:
         """Fill `changes` with raw's own rows, deleted ones too: all, or those that stand for a later position."""
         self.stage(columns)
         names = self._names([c.name for c in columns])
-        where = f' WHERE _position COLLATE "C" > {literal(since)}' if since else ""
+        where = ""
+        if since:
+            later = sql.SQL(" WHERE {} > {}").format(
+                ordered(sql.SQL("_position")), ordered(sql.Literal(since))
+            )
+            where = later.as_string()
         self._run(
             f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, false FROM {self.name}{where}"
         )

@@ -23,6 +23,7 @@ from softcart_assets.ingestion.errors import (
     SourceLost,
     UnsupportedColumn,
 )
+from softcart_assets.ingestion.position import NOWHERE, Position
 from softcart_assets.ingestion.proof import digest
 from softcart_assets.ingestion.proof.digest import MYSQL, Checksums, Segments
 from softcart_assets.ingestion.types import Batch, Column, Kind, parse_rows
@@ -187,11 +188,8 @@ class Session:
         return self._db.string_literal(value.encode()).decode()
 
 
-def log_position(session: Session) -> str:
-    """The end of the binary log, or inside a snapshot of MariaDB its position, as `file:position`.
-
-    The position has twelve digits, so that positions of one server order as text like its log.
-    """
+def log_position(session: Session) -> Position:
+    """The end of the binary log, or inside a snapshot of MariaDB its position; of this server, whatever came before it."""
     if session.is_mariadb:
         status = {row[0]: row[1] for row in session.query("SHOW STATUS LIKE 'binlog_snapshot_%'")}
         file, position = status.get("Binlog_snapshot_file"), status.get("Binlog_snapshot_position")
@@ -206,16 +204,16 @@ def log_position(session: Session) -> str:
             f"MySQL at {session.connection.host}:{session.connection.port} keeps no binary log, so no position can be "
             f"stated. Set log_bin (and binlog_format=ROW) on the server that {session.connection.prefix}_HOST names."
         )
-    return f"{file}:{int(position):012d}"
+    return Position.parse(f"{file}:{position}")
 
 
 @contextmanager
 def snapshot(
-    source: Source, connection: MySQLConnection, wanted: int, position_prefix: str = ""
+    source: Source, connection: MySQLConnection, wanted: int, epoch: int = 0
 ) -> Iterator[list[MySQLReader]]:
     """Up to `wanted` readers that see one and the same moment, whose binary log position they know.
 
-    `position_prefix` comes before it, where earlier positions are of another server.
+    `epoch`: that of the position, if earlier ones are of another server.
 
     MariaDB tells a snapshot's position without any lock; readers that opened at another one, because somebody wrote
     in between, are dropped. MySQL needs writers held for the moment of opening (FLUSH TABLES WITH READ LOCK).
@@ -240,7 +238,8 @@ def snapshot(
             position = log_position(sessions[0])
             if sessions[0].is_mariadb:
                 sessions = [each for each in sessions if log_position(each) == position]
-        yield [MySQLReader(source, each, position_prefix + position) for each in sessions]
+        stated = str(position.in_epoch(epoch))
+        yield [MySQLReader(source, each, stated) for each in sessions]
 
 
 def cascaded_tables(session: Session) -> set[str]:
@@ -546,7 +545,7 @@ _PROBE_EVENTS = 50_000
 _PROBE_CHUNK = 5_000
 
 
-def current_position(connection: MySQLConnection) -> str:
+def current_position(connection: MySQLConnection) -> Position:
     """The end of the binary log now."""
     with (
         explained(connection, f"database `{connection.database}`"),
@@ -564,17 +563,22 @@ def changed_tables(
     as changed; so does one that was last loaded from another server than the latest. What MySQL itself does not log, such as
     rows that a foreign key's cascade deletes, is not seen.
     """
-    prefix = max((position[: position.find(" ") + 1] for position in since.values()), default="")
-    since = {
-        name: p.removeprefix(prefix) for name, p in since.items() if p[: p.find(" ") + 1] == prefix
+    positions = {name: Position.parse(text) for name, text in since.items()}
+    epoch = max((position.epoch for position in positions.values()), default=0)
+    here = {
+        name: position.in_epoch(0)
+        for name, position in positions.items()
+        if position.epoch == epoch
     }
-    end, changed = _changed_since(source, connection, since)
-    return prefix + end, {name: prefix + position for name, position in changed.items()}
+    end, changed = _changed_since(source, connection, here)
+    return str(end.in_epoch(epoch)), {
+        name: str(position.in_epoch(epoch)) for name, position in changed.items()
+    }
 
 
 def _changed_since(
-    source: Source, connection: MySQLConnection, since: Mapping[str, str]
-) -> tuple[str, dict[str, str]]:
+    source: Source, connection: MySQLConnection, since: Mapping[str, Position]
+) -> tuple[Position, dict[str, Position]]:
     with (
         explained(connection, f"database `{connection.database}`"),
         closing(Session(connection)) as session,
@@ -586,22 +590,23 @@ def _changed_since(
         if not since or min(since.values()) >= end:
             # A position past the end: the server was set up anew.
             return end, changed if not since or max(since.values()) == end else everything
-        start_file, start = min(since.values()).rsplit(":", 1)
+        start = min(since.values())
         files = [str(row[0]) for row in session.query("SHOW BINARY LOGS")]
-        if start_file not in files:
+        if start.file not in files:
             return end, everything
         seen = 0
-        for file in files[files.index(start_file) :]:
-            position = int(start) if file == start_file else 4
+        for file in files[files.index(start.file) :]:
+            first = Position.parse(f"{file}:4")
+            position = start.offset if file == start.file else 4
             while seen <= _PROBE_EVENTS:
                 rows = session.query(
                     f"SHOW BINLOG EVENTS IN {session.literal(file)} FROM {position} LIMIT {_PROBE_CHUNK}"
                 )
                 for _, _, event, _, end_position, info in rows:
-                    at = f"{file}:{int(end_position or 0):012d}"
+                    at = first._replace(offset=int(end_position or 0))
                     for touched in _touched(connection.database, [*names], event, info):
                         name = names[touched]
-                        if at > since.get(name, ""):
+                        if at > since.get(name, NOWHERE):
                             changed[name] = at
                 seen += len(rows)
                 if len(rows) < _PROBE_CHUNK:
