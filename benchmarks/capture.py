@@ -23,7 +23,7 @@ from benchmarks.peers import Task
 from benchmarks.rig import Failed, Servers, Usage
 from benchmarks.tables import MadeTable, make_numbers, orders
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.connectors.mysql.session import current_position
 
 CHANGES = 400_000
 PEER_CHANGES = 60_000
@@ -88,7 +88,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
     measured = {}
     low = bench.tables[0].rows
     for name, write in WORKLOADS.items():
-        start = str(mysql.current_position(bench.source))
+        start = str(current_position(bench.source))
         with bench.source.connect() as session:
 
             def run(statement: str, session=session) -> None:
@@ -97,7 +97,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
 
             write(run, low, changes)
         low += changes * (write is not updates)
-        end = str(mysql.current_position(bench.source))
+        end = str(current_position(bench.source))
         try:
             peer: Usage | Failed = peers.mysql_replication(task, start, min(PEER_CHANGES, changes))
         except Failed as failure:

@@ -19,7 +19,8 @@ from bson import Decimal128
 from benchmarks import rig
 from benchmarks.rig import Servers, Usage, python, watch
 from softcart_assets.connections import MongoConnection, PostgresConnection
-from softcart_assets.ingestion import compare, load
+from softcart_assets.ingestion.load import LoadRequest, load
+from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack import REPOSITORY
 
@@ -89,7 +90,7 @@ def load_collection() -> None:
     mongo = MongoConnection(SOURCE.env_prefix, job["uri"], job["database"])
     postgres = PostgresConnection("SOFTCART_STAGING", **job["postgres"])
     started, computed = time.monotonic(), time.process_time()
-    (result,) = load(SOURCE, mongo, postgres, job["lake"])
+    (result,) = load(LoadRequest(SOURCE, mongo, postgres, job["lake"]))
     seconds = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - computed}
     print(json.dumps({**seconds, "inserted": result.inserted}))
 

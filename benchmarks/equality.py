@@ -8,7 +8,7 @@ import psycopg
 
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.connectors.mysql.reader import snapshot
 from softcart_assets.ingestion.proof.digest import (
     POSTGRES,
     Checksums,
@@ -34,7 +34,7 @@ def truth(connection: MySQLConnection, tables: Sequence[MadeTable]) -> Truth:
     """What the source says of its tables."""
     found: Truth = {}
     source = source_of(tables)
-    with mysql.snapshot(source, connection, 1) as (reader, *_):
+    with snapshot(source, connection, 1) as (reader, *_):
         for table in source.tables:
             columns = list(reader.columns(table, ()))
             found[table.name] = (columns, *reader.checksums(table, columns, ()))

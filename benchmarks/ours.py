@@ -14,20 +14,22 @@ from pathlib import Path
 from benchmarks.equality import source_of
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import codec, load
+from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.capture import stream as follow_forever
 from softcart_assets.ingestion.capture.follower import Follower
 from softcart_assets.ingestion.capture.holding import hold
 from softcart_assets.ingestion.capture.job import Job as CaptureJob
 from softcart_assets.ingestion.capture.job import Status
 from softcart_assets.ingestion.connectors.mysql import jsonb
-from softcart_assets.ingestion.connectors.mysql import reader as mysql
 from softcart_assets.ingestion.connectors.mysql.events import Rows
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
+from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
 from softcart_assets.ingestion.crew import Crew
+from softcart_assets.ingestion.load import LoadRequest, load
 from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.sinks.copying import copy_batches
 from softcart_assets.ingestion.sinks.lake import ChangeFiles
-from softcart_assets.ingestion.sinks.raw import copy_batches, quote
+from softcart_assets.ingestion.sinks.sql import quote
 from softcart_assets.lines.model import Source, Table
 
 SCHEMA = "raw_bench"
@@ -72,7 +74,7 @@ def load_without_checksums() -> None:
 
 
 def _load(job: Job, *, checksums: bool) -> list[str]:
-    results = load(job.source, job.mysql, job.postgres, job.lake, checksums=checksums)
+    results = load(LoadRequest(job.source, job.mysql, job.postgres, job.lake, checksums=checksums))
     return [f"{r.table}: {r.inserted} + {r.updated} - {r.deleted}, {r.warnings}" for r in results]
 
 
@@ -89,7 +91,7 @@ def _copy(job: Job, *, with_lake: bool) -> int:
     with job.postgres.connect() as session:
         session.execute(f"CREATE SCHEMA {SCHEMA}".encode())
     with (
-        mysql.snapshot(job.source, job.mysql, os.cpu_count() or 1) as readers,
+        snapshot(job.source, job.mysql, os.cpu_count() or 1) as readers,
         Crew(readers) as crew,
     ):
         tables = [
@@ -99,16 +101,14 @@ def _copy(job: Job, *, with_lake: bool) -> int:
         return sum(table.result() for table in tables)
 
 
-def _copy_table(
-    job: Job, crew: Crew, with_lake: bool, table: Table, reader: mysql.MySQLReader
-) -> int:
+def _copy_table(job: Job, crew: Crew, with_lake: bool, table: Table, reader: MySQLReader) -> int:
     columns = reader.columns(table, ())
     name = f"{SCHEMA}.{quote(table.name)}"
     with job.postgres.connect() as session:
         definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in columns)
         session.execute(f"CREATE TABLE {name} ({definitions})".encode())
 
-    def copy_range(number: int, condition: str | None, reader: mysql.MySQLReader) -> int:
+    def copy_range(number: int, condition: str | None, reader: MySQLReader) -> int:
         rows = 0
         files = ChangeFiles(
             job.lake, "bench", table.name, "bench", datetime.now(UTC), "", number * 1000
@@ -146,7 +146,7 @@ def stream_log() -> None:
 
 def _read_log(job: Job) -> int:
     table = job.source.tables[0]
-    with mysql.snapshot(job.source, job.mysql, 1) as (reader, *_):
+    with snapshot(job.source, job.mysql, 1) as (reader, *_):
         columns = reader.columns(table, ())
     indexes = {column.name: index for index, column in enumerate(columns)}
     decoders: dict[int, codec.RowsDecoder] = {}

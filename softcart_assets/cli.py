@@ -183,8 +183,7 @@ def discover(
     views: Annotated[bool, typer.Option("--views", help="Declare views, too.")] = False,
     owner: Annotated[str, typer.Option(help="Who answers for the data.")] = "team:data",
 ) -> None:
-    """Print the declaration of a MySQL database's tables, a module for softcart_assets/sources/."""
-    from softcart_assets.assembly import LINES
+    """Print the declaration of a MySQL database's tables: `sources.py` of a line of business."""
     from softcart_assets.connections import MySQLConnection
     from softcart_assets.ingestion.connectors.mysql.discover import as_python
     from softcart_assets.ingestion.connectors.mysql.discover import discover as discover_source
@@ -196,12 +195,7 @@ def discover(
         os.environ |= _environment(start=False)
     connection = MySQLConnection.from_env(prefix)
     name = name or prefix.removeprefix("SOFTCART_").lower()
-    taken = [
-        table.name for source in LINES.sources if source.name != name for table in source.tables
-    ]
-    found = discover_source(
-        name, connection, strategy=strategy, views=views, owner=owner, taken=taken
-    )  # type: ignore[arg-type]
+    found = discover_source(name, connection, strategy=strategy, views=views, owner=owner)  # type: ignore[arg-type]
     typer.echo(as_python(found), nl=False)
 
 
@@ -288,10 +282,9 @@ def _chosen(names: list[str]) -> list[tuple[Any, list[str]]]:
 
 def _database(source: Any) -> Any:
     """The connection to a source that the settings name."""
-    from softcart_assets.connections import MongoConnection, MySQLConnection
+    from softcart_assets.ingestion.connectors import connector
 
-    kind = MongoConnection if source.kind == "mongodb" else MySQLConnection
-    return kind.from_env(source.env_prefix)
+    return connector(source.kind).connection(source.env_prefix)
 
 
 @contextmanager
@@ -359,8 +352,9 @@ def load(
 ) -> None:
     """Load raw tables from their sources now, without Dagster; fails if a table could not be loaded."""
     from softcart_assets.connections import lake_uri, staging
-    from softcart_assets.ingestion import LoadsFailed
-    from softcart_assets.ingestion import load as load_tables
+    from softcart_assets.ingestion.errors import LoadsFailed
+    from softcart_assets.ingestion.load import LoadRequest
+    from softcart_assets.ingestion.load import load as load_tables
     from softcart_assets.progress import TableProgress
 
     os.environ |= _environment(start=False)
@@ -368,17 +362,16 @@ def load(
     rows, failures = [], []
     with _raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
-            loads = load_tables(
+            request = LoadRequest(
                 source,
                 _database(source),
                 staging(),
                 lake_uri(),
-                names,
                 full=full,
                 on_progress=progress.tell,
             )
             try:
-                for result in loads:
+                for result in load_tables(request, names):
                     progress.done(result.table, result.rows_read)
                     _tell_dagster(source, result)
                     figures = (
@@ -535,8 +528,9 @@ def reconcile(
 ) -> None:
     """Compare raw tables with their sources, row by row at one position; fails if something differs unrepaired."""
     from softcart_assets.connections import lake_uri, staging
-    from softcart_assets.ingestion import IngestionError
-    from softcart_assets.ingestion import reconcile as reconcile_table
+    from softcart_assets.ingestion.errors import IngestionError
+    from softcart_assets.ingestion.load import LoadRequest
+    from softcart_assets.ingestion.proof.reconcile import reconcile as reconcile_table
     from softcart_assets.progress import TableProgress
 
     os.environ |= _environment(start=False)
@@ -545,16 +539,15 @@ def reconcile(
     with _raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
             for name in names:
+                request = LoadRequest(
+                    source,
+                    _database(source),
+                    staging(),
+                    lake_uri(),
+                    on_progress=progress.tell,
+                )
                 try:
-                    found = reconcile_table(
-                        source,
-                        _database(source),
-                        staging(),
-                        lake_uri(),
-                        name,
-                        repair=repair,
-                        on_progress=progress.tell,
-                    )
+                    found = reconcile_table(request, name, repair=repair)
                 except IngestionError as error:
                     told.append(str(error))
                     is_settled = False
@@ -621,7 +614,7 @@ def quarantine_list(
 ) -> None:
     """List the rows that are out: number, table, key, column, reason."""
     from softcart_assets.connections import staging
-    from softcart_assets.ingestion import list_quarantine
+    from softcart_assets.ingestion.quarantine import list_quarantine
 
     os.environ |= _environment(start=False)
     rows = list_quarantine(staging(), source, table, closed=closed)
@@ -643,7 +636,7 @@ def quarantine_show(
     import json
 
     from softcart_assets.connections import staging
-    from softcart_assets.ingestion import show
+    from softcart_assets.ingestion.quarantine import show
 
     os.environ |= _environment(start=False)
     found = show(staging(), entry)
@@ -663,13 +656,17 @@ def quarantine_replay(
 ) -> None:
     """Read rows from their source again; those that were mended there leave the quarantine."""
     from softcart_assets.connections import lake_uri, staging
-    from softcart_assets.ingestion import replay, show
+    from softcart_assets.ingestion.load import LoadRequest, replay
+    from softcart_assets.ingestion.quarantine import show
 
     os.environ |= _environment(start=False)
     wanted = {show(staging(), entry).source for entry in entries}
     with _raw_tables_held():
         for source, _ in _chosen(sorted(wanted)):
-            for result in replay(source, _database(source), staging(), lake_uri(), entries):
+            request = LoadRequest(
+                source, _database(source), staging(), lake_uri(), released=entries
+            )
+            for result in replay(request):
                 typer.echo(
                     f"{source.schema}/{result.table}: {result.inserted} row(s) in, {result.quarantined} still out"
                 )
@@ -697,7 +694,7 @@ def quarantine_erase(
     import re
 
     from softcart_assets.connections import staging
-    from softcart_assets.ingestion import entries_with, erase
+    from softcart_assets.ingestion.quarantine import entries_with, erase
 
     os.environ |= _environment(start=False)
     numbers = list(entries or [])

@@ -3,17 +3,20 @@
 Here belong the connection classes of every server the project talks to, without Dagster, so that
 the command line, the tests and the Dagster resources share them. What is done over a connection
 does not belong here. Settings are listed with comments in `.env.example`. A password never appears
-in a `repr`.
+in a `repr`. A client library is imported when a connection is opened: reading the settings does
+not need it.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import MySQLdb
-import psycopg
-import pymongo
+if TYPE_CHECKING:
+    import psycopg
+    import pymongo
+    from MySQLdb.connections import Connection as MySQLClient
 
 
 class SettingError(RuntimeError):
@@ -69,10 +72,13 @@ class MySQLConnection:
             setting(f"{prefix}_DATABASE"),
         )
 
-    def connect(self, **options) -> MySQLdb.connections.Connection:
-        """Open a connection: UTF-8 (four bytes), session time zone UTC. Raises
-        `ServerUnreachable`.
+    def connect(self, **options: Any) -> MySQLClient:
+        """Open a connection: UTF-8 (four bytes), session time zone UTC.
+
+        Raises `ServerUnreachable`.
         """
+        import MySQLdb
+
         try:
             return MySQLdb.connect(
                 host=self.host,
@@ -119,8 +125,10 @@ class PostgresConnection:
             setting(f"{prefix}_DATABASE"),
         )
 
-    def connect(self, **options) -> psycopg.Connection:
+    def connect(self, **options: Any) -> psycopg.Connection:
         """Open a connection with time zone UTC. Raises `ServerUnreachable`."""
+        import psycopg
+
         try:
             return psycopg.connect(
                 host=self.host,
@@ -157,9 +165,12 @@ class MongoConnection:
         return cls(prefix, setting(f"{prefix}_URI"), setting(f"{prefix}_DATABASE"))
 
     def connect(self) -> pymongo.MongoClient:
-        """Open a client whose times are UTC-aware and check that it answers. Raises
-        `ServerUnreachable`.
+        """Open a client whose times are UTC-aware and check that it answers.
+
+        Raises `ServerUnreachable`.
         """
+        import pymongo
+
         try:
             client: pymongo.MongoClient = pymongo.MongoClient(
                 self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from softcart_assets.assembly import LINES, REPOSITORY, Lines
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack import derived as stack
 
@@ -28,10 +29,6 @@ _ENGINE_COLUMNS = {
 _HISTORY_COLUMNS = {
     "_committed_at": "When the source committed this version; null where its log was not read.",
     "_version": "Grows with each version: the order in which they came to be, as far as it was seen.",
-}
-_DOCUMENT_COLUMNS = {
-    "_id_type": "BSON type of the key in the collection.",
-    "document": "The whole document as relaxed Extended JSON.",
 }
 
 
@@ -122,8 +119,7 @@ def _dbt_sources(source: Source) -> str:
 
 def _raw_tables(source: Source, table: Table) -> Iterator[dict[str, Any]]:
     columns = {column.name: column.description for column in table.columns}
-    if source.kind == "mongodb":
-        columns |= _DOCUMENT_COLUMNS
+    columns |= connector(source.kind).own_columns
     columns |= _ENGINE_COLUMNS
     yield _raw_table(
         table.name,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion.sinks.raw import key_columns
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source, Table
 from spark.lake import ChangeFile, LakeTable, compact, discard, pending_files, refresh_table
 
@@ -31,7 +31,11 @@ class Refreshed:
 def lake_table(source: Source, table: Table, lake_uri: str) -> LakeTable:
     """The lake's table of a declared source table."""
     return LakeTable(
-        lake_uri, source.lake, table.name, key_columns(source, table), table.lake_partition
+        lake_uri,
+        source.lake,
+        table.name,
+        connector(source.kind).raw_key(table),
+        table.lake_partition,
     )
 
 

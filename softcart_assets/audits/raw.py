@@ -13,7 +13,7 @@ from psycopg import sql
 
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion import compare
+from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Source, Table
 
 MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)

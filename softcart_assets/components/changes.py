@@ -8,7 +8,8 @@ from softcart_assets.components.conditions import SOURCE_TAG
 from softcart_assets.components.decision import decide, look_from
 from softcart_assets.components.keys import raw_keys
 from softcart_assets.components.resources import source_resource_key
-from softcart_assets.ingestion import changed_tables, loaded_positions
+from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.load import changed_tables, loaded_positions
 from softcart_assets.lines.model import Source
 
 UNDER_WAY = [
@@ -52,9 +53,9 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
         """
         resources, instance = context.resources, context.instance
         loaded = loaded_positions(resources.staging.connection(), source)
-        # MongoDB's positions are no places in a log: there, only what was loaded says from where to
-        # look.
-        since = look_from(loaded, context.cursor if source.kind == "mysql" else None)
+        # Where positions are no places in a log, only what was loaded says from where to look.
+        has_log = connector(source.kind).has_log
+        since = look_from(loaded, context.cursor if has_log else None)
         found = changed_tables(source, getattr(resources, database).connection(), since)
         in_flight = (
             instance.get_runs_count(

@@ -13,7 +13,9 @@ from softcart_assets.components.conditions import POOL
 from softcart_assets.components.keys import history_key, raw_key, raw_keys, source_key
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion import LoadResult, load, summarize
+from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.load import LoadRequest, LoadResult, load
+from softcart_assets.ingestion.quarantine import summarize
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line, Source, Table
 
@@ -54,10 +56,7 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
 
 
 def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]:
-    """Column schema, and lineage to the source: each column is the source's of the same name.
-
-    Two are of our making: a document stands for all fields, and the type of `_id` tells of `_id`.
-    """
+    """Column schema, and lineage to the source's columns."""
     columns = [
         dg.TableColumn(
             column["name"],
@@ -68,10 +67,7 @@ def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]
         )
         for column in result.columns
     ]
-    origins = {column.name: [column.name] for column in columns}
-    if source.kind == "mongodb":
-        own = origins.keys() & {"document", "_id_type"}
-        origins |= {"document": [name for name in origins if name not in own], "_id_type": ["_id"]}
+    origins = connector(source.kind).column_origins(column.name for column in columns)
     upstream = source_key(source, table)
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
@@ -177,16 +173,16 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                     else f"{table}: {rows:,} rows"
                 )
 
+        request = LoadRequest(
+            source,
+            getattr(resources, database).connection(),
+            staging.connection(),
+            resources.lake.uri,
+            full=config.full,
+            on_progress=tell,
+        )
         with raw_tables_held(staging.connection(), still=False, tell=context.log.info):
-            for result in load(
-                source,
-                getattr(resources, database).connection(),
-                staging.connection(),
-                resources.lake.uri,
-                [table.name for table in tables],
-                full=config.full,
-                on_progress=tell,
-            ):
+            for result in load(request, [table.name for table in tables]):
                 for line in result.warnings:
                     context.log.warning(f"{source.schema}/{result.table}: {line}")
                 table = source.table(result.table)

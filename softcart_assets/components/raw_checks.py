@@ -14,7 +14,10 @@ from softcart_assets.components.keys import raw_key
 from softcart_assets.components.raw import load_metadata
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion import IngestionError, Reconciliation, TableBehind, reconcile
+from softcart_assets.ingestion.errors import IngestionError, TableBehind
+from softcart_assets.ingestion.load import LoadRequest
+from softcart_assets.ingestion.proof.reconcile import reconcile
+from softcart_assets.ingestion.proof.result import Reconciliation
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Source, Table
 
@@ -136,20 +139,19 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             return
         makes_assets = bool(context.job_def.asset_layer.selected_asset_keys)
         resources = context.resources
+        request = LoadRequest(
+            source,
+            getattr(resources, database).connection(),
+            resources.staging.connection(),
+            resources.lake.uri,
+        )
         with raw_tables_held(resources.staging.connection(), still=False, tell=context.log.info):
             for table in source.tables:
                 key = raw_key(source, table)
                 if dg.AssetCheckKey(key, RECONCILES) not in context.selected_asset_check_keys:
                     continue
                 try:
-                    found = reconcile(
-                        source,
-                        getattr(resources, database).connection(),
-                        resources.staging.connection(),
-                        resources.lake.uri,
-                        table.name,
-                        may_load=not makes_assets,
-                    )
+                    found = reconcile(request, table.name, may_load=not makes_assets)
                 except TableBehind as error:
                     context.log.info(str(error))
                     continue

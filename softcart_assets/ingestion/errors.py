@@ -44,6 +44,10 @@ class NotStated(IngestionError):
     """The source did not state its checksums at the last load, so there is nothing to compare raw with."""
 
 
+class NotComparable(IngestionError):
+    """Neither the table nor its kind of source has what a comparison of rows needs."""
+
+
 class TableBehind(IngestionError):
     """The table changed at the source since it was loaded, and was not to be loaded for a comparison."""
 

@@ -11,21 +11,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator
+from functools import partial
 
-import MySQLdb
 import psutil
-from pymongo.errors import PyMongoError
 
-from softcart_assets.connections import (
-    MongoConnection,
-    MySQLConnection,
-    PostgresConnection,
-    ServerUnreachable,
-    SettingError,
-)
+from softcart_assets.connections import PostgresConnection, ServerUnreachable, SettingError
+from softcart_assets.findings import Finding
+from softcart_assets.ingestion.connectors import connector
+from softcart_assets.lines.model import Source
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres, shed_root
 from softcart_assets.stack.server import Server, StackError
 from softcart_assets.stack.stack import Stack
@@ -35,31 +29,6 @@ DISK_BYTES = 5 * GIB
 """What the default demo needs with its servers, twice over."""
 MEMORY_BYTES = 6 * GIB
 """What the default demo may take with its servers."""
-
-READER_PRIVILEGES = {
-    "SELECT": "SELECT",
-    "REPLICATION SLAVE": "REPLICATION SLAVE",
-    # MariaDB's name for the second of them is the newer one.
-    "REPLICATION CLIENT": "REPLICATION CLIENT|BINLOG MONITOR",
-    "RELOAD": "RELOAD",
-}
-"""What the user of a MySQL source needs: name → how `SHOW GRANTS` may call it."""
-
-BINARY_LOG = {
-    "log_bin": "ON",
-    "binlog_format": "ROW",
-    "binlog_row_image": "FULL",
-    "binlog_row_metadata": "FULL",
-}
-"""The settings that change data capture needs at the source."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One observation: all is well, worth knowing, or in the way."""
-
-    level: Literal["ok", "note", "blocks"]
-    text: str
 
 
 def examine(stack: Stack) -> Iterator[Finding]:
@@ -77,7 +46,7 @@ def examine(stack: Stack) -> Iterator[Finding]:
                 stopped |= set(local)
     for source in stack.sources:
         if source.env_prefix not in stopped:
-            yield from _database(source.env_prefix, _SOURCES[source.kind])
+            yield from _database(source.env_prefix, partial(_source, source))
     for prefix in WAREHOUSES:
         if prefix not in stopped:
             yield from _database(prefix, _postgres)
@@ -156,44 +125,9 @@ def _database(prefix: str, look: Callable[[str], Iterator[Finding]]) -> Iterator
         yield Finding("blocks", f"{prefix}: {error}")
 
 
-def _mysql(prefix: str) -> Iterator[Finding]:
-    connection = MySQLConnection.from_env(prefix)
-    with connection.connect() as client:
-        cursor = client.cursor()
-        cursor.execute("SELECT VERSION()")
-        yield Finding(
-            "ok", f"{connection.prefix}: {connection.user} reaches MySQL {cursor.fetchone()[0]}"
-        )
-        cursor.execute("SHOW GRANTS")
-        grants = "\n".join(grant for (grant,) in cursor.fetchall())
-        missing = [
-            name for name, pattern in READER_PRIVILEGES.items() if not re.search(pattern, grants)
-        ]
-        if missing and "ALL PRIVILEGES ON *.*" not in grants:
-            yield Finding(
-                "blocks" if "SELECT" in missing and "ALL PRIVILEGES" not in grants else "note",
-                f"{connection.prefix}: {connection.user} lacks {', '.join(missing)}; `.env.example` lists what a "
-                "reader needs.",
-            )
-        try:
-            cursor.execute("SHOW GLOBAL VARIABLES WHERE Variable_name IN %s", [tuple(BINARY_LOG)])
-        except MySQLdb.Error as error:
-            yield Finding(
-                "note",
-                f"{connection.prefix}: the binary log's settings cannot be read: {error.args[-1]}",
-            )
-            return
-        actual = dict(cursor.fetchall())
-        wrong = [
-            f"{name}={value}" for name, value in BINARY_LOG.items() if actual.get(name) != value
-        ]
-        if wrong:
-            yield Finding(
-                "note",
-                f"{connection.prefix}: change data capture needs the server to run with {', '.join(wrong)}.",
-            )
-        else:
-            yield Finding("ok", f"{connection.prefix}: binary log with whole rows and column names")
+def _source(source: Source, prefix: str) -> Iterator[Finding]:
+    kind = connector(source.kind)
+    yield from kind.examine(kind.connection(prefix))
 
 
 def _postgres(prefix: str) -> Iterator[Finding]:
@@ -210,21 +144,3 @@ def _postgres(prefix: str) -> Iterator[Finding]:
             f"{connection.prefix}: {connection.user} may not create schemas: "
             f"GRANT CREATE ON DATABASE {connection.database} TO {connection.user}.",
         )
-
-
-def _mongo(prefix: str) -> Iterator[Finding]:
-    connection = MongoConnection.from_env(prefix)
-    with connection.connect() as client:
-        try:
-            client[connection.database].list_collection_names()
-            yield Finding("ok", f"{connection.prefix}: reaches MongoDB")
-        except PyMongoError as error:
-            yield Finding(
-                "blocks",
-                f"{connection.prefix}: {connection.database} cannot be read ({type(error).__name__}): the user in "
-                f"{connection.prefix}_URI needs the role `read` on it.",
-            )
-
-
-_SOURCES: Mapping[str, Callable[[str], Iterator[Finding]]] = {"mysql": _mysql, "mongodb": _mongo}
-"""What to look at in a source, by its kind."""

@@ -16,13 +16,9 @@ import pyarrow.dataset as ds
 import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
-from softcart_assets.ingestion import (
-    LoadsFailed,
-    SourceLost,
-    TargetFailed,
-    compare,
-    load,
-)
+from softcart_assets.ingestion.errors import LoadsFailed, SourceLost, TargetFailed
+from softcart_assets.ingestion.load import LoadRequest, load
+from softcart_assets.ingestion.proof.verify import compare
 from tests.support.ingestion import (
     fill,
     incremental,
@@ -215,6 +211,6 @@ def test_servers_that_do_not_answer(
         (tables, replace(postgres, port=1), "SOFTCART_STAGING_HOST"),
     ):
         with pytest.raises(ServerUnreachable, match=names) as error:
-            list(load(SOURCE, source, target, lake))
+            list(load(LoadRequest(SOURCE, source, target, lake)))
         assert "wrong" not in str(error.value)
         assert tables.password not in str(error.value)

@@ -18,19 +18,13 @@ from support.ingestion import fill, load_all, mysql_rows, query, raw_rows, run, 
 from support.mysql97 import RealMySQL, Unavailable, program
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import (
-    LoadsFailed,
-    TableBusy,
-    changed_tables,
-    compare,
-    list_quarantine,
-    loaded_positions,
-    replay,
-)
 from softcart_assets.ingestion.capture import Status, reading, resnapshot, stream
 from softcart_assets.ingestion.captured import capture
-from softcart_assets.ingestion.errors import PositionPurged
+from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, TableBusy
+from softcart_assets.ingestion.load import LoadRequest, changed_tables, loaded_positions, replay
 from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.ingestion.sinks import changelog
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack.mysql import USER, MySQL
@@ -394,9 +388,13 @@ def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
     assert all(compare(source, postgres, table).is_equal for table in results)
     # A replay reads the row again; the source has not mended it, then it has, without a trace in the log.
     entry = next(row.id for row in list_quarantine(postgres, "t", "facts"))
-    assert [r.quarantined for r in replay(source, mysql, postgres, lake, [entry])] == [1]
+    assert [
+        r.quarantined for r in replay(LoadRequest(source, mysql, postgres, lake, released=[entry]))
+    ] == [1]
     run(mysql, "SET SESSION sql_log_bin = 0", "UPDATE facts SET day = '2026-07-07' WHERE id = 3")
-    assert [r.quarantined for r in replay(source, mysql, postgres, lake, [entry])] == [0]
+    assert [
+        r.quarantined for r in replay(LoadRequest(source, mysql, postgres, lake, released=[entry]))
+    ] == [0]
     assert raw_rows(postgres, "facts") == mysql_rows(mysql, "facts")
 
 

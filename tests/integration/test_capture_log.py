@@ -28,8 +28,8 @@ from softcart_assets.ingestion.connectors.mysql.events import (
 )
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
-from softcart_assets.ingestion.connectors.mysql.reader import Session
 from softcart_assets.ingestion.connectors.mysql.schema import source_type_of
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.connectors.mysql.state import (
     ServerState,
     bytes_behind,

@@ -17,7 +17,8 @@ from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE
 from softcart_assets.ingestion.codec import RowsDecoder, TextReader
 from softcart_assets.ingestion.connectors.mysql.events import Rows
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
-from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, Session
+from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.connectors.mysql.state import current_state
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof import digest

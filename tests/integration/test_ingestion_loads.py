@@ -12,22 +12,24 @@ import pyarrow.dataset as ds
 import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import (
+from softcart_assets.ingestion.engine import tables
+from softcart_assets.ingestion.errors import (
     IngestionError,
     LoadsFailed,
     MissingTable,
     SchemaChanged,
     TableBusy,
     TargetFailed,
+)
+from softcart_assets.ingestion.load import (
+    LoadRequest,
     changed_tables,
-    compare,
-    engine,
-    list_quarantine,
     load,
     loaded_positions,
     replay,
-    show,
 )
+from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.quarantine import list_quarantine, show
 from softcart_assets.lines.model import Table
 from tests.support.ingestion import (
     classify,
@@ -419,7 +421,7 @@ def test_columns_dropped_or_changed_are_refused_and_the_other_tables_load(
     source = source_of(*SOURCE.tables, snapshot("other", "id"))
     loaded = []
     with pytest.raises(LoadsFailed, match=message) as failed:
-        loaded.extend(load(source, items, postgres, lake))
+        loaded.extend(load(LoadRequest(source, items, postgres, lake)))
     assert isinstance(failed.value.failures["items"], SchemaChanged)
     assert [result.table for result in loaded] == ["other"]
     assert raw_rows(postgres, "items") == before
@@ -436,7 +438,7 @@ def test_wrong_declarations_are_named(
     )
     run(mysql, "CREATE TABLE keyless (id INT)")
     with pytest.raises(LoadsFailed) as failed:
-        list(load(source, mysql, postgres, lake))
+        list(load(LoadRequest(source, mysql, postgres, lake)))
     errors = failed.value.failures
     assert isinstance(errors["gone"], MissingTable)
     assert "raw_t/gone" in str(errors["gone"])
@@ -478,10 +480,12 @@ def test_a_missing_grant_is_named(
         with pytest.raises(IngestionError, match=f"{user}.*(?i:grant )"):
             list(
                 load(
-                    source_of(snapshot("secret", "id")),
-                    replace(mysql, user=user, password="x"),
-                    postgres,
-                    lake,
+                    LoadRequest(
+                        source_of(snapshot("secret", "id")),
+                        replace(mysql, user=user, password="x"),
+                        postgres,
+                        lake,
+                    )
                 )
             )
     finally:
@@ -502,11 +506,11 @@ def test_two_loads_at_once_do_not_mix(
     for thread in threads:
         thread.join()
     assert sorted(result["items"].updated for result in results) == [0, 0, 99]
-    monkeypatch.setattr(engine, "_LOCK_SECONDS", 1)
+    monkeypatch.setattr(tables, "_LOCK_SECONDS", 1)
     with postgres.connect(autocommit=True, application_name="somebody else") as holder:
         holder.execute("SELECT pg_advisory_lock(hashtextextended('softcart load raw_t/items', 0))")
         with pytest.raises(TableBusy, match="raw_t/items has been held for 1 s by 'somebody else'"):
-            list(load(SOURCE, items, postgres, lake))
+            list(load(LoadRequest(SOURCE, items, postgres, lake)))
 
 
 def test_quarantine_holds_rows_until_they_are_fit(
@@ -561,7 +565,10 @@ def test_quarantine_holds_rows_until_they_are_fit(
     still = {entry.key[0]: entry.id for entry in list_quarantine(postgres, "t", "q") if entry.key}
     assert set(still) == {"1", "3"}
     assert [
-        result.quarantined for result in replay(source, mysql, postgres, lake, list(still.values()))
+        result.quarantined
+        for result in replay(
+            LoadRequest(source, mysql, postgres, lake, released=list(still.values()))
+        )
     ] == [1]
     assert [(e.key, e.closed_because) for e in [show(postgres, still["3"])]] == [
         (["3"], "replayed")

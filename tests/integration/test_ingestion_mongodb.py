@@ -15,16 +15,11 @@ from bson import Decimal128, Int64, ObjectId
 from pymongo.database import Database
 
 from softcart_assets.connections import MongoConnection, PostgresConnection
-from softcart_assets.ingestion import (
-    LoadsFailed,
-    MissingTable,
-    changed_tables,
-    compare,
-    list_quarantine,
-    load,
-    loaded_positions,
-)
 from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
+from softcart_assets.ingestion.errors import LoadsFailed, MissingTable
+from softcart_assets.ingestion.load import LoadRequest, changed_tables, load, loaded_positions
+from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.quarantine import list_quarantine
 from tests.support.ingestion import incremental, load_all, query, snapshot, source_of
 
 SOURCE = source_of(incremental("docs", "_id", history=True), kind="mongodb")
@@ -270,6 +265,6 @@ def test_a_missing_collection_is_named(
     with pytest.raises(
         LoadsFailed, match=r"raw_t/gone: MongoDB database .* has no collection `gone`"
     ) as failed:
-        list(load(source, mongo, postgres, lake))
+        list(load(LoadRequest(source, mongo, postgres, lake)))
     assert isinstance(failed.value.failures["gone"], MissingTable)
     assert query(postgres, "SELECT count(*) FROM raw_t.docs") == [(1,)]

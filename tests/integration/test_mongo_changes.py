@@ -31,19 +31,19 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from softcart_assets.connections import MongoConnection, PostgresConnection
-from softcart_assets.ingestion import (
+from softcart_assets.ingestion.connectors.mongodb import followed, values
+from softcart_assets.ingestion.connectors.mongodb.positions import token_of
+from softcart_assets.ingestion.connectors.mongodb.reader import MongoReader
+from softcart_assets.ingestion.errors import LoadsFailed, MissingTable, NotStated
+from softcart_assets.ingestion.load import (
+    LoadRequest,
     LoadResult,
-    LoadsFailed,
-    MissingTable,
     changed_tables,
-    compare,
-    list_quarantine,
     loaded_positions,
     replay,
 )
-from softcart_assets.ingestion.connectors.mongodb import collection
-from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
-from softcart_assets.ingestion.errors import NotStated
+from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.lines.model import Source, Table
 from tests.support.ingestion import classify, load_all, query, source_of
 
@@ -79,9 +79,9 @@ class Loader:
 
     def assert_equal(self) -> None:
         with self.mongo.connect() as client:
-            documents = list(client.get_database(self.mongo.database, mongodb._OPTIONS).docs.find())
+            documents = list(client.get_database(self.mongo.database, values.OPTIONS).docs.find())
         quarantined = {tuple(e.key) for e in list_quarantine(self.postgres) if e.key}
-        at_source = {mongodb._id_text(d["_id"]): json.loads(mongodb._json(d)) for d in documents}
+        at_source = {values.id_text(d["_id"]): json.loads(values.json_text(d)) for d in documents}
         rows = query(
             self.postgres, "SELECT _id, _id_type, document FROM raw_t.docs WHERE NOT _deleted"
         )
@@ -151,7 +151,7 @@ def test_what_happened_is_applied(database: Database, loader: Loader) -> None:
     )
     result = loader()
     assert (result.strategy, result.inserted, result.warnings) == ("snapshot", 5, [])
-    assert mongodb.token_of(result.position)
+    assert token_of(result.position)
     assert compare(SOURCE, loader.postgres, "docs").is_equal
     loader.assert_equal()
 
@@ -237,7 +237,9 @@ def test_types_change_and_the_quarantine_follows(database: Database, loader: Loa
             "ALTER TABLE raw_t.docs ALTER size TYPE text; ALTER TABLE raw_t.docs_history ALTER size TYPE text"
         )
     entries = [entry.id for entry in list_quarantine(loader.postgres)]
-    (result,) = replay(SOURCE, loader.mongo, loader.postgres, loader.lake, entries)
+    (result,) = replay(
+        LoadRequest(SOURCE, loader.mongo, loader.postgres, loader.lake, released=entries)
+    )
     assert (result.strategy, result.inserted, result.updated, result.quarantined) == (
         "cdc",
         1,
@@ -410,15 +412,15 @@ def test_the_server_is_killed_between_events_and_commit(
     write(0)
     loader()
     write(1)
-    documents = mongodb.MongoReader.documents
+    documents = MongoReader.documents
 
-    def killed_then_read(self: mongodb.MongoReader, *arguments: Any) -> Iterator[bytes]:
+    def killed_then_read(self: MongoReader, *arguments: Any) -> Iterator[bytes]:
         # The events have been read; their documents have not.
         server.stop(by=by)
         yield from documents(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mongodb.MongoReader, "documents", killed_then_read)
+        patch.setattr(MongoReader, "documents", killed_then_read)
         with pytest.raises(LoadsFailed, match="run the load again"):
             loader()
     server.start()
@@ -460,7 +462,7 @@ class Scripted:
             return ScriptedStream(scripted, options["start_after"])
 
         monkeypatch.setattr(Collection, "watch", watch)
-        monkeypatch.setattr(mongodb.MongoReader, "forgets_events", False)
+        monkeypatch.setattr(MongoReader, "forgets_events", False)
 
     def token(self, after: bool = False) -> dict:
         return {"_data": f"82{self.time:016X}{'46' if after else '2B'}"}
@@ -477,7 +479,7 @@ class Scripted:
         }
         options: CodecOptions = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
         self.events.append(
-            RawBSONDocument(bson.encode(event, codec_options=mongodb._OPTIONS), options)
+            RawBSONDocument(bson.encode(event, codec_options=values.OPTIONS), options)
         )
         self.time += 1
 
@@ -567,7 +569,7 @@ def test_documents_rejected_and_mended_within_one_load(
     monkeypatch: pytest.MonkeyPatch,
     events_at_once: int,
 ) -> None:
-    monkeypatch.setattr(collection, "_EVENTS_A_ROUND", events_at_once)
+    monkeypatch.setattr(followed, "_EVENTS_A_ROUND", events_at_once)
     database.docs.insert_many(
         [_doc(key, n=1) for key in ("bad then good", "bad then gone", "good then bad")]
     )
@@ -697,9 +699,9 @@ def test_a_transaction_past_the_end_is_not_cut(
     loader()
     scripted.happen("insert", "b", fullDocument=_doc("b", n=1))
     database.docs.insert_one(_doc("b", n=1))
-    taken = mongodb.MongoReader.token
+    taken = MongoReader.token
 
-    def token_then_more(self: mongodb.MongoReader, table: Table) -> Any:
+    def token_then_more(self: MongoReader, table: Table) -> Any:
         token = taken(self, table)
         scripted.happen(
             "insert", f"later {scripted.time}", fullDocument=_doc(f"later {scripted.time}", n=1)
@@ -707,13 +709,13 @@ def test_a_transaction_past_the_end_is_not_cut(
         return token
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mongodb.MongoReader, "token", token_then_more)
+        patch.setattr(MongoReader, "token", token_then_more)
         loader()
         with pytest.raises(NotStated):
             compare(SOURCE, loader.postgres, "docs")
     with loader.postgres.connect() as connection:
         position = loaded_positions(loader.postgres, SOURCE)["docs"]
-        token = mongodb.token_of(position)
+        token = token_of(position)
         assert token
         applied = connection.execute(
             "SELECT count(*) FROM raw_t.docs WHERE _id LIKE 'later%'"

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from softcart_assets import cli
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import (
+from softcart_assets.ingestion.errors import UnknownEntry
+from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.quarantine import (
     QuarantineSummary,
-    UnknownEntry,
-    compare,
     entries_with,
     erase,
     list_quarantine,

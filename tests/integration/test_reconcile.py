@@ -17,12 +17,15 @@ from support.databases import name_server
 from softcart_assets.components.keys import raw_key
 from softcart_assets.components.raw_checks import RECONCILES, comparison_checks
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import MissingTable, TableBehind, compare
 from softcart_assets.ingestion.capture.stream import stream
-from softcart_assets.ingestion.connectors.mysql.reader import Session
+from softcart_assets.ingestion.connectors.mysql.session import Session
+from softcart_assets.ingestion.errors import MissingTable, TableBehind
+from softcart_assets.ingestion.load import LoadRequest
 from softcart_assets.ingestion.proof import narrowing
 from softcart_assets.ingestion.proof.digest import MYSQL, POSTGRES, row_number, row_text
-from softcart_assets.ingestion.proof.reconcile import Difference, Reconciliation, reconcile
+from softcart_assets.ingestion.proof.reconcile import reconcile
+from softcart_assets.ingestion.proof.result import Difference, Reconciliation
+from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.resources import LakeResource, MySQLResource, PostgresResource
@@ -84,7 +87,7 @@ KINDS = {
 def _reconcile(
     source: Source, mysql: MySQLConnection, postgres: PostgresConnection, lake: str, **options
 ):
-    return reconcile(source, mysql, postgres, lake, source.tables[0].name, **options)
+    return reconcile(LoadRequest(source, mysql, postgres, lake), source.tables[0].name, **options)
 
 
 def _kinds(found: Reconciliation) -> tuple[int, int, int]:
@@ -287,20 +290,20 @@ def test_quarantined_rows_are_left_out(
     )
     source = source_of(snapshot("days", "id"), snapshot("log"))
     load_all(source, mysql, postgres, lake)
-    found = reconcile(source, mysql, postgres, lake, "days")
+    found = reconcile(LoadRequest(source, mysql, postgres, lake), "days")
     assert (found.rows, found.differences, found.quarantined, found.warnings) == (2, 0, 2, [])
-    found = reconcile(source, mysql, postgres, lake, "log")
+    found = reconcile(LoadRequest(source, mysql, postgres, lake), "log")
     assert (found.differences, found.quarantined) == (0, 2)
     with postgres.connect() as session:
         # As if two rows had come in before, and one been forgotten.
         session.execute("DELETE FROM ingestion.quarantine WHERE key = '{3}'")
         session.execute("INSERT INTO raw_t.days VALUES (2, '2026-01-02', false, now(), '')")
         session.commit()
-    found = reconcile(source, mysql, postgres, lake, "days")
+    found = reconcile(LoadRequest(source, mysql, postgres, lake), "days")
     assert (found.differences, found.unfit, found.quarantined) == (1, 1, 1)
-    found = reconcile(source, mysql, postgres, lake, "days", repair=True)
+    found = reconcile(LoadRequest(source, mysql, postgres, lake), "days", repair=True)
     assert (found.unfit, found.is_settled) == (1, True)
-    assert reconcile(source, mysql, postgres, lake, "days").differences == 0
+    assert reconcile(LoadRequest(source, mysql, postgres, lake), "days").differences == 0
     assert query(
         postgres, "SELECT key FROM ingestion.quarantine WHERE table_name = 'days' ORDER BY key"
     ) == [
@@ -376,17 +379,17 @@ def test_documents(
             [{"_id": n, "name": f"n {n}", "price": n / 4, "updated_at": START} for n in range(200)]
         )
     load_all(source, mongo, postgres, lake)
-    assert reconcile(source, mongo, postgres, lake, "products").differences == 0
+    assert reconcile(LoadRequest(source, mongo, postgres, lake), "products").differences == 0
     with postgres.connect() as session:
         session.execute("UPDATE raw_t.products SET price = 99 WHERE _id = '5'")
         session.execute("DELETE FROM raw_t.products WHERE _id = '6'")
         session.execute("UPDATE raw_t.products SET _id = 'no' WHERE _id = '7'")
         session.commit()
-    found = reconcile(source, mongo, postgres, lake, "products")
+    found = reconcile(LoadRequest(source, mongo, postgres, lake), "products")
     assert _kinds(found) == (2, 1, 1)
     assert found.columns == {"price": 1}
-    assert reconcile(source, mongo, postgres, lake, "products", repair=True).is_settled
-    assert reconcile(source, mongo, postgres, lake, "products").differences == 0
+    assert reconcile(LoadRequest(source, mongo, postgres, lake), "products", repair=True).is_settled
+    assert reconcile(LoadRequest(source, mongo, postgres, lake), "products").differences == 0
 
 
 def test_a_captured_table_is_compared_without_a_load_only_where_its_log_stands_still(

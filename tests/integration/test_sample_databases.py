@@ -12,8 +12,8 @@ from support.equality import assert_equals_source, mysql_types
 from support.ingestion import load_all
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import compare
 from softcart_assets.ingestion.connectors.mysql.discover import Strategy, discover
+from softcart_assets.ingestion.proof.verify import compare
 
 SAMPLES = Path(__file__).resolve().parents[1] / "support" / "samples"
 

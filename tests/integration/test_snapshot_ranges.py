@@ -7,8 +7,13 @@ from contextlib import closing
 import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import LoadsFailed, compare, engine, load
-from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.connectors.mysql import ranges
+from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
+from softcart_assets.ingestion.connectors.mysql.session import Session
+from softcart_assets.ingestion.engine.parts import PartTable
+from softcart_assets.ingestion.errors import LoadsFailed
+from softcart_assets.ingestion.load import LoadRequest, load
+from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Source, Table
 from tests.support.ingestion import load_all, mysql_rows, query, raw_rows, run, snapshot, source_of
 
@@ -37,7 +42,7 @@ KEYS = {
 
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mysql, "_RANGE_ROWS", (40, 100))
+    monkeypatch.setattr(ranges, "_RANGE_ROWS", (40, 100))
 
 
 def _make(
@@ -54,8 +59,6 @@ def _make(
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_ranges_hold_every_row_once(mysql: MySQLConnection, kind: str) -> None:
-    from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, Session
-
     columns, values = KEYS[kind]
     _make(mysql, "t", columns, values)
     source = source_of(snapshot("t", "id"))
@@ -135,19 +138,19 @@ def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
 ) -> None:
     """The strategies that take a table at one position begin anew; change data capture goes on with what is missing."""
     _make(mysql, "t", "id INT PRIMARY KEY", "seq")
-    record = engine.PartTable.record
+    record = PartTable.record
     recorded = []
 
-    def failing(self: engine.PartTable, *arguments) -> None:
+    def failing(self: PartTable, *arguments) -> None:
         record(self, *arguments)
         recorded.append(arguments[1])
         if len(recorded) == 4:
             raise RuntimeError("the plug was pulled")
 
-    monkeypatch.setattr(engine.PartTable, "record", failing)
+    monkeypatch.setattr(PartTable, "record", failing)
     source = source_of(snapshot("t", "id"))
     with pytest.raises(LoadsFailed, match="the plug was pulled"):
-        list(load(source, mysql, postgres, lake))
+        list(load(LoadRequest(source, mysql, postgres, lake)))
     assert query(postgres, "SELECT count(*) FROM ingestion.snapshot_ranges") == [(0,)]
     recorded.clear()
     captured = Source(
@@ -159,13 +162,13 @@ def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
         prefix="SOFTCART_SHOP",
     )
     with pytest.raises(LoadsFailed, match="the plug was pulled"):
-        list(load(captured, mysql, postgres, lake))
+        list(load(LoadRequest(captured, mysql, postgres, lake)))
     done = query(
         postgres, "SELECT count(*) FROM ingestion.snapshot_ranges WHERE position IS NOT NULL"
     )[0][0]
     assert done > 0
     run(mysql, "UPDATE t SET v = 'changed meanwhile'", "DELETE FROM t WHERE id <= 500")
     before = len(recorded)
-    list(load(captured, mysql, postgres, lake))
+    list(load(LoadRequest(captured, mysql, postgres, lake)))
     assert len(recorded) - before + done < before + 20
     assert raw_rows(postgres, "t") == mysql_rows(mysql, "t")

@@ -29,8 +29,10 @@ from support.equality import (
 from support.ingestion import load_all, run
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import LoadsFailed, UnsupportedColumn, compare, list_quarantine
+from softcart_assets.ingestion.errors import LoadsFailed, UnsupportedColumn
 from softcart_assets.ingestion.proof.digest import POSTGRES, Accumulator
+from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import LoadResult, load
+from softcart_assets.ingestion.load import LoadRequest, LoadResult, load
 from softcart_assets.lines.model import Column, Privacy, Source, Table
 
 OWN_COLUMNS = {"_deleted", "_loaded_at", "_position", "_version"}
@@ -50,9 +51,11 @@ def load_all(
     connection: MySQLConnection | MongoConnection,
     postgres: PostgresConnection,
     lake: str,
-    **options,
+    tables: Sequence[str] | None = None,
+    **options: Any,
 ) -> dict[str, LoadResult]:
-    return {result.table: result for result in load(source, connection, postgres, lake, **options)}
+    request = LoadRequest(source, connection, postgres, lake, **options)
+    return {result.table: result for result in load(request, tables)}
 
 
 def query(postgres: PostgresConnection, sql: str, *parameters: object) -> list[tuple]:

@@ -17,7 +17,9 @@ from bson.binary import Binary
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion.connectors.mongodb import reader as mongodb
+from softcart_assets.ingestion.connectors.mongodb import values
+from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
+from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
 from softcart_assets.ingestion.documents import Decoder, Types, hash_sum
 from softcart_assets.ingestion.proof import digest
 from softcart_assets.lines.model import Table
@@ -83,7 +85,7 @@ DOCUMENTS = st.lists(
 
 
 def _encode(documents: list[dict]) -> list[bytes]:
-    return [bson.encode(document, codec_options=mongodb._OPTIONS) for document in documents]
+    return [bson.encode(document, codec_options=values.OPTIONS) for document in documents]
 
 
 @settings(max_examples=400, deadline=None)
@@ -95,14 +97,12 @@ def test_the_compiled_way_and_the_plain_way_agree(documents: list[dict]) -> None
     raws = _encode(documents)
     types = Types()
     assert types.add(b"".join(raws)) == len(raws)
-    columns, _ = mongodb._columns_for(
-        [mongodb._ID, mongodb._ID_TYPE, mongodb._DOCUMENT], types.counts
-    )
+    columns, _ = columns_for([ID, ID_TYPE, DOCUMENT], types.counts)
     decoder = Decoder(columns)
     done = [raw for raw in raws if not decoder.add(raw)]
     rows = decoder.take()
     rows.validate(full=True)
-    plain = mongodb._batch(TABLE, columns, [bson.decode(raw, mongodb._OPTIONS) for raw in done])
+    plain = batch_of(TABLE, columns, [bson.decode(raw, values.OPTIONS) for raw in done])
     assert not plain.rejected
     for column in columns:
         one, other = rows.column(column.name), plain.rows.column(column.name)
@@ -126,9 +126,7 @@ def test_the_compiled_way_and_the_plain_way_agree(documents: list[dict]) -> None
 
 def _does_not_fit(columns: list, document: dict) -> bool:
     return bool(
-        mongodb._batch(
-            TABLE, columns, [bson.decode(bson.encode(document), mongodb._OPTIONS)]
-        ).rejected
+        batch_of(TABLE, columns, [bson.decode(bson.encode(document), values.OPTIONS)]).rejected
     )
 
 
@@ -140,9 +138,7 @@ def test_damaged_bytes_are_refused_or_handed_back(
     raw = bytearray(b"".join(_encode(documents)))
     for _ in range(data.draw(st.integers(0, 3)) if raw else 0):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    columns, _ = mongodb._columns_for(
-        [mongodb._ID, mongodb._ID_TYPE, mongodb._DOCUMENT], {"a": {"text": 1}, "b": {"bigint": 1}}
-    )
+    columns, _ = columns_for([ID, ID_TYPE, DOCUMENT], {"a": {"text": 1}, "b": {"bigint": 1}})
     decoder = Decoder(columns)
     with suppress(ValueError):  # the lengths lead past the end
         Types().add(bytes(raw))

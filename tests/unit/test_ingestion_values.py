@@ -14,16 +14,11 @@ from bson import Decimal128
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion.connectors.mongodb.reader import (
-    _DOCUMENT,
-    _ID,
-    _ID_TYPE,
-    _batch,
-    _columns_for,
-    _id_text,
-    id_value,
-)
-from softcart_assets.ingestion.connectors.mysql.reader import _touched, target_type
+from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
+from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
+from softcart_assets.ingestion.connectors.mongodb.values import id_text, id_value
+from softcart_assets.ingestion.connectors.mysql.changes import _touched
+from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.documents import Types
 from softcart_assets.ingestion.proof.digest import MYSQL, Segments
 from softcart_assets.ingestion.types import Column, parse_rows, widens
@@ -150,8 +145,8 @@ DOCS = Table("docs", "", ("_id",), "incremental", (), cursor="at")
 def _typed(documents: list[Any], known: tuple[Column, ...] = ()) -> tuple[dict[str, str], Any]:
     types = Types()
     types.add(b"".join(map(bson.encode, documents)))
-    columns, _ = _columns_for(known or (_ID, _ID_TYPE, _DOCUMENT), types.counts)
-    return {c.name: c.target_type for c in columns}, _batch(DOCS, columns, documents)
+    columns, _ = columns_for(known or (ID, ID_TYPE, DOCUMENT), types.counts)
+    return {c.name: c.target_type for c in columns}, batch_of(DOCS, columns, documents)
 
 
 def test_numbers_of_documents_stay_exact_or_are_refused() -> None:
@@ -197,7 +192,7 @@ def test_whole_doubles_are_at_home_among_integers() -> None:
 def test_a_document_with_broken_text_is_kept_as_bytes() -> None:
     good = bson.encode({"_id": "k", "name": "abc"})
     _, batch = _typed([])
-    batch = _batch(
+    batch = batch_of(
         DOCS,
         [Column("_id", "", "text"), Column("_id_type", "", "text")],
         [good.replace(b"abc", b"\xff\xfe\xfd")],
@@ -223,4 +218,4 @@ def test_a_document_with_broken_text_is_kept_as_bytes() -> None:
     )
 )
 def test_any_id_comes_back_from_its_text(value: Any) -> None:
-    assert id_value(*_id_text(value)) == value
+    assert id_value(*id_text(value)) == value

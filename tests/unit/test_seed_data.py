@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from softcart_assets.sources import CATALOG, SHOP
 
 from seed_data.catalog import make_catalog
 from seed_data.generator import COLLECTIONS, TABLES
 from seed_data.loader import lines, statements
 from seed_data.parameters import DAY, Parameters, epoch_microseconds
 from seed_data.rhythm import HOUR, day_weight, hours
-from softcart_assets.sources import CATALOG, SHOP
 
 UNTIL = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 

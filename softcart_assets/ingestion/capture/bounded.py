@@ -16,22 +16,24 @@ from dataclasses import replace
 
 import psycopg
 
-from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import engine
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.capture.follower import Follower
 from softcart_assets.ingestion.capture.holding import hold
-from softcart_assets.ingestion.capture.job import Job, SinkMaker, Status
+from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.capture.servers import end_after, epoch_now, start_here
 from softcart_assets.ingestion.captured import TableFailed, capture
-from softcart_assets.ingestion.connectors.mysql import reader as mysql
+from softcart_assets.ingestion.connectors.mysql.reader import snapshot
+from softcart_assets.ingestion.connectors.mysql.session import current_position
 from softcart_assets.ingestion.crew import Crew
-from softcart_assets.ingestion.engine import LoadResult, Progress
+from softcart_assets.ingestion.engine.table import Moved, TableLoad
+from softcart_assets.ingestion.engine.tables import read_tables
 from softcart_assets.ingestion.errors import LoadsFailed, SchemaChanged
 from softcart_assets.ingestion.position import Position
-from softcart_assets.ingestion.proof.digest import Checksums
+from softcart_assets.ingestion.readers import KeyedReader, Reader
+from softcart_assets.ingestion.request import Call, LoadRequest, LoadResult, Progress
 from softcart_assets.ingestion.sinks import Sink
-from softcart_assets.ingestion.sinks.raw import Counts, explain
+from softcart_assets.ingestion.sinks.failures import explain
+from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
 
@@ -39,50 +41,35 @@ _HANDS = 3
 
 
 def catch_up(
-    source: Source,
-    connection: MySQLConnection,
-    staging: PostgresConnection,
-    lake_uri: str,
+    request: LoadRequest,
     tables: Sequence[Table],
     *,
-    full: bool = False,
-    checksums: bool = True,
-    released: Sequence[int] = (),
     taken_over: bool = False,
     restart: bool = False,
-    sinks: Sequence[SinkMaker] = (),
-    on_progress: Progress | None = None,
 ) -> Iterator[LoadResult]:
-    """Bring a source's captured tables to its present position and yield the result of each of `tables`; see `engine.load`.
+    """Bring a source's captured tables to its present position and yield the result of each of `tables`; see `load.load`.
 
-    The log is applied to all tables that are followed, so that they stay at one position. `full`: compare every row of `tables`,
-    too. `taken_over`: also those that stopped, in the columns that they have now. `restart`: from the log's end now, whatever was
-    not applied before; every table is compared then. `sinks`: beside raw and the lake, what takes the changes, too.
+    The log is applied to all tables that are followed, so that they stay at one position. With `full`, every row of `tables` is
+    compared, too. `taken_over`: also those that stopped, in the columns that they have now. `restart`: from the log's end now,
+    whatever was not applied before; every table is compared then.
     """
-    job = Job(source, connection, staging, lake_uri, Status(source.name), sinks)
+    job = Job.of(request)
     failures: dict[str, Exception] = {}
     with ExitStack() as stack:
-        stack.enter_context(_explained(source))
+        stack.enter_context(_explained(job.source))
         holder = stack.enter_context(hold(job, is_stream=False))
-        name = f"softcart load {source.name} {socket.gethostname()}:{os.getpid()}"
-        control = stack.enter_context(staging.connect(autocommit=True, application_name=name[:63]))
+        name = f"softcart load {job.source.name} {socket.gethostname()}:{os.getpid()}"
+        control = stack.enter_context(
+            job.staging.connect(autocommit=True, application_name=name[:63])
+        )
         start_here(job, control)
         follower = Follower(job, holder, control)
         if restart:
             start_again(follower)
             follower = Follower(job, holder, control)
-        yield from bring_up(
-            follower,
-            tables,
-            failures,
-            full=full,
-            checksums=checksums,
-            released=released,
-            taken_over=taken_over,
-            on_progress=on_progress,
-        )
+        yield from bring_up(follower, request, tables, failures, taken_over=taken_over)
     if failures:
-        raise LoadsFailed(source.name, failures)
+        raise LoadsFailed(job.source.name, failures)
 
 
 @contextmanager
@@ -96,21 +83,18 @@ def _explained(source: Source) -> Iterator[None]:
 
 def bring_up(
     follower: Follower,
+    request: LoadRequest,
     tables: Sequence[Table],
     failures: dict[str, Exception],
     *,
-    full: bool,
-    checksums: bool,
-    released: Sequence[int] = (),
     taken_over: bool = False,
-    on_progress: Progress | None = None,
 ) -> Iterator[LoadResult]:
     """What `catch_up` does, by somebody who holds the source; what fails is added to `failures`."""
     job = follower.job
-    copied = first_contact(follower, tables, failures, on_progress)
+    copied = first_contact(follower, tables, failures, request.on_progress)
     with ExitStack() as stack:
         epoch = epoch_of(follower)
-        readers = stack.enter_context(mysql.snapshot(job.source, job.connection, _HANDS, epoch))
+        readers = stack.enter_context(snapshot(job.source, job.connection, _HANDS, epoch))
         follower = follow_to(follower, Position.parse(readers[0].position(tables[0])))
         follower.merge_reread()
         if taken_over:
@@ -118,19 +102,8 @@ def bring_up(
                 table for table in follower.captured.tables.values() if table.stopped
             )
         follower.finish()
-        crew: Crew[engine.Reader] = stack.enter_context(Crew(readers))
-        call = engine.Call(
-            job.source,
-            job.staging,
-            follower.control,
-            crew,
-            job.lake_uri,
-            str(uuid.uuid4()),
-            full,
-            checksums,
-            released,
-            on_progress,
-        )
+        crew: Crew[Reader] = stack.enter_context(Crew(readers))
+        call = Call(request, follower.control, crew, str(uuid.uuid4()))
         futures = {}
         for table in tables:
             captured = follower.captured.tables.get(table.name)
@@ -142,8 +115,8 @@ def bring_up(
             load = CapturedLoad(
                 call,
                 table,
-                is_full=full or bool(captured.stale_since or captured.stopped),
-                sinks=follower.sinks,
+                follower.sinks,
+                is_full=request.full or bool(captured.stale_since or captured.stopped),
             )
             futures[crew.submit(load.run)] = table.name
         for future in as_completed(futures):
@@ -188,23 +161,21 @@ def first_contact(
 
         def follow(connection: psycopg.Connection, table: str, position: str) -> None:
             # Rows that came while the table was copied may be in it: up to here, each row's own position decides.
-            now = mysql.current_position(job.connection).in_epoch(epoch)
+            now = current_position(job.connection).in_epoch(epoch)
             capture(connection, job.source.name, table, Position.parse(position), now)
             for sink in follower.sinks:
                 sink.restate(connection, table)
 
-        results = engine.read_tables(
+        request = LoadRequest(
             job.source,
             job.connection,
             job.staging,
             job.lake_uri,
-            new,
             full=True,
             checksums=False,
             on_progress=on_progress,
-            epoch=epoch,
-            along=follow,
         )
+        results = read_tables(request, new, epoch=epoch, along=follow)
         try:
             for result in results:
                 copied[result.table] = result
@@ -247,12 +218,10 @@ def start_again(follower: Follower) -> None:
             )
 
 
-class CapturedLoad(engine.TableLoad):
+class CapturedLoad(TableLoad):
     """The load of a captured table as far as it remains once the log is applied: its record, and perhaps every row by comparison."""
 
-    def __init__(
-        self, call: engine.Call, table: Table, *, is_full: bool, sinks: Sequence[Sink] = ()
-    ) -> None:
+    def __init__(self, call: Call, table: Table, sinks: Sequence[Sink], *, is_full: bool) -> None:
         super().__init__(call, table)
         self.sinks, self.is_full = sinks, is_full
         self.is_retyped = False
@@ -277,9 +246,7 @@ class CapturedLoad(engine.TableLoad):
         ).fetchone()
         return bool(row and row[0])
 
-    def _move(
-        self, columns: Sequence[Column], last: LastLoad | None
-    ) -> tuple[Sequence[Column], tuple[int | None, Checksums | None] | None, str]:
+    def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
         """What the log brought since the last load, and what it could not tell."""
         if self.is_full:
             columns = self._full(columns)
@@ -288,7 +255,7 @@ class CapturedLoad(engine.TableLoad):
                 self.raw.find_own(columns)
                 for rows, deleted in self.raw.changed_rows(columns):
                     self._lake_files().write(columns, rows, deleted=deleted)
-        elif self.call.released:
+        elif self.call.request.released:
             columns = self._released(columns)
         connection, key = self.raw.connection, (self.source.name, self.table.name)
         row = connection.execute(
@@ -307,9 +274,8 @@ class CapturedLoad(engine.TableLoad):
             "UPDATE ingestion.captures SET rows_inserted = 0, rows_updated = 0, rows_deleted = 0 WHERE source = %s AND table_name = %s",
             key,
         )
-        if self.is_full or self.call.released:
-            for sink in self.sinks:
-                sink.restate(connection, self.table.name)
+        if self.is_full or self.call.request.released:
+            self._restate()
         if self.is_full:
             names = {column.name for column in columns}
             dropped = [column.name for column in self.raw.columns() if column.name not in names]
@@ -320,15 +286,21 @@ class CapturedLoad(engine.TableLoad):
             )
         return columns, None, "cdc"
 
+    def _restate(self) -> None:
+        """Have the other sinks take what this load makes of raw, in its transaction."""
+        for sink in self.sinks:
+            sink.restate(self.raw.connection, self.table.name)
+
     def _released(self, columns: Sequence[Column]) -> Sequence[Column]:
         """The rows of quarantine entries that are to be tried again."""
         rows = self.raw.connection.execute(
             "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL AND id = ANY(%s)",
-            (self.source.name, self.table.name, list(self.call.released)),
+            (self.source.name, self.table.name, list(self.call.request.released)),
         ).fetchall()
         if any(key is None for (key,) in rows):
             return self._full(columns)
         if rows:
+            assert isinstance(self.reader, KeyedReader)
             _, batches = self.reader.rows_of(self.table, columns, [tuple(key) for (key,) in rows])
             self._take_changes(columns, batches)
         return columns

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import psycopg
-
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion.captured import Captured
-from softcart_assets.ingestion.sinks import Sink
+from softcart_assets.ingestion.request import LoadRequest
+from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
 
 FLUSH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, math.inf)
@@ -48,10 +46,6 @@ class Status:
     problem: str | None = None
 
 
-SinkMaker = Callable[[psycopg.Connection, Captured], Sink]
-"""Makes a sink over the connection that holds the source; anew whenever the log is followed over a new connection."""
-
-
 @dataclass(frozen=True)
 class Job:
     """Whose log is brought where. `sinks`: beside raw and the lake, what takes the changes, too."""
@@ -62,6 +56,19 @@ class Job:
     lake_uri: str
     status: Status
     sinks: Sequence[SinkMaker] = ()
+
+    @classmethod
+    def of(cls, request: LoadRequest, status: Status | None = None) -> Job:
+        """The job of bringing up a request's captured tables."""
+        source = request.source
+        return cls(
+            source,
+            request.connection,
+            request.staging,
+            request.lake_uri,
+            status or Status(source.name),
+            request.sinks,
+        )
 
     @property
     def captured(self) -> list[str]:

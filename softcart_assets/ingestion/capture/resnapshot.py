@@ -15,14 +15,16 @@ from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.bounded import catch_up
 from softcart_assets.ingestion.capture.holding import is_followed
-from softcart_assets.ingestion.capture.job import Job, Status
+from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.capture.servers import epoch_of_reread
-from softcart_assets.ingestion.connectors.mysql import reader as mysql
-from softcart_assets.ingestion.engine import Progress
+from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
 from softcart_assets.ingestion.errors import IngestionError, MissingTable
 from softcart_assets.ingestion.proof.digest import MYSQL
 from softcart_assets.ingestion.quarantine import Recorder
-from softcart_assets.ingestion.sinks.raw import RawTable, copy_batches, literal, quote, typed
+from softcart_assets.ingestion.request import LoadRequest, Progress
+from softcart_assets.ingestion.sinks.copying import copy_batches
+from softcart_assets.ingestion.sinks.raw import RawTable
+from softcart_assets.ingestion.sinks.sql import literal, quote, typed
 from softcart_assets.ingestion.types import Column, Kind
 from softcart_assets.lines.model import Source, Table
 
@@ -60,7 +62,8 @@ def resnapshot(
             f"{source.schema}/{table} is not captured from a log. Declare it with strategy 'cdc', or load it in full: `softcart load`."
         )
     chosen = [captured[table]] if table is not None else list(captured.values())
-    job = Job(source, connection, staging, lake_uri, Status(source.name))
+    request = LoadRequest(source, connection, staging, lake_uri, checksums=False)
+    job = Job.of(request)
     with staging.connect(autocommit=True) as control:
         bookkeeping.prepare(control, source.schema)
         states: dict[str, str] = dict(
@@ -79,16 +82,10 @@ def resnapshot(
                     result.table, result.position, result.inserted + result.updated + result.deleted
                 )
                 for result in catch_up(
-                    source,
-                    connection,
-                    staging,
-                    lake_uri,
+                    replace(request, full=True, on_progress=on_progress),
                     chosen,
-                    full=True,
-                    checksums=False,
                     taken_over=True,
                     restart=table is None and bool(states),
-                    on_progress=on_progress,
                 )
             ]
         number, position = read_again(job, captured[table], key_range, on_progress)
@@ -102,7 +99,7 @@ def resnapshot(
             if is_followed(job, control):
                 time.sleep(0.2)
                 continue
-            for _ in catch_up(source, connection, staging, lake_uri, chosen, checksums=False):
+            for _ in catch_up(request, chosen):
                 pass
 
 
@@ -125,7 +122,7 @@ def read_again(
     relation = f"ingestion.{quote(f'reread_{uuid.uuid4().hex}')}"
     with ExitStack() as stack:
         epoch = epoch_of_reread(job)
-        reader = stack.enter_context(mysql.snapshot(source, job.connection, 1, epoch))[0]
+        reader = stack.enter_context(snapshot(source, job.connection, 1, epoch))[0]
         session = stack.enter_context(
             job.staging.connect(application_name=f"softcart resnapshot {asset}"[:63])
         )
@@ -161,7 +158,7 @@ def read_again(
 
 
 def _conditions(
-    reader: mysql.MySQLReader, table: Table, columns: list[Column], key_range: KeyRange | None
+    reader: MySQLReader, table: Table, columns: list[Column], key_range: KeyRange | None
 ) -> tuple[str | None, str | None]:
     """A range of keys as a condition at the source and as one of raw, which mean the same; None for both: no limit."""
     if not key_range or key_range == (None, None):

@@ -7,7 +7,7 @@ from contextlib import closing
 import psycopg
 
 from softcart_assets.ingestion.capture.job import Job
-from softcart_assets.ingestion.connectors.mysql.reader import Session
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.connectors.mysql.state import ServerState, current_state
 from softcart_assets.ingestion.errors import PositionPurged
 from softcart_assets.ingestion.position import Place, Position

@@ -15,14 +15,16 @@ from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.bounded import bring_up, first_contact
 from softcart_assets.ingestion.capture.follower import Follower
 from softcart_assets.ingestion.capture.holding import Finished, hold, key_of, sessions
-from softcart_assets.ingestion.capture.job import Job, SinkMaker, Status
+from softcart_assets.ingestion.capture.job import Job, Status
 from softcart_assets.ingestion.capture.resnapshot import is_pending, read_again
 from softcart_assets.ingestion.capture.servers import start_here
 from softcart_assets.ingestion.captured import CapturedTable, TableFailed
-from softcart_assets.ingestion.connectors.mysql.reader import Session
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.connectors.mysql.state import bytes_behind
 from softcart_assets.ingestion.errors import SourceLost, TargetFailed
 from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.request import LoadRequest
+from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
 
 _LAG_SECONDS = 5.0
@@ -228,7 +230,11 @@ class _Stream:
 
     def _compare(self, follower: Follower, table: CapturedTable) -> None:
         """Have a table without a key compared as a whole, at one position, which a bounded run does."""
-        for _ in bring_up(follower, [table.table], {}, full=True, checksums=False):
+        job = self.job
+        request = LoadRequest(
+            job.source, job.connection, job.staging, job.lake_uri, full=True, checksums=False
+        )
+        for _ in bring_up(follower, request, [table.table], {}):
             pass
 
     def _read_again(self, table: CapturedTable) -> None:

@@ -1,32 +1,34 @@
 """The connectors: one package per kind of source system, registered here by its name.
 
-Here belong the registry and what the declarations of a kind must fulfil; importing it loads no
-client library.
+A kind's package is imported when it is first asked for. Nothing else names a kind: what differs
+between kinds is a method of `Connector`.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
+from functools import cache
 
+from softcart_assets.ingestion.connectors.protocol import Changes, Connector, Setting
 from softcart_assets.lines.model import Source
 
+__all__ = ["KINDS", "Changes", "Connector", "Setting", "connector", "problems"]
+
 KINDS = ("mysql", "mongodb")
-"""The kinds of source systems that there are connectors for."""
+"""The kinds of source systems; each is a package beside this module with `connector.CONNECTOR`."""
+
+
+@cache
+def connector(kind: str) -> Connector:
+    """The connector of a kind of source system; raises `KeyError` with the known kinds."""
+    if kind not in KINDS:
+        raise KeyError(f"there is no connector {kind!r}; there are {', '.join(KINDS)}")
+    module = importlib.import_module(f"{__name__}.{kind}.connector")
+    found: Connector = module.CONNECTOR
+    return found
 
 
 def problems(source: Source) -> Iterator[str]:
     """What a declaration asks of its source that no source of that kind can do."""
-    if source.kind != "mongodb":
-        return
-    for table in source.tables:
-        if table.strategy != "cdc":
-            continue
-        where = f"{table.declared_at}: collection {source.name}.{table.name}"
-        if table.key != ("_id",):
-            yield f"{where}: the key of a MongoDB document is '_id'. Declare key=('_id',)."
-        if table.contract != "evolve":
-            yield (
-                f"{where}: documents have no fixed columns, so a followed collection cannot have the "
-                f"contract {table.contract!r}. Declare 'evolve'; a document that does not fit the "
-                "columns found so far goes to quarantine."
-            )
+    return connector(source.kind).problems(source)

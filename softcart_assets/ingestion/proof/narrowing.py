@@ -1,4 +1,4 @@
-"""Finding the rows in which a MySQL table and its raw table differ, without moving the others.
+"""Finding the rows in which a table at a source asked in SQL and its raw table differ, without moving the others.
 
 Both databases add up the digests of their own rows by segment. Segments that differ are divided further, until few enough rows
 are left to compare their digests one by one. What is done about the rows found is decided elsewhere.
@@ -13,21 +13,19 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
-from softcart_assets.ingestion.connectors.mysql import reader as mysql
-from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
 from softcart_assets.ingestion.proof.digest import (
     HASH_DIGITS,
-    MYSQL,
     POSTGRES,
     Dialect,
     Segments,
     is_whole,
-    mysql_value,
 )
 from softcart_assets.ingestion.proof.digest import row_number as number_of
 from softcart_assets.ingestion.proof.digest import row_text as text_of
-from softcart_assets.ingestion.sinks.raw import RawTable, as_text, quote
-from softcart_assets.ingestion.types import Column, Kind
+from softcart_assets.ingestion.readers import SqlReader
+from softcart_assets.ingestion.sinks.raw import RawTable
+from softcart_assets.ingestion.sinks.sql import as_text, quote
+from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Table
 
 _SEGMENT_ROWS = 10_000
@@ -46,7 +44,7 @@ Condition = Callable[[Dialect], str]
 
 @dataclass(frozen=True)
 class Key:
-    """A row's key: its values as PostgreSQL or MySQL text, and the text that is the same in both."""
+    """A row's key: its values as PostgreSQL's or the source's text, and the text that is the same in both."""
 
     values: tuple[str, ...]
     text: str
@@ -147,7 +145,7 @@ class Narrowing:
 
     def __init__(
         self,
-        reader: MySQLReader,
+        reader: SqlReader,
         table: Table,
         raw: RawTable,
         columns: Sequence[Column],
@@ -162,6 +160,7 @@ class Narrowing:
             tell,
         )
         self.left_out = left_out
+        self.dialect = reader.dialect
         by_name = {c.name: c for c in columns}
         self.key = tuple(by_name[name] for name in table.key)
         self.rows = self.segments = 0
@@ -191,7 +190,7 @@ class Narrowing:
         """The least and the greatest leading key on either side."""
         column = self.key[0]
         at_source, in_raw = self._both(
-            f"SELECT MIN({MYSQL.whole(column)}), MAX({MYSQL.whole(column)}) FROM {MYSQL.quote(self.table.at_source)}",
+            f"SELECT MIN({self.dialect.whole(column)}), MAX({self.dialect.whole(column)}) FROM {self.dialect.quote(self.table.at_source)}",
             f"SELECT min({POSTGRES.whole(column)}), max({POSTGRES.whole(column)}) FROM {self._live}",
         )
         values = [int(value) for value in (*at_source[0], *in_raw[0]) if value is not None] or [0]
@@ -239,9 +238,7 @@ class Narrowing:
         def select(dialect: Dialect) -> str:
             return f"SELECT {division.expression(dialect)}, COUNT(*), SUM({number_of(dialect, self.columns)})"
 
-        source = (
-            f"{select(MYSQL)} FROM {MYSQL.quote(self.table.at_source)} WHERE {_all(MYSQL, where)}"
-        )
+        source = f"{select(self.dialect)} FROM {self.dialect.quote(self.table.at_source)} WHERE {_all(self.dialect, where)}"
         at_source, in_raw = self._both(
             f"{source} GROUP BY 1",
             f"{select(POSTGRES)} FROM {self._live} AND {_all(POSTGRES, where)} GROUP BY 1",
@@ -260,7 +257,7 @@ class Narrowing:
         """Each row's digest in the segments, on both sides."""
         found = Found()
         source, live = (
-            MYSQL.quote(self.table.at_source),
+            self.dialect.quote(self.table.at_source),
             f"{self._live} AND {_all(POSTGRES, where)}",
         )
         if not self.key:
@@ -268,7 +265,7 @@ class Narrowing:
                 *(
                     f"SELECT {number_of(dialect, self.columns)}, COUNT(*) FROM {rows} GROUP BY 1"
                     for dialect, rows in (
-                        (MYSQL, f"{source} WHERE {_all(MYSQL, where)}"),
+                        (self.dialect, f"{source} WHERE {_all(self.dialect, where)}"),
                         (POSTGRES, live),
                     )
                 )
@@ -279,8 +276,8 @@ class Narrowing:
             found.surplus = {number: count for number, count in counts.items() if count}
             return found
         at_source, in_raw = self._both(
-            f"SELECT {text_of(MYSQL, self.key)}, {number_of(MYSQL, self.columns)}, {', '.join(map(_shown, self.key))}"
-            f" FROM {source} WHERE {_all(MYSQL, where)}",
+            f"SELECT {text_of(self.dialect, self.key)}, {number_of(self.dialect, self.columns)},"
+            f" {', '.join(map(self.reader.shown, self.key))} FROM {source} WHERE {_all(self.dialect, where)}",
             f"SELECT {text_of(POSTGRES, self.key)}, {number_of(POSTGRES, self.columns)},"
             f" {', '.join(as_text(quote(c.name), c) for c in self.key)} FROM {live}",
         )
@@ -299,8 +296,7 @@ class Narrowing:
         return at_source.result(), in_raw
 
     def _source(self, query: str) -> list[tuple]:
-        with mysql.explained(self.reader.connection, self.raw.asset):
-            return list(self.reader.session.query(query))
+        return list(self.reader.query(self.table, query))
 
 
 def _within(division: Division, numbers: Sequence[int]) -> Condition:
@@ -309,12 +305,6 @@ def _within(division: Division, numbers: Sequence[int]) -> Condition:
 
 def _all(dialect: Dialect, conditions: Iterable[Condition]) -> str:
     return " AND ".join(f"({condition(dialect)})" for condition in conditions) or "1 = 1"
-
-
-def _shown(column: Column) -> str:
-    """A key column's value at the source as the text by which the source finds it."""
-    value = mysql_value(column)
-    return f"CONCAT('\\\\x', LOWER(HEX({value})))" if column.kind is Kind.BYTES else value
 
 
 def _up_to(rows: int, segments: Iterable[tuple[int, int]]) -> Iterator[list[int]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import psycopg
 
-from softcart_assets.ingestion.captured import CapturedTable
+from softcart_assets.ingestion.captured import Captured, CapturedTable
 from softcart_assets.ingestion.changes import Changes
 from softcart_assets.ingestion.position import Place, Position
 
@@ -46,3 +47,7 @@ class Sink(Protocol):
 
     def discard(self) -> None:
         """Remove what lies outside of PostgreSQL and is not committed: the transaction is given up."""
+
+
+SinkMaker = Callable[[psycopg.Connection, Captured], Sink]
+"""Makes a sink over the connection that holds the source; anew whenever the log is followed over a new connection."""

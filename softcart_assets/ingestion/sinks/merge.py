@@ -23,15 +23,10 @@ from softcart_assets.ingestion.captured import Captured, CapturedTable, TableFai
 from softcart_assets.ingestion.changes import DELETE, Changes
 from softcart_assets.ingestion.position import Place, Position, ordered
 from softcart_assets.ingestion.quarantine import Recorder, identity_of
-from softcart_assets.ingestion.sinks.raw import (
-    OWN_COLUMNS,
-    Counts,
-    RawTable,
-    explain,
-    literal,
-    quote,
-    typed,
-)
+from softcart_assets.ingestion.sinks.failures import explain
+from softcart_assets.ingestion.sinks.raw import Counts, RawTable
+from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
+from softcart_assets.ingestion.sinks.sql import literal, quote, typed
 from softcart_assets.ingestion.sinks.statements import COMMA, name_of, names_of, same_key, text
 from softcart_assets.ingestion.types import Column, Rejected
 from softcart_assets.lines.model import Source

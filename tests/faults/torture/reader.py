@@ -13,9 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import LoadsFailed, load
 from softcart_assets.ingestion.capture.resnapshot import resnapshot
 from softcart_assets.ingestion.capture.stream import stream
+from softcart_assets.ingestion.errors import LoadsFailed
+from softcart_assets.ingestion.load import LoadRequest, load
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from tests.faults.torture import workload
 
@@ -38,7 +39,9 @@ def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
         stream(source, mysql, postgres, told["lake"])
         return 0
     if mode in ("reconcile", "repair"):
-        found = reconcile(source, mysql, postgres, told["lake"], table, repair=mode == "repair")
+        found = reconcile(
+            LoadRequest(source, mysql, postgres, told["lake"]), table, repair=mode == "repair"
+        )
         print(found)
         print(found.sample, found.before_load, found.warnings)
         return DIFFERENT if found.differences or found.before_load else 0
@@ -47,7 +50,7 @@ def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
         print(again)
         return DIFFERENT if table and any(each.rows_changed for each in again) else 0
     try:
-        for result in load(source, mysql, postgres, told["lake"]):
+        for result in load(LoadRequest(source, mysql, postgres, told["lake"])):
             print(
                 result.table,
                 "changed" if result.is_changed else "same",

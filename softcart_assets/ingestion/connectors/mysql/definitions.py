@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from softcart_assets.ingestion.connectors.mysql import schema
 from softcart_assets.ingestion.connectors.mysql.charsets import Charset
 from softcart_assets.ingestion.connectors.mysql.events import TableMap
-from softcart_assets.ingestion.connectors.mysql.reader import Session
+from softcart_assets.ingestion.connectors.mysql.session import Session
 
 _MOST = 10_000
 """So many definitions are remembered: an update of many tables that nobody wants must not fill the memory."""

@@ -11,17 +11,16 @@ import json
 import re
 import textwrap
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain, count
 from typing import Literal
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion.connectors.mysql.reader import (
+from softcart_assets.ingestion.connectors.mysql.session import Session, explained
+from softcart_assets.ingestion.connectors.mysql.tables import (
     TRANSACTIONAL_ENGINES,
-    Session,
     cascaded_tables,
-    explained,
     logs_cascades,
 )
 from softcart_assets.ingestion.errors import MissingTable
@@ -58,14 +57,12 @@ def discover(
     strategy: Strategy = "cdc",
     views: bool = False,
     owner: str = "team:data",
-    taken: Collection[str] = (),
 ) -> Source:
     """Declare every table of a database, and with `views` every view, as a source called `name`.
 
     Key: the primary key, else the shortest unique key whose columns cannot be NULL, else none. Strategy: the given one
     wherever it can carry the table exactly, otherwise `snapshot`; see `_strategy`. A table whose name is not one of letters,
-    digits and _, or is among `taken`, the names of other sources' tables, gets another one. `env_prefix` is the connection's own
-    unless given. Raises `MissingTable` if the database has no table that the user may see.
+    digits and _ gets another one. `env_prefix` is the connection's own unless given. Raises `MissingTable` if the database has no table that the user may see.
     """
     with (
         explained(connection, f"database `{connection.database}`"),
@@ -74,7 +71,7 @@ def discover(
         catalog = _Catalog(session)
     kinds = {"BASE TABLE", "SYSTEM VERSIONED"} | ({"VIEW"} if views else set())
     found = [table for table, (kind, _, _) in catalog.tables.items() if kind in kinds]
-    names = _plain_names(found, name, taken)
+    names = _plain_names(found)
     tables = tuple(
         catalog.declaration(table, names[table], strategy, connection.database) for table in found
     )
@@ -188,17 +185,15 @@ class _Catalog:
         return wanted if fits else "snapshot"
 
 
-def _plain_names(tables: Iterable[str], source: str, taken: Collection[str]) -> dict[str, str]:
+def _plain_names(tables: Iterable[str]) -> dict[str, str]:
     """What to call tables: by names that differ in more than case, as Hive knows none."""
-    used = {name.lower() for name in taken}
+    used: set[str] = set()
     names = {}
     for table in sorted(tables, key=lambda table: (not _PLAIN.fullmatch(table), table)):
         letters = unicodedata.normalize("NFKD", table).encode("ascii", "ignore").decode()
         plain = re.sub(r"[^A-Za-z0-9_]+", "_", letters).strip("_") or "table"
         plain = table if _PLAIN.fullmatch(table) else plain[:_NAME_LENGTH]
-        candidates = chain(
-            [plain, f"{source}_{plain}"[:_NAME_LENGTH]], (f"{plain}_{n}" for n in count(2))
-        )
+        candidates = chain([plain], (f"{plain}_{n}" for n in count(2)))
         names[table] = next(name for name in candidates if name.lower() not in used)
         used.add(names[table].lower())
     return names

@@ -35,8 +35,8 @@ from softcart_assets.ingestion.connectors.mysql.events import (
     TableMap,
 )
 from softcart_assets.ingestion.connectors.mysql.gtid import Gtid, GtidSet, tagged_gtid
-from softcart_assets.ingestion.connectors.mysql.reader import Session
 from softcart_assets.ingestion.connectors.mysql.refusals import Refusals, refuse_partial
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.errors import IngestionError, PositionPurged, SourceLost
 from softcart_assets.ingestion.position import Position
 

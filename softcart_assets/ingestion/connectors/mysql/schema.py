@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from softcart_assets.ingestion.connectors.mysql.charsets import Charset, Query, literal
-from softcart_assets.ingestion.connectors.mysql.reader import target_type
+from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.errors import IngestionError, UnsupportedColumn
 from softcart_assets.ingestion.types import Column
 

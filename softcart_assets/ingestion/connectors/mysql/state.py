@@ -8,7 +8,7 @@ import MySQLdb
 
 from softcart_assets.ingestion.connectors.mysql.charsets import Query
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
-from softcart_assets.ingestion.connectors.mysql.reader import Session, log_position
+from softcart_assets.ingestion.connectors.mysql.session import Session, log_position
 from softcart_assets.ingestion.position import Position
 
 

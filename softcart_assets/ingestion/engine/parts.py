@@ -1,7 +1,8 @@
 """Copying a big table with all hands: its key ranges, each in a transaction of its own, into a part table beside raw.
 
-Here belong the part table and the record of which ranges it holds. What becomes of a complete part table (raw itself, or
-merged into it) is decided in `engine`; how a table is cut into ranges, in `mysql`.
+Here belong the part table and the record of which ranges it holds. What becomes of a complete part
+table (raw itself, or merged into it) is decided in `ranges`. How a table is cut into ranges is the
+reader's affair.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from psycopg.types.json import Jsonb
 
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks.lake import LakeFile, remove_files
-from softcart_assets.ingestion.sinks.raw import OWN_COLUMNS, literal, quote
+from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
+from softcart_assets.ingestion.sinks.sql import literal, quote
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
 

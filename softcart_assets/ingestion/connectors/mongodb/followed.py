@@ -1,0 +1,365 @@
+"""How a MongoDB collection is followed by its change stream, with the engine's own merge.
+
+The first load of one that is followed notes a token, reads all documents, then what happened meanwhile. Every later one reads
+what happened since the token before. An event that carries its document is a version; where it does not, the document is looked
+up by its `_id`, at or after the event, so that what it says is never older. Rows and token commit together.
+
+A stream that cannot be read on is no reason to fail: keys and cursors are compared, as for an incremental table, with a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any, Literal, cast
+
+import pyarrow as pa
+
+from softcart_assets.ingestion.bookkeeping import LastLoad
+from softcart_assets.ingestion.connectors.mongodb.changestream import Event, NoStream, Token, Void
+from softcart_assets.ingestion.connectors.mongodb.collection import CollectionLoad
+from softcart_assets.ingestion.connectors.mongodb.errors import explained
+from softcart_assets.ingestion.connectors.mongodb.positions import is_apart, token_of, with_token
+from softcart_assets.ingestion.connectors.mongodb.reader import EVENTS_KEPT
+from softcart_assets.ingestion.connectors.mongodb.values import id_value
+from softcart_assets.ingestion.engine.record import Stated
+from softcart_assets.ingestion.engine.table import Moved
+from softcart_assets.ingestion.request import Call
+from softcart_assets.ingestion.sinks.raw import Counts
+from softcart_assets.ingestion.sinks.sql import quote
+from softcart_assets.ingestion.types import Column
+from softcart_assets.lines.model import Table
+
+_EVENTS_A_ROUND = 10_000
+_BYTES_A_ROUND = 32 << 20
+
+Key = tuple[str, str | None]
+"""An `_id` as text and its type; a type of None stands for any."""
+_IS_TOUCHED = "t._id = {0}._id AND (t._id_type IS NULL OR t._id_type = {0}._id_type)"
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What a document became. `document` None: it was deleted, or with `is_looked_up`, what it is now has to be read."""
+
+    operation: Literal["insert", "update", "delete"]
+    id: Any
+    document: bytes | None
+    is_looked_up: bool
+    committed_at: datetime | None
+
+
+class FollowedLoad(CollectionLoad):
+    """The load of one collection with strategy `cdc`."""
+
+    def __init__(self, call: Call, table: Table) -> None:
+        super().__init__(call, table)
+        self._token: Token | None = None
+        self._events = 0
+        self._all_read_after: int | None = None
+        """How many events had come when all documents were read; None: they were not."""
+        self._unknown: set[str] = set()
+        """Ids, as text, of documents that were to be looked up and were not there; most are deleted by an event that follows."""
+        self._taking: Mapping[Key, _Version] | None = None
+        self._documents: int | None = None
+
+    def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
+        if self.raw.history:  # made before there was such a column
+            self._execute(
+                f"ALTER TABLE {self.raw.history} ADD COLUMN IF NOT EXISTS _committed_at timestamptz"
+            )
+        # Rows need no token, which is long.
+        self._token = token_of(self.position)
+        self.position = self.quarantine.position = with_token(self.position, None)
+        columns, sums, how = self._moved(columns, last)
+        self.position = with_token(self.position, self._token)
+        return columns, sums, how
+
+    def _moved(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
+        token = token_of(last.position) if last else None
+        if reason := self.reader.why_no_stream(self.table):
+            return self._compared(columns, last, reason)
+        if not last or token is None or self.call.request.full or self.raw.is_empty():
+            columns = self._caught_up(self._all(columns))
+            return columns, self._sums(), "snapshot"
+        try:
+            if self.reader.has_restarted_since(last.position):
+                raise NoStream(
+                    "nx-27017 was started anew, and may have missed changes before it was asked again"
+                )
+            self._token = token
+            columns = self._follow(self._reread_released(columns))
+        except NoStream as error:
+            self._token = self.reader.token(self.table)
+            return self._compared(columns, last, str(error))
+        if self.reader.forgets_events:
+            if self._events >= EVENTS_KEPT:
+                return self._compared(
+                    columns, last, f"nx-27017 keeps its last {EVENTS_KEPT:,} events only"
+                )
+            if not self._events and is_apart(last.position, self.position):
+                return self._compared(
+                    columns, last, "nx-27017 told of nothing, though the collection changed"
+                )
+        columns = self._caught_up(columns)
+        return columns, self._sums(), "cdc"
+
+    def _compared(self, columns: Sequence[Column], last: LastLoad | None, reason: str) -> Moved:
+        """What an incremental load does, since the stream cannot be read; from here on, it can perhaps."""
+        self.warnings.append(
+            f"the change stream could not be used, keys and cursors were compared instead: {reason}"
+        )
+        is_comparable = any(column.name == self.table.cursor for column in columns)
+        sums: Stated | None = None
+        if last and is_comparable and not self.call.request.full and not self.raw.is_empty():
+            columns, sums = self._incremental(columns, last.rows_total)
+            how = "incremental"
+        else:
+            columns, how = self._all(columns), "snapshot"
+        before = self._events
+        if self._token:
+            columns = self._caught_up(columns)
+        return columns, sums if self._events == before else self._sums(), how
+
+    def _all(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """All documents, compared with raw."""
+        self._all_read_after = self._events
+        self._forget_rejected(columns, "true")
+        return self._full(columns)
+
+    def _caught_up(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """Follow the stream until it stands still, and see that there are as many documents as rows.
+
+        If there are not, the stream has lost something, and all documents are read.
+        """
+        for is_exact in (False, True):
+            for _ in range(3):
+                documents = self.reader.count(self.table, is_exact=is_exact)
+                before = self._events
+                columns = self._follow(columns)
+                if self._events == before:
+                    break
+            else:
+                return columns  # writers do not pause: there is no number to compare with
+            self._hold(columns)
+            self._documents = documents - self.quarantine.open()[0]
+            rows, _ = self.raw.checksums([])
+            if rows == self._documents and not self._unknown:
+                return columns
+        if not documents and self.reader.was_missing(self.table):
+            raise self.reader.missing(self.table)
+        what = f"to {rows} documents where the collection has {self._documents}"
+        if self._unknown:
+            what = f"to ids that name no document, such as {min(self._unknown)!r}"
+        self.warnings.append(f"the change stream led {what}: all documents were read and compared")
+        return self._all(columns)
+
+    def _sums(self) -> Stated | None:
+        """What the source says of itself at the position: the checksums of its documents if that is where they were read,
+        else their number, if it stood still long enough to be asked.
+        """
+        if self._all_read_after == self._events:
+            return None  # the reader has them
+        return self._documents, None if self._documents is None else {}
+
+    def _source_checksums(self, columns: Sequence[Column]) -> Stated:
+        return (
+            super()._source_checksums(columns)
+            if self._all_read_after == self._events
+            else (None, None)
+        )
+
+    def _follow(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """Apply what the stream has from the token to the present."""
+        until = self.reader.token(self.table)
+        void = None
+        with (
+            explained(self.reader.connection, self.asset),
+            self.reader.stream(self.table, self._token) as stream,
+        ):
+            for events in _portions(stream.events(until)):
+                if isinstance(events[-1], Void):
+                    void = events.pop()
+                columns = self._apply(columns, cast(list[Event], events))
+            self._token = stream.token
+        if void:
+            self._events += 1
+            self.warnings.append(
+                f"the collection is not the one it was ({void.operation}): all documents were read and compared"
+            )
+            # First the token, then the documents: what happens meanwhile comes again.
+            self._token = self.reader.token(self.table)
+            columns = self._all(columns)
+        return columns
+
+    def _apply(self, columns: Sequence[Column], events: Sequence[Event]) -> Sequence[Column]:
+        """Bring events into raw, each document's versions in their order."""
+        self._events += len(events)
+        versions: dict[Key, list[_Version]] = {}
+        for event in events:
+            key = self.reader.key_of_event(event.id)
+            line = versions.setdefault(key, [])
+            is_new = event.operation == "insert"
+            if line and line[-1].is_looked_up:  # looking it up twice would give the same
+                is_new |= line.pop().operation == "insert" and event.operation != "delete"
+            line.append(
+                _Version(
+                    "insert" if is_new else event.operation,
+                    event.id,
+                    event.document,
+                    event.operation != "delete" and event.document is None,
+                    event.committed_at,
+                )
+            )
+        for turn in range(max(map(len, versions.values()), default=0)):
+            columns = self._take_versions(
+                columns, {k: line[turn] for k, line in versions.items() if turn < len(line)}
+            )
+        return columns
+
+    def _take_versions(
+        self, columns: Sequence[Column], versions: Mapping[Key, _Version]
+    ) -> Sequence[Column]:
+        """Merge one version of each of some documents."""
+        self._touch(versions)
+        self._forget_rejected(
+            columns,
+            "EXISTS (SELECT FROM pg_temp.touched t WHERE t._id = key[1] AND (t._id_type IS NULL OR t._id_type = key[2]))",
+        )
+        documents = (
+            version.document for version in versions.values() if version.document is not None
+        )
+        looked_up = [version.id for version in versions.values() if version.is_looked_up]
+        found, batches = self.reader.rows_in(
+            self.table, columns, chain(documents, self.reader.documents(self.table, looked_up))
+        )
+        columns, _ = self.raw.prepare(found, self.raw.columns())
+        self._taking = versions
+        try:
+            self._take_changes(columns, batches)
+            self.merge(columns, self._find_gone(columns))
+        finally:
+            self._taking = None
+        self._close_gone()
+        if self.reader.forgets_events:
+            self._note_unknown(versions)
+        return columns
+
+    def _reread_released(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """Look up the documents of quarantine entries that are to be tried again."""
+        if not self.call.request.released:
+            return columns
+        rows = self.raw.connection.execute(
+            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL"
+            " AND key IS NOT NULL AND id = ANY(%s)",
+            (self.source.name, self.table.name, list(self.call.request.released)),
+        )
+        keys = [tuple(key) for (key,) in rows]
+        return self._take_versions(
+            columns,
+            {key: _Version("update", id_value(*key), None, True, None) for key in keys},
+        )
+
+    def _touch(self, versions: Mapping[Key, _Version]) -> None:
+        """Make the temporary table `touched` of the documents' keys."""
+        self._execute("DROP TABLE IF EXISTS pg_temp.touched")
+        self._execute(
+            "CREATE TEMP TABLE touched (_id text, _id_type text, committed_at timestamptz, is_looked_up boolean) ON COMMIT DROP"
+        )
+        with self.raw.connection.cursor() as cursor:
+            with cursor.copy("COPY pg_temp.touched FROM STDIN") as copy:
+                for (text, type_), version in versions.items():
+                    # A text with a NUL is in no row of raw.
+                    if "\0" not in text:
+                        copy.write_row((text, type_, version.committed_at, version.is_looked_up))
+        self._execute("CREATE INDEX ON pg_temp.touched (_id)")
+        self._execute("ANALYZE pg_temp.touched")
+
+    def _forget_rejected(self, columns: Sequence[Column], condition: str) -> None:
+        """Do as if this load had not rejected some documents: they come anew."""
+        done = self.raw.connection.execute(
+            f"UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s AND load_id = %s"
+            f" AND closed_at IS NULL AND {condition}",
+            (self.source.name, self.table.name, self.load_id),
+        )
+        if done.rowcount:
+            self._hold(columns)
+
+    def _find_gone(self, columns: Sequence[Column]) -> Counts:
+        """Fill `changes` with the rows of the touched documents that neither came nor were rejected, as deleted."""
+        names = ", ".join(quote(column.name) for column in columns)
+        of_r = ", ".join(f"r.{quote(column.name)}" for column in columns)
+        self._execute("TRUNCATE pg_temp.changes")
+        # NOT IN, whose list is hashed, whatever PostgreSQL guesses of the number of rows.
+        came = "(SELECT i._id, i._id_type FROM pg_temp.incoming i)"
+        done = self.raw.connection.execute(
+            "WITH t AS MATERIALIZED (SELECT _id, _id_type FROM pg_temp.touched"
+            f" WHERE _id_type IS NULL OR (_id, _id_type) NOT IN {came})"
+            f" INSERT INTO pg_temp.changes ({names}, _deleted, _is_new)"
+            f" SELECT {of_r}, true, false FROM t JOIN {self.raw.name} r ON {_IS_TOUCHED.format('r')}"
+            f" WHERE NOT r._deleted AND (r._id, r._id_type) NOT IN {came} AND NOT EXISTS"
+            " (SELECT FROM pg_temp.held h WHERE h._held_seen AND h._id = r._id AND h._id_type = r._id_type)"
+        )
+        return Counts(deleted=done.rowcount)
+
+    def _note_unknown(self, versions: Mapping[Key, _Version]) -> None:
+        """Note documents that were to be looked up, and neither came nor were rejected."""
+        self._unknown -= {text for text, _ in versions}
+        rows = self.raw.connection.execute(
+            "SELECT t._id FROM pg_temp.touched t WHERE t.is_looked_up"
+            " AND t._id NOT IN (SELECT i._id FROM pg_temp.incoming i)"
+            " AND t._id NOT IN (SELECT h._id FROM pg_temp.held h WHERE h._held_seen)"
+        )
+        self._unknown.update(text for (text,) in rows)
+
+    def _close_gone(self) -> None:
+        """Quarantined documents that were touched and are no more leave the quarantine."""
+        rows = self.raw.connection.execute(
+            "DELETE FROM pg_temp.held h USING pg_temp.touched t WHERE NOT h._held_seen"
+            f" AND {_IS_TOUCHED.format('h')} RETURNING h._held_entry"
+        ).fetchall()
+        self._close([entry for (entry,) in rows], "deleted")
+
+    def merge(self, columns: Sequence[Column], found: Counts) -> None:
+        """As for every table; with operation and time, where events tell them."""
+        if self._taking is None or not found:
+            super().merge(columns, found)
+            return
+        self.counts += found
+        time = f"(SELECT t.committed_at FROM pg_temp.touched t WHERE {_IS_TOUCHED.format('changes')} LIMIT 1)"
+        self.raw.apply_changes(columns, self.position, committed_at=time)
+        files = self._lake_files()
+        for rows, deleted in self.raw.changed_rows(columns):
+            keys = zip(
+                rows.column("_id").to_pylist(), rows.column("_id_type").to_pylist(), strict=True
+            )
+            versions = [self._taking.get(key) or self._taking.get((key[0], None)) for key in keys]
+            operations = [
+                "delete" if is_deleted else version.operation if version else None
+                for version, is_deleted in zip(versions, deleted.to_pylist(), strict=True)
+            ]
+            times = [version.committed_at if version else None for version in versions]
+            own = {
+                "_operation": pa.array(operations, pa.string()),
+                "_committed_at": pa.array(times, pa.timestamp("us", tz="UTC")),
+            }
+            files.write(columns, rows, deleted=deleted, own=own)
+
+    def _execute(self, statement: str) -> None:
+        self.raw.connection.execute(statement)
+
+
+def _portions(events: Iterable[Event | Void]) -> Iterator[list[Event | Void]]:
+    """The events in portions that memory holds."""
+    some: list[Event | Void] = []
+    size = 0
+    for event in events:
+        some.append(event)
+        size += len(event.document or b"") if isinstance(event, Event) else 0
+        if len(some) >= _EVENTS_A_ROUND or size >= _BYTES_A_ROUND:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

@@ -1,0 +1,96 @@
+"""Documents as rows: batches of typed values, and the documents that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import bson
+import pyarrow as pa
+from bson import json_util
+
+from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, RELAXED, fit, id_text
+from softcart_assets.ingestion.documents import Decoder
+from softcart_assets.ingestion.types import Batch, Column, Rejected, Unfit
+from softcart_assets.lines.model import Table
+
+
+def decoded(table: Table, columns: Sequence[Column], decoder: Decoder, raw: bytes) -> Batch:
+    """Documents that stand end to end as a batch."""
+    others = decoder.add(raw)
+    rows = decoder.take()
+    if not others:
+        return Batch(rows)
+    batch = batch_of(table, columns, [_document(document) for document in others])
+    return Batch(pa.concat_batches([rows, batch.rows]), batch.rejected)
+
+
+def _document(raw: bytes) -> dict[str, Any] | bytes:
+    """A document; itself if some text in it is none."""
+    try:
+        return bson.decode(raw, OPTIONS)
+    except bson.errors.InvalidBSON:
+        return raw
+
+
+def batch_of(
+    table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]
+) -> Batch:
+    """Documents as a batch; one that does not decode, or has a value that does not fit, is rejected whole."""
+    rows, rejected = [], []
+    for document in documents:
+        if isinstance(document, bytes):
+            lenient = bson.decode(
+                document, OPTIONS.with_options(unicode_decode_error_handler="replace")
+            )
+            text = json_util.dumps(lenient, json_options=RELAXED)
+            key = id_text(lenient["_id"])
+            rejected.append(
+                Rejected(
+                    key,
+                    None,
+                    "document",
+                    "invalid UTF-8",
+                    {"document": text, "bson": document.hex()},
+                )
+            )
+            continue
+        key = id_text(document["_id"])
+        own = {"_id": key[0], "_id_type": key[1], "document": document}
+        row, reasons = [], {}
+        for column in columns:
+            try:
+                row.append(
+                    fit(
+                        column,
+                        own.get(column.name) if column.name in own else document.get(column.name),
+                    )
+                )
+            except Unfit as unfit:
+                reasons[column.name] = str(unfit)
+        if not reasons:
+            rows.append(row)
+            continue
+        cursor = (
+            document.get(table.cursor) if table.cursor and table.cursor not in reasons else None
+        )
+        if isinstance(cursor, datetime):
+            cursor = cursor.strftime("%Y-%m-%d %H:%M:%S.%f")
+        rejected.append(
+            Rejected(
+                None if "_id" in reasons else key,
+                None if cursor is None else str(cursor),
+                # The document too has the value that does not fit; the field says more.
+                next(
+                    name
+                    for name in (*reasons, "document")
+                    if name != "document" or len(reasons) == 1
+                ),
+                "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
+                {"document": json_util.dumps(document, json_options=RELAXED)},
+            )
+        )
+    values = zip(*rows, strict=True) if rows else [()] * len(columns)
+    arrays = [pa.array(v, c.arrow_type) for c, v in zip(columns, values, strict=True)]
+    return Batch(pa.RecordBatch.from_arrays(arrays, names=[c.name for c in columns]), rejected)

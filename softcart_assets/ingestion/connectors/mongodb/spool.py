@@ -1,0 +1,67 @@
+"""Documents on the way: read ahead of their use, and kept in a file until their columns are known."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from softcart_assets.ingestion.connectors.mongodb.rows import decoded
+from softcart_assets.ingestion.documents import Decoder, Types
+from softcart_assets.ingestion.types import Batch, Column
+from softcart_assets.lines.model import Table
+
+_BATCH_BYTES = 4 << 20
+
+
+class Misjudged(Exception):
+    """The documents need other columns than the first of them did."""
+
+
+class Spool:
+    """Documents in a temporary file, and the types of their fields."""
+
+    def __init__(self) -> None:
+        self.types = Types()
+        self.first = b""
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `rows` closes it, after the last batch
+        self._sizes: list[int] = []
+
+    @classmethod
+    def of(cls, documents: Iterable[bytes]) -> Spool:
+        """All of some documents."""
+        spool = cls()
+        for raw in documents:
+            spool.add(raw)
+        return spool
+
+    def add(self, raw: bytes) -> None:
+        """Add documents that stand end to end."""
+        self.types.add(raw)
+        self._file.write(raw)
+        if self._sizes and self._sizes[-1] + len(raw) <= _BATCH_BYTES:
+            self._sizes[-1] += len(raw)
+        else:
+            self._sizes.append(len(raw))
+        self.first = self.first or raw
+
+    def rows(self, table: Table, columns: Sequence[Column]) -> Iterator[Batch]:
+        """The documents as batches; the spool is gone afterwards."""
+        with self._file:
+            self._file.seek(0)
+            decoder = Decoder(columns)
+            for size in self._sizes:
+                yield decoded(table, columns, decoder, self._file.read(size))
+
+    def close(self) -> None:
+        """Give up what is in it."""
+        self._file.close()
+
+
+def ahead(documents: Iterator[bytes]) -> Iterator[bytes]:
+    """The same; the next ones are fetched while these are worked on."""
+    with ThreadPoolExecutor(1, "softcart documents") as executor:
+        fetched = executor.submit(next, documents, None)
+        while (raw := fetched.result()) is not None:
+            fetched = executor.submit(next, documents, None)
+            yield raw

@@ -1,0 +1,133 @@
+"""One MySQL connection: statements, positions of its binary log, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+
+import MySQLdb
+
+from softcart_assets.connections import MySQLConnection, ServerUnreachable
+from softcart_assets.ingestion.codec import TextReader
+from softcart_assets.ingestion.errors import (
+    IngestionError,
+    MissingGrant,
+    SchemaChanged,
+    SourceLost,
+)
+from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.types import Column
+
+
+@contextmanager
+def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
+    """Say what a MySQL error means, with the table and what to do."""
+    try:
+        yield
+    except MySQLdb.Error as error:
+        code, text = (*error.args, "", "")[:2]
+        database, user = connection.database, connection.user
+        if code in (1142, 1143):
+            raise MissingGrant(
+                f"{what}: MySQL user {user!r} may not read it ({text}). Run GRANT SELECT ON `{database}`.* TO {user!r}."
+            ) from None
+        if code in (1044, 1045, 1227):
+            raise MissingGrant(
+                f"{what}: MySQL user {user!r} lacks a privilege ({text}). "
+                f"Run GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {user!r}."
+            ) from None
+        if code in (1054, 1146, 1412):
+            raise SchemaChanged(
+                f"{what}: the table was altered while it was read ({text}). Run the load again."
+            ) from None
+        raise SourceLost(
+            f"{what}: MySQL at {connection.host}:{connection.port} failed ({code}: {text}). Nothing of it was committed; "
+            f"run the load again. If it persists, check the server and {connection.prefix}_HOST, _PORT."
+        ) from None
+
+
+class Session:
+    """One connection, neutral in its settings, that gives values as the bytes MySQL sends."""
+
+    def __init__(self, connection: MySQLConnection) -> None:
+        self.connection = connection
+        self._db = connection.connect(conv={}, use_unicode=False)
+        self._reader: TextReader | None = None
+        self.is_mariadb = "MariaDB" in self._db.get_server_info()
+        # A slow target must not make the server hang up, and no setting of the server may bend values or our syntax.
+        self.query(
+            "SET SESSION sql_mode = '', net_write_timeout = 3600, wait_timeout = 86400, "
+            + ("max_statement_time = 0" if self.is_mariadb else "max_execution_time = 0")
+        )
+
+    def close(self) -> None:
+        """Close it; MySQL's end of the snapshot."""
+        with suppress(MySQLdb.Error):
+            self._db.close()
+
+    def query(self, sql: str | bytes) -> list[tuple[str | None, ...]]:
+        """Run a statement; its rows as text.
+
+        Bytes that are no characters, as statements in the binary log may have, become escapes.
+        """
+        self._db.query(sql.encode() if isinstance(sql, str) else sql)
+        result = self._db.store_result()
+        rows = result.fetch_row(maxrows=0) if result else ()
+        return [
+            tuple(None if v is None else v.decode(errors="backslashreplace") for v in row)
+            for row in rows
+        ]
+
+    def read(self, sql: str, columns: Sequence[Column]) -> TextReader:
+        """Run a query; a reader of its rows, which are not held on our side."""
+        self._db.query(sql.encode())
+        self._reader = TextReader(self._db, columns)
+        return self._reader
+
+    def finished(self) -> None:
+        """All rows were read."""
+        self._reader = None
+
+    def reset(self) -> None:
+        """Cut off a query whose rows were not all read, so that the next one can be run."""
+        if self._reader:
+            with suppress(MySQLdb.Error, ServerUnreachable):
+                with closing(self.connection.connect()) as killer:
+                    killer.query(f"KILL QUERY {self._db.thread_id()}")
+                self._reader.close()
+            self._reader = None
+
+    def literal(self, value: str) -> str:
+        """A text as SQL."""
+        return self._db.string_literal(value.encode()).decode()
+
+
+def log_position(session: Session) -> Position:
+    """The end of the binary log, or inside a snapshot of MariaDB its position.
+
+    It is one of this server, whatever servers came before it.
+    """
+    if session.is_mariadb:
+        status = {row[0]: row[1] for row in session.query("SHOW STATUS LIKE 'binlog_snapshot_%'")}
+        file, position = status.get("Binlog_snapshot_file"), status.get("Binlog_snapshot_position")
+    else:
+        try:
+            rows = session.query("SHOW BINARY LOG STATUS")
+        except MySQLdb.ProgrammingError:  # before MySQL 8.2
+            rows = session.query("SHOW MASTER STATUS")
+        file, position = rows[0][:2] if rows else (None, None)
+    if not file or not position:
+        raise IngestionError(
+            f"MySQL at {session.connection.host}:{session.connection.port} keeps no binary log, so no position can be "
+            f"stated. Set log_bin (and binlog_format=ROW) on the server that {session.connection.prefix}_HOST names."
+        )
+    return Position.parse(f"{file}:{position}")
+
+
+def current_position(connection: MySQLConnection) -> Position:
+    """The end of the binary log now."""
+    with (
+        explained(connection, f"database `{connection.database}`"),
+        closing(Session(connection)) as session,
+    ):
+        return log_position(session)

@@ -1,0 +1,97 @@
+"""Every row of a big table, read in key ranges by all readers of a call at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import cast
+
+from softcart_assets.ingestion.engine.parts import KeyRange
+from softcart_assets.ingestion.engine.steps import LoadSteps
+from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.readers import RangedReader, Reader
+from softcart_assets.ingestion.sinks.copying import copy_batches
+from softcart_assets.ingestion.sinks.raw import Counts
+from softcart_assets.ingestion.types import Column
+
+_FILES_A_RANGE = 1_000
+"""The numbers in the names of a load's lake files: so many for each key range."""
+
+
+def load_in_ranges(
+    load: LoadSteps, columns: Sequence[Column], conditions: Sequence[str | None]
+) -> str:
+    """Bring every row in by way of a part table. Returns the relation that has all of them.
+
+    The ranges go into the part table, each in a transaction of its own. The complete part table then
+    becomes raw, or is compared with it. What a killed load copied is kept where change data capture
+    brings all ranges to one position afterwards.
+    """
+    raw, part, call = load.raw, load.part, load.call
+    was_empty = raw.is_empty()
+    load.is_resumable = load.is_new and load.table.strategy == "cdc"
+    ranges = part.begin(
+        columns, conditions, load.position, load.loaded_at, resume=load.is_resumable
+    )
+    expected = load.reader.expected_rows(load.table)
+
+    def copy(key_range: KeyRange) -> Callable[[Reader], None]:
+        return lambda reader: _copy_range(
+            load, cast(RangedReader, reader), columns, key_range, expected, to_lake=was_empty
+        )
+
+    if was_empty:
+        # Before any range: a range's files may be there when the load is killed.
+        load.files.begin(load.loaded_at, load.position)
+    call.crew.share(load.reader, [copy(each) for each in ranges])
+    copied = part.copied()
+    assert copied.position
+    part.add_own_columns(copied.position, load.loaded_at)
+    # Ranges that a killed load copied stand for an earlier position, so the table does as well.
+    load.position = load.quarantine.position = copied.position
+    load.files.parts += copied.files
+    raw.hold(columns, load.quarantine.entries(call.request.released))
+    part.forget(raw.connection)
+    if was_empty and raw.adopt(columns, part.name):
+        load.counts += Counts(inserted=copied.rows)
+        return raw.name
+    raw.stage(columns)
+    found = raw.find_changes(columns, missing_is_deleted=True, incoming=part.name)
+    if was_empty:  # a view kept the empty table in its place; the lake has the rows
+        load.counts += found
+        raw.apply_changes(columns, load.position)
+    else:
+        load.merge(columns, found)
+    return part.name
+
+
+def _copy_range(
+    load: LoadSteps,
+    reader: RangedReader,
+    columns: Sequence[Column],
+    key_range: KeyRange,
+    expected: int | None,
+    *,
+    to_lake: bool,
+) -> None:
+    """Copy one key range into the part table and the lake, in a transaction of its own."""
+    position = reader.position(load.table)
+    rows = 0
+    first_file = key_range.number * _FILES_A_RANGE
+    files = load.files.part(load.loaded_at, load.position, first_file) if to_lake else None
+    with load.call.request.staging.connect(
+        application_name=f"softcart load {load.asset}"
+    ) as connection:
+        quarantine = Recorder(connection, load.source.name, load.table.name, load.load_id, position)
+        batches = reader.batches(load.table, columns, key_range.condition)
+        with closing(copy_batches(connection, load.part.name, columns, batches)) as copied:
+            for batch in copied:
+                rows += len(batch.rows)
+                if files:
+                    files.write(columns, batch.rows)
+                quarantine.record(batch.rejected)
+                load.account(batch, expected)
+        written = files.close() if files else []
+        load.part.record(connection, key_range.number, position, rows, written)
+    with load.accounts:
+        load.quarantine.new += quarantine.new

@@ -1,0 +1,115 @@
+"""What the ways to load a table have in common: its state, and the steps from batches into raw and lake."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from datetime import datetime
+from threading import Lock
+
+from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.engine.files import LoadFiles
+from softcart_assets.ingestion.engine.parts import PartTable
+from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.readers import Reader
+from softcart_assets.ingestion.request import Call
+from softcart_assets.ingestion.sinks.lake import ChangeFiles
+from softcart_assets.ingestion.sinks.raw import Counts, RawTable
+from softcart_assets.ingestion.types import Batch, Column
+from softcart_assets.lines.model import Table
+
+
+class LoadSteps:
+    """One table's load under way.
+
+    `raw` is reached in the load's transaction, which began at `loaded_at`. `closed`: quarantine entries
+    that this load settled.
+    """
+
+    reader: Reader
+    raw: RawTable
+    loaded_at: datetime
+    position: str
+    quarantine: Recorder
+    is_new: bool
+    """Whether there was no raw table before."""
+
+    def __init__(self, call: Call, table: Table) -> None:
+        self.call, self.table = call, table
+        self.source, self.load_id = call.request.source, call.load_id
+        self.connector = connector(self.source.kind)
+        self.asset = f"{self.source.schema}/{table.name}"
+        self.files = LoadFiles(call, table)
+        self.part = PartTable(call.control, self.source, table, call.request.lake_uri)
+        self.accounts = Lock()
+        self.counts = Counts()
+        self.closed = self.rows_read = self.bytes_read = 0
+        self.cursor_value: str | None = None
+        self.warnings: list[str] = []
+        self.is_committing = self.is_resumable = self.is_widened = False
+
+    def _take_changes(self, columns: Sequence[Column], batches: Iterable[Batch]) -> None:
+        """Stage some rows and merge those that differ."""
+        self.raw.stage(columns)
+        self.take(self.raw.copy("pg_temp.incoming", columns, batches), columns)
+        self.merge(columns, self.raw.find_changes(columns, missing_is_deleted=False))
+        self._note_cursor("pg_temp.incoming", columns)
+        self.close_held_in("pg_temp.incoming")
+
+    def take(
+        self, batches: Generator[Batch], columns: Sequence[Column], *, to_lake: bool = False
+    ) -> None:
+        """Account for batches on their way into raw: progress, quarantine, perhaps the lake."""
+        on_progress = self.call.request.on_progress
+        expected = self.reader.expected_rows(self.table) if on_progress else None
+        are_rejected = False
+        with closing(batches):
+            for batch in batches:
+                if to_lake:
+                    self.counts += Counts(inserted=len(batch.rows))
+                    self._lake_files().write(columns, batch.rows)
+                if batch.rejected:
+                    self.quarantine.record(batch.rejected)
+                    are_rejected = True
+                self.account(batch, expected)
+        if are_rejected and self.table.key:
+            # Raw keeps the rows that were just rejected: they are at the source.
+            self._hold(columns)
+
+    def account(self, batch: Batch, expected: int | None) -> None:
+        """Count a batch's rows and tell of them; several threads may do so at once."""
+        with self.accounts:
+            self.rows_read += len(batch.rows) + len(batch.rejected)
+            self.bytes_read += batch.rows.nbytes
+            if self.call.request.on_progress:
+                self.call.request.on_progress(self.table.name, self.rows_read, expected)
+
+    def merge(self, columns: Sequence[Column], found: Counts) -> None:
+        """Bring the changes found into raw, its history and the lake."""
+        if not found:
+            return
+        self.counts += found
+        self.raw.apply_changes(columns, self.position)
+        files = self._lake_files()
+        for rows, deleted in self.raw.changed_rows(columns):
+            files.write(columns, rows, deleted=deleted)
+
+    def _hold(self, columns: Sequence[Column]) -> None:
+        self.raw.hold(columns, self.quarantine.entries(self.call.request.released))
+
+    def _note_cursor(self, relation: str, columns: Sequence[Column]) -> None:
+        cursor = next((c for c in columns if c.name == self.table.cursor), None)
+        if cursor:
+            self.cursor_value = self.raw.latest_cursor(relation, cursor, self.cursor_value)
+
+    def close_held_in(self, relation: str) -> None:
+        """Quarantined rows that have now been loaded leave the quarantine."""
+        if self.table.key:
+            self._close(self.raw.held_in(relation), "mended")
+
+    def _close(self, entries: Sequence[int], because: str) -> None:
+        self.closed += self.quarantine.close(entries, because, self.call.request.released)
+
+    def _lake_files(self) -> ChangeFiles:
+        """The load's change files; from the first on, the attempt is on record."""
+        return self.files.changes(self.loaded_at, self.position)

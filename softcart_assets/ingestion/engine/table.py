@@ -1,0 +1,308 @@
+"""The load of one table: rows, record and position in one transaction, or no trace of any.
+
+A load reads whole tables or only what changed; which of them, and in which steps, is decided here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+
+from softcart_assets.ingestion import bookkeeping
+from softcart_assets.ingestion.bookkeeping import LastLoad
+from softcart_assets.ingestion.engine.ranges import load_in_ranges
+from softcart_assets.ingestion.engine.record import Stated, record
+from softcart_assets.ingestion.engine.steps import LoadSteps
+from softcart_assets.ingestion.errors import MissingTable
+from softcart_assets.ingestion.proof.digest import Segments
+from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.readers import (
+    ChecksumReader,
+    CursorReader,
+    DigestReader,
+    KeyedReader,
+    PairReader,
+    RangedReader,
+    Reader,
+    TallyReader,
+)
+from softcart_assets.ingestion.request import LoadResult
+from softcart_assets.ingestion.sinks.failures import explain
+from softcart_assets.ingestion.sinks.pairs import Pairs
+from softcart_assets.ingestion.sinks.raw import RawTable
+from softcart_assets.ingestion.types import Column
+
+Moved = tuple[Sequence[Column], Stated | None, str]
+"""What bringing raw to the position came to: the columns after all, what the source said of itself
+if it was asked on the way, and the strategy that was taken."""
+
+
+class TableLoad(LoadSteps):
+    """The load of one table."""
+
+    def run(self, reader: Reader) -> LoadResult:
+        """Load and commit. On any failure nothing is left but finished ranges of a table in capture."""
+        self.reader = reader
+        self.files.remove_orphans({file.path for file in self.part.listed_files()})
+        try:
+            with self.call.request.staging.connect(
+                application_name=f"softcart load {self.asset}"
+            ) as connection:
+                return self._run(connection)
+        except BaseException as error:
+            # A commit whose answer was lost may have happened: then the files count. The next load knows.
+            if not self.is_committing:
+                with suppress(Exception):  # what cannot be removed now, the next load removes
+                    if not self.is_resumable:
+                        self.part.discard()
+                    self.files.discard({file.path for file in self.part.listed_files()})
+            if isinstance(error, psycopg.Error):
+                raise explain(error, self.asset, self.table.key) from error
+            raise
+
+    def _run(self, connection: psycopg.Connection) -> LoadResult:
+        started = time.monotonic()
+        # Hash joins of the merge in memory; compiling its queries would take longer than running them.
+        connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
+        self.raw = RawTable(connection, self.source, self.table)
+        self.loaded_at = self.raw.now()
+        last = bookkeeping.last_load(connection, self.source.name, self.table.name)
+        self.cursor_value = last.cursor_value if last else None
+
+        known = self.raw.columns(last.columns if last else ())
+        self.is_new = not known
+        columns: Sequence[Column]
+        columns, self.is_widened = self._prepare(known)
+        self.position = self.reader.position(self.table)
+        self.quarantine = Recorder(
+            connection, self.source.name, self.table.name, self.load_id, self.position
+        )
+        self._check_declared(columns)
+        if self.table.key:
+            self._hold(columns)
+        columns, stated, strategy = self._move(columns, last)
+        doubts = self.reader.warnings(self.table)
+        self.warnings += doubts
+        self._warn_unclassified(columns)
+
+        described = [self._described(column) for column in columns]
+        is_changed = bool(
+            self.counts
+            or self.quarantine.new
+            or self.closed
+            or not last
+            or last.columns != described
+        )
+        stated = self._stated(columns, stated, last if not is_changed else None, doubts)
+        result = LoadResult(
+            table=self.table.name,
+            strategy=strategy,
+            load_id=self.load_id,
+            position=self.position,
+            inserted=self.counts.inserted,
+            updated=self.counts.updated,
+            deleted=self.counts.deleted,
+            quarantined=self.quarantine.open()[0],
+            total=self.raw.rows(),
+            rows_read=self.rows_read,
+            bytes_read=self.bytes_read,
+            seconds=time.monotonic() - started,
+            columns=described,
+            is_changed=is_changed,
+            warnings=self.warnings,
+        )
+        files = self.files.close()
+        record(connection, self.source, result, files, stated, self.cursor_value, last)
+        self.files.forget(connection)
+        if self.call.along:
+            self.call.along(connection, self.table.name, self.position)
+        self.is_committing = True
+        connection.commit()
+        return result
+
+    def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
+        """Make raw fit the source; its columns, and whether any was added."""
+        return self.raw.prepare(self.reader.columns(self.table, known), known)
+
+    # How raw is brought to the position.
+
+    def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
+        """Bring raw to the position, by what changed if the last load allows that, else by every row."""
+        is_incremental = (
+            self.table.strategy == "incremental"
+            and last is not None
+            and not (self.call.request.full or self.is_widened or self.raw.is_empty())
+            and any(column.name == self.table.cursor for column in columns)
+        )
+        if is_incremental and last:
+            if isinstance(self.reader, PairReader) and isinstance(self.reader, KeyedReader):
+                return *self._incremental(columns, last.rows_total), "incremental"
+            self.warnings.append(
+                f"{self.connector.title} cannot be asked for keys and cursors: all rows were read"
+            )
+        return self._full(columns), None, "snapshot"
+
+    def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """Every row: straight in if raw is empty, else by comparing all."""
+        known = self.raw.columns()
+        if len(conditions := self._ranges(columns)) > 1:
+            columns, _ = self.raw.prepare(columns, known)
+            loaded = load_in_ranges(self, columns, conditions)
+            self._after_full(loaded, columns)
+            if loaded == self.part.name:
+                self.raw.connection.execute(f"DROP TABLE {loaded}".encode())
+            return columns
+        columns, batches = self.reader.all_rows(self.table, columns)
+        columns, _ = self.raw.prepare(columns, known)
+        if self.raw.is_empty():
+            self.take(self.raw.fill(columns, batches, self.position), columns, to_lake=True)
+            if self.is_new and not self.counts.inserted:
+                # Of an empty table the lake gets a file with its columns and no rows, so that what reads it finds it.
+                schema = pa.schema([(column.name, column.arrow_type) for column in columns])
+                self._lake_files().write(columns, pa.RecordBatch.from_pylist([], schema=schema))
+            loaded = self.raw.name
+        else:
+            self.raw.stage(columns)
+            self.take(self.raw.copy("pg_temp.incoming", columns, batches), columns)
+            self.merge(columns, self.raw.find_changes(columns, missing_is_deleted=True))
+            loaded = "pg_temp.incoming"
+        return self._after_full(loaded, columns)
+
+    def _ranges(self, columns: Sequence[Column]) -> Sequence[str | None]:
+        if not isinstance(self.reader, RangedReader):
+            return [None]
+        return self.reader.ranges(self.table, columns, self.call.crew.size)
+
+    def _after_full(self, loaded: str, columns: Sequence[Column]) -> Sequence[Column]:
+        """What follows once every row was read: the cursor, and entries of the quarantine that are settled."""
+        self._note_cursor(loaded, columns)
+        self.close_held_in(loaded)
+        self._close(self.quarantine.unseen(), "deleted" if self.table.key else "mended")
+        return columns
+
+    def _incremental(
+        self, columns: Sequence[Column], rows: int
+    ) -> tuple[Sequence[Column], Stated | None]:
+        """The rows past the last cursor, then whatever else differs by keys and cursors.
+
+        The second step finds deletions, and rows that were committed late with an earlier cursor.
+        """
+        raw, reader, table = self.raw, self.reader, self.table
+        assert isinstance(reader, PairReader)
+        assert isinstance(reader, KeyedReader)
+        if self.cursor_value is not None and isinstance(reader, CursorReader):
+            self._take_changes(columns, reader.rows_past(table, columns, self.cursor_value))
+        pairs, differing = self._differing(columns, rows)
+        if not differing:
+            return columns, None
+        pairs.stage()
+        batches = reader.pairs(table, pairs.segments, differing)
+        for batch in raw.copy("pg_temp.at_source", pairs.columns, batches):
+            for rejected in batch.rejected:
+                if rejected.key is not None:
+                    pairs.add_without_cursor(rejected.key)
+            # Only key and cursor of these rows are known, so what is known of open entries stays.
+            self.quarantine.record([r for r in batch.rejected if r.key is None], only_new=True)
+        for keys in pairs.keys_to_fetch():
+            found, batches = reader.rows_of(table, columns, keys)
+            columns, _ = raw.prepare(found, raw.columns())
+            self._take_changes(columns, batches)
+        raw.stage(columns)
+        self.merge(columns, pairs.find_deleted(columns, differing))
+        self._close(pairs.held_not_at_source(differing), "deleted")
+        # A source without snapshots cannot be asked again. What its pairs said can be compared.
+        can_be_asked = isinstance(reader, ChecksumReader)
+        return columns, None if can_be_asked else pairs.checksums()
+
+    def _differing(self, columns: Sequence[Column], rows: int) -> tuple[Pairs, list[int]]:
+        """The division of the table, and its segments in which keys or cursors differ from raw's.
+
+        A source without digests has one segment, of which nothing is known: its pairs are all read.
+        """
+        if not isinstance(self.reader, DigestReader):
+            by_name = {column.name: column for column in columns}
+            key = tuple(by_name[name] for name in self.raw.key)
+            return Pairs(self.raw, Segments(key, by_name[self.table.cursor or ""], 1)), [0]
+        pairs = Pairs(self.raw, self.reader.segments(self.table, columns, rows))
+        at_source, in_raw = self.reader.digests(self.table, pairs.segments), pairs.digests()
+        differing = sorted(
+            each
+            for each in at_source.keys() | in_raw.keys()
+            if not _equal(at_source.get(each), in_raw.get(each))
+        )
+        return pairs, differing
+
+    # What the record says of the table.
+
+    def _check_declared(self, columns: Sequence[Column]) -> None:
+        names = {column.name for column in columns}
+        # Where columns are found in the rows, the cursor may turn up later.
+        cursor = [self.table.cursor] if self.table.cursor and self.connector.has_schema else []
+        if missing := [name for name in (*self.table.key, *cursor) if name not in names]:
+            raise MissingTable(
+                f"{self.asset}: column {', '.join(map(repr, missing))}, declared as key or cursor of table {self.table.name!r} in "
+                f"source {self.source.name!r}, does not exist at the source. Correct the declaration."
+            )
+
+    def _warn_unclassified(self, columns: Sequence[Column]) -> None:
+        self.warnings += [
+            f"column {c.name!r} is not classified: add it to the declaration's `privacy`"
+            for c in columns
+            if self.connector.privacy(self.table, c.name) is None
+        ]
+
+    def _described(self, column: Column) -> dict[str, Any]:
+        return {
+            "name": column.name,
+            "source_type": column.source_type,
+            "target_type": column.target_type,
+            "nullable": column.nullable,
+            "privacy": self.connector.privacy(self.table, column.name),
+        }
+
+    def _stated(
+        self,
+        columns: Sequence[Column],
+        stated: Stated | None,
+        unchanged: LastLoad | None,
+        doubts: Sequence[str],
+    ) -> Stated:
+        """What the source says of itself at the position.
+
+        `stated`: what it said on the way. `unchanged`: the last load, if nothing changed since; then
+        what was said there still holds, and asking again would cost the source a scan.
+        """
+        # A table that can change unnoticed, as by cascades that are not logged, is asked all the
+        # same, if it can be asked.
+        may_differ = bool(doubts) and isinstance(self.reader, ChecksumReader)
+        if unchanged and not self.call.request.full and not may_differ:
+            stated = unchanged.source_rows, unchanged.source_checksums
+        if self.call.request.checksums and (stated is None or stated[1] is None):
+            stated = self._source_checksums(columns)
+        return stated or (None, None)
+
+    def _source_checksums(self, columns: Sequence[Column]) -> Stated:
+        """What the source says of the rows that are not in quarantine.
+
+        Only their number, if some rows in quarantine have no key by which to leave them out.
+        """
+        if isinstance(self.reader, TallyReader):
+            return self.reader.tally(self.table, columns)
+        if not isinstance(self.reader, ChecksumReader):
+            return None, None
+        quarantined, keys = self.quarantine.open()
+        rows, checksums = self.reader.checksums(self.table, columns, keys)
+        without_key = quarantined - len(keys)
+        return (rows - without_key, {}) if without_key else (rows, checksums)
+
+
+def _equal(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
+    return bool(one and other) and [Decimal(n) for n in one or ()] == [
+        Decimal(n) for n in other or ()
+    ]

@@ -1,0 +1,107 @@
+"""Loads tables by reading them: locks them, opens readers at one moment, shares the tables out."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import ExitStack, contextmanager
+
+import psycopg
+
+from softcart_assets import locks
+from softcart_assets.ingestion import bookkeeping
+from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.crew import Crew
+from softcart_assets.ingestion.engine.table import TableLoad
+from softcart_assets.ingestion.errors import LoadsFailed, TableBusy
+from softcart_assets.ingestion.request import Call, Load, LoadRequest, LoadResult
+from softcart_assets.lines.model import Source, Table
+
+_HANDS = min(max(os.cpu_count() or 1, 2), 8)
+"""Threads that read and copy at once, each with a connection to either side.
+
+The servers share the work with them, and on a small machine the processors, too.
+"""
+_LOCK_SECONDS = 600
+
+
+def read_tables(
+    request: LoadRequest,
+    chosen: Sequence[Table],
+    *,
+    epoch: int = 0,
+    along: Callable[[psycopg.Connection, str, str], None] | None = None,
+) -> Iterator[LoadResult]:
+    """Load tables by reading them, whole or in part; see `load.load`.
+
+    `epoch`: of the positions, if earlier ones are of another server; `along`, see `Call`.
+    """
+    if not chosen:
+        return
+    source = request.source
+    failures: dict[str, Exception] = {}
+    with ExitStack() as stack:
+        control = stack.enter_context(
+            request.staging.connect(autocommit=True, application_name=own_name("load"))
+        )
+        bookkeeping.prepare(control, source.schema)
+        # In the order of names: two loads that lock several tables must not wait for each other.
+        for table in sorted(chosen, key=lambda table: table.name):
+            lock(control, source, table)
+        # Only now: a position read before the wait for another load could lie before that load's.
+        readers = stack.enter_context(
+            connector(source.kind).readers(source, request.connection, _HANDS, epoch)
+        )
+        stack.enter_context(_rare_garbage_collection())
+        # Entered last, left first: no thread works on a connection that is closed.
+        crew = stack.enter_context(Crew(readers))
+        call = Call(request, control, crew, str(uuid.uuid4()), along)
+        futures = {crew.submit(load_of(call, table).run): table for table in chosen}
+        for future in as_completed(futures):
+            try:
+                result = future.result()
+            except Exception as error:
+                # Whatever it is, the other tables go on. All failures are raised below.
+                failures[futures[future].name] = error
+            else:
+                yield result
+    if failures:
+        raise LoadsFailed(source.name, failures)
+
+
+def load_of(call: Call, table: Table) -> Load:
+    """The load of a table: its connector's own, or the engine's."""
+    own = connector(call.request.source.kind).table_load(call, table)
+    return own or TableLoad(call, table)
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Rows pass as millions of tuples, which hold no cycles; looking for them all the same doubles the time of reading."""
+    threshold, *others = gc.get_threshold()
+    gc.set_threshold(100_000, *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(threshold, *others)
+
+
+def own_name(command: str) -> str:
+    """What a PostgreSQL session of ours is called: the command, and the process that runs it."""
+    return f"softcart {command} {socket.gethostname()}:{os.getpid()}"
+
+
+def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
+    """Hold the table until the control connection ends, waiting for another load of it; `TableBusy` says whose."""
+    name = f"{source.schema}/{table.name}"
+    try:
+        locks.take(control, f"softcart load {name}", wait_seconds=_LOCK_SECONDS)
+    except locks.LockHeld as held:
+        raise TableBusy(
+            f"{name} has been held for {_LOCK_SECONDS} s by {held.holder or 'a load'}. "
+            "Wait for it or end it, then load again."
+        ) from None

@@ -1,0 +1,136 @@
+"""What a source's readers can do, one protocol per capability.
+
+Every reader has the capabilities of `Reader`. The others are optional: a reader has the methods of
+a capability only if its system can really do it. The engine asks with `isinstance` and takes another
+way where a capability is missing, or says clearly what cannot be done.
+
+One thread uses a reader at a time. Batches are streamed: whoever reads them must not ask the same
+reader for anything else until the last batch has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from softcart_assets.ingestion.proof.digest import Checksums, Dialect, Segments
+from softcart_assets.ingestion.types import Batch, Column
+from softcart_assets.lines.model import Table
+
+
+class Reader(Protocol):
+    """What every reader can do: say what a table looks like and read all of it."""
+
+    def columns(self, table: Table, known: Sequence[Column]) -> Sequence[Column]:
+        """The table's columns; `known` are those that raw has. Raises `MissingTable`."""
+
+    def position(self, table: Table) -> str:
+        """The position that the table is read at."""
+
+    def warnings(self, table: Table) -> list[str]:
+        """What a person should know about the table that was read."""
+
+    def expected_rows(self, table: Table) -> int | None:
+        """About how many rows the table has; None: unknown."""
+
+    def all_rows(
+        self, table: Table, columns: Sequence[Column]
+    ) -> tuple[Sequence[Column], Iterator[Batch]]:
+        """Every row. Also the columns, which reading may have shown to be others than expected."""
+
+    def reset(self) -> None:
+        """Become fit for another table after one that failed."""
+
+
+@runtime_checkable
+class RangedReader(Reader, Protocol):
+    """Can read a part of a table, so that several readers share a big one."""
+
+    def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
+        """Conditions that divide the table among `hands` readers; each row meets exactly one.
+
+        `[None]`: the table is not worth dividing, or cannot be.
+        """
+
+    def batches(
+        self, table: Table, columns: Sequence[Column], where: str | None = None
+    ) -> Iterator[Batch]:
+        """The rows that meet a condition of `ranges`."""
+
+
+@runtime_checkable
+class KeyedReader(Reader, Protocol):
+    """Can read rows by their keys."""
+
+    def rows_of(
+        self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
+    ) -> tuple[Sequence[Column], Iterator[Batch]]:
+        """The rows with these keys, each key as text; also the columns that they have after all."""
+
+
+@runtime_checkable
+class CursorReader(Reader, Protocol):
+    """Can read the rows that changed after a value of the table's cursor, by an index."""
+
+    def rows_past(
+        self, table: Table, columns: Sequence[Column], cursor_value: str
+    ) -> Iterator[Batch]:
+        """The rows past a cursor value, which is PostgreSQL's text of it."""
+
+
+@runtime_checkable
+class PairReader(Reader, Protocol):
+    """Can read key and cursor of all rows, which is far less than the rows.
+
+    An incremental load finds with it what no cursor shows: deletions and late commits.
+    """
+
+    def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
+        """Key and cursor of every row in the segments."""
+
+
+@runtime_checkable
+class DigestReader(PairReader, Protocol):
+    """Can compute digests of keys and cursors that PostgreSQL can compute, too."""
+
+    def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
+        """How to divide a table of about so many rows for comparison."""
+
+    def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
+        """The digest of each segment that has rows."""
+
+
+@runtime_checkable
+class ChecksumReader(Reader, Protocol):
+    """Can be asked at any time for checksums of the table as of the reader's position."""
+
+    def checksums(
+        self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
+    ) -> tuple[int, Checksums]:
+        """Number of rows and the checksum of each column; rows with the keys `without` are left out."""
+
+
+@runtime_checkable
+class TallyReader(Reader, Protocol):
+    """Keeps checksums of the rows that it gave out, since its server cannot compute any."""
+
+    def tally(self, table: Table, columns: Sequence[Column]) -> tuple[int, Checksums]:
+        """Number and checksums of the rows that the last `all_rows` gave; rejected rows do not count."""
+
+
+@runtime_checkable
+class SqlReader(RangedReader, KeyedReader, Protocol):
+    """Is asked in SQL, so that its server can digest whole rows as PostgreSQL does."""
+
+    dialect: Dialect
+
+    def query(self, table: Table, sql: str) -> list[tuple[str | None, ...]]:
+        """The result of a query about the table, as text."""
+
+    def any_of(
+        self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
+    ) -> Iterator[str]:
+        """Conditions that together hold for the rows with these keys."""
+
+    def shown(self, column: Column) -> str:
+        """SQL for a key column's value as the text that `any_of` and `rows_of` take."""

@@ -1,0 +1,100 @@
+"""What a load is asked for, and what it answers: the objects that go the whole way of a load.
+
+`LoadRequest` comes from outside. `Call` is the same with all that one run of it has opened. A table's
+load returns a `LoadResult`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import psycopg
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion.crew import Crew
+from softcart_assets.ingestion.readers import Reader
+from softcart_assets.ingestion.sinks import SinkMaker
+from softcart_assets.lines.model import Source
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a table, its rows read so far and the number expected (None: unknown).
+
+Several threads call it.
+"""
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """Whose tables to bring where, and how.
+
+    `connection`: to the source, from its connector. `full`: compare every row of incremental tables
+    too, whatever their cursors say. `checksums`: have the source state its checksums at the position,
+    for `compare`; that takes the source seconds per million rows. `released`: quarantine entries whose
+    rows are to be read again. `sinks`: what takes the changes of captured tables, beside raw and the
+    lake.
+    """
+
+    source: Source
+    connection: Any
+    staging: PostgresConnection
+    lake_uri: str
+    full: bool = False
+    checksums: bool = True
+    released: Sequence[int] = ()
+    on_progress: Progress | None = None
+    sinks: Sequence[SinkMaker] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the tables of one run of a request share.
+
+    `control` commits each statement by itself and holds the locks. `along` does what else is to be
+    committed with a table, given the load's connection, the table's name and the position.
+    """
+
+    request: LoadRequest
+    control: psycopg.Connection
+    crew: Crew[Reader]
+    load_id: str
+    along: Callable[[psycopg.Connection, str, str], None] | None = None
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What a committed load of one table did.
+
+    `columns`: per column its `name`, `source_type`, `target_type`, `nullable` and `privacy` (None: not classified).
+    `quarantined`: rows out of the table after this load, in all. `total`: current rows.
+    `is_changed`: whether anything at all changed, quarantine and columns included.
+    """
+
+    table: str
+    strategy: str
+    load_id: str
+    position: str
+    inserted: int
+    updated: int
+    deleted: int
+    quarantined: int
+    total: int
+    rows_read: int
+    bytes_read: int
+    seconds: float
+    columns: list[dict[str, Any]]
+    is_changed: bool
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read from the source per second."""
+        return self.rows_read / self.seconds if self.seconds else 0.0
+
+
+class Load(Protocol):
+    """A way to load one table."""
+
+    def run(self, reader: Reader) -> LoadResult:
+        """Load and commit the table, or fail without a trace."""

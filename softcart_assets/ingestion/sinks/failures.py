@@ -1,0 +1,35 @@
+"""What PostgreSQL's errors during a load mean, and what to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+
+from softcart_assets.ingestion.errors import TargetFailed
+
+
+def explain(error: psycopg.Error, asset: str, key: Sequence[str]) -> TargetFailed:
+    """What a PostgreSQL error during a load means, and what to do."""
+    if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.CardinalityViolation):
+        what = (
+            f"the declared key ({', '.join(key)}) is not unique at the source ({error.diag.message_detail}). Declare the key "
+            "that is, or none and strategy 'snapshot'."
+        )
+    elif isinstance(error, psycopg.errors.NotNullViolation):
+        what = f"the declared key ({', '.join(key)}) is NULL in some row. Declare another one."
+    elif isinstance(error, psycopg.errors.DiskFull):
+        what = "the disk of the staging warehouse is full. Make room, then run the load again."
+    elif isinstance(error, psycopg.errors.ProgramLimitExceeded) and key:
+        what = (
+            f"a value of the declared key ({', '.join(key)}) is longer than PostgreSQL can index ({error.diag.message_primary}). "
+            "Declare another key, or none and strategy 'snapshot' or 'cdc'."
+        )
+    elif isinstance(error, psycopg.OperationalError):
+        what = (
+            f"the staging warehouse failed ({str(error).strip()}). Run the load again; if it persists, check "
+            "SOFTCART_STAGING_HOST, _PORT."
+        )
+    else:
+        what = f"the staging warehouse refused the rows ({str(error).strip()})."
+    return TargetFailed(f"{asset}: {what} Nothing of it was committed.")

@@ -1,0 +1,122 @@
+"""Comparing a raw table with its source by keys and cursors, without moving the rows that are alike."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from softcart_assets.ingestion.proof.digest import POSTGRES, Checksums, Segments
+from softcart_assets.ingestion.sinks.raw import Counts, RawTable
+from softcart_assets.ingestion.sinks.sql import as_text, listed, literal, quote, typed
+from softcart_assets.ingestion.types import Column
+
+_FETCH_BLOCKS = 64
+"""Pages of the temporary table of keys to fetch, of 8 kB each: 10,000 keys or so."""
+
+
+class Pairs:
+    """The pairs of key and cursor that a source has, in the temporary table `at_source`, beside raw's own.
+
+    The raw table must `hold` the keys of its quarantined rows before.
+    """
+
+    def __init__(self, raw: RawTable, segments: Segments) -> None:
+        self.raw, self.segments, self._connection = raw, segments, raw.connection
+        self.columns = list(dict.fromkeys([*segments.key, segments.cursor]))
+
+    def digests(self) -> dict[int, tuple[str, ...]]:
+        """The digest of each segment of what raw holds of the source, quarantined rows included."""
+        rows = self._connection.execute(
+            f"SELECT {self.segments.select(POSTGRES)} FROM ({self._live()}) live GROUP BY 1"
+        )
+        return {int(row[0]): tuple(str(value or 0) for value in row[1:]) for row in rows}
+
+    def _live(self) -> str:
+        """The query of key and cursor of what raw holds of the source."""
+        raw, pair = self.raw, listed(column.name for column in self.columns)
+        rows = f"SELECT {pair} FROM {raw.name} r WHERE NOT _deleted"
+        any_held = self._connection.execute("SELECT EXISTS (SELECT FROM pg_temp.held)").fetchone()
+        if any_held == (False,):
+            # The usual case. Temporary tables would keep PostgreSQL from working in parallel.
+            return rows
+        return (
+            f"{rows} AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE {raw.same_key('h', 'r')})"
+            f" UNION ALL SELECT {pair} FROM pg_temp.held WHERE NOT _held_released"
+        )
+
+    def stage(self) -> None:
+        """Make the temporary table `at_source`, to be filled with the source's pairs."""
+        definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in self.columns)
+        self._run(f"CREATE TEMP TABLE at_source ({definitions}) ON COMMIT DROP")
+
+    def add_without_cursor(self, key: tuple[str, ...]) -> None:
+        """Note in `at_source` a key whose cursor cannot be carried."""
+        values = (typed(literal(text), c) for text, c in zip(key, self.segments.key, strict=False))
+        self._run(
+            f"INSERT INTO pg_temp.at_source ({listed(self.raw.key)}) VALUES ({', '.join(values)})"
+        )
+
+    def keys_to_fetch(self) -> Iterator[list[tuple[str, ...]]]:
+        """The keys, as text, of the rows that raw does not have at the source's cursor, in portions.
+
+        Before it asks for the next portion, the caller stages the rows of the last one in `incoming`.
+        `at_source` then takes over what these rows said, as they may have changed since their pairs
+        were read.
+        """
+        key, cursor = self.raw.key, quote(self.segments.cursor.name)
+        by_name = {c.name: c for c in self.segments.key}
+        keys = ", ".join(as_text(f"f.{quote(name)}", by_name[name]) for name in key)
+        pair = listed(dict.fromkeys([*key, self.segments.cursor.name]))
+        self._run("ANALYZE pg_temp.at_source")
+        self._run(
+            f"CREATE TEMP TABLE to_fetch ON COMMIT DROP AS SELECT {listed(key, 's')}"
+            f" FROM pg_temp.at_source s LEFT JOIN ({self._live()}) live ON {self.raw.same_key('s', 'live')}"
+            f" WHERE live.{quote(key[0])} IS NULL OR live.{cursor} IS DISTINCT FROM s.{cursor}"
+        )
+        # By pages of the table: reading on by an offset would take time that grows with its square.
+        for block in itertools.count(0, _FETCH_BLOCKS):
+            some = f"f.ctid >= '({block},0)'::tid AND f.ctid < '({block + _FETCH_BLOCKS},0)'::tid"
+            rows = self._connection.execute(
+                f"SELECT {keys} FROM pg_temp.to_fetch f WHERE {some}".encode()
+            ).fetchall()
+            if not rows:
+                return
+            yield rows
+            self._run(
+                f"DELETE FROM pg_temp.at_source s USING pg_temp.to_fetch f WHERE {some}"
+                f" AND {self.raw.same_key('s', 'f')}"
+            )
+            self._run(f"INSERT INTO pg_temp.at_source ({pair}) SELECT {pair} FROM pg_temp.incoming")
+
+    def find_deleted(self, columns: Sequence[Column], differing: Sequence[int]) -> Counts:
+        """Fill `changes` with the rows of raw in some segments that are gone from the source.
+
+        Rows that this load rejected are at the source, though not in `at_source`.
+        """
+        names, raw = [c.name for c in columns], self.raw
+        done = self._connection.execute(
+            f"INSERT INTO pg_temp.changes ({listed(names)}, _deleted, _is_new)"
+            f" SELECT {listed(names, 'r')}, true, false FROM {raw.name} r WHERE NOT r._deleted"
+            f" AND {self._in(differing)}"
+            f" AND NOT EXISTS (SELECT FROM pg_temp.at_source s WHERE {raw.same_key('s', 'r')})"
+            f" AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND {raw.same_key('h', 'r')})".encode()
+        )
+        return Counts(deleted=done.rowcount)
+
+    def held_not_at_source(self, differing: Sequence[int]) -> list[int]:
+        """The quarantine entries of rows in some segments that are gone from the source."""
+        rows = self._connection.execute(
+            f"SELECT _held_entry FROM pg_temp.held h WHERE {self._in(differing)} AND NOT h._held_seen"
+            f" AND NOT EXISTS (SELECT FROM pg_temp.at_source s WHERE {self.raw.same_key('s', 'h')})".encode()
+        )
+        return [row[0] for row in rows]
+
+    def checksums(self) -> tuple[int, Checksums]:
+        """What the source's pairs add up to, for a source that cannot be asked for checksums."""
+        return self.raw.checksums(self.columns, "pg_temp.at_source")
+
+    def _in(self, segments: Sequence[int]) -> str:
+        return f"{self.segments.expression(POSTGRES)} = ANY ({literal([int(s) for s in segments])})"
+
+    def _run(self, statement: str) -> None:
+        self._connection.execute(statement.encode())

@@ -1,0 +1,255 @@
+"""One raw table's definition in PostgreSQL: its columns, its key, its history, and how they change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import psycopg
+
+from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.errors import SchemaChanged, UnsupportedColumn
+from softcart_assets.ingestion.sinks.sql import literal, quote
+from softcart_assets.ingestion.types import Column, widens
+from softcart_assets.lines.model import Source, Table
+
+OWN_COLUMNS = {
+    "_deleted": "boolean NOT NULL",
+    "_loaded_at": "timestamptz NOT NULL",
+    "_position": "text NOT NULL",
+}
+"""What the engine adds to every raw table."""
+_RESERVED = {
+    *OWN_COLUMNS,
+    "_version",
+    "_committed_at",
+    "_operation",
+    "_load_id",
+    "_month",
+    "load_date",
+    "_is_new",
+} | {
+    "_held_entry",
+    "_held_released",
+    "_held_seen",
+    "tableoid",
+    "xmin",
+    "xmax",
+    "cmin",
+    "cmax",
+    "ctid",
+}
+_NAME_BYTES = 63
+"""PostgreSQL cuts longer names off."""
+
+
+class RawSchema:
+    """The definition of a raw table, reached over a connection with an open transaction."""
+
+    def __init__(self, connection: psycopg.Connection, source: Source, table: Table) -> None:
+        self.connection = connection
+        self.table = table
+        self.asset = f"{source.schema}/{table.name}"
+        self.key = connector(source.kind).raw_key(table)
+        self.name = f"{quote(source.schema)}.{quote(table.name)}"
+        self.history = (
+            f"{quote(source.schema)}.{quote(table.name + '_history')}" if table.history else None
+        )
+        self._made_history = False
+
+    def columns(self, remembered: Iterable[dict] = (), relation: str | None = None) -> list[Column]:
+        """The source's columns that the table has, none if it does not exist.
+
+        `remembered`: what the last load's record says of them, as PostgreSQL does not know their types at the source.
+        `relation`: another one, whose columns are wanted.
+        """
+        rows = self.connection.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            (relation or self.name,),
+        ).fetchall()
+        short = {
+            "timestamp without time zone": "timestamp",
+            "timestamp with time zone": "timestamptz",
+        }
+        known = {
+            column["name"]: (column["source_type"], column["nullable"]) for column in remembered
+        }
+        columns = []
+        for name, type_ in rows:
+            if name not in OWN_COLUMNS:
+                source_type, nullable = known.get(name, ("", True))
+                columns.append(Column(name, source_type, short.get(type_) or type_, nullable))
+        return columns
+
+    def prepare(
+        self, columns: Sequence[Column], known: Sequence[Column]
+    ) -> tuple[list[Column], bool]:
+        """Make the table fit the source's columns; the columns as raw has them, and whether any was added.
+
+        `known` is what the table has. Columns are added and widened; everything else is for somebody to decide: `SchemaChanged`.
+        """
+        self._check_names(columns)
+        relations = [self.name, *([self.history] if self.history else [])]
+        if not known:
+            self._create(self.name, columns)
+        if self.history and self._one("SELECT to_regclass(%s) IS NULL", (self.history,))[0]:
+            version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+            self._create(self.history, known or columns, "_committed_at timestamptz", version)
+            self._made_history = True
+            names = ", ".join([*(quote(c.name) for c in known or columns), *OWN_COLUMNS])
+            self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
+            self._keep_versions()
+        if not known:
+            return list(columns), False
+        if (key := self._primary_key()) and key != set(self.key):
+            raise SchemaChanged(
+                f"{self.asset}: the declared key is ({', '.join(self.key)}), the raw table's ({', '.join(sorted(key))}). Undo the "
+                f"declaration, or drop the raw table (DROP TABLE {', '.join(relations)} CASCADE in the staging warehouse), load "
+                "again and rebuild the models."
+            )
+        by_name = {column.name: column for column in columns}
+        if (
+            gone := [c.name for c in known if c.name not in by_name]
+        ) and self.table.strategy != "cdc":
+            raise SchemaChanged(
+                f"{self.asset}: column {', '.join(map(repr, gone))} was dropped at the source. The raw table keeps its values. "
+                f"If that is final, run ALTER TABLE {self.name} DROP COLUMN {quote(gone[0])} in the staging warehouse "
+                "(drop or change the dbt models that use it first) and take it out of the declaration; then load again."
+            )
+        have = {column.name: column for column in known}
+        fitting, is_added = [], False
+        for column in columns:
+            old = have.get(column.name)
+            if old is None:
+                is_added = True
+                for relation in relations:
+                    self._run(
+                        f"ALTER TABLE {relation} ADD COLUMN {quote(column.name)} {column.target_type}"
+                    )
+            elif widens(column.target_type, old.target_type):
+                column = replace(column, target_type=old.target_type)
+            elif widens(old.target_type, column.target_type):
+                self._widen(relations, column)
+            else:
+                raise SchemaChanged(
+                    f"{self.asset}: column {column.name!r} changed its type from {old.source_type or old.target_type} to "
+                    f"{column.source_type} at the source, and {old.target_type} cannot become {column.target_type} without "
+                    f"loss. Undo it at the source, or drop the raw table and what depends on it "
+                    f"(DROP TABLE {', '.join(relations)} CASCADE in the staging warehouse), load again and rebuild the models."
+                )
+            fitting.append(column)
+        return fitting, is_added
+
+    def _check_names(self, columns: Sequence[Column]) -> None:
+        for name in (*(c.name for c in columns), self.table.name + "_history"):
+            if name in _RESERVED or len(name.encode()) > _NAME_BYTES or "\0" in name:
+                raise UnsupportedColumn(
+                    f"{self.asset}: the name {name!r} cannot be used in PostgreSQL's raw table (reserved, or longer than "
+                    f"{_NAME_BYTES} bytes). Rename it at the source, or declare a view that does."
+                )
+
+    def _primary_key(self) -> set[str]:
+        rows = self.connection.execute(
+            "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
+            " WHERE indisprimary AND indrelid = to_regclass(%s)",
+            (self.name,),
+        )
+        return {name for (name,) in rows}
+
+    def _create(self, relation: str, columns: Sequence[Column], *more: str) -> None:
+        definitions = [f"{quote(c.name)} {c.target_type}" for c in columns]
+        definitions += [f"{name} {definition}" for name, definition in OWN_COLUMNS.items()]
+        self._run(f"CREATE TABLE {relation} ({', '.join([*definitions, *more])})")
+        self._run(f"COMMENT ON TABLE {relation} IS {literal(self.table.description)}")
+
+    def _widen(self, relations: Sequence[str], column: Column) -> None:
+        try:
+            with self.connection.transaction():
+                for relation in relations:
+                    self._run(
+                        f"ALTER TABLE {relation} ALTER COLUMN {quote(column.name)} TYPE {column.target_type}"
+                    )
+        except psycopg.errors.FeatureNotSupported as error:
+            raise SchemaChanged(
+                f"{self.asset}: column {column.name!r} grew to {column.source_type} at the source, but the raw column cannot "
+                f"grow to {column.target_type} while a view uses it ({error.diag.message_detail}). Drop that view in the staging "
+                "warehouse (DROP VIEW … CASCADE), load again, and run dbt, which makes it anew."
+            ) from None
+
+    def _keep_versions(self) -> None:
+        """Have the numbers that are given to versions from now on logged, where this transaction made the history.
+
+        With `wal_level` minimal, what a transaction does to a sequence of its own is not logged; but the sequence believes that
+        some numbers ahead are, and a crash would give the same ones out again.
+        """
+        if self._made_history:
+            self._run(
+                f"SELECT setval(pg_get_serial_sequence({literal(self.history)}, '_version'), max(_version)) FROM {self.history}"
+            )
+
+    def evolve(
+        self, columns: Sequence[Column], known: Sequence[Column]
+    ) -> tuple[list[Column], bool]:
+        """Make the table and its history fit the source's columns, whatever has become of them; the columns as raw has them, and
+        whether some have become of a type that does not hold the values of before.
+
+        What was dropped stays. Where values cannot take a new type, raw's become NULL, until they are read from the source
+        again, and the history's become text. `SchemaChanged` if a view stands in the way.
+        """
+        self._check_names(columns)
+        have = {column.name: column for column in known}
+        fitting, is_retyped = [], False
+        for column in columns:
+            old = have.get(column.name)
+            if old is None:
+                for relation in filter(None, (self.name, self.history)):
+                    self._run(
+                        f"ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS {quote(column.name)} {column.target_type}"
+                    )
+            elif widens(column.target_type, old.target_type):
+                column = replace(column, target_type=old.target_type)
+            elif widens(old.target_type, column.target_type):
+                self._widen([self.name], column)
+                self._retype(column, self.history, otherwise="text")
+            else:
+                is_retyped = True
+                self._retype(column, self.name, otherwise=None)
+                self._retype(column, self.history, otherwise="text")
+            fitting.append(column)
+        return fitting, is_retyped
+
+    def _retype(self, column: Column, relation: str | None, otherwise: str | None) -> None:
+        """Give a column another type; if its values cannot take it, the type `otherwise`, or no values."""
+        if relation is None:
+            return
+        name, type_ = quote(column.name), column.target_type
+        alter = f"ALTER TABLE {relation} ALTER COLUMN {name} TYPE"
+        try:
+            with self.connection.transaction():
+                self._run(f"{alter} {type_} USING {name}::text::{type_}")
+        except (psycopg.DataError, psycopg.errors.CannotCoerce):
+            self._run(
+                f"{alter} {otherwise} USING {name}::{otherwise}"
+                if otherwise
+                else f"{alter} {type_} USING NULL"
+            )
+        except psycopg.errors.FeatureNotSupported as error:
+            raise SchemaChanged(
+                f"{self.asset}: column {column.name!r} became {column.source_type} at the source, but the raw column cannot "
+                f"become {type_} while a view uses it ({error.diag.message_detail}). Drop that view in the staging warehouse "
+                f"(DROP VIEW … CASCADE), run `softcart resnapshot {self.asset.replace('raw_', '').replace('/', '.')}`, and run dbt, "
+                "which makes it anew."
+            ) from None
+
+    def same_key(self, left: str, right: str) -> str:
+        """SQL for two aliases' rows having the same key."""
+        return " AND ".join(f"{left}.{quote(name)} = {right}.{quote(name)}" for name in self.key)
+
+    def _run(self, statement: str) -> None:
+        self.connection.execute(statement)
+
+    def _one(self, query: str, parameters: Sequence[object] | None = None) -> tuple:
+        row = self.connection.execute(query, parameters).fetchone()
+        assert row is not None
+        return row
