@@ -57,7 +57,7 @@ find_python() {
 
 venv_is_current() {
   [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && .venv/bin/python -c '' &&
-    compgen -G 'softcart_assets/ingestion/codec.*.so' >/dev/null
+    compgen -G 'softcart_assets/ingestion/codec/logrows.*.so' >/dev/null
 }
 
 # Sets the array `missing`.
@@ -166,7 +166,7 @@ install_python_packages() {
   exec 9<&-
 }
 
-wanted=$(cat requirements.lock pyproject.toml bootstrap.sh setup.py softcart_assets/ingestion/*.pyx | sha256sum)
+wanted=$(cat requirements.lock pyproject.toml bootstrap.sh setup.py softcart_assets/ingestion/codec/*.{pyx,pxd,h} | sha256sum)
 find_missing_packages
 ((${#missing[@]} == 0)) || install_missing_packages
 venv_is_current || install_python_packages

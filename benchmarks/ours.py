@@ -14,12 +14,12 @@ from pathlib import Path
 from benchmarks.equality import source_of
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.capture import stream as follow_forever
 from softcart_assets.ingestion.capture.follower import Follower
 from softcart_assets.ingestion.capture.holding import hold
 from softcart_assets.ingestion.capture.job import Job as CaptureJob
 from softcart_assets.ingestion.capture.job import Status
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
 from softcart_assets.ingestion.connectors.mysql import jsonb
 from softcart_assets.ingestion.connectors.mysql.events import Rows
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
@@ -149,7 +149,7 @@ def _read_log(job: Job) -> int:
     with snapshot(job.source, job.mysql, 1) as (reader, *_):
         columns = reader.columns(table, ())
     indexes = {column.name: index for index, column in enumerate(columns)}
-    decoders: dict[int, codec.RowsDecoder] = {}
+    decoders: dict[int, RowsDecoder] = {}
     rows = 0
     with BinaryLog(
         "bench",
@@ -163,9 +163,7 @@ def _read_log(job: Job) -> int:
                 decoder = decoders.get(id(event.table_map))
                 if decoder is None:
                     key = [indexes[name] for name in table.key]
-                    decoder = codec.RowsDecoder(
-                        event.table_map.columns, key, columns, jsonb.to_text
-                    )
+                    decoder = RowsDecoder(event.table_map.columns, key, columns, jsonb.to_text)
                     decoders[id(event.table_map)] = decoder
                 decoder.decode(event.body, event.kind)
                 if len(decoder) >= 100_000:

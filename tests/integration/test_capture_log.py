@@ -16,7 +16,7 @@ import pytest
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE
-from softcart_assets.ingestion.codec import RowsDecoder
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
 from softcart_assets.ingestion.connectors.mysql import jsonb
 from softcart_assets.ingestion.connectors.mysql.events import (
     Commit,

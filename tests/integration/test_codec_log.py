@@ -14,7 +14,8 @@ import pytest
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE
-from softcart_assets.ingestion.codec import RowsDecoder, TextReader
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
+from softcart_assets.ingestion.codec.textrows import TextReader
 from softcart_assets.ingestion.connectors.mysql.events import Rows
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader

@@ -17,10 +17,10 @@ from bson.binary import Binary
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from softcart_assets.ingestion.codec.documents import Decoder, Types, hash_sum
 from softcart_assets.ingestion.connectors.mongodb import values
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
-from softcart_assets.ingestion.documents import Decoder, Types, hash_sum
 from softcart_assets.ingestion.proof import digest
 from softcart_assets.lines.model import Table
 

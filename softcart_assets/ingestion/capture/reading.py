@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.changes import Changes, Run
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
 from softcart_assets.ingestion.connectors.mysql import ddl, jsonb
 from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
 from softcart_assets.ingestion.connectors.mysql.events import (
@@ -72,7 +72,7 @@ class _Decoding:
 
     table: str
     columns: Sequence[Column]
-    decoder: codec.RowsDecoder
+    decoder: RowsDecoder
     is_provisional: bool
     runs: list[Run] = field(default_factory=list)
     open: int = 0
@@ -298,7 +298,7 @@ class Reading:
             return None
         indexes = {column.name: index for index, column in enumerate(table_map.columns)}
         key = [indexes[column] for column in self._keys[name] if column in indexes]
-        decoder = codec.RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
+        decoder = RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
         return _Decoding(name, columns, decoder, is_provisional)
 
     def _catch_up(self) -> None:

@@ -18,9 +18,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.captured import Captured, CapturedTable, TableFailed, moment_of
 from softcart_assets.ingestion.changes import DELETE, Changes
+from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.position import Place, Position, ordered
 from softcart_assets.ingestion.quarantine import Recorder, identity_of
 from softcart_assets.ingestion.sinks.failures import explain
@@ -174,10 +174,10 @@ class RawSink:
             sql.Identifier(relation), COMMA.join(sql.Identifier(c.name) for c in columns)
         )
         with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(codec.COPY_HEADER)
+            copy.write(COPY_HEADER)
             for start in range(0, len(batch), _COPY_ROWS):
-                copy.write(codec.copy_rows(columns, batch.slice(start, _COPY_ROWS)))
-            copy.write(codec.COPY_TRAILER)
+                copy.write(copy_rows(columns, batch.slice(start, _COPY_ROWS)))
+            copy.write(COPY_TRAILER)
 
     def void(self) -> None:
         """Remove what is staged of the open transaction; only its rows have no position yet."""

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 import MySQLdb
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
-from softcart_assets.ingestion.codec import TextReader
+from softcart_assets.ingestion.codec.textrows import TextReader
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,
