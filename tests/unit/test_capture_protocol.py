@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql.dump import Dump
 from softcart_assets.ingestion.connectors.mysql.gtid import Gtid, GtidSet, tagged_gtid
-from softcart_assets.ingestion.connectors.mysql.log import _xid
+from softcart_assets.ingestion.connectors.mysql.transactions import _xid
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,

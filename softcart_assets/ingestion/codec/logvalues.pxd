@@ -1,10 +1,24 @@
 # cython: language_level=3, cdivision=True
 """Values of the binary log's row images: where they lie, what they mean. Inline, as it happens to every single value."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from softcart_assets.ingestion.codec.builders cimport TENS, Builder, Outcome, limbs_multiply_add
+from softcart_assets.ingestion.codec.builders cimport (
+    FIT,
+    INT64,
+    TENS,
+    UNFIT,
+    Builder,
+    Outcome,
+    days_of,
+    is_date,
+    isfinite,
+    limbs_multiply_add,
+    put_decimal64,
+    put_int64,
+)
+from softcart_assets.ingestion.codec.texts cimport put_text
 
 
 cdef extern from "primitives.h":
@@ -209,4 +223,87 @@ cdef inline bint digits_of(const LogField* field, const uint8_t* data, uint64_t*
     return negative
 
 
-cdef Outcome put_logged(const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length) noexcept nogil
+cdef inline Outcome put_whole(
+    const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length
+) noexcept nogil:
+    """Whole numbers, bits and years."""
+    cdef uint64_t number
+    cdef int64_t signed_number
+    cdef bint negative
+    if field.code == BIT:
+        number = big(data, length)
+    elif field.code == YEAR:
+        number = data[0] + 1900 if data[0] else 0
+    elif field.is_unsigned:
+        number = little(data, length)
+    else:
+        signed_number = signed_of(data, length)
+        if b.form <= INT64:
+            return put_int64(b, row, signed_number)
+        negative = signed_number < 0
+        put_decimal64(b, row, negative, 0 - <uint64_t>signed_number if negative else <uint64_t>signed_number)
+        return FIT
+    if b.form > INT64:
+        put_decimal64(b, row, False, number)
+        return FIT
+    return UNFIT if number > 0x7FFFFFFFFFFFFFFFULL else put_int64(b, row, <int64_t>number)
+
+
+cdef inline Outcome put_moment(const LogField* field, Builder* b, size_t row, const uint8_t* data) noexcept nogil:
+    cdef Moment moment
+    cdef int32_t days
+    b.valid[row] = 1
+    if field.code == TIMESTAMP_OLD or field.code == TIMESTAMP2:
+        (<int64_t*>b.values)[row] = <int64_t>instant_of(field, data)
+        return FIT if (<int64_t*>b.values)[row] else UNFIT
+    moment = moment_of(field, data)
+    days = days_of(moment.year, moment.month, moment.day)
+    if not is_date(days) or moment.year > 9999 or moment.hour > 23 or moment.minute > 59 or moment.second > 59:
+        return UNFIT
+    (<int64_t*>b.values)[row] = (
+        (<int64_t>days * 86400 + moment.hour * 3600 + moment.minute * 60 + moment.second) * 1000000 + moment.microsecond
+    )
+    return FIT
+
+
+cdef inline Outcome put_day(const LogField* field, Builder* b, size_t row, const uint8_t* data) noexcept nogil:
+    cdef Moment moment = moment_of(field, data)
+    cdef int32_t days = days_of(moment.year, moment.month, moment.day)
+    b.valid[row] = 1
+    (<int32_t*>b.values)[row] = days
+    return FIT if is_date(days) and moment.year <= 9999 else UNFIT
+
+
+cdef inline Outcome put_floating(const LogField* field, Builder* b, size_t row, const uint8_t* data) noexcept nogil:
+    cdef float single
+    cdef double wide
+    if field.code == FLOAT32:
+        memcpy(&single, data, 4)
+        wide = single
+    else:
+        memcpy(&wide, data, 8)
+    b.valid[row] = 1
+    (<double*>b.values)[row] = wide
+    return FIT if isfinite(wide) else UNFIT
+
+
+cdef Outcome put_longer(const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length) noexcept nogil
+
+
+cdef inline Outcome put_logged(
+    const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length
+) noexcept nogil:
+    """A value of an image into its builder, by any way but the slow one; those for which a call would count are inline."""
+    if field.way == WHOLE:
+        return put_whole(field, b, row, data, length)
+    if field.way == PLAIN:
+        return put_text(b, row, data, length)
+    if field.way == MOMENT:
+        return put_moment(field, b, row, data)
+    if field.way == DAY:
+        return put_day(field, b, row, data)
+    if field.way == FLOATING:
+        return put_floating(field, b, row, data)
+    if field.way == SPAN:
+        return put_int64(b, row, span_of(field, data))
+    return put_longer(field, b, row, data, length)

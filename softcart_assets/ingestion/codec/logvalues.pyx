@@ -1,157 +1,53 @@
 # cython: language_level=3, cdivision=True
 """Values of the binary log's row images into Arrow, each by the shortest way."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from softcart_assets.ingestion.codec.builders cimport (
     FIT,
-    INT64,
     UNFIT,
     Builder,
     Outcome,
-    days_of,
-    is_date,
-    isfinite,
     no_room,
     put_bytes,
     put_decimal64,
     put_decimal256,
-    put_int64,
     room,
 )
 from softcart_assets.ingestion.codec.logvalues cimport (
-    FLOAT32,
-    TIMESTAMP_OLD,
-    YEAR,
-    BIT,
-    TIMESTAMP2,
-    SET,
-    WHOLE,
     DIGITS,
-    FLOATING,
-    DAY,
-    MOMENT,
-    SPAN,
-    PLAIN,
-    SEVEN_BITS,
+    LABEL,
     ONE_BYTE,
     PADDED,
-    LABEL,
+    SEVEN_BITS,
     LogField,
-    Moment,
-    Way,
-    big,
     digits_of,
-    instant_of,
     little,
-    moment_of,
-    put_logged,
-    signed_of,
-    span_of,
 )
 from softcart_assets.ingestion.codec.texts cimport put_text
 
 
-cdef Outcome put_logged(const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length) noexcept nogil:
-    """A value of an image into its builder, by any way but the slow one."""
+cdef Outcome put_longer(const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length) noexcept nogil:
     cdef uint64_t[4] limbs
     cdef int used
     cdef bint negative
-    cdef Way way = field.way
-    # The commonest ways first.
-    if way == WHOLE:
-        return _put_whole(field, b, row, data, length)
-    if way == PLAIN:
-        return put_text(b, row, data, length)
-    if way == DIGITS:
+    if field.way == DIGITS:
         negative = digits_of(field, data, limbs, &used)
         if used == 1:
             put_decimal64(b, row, negative, limbs[0])
         else:
             put_decimal256(b, row, negative, limbs)
         return FIT
-    if way == MOMENT:
-        return _put_moment(field, b, row, data)
-    if way == DAY:
-        return _put_day(field, b, row, data)
-    if way == FLOATING:
-        return _put_floating(field, b, row, data)
-    if way == SPAN:
-        return put_int64(b, row, span_of(field, data))
-    if way == SEVEN_BITS:
+    if field.way == SEVEN_BITS:
         return _put_seven_bits(field, b, row, data, length)
-    if way == ONE_BYTE:
+    if field.way == ONE_BYTE:
         return _put_characters(field, b, row, data, length)
-    if way == PADDED:
+    if field.way == PADDED:
         return _put_padded(field, b, row, data, length)
-    if way == LABEL:
+    if field.way == LABEL:
         return _put_label(field, b, row, little(data, length))
     return _put_labels(field, b, row, little(data, length))
-
-
-cdef inline Outcome _put_whole(
-    const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length
-) noexcept nogil:
-    """Whole numbers, bits and years."""
-    cdef uint64_t number
-    cdef int64_t signed_number
-    cdef bint negative
-    if field.code == BIT:
-        number = big(data, length)
-    elif field.code == YEAR:
-        number = data[0] + 1900 if data[0] else 0
-    elif field.is_unsigned:
-        number = little(data, length)
-    else:
-        signed_number = signed_of(data, length)
-        if b.form <= INT64:
-            return put_int64(b, row, signed_number)
-        negative = signed_number < 0
-        put_decimal64(b, row, negative, 0 - <uint64_t>signed_number if negative else <uint64_t>signed_number)
-        return FIT
-    if b.form > INT64:
-        put_decimal64(b, row, False, number)
-        return FIT
-    return UNFIT if number > 0x7FFFFFFFFFFFFFFFULL else put_int64(b, row, <int64_t>number)
-
-
-cdef inline Outcome _put_moment(const LogField* field, Builder* b, size_t row, const uint8_t* data) noexcept nogil:
-    cdef Moment moment
-    cdef int32_t days
-    b.valid[row] = 1
-    if field.code == TIMESTAMP_OLD or field.code == TIMESTAMP2:
-        (<int64_t*>b.values)[row] = <int64_t>instant_of(field, data)
-        return FIT if (<int64_t*>b.values)[row] else UNFIT
-    moment = moment_of(field, data)
-    days = days_of(moment.year, moment.month, moment.day)
-    if not is_date(days) or moment.year > 9999 or moment.hour > 23 or moment.minute > 59 or moment.second > 59:
-        return UNFIT
-    (<int64_t*>b.values)[row] = (
-        (<int64_t>days * 86400 + moment.hour * 3600 + moment.minute * 60 + moment.second) * 1000000 + moment.microsecond
-    )
-    return FIT
-
-
-cdef inline Outcome _put_day(const LogField* field, Builder* b, size_t row, const uint8_t* data) noexcept nogil:
-    cdef Moment moment = moment_of(field, data)
-    cdef int32_t days = days_of(moment.year, moment.month, moment.day)
-    b.valid[row] = 1
-    (<int32_t*>b.values)[row] = days
-    return FIT if is_date(days) and moment.year <= 9999 else UNFIT
-
-
-cdef inline Outcome _put_floating(const LogField* field, Builder* b, size_t row, const uint8_t* data) noexcept nogil:
-    cdef float single
-    cdef double wide
-    if field.code == FLOAT32:
-        memcpy(&single, data, 4)
-        wide = single
-    else:
-        memcpy(&wide, data, 8)
-    b.valid[row] = 1
-    (<double*>b.values)[row] = wide
-    return FIT if isfinite(wide) else UNFIT
 
 
 cdef Outcome _put_seven_bits(

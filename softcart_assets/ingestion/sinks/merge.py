@@ -9,8 +9,7 @@ later than the position that the log is read from are safe from it by that rule 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -19,16 +18,15 @@ import pyarrow as pa
 from psycopg import sql
 
 from softcart_assets.ingestion.captured import Captured, CapturedTable, TableFailed, moment_of
-from softcart_assets.ingestion.changes import DELETE, Changes
+from softcart_assets.ingestion.changes import Changes
 from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.position import Place, Position, ordered
-from softcart_assets.ingestion.quarantine import Recorder, identity_of
 from softcart_assets.ingestion.sinks.failures import explain
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
-from softcart_assets.ingestion.sinks.sql import literal, quote, typed
+from softcart_assets.ingestion.sinks.staged import Rejection, Staged, quarantine
 from softcart_assets.ingestion.sinks.statements import COMMA, name_of, names_of, same_key, text
-from softcart_assets.ingestion.types import Column, Rejected
+from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source
 
 _COPY_ROWS = 20_000
@@ -47,40 +45,6 @@ _DEFAULT = sql.Placeholder()
 """Stands for what an open transaction's rows get: the values of its end. Not in the statement's text, so that PostgreSQL
 plans the statement once for all flushes."""
 _AT = sql.SQL("coalesce(s._position, {})").format(_DEFAULT)
-
-
-@dataclass(frozen=True)
-class _Rejection:
-    """A change that cannot be carried: where in the flush, what it does, its position if it is committed, the row."""
-
-    sequence: int
-    operation: int
-    position: Position | None
-    row: Rejected
-
-
-@dataclass
-class Staged:
-    """What of the flush at hand is staged for a table, in a temporary table of its own."""
-
-    table: CapturedTable
-    raw: RawTable
-    relation: str
-    is_staged: bool = False
-    pieces: int = 0
-    rows: int = 0
-    garbage: int = 0
-    """Rows in the temporary table that are deleted and still take room."""
-    counts: Counts = field(default_factory=Counts)
-    open_counts: Counts = field(default_factory=Counts)
-    rejected: list[_Rejection] = field(default_factory=list)
-
-    def forget(self) -> None:
-        """Nothing of it is staged any more."""
-        self.is_staged = False
-        self.pieces = self.rows = 0
-        self.counts = self.open_counts = Counts()
-        self.rejected = []
 
 
 class RawSink:
@@ -134,7 +98,7 @@ class RawSink:
         for index, ((before, operation, row), run) in enumerate(
             zip(changes.rejected, changes.run_of_rejected(), strict=True)
         ):
-            staged.rejected.append(_Rejection(first + before + index, operation, run.position, row))
+            staged.rejected.append(Rejection(first + before + index, operation, run.position, row))
         if not len(changes.rows):
             return
         if changes.is_open:
@@ -183,9 +147,7 @@ class RawSink:
         """Remove what is staged of the open transaction; only its rows have no position yet."""
         for staged in self.staged.values():
             if staged.is_staged:
-                self.run(
-                    sql.SQL("DELETE FROM {} WHERE _position IS NULL").format(_relation(staged))
-                )
+                self.run(sql.SQL("DELETE FROM {} WHERE _position IS NULL").format(staged.name))
                 staged.rejected = [each for each in staged.rejected if each.position is not None]
                 staged.open_counts = Counts()
 
@@ -231,7 +193,7 @@ class RawSink:
                 else:
                     self._merge_without_key(staged, position)
             if table.open_entries or staged.rejected:
-                self._quarantine(staged, position)
+                quarantine(self.connection, self.source.name, staged, position)
             if staged.rows:
                 self._empty(staged)
         except (psycopg.IntegrityError, psycopg.DataError) as error:
@@ -242,7 +204,7 @@ class RawSink:
         staged.rejected = []
 
     def _merge(self, staged: Staged, position: Position, committed_at: datetime | None) -> None:
-        raw, table, relation = staged.raw, staged.table, _relation(staged)
+        raw, table, relation = staged.raw, staged.table, staged.name
         names, key = [c.name for c in table.columns], table.table.key
         # Until then, a snapshot may have copied rows that are newer than the log: their positions decide.
         is_consistent = table.position >= table.consistent_at
@@ -303,7 +265,7 @@ class RawSink:
         names = [c.name for c in staged.table.columns]
         parts = {
             "raw": text(staged.raw.name),
-            "staged": _relation(staged),
+            "staged": staged.name,
             "names": names_of(names),
             "own": _OWN,
             "sign": sql.SQL("sum(CASE WHEN _operation = 0 THEN -1 ELSE 1 END)"),
@@ -334,87 +296,14 @@ class RawSink:
     def _empty(self, staged: Staged) -> None:
         staged.garbage += staged.rows
         if staged.garbage <= _LITTLE:
-            self.run(sql.SQL("DELETE FROM {}").format(_relation(staged)))
+            self.run(sql.SQL("DELETE FROM {}").format(staged.name))
         else:
-            self.run(sql.SQL("TRUNCATE {}").format(_relation(staged)))
+            self.run(sql.SQL("TRUNCATE {}").format(staged.name))
             staged.garbage = 0
-
-    def _quarantine(self, staged: Staged, position: Position) -> None:
-        """Close entries of rows that came in a good version or went, record rows that cannot be carried."""
-        table, key = staged.table, staged.table.table.key
-        recorder = Recorder(
-            self.connection, self.source.name, table.name, str(position), str(position)
-        )
-        if table.open_entries and staged.rows and key:
-            self._close_overtaken(staged, recorder, position)
-        for each in _last_rejected(staged.rejected):
-            at = each.position or position
-            recorder.position = str(at)
-            if each.row.key is not None and self._is_superseded(
-                staged, each.row.key, each.sequence, at
-            ):
-                continue
-            alike = recorder.alike(identity_of(each.row))
-            if each.operation == DELETE:
-                recorder.close(alike[:1], "deleted")
-            else:
-                recorder.record([each.row])
-        table.open_entries = recorder.open()[0]
-
-    def _close_overtaken(self, staged: Staged, recorder: Recorder, position: Position) -> None:
-        """Close the entries of rows that this flush brings in a good version, or deletes."""
-        staged.raw.hold(staged.table.columns, recorder.entries([]))
-        rows = self.connection.execute(
-            sql.SQL(
-                "SELECT DISTINCT ON (h._held_entry) h._held_entry, s._operation FROM pg_temp.held h JOIN {} s ON {}"
-                " JOIN ingestion.quarantine q ON q.id = h._held_entry WHERE {} > {}"
-                " ORDER BY h._held_entry, s._sequence DESC"
-            ).format(
-                _relation(staged),
-                same_key(staged.table.table.key, "h", "s"),
-                ordered(_AT),
-                ordered(sql.SQL("q.position")),
-            ),
-            (position,),
-        ).fetchall()
-        recorder.close([entry for entry, operation in rows if operation != DELETE], "mended")
-        recorder.close([entry for entry, operation in rows if operation == DELETE], "deleted")
-
-    def _is_superseded(
-        self, staged: Staged, key: Sequence[str], sequence: int, position: Position
-    ) -> bool:
-        """Whether a rejected change of a row has been overtaken, in this flush or by what raw has."""
-        by_name = {c.name: c for c in staged.table.columns}
-        is_row = text(
-            " AND ".join(
-                f"{quote(name)} = {typed(literal(value), by_name[name])}"
-                for name, value in zip(staged.table.table.key, key, strict=True)
-            )
-        )
-        row = self.connection.execute(
-            sql.SQL(
-                "SELECT EXISTS (SELECT FROM {} s WHERE {} AND s._sequence > {}) OR"
-                " EXISTS (SELECT FROM {} WHERE {} AND {} > {})"
-            ).format(
-                _relation(staged),
-                is_row,
-                sql.Literal(sequence),
-                text(staged.raw.name),
-                is_row,
-                ordered(sql.SQL("_position")),
-                ordered(sql.Literal(position)),
-            ),
-            (),
-        ).fetchone()
-        return bool(row and row[0])
 
     def run(self, statement: sql.SQL | sql.Composed, *values: object) -> None:
         """Run a statement; it is read as one with placeholders even if it has none, see `statements`."""
         self.connection.execute(statement, values)
-
-
-def _relation(staged: Staged) -> sql.Composed:
-    return sql.SQL("pg_temp.{}").format(sql.Identifier(staged.relation))
 
 
 def counts_of(operations: pa.Array) -> Counts:
@@ -439,11 +328,3 @@ def _last_versions(rows: pa.RecordBatch, key: Sequence[str]) -> np.ndarray:
     is_last = np.zeros(len(rows), bool)
     is_last[last.to_numpy()] = True
     return is_last
-
-
-def _last_rejected(rejected: Sequence[_Rejection]) -> Iterator[_Rejection]:
-    """The last one of each key; those without a key all."""
-    last = {each.row.key: each.sequence for each in rejected if each.row.key is not None}
-    return (
-        each for each in rejected if each.row.key is None or last[each.row.key] == each.sequence
-    )
