@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -36,7 +37,7 @@ def test_postgresql_orders_positions_as_python_does(
     )
     rows = connection.execute(statement, ([str(each) for each in positions],)).fetchall()
     assert [Position.parse(text) for (text,) in rows] == sorted(positions)
-    for one, two in zip(positions, positions[1:], strict=False):
+    for one, two in pairwise(positions):
         comparison = sql.SQL("SELECT {0} < {1}, {0} = {1}").format(
             ordered(sql.Literal(one)), ordered(sql.Literal(two))
         )

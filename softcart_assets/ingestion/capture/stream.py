@@ -11,10 +11,14 @@ from contextlib import closing, contextmanager, suppress
 import psycopg
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
-from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.bounded import bring_up, first_contact
 from softcart_assets.ingestion.capture.follower import Follower
-from softcart_assets.ingestion.capture.holding import Finished, hold, key_of, sessions
+from softcart_assets.ingestion.capture.holding import (
+    Finished,
+    hold,
+    is_wanted,
+    raw_tables_shared,
+)
 from softcart_assets.ingestion.capture.job import Job, Status
 from softcart_assets.ingestion.capture.resnapshot import is_pending, read_again
 from softcart_assets.ingestion.capture.servers import start_here
@@ -92,36 +96,6 @@ def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
         done.set()
 
 
-@contextmanager
-def _raw_tables_shared(job: Job, stopped: threading.Event) -> Iterator[None]:
-    """Keep models from being built while the block runs; waits until none are."""
-    with job.staging.connect(
-        autocommit=True, application_name=f"softcart stream raw {job.source.name}"[:63]
-    ) as session:
-        session.execute("SET lock_timeout = '1s'")
-        while True:
-            try:
-                session.execute(
-                    "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))",
-                    (bookkeeping.RAW_TABLES_LOCK,),
-                )
-                break
-            except psycopg.errors.LockNotAvailable:
-                if stopped.is_set():
-                    raise Finished from None
-        yield
-
-
-def _is_build_waiting(connection: psycopg.Connection) -> bool:
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND NOT granted"
-        " AND mode = 'ExclusiveLock' AND (classid::bigint << 32 | objid::bigint) = hashtextextended(%s, 0)"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-        (bookkeeping.RAW_TABLES_LOCK,),
-    ).fetchone()
-    return bool(row and row[0])
-
-
 class _Stream:
     """The loop around the loop: taking and giving up the source, connecting anew, tables that have to be read again."""
 
@@ -163,7 +137,7 @@ class _Stream:
         job = self.job
         # In this order, in which loads take them too: otherwise each could wait for the other's.
         with (
-            _raw_tables_shared(job, self.stopped),
+            raw_tables_shared(job, self.stopped),
             hold(job, is_stream=True, stopped=self.stopped) as connection,
         ):
             name = f"softcart stream control {job.source.name}"
@@ -186,7 +160,7 @@ class _Stream:
             except TableFailed as failed:
                 follower = follower.without(failed)
                 continue
-            if self.stopped.is_set() or self._is_wanted(follower):
+            if self.stopped.is_set() or is_wanted(self.job, follower.connection, follower.control):
                 follower.finish()
                 return
 
@@ -204,19 +178,12 @@ class _Stream:
         }
         return follower
 
-    def _is_wanted(self, follower: Follower) -> bool:
-        """Whether somebody waits for the source, or wants to build models from raw tables that stand still."""
-        key = key_of(follower.control, self.job.source)
-        return bool(sessions(follower.control, key, but=follower.connection)) or _is_build_waiting(
-            follower.control
-        )
-
     def _tick(self, follower: Follower) -> bool:
         """What is looked after once a second; whether to stop following."""
         self.is_well = True
         self.job.status.problem = None
         self._report()
-        if self.stopped.is_set() or self._is_wanted(follower):
+        if self.stopped.is_set() or is_wanted(self.job, follower.connection, follower.control):
             return True
         follower.merge_reread()
         for table in follower.captured.tables.values():
