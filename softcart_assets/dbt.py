@@ -1,13 +1,14 @@
-"""Where the dbt project lies and how its manifest, which the definitions are made from, is kept up to date.
+"""Where the dbt project lies, and how its manifest is kept up to date. Definitions are made from it.
 
-No Dagster here: set-up, tests and the definitions share it. What the models become in Dagster stands in
-`defs/warehouse/dbt.py`.
+No Dagster here: set-up, tests and the definitions share it. What the models become in Dagster stands
+in `softcart_assets.components.dbt_models`.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,18 @@ from filelock import FileLock
 PROJECT_DIR = Path(__file__).resolve().parent.parent / "dbt_project"
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
 PARSED_FOR = MANIFEST.with_name("parsed_for")
+Manifest = Mapping[str, Any]
+"""The content of dbt's manifest.json."""
 DBT = Path(sys.executable).parent / "dbt"
 """The program of this environment, whatever PATH says."""
 
 
 class DbtParseFailed(RuntimeError):
     """`dbt parse` refused the project; the message is dbt's own."""
+
+
+class ManifestMissing(RuntimeError):
+    """The dbt project has not been parsed yet; the message says what to do."""
 
 
 SERVER = ("HOST", "PORT", "USER", "DATABASE")
@@ -65,7 +72,8 @@ def prepare_manifest() -> None:
     Parsing opens no connection, but reads the profile: unset connection settings are filled with placeholders.
     Raises `DbtParseFailed`.
     """
-    with FileLock(PROJECT_DIR / ".manifest.lock"):
+    MANIFEST.parent.mkdir(exist_ok=True)
+    with FileLock(MANIFEST.with_suffix(".lock")):
         if manifest_is_current():
             return
         placeholders = {f"SOFTCART_STAGING_{name}": value for name, value in PLACEHOLDERS.items()}
@@ -85,11 +93,11 @@ def prepare_manifest() -> None:
 
 
 @cache
-def read_manifest() -> dict[str, Any]:
-    """The manifest, which the definitions are made from. Raises `DbtParseFailed` if it is missing."""
+def read_manifest() -> Manifest:
+    """The manifest, from which the definitions are made. Raises `ManifestMissing`."""
     if not MANIFEST.exists():
-        raise DbtParseFailed(
-            "dbt_project/target/manifest.json is missing: the definitions are made from it. Run "
-            "`make manifest`."
+        raise ManifestMissing(
+            "dbt_project/target/manifest.json is missing, and the definitions are made from it. "
+            "Run `make manifest`."
         )
     return json.loads(MANIFEST.read_text())  # type: ignore[no-any-return]

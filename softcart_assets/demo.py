@@ -24,6 +24,7 @@ from rich.table import Table
 from softcart_assets.assembly import LINES
 from softcart_assets.dbt import prepare_manifest
 from softcart_assets.lines.model import Source
+from softcart_assets.progress import Stages
 from softcart_assets.runs import Outcome
 from softcart_assets.stack import Stack
 
@@ -79,30 +80,6 @@ class PeakMemory:
         finally:
             self._stop.set()
             thread.join()
-
-
-@dataclass
-class Stages:
-    """Seconds per named stage, in order, each told on the console when it ends."""
-
-    console: Console
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time the block under `name`."""
-        started = time.monotonic()
-        yield
-        self.add(name, time.monotonic() - started)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Note a stage that was timed elsewhere."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-        self.console.print(f"  [green]✓[/] {name:<34} {seconds:6.1f} s")
-
-    def failed(self, name: str) -> None:
-        """Tell that a stage failed."""
-        self.console.print(f"  [red]✗ {name}[/]")
 
 
 def layers(sources: Iterable[Source]) -> list[str]:
@@ -198,7 +175,7 @@ def run(scale: float, seed: int, home: Path) -> Report:
 
     Raises `DemoFailed` after the summary if a step failed, `StackError`, and what seeding raises.
     """
-    from seed_data.cli import seed as seed_sources
+    from seed_data.common.seeding import seed as seed_lines
     from softcart_assets.runs import materialize_everything
 
     console = Console()
@@ -210,7 +187,7 @@ def run(scale: float, seed: int, home: Path) -> Report:
     memory = PeakMemory([psutil.Process().pid, *stack.pids()])
     with memory.measured():
         with stages.stage("seed data"):
-            seed_sources(scale=scale, seed=seed)
+            seed_lines(LINES, scale=scale, seed=seed)
         with stages.stage("dbt manifest"):
             prepare_manifest()
         with _output_to(home / "logs" / "demo.log") as stages.console:

@@ -1,12 +1,15 @@
-"""Progress of long work on tables, for people at a terminal: a bar per table with the rate and the time left.
+"""Progress of long work, for people at a terminal. What is worked on is not known here.
 
-Where there is no terminal, plain lines say the same now and then. What is worked on is not known here.
+`TableProgress` shows rows by table, `Stages` the seconds of the steps of a run, `StatusLine` how
+something fares that has no end. Where there is no terminal, plain lines say the same now and then.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from threading import Lock
 from types import TracebackType
 
@@ -39,15 +42,14 @@ class _Rows(ProgressColumn):
 
 @dataclass
 class _Line:
-    """What was said last of a table."""
+    """What was last said of a table."""
 
     started: float
     said: float
-    rows: int = 0
 
 
 class TableProgress:
-    """Shows rows done by table while its block runs; `tell` may be called from several threads."""
+    """Shows rows done by table while its block runs. Every method may be called from any thread."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -90,7 +92,6 @@ class TableProgress:
                 return
             now = time.monotonic()
             line = self._lines.setdefault(table, _Line(now, now))
-            line.rows = rows
             if now - line.said >= _SECONDS_BETWEEN_LINES:
                 line.said = now
                 self._console.print(_told(table, rows, expected, now - line.started))
@@ -101,9 +102,64 @@ class TableProgress:
             if table in self._tasks:
                 self._bars.update(self._tasks[table], completed=rows, total=rows)
 
+    def say(self, text: str) -> None:
+        """Print a line, above the bars if there are any."""
+        self._console.print(text)
+
 
 def _told(table: str, rows: int, expected: int | None, seconds: float) -> str:
     rate = rows / seconds
     left = f", about {max(expected - rows, 0) / rate:.0f} s left" if expected and rate else ""
     of = f" of about {expected:,}" if expected else ""
     return f"{table}: {rows:,}{of} rows, {rate:,.0f} rows/s{left}"
+
+
+@dataclass
+class Stages:
+    """Seconds per named stage of a run, in order, each told on the console when it ends."""
+
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block under `name`."""
+        started = time.monotonic()
+        yield
+        self.add(name, time.monotonic() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Note a stage that was timed elsewhere."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.console.print(f"  [green]✓[/] {name:<34} {seconds:6.1f} s")
+
+    def failed(self, name: str) -> None:
+        """Tell that a stage failed."""
+        self.console.print(f"  [red]✗ {name}[/]")
+
+
+class StatusLine:
+    """One line that says how endless work fares.
+
+    On a terminal it is kept up to date. Elsewhere it is printed when something notable changes, and
+    otherwise rarely.
+    """
+
+    _SECONDS_BETWEEN = 60
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._said: tuple[object, float] | None = None
+
+    def show(self, text: str, notable: object = None) -> None:
+        """Show the text. `notable` is what must not be missed when it changes."""
+        if self._console.is_terminal:
+            self._console.file.write(f"\r\x1b[K{text}")
+            self._console.file.flush()
+            return
+        now = time.monotonic()
+        if self._said and self._said[0] == notable and now - self._said[1] < self._SECONDS_BETWEEN:
+            return
+        self._said = notable, now
+        self._console.file.write(f"{text}\n")
+        self._console.file.flush()

@@ -1,1 +1,4 @@
-"""Audits: what must hold of tables before people may read them. `model` says what an audit is, `suite` lists them."""
+"""Audits: what must hold of tables. `model` says what an audit is, `raw` asks about raw tables.
+
+The audits of published tables stand in `softcart_assets.publishing.suite`.
+"""

@@ -1,7 +1,8 @@
 """What an audit is: a named question in SQL whose answer says whether a publication may go ahead.
 
-The questions themselves stand in `suite`. Their SQL names tables without a schema, so that the same audit runs on
-staging (`warehouse`, `aggregates`), on a candidate and on `production`.
+The questions about published tables stand in `softcart_assets.publishing.suite`. Their SQL names
+tables without a schema, so that the same audit runs on staging (`warehouse`, `aggregates`), on a
+candidate and on `production`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
+from psycopg.sql import Composed
 
 Details = dict[str, Any]
 """Figures by name: integers, texts (exact decimals and dates among them), lists of them, or None."""
@@ -20,7 +22,10 @@ Details = dict[str, Any]
 
 @dataclass(frozen=True)
 class AuditResult:
-    """The answer to one audit. `details`: the figures that decided it, with a sample of the keys that offend."""
+    """The answer to one audit.
+
+    `details`: the figures that decided it, with a sample of the offending keys.
+    """
 
     name: str
     table: str
@@ -32,15 +37,17 @@ class AuditResult:
 class Audit:
     """A question about one set of tables.
 
-    `sql` returns one row with columns `offending` and `total`, both counts, and any other figures; a column `sample`
-    lists keys of offending rows. It passes if offending rows are at most the share `max_share` of the total.
+    `sql` returns one row with columns `offending` and `total`, both counts, and any other figures.
+    A column `sample` lists keys of offending rows. The audit passes if offending rows are at most
+    the share `max_share` of the total. `reads`: the other tables that the question is about.
     """
 
     name: str
     table: str
     description: str
-    sql: str
+    sql: Composed
     max_share: Decimal = Decimal(0)
+    reads: tuple[str, ...] = ()
 
     def run(self, session: psycopg.Connection, *schemas: str) -> AuditResult:
         """Ask about the tables of those schemas (of the first that has a table of the name)."""
@@ -56,14 +63,14 @@ class Audit:
 class Comparison:
     """The same question asked of a candidate and of a reference; `sql` returns one row of figures.
 
-    Against `staging`, all figures must be equal. Against `current`, the published version, numbers may be smaller by
-    the share `max_drop`, and larger by any.
+    Against `staging`, all figures must be equal. Against `current`, the published version, numbers
+    may be smaller by the share `max_drop`, and larger by any.
     """
 
     name: str
     table: str
     description: str
-    sql: str
+    sql: Composed
     against: Literal["staging", "current"]
     max_drop: Decimal = Decimal(0)
 
@@ -89,11 +96,11 @@ class Comparison:
         return AuditResult(self.name, self.table, passed, details)
 
 
-def _figures(session: psycopg.Connection, question: str, schemas: tuple[str, ...]) -> Details:
+def _figures(session: psycopg.Connection, question: Composed, schemas: tuple[str, ...]) -> Details:
     with session.transaction(), session.cursor(row_factory=dict_row) as cursor:
         path = sql.SQL(", ").join(map(sql.Identifier, schemas))
         cursor.execute(sql.SQL("SET LOCAL search_path TO {}").format(path))
-        row = cursor.execute(question.encode()).fetchone()
+        row = cursor.execute(question).fetchone()
         assert row is not None
         return row
 

@@ -1,7 +1,8 @@
-"""What must hold of a raw table: it equals its source, its size is plausible, it is fresh, its latest day is there.
+"""What must hold of a raw table: equal to its source, of plausible size, fresh, its latest day there.
 
-Each function asks the staging database about one table and returns an `AuditResult`; nothing is read from the source,
-which said all that is needed when it was loaded. Audits of what is published stand in `suite`.
+Each function asks the staging database about one table and returns an `AuditResult`. Nothing is read
+from the source, which said all that is needed when it was loaded. Audits of what is published stand
+in `softcart_assets.publishing.suite`.
 """
 
 from __future__ import annotations

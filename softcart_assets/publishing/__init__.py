@@ -1,4 +1,5 @@
 """Write–audit–publish: from the staging database to the production database.
 
-`tables` declares what is published, `publish` does it. Nothing here imports Dagster.
+`tables` says what is published, `suite` what must hold of it, `publish` does it. Nothing here imports
+Dagster.
 """

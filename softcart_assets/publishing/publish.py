@@ -1,14 +1,16 @@
 """Write, audit, publish: the one way into the production database.
 
-A publication copies the published tables from one snapshot of staging into a slot that nobody reads (`copying`),
-audits what was written, and switches all readers to it at one moment (`slots`). Until then they keep the version they
-had: an error, a failed audit or a killed process changes nothing for them, and the next publication starts over.
+A publication copies tables from one snapshot of staging into a slot that nobody reads (`candidate`),
+audits what was written, and switches all readers to it at one moment (`slots`). A line of business
+that does not pass its audits is held: it keeps what is live, and the other lines go on without it.
+Until the switch readers keep the version they had. An error or a killed process changes nothing for
+them, and the next publication starts over.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,8 +21,9 @@ from softcart_assets import locks
 from softcart_assets.audits.model import Audit, AuditResult, Comparison
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.publishing import slots
-from softcart_assets.publishing.copying import Snapshot, copy_rows, staging_snapshot
-from softcart_assets.publishing.slots import Current, PublishError, Shape
+from softcart_assets.publishing.candidate import Candidate, Live, Tell, naming
+from softcart_assets.publishing.copying import Snapshot, staging_snapshot
+from softcart_assets.publishing.slots import PublishError
 from softcart_assets.publishing.tables import PublishedTable
 
 APPLICATION = "softcart publish"
@@ -31,7 +34,10 @@ _LOCK = 0x50F7CA27
 
 
 class AuditFailed(PublishError):
-    """The candidate did not pass; readers keep the version they had. `failed`: the audits that it did not pass."""
+    """No line passed; readers keep the version they had.
+
+    `failed`: the audits that were not passed.
+    """
 
     def __init__(self, failed: Sequence[AuditResult]) -> None:
         self.failed = failed
@@ -43,10 +49,27 @@ class AuditFailed(PublishError):
 
 
 @dataclass(frozen=True)
+class LineOutcome:
+    """What became of a line: whether it went live, and if it was held, the audits that failed.
+
+    `version`: the publication that its live tables come from; None if it was never published.
+    """
+
+    passed: bool
+    version: int | None
+    failed: tuple[AuditResult, ...] = ()
+
+
+@dataclass(frozen=True)
 class Publication:
-    """What was published: version (1, 2, …), rows per table, every audit's result, seconds it took."""
+    """What was published.
+
+    `version`: 1, 2, … `lines`: what became of each line that was to be published. `row_counts`: rows
+    per table that went live. `audits`: the last result of every audit that was asked.
+    """
 
     version: int
+    lines: dict[str, LineOutcome]
     row_counts: dict[str, int]
     audits: list[AuditResult]
     seconds: float
@@ -57,40 +80,66 @@ def publish(
     production: PostgresConnection,
     tables: Sequence[PublishedTable],
     audits: Sequence[Audit | Comparison],
-    on_progress: Callable[[str], None] | None = None,
+    lines: Collection[str] | None = None,
+    on_progress: Tell | None = None,
 ) -> Publication:
-    """Publish all `tables` together, if all `audits` pass.
+    """Publish those lines of business that pass their audits, all at one moment.
 
-    Afterwards `production` has just these tables: one that is left out disappears. `on_progress` is called with a line
-    for people as each part is done, from several threads. Raises `AuditFailed`, or `PublishError` when another
-    publication is under way, a table is missing in staging, or a server refuses what it was asked.
+    `tables`: every declared table of every line; one that is left out disappears from production.
+    `lines`: the lines to publish, by default all. The others keep what is live. `on_progress` is
+    called with a line for people as each part is done, from several threads.
+    Raises `AuditFailed` when no line passes, or `PublishError` when another publication is under way
+    or a server refuses what it was asked.
     """
     started = time.monotonic()
     tell = on_progress or (lambda line: None)
+    wanted = set(lines) if lines is not None else {table.line for table in tables}
     with production.connect(application_name=APPLICATION, autocommit=True) as session:
         _lock(session)
-        with _naming("production: setting up"):
+        with naming("production: setting up"):
             slots.set_up(session)
-            current = slots.read_current(session)
-        with _snapshot(staging, production, tables) as snapshot:
-            shape = _shape(snapshot, tables)
-            with _naming("production: preparing a slot"):
-                slot, nobody_sees_it = _candidate_slot(session, current, shape, tell)
-            row_counts = _copy(snapshot, tables, shape, slot, nobody_sees_it, tell)
-            results = _audit(snapshot, audits, tables, slot, current)
-            tell(f"{sum(result.passed for result in results)} of {len(results)} audits passed")
-            if failed := [result for result in results if not result.passed]:
-                raise AuditFailed(failed)
-            _prepare_for_readers(snapshot, tables, slot)
+            live = Live(session, tables)
+        held = _absent(staging, [table for table in tables if table.line in wanted], audits)
+        new = wanted - held.keys()
+        if not new:
+            raise AuditFailed(_flat(held))
+        with _snapshot(staging, production, [t for t in tables if t.line in new]) as snapshot:
+            candidate = Candidate(session, snapshot, live, tables, new, tell)
+            candidate.write()
+            auditor = _Auditor(snapshot, candidate, tables, held, tell)
+            auditor.settle(audits)
+            if not candidate.new:
+                raise AuditFailed(_flat(held))
+            candidate.prepare_for_readers()
             tell("indexes and statistics made")
-        with _naming("production: switching"):
-            version = slots.switch(session, slot, shape, row_counts, current)
-        tell(f"version {version} published")
-    return Publication(version, row_counts, results, time.monotonic() - started)
+        version = candidate.version()
+        with naming("production: switching"):
+            slots.switch(session, version, live.current)
+        tell(f"version {version.number} published")
+    outcomes = {
+        line: LineOutcome(
+            line in candidate.new,
+            version.lines[line].version if line in version.lines else None,
+            tuple(held.get(line, ())),
+        )
+        for line in sorted(wanted)
+    }
+    published = {name for line in candidate.new for name in version.lines[line].tables}
+    rows = {name: count for name, count in version.row_counts.items() if name in published}
+    return Publication(
+        version.number,
+        outcomes,
+        rows,
+        list(auditor.results.values()),
+        time.monotonic() - started,
+    )
 
 
 def _lock(session: psycopg.Connection) -> None:
-    """Become the only publication. A killed one lets go as soon as its server process notices: hence the patience."""
+    """Become the only publication.
+
+    A killed one lets go as soon as its server process notices: hence the patience.
+    """
     try:
         locks.take(session, _LOCK, wait_seconds=2)
     except locks.LockHeld as held:
@@ -98,6 +147,38 @@ def _lock(session: psycopg.Connection) -> None:
             f"Another publication is under way: {held.holder or 'it has ended just now'}. "
             "Publish again when it is done."
         ) from None
+
+
+def _absent(
+    staging: PostgresConnection,
+    tables: Sequence[PublishedTable],
+    audits: Sequence[Audit | Comparison],
+) -> dict[str, list[AuditResult]]:
+    """Lines with tables that staging does not have, with the audits that fail by that.
+
+    A line that was never built must not keep the others from being published.
+    """
+    with staging.connect(application_name=APPLICATION) as session:
+        there = slots.read_shapes(session, "|".join({table.schema for table in tables}))
+    held: dict[str, list[AuditResult]] = {}
+    for table in tables:
+        if table.name not in there.get(table.schema, {}):
+            details = {
+                "note": f"{table.schema}.{table.name} does not exist in staging database "
+                f"{staging.database!r}. Materialise it, or correct {staging.prefix}_DATABASE."
+            }
+            names = [
+                audit.name
+                for audit in audits
+                if audit.table == table.name
+                and isinstance(audit, Comparison)
+                and audit.against == "staging"
+            ]
+            held.setdefault(table.line, []).extend(
+                AuditResult(name, table.name, False, details)
+                for name in names or [f"{table.name}_exists"]
+            )
+    return held
 
 
 @contextmanager
@@ -110,117 +191,125 @@ def _snapshot(
             yield snapshot
     except psycopg.Error as error:
         raise PublishError(
-            f"The tables to publish cannot be read in staging database {staging.database!r}: {str(error).strip()}. "
-            f"Materialise what is missing, or correct {staging.prefix}_DATABASE."
+            "The tables to publish cannot be read in staging database "
+            f"{staging.database!r}: {str(error).strip()}. Materialise what is missing, or correct "
+            f"{staging.prefix}_DATABASE."
         ) from None
 
 
-def _shape(snapshot: Snapshot, tables: Sequence[PublishedTable]) -> Shape:
-    """The columns of the published tables as they are in staging."""
-    shapes = slots.read_shapes(snapshot.session, "|".join({table.schema for table in tables}))
-    return {table.name: shapes[table.schema][table.name] for table in tables}
+class _Auditor:
+    """Audits a candidate and holds the lines that fail.
+
+    `held`: those lines, with the audits that failed. `results`: the last result of every audit.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        candidate: Candidate,
+        tables: Sequence[PublishedTable],
+        held: dict[str, list[AuditResult]],
+        tell: Tell,
+    ) -> None:
+        self.held = held
+        self.results: dict[str, AuditResult] = {}
+        self._snapshot, self._candidate, self._tell = snapshot, candidate, tell
+        self._line_of = {table.name: table.line for table in tables}
+        self._ask = _asking(candidate, tables)
+
+    def settle(self, audits: Sequence[Audit | Comparison]) -> None:
+        """Hold lines until all of what will be live passes its audits and fits together."""
+        candidate = self._candidate
+        own = [audit for audit in audits if len(self._lines(audit)) == 1]
+        crossing = [audit for audit in audits if len(self._lines(audit)) > 1]
+        # Its own audits first: a line must not be held for what is wrong with another one that will
+        # not go live.
+        failed = self._round(own)
+        asked = crossing
+        while candidate.new:
+            if failed:
+                self._hold(failed)
+            failed = self._round(asked)
+            if not failed:
+                break
+            asked = [audit for audit in crossing if self._lines(audit) & failed.keys()]
+
+    def _lines(self, audit: Audit | Comparison) -> set[str]:
+        """The lines whose tables an audit is about."""
+        reads = audit.reads if isinstance(audit, Audit) else ()
+        return {self._line_of[name] for name in (audit.table, *reads)}
+
+    def _round(self, audits: Sequence[Audit | Comparison]) -> dict[str, list[AuditResult]]:
+        """Ask the audits that concern new lines; the lines to hold, with what failed."""
+        new = self._candidate.new
+        asked = [audit for audit in audits if self._lines(audit) & new]
+        answers = self._snapshot.map(self._ask, asked)
+        failed: dict[str, list[AuditResult]] = {}
+        for audit, result in zip(asked, answers, strict=True):
+            self.results[audit.name] = result
+            if not result.passed:
+                own = {self._line_of[audit.table]}
+                # Rows that are live already stay. Then the line that they refer to has to wait.
+                for line in own & new or self._lines(audit) & new:
+                    failed.setdefault(line, []).append(result)
+        if asked:
+            passed = sum(result.passed for result in answers)
+            self._tell(f"{passed} of {len(asked)} audits passed")
+        return failed
+
+    def _hold(self, failed: dict[str, list[AuditResult]]) -> None:
+        self.held |= failed
+        for line, results in failed.items():
+            names = ", ".join(result.name for result in results)
+            self._tell(f"{line} is held and keeps what is live: {names} failed")
+        if self._candidate.new <= failed.keys():
+            self._candidate.new.clear()  # Nothing will be switched to, so nothing need be copied.
+        else:
+            self._candidate.keep(failed)
 
 
-def _candidate_slot(
-    session: psycopg.Connection, current: Current | None, wanted: Shape, tell: Callable[[str], None]
-) -> tuple[int, bool]:
-    """A slot to write to, and whether nobody sees its rows; of a new pair if the current one has another shape."""
-    slots.drop_other_pairs(session, current)
-    pairs = slots.read_pairs(session)
-    if current is None or pairs[slots.pair_of(current.slot)] != wanted:
-        pair = max(pairs, default=0) + 1
-        slots.create_pair(session, pair, wanted)
-        return slots.slots_of(pair)[0], True
-    (slot,) = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
-    readers = slots.wait_for_old_readers(session, current.switch_xid)
-    if readers:
-        tell(
-            f"version {current.version - 1} is still read, so its rows are deleted one by one: {', '.join(readers)}"
-        )
-    return slot, not readers
-
-
-def _copy(
-    snapshot: Snapshot,
-    tables: Sequence[PublishedTable],
-    shape: Shape,
-    slot: int,
-    nobody_sees_it: bool,
-    tell: Callable[[str], None],
-) -> dict[str, int]:
-    """Replace the slot's rows by staging's; returns rows per table."""
-    patient_until = time.monotonic() + slots.PATIENCE_SECONDS if nobody_sees_it else None
-
-    def copy(source: psycopg.Connection, target: psycopg.Connection, table: PublishedTable) -> int:
-        columns = [column for column, _ in shape[table.name]]
-        with _naming(f"production/{table.name}: copying"):
-            slots.empty_table(target, slot, table.name, patient_until)
-            source_table = sql.Identifier(table.schema, table.name)
-            rows = copy_rows(
-                source, source_table, target, slots.slot_table(slot, table.name), columns
-            )
-        tell(f"{table.name}: {rows:,} rows copied")
-        return rows
-
-    return dict(zip((table.name for table in tables), snapshot.map(copy, tables), strict=True))
-
-
-def _audit(
-    snapshot: Snapshot,
-    audits: Sequence[Audit | Comparison],
-    tables: Sequence[PublishedTable],
-    slot: int,
-    current: Current | None,
-) -> list[AuditResult]:
-    staging_schemas = tuple({table.schema for table in tables})
+def _asking(
+    candidate: Candidate, tables: Sequence[PublishedTable]
+) -> Callable[[psycopg.Connection, psycopg.Connection, Audit | Comparison], AuditResult]:
+    schemas = tuple({table.schema for table in tables})
+    ours = (slots.slot_schema(candidate.slot),)
+    current = candidate.live.current
 
     def ask(
         staging: psycopg.Connection, production: psycopg.Connection, audit: Audit | Comparison
     ) -> AuditResult:
-        candidate = (production, (slots.slot_schema(slot),))
-        with _naming(f"production/{audit.table}: audit {audit.name}"):
+        with naming(f"production/{audit.table}: audit {audit.name}"):
             if isinstance(audit, Audit):
-                return audit.run(production, slots.slot_schema(slot))
+                return _ask(production, candidate, audit)
             if audit.against == "staging":
-                return audit.compare(candidate, (staging, staging_schemas))
+                return audit.compare((production, ours), (staging, schemas))
             if current and audit.table in current.row_counts:
-                return audit.compare(candidate, (production, ("production",)))
-            return AuditResult(
-                audit.name, audit.table, True, {"note": "first publication of this table"}
-            )
+                return audit.compare((production, ours), (production, ("production",)))
+            note = {"note": "first publication of this table"}
+            return AuditResult(audit.name, audit.table, True, note)
 
-    return snapshot.map(ask, audits)
-
-
-def _prepare_for_readers(snapshot: Snapshot, tables: Sequence[PublishedTable], slot: int) -> None:
-    """Build the slot's indexes and have the planner's statistics made."""
-
-    def build(
-        _: psycopg.Connection,
-        target: psycopg.Connection,
-        index: tuple[str, str, tuple[str, ...], bool],
-    ) -> None:
-        with _naming(f"production/{index[0]}: building index {index[1]}"):
-            slots.create_index(target, slot, *index)
-
-    def analyze(_: psycopg.Connection, target: psycopg.Connection, table: PublishedTable) -> None:
-        with _naming(f"production/{table.name}: ANALYZE"):
-            slots.analyze(target, slot, table.name)
-
-    indexes = [(table.name, f"{table.name}_key", table.key, True) for table in tables]
-    indexes += [
-        (table.name, f"{table.name}_{'_'.join(columns)}", columns, False)
-        for table in tables
-        for columns in table.indexes
-    ]
-    snapshot.map(build, indexes)
-    snapshot.map(analyze, tables)
+    return ask
 
 
-@contextmanager
-def _naming(step: str) -> Iterator[None]:
-    """Give a database's error the name of the step, and say that nothing was published."""
+def _ask(production: psycopg.Connection, candidate: Candidate, audit: Audit) -> AuditResult:
+    """Ask about the candidate, in which a line that keeps what is live may lack a table or column."""
+    if audit.table not in candidate.shape:
+        note = f"{audit.table} will not be live"
+        return AuditResult(audit.name, audit.table, True, {"note": note})
+    if missing := [name for name in audit.reads if name not in candidate.shape]:
+        note = f"{', '.join(missing)} will not be live: its line is held and was never published"
+        return AuditResult(audit.name, audit.table, False, {"note": note})
     try:
-        yield
-    except psycopg.Error as error:
-        raise PublishError(f"{step} failed, nothing was published: {str(error).strip()}") from error
+        return audit.run(production, slots.slot_schema(candidate.slot))
+    except psycopg.ProgrammingError as error:
+        # Live columns may be others than today's. Live rows without the column refer to nothing.
+        kept = {name for name in (audit.table, *audit.reads) if not candidate.is_new(name)}
+        if not kept:
+            raise
+        harmless = audit.table in kept and isinstance(error, psycopg.errors.UndefinedColumn)
+        note = f"{', '.join(sorted(kept))} as it is live: {str(error).strip()}"
+        return AuditResult(audit.name, audit.table, harmless, {"note": note})
+
+
+def _flat(held: dict[str, list[AuditResult]]) -> list[AuditResult]:
+    return list({result.name: result for failed in held.values() for result in failed}.values())

@@ -1,20 +1,22 @@
-"""The production database's side of publishing: where candidates are written, and how readers are switched to them.
+"""The production database's side of publishing: where candidates are written, and the switch to them.
 
-People read the views of schema `production`. Their rows stand in tables with two partitions, *slots*, one of which is
-current; a view shows the rows whose slot is the one named in the single row of `production_meta.current`. PostgreSQL
-looks that up once per query and does not execute the other partition. Publishing fills the other slot and then
-updates that row. So the switch is an ordinary row version: one moment for all tables, right for every snapshot that
-any reader holds at any isolation level, and without a lock on what they read. (Renaming tables or replacing views is
-not: a REPEATABLE READ transaction would find the new table and, by its older snapshot, no rows in it. Neither is
+People read the views of schema `production`. Their rows stand in tables with two partitions, *slots*,
+one of which is current. A view shows the rows whose slot is named in the single row of
+`production_meta.current`. PostgreSQL looks that up once per query and does not execute the other
+partition. Publishing fills the other slot and then updates that row. So the switch is an ordinary row
+version: one moment for all tables, right for every snapshot that any reader holds at any isolation
+level, and without a lock on what they read. (Renaming tables or replacing views is not: a REPEATABLE
+READ transaction would find the new table and, by its older snapshot, no rows in it. Neither is
 attaching partitions: a query planned before would run without them.)
 
-A *pair* is such a set of tables: `production_pair_1` with the partitioned tables, `production_slot_11` and
-`production_slot_12` with the partitions. When published tables get other columns, or are added or removed, a new pair
-is made, and the views are replaced in the transaction that switches. They go on showing the old pair's rows, in the
-new shape, to readers with an older snapshot; a later publication drops it when there are none.
+A *pair* is such a set of tables: `production_pair_1` with the partitioned tables,
+`production_slot_11` and `production_slot_12` with the partitions. When published tables get other
+columns, or are added or removed, a new pair is made, and the views are replaced in the transaction
+that switches. They go on showing the old pair's rows, in the new shape, to readers with an older
+snapshot. A later publication drops the old pair when there are none.
 
-To let a role read: GRANT USAGE ON SCHEMA production, and ALTER DEFAULT PRIVILEGES IN SCHEMA production GRANT SELECT ON
-TABLES. Needs PostgreSQL 13 or later.
+To let a role read: GRANT USAGE ON SCHEMA production, and ALTER DEFAULT PRIVILEGES IN SCHEMA production
+GRANT SELECT ON TABLES. Needs PostgreSQL 13 or later.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ PATIENCE_SECONDS = 2.0
 DDL_PATIENCE_SECONDS = 60.0
 """How long a publication that must replace views waits for the transactions that read them."""
 
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -59,8 +62,27 @@ class Current:
     row_counts: dict[str, int]
 
 
+@dataclass(frozen=True)
+class LiveLine:
+    """What is live of a line of business: the publication it comes from, and its tables."""
+
+    version: int
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that is ready to be switched to. `lines`: what is live of every line afterwards."""
+
+    number: int
+    slot: int
+    shape: Shape
+    row_counts: Mapping[str, int]
+    lines: Mapping[str, LiveLine]
+
+
 def set_up(session: psycopg.Connection) -> None:
-    """Bring the tables that tell which version is published to this release, and create what is missing."""
+    """Bring schema `production_meta` to this release, and create what is missing."""
     migrate(session, "production_meta", _MIGRATIONS)
 
 
@@ -70,6 +92,12 @@ def read_current(session: psycopg.Connection) -> Current | None:
         "SELECT version, slot, switch_xid::text, row_counts FROM production_meta.current"
     ).fetchone()
     return Current(*row) if row else None
+
+
+def read_lines(session: psycopg.Connection) -> dict[str, LiveLine]:
+    """What is live of each line; without what was published before lines were recorded."""
+    rows = session.execute("SELECT line, version, tables FROM production_meta.lines").fetchall()
+    return {line: LiveLine(version, tuple(tables)) for line, version, tables in rows}
 
 
 def pair_of(slot: int) -> int:
@@ -116,6 +144,20 @@ def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
     return shapes
 
 
+def read_sizes(session: psycopg.Connection, schemas: Iterable[str]) -> dict[str, int]:
+    """The bytes of every table of those schemas, by name."""
+    return dict(
+        session.execute(
+            """
+            SELECT c.relname, pg_table_size(c.oid)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'm', 'v')
+            """,
+            [list(schemas)],
+        ).fetchall()
+    )
+
+
 def read_pairs(session: psycopg.Connection) -> dict[int, Shape]:
     """Every pair that exists, with its shape."""
     shapes = read_shapes(session, "production_pair_[0-9]+")
@@ -131,27 +173,39 @@ def create_pair(session: psycopg.Connection, pair: int, shape: Shape) -> None:
         for slot in slots_of(pair):
             session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(slot_schema(slot))))
         for name, columns in shape.items():
-            definitions = [
-                sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(kind)) for c, kind in columns
-            ]
-            session.execute(
-                sql.SQL(
-                    "CREATE TABLE {} ({}, _slot integer NOT NULL) PARTITION BY LIST (_slot)"
-                ).format(pair_table(pair, name), sql.SQL(", ").join(definitions))
+            create_table(session, pair, name, columns)
+
+
+def create_table(session: psycopg.Connection, pair: int, name: str, columns: Columns) -> None:
+    """Create an empty table in a pair."""
+    definitions = [
+        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(kind)) for column, kind in columns
+    ]
+    session.execute(
+        sql.SQL("CREATE TABLE {} ({}, _slot integer NOT NULL) PARTITION BY LIST (_slot)").format(
+            pair_table(pair, name), sql.SQL(", ").join(definitions)
+        )
+    )
+    for slot in slots_of(pair):
+        session.execute(
+            # Autovacuum would hold a table just when it is to be truncated; its work is done here.
+            sql.SQL(
+                "CREATE TABLE {} PARTITION OF {} (_slot DEFAULT {}) FOR VALUES IN ({}) "
+                "WITH (autovacuum_enabled = false)"
+            ).format(
+                slot_table(slot, name), pair_table(pair, name), sql.Literal(slot), sql.Literal(slot)
             )
-            for slot in slots_of(pair):
-                session.execute(
-                    # Autovacuum would hold a table just when it is to be truncated; its work is done here.
-                    sql.SQL(
-                        "CREATE TABLE {} PARTITION OF {} (_slot DEFAULT {}) FOR VALUES IN ({}) "
-                        "WITH (autovacuum_enabled = false)"
-                    ).format(
-                        slot_table(slot, name),
-                        pair_table(pair, name),
-                        sql.Literal(slot),
-                        sql.Literal(slot),
-                    )
-                )
+        )
+
+
+def replace_table(
+    session: psycopg.Connection, pair: int, name: str, columns: Columns | None
+) -> None:
+    """Give a table of a pair that nobody sees yet other columns, or remove it."""
+    with session.transaction():
+        session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(pair_table(pair, name)))
+        if columns is not None:
+            create_table(session, pair, name, columns)
 
 
 def old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
@@ -252,6 +306,32 @@ def empty_table(
         session.execute(sql.SQL("VACUUM (TRUNCATE false) {}").format(slot_table(slot, name)))
 
 
+def copy_slot(
+    session: psycopg.Connection, source: int, target: int, name: str, columns: Iterable[str]
+) -> int:
+    """Append all rows of a table in one slot to that in another; returns their number.
+
+    Raises `PublishError` if the copy has other rows: no audit compares it with staging.
+    """
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    copied = session.execute(
+        sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
+            slot_table(target, name), names, names, slot_table(source, name)
+        )
+    )
+    checksum = sql.SQL("SELECT count(*), sum(hashtextextended(ROW({})::text, 0)::numeric) FROM {}")
+    before, after = (
+        session.execute(checksum.format(names, slot_table(slot, name))).fetchone()
+        for slot in (source, target)
+    )
+    if before != after:
+        raise PublishError(
+            f"production/{name}: the copy of what is live has other rows, nothing was published. "
+            f"Look for triggers on {slot_schema(target)}.{name}."
+        )
+    return copied.rowcount
+
+
 def create_index(
     session: psycopg.Connection,
     slot: int,
@@ -272,6 +352,28 @@ def create_index(
             sql.SQL(", ").join(map(sql.Identifier, columns)),
         )
     )
+
+
+def read_indexes(
+    session: psycopg.Connection, slot: int
+) -> list[tuple[str, str, tuple[str, ...], bool]]:
+    """The indexes of a slot's tables: table, index, columns, whether it is unique."""
+    return [
+        (table, index, tuple(columns), unique)
+        for table, index, columns, unique in session.execute(
+            """
+            SELECT t.relname, c.relname, array_agg(a.attname::text ORDER BY a.attnum),
+                   i.indisunique
+            FROM pg_index i
+            JOIN pg_class c ON c.oid = i.indexrelid
+            JOIN pg_class t ON t.oid = i.indrelid
+            JOIN pg_attribute a ON a.attrelid = i.indexrelid
+            WHERE t.relnamespace = %s::regnamespace
+            GROUP BY t.relname, c.relname, i.indisunique
+            """,
+            [slot_schema(slot)],
+        )
+    ]
 
 
 def analyze(session: psycopg.Connection, slot: int, name: str) -> None:
@@ -323,55 +425,79 @@ def _as(column: str, kind: str, there: Mapping[str, str]) -> sql.Composable:
     return sql.SQL("({})::{} AS {}").format(value, sql.SQL(kind), sql.Identifier(column))
 
 
-def switch(
-    session: psycopg.Connection,
-    slot: int,
-    shape: Shape,
-    row_counts: Mapping[str, int],
-    current: Current | None,
-) -> int:
-    """Make a slot with tables of that shape the one that readers see; returns the new version.
+def switch(session: psycopg.Connection, new: Version, current: Current | None) -> None:
+    """Make a version the one that readers see.
 
-    Raises `PublishError` if views must be replaced and readers keep them for `DDL_PATIENCE_SECONDS`, or something else
-    depends on them.
+    Raises `PublishError` if views must be replaced and readers keep them for
+    `DDL_PATIENCE_SECONDS`, or something else depends on them.
     """
-    version = current.version + 1 if current else 1
 
     def publish() -> None:
-        if current is None or pair_of(slot) != pair_of(current.slot):
-            for name in current.row_counts.keys() - shape.keys() if current else ():
+        if current is None or pair_of(new.slot) != pair_of(current.slot):
+            gone = current.row_counts.keys() - new.shape.keys() if current else ()
+            for name in gone:
                 session.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier("production", name)))
-            replace_views(session, shape, read_pairs(session))
+            replace_views(session, new.shape, read_pairs(session))
+        _record_lines(session, new)
         session.execute(
             """
-            INSERT INTO production_meta.current (version, slot, switch_xid, published_at, row_counts)
+            INSERT INTO production_meta.current
+              (version, slot, switch_xid, published_at, row_counts)
             VALUES (%s, %s, pg_current_xact_id(), now(), %s)
-            ON CONFLICT (is_only_row) DO UPDATE SET version = excluded.version, slot = excluded.slot,
-              switch_xid = excluded.switch_xid, published_at = excluded.published_at, row_counts = excluded.row_counts
+            ON CONFLICT (is_only_row) DO UPDATE SET
+              version = excluded.version, slot = excluded.slot, switch_xid = excluded.switch_xid,
+              published_at = excluded.published_at, row_counts = excluded.row_counts
             """,
-            [version, slot, Jsonb(dict(row_counts))],
+            [new.number, new.slot, Jsonb(dict(new.row_counts))],
         )
 
     try:
         done = with_short_locks(session, time.monotonic() + DDL_PATIENCE_SECONDS, publish)
     except psycopg.errors.DependentObjectsStillExist as error:
         raise PublishError(
-            "Nothing was published: columns or tables were taken away or changed, and something of others depends on "
-            f"them in production: {error.diag.message_detail} Drop it, publish, and create it again."
+            "Nothing was published: columns or tables were taken away or changed, and something of "
+            f"others depends on them in production: {error.diag.message_detail} Drop it, publish, "
+            "and create it again."
         ) from None
     if not done:
         readers = session.execute(
             """
-            SELECT DISTINCT format('pid %s (%s %s, transaction since %s)', a.pid, a.usename, a.application_name,
-                                   a.xact_start)
+            SELECT DISTINCT format('pid %s (%s %s, transaction since %s)', a.pid, a.usename,
+                                   a.application_name, a.xact_start)
             FROM pg_locks l
             JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = 'production'::regnamespace
             JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
             """
         ).fetchall()
         raise PublishError(
-            "Nothing was published: published tables have other columns than before, so all views must be replaced, "
-            f"but for {DDL_PATIENCE_SECONDS:.0f} s transactions kept reading them: "
-            f"{', '.join(reader for (reader,) in readers) or 'none any more'}. End them and publish again."
+            "Nothing was published: published tables have other columns than before, so all views "
+            f"must be replaced, but for {DDL_PATIENCE_SECONDS:.0f} s transactions kept reading them: "
+            f"{', '.join(reader for (reader,) in readers) or 'none any more'}. End them and publish "
+            "again."
         )
-    return version
+
+
+def _record_lines(session: psycopg.Connection, new: Version) -> None:
+    """Write down what is live of each line; lines that are no longer declared disappear."""
+    session.execute("DELETE FROM production_meta.lines WHERE line <> ALL(%s)", [list(new.lines)])
+    for line, live in new.lines.items():
+        # A line that keeps its version keeps its time: that of the version before, if that one was
+        # published before lines were recorded.
+        session.execute(
+            """
+            INSERT INTO production_meta.lines (line, version, published_at, tables)
+            SELECT %(line)s, %(version)s,
+                   CASE WHEN %(is_new)s THEN now()
+                   ELSE (SELECT published_at FROM production_meta.current) END, %(tables)s
+            ON CONFLICT (line) DO UPDATE SET
+              version = excluded.version, tables = excluded.tables,
+              published_at = CASE WHEN %(is_new)s THEN excluded.published_at
+                             ELSE lines.published_at END
+            """,
+            {
+                "line": line,
+                "version": live.version,
+                "is_new": live.version == new.number,
+                "tables": list(live.tables),
+            },
+        )

@@ -1,4 +1,4 @@
-"""What a publication is told of each table: where it stands, what identifies its rows, what to audit.
+"""What a publication is told of each table: where it stands, its key, what to audit.
 
 The declarations stand in the lines of business; what dbt knows of a model comes from its manifest.
 Column names and types are read from staging at each publication.
@@ -40,11 +40,11 @@ class PublishedTable:
     name: str
     schema: str
     key: tuple[str, ...]
+    line: str
     indexes: tuple[tuple[str, ...], ...] = ()
     versions_of: str | None = None
     may_be_empty: bool = False
     max_drop: Decimal = Decimal("0.1")
-    line: str = ""
     references: tuple[Reference, ...] = ()
     totals: tuple[str, ...] = ()
     latest: str | None = None
@@ -56,7 +56,7 @@ UNKNOWN = "'00000000-0000-0000-0000-000000000000'"
 
 
 class UnknownTable(RuntimeError):
-    """A published table is neither a dbt model nor an aggregate; the message says where it stands."""
+    """A table that is to be published, or that one refers to, is unknown; the message says where."""
 
 
 def published_tables(
@@ -64,7 +64,8 @@ def published_tables(
 ) -> tuple[PublishedTable, ...]:
     """Every published table of these lines, completed by what dbt's manifest says of its model.
 
-    Raises `UnknownTable`.
+    Raises `UnknownTable` for one that is neither a model nor an aggregate, and for a reference to a
+    table that is not published.
     """
     lines = list(lines)
     models = {
@@ -74,6 +75,7 @@ def published_tables(
     }
     tests = _tests(manifest)
     jobs = {job.name: job for line in lines for job in line.jobs}
+    published = {table.name for line in lines for table in line.published}
     found = []
     for line in lines:
         for table in line.published:
@@ -87,17 +89,25 @@ def published_tables(
                     f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model with "
                     "a primary_key test. Add the model, its test or the job, or remove the table."
                 )
+            references = tuple(_references(of_model.get("references_resolved", {})))
+            for reference in references:
+                if reference.dimension not in published:
+                    raise UnknownTable(
+                        f"{table.declared_at}: {table.name} refers to {reference.dimension}, which no "
+                        f"line publishes. Publish it, or take {reference.column} out of the "
+                        "references_resolved test."
+                    )
             found.append(
                 PublishedTable(
                     table.name,
                     schema,
                     key,
+                    line.name,
                     table.indexes,
                     of_model.get("scd2_intervals", {}).get("natural_key"),
                     table.may_be_empty,
                     table.max_drop,
-                    line.name,
-                    tuple(_references(of_model.get("references_resolved", {}))),
+                    references,
                     table.totals,
                     table.latest,
                     table.adds_up,

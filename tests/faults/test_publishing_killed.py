@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 from support.databases import database, fingerprints
+from support.published import AUDITS, TABLES
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection, ServerUnreachable
-from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.publishing.publish import PublishError, publish
 from softcart_assets.publishing.slots import read_current
 
@@ -27,8 +27,8 @@ def published(stack) -> Iterator[tuple[PostgresConnection, PostgresConnection]]:
     """Staging and production at version 2, so that either slot has rows; staging has gone on since."""
     with database() as staging, database() as production:
         create_warehouse(staging, orders=1500)
-        publish(staging, production)
-        publish(staging, production)
+        publish(staging, production, TABLES, AUDITS)
+        publish(staging, production, TABLES, AUDITS)
         with staging.connect() as session:
             session.execute(CHANGES)
         yield staging, production
@@ -42,9 +42,7 @@ def servers(published) -> Iterator[tuple[PostgresConnection, PostgresConnection]
 
 def contents(connection: PostgresConnection, schema: str | None = None) -> dict[str, tuple]:
     """What each table holds, in one schema or where staging has it."""
-    return fingerprints(
-        connection, [f"{schema or table.schema}.{table.name}" for table in PUBLISHED]
-    )
+    return fingerprints(connection, [f"{schema or table.schema}.{table.name}" for table in TABLES])
 
 
 def version(production: PostgresConnection) -> int:
@@ -57,10 +55,11 @@ def version(production: PostgresConnection) -> int:
 SCRIPT = """
 import sys
 from dataclasses import replace
+from support.published import AUDITS, TABLES
 from softcart_assets import connections
 from softcart_assets.publishing.publish import publish
 staging, production = (replace(connections.staging(), database=name) for name in sys.argv[1:])
-publish(staging, production, on_progress=lambda line: print(line, flush=True))
+publish(staging, production, TABLES, AUDITS, on_progress=lambda line: print(line, flush=True))
 """
 
 
@@ -77,7 +76,7 @@ def test_killed(servers, moment):
         [sys.executable, "-c", SCRIPT, staging.database, production.database],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -92,7 +91,7 @@ def test_killed(servers, moment):
     assert contents(production, "production") == (before if reached == 2 else after)
     assert reached == 2 or moment in ("indexes and statistics", "published")
 
-    assert publish(staging, production).version == reached + 1
+    assert publish(staging, production, TABLES, AUDITS).version == reached + 1
     assert contents(production, "production") == after
 
 
@@ -113,9 +112,9 @@ def test_a_lost_connection_is_reported_with_its_table(servers):
     with pytest.raises(
         PublishError, match=r"(?s)production/\w+: .* failed, nothing was published: .*terminat"
     ):
-        publish(staging, production, on_progress=cut_connections)
+        publish(staging, production, TABLES, AUDITS, on_progress=cut_connections)
     assert contents(production, "production") == before
-    assert publish(staging, production).version == 3
+    assert publish(staging, production, TABLES, AUDITS).version == 3
 
 
 def test_a_full_disk_is_reported_with_its_table(servers):
@@ -134,16 +133,16 @@ def test_a_full_disk_is_reported_with_its_table(servers):
     with pytest.raises(
         PublishError, match=r"production/fct_payments: copying failed, .*No space left on device"
     ):
-        publish(staging, production)
+        publish(staging, production, TABLES, AUDITS)
     assert contents(production, "production") == before
     with production.connect() as session:
         session.execute("DROP FUNCTION public.refuse CASCADE")
-    assert publish(staging, production).version == 3
+    assert publish(staging, production, TABLES, AUDITS).version == 3
 
 
 def test_a_server_that_is_down_is_named_by_its_settings(servers):
     staging, production = servers
     with pytest.raises(ServerUnreachable, match="SOFTCART_STAGING_HOST"):
-        publish(replace(staging, port=1), production)
+        publish(replace(staging, port=1), production, TABLES, AUDITS)
     with pytest.raises(ServerUnreachable, match="SOFTCART_STAGING_HOST"):
-        publish(staging, replace(production, port=1))
+        publish(staging, replace(production, port=1), TABLES, AUDITS)

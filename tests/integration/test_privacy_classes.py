@@ -10,7 +10,7 @@ from softcart_assets.connections import MySQLConnection
 from softcart_assets.lines.model import Source
 from softcart_assets.lines.shop.sources import SHOP
 
-SCHEMA = Path(__file__).resolve().parents[2] / "seed_data" / "schema.sql"
+SCHEMA = Path(__file__).resolve().parents[2] / "seed_data" / "shop" / "shop.sql"
 
 
 def _columns(mysql: MySQLConnection) -> dict[str, set[str]]:

@@ -11,14 +11,18 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel
 from support.databases import database, fingerprints
+from support.published import AUDITS, TABLES
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.shop.published import PUBLISHED, PublishedTable
 from softcart_assets.publishing import slots
-from softcart_assets.publishing.publish import PublishError, publish
+from softcart_assets.publishing.publish import AuditFailed, PublishError, publish
+from softcart_assets.publishing.tables import PublishedTable
 
-PAIR = (PublishedTable("one", "warehouse", ("id",)), PublishedTable("two", "warehouse", ("id",)))
+PAIR = (
+    PublishedTable("one", "warehouse", ("id",), "first"),
+    PublishedTable("two", "warehouse", ("id",), "first"),
+)
 """Two small tables whose rows carry the version that they belong to."""
 
 
@@ -71,13 +75,11 @@ def repeatable_read(production: PostgresConnection, **options) -> psycopg.Connec
 
 def test_production_equals_staging_again_and_again(warehouse, production):
     for version in (1, 2, 3):
-        done = publish(warehouse, production)
+        done = publish(warehouse, production, TABLES, AUDITS)
         assert done.version == version
         assert all(audit.passed for audit in done.audits)
-        there = fingerprints(warehouse, [f"{table.schema}.{table.name}" for table in PUBLISHED])
-        assert (
-            fingerprints(production, [f"production.{table.name}" for table in PUBLISHED]) == there
-        )
+        there = fingerprints(warehouse, [f"{table.schema}.{table.name}" for table in TABLES])
+        assert fingerprints(production, [f"production.{table.name}" for table in TABLES]) == there
         assert done.row_counts == {name: rows for name, (rows, _) in there.items()}
     with warehouse.connect() as one, production.connect() as other:
         types = slots.read_shapes(one, "warehouse|aggregates")
@@ -247,8 +249,8 @@ def test_what_others_built_on_a_view_stops_its_replacement(staging, production):
 
 
 def test_queries_execute_one_slot_and_use_its_indexes(warehouse, production):
-    publish(warehouse, production)
-    publish(warehouse, production)
+    publish(warehouse, production, TABLES, AUDITS)
+    publish(warehouse, production, TABLES, AUDITS)
 
     def plan(query: str) -> str:
         with production.connect() as session:
@@ -346,13 +348,9 @@ def test_a_second_publication_is_refused_and_told_who_is_first(staging, producti
 
 
 def test_a_missing_table_is_named(staging, production):
-    with pytest.raises(PublishError, match=r'relation "warehouse\.dim_nothing" does not exist'):
-        publish(
-            staging,
-            production,
-            [*PAIR, PublishedTable("dim_nothing", "warehouse", ("id",))],
-            audits=(),
-        )
+    missing = PublishedTable("dim_nothing", "warehouse", ("id",), "first")
+    with pytest.raises(AuditFailed, match=r"warehouse\.dim_nothing does not exist.*Materialise"):
+        publish(staging, production, [*PAIR, missing], audits=())
 
 
 def test_memory_does_not_grow_with_rows(staging, production):
@@ -361,9 +359,9 @@ import resource, sys
 from dataclasses import replace
 from softcart_assets import connections
 from softcart_assets.publishing.publish import publish
-from softcart_assets.lines.shop.published import PublishedTable
+from softcart_assets.publishing.tables import PublishedTable
 staging, production = (replace(connections.staging(), database=name) for name in sys.argv[1:])
-publish(staging, production, [PublishedTable("one", "warehouse", ("id",))], audits=())
+publish(staging, production, [PublishedTable("one", "warehouse", ("id",), "first")], audits=())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -7,12 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
+import MySQLdb
 import pytest
 
-from seed_data.cli import seed
-from seed_data.simulator import SimulationError, Simulator, simulate
-from softcart_assets.connections import MongoConnection, MySQLConnection
+from seed_data.common.seeding import seed
+from seed_data.common.simulation import simulate
+from seed_data.common.traffic import NothingToDo, Simulation, SimulationError, run_together
+from seed_data.shop.traffic import ShopTraffic
+from softcart_assets.assembly import LINES
+from softcart_assets.connections import MongoConnection, MySQLConnection, ServerUnreachable
+
+SHOP = LINES.line("shop")
 
 BROKEN = {
     "an order's total is that of its lines": """
@@ -53,13 +60,13 @@ BROKEN = {
 @pytest.fixture
 def simulator(
     spark, mysql: MySQLConnection, mongo: MongoConnection, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Simulator]:
-    """A simulator on freshly seeded sources."""
+) -> Iterator[Simulation]:
+    """A simulation on freshly seeded sources."""
     monkeypatch.setenv("SOFTCART_SHOP_DATABASE", mysql.database)
     monkeypatch.setenv("SOFTCART_CATALOG_DATABASE", mongo.database)
-    seed(scale=0.01, seed=2, spark=spark)
-    with closing(Simulator(mysql, mongo, seed=1)) as simulator:
-        yield simulator
+    seed([SHOP], scale=0.01, seed=2, spark=spark)
+    with closing(ShopTraffic({source.name: source for source in SHOP.sources}, 1)) as traffic:
+        yield Simulation("shop", traffic, seed=1)
 
 
 def _check(mysql: MySQLConnection) -> None:
@@ -70,7 +77,7 @@ def _check(mysql: MySQLConnection) -> None:
 
 
 def test_the_rate_is_kept_and_invariants_hold_under_traffic_and_when_connections_are_cut(
-    simulator: Simulator, mysql: MySQLConnection, mongo: MongoConnection
+    simulator: Simulation, mysql: MySQLConnection, mongo: MongoConnection
 ) -> None:
     _check(mysql)
     started = time.monotonic()
@@ -88,7 +95,7 @@ def test_the_rate_is_kept_and_invariants_hold_under_traffic_and_when_connections
         "new_order",
         "order_status",
         "return",
-        "catalog_edit",
+        "product_edit",
         "address_change",
         "stock_movement",
     }
@@ -133,4 +140,53 @@ def test_empty_sources_are_named(
     monkeypatch.setenv("SOFTCART_SHOP_DATABASE", mysql.database)
     monkeypatch.setenv("SOFTCART_CATALOG_DATABASE", mongo.database)
     with pytest.raises(SimulationError, match="softcart seed"):
-        simulate(duration=1)
+        simulate([SHOP], duration=1)
+
+
+class _Traffic:
+    """Counts in memory; what `problems` holds is raised by the next operations."""
+
+    weights: ClassVar[dict[str, float]] = {"insert": 1, "delete": 1}
+
+    def __init__(self) -> None:
+        self.connections = 1
+        self.problems: list[Exception] = []
+        self.away = 0
+
+    def connect(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise ServerUnreachable("The server is away.")
+        self.connections += 1
+
+    def perform(self, operation: str) -> None:
+        if self.problems:
+            raise self.problems.pop()
+
+    def close(self) -> None:
+        self.connections -= 1
+
+
+def test_a_server_that_goes_away_is_waited_for() -> None:
+    traffic = _Traffic()
+    traffic.problems = [MySQLdb.OperationalError(2013, "Lost connection"), NothingToDo()]
+    traffic.away = 1
+    simulation = Simulation("test", traffic, seed=1)
+    simulation.run(rate=100, duration=0.5)
+    assert traffic.connections == 1
+    assert 10 < simulation.counts.total() < 50
+    traffic.problems = [MySQLdb.ProgrammingError(1146, "There is no such table")]
+    with pytest.raises(MySQLdb.ProgrammingError):
+        simulation.run(rate=100, duration=0.5)
+
+
+def test_lines_run_together_until_one_fails() -> None:
+    good, bad = _Traffic(), _Traffic()
+    simulations = [Simulation("good", good), Simulation("bad", bad)]
+    run_together(simulations, rate=100, duration=0.3)
+    assert all(each.counts.total() > 10 for each in simulations)
+    bad.problems = [ValueError("broken")]
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="broken"):
+        run_together(simulations, rate=100, duration=None)
+    assert time.monotonic() - started < 5

@@ -61,7 +61,7 @@ class Raw:
         version = (
             "_committed_at timestamptz, _version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
         )
-        schema = (ROOT / "seed_data" / "schema.sql").read_text()
+        schema = (ROOT / "seed_data" / "shop" / "shop.sql").read_text()
         for source in (SHOP, CATALOG):
             self.session.execute(f"CREATE SCHEMA {source.schema}")
             for table in source.tables:
@@ -656,7 +656,7 @@ BREAKS = [
         "UPDATE warehouse.dim_customer SET is_current = true WHERE customer_id = 1",
     ),
     (
-        "current_versions_complete_dim_customer",
+        "dim_customer_matches_source",
         "fail",
         "DELETE FROM warehouse.dim_customer WHERE customer_id = 3",
     ),

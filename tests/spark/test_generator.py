@@ -12,25 +12,43 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seed_data import dirty, generator
-from seed_data.catalog import make_catalog
-from seed_data.generator import COLLECTIONS, TABLES, generate
-from seed_data.parameters import Parameters
+from seed_data.common.model import Output
+from seed_data.common.parameters import Parameters
+from seed_data.shop import dirty, generator
+from seed_data.shop.generator import generate
+from seed_data.shop.parameters import ShopParameters
+from seed_data.shop.products import make_products
+from softcart_assets.assembly import LINES
 
 UNTIL = datetime(2026, 3, 4, 15, 30, 12, 345678, tzinfo=UTC)
 PARAMETERS = Parameters(0.2, 5, UNTIL)
+TABLES = [f"{source.name}.{table.name}" for source, table in LINES.line("shop").tables()]
+
+
+def _generate(
+    spark, parameters: Parameters, directory: Path, only: list[str] = TABLES
+) -> list[str]:
+    """Make tables; the names of those that were announced as written."""
+    written: list[str] = []
+    output = Output(directory, only, lambda: spark, lambda table, path: written.append(table))
+    generate(parameters, output)
+    return written
 
 
 @pytest.fixture(scope="module")
 def seeded(spark, tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("seed")
-    generate(lambda: spark, PARAMETERS, directory)
+    assert sorted(_generate(spark, PARAMETERS, directory)) == sorted(TABLES)
     return directory
 
 
 @pytest.fixture
 def read(seeded: Path):
-    return lambda name: pq.read_table(seeded / name).to_pandas()
+    def table(name: str) -> pd.DataFrame:
+        [path] = seeded.glob(f"*.{name}")
+        return pq.read_table(path).to_pandas()
+
+    return table
 
 
 def _cents(amounts: pd.Series) -> pd.Series:
@@ -41,10 +59,10 @@ def test_the_same_parameters_make_the_same_rows_in_any_partitioning(
     spark, seeded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generator, "ROWS_PER_PARTITION", 300)
-    generate(lambda: spark, PARAMETERS, tmp_path / "again")
-    generate(lambda: spark, replace(PARAMETERS, seed=6), tmp_path / "other", only=["customers"])
+    _generate(spark, PARAMETERS, tmp_path / "again")
+    _generate(spark, replace(PARAMETERS, seed=6), tmp_path / "other", ["shop.customers"])
     counts = [
-        len(list((directory / "customers").glob("*.parquet")))
+        len(list((directory / "shop.customers").glob("*.parquet")))
         for directory in (seeded, tmp_path / "again")
     ]
     assert counts[0] < counts[1]
@@ -53,20 +71,17 @@ def test_the_same_parameters_make_the_same_rows_in_any_partitioning(
         table = pq.read_table(directory / name)
         return table.sort_by([(column, "ascending") for column in table.column_names[:2]])
 
-    for name in TABLES + COLLECTIONS:
+    for name in TABLES:
         assert rows(seeded, name).equals(rows(tmp_path / "again", name)), name
-    assert not rows(seeded, "customers").equals(rows(tmp_path / "other", "customers"))
-    assert {path.name for path in seeded.iterdir()} == {*TABLES, *COLLECTIONS}
+    assert not rows(seeded, "shop.customers").equals(rows(tmp_path / "other", "shop.customers"))
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["shop.customers"]
 
 
-def test_an_unknown_table_is_named() -> None:
-    with pytest.raises(ValueError, match="custmers"):
-        generate(
-            lambda: pytest.fail("no session is needed"),
-            PARAMETERS,
-            Path("unused"),
-            only=["custmers"],
-        )
+def test_small_tables_need_no_spark(tmp_path: Path) -> None:
+    small = ["shop.stores", "catalog.products"]
+    output = Output(tmp_path, small, lambda: pytest.fail("no session"), lambda table, path: None)
+    generate(PARAMETERS, output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(small)
 
 
 def test_totals_agree_with_lines_and_payments_to_the_cent(read) -> None:
@@ -133,7 +148,7 @@ def test_movements_add_up_to_the_stock_and_never_fall_below_zero(read) -> None:
 
 def test_keys_are_unique_references_resolve_and_nothing_is_in_the_future(read) -> None:
     keys = {"order_lines": ["order_id", "line_number"], "inventory": ["store_id", "product_id"]}
-    for name in TABLES:
+    for name in (table.name for table in LINES.source("shop").tables):
         rows = read(name)
         assert not rows.duplicated(keys.get(name, ["id"])).any(), name
         for column in rows.select_dtypes("datetimetz"):
@@ -223,7 +238,7 @@ def test_documents_vary_by_category_and_some_are_dirty(read) -> None:
     assert len({tuple(product["attributes"]) for product in products}) > 15
     skus = [variant["sku"] for product in products for variant in product["variants"]]
     assert len(set(skus)) == len(skus)
-    many = make_catalog(Parameters(25, 1, UNTIL)).products
+    many = make_products(ShopParameters(25, 1, UNTIL)).documents
     assert any(isinstance(product["weight_grams"], str) for product in many)
     assert any(isinstance(product["price"]["amount_minor"], float) for product in many)
     assert any("brand" not in product or "tags" not in product for product in many)

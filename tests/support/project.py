@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from support.databases import fingerprints
+from support.published import TABLES
 
 from softcart_assets.connections import production
-from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.stack import REPOSITORY
 
 SCALE = "0.03"
@@ -57,4 +57,4 @@ class Project:
 
     def published(self) -> dict[str, tuple]:
         """Rows and checksum of every view that people read."""
-        return fingerprints(production(), [f"production.{table.name}" for table in PUBLISHED])
+        return fingerprints(production(), [f"production.{table.name}" for table in TABLES])

@@ -65,3 +65,19 @@ def test_only_staging_reads_raw_tables():
         assert "source(" not in file.read_text(), file.name
     for file in MODELS.glob("staging/**/*.sql"):
         assert "ref(" not in file.read_text(), file.name
+
+
+def test_every_model_has_tests_and_every_staging_view_its_key():
+    for model in declared("models"):
+        kinds = {kind for test in model.get("data_tests", []) for kind in test}
+        assert kinds, model["name"]
+        # Deleted rows of several tables have no key in common.
+        if model["name"].startswith("stg_") and not model["name"].endswith("__deleted_rows"):
+            assert "primary_key" in kinds, model["name"]
+
+
+def test_models_are_named_after_their_folder():
+    for file in MODELS.glob("staging/*/*.sql"):
+        assert file.stem.startswith(f"stg_{file.parent.name}__"), file.name
+    for file in MODELS.glob("warehouse/*/*.sql"):
+        assert file.stem.startswith(("dim_", "fct_", f"int_{file.parent.name}__")), file.name

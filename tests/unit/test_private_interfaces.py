@@ -1,17 +1,38 @@
-"""What we use of libraries although it is private: a new version that changes it fails here, by name."""
+"""The private interfaces of libraries that we use are still what we take them for."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import struct
+from contextlib import suppress
+from pathlib import Path
+from unittest import mock
 
+import dagster as dg
 import MySQLdb
 import pymysql
+import pytest
+from dagster._core.launcher import DefaultRunLauncher
 
+from softcart_assets.dagster_private import GRPC_INFO_TAG, runs_in_code_server
 from softcart_assets.ingestion.connectors.mysql import private
 
+REPOSITORY = Path(__file__).parents[2]
 
-def test_pymysql_still_has_the_private_methods_that_read_a_binary_log() -> None:
+
+def test_dagster_the_launcher_tags_runs_that_a_code_server_executes() -> None:
+    instance, server = mock.Mock(), mock.Mock(host="localhost", port=1, use_ssl=False)
+    run = dg.DagsterRun(job_name="job")
+    with suppress(Exception):  # it goes on to ask the server, which there is none of
+        DefaultRunLauncher.launch_run_from_grpc_client(instance, run, server)
+    _, tags = instance.add_run_tags.call_args.args
+    assert runs_in_code_server(run.with_tags(tags))
+    assert not runs_in_code_server(run)
+    assert GRPC_INFO_TAG in tags
+
+
+def test_pymysql_has_the_private_methods_that_read_a_binary_log() -> None:
     parameters = {
         name: list(inspect.signature(getattr(pymysql.connections.Connection, name)).parameters)
         for name in private.NAMES
@@ -23,16 +44,28 @@ def test_pymysql_still_has_the_private_methods_that_read_a_binary_log() -> None:
     }
 
 
-def test_pymysql_still_keeps_its_socket_in_the_private_attribute_sock() -> None:
+def test_pymysql_keeps_its_socket_in_the_private_attribute_sock() -> None:
     connection = pymysql.connections.Connection(host="", defer_connect=True)
     assert connection._sock is None  # type: ignore[attr-defined]
     assert "self._sock = " in inspect.getsource(pymysql.connections.Connection.connect)
 
 
-def test_mysqlclient_still_begins_its_connections_with_the_client_librarys_structure() -> None:
+def test_mysqlclient_begins_its_connections_with_the_client_librarys_structure() -> None:
     """`codec/textrows.pyx` finds that structure right behind Python's own header of an object."""
     header = object.__basicsize__
     word = struct.calcsize("P")
     # MYSQL is by far the largest part: what mysqlclient adds of its own is some words behind it.
     assert MySQLdb._mysql.connection.__basicsize__ > header + 100 * word
     assert MySQLdb._mysql.connection.__mro__[1] is object
+
+
+@pytest.mark.parametrize(("library", "module"), [("dagster", "softcart_assets/dagster_private.py")])
+def test_one_module_uses_the_private_interfaces_of(library: str, module: str) -> None:
+    private = re.compile(rf"^\s*(from|import) {library}\w*(\.\w+)*\._", re.MULTILINE)
+    users = [
+        str(file.relative_to(REPOSITORY))
+        for folder in ("softcart_assets", "seed_data", "spark")
+        for file in (REPOSITORY / folder).rglob("*.py")
+        if private.search(file.read_text())
+    ]
+    assert users == [module]

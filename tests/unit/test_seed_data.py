@@ -1,27 +1,79 @@
-"""The parts of the seed data that need no server: sizes, rhythm, catalog, and the text that LOAD DATA reads."""
+"""The parts of the seed data that need no server: packages, sizes, rhythm, products, and the text for LOAD DATA."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from bson import json_util
 from hypothesis import given
 from hypothesis import strategies as st
-from softcart_assets.sources import CATALOG, SHOP
 
-from seed_data.catalog import make_catalog
-from seed_data.generator import COLLECTIONS, TABLES
-from seed_data.loader import lines, statements
-from seed_data.parameters import DAY, Parameters, epoch_microseconds
-from seed_data.rhythm import HOUR, day_weight, hours
+import seed_data
+from seed_data.common.model import LineSeed, Output, SeedError, documents
+from seed_data.common.mysql import lines, statements
+from seed_data.common.packages import folder_of, seed_of, seeds_of
+from seed_data.common.parameters import DAY, HOUR, Parameters, epoch_microseconds
+from seed_data.shop.parameters import ShopParameters
+from seed_data.shop.products import make_products
+from seed_data.shop.rhythm import day_weight, hours
+from softcart_assets.assembly import LINES
+from softcart_assets.lines.model import Line
 
 UNTIL = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 
 
-def test_the_generator_makes_exactly_the_declared_tables() -> None:
-    assert set(statements()) == set(TABLES) == {table.name for table in SHOP.tables}
-    assert set(COLLECTIONS) == {table.name for table in CATALOG.tables}
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
+def test_scripts_create_exactly_the_declared_tables(line: Line) -> None:
+    for source in line.sources:
+        if source.kind == "mysql" and seed_of(line):
+            script = folder_of(line) / f"{source.name}.sql"
+            assert set(statements(script)) == {table.at_source for table in source.tables}
+
+
+def _package(folder: Path, name: str, content: str, monkeypatch: pytest.MonkeyPatch) -> Line:
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text(content)
+    monkeypatch.setattr(seed_data, "__path__", [*seed_data.__path__, str(folder)])
+    return Line(name, "A test.", owner="team:test")
+
+
+def test_a_line_is_found_by_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = "from seed_data.common.model import LineSeed\nSEED = LineSeed(lambda parameters, output: None)"
+    line = _package(tmp_path, "found", content, monkeypatch)
+    without = Line("without", "No seed data.", owner="team:test")
+    assert isinstance(seed_of(line), LineSeed)
+    assert [each.name for each, _ in seeds_of([line, without])] == ["found"]
+    assert folder_of(line) == tmp_path / "found"
+    with pytest.raises(SeedError, match="seed_data/<line> for without"):
+        seeds_of([without])
+
+
+def test_a_package_without_a_seed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = _package(tmp_path, "seedless", "", monkeypatch)
+    with pytest.raises(SeedError, match=r"seed_data\.seedless has no SEED"):
+        seed_of(line)
+
+
+def test_only_wanted_tables_are_written_and_each_is_announced(tmp_path: Path) -> None:
+    written: list[tuple[str, Path]] = []
+    output = Output(
+        tmp_path,
+        ["files.letters"],
+        lambda: pytest.fail("no session is needed"),
+        lambda table, path: written.append((table, path)),
+    )
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+    output.write("files.letters", documents([{"_id": 1, "at": moment}]))
+    output.write("files.stamps", documents([]))
+    assert written == [("files.letters", tmp_path / "files.letters")]
+    [text] = pq.read_table(tmp_path / "files.letters")["document"].to_pylist()
+    assert json_util.loads(text) == {"_id": 1, "at": moment.replace(tzinfo=None)}
+    assert output.wants("files.stamps", "files.letters")
+    assert not output.wants("files.stamps")
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1e9])
@@ -35,7 +87,7 @@ def test_senseless_scales_are_refused(scale: float) -> None:
     st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
 )
 def test_the_hours_hold_every_order_once(scale: float, until: datetime) -> None:
-    parameters = Parameters(scale, 1, until)
+    parameters = ShopParameters(scale, 1, until)
     first_ids = hours(parameters).first_ids
     assert first_ids[0] == 1
     assert first_ids[-1] == parameters.orders + 1
@@ -50,15 +102,15 @@ def test_black_friday_is_the_day_after_thanksgiving() -> None:
 
 
 def test_companions_and_substitutes_are_products_that_were_always_there() -> None:
-    parameters = Parameters(0.5, 3, UNTIL)
-    catalog = make_catalog(parameters)
-    assert len(set(catalog.ids)) == parameters.products == len(catalog.substitutes)
-    assert sorted(catalog.ranking) == list(range(parameters.products))
-    assert set(catalog.companions) < set(range(parameters.products))
-    for number in set(catalog.substitutes):
-        assert catalog.introduced[number] < parameters.start
-        assert catalog.withdrawn[number] > parameters.end
-    discontinued = [product for product in catalog.products if product["status"] == "discontinued"]
+    parameters = ShopParameters(0.5, 3, UNTIL)
+    products = make_products(parameters)
+    assert len(set(products.ids)) == parameters.products == len(products.substitutes)
+    assert sorted(products.ranking) == list(range(parameters.products))
+    assert set(products.companions) < set(range(parameters.products))
+    for number in set(products.substitutes):
+        assert products.introduced[number] < parameters.start
+        assert products.withdrawn[number] > parameters.end
+    discontinued = [each for each in products.documents if each["status"] == "discontinued"]
     assert discontinued
     ended = min(epoch_microseconds(product["updated_at"]) for product in discontinued)
     assert ended > parameters.start + 200 * DAY - 1000
@@ -116,6 +168,6 @@ def test_a_sliced_batch_is_written_without_its_neighbours() -> None:
 
 
 def test_the_last_hour_is_cut_at_the_end() -> None:
-    parameters = Parameters(1, 1, UNTIL)
+    parameters = ShopParameters(1, 1, UNTIL)
     assert parameters.end == epoch_microseconds(UNTIL)
     assert timedelta(microseconds=parameters.end - parameters.start) > timedelta(days=2 * 365)

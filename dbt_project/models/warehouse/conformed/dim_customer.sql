@@ -1,51 +1,17 @@
-{% set own_attributes = [
-    'full_name', 'email', 'phone', 'birth_date', 'gender', 'loyalty_tier', 'is_marketing_consented'
+{% set attributes = [
+    'customer_id', 'full_name', 'email', 'phone', 'birth_date', 'gender', 'loyalty_tier',
+    'is_marketing_consented', 'city', 'region', 'country_code', 'postal_code', 'created_at',
+    'is_deleted', 'valid_from', 'valid_to', 'is_current', 'version_number'
 ] %}
-{% set address_attributes = ['city', 'region', 'country_code', 'postal_code'] %}
 
 with
-customers as (
-    {{ scd2_versions(ref('stg_shop__customers_history'), 'customer_id', own_attributes) }}
-),
-
--- An address becomes the customer's place when it is marked primary, and stays it until another one is: while the mark
--- moves from one address to the next, a customer would otherwise live nowhere for an instant.
-primary_addresses as (
-    select *
-    from {{ ref('stg_shop__addresses_history') }}
-    where is_primary and not is_deleted
-),
-
-addresses as (
-    {{ scd2_versions('primary_addresses', 'customer_id', address_attributes) }}
-),
-
--- Both histories cover all of time, so their overlaps do too, and each overlap is one version.
 versions as (
-    select
-        customers.customer_id,
-        {% for attribute in own_attributes %}
-        customers.{{ attribute }},
-        {% endfor %}
-        {% for attribute in address_attributes %}
-        addresses.{{ attribute }},
-        {% endfor %}
-        customers.created_at,
-        customers.is_deleted,
-        greatest(customers.valid_from, addresses.valid_from) as valid_from,
-        least(customers.valid_to, addresses.valid_to) as valid_to
-    from customers
-    left join addresses
-        on addresses.customer_id = customers.customer_id
-        and addresses.valid_from < customers.valid_to
-        and addresses.valid_to > customers.valid_from
+    {{ union_of_lines('customer_versions', attributes) }}
 )
 
 select
     {{ version_key('customer_id', 'valid_from') }} as customer_key,
-    *,
-    valid_to = '9999-12-31 00:00+00' as is_current,
-    row_number() over (partition by customer_id order by valid_from)::integer as version_number
+    *
 from versions
 union all
 select

@@ -1,17 +1,18 @@
--- Every place that an address or a store ever had, so that no version of one is without its location.
-with places as (
-    select country_code, region, city
-    from {{ ref('stg_shop__addresses_history') }}
-    union
-    select country_code, region, city
-    from {{ ref('stg_shop__stores_history') }}
+-- Every place that a line of business ever had. No version of an address is without its location.
+with
+places as (
+    {{ union_of_lines('locations', ['country_code', 'region', 'city']) }}
 )
 
-select
+select distinct
     {{ surrogate_key(['country_code', 'region', 'city']) }} as location_key,
     country_code,
     region,
     city
 from places
 union all
-select {{ unknown_key() }}, 'Unknown', 'Unknown', 'Unknown'
+select
+    {{ unknown_key() }} as location_key,
+    'Unknown' as country_code,
+    'Unknown' as region,
+    'Unknown' as city

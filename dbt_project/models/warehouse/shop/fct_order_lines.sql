@@ -3,7 +3,10 @@
     incremental_strategy='delete+insert',
     unique_key='order_id',
     indexes=[{'columns': ['order_id', 'line_number']}],
-    pre_hook="{{ advance_watermarks([ref('stg_shop__order_changes'), ref('stg_shop__dimension_changes')]) }}",
+    pre_hook="{{ advance_watermarks([
+        ref('int_shop__order_changes'),
+        ref('int_shop__dimension_changes')
+    ]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
         select 1 from {{ ref('stg_shop__order_lines') }} as line
         where line.order_id = fact.order_id and line.line_number = fact.line_number
@@ -11,80 +14,73 @@
 ) }}
 
 with
-all_returns as (
-    select order_id, line_number, sum(quantity)::integer as returned_quantity, sum(refund_amount) as refund_amount
-    from {{ ref('stg_shop__returns') }}
-    group by order_id, line_number
-),
-
 {% if is_incremental() %}
-dimension_changes as ({{ changed_since_last_run(ref('stg_shop__dimension_changes')) }}),
+dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
--- Orders to do again, whole: something of them changed, or a dimension or the returns now answer otherwise than when
--- they were written. All returns are compared, because one may move to another line and leave no trace at the old one.
+-- Orders to do again, whole: something of them changed, or a dimension or the returns now answer
+-- otherwise than when they were written. All returns are compared: one that moves to another line
+-- leaves no trace at the old one.
 touched_orders as (
     select order_id
-    from ({{ changed_since_last_run(ref('stg_shop__order_changes')) }}) as order_changes
+    from ({{ changed_since_last_run(ref('int_shop__order_changes')) }}) as order_changes
     where changed_table in ('orders', 'order_lines', 'addresses_history')
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_customer'), 'customer_id', 'customer_key', 'fact.ordered_at') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_customer'),
+        'customer_id', 'customer_key', 'fact.ordered_at'
+    ) }}
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_store'), 'store_id', 'store_key', 'fact.ordered_at') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_store'),
+        'store_id', 'store_key', 'fact.ordered_at'
+    ) }}
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_product'), 'product_id', 'product_key', 'fact.ordered_at') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_product'),
+        'product_id', 'product_key', 'fact.ordered_at'
+    ) }}
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_employee'), 'employee_id', 'employee_key') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_employee'),
+        'employee_id', 'employee_key'
+    ) }}
     union
     select fact.order_id
     from {{ this }} as fact
-    inner join {{ ref('dim_product') }} as product on product.product_key = fact.product_key
-    left join {{ ref('dim_vendor') }} as vendor on vendor.vendor_id = product.vendor_id
+    inner join {{ ref('int_shop__product_vendors') }} as product
+        on fact.product_key = product.product_key
     where
-        product.vendor_id in (select vendor_id from dimension_changes)
-        and fact.vendor_key <> coalesce(vendor.vendor_key, {{ unknown_key() }})
+        product.vendor_id in (select change.vendor_id from dimension_changes as change)
+        and fact.vendor_key <> product.vendor_key
     union
     select fact.order_id
     from {{ this }} as fact
-    left join all_returns as returns on returns.order_id = fact.order_id and returns.line_number = fact.line_number
+    left join {{ ref('int_shop__order_line_returns') }} as returns
+        on fact.order_id = returns.order_id and fact.line_number = returns.line_number
     where
         fact.returned_quantity <> coalesce(returns.returned_quantity, 0)
         or fact.refund_amount <> coalesce(returns.refund_amount, 0)
 ),
 {% endif %}
 
-returns as {{ only_touched('all_returns', 'order_id', 'touched_orders') }},
+lines as {{ only_touched(ref('int_shop__order_lines'), 'order_id', 'touched_orders') }},
 
-orders as {{ only_touched(ref('stg_shop__orders'), 'order_id', 'touched_orders') }},
-
-order_lines as {{ only_touched(ref('stg_shop__order_lines'), 'order_id', 'touched_orders') }},
+returns as {{ only_touched(ref('int_shop__order_line_returns'), 'order_id', 'touched_orders') }},
 
 addresses as (
     select *
     from {{ ref('stg_shop__addresses_history') }}
-    where address_id in (select shipping_address_id from orders)
+    {% if is_incremental() %}
+    where address_id in (select lines.shipping_address_id from lines)
+    {% endif %}
 ),
 
 address_versions as (
     {{ scd2_versions('addresses', 'address_id', ['country_code', 'region', 'city']) }}
-),
-
--- A line may arrive before its order; it is then a line of an order about which nothing else is known.
-lines as (
-    select
-        lines.*,
-        (lines.quantity * lines.unit_price_amount)::numeric(18, 2) as gross_amount,
-        (lines.quantity * lines.unit_cost_amount)::numeric(18, 2) as cost_amount,
-        orders.customer_id,
-        orders.store_id,
-        orders.employee_id,
-        orders.shipping_address_id,
-        orders.order_id is null as is_order_missing,
-        coalesce(orders.device, 'in_store') as device,
-        coalesce(orders.order_status, 'unknown') as order_status,
-        coalesce(orders.currency, 'XXX') as currency,
-        coalesce(orders.ordered_at, lines.created_at) as ordered_at
-    from order_lines as lines
-    left join orders on orders.order_id = lines.order_id
 )
 
 select
@@ -113,10 +109,10 @@ select
     lines.unit_price_amount,
     lines.gross_amount,
     lines.discount_amount,
-    (lines.gross_amount - lines.discount_amount)::numeric(18, 2) as net_amount,
+    lines.net_amount,
     lines.tax_amount,
     lines.cost_amount,
-    (lines.gross_amount - lines.discount_amount - lines.cost_amount)::numeric(18, 2) as margin_amount,
+    (lines.net_amount - lines.cost_amount)::numeric(18, 2) as margin_amount,
     coalesce(returns.returned_quantity, 0) as returned_quantity,
     coalesce(returns.refund_amount, 0)::numeric(18, 2) as refund_amount,
     lines.currency,
@@ -125,15 +121,26 @@ select
     lines.store_id,
     lines.employee_id
 from lines
-left join returns on returns.order_id = lines.order_id and returns.line_number = lines.line_number
+left join returns
+    on lines.order_id = returns.order_id and lines.line_number = returns.line_number
 left join address_versions as address
-    on address.address_id = lines.shipping_address_id and {{ is_valid_at('address', 'lines.ordered_at') }}
+    on
+        lines.shipping_address_id = address.address_id
+        and {{ is_valid_at('address', 'lines.ordered_at') }}
 left join {{ ref('dim_customer') }} as customer
-    on customer.customer_id = lines.customer_id and {{ is_valid_at('customer', 'lines.ordered_at') }}
+    on
+        lines.customer_id = customer.customer_id
+        and {{ is_valid_at('customer', 'lines.ordered_at') }}
 left join {{ ref('dim_store') }} as store
-    on store.store_id = lines.store_id and {{ is_valid_at('store', 'lines.ordered_at') }}
+    on
+        lines.store_id = store.store_id
+        and {{ is_valid_at('store', 'lines.ordered_at') }}
 left join {{ ref('dim_product') }} as product
-    on product.product_id = lines.product_id and {{ is_valid_at('product', 'lines.ordered_at') }}
-left join {{ ref('dim_vendor') }} as vendor on vendor.vendor_id = product.vendor_id
-left join {{ ref('dim_employee') }} as employee on employee.employee_id = lines.employee_id
-left join {{ ref('dim_device') }} as device on device.device = lines.device and not lines.is_order_missing
+    on
+        lines.product_id = product.product_id
+        and {{ is_valid_at('product', 'lines.ordered_at') }}
+left join {{ ref('int_shop__product_vendors') }} as vendor
+    on product.product_key = vendor.product_key
+left join {{ ref('dim_employee') }} as employee on lines.employee_id = employee.employee_id
+left join {{ ref('dim_device') }} as device
+    on lines.device = device.device and not lines.is_order_missing

@@ -1,8 +1,9 @@
-"""A first declaration of a MySQL database, read out of its own catalog: tables, keys, strategies, privacy classes.
+"""A first declaration of a MySQL database, read out of its own catalog: tables, keys, strategies,
+privacy classes.
 
-What comes out is an ordinary `Source`, or the text of its module, for somebody to look over; nothing is loaded here.
-Only what a person knows stays to be added: descriptions, history, and whether the privacy classes, which are guessed from
-the columns' names, are right.
+What comes out is an ordinary `Source`, or the text of its module, for somebody to look over;
+nothing is loaded here. Only what a person knows stays to be added: descriptions, history, and
+whether the privacy classes, which are guessed from the columns' names, are right.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ Strategy = Literal["snapshot", "incremental", "cdc"]
 _PLAIN = re.compile(r"[A-Za-z0-9_]+")
 _NAME_LENGTH = 50
 _WIDTH = 78
-"""Of a line inside a table's columns, so that with its indentation it has at most 100 characters."""
+"""Of a line inside a table's columns, so that with its indentation it has at most 100
+characters.
+"""
 
 _WRAPPER = textwrap.TextWrapper(
     90, expand_tabs=False, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
@@ -60,9 +63,11 @@ def discover(
 ) -> Source:
     """Declare every table of a database, and with `views` every view, as a source called `name`.
 
-    Key: the primary key, else the shortest unique key whose columns cannot be NULL, else none. Strategy: the given one
-    wherever it can carry the table exactly, otherwise `snapshot`; see `_strategy`. A table whose name is not one of letters,
-    digits and _ gets another one. `env_prefix` is the connection's own unless given. Raises `MissingTable` if the database has no table that the user may see.
+    Key: the primary key, else the shortest unique key whose columns cannot be NULL, else none.
+    Strategy: the given one wherever it can carry the table exactly, otherwise `snapshot`; see
+    `_strategy`. A table whose name is not one of letters, digits and _ gets another one.
+    `env_prefix` is the connection's own unless given. Raises `MissingTable` if the database has no
+    table that the user may see.
     """
     with (
         explained(connection, f"database `{connection.database}`"),
@@ -165,9 +170,9 @@ class _Catalog:
     ) -> Strategy:
         """The wanted strategy, or `snapshot` where it could miss changes.
 
-        The binary log says nothing of a view's rows, nor (but in MySQL from 9.6 on) of what foreign keys' cascades do, and
-        a table without transactions is not copied as of one of its positions. A cursor has to be kept by the server, and
-        cascades do not move it.
+        The binary log says nothing of a view's rows, nor (but in MySQL from 9.6 on) of what foreign
+        keys' cascades do, and a table without transactions is not copied as of one of its
+        positions. A cursor has to be kept by the server, and cascades do not move it.
         """
         kind, engine, _ = self.tables[table]
         is_cascaded_into = table in self.cascaded_tables

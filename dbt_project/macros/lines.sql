@@ -1,0 +1,19 @@
+{#-
+  What the lines of business give to a conformed model: the `columns` of int_<line>__<what> of every
+  line that has that model. Without such a line there are no rows. The types are then those of the
+  model's contract. While dbt parses the model, it does not know the contract, and any type will do.
+-#}
+{% macro union_of_lines(what, columns) %}
+    {% for line in contributors(what) %}
+    select {{ columns | join(', ') }}
+    from {{ ref('int_' ~ line ~ '__' ~ what) }}
+    {% if not loop.last %}union all{% endif %}
+    {% else %}
+    select
+        {% for column in columns %}
+        {% set type = model.columns.get(column, {}).data_type or 'text' %}
+        null::{{ type }} as {{ column }}{{ "," if not loop.last }}
+        {% endfor %}
+    where false
+    {% endfor %}
+{% endmacro %}

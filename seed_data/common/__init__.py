@@ -1,0 +1,1 @@
+"""What the seed data of any line of business use: dice, words, loaders, live traffic."""

@@ -1,0 +1,75 @@
+"""Random Spark columns that depend on the seed, a purpose and a row's key, and on nothing else.
+
+A draw is a hash, not a generator's next number. So the same row gets the same value however Spark
+partitions the data, and any table can recompute another table's value from its key instead of
+joining.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+_SEPARATOR = "\x1f"
+
+
+def strings(values: Sequence[str]) -> Column:
+    """A literal array of strings. It is one literal that Spark splits once while it plans."""
+    return F.split(F.lit(_SEPARATOR.join(values)), _SEPARATOR)
+
+
+def numbers(values: Sequence[float], spark_type: str = "bigint") -> Column:
+    """A literal array of integers (or, with `spark_type="double"`, of floats)."""
+    return strings([str(value) for value in values]).cast(f"array<{spark_type}>")
+
+
+def div(dividend: Column, divisor: Column | int) -> Column:
+    """Integer division, truncating; exact for longs."""
+    return F.call_function("div", dividend, F.lit(divisor) if isinstance(divisor, int) else divisor)
+
+
+class Dice:
+    """Draws for one seed."""
+
+    def __init__(self, seed: int):
+        self._seed = seed
+
+    def salt(self, purpose: str) -> int:
+        """A 63-bit number for a purpose, so that the draws of two columns differ."""
+        digest = hashlib.blake2b(f"{self._seed}/{purpose}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1
+
+    def uniform(self, purpose: str, *key: Column) -> Column:
+        """A double in [0, 1) with 53 random bits."""
+        return F.shiftrightunsigned(F.xxhash64(F.lit(self.salt(purpose)), *key), 11) * F.lit(
+            2.0**-53
+        )
+
+    def chance(self, share: float, purpose: str, *key: Column) -> Column:
+        """True for this share of the keys."""
+        return self.uniform(purpose, *key) < share
+
+    def integer(self, low: Column | int, count: Column | int, purpose: str, *key: Column) -> Column:
+        """A long, uniform in [low, low + count)."""
+        return (F.floor(self.uniform(purpose, *key) * count) + low).cast("bigint")
+
+    def pick(self, array: Column, count: int, purpose: str, *key: Column) -> Column:
+        """An element of an array of `count` elements, each as likely as the other."""
+        return array[self.integer(0, count, purpose, *key).cast("int")]
+
+    def weighted(self, weights: Mapping[str, float], purpose: str, *key: Column) -> Column:
+        """A key of `weights`, as likely as its weight says."""
+        return thresholds(self.uniform(purpose, *key), weights)
+
+
+def thresholds(uniform: Column, weights: Mapping[str, float]) -> Column:
+    """Cut [0, 1) into pieces as long as `weights`; the name of the one where `uniform` lies."""
+    names = list(weights)
+    total, reached, column = sum(weights.values()), 0.0, None
+    for name in names[:-1]:
+        reached += weights[name] / total
+        column = (F if column is None else column).when(uniform < reached, name)
+    return F.lit(names[-1]) if column is None else column.otherwise(names[-1])

@@ -1,0 +1,110 @@
+"""Loads documents into a MongoDB database.
+
+MongoDB has no comments on collections. The mark is the document of a collection of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from bson import json_util
+from pymongo.database import Database
+
+from seed_data.common.databases import Advance, mark_of, refusal
+from seed_data.common.model import SeedError
+from softcart_assets.connections import MongoConnection
+from softcart_assets.lines.model import Source, Table
+
+MARKS = "_softcart_seed"
+"""The collection with the mark: one document, with the mark of each collection that we made."""
+
+_MARK = "marks"
+
+BATCH_DOCUMENTS = 1_000
+
+
+class MongoDatabase:
+    """The MongoDB database of one source."""
+
+    def __init__(self, source: Source) -> None:
+        self.mark = mark_of(source)
+        self._server = MongoConnection.from_env(source.env_prefix)
+        self._setting = f"{source.env_prefix}_DATABASE"
+
+    @contextmanager
+    def _open(self) -> Iterator[Database[dict[str, Any]]]:
+        with self._server.connect() as client:
+            yield client[self._server.database]
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Nothing: MongoDB has no lock that ends with its holder. The lock on the line serves."""
+        yield
+
+    def marks(self) -> Mapping[str, str]:
+        """The mark of each collection of ours. Raises `SeedError` if there is any other."""
+        with self._open() as database:
+            filled = {
+                name
+                for name in database.list_collection_names()
+                if name != MARKS and database[name].find_one({}, {"_id": 1})
+            }
+            marks = self._read(database)
+        if theirs := filled - marks.keys():
+            raise SeedError(
+                refusal(
+                    f"MongoDB database {self._server.database!r} holds collections",
+                    theirs,
+                    self._setting,
+                )
+            )
+        return marks
+
+    def recreate(self, tables: Collection[Table]) -> None:
+        """Drop our collections. The mark comes first: it says whose the documents will be."""
+        with self._open() as database:
+            ours = self._read(database)
+            names = [table.at_source for table in tables]
+            self._write(database, dict.fromkeys([*ours, *names], self.mark))
+            for name in ours:
+                database.drop_collection(name)
+            self._write(database, dict.fromkeys(names, self.mark))
+
+    def load(self, table: Table, directory: Path, advance: Advance) -> int:
+        """Insert documents and index the cursor that incremental loads read by."""
+        count = 0
+        with self._open() as database:
+            collection = database[table.at_source]
+            for file in sorted(directory.glob("*.parquet")):
+                for batch in pq.ParquetFile(file).iter_batches(BATCH_DOCUMENTS):
+                    collection.insert_many(
+                        [json_util.loads(text) for text in batch.column("document").to_pylist()]
+                    )
+                    count += batch.num_rows
+                    advance(batch.num_rows)
+            if table.cursor:
+                collection.create_index(table.cursor)
+        return count
+
+    def complete(self, tables: Collection[Table], parameters: str) -> None:
+        """Record that everything is loaded."""
+        names = [table.at_source for table in tables]
+        with self._open() as database:
+            self._write(database, dict.fromkeys(names, f"{self.mark} {parameters}"))
+
+    def _read(self, database: Database[dict[str, Any]]) -> dict[str, str]:
+        found = database[MARKS].find_one({"_id": _MARK}) or {"collections": []}
+        marks = {each["name"]: each["mark"] for each in found["collections"]}
+        return {name: mark for name, mark in marks.items() if mark.startswith(self.mark)}
+
+    @staticmethod
+    def _write(database: Database[dict[str, Any]], marks: Mapping[str, str]) -> None:
+        # One document, so the write is atomic. Names are values, because they may contain dots.
+        collections = [{"name": name, "mark": mark} for name, mark in marks.items()]
+        database[MARKS].replace_one(
+            {"_id": _MARK}, {"_id": _MARK, "collections": collections}, upsert=True
+        )

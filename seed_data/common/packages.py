@@ -1,0 +1,43 @@
+"""Finds the seed data of lines of business."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from seed_data.common.model import LineSeed, SeedError
+from softcart_assets.lines.model import Line
+
+
+def seed_of(line: Line) -> LineSeed | None:
+    """What the package `seed_data.<line>` offers; None if there is no such package."""
+    name = f"seed_data.{line.name}"
+    if find_spec(name) is None:
+        return None
+    offered = getattr(importlib.import_module(name), "SEED", None)
+    if not isinstance(offered, LineSeed):
+        raise SeedError(
+            f"The package {name} has no SEED. Write SEED = LineSeed(…) into its __init__.py; "
+            "the docstring of seed_data shows a whole package."
+        )
+    return offered
+
+
+def seeds_of(lines: Iterable[Line]) -> list[tuple[Line, LineSeed]]:
+    """The lines that have seed data. Raises `SeedError` if there are none."""
+    lines = list(lines)
+    found = [(line, seed) for line in lines if (seed := seed_of(line))]
+    if not found:
+        names = ", ".join(line.name for line in lines)
+        raise SeedError(f"There are no seed data: no package seed_data/<line> for {names}.")
+    return found
+
+
+def folder_of(line: Line) -> Path:
+    """The folder of the line's package, where `<source>.sql` stands."""
+    spec = find_spec(f"seed_data.{line.name}")
+    if spec is None or spec.origin is None:
+        raise SeedError(f"There is no package seed_data/{line.name}.")
+    return Path(spec.origin).parent

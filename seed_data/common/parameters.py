@@ -1,0 +1,43 @@
+"""What a seed is determined by. Two runs with equal `Parameters` make equal rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+MICROSECONDS = 1_000_000
+DAY = 86_400 * MICROSECONDS
+"""One day in microseconds, the unit in which generators count time."""
+HOUR = DAY // 24
+
+
+def epoch_microseconds(moment: datetime) -> int:
+    """Microseconds since 1970-01-01 UTC of an aware datetime, exact."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """`scale` 1 is a line of ordinary size for a demo. `seed` picks the random numbers.
+
+    `until` (aware, UTC) is the present of the data. A line derives its sizes and dates from these
+    three.
+    """
+
+    scale: float
+    seed: int
+    until: datetime
+
+    def __post_init__(self) -> None:
+        """Refuse senseless values."""
+        if not 0.001 <= self.scale <= 10_000:
+            raise ValueError(f"scale must lie between 0.001 and 10000, not {self.scale}")
+        if self.until.tzinfo is None:
+            raise ValueError(
+                "until needs a time zone; UTC is meant, e.g. 2026-01-31T12:00:00+00:00"
+            )
+
+    @property
+    def end(self) -> int:
+        """`until` in epoch microseconds."""
+        return epoch_microseconds(self.until)

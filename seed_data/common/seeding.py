@@ -1,0 +1,190 @@
+"""Makes the seed data of lines of business and loads them into their sources."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+from seed_data.common.databases import Database
+from seed_data.common.model import LineSeed, Output, SeedError
+from seed_data.common.mongodb import MongoDatabase
+from seed_data.common.mysql import MySQLDatabase
+from seed_data.common.packages import folder_of, seeds_of
+from seed_data.common.parameters import Parameters
+from seed_data.common.session import spark_on_demand
+from softcart_assets.lines.model import Line, Source, Table
+from softcart_assets.progress import TableProgress
+from spark.session import softcart_home
+
+LOADS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The database of a source, and the tables of it that are to be made."""
+
+    source: Source
+    database: Database
+    tables: list[Table]
+
+
+def seed(
+    lines: Iterable[Line],
+    scale: float = 1.0,
+    seed: int = 1,
+    until: datetime | None = None,
+    tables: Collection[str] = (),
+    spark: SparkSession | None = None,
+) -> dict[str, int]:
+    """Make the seed data of these lines, as far as they have any, and load them.
+
+    `until` (UTC) is the moment up to which there are data, now by default. `tables` restricts to
+    some tables, `<source>.<table>`. `spark` is a running session to use instead of an own one.
+
+    Returns the rows loaded per table. A line whose databases hold this seed already (without
+    `until`: up to any moment) is left alone; otherwise what an earlier seed loaded is replaced.
+    Raises `SeedError` if a database holds anything else.
+    """
+    seeds = seeds_of(lines)
+    parameters = _parameters(scale, seed, until)
+    known = [f"{source.name}.{table.name}" for line, _ in seeds for source, table in line.tables()]
+    if unknown := sorted(set(tables) - set(known)):
+        raise SeedError(f"There is no table {', '.join(unknown)}; there are {', '.join(known)}.")
+    made = f"scale={scale:g} seed={seed} until="
+    rows: dict[str, int] = {}
+    with spark_on_demand(scale, spark) as session, TableProgress() as progress:
+        for line, data in seeds:
+            targets = _targets(line, tables)
+            with _exclusive(line, targets) as directory:
+                if _hold(targets, made + (parameters.until.isoformat() if until else "")):
+                    progress.say(f"The sources of {line.name} hold this seed already.")
+                    continue
+                for target in targets:
+                    target.database.recreate(target.tables)
+                rows |= _make_and_load(data, parameters, targets, directory, session, progress)
+                for target in targets:
+                    target.database.complete(target.tables, made + parameters.until.isoformat())
+    return rows
+
+
+def _parameters(scale: float, seed: int, until: datetime | None) -> Parameters:
+    if until and until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    try:
+        return Parameters(scale, seed, until or datetime.now(UTC))
+    except ValueError as error:
+        raise SeedError(f"These data cannot be made: {error}.") from None
+
+
+def _targets(line: Line, tables: Collection[str]) -> list[_Target]:
+    """The databases of the line's sources, as far as tables of them are wanted."""
+    targets = []
+    for source in line.sources:
+        chosen = [
+            table
+            for table in source.tables
+            if not tables or f"{source.name}.{table.name}" in tables
+        ]
+        if chosen:
+            targets.append(_Target(source, _database(line, source), chosen))
+    return targets
+
+
+def _database(line: Line, source: Source) -> Database:
+    match source.kind:
+        case "mysql":
+            return MySQLDatabase(source, folder_of(line) / f"{source.name}.sql")
+        case "mongodb":
+            return MongoDatabase(source)
+
+
+@contextmanager
+def _exclusive(line: Line, targets: list[_Target]) -> Iterator[Path]:
+    """An empty folder for the Parquet files of the line, while no other seed is at work.
+
+    A lock on a file excludes other seeds of this installation, the databases' own locks those of
+    other installations.
+    """
+    home = softcart_home() / "seed"
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        lock = stack.enter_context((home / f"{line.name}.lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SeedError(
+                f"Another `softcart seed` of {line.name} is at work. Wait until it ends."
+            ) from None
+        for target in targets:
+            stack.enter_context(target.database.exclusive())
+        directory = home / line.name
+        shutil.rmtree(directory, ignore_errors=True)  # what a killed seed left
+        directory.mkdir()
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        yield directory
+
+
+def _hold(targets: list[_Target], parameters: str) -> bool:
+    """Whether every table was made with these. Looks at every database, for what is not ours."""
+    marks = [(target, target.database.marks()) for target in targets]
+    return all(
+        found.get(table.at_source, "").startswith(f"{target.database.mark} {parameters}")
+        for target, found in marks
+        for table in target.tables
+    )
+
+
+def _make_and_load(
+    data: LineSeed,
+    parameters: Parameters,
+    targets: list[_Target],
+    directory: Path,
+    session: Callable[[], SparkSession],
+    progress: TableProgress,
+) -> dict[str, int]:
+    """Load each table while the line makes the next ones; the number of rows per table."""
+    databases: Mapping[str, tuple[Database, Table]] = {
+        f"{target.source.name}.{table.name}": (target.database, table)
+        for target in targets
+        for table in target.tables
+    }
+    jobs: dict[str, Future[int]] = {}
+
+    def load(name: str, path: Path) -> int:
+        database, table = databases[name]
+        total = sum(pq.read_metadata(file).num_rows for file in path.glob("*.parquet"))
+        done = 0
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            progress.tell(name, done, total)
+
+        rows = database.load(table, path, advance)
+        progress.done(name, rows)
+        shutil.rmtree(path)
+        return rows
+
+    with ThreadPoolExecutor(LOADS_AT_ONCE, thread_name_prefix="load") as threads:
+
+        def written(name: str, path: Path) -> None:
+            jobs[name] = threads.submit(load, name, path)
+
+        data.generate(parameters, Output(directory, databases, session, written))
+        if missing := databases.keys() - jobs.keys():
+            raise SeedError(
+                f"The generator did not write {', '.join(sorted(missing))}. "
+                "It must write every table that the line declares."
+            )
+        for job in as_completed(jobs.values()):
+            job.result()
+    return {name: job.result() for name, job in jobs.items()}

@@ -1,0 +1,59 @@
+"""The Spark session of a seed: started when a line first asks for it, stopped at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from pyspark.sql import SparkSession
+
+from spark.session import build_session, stop_session
+
+SHORT_SCALE = 3
+"""Up to this scale Spark's work ends before Java's optimising compiler has paid for itself."""
+
+
+@contextmanager
+def spark_on_demand(
+    scale: float, running: SparkSession | None = None
+) -> Iterator[Callable[[], SparkSession]]:
+    """A function that returns the session, the running one if there is one; for any thread."""
+    started: list[SparkSession] = [running] if running else []
+    lock = Lock()
+
+    def session() -> SparkSession:
+        with lock:
+            if not started:
+                started.append(_start(scale))
+            return started[0]
+
+    try:
+        yield session
+    finally:
+        if started and not running:
+            stop_session(started[0])
+
+
+def _start(scale: float) -> SparkSession:
+    """A session on this machine, so that the loader can read its files. Hive would cost seconds."""
+    master = os.environ.get("SOFTCART_SPARK_MASTER") or ""
+    options = os.environ.get("SPARK_SUBMIT_OPTS")
+    if scale <= SHORT_SCALE:
+        os.environ["SPARK_SUBMIT_OPTS"] = (
+            f"{options or ''} -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+            " -XX:+UseSerialGC"
+        )
+    try:
+        session = build_session(
+            "seed", master=master if master.startswith("local") else "local[*]", hive=False
+        )
+    finally:
+        if options is None:
+            os.environ.pop("SPARK_SUBMIT_OPTS", None)
+        else:
+            os.environ["SPARK_SUBMIT_OPTS"] = options
+    # Warnings about large plans would tear the progress bars.
+    session.sparkContext.setLogLevel("ERROR")
+    return session

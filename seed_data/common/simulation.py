@@ -1,0 +1,39 @@
+"""Starts live traffic on the sources of lines of business."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from seed_data.common.packages import seeds_of
+from seed_data.common.traffic import Simulation, SimulationError, run_together
+from softcart_assets.lines.model import Line
+
+
+def simulate(
+    lines: Iterable[Line],
+    rate: float = 5.0,
+    duration: float | None = None,
+    seed: int | None = None,
+) -> Counter[str]:
+    """Write `rate` operations per second into the sources of each of these lines that has traffic.
+
+    Ends after `duration` seconds, by default at Ctrl-C. `seed` makes the choices repeatable, as far
+    as the data and the clock are the same. Prints a line of counts every few seconds and returns
+    the number of operations by kind. A server that goes away is waited for; one that is not there
+    at the start is an error.
+    """
+    if rate <= 0:
+        raise SimulationError(f"The rate must be above 0 operations per second, not {rate}.")
+    with ExitStack() as opened:
+        simulations = []
+        for line, data in seeds_of(lines):
+            if data.traffic:
+                traffic = data.traffic({source.name: source for source in line.sources}, seed)
+                opened.callback(traffic.close)
+                simulations.append(Simulation(line.name, traffic, seed))
+        if not simulations:
+            raise SimulationError("None of these lines of business has traffic to simulate.")
+        run_together(simulations, rate, duration)
+    return sum((simulation.counts for simulation in simulations), Counter())

@@ -1,0 +1,159 @@
+"""Live traffic on the sources of lines of business, at a given rate, until stopped.
+
+A line offers a `Traffic`: operations, each one transaction or one write. What is written belongs
+to the line. When operations come, how often, and what happens when a server goes away is here.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+import MySQLdb
+from pymongo.errors import PyMongoError
+
+from softcart_assets.connections import ServerUnreachable
+
+REPORT_SECONDS = 5
+
+PASSING_ERRORS = frozenset(
+    {1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
+)
+"""MySQL's errors that a later attempt may not meet.
+
+The server stops or is away, the connection is lost, there is a deadlock or a long wait for a lock.
+"""
+
+
+class SimulationError(RuntimeError):
+    """There is nothing to simulate on; the message says why and what to do."""
+
+
+class NothingToDo(Exception):
+    """An operation found no row to work on; another one takes its turn."""
+
+
+class Traffic(Protocol):
+    """The operations of one line, over connections that it opens itself."""
+
+    weights: Mapping[str, float]
+    """How often each operation comes, relative to the others."""
+
+    def connect(self) -> None:
+        """Connect. Called again after a connection was lost; raises `ServerUnreachable`."""
+        ...
+
+    def perform(self, operation: str) -> None:
+        """Do one operation and commit it. Raises `NothingToDo` after it undid everything."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect; what is not committed is undone."""
+        ...
+
+
+class Simulation:
+    """Runs the traffic of one line. `counts`: committed operations of each kind."""
+
+    def __init__(self, name: str, traffic: Traffic, seed: int | None = None) -> None:
+        self.counts: Counter[str] = Counter()
+        self.name = name
+        self._traffic = traffic
+        self._choices = random.Random(seed)
+
+    def run(
+        self, rate: float, duration: float | None = None, stop: threading.Event | None = None
+    ) -> None:
+        """Do `rate` operations per second for `duration` seconds, or until `stop` is set."""
+        stop = stop or threading.Event()
+        operations, weights = zip(*self._traffic.weights.items(), strict=True)
+        started = reported = due = time.monotonic()
+        end = None if duration is None else started + duration
+        reported_count = 0
+        while (now := time.monotonic()) < (end or now + 1) and not stop.is_set():
+            if now >= reported + REPORT_SECONDS:
+                self._report((self.counts.total() - reported_count) / (now - reported))
+                reported, reported_count = now, self.counts.total()
+            if due > now:
+                stop.wait(min(due - now, reported + REPORT_SECONDS - now, (end or due) - now))
+                continue
+            # What a slow server left undone is not made up for in a burst.
+            due = max(due, now - 1) + 1 / rate
+            operation = self._choices.choices(operations, weights)[0]
+            with self._patiently(end, stop):
+                self._perform(operation)
+        self._report(
+            (self.counts.total() - reported_count) / max(time.monotonic() - reported, 0.001)
+        )
+
+    def _perform(self, operation: str) -> None:
+        try:
+            self._traffic.perform(operation)
+        except NothingToDo:
+            return
+        self.counts[operation] += 1
+
+    def _report(self, speed: float) -> None:
+        counts = ", ".join(
+            f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(self.counts.items())
+        )
+        self._tell(f"{self.counts.total():,} operations, {speed:,.0f}/s: {counts}")
+
+    def _tell(self, text: str) -> None:
+        print(f"{datetime.now(UTC):%H:%M:%S}  {self.name}: {text}", flush=True)
+
+    @contextmanager
+    def _patiently(self, end: float | None, stop: threading.Event) -> Iterator[None]:
+        """Outlive passing failures of a server: drop the operation and connect again."""
+        try:
+            yield
+        except (MySQLdb.Error, PyMongoError) as error:
+            if isinstance(error, MySQLdb.Error) and error.args[0] not in PASSING_ERRORS:
+                raise
+            self._tell(f"{error}; connecting again")
+            self._traffic.close()
+            self._connect_again(end, stop)
+
+    def _connect_again(self, end: float | None, stop: threading.Event) -> None:
+        pause = 0.1
+        while not stop.is_set():
+            try:
+                return self._traffic.connect()
+            except ServerUnreachable as unreachable:
+                if end is not None and time.monotonic() + pause > end:
+                    raise
+                self._tell(f"{unreachable} Trying again in {pause:g} s")
+                stop.wait(pause)
+                pause = min(pause * 2, 5.0)
+
+
+def run_together(simulations: list[Simulation], rate: float, duration: float | None) -> None:
+    """Run several simulations at once, each in a thread. Ctrl-C ends all, an error of one, too."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def run(simulation: Simulation) -> None:
+        try:
+            simulation.run(rate, duration, stop)
+        except BaseException as failure:
+            failures.append(failure)
+            stop.set()
+
+    threads = [threading.Thread(target=run, args=(each,), name=each.name) for each in simulations]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]

@@ -1,0 +1,286 @@
+"""Customers and their addresses, and what orders need to know of a customer.
+
+All is computed from the customer's number. Numbers run from 1 in the order of registration. Address
+k (0 to 2) of customer c has the number 3c - 2 + k, so no join is needed to find one.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from seed_data.common.columns import timestamp
+from seed_data.common.dice import Dice, div, strings
+from seed_data.common.parameters import DAY
+from seed_data.common.words import DECORATIONS, DOMAINS, Pools
+from seed_data.shop import dirty
+from seed_data.shop.parameters import ShopParameters
+
+GROWTH_EXPONENT = 1.6
+"""The share x of the time since the foundation has seen x ** 1.6 of the registrations."""
+
+MAX_ADDRESSES = 3
+_SECOND_ADDRESS = 0.32
+_THIRD_ADDRESS = 0.08
+
+
+class Customers:
+    """The customers of one seed."""
+
+    def __init__(self, parameters: ShopParameters, dice: Dice):
+        self._parameters = parameters
+        self._dice = dice
+
+    def registered(self, customer: Column) -> Column:
+        """When a customer registered, in epoch microseconds. Its day grows with the number."""
+        founded, end = self._parameters.founded, self._parameters.end
+        share = (customer - 1 + self._dice.uniform("customer.registered", customer)) / F.lit(
+            float(self._parameters.customers)
+        )
+        exact = (F.pow(share, F.lit(1 / GROWTH_EXPONENT)) * (end - founded)).cast(
+            "bigint"
+        ) + founded
+        # Before the last day, move the moment to the hours in which people are awake.
+        awake = self._dice.uniform("customer.hour", customer) + self._dice.uniform(
+            "customer.minute", customer
+        )
+        moment = div(exact, DAY) * DAY + ((awake * 8 + 6) / 24 * DAY).cast("bigint")
+        return F.when(exact < end - DAY, F.least(moment, F.lit(end))).otherwise(exact)
+
+    def count_at(self, moment: Column) -> Column:
+        """How many customers had registered a day before a moment."""
+        founded, end = self._parameters.founded, self._parameters.end
+        share = F.pow(
+            (moment - founded - DAY) / F.lit(float(end - founded)), F.lit(GROWTH_EXPONENT)
+        )
+        return F.greatest(F.floor(share * self._parameters.customers), F.lit(1))
+
+    def activity(self, customer: Column) -> Column:
+        """How eager a buyer a customer is, in [0, 1)."""
+        return self._dice.uniform("customer.activity", customer)
+
+    def address_count(self, customer: Column) -> Column:
+        """1 to 3, on average 1.4."""
+        draw = self._dice.uniform("customer.addresses", customer)
+        return F.when(draw < _THIRD_ADDRESS, 3).when(draw < _SECOND_ADDRESS, 2).otherwise(1)
+
+    def address_id(self, customer: Column, number: Column) -> Column:
+        """The id of the customer's address with that number."""
+        return (customer - 1) * MAX_ADDRESSES + 1 + number
+
+    def place(self, pools: Pools, customer: Column) -> Column:
+        """The number of the place where the customer lives."""
+        return pools.place(self._dice, "customer.place", customer)
+
+    def last_name(self, pools: Pools, customer: Column, country: Column) -> Column:
+        """The customer's last name."""
+        return pools.last_names.at(country, self._dice.uniform("customer.last_name", customer))
+
+    def customers(self, spark: SparkSession, pools: Pools, partitions: int) -> DataFrame:
+        """The table `customers`."""
+        dice, c = self._dice, F.col("id")
+        base = (
+            spark.range(1, self._parameters.customers + 1, 1, partitions)
+            .select(
+                "id", self.place(pools, c).alias("place"), self.registered(c).alias("registered")
+            )
+            .select("*", pools.countries[F.col("place")].alias("country"))
+            .select(
+                "*",
+                dice.uniform("customer.first_name", c).alias("first_draw"),
+                dice.uniform("customer.last_name", c).alias("last_draw"),
+                dice.uniform("customer.phone", c).alias("phone_draw"),
+                dice.uniform("customer.email", c).alias("email_draw"),
+                dice.uniform("customer.name", c).alias("name_draw"),
+            )
+        )
+        country, registered = F.col("country"), F.col("registered")
+        return base.select(
+            "id",
+            self._email(pools, F.col("email_draw")).alias("email"),
+            self._full_name(pools, F.col("name_draw")).alias("full_name"),
+            self._phone(pools, country, F.col("phone_draw")).alias("phone"),
+            self._birth_date().alias("birth_date"),
+            F.when(
+                dice.chance(0.85, "customer.gender_known", c),
+                dice.weighted({"f": 51, "m": 47, "x": 2}, "customer.gender", c),
+            ).alias("gender"),
+            F.when(self.activity(c) > 0.95, "gold")
+            .when(self.activity(c) > 0.83, "silver")
+            .when(self.activity(c) > 0.55, "bronze")
+            .otherwise("none")
+            .alias("loyalty_tier"),
+            dice.chance(0.46, "customer.consent", c).cast("int").alias("marketing_consent"),
+            timestamp(registered).alias("created_at"),
+            timestamp(self._changed(registered, 0.35, "customer.changed", c)).alias("updated_at"),
+        )
+
+    def _changed(self, since: Column, share: float, purpose: str, *key: Column) -> Column:
+        """A later moment for this share of the keys, `since` for the others."""
+        draw = self._dice.uniform(purpose, *key)
+        return since + F.when(
+            draw < share, (draw / share * (self._parameters.end - since)).cast("bigint")
+        ).otherwise(0)
+
+    def _email(self, pools: Pools, draw: Column) -> Column:
+        dice, c = self._dice, F.col("id")
+
+        def address(customer: Column) -> Column:
+            return F.concat_ws(
+                "",
+                pools.first_slugs.at(F.col("country"), F.col("first_draw")),
+                F.lit("."),
+                pools.last_slugs.at(F.col("country"), F.col("last_draw")),
+                customer.cast("string"),
+                F.lit("@"),
+                dice.pick(strings(DOMAINS), len(DOMAINS), "customer.domain", customer),
+            )
+
+        malformed = F.array(
+            F.replace(address(c), F.lit("@"), F.lit(" at ")),
+            F.concat(address(c), F.lit("@")),
+            F.replace(address(c), F.lit(".example"), F.lit("")),
+            F.lit("n/a"),
+        )
+        duplicate = F.concat(
+            F.lit("shared.mailbox"), div(c, 400).cast("string"), F.lit("@mail.example")
+        )
+        first, second = dirty.EMAIL_NULL, dirty.EMAIL_NULL + dirty.EMAIL_MALFORMED
+        return (
+            F.when(draw < first, None)
+            .when(draw < second, dice.pick(malformed, 4, "customer.malformed", c))
+            .when(draw < second + dirty.EMAIL_DUPLICATE, duplicate)
+            .otherwise(address(c))
+        )
+
+    def _full_name(self, pools: Pools, draw: Column) -> Column:
+        country = F.col("country")
+        first, last = (
+            pools.first_names.at(country, F.col("first_draw")),
+            pools.last_names.at(country, F.col("last_draw")),
+        )
+        name = F.when(country.isin(*pools.far_eastern), F.concat(last, first)).otherwise(
+            F.concat_ws(" ", first, last)
+        )
+        decoration = self._dice.pick(
+            strings(DECORATIONS), len(DECORATIONS), "customer.decoration", F.col("id")
+        )
+        space, capitals = dirty.NAME_STRAY_SPACE, dirty.NAME_STRAY_SPACE + dirty.NAME_CAPITALS
+        return (
+            F.when(draw < space / 2, F.concat(F.lit("  "), name, F.lit(" ")))
+            .when(draw < space, F.concat_ws("   ", first, last))
+            .when(draw < capitals, F.upper(name))
+            .when(draw < capitals + dirty.NAME_FOUR_BYTE, F.concat_ws(" ", name, decoration))
+            .otherwise(name)
+        )
+
+    def _phone(self, pools: Pools, country: Column, draw: Column) -> Column:
+        c = F.col("id")
+        dial = pools.dials[country]
+        area = self._dice.integer(100, 900, "customer.phone_area", c).cast("string")
+        number = self._dice.integer(1_000_000, 9_000_000, "customer.phone_number", c).cast("string")
+        odd = F.array(
+            F.concat(F.lit("0"), area, number),
+            F.concat(F.lit("("), dial, F.lit(") 0"), area, F.lit("/"), number),
+            F.concat(F.regexp_replace(dial, r"^\+", "00"), area, F.lit("-"), number),
+            F.concat(dial, F.lit(" (0) "), area, F.lit("."), number, F.lit(" ext. 3")),
+            F.lit("unknown"),
+        )
+        return (
+            F.when(draw < dirty.PHONE_NULL, None)
+            .when(
+                draw < dirty.PHONE_NULL + dirty.PHONE_ODD,
+                self._dice.pick(odd, 5, "customer.phone_odd", c),
+            )
+            .otherwise(F.concat_ws(" ", dial, area, number))
+        )
+
+    def _birth_date(self) -> Column:
+        """Text, as Parquet's dates cannot hold `0000-00-00`."""
+        c = F.col("id")
+        age = self._dice.uniform("customer.age", c) + self._dice.uniform("customer.age2", c)
+        born = F.timestamp_micros(
+            F.lit(self._parameters.end) - ((age * 33 + 17) * 365.25 * DAY).cast("bigint")
+        )
+        draw = self._dice.uniform("customer.birth_date", c)
+        return (
+            F.when(draw < dirty.BIRTH_DATE_ZERO, "0000-00-00")
+            .when(draw < 0.2, None)
+            .otherwise(F.date_format(born, "yyyy-MM-dd"))
+        )
+
+    def addresses(self, spark: SparkSession, pools: Pools, partitions: int) -> DataFrame:
+        """The table `addresses`."""
+        dice, a, c = self._dice, F.col("id"), F.col("customer_id")
+        home = self.place(pools, c)
+        # A second address is in the same place as the first more often than not.
+        elsewhere = (F.col("number") > 0) & dice.chance(0.4, "address.elsewhere", a)
+        base = (
+            spark.range(1, self._parameters.customers + 1, 1, partitions)
+            .select(
+                F.col("id").alias("customer_id"),
+                self.registered(F.col("id")).alias("registered"),
+                F.explode(F.sequence(F.lit(0), self.address_count(F.col("id")) - 1)).alias(
+                    "number"
+                ),
+            )
+            .select("*", self.address_id(c, F.col("number")).alias("id"))
+            .select(
+                "*",
+                F.when(elsewhere, pools.place(dice, "address.place", a))
+                .otherwise(home)
+                .alias("place"),
+            )
+            .select(
+                "*",
+                pools.countries[F.col("place")].alias("country"),
+                self._changed(F.col("registered"), 0.999, "address.created", a).alias("later"),
+            )
+            .select(
+                "*",
+                F.when(F.col("number") == 0, F.col("registered"))
+                .otherwise(F.col("later"))
+                .alias("created"),
+            )
+        )
+        place, created = F.col("place"), F.col("created")
+        street = pools.streets.at(F.col("country"), dice.uniform("address.street", a))
+        house = (
+            (F.pow(dice.uniform("address.house", a), F.lit(2)) * 180 + 1).cast("int").cast("string")
+        )
+        digits = F.lpad(dice.integer(0, 1000, "address.postal", a).cast("string"), 3, "0")
+        return base.select(
+            "id",
+            "customer_id",
+            F.when(F.col("number") == 1, "billing").otherwise("shipping").alias("kind"),
+            F.concat_ws(" ", street, house).alias("line1"),
+            F.when(
+                dice.chance(0.14, "address.line2", a),
+                F.concat(F.lit("Apt. "), dice.integer(1, 60, "address.flat", a).cast("string")),
+            ).alias("line2"),
+            pools.cities[place].alias("city"),
+            pools.regions[place].alias("region"),
+            F.call_function(
+                "translate", pools.postal_patterns[place], F.lit(pools.POSTAL_DIGITS), digits
+            ).alias("postal_code"),
+            pools.country_codes[place].alias("country_code"),
+            *(
+                F.when(
+                    dice.chance(0.92, "address.located", a),
+                    _degrees(coordinates[place] + dice.integer(-60_000, 120_000, purpose, a)),
+                ).alias(name)
+                for name, coordinates, purpose in (
+                    ("latitude", pools.latitudes, "address.latitude"),
+                    ("longitude", pools.longitudes, "address.longitude"),
+                )
+            ),
+            (F.col("number") == 0).cast("int").alias("is_primary"),
+            timestamp(created).alias("created_at"),
+            timestamp(self._changed(created, 0.15, "address.changed", a)).alias("updated_at"),
+        )
+
+
+def _degrees(micro_degrees: Column) -> Column:
+    return (micro_degrees.cast("decimal(9,0)") * F.lit("0.000001").cast("decimal(7,6)")).cast(
+        "decimal(9,6)"
+    )

@@ -1,0 +1,177 @@
+"""The dbt models as assets and dbt's tests as checks: one op for what the lines share, one per line.
+
+A test of one line that fails then stops the models of that line and no others.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import psycopg
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+from psycopg import sql
+
+from softcart_assets import warehouse_state
+from softcart_assets.assembly import Lines
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.dbt import PROJECT_DIR, Manifest
+from softcart_assets.ingestion.raw_tables import raw_tables_held
+from softcart_assets.lines.model import Line
+from softcart_assets.resources import PostgresResource
+
+CONFORMED = "conformed"
+"""The line that holds what the others share, and the folder of its models."""
+
+
+class MisplacedModel(RuntimeError):
+    """A dbt model stands in a folder of no line or source; the message says where."""
+
+
+class LineTranslator(DagsterDbtTranslator):
+    """Names and descriptions are dbt's. The folder of a model says whose it is, its schema the group."""
+
+    def __init__(self, owners: Mapping[tuple[str, str], str]) -> None:
+        super().__init__()
+        self.owners = owners
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The layer, which is the schema."""
+        return str(dbt_resource_props["schema"])
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+        """The owner of the line, or of the source that a staging model reads."""
+        return [self.owners[_folder(dbt_resource_props)]]
+
+    def get_automation_condition(
+        self, dbt_resource_props: Mapping[str, Any]
+    ) -> dg.AutomationCondition[Any]:
+        """Models follow what they read."""
+        return FOLLOWS_UPSTREAM
+
+
+def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
+    """The models of all lines, split so that no op waits for another line's tests.
+
+    `dbt_conformed`: the conformed models and everything that they read. `dbt_<line>`: the line's
+    other models. Raises `MisplacedModel`.
+    """
+    translator = LineTranslator(
+        {folder: owner for line in lines for folder, owner in _folders(line).items()}
+    )
+    for node in _nodes(manifest, "model"):
+        if _folder(node) not in translator.owners:
+            raise MisplacedModel(
+                f"dbt_project/{node['original_file_path']} is in no folder of a line of business. "
+                "Move it to models/staging/<source>/ or models/warehouse/<line>/, or declare the "
+                "line in softcart_assets/lines/."
+            )
+    shared = _conformed(manifest)
+    found = [_models(f"dbt_{CONFORMED}", translator, manifest, shared)]
+    for line in lines:
+        folders = _folders(line)
+        own = {node["name"] for node in _nodes(manifest, "model") if _folder(node) in folders}
+        if own - shared:
+            found.append(_models(f"dbt_{line.name}", translator, manifest, own - shared))
+    return found
+
+
+def _conformed(manifest: Manifest) -> set[str]:
+    """The names of the conformed models and of all models that they read."""
+    models = {node["unique_id"]: node for node in _nodes(manifest, "model")}
+    found: set[str] = set()
+    wanted = [each for each, node in models.items() if _folder(node) == ("warehouse", CONFORMED)]
+    while wanted:
+        node = models[wanted.pop()]
+        found.add(node["name"])
+        wanted += [each for each in node["depends_on"]["nodes"] if each in models]
+    return found
+
+
+def _folders(line: Line) -> dict[tuple[str, str], str]:
+    """The folders of a line's models, layer and name, with their owners."""
+    sources = {("staging", source.name): line.owner_of(source) for source in line.sources}
+    return sources | {("warehouse", line.name): line.owner}
+
+
+def _folder(node: Mapping[str, Any]) -> tuple[str, str]:
+    _, layer, name, *_ = node["fqn"]
+    return layer, name
+
+
+def _nodes(manifest: Manifest, resource_type: str) -> Iterator[dict[str, Any]]:
+    nodes = manifest["nodes"].values()
+    return (node for node in nodes if node["resource_type"] == resource_type)
+
+
+def _models(
+    name: str, translator: LineTranslator, manifest: Manifest, models: set[str]
+) -> dg.AssetsDefinition:
+    """The op that builds these models.
+
+    It selects them by name. An `exclude` would drop every test that also reads an excluded model.
+    """
+    project = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
+    others = foreign_tests(manifest, models)
+
+    @dbt_assets(
+        manifest=manifest,
+        project=project,
+        dagster_dbt_translator=translator,
+        name=name,
+        select=" ".join(sorted(models)),
+        pool=POOL,
+    )
+    def build(
+        context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource
+    ) -> Iterator[Any]:
+        """`dbt build` of what is selected, in one process; unit tests run in the test suite instead.
+
+        Checks alone are run by `dbt test`: `dbt build` would skip those of a model after one that
+        failed another. Loads are held off meanwhile, so that the models and the tests that compare
+        them see one state of the raw tables.
+        """
+        command = "build" if context.selected_asset_keys else "test"
+        arguments = [command, "--exclude-resource-type", "unit_test"]
+        if others:
+            arguments += ["--exclude", " ".join(others)]
+        with (
+            raw_tables_held(staging.connection(), still=True, tell=context.log.info),
+            staging.connection().connect(autocommit=True) as session,
+        ):
+            warehouse_state.prepare(session, "dbt_state")
+            invocation = dbt.cli(arguments, context=context)
+            for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
+                yield _with_row_count(session, event)
+
+    return build
+
+
+def foreign_tests(manifest: Manifest, models: set[str]) -> list[str]:
+    """The tests of other ops' models that also read some of these models, as dbt selects them.
+
+    dbt would run them here, where the models that they test may not be built yet.
+    """
+    model_names = {node["unique_id"]: node["name"] for node in _nodes(manifest, "model")}
+    found = []
+    for test in _nodes(manifest, "test"):
+        reads = {model_names[each] for each in test["depends_on"]["nodes"] if each in model_names}
+        if reads & models and _tested(test, model_names) not in models:
+            found.append(".".join(test["fqn"]))
+    return found
+
+
+def _tested(test: dict[str, Any], model_names: dict[str, str]) -> str | None:
+    """The model that a test is a check of: the one it names, or the only one that it reads."""
+    named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
+    attached = test.get("attached_node")
+    only = test["depends_on"]["nodes"] if len(test["depends_on"]["nodes"]) == 1 else [attached]
+    return named or model_names.get(only[0])
+
+
+def _with_row_count(session: psycopg.Connection, event: Any) -> Any:
+    """Give a view's materialisation the row count that dagster-dbt gives to tables only."""
+    if not isinstance(event, dg.Output) or "dagster/row_count" in event.metadata:
+        return event
+    view = sql.Identifier(*event.output_name.split("__", 1))
+    row = session.execute(sql.SQL("SELECT count(*) FROM {}").format(view)).fetchone()
+    return event.with_metadata({**event.metadata, "dagster/row_count": row[0] if row else 0})

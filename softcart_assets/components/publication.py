@@ -1,0 +1,126 @@
+"""The published tables of all lines of business: one op audits them and switches readers to them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from softcart_assets.assembly import Lines
+from softcart_assets.audits.model import Audit, AuditResult, Comparison
+from softcart_assets.components.columns import same_columns_as, table_schema
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.keys import production_key
+from softcart_assets.lines import conformed
+from softcart_assets.publishing.publish import AuditFailed, Publication, publish
+from softcart_assets.publishing.tables import PublishedTable
+from softcart_assets.resources import PostgresResource
+
+
+def _upstream(table: PublishedTable) -> dg.AssetKey:
+    return dg.AssetKey([table.schema, table.name])
+
+
+def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        production_key(table.name),
+        deps=[_upstream(table)],
+        description=f"The published copy of {table.schema}/{table.name}. It is audited, and goes live "
+        f"together with all tables of the line {table.line}. One row per {', '.join(table.key)}.",
+        group_name="production",
+        owners=[owner],
+        kinds={"postgres", "table"},
+        automation_condition=FOLLOWS_UPSTREAM,
+        skippable=True,
+    )
+
+
+def _check(audit: Audit | Comparison) -> dg.AssetCheckSpec:
+    # Not blocking in Dagster's sense: when a blocking check fails, Dagster fails the whole step and
+    # skips what comes after it, for the lines that went live, too. The publication itself holds the
+    # failed line. Its tables are not materialised, so Dagster skips only what reads them.
+    return dg.AssetCheckSpec(
+        audit.name, asset=production_key(audit.table), description=audit.description
+    )
+
+
+def _results(
+    context: dg.AssetExecutionContext, audits: Sequence[AuditResult]
+) -> Iterator[dg.AssetCheckResult]:
+    """The results of the checks that were selected."""
+    wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
+    for audit in audits:
+        key = production_key(audit.table)
+        if (key, audit.name) in wanted:
+            yield dg.AssetCheckResult(
+                asset_key=key, check_name=audit.name, passed=audit.passed, metadata=audit.details
+            )
+
+
+def published_assets(
+    lines: Lines, tables: Sequence[PublishedTable], audits: Sequence[Audit | Comparison]
+) -> dg.AssetsDefinition:
+    """The op that publishes those tables, with the audits as checks."""
+
+    @dg.multi_asset(
+        name="publication",
+        specs=[_spec(table, lines.line(table.line).owner) for table in tables],
+        check_specs=[_check(audit) for audit in audits],
+        can_subset=True,
+        pool=POOL,
+    )
+    def publication(
+        context: dg.AssetExecutionContext, staging: PostgresResource, production: PostgresResource
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        """Publish the lines of the selected tables, and what lines share, in one switch.
+
+        Tables of a line that go live one by one would not fit together. Without the shared dimensions
+        new facts would refer to rows that are not live yet.
+        """
+        selected = {
+            table.line
+            for table in tables
+            if production_key(table.name) in context.selected_asset_keys
+        }
+        shared = {table.line for table in tables} & {conformed.LINE.name}
+        try:
+            done = publish(
+                staging.connection(),
+                production.connection(),
+                tables,
+                audits,
+                lines=selected | shared,
+                on_progress=context.log.info,
+            )
+        except AuditFailed as error:
+            yield from _results(context, error.failed)
+            raise dg.Failure(str(error), allow_retries=False) from None
+        for line, outcome in done.lines.items():
+            if not outcome.passed:
+                names = ", ".join(audit.name for audit in outcome.failed)
+                context.log.error(
+                    f"{line} was not published and keeps its version: {names} failed. Correct the "
+                    "tables in staging and publish again."
+                )
+        for table in tables:
+            if table.name in done.row_counts:
+                metadata = _metadata(table, done, production)
+                key = production_key(table.name)
+                if key in context.selected_asset_keys:
+                    yield dg.MaterializeResult(key, metadata=metadata)
+                else:
+                    context.log_event(dg.AssetMaterialization(key, metadata=metadata))
+        yield from _results(context, done.audits)
+
+    return publication
+
+
+def _metadata(
+    table: PublishedTable, done: Publication, production: PostgresResource
+) -> dict[str, Any]:
+    columns = table_schema(production.connection(), "production", table.name)
+    return {
+        "dagster/row_count": done.row_counts[table.name],
+        "version": done.version,
+        "seconds": round(done.seconds, 2),
+        **same_columns_as(columns, _upstream(table)),
+    }

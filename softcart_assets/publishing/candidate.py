@@ -1,0 +1,202 @@
+"""Writes the next version into a slot that nobody reads.
+
+Some lines of business are new in it: their tables are copied from staging. The others keep what is
+live: their tables are copied from the current slot. A line that is new can be turned into one that
+keeps (`Candidate.keep`) until the version is switched to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from softcart_assets.publishing import slots
+from softcart_assets.publishing.copying import Snapshot, copy_rows
+from softcart_assets.publishing.slots import LiveLine, PublishError, Shape, Version
+from softcart_assets.publishing.tables import PublishedTable
+
+Tell = Callable[[str], None]
+
+
+@contextmanager
+def naming(step: str) -> Iterator[None]:
+    """Give a database's error the name of the step, and say that nothing was published."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise PublishError(f"{step} failed, nothing was published: {str(error).strip()}") from error
+
+
+class Live:
+    """What readers see now: the current version and, of each declared line, its tables."""
+
+    def __init__(self, session: psycopg.Connection, tables: Sequence[PublishedTable]) -> None:
+        self.current = slots.read_current(session)
+        recorded = slots.read_lines(session)
+        # The declarations come first: a table may have moved to another line, and what was
+        # published before lines were recorded belongs to none.
+        owners = {name: line for line, live in recorded.items() for name in live.tables}
+        owners |= {table.name: table.line for table in tables}
+        self.lines: dict[str, LiveLine] = {}
+        if self.current:
+            for line in {table.line for table in tables}:
+                names = [name for name in self.current.row_counts if owners.get(name) == line]
+                if names:
+                    known = recorded.get(line)
+                    version = known.version if known else self.current.version
+                    self.lines[line] = LiveLine(version, tuple(names))
+
+    @property
+    def number(self) -> int:
+        """The current version, 0 before the first."""
+        return self.current.version if self.current else 0
+
+    def tables(self, line: str) -> tuple[str, ...]:
+        """The live tables of a line; none if it was never published."""
+        return self.lines[line].tables if line in self.lines else ()
+
+
+class Candidate:
+    """The next version while it is written: `new` lines come from staging, the others keep theirs."""
+
+    def __init__(
+        self,
+        session: psycopg.Connection,
+        snapshot: Snapshot,
+        live: Live,
+        tables: Sequence[PublishedTable],
+        new: Collection[str],
+        tell: Tell,
+    ) -> None:
+        self.live = live
+        self.new = set(new)
+        self._session, self._snapshot, self._tell = session, snapshot, tell
+        self._tables = {table.name: table for table in tables if table.line in new}
+        self._lines = list(dict.fromkeys(table.line for table in tables))
+        self._row_counts: dict[str, int] = {}
+        staging = slots.read_shapes(
+            snapshot.session, "|".join({table.schema for table in self._tables.values()})
+        )
+        self.shape: Shape = {
+            name: staging[table.schema][name] for name, table in self._tables.items()
+        }
+        pairs = slots.read_pairs(session)
+        self._live_shape = pairs[slots.pair_of(live.current.slot)] if live.current else {}
+        for line in set(self._lines) - self.new:
+            self.shape |= {name: self._live_shape[name] for name in live.tables(line)}
+        with naming("production: preparing a slot"):
+            self.slot, self._nobody_sees_it = self._choose_slot()
+
+    def is_new(self, table: str) -> bool:
+        """Whether a table comes from staging."""
+        return table in self._tables
+
+    def _choose_slot(self) -> tuple[int, bool]:
+        """A slot, and whether nobody sees its rows; in a new pair if the columns have changed."""
+        current = self.live.current
+        slots.drop_other_pairs(self._session, current)
+        if current is None or self._live_shape != self.shape:
+            pair = max(slots.read_pairs(self._session), default=0) + 1
+            slots.create_pair(self._session, pair, self.shape)
+            return slots.slots_of(pair)[0], True
+        (slot,) = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
+        readers = slots.wait_for_old_readers(self._session, current.switch_xid)
+        if readers:
+            self._tell(
+                f"version {current.version - 1} is still read, so its rows are deleted one by one: "
+                f"{', '.join(readers)}"
+            )
+        return slot, not readers
+
+    def write(self) -> None:
+        """Fill the slot's tables, the largest first, as the last one to finish decides how long it takes."""
+        schemas = {table.schema for table in self._tables.values()}
+        sizes = slots.read_sizes(self._snapshot.session, schemas)
+        if self.live.current:
+            kept = slots.read_sizes(self._session, [slots.slot_schema(self.live.current.slot)])
+            sizes |= {name: size for name, size in kept.items() if name not in self._tables}
+        names = sorted(self.shape, key=lambda name: sizes.get(name, 0), reverse=True)
+        self._fill(names)
+
+    def keep(self, lines: Collection[str]) -> None:
+        """Have lines keep what is live, after all."""
+        self.new -= set(lines)
+        new_tables = {name for name, table in self._tables.items() if table.line in lines}
+        live_tables = {name for line in lines for name in self.live.tables(line)}
+        current = self.live.current
+        with naming("production: keeping what is live"):
+            # In the current pair, every table has the live columns already.
+            if current is None or slots.pair_of(self.slot) != slots.pair_of(current.slot):
+                for name in new_tables | live_tables:
+                    columns = self._live_shape[name] if name in live_tables else None
+                    slots.replace_table(self._session, slots.pair_of(self.slot), name, columns)
+        for name in new_tables:
+            del self._tables[name], self.shape[name], self._row_counts[name]
+        self.shape |= {name: self._live_shape[name] for name in live_tables}
+        self._fill(sorted(live_tables))
+
+    def _fill(self, names: Sequence[str]) -> None:
+        """Replace the rows of those tables by staging's, or by those that are live."""
+        patient = time.monotonic() + slots.PATIENCE_SECONDS if self._nobody_sees_it else None
+
+        def fill(source: psycopg.Connection, target: psycopg.Connection, name: str) -> int:
+            columns = [column for column, _ in self.shape[name]]
+            table = self._tables.get(name)
+            with naming(f"production/{name}: copying"):
+                slots.empty_table(target, self.slot, name, patient)
+                if table:
+                    there = sql.Identifier(table.schema, name)
+                    into = slots.slot_table(self.slot, name)
+                    rows = copy_rows(source, there, target, into, columns)
+                else:
+                    assert self.live.current is not None
+                    rows = slots.copy_slot(target, self.live.current.slot, self.slot, name, columns)
+            self._tell(f"{name}: {rows:,} rows {'copied' if table else 'kept'}")
+            return rows
+
+        self._row_counts |= dict(zip(names, self._snapshot.map(fill, names), strict=True))
+
+    def prepare_for_readers(self) -> None:
+        """Build the slot's indexes and have the planner's statistics made."""
+
+        def build(
+            _: psycopg.Connection,
+            target: psycopg.Connection,
+            index: tuple[str, str, tuple[str, ...], bool],
+        ) -> None:
+            with naming(f"production/{index[0]}: building index {index[1]}"):
+                slots.create_index(target, self.slot, *index)
+
+        def analyze(_: psycopg.Connection, target: psycopg.Connection, name: str) -> None:
+            with naming(f"production/{name}: ANALYZE"):
+                slots.analyze(target, self.slot, name)
+
+        indexes = [(name, f"{name}_key", table.key, True) for name, table in self._tables.items()]
+        indexes += [
+            (name, f"{name}_{'_'.join(columns)}", columns, False)
+            for name, table in self._tables.items()
+            for columns in table.indexes
+        ]
+        if self.live.current:
+            # What keeps its columns keeps its indexes: the declared ones may name other columns.
+            kept = self.shape.keys() - self._tables.keys()
+            there = slots.read_indexes(self._session, self.live.current.slot)
+            indexes += [index for index in there if index[0] in kept]
+        self._snapshot.map(build, indexes)
+        self._snapshot.map(analyze, list(self.shape))
+
+    def version(self) -> Version:
+        """The version that the switch makes of it."""
+        number = self.live.number + 1
+        lines: dict[str, LiveLine] = {}
+        for line in self._lines:
+            if line in self.new:
+                names = tuple(n for n, table in self._tables.items() if table.line == line)
+                lines[line] = LiveLine(number, names)
+            elif line in self.live.lines:
+                lines[line] = self.live.lines[line]
+        return Version(number, self.slot, self.shape, self._row_counts, lines)

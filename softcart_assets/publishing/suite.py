@@ -1,0 +1,218 @@
+"""The audits that every publication must pass.
+
+All are made from the declarations of the published tables: to have a total audited, declare it there;
+a reference, in the tests of its dbt model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from psycopg import sql
+from psycopg.sql import SQL, Identifier
+
+from softcart_assets.audits.model import Audit, Comparison
+from softcart_assets.lines.model import AddsUp
+from softcart_assets.publishing.tables import UNKNOWN, PublishedTable, Reference
+
+
+def _names(columns: Iterable[str]) -> sql.Composed:
+    return SQL(", ").join(map(Identifier, columns))
+
+
+def _key(table: PublishedTable) -> Audit:
+    key = ", ".join(table.key)
+    return Audit(
+        f"{table.name}_key_unique",
+        table.name,
+        f"Each row of {table.name} has a key ({key}) of its own, without nulls.",
+        SQL(
+            """
+            SELECT coalesce(sum(n) FILTER (WHERE n > 1 OR NOT present), 0)::bigint AS offending,
+                   coalesce(sum(n), 0)::bigint AS total,
+                   (array_agg(concat_ws('/', {key})) FILTER (WHERE n > 1 OR NOT present))[:5] AS sample
+            FROM (SELECT {key}, {present} AS present, count(*) AS n FROM {table} GROUP BY {key}) keys
+            """
+        ).format(
+            key=_names(table.key),
+            present=SQL(" AND ").join(
+                SQL("{} IS NOT NULL").format(Identifier(column)) for column in table.key
+            ),
+            table=Identifier(table.name),
+        ),
+    )
+
+
+def _not_empty(table: PublishedTable) -> Audit:
+    return Audit(
+        f"{table.name}_not_empty",
+        table.name,
+        f"{table.name} has rows.",
+        SQL("SELECT (NOT EXISTS (SELECT FROM {}))::int AS offending, 1 AS total").format(
+            Identifier(table.name)
+        ),
+    )
+
+
+def _count(table: PublishedTable) -> sql.Composed:
+    return SQL("SELECT count(*) AS row_count FROM {}").format(Identifier(table.name))
+
+
+def _row_count(table: PublishedTable) -> Comparison:
+    return Comparison(
+        f"{table.name}_row_count",
+        table.name,
+        f"{table.name} has as many rows as in staging.",
+        _count(table),
+        "staging",
+    )
+
+
+def _volume(table: PublishedTable) -> Comparison:
+    return Comparison(
+        f"{table.name}_volume",
+        table.name,
+        f"{table.name} has not lost more than {table.max_drop:.0%} of its rows since the last "
+        "publication.",
+        _count(table),
+        "current",
+        max_drop=table.max_drop,
+    )
+
+
+def _intervals(table: PublishedTable, member: str) -> Audit:
+    return Audit(
+        f"{table.name}_intervals",
+        table.name,
+        f"The versions of each {member} in {table.name} cover all time, without gap or overlap; the "
+        "last is current.",
+        SQL(
+            """
+            WITH versions AS (
+              SELECT {member}, valid_from, valid_to, is_current,
+                     lag(valid_to, 1, '1900-01-01 00:00+00') OVER w AS previous_to,
+                     lead(valid_from) OVER w AS next_from
+              FROM {table} WHERE {key} <> {unknown}
+              WINDOW w AS (PARTITION BY {member} ORDER BY valid_from)
+            ), offenders AS (
+              SELECT DISTINCT {member} FROM versions
+              WHERE valid_from <> previous_to OR valid_from >= valid_to
+                 OR is_current <> (next_from IS NULL)
+                 OR (next_from IS NULL AND valid_to <> '9999-12-31 00:00+00')
+            )
+            SELECT (SELECT count(*) FROM offenders) AS offending,
+                   (SELECT count(DISTINCT {member}) FROM versions) AS total,
+                   (SELECT array_agg({member}::text) FROM (SELECT * FROM offenders LIMIT 5) few)
+                     AS sample
+            """
+        ).format(
+            member=Identifier(member),
+            table=Identifier(table.name),
+            key=Identifier(table.key[0]),
+            unknown=SQL(UNKNOWN),
+        ),
+    )
+
+
+def _resolves(fact: str, reference: Reference) -> Audit:
+    return Audit(
+        f"{fact}_{reference.column}_resolves",
+        fact,
+        f"Each {reference.column} of {fact} stands in {reference.dimension}.",
+        SQL(
+            """
+            SELECT coalesce(sum(n) FILTER (WHERE d.{key} IS NULL), 0)::bigint AS offending,
+                   coalesce(sum(n), 0)::bigint AS total,
+                   (array_agg(coalesce(f.{column}::text, 'null'))
+                     FILTER (WHERE d.{key} IS NULL))[:5] AS sample
+            FROM (SELECT {column}, count(*) AS n FROM {fact} GROUP BY {column}) f
+            LEFT JOIN {dimension} d ON d.{key} = f.{column}
+            """
+        ).format(
+            key=Identifier(reference.key),
+            column=Identifier(reference.column),
+            fact=Identifier(fact),
+            dimension=Identifier(reference.dimension),
+        ),
+        reads=(reference.dimension,),
+    )
+
+
+def _known(fact: str, reference: Reference) -> Audit:
+    return Audit(
+        f"{fact}_{reference.column}_known",
+        fact,
+        f"At most {reference.max_unknown:%} of the rows of {fact} have the unknown member as "
+        f"{reference.column}.",
+        SQL(
+            "SELECT count(*) FILTER (WHERE {} = {}) AS offending, count(*) AS total FROM {}"
+        ).format(Identifier(reference.column), SQL(reference.unknown), Identifier(fact)),
+        max_share=reference.max_unknown,
+    )
+
+
+def _totals(table: PublishedTable) -> Comparison:
+    sums = [SQL("sum({0}) AS {0}").format(Identifier(column)) for column in table.totals]
+    return Comparison(
+        f"{table.name}_totals",
+        table.name,
+        f"The sums of {table.name} equal staging's exactly.",
+        SQL("SELECT {} FROM {}").format(SQL(", ").join(sums), Identifier(table.name)),
+        "staging",
+    )
+
+
+def _latest(fact: str, column: str) -> Comparison:
+    return Comparison(
+        f"{fact}_latest_day",
+        fact,
+        f"{fact} reaches the same day as in staging.",
+        SQL("SELECT max({})::date AS latest_day FROM {}").format(
+            Identifier(column), Identifier(fact)
+        ),
+        "staging",
+    )
+
+
+def _adds_up(table: str, sums: AddsUp) -> Audit:
+    column, other = sums.column, sums.other_table
+    return Audit(
+        f"{table}_{column}_agrees_with_{other}",
+        table,
+        f"The sum of {column} of {table} equals that of {sums.other_column} of {other} where "
+        f"{sums.where}.",
+        SQL(
+            """
+            SELECT (a.total IS DISTINCT FROM b.total)::int AS offending, 1 AS total,
+                   a.total AS {column}, b.total AS {of_other}
+            FROM (SELECT sum({column}) AS total FROM {table}) a,
+                 (SELECT sum({other_column}) AS total FROM {other} WHERE {where}) b
+            """
+        ).format(
+            column=Identifier(column),
+            of_other=Identifier(f"{column}_of_{other}"),
+            table=Identifier(table),
+            other_column=Identifier(sums.other_column),
+            other=Identifier(other),
+            where=SQL(sums.where),
+        ),
+        reads=(other,),
+    )
+
+
+def audits_of(tables: Iterable[PublishedTable]) -> tuple[Audit | Comparison, ...]:
+    """Every audit of a publication of these tables."""
+    tables = list(tables)
+    references = [(table.name, each) for table in tables for each in table.references]
+    return (
+        *map(_key, tables),
+        *(_not_empty(table) for table in tables if not table.may_be_empty),
+        *map(_row_count, tables),
+        *map(_volume, tables),
+        *(_intervals(table, table.versions_of) for table in tables if table.versions_of),
+        *(_resolves(*reference) for reference in references),
+        *(_known(*reference) for reference in references if reference[1].max_unknown < 1),
+        *(_totals(table) for table in tables if table.totals),
+        *(_latest(table.name, table.latest) for table in tables if table.latest),
+        *(_adds_up(table.name, sums) for table in tables for sums in table.adds_up),
+    )

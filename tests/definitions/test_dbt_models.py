@@ -1,0 +1,123 @@
+"""How the dbt models are split into ops: by line of business, so that one line does not wait for another."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from softcart_assets.assembly import LINES, REPOSITORY, Lines
+from softcart_assets.components.dbt_models import MisplacedModel, dbt_models, foreign_tests
+from softcart_assets.dbt import DBT, PLACEHOLDERS, prepare_manifest
+from softcart_assets.derive import derive
+
+NEW_LINE = Path(__file__).parents[1] / "support" / "new_line"
+
+
+@pytest.fixture(scope="module")
+def two_lines(tmp_path_factory):
+    """The lines with one more, and the manifest of a project that has its models, too."""
+    folder = tmp_path_factory.mktemp("two_lines")
+    project = folder / "dbt_project"
+    shutil.copytree(
+        REPOSITORY / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs")
+    )
+    shutil.copytree(NEW_LINE / "dbt_project", project, dirs_exist_ok=True)
+    declared = NEW_LINE / "softcart_assets" / "lines" / "cafe" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("cafe", declared)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    lines = Lines([*LINES, module.LINE])
+    derive(lines, folder)
+    settings = {f"SOFTCART_STAGING_{name}": value for name, value in PLACEHOLDERS.items()}
+    subprocess.run(
+        [DBT, "--quiet", "parse", "--profiles-dir", project],
+        cwd=project,
+        env={**os.environ, **settings},
+        check=True,
+    )
+    return lines, json.loads((project / "target" / "manifest.json").read_text())
+
+
+def models_of(ops) -> dict[str, set[str]]:
+    return {op.op.name: {key.path[-1] for key in op.keys} for op in ops}
+
+
+def test_every_model_belongs_to_exactly_one_op(two_lines):
+    lines, manifest = two_lines
+    ops = dbt_models(lines, manifest)
+    found = [key.path[-1] for op in ops for key in op.keys]
+    models = [n["name"] for n in manifest["nodes"].values() if n["resource_type"] == "model"]
+    assert sorted(found) == sorted(models)
+    assert list(models_of(ops)) == ["dbt_conformed", "dbt_shop", "dbt_cafe"]
+
+
+def test_every_test_is_a_check_of_exactly_one_op(two_lines):
+    lines, manifest = two_lines
+    ops = dbt_models(lines, manifest)
+    checks = [key.name for op in ops for key in op.check_keys]
+    tests = [n["name"] for n in manifest["nodes"].values() if n["resource_type"] == "test"]
+    assert sorted(checks) == sorted(tests)
+    # What an op does not run is run by another one.
+    for op in ops:
+        names = {key.path[-1] for key in op.keys}
+        left_out = {test.rpartition(".")[2] for test in foreign_tests(manifest, names)}
+        assert not left_out & {key.name for key in op.check_keys}
+
+
+def test_lines_do_not_read_each_other(two_lines):
+    """A test of the cafés that fails thus stops no model of the shop."""
+    ops = {op.op.name: op for op in dbt_models(*two_lines)}
+    produced = {name: set(op.keys) for name, op in ops.items()}
+    reads = {
+        name: {
+            *(dep.asset_key for spec in op.specs for dep in spec.deps),
+            *(dep.asset_key for spec in op.check_specs for dep in spec.additional_deps),
+        }
+        for name, op in ops.items()
+    }
+    assert not reads["dbt_conformed"] & (produced["dbt_shop"] | produced["dbt_cafe"])
+    assert not reads["dbt_shop"] & produced["dbt_cafe"]
+    assert not reads["dbt_cafe"] & produced["dbt_shop"]
+    assert reads["dbt_cafe"] & produced["dbt_conformed"]
+
+
+def test_a_conformed_op_leaves_out_tests_that_read_other_models(two_lines):
+    lines, manifest = two_lines
+    conformed, *_ = dbt_models(lines, manifest)
+    left_out = foreign_tests(manifest, {key.path[-1] for key in conformed.keys})
+    assert "softcart.warehouse.shop.references_resolved_fct_order_lines" in left_out
+
+
+def test_dagster_does_not_split_the_ops():
+    prepare_manifest()
+    from softcart_assets.definitions import defs
+
+    nodes = {node.name for node in defs().resolve_implicit_global_asset_job_def().graph.nodes}
+    assert {name for name in nodes if name.startswith("dbt_")} == {"dbt_conformed", "dbt_shop"}
+
+
+def test_models_belong_to_whom_their_folder_names(two_lines):
+    owners = {
+        key.path[-1]: spec.owners
+        for op in dbt_models(*two_lines)
+        for key, spec in op.specs_by_key.items()
+    }
+    assert owners["fct_order_lines"] == owners["stg_catalog__products"] == ["team:shop"]
+    assert owners["fct_visits"] == owners["stg_cafe_menu__drinks"] == ["team:cafe"]
+    assert owners["dim_customer"] == ["team:data"]
+
+
+def test_a_model_in_the_folder_of_no_line_is_refused(two_lines):
+    _, manifest = two_lines
+    manifest = json.loads(json.dumps(manifest))
+    [node] = [n for n in manifest["nodes"].values() if n["name"] == "dim_date"]
+    node["fqn"][2] = "conformde"
+    node["original_file_path"] = "models/warehouse/conformde/dim_date.sql"
+    with pytest.raises(
+        MisplacedModel, match=r"dbt_project/models/warehouse/conformde/dim_date.sql"
+    ):
+        dbt_models(LINES, manifest)

@@ -1,0 +1,155 @@
+"""A line of business that is held, as Dagster sees it: its own outputs wait, those of other lines go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from support.databases import database
+from support.two_lines import AUDITS, TABLES, change, create
+
+from softcart_assets.assembly import assemble
+from softcart_assets.components.extracts import dashboard_page, extract_files
+from softcart_assets.components.publication import published_assets
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.model import Dashboard, Extract, Line, Published
+from softcart_assets.resources import OutputResource, PostgresResource
+
+PAGE = """
+from types import SimpleNamespace
+
+def build_page(production, path):
+    path.write_text("page")
+    return SimpleNamespace(path=path, bytes=4, seconds=0, version=1, figures={})
+
+def pictures(production):
+    return {}
+"""
+
+
+def _line(name: str) -> Line:
+    return Line(
+        name,
+        f"The line {name}.",
+        owner=f"team:{name}",
+        published=(Published(f"fct_{name}"),),
+        extracts=(
+            Extract(
+                f"ext_{name}",
+                "Rows.",
+                {"rows": "Their number."},
+                f"SELECT count(*) AS rows FROM production.fct_{name} JOIN production.dim_member USING (member)",
+            ),
+        ),
+        dashboards=(Dashboard(f"page_{name}", "A page.", "a_page", (f"fct_{name}",)),),
+    )
+
+
+LINES = assemble(
+    [
+        Line("conformed", "Shared.", owner="team:data", published=(Published("dim_member"),)),
+        _line("left"),
+        _line("right"),
+    ]
+)
+
+
+class _Postgres(PostgresResource):
+    """A warehouse in a database of the test's own."""
+
+    database: str
+
+    def connection(self) -> PostgresConnection:
+        """The server of the settings, and that database."""
+        return PostgresConnection(**{**asdict(super().connection()), "database": self.database})
+
+
+@pytest.fixture
+def databases(stack) -> Iterator[tuple[PostgresConnection, PostgresConnection]]:
+    """Staging with both lines, and production."""
+    with database() as staging, database() as production:
+        create(staging)
+        yield staging, production
+
+
+@pytest.fixture
+def definitions(databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
+    (tmp_path / "a_page.py").write_text(PAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOFTCART_EXTRACTS_DIR", str(tmp_path / "extracts"))
+    staging, production = databases
+    return dg.Definitions(
+        assets=[
+            published_assets(LINES, TABLES, AUDITS),
+            *(extract_files(line) for line in LINES if line.extracts),
+            *(dashboard_page(line, page) for line in LINES for page in line.dashboards),
+        ],
+        resources={
+            "staging": _Postgres(prefix="SOFTCART_STAGING", database=staging.database),
+            "production": _Postgres(prefix="SOFTCART_PRODUCTION", database=production.database),
+            "output": OutputResource(),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+def run(definitions: dg.Definitions, *keys: str) -> dg.ExecuteInProcessResult:
+    job = definitions.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        instance=dg.DagsterInstance.ephemeral(),
+        asset_selection=[dg.AssetKey(key.split("/")) for key in keys] or None,
+        raise_on_error=False,
+    )
+
+
+def made(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+
+
+def failed(result: dg.ExecuteInProcessResult) -> set[tuple[str, dg.AssetCheckSeverity]]:
+    evaluations = result.get_asset_check_evaluations()
+    return {(each.check_name, each.severity) for each in evaluations if not each.passed}
+
+
+def of(line: str) -> set[str]:
+    return {f"production/fct_{line}", f"extracts/ext_{line}", f"extracts/page_{line}"}
+
+
+def test_what_reads_the_other_line_goes_on_in_the_same_run(databases, definitions):
+    assert made(run(definitions)) == {"production/dim_member"} | of("left") | of("right")
+    change(databases[0], "INSERT INTO fct_left SELECT * FROM fct_left LIMIT 1")
+    result = run(definitions)
+    assert made(result) == {"production/dim_member"} | of("right")
+    assert failed(result) == {("fct_left_key_unique", dg.AssetCheckSeverity.ERROR)}
+    assert result.success
+    skipped = {
+        event.step_key for event in result.filter_events(lambda event: event.is_step_skipped)
+    }
+    assert skipped == {"write_left_extracts", "extracts__page_left"}
+
+
+def test_the_step_fails_if_nothing_goes_live(databases, definitions):
+    for name in ("fct_left", "fct_right", "dim_member"):
+        change(databases[0], f"INSERT INTO {name} SELECT * FROM {name} LIMIT 1")
+    result = run(definitions)
+    assert not result.success
+    assert made(result) == set()
+    assert {"fct_left_key_unique", "fct_right_key_unique", "dim_member_key_unique"} <= {
+        name for name, _ in failed(result)
+    }
+
+
+def test_a_selection_publishes_its_lines_and_what_they_share(databases, definitions):
+    run(definitions)
+    change(databases[0], "UPDATE fct_right SET amount = 2; INSERT INTO dim_member VALUES (11)")
+    result = run(definitions, "production/fct_left")
+    assert made(result) == {"production/fct_left", "production/dim_member"}
+    with databases[1].connect() as session:
+        row = session.execute(
+            "SELECT (SELECT max(amount) FROM production.fct_right), "
+            "(SELECT max(member) FROM production.dim_member)"
+        ).fetchone()
+    assert row == (1, 11)
