@@ -11,7 +11,6 @@ import pyarrow.compute
 import pyarrow.parquet
 import pytest
 import sqlglot
-from softcart_assets.extracts.model import Extract, column
 from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
@@ -19,6 +18,7 @@ from support.databases import database
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.extracts.model import Extract, column
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extract, write_extracts
 from softcart_assets.lines.shop.extracts import EXTRACTS
 from softcart_assets.publishing.publish import publish

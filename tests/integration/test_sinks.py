@@ -54,14 +54,14 @@ class Totals:
         for key, amount in self._rows():
             self.connection.execute(
                 "WITH gone AS (DELETE FROM totals.amounts WHERE id = %s RETURNING amount)"
-                " UPDATE totals.total SET sum = sum - g.sum, count = count - g.count"
+                " UPDATE totals.total t SET sum = t.sum - g.sum, count = t.count - g.count"
                 " FROM (SELECT coalesce(sum(amount), 0) AS sum, count(*) FROM gone) g",
                 (key,),
             )
             if amount is not None:
                 self.connection.execute(
                     "WITH come AS (INSERT INTO totals.amounts VALUES (%s, %s) RETURNING amount)"
-                    " UPDATE totals.total SET sum = sum + c.amount, count = count + 1 FROM come c",
+                    " UPDATE totals.total t SET sum = t.sum + c.amount, count = t.count + 1 FROM come c",
                     (key, amount),
                 )
         self._taken.clear()
