@@ -59,8 +59,13 @@ setup(
             _module("logtexts"),
             _module("logfields"),
             _module("logrows"),
+            _module("bson"),
+            _module("decimals"),
+            _module("jsontexts"),
+            _module("doctypes"),
+            _module("documents"),
             # OpenSSL's; the MySQL client library's headers bring its own.
-            _module("documents", libraries=["crypto"]),
+            _module("hashing", libraries=["crypto"]),
         ],
         build_dir="build",
     )

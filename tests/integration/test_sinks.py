@@ -51,19 +51,20 @@ class Totals:
 
     def flush(self, place: Place, committed_at: int | None) -> None:
         """See `Sink`."""
-        for key, amount in self._rows():
-            self.connection.execute(
-                "WITH gone AS (DELETE FROM totals.amounts WHERE id = %s RETURNING amount)"
-                " UPDATE totals.total t SET sum = t.sum - g.sum, count = t.count - g.count"
-                " FROM (SELECT coalesce(sum(amount), 0) AS sum, count(*) FROM gone) g",
-                (key,),
-            )
-            if amount is not None:
-                self.connection.execute(
-                    "WITH come AS (INSERT INTO totals.amounts VALUES (%s, %s) RETURNING amount)"
-                    " UPDATE totals.total t SET sum = t.sum + c.amount, count = t.count + 1 FROM come c",
-                    (key, amount),
-                )
+        last = dict(self._rows())
+        here = {key: amount for key, amount in last.items() if amount is not None}
+        self.connection.execute(
+            "WITH gone AS (DELETE FROM totals.amounts WHERE id = ANY(%s) RETURNING amount),"
+            " come AS (SELECT * FROM unnest(%s::int[], %s::numeric[]) AS c (id, amount))"
+            " UPDATE totals.total t SET sum = t.sum - (SELECT coalesce(sum(amount), 0) FROM gone)"
+            " + (SELECT coalesce(sum(amount), 0) FROM come),"
+            " count = t.count - (SELECT count(*) FROM gone) + (SELECT count(*) FROM come)",
+            (list(last), list(here), list(here.values())),
+        )
+        self.connection.execute(
+            "INSERT INTO totals.amounts SELECT * FROM unnest(%s::int[], %s::numeric[])",
+            (list(here), list(here.values())),
+        )
         self._taken.clear()
 
     def _rows(self) -> Iterator[tuple[int, object]]:

@@ -14,7 +14,7 @@ from bson import Decimal128
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion.codec.documents import Types
+from softcart_assets.ingestion.codec.doctypes import Types
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
 from softcart_assets.ingestion.connectors.mongodb.values import id_text, id_value

@@ -16,7 +16,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 
 import pyarrow as pa
 
-from softcart_assets.ingestion.codec.documents import hash_sum
+from softcart_assets.ingestion.codec.hashing import hash_sum
 from softcart_assets.ingestion.types import Column, Kind
 
 HASH_DIGITS = 14
