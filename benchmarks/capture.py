@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 from benchmarks import ours, peers, rig
 from benchmarks.copy import Bench, run_ours
@@ -91,7 +92,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
         start = str(current_position(bench.source))
         with bench.source.connect() as session:
 
-            def run(statement: str, session=session) -> None:
+            def run(statement: str, session: Any = session) -> None:
                 session.query(statement)
                 session.store_result()
 
@@ -236,7 +237,7 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> 
     with bench.source.connect() as session:
         session.query("SET sql_log_bin = 0")
 
-        def run_unlogged(statement: str) -> list[tuple]:
+        def run_unlogged(statement: str) -> list[tuple[Any, ...]]:
             session.query(statement)
             result = session.store_result()
             return list(result.fetch_row(maxrows=0)) if result else []

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.equality import source_of
 from benchmarks.tables import MadeTable
@@ -101,7 +102,9 @@ def _copy(job: Job, *, with_lake: bool) -> int:
         return sum(table.result() for table in tables)
 
 
-def _copy_table(job: Job, crew: Crew, with_lake: bool, table: Table, reader: MySQLReader) -> int:
+def _copy_table(
+    job: Job, crew: Crew[Any], with_lake: bool, table: Table, reader: MySQLReader
+) -> int:
     columns = reader.columns(table, ())
     name = f"{SCHEMA}.{quote(table.name)}"
     with job.postgres.connect() as session:

@@ -164,7 +164,7 @@ class MongoConnection:
         """Read `<prefix>_URI` and `<prefix>_DATABASE`."""
         return cls(prefix, setting(f"{prefix}_URI"), setting(f"{prefix}_DATABASE"))
 
-    def connect(self) -> pymongo.MongoClient:
+    def connect(self) -> pymongo.MongoClient[dict[str, Any]]:
         """Open a client whose times are UTC-aware and check that it answers.
 
         Raises `ServerUnreachable`.
@@ -172,7 +172,7 @@ class MongoConnection:
         import pymongo
 
         try:
-            client: pymongo.MongoClient = pymongo.MongoClient(
+            client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
                 self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000
             )
             client.admin.command("ping")

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import Composed
 
 Details = dict[str, Any]
-"""Figures by name: integers, texts (exact decimals and dates among them), lists of them, or None."""
+"""Figures by name: integers, texts (also for exact decimals and dates), lists of them, or None."""
 
 
 @dataclass(frozen=True)

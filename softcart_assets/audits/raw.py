@@ -1,8 +1,8 @@
-"""What must hold of a raw table: equal to its source, of plausible size, fresh, its latest day there.
+"""What must hold of a raw table: it equals its source, and its size and its age are plausible.
 
-Each function asks the staging database about one table and returns an `AuditResult`. Nothing is read
-from the source, which said all that is needed when it was loaded. Audits of what is published stand
-in `softcart_assets.publishing.suite`.
+Each function asks the staging database about one table and returns an `AuditResult`. Nothing is
+read from the source, which said all that is needed when it was loaded. Audits of what is published
+stand in `softcart_assets.publishing.suite`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Source, Table
 
 MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)
-"""A table may lose this share of its rows, or grow by this factor, against the median of its last loads."""
+"""The share of its rows that a table may lose, and the factor by which it may grow.
+
+Both are measured against the median of its last loads.
+"""
 LOADS_OF_HISTORY = 20
 MAX_AGE = timedelta(hours=26)
 """The nightly load plus two hours for it to take."""
 
 
 def equals_source(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
-    """Row count and the checksum of every column are those that the source had at the loaded position."""
+    """Row count and every column's checksum are those of the source at the loaded position."""
     found = compare(source, staging, table.name)
     details = {
         "position": found.position,
@@ -83,7 +86,8 @@ def latest_day_present(
     with staging.connect() as session:
         row = session.execute(
             sql.SQL(
-                "SELECT max({day})::date, count(*) FILTER (WHERE {day}::date = %s) FROM {table} WHERE NOT _deleted"
+                "SELECT max({day})::date, count(*) FILTER (WHERE {day}::date = %s) FROM {table} "
+                "WHERE NOT _deleted"
             ).format(
                 day=sql.Identifier(table.daily), table=sql.Identifier(source.schema, table.name)
             ),

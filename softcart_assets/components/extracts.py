@@ -1,4 +1,4 @@
-"""What people take away: extracts as files, and the pages of the dashboards. Both read production."""
+"""What people take away: extracts as files, and the pages of the dashboards."""
 
 import base64
 import importlib
@@ -47,7 +47,10 @@ def _metadata(extract: Extract, files: ExtractFiles) -> dict[str, Any]:
 
 
 def extract_files(line: Line) -> dg.AssetsDefinition:
-    """The extracts of a line. An op per line: one for all would be skipped when any line is held."""
+    """The extracts of a line.
+
+    One op for all lines would be skipped when any of them is held.
+    """
 
     @dg.multi_asset(
         name=f"write_{line.name}_extracts",

@@ -1,4 +1,4 @@
-"""The published tables of all lines of business: one op audits them and switches readers to them."""
+"""The published tables of all lines: one op audits them and switches readers to them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,8 +24,9 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         production_key(table.name),
         deps=[_upstream(table)],
-        description=f"The published copy of {table.schema}/{table.name}. It is audited, and goes live "
-        f"together with all tables of the line {table.line}. One row per {', '.join(table.key)}.",
+        description=f"The published copy of {table.schema}/{table.name}. It is audited, and goes "
+        f"live together with all tables of the line {table.line}. "
+        f"One row per {', '.join(table.key)}.",
         group_name="production",
         owners=[owner],
         kinds={"postgres", "table"},
@@ -73,22 +74,22 @@ def published_assets(
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         """Publish the lines of the selected tables, and what lines share, in one switch.
 
-        Tables of a line that go live one by one would not fit together. Without the shared dimensions
-        new facts would refer to rows that are not live yet.
+        Tables of a line that go live one by one would not fit together. Without the shared
+        dimensions new facts would refer to rows that are not live yet.
         """
-        selected = {
+        asked = {
             table.line
             for table in tables
             if production_key(table.name) in context.selected_asset_keys
+            or table.line == conformed.LINE.name
         }
-        shared = {table.line for table in tables} & {conformed.LINE.name}
         try:
             done = publish(
                 staging.connection(),
                 production.connection(),
                 tables,
                 audits,
-                lines=selected | shared,
+                lines=asked,
                 on_progress=context.log.info,
             )
         except AuditFailed as error:

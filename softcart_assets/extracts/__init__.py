@@ -1,4 +1,5 @@
 """Extracts: files for BI tools, made from the production tables.
 
-`model` says what an extract is, `catalog` lists them, `write` makes the files. Nothing here imports Dagster.
+The lines of business declare them. `write` makes the files, `lineage` reads from the SQL what they
+are made of. Nothing here imports Dagster.
 """

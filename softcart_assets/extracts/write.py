@@ -1,7 +1,8 @@
 """Writes extracts as Parquet and CSV.
 
-Both files of an extract come from one read, in batches of bounded size, and appear under their names only when they
-are whole. Values are exact: decimals keep PostgreSQL's precision and scale, times are UTC with microseconds.
+Both files of an extract come from one read, in batches of bounded size. They appear under their
+names only when they are whole. Values are exact: decimals keep PostgreSQL's precision and scale,
+times are UTC with microseconds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _TYPES: dict[str, pa.DataType] = {
     "date": pa.date32(),
     "timestamptz": pa.timestamp("us", "UTC"),
 }
-"""PostgreSQL type → Arrow type, decimals apart. No floating point: nothing in the warehouse is inexact."""
+"""PostgreSQL type → Arrow type, except decimals. No floating point: the warehouse has none."""
 
 
 MAX_SCALE = 6
@@ -46,7 +47,7 @@ class ExtractError(RuntimeError):
 
 @dataclass(frozen=True)
 class ExtractFiles:
-    """The files of one extract: paths, rows, size of each in bytes, and the version of production they show."""
+    """The files of one extract, with their sizes and the version of production that they show."""
 
     parquet: Path
     csv: Path
@@ -59,10 +60,12 @@ class ExtractFiles:
 def write_extracts(
     production: PostgresConnection, directory: Path, extracts: Sequence[Extract]
 ) -> dict[str, ExtractFiles]:
-    """Write extracts, all from one version of production, as `<directory>/<name>.parquet` and `.csv`; by name.
+    """Write extracts as `<directory>/<name>.parquet` and `.csv`, all from one version of
+    production.
 
-    The Parquet file's metadata has the version (`softcart.production_version`) and the columns' descriptions. In the
-    CSV file (UTF-8, with a header) texts are quoted, so that an empty one is not taken for null.
+    Returns the files by the extract's name. The Parquet file's metadata has the version
+    (`softcart.production_version`) and the columns' descriptions. In the CSV file (UTF-8, with a
+    header) texts are quoted, so that an empty one is not taken for null.
     Raises `ExtractError` naming the extract, or that nothing is published yet.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -75,8 +78,8 @@ def write_extracts(
             row = None
         if row is None:
             raise ExtractError(
-                f"Nothing is published in {production.database!r} yet: materialise the group `production`, or correct "
-                f"{production.prefix}_DATABASE."
+                f"Nothing is published in {production.database!r} yet: materialise the group "
+                f"`production`, or correct {production.prefix}_DATABASE."
             )
         written = {}
         for extract in extracts:
@@ -84,7 +87,8 @@ def write_extracts(
                 written[extract.name] = _write(session, extract, directory, row[0])
             except (psycopg.Error, pa.ArrowException, OSError) as error:
                 raise ExtractError(
-                    f"extracts/{extract.name} was not written to {directory} (SOFTCART_EXTRACTS_DIR): {error}"
+                    f"extracts/{extract.name} was not written to {directory} "
+                    f"(SOFTCART_EXTRACTS_DIR): {error}"
                 ) from error
     return written
 
@@ -141,8 +145,9 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
             type_ = _TYPES[base.name]
         else:
             raise ExtractError(
-                f"extracts/{extract.name}: column {found.name} has type {found.type_display}; cast it in the extract's "
-                f"SQL to numeric(p, s) with at most {MAX_SCALE} decimals, or to one of {', '.join(_TYPES)}."
+                f"extracts/{extract.name}: column {found.name} has type {found.type_display}; cast "
+                f"it in the extract's SQL to numeric(p, s) with at most {MAX_SCALE} decimals, or "
+                f"to one of {', '.join(_TYPES)}."
             )
         fields.append(pa.field(found.name, type_, metadata={"description": description}))
     metadata = {

@@ -13,7 +13,10 @@ class MissingTable(IngestionError):
 
 
 class MissingGrant(IngestionError):
-    """The source refuses us for want of a privilege; the message holds the statement that grants it."""
+    """The source refuses us for want of a privilege.
+
+    The message holds the statement that grants it.
+    """
 
 
 class UnsupportedColumn(IngestionError):
@@ -29,7 +32,10 @@ class SourceLost(IngestionError):
 
 
 class PositionPurged(IngestionError):
-    """The source's log no longer holds what comes after a position; only a new snapshot leads on."""
+    """The source's log no longer holds what comes after a position.
+
+    Only a new snapshot leads on.
+    """
 
 
 class TargetFailed(IngestionError):
@@ -41,7 +47,9 @@ class TableBusy(IngestionError):
 
 
 class NotStated(IngestionError):
-    """The source did not state its checksums at the last load, so there is nothing to compare raw with."""
+    """The source did not state its checksums at the last load, so there is nothing to compare raw
+    with.
+    """
 
 
 class NotComparable(IngestionError):
@@ -49,7 +57,9 @@ class NotComparable(IngestionError):
 
 
 class TableBehind(IngestionError):
-    """The table changed at the source since it was loaded, and was not to be loaded for a comparison."""
+    """The table changed at the source since it was loaded, and was not to be loaded for a
+    comparison.
+    """
 
 
 class UnknownEntry(IngestionError):

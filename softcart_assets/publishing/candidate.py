@@ -61,7 +61,7 @@ class Live:
 
 
 class Candidate:
-    """The next version while it is written: `new` lines come from staging, the others keep theirs."""
+    """The next version while it is written: `new` lines come from staging, others keep theirs."""
 
     def __init__(
         self,
@@ -84,11 +84,11 @@ class Candidate:
         self.shape: Shape = {
             name: staging[table.schema][name] for name, table in self._tables.items()
         }
-        pairs = slots.read_pairs(session)
-        self._live_shape = pairs[slots.pair_of(live.current.slot)] if live.current else {}
-        for line in set(self._lines) - self.new:
-            self.shape |= {name: self._live_shape[name] for name in live.tables(line)}
         with naming("production: preparing a slot"):
+            pairs = slots.read_pairs(session)
+            self._live_shape = pairs[slots.pair_of(live.current.slot)] if live.current else {}
+            for line in set(self._lines) - self.new:
+                self.shape |= {name: self._live_shape[name] for name in live.tables(line)}
             self.slot, self._nobody_sees_it = self._choose_slot()
 
     def is_new(self, table: str) -> bool:
@@ -113,11 +113,12 @@ class Candidate:
         return slot, not readers
 
     def write(self) -> None:
-        """Fill the slot's tables, the largest first, as the last one to finish decides how long it takes."""
+        """Fill the slot's tables, the largest first: it decides how long the copying takes."""
         schemas = {table.schema for table in self._tables.values()}
         sizes = slots.read_sizes(self._snapshot.session, schemas)
         if self.live.current:
-            kept = slots.read_sizes(self._session, [slots.slot_schema(self.live.current.slot)])
+            with naming("production: reading the tables' sizes"):
+                kept = slots.read_sizes(self._session, [slots.slot_schema(self.live.current.slot)])
             sizes |= {name: size for name, size in kept.items() if name not in self._tables}
         names = sorted(self.shape, key=lambda name: sizes.get(name, 0), reverse=True)
         self._fill(names)
@@ -184,7 +185,8 @@ class Candidate:
         if self.live.current:
             # What keeps its columns keeps its indexes: the declared ones may name other columns.
             kept = self.shape.keys() - self._tables.keys()
-            there = slots.read_indexes(self._session, self.live.current.slot)
+            with naming("production: reading the live indexes"):
+                there = slots.read_indexes(self._session, self.live.current.slot)
             indexes += [index for index in there if index[0] in kept]
         self._snapshot.map(build, indexes)
         self._snapshot.map(analyze, list(self.shape))

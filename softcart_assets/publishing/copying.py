@@ -27,7 +27,10 @@ LOCK_PATIENCE_SECONDS = 60.0
 """How long to try for a moment in which nobody rebuilds a table that is to be read."""
 
 BUFFER_BYTES = 256 * 1024
-"""Rows are handed on in pieces of this size: PostgreSQL sends one message per row, and small writes are slow."""
+"""Rows are handed on in pieces of this size.
+
+PostgreSQL sends one message per row, and small writes are slow.
+"""
 
 
 class Snapshot:
@@ -51,7 +54,10 @@ class Snapshot:
         work: Callable[[psycopg.Connection, psycopg.Connection, Item], Result],
         items: Iterable[Item],
     ) -> list[Result]:
-        """The results of `work(staging, production, item)` in the items' order; the first error ends the rest."""
+        """The results of `work(staging, production, item)` in the items' order.
+
+        The first error ends the rest.
+        """
 
         def one(item: Item) -> Result:
             pair = self._pairs.get()
@@ -73,7 +79,8 @@ def staging_snapshot(
 ) -> Iterator[Snapshot]:
     """A snapshot in which `tables` can be read, which nobody drops or swaps meanwhile.
 
-    Raises `psycopg.errors.UndefinedTable`, or `LockNotAvailable` if somebody rebuilds them for `LOCK_PATIENCE_SECONDS`.
+    Raises `psycopg.errors.UndefinedTable`, or `LockNotAvailable` if somebody rebuilds them for
+    `LOCK_PATIENCE_SECONDS`.
     """
     with ExitStack() as stack:
 
@@ -106,9 +113,10 @@ def _take_snapshot(
 ) -> None:
     """Have all sessions see the same moment, and each of them hold a lock on every table.
 
-    Locked before the snapshot is taken, as a table that dbt put in place after it would look empty. Locked by every
-    session, as one that had yet to ask would queue behind a swap that waits for the others; and without waiting, for
-    the same reason: whoever comes between makes us let go of all and begin again.
+    The locks come before the snapshot: a table that dbt puts in place after it would look empty.
+    Every session takes them: one that had yet to ask would queue behind a swap that waits for the
+    others. Nobody waits for them, for the same reason: whoever comes between makes us let go of all
+    and begin again.
     """
     lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(sql.SQL(", ").join(tables))
     session.execute(lock)
@@ -126,7 +134,8 @@ def copy_rows(
     target_table: sql.Composable,
     columns: Iterable[str],
 ) -> int:
-    """Append all rows of one table to another that has those columns with the same types; returns their number.
+    """Append all rows of one table to another with the same columns and types; returns their
+    number.
 
     Streams PostgreSQL's binary format in pieces of `BUFFER_BYTES`: exact, and in bounded memory.
     """

@@ -1,10 +1,10 @@
 """Write, audit, publish: the one way into the production database.
 
-A publication copies tables from one snapshot of staging into a slot that nobody reads (`candidate`),
-audits what was written, and switches all readers to it at one moment (`slots`). A line of business
-that does not pass its audits is held: it keeps what is live, and the other lines go on without it.
-Until the switch readers keep the version they had. An error or a killed process changes nothing for
-them, and the next publication starts over.
+A publication copies tables from one snapshot of staging into a slot that nobody reads
+(`candidate`), audits what was written, and switches all readers to it at one moment (`slots`). A
+line of business that does not pass its audits is held: it keeps what is live, and the other lines
+go on without it. Until the switch readers keep the version they had. An error or a killed process
+changes nothing for them, and the next publication starts over.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ class LineOutcome:
 class Publication:
     """What was published.
 
-    `version`: 1, 2, … `lines`: what became of each line that was to be published. `row_counts`: rows
-    per table that went live. `audits`: the last result of every audit that was asked.
+    `version`: 1, 2, … `lines`: what became of each line that was to be published. `row_counts`:
+    rows per table that went live. `audits`: the result of every audit that was asked. Audits of a
+    held line that failed are among them as failed, also if they passed with what the line keeps.
     """
 
     version: int
@@ -88,8 +89,8 @@ def publish(
     `tables`: every declared table of every line; one that is left out disappears from production.
     `lines`: the lines to publish, by default all. The others keep what is live. `on_progress` is
     called with a line for people as each part is done, from several threads.
-    Raises `AuditFailed` when no line passes, or `PublishError` when another publication is under way
-    or a server refuses what it was asked.
+    Raises `AuditFailed` when no line passes, or `PublishError` when another publication is under
+    way or a server refuses what it was asked.
     """
     started = time.monotonic()
     tell = on_progress or (lambda line: None)
@@ -200,7 +201,8 @@ def _snapshot(
 class _Auditor:
     """Audits a candidate and holds the lines that fail.
 
-    `held`: those lines, with the audits that failed. `results`: the last result of every audit.
+    `held`: those lines, with the audits that failed. `results`: what every audit found, which is a
+    failure if it failed at any time.
     """
 
     def __init__(
@@ -246,8 +248,9 @@ class _Auditor:
         answers = self._snapshot.map(self._ask, asked)
         failed: dict[str, list[AuditResult]] = {}
         for audit, result in zip(asked, answers, strict=True):
-            self.results[audit.name] = result
+            self.results.setdefault(audit.name, result)
             if not result.passed:
+                self.results[audit.name] = result
                 own = {self._line_of[audit.table]}
                 # Rows that are live already stay. Then the line that they refer to has to wait.
                 for line in own & new or self._lines(audit) & new:
@@ -292,7 +295,7 @@ def _asking(
 
 
 def _ask(production: psycopg.Connection, candidate: Candidate, audit: Audit) -> AuditResult:
-    """Ask about the candidate, in which a line that keeps what is live may lack a table or column."""
+    """Ask about the candidate, whose lines that keep what is live may lack a table or column."""
     if audit.table not in candidate.shape:
         note = f"{audit.table} will not be live"
         return AuditResult(audit.name, audit.table, True, {"note": note})

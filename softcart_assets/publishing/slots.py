@@ -1,13 +1,13 @@
-"""The production database's side of publishing: where candidates are written, and the switch to them.
+"""The production database's side of publishing: places for candidates, and the switch to them.
 
-People read the views of schema `production`. Their rows stand in tables with two partitions, *slots*,
-one of which is current. A view shows the rows whose slot is named in the single row of
+People read the views of schema `production`. Their rows stand in tables with two partitions,
+*slots*, one of which is current. A view shows the rows whose slot is named in the single row of
 `production_meta.current`. PostgreSQL looks that up once per query and does not execute the other
-partition. Publishing fills the other slot and then updates that row. So the switch is an ordinary row
-version: one moment for all tables, right for every snapshot that any reader holds at any isolation
-level, and without a lock on what they read. (Renaming tables or replacing views is not: a REPEATABLE
-READ transaction would find the new table and, by its older snapshot, no rows in it. Neither is
-attaching partitions: a query planned before would run without them.)
+partition. Publishing fills the other slot and then updates that row. So the switch is an ordinary
+row version: one moment for all tables, right for every snapshot that any reader holds at any
+isolation level, and without a lock on what they read. (Renaming tables or replacing views is not: a
+REPEATABLE READ transaction would find the new table and, by its older snapshot, no rows in it.
+Neither is attaching partitions: a query planned before would run without them.)
 
 A *pair* is such a set of tables: `production_pair_1` with the partitioned tables,
 `production_slot_11` and `production_slot_12` with the partitions. When published tables get other
@@ -15,8 +15,8 @@ columns, or are added or removed, a new pair is made, and the views are replaced
 that switches. They go on showing the old pair's rows, in the new shape, to readers with an older
 snapshot. A later publication drops the old pair when there are none.
 
-To let a role read: GRANT USAGE ON SCHEMA production, and ALTER DEFAULT PRIVILEGES IN SCHEMA production
-GRANT SELECT ON TABLES. Needs PostgreSQL 13 or later.
+To let a role read: GRANT USAGE ON SCHEMA production, and ALTER DEFAULT PRIVILEGES IN SCHEMA
+production GRANT SELECT ON TABLES. Needs PostgreSQL 13 or later.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Shape = dict[str, Columns]
 """Table name → its columns."""
 
 PATIENCE_SECONDS = 2.0
-"""How long a publication tries to have a table to itself before it takes the slower way around its readers."""
+"""How long a publication tries to have a table to itself before it takes the slower way around."""
 
 DDL_PATIENCE_SECONDS = 60.0
 """How long a publication that must replace views waits for the transactions that read them."""
@@ -126,7 +126,7 @@ def pair_table(pair: int, name: str) -> sql.Identifier:
 
 
 def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
-    """Schema → shape of its tables, for the schemas whose whole name matches that regular expression."""
+    """Schema → shape of its tables, for schemas whose whole name matches a regular expression."""
     shapes: dict[str, Shape] = {}
     for schema, name, columns, types in session.execute(
         """
@@ -134,7 +134,8 @@ def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
                array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
         FROM pg_namespace n
         JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'm', 'v')
-        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> '_slot'
+        JOIN pg_attribute a
+          ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> '_slot'
         WHERE n.nspname ~ %s
         GROUP BY n.nspname, c.relname
         """,
@@ -211,8 +212,8 @@ def replace_table(
 def old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
     """Who may still see what was published before that switch, described for people; empty: nobody.
 
-    A snapshot taken before the switch has an xmin that is not younger than it. Sessions of this database count, and
-    standby servers that announce their readers.
+    A snapshot taken before the switch has an xmin that is not younger than it. Sessions of this
+    database count, and standby servers that announce their readers.
     """
     row = session.execute(
         "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
@@ -223,9 +224,11 @@ def old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
         reader
         for (reader,) in session.execute(
             """
-            SELECT format('pid %%s (%%s %%s, transaction since %%s)', pid, usename, application_name, xact_start)
+            SELECT format('pid %%s (%%s %%s, transaction since %%s)', pid, usename,
+                          application_name, xact_start)
             FROM pg_stat_activity
-            WHERE (datname = current_database() AND backend_type <> 'autovacuum worker' OR backend_type = 'walsender')
+            WHERE (datname = current_database() AND backend_type <> 'autovacuum worker'
+                   OR backend_type = 'walsender')
               AND pid <> pg_backend_pid() AND age(backend_xmin) >= age(%(xid)s::xid)
             UNION ALL
             SELECT format('replication slot %%s', slot_name) FROM pg_replication_slots
@@ -237,7 +240,10 @@ def old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
 
 
 def wait_for_old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
-    """Wait up to `PATIENCE_SECONDS` until nobody sees what was published before that switch; who still does."""
+    """Wait until nobody sees what was published before that switch; returns who still does.
+
+    Waits `PATIENCE_SECONDS` at most.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (readers := old_readers(session, switch_xid)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -245,9 +251,10 @@ def wait_for_old_readers(session: psycopg.Connection, switch_xid: str) -> list[s
 
 
 def with_short_locks(session: psycopg.Connection, until: float, work: Callable[[], None]) -> bool:
-    """Run `work` in a transaction, and again while locks are missing, until that monotonic time; whether it worked.
+    """Run `work` in a transaction, and again while locks are missing, until that monotonic time.
 
-    A strong lock that waits makes every later reader wait behind it. It waits 50 ms at most, then lets them pass.
+    Returns whether it worked. A strong lock that waits makes every later reader wait behind it. So
+    it waits 50 ms at most, then lets them pass.
     """
     while True:
         try:
@@ -262,7 +269,10 @@ def with_short_locks(session: psycopg.Connection, until: float, work: Callable[[
 
 
 def drop_other_pairs(session: psycopg.Connection, current: Current | None) -> None:
-    """Drop the pairs that are not current, unless somebody may still see them: then a later publication will."""
+    """Drop the pairs that are not current.
+
+    If somebody may still see them, a later publication will.
+    """
     pairs = read_pairs(session)
     others = [pair for pair in pairs if current is None or pair != pair_of(current.slot)]
     if not others or (current and old_readers(session, current.switch_xid)):
@@ -288,9 +298,10 @@ def empty_table(
 ) -> None:
     """Remove all rows of a slot's table, and its indexes where possible.
 
-    TRUNCATE needs the table to itself, and empties it for older snapshots too: it is tried, until that monotonic time,
-    if there is one, which means that nobody can see the rows any more. Otherwise DELETE, which disturbs no reader but
-    takes longer, keeps the space of rows that are still seen, and leaves indexes to be kept up.
+    TRUNCATE needs the table to itself, and empties it for older snapshots, too. It is tried until
+    that monotonic time, if there is one, which means that nobody can see the rows any more.
+    Otherwise DELETE does it. That disturbs no reader, but takes longer, keeps the space of rows
+    that are still seen, and leaves indexes to be kept up.
     """
 
     def truncate() -> None:
@@ -377,7 +388,10 @@ def read_indexes(
 
 
 def analyze(session: psycopg.Connection, slot: int, name: str) -> None:
-    """Make the planner's statistics of a slot's table and of the partitioned table over it, which joins need."""
+    """Make the planner's statistics of a slot's table.
+
+    Joins need those of the partitioned table over it, too.
+    """
     whole = pair_table(pair_of(slot), name)
     if session.info.server_version >= 180000:
         session.execute(sql.SQL("ANALYZE ONLY {}, {}").format(whole, slot_table(slot, name)))
@@ -388,9 +402,9 @@ def analyze(session: psycopg.Connection, slot: int, name: str) -> None:
 def replace_views(session: psycopg.Connection, shape: Shape, pairs: Mapping[int, Shape]) -> None:
     """Give schema `production` one view per table of `shape`, each over those pairs.
 
-    A pair with other columns shows them in the new shape: cast by way of text, missing ones null. A view whose columns
-    only grow at the end stays; otherwise it is dropped and made again, and grants on it come from the default
-    privileges of schema `production`.
+    A pair with other columns shows them in the new shape: cast by way of text, missing ones null. A
+    view whose columns only grow at the end stays. Any other is dropped and made again, and grants
+    on it come from the default privileges of schema `production`.
     """
     for name, columns in shape.items():
         view = sql.Identifier("production", name)
@@ -471,9 +485,9 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
         ).fetchall()
         raise PublishError(
             "Nothing was published: published tables have other columns than before, so all views "
-            f"must be replaced, but for {DDL_PATIENCE_SECONDS:.0f} s transactions kept reading them: "
-            f"{', '.join(reader for (reader,) in readers) or 'none any more'}. End them and publish "
-            "again."
+            f"must be replaced, but for {DDL_PATIENCE_SECONDS:.0f} s transactions kept reading "
+            f"them: {', '.join(reader for (reader,) in readers) or 'none any more'}. End them and "
+            "publish again."
         )
 
 

@@ -1,7 +1,7 @@
 """The audits that every publication must pass.
 
-All are made from the declarations of the published tables: to have a total audited, declare it there;
-a reference, in the tests of its dbt model.
+All are made from the declarations of the published tables: to have a total audited, declare it
+there; a reference, in the tests of its dbt model.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ def _key(table: PublishedTable) -> Audit:
             """
             SELECT coalesce(sum(n) FILTER (WHERE n > 1 OR NOT present), 0)::bigint AS offending,
                    coalesce(sum(n), 0)::bigint AS total,
-                   (array_agg(concat_ws('/', {key})) FILTER (WHERE n > 1 OR NOT present))[:5] AS sample
-            FROM (SELECT {key}, {present} AS present, count(*) AS n FROM {table} GROUP BY {key}) keys
+                   (array_agg(concat_ws('/', {key}))
+                     FILTER (WHERE n > 1 OR NOT present))[:5] AS sample
+            FROM (SELECT {key}, {present} AS present, count(*) AS n
+                  FROM {table} GROUP BY {key}) keys
             """
         ).format(
             key=_names(table.key),
@@ -84,8 +86,8 @@ def _intervals(table: PublishedTable, member: str) -> Audit:
     return Audit(
         f"{table.name}_intervals",
         table.name,
-        f"The versions of each {member} in {table.name} cover all time, without gap or overlap; the "
-        "last is current.",
+        f"The versions of each {member} in {table.name} cover all time, without gap or overlap. "
+        "The last is current.",
         SQL(
             """
             WITH versions AS (

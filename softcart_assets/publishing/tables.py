@@ -56,7 +56,7 @@ UNKNOWN = "'00000000-0000-0000-0000-000000000000'"
 
 
 class UnknownTable(RuntimeError):
-    """A table that is to be published, or that one refers to, is unknown; the message says where."""
+    """A table to publish, or one that it refers to, is unknown; the message says where."""
 
 
 def published_tables(
@@ -86,15 +86,15 @@ def published_tables(
                 schema, key = models[table.name], tuple(of_model["primary_key"]["columns"])
             else:
                 raise UnknownTable(
-                    f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model with "
-                    "a primary_key test. Add the model, its test or the job, or remove the table."
+                    f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model "
+                    "with a primary_key test. Add the model, its test or the job, or remove the table."
                 )
             references = tuple(_references(of_model.get("references_resolved", {})))
             for reference in references:
                 if reference.dimension not in published:
                     raise UnknownTable(
-                        f"{table.declared_at}: {table.name} refers to {reference.dimension}, which no "
-                        f"line publishes. Publish it, or take {reference.column} out of the "
+                        f"{table.declared_at}: {table.name} refers to {reference.dimension}, which "
+                        f"no line publishes. Publish it, or take {reference.column} out of the "
                         "references_resolved test."
                     )
             found.append(

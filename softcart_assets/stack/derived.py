@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -32,10 +33,12 @@ def mysql_script(sources: Sequence[Source]) -> str:
 
 def dotenv(sources: Sequence[Source]) -> str:
     """The text of `.env.example`: every setting with its explanation."""
-    return _rendered("env.example", sources)
+    return _rendered(
+        "env.example", sources, described=[(source, connector(source.kind)) for source in sources]
+    )
 
 
-def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
+def _rendered(name: str, sources: Sequence[Source], **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,

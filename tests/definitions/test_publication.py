@@ -1,4 +1,4 @@
-"""A line of business that is held, as Dagster sees it: its own outputs wait, those of other lines go on."""
+"""A line of business that is held, in Dagster: its outputs wait, those of other lines go on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def _line(name: str) -> Line:
                 f"ext_{name}",
                 "Rows.",
                 {"rows": "Their number."},
-                f"SELECT count(*) AS rows FROM production.fct_{name} JOIN production.dim_member USING (member)",
+                f"SELECT count(*) AS rows FROM production.fct_{name} "
+                "JOIN production.dim_member USING (member)",
             ),
         ),
         dashboards=(Dashboard(f"page_{name}", "A page.", "a_page", (f"fct_{name}",)),),
@@ -129,6 +130,11 @@ def test_what_reads_the_other_line_goes_on_in_the_same_run(databases, definition
         event.step_key for event in result.filter_events(lambda event: event.is_step_skipped)
     }
     assert skipped == {"write_left_extracts", "extracts__page_left"}
+    # An audit that passes with what the line keeps is one that failed, all the same.
+    change(
+        databases[0], "DELETE FROM fct_left WHERE id = 1; INSERT INTO fct_left VALUES (1, 99, 1)"
+    )
+    assert failed(run(definitions)) == {("fct_left_member_resolves", dg.AssetCheckSeverity.ERROR)}
 
 
 def test_the_step_fails_if_nothing_goes_live(databases, definitions):

@@ -26,10 +26,10 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from support.published import TABLES
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection, staging
-from softcart_assets.lines.shop.published import PUBLISHED
 from softcart_assets.pages.shop import DashboardError, build_page, charts, data, pictures
 from softcart_assets.publishing.publish import publish
 
@@ -73,7 +73,7 @@ def production(stack) -> Iterator[PostgresConnection]:
         create_warehouse(connection, orders=3000)
         with connection.connect() as session:
             session.execute(_ODDITIES)
-        publish(connection, connection, audits=())
+        publish(connection, connection, TABLES, audits=())
         yield connection
 
 
@@ -482,7 +482,7 @@ def test_the_grain_is_the_finest_that_fits(stack, monkeypatch):
         create_warehouse(database, orders=1000)
         with database.connect() as session:
             session.execute("UPDATE warehouse.fct_order_lines SET order_date = '2026-11-15'")
-        publish(database, database, audits=())
+        publish(database, database, TABLES, audits=())
         chosen = {}
         for limit in (100_000, 1_800, 1_000, 500, 10):
             monkeypatch.setattr(data, "ROW_LIMIT", limit)
@@ -690,7 +690,7 @@ def test_a_publication_without_sales_gives_a_page_that_says_so(browser, stack, t
         create_warehouse(database, orders=60)
         with database.connect() as session:
             session.execute("UPDATE warehouse.fct_order_lines SET is_cancelled = true")
-        publish(database, database, audits=())
+        publish(database, database, TABLES, audits=())
         result = build_page(database, tmp_path / "page.html")
         assert pictures(database) == {}
     open_page(browser, result.path)
@@ -705,15 +705,14 @@ def test_what_cannot_be_shown_is_an_error_that_says_what_to_do(stack, tmp_path):
             session.execute(
                 "UPDATE warehouse.fct_order_lines SET currency = 'SEK' WHERE order_id = 1"
             )
-        publish(database, database, audits=())
+        publish(database, database, TABLES, audits=())
         with pytest.raises(DashboardError, match="several currencies"):
             build_page(database, tmp_path / "page.html")
         with database.connect() as session:
             session.execute("UPDATE warehouse.fct_order_lines SET currency = 'EUR'")
             session.execute("INSERT INTO warehouse.dim_device SELECT * FROM warehouse.dim_device")
-        publish(
-            database, database, audits=(), tables=[t for t in PUBLISHED if t.name != "dim_device"]
-        )
+        without_devices = [table for table in TABLES if table.name != "dim_device"]
+        publish(database, database, without_devices, audits=())
         with pytest.raises(
             DashboardError, match=r"dim_device.*materialise the whole group `production`"
         ):
@@ -729,7 +728,7 @@ def test_a_dimension_that_doubles_sales_is_an_error(stack, tmp_path):
                 "CREATE TEMP TABLE twin AS SELECT * FROM warehouse.dim_store WHERE store_id = 1;"
                 "UPDATE twin SET store_key = gen_random_uuid(); INSERT INTO warehouse.dim_store SELECT * FROM twin"
             )
-        publish(database, database, audits=())
+        publish(database, database, TABLES, audits=())
         with pytest.raises(DashboardError, match="two current rows"):
             build_page(database, tmp_path / "page.html")
 

@@ -63,15 +63,10 @@ publish(staging, production, TABLES, AUDITS, on_progress=lambda line: print(line
 """
 
 
-@pytest.mark.parametrize(
-    "moment",
-    ["dim_date: ", "fct_inventory_daily: ", "audits passed", "indexes and statistics", "published"],
-)
-def test_killed(servers, moment):
-    """The process ends by SIGKILL as soon as it says that it has done something."""
-    staging, production = servers
-    before, after = contents(production, "production"), contents(staging)
-    assert before != after
+def kill_when_it_says(
+    moment: str, staging: PostgresConnection, production: PostgresConnection
+) -> None:
+    """Publish in a process that ends by SIGKILL as soon as it says that it has done something."""
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT, staging.database, production.database],
         stdout=subprocess.PIPE,
@@ -86,12 +81,48 @@ def test_killed(servers, moment):
         else:
             pytest.fail(f"the publication ended before it said {moment!r}")
     assert process.returncode == -9
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["dim_date: ", "fct_inventory_daily: ", "audits passed", "indexes and statistics", "published"],
+)
+def test_killed(servers, moment):
+    staging, production = servers
+    before, after = contents(production, "production"), contents(staging)
+    assert before != after
+    kill_when_it_says(moment, staging, production)
     # Killed at the last moments, it may have switched; then it has switched everything.
     reached = version(production)
     assert contents(production, "production") == (before if reached == 2 else after)
     assert reached == 2 or moment in ("indexes and statistics", "published")
 
     assert publish(staging, production, TABLES, AUDITS).version == reached + 1
+    assert contents(production, "production") == after
+
+
+@pytest.mark.parametrize("moment", ["is held", "rows kept", "indexes and statistics", "published"])
+def test_killed_while_a_line_is_held(servers, moment):
+    staging, production = servers
+    with staging.connect() as session:
+        session.execute(
+            """
+            INSERT INTO warehouse.dim_vendor SELECT * FROM warehouse.dim_vendor;
+            INSERT INTO warehouse.dim_location VALUES (gen_random_uuid(), 'NL', 'Drenthe', 'Assen');
+            """
+        )
+    before, there = contents(production, "production"), contents(staging)
+    after = {
+        table.name: (before if table.line == "shop" else there)[table.name] for table in TABLES
+    }
+    assert before != after
+    kill_when_it_says(moment, staging, production)
+    reached = version(production)
+    assert contents(production, "production") == (before if reached == 2 else after)
+    assert reached == 2 or moment in ("indexes and statistics", "published")
+
+    done = publish(staging, production, TABLES, AUDITS)
+    assert (done.version, done.lines["shop"].passed) == (reached + 1, False)
     assert contents(production, "production") == after
 
 

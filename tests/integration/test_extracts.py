@@ -15,15 +15,18 @@ from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
 from support.databases import database
+from support.published import AUDITS, TABLES
 from support.warehouse import create_warehouse
 
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.extracts.model import Extract, column
-from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extract, write_extracts
-from softcart_assets.lines.shop.extracts import EXTRACTS
+from softcart_assets.extracts import lineage
+from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extracts
+from softcart_assets.lines.model import Extract
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.slots import read_shapes
 
+EXTRACTS = LINES.extracts
 SOLD = "FROM production.fct_order_lines WHERE NOT is_cancelled"
 PAID = "FROM production.fct_payments"
 STOCK = "FROM production.fct_inventory_daily"
@@ -100,13 +103,13 @@ def staging(stack) -> Iterator[PostgresConnection]:
 @pytest.fixture(scope="module")
 def production(staging) -> Iterator[PostgresConnection]:
     with database() as connection:
-        publish(staging, connection)
+        publish(staging, connection, TABLES, AUDITS)
         yield connection
 
 
 @pytest.fixture(scope="module")
 def files(production, tmp_path_factory) -> dict[str, ExtractFiles]:
-    return write_extracts(production, tmp_path_factory.mktemp("extracts"))
+    return write_extracts(production, tmp_path_factory.mktemp("extracts"), EXTRACTS)
 
 
 @pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
@@ -124,22 +127,20 @@ def test_csv_equals_parquet(extract, files):
     table = pa.parquet.read_table(files[extract.name].parquet)
     with files[extract.name].csv.open(encoding="utf-8", newline="") as lines:
         header, *rows = csv.reader(lines)
-    assert header == table.column_names == [column.name for column in extract.columns]
+    assert header == table.column_names == list(extract.columns)
     expected = [
         ["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()
     ]
     assert rows == expected
     assert not any(pa.types.is_floating(field.type) for field in table.schema)
     assert table.schema.metadata[b"softcart.production_version"] == b"1"
-    for declared in extract.columns:
-        assert (
-            table.schema.field(declared.name).metadata[b"description"].decode()
-            == declared.description
-        )
+    for name, description in extract.columns.items():
+        assert table.schema.field(name).metadata[b"description"].decode() == description
 
 
 @pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
 def test_lineage_is_what_the_sql_uses(extract, production):
+    """Compared with the columns that sqlglot finds by another way, with the tables' real columns."""
     with production.connect() as session:
         tables = read_shapes(session, "production")["production"]
     schema = {"production": {name: dict(columns) for name, columns in tables.items()}}
@@ -147,23 +148,24 @@ def test_lineage_is_what_the_sql_uses(extract, production):
         sqlglot.parse_one(extract.sql, dialect="postgres"), schema=schema, dialect="postgres"
     )
     scope = build_scope(query)
-    for declared, projection in zip(extract.columns, query.selects, strict=True):
+    declared = lineage.sources(extract)
+    for name, projection in zip(extract.columns, query.selects, strict=True):
         used = {
-            f"{scope.sources[found.table].name}.{found.name}"
+            (scope.sources[found.table].name, found.name)
             for found in projection.find_all(exp.Column)
         }
-        assert (projection.alias_or_name, set(declared.sources)) == (declared.name, used)
+        assert (projection.alias_or_name, set(declared[name])) == (name, used)
 
 
 def test_all_extracts_show_one_version(staging, tmp_path):
     with database(template=staging) as changing, database() as production:
-        publish(changing, production)
+        publish(changing, production, TABLES, AUDITS)
 
         def meanwhile() -> Iterator[Extract]:
             yield EXTRACTS[0]
             with changing.connect() as session:
                 session.execute("UPDATE warehouse.fct_payments SET amount = amount + 1")
-            assert publish(changing, production).version == 2
+            assert publish(changing, production, TABLES, AUDITS).version == 2
             yield next(extract for extract in EXTRACTS if extract.name == "ext_payments_daily")
 
         with production.connect() as session:
@@ -172,16 +174,14 @@ def test_all_extracts_show_one_version(staging, tmp_path):
         payments = pa.parquet.read_table(written["ext_payments_daily"].parquet)
         assert pa.compute.sum(payments["amount"]).as_py() == before
         assert {files.version for files in written.values()} == {1}
-        assert write_extract(production, EXTRACTS[0], tmp_path).version == 2
+        assert write_extracts(production, tmp_path, EXTRACTS[:1])[EXTRACTS[0].name].version == 2
 
 
 def test_values_survive(production, tmp_path):
     extract = Extract(
         "ext_values",
         "",
-        tuple(
-            column(name, "") for name in ("at", "flag", "amount", "small", "words", "day", "number")
-        ),
+        dict.fromkeys(("at", "flag", "amount", "small", "words", "day", "number"), ""),
         """
         SELECT '2026-03-01 12:30:00.000001+02'::timestamptz AS at, true AS flag,
                '-1234567890123456.78'::numeric(18, 2) AS amount, 0.000001::numeric(9, 6) AS small,
@@ -190,7 +190,7 @@ def test_values_survive(production, tmp_path):
         UNION ALL SELECT NULL, NULL, NULL::numeric(18, 2), 0::numeric(9, 6), '', NULL, NULL
         """,
     )
-    files = write_extract(production, extract, tmp_path)
+    files = write_extracts(production, tmp_path, [extract])["ext_values"]
     first, second = pa.parquet.read_table(files.parquet).to_pylist()
     assert first == {
         "at": datetime(2026, 3, 1, 10, 30, 0, 1, tzinfo=UTC),
@@ -223,14 +223,14 @@ def test_values_survive(production, tmp_path):
     ],
 )
 def test_a_failing_extract_leaves_the_files_as_they_were(production, tmp_path, sql, message):
-    sound = Extract("ext_x", "", (column("x", ""),), "SELECT 1 AS x")
-    write_extract(production, sound, tmp_path)
+    sound = Extract("ext_x", "", {"x": ""}, "SELECT 1 AS x")
+    write_extracts(production, tmp_path, [sound])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ExtractError, match=f"extracts/ext_x.*{message}"):
-        write_extract(production, Extract("ext_x", "", sound.columns, sql), tmp_path)
+        write_extracts(production, tmp_path, [Extract("ext_x", "", sound.columns, sql)])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_nothing_published_yet(postgres, tmp_path: Path):
     with pytest.raises(ExtractError, match="SOFTCART_STAGING_DATABASE"):
-        write_extracts(postgres, tmp_path)
+        write_extracts(postgres, tmp_path, EXTRACTS)

@@ -218,7 +218,7 @@ def test_sums_are_compared_with_what_will_be_live(staging, production):
 
 
 def test_live_columns_need_not_be_those_of_today(staging, production):
-    """`left` refers to the dimension by a new column, and fails: its live rows do not have it yet."""
+    """`left` refers to the dimension by a new column that its live rows do not have, and fails."""
     publish(staging, production, TABLES, AUDITS)
     reference = replace(TABLES[1].references[0], column="second")
     declared = [TABLES[0], replace(TABLES[1], references=(reference,)), TABLES[2]]

@@ -1,4 +1,5 @@
-"""Two lines of business of the tests' own and what they share, as small tables in a staging database.
+"""Two lines of business of the tests' own and what they share, as small tables in a staging
+database.
 
 `left` and `right` each have a fact that refers to the shared dimension of line `conformed`.
 """

@@ -19,8 +19,9 @@ from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, I
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
 from softcart_assets.ingestion.connectors.mongodb.values import id_text, id_value
 from softcart_assets.ingestion.connectors.mysql.changes import _touched
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.types import target_type
-from softcart_assets.ingestion.proof.digest import MYSQL, Segments
+from softcart_assets.ingestion.proof.digest import Segments
 from softcart_assets.ingestion.types import Column, parse_rows, widens
 from softcart_assets.lines.model import Table
 

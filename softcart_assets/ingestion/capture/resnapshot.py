@@ -17,9 +17,9 @@ from softcart_assets.ingestion.capture.bounded import catch_up
 from softcart_assets.ingestion.capture.holding import is_followed
 from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.capture.servers import epoch_of_reread
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
 from softcart_assets.ingestion.errors import IngestionError, MissingTable
-from softcart_assets.ingestion.proof.digest import MYSQL
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.request import LoadRequest, Progress
 from softcart_assets.ingestion.sinks.copying import copy_batches

@@ -28,7 +28,7 @@ class Setting:
     """One setting of a source's connection: the environment variable `<prefix>_<suffix>`.
 
     `default`: used if the variable is unset; None: it must be set. `is_secret`: never shown.
-    `example`: what a value looks like, for `.env.example`.
+    `example`: what a value looks like; `{name}` stands for the source's name.
     """
 
     suffix: str
@@ -50,11 +50,17 @@ class Changes:
 
 
 class Connector(ABC):
-    """One kind of source system. Methods that take a `connection` take one that `connection` gave."""
+    """One kind of source system.
+
+    Methods that take a `connection` take one that `connection` gave.
+    """
 
     title: str
     """What a person calls the system."""
     settings: tuple[Setting, ...]
+    """The settings of a connection; `.env.example` lists them."""
+    needs: str = ""
+    """What a source's user and server need, for `.env.example`; `{name}` stands for the source's name."""
     strategies: frozenset[Strategy] = frozenset({"snapshot"})
     """The load strategies that tables of this kind can have."""
     has_log: bool = False

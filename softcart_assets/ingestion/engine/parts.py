@@ -1,8 +1,8 @@
-"""Copying a big table with all hands: its key ranges, each in a transaction of its own, into a part table beside raw.
+"""The part table: the rows of a big table as far as its key ranges are copied, beside raw.
 
-Here belong the part table and the record of which ranges it holds. What becomes of a complete part
-table (raw itself, or merged into it) is decided in `ranges`. How a table is cut into ranges is the
-reader's affair.
+Each range is copied in a transaction of its own, which also notes in `ingestion.snapshot_ranges` that
+it is done. What becomes of the complete part table (raw itself, or merged into it) is decided in
+`ranges`. How a table is cut into ranges is the reader's affair.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class KeyRange:
 
 @dataclass(frozen=True)
 class Copied:
-    """What the ranges copied so far hold. `position` is the earliest that any of them was read at, None if there is none."""
+    """What the ranges copied so far hold.
+
+    `position` is the earliest that any of them was read at, None if there is none.
+    """
 
     position: str | None
     rows: int
@@ -41,7 +44,9 @@ class Copied:
 
 
 class PartTable:
-    """The rows of a table's ranges as far as they are copied, in schema `ingestion`; survives a kill.
+    """The rows of a table's ranges as far as they are copied, in schema `ingestion`.
+
+    Survives a kill.
 
     `control` commits every statement by itself and is shared by threads.
     """
@@ -78,7 +83,9 @@ class PartTable:
         *,
         resume: bool,
     ) -> list[KeyRange]:
-        """Make the part table, or with `resume` take up one that a killed load left; the ranges still to be copied.
+        """Make the part table, or with `resume` take up one that a killed load left.
+
+        The ranges still to be copied.
 
         Rows copied from now on stand for `position`. One that has other columns is not taken up.
         """
@@ -89,7 +96,8 @@ class PartTable:
             # In this order: where there is a part table, there is the whole list of its ranges.
             self.control.execute(
                 "INSERT INTO ingestion.snapshot_ranges (source, table_name, number, condition)"
-                " SELECT %s, %s, number, condition FROM unnest(%s::text[]) WITH ORDINALITY AS r (condition, number)",
+                " SELECT %s, %s, number, condition FROM unnest(%s::text[]) WITH ORDINALITY AS r "
+                "(condition, number)",
                 (*self.key, list(conditions)),
             )
             self.control.execute(f"CREATE TABLE {self.name} ({definitions})".encode())
@@ -108,7 +116,8 @@ class PartTable:
     def add_own_columns(self, position: str, loaded_at: datetime) -> None:
         """Give the rows the engine's own columns, if they lack them.
 
-        The same for all rows of a load, and added as defaults behind the rows: PostgreSQL keeps them once for the whole table.
+        The same for all rows of a load, and added as defaults behind the rows: PostgreSQL keeps
+        them once for the whole table.
         """
         if all(name not in OWN_COLUMNS for name, _ in self._columns()):
             values = {

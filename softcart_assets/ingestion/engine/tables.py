@@ -81,7 +81,10 @@ def load_of(call: Call, table: Table) -> Load:
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Rows pass as millions of tuples, which hold no cycles; looking for them all the same doubles the time of reading."""
+    """Rows pass as millions of tuples, which hold no cycles.
+
+    Looking for them all the same doubles the time of reading.
+    """
     threshold, *others = gc.get_threshold()
     gc.set_threshold(100_000, *others)
     try:
@@ -96,7 +99,10 @@ def own_name(command: str) -> str:
 
 
 def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
-    """Hold the table until the control connection ends, waiting for another load of it; `TableBusy` says whose."""
+    """Hold the table until the control connection ends, waiting for another load of it.
+
+    `TableBusy` says whose.
+    """
     name = f"{source.schema}/{table.name}"
     try:
         locks.take(control, f"softcart load {name}", wait_seconds=_LOCK_SECONDS)

@@ -37,8 +37,8 @@ def _target_type(table: str, field: pa.Field) -> str:
 def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds.Dataset) -> int:
     """Make `schema.table` hold just these rows, in the session's transaction; returns their number.
 
-    Streams in batches. The table is made anew, so columns may differ from before; readers see the old one until the
-    transaction commits. Raises `UnsupportedColumn`.
+    Streams in batches. The table is made anew, so columns may differ from before; readers see the
+    old one until the transaction commits. Raises `UnsupportedColumn`.
     """
     name = sql.Identifier(schema, table)
     columns = sql.SQL(", ").join(

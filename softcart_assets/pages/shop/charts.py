@@ -94,7 +94,7 @@ alt.theme.enable("none")
 
 
 def _rows() -> Any:
-    return alt.Data(name="rows")
+    return alt.NamedData(name="rows")
 
 
 def trend(money: bool, height: int) -> dict[str, Any]:
@@ -152,7 +152,8 @@ def trend(money: bool, height: int) -> dict[str, Any]:
         )
         .add_params(hover),
     )
-    return alt.layer(*layers).properties(width="container", height=height).to_dict()
+    chart = alt.layer(*layers).properties(width="container", height=height)
+    return dict(chart.to_dict())
 
 
 def heat_map(rows: int) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def heat_map(rows: int) -> dict[str, Any]:
 
     Rows: `row` (what stands at the left, in order), `hour` (0-23), `orders`, `text`.
     """
-    return (
+    chart = (
         alt.Chart(_rows())
         .mark_rect()
         .encode(
@@ -178,8 +179,8 @@ def heat_map(rows: int) -> dict[str, Any]:
             tooltip=[alt.Tooltip("row:N", title=" "), alt.Tooltip("text:N", title="Orders")],
         )
         .properties(width="container", height=rows * 26)
-        .to_dict()
     )
+    return dict(chart.to_dict())
 
 
 CHARTS: dict[str, dict[str, Any]] = {

@@ -228,10 +228,10 @@ class _Reader:
         self.session = session
         self.products = _Codes()
 
-    def rows(self, query: str, **parameters) -> list[dict[str, Any]]:
+    def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
         return self.session.cursor(row_factory=dict_row).execute(query, parameters).fetchall()
 
-    def columns(self, query: str, **parameters) -> dict[str, list]:
+    def columns(self, query: str, **parameters: object) -> dict[str, list[Any]]:
         """A small result, by column."""
         cursor = self.session.execute(query, parameters)
         values = list(zip(*cursor.fetchall(), strict=True))
@@ -413,7 +413,7 @@ class _Reader:
         def most_rows(coarsened: tuple[str, ...]) -> int:
             if not coarsened:
                 return sum(row["lines"] for row in combinations)
-            lines: Counter[tuple] = Counter()
+            lines: Counter[tuple[Any, ...]] = Counter()
             for row in combinations:
                 lines[tuple(row[name] for name in basket if name not in coarsened)] += row["lines"]
             kinds = {
@@ -503,7 +503,7 @@ class _Reader:
             },
         }
 
-    def product_months(self, first: date) -> dict[str, list]:
+    def product_months(self, first: date) -> dict[str, list[Any]]:
         """The best-selling products by month, for pages whose sales do not carry the product."""
         columns = self.columns(
             f"""{_sales(())}, best AS (
@@ -546,7 +546,7 @@ class _Reader:
             "counts": counts,
         }
 
-    def pairs(self) -> dict[str, list]:
+    def pairs(self) -> dict[str, list[Any]]:
         """The products most often bought together."""
         columns = self.columns(
             "SELECT product_id_a AS a, product_id_b AS b, basket_count AS baskets, lift::float AS "

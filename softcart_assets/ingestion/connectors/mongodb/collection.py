@@ -1,4 +1,7 @@
-"""The load of a MongoDB collection: the engine's, with a second look where columns were misjudged."""
+"""The load of a MongoDB collection.
+
+The engine's, with a second look where columns were misjudged.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MongoDB's positions: `time|documents|latest cursor`, and where a change stream stands: `|token`."""
+"""MongoDB's positions: `time|documents|latest cursor`, and the place in a change stream: `|token`."""
 
 from __future__ import annotations
 

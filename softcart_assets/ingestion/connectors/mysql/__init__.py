@@ -1,1 +1,4 @@
-"""The MySQL connector, for MariaDB too: reading tables, reading the binary log, discovering tables."""
+"""The MySQL connector, for MariaDB too.
+
+Reading tables, reading the binary log, discovering tables.
+"""

@@ -78,7 +78,8 @@ def _look_through(
         position = start if file == files[0] else 4
         while seen <= _PROBE_EVENTS:
             rows = session.query(
-                f"SHOW BINLOG EVENTS IN {session.literal(file)} FROM {position} LIMIT {_PROBE_CHUNK}"
+                f"SHOW BINLOG EVENTS IN {session.literal(file)} FROM {position} LIMIT "
+                f"{_PROBE_CHUNK}"
             )
             for _, _, event, _, end_position, info in rows:
                 at = first._replace(offset=int(end_position or 0))

@@ -1,0 +1,109 @@
+"""What a publication is told of each table comes from its declaration and from dbt's manifest."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from softcart_assets.lines.model import AddsUp, Job, Line, Published
+from softcart_assets.publishing.suite import audits_of
+from softcart_assets.publishing.tables import (
+    UNKNOWN,
+    Reference,
+    UnknownTable,
+    published_tables,
+)
+
+
+def manifest(*models: tuple[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """A manifest with models of schema `warehouse` and their generic tests with arguments."""
+    nodes: dict[str, Any] = {}
+    for model, tests in models:
+        nodes[f"model.p.{model}"] = {
+            "resource_type": "model",
+            "name": model,
+            "schema": "warehouse",
+        }
+        for name, arguments in tests.items():
+            nodes[f"test.p.{name}_{model}"] = {
+                "resource_type": "test",
+                "attached_node": f"model.p.{model}",
+                "test_metadata": {"name": name, "kwargs": arguments},
+            }
+    return {"nodes": nodes}
+
+
+REFERENCES = {
+    "references": {
+        "member_key": {"to": "ref('dim_member')", "max_unknown_pct": 0.5},
+        "day": {
+            "to": "ref('dim_member')",
+            "key": "first_day",
+            "unknown": "date '1900-01-01'",
+            "max_unknown_pct": 100,
+        },
+    }
+}
+MANIFEST = manifest(
+    (
+        "dim_member",
+        {
+            "primary_key": {"columns": ["member_key"]},
+            "scd2_intervals": {"natural_key": "member_id"},
+        },
+    ),
+    ("fct_visits", {"primary_key": {"columns": ["id"]}, "references_resolved": REFERENCES}),
+    ("stg_visits", {}),
+)
+
+
+def line(*tables: Published, jobs: tuple[Job, ...] = ()) -> Line:
+    return Line("cafe", "A café.", owner="team:cafe", published=tables, jobs=jobs)
+
+
+def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
+    declared = line(
+        Published("fct_visits", totals=("amount",), latest="visited_at"),
+        Published("dim_member"),
+        Published(
+            "agg_visits", may_be_empty=True, adds_up=(AddsUp("amount", "fct_visits", "amount"),)
+        ),
+        jobs=(Job("agg_visits", ("cafe.visits",), key=("drink", "month")),),
+    )
+    visits, member, aggregate = published_tables([declared], MANIFEST)
+    assert (visits.schema, visits.key, visits.line) == ("warehouse", ("id",), "cafe")
+    assert visits.references == (
+        Reference("member_key", "dim_member", "member_key", UNKNOWN, Decimal("0.005")),
+        Reference("day", "dim_member", "first_day", "date '1900-01-01'", Decimal(1)),
+    )
+    assert member.versions_of == "member_id"
+    assert (aggregate.schema, aggregate.key) == ("aggregates", ("drink", "month"))
+    audits = {audit.name: audit for audit in audits_of([visits, member, aggregate])}
+    always = ("key_unique", "row_count", "volume")
+    assert audits.keys() == {
+        *(
+            f"{name}_{kind}"
+            for name in ("fct_visits", "dim_member", "agg_visits")
+            for kind in always
+        ),
+        *("fct_visits_not_empty", "dim_member_not_empty", "dim_member_intervals"),
+        *("fct_visits_member_key_resolves", "fct_visits_day_resolves"),
+        # All rows may have the unknown day: there is nothing to ask.
+        "fct_visits_member_key_known",
+        *("fct_visits_totals", "fct_visits_latest_day"),
+        "agg_visits_amount_agrees_with_fct_visits",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (("stg_visits",), "stg_visits is neither a Spark job nor a dbt model with a primary_key"),
+        (("fct_nothing",), "fct_nothing is neither a Spark job nor a dbt model"),
+        (("fct_visits",), "fct_visits refers to dim_member, which no line publishes. Publish it"),
+    ],
+)
+def test_an_error_names_the_file_the_table_and_what_to_do(tables, message):
+    declared = line(*map(Published, tables))
+    with pytest.raises(UnknownTable, match=rf"test_published_tables\.py:\d+: {message}"):
+        published_tables([declared], MANIFEST)
