@@ -61,7 +61,7 @@ find_python() {
 
 venv_is_current() {
   [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && .venv/bin/python -c '' &&
-    compgen -G 'softcart_assets/**/*.so' >/dev/null
+    compgen -G 'softcart_assets/ingestion/codec/logrows.*.so' >/dev/null
 }
 
 # Sets the array `missing`.
@@ -182,7 +182,8 @@ install_python_packages() {
 }
 
 wanted=$(
-  cat requirements* pyproject.toml bootstrap.sh setup.py softcart_assets/**/*.pyx | sha256sum
+  cat requirements* pyproject.toml bootstrap.sh setup.py \
+    softcart_assets/ingestion/codec/*.{pyx,pxd,h} | sha256sum
 )
 find_missing_packages
 ((${#missing[@]} == 0)) || install_missing_packages

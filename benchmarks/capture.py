@@ -89,7 +89,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
     measured = {}
     low = bench.tables[0].rows
     for name, write in WORKLOADS.items():
-        start = current_position(bench.source)
+        start = str(current_position(bench.source))
         with bench.source.connect() as session:
 
             def run(statement: str, session: Any = session) -> None:
@@ -98,7 +98,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
 
             write(run, low, changes)
         low += changes * (write is not updates)
-        end = current_position(bench.source)
+        end = str(current_position(bench.source))
         try:
             peer: Usage | Failed = peers.mysql_replication(task, start, min(PEER_CHANGES, changes))
         except Failed as failure:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from softcart_assets.ingestion.position import latest
+
 RETRY_AFTER = timedelta(minutes=5)
 """How long to wait after a failed load before requesting the same tables again."""
 
@@ -25,11 +27,19 @@ class Decision:
 def look_from(loaded: Mapping[str, str], cursor: str | None) -> dict[str, str]:
     """For each table, the position to look for changes from.
 
+<<<<<<< HEAD
     `loaded`: table → position of its last load, without tables that were never loaded. `cursor`: a
     position at which no table was behind. A table that seldom changes need not be looked up from
     its old position each time. Positions order as text.
+=======
+    `loaded`: table to the position it was loaded at; a table that was never loaded is not in it.
+    `cursor`: a position at which no table was behind, so that a table that seldom changes is not
+    looked up from its old position each time.
+>>>>>>> capture
     """
-    return {table: max(position, cursor or "") for table, position in loaded.items()}
+    return {
+        table: latest(position, *([cursor] if cursor else [])) for table, position in loaded.items()
+    }
 
 
 def decide(

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from softcart_assets import locks
+from softcart_assets.ingestion.position import latest
 from softcart_assets.ingestion.proof.digest import Checksums
 from softcart_assets.migrations import migrate
 
@@ -66,10 +67,9 @@ def loaded_positions(connection: psycopg.Connection, source: str) -> dict[str, s
     It is the one of its last load, or the place up to which its log is applied.
     """
     rows = connection.execute(
-        'SELECT table_name, greatest(p.position COLLATE "C", c.position, CASE c.state WHEN '
-        "'live' THEN s.position END)"
+        "SELECT table_name, p.position, c.position, CASE c.state WHEN 'live' THEN s.position END"
         " FROM ingestion.positions p LEFT JOIN ingestion.captures c USING (source, table_name)"
         " LEFT JOIN ingestion.streams s USING (source) WHERE source = %s",
         (source,),
     )
-    return {str(table): str(position) for table, position in rows}
+    return {str(table): latest(*filter(None, positions)) for table, *positions in rows}

@@ -15,6 +15,7 @@ import psycopg
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.readers import Reader
+from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
 
 Progress = Callable[[str, int, int | None], None]
@@ -31,7 +32,8 @@ class LoadRequest:
     `connection`: to the source, from its connector. `full`: compare every row of incremental tables
     too, whatever their cursors say. `checksums`: have the source state its checksums at the
     position, for `compare`; that takes the source seconds per million rows. `released`: quarantine
-    entries whose rows are to be read again.
+    entries whose rows are to be read again. `sinks`: what takes the changes of captured tables,
+    beside raw and the lake.
     """
 
     source: Source
@@ -42,6 +44,7 @@ class LoadRequest:
     checksums: bool = True
     released: Sequence[int] = ()
     on_progress: Progress | None = None
+    sinks: Sequence[SinkMaker] = ()
 
 
 @dataclass(frozen=True)

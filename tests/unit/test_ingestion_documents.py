@@ -17,10 +17,12 @@ from bson.binary import Binary
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from softcart_assets.ingestion.codec.doctypes import Types
+from softcart_assets.ingestion.codec.documents import Decoder
+from softcart_assets.ingestion.codec.hashing import hash_sum
 from softcart_assets.ingestion.connectors.mongodb import values
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
-from softcart_assets.ingestion.documents import Decoder, Types, hash_sum
 from softcart_assets.ingestion.proof import tally
 from softcart_assets.lines.model import Table
 

@@ -104,11 +104,11 @@ class Connector(ABC):
 
     @abstractmethod
     def readers(
-        self, source: Source, connection: Any, wanted: int, position_prefix: str = ""
+        self, source: Source, connection: Any, wanted: int, epoch: int = 0
     ) -> AbstractContextManager[Sequence[Reader]]:
         """Up to `wanted` readers that see the source as of one moment, if the system can.
 
-        `position_prefix` goes before the positions that they state; see `capture`.
+        `epoch`: of the positions that they state, if earlier ones are of another server.
         """
 
     def table_load(self, call: Call, table: Table) -> Load | None:

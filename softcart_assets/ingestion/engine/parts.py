@@ -15,6 +15,7 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks.lake import LakeFile, remove_files
 from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
 from softcart_assets.ingestion.sinks.sql import literal, quote
@@ -160,14 +161,13 @@ class PartTable:
 
     def copied(self) -> Copied:
         """What the ranges that are copied hold."""
-        row = self.control.execute(
-            'SELECT min(position COLLATE "C"), coalesce(sum(row_count), 0)::bigint'
-            " FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s",
+        rows = self.control.execute(
+            "SELECT position, row_count FROM ingestion.snapshot_ranges"
+            " WHERE source = %s AND table_name = %s AND position IS NOT NULL",
             self.key,
-        ).fetchone()
-        assert row
-        position, row_count = row
-        return Copied(position, row_count, self.listed_files())
+        ).fetchall()
+        earliest = min((position for position, _ in rows), key=Position.parse, default=None)
+        return Copied(earliest, sum(count for _, count in rows), self.listed_files())
 
     def forget(self, connection: psycopg.Connection) -> None:
         """Strike the ranges off, in the transaction that makes their rows raw's."""

@@ -33,12 +33,12 @@ def read_tables(
     request: LoadRequest,
     chosen: Sequence[Table],
     *,
-    position_prefix: str = "",
+    epoch: int = 0,
     along: Callable[[psycopg.Connection, str, str], None] | None = None,
 ) -> Iterator[LoadResult]:
     """Load tables by reading them, whole or in part; see `load.load`.
 
-    `position_prefix` goes before the positions of the source; `along`, see `Call`.
+    `epoch`: of the positions, if earlier ones are of another server; `along`, see `Call`.
     """
     if not chosen:
         return
@@ -54,7 +54,7 @@ def read_tables(
             lock(control, source, table)
         # Only now: a position read before the wait for another load could lie before that load's.
         readers = stack.enter_context(
-            connector(source.kind).readers(source, request.connection, _HANDS, position_prefix)
+            connector(source.kind).readers(source, request.connection, _HANDS, epoch)
         )
         stack.enter_context(_rare_garbage_collection())
         # Entered last, left first: no thread works on a connection that is closed.

@@ -19,12 +19,15 @@ import psycopg
 
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.bookkeeping import LastLoad
-from softcart_assets.ingestion.capture.bounded import CapturedLoad, follow_to, position_prefix
-from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold
+from softcart_assets.ingestion.capture.bounded import CapturedLoad, epoch_of, follow_to
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine.tables import load_of, lock, own_name
 from softcart_assets.ingestion.errors import MissingTable, NotStated, SchemaChanged, TableBehind
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.repair import CapturedRepair, Repair
 from softcart_assets.ingestion.proof.result import Reconciliation
 from softcart_assets.ingestion.proof.rows import RowComparison
@@ -96,11 +99,11 @@ def _reconcile_captured(
     """
     started = time.monotonic()
     source = request.source
-    job = Job(source, request.connection, request.staging, request.lake_uri, Status(source.name))
+    job = Job.of(request)
     with ExitStack() as views:
         with ExitStack() as held:
             follower, readers = _caught_up(job, table, held, views)
-            stopped = follower.target.tables[table.name].stopped
+            stopped = follower.captured.tables[table.name].stopped
             if stopped:
                 raise SchemaChanged(stopped)
             view = views.enter_context(job.staging.connect(application_name=own_name("reconcile")))
@@ -115,11 +118,13 @@ def _reconcile_captured(
         # At a position of its own: whatever changed meanwhile is left alone, as it no longer
         # differs.
         with ExitStack() as held:
-            _, readers = _caught_up(job, table, held, held)
+            follower, readers = _caught_up(job, table, held, held)
             load = (
-                CapturedRepair(call(readers), table, comparison.fetch, comparison.extra)
+                CapturedRepair(
+                    call(readers), table, follower.sinks, comparison.fetch, comparison.extra
+                )
                 if table.key
-                else CapturedLoad(call(readers), table, is_full=True)
+                else CapturedLoad(call(readers), table, follower.sinks, is_full=True)
             )
             found = replace(found, repair=load.call.crew.submit(load.run).result())
     return replace(found, seconds=time.monotonic() - started)
@@ -141,10 +146,9 @@ def _caught_up(
     ).fetchone():
         raise _never_loaded(job.source, table)
     follower = Follower(job, held.enter_context(hold(job, is_stream=False)), control)
-    prefix = position_prefix(job, follower)
     kind = connector(job.source.kind)
-    readers = views.enter_context(kind.readers(job.source, job.connection, 2, prefix))
-    follower = follow_to(follower, readers[0].position(table))
+    readers = views.enter_context(kind.readers(job.source, job.connection, 2, epoch_of(follower)))
+    follower = follow_to(follower, Position.parse(readers[0].position(table)))
     follower.merge_reread()
     follower.finish()
     return follower, readers

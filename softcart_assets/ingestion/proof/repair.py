@@ -12,6 +12,7 @@ from softcart_assets.ingestion.capture.bounded import CapturedLoad
 from softcart_assets.ingestion.engine.table import Moved, TableLoad
 from softcart_assets.ingestion.readers import KeyedReader
 from softcart_assets.ingestion.request import Call
+from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.sql import quote, typed
 from softcart_assets.ingestion.types import Column
@@ -45,15 +46,17 @@ class CapturedRepair(CapturedLoad):
         self,
         call: Call,
         table: Table,
+        sinks: Sequence[Sink],
         fetch: Iterable[tuple[str, ...]],
         extra: Iterable[tuple[str, ...]],
     ) -> None:
-        super().__init__(call, table, is_full=False)
+        super().__init__(call, table, sinks, is_full=False)
         self.fetch, self.extra = fetch, extra
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
         columns, sums, _ = super()._move(columns, last)
         _take_rows(self, columns, self.fetch, self.extra)
+        self._restate()
         return columns, sums, "repair"
 
 

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import pyarrow as pa
 
-from softcart_assets.ingestion.documents import hash_sum
+from softcart_assets.ingestion.codec.hashing import hash_sum
 from softcart_assets.ingestion.proof.digest import EXACT, HASH_DIGITS, Checksums, checksum
 from softcart_assets.ingestion.types import Column, Kind
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 
 import psycopg
 
-from softcart_assets.ingestion.codec import COPY_HEADER, COPY_TRAILER, copy_rows
+from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.sinks.sql import quote
 from softcart_assets.ingestion.types import Batch, Column
 

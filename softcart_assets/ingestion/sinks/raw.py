@@ -12,8 +12,10 @@ from datetime import datetime
 
 import psycopg
 import pyarrow as pa
+from psycopg import sql
 from psycopg.types.string import TextLoader
 
+from softcart_assets.ingestion.position import Position, ordered
 from softcart_assets.ingestion.proof import digest
 from softcart_assets.ingestion.proof.digest import Checksums
 from softcart_assets.ingestion.proof.postgres import POSTGRES
@@ -175,14 +177,19 @@ class RawTable(RawSchema):
             )
         )
 
-    def find_own(self, columns: Sequence[Column], since: str | None = None) -> None:
+    def find_own(self, columns: Sequence[Column], since: Position | None = None) -> None:
         """Fill `changes` with raw's own rows, deleted ones too.
 
         All of them, or those that stand for a later position than `since`.
         """
         self.stage(columns)
         names = listed([c.name for c in columns])
-        where = f' WHERE _position COLLATE "C" > {literal(since)}' if since else ""
+        where = ""
+        if since:
+            later = sql.SQL(" WHERE {} > {}").format(
+                ordered(sql.SQL("_position")), ordered(sql.Literal(since))
+            )
+            where = later.as_string()
         self._run(
             f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, "
             f"false FROM {self.name}{where}"

@@ -85,7 +85,7 @@ The user needs the role `read` on the database. `softcart seed` and `softcart si
         return changed_tables(source, connection, since)
 
     def readers(
-        self, source: Source, connection: MongoConnection, wanted: int, position_prefix: str = ""
+        self, source: Source, connection: MongoConnection, wanted: int, epoch: int = 0
     ) -> AbstractContextManager[list[MongoReader]]:
         """See `Connector`.
 

@@ -20,6 +20,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
 from softcart_assets.connections import MongoConnection
+from softcart_assets.ingestion.codec.documents import Decoder
 from softcart_assets.ingestion.connectors.mongodb.changestream import NoStream, Stream, Token
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.errors import explained
@@ -27,7 +28,6 @@ from softcart_assets.ingestion.connectors.mongodb.positions import with_token
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of, decoded
 from softcart_assets.ingestion.connectors.mongodb.spool import Misjudged, Spool, ahead
 from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, id_text, id_value
-from softcart_assets.ingestion.documents import Decoder
 from softcart_assets.ingestion.errors import MissingTable
 from softcart_assets.ingestion.proof.digest import Checksums, Segments
 from softcart_assets.ingestion.proof.tally import Accumulator

@@ -10,8 +10,8 @@ import bson
 import pyarrow as pa
 from bson import json_util
 
+from softcart_assets.ingestion.codec.documents import Decoder
 from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, RELAXED, fit, id_text
-from softcart_assets.ingestion.documents import Decoder
 from softcart_assets.ingestion.types import Batch, Column, Rejected, Unfit
 from softcart_assets.lines.model import Table
 

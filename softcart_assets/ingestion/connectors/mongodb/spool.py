@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from softcart_assets.ingestion.codec.doctypes import Types
+from softcart_assets.ingestion.codec.documents import Decoder
 from softcart_assets.ingestion.connectors.mongodb.rows import decoded
-from softcart_assets.ingestion.documents import Decoder, Types
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Table
 

@@ -58,12 +58,12 @@ binlog_format=ROW, binlog_row_image=FULL and binlog_row_metadata=FULL."""
         return changed_tables(source, connection, since)
 
     def readers(
-        self, source: Source, connection: MySQLConnection, wanted: int, position_prefix: str = ""
+        self, source: Source, connection: MySQLConnection, wanted: int, epoch: int = 0
     ) -> AbstractContextManager[Sequence[MySQLReader]]:
         """See `Connector`."""
         from softcart_assets.ingestion.connectors.mysql.reader import snapshot
 
-        return snapshot(source, connection, wanted, position_prefix)
+        return snapshot(source, connection, wanted, epoch)
 
 
 CONNECTOR = MySQLConnector()

@@ -35,11 +35,11 @@ _KEYS_A_QUERY = 500
 
 @contextmanager
 def snapshot(
-    source: Source, connection: MySQLConnection, wanted: int, position_prefix: str = ""
+    source: Source, connection: MySQLConnection, wanted: int, epoch: int = 0
 ) -> Iterator[list[MySQLReader]]:
     """Up to `wanted` readers that see one and the same moment, whose binary log position they know.
 
-    `position_prefix` comes before it, where earlier positions are of another server.
+    `epoch`: that of the position, if earlier ones are of another server.
 
     MariaDB tells a snapshot's position without any lock; readers that opened at another one,
     because somebody wrote in between, are dropped. MySQL needs writers held for the moment of
@@ -65,7 +65,8 @@ def snapshot(
             position = log_position(sessions[0])
             if sessions[0].is_mariadb:
                 sessions = [each for each in sessions if log_position(each) == position]
-        yield [MySQLReader(source, each, position_prefix + position) for each in sessions]
+        stated = str(position.in_epoch(epoch))
+        yield [MySQLReader(source, each, stated) for each in sessions]
 
 
 class MySQLReader:

@@ -8,13 +8,14 @@ from contextlib import closing, contextmanager, suppress
 import MySQLdb
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
-from softcart_assets.ingestion.codec import TextReader
+from softcart_assets.ingestion.codec.textrows import TextReader
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,
     SchemaChanged,
     SourceLost,
 )
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.types import Column
 
 
@@ -105,10 +106,10 @@ class Session:
         return str(self._db.string_literal(value.encode()), "utf-8")
 
 
-def log_position(session: Session) -> str:
-    """The end of the binary log, or inside a snapshot of MariaDB its position, as `file:position`.
+def log_position(session: Session) -> Position:
+    """The end of the binary log, or inside a snapshot of MariaDB its position.
 
-    The position has twelve digits, so that positions of one server order as text like its log.
+    It is one of this server, whatever servers came before it.
     """
     if session.is_mariadb:
         status = {row[0]: row[1] for row in session.query("SHOW STATUS LIKE 'binlog_snapshot_%'")}
@@ -126,10 +127,10 @@ def log_position(session: Session) -> str:
             "stated. Set log_bin (and binlog_format=ROW) on the server that "
             f"{session.connection.prefix}_HOST names."
         )
-    return f"{file}:{int(position):012d}"
+    return Position.parse(f"{file}:{position}")
 
 
-def current_position(connection: MySQLConnection) -> str:
+def current_position(connection: MySQLConnection) -> Position:
     """The end of the binary log now."""
     with (
         explained(connection, f"database `{connection.database}`"),
