@@ -45,8 +45,8 @@ def home() -> Iterator[Path]:
         patch.setenv("SOFTCART_SPARK_MASTER", "local[2]")
         patch.setenv("SOFTCART_SPARK_MEMORY", "1g")
         # Tests run many small queries once: Java's optimising compiler would take twice the
-        # processor time. Without it Java keeps only 48 MB for compiled code, which Spark's generated
-        # classes outgrow.
+        # processor time. Without it Java keeps only 48 MB for compiled code, which Spark's
+        # generated classes outgrow.
         patch.setenv("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
         yield home
     shutil.rmtree(home)
