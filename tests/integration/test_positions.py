@@ -1,4 +1,5 @@
-"""Positions where servers order them: PostgreSQL, and MySQL's log when its file numbers get longer."""
+"""Positions where servers order them: PostgreSQL, and MySQL's log when its file numbers get
+longer."""
 
 from __future__ import annotations
 
