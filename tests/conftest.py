@@ -33,6 +33,17 @@ MONGO = Source("test_mongo", "mongodb", "", ())
 """They make sure that the stack has such servers, whatever the lines of business use."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, on one of several workers, what shares what is made once: a file, the project.
+
+    Workers share nothing. Without the mark each would bring up the whole project.
+    """
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        group = "project" if "first_demo" in names else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def home() -> Iterator[Path]:
     """`SOFTCART_HOME` of this test session, the only setting of ours. Removed afterwards."""

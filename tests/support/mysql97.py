@@ -93,7 +93,7 @@ def _unpack(home: Path) -> None:
         "Dir::State": apt,
         "Dir::State::Status": apt / "status",
         "Dir::Cache": apt,
-        "APT::Sandbox::User": "root",  # the user who fetches for root may not see root's cache folder
+        "APT::Sandbox::User": "root",  # the user who fetches for root may not see root's folder
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",
         "Debug::NoLocking": "true",
