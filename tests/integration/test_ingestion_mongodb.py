@@ -75,7 +75,8 @@ def test_documents_become_typed_rows_and_follow_changes(
     result = load_all(SOURCE, mongo, postgres, lake)["docs"]
     assert {c["name"]: c["target_type"] for c in result.columns} == {
         "_id": "text", "_id_type": "text", "document": "jsonb", "updated_at": "timestamptz",
-        "name": "text", "n": "bigint", "price": "numeric(38,18)", "deep": "jsonb", "tags": "jsonb", "on": "boolean",
+        "name": "text", "n": "bigint",
+        "price": "numeric(38,18)", "deep": "jsonb", "tags": "jsonb", "on": "boolean",
         "ref": "text",
         "big": "double precision", "small": "double precision",
     }  # fmt: skip
