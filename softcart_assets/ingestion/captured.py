@@ -1,7 +1,8 @@
-"""The tables that are captured from a source's log, and how far each of them is: what is committed of them.
+"""The tables that are captured from a source's log, and how far each of them is: what is committed
+of them.
 
-The rows of `ingestion.streams` and `ingestion.captures` are read and written here. Which changes a table gets is not
-decided here.
+The rows of `ingestion.streams` and `ingestion.captures` are read and written here. Which changes a
+table gets is not decided here.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from softcart_assets.lines.model import Source, Table
 class CapturedTable:
     """A captured table as the target has it.
 
-    `columns`: those that raw has. `position`: its changes up to here are in raw. `consistent_at`: up to here some of its
-    rows may be newer than the log. `lake_position`: its changes up to here are in the lake. `open_entries`: its rows in
-    quarantine. `stopped`: why it does not go on. `stale_since`: from here on, rows may have values that the log does not
-    show. `dropped`: columns of raw that the source no longer has.
+    `columns`: those that raw has. `position`: its changes up to here are in raw. `consistent_at`:
+    up to here some of its rows may be newer than the log. `lake_position`: its changes up to here
+    are in the lake. `open_entries`: its rows in quarantine. `stopped`: why it does not go on.
+    `stale_since`: from here on, rows may have values that the log does not show. `dropped`: columns
+    of raw that the source no longer has.
     """
 
     table: Table
@@ -39,7 +41,8 @@ class CapturedTable:
     stale_since: Position | None = None
     dropped: Sequence[str] = ()
     is_retyped: bool = False
-    """Whether raw's values became others of another type, of which the lake has not been told yet."""
+    """Whether raw's values became others of another type, of which the lake has not been told
+    yet."""
 
     @property
     def name(self) -> str:
@@ -67,10 +70,11 @@ def capture(
     position: Position,
     consistent_at: Position,
 ) -> None:
-    """Follow a table whose rows were copied at `position`, some perhaps later, up to `consistent_at`.
+    """Follow a table whose rows were copied at `position`, some perhaps later, up to
+    `consistent_at`.
 
-    Belongs into the transaction that brings the rows. If the stream is past that position already, it goes back, and every
-    other table stays where it is.
+    Belongs into the transaction that brings the rows. If the stream is past that position already,
+    it goes back, and every other table stays where it is.
     """
     row = connection.execute(
         "SELECT position, lake_position FROM ingestion.streams WHERE source = %s FOR UPDATE",
@@ -101,18 +105,24 @@ def capture(
             (position, min(position, lake_at), source),
         )
     connection.execute(
-        "INSERT INTO ingestion.captures (source, table_name, state, position, consistent_at, lake_position)"
-        " VALUES (%s, %s, 'live', %s, %s, %s) ON CONFLICT (source, table_name) DO UPDATE SET state = 'live', reason = NULL,"
-        " position = EXCLUDED.position, consistent_at = EXCLUDED.consistent_at, lake_position = EXCLUDED.lake_position,"
-        " stale_since = NULL, changed_at = NULL, rows_inserted = 0, rows_updated = 0, rows_deleted = 0",
+        "INSERT INTO ingestion.captures (source, table_name, state, position, consistent_at, "
+        "lake_position)"
+        " VALUES (%s, %s, 'live', %s, %s, %s) ON CONFLICT (source, table_name) DO UPDATE SET "
+        "state = 'live', reason = NULL,"
+        " position = EXCLUDED.position, consistent_at = EXCLUDED.consistent_at, lake_position = "
+        "EXCLUDED.lake_position,"
+        " stale_since = NULL, changed_at = NULL, rows_inserted = 0, rows_updated = 0, "
+        "rows_deleted = 0",
         (source, table, position, consistent_at, position),
     )
 
 
 class Captured:
-    """A source's captured tables and its place in the log, over the connection that holds the source.
+    """A source's captured tables and its place in the log, over the connection that holds the
+    source.
 
-    Whatever fails, the connection is to be closed and a new `Captured` made: it takes up what was committed.
+    Whatever fails, the connection is to be closed and a new `Captured` made: it takes up what was
+    committed.
     """
 
     def __init__(self, source: Source, connection: psycopg.Connection) -> None:
@@ -135,8 +145,10 @@ class Captured:
             self.place = Place(Position.parse(position), gtid, server)
             self.lake_place = Place(Position.parse(lake_position), lake_gtid, lake_server)
         rows = self.connection.execute(
-            "SELECT c.table_name, c.position, c.consistent_at, c.lake_position, c.reason, c.stale_since, c.dropped,"
-            " (SELECT count(*) FROM ingestion.quarantine q WHERE q.source = c.source AND q.table_name = c.table_name"
+            "SELECT c.table_name, c.position, c.consistent_at, c.lake_position, c.reason, "
+            "c.stale_since, c.dropped,"
+            " (SELECT count(*) FROM ingestion.quarantine q WHERE q.source = c.source AND "
+            "q.table_name = c.table_name"
             " AND closed_at IS NULL) FROM ingestion.captures c WHERE c.source = %s",
             (self.source.name,),
         ).fetchall()
@@ -201,13 +213,17 @@ class Captured:
         """Let a table stand where it is, and say why."""
         table.stopped = reason
         self.connection.execute(
-            "UPDATE ingestion.captures SET state = 'stopped', reason = %s, position = %s, lake_position = %s"
+            "UPDATE ingestion.captures SET state = 'stopped', reason = %s, position = %s, "
+            "lake_position = %s"
             " WHERE source = %s AND table_name = %s",
             (reason, table.position, table.lake_position, self.source.name, table.name),
         )
 
     def note_stale(self, table: CapturedTable, position: Position | None) -> None:
-        """From a position on, rows may have values that the log does not show; None: they were read again."""
+        """From a position on, rows may have values that the log does not show.
+
+        None: they were read again.
+        """
         table.stale_since = position
         self.connection.execute(
             "UPDATE ingestion.captures SET stale_since = %s WHERE source = %s AND table_name = %s",
@@ -232,8 +248,9 @@ class Captured:
     def leave_server(self) -> None:
         """Another server goes on, whose positions lie behind all earlier ones.
 
-        If some tables, or rows of them, are further than the stream, which went back for one that is new, positions no longer
-        tell what they have, and the GTIDs may be those from before it went back: all have to be read again.
+        If some tables, or rows of them, are further than the stream, which went back for one that
+        is new, positions no longer tell what they have, and the GTIDs may be those from before it
+        went back: all have to be read again.
         """
         assert self.place
         at = self.place.position
@@ -245,9 +262,11 @@ class Captured:
     def commit(
         self, place: Place, committed_at: int | None, lake_place: Place | None = None
     ) -> None:
-        """Move the stream to `place`, and the lake's if given, and commit the transaction with all that it holds.
+        """Move the stream to `place`, and the lake's if given, and commit the transaction with all
+        that it holds.
 
-        A place before the present one, as while the log is read again for the lake, leaves it where it is.
+        A place before the present one, as while the log is read again for the lake, leaves it where
+        it is.
         """
         assert self.place
         if place.position <= self.place.position:
@@ -255,9 +274,11 @@ class Captured:
         moment = moment_of(committed_at)
         lake = lake_place or self.lake_place
         assert lake
-        # The condition on the position keeps a second follower, whose lock was lost, from moving it, too.
+        # The condition on the position keeps a second follower, whose lock was lost, from moving
+        # it, too.
         done = self.connection.execute(
-            "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = %s, lake_gtid = %s,"
+            "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = "
+            "%s, lake_gtid = %s,"
             " lake_server = %s, committed_at = coalesce(%s, committed_at), updated_at = now()"
             " WHERE source = %s AND position = %s",
             (
@@ -274,7 +295,8 @@ class Captured:
         )
         if not done.rowcount:
             raise TableBusy(
-                f"{self.source.schema}: somebody else has moved the stream of source {self.source.name!r} meanwhile. Nothing of "
+                f"{self.source.schema}: somebody else has moved the stream of source "
+                f"{self.source.name!r} meanwhile. Nothing of "
                 "this flush was committed."
             )
         self.connection.commit()

@@ -1,7 +1,8 @@
-"""Changes of rows on their way from a source's log to the sinks: typed, in the log's order, each with its transaction.
+"""Changes of rows on their way from a source's log to the sinks: typed, in the log's order, each
+with its transaction.
 
-A batch of `Changes` belongs to one table and has one set of columns. It knows nothing of where the changes come from or
-of what becomes of them.
+A batch of `Changes` belongs to one table and has one set of columns. It knows nothing of where the
+changes come from or of what becomes of them.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from softcart_assets.ingestion.types import Column, Kind, Rejected, Unfit, parse
 DELETE, INSERT, UPDATE = 0, 1, 2
 """What happened to a row. The log's reader and the codec use the same numbers."""
 LOADED, UNLOADED = 3, 4
-"""Beside the log's operations: rows that a load of a whole table states, or states not to be; the lake names no operation."""
+"""Beside the log's operations: rows that a load of a whole table states, or states not to be; the
+lake names no operation."""
 
 
 class Run(NamedTuple):
-    """So many changes of one table by one transaction; its position is None until it is known to be committed."""
+    """Number of changes of one table in one transaction.
+
+    Its position is None until it is known to be committed.
+    """
 
     changes: int
     position: Position | None
@@ -36,8 +41,9 @@ class Run(NamedTuple):
 class Changes:
     """Changes of one table in the log's order.
 
-    `rows` have raw's columns; `operations` say what happened to each; `rejected` are the changes that cannot be carried: how many
-    of the rows come before, the operation, and the row. `runs` count rows and rejected ones.
+    `rows` have raw's columns; `operations` say what happened to each; `rejected` are the changes
+    that cannot be carried: how many of the rows come before, the operation, and the row. `runs`
+    count rows and rejected ones.
     """
 
     table: str
@@ -119,7 +125,10 @@ class Changes:
             unknown = ", ".join(column.name for column in beyond)
             for index, place in enumerate(out.tolist()):
                 row = {name: values[index] for name, values in texts.items()}
-                reason = f"the raw table has no column {unknown}, and the table's contract is 'quarantine'"
+                reason = (
+                    f"the raw table has no column {unknown}, and the table's contract is "
+                    "'quarantine'"
+                )
                 identity = tuple(row[name] or "" for name in key) if key else None
                 operation = self.operations[place].as_py()
                 rejected.append(
@@ -140,7 +149,10 @@ class Changes:
         )
 
     def with_deletions(self, key: Sequence[str]) -> Changes:
-        """With the deletions among the rejected: these need no more than the key. Values that cannot be carried are NULL in them."""
+        """With the deletions among the rejected: these need no more than the key.
+
+        Values that cannot be carried are NULL in them.
+        """
         rows, operations, rejected = [], [], []
         at = carried = 0
         for before, operation, row in self.rejected:

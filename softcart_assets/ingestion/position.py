@@ -1,7 +1,8 @@
 """Positions in a source's binary log: their text, and their order in Python and in PostgreSQL.
 
-A position is stored as text, `binlog.000123:000000004567`, because people read it in tables and error messages. Its text
-must not be ordered: the server's file numbers grow from six digits to seven, and `1000000` sorts before `999999`.
+A position is stored as text, `binlog.000123:000000004567`, because people read it in tables and
+error messages. Its text must not be ordered: the server's file numbers grow from six digits to
+seven, and `1000000` sorts before `999999`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ _PATTERN = r"^(?:~([0-9]+) )?(.*)\.([0-9]+):([0-9]+)$"
 class Position(NamedTuple):
     """A place in a binary log. Positions order as the log does.
 
-    `epoch`: how many servers, or logs that began anew, came before this one. Each new log starts at low numbers again, so
-    the epoch comes first in the order. `name` and `number` make the file's name. `offset`: bytes from the file's start.
+    `epoch`: how many servers, or logs that began anew, came before this one. Each new log starts at
+    low numbers again, so the epoch comes first in the order. `name` and `number` make the file's
+    name. `offset`: bytes from the file's start.
     """
 
     epoch: int
@@ -66,15 +68,19 @@ class Place:
 
 
 def latest(*texts: str) -> str:
-    """The text of the latest position. A single one may be of any kind of source, as nothing is compared."""
+    """The text of the latest position.
+
+    A single one may be of any kind of source, as nothing is compared.
+    """
     return texts[0] if len(texts) == 1 else max(texts, key=Position.parse)
 
 
 def ordered(text: sql.Composable) -> sql.Composed:
-    """SQL that orders a position's text exactly as `Position` orders: for comparisons, `ORDER BY`, `min` and `max`.
+    """SQL that orders a position's text exactly as `Position` orders: for comparisons, `ORDER BY`,
+    `min` and `max`.
 
-    Numbers become as long as the greatest can be. After the name comes a character that no name has, so that a name
-    that begins like another one comes where Python puts it.
+    Numbers become as long as the greatest can be. After the name comes a character that no name
+    has, so that a name that begins like another one comes where Python puts it.
     """
     return sql.SQL(
         "((SELECT lpad(coalesce(m[1], ''), 10, '0') || m[2] || E'\\x01' || lpad(m[3], 20, '0')"

@@ -1,7 +1,8 @@
-"""Faults that silently lost or doubled data in other tools, each a test that an engine with that fault fails.
+"""Faults that silently lost or doubled data in other tools, each a test that an engine with that
+fault fails.
 
-The docstrings name the project and the number of the report. The servers fail here in one way at a time, on purpose; for
-all at random see `torture`.
+The docstrings name the project and the number of the report. The servers fail here in one way at a
+time, on purpose; for all at random see `torture`.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ def test_an_event_of_many_rows_is_more_than_its_first(
 def test_a_failed_first_copy_does_not_move_the_start(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """airbytehq/airbyte#48717: the CDC start position moved on after a retry; what changed between the attempts was lost."""
+    """airbytehq/airbyte#48717: the CDC start position moved on after a retry; what changed between
+    the attempts was lost.
+    """
     source = source_of(captured("first", "id"), captured("second", "id"))
     for table in ("first", "second"):
         run(mysql, f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(20))")
@@ -147,7 +150,9 @@ def test_a_failed_first_copy_does_not_move_the_start(
 def test_a_failed_flush_does_not_move_the_position(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """airbytehq/airbyte#48717, later: changes that the target refused are there once it takes them, each of them once."""
+    """airbytehq/airbyte#48717, later: changes that the target refused are there once it takes them,
+    each of them once.
+    """
     source = source_of(captured("t", "id"), captured("other", "id"))
     for table in ("t", "other"):
         run(
@@ -160,8 +165,10 @@ def test_a_failed_flush_does_not_move_the_position(
     with postgres.connect() as session:
         session.execute(
             """
-            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full; END $$;
-            CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON raw_t.other EXECUTE FUNCTION refuse();
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full;
+              END $$;
+            CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE
+              ON raw_t.other EXECUTE FUNCTION refuse();
             """
         )
     for n in range(1, 4):
@@ -185,7 +192,9 @@ def test_a_failed_flush_does_not_move_the_position(
 def test_a_bounded_run_ends_where_it_says(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """pipelinewise-tap-mysql#57: the reader ran past the saved end position, so the next one had rows twice."""
+    """pipelinewise-tap-mysql#57: the reader ran past the saved end position, so the next one had
+    rows twice.
+    """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
     load(source)
@@ -229,7 +238,8 @@ def test_a_position_of_zero_is_nobodys(
 ) -> None:
     """dbtrail#1117: a position of 0 made deduplication delete everything.
 
-    What a server sends of its own at the beginning of each file says that it ends at 0, and a new file begins to count anew.
+    What a server sends of its own at the beginning of each file says that it ends at 0, and a new
+    file begins to count anew.
     """
     source = source_of(captured("t", "id"))
     run(
@@ -271,7 +281,9 @@ def test_a_position_of_zero_is_nobodys(
 def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """apache/flink-cdc#2217: after a restart in the middle of a row event its table map was lost."""
+    """apache/flink-cdc#2217: after a restart in the middle of a row event its table map was
+    lost.
+    """
     source = source_of(captured("one", "id"), captured("two", "id"))
     for table in ("one", "two"):
         run(
@@ -290,7 +302,8 @@ def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
                 + ", ".join(f"({n}, '{n:0150d}')" for n in range(1, rows))
             )
         connection.query(
-            "UPDATE one, two SET one.v = 'joined', two.v = 'joined' WHERE one.id = two.id AND one.id < 500"
+            "UPDATE one, two SET one.v = 'joined', two.v = 'joined' WHERE one.id = two.id AND "
+            "one.id < 500"
         )
         connection.commit()
     proxy = Proxy(lambda: mysql.port)
@@ -363,7 +376,8 @@ def test_a_table_declared_later_has_all_its_rows(
     for table in ("early", "late"):
         assert_same(mysql, postgres, table)
         assert compare(both, postgres, table).is_equal
-    # The table that was there before has missed nothing meanwhile: each of its versions follows the one before it.
+    # The table that was there before has missed nothing meanwhile: each of its versions follows the
+    # one before it.
     seen = [v for key, v, _ in versions(postgres, "early") if key == 3]
     assert seen == list(range(1, len(seen) + 1))
 
@@ -373,7 +387,8 @@ def test_a_table_declared_later_has_all_its_rows(
     [
         ["ALTER TABLE t ADD COLUMN more INT NOT NULL DEFAULT 7"],
         [
-            "ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c INT AFTER id"
+            "ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c INT "
+            "AFTER id"
         ],
         ["ALTER TABLE t DROP COLUMN n"],
         ["ALTER TABLE t RENAME COLUMN n TO m"],
@@ -418,7 +433,9 @@ def test_a_table_declared_later_has_all_its_rows(
 def test_ddl_while_nobody_read(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, statements: list[str]
 ) -> None:
-    """risingwavelabs/risingwave, pull request 22255: DDL run while the reader was offline was lost."""
+    """risingwavelabs/risingwave, pull request 22255: DDL run while the reader was offline was
+    lost.
+    """
     source = source_of(captured("t", "id"), captured("other", "id"))
     for table in ("t", "other"):
         run(
@@ -455,7 +472,9 @@ def test_ddl_while_nobody_read(
 
 
 def _scd2(postgres: PostgresConnection) -> list[tuple]:
-    """The versions that the warehouse's macro makes of a history: value, is it deleted, from, to, is it current."""
+    """The versions that the warehouse's macro makes of a history: value, is it deleted, from, to,
+    is it current.
+    """
     environment = jinja2.Environment()
     macros = (REPOSITORY / "dbt_project" / "macros" / "scd2.sql").read_text()
     select = environment.from_string(
@@ -463,9 +482,11 @@ def _scd2(postgres: PostgresConnection) -> list[tuple]:
     ).render()
     return query(
         postgres,
-        "WITH history AS (SELECT id, v, updated_at AT TIME ZONE 'UTC' AS updated_at, _deleted AS is_deleted, _loaded_at, _committed_at,"
+        "WITH history AS (SELECT id, v, updated_at AT TIME ZONE 'UTC' AS updated_at, _deleted AS "
+        "is_deleted, _loaded_at, _committed_at,"
         " _version"
-        f" FROM raw_t.t_history) SELECT v, is_deleted, valid_from, valid_to, is_current FROM ({select}) s ORDER BY version_number",
+        " FROM raw_t.t_history) SELECT v, is_deleted, valid_from, valid_to, is_current FROM "
+        f"({select}) s ORDER BY version_number",
     )
 
 
@@ -473,7 +494,9 @@ def _scd2(postgres: PostgresConnection) -> list[tuple]:
 def test_a_row_that_is_deleted_and_comes_back(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, strategy: str
 ) -> None:
-    """dbt-labs/dbt-adapters#654: duplicate rows from dbt snapshots with hard deletes as new records."""
+    """dbt-labs/dbt-adapters#654: duplicate rows from dbt snapshots with hard deletes as new
+    records.
+    """
     source = source_of(replace(DECLARED[strategy]("t", "id"), history=True))
     run(
         mysql,
@@ -515,7 +538,9 @@ def test_a_row_that_is_deleted_and_comes_back(
 def test_rejected_values_are_kept(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, strategy: str, unstrict: None
 ) -> None:
-    """dlt-hub/dlt#1980: rejected values were discarded without a trace; a dead-letter store was still requested."""
+    """dlt-hub/dlt#1980: rejected values were discarded without a trace; a dead-letter store was
+    still requested.
+    """
     source = source_of(DECLARED[strategy]("t", "id"))
     zero, half, nul = (
         "(7, '0000-00-00', 'whole', 1.50)",
@@ -591,7 +616,9 @@ def unstrict(mysql: MySQLConnection) -> Iterator[None]:
 def test_nothing_is_left_in_the_lake_by_what_failed(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str, load: Load
 ) -> None:
-    """Airbyte's, tap-mysql's and Flink's faults above, seen from the lake: each version stands in its files once."""
+    """Airbyte's, tap-mysql's and Flink's faults above, seen from the lake: each version stands in
+    its files once.
+    """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(200))")
     load(source)
@@ -627,7 +654,9 @@ def test_rows_that_are_fit_and_unfit_by_turns(
     seed: int,
     unstrict: None,
 ) -> None:
-    """dlt-hub/dlt#1980 again: whatever the order of good versions, bad ones and deletions, nothing is left over or doubled."""
+    """dlt-hub/dlt#1980 again: whatever the order of good versions, bad ones and deletions, nothing
+    is left over or doubled.
+    """
     dice = random.Random(seed)
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, day DATE, n INT)")
@@ -688,7 +717,9 @@ def test_rows_that_are_fit_and_unfit_by_turns(
 def test_versions_go_on_counting_after_a_crash(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, stack: Stack
 ) -> None:
-    """Our own torture's, seed 101: numbers of versions were given out twice after PostgreSQL had been killed, and the table stopped."""
+    """Our own torture's, seed 101: numbers of versions were given out twice after PostgreSQL had
+    been killed, and the table stopped.
+    """
     source = source_of(captured("t", "id"), snapshot("whole", "id", history=True))
     for table in ("t", "whole"):
         run(
@@ -719,7 +750,9 @@ def test_a_new_start_leaves_the_lake_nothing_short(
     lake: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Our own torture's: raw had changes that were not in the lake yet when the log was left behind, or the table stopped."""
+    """Our own torture's: raw had changes that were not in the lake yet when the log was left
+    behind, or the table stopped.
+    """
     source = source_of(
         captured("t", "id"), captured("keyless"), captured("emptied"), captured("stopping", "id")
     )
@@ -758,7 +791,8 @@ def test_a_new_start_leaves_the_lake_nothing_short(
     assert query(postgres, "SELECT position > lake_position FROM ingestion.streams") == [(True,)]
     query(
         postgres,
-        "UPDATE ingestion.captures c SET state = 'stopped', reason = 'test', position = s.position, lake_position = s.lake_position"
+        "UPDATE ingestion.captures c SET state = 'stopped', reason = 'test', position = "
+        "s.position, lake_position = s.lake_position"
         " FROM ingestion.streams s WHERE table_name = 'stopping' RETURNING true",
     )
 
@@ -782,7 +816,9 @@ def test_a_new_start_leaves_the_lake_nothing_short(
 def test_what_was_read_again_before_a_truncation_stays_gone(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str
 ) -> None:
-    """Our own torture's, seed 9035: rows that came with a RENAME, were read again, and were truncated before they were merged."""
+    """Our own torture's, seed 9035: rows that came with a RENAME, were read again, and were
+    truncated before they were merged.
+    """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
     load(source)
@@ -802,7 +838,9 @@ def test_what_was_read_again_before_a_truncation_stays_gone(
 def test_values_of_another_type_are_in_the_lake_too(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str, is_logged: bool
 ) -> None:
-    """Our own torture's: a type that went and came back left values in the lake that were raw's as text only."""
+    """Our own torture's: a type that went and came back left values in the lake that were raw's as
+    text only.
+    """
     source = source_of(captured("t", "id"), captured("keyless"))
     for table in ("t", "keyless"):
         run(

@@ -1,4 +1,6 @@
-"""The codec on real servers: text rows out of MySQL become the Arrow arrays that `types.parse` makes, and COPY BINARY fills PostgreSQL."""
+"""The codec on real servers: text rows out of MySQL become the Arrow arrays that `types.parse`
+makes, and COPY BINARY fills PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ def _moment(draw: st.DrawFn) -> str:
     )
     text = f"{year:04}-{month:02}-{day:02}"
     if draw(st.booleans()):
-        text += f" {draw(st.integers(0, 24)):02}:{draw(st.integers(0, 60)):02}:{draw(st.integers(0, 60)):02}"
+        text += f" {draw(st.integers(0, 24)):02}:{draw(st.integers(0, 60)):02}"
+        text += f":{draw(st.integers(0, 60)):02}"
         if draw(st.booleans()):
             text += "." + draw(st.text("0123456789", min_size=1, max_size=6))
     return text
@@ -123,7 +126,9 @@ def _exactly(value: object) -> object:
 def test_any_text_becomes_what_types_makes_of_it(
     mysql: MySQLConnection, values: list[bytes | None]
 ) -> None:
-    """Each text as each type: what the codec takes is equal, what it hands back is refused, or at least unusual."""
+    """Each text as each type: what the codec takes is equal, what it hands back is refused, or at
+    least unusual.
+    """
     with mysql.connect() as db:
         db.query("CREATE TEMPORARY TABLE sent (n INT PRIMARY KEY, v BLOB)")
         with db.cursor() as cursor:
@@ -212,7 +217,8 @@ def test_copied_rows_arrive_in_postgresql_as_they_are(
     )
     with postgres.connect() as connection:
         connection.execute(
-            f"CREATE TEMP TABLE t (n serial, {', '.join(f'{c.name} {c.target_type}' for c in columns)})"
+            "CREATE TEMP TABLE t (n serial, "
+            f"{', '.join(f'{c.name} {c.target_type}' for c in columns)})"
         )
         names = ", ".join(c.name for c in columns)
         with connection.cursor().copy(f"COPY t ({names}) FROM STDIN (FORMAT BINARY)") as copy:
@@ -246,13 +252,16 @@ def test_copied_rows_arrive_in_postgresql_as_they_are(
 
 @pytest.fixture
 def db(any_mysql: MySQLConnection) -> Iterator[MySQLdb.connections.Connection]:
-    """A connection to a database with tables of numbers from 1 on: `thousand`, `hundred_thousand`."""
+    """A connection to a database with tables of numbers from 1 on: `thousand`,
+    `hundred_thousand`.
+    """
     with any_mysql.connect() as db:
         db.query("CREATE TABLE thousand (n INT PRIMARY KEY)")
         db.query(f"INSERT INTO thousand VALUES {','.join(f'({n})' for n in range(1, 1001))}")
         db.query("CREATE TABLE hundred_thousand (n INT PRIMARY KEY)")
         db.query(
-            "INSERT INTO hundred_thousand SELECT a.n + 1000 * b.n - 1000 FROM thousand a, thousand b WHERE b.n <= 100"
+            "INSERT INTO hundred_thousand SELECT a.n + 1000 * b.n - 1000 FROM thousand a, thousand "
+            "b WHERE b.n <= 100"
         )
         db.commit()
         yield db
@@ -263,7 +272,8 @@ def test_a_reader_gives_batches_within_bounds_and_then_the_connection_back(
 ) -> None:
     columns = columns_of("bigint", "text")
     db.query(
-        "SELECT n, IF(n % 7, REPEAT('x', 1000), NULL) FROM hundred_thousand WHERE n <= 10000 ORDER BY n"
+        "SELECT n, IF(n % 7, REPEAT('x', 1000), NULL) FROM hundred_thousand WHERE n <= 10000 ORDER "
+        "BY n"
     )
     reader = TextReader(db, columns)
     sizes, values = [], []

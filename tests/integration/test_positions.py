@@ -1,4 +1,5 @@
-"""Positions where servers order them: PostgreSQL, and MySQL's log when its file numbers get longer."""
+"""Positions where servers order them: PostgreSQL, and MySQL's log when its file numbers get
+longer."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def long_log(any_mysql: MySQLConnection) -> Iterator[MySQLConnection]:
 def test_the_log_goes_on_after_file_999999(
     long_log: MySQLConnection, postgres: PostgresConnection, lake: str, is_streamed: bool
 ) -> None:
-    """zendesk/maxwell#2251, apache/flink-cdc#4358: file names compared as text end or lose the log here."""
+    """zendesk/maxwell#2251, apache/flink-cdc#4358: file names compared as text end or lose the log
+    here.
+    """
     source = source_of(cdc("facts", "id", history=True), cdc("keyless"))
     run(
         long_log,

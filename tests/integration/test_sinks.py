@@ -1,4 +1,5 @@
-"""A sink beside raw and the lake: running totals in PostgreSQL that commit in the transaction which moves the position."""
+"""A sink beside raw and the lake: running totals in PostgreSQL that commit in the transaction which
+moves the position."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ SUM = "coalesce(sum(amount), 0), count(amount)"
 
 
 class Totals:
-    """The sum and the number of amounts in `facts`; `totals.amounts` has what each row adds to them."""
+    """The sum and the number of amounts in `facts`; `totals.amounts` has what each row adds to
+    them.
+    """
 
     def __init__(self, connection: psycopg.Connection, captured: Captured) -> None:
         self.connection = connection
@@ -31,7 +34,8 @@ class Totals:
         """See `Sink`."""
         self.connection.execute(
             "CREATE SCHEMA IF NOT EXISTS totals;"
-            "CREATE TABLE IF NOT EXISTS totals.amounts (id int PRIMARY KEY, amount numeric NOT NULL);"
+            "CREATE TABLE IF NOT EXISTS totals.amounts (id int PRIMARY KEY, amount numeric NOT "
+            "NULL);"
             "CREATE TABLE IF NOT EXISTS totals.total (sum numeric, count int);"
             "INSERT INTO totals.total SELECT 0, 0 WHERE NOT EXISTS (TABLE totals.total)"
         )
@@ -80,8 +84,10 @@ class Totals:
         if table == "facts":
             connection.execute(
                 "DELETE FROM totals.amounts;"
-                "INSERT INTO totals.amounts SELECT id, amount FROM raw_t.facts WHERE NOT _deleted AND amount IS NOT NULL;"
-                "UPDATE totals.total SET (sum, count) = (SELECT coalesce(sum(amount), 0), count(*) FROM totals.amounts)"
+                "INSERT INTO totals.amounts SELECT id, amount FROM raw_t.facts WHERE NOT _deleted "
+                "AND amount IS NOT NULL;"
+                "UPDATE totals.total SET (sum, count) = (SELECT coalesce(sum(amount), 0), "
+                "count(*) FROM totals.amounts)"
             )
 
     def discard(self) -> None:
@@ -93,7 +99,8 @@ def _totals(postgres: PostgresConnection) -> tuple:
     """What the sink has, and what raw has at the same moment."""
     return query(
         postgres,
-        f"SELECT t.sum, t.count, r.* FROM totals.total t, (SELECT {SUM} FROM raw_t.facts WHERE NOT _deleted) r",
+        f"SELECT t.sum, t.count, r.* FROM totals.total t, (SELECT {SUM} FROM raw_t.facts WHERE "
+        "NOT _deleted) r",
     )[0]
 
 
@@ -102,7 +109,8 @@ def test_running_totals_are_exact_wherever_the_process_is_killed(
 ) -> None:
     run(
         mysql,
-        "CREATE TABLE facts (id INT PRIMARY KEY, v VARCHAR(100), at DATETIME(6), amount DECIMAL(10,2))",
+        "CREATE TABLE facts (id INT PRIMARY KEY, v VARCHAR(100), at DATETIME(6), amount "
+        "DECIMAL(10,2))",
         "CREATE TABLE keyless (id INT, v VARCHAR(10))",
         "CREATE TABLE pairs (x INT, y VARCHAR(20), v INT, PRIMARY KEY (x, y))",
     )

@@ -1,7 +1,8 @@
-"""A bounded run: the source's log applied up to exactly one position, at which the source also says what it holds.
+"""A bounded run: the source's log applied up to exactly one position, at which the source also says
+what it holds.
 
-Here belongs what comes before and after the loop in `follower`: first contact with tables, the record of the load, tables
-that have to be read again because the log does not tell all.
+Here belongs what comes before and after the loop in `follower`: first contact with tables, the
+record of the load, tables that have to be read again because the log does not tell all.
 """
 
 from __future__ import annotations
@@ -47,11 +48,13 @@ def catch_up(
     taken_over: bool = False,
     restart: bool = False,
 ) -> Iterator[LoadResult]:
-    """Bring a source's captured tables to its present position and yield the result of each of `tables`; see `load.load`.
+    """Bring a source's captured tables to its present position and yield the result of each of
+    `tables`; see `load.load`.
 
-    The log is applied to all tables that are followed, so that they stay at one position. With `full`, every row of `tables` is
-    compared, too. `taken_over`: also those that stopped, in the columns that they have now. `restart`: from the log's end now,
-    whatever was not applied before; every table is compared then.
+    The log is applied to all tables that are followed, so that they stay at one position. With
+    `full`, every row of `tables` is compared, too. `taken_over`: also those that stopped, in the
+    columns that they have now. `restart`: from the log's end now, whatever was not applied before;
+    every table is compared then.
     """
     job = Job.of(request)
     failures: dict[str, Exception] = {}
@@ -152,7 +155,7 @@ def first_contact(
     failures: dict[str, Exception],
     on_progress: Progress | None,
 ) -> dict[str, LoadResult]:
-    """Copy the tables that are not followed yet; from where they were copied on, the log continues."""
+    """Copy the tables that are not followed yet. The log goes on from where they were copied."""
     job = follower.job
     new = [table for table in tables if table.name not in follower.captured.tables]
     copied = {}
@@ -160,7 +163,8 @@ def first_contact(
         epoch = epoch_of(follower)
 
         def follow(connection: psycopg.Connection, table: str, position: str) -> None:
-            # Rows that came while the table was copied may be in it: up to here, each row's own position decides.
+            # Rows that came while the table was copied may be in it: up to here, each row's own
+            # position decides.
             now = current_position(job.connection).in_epoch(epoch)
             capture(connection, job.source.name, table, Position.parse(position), now)
             for sink in follower.sinks:
@@ -186,7 +190,10 @@ def first_contact(
 
 
 def follow_to(follower: Follower, end: Position) -> Follower:
-    """Apply the log up to a position; a table that PostgreSQL refuses stops, the others go on. The follower after all."""
+    """Apply the log up to a position; a table that PostgreSQL refuses stops, the others go on.
+
+    The follower after all.
+    """
     while True:
         try:
             follower.follow(end)
@@ -196,7 +203,10 @@ def follow_to(follower: Follower, end: Position) -> Follower:
 
 
 def start_again(follower: Follower) -> None:
-    """Leave what the log no longer tells: it is followed from its end now, and every table has to be read again."""
+    """Leave what the log no longer tells.
+
+    The log is followed from its end now, and every table has to be read again.
+    """
     captured, source = follower.captured, follower.job.source
     assert captured.place
     end = end_after(follower.job, captured.place)
@@ -205,7 +215,8 @@ def start_again(follower: Follower) -> None:
         follower.lake.list_in(follower.connection)
         place = (end.position, end.gtid, end.server)
         follower.connection.execute(
-            "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = %s, lake_gtid = %s, lake_server = %s"
+            "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = "
+            "%s, lake_gtid = %s, lake_server = %s"
             " WHERE source = %s",
             (*place, *place, source.name),
         )
@@ -213,13 +224,17 @@ def start_again(follower: Follower) -> None:
             captured.note_stale(table, end.position)
             # The lake now has what raw has, and that is all that it can get from the log.
             follower.connection.execute(
-                "UPDATE ingestion.captures SET lake_position = %s WHERE source = %s AND table_name = %s",
+                "UPDATE ingestion.captures SET lake_position = %s WHERE source = %s AND "
+                "table_name = %s",
                 (max(table.lake_position, table.position), source.name, table.name),
             )
 
 
 class CapturedLoad(TableLoad):
-    """The load of a captured table as far as it remains once the log is applied: its record, and perhaps every row by comparison."""
+    """What remains of a captured table's load once the log is applied.
+
+    That is its record, and perhaps a comparison of every row.
+    """
 
     def __init__(self, call: Call, table: Table, sinks: Sequence[Sink], *, is_full: bool) -> None:
         super().__init__(call, table)
@@ -241,7 +256,8 @@ class CapturedLoad(TableLoad):
     def is_taken_over(self) -> bool:
         """Whether the table had stopped and is to go on."""
         row = self.call.control.execute(
-            "SELECT state = 'stopped' FROM ingestion.captures WHERE source = %s AND table_name = %s",
+            "SELECT state = 'stopped' FROM ingestion.captures WHERE source = %s AND table_name = "
+            "%s",
             (self.source.name, self.table.name),
         ).fetchone()
         return bool(row and row[0])
@@ -250,7 +266,8 @@ class CapturedLoad(TableLoad):
         """What the log brought since the last load, and what it could not tell."""
         if self.is_full:
             columns = self._full(columns)
-            # All that the lake has is of another type. A table without a key is stated as a whole anyway, if it differs.
+            # All that the lake has is of another type. A table without a key is stated as a whole
+            # anyway, if it differs.
             if self.is_retyped and (self.table.key or not self.counts):
                 self.raw.find_own(columns)
                 for rows, deleted in self.raw.changed_rows(columns):
@@ -259,8 +276,10 @@ class CapturedLoad(TableLoad):
             columns = self._released(columns)
         connection, key = self.raw.connection, (self.source.name, self.table.name)
         row = connection.execute(
-            "SELECT rows_inserted, rows_updated, rows_deleted, (SELECT count(*) FROM ingestion.quarantine q"
-            " JOIN ingestion.positions p USING (source, table_name) WHERE (source, table_name) = (c.source, c.table_name)"
+            "SELECT rows_inserted, rows_updated, rows_deleted, (SELECT count(*) FROM "
+            "ingestion.quarantine q"
+            " JOIN ingestion.positions p USING (source, table_name) WHERE (source, table_name) = "
+            "(c.source, c.table_name)"
             " AND greatest(quarantined_at, closed_at) > p.loaded_at)"
             " FROM ingestion.captures c WHERE source = %s AND table_name = %s FOR UPDATE",
             key,
@@ -271,7 +290,8 @@ class CapturedLoad(TableLoad):
         self.rows_read += inserted + updated + deleted
         self.closed += quarantined
         connection.execute(
-            "UPDATE ingestion.captures SET rows_inserted = 0, rows_updated = 0, rows_deleted = 0 WHERE source = %s AND table_name = %s",
+            "UPDATE ingestion.captures SET rows_inserted = 0, rows_updated = 0, rows_deleted = 0 "
+            "WHERE source = %s AND table_name = %s",
             key,
         )
         if self.is_full or self.call.request.released:
@@ -280,7 +300,8 @@ class CapturedLoad(TableLoad):
             names = {column.name for column in columns}
             dropped = [column.name for column in self.raw.columns() if column.name not in names]
             connection.execute(
-                "UPDATE ingestion.captures SET state = 'live', reason = NULL, stale_since = NULL, position = %s, consistent_at = %s,"
+                "UPDATE ingestion.captures SET state = 'live', reason = NULL, stale_since = NULL, "
+                "position = %s, consistent_at = %s,"
                 " lake_position = %s, dropped = %s WHERE source = %s AND table_name = %s",
                 (self.position, self.position, self.position, dropped, *key),
             )
@@ -294,7 +315,8 @@ class CapturedLoad(TableLoad):
     def _released(self, columns: Sequence[Column]) -> Sequence[Column]:
         """The rows of quarantine entries that are to be tried again."""
         rows = self.raw.connection.execute(
-            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL AND id = ANY(%s)",
+            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
+            "closed_at IS NULL AND id = ANY(%s)",
             (self.source.name, self.table.name, list(self.call.request.released)),
         ).fetchall()
         if any(key is None for (key,) in rows):

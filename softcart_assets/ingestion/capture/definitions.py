@@ -1,7 +1,8 @@
-"""What definitions in a source's log mean for raw: columns that come, go and change, tables that are emptied or renamed.
+"""What definitions in a source's log mean for raw: columns that come, go and change, tables that
+are emptied or renamed.
 
-The table's contract decides. `evolve`: raw follows. `freeze`: the table stops. `quarantine`: raw keeps its columns, and
-rows with values beyond them go to quarantine.
+The table's contract decides. `evolve`: raw follows. `freeze`: the table stops. `quarantine`: raw
+keeps its columns, and rows with values beyond them go to quarantine.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ class Definitions:
         self.rewrites = Rewrites(captured, raw)
 
     def adapt(self, table: CapturedTable, definition: TableMap) -> Sequence[Column] | None:
-        """The columns to decode rows of a definition in, after raw has followed it. None skips the table: it has stopped."""
+        """The columns to decode rows of a definition in, after raw has followed it.
+
+        None skips the table: it has stopped.
+        """
         try:
             return self.fit(table, columns_of(definition.columns, table.asset))
         except (UnsupportedColumn, SchemaChanged) as error:
@@ -37,11 +41,15 @@ class Definitions:
             return None
 
     def fit(self, table: CapturedTable, columns: Sequence[Column]) -> Sequence[Column]:
-        """The columns to take rows in that have these columns at the source; `SchemaChanged` if the contract forbids it."""
+        """The columns to take rows in that have these columns at the source.
+
+        Raises `SchemaChanged` if the contract forbids it.
+        """
         names = {column.name for column in columns}
         if missing := [name for name in table.table.key if name not in names]:
             raise SchemaChanged(
-                f"{table.asset}: column {', '.join(map(repr, missing))} of the declared key is no longer at the source. Declare "
+                f"{table.asset}: column {', '.join(map(repr, missing))} of the declared key is no "
+                "longer at the source. Declare "
                 f"the key that the table has now, drop the raw table, and load again."
             )
         have = {column.name: column for column in table.columns}
@@ -74,7 +82,8 @@ class Definitions:
             assert self.captured.place
             self.raw.merge(staged, self.captured.place.position, None)
         connection = self.captured.connection
-        # All or nothing: what fails here stops this table, not the flush. The savepoint needs an open transaction.
+        # All or nothing: what fails here stops this table, not the flush. The savepoint needs an
+        # open transaction.
         connection.execute("SELECT 1")
         with connection.transaction():
             _, is_retyped = staged.raw.evolve(columns, table.columns)
@@ -85,7 +94,7 @@ class Definitions:
     def define(
         self, change: TableChange, place: Place, committed_at: int | None, database: str
     ) -> Iterator[Changes]:
-        """Do what a statement at `place` did to the source's tables; the changes of rows that it meant."""
+        """Do what a statement at `place` did to the tables. Returns the changes of rows."""
         for table in self.captured.live:
             is_it = change.database == database and change.table in (table.name, "")
             becomes_it = change.new == (database, table.name)
@@ -107,6 +116,8 @@ class Definitions:
 def _frozen(table: CapturedTable, what: str) -> str:
     source, name = table.asset.removeprefix("raw_").split("/", 1)
     return (
-        f"{table.asset}: {what} at the source, and the table's contract is 'freeze'. It stays as it was then; the other tables "
-        f"go on. Look what the change means for the models, then run `softcart resnapshot {source}.{name}`, which takes it over."
+        f"{table.asset}: {what} at the source, and the table's contract is 'freeze'. It stays as "
+        "it was then; the other tables "
+        "go on. Look what the change means for the models, then run `softcart resnapshot "
+        f"{source}.{name}`, which takes it over."
     )

@@ -1,10 +1,12 @@
 """Following a source's log: the loop that reads, hands changes to the sinks, and commits.
 
-Here belongs when something is done: when a flush is due, when lake files are listed, what follows a server that was
-replaced. What a change does to a target is the sinks' matter, how the log is read stands in `reading` and `log`.
+Here belongs when something is done: when a flush is due, when lake files are listed, what follows a
+server that was replaced. What a change does to a target is the sinks' matter, how the log is read
+stands in `reading` and `log`.
 
-Everything is taken up from what is committed: whatever breaks, the loop drops what it has in hand, connects anew and reads on
-from the committed place. Rows and place commit together, so that neither loses nor doubles anything.
+Everything is taken up from what is committed: whatever breaks, the loop drops what it has in hand,
+connects anew and reads on from the committed place. Rows and place commit together, so that neither
+loses nor doubles anything.
 """
 
 from __future__ import annotations
@@ -67,10 +69,11 @@ class Follower:
         self.report()
 
     def take_up(self, *, anew: bool = False) -> None:
-        """Take up tables that are new, or all `anew`, and read on from what is committed of raw or the lake.
+        """Take up tables that are new, or all `anew`, and read on from what is committed of raw or
+        the lake.
 
-        The lake lists its files more rarely than raw commits, so the log may have to be read again for it. Nothing of the
-        lake is unlisted now.
+        The lake lists its files more rarely than raw commits, so the log may have to be read again
+        for it. Nothing of the lake is unlisted now.
         """
         captured = self.captured
         if anew:
@@ -86,7 +89,10 @@ class Follower:
     def follow(
         self, end: Position | None = None, on_tick: Callable[[], bool] | None = None
     ) -> None:
-        """Apply the log up to a position, or until `on_tick`, called about once a second between flushes, says to stop."""
+        """Apply the log up to a position, or until `on_tick` says to stop.
+
+        `on_tick` is called about once a second, between flushes.
+        """
         job, captured = self.job, self.captured
         start = self.place
         gtids = GtidSet(start.gtid) if start.gtid else None
@@ -122,7 +128,8 @@ class Follower:
                 reading.stop()
 
     def _catch_lake_up(self, start: Position) -> bool:
-        """Bring the lake to where raw is before another server's log is read; whether that was necessary.
+        """Bring the lake to where raw is before another server's log is read; whether that was
+        necessary.
 
         What the lake lacks is not the same transactions there: it gets what raw made of them.
         """
@@ -240,7 +247,10 @@ class Follower:
             status.lag_seconds = max(time.time() - piece.committed_at / 1_000_000, 0.0)
 
     def commit(self, committed_at: int | None = None, *, listing: bool = False) -> None:
-        """Commit the transaction at hand with the place that was read; and, if it is time or asked for, the lake's files."""
+        """Commit the transaction at hand with the place that was read.
+
+        The lake's files are listed in it if it is time, or if asked for.
+        """
         due = time.monotonic() - self._listed >= _LIST_SECONDS or self.lake.bytes >= _LIST_BYTES
         if retyped := [table for table in self.captured.tables.values() if table.is_retyped]:
             self.write_unlisted(retyped)
@@ -253,7 +263,10 @@ class Follower:
             self._listed = time.monotonic()
 
     def write_unlisted(self, tables: Iterable[CapturedTable]) -> None:
-        """Write to the lake what raw has of tables and the log will not tell again; it is still to be listed."""
+        """Write to the lake what raw has of tables and the log will not tell again.
+
+        The files are still to be listed.
+        """
         for table in tables:
             for changes in self.definitions.rewrites.unlisted(table):
                 self.lake.take(changes)
@@ -269,7 +282,10 @@ class Follower:
             sink.discard()
 
     def without(self, failed: TableFailed) -> Follower:
-        """What goes on without a table that PostgreSQL refuses, from what is committed; the table stops, with the reason."""
+        """A follower that goes on without a table that PostgreSQL refuses.
+
+        The table stops, with the reason. The rest goes on from what is committed.
+        """
         self.discard()
         self.connection.rollback()
         self.captured.stop(self.captured.tables[failed.table], failed.reason)
@@ -277,11 +293,12 @@ class Follower:
         return Follower(self.job, self.connection, self.control)
 
     def merge_reread(self) -> None:
-        """Merge rows that were read again, as far as the log is past the position that they were read at."""
+        """Merge rows that were read again, once the log is past where they were read."""
         captured, rewrites = self.captured, self.definitions.rewrites
         assert captured.place
         if self.place.position < captured.place.position:
-            return  # The lake does not have all that raw has: what the log tells would come after it there.
+            # The lake does not have all that raw has: what the log tells would come after it there.
+            return
         for reread in rewrites.rereads():
             table = captured.tables.get(reread.table)
             if table is None or table.stopped:

@@ -1,4 +1,5 @@
-"""Who may apply a source's log: one session at a time, a stream or a load, by an advisory lock of the staging warehouse."""
+"""Who may apply a source's log: one session at a time, a stream or a load, by an advisory lock of
+the staging warehouse."""
 
 from __future__ import annotations
 
@@ -30,12 +31,14 @@ class Finished(Exception):
 def hold(
     job: Job, *, is_stream: bool, stopped: threading.Event | None = None
 ) -> Iterator[psycopg.Connection]:
-    """A connection that holds the source, so that nobody else applies its log; `TableBusy` says who does.
+    """A connection that holds the source, so that nobody else applies its log; `TableBusy` says who
+    does.
 
     A stream gives way to a bounded run, which therefore waits; a second stream fails at once.
     """
     source = job.source
-    # A thread's number is the process's for its main thread, and tells two streams of one process apart.
+    # A thread's number is the process's for its main thread, and tells two streams of one process
+    # apart.
     process = f"{socket.gethostname()}:{threading.get_native_id()}"
     name = f"softcart {'stream' if is_stream else 'load'} {source.name} {process}"[:63]
     with job.staging.connect(application_name=name) as connection:
@@ -61,7 +64,8 @@ def _take_as_stream(
             # A session of our own that just broke may take a moment to end.
             if session.application.startswith(_STREAM) and session.application != name:
                 raise TableBusy(
-                    f"{source.schema}: source {source.name!r} is already followed by {session}. Only one stream can: "
+                    f"{source.schema}: source {source.name!r} is already followed by {session}. "
+                    "Only one stream can: "
                     "stop that one first."
                 )
         try:
@@ -76,7 +80,8 @@ def _take_as_stream(
 
 def _busy(source: Source, holder: locks.LockSession | None) -> TableBusy:
     return TableBusy(
-        f"{source.schema}: source {source.name!r} has been held for {_LOCK_SECONDS} s by {holder or 'somebody'}. "
+        f"{source.schema}: source {source.name!r} has been held for {_LOCK_SECONDS} s by "
+        f"{holder or 'somebody'}. "
         "Wait for it or end it, then try again."
     )
 
@@ -93,7 +98,10 @@ def is_followed(job: Job, connection: psycopg.Connection) -> bool:
 
 
 def is_wanted(job: Job, holder: psycopg.Connection, connection: psycopg.Connection) -> bool:
-    """Whether somebody waits for the source that `holder` has, or wants to build models from raw tables that stand still."""
+    """Whether somebody waits for the source that `holder` has, or to build models.
+
+    Models are built from raw tables that stand still.
+    """
     others = locks.sessions(connection, lock_of(job.source))
     if any(session.process != holder.info.backend_pid for session in others):
         return True

@@ -21,11 +21,13 @@ FLUSH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 6
 class Status:
     """How a source's stream fares; written by the loop, to be read from any thread.
 
-    `position`: up to where changes are committed. `lag_seconds`: age of the oldest change known not to be in raw, 0 if there is
-    none. `lag_bytes`: how much log lies between the position and its end (None: not known yet). `rows_per_second`: row changes
-    committed, over the last seconds. `changes`: those committed, by table and operation. `flush_times`: how many flushes took up to
-    so many seconds and no less than the bucket before. `quarantined`: rows that are out, by table. `tables`: state of each, with the
-    reason if it stopped. `problem`: what keeps the stream from going on at the moment.
+    `position`: up to where changes are committed. `lag_seconds`: age of the oldest change known not
+    to be in raw, 0 if there is none. `lag_bytes`: how much log lies between the position and its
+    end (None: not known yet). `rows_per_second`: row changes committed, over the last seconds.
+    `changes`: those committed, by table and operation. `flush_times`: how many flushes took up to
+    so many seconds and no less than the bucket before. `quarantined`: rows that are out, by table.
+    `tables`: state of each, with the reason if it stopped. `problem`: what keeps the stream from
+    going on at the moment.
     """
 
     source: str

@@ -111,7 +111,10 @@ class StreamCollector(Collector):
 
 @contextmanager
 def served(status: Status, port: int) -> Iterator[int]:
-    """Serve the metrics on 127.0.0.1 while the block runs; the port, which is a free one if 0 was asked for."""
+    """Serve the metrics on 127.0.0.1 while the block runs.
+
+    Yields the port, which is a free one if 0 was asked for.
+    """
     registry = CollectorRegistry()
     registry.register(StreamCollector(status))
     ProcessCollector(registry=registry)

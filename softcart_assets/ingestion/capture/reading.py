@@ -1,4 +1,5 @@
-"""From the log's events to pieces of changes that can be applied: decoding, gathering, cutting at transactions' ends.
+"""From the log's events to pieces of changes that can be applied: decoding, gathering, cutting at
+transactions' ends.
 
 A thread reads and decodes here while another one applies. What applying means is not known here.
 """
@@ -41,9 +42,10 @@ _REPORT_SECONDS = 1.0
 class Piece:
     """Changes in the log's order, by table.
 
-    `place`: up to where they lead, after whole transactions; None if one goes on in the next piece. `committed_at`: of the last of
-    them. `definitions`: what statements do to tables after the changes, at `place`. `caught_up`: the log held nothing more.
-    `is_void`: what earlier pieces brought of a transaction that goes on is void.
+    `place`: up to where they lead, after whole transactions; None if one goes on in the next piece.
+    `committed_at`: of the last of them. `definitions`: what statements do to tables after the
+    changes, at `place`. `caught_up`: the log held nothing more. `is_void`: what earlier pieces
+    brought of a transaction that goes on is void.
     """
 
     changes: list[Changes]
@@ -56,7 +58,10 @@ class Piece:
 
 @dataclass
 class Question:
-    """Something to be done by the applying thread, after all pieces before it; the reading thread waits for the answer."""
+    """Something for the applying thread to do, after all pieces before it.
+
+    The reading thread waits for the answer.
+    """
 
     ask: Callable[[], Sequence[Column] | None]
     answer: Future[Sequence[Column] | None] = field(default_factory=Future)
@@ -82,9 +87,10 @@ class _Decoding:
 class Reading:
     """A thread that reads a log into pieces.
 
-    `columns_for` is asked, in the applying thread, for the columns in which a table's rows are wanted (None: not at all), when
-    a definition is met for the first time. `ahead`: tables that are further than the log, how far, and the columns in which rows
-    come until there without asking. `keys`: the tables of `database` that are followed, with their keys. `names`: these tables by
+    `columns_for` is asked, in the applying thread, for the columns in which a table's rows are
+    wanted (None: not at all), when a definition is met for the first time. `ahead`: tables that are
+    further than the log, how far, and the columns in which rows come until there without asking.
+    `keys`: the tables of `database` that are followed, with their keys. `names`: these tables by
     their names at the source.
     """
 
@@ -182,7 +188,8 @@ class Reading:
         self._rows += count
         self._size += len(event.body)
         if self._size >= _PIECE_BYTES or self._rows >= _PIECE_ROWS:
-            # Large transactions are brought over in parts, what came before them together with the first.
+            # Large transactions are brought over in parts, what came before them together with the
+            # first.
             self._hand_over(whole=False)
             self._touched = []
 
@@ -233,7 +240,8 @@ class Reading:
         place = Place(self._position, str(self._gtids) or None, self.log.server) if whole else None
         definitions = self._definitions
         self._put(Piece(changes, place, self._committed_at, definitions, caught_up))
-        # What comes next may look as a table did before, while raw has followed a definition in between.
+        # What comes next may look as a table did before, while raw has followed a definition in
+        # between.
         names = {name for change in definitions for name in (change.table, *(change.new or ())[1:])}
         for table_map in [each for each in decodings if each.table in names or "" in names]:
             del decodings[table_map]
@@ -302,7 +310,8 @@ class Reading:
         return _Decoding(name, columns, decoder, is_provisional)
 
     def _catch_up(self) -> None:
-        """Hand over if the log has come to where tables are that were further: from there on their rows count.
+        """Hand over if the log has come to where tables are that were further: from there on their
+        rows count.
 
         Their decoders are forgotten, as the next rows may be of another definition.
         """

@@ -1,7 +1,7 @@
 """Reading a table, or a range of its keys, from the source again while its log is followed.
 
-The rows are read at one position, beside everything, and merged by whoever follows the log once it is past that position:
-wherever raw's row stands for a later one, it stays.
+The rows are read at one position, beside everything, and merged by whoever follows the log once it
+is past that position: wherever raw's row stands for a later one, it stays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KeyRange = tuple[str | None, str | None]
 
 @dataclass(frozen=True)
 class Resnapshot:
-    """What reading again came to: the position it was read at, and how many rows of raw were not like that."""
+    """The result of reading again: the position, and how many rows of raw differed from it."""
 
     table: str
     position: str
@@ -51,15 +51,18 @@ def resnapshot(
     *,
     on_progress: Progress | None = None,
 ) -> list[Resnapshot]:
-    """Read a captured table, or a range of its keys, again, and mend what raw has otherwise; a table that stopped goes on.
+    """Read a captured table, or a range of its keys, again, and mend what raw has otherwise; a
+    table that stopped goes on.
 
-    Without a table: all of them, and the log is followed from its end now, wherever it was before; this leads on after a
-    `PositionPurged`. While a stream runs, it goes on; only a table that stopped or has no key, or all of them, make it pause.
+    Without a table: all of them, and the log is followed from its end now, wherever it was before;
+    this leads on after a `PositionPurged`. While a stream runs, it goes on; only a table that
+    stopped or has no key, or all of them, make it pause.
     """
     captured = {each.name: each for each in source.tables if each.strategy == "cdc"}
     if table is not None and table not in captured:
         raise MissingTable(
-            f"{source.schema}/{table} is not captured from a log. Declare it with strategy 'cdc', or load it in full: `softcart load`."
+            f"{source.schema}/{table} is not captured from a log. Declare it with strategy 'cdc', "
+            "or load it in full: `softcart load`."
         )
     chosen = [captured[table]] if table is not None else list(captured.values())
     request = LoadRequest(source, connection, staging, lake_uri, checksums=False)
@@ -74,7 +77,8 @@ def resnapshot(
         if table is None or not captured[table].key or states.get(table) != "live":
             if key_range:
                 raise IngestionError(
-                    f"{source.schema}/{table}: a range of keys can be read again only of a table that has a key and is followed. "
+                    f"{source.schema}/{table}: a range of keys can be read again only of a table "
+                    "that has a key and is followed. "
                     f"Run `softcart resnapshot {source.name}.{table}` without a range."
                 )
             return [
@@ -91,7 +95,8 @@ def resnapshot(
         number, position = read_again(job, captured[table], key_range, on_progress)
         while True:
             row = control.execute(
-                "SELECT rows_changed FROM ingestion.resnapshots WHERE id = %s AND merged_at IS NOT NULL",
+                "SELECT rows_changed FROM ingestion.resnapshots WHERE id = %s AND merged_at IS "
+                "NOT NULL",
                 (number,),
             ).fetchone()
             if row:
@@ -107,7 +112,8 @@ def is_pending(job: Job, table: str) -> bool:
     """Whether rows of a table were read again that are not merged yet."""
     with job.staging.connect() as connection:
         row = connection.execute(
-            "SELECT EXISTS (SELECT FROM ingestion.resnapshots WHERE source = %s AND table_name = %s AND merged_at IS NULL)",
+            "SELECT EXISTS (SELECT FROM ingestion.resnapshots WHERE source = %s AND table_name = "
+            "%s AND merged_at IS NULL)",
             (job.source.name, table),
         ).fetchone()
         return bool(row and row[0])
@@ -116,7 +122,10 @@ def is_pending(job: Job, table: str) -> bool:
 def read_again(
     job: Job, table: Table, key_range: KeyRange | None = None, on_progress: Progress | None = None
 ) -> tuple[int, str]:
-    """Read rows into a relation beside raw, to be merged by who follows the log; the number of the order, and the position."""
+    """Read rows into a relation beside raw, for whoever follows the log to merge.
+
+    Returns the number of the order, and the position.
+    """
     source = job.source
     asset = f"{source.schema}/{table.name}"
     relation = f"ingestion.{quote(f'reread_{uuid.uuid4().hex}')}"
@@ -160,7 +169,10 @@ def read_again(
 def _conditions(
     reader: MySQLReader, table: Table, columns: list[Column], key_range: KeyRange | None
 ) -> tuple[str | None, str | None]:
-    """A range of keys as a condition at the source and as one of raw, which mean the same; None for both: no limit."""
+    """A range of keys as a condition at the source, and as one of raw that means the same.
+
+    Both are None if there is no limit.
+    """
     if not key_range or key_range == (None, None):
         return None, None
     key = next(column for column in columns if column.name == table.key[0])
@@ -173,7 +185,8 @@ def _conditions(
             case Kind.TEXT:
                 # Both compare bytes: the order of letters differs between the databases.
                 at_source.append(
-                    f"CAST(CONVERT({name} USING utf8mb4) AS BINARY) {operator} CAST({text} AS BINARY)"
+                    f"CAST(CONVERT({name} USING utf8mb4) AS BINARY) {operator} CAST({text} AS "
+                    "BINARY)"
                 )
                 in_raw.append(f'{quote(key.name)} COLLATE "C" {operator} {literal(value)}')
                 continue
@@ -181,7 +194,8 @@ def _conditions(
                 at_source.append(f"{name} {operator} x'{value.removeprefix(chr(92) + 'x')}'")
             case Kind.TIME:
                 raise IngestionError(
-                    f"{reader.source.schema}/{table.name}: a range of times of day is not supported."
+                    f"{reader.source.schema}/{table.name}: a range of times of day is not "
+                    "supported."
                 )
             case _:
                 at_source.append(f"{name} {operator} {text}")

@@ -1,6 +1,8 @@
-"""Changes of raw that the log does not tell row by row: a table that was emptied, rows that were read again.
+"""Changes of raw that the log does not tell row by row: a table that was emptied, rows that were
+read again.
 
-Each gives the changes that it made, in the form of the log's own, so that every other sink takes them, too.
+Each gives the changes that it made, in the form of the log's own, so that every other sink takes
+them, too.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from softcart_assets.ingestion.types import Column
 class Reread:
     """Rows of a table that were read from the source again, in a relation of their own.
 
-    `position`: where they were read. `scope`: filter for the raw rows that this re-read replaces; None: all.
+    `position`: where they were read. `scope`: filter for the raw rows that this re-read replaces;
+    None: all.
     """
 
     id: int
@@ -60,7 +63,8 @@ class Rewrites:
         raw.stage(table.columns)
         self.raw.run(
             sql.SQL(
-                "INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, true, false FROM {raw}"
+                "INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, true, "
+                "false FROM {raw}"
                 " WHERE NOT _deleted AND {is_older}"
             ).format(**parts)
         )
@@ -78,9 +82,11 @@ class Rewrites:
         table.open_entries = recorder.open()[0]
 
     def unlisted(self, table: CapturedTable) -> Iterator[Changes]:
-        """Changes that bring the lake to where raw is, for when the log does not tell them: the rows that changed since.
+        """Changes that bring the lake to where raw is, for when the log does not tell them: the
+        rows that changed since.
 
-        A table whose columns became others, and one without a key, is stated as a whole; the latter as its loads do.
+        A table whose columns became others, and one without a key, is stated as a whole; the latter
+        as its loads do.
         """
         if table.lake_position >= table.position and not table.is_retyped:
             return
@@ -93,7 +99,8 @@ class Rewrites:
             gone, here = UNLOADED, LOADED
             # Of no row there must be one, too, that says so.
             self.connection.execute(
-                "INSERT INTO pg_temp.changes (_deleted, _is_new) SELECT true, false WHERE NOT EXISTS (SELECT FROM pg_temp.changes)"
+                "INSERT INTO pg_temp.changes (_deleted, _is_new) SELECT true, false WHERE NOT "
+                "EXISTS (SELECT FROM pg_temp.changes)"
             )
         for rows, is_deleted in raw.changed_rows(table.columns):
             yield Changes(
@@ -122,7 +129,8 @@ class Rewrites:
     def merge_reread(
         self, table: CapturedTable, reread: Reread, columns: Sequence[Column]
     ) -> Iterator[Changes]:
-        """Merge rows that were read again where raw's stand for no later position; the changes that this made.
+        """Merge rows that were read again where raw's stand for no later position; the changes that
+        this made.
 
         `columns`: those of the relation that raw takes.
         """
@@ -138,7 +146,8 @@ class Rewrites:
         recorder.close(raw.held_in(reread.relation), "mended")
         rows = self.connection.execute(
             sql.SQL(
-                "SELECT h._held_entry, r._deleted FROM pg_temp.held h JOIN {} r ON {} WHERE h._held_seen AND {} > {}"
+                "SELECT h._held_entry, r._deleted FROM pg_temp.held h JOIN {} r ON {} WHERE "
+                "h._held_seen AND {} > {}"
             ).format(
                 text(raw.name),
                 same_key(key, "h", "r"),
@@ -164,7 +173,10 @@ class Rewrites:
         )
 
     def _find_changes(self, raw: RawTable, reread: Reread, names: Sequence[str]) -> None:
-        """Fill `changes` with what the rows read again change: other values, rows that are new, rows that are gone."""
+        """Fill `changes` with what the rows read again change.
+
+        These are other values, rows that are new, and rows that are gone.
+        """
         key = raw.table.key
         parts = {
             "raw": text(raw.name),
@@ -183,14 +195,16 @@ class Rewrites:
         self.raw.run(
             sql.SQL(
                 "INSERT INTO pg_temp.changes ({names}, _deleted, _is_new)"
-                " SELECT {read_values}, false, r.{first} IS NULL OR r._deleted FROM {read} i LEFT JOIN {raw} r ON {same}"
+                " SELECT {read_values}, false, r.{first} IS NULL OR r._deleted FROM {read} i LEFT "
+                "JOIN {raw} r ON {same}"
                 " WHERE r.{first} IS NULL OR ({is_not_later}"
                 " AND (r._deleted OR ROW({raw_values}) IS DISTINCT FROM ROW({read_values})))"
             ).format(**parts)
         )
         self.raw.run(
             sql.SQL(
-                "INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {raw_values}, true, false FROM {raw} r"
+                "INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {raw_values}, "
+                "true, false FROM {raw} r"
                 " WHERE NOT r._deleted AND {is_not_later} AND ({scope})"
                 " AND NOT EXISTS (SELECT FROM {read} i WHERE {same})"
                 # A row that could not be carried when it was read is not gone.
@@ -214,11 +228,13 @@ class Rewrites:
     ) -> Iterator[Changes]:
         """The rows of `changes`, counted, as changes at a position."""
         inserted, updated, deleted = self.connection.execute(
-            "SELECT count(*) FILTER (WHERE _is_new), count(*) FILTER (WHERE NOT _is_new AND NOT _deleted),"
+            "SELECT count(*) FILTER (WHERE _is_new), count(*) FILTER (WHERE NOT _is_new AND NOT "
+            "_deleted),"
             " count(*) FILTER (WHERE _deleted) FROM pg_temp.changes"
         ).fetchone() or (0, 0, 0)
         self.connection.execute(
-            "UPDATE ingestion.captures SET changed_at = %s, rows_inserted = rows_inserted + %s, rows_updated = rows_updated + %s,"
+            "UPDATE ingestion.captures SET changed_at = %s, rows_inserted = rows_inserted + %s, "
+            "rows_updated = rows_updated + %s,"
             " rows_deleted = rows_deleted + %s WHERE source = %s AND table_name = %s",
             (run.position, inserted, updated, deleted, self.source.name, table.name),
         )

@@ -1,4 +1,5 @@
-"""Which server's log is followed: where it begins, and what becomes of positions when another server, or a new log, takes over."""
+"""Which server's log is followed: where it begins, and what becomes of positions when another
+server, or a new log, takes over."""
 
 from __future__ import annotations
 
@@ -20,26 +21,35 @@ def state_of(job: Job) -> ServerState:
 
 
 def start_here(job: Job, connection: psycopg.Connection) -> None:
-    """If the source's log was never followed, begin at its end now; snapshots taken from now on lie behind that."""
+    """If the source's log was never followed, begin at its end now.
+
+    Snapshots taken from now on lie behind that.
+    """
     state = state_of(job)
     gtid = str(state.gtids) or None
     connection.execute(
-        "INSERT INTO ingestion.streams (source, position, gtid, server, lake_position, lake_gtid, lake_server)"
+        "INSERT INTO ingestion.streams (source, position, gtid, server, lake_position, lake_gtid, "
+        "lake_server)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
         (job.source.name, state.position, gtid, state.server, state.position, gtid, state.server),
     )
 
 
 def epoch_now(job: Job, place: Place) -> int:
-    """The epoch of the server that answers now. `PositionPurged` if its log ends before what was applied of it."""
+    """The epoch of the server that answers now.
+
+    `PositionPurged` if its log ends before what was applied of it.
+    """
     state = state_of(job)
     if state.server != place.server:
         return place.position.epoch + 1
     end = state.position.in_epoch(place.position.epoch)
     if end < place.position:
         raise PositionPurged(
-            f"Source {job.source.name!r}: its binary log ends at {end}, before {place.position}, up to where its changes "
-            "are applied: the server was set back or its log reset. The log cannot be continued. Take a new snapshot: run "
+            f"Source {job.source.name!r}: its binary log ends at {end}, before {place.position}, "
+            "up to where its changes "
+            "are applied: the server was set back or its log reset. The log cannot be continued. "
+            "Take a new snapshot: run "
             f"`softcart resnapshot {job.source.name}`."
         )
     return place.position.epoch
@@ -53,11 +63,14 @@ def epoch_of_reread(job: Job) -> int:
         ).fetchone()
         assert row
         position, server = row
-        return Position.parse(position).epoch + (state_of(job).server != server)
+        return Position.parse(position).epoch + int(state_of(job).server != server)
 
 
 def end_after(job: Job, place: Place) -> Place:
-    """The log's end now, behind `place` whatever has become of the server: positions go on growing if its own begin anew."""
+    """The log's end now, as a place behind `place`.
+
+    Positions go on growing even if another server answers, or if its log began anew.
+    """
     state = state_of(job)
     epoch = place.position.epoch
     end = state.position.in_epoch(epoch)

@@ -1,4 +1,5 @@
-"""The stream that never ends: it takes and gives up the source, connects anew, and has tables read again beside it."""
+"""The stream that never ends: it takes and gives up the source, connects anew, and has tables read
+again beside it."""
 
 from __future__ import annotations
 
@@ -47,12 +48,14 @@ def stream(
     sinks: Sequence[SinkMaker] = (),
     on_report: Callable[[Status], None] | None = None,
 ) -> None:
-    """Keep a source's captured tables up with it, until SIGTERM, Ctrl-C or `stopped`; what is applied by then is committed.
+    """Keep a source's captured tables up with it, until SIGTERM, Ctrl-C or `stopped`; what is
+    applied by then is committed.
 
-    Tables that are not followed yet are copied first. Connections that break are made anew. A table that cannot go on stops with
-    its reason in the status, and the others go on. `on_report` is called about once a second. `sinks`: beside raw
-    and the lake, what takes the changes, too. Raises `TableBusy` if
-    another stream follows the source, `PositionPurged` if the log does not lead on any more.
+    Tables that are not followed yet are copied first. Connections that break are made anew. A table
+    that cannot go on stops with its reason in the status, and the others go on. `on_report` is
+    called about once a second. `sinks`: beside raw and the lake, what takes the changes, too.
+    Raises `TableBusy` if another stream follows the source, `PositionPurged` if the log does not
+    lead on any more.
     """
     stopped = stopped or threading.Event()
     job = Job(source, connection, staging, lake_uri, status or Status(source.name), sinks)
@@ -97,7 +100,7 @@ def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
 
 
 class _Stream:
-    """The loop around the loop: taking and giving up the source, connecting anew, tables that have to be read again."""
+    """The loop around the loop: it takes and gives up the source, and connects anew."""
 
     def __init__(
         self, job: Job, stopped: threading.Event, on_report: Callable[[Status], None] | None
@@ -156,7 +159,7 @@ class _Stream:
             follower = self._contact(follower)
             self.job.status.problem = None
             try:
-                follower.follow(on_tick=lambda: self._tick(follower))  # noqa: B023, called before it changes
+                follower.follow(on_tick=lambda: self._tick(follower))  # noqa: B023
             except TableFailed as failed:
                 follower = follower.without(failed)
                 continue
@@ -196,7 +199,7 @@ class _Stream:
         return missing and time.monotonic() - self.contacted > _CONTACT_SECONDS
 
     def _compare(self, follower: Follower, table: CapturedTable) -> None:
-        """Have a table without a key compared as a whole, at one position, which a bounded run does."""
+        """Have a table without a key compared as a whole, the way a bounded run does."""
         job = self.job
         request = LoadRequest(
             job.source, job.connection, job.staging, job.lake_uri, full=True, checksums=False

@@ -1,7 +1,9 @@
-"""The change log in the lake: every row change as it was logged, with its operation, commit time and position.
+"""The change log in the lake: every row change as it was logged, with its operation, commit time
+and position.
 
-Here belong writing its files and listing them. Files count once they are listed, in the transaction that moves the lake's
-position past what they hold; after a kill, the log is read again from that position and unlisted files are removed.
+Here belong writing its files and listing them. Files count once they are listed, in the transaction
+that moves the lake's position past what they hold; after a kill, the log is read again from that
+position and unlisted files are removed.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ _OPERATIONS = pa.array(["delete", "insert", "update", None, None])
 
 
 class ChangeLog:
-    """Files of all tables of a source that are not listed yet. `control` commits each statement by itself."""
+    """Files of all tables of a source that are not listed yet.
+
+    `control` commits each statement by itself.
+    """
 
     def __init__(
         self, control: psycopg.Connection, source: Source, lake_uri: str, load_id: str | None = None
@@ -47,7 +52,10 @@ class ChangeLog:
         return table.lake_position
 
     def take(self, changes: Changes) -> None:
-        """Add changes; what is not committed yet waits for `flush`, in a file, as it may be large."""
+        """Add changes. What is not committed yet waits for `flush`.
+
+        It waits in a file, as it may be large.
+        """
         if not len(changes.rows):
             return
         if self._waiting:
@@ -97,7 +105,8 @@ class ChangeLog:
             assert now
             files = ChangeFiles(self.lake_uri, self.source.name, table, self.load_id, now[0], "")
             self.control.execute(
-                "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES (%s, %s, %s, %s)"
+                "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES "
+                "(%s, %s, %s, %s)"
                 " ON CONFLICT DO NOTHING",
                 (self.load_id, self.source.name, table, files.directory),
             )
@@ -105,12 +114,16 @@ class ChangeLog:
         return self._files[table]
 
     def list_in(self, connection: psycopg.Connection) -> None:
-        """Finish the files and list them, in the transaction of a connection. Afterwards `renew`."""
+        """Finish the files and list them, in the transaction of a connection.
+
+        Afterwards `renew`.
+        """
         for table, files in self._files.items():
             for file in files.close():
                 list_file(connection, self.source, table, self.load_id, file)
             connection.execute(
-                "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
+                "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name "
+                "= %s",
                 (self.load_id, self.source.name, table),
             )
 
@@ -127,24 +140,31 @@ class ChangeLog:
             with suppress(Exception):  # what cannot be removed now is removed at the next start
                 files.discard()
                 self.control.execute(
-                    "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
+                    "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND "
+                    "table_name = %s",
                     (self.load_id, self.source.name, table),
                 )
         self.renew()
 
     def remove_orphans(self) -> None:
-        """Remove the files that a killed process left of tables that the log feeds; none runs, as we hold the source."""
+        """Remove the files that a killed process left of tables that the log feeds.
+
+        No other process runs, as we hold the source.
+        """
         tables = [table.name for table in self.source.tables if table.strategy == "cdc"]
         attempts = self.control.execute(
-            "SELECT a.load_id, a.table_name, a.directory, array(SELECT f ->> 'path' FROM ingestion.snapshot_ranges r,"
-            " jsonb_array_elements(r.files) f WHERE (r.source, r.table_name) = (a.source, a.table_name))"
+            "SELECT a.load_id, a.table_name, a.directory, array(SELECT f ->> 'path' FROM "
+            "ingestion.snapshot_ranges r,"
+            " jsonb_array_elements(r.files) f WHERE (r.source, r.table_name) = (a.source, "
+            "a.table_name))"
             " FROM ingestion.attempts a WHERE a.source = %s AND a.table_name = ANY(%s)",
             (self.source.name, tables),
         ).fetchall()
         for load_id, table, directory, kept in attempts:
             remove_files(self.lake_uri, directory, load_id, kept)
             self.control.execute(
-                "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
+                "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name "
+                "= %s",
                 (load_id, self.source.name, table),
             )
 
@@ -154,7 +174,8 @@ def list_file(
 ) -> None:
     """List a file as one that counts, in the transaction of a connection."""
     connection.execute(
-        "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, row_count, byte_count, loaded_at)"
+        "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, "
+        "row_count, byte_count, loaded_at)"
         " VALUES (%s, %s, %s, %s, now()::date, %s, %s, now())",
         (file.path, source.name, table, load_id, file.rows, file.bytes),
     )
@@ -165,7 +186,7 @@ class _Spilled:
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed when read or forgotten
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         rows = pa.Table.from_batches([changes.rows]).append_column("_operation", changes.operations)
         with pa.ipc.new_stream(self._file, rows.schema) as stream:
             stream.write_table(rows, max_chunksize=_SPILLED_ROWS)

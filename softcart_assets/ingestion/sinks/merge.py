@@ -1,10 +1,12 @@
 """The sink that brings changes into raw and its history.
 
-Changes of a flush are first copied into a temporary table for each raw table, as they come. One statement for each table
-then merges them: a row that changed a hundred times in a flush is written once. What cannot be carried goes to quarantine.
+Changes of a flush are first copied into a temporary table for each raw table, as they come. One
+statement for each table then merges them: a row that changed a hundred times in a flush is written
+once. What cannot be carried goes to quarantine.
 
-A change counts for a row only if the row does not stand for a later position already. Rows that a snapshot copied
-later than the position that the log is read from are safe from it by that rule alone.
+A change counts for a row only if the row does not stand for a later position already. Rows that a
+snapshot copied later than the position that the log is read from are safe from it by that rule
+alone.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from softcart_assets.lines.model import Source
 
 _COPY_ROWS = 20_000
 _LITTLE = 5_000
-"""Up to so many rows are deleted from a staging table one by one; more make truncating it cheaper."""
+"""Up to so many rows are deleted from a staging table one by one; more make truncating it
+cheaper."""
 
 _OPERATION = Column("_operation", "", "smallint")
 _SEQUENCE = Column("_sequence", "", "bigint")
@@ -42,8 +45,8 @@ _STAGED = (_OPERATION, _SEQUENCE, _LAST, _POSITION, _COMMITTED_AT)
 
 _OWN = names_of(OWN_COLUMNS)
 _DEFAULT = sql.Placeholder()
-"""Stands for what an open transaction's rows get: the values of its end. Not in the statement's text, so that PostgreSQL
-plans the statement once for all flushes."""
+"""Stands for what an open transaction's rows get: the values of its end. Not in the statement's
+text, so that PostgreSQL plans the statement once for all flushes."""
 _AT = sql.SQL("coalesce(s._position, {})").format(_DEFAULT)
 
 
@@ -54,7 +57,8 @@ class RawSink:
         self.captured, self.connection, self.source = captured, connection, source
         self.staged: dict[str, Staged] = {}
         self._sequence = 0
-        # The few statements of a flush are the same every time, so they are prepared early. Their hash joins stay in
+        # The few statements of a flush are the same every time, so they are prepared early. Their
+        # hash joins stay in
         # memory, and compiling them would take longer than running them.
         connection.prepare_threshold = 3
         connection.execute("SET work_mem = '64MB'; SET jit = off; SET temp_buffers = '32MB'")
@@ -116,7 +120,10 @@ class RawSink:
     def _with_own_columns(
         self, table: CapturedTable, changes: Changes, first: int
     ) -> pa.RecordBatch:
-        """The rows with what the merge has to know of each; the first change has the sequence number `first`."""
+        """The rows with what the merge has to know of each.
+
+        `first`: the sequence number of the first change.
+        """
         sequence = np.arange(first, first + len(changes.rows), dtype=np.int64)
         if changes.rejected:
             places = [before + index for index, (before, _, _) in enumerate(changes.rejected)]
@@ -152,7 +159,10 @@ class RawSink:
                 staged.open_counts = Counts()
 
     def flush(self, place: Place, committed_at: int | None) -> None:
-        """Bring what is staged into raw and history. `place` and `committed_at` are those of the last transaction's end."""
+        """Bring what is staged into raw and history.
+
+        `place` and `committed_at` are those of the last transaction's end.
+        """
         filled = [staged for staged in self.staged.values() if staged.is_staged]
         for staged in filled:
             staged.counts += staged.open_counts
@@ -160,9 +170,12 @@ class RawSink:
         changed = [staged for staged in filled if staged.counts]
         if changed:
             self.connection.execute(
-                "UPDATE ingestion.captures c SET changed_at = %s, rows_inserted = c.rows_inserted + n.inserted,"
-                " rows_updated = c.rows_updated + n.updated, rows_deleted = c.rows_deleted + n.deleted"
-                " FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) AS n (name, inserted, updated, deleted)"
+                "UPDATE ingestion.captures c SET changed_at = %s, rows_inserted = c.rows_inserted "
+                "+ n.inserted,"
+                " rows_updated = c.rows_updated + n.updated, rows_deleted = c.rows_deleted + "
+                "n.deleted"
+                " FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) AS n (name, "
+                "inserted, updated, deleted)"
                 " WHERE c.source = %s AND c.table_name = n.name",
                 (
                     place.position,
@@ -184,7 +197,10 @@ class RawSink:
         """Nothing: all is in PostgreSQL."""
 
     def merge(self, staged: Staged, position: Position, committed_at: datetime | None) -> None:
-        """Bring what is staged of one table into raw; raises `TableFailed` if PostgreSQL refuses it."""
+        """Bring what is staged of one table into raw.
+
+        Raises `TableFailed` if PostgreSQL refuses it.
+        """
         table = staged.table
         try:
             if staged.rows:
@@ -206,7 +222,8 @@ class RawSink:
     def _merge(self, staged: Staged, position: Position, committed_at: datetime | None) -> None:
         raw, table, relation = staged.raw, staged.table, staged.name
         names, key = [c.name for c in table.columns], table.table.key
-        # Until then, a snapshot may have copied rows that are newer than the log: their positions decide.
+        # Until then, a snapshot may have copied rows that are newer than the log: their positions
+        # decide.
         is_consistent = table.position >= table.consistent_at
         parts = {
             "raw": text(raw.name),
@@ -229,7 +246,8 @@ class RawSink:
             self.run(
                 sql.SQL(
                     "INSERT INTO {history} ({names}, {own}, _committed_at)"
-                    " SELECT {values}, s._operation = 0, now(), {at}, {moment} FROM {staged} s{where}"
+                    " SELECT {values}, s._operation = 0, now(), {at}, {moment} FROM {staged} "
+                    "s{where}"
                     " ORDER BY s._sequence"
                 ).format(**parts, where=sql.SQL("") if is_consistent else is_newer),
                 position,
@@ -239,7 +257,8 @@ class RawSink:
         last = sql.SQL("{staged} s WHERE s._last")
         if staged.pieces > 1:  # each piece of a transaction has last versions of its own
             last = sql.SQL(
-                "(SELECT DISTINCT ON ({key}) * FROM {staged} WHERE _last ORDER BY {key}, _sequence DESC) s"
+                "(SELECT DISTINCT ON ({key}) * FROM {staged} WHERE _last ORDER BY {key}, "
+                "_sequence DESC) s"
             )
         changed = [*(name for name in names if name not in key), *OWN_COLUMNS]
         condition = sql.SQL(" WHERE {} < {}").format(
@@ -247,7 +266,8 @@ class RawSink:
         )
         self.run(
             sql.SQL(
-                "INSERT INTO {raw} AS r ({names}, {own}) SELECT {values}, s._operation = 0, now(), {at} FROM {last}"
+                "INSERT INTO {raw} AS r ({names}, {own}) SELECT {values}, s._operation = 0, "
+                "now(), {at} FROM {last}"
                 " ON CONFLICT ({key}) DO UPDATE SET {changed}{condition}"
             ).format(
                 **parts,
@@ -261,7 +281,10 @@ class RawSink:
         )
 
     def _merge_without_key(self, staged: Staged, position: Position) -> None:
-        """Insertions less deletions of each distinct row: without a key, alike rows cannot be told apart."""
+        """Merge the insertions less the deletions of each distinct row.
+
+        Without a key, alike rows cannot be told apart.
+        """
         names = [c.name for c in staged.table.columns]
         parts = {
             "raw": text(staged.raw.name),
@@ -275,18 +298,23 @@ class RawSink:
         # A record's hash can be joined by, the record itself cannot.
         self.run(
             sql.SQL(
-                "WITH gone AS (SELECT {row} AS row, hash_record_extended({row}, 0) AS hash, -{sign} AS count"
+                "WITH gone AS (SELECT {row} AS row, hash_record_extended({row}, 0) AS hash, "
+                "-{sign} AS count"
                 " FROM {staged} s GROUP BY 1, 2 HAVING {sign} < 0),"
-                " found AS (SELECT r.ctid, row_number() OVER (PARTITION BY gone.hash, gone.row) AS number, gone.count"
-                " FROM {raw} r JOIN gone ON gone.hash = hash_record_extended({raw_row}, 0) AND gone.row = {raw_row})"
+                " found AS (SELECT r.ctid, row_number() OVER (PARTITION BY gone.hash, gone.row) "
+                "AS number, gone.count"
+                " FROM {raw} r JOIN gone ON gone.hash = hash_record_extended({raw_row}, 0) AND "
+                "gone.row = {raw_row})"
                 " DELETE FROM {raw} WHERE ctid IN (SELECT ctid FROM found WHERE number <= count)"
             ).format(**parts)
         )
         # Changes are staged in the log's order, so the last of alike rows has the latest position.
         self.run(
             sql.SQL(
-                "INSERT INTO {raw} ({names}, {own}) SELECT {names}, false, now(), coalesce(position, {default}) FROM"
-                " (SELECT {names}, (array_agg(_position ORDER BY _sequence DESC) FILTER (WHERE _position IS NOT NULL))[1]"
+                "INSERT INTO {raw} ({names}, {own}) SELECT {names}, false, now(), "
+                "coalesce(position, {default}) FROM"
+                " (SELECT {names}, (array_agg(_position ORDER BY _sequence DESC) FILTER (WHERE "
+                "_position IS NOT NULL))[1]"
                 " AS position, {sign} AS count FROM {staged} GROUP BY {names} HAVING {sign} > 0) s,"
                 " generate_series(1, s.count)"
             ).format(**parts, default=_DEFAULT),
@@ -302,7 +330,7 @@ class RawSink:
             staged.garbage = 0
 
     def run(self, statement: sql.SQL | sql.Composed, *values: object) -> None:
-        """Run a statement; it is read as one with placeholders even if it has none, see `statements`."""
+        """Run a statement. It is read as one with placeholders, see `statements`."""
         self.connection.execute(statement, values)
 
 

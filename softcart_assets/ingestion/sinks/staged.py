@@ -20,7 +20,10 @@ from softcart_assets.ingestion.types import Rejected
 
 @dataclass(frozen=True)
 class Rejection:
-    """A change that cannot be carried: where in the flush, what it does, its position if it is committed, the row."""
+    """A change that cannot be carried.
+
+    `sequence`: where in the flush it is. `position`: None if it is not committed yet.
+    """
 
     sequence: int
     operation: int
@@ -60,7 +63,11 @@ class Staged:
 def quarantine(
     connection: psycopg.Connection, source: str, staged: Staged, position: Position
 ) -> None:
-    """Close entries of rows that came in a good version or went, record rows that cannot be carried."""
+    """Bring the quarantine up to date with a flush.
+
+    Entries are closed whose rows came in a good version or went. Rows that cannot be carried are
+    recorded.
+    """
     table, key = staged.table, staged.table.table.key
     recorder = Recorder(connection, source, table.name, str(position), str(position))
     if table.open_entries and staged.rows and key:
@@ -87,7 +94,8 @@ def _close_overtaken(
     staged.raw.hold(staged.table.columns, recorder.entries([]))
     rows = connection.execute(
         sql.SQL(
-            "SELECT DISTINCT ON (h._held_entry) h._held_entry, s._operation FROM pg_temp.held h JOIN {} s ON {}"
+            "SELECT DISTINCT ON (h._held_entry) h._held_entry, s._operation FROM pg_temp.held h "
+            "JOIN {} s ON {}"
             " JOIN ingestion.quarantine q ON q.id = h._held_entry WHERE {} > {}"
             " ORDER BY h._held_entry, s._sequence DESC"
         ).format(

@@ -1,6 +1,7 @@
 """Parts of SQL statements that are made of names which a source has chosen.
 
-Statements made of these are run with a sequence of values, even an empty one: only then does psycopg read `%%` as `%`.
+Statements made of these are run with a sequence of values, even an empty one: only then does
+psycopg read `%%` as `%`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The character sets of MySQL and MariaDB as codecs of Python, where Python has none that reads exactly as the server does."""
+"""The character sets of MySQL and MariaDB as codecs of Python, where Python has none that reads
+exactly as the server does."""
 
 from __future__ import annotations
 
@@ -47,18 +48,23 @@ _SEQUENCES = {
     "ujis": (rb"\x8f..|[\x8e\xa1-\xfe].", _TWO_BYTES + _THREE_BYTES),
     "eucjpms": (rb"\x8f..|[\x8e\xa1-\xfe].", _TWO_BYTES + _THREE_BYTES),
 }
-"""Those that Python reads otherwise: what a character of several bytes looks like, and all that may be one."""
+"""Those that Python reads otherwise: what a character of several bytes looks like, and all that may
+be one."""
 _SEQUENCES_A_QUERY = 4_000
 
 _tables: dict[str, str | dict[bytes, str]] = {}
-"""Codec → the characters of its 256 bytes, or of each sequence of bytes, as the server has them."""
+"""By codec: the characters of its 256 bytes, or of each sequence of bytes."""
 _GB18030_OF_2005 = {0x1E3F: 0xE7C7, 0xE7C7: 0x1E3F}
 """The characters that a later edition exchanged, which the servers follow and Python does not."""
 
 
 def _find_codec(name: str) -> codecs.CodecInfo | None:
     if name == "mysql_gb18030":
-        return codecs.CodecInfo(name=name, encode=_cannot_encode, decode=_decode_gb18030)  # type: ignore[arg-type]
+        return codecs.CodecInfo(
+            name=name,
+            encode=_cannot_encode,
+            decode=_decode_gb18030,  # type: ignore[arg-type]
+        )
     table = _tables.get(name)
     if table is None:
         return None
@@ -69,7 +75,9 @@ def _find_codec(name: str) -> codecs.CodecInfo | None:
         encode=lambda text, errors="strict": codecs.charmap_encode(
             text, errors, codecs.charmap_build(table)
         ),
-        decode=lambda data, errors="strict": codecs.charmap_decode(data, errors, table),  # type: ignore[arg-type]
+        decode=lambda data, errors="strict": codecs.charmap_decode(  # type: ignore[arg-type]
+            data, errors, table
+        ),
     )
 
 
@@ -102,14 +110,16 @@ codecs.register(_find_codec)
 def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int, Charset]:
     """The server's character sets by collation number.
 
-    Those of one byte, and those of several that Python reads otherwise, become codecs of our own, made of the server's tables;
-    the latter only if some column of the database has them, as their tables are long.
+    Those of one byte, and those of several that Python reads otherwise, become codecs of our own,
+    made of the server's tables; the latter only if some column of the database has them, as their
+    tables are long.
     """
     sets = query("SELECT character_set_name, maxlen FROM information_schema.character_sets")
     widths = {str(name): int(width or 1) for name, width in sets}
     columns = query(
         "SELECT DISTINCT character_set_name FROM information_schema.columns WHERE"
-        f" table_schema = {literal(database)} AND character_set_name IN ({', '.join(map(literal, _SEQUENCES))})"
+        f" table_schema = {literal(database)} AND character_set_name IN "
+        f"({', '.join(map(literal, _SEQUENCES))})"
     )
     used = {str(name) for (name,) in columns}
     charsets = {
@@ -135,13 +145,17 @@ def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int
         )
         if available:
             rows = query(
-                "SELECT id, character_set_name FROM information_schema.collation_character_set_applicability"
+                "SELECT id, character_set_name FROM "
+                "information_schema.collation_character_set_applicability"
             )
     return {int(number or 0): charsets[str(name)] for number, name in rows if name in charsets}
 
 
 def _register(charset: str, characters: str | dict[bytes, str]) -> str:
-    """The name of the codec that reads a character set as a server does; two servers may differ in one of the same name."""
+    """The name of the codec that reads a character set as a server does.
+
+    Two servers may differ in a character set of the same name.
+    """
     name = f"mysql_{charset}_{hashlib.md5(repr(characters).encode()).hexdigest()}"
     _tables.setdefault(name, characters)
     return name

@@ -1,7 +1,9 @@
-"""What a statement of MySQL or MariaDB does to which tables, as far as that matters to somebody who follows their rows.
+"""What a statement of MySQL or MariaDB does to which tables, as far as that matters to somebody who
+follows their rows.
 
-Here belongs reading SQL, as text alone: nothing is asked, nothing is run. The statements are ones that a server has executed,
-so they are taken to be right; what is not understood counts as something that changes values.
+Here belongs reading SQL, as text alone: nothing is asked, nothing is run. The statements are ones
+that a server has executed, so they are taken to be right; what is not understood counts as
+something that changes values.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import Literal, NamedTuple
 class TableChange:
     """What a statement does to one table.
 
-    `kind`: `create` (also IF NOT EXISTS of a table that is there already), `drop` (`table` empty: all of the database),
-    `truncate`, `rename` (to `new`, database and table), `alter` (its definition) or `rewrite` (rows came or went without
-    row events, as with partitions). `changes_values`: an `alter` may have given existing rows other values without row
-    events: then what was copied before is no longer right.
+    `kind`: `create` (also IF NOT EXISTS of a table that is there already), `drop` (`table` empty:
+    all of the database), `truncate`, `rename` (to `new`, database and table), `alter` (its
+    definition) or `rewrite` (rows came or went without row events, as with partitions).
+    `changes_values`: an `alter` may have given existing rows other values without row events: then
+    what was copied before is no longer right.
     """
 
     kind: Literal["create", "drop", "truncate", "rename", "alter", "rewrite"]
@@ -30,7 +33,10 @@ class TableChange:
 
 
 class _Token(NamedTuple):
-    """A word in capitals as `word`, a quoted or unquoted name as `name`, any other sign as `word`."""
+    """A piece of a statement.
+
+    `word` is a word in capitals or any other sign, `name` a quoted or unquoted name.
+    """
 
     word: str
     name: str
@@ -121,7 +127,8 @@ class _Reader:
         first = self.take().name
         if self.skip("."):
             return first, self.take().name
-        # In `db.1st` the tokenizer sees no break; a leading dot is an old way to say: the database in use.
+        # In `db.1st` the tokenizer sees no break; a leading dot is an old way to say: the database
+        # in use.
         return self.database, first
 
     def items(self) -> Iterator[list[_Token]]:
@@ -139,7 +146,7 @@ class _Reader:
 
 
 def classify(statement: str, default_database: str) -> list[TableChange]:
-    """What a statement changes about tables, in order; empty if nothing that concerns rows or columns of any."""
+    """What a statement changes about the rows or columns of tables, in order."""
     reader = _Reader([token for token in _tokens(statement) if token.word != ";"], default_database)
     match reader.take().word:
         case "CREATE":

@@ -1,4 +1,5 @@
-"""The definitions of tables in a binary log: each is read once, however often the log repeats it."""
+"""The definitions of tables in a binary log: each is read once, however often the log repeats
+it."""
 
 from __future__ import annotations
 
@@ -12,12 +13,16 @@ from softcart_assets.ingestion.connectors.mysql.events import TableMap
 from softcart_assets.ingestion.connectors.mysql.session import Session
 
 _MOST = 10_000
-"""So many definitions are remembered: an update of many tables that nobody wants must not fill the memory."""
+"""So many definitions are remembered: an update of many tables that nobody wants must not fill the
+memory."""
 
 
 @dataclass
 class Definitions:
-    """Table maps by their bytes. `names`: what a wanted table is called here, if not as at the source."""
+    """Table maps by their bytes.
+
+    `names`: what a wanted table is called here, if not as at the source.
+    """
 
     wanted: Collection[tuple[str, str]]
     names: Mapping[str, str]
@@ -35,7 +40,8 @@ class Definitions:
         if (database, name) in self.wanted:
             found = schema.define(definition, self.charsets, is_mariadb=self.is_mariadb)
             if self.is_mariadb and any(map(schema.may_have_form, found.columns)):
-                # The log shows uuid and inet columns as BINARY: only the server tells what they are.
+                # The log shows uuid and inet columns as BINARY: only the server tells what they
+                # are.
                 with self.session() as session:
                     forms = schema.fetch_forms(session.query, database, name)
                 found = schema.define(definition, self.charsets, forms, is_mariadb=True)
@@ -44,7 +50,10 @@ class Definitions:
         return table
 
     def forget_forms(self) -> None:
-        """After a statement, a column that looks the same in the log may have become another of MariaDB's types."""
+        """Forget columns that may be of MariaDB's types which look alike.
+
+        After a statement, such a column may have become another type and look the same in the log.
+        """
         if self.is_mariadb:
             self.known = {
                 key: table

@@ -32,7 +32,8 @@ from softcart_assets.ingestion.errors import (
 )
 
 _HEADER = struct.Struct("<IBIB4xII2x")
-"""A packet's length and number, its first byte, then an event's time, type, size and end position."""
+"""A packet's length and number, its first byte, then an event's time, type, size and end
+position."""
 _EVENT = struct.Struct("<IB4xII2x")
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _RECEIVE = 1 << 20
@@ -42,7 +43,8 @@ _SILENCE_SECONDS = 60.0
 """The server is lost if it does not even send a heartbeat for so long."""
 
 Raw = tuple[int, int, int, int, bytes, int, int]
-"""An event: type, time, end position (0: none), size, and the bytes that hold its body from one index to another."""
+"""An event: type, time, end position (0: none), size, and the bytes that hold its body from one
+index to another."""
 
 
 class Dump:
@@ -86,11 +88,14 @@ class Dump:
         connection = self.connection
         if code in (1044, 1045, 1142, 1227):
             return MissingGrant(
-                f"{self.where}: user {connection.user!r} may not read the binary log ({message}). Run "
-                f"GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {connection.user!r}."
+                f"{self.where}: user {connection.user!r} may not read the binary log ({message}). "
+                "Run "
+                "GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO "
+                f"{connection.user!r}."
             )
         return SourceLost(
-            f"{self.where} failed while its binary log was read ({code}: {message}). Nothing is lost: reading goes on where it "
+            f"{self.where} failed while its binary log was read ({code}: {message}). Nothing is "
+            "lost: reading goes on where it "
             f"was committed. If it persists, check the server and {connection.prefix}_HOST, _PORT."
         )
 
@@ -166,8 +171,10 @@ class Dump:
                 stop -= 4
                 if crc32(source[first:stop]) != checksum_at(source, stop)[0]:
                     raise SourceLost(
-                        f"{self.where}: an event of the binary log that ends at {position} arrived damaged (its checksum is "
-                        "wrong). Nothing of it was used; reading again helps if the network was at fault, `mysqlbinlog "
+                        f"{self.where}: an event of the binary log that ends at {position} "
+                        "arrived damaged (its checksum is "
+                        "wrong). Nothing of it was used; reading again helps if the network was "
+                        "at fault, `mysqlbinlog "
                         "--verify-binlog-checksum` on the server tells if its disk is."
                     )
             if kind == PAYLOAD:
@@ -176,7 +183,10 @@ class Dump:
                 yield kind, when, position, size, source, first + 19, stop
 
     def _packet(self, data: bytes, at: int) -> Generator[None, None, tuple[bytes, bytes, int]]:
-        """The next packet's payload, joined if it came in several; what was read behind it, and where that goes on."""
+        """The next packet's payload, joined if it came in several.
+
+        Returns with it what was read behind it, and where that goes on.
+        """
         parts = []
         while True:
             if len(data) - at < 4:
@@ -222,10 +232,13 @@ class Dump:
 
 
 _LOST = (
-    "could not find (first log|next log|gtid state)|purged|impossible position|could not open log|not in the master|missing"
-    "|bogus data|truncated in the middle|did not pass crc|error reading packet|not found|unknown error reading log event"
+    "could not find (first log|next log|gtid state)|purged|impossible position|could not open "
+    "log|not in the master|missing"
+    "|bogus data|truncated in the middle|did not pass crc|error reading packet|not found|unknown "
+    "error reading log event"
 )
-"""What servers say, under one error number with other things, if they do not have the log that was asked for."""
+"""What servers say, under one error number with other things, if they do not have the log that was
+asked for."""
 
 
 def _unpacked(body: bytes, position: int) -> Iterator[Raw]:
@@ -237,7 +250,8 @@ def _unpacked(body: bytes, position: int) -> Iterator[Raw]:
             compression = value.number()
     if compression not in (0, 255):
         raise IngestionError(
-            f"The binary log has a transaction compressed in way {compression}, which is not known here."
+            f"The binary log has a transaction compressed in way {compression}, which is not "
+            "known here."
         )
     raw: Any = io.BytesIO(memoryview(body)[fields.at :])
     stream = (
@@ -251,7 +265,11 @@ def _unpacked(body: bytes, position: int) -> Iterator[Raw]:
 
 
 def inflated(data: bytes) -> bytes:
-    """What MariaDB has compressed: a byte that tells the way and how many bytes tell the length, the length, the data."""
+    """What MariaDB has compressed.
+
+    The first byte tells the way, and how many bytes tell the length. Then come the length and the
+    data.
+    """
     if data[0] & 0xF0 != 0x80:
         raise IngestionError(
             f"The binary log has an event compressed in way {data[0]:#x}, which is not known here."

@@ -1,4 +1,5 @@
-"""The binary log's events: those that are handed on, and the numbers by which the protocol knows its own."""
+"""The binary log's events: those that are handed on, and the numbers by which the protocol knows
+its own."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from softcart_assets.ingestion.position import Position
 class TableMap:
     """A table as it was when rows of it were logged.
 
-    The reader gives one and the same object for as long as the definition stays, so it serves as a dictionary's key.
-    It is not an event of its own: `Rows` carries it. `key` has the indexes of the primary key's columns in its order.
+    The reader gives one and the same object for as long as the definition stays, so it serves as a
+    dictionary's key. It is not an event of its own: `Rows` carries it. `key` has the indexes of the
+    primary key's columns in its order.
     """
 
     database: str
@@ -35,11 +37,13 @@ class TableMap:
 
 @dataclass(slots=True)
 class Rows:
-    """Changed rows of one wanted table. `kind` is `INSERT`, `UPDATE` (images before and after alternate) or `DELETE`.
+    """Changed rows of one wanted table.
 
-    `body` starts with the number of columns (a length-encoded integer) and ends with the last row's image: what follows
-    the table id, flags and extra data of a rows event of either version, uncompressed, without checksum. Its bitmaps of
-    present columns are complete.
+    `kind` is `INSERT`, `UPDATE` (images before and after alternate) or `DELETE`.
+
+    `body` starts with the number of columns (a length-encoded integer) and ends with the last row's
+    image: what follows the table id, flags and extra data of a rows event of either version,
+    uncompressed, without checksum. Its bitmaps of present columns are complete.
     """
 
     table_map: TableMap
@@ -49,7 +53,7 @@ class Rows:
 
 @dataclass(slots=True)
 class Statement:
-    """A statement logged as text (DDL, mostly), of any table; `database` is the one that was in use."""
+    """A statement logged as text (DDL, mostly), of any table. `database` was in use then."""
 
     database: str
     sql: str
@@ -57,7 +61,8 @@ class Statement:
 
 @dataclass(slots=True)
 class Commit:
-    """The end of a transaction or DDL statement: everything since the last one is now part of the source, wanted or not.
+    """The end of a transaction or DDL statement: everything since the last one is now part of the
+    source, wanted or not.
 
     `position`: where it ends, in the epoch of the server that is read.
     `committed_at`: microseconds since 1970, of the server on which it was committed first.
@@ -75,7 +80,9 @@ class Rollback:
 
 @dataclass(slots=True)
 class Idle:
-    """Nothing to read for a moment, between transactions. `position` may have moved over events that change nothing.
+    """Nothing to read for a moment, between transactions.
+
+    `position` may have moved over events that change nothing.
 
     `caught_up`: the server has said that this is the end of its log.
     """
@@ -97,5 +104,5 @@ ROWS_COMPRESSED = {166: INSERT, 167: UPDATE, 168: DELETE, 169: INSERT, 170: UPDA
 FIRST_VERSION = {23, 24, 25, 166, 167, 168}
 """Rows events without extra data in front of the rows."""
 WITHOUT_CHANGES = {3, 5, 9, 11, 13, 14, FORMAT, 17, 28, 29, 35, 36, 37, 160, 161, 163, 164}
-"""Stop, variables for statements, blocks of LOAD DATA, ignorable, the text behind rows, previous GTIDs, group replication's,
-MariaDB's annotations, checkpoints, GTID list, start of encryption."""
+"""Stop, variables for statements, blocks of LOAD DATA, ignorable, the text behind rows, previous
+GTIDs, group replication's, MariaDB's annotations, checkpoints, GTID list, start of encryption."""

@@ -10,14 +10,20 @@ from typing import NamedTuple
 
 
 class Gtid(NamedTuple):
-    """A transaction's global identity: on MySQL a `uuid` or `uuid:tag` and its number, on MariaDB `domain-server` and its."""
+    """A transaction's global identity: a source and a number.
+
+    The source is a `uuid` or `uuid:tag` on MySQL, and `domain-server` on MariaDB.
+    """
 
     source: str
     number: int
 
 
 class GtidSet:
-    """The transactions that a server has, or that were read: MySQL's intervals by source, or MariaDB's last one by domain."""
+    """The transactions that a server has, or that were read.
+
+    MySQL states intervals by source, MariaDB the last one by domain.
+    """
 
     def __init__(self, text: str = "") -> None:
         self._intervals: dict[str, list[list[int]]] = {}
@@ -110,7 +116,10 @@ class GtidSet:
 
 
 def tagged_gtid(body: bytes) -> tuple[Gtid, int]:
-    """GTID and commit time of MySQL's tagged GTID event, which has numbered fields of variable length."""
+    """GTID and commit time of MySQL's tagged GTID event.
+
+    It has numbered fields of variable length.
+    """
     at = 0
 
     def number() -> int:

@@ -1,6 +1,7 @@
 """MySQL's binary JSON, as rows events hold it, to the text that the server itself would send.
 
-Here belongs that format alone. Numbers are written as MySQL writes them, so that text and binary give one value.
+Here belongs that format alone. Numbers are written as MySQL writes them, so that text and binary
+give one value.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
 def to_text(data: bytes) -> bytes:
-    """The document as JSON text in UTF-8. Raises `ValueError` if the bytes are not what they should be."""
+    """The document as JSON text in UTF-8.
+
+    Raises `ValueError` if the bytes are not what they should be.
+    """
     if not data:
         return b"null"  # what MySQL makes of a missing value where it is not strict
     try:
@@ -52,7 +56,10 @@ def _value(data: bytes, kind: int, at: int) -> str:
 
 
 def _container(data: bytes, kind: int, at: int) -> str:
-    """An object (0, large 1) or array (2, large 3); the large ones count in four bytes, and hold integers of four in place."""
+    """An object (0, large 1) or array (2, large 3).
+
+    The large ones count in four bytes, and hold integers of four bytes in place.
+    """
     number, width = (_UINT32, 4) if kind & 1 else (_UINT16, 2)
     count = number.unpack_from(data, at)[0]
     entries = at + 2 * width
@@ -79,7 +86,10 @@ def _container(data: bytes, kind: int, at: int) -> str:
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:
-    """Where a value starts whose length, seven bits in a byte, stands in front of it, and that length."""
+    """Where a value starts that has its length in front of it, and that length.
+
+    The length has seven bits in each byte.
+    """
     length = shift = 0
     while True:
         byte = data[at]
@@ -97,7 +107,10 @@ def _whole(data: bytes, start: int, length: int) -> bytes:
 
 
 def _double(value: float) -> str:
-    """A double with the fewest digits that tell it from others; an exponent where MySQL writes one."""
+    """A double with the fewest digits that tell it from others.
+
+    It has an exponent where MySQL writes one.
+    """
     text = repr(value)
     mantissa, _, exponent = text.partition("e")
     sign, mantissa = ("-", mantissa[1:]) if mantissa[0] == "-" else ("", mantissa)
@@ -136,7 +149,10 @@ def _opaque(kind: int, data: bytes) -> str:
 
 
 def _decimal(data: bytes) -> str:
-    """A decimal: precision, scale, then its digits in groups of nine, the sign turned into the first bit."""
+    """A decimal: precision, scale, then its digits in groups of nine.
+
+    The first bit is the sign, turned round.
+    """
     precision, scale = data[0], data[1]
     digits = bytearray(data[2:])
     is_negative = not digits[0] & 0x80

@@ -1,11 +1,13 @@
-"""Reading the binary log of MySQL and MariaDB the way a replica does: transactions, positions, definitions.
+"""Reading the binary log of MySQL and MariaDB the way a replica does: transactions, positions,
+definitions.
 
-Here belongs what the replication protocol says. Values of rows stay the bytes that they are in the log; what becomes of
-events is not decided here.
+Here belongs what the replication protocol says. Values of rows stay the bytes that they are in the
+log; what becomes of events is not decided here.
 
-XA transactions count when they are committed: their rows, logged when they were prepared, are read again then, so nothing
-is held in between. The same holds for transactions of which a part was rolled back to a savepoint (which only reaches
-the log if they changed tables without transactions, too).
+XA transactions count when they are committed: their rows, logged when they were prepared, are read
+again then, so nothing is held in between. The same holds for transactions of which a part was
+rolled back to a savepoint (which only reaches the log if they changed tables without transactions,
+too).
 """
 
 from __future__ import annotations
@@ -31,14 +33,15 @@ from softcart_assets.ingestion.position import Position
 class BinaryLog:
     """The log of one server from a position on, as events in its order; to be iterated over once.
 
-    `wanted`: the tables (database, name) whose rows are given; of the others not even the columns are looked at.
-    `position` and `server`: where reading goes on and whose position that is (empty: the connected server's). If another
-    server answers, `gtids`, what was read so far, lead on; its positions are of the next epoch.
-    `end`: reading stops exactly there, before anything later. Without it, it never stops by itself.
-    `names`: what a wanted table is called in the `TableMap`, if not as at the source.
-    `poll`: seconds without an event until `Idle` says so.
-    Attribute `server` tells who is read. Raises `SourceLost` if the connection breaks: then open a new one with the last
-    committed position. Raises `PositionPurged` if the server no longer has what follows.
+    `wanted`: the tables (database, name) whose rows are given; of the others not even the columns
+    are looked at. `position` and `server`: where reading goes on and whose position that is (empty:
+    the connected server's). If another server answers, `gtids`, what was read so far, lead on; its
+    positions are of the next epoch. `end`: reading stops exactly there, before anything later.
+    Without it, it never stops by itself. `names`: what a wanted table is called in the `TableMap`,
+    if not as at the source. `poll`: seconds without an event until `Idle` says so. Attribute
+    `server` tells who is read. Raises `SourceLost` if the connection breaks: then open a new one
+    with the last committed position. Raises `PositionPurged` if the server no longer has what
+    follows.
     """
 
     def __init__(
@@ -97,24 +100,32 @@ class BinaryLog:
         connection = self._connection
         if is_other:
             return PositionPurged(
-                f"Source {self._source!r}: the position {self._requested} is one of server {server or self.server!r}, but "
-                f"{connection.host}:{connection.port} is server {self.server!r}, and no GTIDs were recorded by which to go on. "
-                f"Check {connection.prefix}_HOST. If the server was really replaced, run `softcart resnapshot {self._source}`."
+                f"Source {self._source!r}: the position {self._requested} is one of server "
+                f"{server or self.server!r}, but "
+                f"{connection.host}:{connection.port} is server {self.server!r}, and no GTIDs "
+                "were recorded by which to go on. "
+                f"Check {connection.prefix}_HOST. If the server was really replaced, run "
+                f"`softcart resnapshot {self._source}`."
             )
         return PositionPurged(
-            f"Source {self._source!r}: the position {self._requested} lies so far behind its file's start that only GTIDs could "
+            f"Source {self._source!r}: the position {self._requested} lies so far behind its "
+            "file's start that only GTIDs could "
             f"lead there, and none were recorded. Run `softcart resnapshot {self._source}`."
         )
 
     def _check_has(self, gtids: GtidSet | None) -> None:
         """Raise `PositionPurged` if another server lacks what was read from the one before it."""
         if self._dump.is_mariadb:
-            return  # it refuses by itself what it does not know; MySQL would go on as if nothing were wrong
+            # It refuses by itself what it does not know.
+            # MySQL would go on as if nothing were wrong.
+            return
         lacking = self._dump.query(f"SELECT GTID_SUBTRACT('{gtids}', @@global.gtid_executed)")[0][0]
         if lacking:
             raise PositionPurged(
-                f"Source {self._source!r}: {self._dump.where} does not have transactions that were read from the server before it "
-                f"({lacking}). If it is a replica that lags, try again when it has them. If they were lost in the fail-over, "
+                f"Source {self._source!r}: {self._dump.where} does not have transactions that "
+                "were read from the server before it "
+                f"({lacking}). If it is a replica that lags, try again when it has them. If they "
+                "were lost in the fail-over, "
                 f"run `softcart resnapshot {self._source}`."
             )
 
@@ -148,8 +159,10 @@ class BinaryLog:
         except IngestionError:
             has = "Which files it has could not be asked"
         return PositionPurged(
-            f"Source {self._source!r}: {self._dump.where} no longer has the binary log that follows position {self._requested} "
-            f"({message}). {has}. Changes in between can only be had from a new snapshot: `softcart resnapshot {self._source}` "
+            f"Source {self._source!r}: {self._dump.where} no longer has the binary log that "
+            f"follows position {self._requested} "
+            f"({message}). {has}. Changes in between can only be had from a new snapshot: "
+            f"`softcart resnapshot {self._source}` "
             "takes it. Keep the log longer than any pause (binlog_expire_logs_seconds)."
         )
 
@@ -163,7 +176,7 @@ class BinaryLog:
             raise self._dump.explained(0, error) from None
 
     def again(self, start: Position, void: Collection[range] = ()) -> Iterator[Event]:
-        """The events of the transaction that starts at a position of this server, read over another connection."""
+        """Read a transaction of this server once more, over another connection."""
         with BinaryLog(
             self._source, self._connection, self._wanted, start, names=self._definitions.names
         ) as self._other:

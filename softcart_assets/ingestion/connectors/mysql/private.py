@@ -1,6 +1,7 @@
 """What is used of pymysql although it is private: pymysql reads no binary log by itself.
 
-Each use stands here. `tests/unit/test_private_interfaces.py` fails if a new version changes one of them.
+Each use stands here. `tests/unit/test_private_interfaces.py` fails if a new version changes one of
+them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 import pymysql
 
 NAMES = ("_execute_command", "_read_ok_packet", "_force_close")
-"""The methods of `pymysql.connections.Connection` that are used here, besides its attribute `_sock`."""
+"""The methods of `pymysql.connections.Connection` that are used here, besides its attribute
+`_sock`."""
 
 
 def send_command(db: pymysql.Connection[Any], command: int, data: bytes) -> None:

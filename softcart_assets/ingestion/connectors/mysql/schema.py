@@ -1,6 +1,7 @@
 """What the binary log says of a table's columns, and how raw names the same types.
 
-Here belongs the reading of table map events: types, character sets, labels, keys. Values are decoded elsewhere.
+Here belongs the reading of table map events: types, character sets, labels, keys. Values are
+decoded elsewhere.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from softcart_assets.ingestion.types import Column
 class LogColumn:
     """One column as a table map event describes it: all that decoding its values needs.
 
-    `type_code`: MySQL's code of the type that the row image holds; for ENUM and SET the real one (247, 248), never 254.
-    `meta`: what belongs to the code, as one number: DECIMAL precision * 256 + scale; BIT its bits; CHAR, BINARY, VARCHAR,
-    VARBINARY the greatest length in bytes (a value's length takes one byte in the image up to 255, else two);
-    BLOB, TEXT, JSON, GEOMETRY, VECTOR the bytes of the length in front of a value (1 to 4); ENUM and SET the bytes of a
-    value; TIMESTAMP2, DATETIME2, TIME2 (17, 18, 19) the fractional digits; FLOAT and DOUBLE 4 and 8; otherwise 0.
+    `type_code`: MySQL's code of the type that the row image holds; for ENUM and SET the real one
+    (247, 248), never 254. `meta`: what belongs to the code, as one number: DECIMAL precision * 256
+    + scale; BIT its bits; CHAR, BINARY, VARCHAR, VARBINARY the greatest length in bytes (a value's
+    length takes one byte in the image up to 255, else two); BLOB, TEXT, JSON, GEOMETRY, VECTOR the
+    bytes of the length in front of a value (1 to 4); ENUM and SET the bytes of a value; TIMESTAMP2,
+    DATETIME2, TIME2 (17, 18, 19) the fractional digits; FLOAT and DOUBLE 4 and 8; otherwise 0.
     `charset`: Python's codec for its text, 'binary' where the value is bytes or is no text.
-    `labels`: those of an ENUM or SET, in order. `nullable`: as the log has it.
-    `form`: what the type code does not tell: 'uuid', 'inet4', 'inet6' (bytes that mean a text), or a geometry's type.
-    `length`: declared length of CHAR, VARCHAR (characters), of BINARY, VARBINARY (bytes), of VECTOR (entries); values of
-    BINARY come without their trailing zeros.
+    `labels`: those of an ENUM or SET, in order. `nullable`: as the log has it. `form`: what the
+    type code does not tell: 'uuid', 'inet4', 'inet6' (bytes that mean a text), or a geometry's
+    type. `length`: declared length of CHAR, VARCHAR (characters), of BINARY, VARBINARY (bytes), of
+    VECTOR (entries); values of BINARY come without their trailing zeros.
     """
 
     name: str
@@ -77,7 +79,10 @@ _META_BYTES = {
     ),
     **dict.fromkeys((VARCHAR, BIT, DECIMAL, ENUM, SET, STRING, 141, 253), 2),
 }
-"""How many bytes of metadata a type has; none if it is not here. 140, 141: MariaDB's compressed columns."""
+"""How many bytes of metadata a type has; none if it is not here.
+
+140, 141: MariaDB's compressed columns.
+"""
 _NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, YEAR, DECIMAL}
 _TEXTUAL = {STRING, VARCHAR, BLOB, VECTOR, 140, 141, 253}
 """Types that the log states signedness and character sets of; MariaDB adds GEOMETRY."""
@@ -149,7 +154,8 @@ def define(
     """Read a table map event, whose body starts after the table id and flags.
 
     `charsets`: by collation id, see `fetch_charsets`; `forms`: by column name, see `fetch_forms`.
-    Raises `IngestionError` if the log holds no names, `UnsupportedColumn` if a type is not known at all.
+    Raises `IngestionError` if the log holds no names, `UnsupportedColumn` if a type is not known at
+    all.
     """
     database, table = names_in(body)
     where = f"{database}.{table}"
@@ -165,9 +171,12 @@ def define(
         extra[field] = reader.text()
     if 4 not in extra:
         raise IngestionError(
-            f"{where}: the binary log holds no column names. Run SET GLOBAL binlog_row_metadata = FULL on the server (and set "
-            "it in its configuration; MySQL before 8.0.1 and MariaDB before 10.5 do not have it: use strategy 'incremental' or "
-            "'snapshot' there). Changes logged before that cannot be read: take a new snapshot of the tables with "
+            f"{where}: the binary log holds no column names. Run SET GLOBAL binlog_row_metadata = "
+            "FULL on the server (and set "
+            "it in its configuration; MySQL before 8.0.1 and MariaDB before 10.5 do not have it: "
+            "use strategy 'incremental' or "
+            "'snapshot' there). Changes logged before that cannot be read: take a new snapshot of "
+            "the tables with "
             "`softcart resnapshot`."
         )
     names = Bytes(extra[4])
@@ -175,7 +184,8 @@ def define(
         LogColumn(names.text().decode(), code, meta, nullable=bool(nulls[i // 8] >> i % 8 & 1))
         for i, (code, meta) in enumerate(types)
     ]
-    # The optional metadata come by kind of column: each of these steps completes the columns of one kind.
+    # The optional metadata come by kind of column: each of these steps completes the columns of one
+    # kind.
     _note_signs(columns, extra)
     _note_charsets(columns, extra, charsets, where, is_mariadb=is_mariadb)
     _note_labels(columns, extra)
@@ -214,7 +224,8 @@ def _note_charsets(
         column, charset = columns[index], charsets.get(collation)
         if charset is None:
             raise UnsupportedColumn(
-                f"{where}: column `{column.name}` has collation number {collation}, whose characters are not known. "
+                f"{where}: column `{column.name}` has collation number {collation}, whose "
+                "characters are not known. "
                 "Convert it to utf8mb4, or use strategy 'snapshot'."
             )
         if column.type_code in (GEOMETRY, VECTOR):
@@ -243,7 +254,10 @@ def _note_forms(
     *,
     is_mariadb: bool,
 ) -> None:
-    """What type codes do not tell: kinds of geometries, lengths of vectors, MariaDB's types that look like BINARY."""
+    """Note what type codes do not tell.
+
+    These are kinds of geometries, lengths of vectors, and MariaDB's types that look like BINARY.
+    """
     collection = "geometrycollection" if is_mariadb else "geomcollection"
     kinds = (*_GEOMETRIES, collection)
     geometries = Bytes(extra.get(7, b"")).numbers()
@@ -301,7 +315,10 @@ def _collations(
 
 
 def columns_of(columns: Iterable[LogColumn], where: str) -> list[Column]:
-    """The columns with their types in raw; `where` names the table in the `UnsupportedColumn` of one that cannot be carried."""
+    """The columns with their types in raw.
+
+    Raises `UnsupportedColumn` for one that cannot be carried; `where` names the table in it.
+    """
     result = []
     for column in columns:
         source_type = source_type_of(column)
@@ -311,7 +328,8 @@ def columns_of(columns: Iterable[LogColumn], where: str) -> list[Column]:
         target = target_type(source_type, precision, scale)
         if target is None:
             raise UnsupportedColumn(
-                f"{where}: column `{column.name}` has type {source_type}, which cannot be carried exactly. "
+                f"{where}: column `{column.name}` has type {source_type}, which cannot be carried "
+                "exactly. "
                 "Convert it at the source, or declare a view without it with strategy 'snapshot'."
             )
         result.append(Column(column.name, source_type, target, column.nullable))
@@ -319,7 +337,10 @@ def columns_of(columns: Iterable[LogColumn], where: str) -> list[Column]:
 
 
 def source_type_of(column: LogColumn) -> str:
-    """A column's type as information_schema writes COLUMN_TYPE, but for what the log does not tell (display widths)."""
+    """A column's type as information_schema writes COLUMN_TYPE.
+
+    Display widths are missing, as the log does not tell them.
+    """
     code, meta, is_text = column.type_code, column.meta, column.charset != "binary"
     unsigned = " unsigned" if column.unsigned else ""
     if code in _INTEGERS:
@@ -352,9 +373,10 @@ def source_type_of(column: LogColumn) -> str:
 
 
 def fetch_forms(query: Query, database: str, table: str) -> dict[str, str]:
-    """The columns of a table that are of MariaDB's types which the log shows as BINARY, with their types."""
+    """The columns of MariaDB's types that the log shows as BINARY, with their types."""
     rows = query(
-        "SELECT column_name, data_type FROM information_schema.columns WHERE data_type IN ('uuid', 'inet4', 'inet6')"
+        "SELECT column_name, data_type FROM information_schema.columns WHERE data_type IN "
+        "('uuid', 'inet4', 'inet6')"
         f" AND table_schema = {literal(database)} AND table_name = {literal(table)}"
     )
     return {str(name): str(data_type).lower() for name, data_type in rows}

@@ -14,7 +14,10 @@ from softcart_assets.ingestion.position import Position
 
 @dataclass(frozen=True)
 class ServerState:
-    """Where a server's log ends: position, GTIDs (empty if it has none), who it is, its log files with their sizes in order."""
+    """Where a server's log ends, and who the server is.
+
+    `gtids` is empty if it has none. `files` are its log files in order, with their sizes.
+    """
 
     position: Position
     gtids: GtidSet
@@ -23,7 +26,10 @@ class ServerState:
 
 
 def current_state(session: Session) -> ServerState:
-    """The end of the server's log now, or inside a snapshot of MariaDB (or under its lock, on MySQL) the snapshot's."""
+    """The end of the server's log now.
+
+    Inside a snapshot of MariaDB, or under MySQL's lock, it is the snapshot's.
+    """
     position = log_position(session)
     if session.is_mariadb:
         gtids = session.query(
@@ -38,7 +44,10 @@ def current_state(session: Session) -> ServerState:
 
 
 def bytes_behind(session: Session, position: Position) -> int:
-    """How much log lies between a position of this server and the end; all of it if the position's file is gone."""
+    """How much log lies between a position of this server and the end.
+
+    All of it if the position's file is gone.
+    """
     files = [(str(row[0]), int(row[1] or 0)) for row in session.query("SHOW BINARY LOGS")]
     names = [name for name, _ in files]
     # The server lists its files in their order, which is not that of their names.
@@ -59,7 +68,8 @@ def identity(query: Query) -> str:
     found = {
         str(name).lower(): str(value)
         for name, value in query(
-            "SHOW GLOBAL VARIABLES WHERE variable_name IN ('server_uuid', 'server_uid', 'server_id')"
+            "SHOW GLOBAL VARIABLES WHERE variable_name IN ('server_uuid', 'server_uid', "
+            "'server_id')"
         )
     }
     # MariaDB has only lately something that differs between servers of the same number.

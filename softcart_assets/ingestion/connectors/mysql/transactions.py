@@ -1,6 +1,7 @@
 """The events of a binary log put in order: transactions, statements of their own, and positions.
 
-A transaction that counts otherwise than it was logged (XA, or rolled back in part) is read again by whoever owns this.
+A transaction that counts otherwise than it was logged (XA, or rolled back in part) is read again by
+whoever owns this.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _STANDALONE, _HAS_COMMIT_ID, _PREPARED_XA, _COMPLETED_XA = 1, 2, 64, 128
 _ALTER_STARTED, _ALTER_ROLLED_BACK = 2, 8
 """Its further flags: MariaDB logs a long ALTER TABLE when it starts and again when it ends."""
 _CONTROL = re.compile(
-    r"(BEGIN|COMMIT|ROLLBACK(?! TO)|SAVEPOINT|ROLLBACK TO|RELEASE SAVEPOINT|XA (START|BEGIN|END|COMMIT|ROLLBACK))\b(?!\s*NOT)",
+    r"(BEGIN|COMMIT|ROLLBACK(?! TO)|SAVEPOINT|ROLLBACK TO|RELEASE SAVEPOINT|XA "
+    r"(START|BEGIN|END|COMMIT|ROLLBACK))\b(?!\s*NOT)",
     re.I,
 )
 """Statements that the server logs around rows."""
@@ -50,10 +52,11 @@ _UNKNOWN: Any = object()
 class _Group:
     """The transaction, or the statement of its own, that is being read.
 
-    `is_only`: nothing but its rows is wanted, even if it is only prepared, and without those of the events numbered in `void`.
-    `tables`: by the ids that its rows events name them with; None if nobody wants them. `number`: of the event in it. `is_explicit`: it
-    ends with a COMMIT. `is_skipped`: its rows count later, or never. `ends`, `is_past`: what the event at hand means, that
-    the group ends with it, or that it lies behind the wanted end.
+    `is_only`: nothing but its rows is wanted, even if it is only prepared, and without those of the
+    events numbered in `void`. `tables`: by the ids that its rows events name them with; None if
+    nobody wants them. `number`: of the event in it. `is_explicit`: it ends with a COMMIT.
+    `is_skipped`: its rows count later, or never. `ends`, `is_past`: what the event at hand means,
+    that the group ends with it, or that it lies behind the wanted end.
     """
 
     is_only: bool = False
@@ -79,7 +82,10 @@ class Rereader(Protocol):
     """Reads transactions of the same server once more."""
 
     def again(self, start: Position, void: Collection[range] = ()) -> Iterator[Event]:
-        """The events of the transaction that starts at a position, but for the rows events numbered in `void`."""
+        """The events of the transaction that starts at a position.
+
+        The rows events numbered in `void` are left out.
+        """
 
     def prepared_rows(self, xid: str, now: Position) -> Iterator[Event]:
         """The rows of an XA transaction that is committed at `now`."""
@@ -109,7 +115,10 @@ class Transactions:
         self._servers: dict[bytes, str] = {}
 
     def _move(self, offset: int) -> bool:
-        """Note an end position, of which the log has only the lower half; whether it is the wanted end, or behind it."""
+        """Note an end position, of which the log has only the lower half.
+
+        Returns whether it is the wanted end, or behind it.
+        """
         at = self._at
         if offset:
             offset |= at.offset >> 32 << 32
@@ -119,7 +128,11 @@ class Transactions:
         return self._end is not None and self._is_file_known and at >= self._end
 
     def read(self, *, only_group: bool = False, void: Collection[range] = ()) -> Iterator[Event]:
-        """The events. `only_group`: those of the first transaction, even if only prepared, but for the ones numbered in `void`."""
+        """The events.
+
+        `only_group`: those of the first transaction, even if it is only prepared. `void`: numbers
+        of its rows events that are left out.
+        """
         group = _Group(is_only=only_group, void=void)
         tables, handlers = group.tables, self._handlers()
         if self._move(0) and not only_group:
@@ -157,7 +170,7 @@ class Transactions:
             tables[table_id] = self._definitions.add(definition)
 
     def _after(self, group: _Group, when: int, ended: int) -> Iterable[Event]:
-        """What follows from an event that may have ended a transaction, or reached the wanted end."""
+        """What follows from an event that may have ended a transaction or the wanted part."""
         if not group.ends:
             return (Idle(self._at, True),) if group.is_past else ()
         if group.rolled_back:
@@ -209,7 +222,10 @@ class Transactions:
         return (Rows(table, operation, data[start:behind] + inflated(data[behind:stop])),)
 
     def _on_nothing(self, group: _Group, event: Raw) -> Iterable[Event]:
-        """An event that changes nothing. At a start in the middle of a file its description is repeated; that moves nothing."""
+        """An event that changes nothing.
+
+        At a start in the middle of a file its description is repeated; that moves nothing.
+        """
         kind, _, ended, *_ = event
         if not group.is_open and (kind != events.FORMAT or self._at.offset == 4):
             group.is_past = self._move(ended)
@@ -222,7 +238,10 @@ class Transactions:
         return ()
 
     def _handlers(self) -> dict[int, Callable[[_Group, Raw], Iterable[Event]]]:
-        """Who handles events of a type. Each gives events, and says in the group if it ends, or the log's wanted part does."""
+        """Who handles events of a type.
+
+        Each gives events, and says in the group if it ends, or the log's wanted part does.
+        """
         return {
             **dict.fromkeys(events.ROWS_COMPRESSED, self._on_compressed_rows),
             **dict.fromkeys(events.WITHOUT_CHANGES, self._on_nothing),
@@ -386,7 +405,10 @@ def _is_in(number: int, ranges: Collection[range]) -> bool:
 
 
 def _xid(body: bytes) -> tuple[bool, str]:
-    """Of an XA PREPARE event: whether it is a commit in one phase, and the transaction as statements name it."""
+    """What an XA PREPARE event says.
+
+    Whether it is a commit in one phase, and the transaction as statements name it.
+    """
     is_one_phase, number, first, second = struct.unpack_from("<BIII", body)
     name = body[13:]
     return bool(
