@@ -40,6 +40,7 @@ bench: install ## Measure everything beside other tools; `make bench BENCH="copy
 lint: manifest typecheck ## Check style, types and the Dagster definitions
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/sqlfluff lint --disable-progress-bar dbt_project
 	.venv/bin/dg check defs
 
 typecheck: install ## Check types
@@ -49,9 +50,9 @@ format: install ## Format the code and mend what can be mended mechanically
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-lock: ## Resolve requirements.in into requirements.lock
+lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock
 	./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-	  requirements.in --output-file requirements.lock
+	  requirements.in requirements-dev.in --output-file requirements.lock
 
 doctor: install ## Say what is missing or wrong on this machine, and what to do
 	@$(SOFTCART) doctor

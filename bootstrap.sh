@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Sets this clone up: Debian packages that are missing, then .venv as requirements.lock says. `make` runs it before every
-# target; when nothing is missing it ends at once.
+# Sets this clone up: Debian packages that are missing, then .venv as requirements.lock says. `make`
+# runs it before every target. It ends at once when nothing is missing.
 #
 #   ./bootstrap.sh            what the platform needs
-#   ./bootstrap.sh --tests    besides, what its tests need: a browser, a local MySQL server in any case, and a real MySQL
-#                             in the user's cache folder, without which some tests are skipped
+#   ./bootstrap.sh --tests    also what its tests need: a browser, a local MySQL server in any case,
+#                             and a real MySQL in the user's cache folder. Without the last, some
+#                             tests are skipped.
 #   ./bootstrap.sh uv ARGS…   after set-up, uv with the package sources that pip is configured for
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-unset PYTHONDONTWRITEBYTECODE        # without bytecode files every Dagster process would start seconds later
-PATH=$PATH:/usr/local/sbin:/usr/sbin # servers are there, where most users' PATH does not lead
+# Without bytecode files every Dagster process would start seconds later.
+unset PYTHONDONTWRITEBYTECODE
+# Servers are in folders that most users' PATH lacks.
+PATH=$PATH:/usr/local/sbin:/usr/sbin
 
 readonly uv_version=0.13.9
 readonly stamp=.venv/set-up
@@ -76,8 +79,7 @@ find_missing_packages() {
   if find_python; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     # mysqlclient and our own .pyx files are compiled here.
-    "$python" -c 'import os.path, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' \
-      2>/dev/null || missing+=(python3-dev)
+    "$python" -c 'import sysconfig; open(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || missing+=(python3-dev)
   else
     missing+=(python3 python3-venv python3-dev)
   fi
@@ -104,9 +106,15 @@ give_up() {
             "(the tests need a local one)"
           ;;
         mariadb-client-core) ;;
-        chromium*) echo "  $package: put chromium and chromedriver on PATH (only the tests need them)" ;;
-        python3*) echo "  $package: put a complete Python 3.11 or newer (headers, venv) on PATH as python3" ;;
-        *) echo "  $package: put gcc, pkg-config and a MySQL client library with its headers on PATH" ;;
+        chromium*)
+          echo "  $package: put chromium and chromedriver on PATH (only the tests need them)"
+          ;;
+        python3*)
+          echo "  $package: put a complete Python 3.11 or newer (headers, venv) on PATH as python3"
+          ;;
+        *)
+          echo "  $package: put gcc, pkg-config and a MySQL client library with headers on PATH"
+          ;;
       esac
     done
   } >&2
@@ -121,28 +129,33 @@ install_missing_packages() {
     as_root=(sudo -n)
   fi
   # Waits for another apt-get, as when two clones are set up at once.
-  local apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+  local apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
+    apt-get -q -o DPkg::Lock::Timeout=300)
   echo "Installing Debian packages: ${missing[*]}"
   # The lock of the package lists has no such option.
-  until output=$("${apt_get[@]}" update 2>&1) || [[ $output != *"Could not get lock"* ]] || ((SECONDS > 300)); do
+  until output=$("${apt_get[@]}" update 2>&1) || [[ $output != *"Could not get lock"* ]] ||
+    ((SECONDS > 300)); do
     sleep 2
   done
   "${apt_get[@]}" install --yes --no-install-recommends "${missing[@]}" ||
     give_up "apt-get install failed, see above; apt-get update said: $(tail -n 2 <<<"$output")"
   find_missing_packages
-  ((${#missing[@]} == 0)) || give_up "they are installed, but PATH or JAVA_HOME leads to other programs of their names"
+  ((${#missing[@]} == 0)) ||
+    give_up "they are installed, but PATH or JAVA_HOME leads to other programs of their names"
 }
 
-# uv does not read pip's configuration: hand over the package sources, unless uv has some of its own.
+# uv does not read pip's configuration. Hands over the package sources, unless uv has its own.
 use_package_sources_of_pip() {
   local config index extra links certificates
   config=$(.venv/bin/python -m pip config list)
   # Lines like global.index-url='https://…'; those of the environment come first.
   setting() { sed -nE "s/^[^=]*\.$1='(.*)'\$/\1/p" <<<"$config" | head -n 1 | sed 's/\\n/ /g'; }
-  index=$(setting index-url) extra=$(setting extra-index-url) links=$(setting find-links) certificates=$(setting cert)
+  index=$(setting index-url) extra=$(setting extra-index-url)
+  links=$(setting find-links) certificates=$(setting cert)
   [[ -z $index ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
   # As pip does: the wanted version may come from any of the sources.
-  [[ -z $extra ]] || export UV_INDEX=${UV_INDEX:-$extra} UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
+  [[ -z $extra ]] || export UV_INDEX=${UV_INDEX:-$extra}
+  [[ -z $extra ]] || export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
   [[ -z $links ]] || export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}
   [[ -z $certificates ]] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$certificates}
 }
@@ -161,16 +174,20 @@ install_python_packages() {
   use_package_sources_of_pip
   .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
   # Compiles the .pyx files; from its cache uv would take an installation without it.
-  .venv/bin/uv pip install --quiet --no-deps --reinstall-package softcart --python .venv/bin/python --editable .
+  .venv/bin/uv pip install --quiet --no-deps --reinstall-package softcart \
+    --python .venv/bin/python --editable .
   echo "$wanted" >"$stamp"
   exec 9<&-
 }
 
-wanted=$(cat requirements.lock pyproject.toml bootstrap.sh setup.py softcart_assets/ingestion/*.pyx | sha256sum)
+wanted=$(
+  cat requirements* pyproject.toml bootstrap.sh setup.py softcart_assets/ingestion/*.pyx | sha256sum
+)
 find_missing_packages
 ((${#missing[@]} == 0)) || install_missing_packages
 venv_is_current || install_python_packages
-[[ $mode != --tests ]] || .venv/bin/python tests/support/mysql97.py || true # says itself why there is none
+# It says itself why there is none.
+[[ $mode != --tests ]] || .venv/bin/python tests/support/mysql97.py || true
 if [[ $mode == uv ]]; then
   use_package_sources_of_pip
   shift

@@ -59,7 +59,10 @@ def refresh(
     table: LakeTable,
     files: Sequence[ChangeFile],
 ) -> Refreshed:
-    """Merge a table's new change files. `spark` gives the session: it is asked only if any are new."""
+    """Merge a table's new change files.
+
+    `spark` gives the session. It is asked only if there are any: Spark takes seconds to start.
+    """
     state = table.state()
     if state is not None and not pending_files(table, files):
         return Refreshed(state.rows)

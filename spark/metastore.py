@@ -41,8 +41,8 @@ def lock_metastore(spark: SparkSession) -> None:
     Call it before the session's first SQL statement, which opens the metastore. It does nothing for
     a session with a metastore server, or without Hive.
 
-    The Java process holds the lock, because it is the one that has the metastore open. A lock of the
-    Python process would be free while Java is still shutting down after a kill.
+    The Java process holds the lock, because it is the one that has the metastore open. A lock of
+    the Python process would be free while Java is still shutting down after a kill.
     """
     conf = spark.sparkContext.getConf()
     database = conf.get(_DATABASE, "") or ""
@@ -60,8 +60,8 @@ def lock_metastore(spark: SparkSession) -> None:
     while not (lock := file.getChannel().tryLock()):
         if not announced:
             log.warning(
-                "The embedded Hive metastore %s serves one process at a time; waiting for process %s "
-                "to end. A metastore server in SOFTCART_HIVE_METASTORE_URI serves several.",
+                "The embedded Hive metastore %s serves one process at a time; waiting for process "
+                "%s to end. A metastore server in SOFTCART_HIVE_METASTORE_URI serves several.",
                 metastore,
                 path.read_text(errors="replace").strip() or "(unknown)",
             )

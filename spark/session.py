@@ -71,10 +71,11 @@ def spark_conf(
     """All settings of a session, from these arguments alone.
 
     `environment` gives what the caller does not: `SOFTCART_SPARK_MASTER` (default `local[*]`),
-    `SOFTCART_SPARK_MEMORY` of the driver (default 2g), `SOFTCART_LAKE_URI`, whose folder `warehouse`
-    holds the tables, `SOFTCART_HOME`, whose folder `metastore` holds the embedded Hive metastore,
-    and `SOFTCART_HIVE_METASTORE_URI` (thrift://…), which replaces it. `hive=False` gives a session
-    without any metastore. `submitted` has the settings of spark-submit: they go before ours.
+    `SOFTCART_SPARK_MEMORY` of the driver (default 2g), `SOFTCART_LAKE_URI`, whose folder
+    `warehouse` holds the tables, `SOFTCART_HOME`, whose folder `metastore` holds the embedded Hive
+    metastore, and `SOFTCART_HIVE_METASTORE_URI` (thrift://…), which replaces it. `hive=False`
+    gives a session without any metastore. `submitted` has the settings of spark-submit: they go
+    before ours.
     """
     home = (home or softcart_home(environment)).resolve()
     master = master or environment.get("SOFTCART_SPARK_MASTER") or "local[*]"

@@ -1,6 +1,7 @@
 """Fixtures that every test may use: the tests' own servers, and fresh databases on them.
 
-The tests never touch a server that the environment names: settings of the shell are taken out before they start.
+The tests never touch a server that the environment names: settings of the shell are taken out
+before they start.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MONGO = Source("test_mongo", "mongodb", "", ())
 
 @pytest.fixture(scope="session", autouse=True)
 def home() -> Iterator[Path]:
-    """`SOFTCART_HOME` of this test session, with no other setting of ours in the environment; removed afterwards."""
+    """`SOFTCART_HOME` of this test session, the only setting of ours. Removed afterwards."""
     # Not pytest's own temporary folder: that keeps the last three, and these hold whole servers.
     home = Path(tempfile.mkdtemp(prefix="softcart-tests-"))
     with pytest.MonkeyPatch.context() as patch:
@@ -43,8 +44,9 @@ def home() -> Iterator[Path]:
         patch.setenv("SOFTCART_HOME", str(home))
         patch.setenv("SOFTCART_SPARK_MASTER", "local[2]")
         patch.setenv("SOFTCART_SPARK_MEMORY", "1g")
-        # Tests run many small queries once: Java's optimising compiler would take twice the processor time. Without it
-        # Java keeps only 48 MB for compiled code, which Spark's generated classes outgrow.
+        # Tests run many small queries once: Java's optimising compiler would take twice the
+        # processor time. Without it Java keeps only 48 MB for compiled code, which Spark's generated
+        # classes outgrow.
         patch.setenv("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
         yield home
     shutil.rmtree(home)
@@ -65,13 +67,13 @@ def stack(home: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def mysql(stack: Stack) -> Iterator[MySQLConnection]:
-    """A fresh, empty database on the stack's MySQL server, which is MariaDB where Debian provides it."""
+    """A fresh, empty database on the stack's MySQL server. With Debian's packages it is MariaDB."""
     yield from _fresh_mysql(MySQLConnection.from_env(MYSQL.env_prefix))
 
 
 @pytest.fixture(scope="session")
 def mysql97_server(home: Path) -> Iterator[RealMySQL]:
-    """A real MySQL 9.7, running; where it cannot be had, the tests that ask for it are skipped with the reason."""
+    """A real MySQL 9.7, running. Where there is none, tests that ask for it are skipped."""
     server = RealMySQL(home, free_port(), secrets.token_urlsafe(18), {MYSQL.env_prefix: MYSQL.name})
     try:
         server.products()
@@ -134,7 +136,7 @@ def lake(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def spark(home: Path):
-    """A Spark session with Hive support on two cores, shared by all tests; its tables live in the tests' home."""
+    """A Spark session with Hive support on two cores, shared by all tests, in the tests' home."""
     from spark.session import build_session, stop_session
 
     session = build_session(

@@ -1,9 +1,18 @@
-{#- A surrogate key from the text of a natural key: the same on every rebuild. A null is an empty text. -#}
+{#-
+  A surrogate key from the text of a natural key: the same on every rebuild. A null is an empty
+  text.
+-#}
 {% macro surrogate_key(columns) -%}
-    md5({% for column in columns %}coalesce({{ column }}::text, ''){% if not loop.last %} || '|' || {% endif %}{% endfor %})::uuid
+    md5(
+        {%- for column in columns -%}
+        coalesce({{ column }}::text, ''){% if not loop.last %} || '|' || {% endif %}
+        {%- endfor -%}
+    )::uuid
 {%- endmacro %}
 
-{#- The surrogate key of one version of an SCD2 row. The epoch's text depends on no session setting. -#}
+{#-
+  The surrogate key of one version of an SCD2 row. The epoch's text depends on no session setting.
+-#}
 {% macro version_key(natural_key, valid_from) -%}
     {{ surrogate_key([natural_key, 'extract(epoch from ' ~ valid_from ~ ')']) }}
 {%- endmacro %}

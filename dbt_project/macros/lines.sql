@@ -1,7 +1,7 @@
 {#-
-  What the lines of business give to a conformed model: the `columns` of int_<line>__<what> of every line that has that
-  model. Without such a line there are no rows; the types are then those of the conformed model's contract.
-  The contract is not known yet when dbt parses the model. Any type will do then.
+  What the lines of business give to a conformed model: the `columns` of int_<line>__<what> of every
+  line that has that model. Without such a line there are no rows. The types are then those of the
+  model's contract. While dbt parses the model, it does not know the contract, and any type will do.
 -#}
 {% macro union_of_lines(what, columns) %}
     {% for line in contributors(what) %}
@@ -11,7 +11,8 @@
     {% else %}
     select
         {% for column in columns %}
-        null::{{ model.columns.get(column, {}).data_type or 'text' }} as {{ column }}{{ "," if not loop.last }}
+        {% set type = model.columns.get(column, {}).data_type or 'text' %}
+        null::{{ type }} as {{ column }}{{ "," if not loop.last }}
         {% endfor %}
     where false
     {% endfor %}

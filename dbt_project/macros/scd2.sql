@@ -1,25 +1,29 @@
 {#-
-  The versions of a type 2 slowly changing dimension, as a query: one row per `key` and version, with every column of
-  `history` and valid_from, valid_to (half-open), is_current and version_number.
+  The versions of a type 2 slowly changing dimension, as a query: one row per `key` and version,
+  with every column of `history` and valid_from, valid_to (half-open), is_current and
+  version_number.
 
-  `history` is a relation or CTE with one row per version: `key`, the `attributes`, updated_at, is_deleted, _committed_at,
-  _loaded_at and _version, which alone gives the order. A version whose attributes equal those of the one before is
-  dropped. A version holds from the source's updated_at; a deleted row says nothing of that, so a deletion holds from its
-  commit, or where the source's log was not read, from when we saw it. The first version holds from 1900, so that events
-  older than our knowledge of the row find it. Source clocks may go back or stand still: a version then begins a
-  microsecond after the one before it.
+  `history` is a relation or CTE with one row per version: `key`, the `attributes`, updated_at,
+  is_deleted, _committed_at, _loaded_at and _version, which alone gives the order. A version whose
+  attributes equal those of the one before is dropped. A version holds from the source's
+  updated_at; a deleted row says nothing of that, so a deletion holds from its commit, or where
+  the source's log was not read, from when we saw it. The first version holds from 1900, so that
+  events older than our knowledge of the row find it. Source clocks may go back or stand still: a
+  version then begins a microsecond after the one before it.
 -#}
 {% macro scd2_versions(history, key, attributes) %}
     select
         *,
         coalesce(
-            lead(valid_from) over (partition by {{ key }} order by version_number), '9999-12-31 00:00+00'
+            lead(valid_from) over (partition by {{ key }} order by version_number),
+            '9999-12-31 00:00+00'
         ) as valid_to,
         lead(valid_from) over (partition by {{ key }} order by version_number) is null as is_current
     from (
         select
             *,
-            -- The running maximum of (time - n us) + n us: the earliest times that rise strictly and are not before theirs.
+            -- The running maximum of (time - n us) + n us: the earliest times that rise strictly
+            -- and are not before theirs.
             max(changed_at - version_number * interval '1 microsecond')
                 over (partition by {{ key }} order by version_number rows unbounded preceding)
             + version_number * interval '1 microsecond' as valid_from
@@ -32,13 +36,18 @@
                     else coalesce(updated_at, _loaded_at)
                 end as changed_at
             from (
-                select *, row_number() over (partition by {{ key }} order by _version)::integer as version_number
+                select
+                    *,
+                    row_number() over (partition by {{ key }} order by _version)::integer
+                        as version_number
                 from (
                     select
                         *,
-                        row({{ attributes | join(', ') }}, is_deleted) is distinct from
-                            lag(row({{ attributes | join(', ') }}, is_deleted))
-                            over (partition by {{ key }} order by _version) as is_change
+                        (
+                            row({{ attributes | join(', ') }}, is_deleted)
+                            is distinct from lag(row({{ attributes | join(', ') }}, is_deleted))
+                                over (partition by {{ key }} order by _version)
+                        ) as is_change
                     from {{ history }}
                 ) as compared
                 where is_change

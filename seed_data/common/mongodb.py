@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from bson import json_util
 from pymongo.database import Database
 
-from seed_data.common.databases import MADE_BY, Advance, refusal
+from seed_data.common.databases import Advance, mark_of, refusal
 from seed_data.common.model import SeedError
 from softcart_assets.connections import MongoConnection
 from softcart_assets.lines.model import Source, Table
@@ -31,6 +31,7 @@ class MongoDatabase:
     """The MongoDB database of one source."""
 
     def __init__(self, source: Source) -> None:
+        self.mark = mark_of(source)
         self._server = MongoConnection.from_env(source.env_prefix)
         self._setting = f"{source.env_prefix}_DATABASE"
 
@@ -68,10 +69,10 @@ class MongoDatabase:
         with self._open() as database:
             ours = self._read(database)
             names = [table.at_source for table in tables]
-            self._write(database, dict.fromkeys({*ours, *names}, MADE_BY))
+            self._write(database, dict.fromkeys([*ours, *names], self.mark))
             for name in ours:
                 database.drop_collection(name)
-            self._write(database, dict.fromkeys(names, MADE_BY))
+            self._write(database, dict.fromkeys(names, self.mark))
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
         """Insert documents and index the cursor that incremental loads read by."""
@@ -89,15 +90,16 @@ class MongoDatabase:
                 collection.create_index(table.cursor)
         return count
 
-    def complete(self, tables: Collection[Table], mark: str) -> None:
+    def complete(self, tables: Collection[Table], parameters: str) -> None:
         """Record that everything is loaded."""
+        names = [table.at_source for table in tables]
         with self._open() as database:
-            self._write(database, {table.at_source: mark for table in tables})
+            self._write(database, dict.fromkeys(names, f"{self.mark} {parameters}"))
 
-    @staticmethod
-    def _read(database: Database[dict[str, Any]]) -> dict[str, str]:
+    def _read(self, database: Database[dict[str, Any]]) -> dict[str, str]:
         found = database[MARKS].find_one({"_id": _MARK}) or {"collections": []}
-        return {each["name"]: each["mark"] for each in found["collections"]}
+        marks = {each["name"]: each["mark"] for each in found["collections"]}
+        return {name: mark for name, mark in marks.items() if mark.startswith(self.mark)}
 
     @staticmethod
     def _write(database: Database[dict[str, Any]], marks: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seed_data.common.databases import MADE_BY, Advance, refusal
+from seed_data.common.databases import Advance, mark_of, refusal
 from seed_data.common.model import SeedError
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.lines.model import Source, Table
@@ -45,6 +45,7 @@ class MySQLDatabase:
     """The MySQL database of one source. Its tables are created by `script`."""
 
     def __init__(self, source: Source, script: Path) -> None:
+        self.mark = mark_of(source)
         self._server = MySQLConnection.from_env(source.env_prefix)
         self._script = script
         self._setting = f"{source.env_prefix}_DATABASE"
@@ -74,7 +75,7 @@ class MySQLDatabase:
                 (self._server.database,),
             )
             comments: dict[str, str] = dict(cursor.fetchall())
-        if theirs := [name for name, text in comments.items() if not text.startswith(MADE_BY)]:
+        if theirs := [name for name, text in comments.items() if not text.startswith(self.mark)]:
             raise SeedError(
                 refusal(f"MySQL database {self._name} holds tables", theirs, self._setting)
             )
@@ -94,7 +95,7 @@ class MySQLDatabase:
             for name in self.marks():
                 cursor.execute(f"DROP TABLE `{name}`")
             for statement in creating:
-                cursor.execute(f"{statement} COMMENT '{MADE_BY}'")
+                cursor.execute(f"{statement} COMMENT '{self.mark}'")
 
     def _statements(self, tables: Collection[Table]) -> list[str]:
         if not self._script.exists():
@@ -152,8 +153,9 @@ class MySQLDatabase:
                 )
             connection.commit()
 
-    def complete(self, tables: Collection[Table], mark: str) -> None:
+    def complete(self, tables: Collection[Table], parameters: str) -> None:
         """Record that everything is loaded."""
+        mark = f"{self.mark} {parameters}"
         with self._server.connect() as connection, connection.cursor() as cursor:
             for table in tables:
                 cursor.execute(f"ALTER TABLE `{table.at_source}` COMMENT = %s", (mark,))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from seed_data.common.databases import MADE_BY, Database
+from seed_data.common.databases import Database
 from seed_data.common.model import LineSeed, Output, SeedError
 from seed_data.common.mongodb import MongoDatabase
 from seed_data.common.mysql import MySQLDatabase
@@ -59,21 +59,20 @@ def seed(
     known = [f"{source.name}.{table.name}" for line, _ in seeds for source, table in line.tables()]
     if unknown := sorted(set(tables) - set(known)):
         raise SeedError(f"There is no table {', '.join(unknown)}; there are {', '.join(known)}.")
-    mark = f"{MADE_BY} scale={scale:g} seed={seed} until="
+    made = f"scale={scale:g} seed={seed} until="
     rows: dict[str, int] = {}
     with spark_on_demand(scale, spark) as session, TableProgress() as progress:
         for line, data in seeds:
             targets = _targets(line, tables)
             with _exclusive(line, targets) as directory:
-                wanted = mark + (parameters.until.isoformat() if until else "")
-                if _hold(targets, wanted):
+                if _hold(targets, made + (parameters.until.isoformat() if until else "")):
                     progress.say(f"The sources of {line.name} hold this seed already.")
                     continue
                 for target in targets:
                     target.database.recreate(target.tables)
                 rows |= _make_and_load(data, parameters, targets, directory, session, progress)
                 for target in targets:
-                    target.database.complete(target.tables, mark + parameters.until.isoformat())
+                    target.database.complete(target.tables, made + parameters.until.isoformat())
     return rows
 
 
@@ -134,11 +133,11 @@ def _exclusive(line: Line, targets: list[_Target]) -> Iterator[Path]:
         yield directory
 
 
-def _hold(targets: list[_Target], mark: str) -> bool:
-    """Whether every table bears this mark. Looks at every database, for what is not ours."""
+def _hold(targets: list[_Target], parameters: str) -> bool:
+    """Whether every table was made with these. Looks at every database, for what is not ours."""
     marks = [(target, target.database.marks()) for target in targets]
     return all(
-        found.get(table.at_source, "").startswith(mark)
+        found.get(table.at_source, "").startswith(f"{target.database.mark} {parameters}")
         for target, found in marks
         for table in target.tables
     )

@@ -52,8 +52,8 @@ class Hours:
     """The hours from start to end.
 
     `first_ids[h]` is the number of the first order at or after the start of hour h. One more
-    element closes the last hour. `physical_shares` has one element per hour of the week, the first for the
-    hour in which the data start.
+    element closes the last hour. `physical_shares` has one element per hour of the week, the first
+    for the hour in which the data start.
     """
 
     first_ids: list[int]

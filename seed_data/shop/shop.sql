@@ -13,7 +13,8 @@ CREATE TABLE customers (
   loyalty_tier      ENUM('none','bronze','silver','gold') NOT NULL DEFAULT 'none',
   marketing_consent TINYINT(1) NOT NULL DEFAULT 0,
   created_at        DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-  updated_at        DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+  updated_at        DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+    ON UPDATE CURRENT_TIMESTAMP(6),
   KEY (updated_at, id)
 ) DEFAULT CHARSET=utf8mb4;
 
@@ -31,7 +32,8 @@ CREATE TABLE addresses (
   longitude    DECIMAL(9,6) NULL,
   is_primary   TINYINT(1) NOT NULL,
   created_at   DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-  updated_at   DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+  updated_at   DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+    ON UPDATE CURRENT_TIMESTAMP(6),
   KEY (customer_id),
   KEY (updated_at, id)
 ) DEFAULT CHARSET=utf8mb4;
@@ -92,7 +94,8 @@ CREATE TABLE orders (
   shipping_amount     DECIMAL(12,2) NOT NULL,
   total_amount        DECIMAL(14,2) NOT NULL,
   note                TEXT NULL,
-  updated_at          DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+  updated_at          DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+    ON UPDATE CURRENT_TIMESTAMP(6),
   KEY (updated_at, id)
 ) DEFAULT CHARSET=utf8mb4;
 
@@ -110,7 +113,8 @@ CREATE TABLE order_lines (
   tax_rate        DECIMAL(5,4) NOT NULL,
   tax_amount      DECIMAL(12,2) NOT NULL,
   created_at      DATETIME(6) NOT NULL,
-  updated_at      DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+  updated_at      DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+    ON UPDATE CURRENT_TIMESTAMP(6),
   PRIMARY KEY (order_id, line_number),
   KEY (updated_at, order_id, line_number)
 ) DEFAULT CHARSET=utf8mb4;
@@ -124,7 +128,8 @@ CREATE TABLE payments (
   currency   CHAR(3) NOT NULL,
   paid_at    DATETIME(6) NOT NULL,
   card_last4 CHAR(4) NULL,
-  updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+  updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+    ON UPDATE CURRENT_TIMESTAMP(6),
   KEY (order_id),
   KEY (updated_at, id)
 ) DEFAULT CHARSET=utf8mb4;
@@ -137,7 +142,8 @@ CREATE TABLE returns (
   reason        ENUM('damaged','wrong_item','not_as_described','changed_mind','late') NOT NULL,
   refund_amount DECIMAL(12,2) NOT NULL,
   returned_at   DATETIME(6) NOT NULL,
-  updated_at    DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+  updated_at    DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+    ON UPDATE CURRENT_TIMESTAMP(6),
   KEY (order_id, line_number),
   KEY (updated_at, id)
 ) DEFAULT CHARSET=utf8mb4;
@@ -147,7 +153,8 @@ CREATE TABLE inventory (
   product_id       VARCHAR(16) NOT NULL,
   quantity_on_hand INT NOT NULL,
   reorder_point    INT NOT NULL,
-  updated_at       DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+  updated_at       DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+    ON UPDATE CURRENT_TIMESTAMP(6),
   PRIMARY KEY (store_id, product_id),
   KEY (updated_at, store_id, product_id)
 ) DEFAULT CHARSET=utf8mb4;
@@ -161,7 +168,8 @@ CREATE TABLE inventory_movements (
   quantity   INT NOT NULL,
   order_id   BIGINT UNSIGNED NULL,
   moved_at   DATETIME(6) NOT NULL,
-  updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
+  updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
+    ON UPDATE CURRENT_TIMESTAMP(6),
   KEY (store_id, product_id),
   KEY (updated_at, id)
 ) DEFAULT CHARSET=utf8mb4;

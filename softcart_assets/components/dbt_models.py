@@ -11,6 +11,7 @@ import psycopg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 from psycopg import sql
 
+from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.dbt import PROJECT_DIR, Manifest
@@ -137,6 +138,7 @@ def _models(
             raw_tables_held(staging.connection(), still=True, tell=context.log.info),
             staging.connection().connect(autocommit=True) as session,
         ):
+            warehouse_state.prepare(session, "dbt_state")
             invocation = dbt.cli(arguments, context=context)
             for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
                 yield _with_row_count(session, event)

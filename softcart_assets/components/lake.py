@@ -20,15 +20,15 @@ from softcart_assets.resources.spark import SparkResource
 from spark.lake import LakeTable, drop_predecessor, has_predecessor
 
 TABLES_AT_ONCE = 4
-"""Tables of a source that are refreshed at the same time: each alone leaves processor cores idle."""
+"""Tables of a source that are refreshed at the same time: one alone leaves cores idle."""
 
 
 def _description(source: Source, table: Table) -> str:
     by_month = f", by month of {table.lake_partition}" if table.lake_partition else ""
     name = f"{source.lake}.{table.name}"
     return (
-        f"{table.description} Current rows as Parquet in Hive table {name}{by_month}. Every version "
-        f"that was ever loaded is in {name}_changes."
+        f"{table.description} Current rows as Parquet in Hive table {name}{by_month}. Every "
+        f"version that was ever loaded is in {name}_changes."
     )
 
 
@@ -76,7 +76,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         lake: LakeResource,
         spark: SparkResource,
     ) -> Iterator[dg.MaterializeResult[None]]:
-        """Merge new change files into the selected tables; each counts, even if another one fails."""
+        """Merge new change files into the selected tables. A table that fails fails alone."""
         connection = staging.connection()
         committed = committed_files(connection, source)
         selected = context.selected_asset_keys

@@ -1,10 +1,10 @@
 """Dagster resources: typed, configurable handles on the servers. Each opens its connection only
 when asked.
 
-Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read the
-environment when they are used: a server that is not configured fails what needs it, and nothing else.
-What a connection can do stands in `softcart_assets.connections`. The Spark session is in
-`softcart_assets.resources.spark`, because it imports pyspark.
+Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read
+the environment when they are used: a server that is not configured fails what needs it, and
+nothing else. What a connection can do stands in `softcart_assets.connections`. The Spark session
+is in `softcart_assets.resources.spark`, because it imports pyspark.
 """
 
 from __future__ import annotations

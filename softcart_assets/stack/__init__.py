@@ -1,7 +1,8 @@
-"""The local stack: private MySQL, PostgreSQL and MongoDB servers under one home directory, for development and tests.
+"""The local stack: private MySQL, PostgreSQL and MongoDB servers under one home directory.
 
-Here belong starting, stopping and finding those servers, and the environment that tells the rest of the project where
-they are. What is stored in them does not belong here. `Stack` is the way in; `doctor` looks at the machine.
+They are for development and tests. This package starts, stops and finds the servers. It makes the
+environment that tells the rest of the project where they are. It does not know what they store.
+`Stack` is the way in. `doctor` looks at the machine. `derived` makes the files for Docker Compose.
 """
 
 from softcart_assets.stack.server import StackError

@@ -1,4 +1,4 @@
-"""The files that follow from the declared sources: `docker-compose.yml`, its MySQL script, `.env.example`.
+"""The files that follow from the declared sources: those for Docker Compose, and `.env.example`.
 
 `softcart derive` writes them. Their texts are the templates beside this module.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -45,7 +46,11 @@ def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
     )
     template = environment.get_template(f"{name}.j2")
     return template.render(
-        mysql=_of_kind(sources, "mysql"), mongodb=_of_kind(sources, "mongodb"), **values
+        sources=sources,
+        mysql=_of_kind(sources, "mysql"),
+        mongodb=_of_kind(sources, "mongodb"),
+        connector=connector,
+        **values,
     )
 
 

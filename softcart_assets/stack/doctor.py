@@ -1,6 +1,6 @@
 """What is missing or wrong on this machine, and what to do about it.
 
-Here belong the questions that a person would ask by hand before blaming the code. Nothing is changed or started.
+It asks what a person would ask by hand before blaming the code. It changes and starts nothing.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _browser() -> Iterator[Finding]:
             yield Finding("ok", f"Browser: {found}")
         else:
             yield Finding(
-                "note", f"Browser: no {program}; only the tests need it (Debian package {package})."
+                "note", f"Browser: no {program}. Only the tests need it (Debian package {package})."
             )
 
 
@@ -102,7 +102,7 @@ def _space(stack: Stack) -> Iterator[Finding]:
     if free < DISK_BYTES:
         yield Finding(
             "note",
-            f"{text}; the demo may need {DISK_BYTES / GIB:.0f}. SOFTCART_HOME can be elsewhere.",
+            f"{text}. The demo may need {DISK_BYTES / GIB:.0f}. SOFTCART_HOME can be elsewhere.",
         )
     else:
         yield Finding("ok", text)
@@ -111,7 +111,8 @@ def _space(stack: Stack) -> Iterator[Finding]:
     if available < MEMORY_BYTES:
         yield Finding(
             "note",
-            f"{text}; the demo may need {MEMORY_BYTES / GIB:.0f}. SOFTCART_SPARK_MEMORY saves some.",
+            f"{text}. The demo may need {MEMORY_BYTES / GIB:.0f}. "
+            "Set SOFTCART_SPARK_MEMORY to less than 2g to save some.",
         )
     else:
         yield Finding("ok", text)
@@ -134,7 +135,8 @@ def _postgres(prefix: str) -> Iterator[Finding]:
     connection = PostgresConnection.from_env(prefix)
     with connection.connect() as client:
         version, may_create = client.execute(
-            "SELECT current_setting('server_version'), has_database_privilege(current_database(), 'CREATE')"
+            "SELECT current_setting('server_version'),"
+            " has_database_privilege(current_database(), 'CREATE')"
         ).fetchone() or ("", False)
     if may_create:
         yield Finding("ok", f"{connection.prefix}: {connection.user} reaches PostgreSQL {version}")

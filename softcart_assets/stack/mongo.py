@@ -1,4 +1,7 @@
-"""The local MongoDB server: a real `mongod` where there is one, otherwise `nx-27017`, which speaks its protocol."""
+"""The local MongoDB server: a real `mongod` where there is one, otherwise `nx-27017`.
+
+The latter speaks MongoDB's protocol.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,8 @@ class Mongo(Server):
                 "--wiredTigerCacheSizeGB=0.25",
             ]
         else:
-            # The process id file would otherwise be one in /tmp for all; a stale one keeps the server from starting.
+            # By default all servers share one process id file in /tmp. A stale file keeps the
+            # server from starting.
             pid_file = self.home / "server.pid"
             pid_file.unlink(missing_ok=True)
             options = ["--host=127.0.0.1", f"--pid-file={pid_file}"]
@@ -93,7 +97,7 @@ class Mongo(Server):
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def _become_primary(self, client: MongoClient[dict[str, Any]]) -> None:
-        """Configure the replica set; again when the port has changed, which is a part of its configuration."""
+        """Configure the replica set, and again when the port has changed: it is a part of that."""
         from pymongo.errors import OperationFailure
 
         from softcart_assets.connections import ServerUnreachable

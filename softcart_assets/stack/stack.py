@@ -1,4 +1,4 @@
-"""The local stack as a whole: which servers are ours to start, their ports and passwords, and the environment."""
+"""The local stack as a whole: its servers, their ports and passwords, and the environment."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK_SECONDS = 180
 
 LOCAL_PREFIXES = "SOFTCART_LOCAL_PREFIXES"
-"""The environment variable by which `env` marks what it set itself. Without it, a shell that has evaluated
-`softcart env` would make us take our own server for one that the user has named."""
+"""The environment variable by which `env` marks what it set itself. Without it we would take our
+own server for the user's in a shell that has evaluated `softcart env`."""
 
 
 def default_home() -> Path:
@@ -37,9 +37,9 @@ def default_home() -> Path:
 
 
 class Stack:
-    """Servers, lake and Dagster home under one directory, `home`. Stacks of different homes do not meet.
+    """Servers, lake and Dagster home under one directory. Stacks of different homes do not meet.
 
-    A server holds one database for each of `sources` that is of its kind; without any it is not
+    A server holds one database for each of `sources` that is of its kind. Without any it is not
     started. A server that the environment names (`SOFTCART_STAGING_HOST` and so on, see
     `.env.example`) is used as it is and no local one is started, unless `ignore_environment`.
     """
@@ -73,7 +73,10 @@ class Stack:
         return self.env()
 
     def delete(self) -> None:
-        """Stop the servers and delete this home with everything in it. Raises `StackError` if it is not one."""
+        """Stop the servers and delete this home with everything in it.
+
+        Raises `StackError` if the folder is not the home of a stack.
+        """
         if not self.home.exists():
             return
         if not self._state_file.exists():
@@ -82,7 +85,7 @@ class Stack:
         shutil.rmtree(self.home)
 
     def down(self) -> list[str]:
-        """Stop the servers of this home; returns what those that ran are called. Data stay."""
+        """Stop the servers of this home and return the names of those that ran. Data stay."""
         if not self.home.exists():
             return []
         servers = self.servers()
@@ -94,7 +97,7 @@ class Stack:
             ]
 
     def env(self) -> dict[str, str]:
-        """The environment variables that lead to this stack, without those that the user has set himself.
+        """The environment variables that lead to this stack, without those that the user has set.
 
         Raises `StackError` if the stack was never up.
         """
@@ -155,7 +158,10 @@ class Stack:
         return self.home / "stack.json"
 
     def _save_state(self, servers: Iterable[Server]) -> None:
-        """Keep ports and passwords, readable by the owner only; replaced in one step, so never half written."""
+        """Keep ports and passwords, readable by the owner only.
+
+        One step replaces the file, so it is never half written.
+        """
         state = {
             server.name: {"port": server.port, "password": server.password} for server in servers
         }
@@ -181,8 +187,8 @@ class Stack:
             lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise StackError(
-                f"Another command has been starting or stopping the servers of {self.home} for {LOCK_SECONDS} s. "
-                "Wait for it or end it."
+                f"Another command has been starting or stopping the servers of {self.home} for "
+                f"{LOCK_SECONDS} s. Wait for it or end it."
             ) from None
         try:
             yield
@@ -190,11 +196,11 @@ class Stack:
             lock.release()
 
     def local_prefixes(self, server: Server) -> list[str]:
-        """The prefixes of the variables for which this server is used; none: the user names servers for all."""
+        """The prefixes that this server is used for. None: the user names servers for all."""
         return [prefix for prefix in server.databases if self._is_local(prefix)]
 
     def _is_local(self, prefix: str) -> bool:
-        """Whether this stack provides what the variables of this prefix name, because the user does not."""
+        """Whether this stack provides what the prefix names, because the user does not."""
         named = any(os.environ.get(f"{prefix}_{variable}") for variable in ("HOST", "URI", "DIR"))
         return (
             self._ignore_environment

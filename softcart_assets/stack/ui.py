@@ -20,8 +20,8 @@ STOP_SECONDS = 15
 def serve(repository: Path, port: int) -> int:
     """Run `dagster dev` on this loopback port until it ends, or until SIGINT, SIGTERM or SIGHUP.
 
-    The workspace is `repository/workspace.yaml`; all settings come from the environment. Returns the exit code, 0 after
-    a signal. Raises `StackError` if another one serves this DAGSTER_HOME.
+    The workspace is `repository/workspace.yaml`. All settings come from the environment. Returns
+    the exit code, 0 after a signal. Raises `StackError` if another UI serves this DAGSTER_HOME.
     """
     lock = FileLock(Path(os.environ["DAGSTER_HOME"]) / "ui.lock", blocking=False)
     try:
@@ -30,18 +30,19 @@ def serve(repository: Path, port: int) -> int:
             return _dagster_dev(repository, port)
     except Timeout:
         raise StackError(
-            f"A Dagster UI of {os.environ['DAGSTER_HOME']} runs already; use it, or end it first."
+            f"A Dagster UI of {os.environ['DAGSTER_HOME']} runs already. Use it, or end it first."
         ) from None
 
 
 def _fail_dead_runs() -> None:
     """Mark runs as failed whose processes ended with an earlier UI that was stopped or killed.
 
-    Dagster takes them for running for ever: nothing that shares a pool with them would start again. Runs that were
-    started without the UI have processes of their own and are not touched.
+    Otherwise Dagster believes that they run for ever, and nothing that shares a pool with them
+    starts. Runs that were started without the UI have processes of their own and are not touched.
     """
     import dagster as dg
-    from dagster._core.storage.tags import GRPC_INFO_TAG
+
+    from softcart_assets.dagster_private import runs_in_code_server
 
     unfinished = [
         dg.DagsterRunStatus.STARTING,
@@ -50,7 +51,7 @@ def _fail_dead_runs() -> None:
     ]
     with dg.DagsterInstance.get() as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-            if GRPC_INFO_TAG in run.tags:
+            if runs_in_code_server(run):
                 instance.report_run_failed(
                     run, "The run's process ended together with the Dagster UI."
                 )
@@ -59,9 +60,9 @@ def _fail_dead_runs() -> None:
 def _dagster_dev(repository: Path, port: int) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    # A session of its own, so that Ctrl-C reaches only us, and so that we know its whole family at the end:
-    # `dagster dev` that is told to stop may leave its daemon and code servers running.
-    # Its successor, `dg dev`, does not read workspace.yaml; the advice to use it is not for our users.
+    # In a session of its own Ctrl-C reaches only us, and we know its whole family at the end:
+    # `dagster dev` that is told to stop may leave its daemon and code servers running. Its
+    # successor, `dg dev`, does not read workspace.yaml. The advice to use it is not for our users.
     process = subprocess.Popen(
         [
             *(

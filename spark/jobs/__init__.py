@@ -4,7 +4,7 @@ Each aggregate has a module `spark/jobs/<line>/<name>.py` with a pure function `
 tables to the aggregate, and its `LINEAGE`. Here belongs what all jobs share: the registry, reading
 the inputs, writing Hive's `aggregates.<name>`, and the command line:
 
-    PYTHONPATH=. spark-submit spark/jobs/shop/agg_rfm_by_customer.py
+    PYTHONPATH=. spark-submit spark/jobs/<line>/<name>.py
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _imported(module: str, source: str) -> Iterator[str]:
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         for name in names:
-            # What is imported from a module may be a module or anything else: only modules are found.
+            # A name that is imported from a package may be a module or anything else.
             if name.startswith(f"{__name__}.") and _is_module(name):
                 yield name
 
@@ -121,7 +121,7 @@ class MissingInput(RuntimeError):
 
 
 def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
-    """Compute an aggregate from Hive's lake tables and make it `aggregates.<name>`; returns its rows.
+    """Compute an aggregate from the lake and make it Hive's `aggregates.<name>`; returns its rows.
 
     The one that is there stays until the new one is complete. Raises `MissingInput`.
     """

@@ -1,21 +1,22 @@
 """The lake's tables: current rows and history in Hive, made from committed change files.
 
-For a table `orders` of the source `shop` with the change files
-`<lake>/changes/shop/orders/load_date=…/*.parquet` there are
+For a table `orders` with the change files
+`<lake>/changes/<source>/orders/load_date=…/*.parquet` there are
 
-- `lake_shop.orders`: the current rows, without deleted ones. If a partition column is declared, they
-  are partitioned by its month (`_month`, 'YYYY-MM').
-- `lake_shop.orders_changes`: every row version that was ever loaded, by `load_date`. It is a view of
-  `lake_shop.orders_change_files`, the whole folder, that reads the committed files only.
+- `lake_<source>.orders`: the current rows, without deleted ones. If a partition column is declared,
+  they are partitioned by its month (`_month`, 'YYYY-MM').
+- `lake_<source>.orders_changes`: every row version that was ever loaded, by `load_date`. It is a
+  view of `lake_<source>.orders_change_files`, the whole folder, that reads the committed files
+  only.
 
 Ingestion decides which change files are committed. Every function here takes its list, and never
 reads another file, such as one that a killed load left. What the rows mean belongs to `spark.jobs`.
 
 Data files are never changed. A refresh writes the months that it touches to a new folder. Then it
-writes a new state file: which change files are in, which folder holds which month. At last it points
-Hive there. Merging the same changes again gives the same rows, so a refresh that was killed anywhere
-is repaired by the next one. Replaced folders stay for one more refresh, for queries that still read
-them. One process at a time may refresh a table.
+writes a new state file: which change files are in, which folder holds which month. At last it
+points Hive there. Merging the same changes again gives the same rows, so a refresh that was killed
+anywhere is repaired by the next one. Replaced folders stay for one more refresh, for queries that
+still read them. One process at a time may refresh a table.
 """
 
 from spark.lake.compaction import COMPACT_FROM_FILES, compact, discard

@@ -23,12 +23,12 @@ def compact(
 ) -> tuple[list[ChangeFile], list[ChangeFile]]:
     """Write the many change files of a date as one.
 
-    Returns the files to list as committed, and the files to strike off the list. A date is due when
-    it has `COMPACT_FROM_FILES` files that the table holds. Every row version is kept, in order. Needs
-    no Spark, and one batch of memory.
+    Returns the files to list as committed, and the files to strike off the list. A date is due
+    when it has `COMPACT_FROM_FILES` files that the table holds. Every row version is kept, in
+    order. Needs no Spark, and one batch of memory.
 
-    The caller exchanges the files in its list, in one transaction, and then calls `discard`. If it is
-    killed before, nobody reads the new file.
+    The caller exchanges the files in its list, in one transaction, and then calls `discard`. If it
+    is killed before, nobody reads the new file.
     """
     state = table.state()
     held = set(state.files if state else ())

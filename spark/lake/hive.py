@@ -21,8 +21,8 @@ def publish(
 ) -> State:
     """Make Hive point at a state, and mark the state as published.
 
-    `previous`: the state that Hive points at, whose difference to `state` is applied. None if that is
-    not known: the tables are then created anew.
+    `previous`: the state that Hive points at, whose difference to `state` is applied. None if that
+    is not known: the tables are then created anew.
     """
     current, history = _name(table), _name(table, "_change_files")
     folders = _folders(table, state)

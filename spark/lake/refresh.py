@@ -35,7 +35,7 @@ class RefreshResult:
 
 
 def pending_files(table: LakeTable, files: Iterable[ChangeFile]) -> list[ChangeFile]:
-    """The committed files that a refresh would read. Empty if it has nothing to do; needs no Spark."""
+    """The committed files that a refresh would read, if there is anything to do. Needs no Spark."""
     files = list(files)
     state = table.state()
     if state is None or not state.published or _must_rebuild(table, state, files):
@@ -48,10 +48,10 @@ def refresh_table(
 ) -> RefreshResult:
     """Bring the table up to all committed change files by merging those that it does not hold yet.
 
-    `files`: all committed change files of the table, old and new. The table is built anew from them if
-    one that it holds was struck off the list, or if its key or partition column changed. A load has
-    to be listed before the next one begins: what is new here overwrites what was there. Raises
-    `LakeError` if a column's types cannot be brought together without loss.
+    `files`: all committed change files of the table, old and new. The table is built anew from
+    them if one that it holds was struck off the list, or if its key or partition column changed. A
+    load has to be listed before the next one begins: what is new here overwrites what was there.
+    Raises `LakeError` if a column's types cannot be brought together without loss.
     """
     state = table.state()
     if state is None or _must_rebuild(table, state, files):
@@ -103,7 +103,7 @@ def rebuild_table(
 
 
 def replace_table(spark: SparkSession, table: LakeTable, rows: DataFrame) -> int:
-    """Make rows the whole content of a table without partitions or change files; returns their number."""
+    """Make rows the whole content of a table without partitions; returns their number."""
     written = _write(table, rows)[""]
     spark.sql(f"CREATE DATABASE IF NOT EXISTS `{table.database}`")
     location = quoted(table.hadoop_path(written.folder))
@@ -152,7 +152,7 @@ def _commit(
     pending: Iterable[ChangeFile],
     rewritten: int,
 ) -> RefreshResult:
-    """Make written partitions the table's, in its state, then in Hive. Then delete what was replaced.
+    """Make written partitions the table's: in its state, then in Hive. Then delete the old ones.
 
     What the last state held stays, for queries that still read it.
     """

@@ -1,4 +1,4 @@
-"""The columns of a lake table: each of a type that holds the values of all its change files exactly."""
+"""The columns of a lake table. Their types hold the values of all its change files exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OF_CHANGES = ("_deleted", "_operation", "_committed_at")
 
 
 def common_schema(table: LakeTable, known: StructType, files: Iterable[ChangeFile]) -> StructType:
-    """The columns of `known` and of all files. Raises `LakeError` if two types have no common one."""
+    """The columns of `known` and all files. Raises `LakeError` if two types have no common one."""
     types = {field.name: field.type for field in private.arrow_schema(known)}
     for file in files:
         with table.store.open_input_file(file.path) as opened:
@@ -42,7 +42,7 @@ def _common_type(
         raise LakeError(
             f"{table.full_name}: column {column!r} was loaded as {one} and as {other}, and no "
             "type holds the values of both exactly. Give the changed column another name at the "
-            "source. Or, to keep only what was loaded since the change, delete the older files from "
-            "ingestion.lake_files. Then refresh again."
+            "source. Or, to keep only what was loaded since the change, delete the older files "
+            "from ingestion.lake_files. Then refresh again."
         )
     return both

@@ -1,4 +1,4 @@
-"""A table of the lake and its state: which change files it holds, and which folder holds which month.
+"""A table of the lake and its state: the change files that it holds, and the folder of each month.
 
 Needs no Spark.
 """
@@ -21,7 +21,7 @@ class LakeError(RuntimeError):
 
 @dataclass(frozen=True)
 class ChangeFile:
-    """A committed change file: its path under the lake's root, its load and its date (YYYY-MM-DD)."""
+    """A committed change file: its path under the lake's root, its load and date (YYYY-MM-DD)."""
 
     path: str
     load_id: str
@@ -65,7 +65,8 @@ class LakeTable:
     `database`: its database in Hive.
     `key`: the columns that identify a row. A table without a key has the rows of its latest whole
     load, and what logged changes made of them since.
-    `partition_column`: the timestamp by whose month (UTC) the current rows are partitioned, or None.
+    `partition_column`: the timestamp by whose month (UTC) the current rows are partitioned, or
+    None.
     """
 
     lake_uri: str

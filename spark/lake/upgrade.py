@@ -1,7 +1,8 @@
 """What older installations left: Hive's database `lake`, which held the tables of all sources.
 
 A table now has the database of its source, and its first refresh builds it from all its change
-files. The predecessor holds nothing that these do not, so it goes as soon as the new table is there.
+files. The predecessor holds nothing that these do not, so it goes as soon as the new table is
+there.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ from spark.lake import (
     LakeTable,
     compact,
     discard,
+    drop_predecessor,
+    has_predecessor,
     pending_files,
     rebuild_table,
     refresh,
@@ -371,3 +373,39 @@ def test_without_a_key_the_last_load_is_the_table(spark, loads: Loads) -> None:
 def test_a_table_that_was_never_loaded_is_no_error(spark, loads: Loads) -> None:
     assert refresh_table(spark, loads.table, []).changed is False
     assert not spark.catalog.tableExists(f"{loads.table.database}.orders")
+
+
+def test_the_database_of_an_older_installation_goes_when_its_tables_are_built_anew(
+    spark, loads: Loads
+) -> None:
+    """It held the tables of all sources. What others keep in it stays."""
+    old = replace(loads.table, database="lake")
+    new = replace(loads.table, database="lake_shop")
+    loads.add((1, JANUARY, "1.00"), (2, FEBRUARY, "2.00"))
+    try:
+        refresh_table(spark, old, loads.files)
+        spark.sql("CREATE TABLE lake.theirs AS SELECT 1 AS n")
+        assert has_predecessor(new)
+        assert not has_predecessor(replace(new, database="lake_crm"))
+        drop_predecessor(spark, new)  # the new table is not built yet
+        assert spark.catalog.tableExists("lake.orders")
+
+        refresh_table(spark, new, loads.files)
+        drop_predecessor(spark, new)
+        assert not has_predecessor(new)
+        assert [row.tableName for row in spark.sql("SHOW TABLES IN lake").collect()] == ["theirs"]
+        assert current(spark, new) == [
+            (1, Decimal("1.00"), "2026-01"),
+            (2, Decimal("2.00"), "2026-02"),
+        ]
+        assert all((loads.root / file.path).exists() for file in loads.files)
+
+        spark.sql("DROP TABLE lake.theirs")
+        refresh_table(spark, old, loads.files)
+        drop_predecessor(spark, new)
+        assert not spark.catalog.databaseExists("lake")
+        assert not (loads.root / old.folder).exists()
+        drop_predecessor(spark, new)
+    finally:
+        spark.sql("DROP DATABASE IF EXISTS lake CASCADE")
+        spark.sql("DROP DATABASE IF EXISTS lake_shop CASCADE")

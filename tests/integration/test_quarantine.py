@@ -11,6 +11,7 @@ from support.databases import database
 from typer.testing import CliRunner
 
 from softcart_assets import cli
+from softcart_assets.assembly import Lines
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.errors import UnknownEntry
 from softcart_assets.ingestion.proof.verify import compare
@@ -22,6 +23,7 @@ from softcart_assets.ingestion.quarantine import (
     show,
     summarize,
 )
+from softcart_assets.lines.model import Line
 from tests.support.ingestion import load_all, query, run, snapshot, source_of
 
 PEOPLE = "CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(20), born DATE)"
@@ -52,8 +54,9 @@ def softcart(
     tmp_path: Path,
 ):
     """Runs a command of ours on that data; its exit code and output."""
-    monkeypatch.setattr(cli, "_environment", lambda start: {})
-    monkeypatch.setattr("softcart_assets.sources.SOURCES", (SOURCE,))
+    monkeypatch.setattr(cli.settings, "environment", lambda start: {})
+    lines = Lines([Line("t", "", "team:test", sources=(SOURCE,))])
+    monkeypatch.setattr("softcart_assets.assembly.LINES", lines)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     for name, value in {
         "SHOP_HOST": people.host,
@@ -208,7 +211,7 @@ def test_tables_are_loaded_and_reconciled_on_the_command_line(
     assert softcart("reconcile", "t.people")[0] == 0
     code, told = softcart("load", "t.pepole")
     assert code == 2
-    assert "'t.pepole' is not declared; there are t.people, t.visits" in " ".join(
+    assert "'t.pepole' is not declared. There are t.people, t.visits." in " ".join(
         told.replace("│", "").split()
     )
     run(people, "DROP TABLE people")

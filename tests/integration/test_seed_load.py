@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import seed_data
-from seed_data.common.databases import MADE_BY
 from seed_data.common.model import LineSeed, Output, SeedError, documents
 from seed_data.common.mongodb import MARKS
 from seed_data.common.mysql import MySQLDatabase
@@ -238,7 +237,7 @@ def test_a_seed_killed_while_it_loads_is_made_again_and_not_doubled(
         cursor.execute(
             "SELECT DISTINCT table_comment FROM information_schema.tables WHERE table_schema = DATABASE()"
         )
-        assert cursor.fetchall() == ((MADE_BY,),)
+        assert cursor.fetchall() == (("SoftCart seed data for shop:",),)
 
     loaded = seed(scale=0.05, seed=9, tables=SMALL)
     assert set(loaded) == set(SMALL)
@@ -354,3 +353,14 @@ def test_a_table_without_a_statement_is_named(clinic: Line, tmp_path: Path) -> N
     script.unlink()
     with pytest.raises(SeedError, match=r"wards\.sql is missing"):
         seed_lines([clinic])
+
+
+def test_databases_of_another_line_are_refused(
+    clinic: Line, sources: None, mysql: MySQLConnection, mongo: MongoConnection
+) -> None:
+    assert seed_lines([clinic], seed=7)
+    with pytest.raises(SeedError, match=r"did not make for it \(visits\).*SOFTCART_SHOP_DATABASE"):
+        seed(scale=0.01, tables=["shop.stores"])
+    with pytest.raises(SeedError, match=r"\(all_visits\).*SOFTCART_CATALOG_DATABASE"):
+        seed(scale=0.01, tables=["catalog.products"])
+    assert _counts(mysql, mongo) == {"shop.visits": 2, "catalog.all_visits": 1}

@@ -18,7 +18,6 @@ import dagster as dg
 import psutil
 import psycopg
 import pytest
-from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from softcart_assets.connections import (
     MongoConnection,
@@ -27,6 +26,7 @@ from softcart_assets.connections import (
     ServerUnreachable,
     staging,
 )
+from softcart_assets.dagster_private import GRPC_INFO_TAG
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import REPOSITORY, Stack, StackError
 from softcart_assets.stack import stack as stack_module

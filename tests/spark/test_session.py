@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from spark.session import LOCAL_SETTINGS, spark_conf
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -50,6 +52,89 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
         "aggregates.agg_rfm_by_customer needs lake_shop.orders, which does not exist"
         in finished.stdout
     )
+
+
+def test_a_run_of_dagster_has_one_session_and_gives_back_all_of_it(tmp_path: Path) -> None:
+    """Threads that ask at once get one session. After the run Java is gone, and with it the lock."""
+    program = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+import dagster as dg
+from pyspark import SparkContext
+from softcart_assets.resources.spark import SparkResource
+from spark import metastore
+
+@dg.asset
+def first(spark: SparkResource) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        sessions = set(threads.map(lambda _: id(spark.spark_session), range(8)))
+    assert len(sessions) == 1
+    assert len(metastore._locks) == 1
+    spark.spark_session.sql("CREATE TABLE seen AS SELECT 7 AS n")
+    assert spark.spark_context.getConf().get("spark.app.name") == "softcart"
+    assert spark.spark_context.getConf().get("spark.sql.shuffle.partitions") == "3"
+
+@dg.asset(deps=[first])
+def second(spark: SparkResource) -> None:
+    assert spark.spark_session.table("seen").collect()[0].n == 7
+
+@dg.asset
+def without(spark: SparkResource) -> None:
+    assert SparkContext._gateway is None
+
+resource = SparkResource(spark_config={"spark.sql": {"shuffle.partitions": 3}})
+assert dg.materialize([without], resources={"spark": resource}).success
+assert dg.materialize([first, second], resources={"spark": resource}).success
+assert SparkContext._gateway is None
+assert not metastore._locks
+assert dg.materialize([second, first.to_source_asset()], selection=[second],
+                      resources={"spark": resource}).success
+print("all of it")
+"""
+    environment = os.environ | {"SOFTCART_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stdout.strip() == "all of it", finished.stderr
+
+
+def test_settings_depend_on_nothing_but_the_arguments(tmp_path: Path) -> None:
+    environment = {
+        "SOFTCART_HOME": str(tmp_path),
+        "SOFTCART_SPARK_MASTER": "local[3]",
+        "SOFTCART_SPARK_MEMORY": "5g",
+        "SOFTCART_LAKE_URI": "file:///a%20lake/",
+    }
+    conf = spark_conf("test", environment)
+    assert conf["spark.master"] == "local[3]"
+    assert conf["spark.driver.memory"] == "5g"
+    assert conf["spark.sql.warehouse.dir"] == "file:///a lake/warehouse"
+    assert conf["spark.hadoop.javax.jdo.option.ConnectionURL"] == (
+        f"jdbc:derby:{tmp_path / 'metastore'};create=true"
+    )
+    assert conf.items() >= LOCAL_SETTINGS.items()
+
+
+def test_options_of_spark_submit_go_first_but_a_local_session_stays_on_loopback() -> None:
+    submitted = {"spark.driver.memory": "9g", "spark.driver.host": "0.0.0.0"}
+    conf = spark_conf("test", {}, submitted=submitted)
+    assert conf["spark.driver.memory"] == "9g"
+    assert conf["spark.driver.host"] == "127.0.0.1"
+    conf = spark_conf("test", {}, submitted=submitted | {"spark.master": "spark://host:7077"})
+    assert conf["spark.driver.host"] == "0.0.0.0"
+
+
+def test_a_metastore_server_replaces_the_embedded_one() -> None:
+    conf = spark_conf("test", {"SOFTCART_HIVE_METASTORE_URI": "thrift://host:9083"})
+    assert conf["spark.hadoop.hive.metastore.uris"] == "thrift://host:9083"
+    assert "spark.hadoop.javax.jdo.option.ConnectionURL" not in conf
+    without = spark_conf("test", {"SOFTCART_HIVE_METASTORE_URI": "thrift://host:9083"}, hive=False)
+    assert not any("metastore.uris" in name or "javax.jdo" in name for name in without)
 
 
 @pytest.mark.parametrize(

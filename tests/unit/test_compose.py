@@ -17,15 +17,12 @@ import pytest
 import yaml
 
 from softcart_assets.assembly import LINES
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source
 from softcart_assets.stack.derived import compose, dotenv, mysql_script
 from softcart_assets.stack.postgres import WAREHOUSES
 
 REPOSITORY = Path(__file__).parents[2]
-SUFFIXES_OF_KIND = {
-    "mysql": ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"),
-    "mongodb": ("URI", "DATABASE"),
-}
 OTHERS = (
     Source("crm", "mysql", "", ()),
     Source("key", "mysql", "", (), prefix="SOFTCART_LOCK"),
@@ -128,7 +125,7 @@ def _setting_problems(files: Files) -> Iterator[str]:
     """Variables of .env.example against those that code and services read."""
     suffixes = dict.fromkeys(WAREHOUSES, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"))
     suffixes |= {
-        source.env_prefix: SUFFIXES_OF_KIND[source.kind]
+        source.env_prefix: tuple(each.suffix for each in connector(source.kind).settings)
         for source in (*LINES.sources, *files.others)
     }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}

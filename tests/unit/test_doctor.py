@@ -99,4 +99,4 @@ def test_a_named_server_that_does_not_answer_blocks(monkeypatch: pytest.MonkeyPa
 
 def test_a_full_disk_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "DISK_BYTES", 2**80)
-    assert "GiB free for /nonexistent/home; the demo may need" in _found("note")
+    assert "GiB free for /nonexistent/home. The demo may need" in _found("note")

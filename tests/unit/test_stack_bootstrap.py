@@ -1,6 +1,6 @@
 """bootstrap.sh where packages are missing: what it installs, and what it says where it may not.
 
-It runs in a folder of its own with a PATH of stand-ins, so nothing is installed and no clone is touched.
+It runs in a folder of its own with a PATH of stand-ins. It installs nothing and touches no clone.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from softcart_assets import cli, stack
 
 def test_help_answers_without_importing_the_parts() -> None:
     program = "import sys, softcart_assets.cli; print([m for m in sys.modules if m in %r])"
-    heavy = ("dagster", "pyspark", "pyarrow", "pymongo", "psycopg", "psutil", "rich.progress")
+    heavy = (
+        *("dagster", "pyspark", "pyarrow", "pymongo", "psycopg", "psutil", "rich.progress"),
+        "softcart_assets.assembly",
+    )
     told = subprocess.run(
         [sys.executable, "-c", program % (heavy,)], text=True, capture_output=True, check=True
     )
@@ -36,12 +39,12 @@ def test_errors_meant_for_the_user_are_one_message_and_others_are_not_hidden(mon
 
 def test_settings_come_from_dotenv_but_the_shell_wins(monkeypatch, tmp_path) -> None:
     (tmp_path / ".env").write_text("SOFTCART_SHOP_HOST=from-file\nSOFTCART_CATALOG_URI=from-file\n")
-    monkeypatch.setattr(cli, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(cli.settings, "REPOSITORY", tmp_path)
     monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
     monkeypatch.setenv("SOFTCART_SHOP_HOST", "from-shell")
     monkeypatch.setenv("SOFTCART_CATALOG_URI", "")
     monkeypatch.delenv("SOFTCART_CATALOG_URI")  # and back to unset afterwards
-    cli._settings()
+    cli.settings.read_dotenv()
     assert os.environ["SOFTCART_SHOP_HOST"] == "from-shell"
     assert os.environ["SOFTCART_CATALOG_URI"] == "from-file"
     told = CliRunner().invoke(cli.app, ["status"]).output

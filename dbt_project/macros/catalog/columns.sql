@@ -1,6 +1,7 @@
 {#-
-  The select list of a product document, for its current form and its versions. It reads the document and not the typed
-  columns beside it: those come and go with the fields that the documents have.
+  The select list of a product document, for its current form and its versions. It reads the
+  document and not the typed columns beside it: those come and go with the fields that the
+  documents have.
 -#}
 {% macro catalog_product_columns() %}
     _id as product_id,
@@ -10,10 +11,13 @@
     {{ json_text("document -> 'category_id'") }} as category_id,
     ({{ json_number("document -> 'vendor_id'", limit="1e18") }})::bigint as vendor_id,
     {{ json_text("document -> 'status'") }} as product_status,
-    (({{ json_number("document #> '{price,amount_minor}'", limit="1e11") }}) / 100)::numeric(12, 2) as list_price_amount,
-    (({{ json_number("document #> '{cost,amount_minor}'", limit="1e11") }}) / 100)::numeric(12, 2) as cost_amount,
+    (({{ json_number("document #> '{price,amount_minor}'", limit="1e11") }}) / 100)::numeric(12, 2)
+        as list_price_amount,
+    (({{ json_number("document #> '{cost,amount_minor}'", limit="1e11") }}) / 100)::numeric(12, 2)
+        as cost_amount,
     {{ json_text("document #> '{price,currency}'") }} as currency,
-    coalesce(jsonb_array_length({{ json_of_type("document -> 'variants'", "array") }}), 0) as variant_count,
+    coalesce(jsonb_array_length({{ json_of_type("document -> 'variants'", "array") }}), 0)
+        as variant_count,
     {{ json_of_type("document -> 'attributes'", "object") }} as attributes,
     {{ json_of_type("document -> 'tags'", "array") }} as tags,
     ({{ json_number("document -> 'weight_grams'", limit="2e9") }})::integer as weight_grams,

@@ -1,6 +1,6 @@
 {#-
-  The select list of each shop table that is kept with its history: the same for its current rows and its versions.
-  Times come without a zone and are UTC.
+  The select list of each shop table that is kept with its history: the same for its current rows
+  and its versions. Times come without a zone and are UTC.
 -#}
 
 {% macro shop_customer_columns() %}

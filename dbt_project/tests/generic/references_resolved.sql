@@ -1,16 +1,18 @@
 {#-
-  Every key of a fact finds its dimension row, and no more than a share of them finds the unknown member.
-  `references`: for each key column, `to` (the dimension) and `max_unknown_pct`; `key` where the dimension calls it
-  otherwise, `unknown` where the unknown member is not all zeros. One scan of the fact; each row returned is a key that
-  fails.
+  Every key of a fact finds its dimension row, and no more than a share of them finds the unknown
+  member. `references`: for each key column, `to` (the dimension) and `max_unknown_pct`; `key`
+  where the dimension calls it otherwise, `unknown` where the unknown member is not all zeros. One
+  scan of the fact; each row returned is a key that fails.
 -#}
 {% test references_resolved(model, references) %}
     with counts as (
         select
             count(*) as row_count
             {% for column, reference in references.items() %}
-            , count(*) filter (where {{ column }}_dimension.{{ reference.key or column }} is null) as {{ column }}_dangling
-            , count(*) filter (where fact.{{ column }} = {{ reference.unknown or unknown_key() }}) as {{ column }}_unknown
+            , count(*) filter (where {{ column }}_dimension.{{ reference.key or column }} is null)
+                as {{ column }}_dangling
+            , count(*) filter (where fact.{{ column }} = {{ reference.unknown or unknown_key() }})
+                as {{ column }}_unknown
             {% endfor %}
         from {{ model }} as fact
         {% for column, reference in references.items() %}
@@ -27,7 +29,9 @@
         round(100.0 * {{ column }}_unknown / row_count, 2) as unknown_pct,
         {{ reference.max_unknown_pct }} as max_unknown_pct
     from counts
-    where {{ column }}_dangling > 0 or 100.0 * {{ column }}_unknown > {{ reference.max_unknown_pct }} * row_count
+    where
+        {{ column }}_dangling > 0
+        or 100.0 * {{ column }}_unknown > {{ reference.max_unknown_pct }} * row_count
     {% if not loop.last %}union all{% endif %}
     {% endfor %}
 {% endtest %}

@@ -1,7 +1,7 @@
 {#-
-  The versions of each natural key cover all of time once: the first begins in 1900, each begins where the one before
-  ends, they are numbered from 1, none is empty, and the last, alone, is current. The unknown member has no natural key
-  and is left out.
+  The versions of each natural key cover all of time once: the first begins in 1900, each begins
+  where the one before ends, they are numbered from 1, none is empty, and the last, alone, is
+  current. The unknown member has no natural key and is left out.
 -#}
 {% test scd2_intervals(model, natural_key) %}
     with versions as (

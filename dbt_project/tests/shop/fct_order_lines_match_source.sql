@@ -1,6 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'fct_order_lines'}}}) }}
 
--- Counts and amounts of the fact equal the source's, to the cent, per currency. Without an order that is XXX.
+-- Counts and amounts of the fact equal the source's, to the cent, per currency. Without an order,
+-- the currency is XXX.
 with fact as (
     select
         currency,
@@ -16,7 +17,7 @@ with fact as (
     group by currency
 ),
 
-source as (
+expected as (
     select
         coalesce(orders.currency, 'XXX') as currency,
         count(*) as line_count,
@@ -26,12 +27,16 @@ source as (
         sum(lines.quantity * lines.unit_price_amount) - sum(lines.discount_amount) as net_amount,
         sum(lines.tax_amount) as tax_amount,
         sum(lines.quantity * lines.unit_cost_amount) as cost_amount,
-        sum(lines.quantity * (lines.unit_price_amount - lines.unit_cost_amount)) - sum(lines.discount_amount) as margin_amount
+        sum(lines.quantity * (lines.unit_price_amount - lines.unit_cost_amount))
+        - sum(lines.discount_amount) as margin_amount
     from {{ ref('stg_shop__order_lines') }} as lines
-    left join {{ ref('stg_shop__orders') }} as orders on orders.order_id = lines.order_id
+    left join {{ ref('stg_shop__orders') }} as orders on lines.order_id = orders.order_id
     group by coalesce(orders.currency, 'XXX')
 )
 
-(select 'fact' as side, * from fact except select 'fact', * from source)
-union all
-(select 'source', * from source except select 'source', * from fact)
+select
+    to_jsonb(fact) as fact,
+    to_jsonb(expected) as expected
+from fact
+full join expected on fact.currency = expected.currency
+where to_jsonb(fact) is distinct from to_jsonb(expected)

@@ -2,21 +2,28 @@
 
 -- Counts and amounts of the fact equal the source's, to the cent, per currency.
 with fact as (
-    select currency, count(*) as payment_count, sum(amount) as amount, sum(captured_amount) as captured_amount
+    select
+        coalesce(currency, 'XXX') as currency,
+        count(*) as payment_count,
+        sum(amount) as amount,
+        sum(captured_amount) as captured_amount
     from {{ ref('fct_payments') }}
-    group by currency
+    group by coalesce(currency, 'XXX')
 ),
 
-source as (
+expected as (
     select
-        currency,
+        coalesce(currency, 'XXX') as currency,
         count(*) as payment_count,
         sum(amount) as amount,
         coalesce(sum(amount) filter (where payment_status = 'captured'), 0) as captured_amount
     from {{ ref('stg_shop__payments') }}
-    group by currency
+    group by coalesce(currency, 'XXX')
 )
 
-(select 'fact' as side, * from fact except select 'fact', * from source)
-union all
-(select 'source', * from source except select 'source', * from fact)
+select
+    to_jsonb(fact) as fact,
+    to_jsonb(expected) as expected
+from fact
+full join expected on fact.currency = expected.currency
+where to_jsonb(fact) is distinct from to_jsonb(expected)

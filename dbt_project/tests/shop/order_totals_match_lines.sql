@@ -2,7 +2,9 @@
 
 -- The total in an order's header is what its lines and its shipping add up to.
 with lines as (
-    select order_id, sum(quantity * unit_price_amount - discount_amount + tax_amount) as lines_amount
+    select
+        order_id,
+        sum(quantity * unit_price_amount - discount_amount + tax_amount) as lines_amount
     from {{ ref('stg_shop__order_lines') }}
     group by order_id
 )
@@ -12,5 +14,5 @@ select
     orders.total_amount,
     coalesce(lines.lines_amount, 0) + orders.shipping_amount as computed_amount
 from {{ ref('stg_shop__orders') }} as orders
-left join lines on lines.order_id = orders.order_id
+left join lines on orders.order_id = lines.order_id
 where orders.total_amount <> coalesce(lines.lines_amount, 0) + orders.shipping_amount

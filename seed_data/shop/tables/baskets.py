@@ -47,7 +47,7 @@ class Baskets:
         self._substitutes = numbers(products.substitutes, "int")
 
     def _popular(self, purpose: str, *key: Column) -> Column:
-        """A product number, drawn by popularity (the inverse of a Zipf–Mandelbrot distribution)."""
+        """A product number, drawn by popularity (inverse of a Zipf–Mandelbrot distribution)."""
         exponent = 1 - ZIPF_EXPONENT
         low, high = (1 + ZIPF_SHIFT) ** exponent, (self._product_count + 1 + ZIPF_SHIFT) ** exponent
         rank = F.pow(

@@ -237,7 +237,7 @@ class Stock:
             self._pair(F.col("store"), line["product"]).alias("pair"),
         )
         written_off_at = F.least(line["returned_at"] + HOUR, F.lit(self._parameters.end))
-        # A pair's supplies and its loss have 1,024 numbers: the first is the opening, the last the loss.
+        # A pair's supplies and its loss have 1,024 numbers: the opening first, the loss last.
         week = F.col("week").cast("bigint") + 1
         arrival = (
             self._parameters.start

@@ -1,17 +1,23 @@
-"""Pairs of products that are bought together, with how much more often than by chance.
+"""Pairs of products that are bought together, and how much more often than by chance.
 
-Grain: one row per unordered pair of products (product_id_a < product_id_b) that is frequent: found in at least
-`MIN_SUPPORT` of the baskets and in at least `MIN_BASKETS`. A basket is the set of products of one order that was not
-cancelled; a product counts once however many lines or pieces of it there are. Of a long history the latest
-`MAX_ORDERS` orders are looked at: what people buy together now.
+Grain: one row per unordered pair of products (product_id_a < product_id_b) that is frequent, which
+means: found in at least `MIN_SUPPORT` of the baskets and in at least `MIN_BASKETS`. A basket is the
+set of products of one order that was not cancelled. A product counts once, however many lines or
+pieces of it there are. Only the latest `MAX_ORDERS` orders count: what people buy together now.
 
-Columns: product_id_a, product_id_b; basket_count (baskets with both); support_pct (their percentage of the baskets);
-confidence_a_to_b_pct (percentage of the baskets with a that have b too), confidence_b_to_a_pct; lift (support of the
-pair over the product of both supports: 1 is chance, 2 twice as often).
+Columns:
 
-Method: FP-growth (Han, Pei, Yin: Mining frequent patterns without candidate generation, 2000; in Spark parallel after
-Li et al., 2008). It is bounded: the number of baskets by `MAX_ORDERS`, as its trees lie in memory; the number of
-products by the least support, which is relative: with L lines a basket, at most L / `MIN_SUPPORT` can be frequent.
+- product_id_a, product_id_b
+- basket_count: baskets with both
+- support_pct: their percentage of all baskets
+- confidence_a_to_b_pct: percentage of the baskets with a that have b too
+- confidence_b_to_a_pct: the other way round
+- lift: support of the pair over the product of both supports; 1 is chance, 2 is twice as often
+
+Method: FP-growth (Han, Pei, Yin: Mining frequent patterns without candidate generation, 2000; in
+Spark parallel after Li et al., 2008). Its trees lie in memory, so both sides are bounded.
+`MAX_ORDERS` bounds the baskets. `MIN_SUPPORT` bounds the products, because it is relative: with L
+lines a basket, at most L / `MIN_SUPPORT` products can be frequent.
 """
 
 from __future__ import annotations
@@ -52,10 +58,10 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     pairing = baskets.where(F.size("items") > 1)
     all_baskets, pairing_baskets = baskets.count(), pairing.count()
     least = max(math.ceil(MIN_SUPPORT * all_baskets), MIN_BASKETS)
-    # FPGrowth wants a share of the baskets that it sees, at most 1, and rounds it up to a count: half a basket less
-    # is safe.
+    # FPGrowth wants a share of the baskets that it sees, at most 1, and rounds it up to a count.
+    # Half a basket less is safe.
     share = min((least - 0.5) / max(pairing_baskets, 1), 1.0)
-    # One tree per core: Spark weighs each as it grows, which costs more than the mining when they are many.
+    # One tree per core: Spark weighs each tree as it grows. With many, that costs more than mining.
     cores = baskets.sparkSession.sparkContext.defaultParallelism
     growth = FPGrowth(minSupport=share, itemsCol="items", numPartitions=cores)
     itemsets = growth.fit(pairing.coalesce(cores)).freqItemsets
@@ -90,7 +96,10 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
 
 
 def _latest(orders: DataFrame, order_lines: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """The latest orders, about `MAX_ORDERS` of them, and their lines, whose `created_at` is the order's time."""
+    """The latest orders, about `MAX_ORDERS` of them, and their lines.
+
+    The `created_at` of a line is the time of its order.
+    """
     count = orders.count()
     if count <= MAX_ORDERS:
         return orders, order_lines

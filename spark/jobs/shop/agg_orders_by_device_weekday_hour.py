@@ -1,9 +1,15 @@
-"""When people order, and on what: the heat map of the week.
+"""When people order, and on what device: the heat map of the week.
 
-Grain: one row per device, weekday and hour (UTC, of the order) with at least one order that was not cancelled.
+Grain: one row per device, weekday and hour (UTC, of the order) with at least one order that was not
+cancelled.
 
-Columns: device ('laptop', 'mobile', 'tablet', or 'in_store' where an order has none); weekday (1 is Monday);
-hour (0 to 23); order_count (orders with lines); net_amount (EUR, net of discount, before tax).
+Columns:
+
+- device: 'laptop', 'mobile', 'tablet', or 'in_store' where an order has none
+- weekday: 1 is Monday
+- hour: 0 to 23
+- order_count: orders with lines
+- net_amount: EUR, net of discount, before tax
 """
 
 from __future__ import annotations

@@ -1,17 +1,27 @@
-"""Customers by recency, frequency and monetary value (RFM), with the segment that follows.
+"""Customers by recency, frequency and monetary value (RFM), and the segment that follows.
 
-Grain: one row per customer who has bought at least once (not cancelled) and whom the shop still has.
+Grain: one row per customer who has bought at least once (not cancelled) and whom the shop still
+has.
 
-Columns: customer_id; last_order_date (UTC); recency_days (whole days from it to the day of the latest order in the
-lake); frequency_count (orders); monetary_amount (EUR, net of discount, before tax, returns not subtracted);
-recency_score, frequency_score, monetary_score (1 to 5, 5 is best); segment.
+Columns:
 
-Method: quintiles after A. M. Hughes, Strategic Database Marketing (1994), by value and not by rank: a score is 1 plus
-the number of quintile boundaries (20, 40, 60, 80 %) that a value exceeds, for recency turned round. So equal values
-get equal scores, where sorting into five equal heaps (`ntile`) splits ties at random; where many values are equal, a
-score may be skipped. The boundaries are approximate percentiles (error in rank below 1 in 100,000, exact for smaller
-tables), which unlike `ntile` need no sort of all customers in one task. Segments are the usual ten of the grid of
-recency by the mean of the other two scores (Putler, "RFM Analysis for Successful Customer Segmentation").
+- customer_id
+- last_order_date: UTC
+- recency_days: whole days from the last order to the day of the latest order in the lake
+- frequency_count: orders
+- monetary_amount: EUR, net of discount, before tax; returns are not subtracted
+- recency_score, frequency_score, monetary_score: 1 to 5, 5 is best
+- segment
+
+Method: quintiles after A. M. Hughes, Strategic Database Marketing (1994), by value and not by
+rank. A score is 1 plus the number of quintile boundaries (20, 40, 60, 80 %) that a value exceeds,
+reversed for recency. So equal values get equal scores. Sorting into five equal heaps (`ntile`)
+would split ties at random. Where many values are equal, a score may be skipped.
+
+The boundaries are approximate percentiles: the error in rank is below 1 in 100,000, and they are
+exact for smaller tables. Unlike `ntile` they need no sort of all customers in one task. The
+segments are the usual ten of the grid of recency by the mean of the other two scores (Putler, "RFM
+Analysis for Successful Customer Segmentation").
 """
 
 from __future__ import annotations
@@ -45,7 +55,7 @@ LINEAGE = {
 _ACCURACY = 100_000
 
 SEGMENTS = (
-    # Recency scores, scores of frequency and monetary value together, name: the first row that holds.
+    # Range of the recency score, range of the mean of the others, name. The first match counts.
     ((5, 5), (4, 5), "Champions"),
     ((3, 4), (4, 5), "Loyal customers"),
     ((1, 2), (5, 5), "Cannot lose them"),
@@ -104,7 +114,7 @@ def _exceeded(measure: str) -> Column:
 
 
 def segment(recency: Column, frequency: Column, monetary: Column) -> Column:
-    """The segment's name for three scores of 1 to 5; the mean of the latter two is rounded half up."""
+    """The segment of three scores of 1 to 5. The mean of the latter two is rounded half up."""
     both = F.floor((frequency + monetary + 1) / 2)
     whens = (
         (recency.between(*recencies) & both.between(*values), name)

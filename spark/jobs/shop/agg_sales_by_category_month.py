@@ -1,15 +1,21 @@
 """Sales by product category and month, beside the same month a year before.
 
-Grain: one row per category and calendar month (UTC, of the order), from the category's first month with a sale to the
-latest month of any sale; a month without sales in between is a row of zeros. So each month's previous-year amounts sum
-to the total of that earlier month.
+Grain: one row per category and calendar month (UTC, of the order), from the category's first month
+with a sale to the latest month of any sale. A month without sales in between is a row of zeros. So
+each month's previous-year amounts sum to the total of that earlier month.
 
-Columns: category_id, category_name, department_name (the top of the category tree) – 'unknown'/'Unknown' for products
-or categories that the catalog does not have; month (its first day); order_count (orders with a line in the category);
-units_count (pieces); net_amount and margin_amount (EUR, before tax, returns not subtracted);
-net_amount_previous_year (EUR; null where the sales history does not reach back to that month, 0 where the category sold
-nothing in it); net_amount_yoy_pct (change in percent of the previous year's amount; null where that is null or 0).
-The latest month is not over: its change compares part of a month with a whole one.
+Columns:
+
+- category_id, category_name, department_name: the department is the top of the category tree;
+  'unknown'/'Unknown' for products or categories that the catalog does not have
+- month: its first day
+- order_count: orders with a line in the category
+- units_count: pieces
+- net_amount, margin_amount: EUR, before tax; returns are not subtracted
+- net_amount_previous_year: EUR; null where the sales history does not reach back to that month, 0
+  where the category sold nothing in it
+- net_amount_yoy_pct: change in percent of the previous year's amount; null where that is null or 0.
+  The latest month is not over: its change compares part of a month with a whole one.
 """
 
 from __future__ import annotations
@@ -99,9 +105,10 @@ def transform(
 
 
 def category_tree(categories: DataFrame) -> DataFrame:
-    """category_id, category_name and department_name: the name of the topmost ancestor (its own for a top category).
+    """category_id, category_name and department_name.
 
-    The tree is small and its depth unknown, so it is walked here. A parent that is missing ends the walk; a category
+    The department is the topmost ancestor's name, or its own for a top category. The tree is small
+    and its depth unknown, so it is walked here. A parent that is missing ends the walk. A category
     that is its own ancestor has no department.
     """
     rows = {row["_id"]: row for row in categories.select("_id", "name", "parent_id").collect()}

@@ -2,18 +2,25 @@
 
 Grain: one row per store and product that the store keeps an inventory row of.
 
-Columns: store_id; product_id; quantity_on_hand and reorder_point (pieces, now); sold_quantity_28d (pieces of orders
-that were not cancelled, in the 28 days up to the latest order in the lake; returns not subtracted); daily_sales_avg
-(pieces a day over those 28 days); cover_days (days that the stock lasts at that rate; null when nothing was sold, 0
-when nothing is there); stock_risk, the first of these that holds:
+Columns:
 
-- 'out': nothing on hand;
-- 'critical': cover below `CRITICAL_DAYS`;
-- 'low': cover below `LOW_DAYS`, or no more on hand than the reorder point;
-- 'overstock': cover above `OVERSTOCK_DAYS`;
-- 'ok': the rest, products that do not sell among them: without demand nothing can be said about cover.
+- store_id, product_id
+- quantity_on_hand, reorder_point: pieces, now
+- sold_quantity_28d: pieces of orders that were not cancelled, in the 28 days up to the latest order
+  in the lake; returns are not subtracted
+- daily_sales_avg: pieces a day over those 28 days
+- cover_days: days that the stock lasts at that rate; null when nothing was sold, 0 when nothing is
+  on hand
+- stock_risk: the first of these that holds
 
-Method: days of cover (also days of inventory) over a trailing mean; four whole weeks, so that all weekdays count alike.
+  - 'out': nothing on hand
+  - 'critical': cover below `CRITICAL_DAYS`
+  - 'low': cover below `LOW_DAYS`, or no more on hand than the reorder point
+  - 'overstock': cover above `OVERSTOCK_DAYS`
+  - 'ok': the rest, including products that do not sell: without demand, cover means nothing
+
+Method: days of cover (also called days of inventory) over a trailing mean. Four whole weeks, so
+that all weekdays count alike.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What all aggregates mean by a sale and by "now", said once; the warehouse's `fct_order_lines` means the same."""
+"""What all aggregates of the shop mean by a sale and by "now".
+
+The warehouse's `fct_order_lines` means the same.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,16 @@ SOLD_LINES = {
         "shop.order_lines.unit_cost",
     ),
 }
-"""The lineage of `sold_lines`: each column, and the columns of the lake that its values come from."""
+"""The lineage of `sold_lines`: each column, and the lake's columns that its values come from."""
 
 
 def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """One row per line of an order that is not cancelled.
 
-    Columns: order_id, customer_id, store_id, product_id, device ('in_store' where the order has none), ordered_at,
-    quantity, net_amount (quantity times unit price, less discount, before tax), margin_amount (net less cost). A line
-    whose order is missing counts, with the line's own time and nothing else known of the order.
+    Columns: order_id, customer_id, store_id, product_id, device ('in_store' where the order has
+    none), ordered_at, quantity, net_amount (quantity times unit price, less discount, before tax),
+    margin_amount (net less cost). A line whose order is missing counts too: with its own time, and
+    with nothing else known of the order.
     """
     headers = orders.select(
         F.col("id").alias("order_id"), "customer_id", "store_id", "status", "ordered_at", "device"
@@ -61,5 +65,8 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
 
 
 def present(orders: DataFrame) -> DataFrame:
-    """The data's "now", one row `now`: when the latest order of any status was made. The wall clock plays no part."""
+    """The data's "now", one row `now`: when the latest order of any status was made.
+
+    The wall clock plays no part.
+    """
     return orders.agg(F.max("ordered_at").alias("now"))

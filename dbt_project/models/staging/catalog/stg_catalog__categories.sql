@@ -10,7 +10,8 @@ categories as (
     where not _deleted
 ),
 
--- From the roots down. A category whose parent is missing is a root; one that is its own ancestor is never reached.
+-- From the roots down. A category whose parent is missing is a root. A category that is its own
+-- ancestor is never reached.
 tree as (
     select
         category_id,
@@ -19,18 +20,22 @@ tree as (
         category_name as department_name,
         coalesce(category_name, category_id) as category_path
     from categories
-    where not exists (
-        select 1 from categories as parents where parents.category_id = categories.parent_category_id
-    )
+    where
+        not exists (
+            select 1
+            from categories as parents
+            where parents.category_id = categories.parent_category_id
+        )
     union all
     select
         categories.category_id,
-        tree.level + 1,
+        tree.level + 1 as level,
         tree.department_id,
         tree.department_name,
         tree.category_path || ' / ' || coalesce(categories.category_name, categories.category_id)
+            as category_path
     from tree
-    inner join categories on categories.parent_category_id = tree.category_id
+    inner join categories on tree.category_id = categories.parent_category_id
 )
 
 select
@@ -44,4 +49,4 @@ select
     categories.updated_at,
     categories._loaded_at
 from categories
-left join tree on tree.category_id = categories.category_id
+left join tree on categories.category_id = tree.category_id

@@ -1,35 +1,29 @@
+{%- set keys = {
+    'order_id': 'bigint',
+    'store_id': 'bigint',
+    'product_id': 'text',
+    'vendor_id': 'bigint',
+    'employee_id': 'bigint',
+} -%}
+{%- set tables = {
+    'orders': {'order_id': 'id'},
+    'order_lines': {'order_id': 'order_id'},
+    'payments': {'order_id': 'order_id'},
+    'inventory': {'store_id': 'store_id', 'product_id': 'product_id'},
+    'inventory_movements': {'store_id': 'store_id', 'product_id': 'product_id'},
+    'vendors': {'vendor_id': 'id'},
+    'employees': {'employee_id': 'id'},
+} -%}
+
 -- The other staging views leave deleted rows out. The facts learn of them here.
+{% for table, columns in tables.items() %}
 select
-    'orders' as changed_table,
-    _loaded_at,
-    id::bigint as order_id,
-    null::bigint as store_id,
-    null::text as product_id,
-    null::bigint as vendor_id,
-    null::bigint as employee_id
-from {{ source('raw_shop', 'orders') }}
+    {% for key, type in keys.items() %}
+    {{ columns.get(key, 'null') }}::{{ type }} as {{ key }},
+    {% endfor %}
+    '{{ table }}' as changed_table,
+    _loaded_at
+from {{ source('raw_shop', table) }}
 where _deleted
-union all
-select 'order_lines', _loaded_at, order_id::bigint, null, null, null, null
-from {{ source('raw_shop', 'order_lines') }}
-where _deleted
-union all
-select 'payments', _loaded_at, order_id::bigint, null, null, null, null
-from {{ source('raw_shop', 'payments') }}
-where _deleted
-union all
-select 'inventory', _loaded_at, null, store_id::bigint, product_id, null, null
-from {{ source('raw_shop', 'inventory') }}
-where _deleted
-union all
-select 'inventory_movements', _loaded_at, null, store_id::bigint, product_id, null, null
-from {{ source('raw_shop', 'inventory_movements') }}
-where _deleted
-union all
-select 'vendors', _loaded_at, null, null, null, id::bigint, null
-from {{ source('raw_shop', 'vendors') }}
-where _deleted
-union all
-select 'employees', _loaded_at, null, null, null, null, id::bigint
-from {{ source('raw_shop', 'employees') }}
-where _deleted
+{% if not loop.last %}union all{% endif %}
+{% endfor %}

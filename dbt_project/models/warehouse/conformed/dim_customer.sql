@@ -1,7 +1,7 @@
 {% set attributes = [
-    'customer_id', 'full_name', 'email', 'phone', 'birth_date', 'gender', 'loyalty_tier', 'is_marketing_consented',
-    'city', 'region', 'country_code', 'postal_code', 'created_at', 'is_deleted', 'valid_from', 'valid_to', 'is_current',
-    'version_number'
+    'customer_id', 'full_name', 'email', 'phone', 'birth_date', 'gender', 'loyalty_tier',
+    'is_marketing_consented', 'city', 'region', 'country_code', 'postal_code', 'created_at',
+    'is_deleted', 'valid_from', 'valid_to', 'is_current', 'version_number'
 ] %}
 
 with

@@ -1,8 +1,13 @@
 with days as (
     select day::date as date_key
-    from generate_series('{{ var("calendar_start") }}'::date, '{{ var("calendar_end") }}'::date - 1, interval '1 day') as day
+    from
+        generate_series(
+            '{{ var("calendar_start") }}'::date,
+            '{{ var("calendar_end") }}'::date - 1,
+            interval '1 day'
+        ) as day
     union all
-    select {{ unknown_date() }}
+    select {{ unknown_date() }} as date_key
 )
 
 select

@@ -1,4 +1,4 @@
--- Every place that a line of business ever had, so that no version of an address is without its location.
+-- Every place that a line of business ever had. No version of an address is without its location.
 with
 places as (
     {{ union_of_lines('locations', ['country_code', 'region', 'city']) }}

@@ -10,4 +10,8 @@ select
     end as day_part
 from generate_series(0, 24 * 60 - 1) as minute_of_day
 union all
-select -1, null, null, 'unknown'
+select
+    -1 as time_of_day_key,
+    null as hour,
+    null as minute,
+    'unknown' as day_part

@@ -1,6 +1,6 @@
 {% set attributes = [
-    'product_name', 'brand', 'category_id', 'vendor_id', 'product_status', 'list_price_amount', 'cost_amount',
-    'variant_count', 'weight_grams'
+    'product_name', 'brand', 'category_id', 'vendor_id', 'product_status', 'list_price_amount',
+    'cost_amount', 'variant_count', 'weight_grams'
 ] %}
 
 with versions as (
@@ -29,7 +29,8 @@ select
     versions.is_current,
     versions.version_number
 from versions
-left join {{ ref('stg_catalog__categories') }} as categories on categories.category_id = versions.category_id
+left join {{ ref('stg_catalog__categories') }} as categories
+    on versions.category_id = categories.category_id
 union all
 select
     {{ unknown_key() }} as product_key,

@@ -1,6 +1,6 @@
 {% set attributes = [
-    'store_code', 'store_name', 'channel', 'city', 'region', 'country_code', 'opened_date', 'closed_date',
-    'floor_area_m2'
+    'store_code', 'store_name', 'channel', 'city', 'region', 'country_code', 'opened_date',
+    'closed_date', 'floor_area_m2'
 ] %}
 
 with versions as (

@@ -7,4 +7,10 @@ select
     is_active
 from {{ ref('stg_shop__vendors') }}
 union all
-select {{ unknown_key() }}, null, 'Unknown', 'Unknown', null, null
+select
+    {{ unknown_key() }} as vendor_key,
+    null as vendor_id,
+    'Unknown' as vendor_name,
+    'Unknown' as country_code,
+    null as rating,
+    null as is_active

@@ -1,77 +1,124 @@
 {#- A day's rows belong to the dimension versions valid in its last microsecond. -#}
-{% set fact_instant = "(fact.inventory_date + 1)::timestamp at time zone 'UTC' - interval '1 microsecond'" %}
+{% set fact_instant =
+    "(fact.inventory_date + 1)::timestamp at time zone 'UTC' - interval '1 microsecond'" %}
 
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
     unique_key=['store_id', 'product_id'],
     indexes=[{'columns': ['store_id', 'product_id']}],
-    pre_hook="{{ advance_watermarks([ref('int_shop__inventory_changes'), ref('int_shop__dimension_changes')]) }}",
+    pre_hook="{{ advance_watermarks([
+        ref('int_shop__inventory_changes'),
+        ref('int_shop__dimension_changes')
+    ]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
         select 1 from {{ ref('stg_shop__inventory') }} as shelf
         where shelf.store_id = fact.store_id and shelf.product_id = fact.product_id
     )",
 ) }}
 
--- The quantity on hand is what was counted, so balances run back from it. Where the movements do not explain it, the
--- difference stands in the opening balance of the first day, and test inventory_explained_by_movements reports it.
+-- The quantity on hand is what was counted, so balances run back from it. Where the movements do
+-- not explain it, the difference stands in the opening balance of the first day. The test
+-- inventory_explained_by_movements reports it.
 with
 last_day as (
-    -- A movement dated after its own load is a typing error; it must not open days that have not come yet.
+    -- A movement dated after its own load is a typing error. It must not open days to come.
     select coalesce(
         (
             select (max(moved_at) at time zone 'UTC')::date
             from {{ ref('stg_shop__inventory_movements') }}
             where moved_at <= _loaded_at + interval '1 day'
         ),
-        (select (max(updated_at) at time zone 'UTC')::date from {{ ref('stg_shop__inventory') }})
+        (
+            select (max(updated_at) at time zone 'UTC')::date
+            from {{ ref('stg_shop__inventory') }}
+        )
     ) as last_date
 ),
 
 days as (
-    select day::date as inventory_date
+    select series.day::date as inventory_date
     from last_day
-    cross join lateral
-        generate_series(last_date - {{ var('inventory_days') }} + 1, last_date, interval '1 day') as series (day)
+    cross join
+        generate_series(
+            last_day.last_date - {{ var('inventory_days') }} + 1,
+            last_day.last_date,
+            interval '1 day'
+        ) as series (day)
 ),
 
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
--- Pairs to do again, whole: something of them moved, the window moved on, or a dimension now answers otherwise.
+-- Pairs to do again, whole: something of them moved, the window moved on, or a dimension now
+-- answers otherwise.
 touched_pairs as (
-    select store_id, product_id
+    select
+        store_id,
+        product_id
     from ({{ changed_since_last_run(ref('int_shop__inventory_changes')) }}) as inventory_changes
     union
-    {{ rows_with_stale_key(['store_id', 'product_id'], ref('dim_store'), 'store_id', 'store_key', fact_instant) }}
+    {{ rows_with_stale_key(
+        ['store_id', 'product_id'],
+        ref('dim_store'),
+        'store_id', 'store_key', fact_instant
+    ) }}
     union
-    {{ rows_with_stale_key(['store_id', 'product_id'], ref('dim_product'), 'product_id', 'product_key', fact_instant) }}
+    {{ rows_with_stale_key(
+        ['store_id', 'product_id'],
+        ref('dim_product'),
+        'product_id', 'product_key', fact_instant
+    ) }}
     union
-    select store_id, product_id
+    select
+        store_id,
+        product_id
     from {{ ref('stg_shop__inventory') }}
-    where (select last_date from last_day) is distinct from (select max(inventory_date) from {{ this }})
+    where
+        (select last_day.last_date from last_day)
+        is distinct from (select max(fact.inventory_date) from {{ this }} as fact)
 ),
 {% endif %}
 
 shelves as {{ only_touched(ref('stg_shop__inventory'), 'store_id, product_id', 'touched_pairs') }},
 
-movements as {{ only_touched(ref('stg_shop__inventory_movements'), 'store_id, product_id', 'touched_pairs') }},
+movements as {{
+    only_touched(ref('stg_shop__inventory_movements'), 'store_id, product_id', 'touched_pairs')
+}},
+
+-- What is dated after the last day counts on the last day.
+dated_movements as (
+    select
+        movements.store_id,
+        movements.product_id,
+        movements.movement_kind,
+        movements.quantity,
+        last_day.last_date,
+        least((movements.moved_at at time zone 'UTC')::date, last_day.last_date) as inventory_date
+    from movements
+    cross join last_day
+),
 
 moved as (
     select
         store_id,
         product_id,
         inventory_date,
-        coalesce(sum(quantity) filter (where movement_kind = 'receipt'), 0)::integer as received_quantity,
-        -coalesce(sum(quantity) filter (where movement_kind = 'sale'), 0)::integer as sold_quantity,
-        coalesce(sum(quantity) filter (where movement_kind = 'return'), 0)::integer as returned_quantity,
-        coalesce(sum(quantity) filter (where movement_kind = 'transfer'), 0)::integer as transferred_quantity,
-        coalesce(sum(quantity) filter (where movement_kind not in ('receipt', 'sale', 'return', 'transfer')), 0)::integer
-            as adjusted_quantity,
+        coalesce(sum(quantity) filter (where movement_kind = 'receipt'), 0)::integer
+            as received_quantity,
+        -coalesce(sum(quantity) filter (where movement_kind = 'sale'), 0)::integer
+            as sold_quantity,
+        coalesce(sum(quantity) filter (where movement_kind = 'return'), 0)::integer
+            as returned_quantity,
+        coalesce(sum(quantity) filter (where movement_kind = 'transfer'), 0)::integer
+            as transferred_quantity,
+        coalesce(
+            sum(quantity) filter (
+                where movement_kind not in ('receipt', 'sale', 'return', 'transfer')
+            ), 0
+        )::integer as adjusted_quantity,
         sum(quantity)::integer as net_quantity
-    from movements
-    cross join last_day
-    cross join lateral (select least((moved_at at time zone 'UTC')::date, last_date) as inventory_date) as day
+    from dated_movements
     where inventory_date > last_date - {{ var('inventory_days') }}
     group by store_id, product_id, inventory_date
 ),
@@ -97,13 +144,15 @@ fact as (
     from shelves
     cross join days
     left join moved
-        on moved.store_id = shelves.store_id
-        and moved.product_id = shelves.product_id
-        and moved.inventory_date = days.inventory_date
+        on
+            shelves.store_id = moved.store_id
+            and shelves.product_id = moved.product_id
+            and days.inventory_date = moved.inventory_date
 )
 
 select
-    {{ surrogate_key(['fact.store_id', 'fact.product_id', 'fact.inventory_date']) }} as inventory_daily_key,
+    {{ surrogate_key(['fact.store_id', 'fact.product_id', 'fact.inventory_date']) }}
+        as inventory_daily_key,
     coalesce(store.store_key, {{ unknown_key() }}) as store_key,
     coalesce(product.product_key, {{ unknown_key() }}) as product_key,
     fact.store_id,
@@ -119,6 +168,10 @@ select
     fact.closing_quantity <= 0 as is_out_of_stock
 from fact
 left join {{ ref('dim_store') }} as store
-    on store.store_id = fact.store_id and {{ is_valid_at('store', fact_instant) }}
+    on
+        fact.store_id = store.store_id
+        and {{ is_valid_at('store', fact_instant) }}
 left join {{ ref('dim_product') }} as product
-    on product.product_id = fact.product_id and {{ is_valid_at('product', fact_instant) }}
+    on
+        fact.product_id = product.product_id
+        and {{ is_valid_at('product', fact_instant) }}

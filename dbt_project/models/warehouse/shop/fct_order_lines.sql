@@ -3,7 +3,10 @@
     incremental_strategy='delete+insert',
     unique_key='order_id',
     indexes=[{'columns': ['order_id', 'line_number']}],
-    pre_hook="{{ advance_watermarks([ref('int_shop__order_changes'), ref('int_shop__dimension_changes')]) }}",
+    pre_hook="{{ advance_watermarks([
+        ref('int_shop__order_changes'),
+        ref('int_shop__dimension_changes')
+    ]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
         select 1 from {{ ref('stg_shop__order_lines') }} as line
         where line.order_id = fact.order_id and line.line_number = fact.line_number
@@ -14,26 +17,44 @@ with
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
--- Orders to do again, whole: something of them changed, or a dimension or the returns now answer otherwise than when
--- they were written. All returns are compared, because one may move to another line and leave no trace at the old one.
+-- Orders to do again, whole: something of them changed, or a dimension or the returns now answer
+-- otherwise than when they were written. All returns are compared: one that moves to another line
+-- leaves no trace at the old one.
 touched_orders as (
     select order_id
     from ({{ changed_since_last_run(ref('int_shop__order_changes')) }}) as order_changes
     where changed_table in ('orders', 'order_lines', 'addresses_history')
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_customer'), 'customer_id', 'customer_key', 'fact.ordered_at') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_customer'),
+        'customer_id', 'customer_key', 'fact.ordered_at'
+    ) }}
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_store'), 'store_id', 'store_key', 'fact.ordered_at') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_store'),
+        'store_id', 'store_key', 'fact.ordered_at'
+    ) }}
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_product'), 'product_id', 'product_key', 'fact.ordered_at') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_product'),
+        'product_id', 'product_key', 'fact.ordered_at'
+    ) }}
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_employee'), 'employee_id', 'employee_key') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_employee'),
+        'employee_id', 'employee_key'
+    ) }}
     union
     select fact.order_id
     from {{ this }} as fact
-    inner join {{ ref('int_shop__product_vendors') }} as product on fact.product_key = product.product_key
+    inner join {{ ref('int_shop__product_vendors') }} as product
+        on fact.product_key = product.product_key
     where
-        product.vendor_id in (select vendor_id from dimension_changes)
+        product.vendor_id in (select change.vendor_id from dimension_changes as change)
         and fact.vendor_key <> product.vendor_key
     union
     select fact.order_id
@@ -54,7 +75,7 @@ addresses as (
     select *
     from {{ ref('stg_shop__addresses_history') }}
     {% if is_incremental() %}
-    where address_id in (select shipping_address_id from lines)
+    where address_id in (select lines.shipping_address_id from lines)
     {% endif %}
 ),
 
@@ -100,15 +121,26 @@ select
     lines.store_id,
     lines.employee_id
 from lines
-left join returns on lines.order_id = returns.order_id and lines.line_number = returns.line_number
+left join returns
+    on lines.order_id = returns.order_id and lines.line_number = returns.line_number
 left join address_versions as address
-    on lines.shipping_address_id = address.address_id and {{ is_valid_at('address', 'lines.ordered_at') }}
+    on
+        lines.shipping_address_id = address.address_id
+        and {{ is_valid_at('address', 'lines.ordered_at') }}
 left join {{ ref('dim_customer') }} as customer
-    on lines.customer_id = customer.customer_id and {{ is_valid_at('customer', 'lines.ordered_at') }}
+    on
+        lines.customer_id = customer.customer_id
+        and {{ is_valid_at('customer', 'lines.ordered_at') }}
 left join {{ ref('dim_store') }} as store
-    on lines.store_id = store.store_id and {{ is_valid_at('store', 'lines.ordered_at') }}
+    on
+        lines.store_id = store.store_id
+        and {{ is_valid_at('store', 'lines.ordered_at') }}
 left join {{ ref('dim_product') }} as product
-    on lines.product_id = product.product_id and {{ is_valid_at('product', 'lines.ordered_at') }}
-left join {{ ref('int_shop__product_vendors') }} as vendor on product.product_key = vendor.product_key
+    on
+        lines.product_id = product.product_id
+        and {{ is_valid_at('product', 'lines.ordered_at') }}
+left join {{ ref('int_shop__product_vendors') }} as vendor
+    on product.product_key = vendor.product_key
 left join {{ ref('dim_employee') }} as employee on lines.employee_id = employee.employee_id
-left join {{ ref('dim_device') }} as device on lines.device = device.device and not lines.is_order_missing
+left join {{ ref('dim_device') }} as device
+    on lines.device = device.device and not lines.is_order_missing

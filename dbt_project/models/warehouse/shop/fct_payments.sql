@@ -3,9 +3,13 @@
     incremental_strategy='delete+insert',
     unique_key='payment_id',
     indexes=[{'columns': ['payment_id']}],
-    pre_hook="{{ advance_watermarks([ref('int_shop__order_changes'), ref('int_shop__dimension_changes')]) }}",
+    pre_hook="{{ advance_watermarks([
+        ref('int_shop__order_changes'),
+        ref('int_shop__dimension_changes')
+    ]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
-        select 1 from {{ ref('stg_shop__payments') }} as payment where payment.payment_id = fact.payment_id
+        select 1 from {{ ref('stg_shop__payments') }} as payment
+        where payment.payment_id = fact.payment_id
     )",
 ) }}
 
@@ -19,9 +23,17 @@ touched_orders as (
     from ({{ changed_since_last_run(ref('int_shop__order_changes')) }}) as order_changes
     where changed_table in ('orders', 'payments')
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_customer'), 'customer_id', 'customer_key', 'fact.paid_at') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_customer'),
+        'customer_id', 'customer_key', 'fact.paid_at'
+    ) }}
     union
-    {{ rows_with_stale_key(['order_id'], ref('dim_store'), 'store_id', 'store_key', 'fact.paid_at') }}
+    {{ rows_with_stale_key(
+        ['order_id'],
+        ref('dim_store'),
+        'store_id', 'store_key', 'fact.paid_at'
+    ) }}
 ),
 {% endif %}
 
@@ -36,7 +48,7 @@ payments as (
         orders.store_id,
         case when orders.order_id is not null then coalesce(orders.device, 'in_store') end as device
     from touched_payments as payments
-    left join orders on orders.order_id = payments.order_id
+    left join orders on payments.order_id = orders.order_id
 )
 
 select
@@ -52,13 +64,18 @@ select
     payments.payment_method,
     payments.payment_status,
     payments.amount,
-    (case when payments.payment_status = 'captured' then payments.amount else 0 end)::numeric(12, 2) as captured_amount,
+    (case when payments.payment_status = 'captured' then payments.amount else 0 end)::numeric(12, 2)
+        as captured_amount,
     payments.currency,
     payments.customer_id,
     payments.store_id
 from payments
 left join {{ ref('dim_customer') }} as customer
-    on customer.customer_id = payments.customer_id and {{ is_valid_at('customer', 'payments.paid_at') }}
+    on
+        payments.customer_id = customer.customer_id
+        and {{ is_valid_at('customer', 'payments.paid_at') }}
 left join {{ ref('dim_store') }} as store
-    on store.store_id = payments.store_id and {{ is_valid_at('store', 'payments.paid_at') }}
-left join {{ ref('dim_device') }} as device on device.device = payments.device
+    on
+        payments.store_id = store.store_id
+        and {{ is_valid_at('store', 'payments.paid_at') }}
+left join {{ ref('dim_device') }} as device on payments.device = device.device

@@ -1,7 +1,8 @@
 {{ config(materialized='view') }}
 
 {% set own_attributes = [
-    'full_name', 'email', 'phone', 'birth_date', 'gender', 'loyalty_tier', 'is_marketing_consented'
+    'full_name', 'email', 'phone', 'birth_date', 'gender', 'loyalty_tier',
+    'is_marketing_consented'
 ] %}
 {% set address_attributes = ['city', 'region', 'country_code', 'postal_code'] %}
 
@@ -10,8 +11,8 @@ customers as (
     {{ scd2_versions(ref('stg_shop__customers_history'), 'customer_id', own_attributes) }}
 ),
 
--- An address becomes the customer's place when it is marked primary. It stays that until another address is marked:
--- while the mark moves from one address to the next, a customer would otherwise live nowhere for an instant.
+-- An address becomes the customer's place when it is marked primary. It stays that until another
+-- address is marked. Otherwise a customer would live nowhere while the mark moves between them.
 primary_addresses as (
     select *
     from {{ ref('stg_shop__addresses_history') }}

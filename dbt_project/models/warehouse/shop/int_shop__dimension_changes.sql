@@ -18,22 +18,22 @@
 
 {% for changed_table, staging, natural_key in changes %}
 select
-    '{{ changed_table }}' as changed_table,
-    _loaded_at,
     {% for key, type in keys.items() %}
-    {{ key if key == natural_key else 'null::' ~ type }} as {{ key }}{{ "," if not loop.last }}
+    {{ key if key == natural_key else 'null' }}::{{ type }} as {{ key }},
     {% endfor %}
+    '{{ changed_table }}' as changed_table,
+    _loaded_at
 from {{ ref(staging) }}
 union all
 {% endfor %}
 -- Histories hold deletions too; the two tables without a history do not.
 select
-    changed_table,
-    _loaded_at,
     null as customer_id,
     store_id,
     product_id,
     vendor_id,
-    employee_id
+    employee_id,
+    changed_table,
+    _loaded_at
 from {{ ref('stg_shop__deleted_rows') }}
 where changed_table in ('vendors', 'employees')

@@ -30,4 +30,5 @@ select
     'addresses_history' as changed_table,
     addresses._loaded_at
 from {{ ref('stg_shop__addresses_history') }} as addresses
-inner join {{ ref('stg_shop__orders') }} as orders on addresses.address_id = orders.shipping_address_id
+inner join {{ ref('stg_shop__orders') }} as orders
+    on addresses.address_id = orders.shipping_address_id

@@ -1,6 +1,6 @@
 {{ config(materialized='view') }}
 
--- A line may arrive before its order. It is then a line of an order about which nothing else is known.
+-- A line may arrive before its order. Nothing else is known of its order then.
 select
     lines.order_id,
     lines.line_number,
@@ -9,7 +9,8 @@ select
     lines.unit_price_amount,
     (lines.quantity * lines.unit_price_amount)::numeric(18, 2) as gross_amount,
     lines.discount_amount,
-    (lines.quantity * lines.unit_price_amount - lines.discount_amount)::numeric(18, 2) as net_amount,
+    (lines.quantity * lines.unit_price_amount - lines.discount_amount)::numeric(18, 2)
+        as net_amount,
     lines.tax_amount,
     (lines.quantity * lines.unit_cost_amount)::numeric(18, 2) as cost_amount,
     orders.order_id is null as is_order_missing,

@@ -1,0 +1,81 @@
+"""What the commands share: the settings, and the declared tables that arguments name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from softcart_assets.lines.model import Line, Source
+    from softcart_assets.stack import Stack
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def read_dotenv() -> None:
+    """Take the settings in `.env`, as far as the environment does not have them."""
+    if (REPOSITORY / ".env").exists():
+        from dotenv import load_dotenv
+
+        load_dotenv(REPOSITORY / ".env")
+
+
+def stack() -> Stack:
+    """The local stack that the settings lead to."""
+    from softcart_assets.stack import Stack, default_home
+
+    return Stack(default_home())
+
+
+def environment(*, start: bool) -> dict[str, str]:
+    """The user's settings and those of the local stack, which is started if wanted."""
+    given = {name: value for name, value in os.environ.items() if name.startswith("SOFTCART_")}
+    local = stack()
+    return given | (local.up() if start else local.env())
+
+
+def apply(*, start: bool) -> None:
+    """Put all settings into the environment of this process, where connections read them."""
+    os.environ |= environment(start=start)
+
+
+def chosen(names: list[str]) -> list[tuple[Source, list[str]]]:
+    """The sources and tables that `SOURCE` and `SOURCE.TABLE` name. No names: all of them."""
+    from softcart_assets.assembly import LINES
+
+    sources = {source.name: source for source in LINES.sources}
+    tables: dict[str, list[str]] = {name: [] for name in sources}
+    for name in names or tables:
+        source_name, _, table = name.partition(".")
+        known = (
+            [each.name for each in sources[source_name].tables] if source_name in sources else []
+        )
+        if source_name not in sources or (table and table not in known):
+            options = [f"{source_name}.{each}" for each in known] or list(sources)
+            raise typer.BadParameter(f"{name!r} is not declared. There are {', '.join(options)}.")
+        tables[source_name] += [
+            each for each in ([table] if table else known) if each not in tables[source_name]
+        ]
+    return [(sources[name], chosen) for name, chosen in tables.items() if chosen]
+
+
+def lines(name: str | None) -> list[Line]:
+    """The line of business of that name. No name: all of them."""
+    from softcart_assets.assembly import LINES
+
+    known = [line.name for line in LINES]
+    if name and name not in known:
+        raise typer.BadParameter(
+            f"{name!r} is no line of business. There are {', '.join(known)}.", param_hint="LINE"
+        )
+    return [line for line in LINES if name in (None, line.name)]
+
+
+def database(source: Source) -> Any:
+    """The connection to a source that the settings name."""
+    from softcart_assets.ingestion.connectors import connector
+
+    return connector(source.kind).connection(source.env_prefix)

@@ -1,0 +1,118 @@
+"""Commands for the local servers and the programs that use them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softcart_assets.cli import settings
+
+_MARKS = {
+    "ok": ("✓", typer.colors.GREEN),
+    "note": ("!", typer.colors.YELLOW),
+    "blocks": ("✗", typer.colors.RED),
+}
+
+
+def up() -> None:
+    """Start the local servers that are not running."""
+    settings.apply(start=True)
+    status()
+
+
+def down(
+    delete_data: Annotated[
+        bool,
+        typer.Option(
+            "--delete-data", help="Also delete what the servers and the runs have stored."
+        ),
+    ] = False,
+) -> None:
+    """Stop the local servers. Data stay."""
+    stack = settings.stack()
+    if delete_data:
+        stack.delete()
+        typer.echo(f"Stopped the servers and deleted {stack.home}.")
+    else:
+        typer.echo(
+            f"Stopped: {', '.join(stack.down()) or 'nothing ran'}. Data stay in {stack.home}."
+        )
+
+
+def status() -> None:
+    """Show which servers run, where, and how to connect to them."""
+    stack = settings.stack()
+    typer.echo(f"Home: {stack.home}")
+    for server in stack.servers():
+        process = server.process()
+        if not server.databases and not process:
+            continue
+        state = f"runs, pid {process.pid}, log {server.log}" if process else "does not run"
+        typer.echo(f"{server.title}: {state}")
+        local = stack.local_prefixes(server)
+        for prefix in server.databases:
+            if prefix not in local:
+                typer.echo(f"  {prefix}_*: yours, named by the environment or .env")
+            elif process:
+                typer.echo(f"  {prefix}_*: {server.url(prefix)}")
+    typer.echo("Passwords and all other settings: `softcart env`.")
+
+
+def env() -> None:
+    """Print the settings as `export` lines: eval "$(softcart env)"."""
+    import shlex
+
+    for name, value in settings.environment(start=False).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def run(
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
+) -> None:
+    """Run a program of .venv with the settings, for example: softcart run -- dbt build."""
+    environment = os.environ | settings.environment(start=True)
+    environment["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
+    )
+    try:
+        os.execvpe(command[0], command, environment)
+    except OSError as error:
+        typer.secho(f"{command[0]}: {error.strerror}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(127) from None
+
+
+def doctor() -> None:
+    """Report what is missing or wrong here and what to do. Fails if something blocks the work."""
+    from softcart_assets.stack import StackError
+    from softcart_assets.stack.doctor import examine
+
+    # Before the first `up` only the user's own servers have settings.
+    with suppress(StackError):
+        settings.apply(start=False)
+    blocked = False
+    for finding in examine(settings.stack()):
+        mark, color = _MARKS[finding.level]
+        typer.secho(f"{mark} {finding.text}", fg=color)
+        blocked |= finding.level == "blocks"
+    if blocked:
+        raise typer.Exit(1)
+
+
+def ui() -> None:
+    """Serve the Dagster UI and run sensors and schedules until Ctrl-C."""
+    from softcart_assets.dbt import prepare_manifest
+    from softcart_assets.stack.server import free_port, port_is_free
+    from softcart_assets.stack.ui import serve
+
+    settings.apply(start=True)
+    prepare_manifest()
+    port = 3000 if port_is_free(3000) else free_port()
+    typer.secho(
+        f"Dagster UI: http://127.0.0.1:{port} (ready in a few seconds, Ctrl-C ends it)", bold=True
+    )
+    raise typer.Exit(serve(settings.REPOSITORY, port))

@@ -1,0 +1,51 @@
+"""The private interfaces of PySpark that `spark.private` uses. A test's name says which one changed."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pyarrow as pa
+from pyspark import SparkContext
+from pyspark.sql.types import StructType
+
+from spark import private
+
+
+def test_spark_context_keeps_its_gateway(spark) -> None:
+    assert SparkContext._gateway is not None
+    assert SparkContext._jvm is not None
+    assert spark.sparkContext._jvm is SparkContext._jvm
+
+
+def test_spark_context_connects_to_java_without_a_context() -> None:
+    assert callable(SparkContext._ensure_initialized)
+
+
+def test_the_gateway_knows_its_java_process_and_can_end_it(spark) -> None:
+    gateway = SparkContext._gateway
+    assert isinstance(gateway.proc, subprocess.Popen)
+    assert gateway.proc.stdin is not None
+    assert callable(gateway.shutdown)
+
+
+def test_java_packages_can_be_called(spark) -> None:
+    assert private.java(spark).lang.Integer.parseInt("42") == 42
+
+
+def test_arrow_and_spark_schemas_become_each_other() -> None:
+    schema = pa.schema(
+        [
+            ("id", pa.decimal128(20, 0)),
+            ("at", pa.timestamp("us", tz="UTC")),
+            ("tags", pa.list_(pa.string())),
+        ]
+    )
+    converted = private.spark_schema(schema)
+    assert isinstance(converted, StructType)
+    assert [field.dataType.simpleString() for field in converted] == [
+        "decimal(20,0)",
+        "timestamp",
+        "array<string>",
+    ]
+    assert private.arrow_schema(converted).field("at").type == pa.timestamp("us", tz="UTC")
+    assert private.arrow_schema(converted).field("id").type == pa.decimal128(20, 0)

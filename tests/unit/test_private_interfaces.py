@@ -1,0 +1,39 @@
+"""The private interfaces of libraries that we use are still what we take them for."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from unittest import mock
+
+import dagster as dg
+import pytest
+from dagster._core.launcher import DefaultRunLauncher
+
+from softcart_assets.dagster_private import GRPC_INFO_TAG, runs_in_code_server
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_dagster_the_launcher_tags_runs_that_a_code_server_executes() -> None:
+    instance, server = mock.Mock(), mock.Mock(host="localhost", port=1, use_ssl=False)
+    run = dg.DagsterRun(job_name="job")
+    with suppress(Exception):  # it goes on to ask the server, which there is none of
+        DefaultRunLauncher.launch_run_from_grpc_client(instance, run, server)
+    _, tags = instance.add_run_tags.call_args.args
+    assert runs_in_code_server(run.with_tags(tags))
+    assert not runs_in_code_server(run)
+    assert GRPC_INFO_TAG in tags
+
+
+@pytest.mark.parametrize(("library", "module"), [("dagster", "softcart_assets/dagster_private.py")])
+def test_one_module_uses_the_private_interfaces_of(library: str, module: str) -> None:
+    private = re.compile(rf"^\s*(from|import) {library}\w*(\.\w+)*\._", re.MULTILINE)
+    users = [
+        str(file.relative_to(REPOSITORY))
+        for folder in ("softcart_assets", "seed_data", "spark")
+        for file in (REPOSITORY / folder).rglob("*.py")
+        if private.search(file.read_text())
+    ]
+    assert users == [module]
