@@ -8,6 +8,7 @@
 #                             tests are skipped.
 #   ./bootstrap.sh uv ARGS…   after set-up, uv with the package sources that pip is configured for
 set -euo pipefail
+shopt -s globstar
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # Without bytecode files every Dagster process would start seconds later.
@@ -60,7 +61,7 @@ find_python() {
 
 venv_is_current() {
   [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && .venv/bin/python -c '' &&
-    compgen -G 'softcart_assets/ingestion/codec.*.so' >/dev/null
+    compgen -G 'softcart_assets/ingestion/codec/logrows.*.so' >/dev/null
 }
 
 # Sets the array `missing`.
@@ -181,7 +182,8 @@ install_python_packages() {
 }
 
 wanted=$(
-  cat requirements* pyproject.toml bootstrap.sh setup.py softcart_assets/ingestion/*.pyx | sha256sum
+  cat requirements* pyproject.toml bootstrap.sh setup.py \
+    softcart_assets/ingestion/codec/*.{pyx,pxd,h} | sha256sum
 )
 find_missing_packages
 ((${#missing[@]} == 0)) || install_missing_packages

@@ -31,22 +31,41 @@ def _client_library() -> dict[str, list[str]]:
 
 
 _options = _client_library()
-_options["extra_compile_args"] += ["-O3", "-g0"]
+_OPTIMIZED = ["-O3", "-g0"]
+_options["extra_compile_args"] += _OPTIMIZED
+
+_FOLDER = "softcart_assets/ingestion/codec"
+
+
+def _module(name: str, **options: list[str]) -> Extension:
+    """A compiled module of the codec."""
+    return Extension(
+        f"{_FOLDER.replace('/', '.')}.{name}",
+        [f"{_FOLDER}/{name}.pyx"],
+        include_dirs=[_FOLDER],
+        depends=[f"{_FOLDER}/primitives.h"],
+        **{"extra_compile_args": _OPTIMIZED} | options,
+    )
+
 
 setup(
     ext_modules=cythonize(
         [
-            Extension(
-                "softcart_assets.ingestion.codec",
-                ["softcart_assets/ingestion/codec.pyx"],
-                **_options,
-            ),
-            Extension(
-                "softcart_assets.ingestion.documents",
-                ["softcart_assets/ingestion/documents.pyx"],
-                libraries=["crypto"],  # OpenSSL's; the MySQL client library's headers bring its own
-                extra_compile_args=["-O3", "-g0"],
-            ),
+            _module("builders"),
+            _module("texts"),
+            _module("copying"),
+            _module("textrows", **_options),
+            _module("logvalues"),
+            _module("logtexts"),
+            _module("logfields"),
+            _module("logrows"),
+            _module("bson"),
+            _module("decimals"),
+            _module("jsontexts"),
+            _module("doctypes"),
+            _module("documents"),
+            # OpenSSL's; the MySQL client library's headers bring its own.
+            _module("hashing", libraries=["crypto"]),
         ],
         build_dir="build",
     )

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 from benchmarks import ours, peers, rig
 from benchmarks.copy import Bench, run_ours
@@ -88,16 +89,16 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
     measured = {}
     low = bench.tables[0].rows
     for name, write in WORKLOADS.items():
-        start = current_position(bench.source)
+        start = str(current_position(bench.source))
         with bench.source.connect() as session:
 
-            def run(statement: str, session=session) -> None:
+            def run(statement: str, session: Any = session) -> None:
                 session.query(statement)
                 session.store_result()
 
             write(run, low, changes)
         low += changes * (write is not updates)
-        end = current_position(bench.source)
+        end = str(current_position(bench.source))
         try:
             peer: Usage | Failed = peers.mysql_replication(task, start, min(PEER_CHANGES, changes))
         except Failed as failure:
@@ -236,7 +237,7 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> 
     with bench.source.connect() as session:
         session.query("SET sql_log_bin = 0")
 
-        def run_unlogged(statement: str) -> list[tuple]:
+        def run_unlogged(statement: str) -> list[tuple[Any, ...]]:
             session.query(statement)
             result = session.store_result()
             return list(result.fetch_row(maxrows=0)) if result else []

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import altair
 import pandas
@@ -29,7 +30,7 @@ BYTES_PER_SCALE = 800 * 2**20
 """Disk that one unit of scale takes at its peak: sources with binary log, seed files, warehouses, lake."""
 
 
-def measure(scale: float, home: Path) -> list[dict]:
+def measure(scale: float, home: Path) -> list[dict[str, Any]]:
     """The reports of a first and a second run at `scale`, in a process of their own."""
     reports = home / "reports.json"
     script = "import sys; from benchmarks.demo import child; child(float(sys.argv[1]), sys.argv[2])"
@@ -43,7 +44,8 @@ def measure(scale: float, home: Path) -> list[dict]:
         env={**environment, "SOFTCART_HOME": str(home)},
         check=True,
     )
-    return json.loads(reports.read_text())
+    found: list[dict[str, Any]] = json.loads(reports.read_text())
+    return found
 
 
 def child(scale: float, reports: str) -> None:
@@ -75,7 +77,7 @@ def _table(title: str, rows: dict[str, dict[float, float]], form: str) -> list[s
     return lines
 
 
-def write_report(measured: dict[float, list[dict]]) -> str:
+def write_report(measured: dict[float, list[dict[str, Any]]]) -> str:
     """The report as Markdown, also written to `results/` with its chart."""
     first = {scale: reports[0] for scale, reports in measured.items()}
     second = {scale: reports[1] for scale, reports in measured.items()}

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from bson import Decimal128
 
@@ -35,7 +36,7 @@ SOURCE = Source(
 )
 
 
-def document(number: int, *, with_decimals: bool) -> dict:
+def document(number: int, *, with_decimals: bool) -> dict[str, Any]:
     """A product with nested fields, about 700 bytes."""
     price = Decimal(number % 100_000) / 100
     return {

@@ -9,12 +9,8 @@ import psycopg
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.connectors.mysql.reader import snapshot
-from softcart_assets.ingestion.proof.digest import (
-    POSTGRES,
-    Checksums,
-    checksum_select,
-    checksums_of,
-)
+from softcart_assets.ingestion.proof.digest import Checksums, checksum_select, checksums_of
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
 

@@ -10,19 +10,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.equality import source_of
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion import codec
 from softcart_assets.ingestion.capture import stream as follow_forever
-from softcart_assets.ingestion.capture.stream import Follower, Status, hold
-from softcart_assets.ingestion.capture.stream import Job as CaptureJob
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job as CaptureJob
+from softcart_assets.ingestion.capture.job import Status
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
 from softcart_assets.ingestion.connectors.mysql import jsonb
-from softcart_assets.ingestion.connectors.mysql.log import BinaryLog, Rows
+from softcart_assets.ingestion.connectors.mysql.events import Rows
+from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.load import LoadRequest, load
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks.copying import copy_batches
 from softcart_assets.ingestion.sinks.lake import ChangeFiles
 from softcart_assets.ingestion.sinks.sql import quote
@@ -97,7 +102,9 @@ def _copy(job: Job, *, with_lake: bool) -> int:
         return sum(table.result() for table in tables)
 
 
-def _copy_table(job: Job, crew: Crew, with_lake: bool, table: Table, reader: MySQLReader) -> int:
+def _copy_table(
+    job: Job, crew: Crew[Any], with_lake: bool, table: Table, reader: MySQLReader
+) -> int:
     columns = reader.columns(table, ())
     name = f"{SCHEMA}.{quote(table.name)}"
     with job.postgres.connect() as session:
@@ -145,19 +152,21 @@ def _read_log(job: Job) -> int:
     with snapshot(job.source, job.mysql, 1) as (reader, *_):
         columns = reader.columns(table, ())
     indexes = {column.name: index for index, column in enumerate(columns)}
-    decoders: dict[int, codec.RowsDecoder] = {}
+    decoders: dict[int, RowsDecoder] = {}
     rows = 0
     with BinaryLog(
-        "bench", job.mysql, {(job.mysql.database, table.name)}, job.start, end=job.end
+        "bench",
+        job.mysql,
+        {(job.mysql.database, table.name)},
+        Position.parse(job.start),
+        end=Position.parse(job.end),
     ) as log:
         for event in log:
             if isinstance(event, Rows):
                 decoder = decoders.get(id(event.table_map))
                 if decoder is None:
                     key = [indexes[name] for name in table.key]
-                    decoder = codec.RowsDecoder(
-                        event.table_map.columns, key, columns, jsonb.to_text
-                    )
+                    decoder = RowsDecoder(event.table_map.columns, key, columns, jsonb.to_text)
                     decoders[id(event.table_map)] = decoder
                 decoder.decode(event.body, event.kind)
                 if len(decoder) >= 100_000:
@@ -169,7 +178,7 @@ def _apply_log(job: Job) -> None:
     capture = CaptureJob(job.source, job.mysql, job.postgres, job.lake, Status("bench"))
     with hold(capture, is_stream=False) as holder, job.postgres.connect(autocommit=True) as control:
         follower = Follower(capture, holder, control)
-        follower.follow(job.end)
+        follower.follow(Position.parse(job.end))
         follower.finish()
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -143,13 +144,16 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
                     sql.Identifier(postgres.user), postgres.password
                 )
             )
+        processes = mysql_server.process(), postgres_server.process()
+        assert processes[0], "MySQL has ended"
+        assert processes[1], "PostgreSQL has ended"
         yield Servers(
             home,
             MySQLConnection.from_env(_MYSQL_SOURCE.env_prefix),
             postgres,
             MongoConnection.from_env(_MONGO_SOURCE.env_prefix),
             mongo_server.product[0] == "mongod",
-            (mysql_server.process(), postgres_server.process()),
+            (processes[0], processes[1]),
         )
     finally:
         stack.down()
@@ -174,7 +178,7 @@ class Usage:
     process_seconds: float
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
-    report: dict = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict[str, Any])
     mysql_seconds: float = 0.0
     postgres_seconds: float = 0.0
 
@@ -287,7 +291,7 @@ def versions(servers: Servers) -> str:
         return f"{source.get_server_info()}, PostgreSQL {target.info.server_version // 10000}"
 
 
-def connection(postgres: PostgresConnection) -> dict:
+def connection(postgres: PostgresConnection) -> dict[str, Any]:
     """A PostgreSQL connection as libpq's parameters."""
     return {
         "host": postgres.host,

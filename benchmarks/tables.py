@@ -6,7 +6,9 @@ Every value is a function of the row's number, so every run and every machine ha
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from softcart_assets.connections import MySQLConnection
 
@@ -114,7 +116,7 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
     """Fill the tables that are not there yet; their rows do not go through the binary log."""
     with connection.connect() as session:
 
-        def run(statement: str) -> list[tuple]:
+        def run(statement: str) -> list[tuple[Any, ...]]:
             session.query(statement)
             result = session.store_result()
             return list(result.fetch_row(maxrows=0)) if result else []
@@ -147,7 +149,7 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
             run(f"ANALYZE TABLE {table.name}")
 
 
-def make_numbers(run, wanted: int) -> None:
+def make_numbers(run: Callable[[str], list[tuple[Any, ...]]], wanted: int) -> None:
     """Table `numbers` with 1, 2, … as far as wanted or farther."""
     run("CREATE TABLE IF NOT EXISTS numbers (n int NOT NULL PRIMARY KEY)")
     ((highest,),) = run("SELECT coalesce(max(n), 0) FROM numbers")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from benchmarks import rig
@@ -54,7 +55,7 @@ class Task:
         """For tools that do not make them: empty, with the types of our raw tables."""
         make_target_tables(self.truth, self.target, SCHEMA)
 
-    def mysql(self) -> dict:
+    def mysql(self) -> dict[str, Any]:
         """The source as keyword arguments of a client."""
         names = ("host", "port", "user", "password", "database")
         return {name: getattr(self.source, name) for name in names}
@@ -155,8 +156,8 @@ def connectorx(task: Task) -> Usage:
 
 def dlt(
     task: Task,
-    options: dict,
-    run: dict,
+    options: dict[str, Any],
+    run: dict[str, Any],
     *,
     cursor: str | None = None,
     env: dict[str, str] | None = None,

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import quote
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -13,7 +14,7 @@ import pyarrow as pa
 JOB = json.loads(os.environ["JOB"])
 
 
-def url(scheme: str, server: dict, database: str) -> str:
+def url(scheme: str, server: dict[str, Any], database: str) -> str:
     """The server as both libraries want it."""
     return f"{scheme}://{server['user']}:{quote(server['password'])}@{server['host']}:{server['port']}/{database}"
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 from urllib.parse import quote
 
 import dlt
@@ -12,12 +13,12 @@ from dlt.sources.sql_database import sql_table
 JOB = json.loads(os.environ["JOB"])
 
 
-def url(scheme: str, server: dict, database: str) -> str:
+def url(scheme: str, server: dict[str, Any], database: str) -> str:
     """The server as dlt wants it."""
     return f"{scheme}://{server['user']}:{quote(server['password'])}@{server['host']}:{server['port']}/{database}"
 
 
-def resources() -> list:
+def resources() -> list[Any]:
     """The tables, as the job wants them read and written."""
     source = url("mysql+pymysql", JOB["mysql"], JOB["mysql"]["database"])
     found = []

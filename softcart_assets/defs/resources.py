@@ -4,20 +4,13 @@ import dagster as dg
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.resources import source_resource_key
-from softcart_assets.lines.model import Source
 from softcart_assets.resources import (
     LakeResource,
-    MongoResource,
-    MySQLResource,
     OutputResource,
     PostgresResource,
+    SourceResource,
 )
 from softcart_assets.resources.spark import SparkResource
-
-
-def _source_resource(source: Source) -> MongoResource | MySQLResource:
-    kind = MongoResource if source.kind == "mongodb" else MySQLResource
-    return kind(prefix=source.env_prefix)
 
 
 @dg.definitions
@@ -25,7 +18,12 @@ def resources() -> dg.Definitions:
     """Every server that assets read or write. Spark starts once per run, when it is first used."""
     return dg.Definitions(
         resources={
-            **{source_resource_key(source): _source_resource(source) for source in LINES.sources},
+            **{
+                source_resource_key(source): SourceResource(
+                    kind=source.kind, prefix=source.env_prefix
+                )
+                for source in LINES.sources
+            },
             "staging": PostgresResource(prefix="SOFTCART_STAGING"),
             "production": PostgresResource(prefix="SOFTCART_PRODUCTION"),
             "lake": LakeResource(),

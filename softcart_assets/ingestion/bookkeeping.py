@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from softcart_assets import locks
+from softcart_assets.ingestion.position import latest
 from softcart_assets.ingestion.proof.digest import Checksums
 from softcart_assets.migrations import migrate
 
@@ -22,7 +24,10 @@ RAW_TABLES_LOCK = "softcart raw tables"
 
 
 def prepare(connection: psycopg.Connection, raw_schema: str) -> None:
-    """Bring the bookkeeping tables to this release, and create the schema of the raw tables. Safe at any time."""
+    """Bring the bookkeeping tables to this release, and create the schema of the raw tables.
+
+    Safe at any time.
+    """
     migrate(connection, "ingestion", _MIGRATIONS)
     with connection.transaction():
         # Two sessions that create the same thing at once would fail each other.
@@ -33,12 +38,12 @@ def prepare(connection: psycopg.Connection, raw_schema: str) -> None:
 
 @dataclass(frozen=True)
 class LastLoad:
-    """What the last committed load of a table left: up to where, and what the source said of itself there."""
+    """What a table's last committed load left: its position, and what the source stated there."""
 
     load_id: str
     position: str
     cursor_value: str | None
-    columns: list[dict]
+    columns: list[dict[str, Any]]
     source_rows: int | None
     source_checksums: Checksums | None
     rows_total: int
@@ -47,7 +52,8 @@ class LastLoad:
 def last_load(connection: psycopg.Connection, source: str, table: str) -> LastLoad | None:
     """The last committed load of a table; None if there was none."""
     row = connection.execute(
-        "SELECT load_id, p.position, p.cursor_value, l.columns, l.source_rows, l.source_checksums, l.rows_total"
+        "SELECT load_id, p.position, p.cursor_value, l.columns, l.source_rows, l.source_checksums, "
+        "l.rows_total"
         " FROM ingestion.positions p JOIN ingestion.loads l USING (source, table_name, load_id)"
         " WHERE source = %s AND table_name = %s",
         (source, table),
@@ -56,11 +62,14 @@ def last_load(connection: psycopg.Connection, source: str, table: str) -> LastLo
 
 
 def loaded_positions(connection: psycopg.Connection, source: str) -> dict[str, str]:
-    """The position that each loaded table of a source stands at: where it was loaded, or up to where its log is applied."""
+    """The position of each loaded table of a source.
+
+    It is the one of its last load, or the place up to which its log is applied.
+    """
     rows = connection.execute(
-        "SELECT table_name, greatest(p.position COLLATE \"C\", c.position, CASE c.state WHEN 'live' THEN s.position END)"
+        "SELECT table_name, p.position, c.position, CASE c.state WHEN 'live' THEN s.position END"
         " FROM ingestion.positions p LEFT JOIN ingestion.captures c USING (source, table_name)"
         " LEFT JOIN ingestion.streams s USING (source) WHERE source = %s",
         (source,),
     )
-    return {str(table): str(position) for table, position in rows}
+    return {str(table): latest(*filter(None, positions)) for table, *positions in rows}

@@ -1,6 +1,7 @@
-"""Threads that share the readers of one snapshot: whole tables in turn, and the key ranges of big tables with all hands.
+"""Threads that share the readers of one snapshot.
 
-How work is divided among threads belongs here; what the work is does not.
+Each thread has one reader. A table is the job of one thread. The key ranges of a big table are
+shared among all threads. What a job does is not known here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Resettable(Protocol):
@@ -25,12 +26,15 @@ T = TypeVar("T")
 
 
 class Crew(Generic[R]):
-    """One thread per reader. Ranges of tables under way come before new tables, so that these are finished first."""
+    """One thread per reader.
+
+    Ranges of tables under way come before new tables, so that those tables are finished first.
+    """
 
     def __init__(self, readers: Sequence[R]) -> None:
         self._changed = threading.Condition()
-        self._tables: deque[tuple[Future, Callable[[R], object]]] = deque()
-        self._ranges: deque[tuple[Future, Callable[[R], object]]] = deque()
+        self._tables: deque[tuple[Future[Any], Callable[[R], object]]] = deque()
+        self._ranges: deque[tuple[Future[Any], Callable[[R], object]]] = deque()
         self._is_open = True
         self.size = len(readers)
         self._threads = [
@@ -62,9 +66,12 @@ class Crew(Generic[R]):
         return future
 
     def share(self, reader: R, jobs: Sequence[Callable[[R], T]]) -> list[T]:
-        """Do a table's range jobs together with all threads that are free; called from the table's own job.
+        """Do a table's range jobs together with all threads that are free.
 
-        The first failure is raised once no job of the table runs any more; those not begun are dropped.
+        Called from the table's own job.
+
+        The first failure is raised once no job of the table runs any more; those not begun are
+        dropped.
         """
         futures: list[Future[T]] = [Future() for _ in jobs]
         with self._changed:
@@ -97,7 +104,7 @@ class Crew(Generic[R]):
                 future, job = (self._ranges or self._tables).popleft()
             self._run(future, job, reader)
 
-    def _run(self, future: Future, job: Callable[[R], object], reader: R) -> None:
+    def _run(self, future: Future[Any], job: Callable[[R], object], reader: R) -> None:
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(job(reader))

@@ -13,7 +13,7 @@ class MissingTable(IngestionError):
 
 
 class MissingGrant(IngestionError):
-    """The source refuses us for want of a privilege; the message holds the statement that grants it."""
+    """We lack a privilege at the source; the message has the statement that grants it."""
 
 
 class UnsupportedColumn(IngestionError):
@@ -29,7 +29,7 @@ class SourceLost(IngestionError):
 
 
 class PositionPurged(IngestionError):
-    """The source's log no longer holds what comes after a position; only a new snapshot leads on."""
+    """The source's log no longer holds what comes after a position: take a new snapshot."""
 
 
 class TargetFailed(IngestionError):
@@ -41,7 +41,9 @@ class TableBusy(IngestionError):
 
 
 class NotStated(IngestionError):
-    """The source did not state its checksums at the last load, so there is nothing to compare raw with."""
+    """The source did not state its checksums at the last load, so there is nothing to compare raw
+    with.
+    """
 
 
 class NotComparable(IngestionError):
@@ -49,7 +51,9 @@ class NotComparable(IngestionError):
 
 
 class TableBehind(IngestionError):
-    """The table changed at the source since it was loaded, and was not to be loaded for a comparison."""
+    """The table changed at the source since it was loaded, and was not to be loaded for a
+    comparison.
+    """
 
 
 class UnknownEntry(IngestionError):

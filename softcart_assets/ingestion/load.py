@@ -1,4 +1,6 @@
-"""Ingestion, as the rest of the project sees it: load tables, replay quarantined rows, ask what changed.
+"""Ingestion, as the rest of the project sees it.
+
+Load tables, replay quarantined rows, ask what changed.
 
 Tables that are read go through `engine`, tables whose log is followed through `capture`.
 """
@@ -30,7 +32,7 @@ __all__ = [
 
 
 def load(request: LoadRequest, tables: Sequence[str] | None = None) -> Iterator[LoadResult]:
-    """Load tables of a source (default: all) and yield each one's result as soon as it is committed.
+    """Load tables of a source, by default all, and yield each result as soon as it is committed.
 
     All tables of a source with snapshots are read at one position. A table that fails does not stop
     the others: at the end all failures are raised together as `LoadsFailed`. Running a failed load
@@ -63,7 +65,8 @@ def replay(request: LoadRequest) -> Iterator[LoadResult]:
     with request.staging.connect() as session:
         bookkeeping.prepare(session, request.source.schema)
         rows = session.execute(
-            "SELECT DISTINCT table_name FROM ingestion.quarantine WHERE source = %s AND id = ANY(%s)",
+            "SELECT DISTINCT table_name FROM ingestion.quarantine WHERE source = %s AND id = "
+            "ANY(%s)",
             (request.source.name, list(request.released)),
         ).fetchall()
     yield from load(request, [table for (table,) in rows])
@@ -73,8 +76,8 @@ def changed_tables(source: Source, connection: Any, since: Mapping[str, str]) ->
     """Which tables changed since their positions, as `loaded_positions` gives them.
 
     For a sensor: cheap. It may name a table that did not change, and never misses one that did. A
-    source that cannot be read raises `ServerUnreachable` or `IngestionError`. So "no change" is only
-    ever the answer of a source that was read.
+    source that cannot be read raises `ServerUnreachable` or `IngestionError`. So "no change" is
+    only ever the answer of a source that was read.
     """
     return connector(source.kind).changed_tables(source, connection, since)
 

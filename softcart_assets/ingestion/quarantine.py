@@ -1,6 +1,7 @@
-"""Rows that raw could not take: recording, listing, closing and erasing them in `ingestion.quarantine`.
+"""Rows that raw could not take: recording, listing, closing and erasing them.
 
-When a row is unfit is decided where values are parsed (`types`, `mongodb`); replaying is a load (`engine.replay`).
+Whether a row is fit is decided where values are parsed: in `types` and in the connectors. To replay
+rows is a load, see `load.replay`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from softcart_assets.ingestion.types import Rejected
 
 @dataclass(frozen=True)
 class QuarantinedRow:
-    """A row out of raw: where it comes from, why, and since when. `row` is whole, values as text."""
+    """A row out of raw: where it comes from, why, and since when.
+
+    `row` is whole, values as text.
+    """
 
     id: int
     source: str
@@ -51,7 +55,10 @@ class Recorder:
         self._seen: Counter[str] = Counter()
 
     def record(self, rejected: Sequence[Rejected], *, only_new: bool = False) -> None:
-        """Record rows; `only_new` leaves open entries as they are, for rows of which not all is known now."""
+        """Record rows.
+
+        With `only_new`, open entries stay as they are; for rows of which only a part is known now.
+        """
         for each in rejected:
             text = json.dumps(each.row)
             identity = identity_of(each)
@@ -61,12 +68,16 @@ class Recorder:
             conflict = (
                 "NOTHING"
                 if only_new
-                else "UPDATE SET column_name = EXCLUDED.column_name, reason = EXCLUDED.reason, row = EXCLUDED.row,"
-                " cursor_value = EXCLUDED.cursor_value, position = EXCLUDED.position, load_id = EXCLUDED.load_id"
+                else "UPDATE SET column_name = EXCLUDED.column_name, reason = EXCLUDED.reason,"
+                " row = EXCLUDED.row,"
+                " cursor_value = EXCLUDED.cursor_value, position = EXCLUDED.position, load_id = "
+                "EXCLUDED.load_id"
             )
             row = self.connection.execute(
-                "INSERT INTO ingestion.quarantine AS q (source, table_name, identity, key, cursor_value, column_name, reason,"
-                " row, position, load_id, quarantined_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())"
+                "INSERT INTO ingestion.quarantine AS q (source, table_name, identity, key, "
+                "cursor_value, column_name, reason,"
+                " row, position, load_id, quarantined_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, "
+                "%s, %s, now())"
                 f" ON CONFLICT (source, table_name, identity) WHERE closed_at IS NULL DO {conflict}"
                 " RETURNING quarantined_at = now()",
                 (
@@ -85,11 +96,16 @@ class Recorder:
             self.new += bool(row and row[0])
 
     def entries(self, released: Sequence[int]) -> str:
-        """The query of the table's open entries: whether they are to be tried again, and whether this load saw them unfit."""
+        """The query of the table's open entries.
+
+        It says of each whether it is to be tried again, and whether this load found it unfit.
+        """
         return (
             sql.SQL(
-                "SELECT id AS entry, key, cursor_value, id = ANY({}::bigint[]) AS is_released, load_id = {} AS is_seen"
-                " FROM ingestion.quarantine WHERE source = {} AND table_name = {} AND closed_at IS NULL"
+                "SELECT id AS entry, key, cursor_value, id = ANY({}::bigint[]) AS is_released, "
+                "load_id = {} AS is_seen"
+                " FROM ingestion.quarantine WHERE source = {} AND table_name = {} AND closed_at IS "
+                "NULL"
             )
             .format(list(released), self.load_id, self.source, self.table)
             .as_string()
@@ -99,23 +115,30 @@ class Recorder:
         """Close entries; those among `released` as replayed. How many."""
         return self.connection.execute(
             "UPDATE ingestion.quarantine SET closed_at = now(),"
-            " closed_because = CASE WHEN id = ANY(%s::bigint[]) THEN 'replayed' ELSE %s END WHERE id = ANY(%s)",
+            " closed_because = CASE WHEN id = ANY(%s::bigint[]) THEN 'replayed' ELSE %s END WHERE "
+            "id = ANY(%s)",
             (list(released), because, list(ids)),
         ).rowcount
 
     def unseen(self) -> list[int]:
         """The open entries that this load did not meet."""
         rows = self.connection.execute(
-            "SELECT id FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL AND load_id <> %s",
+            "SELECT id FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
+            "closed_at IS NULL AND load_id <> %s",
             (self.source, self.table, self.load_id),
         )
         return [row[0] for row in rows]
 
     def alike(self, identity: str) -> list[int]:
-        """The open entries of an identity, the last recorded first; further ones without a key are numbered on from there."""
+        """The open entries of an identity, the last recorded first.
+
+        Further ones without a key are numbered on from there.
+        """
         rows = self.connection.execute(
-            "SELECT id, CASE WHEN key IS NULL THEN split_part(identity, '#', 2)::integer ELSE 0 END FROM ingestion.quarantine"
-            " WHERE source = %s AND table_name = %s AND closed_at IS NULL AND (identity = %s OR key IS NULL"
+            "SELECT id, CASE WHEN key IS NULL THEN split_part(identity, '#', 2)::integer ELSE 0 "
+            "END FROM ingestion.quarantine"
+            " WHERE source = %s AND table_name = %s AND closed_at IS NULL AND (identity = %s OR "
+            "key IS NULL"
             " AND split_part(identity, '#', 1) = %s) ORDER BY 2 DESC",
             (self.source, self.table, identity, identity),
         ).fetchall()
@@ -125,14 +148,16 @@ class Recorder:
     def positions(self) -> list[tuple[int, str]]:
         """The open entries, each with the position that its row was read at."""
         return self.connection.execute(
-            "SELECT id, position FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL",
+            "SELECT id, position FROM ingestion.quarantine WHERE source = %s AND table_name = %s "
+            "AND closed_at IS NULL",
             (self.source, self.table),
         ).fetchall()
 
     def open(self) -> tuple[int, list[tuple[str, ...]]]:
         """How many entries are open, and the keys of those that have one."""
         rows = self.connection.execute(
-            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL",
+            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
+            "closed_at IS NULL",
             (self.source, self.table),
         ).fetchall()
         return len(rows), [tuple(key) for (key,) in rows if key]
@@ -146,7 +171,8 @@ def identity_of(rejected: Rejected) -> str:
 
 
 _ENTRY = (
-    "SELECT id, source, table_name, key, column_name, reason, row, position, quarantined_at, closed_at, closed_because,"
+    "SELECT id, source, table_name, key, column_name, reason, row, position, quarantined_at, "
+    "closed_at, closed_because,"
     " erased_at FROM ingestion.quarantine"
 )
 
@@ -158,13 +184,17 @@ def list_quarantine(
     *,
     closed: bool = False,
 ) -> list[QuarantinedRow]:
-    """The rows in quarantine, of one source or table or of all, newest first; with `closed` those that have left it."""
+    """The rows in quarantine, newest first: of all sources, of one, or of one table.
+
+    With `closed`, those that have left it instead.
+    """
     with staging.connect() as connection:
         if not _exists(connection):
             return []
         cursor = connection.cursor(row_factory=class_row(QuarantinedRow))
         return cursor.execute(
-            f"{_ENTRY} WHERE (source = %s OR %s::text IS NULL) AND (table_name = %s OR %s::text IS NULL)"
+            f"{_ENTRY} WHERE (source = %s OR %s::text IS NULL) AND (table_name = %s OR %s::text IS "
+            "NULL)"
             " AND (closed_at IS NOT NULL) = %s ORDER BY id DESC".encode(),
             (source, source, table, table, closed),
         ).fetchall()
@@ -187,7 +217,9 @@ def show(staging: PostgresConnection, entry: int) -> QuarantinedRow:
 def entries_with(
     staging: PostgresConnection, source: str, column: str, value: str, table: str | None = None
 ) -> list[QuarantinedRow]:
-    """The entries of a source, open and closed, whose row has a value (as text) in a column or top-level field."""
+    """The entries of a source, open and closed, whose row has a value (as text) in a column or
+    top-level field.
+    """
 
     def holds(row: QuarantinedRow) -> bool:
         if row.row.get(column) == value:
@@ -210,16 +242,21 @@ def entries_with(
 
 
 def erase(staging: PostgresConnection, entries: Sequence[int], by: str) -> list[int]:
-    """Wipe the values of entries for good: row, key, cursor. What, where, when and why stays, and who erased it; the entries erased.
+    """Wipe the values of entries for good: row, key, cursor.
 
-    An open entry is closed. If its row is still at the source, the next load finds it anew: erase it there first.
+    What, where, when and why stays, and who erased it; the entries erased.
+
+    An open entry is closed. If its row is still at the source, the next load finds it anew: erase
+    it there first.
     """
     with staging.connect() as connection:
         if not _exists(connection):
             return []
         rows = connection.execute(
-            "UPDATE ingestion.quarantine SET identity = 'erased ' || id, key = NULL, cursor_value = NULL, row = '{}', erased_at = now(),"
-            " erased_by = %s, closed_at = coalesce(closed_at, now()), closed_because = coalesce(closed_because, 'erased')"
+            "UPDATE ingestion.quarantine SET identity = 'erased ' || id, key = NULL, cursor_value "
+            "= NULL, row = '{}', erased_at = now(),"
+            " erased_by = %s, closed_at = coalesce(closed_at, now()), closed_because = "
+            "coalesce(closed_because, 'erased')"
             " WHERE id = ANY(%s) AND erased_at IS NULL RETURNING id",
             (by, list(entries)),
         ).fetchall()
@@ -228,7 +265,10 @@ def erase(staging: PostgresConnection, entries: Sequence[int], by: str) -> list[
 
 @dataclass(frozen=True)
 class QuarantineSummary:
-    """How many rows of a table are out, and the reasons, commonest first: column, reason, rows. No values."""
+    """How many rows of a table are out, and why: column, reason and rows, commonest first.
+
+    It has no values.
+    """
 
     rows: int
     reasons: list[tuple[str, str, int]]
@@ -242,7 +282,8 @@ def summarize(
         if not _exists(connection):
             return QuarantineSummary(0, [])
         reasons = connection.execute(
-            "SELECT column_name, reason, count(*) FROM ingestion.quarantine WHERE source = %s AND table_name = %s"
+            "SELECT column_name, reason, count(*) FROM ingestion.quarantine WHERE source = %s AND "
+            "table_name = %s"
             " AND closed_at IS NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
             (source, table),
         ).fetchall()
@@ -250,4 +291,5 @@ def summarize(
 
 
 def _exists(connection: psycopg.Connection) -> bool:
-    return bool(connection.execute("SELECT to_regclass('ingestion.quarantine')").fetchone()[0])  # type: ignore[index]
+    row = connection.execute("SELECT to_regclass('ingestion.quarantine')").fetchone()
+    return bool(row and row[0])

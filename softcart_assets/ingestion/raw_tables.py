@@ -1,7 +1,7 @@
 """The lock that keeps raw tables still while models are built from them.
 
-Loads share it, a build has it alone. Without it, models built from one state of the raw tables would
-be compared with another.
+Loads share it, a build has it alone. Without it, models built from one state of the raw tables
+would be compared with another.
 """
 
 from __future__ import annotations

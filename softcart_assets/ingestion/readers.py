@@ -1,8 +1,8 @@
 """What a source's readers can do, one protocol per capability.
 
 Every reader has the capabilities of `Reader`. The others are optional: a reader has the methods of
-a capability only if its system can really do it. The engine asks with `isinstance` and takes another
-way where a capability is missing, or says clearly what cannot be done.
+a capability only if its system can really do it. The engine asks with `isinstance` and takes
+another way where a capability is missing, or says clearly what cannot be done.
 
 One thread uses a reader at a time. Batches are streamed: whoever reads them must not ask the same
 reader for anything else until the last batch has come.
@@ -107,7 +107,10 @@ class ChecksumReader(Reader, Protocol):
     def checksums(
         self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
     ) -> tuple[int, Checksums]:
-        """Number of rows and the checksum of each column; rows with the keys `without` are left out."""
+        """Number of rows and the checksum of each column.
+
+        Rows with the keys `without` are left out.
+        """
 
 
 @runtime_checkable
@@ -115,7 +118,10 @@ class TallyReader(Reader, Protocol):
     """Keeps checksums of the rows that it gave out, since its server cannot compute any."""
 
     def tally(self, table: Table, columns: Sequence[Column]) -> tuple[int, Checksums]:
-        """Number and checksums of the rows that the last `all_rows` gave; rejected rows do not count."""
+        """Number and checksums of the rows that the last `all_rows` gave.
+
+        Rejected rows do not count.
+        """
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """What a load is asked for, and what it answers: the objects that go the whole way of a load.
 
-`LoadRequest` comes from outside. `Call` is the same with all that one run of it has opened. A table's
-load returns a `LoadResult`.
+`LoadRequest` comes from outside. `Call` is the same with all that one run of it has opened. A
+table's load returns a `LoadResult`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import psycopg
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.readers import Reader
+from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
 
 Progress = Callable[[str, int, int | None], None]
@@ -29,9 +30,10 @@ class LoadRequest:
     """Whose tables to bring where, and how.
 
     `connection`: to the source, from its connector. `full`: compare every row of incremental tables
-    too, whatever their cursors say. `checksums`: have the source state its checksums at the position,
-    for `compare`; that takes the source seconds per million rows. `released`: quarantine entries whose
-    rows are to be read again.
+    too, whatever their cursors say. `checksums`: have the source state its checksums at the
+    position, for `compare`; that takes the source seconds per million rows. `released`: quarantine
+    entries whose rows are to be read again. `sinks`: what takes the changes of captured tables,
+    beside raw and the lake.
     """
 
     source: Source
@@ -42,6 +44,7 @@ class LoadRequest:
     checksums: bool = True
     released: Sequence[int] = ()
     on_progress: Progress | None = None
+    sinks: Sequence[SinkMaker] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Call:
 class LoadResult:
     """What a committed load of one table did.
 
-    `columns`: per column its `name`, `source_type`, `target_type`, `nullable` and `privacy` (None: not classified).
+    `columns`: per column its `name`, `source_type`, `target_type`, `nullable` and `privacy` (None:
+    not classified).
     `quarantined`: rows out of the table after this load, in all. `total`: current rows.
     `is_changed`: whether anything at all changed, quarantine and columns included.
     """

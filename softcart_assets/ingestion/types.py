@@ -1,7 +1,8 @@
 """Columns and their values on the way: source text → Arrow → COPY text and Parquet.
 
-Here belongs what depends on a value's type alone. How a source names its types, and SQL, do not belong here.
-One Arrow type per column is used throughout; it holds every value of the PostgreSQL type exactly.
+Here belongs what depends on a value's type alone. How a source names its types, and SQL, do not
+belong here. One Arrow type per column is used throughout; it holds every value of the PostgreSQL
+type exactly.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ _LAKE_DECIMAL_DIGITS = 38
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, its type at the source as the source writes it, and its PostgreSQL type in raw."""
+    """One column: its name, its type at the source as the source writes it, and its PostgreSQL type
+    in raw.
+    """
 
     name: str
     source_type: str
@@ -104,7 +107,7 @@ class Column:
 
 
 def widens(narrow: str, wide: str) -> bool:
-    """Whether every value of PostgreSQL type `narrow` is a value of type `wide`, and prints alike."""
+    """Whether every value of PostgreSQL's type `narrow` is one of `wide`, and prints alike."""
     if narrow in _INTEGER_DIGITS and wide in _INTEGER_DIGITS:
         return _INTEGER_DIGITS[narrow] <= _INTEGER_DIGITS[wide]
     into = Column("", "", wide).decimal
@@ -129,7 +132,8 @@ def lake_array(column: Column, array: pa.Array) -> pa.Array:
 class Rejected:
     """A row that cannot be carried: why, and all of it.
 
-    `key`: its key columns' values as PostgreSQL text, None if the table has no key or the key itself is bad.
+    `key`: its key columns' values as PostgreSQL text, None if the table has no key or the key
+    itself is bad.
     `cursor`: its cursor's value as PostgreSQL text, None if that is NULL or bad.
     `row`: every value as text; bytes, and text that is not text, as hex after `\\x`.
     """
@@ -143,7 +147,9 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows on the way, typed as their columns' `arrow_type`, and the rows that were not fit to travel."""
+    """Rows on the way, typed as their columns' `arrow_type`, and the rows that were not fit to
+    travel.
+    """
 
     rows: pa.RecordBatch
     rejected: list[Rejected] = field(default_factory=list)
@@ -154,7 +160,10 @@ class Unfit(ValueError):
 
 
 def parse(column: Column, raw: pa.Array) -> pa.Array:
-    """An array of the source's text (binary array) as the column's Arrow type; `Unfit` if any value cannot be."""
+    """An array of the source's text (binary array) as the column's Arrow type.
+
+    `Unfit` if any value cannot be.
+    """
     if column.kind is Kind.BYTES:
         return raw
     try:
@@ -200,7 +209,10 @@ def _refuse_year_zero(text: pa.Array) -> None:
 def parse_rows(
     columns: Sequence[Column], raw: Sequence[pa.Array], key: Sequence[str], cursor: str | None
 ) -> Batch:
-    """A batch from one binary array of source text per column; only a batch with a bad value is looked at row by row."""
+    """A batch from one binary array of source text per column.
+
+    Only a batch with a bad value is looked at row by row.
+    """
     names = [column.name for column in columns]
     try:
         return Batch(

@@ -10,39 +10,26 @@ is in `softcart_assets.resources.spark`, because it imports pyspark.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from softcart_assets.connections import (
-    MongoConnection,
-    MySQLConnection,
-    PostgresConnection,
-    lake_uri,
-    setting,
-)
+from softcart_assets.connections import PostgresConnection, lake_uri, setting
+from softcart_assets.ingestion.connectors import connector
 
 PREFIX = Field(description="How the names of the environment variables with the settings begin.")
 
 
-class MySQLResource(dg.ConfigurableResource[None]):
-    """A source database behind the MySQL protocol."""
+class SourceResource(dg.ConfigurableResource[None]):
+    """The database of a source."""
 
+    kind: str = Field(description="The kind of source system: the name of its connector.")
     prefix: str = PREFIX
 
-    def connection(self) -> MySQLConnection:
-        """The settings as a connection; nothing is opened yet. Raises `SettingError`."""
-        return MySQLConnection.from_env(self.prefix)
-
-
-class MongoResource(dg.ConfigurableResource[None]):
-    """A source database in MongoDB."""
-
-    prefix: str = PREFIX
-
-    def connection(self) -> MongoConnection:
-        """The settings as a connection; nothing is opened yet. Raises `SettingError`."""
-        return MongoConnection.from_env(self.prefix)
+    def connection(self) -> Any:
+        """The settings as its connector's connection; nothing is opened yet. Raises `SettingError`."""
+        return connector(self.kind).connection(self.prefix)
 
 
 class PostgresResource(dg.ConfigurableResource[None]):

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
+from softcart_assets.ingestion.capture.job import Job, Status
 from softcart_assets.ingestion.capture.resnapshot import read_again, resnapshot
-from softcart_assets.ingestion.capture.stream import Job, Status
 from softcart_assets.ingestion.errors import IngestionError
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine

@@ -19,9 +19,10 @@ from support.mysql97 import RealMySQL, Unavailable, program
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture import Status, reading, resnapshot, stream
-from softcart_assets.ingestion.capture.apply import capture
+from softcart_assets.ingestion.captured import capture
 from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, TableBusy
 from softcart_assets.ingestion.load import LoadRequest, changed_tables, loaded_positions, replay
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.ingestion.sinks import changelog
@@ -764,7 +765,7 @@ def test_another_server_takes_over_by_gtid(
         since = loaded_positions(postgres, source)
         changes = changed_tables(source, two, since)
         assert set(changes.tables) == {"facts"}
-        assert changes.tables["facts"] > since["facts"]
+        assert Position.parse(changes.tables["facts"]) > Position.parse(since["facts"])
         # A table that is followed from here on.
         wider = source_of(*source.tables, cdc("late", "id"))
         load_all(wider, two, postgres, lake)
@@ -811,6 +812,7 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
         with connection.cursor() as cursor:
             cursor.executemany("INSERT INTO raw_t.late VALUES (%s, %s, %s, %s, %s)", before)
         ((ahead,),) = connection.execute("SELECT position FROM ingestion.streams").fetchall()
+        behind, ahead = Position.parse(behind), Position.parse(ahead)
         assert ahead > behind
         capture(connection, "t", "late", behind, ahead)
         connection.execute("UPDATE ingestion.streams SET server = 'gone', lake_server = 'gone'")

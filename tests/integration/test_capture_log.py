@@ -15,27 +15,28 @@ from contextlib import closing, contextmanager
 import pytest
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion.codec import RowsDecoder
+from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
 from softcart_assets.ingestion.connectors.mysql import jsonb
-from softcart_assets.ingestion.connectors.mysql.log import (
-    DELETE,
-    INSERT,
-    UPDATE,
-    BinaryLog,
+from softcart_assets.ingestion.connectors.mysql.events import (
     Commit,
     Event,
-    GtidSet,
     Idle,
     Rollback,
     Rows,
-    ServerState,
     Statement,
+)
+from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
+from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
+from softcart_assets.ingestion.connectors.mysql.schema import source_type_of
+from softcart_assets.ingestion.connectors.mysql.session import Session
+from softcart_assets.ingestion.connectors.mysql.state import (
+    ServerState,
     bytes_behind,
     current_state,
 )
-from softcart_assets.ingestion.connectors.mysql.schema import source_type_of
-from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.errors import IngestionError, PositionPurged, SourceLost
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.types import Column
 
 
@@ -63,7 +64,7 @@ def is_mariadb(mysql: MySQLConnection) -> bool:
 
 
 def read(
-    mysql: MySQLConnection, start: ServerState, *tables: str, end: str = "", **options
+    mysql: MySQLConnection, start: ServerState, *tables: str, end: Position | None = None, **options
 ) -> list[Event]:
     """The events of this database from a state to the end, or what the log has by now."""
     wanted = {(mysql.database, table) for table in tables}
@@ -189,7 +190,8 @@ def test_the_end_is_reached_even_if_nothing_is_committed_there(any_mysql: MySQLC
     start = state(any_mysql)
     run(any_mysql, "FLUSH BINARY LOGS")
     assert isinstance(last := read(any_mysql, start)[-1], Idle)
-    assert last.position >= state(any_mysql).position.split(":")[0]
+    at = state(any_mysql).position
+    assert last.position >= at._replace(offset=0)
 
 
 def test_idle_and_caught_up(any_mysql: MySQLConnection) -> None:
@@ -293,7 +295,7 @@ def test_purged_position(any_mysql: MySQLConnection) -> None:
     start = state(any_mysql)
     run(any_mysql, "CREATE TABLE a (id int)", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
     with session(any_mysql) as opened:
-        current = current_state(opened).position.split(":")[0]
+        current = current_state(opened).position.file
         while True:  # a file may still be in use for a moment
             opened.query(f"PURGE BINARY LOGS TO '{current}'")
             if len(files := current_state(opened).files) == 1:
@@ -302,7 +304,7 @@ def test_purged_position(any_mysql: MySQLConnection) -> None:
     for options in ({}, {"server": "another", "gtids": start.gtids}):
         with pytest.raises(PositionPurged) as raised:
             read(any_mysql, start, **options)
-        assert start.position in str(raised.value)
+        assert str(start.position) in str(raised.value)
         assert files[0][0] in str(raised.value)
         assert "softcart resnapshot t" in str(raised.value)
 
@@ -316,7 +318,7 @@ def test_another_server_is_read_by_gtid(any_mysql: MySQLConnection) -> None:
     other = read(any_mysql, middle, "a", server="another", gtids=middle.gtids)
     assert values(same) == values(other) == [2, 3]
     positions = [e.position for e in other if isinstance(e, Commit)]
-    assert positions == ["~0001 " + e.position for e in same if isinstance(e, Commit)]
+    assert positions == [e.position.in_epoch(1) for e in same if isinstance(e, Commit)]
     # On from there: the same server again, then yet another one.
     wanted = {(any_mysql.database, "a")}
     with BinaryLog(
@@ -392,7 +394,7 @@ def test_compressed_transactions(any_mysql: MySQLConnection) -> None:
     assert [values(t) for t in committed(events)] == [[1], [2, 3, 1, 2], [], [1, 2, 3]]
 
 
-def bytes_behind_of(mysql: MySQLConnection, position: str) -> int:
+def bytes_behind_of(mysql: MySQLConnection, position: Position) -> int:
     with session(mysql) as opened:
         return bytes_behind(opened, position)
 
@@ -407,7 +409,7 @@ def test_bytes_behind(any_mysql: MySQLConnection) -> None:
         "INSERT INTO a VALUES (REPEAT('x', 1000000))",
     )
     assert 1_000_000 < bytes_behind_of(any_mysql, start) < 1_010_000
-    assert bytes_behind_of(any_mysql, "~0001 " + state(any_mysql).position) < 1_000
+    assert bytes_behind_of(any_mysql, state(any_mysql).position.in_epoch(1)) < 1_000
 
 
 def test_xa_transactions_count_when_they_are_committed(any_mysql: MySQLConnection) -> None:

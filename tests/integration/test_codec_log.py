@@ -13,18 +13,16 @@ import pyarrow as pa
 import pytest
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion.codec import RowsDecoder, TextReader
-from softcart_assets.ingestion.connectors.mysql.log import (
-    DELETE,
-    INSERT,
-    UPDATE,
-    BinaryLog,
-    Rows,
-    current_state,
-)
+from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
+from softcart_assets.ingestion.codec.textrows import TextReader
+from softcart_assets.ingestion.connectors.mysql.dialect import mysql_value
+from softcart_assets.ingestion.connectors.mysql.events import Rows
+from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
 from softcart_assets.ingestion.connectors.mysql.session import Session
-from softcart_assets.ingestion.proof import digest
+from softcart_assets.ingestion.connectors.mysql.state import current_state
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.types import Column, Rejected, parse_rows
 from softcart_assets.lines.model import Source, Table
 
@@ -37,7 +35,7 @@ class Log:
         self.table = Table("t", "", ("id",), "snapshot", ())
         self._start = self._position()
 
-    def _position(self) -> str:
+    def _position(self) -> Position:
         with closing(Session(self.mysql)) as session:
             return current_state(session).position
 
@@ -77,7 +75,7 @@ class Log:
         """As a query gives them."""
         with closing(Session(self.mysql)) as session:
             session._db.query(
-                f"SELECT {', '.join(map(digest.mysql_value, columns))} FROM t {tail}".encode()
+                f"SELECT {', '.join(map(mysql_value, columns))} FROM t {tail}".encode()
             )
             read = TextReader(session._db, columns).read(100_000, 1 << 30)
         assert read
@@ -378,7 +376,7 @@ def test_values_of_another_type_are_read_as_the_wanted_one(log: Log) -> None:
             assert session.query(f"SELECT `{name}` FROM t") == [(text,)]
             assert become(name, "text") == [text]
         for name in ("f", "dbl", "ti", "bi"):
-            value = digest.mysql_value(
+            value = mysql_value(
                 Column(
                     name, {"f": "float", "dbl": "double", "ti": "time", "bi": "bit"}[name], "text"
                 )

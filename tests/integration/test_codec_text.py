@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.ingestion.codec import COPY_HEADER, COPY_TRAILER, TextReader, copy_rows
+from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
+from softcart_assets.ingestion.codec.textrows import TextReader
 from softcart_assets.ingestion.types import Column, parse_rows
 
 TARGETS = (

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support.ingestion import load_all, raw_rows, run, source_of
+from support.ingestion import classify, load_all, raw_rows, run, source_of
 from typer.testing import CliRunner
 
 from softcart_assets.cli import app
@@ -77,7 +77,7 @@ def test_a_captured_table_that_cascades_change_arrives_or_comes_with_a_warning(
     is_safe = discover("t", any_mysql).table("child").strategy == "cdc"
     source = source_of(
         *(
-            Table(name, "", ("id",), "cdc", {"id": Privacy.NONE, "parent": Privacy.NONE})
+            Table(name, "", ("id",), "cdc", classify(none="id parent"))
             for name in ("parent", "child")
         )
     )

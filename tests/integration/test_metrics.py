@@ -12,8 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, SettingError
+from softcart_assets.ingestion.capture.job import Status
 from softcart_assets.ingestion.capture.metrics import served
-from softcart_assets.ingestion.capture.stream import Status, stream
+from softcart_assets.ingestion.capture.stream import stream
 from softcart_assets.lines.model import Table
 from tests.support.ingestion import query, run, source_of
 

@@ -18,17 +18,18 @@ from softcart_assets.components.keys import raw_key
 from softcart_assets.components.raw_checks import RECONCILES, comparison_checks
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture.stream import stream
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.errors import MissingTable, TableBehind
 from softcart_assets.ingestion.load import LoadRequest
 from softcart_assets.ingestion.proof import narrowing
-from softcart_assets.ingestion.proof.digest import MYSQL, POSTGRES, row_number, row_text
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.result import Difference, Reconciliation
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.resources import LakeResource, MySQLResource, PostgresResource
+from softcart_assets.resources import LakeResource, PostgresResource, SourceResource
 from tests.support.ingestion import (
     fill,
     incremental,
@@ -516,7 +517,7 @@ def test_the_check_tells_dagster(
             dg.define_asset_job("everything", selection=dg.AssetSelection.all()),
         ],
         resources={
-            "t_database": MySQLResource(prefix=mysql.prefix),
+            "t_database": SourceResource(kind="mysql", prefix=mysql.prefix),
             "staging": PostgresResource(prefix=postgres.prefix),
             "lake": LakeResource(),
         },
@@ -591,12 +592,12 @@ def test_rows_have_the_same_digest_exactly_if_they_are_the_same(
                 f"INSERT INTO digested VALUES (%s, {placeholders})".encode(),
                 [(n, *row) for n, row in enumerate(rows)],
             )
-        for digest in (row_text, row_number):
+        for digest in ("row_text", "row_number"):
             ours = connection.execute(
-                f"SELECT {digest(POSTGRES, columns)}::text FROM digested ORDER BY n".encode()
+                f"SELECT {getattr(POSTGRES, digest)(columns)}::text FROM digested ORDER BY n".encode()
             ).fetchall()
             assert ours == session.query(
-                f"SELECT {digest(MYSQL, columns)} FROM digested ORDER BY n"
+                f"SELECT {getattr(MYSQL, digest)(columns)} FROM digested ORDER BY n"
             )
             assert len({text for (text,) in ours}) == len(set(rows))
     session.close()
@@ -618,8 +619,8 @@ def test_json_has_the_same_digest(
     (told,) = session.query("SELECT CAST(j AS CHAR) FROM documents")
     ours = query(
         postgres,
-        f"SELECT {row_text(POSTGRES, [column])} FROM (SELECT %s::jsonb AS j) documents",
+        f"SELECT {POSTGRES.row_text([column])} FROM (SELECT %s::jsonb AS j) documents",
         told[0],
     )
-    assert ours == session.query(f"SELECT {row_text(MYSQL, [column])} FROM documents")
+    assert ours == session.query(f"SELECT {MYSQL.row_text([column])} FROM documents")
     session.close()

@@ -30,6 +30,7 @@ from softcart_assets.dagster_private import GRPC_INFO_TAG
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import REPOSITORY, Stack, StackError
 from softcart_assets.stack import stack as stack_module
+from softcart_assets.stack.derived import mysql_script
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAYS_FROM_ROOT
 from softcart_assets.stack.server import alive_after, free_port
@@ -240,6 +241,34 @@ def test_a_server_that_no_source_needs_is_not_started(tmp_path: Path) -> None:
         ]
     finally:
         stack.delete()
+
+
+def test_the_script_for_docker_compose_makes_databases_and_users(
+    mysql97: MySQLConnection,
+) -> None:
+    sources = [Source("key", "mysql", "", ()), Source("crm", "mysql", "", (), prefix="SOFTCART_C")]
+    # As the image does: it reads the file into a script that has this function.
+    statements = subprocess.run(
+        ["bash", "-eu", "-c", f"docker_process_sql() {{ cat; }}\n{mysql_script(sources)}"],
+        env=os.environ | {"SOFTCART_KEY_PASSWORD": "one", "SOFTCART_C_PASSWORD": "two"},
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
+    with mysql97.connect() as root:
+        for statement in statements.split(";\n")[:-1]:
+            root.query(statement)
+        for user, password in (("key", "one"), ("crm", "two")):
+            own = replace(mysql97, user=user, password=password, database=user)
+            with own.connect() as client:
+                client.query("CREATE TABLE t (i INT)")
+                client.query("SHOW BINARY LOG STATUS")
+                client.store_result()
+        with pytest.raises(ServerUnreachable):
+            replace(mysql97, user="crm", password="two", database="key").connect()
+        for user in ("key", "crm"):
+            root.query(f"DROP DATABASE `{user}`")
+            root.query(f"DROP USER `{user}`")
 
 
 def test_a_half_made_data_directory_is_made_again(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ from support.ingestion import load_all, run
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.errors import LoadsFailed, UnsupportedColumn
-from softcart_assets.ingestion.proof.digest import POSTGRES, Accumulator
+from softcart_assets.ingestion.proof.postgres import POSTGRES
+from softcart_assets.ingestion.proof.tally import Accumulator
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.ingestion.types import Column

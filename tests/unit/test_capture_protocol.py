@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.ingestion.connectors.mysql.log import Gtid, GtidSet, _Dump, _tagged_gtid, _xid
+from softcart_assets.ingestion.connectors.mysql.dump import Dump
+from softcart_assets.ingestion.connectors.mysql.gtid import Gtid, GtidSet, tagged_gtid
+from softcart_assets.ingestion.connectors.mysql.transactions import _xid
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,
@@ -94,7 +96,7 @@ def test_the_form_in_which_mysql_is_asked() -> None:
         (2**63, "ff0000000000000080"),
     ],
 )
-def test_numbers_of_variable_length_in_a_tagged_gtid(number: int, encoded: str) -> None:
+def test_numbers_of_variable_length_in_atagged_gtid(number: int, encoded: str) -> None:
     server = "".join(
         f"{byte << 1:02x}" if byte < 128 else (byte << 2 | 1).to_bytes(2, "little").hex()
         for byte in uuid.UUID(ONE).bytes
@@ -102,7 +104,7 @@ def test_numbers_of_variable_length_in_a_tagged_gtid(number: int, encoded: str) 
     body = bytes.fromhex(
         "020000" + "0000" + "02" + server + "0414" + "0606746167" + "0c" + "0e" + "0e" + encoded
     )
-    assert _tagged_gtid(body) == (Gtid(f"{ONE}:tag", 5), number)
+    assert tagged_gtid(body) == (Gtid(f"{ONE}:tag", 5), number)
 
 
 def test_the_name_of_an_xa_transaction() -> None:
@@ -126,7 +128,7 @@ def received(stream: bytes, chunks: int) -> tuple[list[bytes], IngestionError]:
     """The bodies of the events in a stream that comes in pieces of up to so many bytes, and what ended it."""
     ours, theirs = socket.socketpair()
     ours.settimeout(0.001)
-    dump = _Dump.__new__(_Dump)
+    dump = Dump.__new__(Dump)
     dump.connection, dump.where = MySQLConnection("X", "host", 1, "user", "", "d"), "MySQL"
     dump._socket, dump._has_checksums = ours, True
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from softcart_assets.ingestion.connectors.mysql import schema
+from softcart_assets.ingestion.connectors.mysql import charsets as server_charsets
+from softcart_assets.ingestion.connectors.mysql.charsets import Charset
 from softcart_assets.ingestion.connectors.mysql.schema import (
-    Charset,
     LogColumn,
     columns_of,
     define,
@@ -148,7 +148,7 @@ def test_charsets_of_the_server_and_python() -> None:
             ("300", "unheard"),
         ]
 
-    charsets = schema.fetch_charsets(query, "shop", is_mariadb=False)
+    charsets = server_charsets.fetch_charsets(query, "shop", is_mariadb=False)
     assert {number: charset.width for number, charset in charsets.items()} == {45: 4, 200: 1, 13: 2}
     assert charsets[45].codec == "utf-8"
     odd, sjis = charsets[200].codec, charsets[13].codec
@@ -160,7 +160,9 @@ def test_charsets_of_the_server_and_python() -> None:
     # Another server has another character there.
     characters["82a1"] = "い"
     assert (
-        b"A\x82\xa1".decode(schema.fetch_charsets(query, "shop", is_mariadb=False)[13].codec)
+        b"A\x82\xa1".decode(
+            server_charsets.fetch_charsets(query, "shop", is_mariadb=False)[13].codec
+        )
         == "Aい"
     )
     with pytest.raises(UnicodeDecodeError):

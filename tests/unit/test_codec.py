@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softcart_assets.ingestion.codec import COPY_HEADER, COPY_TRAILER, RowsDecoder, copy_rows
+from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
 from softcart_assets.ingestion.connectors.mysql.schema import LogColumn
 from softcart_assets.ingestion.types import Column, parse_rows
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ import yaml
 from softcart_assets.assembly import LINES
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source
-from softcart_assets.stack.derived import compose, dotenv, mysql_script
+from softcart_assets.stack.derived import compose, dotenv
 from softcart_assets.stack.postgres import WAREHOUSES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -181,23 +180,6 @@ def test_a_product_that_no_source_needs_is_left_out(tmp_path: Path) -> None:
 def test_any_port_setting_of_a_mysql_source_moves_the_port() -> None:
     ports = yaml.safe_load(compose(OTHERS))["services"]["mysql"]["ports"]
     assert ports == ["127.0.0.1:${SOFTCART_CRM_PORT:-${SOFTCART_LOCK_PORT:-3306}}:3306"]
-
-
-def test_the_script_of_the_container_is_a_list_of_statements() -> None:
-    # As the image does: it reads the file into a script that has this function.
-    program = f"docker_process_sql() {{ cat; }}\n{mysql_script(OTHERS)}"
-    passwords = {"SOFTCART_CRM_PASSWORD": "one", "SOFTCART_LOCK_PASSWORD": "two"}
-    told = subprocess.run(
-        ["bash", "-eu", "-c", program],
-        env=os.environ | passwords,
-        text=True,
-        capture_output=True,
-        check=True,
-    ).stdout
-    assert "CREATE USER `crm` IDENTIFIED BY 'one';" in told
-    assert "CREATE USER `key` IDENTIFIED BY 'two';" in told
-    assert "GRANT ALL ON `key`.* TO `key`;" in told
-    assert "papers" not in told
 
 
 BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {

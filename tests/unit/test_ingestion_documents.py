@@ -17,11 +17,13 @@ from bson.binary import Binary
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from softcart_assets.ingestion.codec.doctypes import Types
+from softcart_assets.ingestion.codec.documents import Decoder
+from softcart_assets.ingestion.codec.hashing import hash_sum
 from softcart_assets.ingestion.connectors.mongodb import values
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
-from softcart_assets.ingestion.documents import Decoder, Types, hash_sum
-from softcart_assets.ingestion.proof import digest
+from softcart_assets.ingestion.proof import tally
 from softcart_assets.lines.model import Table
 
 TABLE = Table("docs", "", ("_id",), "snapshot", ())
@@ -153,9 +155,9 @@ def test_damaged_bytes_are_refused_or_handed_back(
 def test_sums_of_hashes(texts: list[str | None], start: int) -> None:
     array = pa.array(texts, pa.string())[start:]
     kept = [text for text in texts[start:] if text is not None]
-    assert hash_sum(array) == sum(map(digest._hash, kept))
+    assert hash_sum(array) == sum(map(tally._hash, kept))
     assert hash_sum(array, True) == sum(
-        digest._hash(re.sub("[-+.0-9eE]", "", text)) for text in kept
+        tally._hash(re.sub("[-+.0-9eE]", "", text)) for text in kept
     )
 
 

@@ -14,13 +14,14 @@ from bson import Decimal128
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softcart_assets.ingestion.codec.doctypes import Types
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
 from softcart_assets.ingestion.connectors.mongodb.values import id_text, id_value
 from softcart_assets.ingestion.connectors.mysql.changes import _touched
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.types import target_type
-from softcart_assets.ingestion.documents import Types
-from softcart_assets.ingestion.proof.digest import MYSQL, Segments
+from softcart_assets.ingestion.proof.digest import Segments
 from softcart_assets.ingestion.types import Column, parse_rows, widens
 from softcart_assets.lines.model import Table
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import struct
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
 import dagster as dg
+import MySQLdb
+import pymysql
 import pytest
 from dagster._core.launcher import DefaultRunLauncher
 
 from softcart_assets.dagster_private import GRPC_INFO_TAG, runs_in_code_server
+from softcart_assets.ingestion.connectors.mysql import private
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -25,6 +30,33 @@ def test_dagster_the_launcher_tags_runs_that_a_code_server_executes() -> None:
     assert runs_in_code_server(run.with_tags(tags))
     assert not runs_in_code_server(run)
     assert GRPC_INFO_TAG in tags
+
+
+def test_pymysql_has_the_private_methods_that_read_a_binary_log() -> None:
+    parameters = {
+        name: list(inspect.signature(getattr(pymysql.connections.Connection, name)).parameters)
+        for name in private.NAMES
+    }
+    assert parameters == {
+        "_execute_command": ["self", "command", "sql"],
+        "_read_ok_packet": ["self"],
+        "_force_close": ["self"],
+    }
+
+
+def test_pymysql_keeps_its_socket_in_the_private_attribute_sock() -> None:
+    connection = pymysql.connections.Connection(host="", defer_connect=True)
+    assert connection._sock is None  # type: ignore[attr-defined]
+    assert "self._sock = " in inspect.getsource(pymysql.connections.Connection.connect)
+
+
+def test_mysqlclient_begins_its_connections_with_the_client_librarys_structure() -> None:
+    """`codec/textrows.pyx` finds that structure right behind Python's own header of an object."""
+    header = object.__basicsize__
+    word = struct.calcsize("P")
+    # MYSQL is by far the largest part: what mysqlclient adds of its own is some words behind it.
+    assert MySQLdb._mysql.connection.__basicsize__ > header + 100 * word
+    assert MySQLdb._mysql.connection.__mro__[1] is object
 
 
 @pytest.mark.parametrize(("library", "module"), [("dagster", "softcart_assets/dagster_private.py")])

@@ -30,11 +30,14 @@ def test_caught_up_only_when_nothing_is_behind(behind, in_flight, failed):
 
 
 def test_looks_from_the_later_of_loaded_and_cursor():
-    assert look_from({"orders": "f1:1", "stores": "f1:9"}, "f1:5") == {
-        "orders": "f1:5",
-        "stores": "f1:9",
+    assert look_from(
+        {"orders": "f.000001:000000000001", "stores": "f.000001:000000000009"},
+        "f.000001:000000000005",
+    ) == {
+        "orders": "f.000001:000000000005",
+        "stores": "f.000001:000000000009",
     }
 
 
 def test_a_table_never_loaded_is_looked_for_from_the_beginning():
-    assert look_from({}, "f1:5") == {}
+    assert look_from({}, "f.000001:000000000005") == {}

@@ -35,8 +35,10 @@ class Machine:
         assert folders in script.read_text()
         script.write_text(script.read_text().replace(folders, ""))
         self.declare("one", "two")
-        (self.clone / "softcart_assets" / "ingestion").mkdir(parents=True)
-        (self.clone / "softcart_assets" / "ingestion" / "codec.pyx").touch()
+        codec = self.clone / "softcart_assets" / "ingestion" / "codec"
+        codec.mkdir(parents=True)
+        for name in ("logrows.pyx", "builders.pxd", "primitives.h"):
+            (codec / name).touch()
         for tool in TOOLS:
             (self.bin / tool).symlink_to(shutil.which(tool))
         self.add("python3", f'exec {sys.executable} "$@"')

@@ -1,7 +1,8 @@
 """Change data capture: reading a MySQL or MariaDB server's binary log and applying it to raw, history and the lake."""
 
 from softcart_assets.ingestion.capture.bounded import catch_up
+from softcart_assets.ingestion.capture.job import Status
 from softcart_assets.ingestion.capture.resnapshot import Resnapshot, resnapshot
-from softcart_assets.ingestion.capture.stream import Status, stream
+from softcart_assets.ingestion.capture.stream import stream
 
 __all__ = ["Resnapshot", "Status", "catch_up", "resnapshot", "stream"]

@@ -1,6 +1,6 @@
 """A bounded run: the source's log applied up to exactly one position, at which the source also says what it holds.
 
-Here belongs what comes before and after the loop in `stream`: first contact with tables, the record of the load, tables
+Here belongs what comes before and after the loop in `follower`: first contact with tables, the record of the load, tables
 that have to be read again because the log does not tell all.
 """
 
@@ -11,23 +11,27 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import psycopg
 
 from softcart_assets.ingestion.bookkeeping import LastLoad
-from softcart_assets.ingestion.capture.apply import TableFailed, capture
-from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold, start_here
-from softcart_assets.ingestion.connectors.mysql.log import current_state
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job
+from softcart_assets.ingestion.capture.servers import end_after, epoch_now, start_here
+from softcart_assets.ingestion.captured import TableFailed, capture
 from softcart_assets.ingestion.connectors.mysql.reader import snapshot
-from softcart_assets.ingestion.connectors.mysql.session import Session, current_position
+from softcart_assets.ingestion.connectors.mysql.session import current_position
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine.table import Moved, TableLoad
 from softcart_assets.ingestion.engine.tables import read_tables
-from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged
+from softcart_assets.ingestion.errors import LoadsFailed, SchemaChanged
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.readers import KeyedReader, Reader
 from softcart_assets.ingestion.request import Call, LoadRequest, LoadResult, Progress
+from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.failures import explain
 from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
@@ -49,13 +53,12 @@ def catch_up(
     compared, too. `taken_over`: also those that stopped, in the columns that they have now. `restart`: from the log's end now,
     whatever was not applied before; every table is compared then.
     """
-    source = request.source
-    job = Job(source, request.connection, request.staging, request.lake_uri, Status(source.name))
+    job = Job.of(request)
     failures: dict[str, Exception] = {}
     with ExitStack() as stack:
-        stack.enter_context(_explained(source))
+        stack.enter_context(_explained(job.source))
         holder = stack.enter_context(hold(job, is_stream=False))
-        name = f"softcart load {source.name} {socket.gethostname()}:{os.getpid()}"
+        name = f"softcart load {job.source.name} {socket.gethostname()}:{os.getpid()}"
         control = stack.enter_context(
             job.staging.connect(autocommit=True, application_name=name[:63])
         )
@@ -66,7 +69,7 @@ def catch_up(
             follower = Follower(job, holder, control)
         yield from bring_up(follower, request, tables, failures, taken_over=taken_over)
     if failures:
-        raise LoadsFailed(source.name, failures)
+        raise LoadsFailed(job.source.name, failures)
 
 
 @contextmanager
@@ -90,27 +93,30 @@ def bring_up(
     job = follower.job
     copied = first_contact(follower, tables, failures, request.on_progress)
     with ExitStack() as stack:
-        prefix = position_prefix(job, follower)
-        readers = stack.enter_context(snapshot(job.source, job.connection, _HANDS, prefix))
-        follower = follow_to(follower, readers[0].position(tables[0]))
+        epoch = epoch_of(follower)
+        readers = stack.enter_context(snapshot(job.source, job.connection, _HANDS, epoch))
+        follower = follow_to(follower, Position.parse(readers[0].position(tables[0])))
         follower.merge_reread()
         if taken_over:
             follower.write_unlisted(
-                table for table in follower.target.tables.values() if table.stopped
+                table for table in follower.captured.tables.values() if table.stopped
             )
         follower.finish()
         crew: Crew[Reader] = stack.enter_context(Crew(readers))
         call = Call(request, follower.control, crew, str(uuid.uuid4()))
         futures = {}
         for table in tables:
-            captured = follower.target.tables.get(table.name)
+            captured = follower.captured.tables.get(table.name)
             if captured is None:
                 continue  # could not be copied: among the failures
             if captured.stopped and not taken_over:
                 failures[table.name] = SchemaChanged(captured.stopped)
                 continue
             load = CapturedLoad(
-                call, table, is_full=request.full or bool(captured.stale_since or captured.stopped)
+                call,
+                table,
+                follower.sinks,
+                is_full=request.full or bool(captured.stale_since or captured.stopped),
             )
             futures[crew.submit(load.run)] = table.name
         for future in as_completed(futures):
@@ -131,26 +137,13 @@ def bring_up(
                 )
             yield result
     # What the loads made of stale and stopped tables.
-    follower.target.read_state(anew=True)
-    follower.take_up()
+    follower.take_up(anew=True)
 
 
-def position_prefix(job: Job, follower: Follower) -> str:
-    """What comes before the positions of the server that answers now: nothing, or the number of servers before it."""
-    place = follower.target.place
-    assert place
-    with closing(Session(job.connection)) as session:
-        state = current_state(session)
-    number = int(place.position[1:5]) if place.position.startswith("~") else 0
-    is_other = state.server != place.server
-    prefix = f"~{number + is_other:04d} " if number + is_other else ""
-    if not is_other and prefix + state.position < place.position:
-        raise PositionPurged(
-            f"Source {job.source.name!r}: its binary log ends at {state.position}, before {place.position}, up to where its changes "
-            "are applied: the server was set back or its log reset. Only new snapshots lead on: run "
-            f"`softcart resnapshot {job.source.name}`."
-        )
-    return prefix
+def epoch_of(follower: Follower) -> int:
+    """The epoch of the server that answers now; see `epoch_now`."""
+    assert follower.captured.place
+    return epoch_now(follower.job, follower.captured.place)
 
 
 def first_contact(
@@ -160,15 +153,18 @@ def first_contact(
     on_progress: Progress | None,
 ) -> dict[str, LoadResult]:
     """Copy the tables that are not followed yet; from where they were copied on, the log continues."""
-    job, target = follower.job, follower.target
-    new = [table for table in tables if table.name not in target.tables]
+    job = follower.job
+    new = [table for table in tables if table.name not in follower.captured.tables]
     copied = {}
     if new:
-        prefix = position_prefix(job, follower)
+        epoch = epoch_of(follower)
 
         def follow(connection: psycopg.Connection, table: str, position: str) -> None:
-            now = prefix + current_position(job.connection)
-            capture(connection, job.source.name, table, position, now)
+            # Rows that came while the table was copied may be in it: up to here, each row's own position decides.
+            now = current_position(job.connection).in_epoch(epoch)
+            capture(connection, job.source.name, table, Position.parse(position), now)
+            for sink in follower.sinks:
+                sink.restate(connection, table)
 
         request = LoadRequest(
             job.source,
@@ -179,18 +175,17 @@ def first_contact(
             checksums=False,
             on_progress=on_progress,
         )
-        results = read_tables(request, new, position_prefix=prefix, along=follow)
+        results = read_tables(request, new, epoch=epoch, along=follow)
         try:
             for result in results:
                 copied[result.table] = result
         except LoadsFailed as failed:
             failures |= failed.failures
-        target.read_state()
         follower.take_up()
     return copied
 
 
-def follow_to(follower: Follower, end: str) -> Follower:
+def follow_to(follower: Follower, end: Position) -> Follower:
     """Apply the log up to a position; a table that PostgreSQL refuses stops, the others go on. The follower after all."""
     while True:
         try:
@@ -202,37 +197,33 @@ def follow_to(follower: Follower, end: str) -> Follower:
 
 def start_again(follower: Follower) -> None:
     """Leave what the log no longer tells: it is followed from its end now, and every table has to be read again."""
-    job, place = follower.job, follower.target.place
-    assert place
-    with closing(Session(job.connection)) as session:
-        state = current_state(session)
-    number = int(place.position[1:5]) if place.position.startswith("~") else 0
-    own = place.position.rpartition(" ")[2]
-    # Positions go on growing, even if the server's begin anew.
-    number += state.server != place.server or state.position < own
-    position = f"~{number:04d} {state.position}" if number else state.position
-    gtid = str(state.gtids) or None
+    captured, source = follower.captured, follower.job.source
+    assert captured.place
+    end = end_after(follower.job, captured.place)
     with follower.connection.transaction():
-        follower.write_unlisted(follower.target.tables.values())
+        follower.write_unlisted(captured.tables.values())
         follower.lake.list_in(follower.connection)
+        place = (end.position, end.gtid, end.server)
         follower.connection.execute(
             "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = %s, lake_gtid = %s, lake_server = %s"
             " WHERE source = %s",
-            (position, gtid, state.server, position, gtid, state.server, job.source.name),
+            (*place, *place, source.name),
         )
-        follower.connection.execute(
-            'UPDATE ingestion.captures SET stale_since = %s, lake_position = greatest(lake_position COLLATE "C", position)'
-            " WHERE source = %s",
-            (position, job.source.name),
-        )
+        for table in captured.tables.values():
+            captured.note_stale(table, end.position)
+            # The lake now has what raw has, and that is all that it can get from the log.
+            follower.connection.execute(
+                "UPDATE ingestion.captures SET lake_position = %s WHERE source = %s AND table_name = %s",
+                (max(table.lake_position, table.position), source.name, table.name),
+            )
 
 
 class CapturedLoad(TableLoad):
     """The load of a captured table as far as it remains once the log is applied: its record, and perhaps every row by comparison."""
 
-    def __init__(self, call: Call, table: Table, *, is_full: bool) -> None:
+    def __init__(self, call: Call, table: Table, sinks: Sequence[Sink], *, is_full: bool) -> None:
         super().__init__(call, table)
-        self.is_full = is_full
+        self.sinks, self.is_full = sinks, is_full
         self.is_retyped = False
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
@@ -283,6 +274,8 @@ class CapturedLoad(TableLoad):
             "UPDATE ingestion.captures SET rows_inserted = 0, rows_updated = 0, rows_deleted = 0 WHERE source = %s AND table_name = %s",
             key,
         )
+        if self.is_full or self.call.request.released:
+            self._restate()
         if self.is_full:
             names = {column.name for column in columns}
             dropped = [column.name for column in self.raw.columns() if column.name not in names]
@@ -292,6 +285,11 @@ class CapturedLoad(TableLoad):
                 (self.position, self.position, self.position, dropped, *key),
             )
         return columns, None, "cdc"
+
+    def _restate(self) -> None:
+        """Have the other sinks take what this load makes of raw, in its transaction."""
+        for sink in self.sinks:
+            sink.restate(self.raw.connection, self.table.name)
 
     def _released(self, columns: Sequence[Column]) -> Sequence[Column]:
         """The rows of quarantine entries that are to be tried again."""

@@ -1,6 +1,6 @@
 """A stream's figures for Prometheus, served on this machine only.
 
-What the figures are is told by `stream.Status`; here they get names. Nothing is measured here.
+What the figures are is told by `job.Status`; here they get names. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from softcart_assets.connections import SettingError
-from softcart_assets.ingestion.capture.stream import FLUSH_BUCKETS, Status
+from softcart_assets.ingestion.capture.job import FLUSH_BUCKETS, Status
 
 TABLE_STATES = ("live", "stale", "stopped", "missing")
 

@@ -13,20 +13,21 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from softcart_assets.ingestion import codec
-from softcart_assets.ingestion.capture.apply import Changes, Place, Run
+from softcart_assets.ingestion.changes import Changes, Run
+from softcart_assets.ingestion.codec.logrows import RowsDecoder
 from softcart_assets.ingestion.connectors.mysql import ddl, jsonb
 from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
-from softcart_assets.ingestion.connectors.mysql.log import (
-    BinaryLog,
+from softcart_assets.ingestion.connectors.mysql.events import (
     Commit,
-    GtidSet,
     Idle,
     Rollback,
     Rows,
     Statement,
     TableMap,
 )
+from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
+from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
+from softcart_assets.ingestion.position import NOWHERE, Place, Position
 from softcart_assets.ingestion.types import Column
 
 _PIECE_BYTES = 32 << 20
@@ -71,7 +72,7 @@ class _Decoding:
 
     table: str
     columns: Sequence[Column]
-    decoder: codec.RowsDecoder
+    decoder: RowsDecoder
     is_provisional: bool
     runs: list[Run] = field(default_factory=list)
     open: int = 0
@@ -92,7 +93,7 @@ class Reading:
         log: BinaryLog,
         place: Place,
         columns_for: Callable[[TableMap], Sequence[Column] | None],
-        ahead: Mapping[str, tuple[str, Sequence[Column]]],
+        ahead: Mapping[str, tuple[Position, Sequence[Column]]],
         database: str,
         keys: Mapping[str, Sequence[str]],
         names: Mapping[str, str],
@@ -101,8 +102,16 @@ class Reading:
         self.log = log
         self.pieces: queue.Queue[Piece | Question | BaseException | None] = queue.Queue(1)
         self.is_applying = False
-        self._place = place
+        self._position = place.position
         self._gtids = GtidSet(place.gtid or "")
+        # What was gathered since the last piece.
+        self._touched: list[_Decoding] = []
+        self._rows = self._size = 0
+        self._committed_at: int | None = None
+        self._definitions: list[TableChange] = []
+        self._is_partly_out = False
+        """Whether the last piece ended within a transaction."""
+        self._last_out = 0.0
         self._columns_for, self._ahead, self._interval = columns_for, dict(ahead), interval
         self._database, self._keys, self._names = database, keys, names
         self._decodings: dict[TableMap, _Decoding | None] = {}
@@ -145,93 +154,93 @@ class Reading:
                 continue
 
     def _read(self) -> None:
-        now = time.monotonic
-        decodings = self._decodings
-        touched: list[_Decoding] = []
-        rows = size = 0
-        committed_at: int | None = None
-        definitions: list[TableChange] = []
-        is_partly_out = False
-        last_out = 0.0
-        position = self._place.position
-
-        def hand_over(*, whole: bool, caught_up: bool = False) -> None:
-            nonlocal rows, size, last_out, definitions, is_partly_out
-            changes = [
-                self._take(d) for d in decodings.values() if d is not None and len(d.decoder)
-            ]
-            place = Place(position, str(self._gtids) or None, self.log.server) if whole else None
-            self._put(Piece(changes, place, committed_at, definitions, caught_up))
-            # What comes next may look as a table did before, while raw has followed a definition in between.
-            names = {
-                name for change in definitions for name in (change.table, *(change.new or ())[1:])
-            }
-            for table_map in [each for each in decodings if each.table in names or "" in names]:
-                del decodings[table_map]
-            rows = size = 0
-            definitions = []
-            is_partly_out = not whole
-            last_out = now()
-
         for event in self.log:
+            # Rows are nearly all of a log, so they are asked for first.
             if type(event) is Rows:
-                try:
-                    decoding = decodings[event.table_map]
-                except KeyError:
-                    decoding = self._decoding(
-                        event.table_map, position, lambda: hand_over(whole=False)
-                    )
-                    decodings[event.table_map] = decoding
-                if decoding is None:
-                    continue
-                count = decoding.decoder.decode(event.body, event.kind)
-                if not decoding.open and count:
-                    touched.append(decoding)
-                decoding.open += count
-                rows += count
-                size += len(event.body)
-                if size >= _PIECE_BYTES or rows >= _PIECE_ROWS:
-                    # Large transactions are brought over in parts, what came before them together with the first.
-                    hand_over(whole=False)
-                    touched = []
+                self._on_rows(event)
             elif type(event) is Commit:
-                position, committed_at = event.position, event.committed_at
-                if event.gtid is not None:
-                    self._gtids.add(event.gtid)
-                for decoding in touched:
-                    decoding.runs.append(Run(decoding.open, position, committed_at))
-                    decoding.open = 0
-                touched = []
-                if self._ahead and self._has_caught_up(position):
-                    hand_over(whole=True)
-                    self._end_provisional(position)
-                moment = now()
-                if (
-                    definitions
-                    or is_partly_out
-                    or rows >= _PIECE_ROWS // 2
-                    or size >= _PIECE_BYTES // 2
-                    or (rows and moment - last_out >= self._interval and self._is_awaited())
-                ):
-                    hand_over(whole=True)
-            elif type(event) is Statement:
-                definitions += self._touching(event)
-            elif type(event) is Rollback:
-                if is_partly_out:
-                    self._put(Piece([], None, is_void=True))
-                    is_partly_out = False
-                for decoding in touched:
-                    decoding.runs.append(Run(decoding.open, "", None))
-                    decoding.open, decoding.is_partly_void = 0, True
-                touched, definitions = [], []
+                self._on_commit(event)
             elif type(event) is Idle:
-                position = event.position
-                if self._ahead and self._has_caught_up(position):
-                    hand_over(whole=True)
-                    self._end_provisional(position)
-                if (rows or now() - last_out >= _REPORT_SECONDS) and self._is_awaited():
-                    hand_over(whole=True, caught_up=event.caught_up)
-        hand_over(whole=True, caught_up=True)
+                self._on_idle(event)
+            elif type(event) is Statement:
+                self._definitions += self._touching(event)
+            elif type(event) is Rollback:
+                self._on_rollback()
+        self._hand_over(whole=True, caught_up=True)
+
+    def _on_rows(self, event: Rows) -> None:
+        try:
+            decoding = self._decodings[event.table_map]
+        except KeyError:
+            decoding = self._decodings[event.table_map] = self._decoding(event.table_map)
+        if decoding is None:
+            return
+        count = decoding.decoder.decode(event.body, event.kind)
+        if not decoding.open and count:
+            self._touched.append(decoding)
+        decoding.open += count
+        self._rows += count
+        self._size += len(event.body)
+        if self._size >= _PIECE_BYTES or self._rows >= _PIECE_ROWS:
+            # Large transactions are brought over in parts, what came before them together with the first.
+            self._hand_over(whole=False)
+            self._touched = []
+
+    def _on_commit(self, event: Commit) -> None:
+        self._position, self._committed_at = event.position, event.committed_at
+        if event.gtid is not None:
+            self._gtids.add(event.gtid)
+        for decoding in self._touched:
+            decoding.runs.append(Run(decoding.open, event.position, event.committed_at))
+            decoding.open = 0
+        self._touched = []
+        if self._ahead:
+            self._catch_up()
+        is_due = (
+            self._definitions  # they are done before the rows that follow them
+            or self._is_partly_out
+            or self._rows >= _PIECE_ROWS // 2
+            or self._size >= _PIECE_BYTES // 2
+        )
+        if is_due or (
+            self._rows
+            and time.monotonic() - self._last_out >= self._interval
+            and self._is_awaited()
+        ):
+            self._hand_over(whole=True)
+
+    def _on_idle(self, event: Idle) -> None:
+        self._position = event.position
+        if self._ahead:
+            self._catch_up()
+        is_due = self._rows or time.monotonic() - self._last_out >= _REPORT_SECONDS
+        if is_due and self._is_awaited():
+            self._hand_over(whole=True, caught_up=event.caught_up)
+
+    def _on_rollback(self) -> None:
+        if self._is_partly_out:
+            self._put(Piece([], None, is_void=True))
+            self._is_partly_out = False
+        for decoding in self._touched:
+            decoding.runs.append(Run(decoding.open, NOWHERE, None))
+            decoding.open, decoding.is_partly_void = 0, True
+        self._touched, self._definitions = [], []
+
+    def _hand_over(self, *, whole: bool, caught_up: bool = False) -> None:
+        """Hand over what was gathered. `whole`: no transaction is open."""
+        decodings = self._decodings
+        changes = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
+        place = Place(self._position, str(self._gtids) or None, self.log.server) if whole else None
+        definitions = self._definitions
+        self._put(Piece(changes, place, self._committed_at, definitions, caught_up))
+        # What comes next may look as a table did before, while raw has followed a definition in between.
+        names = {name for change in definitions for name in (change.table, *(change.new or ())[1:])}
+        for table_map in [each for each in decodings if each.table in names or "" in names]:
+            del decodings[table_map]
+        self._rows = self._size = 0
+        self._definitions = []
+        self._is_partly_out = not whole
+        self._last_out = time.monotonic()
 
     def _touching(self, statement: Statement) -> list[TableChange]:
         """What a statement does to the tables that are followed, by their names here."""
@@ -265,17 +274,16 @@ class Reading:
             changes = changes.with_deletions(self._keys[decoding.table])
         if decoding.is_partly_void:
             decoding.is_partly_void = False
-            return changes.where(lambda run: run.position != "")
+            return changes.where(lambda run: run.position != NOWHERE)
         return changes
 
-    def _decoding(
-        self, table_map: TableMap, position: str, hand_over: Callable[[], None]
-    ) -> _Decoding | None:
+    def _decoding(self, table_map: TableMap) -> _Decoding | None:
         """A decoder for a definition that was not met before."""
         name = table_map.table
         ahead = self._ahead.get(name)
         columns: Sequence[Column] | None
-        if ahead and position < ahead[0]:
+        is_provisional = bool(ahead and self._position < ahead[0])
+        if ahead and is_provisional:
             columns = ahead[1]
         else:
             question = Question(lambda: self._columns_for(table_map))
@@ -283,23 +291,26 @@ class Reading:
                 d is not None and d.table == name and len(d.decoder)
                 for d in self._decodings.values()
             ):
-                hand_over()
+                self._hand_over(whole=False)
             self._put(question)
             columns = question.answer.result()
         if columns is None:
             return None
         indexes = {column.name: index for index, column in enumerate(table_map.columns)}
         key = [indexes[column] for column in self._keys[name] if column in indexes]
-        decoder = codec.RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
-        return _Decoding(name, columns, decoder, bool(ahead and position < ahead[0]))
+        decoder = RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
+        return _Decoding(name, columns, decoder, is_provisional)
 
-    def _has_caught_up(self, position: str) -> bool:
-        """Whether the log has come to where a table is that was further."""
-        return any(position >= until for until, _ in self._ahead.values())
+    def _catch_up(self) -> None:
+        """Hand over if the log has come to where tables are that were further: from there on their rows count.
 
-    def _end_provisional(self, position: str) -> None:
-        """Forget the decoders of tables that the log has caught up with: the next rows may be of another definition."""
-        for name in [name for name, (until, _) in self._ahead.items() if position >= until]:
+        Their decoders are forgotten, as the next rows may be of another definition.
+        """
+        reached = [name for name, (until, _) in self._ahead.items() if self._position >= until]
+        if not reached:
+            return
+        self._hand_over(whole=True)
+        for name in reached:
             del self._ahead[name]
             for table_map, decoding in list(self._decodings.items()):
                 if decoding and decoding.table == name and decoding.is_provisional:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping
-from softcart_assets.ingestion.capture.stream import Job, Status, is_followed
-from softcart_assets.ingestion.connectors.mysql.log import current_state
+from softcart_assets.ingestion.capture.bounded import catch_up
+from softcart_assets.ingestion.capture.holding import is_followed
+from softcart_assets.ingestion.capture.job import Job
+from softcart_assets.ingestion.capture.servers import epoch_of_reread
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
-from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.errors import IngestionError, MissingTable
-from softcart_assets.ingestion.proof.digest import MYSQL
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.request import LoadRequest, Progress
 from softcart_assets.ingestion.sinks.copying import copy_batches
@@ -55,16 +56,14 @@ def resnapshot(
     Without a table: all of them, and the log is followed from its end now, wherever it was before; this leads on after a
     `PositionPurged`. While a stream runs, it goes on; only a table that stopped or has no key, or all of them, make it pause.
     """
-    from softcart_assets.ingestion.capture.bounded import catch_up
-
     captured = {each.name: each for each in source.tables if each.strategy == "cdc"}
     if table is not None and table not in captured:
         raise MissingTable(
             f"{source.schema}/{table} is not captured from a log. Declare it with strategy 'cdc', or load it in full: `softcart load`."
         )
     chosen = [captured[table]] if table is not None else list(captured.values())
-    job = Job(source, connection, staging, lake_uri, Status(source.name))
     request = LoadRequest(source, connection, staging, lake_uri, checksums=False)
+    job = Job.of(request)
     with staging.connect(autocommit=True) as control:
         bookkeeping.prepare(control, source.schema)
         states: dict[str, str] = dict(
@@ -122,8 +121,8 @@ def read_again(
     asset = f"{source.schema}/{table.name}"
     relation = f"ingestion.{quote(f'reread_{uuid.uuid4().hex}')}"
     with ExitStack() as stack:
-        prefix = _prefix(job)
-        reader = stack.enter_context(snapshot(source, job.connection, 1, prefix))[0]
+        epoch = epoch_of_reread(job)
+        reader = stack.enter_context(snapshot(source, job.connection, 1, epoch))[0]
         session = stack.enter_context(
             job.staging.connect(application_name=f"softcart resnapshot {asset}"[:63])
         )
@@ -156,19 +155,6 @@ def read_again(
         ).fetchone()
         assert row
         return row[0], position
-
-
-def _prefix(job: Job) -> str:
-    """What comes before the positions of the server that answers; it has to be the one whose log is followed."""
-    with job.staging.connect() as connection, closing(Session(job.connection)) as session:
-        row = connection.execute(
-            "SELECT position, server FROM ingestion.streams WHERE source = %s", (job.source.name,)
-        ).fetchone()
-        assert row
-        position, server = row
-        number = int(position[1:5]) if position.startswith("~") else 0
-        number += current_state(session).server != server
-    return f"~{number:04d} " if number else ""
 
 
 def _conditions(

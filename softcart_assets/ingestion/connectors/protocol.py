@@ -28,7 +28,7 @@ class Setting:
     """One setting of a source's connection: the environment variable `<prefix>_<suffix>`.
 
     `default`: used if the variable is unset; None: it must be set. `is_secret`: never shown.
-    `example`: what a value looks like, for `.env.example`.
+    `example`: what a value looks like; `{name}` stands for the source's name.
     """
 
     suffix: str
@@ -50,11 +50,17 @@ class Changes:
 
 
 class Connector(ABC):
-    """One kind of source system. Methods that take a `connection` take one that `connection` gave."""
+    """One kind of source system.
+
+    Methods that take a `connection` take one that `connection` gave.
+    """
 
     title: str
     """What a person calls the system."""
     settings: tuple[Setting, ...]
+    """The settings of a connection; `.env.example` lists them."""
+    needs: str = ""
+    """What user and server need, for `.env.example`; `{name}` stands for the source's name."""
     strategies: frozenset[Strategy] = frozenset({"snapshot"})
     """The load strategies that tables of this kind can have."""
     has_log: bool = False
@@ -98,11 +104,11 @@ class Connector(ABC):
 
     @abstractmethod
     def readers(
-        self, source: Source, connection: Any, wanted: int, position_prefix: str = ""
+        self, source: Source, connection: Any, wanted: int, epoch: int = 0
     ) -> AbstractContextManager[Sequence[Reader]]:
         """Up to `wanted` readers that see the source as of one moment, if the system can.
 
-        `position_prefix` goes before the positions that they state; see `capture`.
+        `epoch`: of the positions that they state, if earlier ones are of another server.
         """
 
     def table_load(self, call: Call, table: Table) -> Load | None:

@@ -16,8 +16,8 @@ class LoadFiles:
     """The change files of one table's load.
 
     Files cannot be part of the load's transaction. So an attempt is put on record before the first
-    file is written, and taken off by the transaction that lists the files. A later load that finds an
-    attempt knows that its files do not count, and removes them.
+    file is written, and taken off by the transaction that lists the files. A later load that finds
+    an attempt knows that its files do not count, and removes them.
     """
 
     def __init__(self, call: Call, table: Table) -> None:
@@ -78,7 +78,8 @@ class LoadFiles:
         """
         control = self.call.control
         attempts = control.execute(
-            "SELECT load_id, directory FROM ingestion.attempts WHERE source = %s AND table_name = %s",
+            "SELECT load_id, directory FROM ingestion.attempts WHERE source = %s AND table_name = "
+            "%s",
             self.key,
         ).fetchall()
         for load_id, directory in attempts:

@@ -1,8 +1,8 @@
-"""Copying a big table with all hands: its key ranges, each in a transaction of its own, into a part table beside raw.
+"""The part table: the rows of a big table as far as its key ranges are copied, beside raw.
 
-Here belong the part table and the record of which ranges it holds. What becomes of a complete part
-table (raw itself, or merged into it) is decided in `ranges`. How a table is cut into ranges is the
-reader's affair.
+Each range is copied in a transaction of its own. The transaction also notes in
+`ingestion.snapshot_ranges` that the range is done. What becomes of the complete part table (raw itself, or merged into it) is decided in
+`ranges`. How a table is cut into ranges is the reader's affair.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks.lake import LakeFile, remove_files
 from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
 from softcart_assets.ingestion.sinks.sql import literal, quote
@@ -32,7 +33,10 @@ class KeyRange:
 
 @dataclass(frozen=True)
 class Copied:
-    """What the ranges copied so far hold. `position` is the earliest that any of them was read at, None if there is none."""
+    """What the ranges copied so far hold.
+
+    `position` is the earliest that any of them was read at, None if there is none.
+    """
 
     position: str | None
     rows: int
@@ -40,7 +44,9 @@ class Copied:
 
 
 class PartTable:
-    """The rows of a table's ranges as far as they are copied, in schema `ingestion`; survives a kill.
+    """The rows of a table's ranges as far as they are copied, in schema `ingestion`.
+
+    Survives a kill.
 
     `control` commits every statement by itself and is shared by threads.
     """
@@ -77,7 +83,9 @@ class PartTable:
         *,
         resume: bool,
     ) -> list[KeyRange]:
-        """Make the part table, or with `resume` take up one that a killed load left; the ranges still to be copied.
+        """Make the part table, or with `resume` take up one that a killed load left.
+
+        The ranges still to be copied.
 
         Rows copied from now on stand for `position`. One that has other columns is not taken up.
         """
@@ -88,7 +96,8 @@ class PartTable:
             # In this order: where there is a part table, there is the whole list of its ranges.
             self.control.execute(
                 "INSERT INTO ingestion.snapshot_ranges (source, table_name, number, condition)"
-                " SELECT %s, %s, number, condition FROM unnest(%s::text[]) WITH ORDINALITY AS r (condition, number)",
+                " SELECT %s, %s, number, condition FROM unnest(%s::text[]) WITH ORDINALITY AS r "
+                "(condition, number)",
                 (*self.key, list(conditions)),
             )
             self.control.execute(f"CREATE TABLE {self.name} ({definitions})".encode())
@@ -107,7 +116,8 @@ class PartTable:
     def add_own_columns(self, position: str, loaded_at: datetime) -> None:
         """Give the rows the engine's own columns, if they lack them.
 
-        The same for all rows of a load, and added as defaults behind the rows: PostgreSQL keeps them once for the whole table.
+        The same for all rows of a load, and added as defaults behind the rows: PostgreSQL keeps
+        them once for the whole table.
         """
         if all(name not in OWN_COLUMNS for name, _ in self._columns()):
             values = {
@@ -151,14 +161,13 @@ class PartTable:
 
     def copied(self) -> Copied:
         """What the ranges that are copied hold."""
-        row = self.control.execute(
-            'SELECT min(position COLLATE "C"), coalesce(sum(row_count), 0)::bigint'
-            " FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s",
+        rows = self.control.execute(
+            "SELECT position, row_count FROM ingestion.snapshot_ranges"
+            " WHERE source = %s AND table_name = %s AND position IS NOT NULL",
             self.key,
-        ).fetchone()
-        assert row
-        position, row_count = row
-        return Copied(position, row_count, self.listed_files())
+        ).fetchall()
+        earliest = min((position for position, _ in rows), key=Position.parse, default=None)
+        return Copied(earliest, sum(count for _, count in rows), self.listed_files())
 
     def forget(self, connection: psycopg.Connection) -> None:
         """Strike the ranges off, in the transaction that makes their rows raw's."""

@@ -23,9 +23,9 @@ def load_in_ranges(
 ) -> str:
     """Bring every row in by way of a part table. Returns the relation that has all of them.
 
-    The ranges go into the part table, each in a transaction of its own. The complete part table then
-    becomes raw, or is compared with it. What a killed load copied is kept where change data capture
-    brings all ranges to one position afterwards.
+    The ranges go into the part table, each in a transaction of its own. The complete part table
+    then becomes raw, or is compared with it. What a killed load copied is kept where change data
+    capture brings all ranges to one position afterwards.
     """
     raw, part, call = load.raw, load.part, load.call
     was_empty = raw.is_empty()

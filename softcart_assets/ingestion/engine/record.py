@@ -1,4 +1,4 @@
-"""The record of a load: its lake files, its figures, and the position that it brought the table to."""
+"""The record of a load: its lake files, its figures, the position of the table."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ def record(
     for file in files:
         connection.execute(
             "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date,"
-            " row_count, byte_count, loaded_at) VALUES (%s, %s, %s, %s, now()::date, %s, %s, now())",
+            " row_count, byte_count, loaded_at) VALUES (%s, %s, %s, %s, now()::date, %s, %s, "
+            "now())",
             (file.path, *key, result.load_id, file.rows, file.bytes),
         )
     rows, checksums = stated
     connection.execute(
         "INSERT INTO ingestion.loads (load_id, source, table_name, strategy, position, loaded_at,"
         " seconds, rows_read, bytes_read, rows_inserted, rows_updated, rows_deleted,"
-        " rows_quarantined, rows_total, is_changed, columns, source_rows, source_checksums, warnings)"
+        " rows_quarantined, rows_total, is_changed, columns, source_rows, source_checksums, "
+        "warnings)"
         " VALUES (%s, %s, %s, %s, %s, now(), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             result.load_id,
@@ -77,6 +79,7 @@ def record(
     )
     if not taken.rowcount:
         raise TableBusy(
-            f"{source.schema}/{result.table}: another load has committed meanwhile. Nothing of this "
+            f"{source.schema}/{result.table}: another load has committed meanwhile. Nothing of "
+            "this "
             "one was; load again."
         )

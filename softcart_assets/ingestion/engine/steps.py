@@ -1,4 +1,4 @@
-"""What the ways to load a table have in common: its state, and the steps from batches into raw and lake."""
+"""What all ways to load a table share: its state, and the steps from batches into raw and lake."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from softcart_assets.lines.model import Table
 class LoadSteps:
     """One table's load under way.
 
-    `raw` is reached in the load's transaction, which began at `loaded_at`. `closed`: quarantine entries
-    that this load settled.
+    `raw` is reached in the load's transaction, which began at `loaded_at`. `closed`: quarantine
+    entries that this load settled.
     """
 
     reader: Reader

@@ -47,7 +47,10 @@ class TableLoad(LoadSteps):
     """The load of one table."""
 
     def run(self, reader: Reader) -> LoadResult:
-        """Load and commit. On any failure nothing is left but finished ranges of a table in capture."""
+        """Load and commit.
+
+        On any failure nothing is left but finished ranges of a table that capture will follow.
+        """
         self.reader = reader
         self.files.remove_orphans({file.path for file in self.part.listed_files()})
         try:
@@ -56,7 +59,8 @@ class TableLoad(LoadSteps):
             ) as connection:
                 return self._run(connection)
         except BaseException as error:
-            # A commit whose answer was lost may have happened: then the files count. The next load knows.
+            # If the answer to the commit was lost, it may have happened, and then the files count.
+            # The next load sees in the bookkeeping whether it did.
             if not self.is_committing:
                 with suppress(Exception):  # what cannot be removed now, the next load removes
                     if not self.is_resumable:
@@ -68,7 +72,7 @@ class TableLoad(LoadSteps):
 
     def _run(self, connection: psycopg.Connection) -> LoadResult:
         started = time.monotonic()
-        # Hash joins of the merge in memory; compiling its queries would take longer than running them.
+        # The merge's hash joins fit into memory. Compiling its queries takes longer than running.
         connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
         self.raw = RawTable(connection, self.source, self.table)
         self.loaded_at = self.raw.now()
@@ -79,6 +83,7 @@ class TableLoad(LoadSteps):
         self.is_new = not known
         columns: Sequence[Column]
         columns, self.is_widened = self._prepare(known)
+        # Stated before the first row is read: what changes from now on is for the next load to see.
         self.position = self.reader.position(self.table)
         self.quarantine = Recorder(
             connection, self.source.name, self.table.name, self.load_id, self.position
@@ -87,19 +92,15 @@ class TableLoad(LoadSteps):
         if self.table.key:
             self._hold(columns)
         columns, stated, strategy = self._move(columns, last)
+        # Only now: what is to be known of documents is found while they are read.
         doubts = self.reader.warnings(self.table)
         self.warnings += doubts
         self._warn_unclassified(columns)
 
         described = [self._described(column) for column in columns]
-        is_changed = bool(
-            self.counts
-            or self.quarantine.new
-            or self.closed
-            or not last
-            or last.columns != described
-        )
-        stated = self._stated(columns, stated, last if not is_changed else None, doubts)
+        is_same = last is not None and last.columns == described
+        is_changed = bool(self.counts or self.quarantine.new or self.closed or not is_same)
+        stated = self._stated(columns, stated, None if is_changed else last, doubts)
         result = LoadResult(
             table=self.table.name,
             strategy=strategy,
@@ -117,6 +118,7 @@ class TableLoad(LoadSteps):
             is_changed=is_changed,
             warnings=self.warnings,
         )
+        # Rows, files, record and position become valid together, by the one commit.
         files = self.files.close()
         record(connection, self.source, result, files, stated, self.cursor_value, last)
         self.files.forget(connection)
@@ -133,7 +135,9 @@ class TableLoad(LoadSteps):
     # How raw is brought to the position.
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
-        """Bring raw to the position, by what changed if the last load allows that, else by every row."""
+        """Bring raw to the position, by what changed if the last load allows that, else by every
+        row.
+        """
         is_incremental = (
             self.table.strategy == "incremental"
             and last is not None
@@ -163,7 +167,8 @@ class TableLoad(LoadSteps):
         if self.raw.is_empty():
             self.take(self.raw.fill(columns, batches, self.position), columns, to_lake=True)
             if self.is_new and not self.counts.inserted:
-                # Of an empty table the lake gets a file with its columns and no rows, so that what reads it finds it.
+                # Of an empty table the lake gets a file with its columns and no rows, so that what
+                # reads it finds it.
                 schema = pa.schema([(column.name, column.arrow_type) for column in columns])
                 self._lake_files().write(columns, pa.RecordBatch.from_pylist([], schema=schema))
             loaded = self.raw.name
@@ -180,7 +185,7 @@ class TableLoad(LoadSteps):
         return self.reader.ranges(self.table, columns, self.call.crew.size)
 
     def _after_full(self, loaded: str, columns: Sequence[Column]) -> Sequence[Column]:
-        """What follows once every row was read: the cursor, and entries of the quarantine that are settled."""
+        """Note the cursor, and close the quarantine entries that reading every row has settled."""
         self._note_cursor(loaded, columns)
         self.close_held_in(loaded)
         self._close(self.quarantine.unseen(), "deleted" if self.table.key else "mended")
@@ -246,13 +251,15 @@ class TableLoad(LoadSteps):
         cursor = [self.table.cursor] if self.table.cursor and self.connector.has_schema else []
         if missing := [name for name in (*self.table.key, *cursor) if name not in names]:
             raise MissingTable(
-                f"{self.asset}: column {', '.join(map(repr, missing))}, declared as key or cursor of table {self.table.name!r} in "
-                f"source {self.source.name!r}, does not exist at the source. Correct the declaration."
+                f"{self.asset}: column {', '.join(map(repr, missing))}, declared as key or cursor "
+                f"of table {self.table.name!r} in "
+                f"source {self.source.name!r}, does not exist at the source. Correct the "
+                "declaration."
             )
 
     def _warn_unclassified(self, columns: Sequence[Column]) -> None:
         self.warnings += [
-            f"column {c.name!r} is not classified: add it to the declaration's `privacy`"
+            f"column {c.name!r} is not classified: declare it with its privacy class"
             for c in columns
             if self.connector.privacy(self.table, c.name) is None
         ]
@@ -275,8 +282,8 @@ class TableLoad(LoadSteps):
     ) -> Stated:
         """What the source says of itself at the position.
 
-        `stated`: what it said on the way. `unchanged`: the last load, if nothing changed since; then
-        what was said there still holds, and asking again would cost the source a scan.
+        `stated`: what it said on the way. `unchanged`: the last load, if nothing changed since;
+        then what was said there still holds, and asking again would cost the source a scan.
         """
         # A table that can change unnoticed, as by cascades that are not logged, is asked all the
         # same, if it can be asked.

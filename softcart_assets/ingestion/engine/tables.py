@@ -33,12 +33,12 @@ def read_tables(
     request: LoadRequest,
     chosen: Sequence[Table],
     *,
-    position_prefix: str = "",
+    epoch: int = 0,
     along: Callable[[psycopg.Connection, str, str], None] | None = None,
 ) -> Iterator[LoadResult]:
     """Load tables by reading them, whole or in part; see `load.load`.
 
-    `position_prefix` goes before the positions of the source; `along`, see `Call`.
+    `epoch`: of the positions, if earlier ones are of another server; `along`, see `Call`.
     """
     if not chosen:
         return
@@ -54,7 +54,7 @@ def read_tables(
             lock(control, source, table)
         # Only now: a position read before the wait for another load could lie before that load's.
         readers = stack.enter_context(
-            connector(source.kind).readers(source, request.connection, _HANDS, position_prefix)
+            connector(source.kind).readers(source, request.connection, _HANDS, epoch)
         )
         stack.enter_context(_rare_garbage_collection())
         # Entered last, left first: no thread works on a connection that is closed.
@@ -81,7 +81,11 @@ def load_of(call: Call, table: Table) -> Load:
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Rows pass as millions of tuples, which hold no cycles; looking for them all the same doubles the time of reading."""
+    """Look for cyclic garbage more seldom.
+
+    Rows pass as millions of tuples, which hold no cycles. Looking for cycles all the same would
+    double the time of reading.
+    """
     threshold, *others = gc.get_threshold()
     gc.set_threshold(100_000, *others)
     try:
@@ -96,7 +100,10 @@ def own_name(command: str) -> str:
 
 
 def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
-    """Hold the table until the control connection ends, waiting for another load of it; `TableBusy` says whose."""
+    """Hold the table until the control connection ends.
+
+    Waits for another load of the table. `TableBusy` says whose it is.
+    """
     name = f"{source.schema}/{table.name}"
     try:
         locks.take(control, f"softcart load {name}", wait_seconds=_LOCK_SECONDS)

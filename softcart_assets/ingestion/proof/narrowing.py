@@ -1,7 +1,9 @@
-"""Finding the rows in which a table at a source asked in SQL and its raw table differ, without moving the others.
+"""Finding the rows in which a table at a source asked in SQL and its raw table differ, without
+moving the others.
 
-Both databases add up the digests of their own rows by segment. Segments that differ are divided further, until few enough rows
-are left to compare their digests one by one. What is done about the rows found is decided elsewhere.
+Both databases add up the digests of their own rows by segment. Segments that differ are divided
+further, until few enough rows are left to compare their digests one by one. What is done about the
+rows found is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -11,17 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 from softcart_assets.ingestion.proof.digest import (
     HASH_DIGITS,
-    POSTGRES,
     Dialect,
     Segments,
     is_whole,
 )
-from softcart_assets.ingestion.proof.digest import row_number as number_of
-from softcart_assets.ingestion.proof.digest import row_text as text_of
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.readers import SqlReader
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.sinks.sql import as_text, quote
@@ -44,7 +44,9 @@ Condition = Callable[[Dialect], str]
 
 @dataclass(frozen=True)
 class Key:
-    """A row's key: its values as PostgreSQL's or the source's text, and the text that is the same in both."""
+    """A row's key: its values as PostgreSQL's or the source's text, and the text that is the same
+    in both.
+    """
 
     values: tuple[str, ...]
     text: str
@@ -52,9 +54,13 @@ class Key:
 
 @dataclass
 class Found:
-    """What some rows' digests said. `fetch`: keys of rows that raw lacks or has otherwise; `extra`: of those it has beyond the source.
+    """What some rows' digests said.
 
-    `surplus`: for a table without a key, by digest, how many more rows the source has of it (negative: fewer).
+    `fetch`: keys of rows that raw lacks or has otherwise; `extra`: of those it has beyond the
+    source.
+
+    `surplus`: for a table without a key, by digest, how many more rows the source has of it
+    (negative: fewer).
     """
 
     fetch: list[tuple[str, ...]] = field(default_factory=list)
@@ -121,7 +127,7 @@ class Buckets:
 
     def expression(self, dialect: Dialect) -> str:
         """SQL for the segment's number."""
-        return f"MOD({number_of(dialect, self.columns)}, {self.count})"
+        return f"MOD({dialect.row_number(self.columns)}, {self.count})"
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
         """The condition of belonging to one of the segments."""
@@ -137,10 +143,11 @@ class Buckets:
 
 
 class Narrowing:
-    """One table on both sides: `reader` sees the source at one position, `raw` is reached in a transaction with one view of it.
+    """One table on both sides: `reader` sees the source at one position, `raw` is reached in a
+    transaction with one view of it.
 
-    `columns` are those that both have, typed as raw has them. `left_out`: keys that are not compared; the same are in `pg_temp.left_out`.
-    `tell` is called with the rows compared so far.
+    `columns` are those that both have, typed as raw has them. `left_out`: keys that are not
+    compared; the same are in `pg_temp.left_out`. `tell` is called with the rows compared so far.
     """
 
     def __init__(
@@ -190,8 +197,10 @@ class Narrowing:
         """The least and the greatest leading key on either side."""
         column = self.key[0]
         at_source, in_raw = self._both(
-            f"SELECT MIN({self.dialect.whole(column)}), MAX({self.dialect.whole(column)}) FROM {self.dialect.quote(self.table.at_source)}",
-            f"SELECT min({POSTGRES.whole(column)}), max({POSTGRES.whole(column)}) FROM {self._live}",
+            f"SELECT MIN({self.dialect.whole(column)}), MAX({self.dialect.whole(column)}) FROM "
+            f"{self.dialect.quote(self.table.at_source)}",
+            f"SELECT min({POSTGRES.whole(column)}), max({POSTGRES.whole(column)}) FROM "
+            f"{self._live}",
         )
         values = [int(value) for value in (*at_source[0], *in_raw[0]) if value is not None] or [0]
         return min(values), max(values)
@@ -233,12 +242,14 @@ class Narrowing:
     def _digests(
         self, division: Division, where: Sequence[Condition], left_out: Sequence[Key]
     ) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
-        """By segment, how many rows it has and the sum of their numbers, at the source and in raw."""
+        """By segment, the number of rows and the sum of their numbers, at the source and in raw."""
 
         def select(dialect: Dialect) -> str:
-            return f"SELECT {division.expression(dialect)}, COUNT(*), SUM({number_of(dialect, self.columns)})"
+            number = dialect.row_number(self.columns)
+            return f"SELECT {division.expression(dialect)}, COUNT(*), SUM({number})"
 
-        source = f"{select(self.dialect)} FROM {self.dialect.quote(self.table.at_source)} WHERE {_all(self.dialect, where)}"
+        relation = self.dialect.quote(self.table.at_source)
+        source = f"{select(self.dialect)} FROM {relation} WHERE {_all(self.dialect, where)}"
         at_source, in_raw = self._both(
             f"{source} GROUP BY 1",
             f"{select(POSTGRES)} FROM {self._live} AND {_all(POSTGRES, where)} GROUP BY 1",
@@ -263,7 +274,7 @@ class Narrowing:
         if not self.key:
             at_source, in_raw = self._both(
                 *(
-                    f"SELECT {number_of(dialect, self.columns)}, COUNT(*) FROM {rows} GROUP BY 1"
+                    f"SELECT {dialect.row_number(self.columns)}, COUNT(*) FROM {rows} GROUP BY 1"
                     for dialect, rows in (
                         (self.dialect, f"{source} WHERE {_all(self.dialect, where)}"),
                         (POSTGRES, live),
@@ -276,9 +287,10 @@ class Narrowing:
             found.surplus = {number: count for number, count in counts.items() if count}
             return found
         at_source, in_raw = self._both(
-            f"SELECT {text_of(self.dialect, self.key)}, {number_of(self.dialect, self.columns)},"
-            f" {', '.join(map(self.reader.shown, self.key))} FROM {source} WHERE {_all(self.dialect, where)}",
-            f"SELECT {text_of(POSTGRES, self.key)}, {number_of(POSTGRES, self.columns)},"
+            f"SELECT {self.dialect.row_text(self.key)}, {self.dialect.row_number(self.columns)},"
+            f" {', '.join(map(self.reader.shown, self.key))} FROM {source} WHERE "
+            f"{_all(self.dialect, where)}",
+            f"SELECT {POSTGRES.row_text(self.key)}, {POSTGRES.row_number(self.columns)},"
             f" {', '.join(as_text(quote(c.name), c) for c in self.key)} FROM {live}",
         )
         ours = {text: (int(number), values) for text, number, *values in in_raw}
@@ -289,13 +301,15 @@ class Narrowing:
         found.extra = [tuple(values) for _, values in ours.values()]
         return found
 
-    def _both(self, source: str, raw: str) -> tuple[list[tuple], list[tuple]]:
-        """The rows of a query at the source and of one in the staging warehouse, which work at the same time."""
+    def _both(self, source: str, raw: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """The rows of a query at the source and of one in the staging warehouse, which work at the
+        same time.
+        """
         at_source = self._executor.submit(self._source, source)
         in_raw = self.raw.connection.execute(raw.encode()).fetchall()
         return at_source.result(), in_raw
 
-    def _source(self, query: str) -> list[tuple]:
+    def _source(self, query: str) -> list[tuple[Any, ...]]:
         return list(self.reader.query(self.table, query))
 
 

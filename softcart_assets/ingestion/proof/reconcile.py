@@ -1,8 +1,9 @@
-"""Reconciliation: is raw what its source is, row by row, and if not, which rows differ, in which columns?
+"""Reconciliation: is raw what its source is, row by row, and if not, which rows differ, in which
+columns?
 
-Both sides are compared at one position, by digests where the source has them (`narrowing`). Then only
-rows that differ travel, into the staging warehouse, which says exactly what of them differs. A repair
-merges just those, the way a load would. What is brought to which position before, and what a
+Both sides are compared at one position, by digests where the source has them (`narrowing`). Then
+only rows that differ travel, into the staging warehouse, which says exactly what of them differs. A
+repair merges just those, the way a load would. What is brought to which position before, and what a
 difference means, belongs here.
 """
 
@@ -18,12 +19,15 @@ import psycopg
 
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.bookkeeping import LastLoad
-from softcart_assets.ingestion.capture.bounded import CapturedLoad, follow_to, position_prefix
-from softcart_assets.ingestion.capture.stream import Follower, Job, Status, hold
+from softcart_assets.ingestion.capture.bounded import CapturedLoad, epoch_of, follow_to
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine.tables import load_of, lock, own_name
 from softcart_assets.ingestion.errors import MissingTable, NotStated, SchemaChanged, TableBehind
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.repair import CapturedRepair, Repair
 from softcart_assets.ingestion.proof.result import Reconciliation
 from softcart_assets.ingestion.proof.rows import RowComparison
@@ -42,12 +46,12 @@ def reconcile(
     """Compare a raw table with its source. `repair` then brings just the rows that differ into raw.
 
     A table whose log is followed is brought to the position of a snapshot, for which a stream gives
-    way a moment, and compared there while the stream goes on. Another one is held as by a load. If it
-    changed at the source since it was loaded, it is loaded first, in the usual way, and compared at
-    the load's position. A table without a key is repaired by a full load, and so is one whose source
-    has no digests, as all its rows are read anyway. With `may_load` false, nothing is brought
-    anywhere: `TableBehind` if that would be needed. The request's `on_progress` is told the table's
-    rows compared so far. Raises what `load` raises for one table.
+    way a moment, and compared there while the stream goes on. Another one is held as by a load. If
+    it changed at the source since it was loaded, it is loaded first, in the usual way, and compared
+    at the load's position. A table without a key is repaired by a full load, and so is one whose
+    source has no digests, as all its rows are read anyway. With `may_load` false, nothing is
+    brought anywhere: `TableBehind` if that would be needed. The request's `on_progress` is told the
+    table's rows compared so far. Raises what `load` raises for one table.
     """
     source, declared = request.source, request.source.table(table)
     kind = connector(source.kind)
@@ -95,11 +99,11 @@ def _reconcile_captured(
     """
     started = time.monotonic()
     source = request.source
-    job = Job(source, request.connection, request.staging, request.lake_uri, Status(source.name))
+    job = Job.of(request)
     with ExitStack() as views:
         with ExitStack() as held:
             follower, readers = _caught_up(job, table, held, views)
-            stopped = follower.target.tables[table.name].stopped
+            stopped = follower.captured.tables[table.name].stopped
             if stopped:
                 raise SchemaChanged(stopped)
             view = views.enter_context(job.staging.connect(application_name=own_name("reconcile")))
@@ -111,13 +115,16 @@ def _reconcile_captured(
         doubts = readers[0].warnings(table)
         found = replace(found, warnings=[*comparison.warnings, *doubts, *stray])
     if repair and found.differences:
-        # At a position of its own: whatever changed meanwhile is left alone, as it no longer differs.
+        # At a position of its own: whatever changed meanwhile is left alone, as it no longer
+        # differs.
         with ExitStack() as held:
-            _, readers = _caught_up(job, table, held, held)
+            follower, readers = _caught_up(job, table, held, held)
             load = (
-                CapturedRepair(call(readers), table, comparison.fetch, comparison.extra)
+                CapturedRepair(
+                    call(readers), table, follower.sinks, comparison.fetch, comparison.extra
+                )
                 if table.key
-                else CapturedLoad(call(readers), table, is_full=True)
+                else CapturedLoad(call(readers), table, follower.sinks, is_full=True)
             )
             found = replace(found, repair=load.call.crew.submit(load.run).result())
     return replace(found, seconds=time.monotonic() - started)
@@ -139,10 +146,9 @@ def _caught_up(
     ).fetchone():
         raise _never_loaded(job.source, table)
     follower = Follower(job, held.enter_context(hold(job, is_stream=False)), control)
-    prefix = position_prefix(job, follower)
     kind = connector(job.source.kind)
-    readers = views.enter_context(kind.readers(job.source, job.connection, 2, prefix))
-    follower = follow_to(follower, readers[0].position(table))
+    readers = views.enter_context(kind.readers(job.source, job.connection, 2, epoch_of(follower)))
+    follower = follow_to(follower, Position.parse(readers[0].position(table)))
     follower.merge_reread()
     follower.finish()
     return follower, readers
@@ -163,20 +169,24 @@ def _refuse_behind(request: LoadRequest, control: psycopg.Connection, table: Tab
 
 def _behind(source: Source, table: Table) -> TableBehind:
     return TableBehind(
-        f"{source.schema}/{table.name} was not compared: its source has changes that are not loaded. Run "
+        f"{source.schema}/{table.name} was not compared: its source has changes that are not "
+        "loaded. Run "
         f"`softcart reconcile {source.name}.{table.name}`, which loads them first."
     )
 
 
 def _never_loaded(source: Source, table: Table) -> MissingTable:
     return MissingTable(
-        f"{source.schema}/{table.name} was never loaded, so there is nothing to compare. Run `softcart load "
+        f"{source.schema}/{table.name} was never loaded, so there is nothing to compare. Run "
+        "`softcart load "
         f"{source.name}.{table.name}` first."
     )
 
 
 def _see_one_moment(connection: psycopg.Connection, raw: RawTable) -> None:
-    """Have a new connection see a raw table as it is now, and keep it from being altered, which would show."""
+    """Have a new connection see a raw table as it is now, and keep it from being altered, which
+    would show.
+    """
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
     connection.execute(f"LOCK TABLE {raw.name} IN ACCESS SHARE MODE".encode())

@@ -12,6 +12,7 @@ from softcart_assets.ingestion.capture.bounded import CapturedLoad
 from softcart_assets.ingestion.engine.table import Moved, TableLoad
 from softcart_assets.ingestion.readers import KeyedReader
 from softcart_assets.ingestion.request import Call
+from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.sql import quote, typed
 from softcart_assets.ingestion.types import Column
@@ -24,7 +25,11 @@ class Repair(TableLoad):
     """A load of just the rows that differ."""
 
     def __init__(
-        self, call: Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]
+        self,
+        call: Call,
+        table: Table,
+        fetch: Iterable[tuple[str, ...]],
+        extra: Iterable[tuple[str, ...]],
     ) -> None:
         super().__init__(call, table)
         self.fetch, self.extra = fetch, extra
@@ -38,24 +43,32 @@ class CapturedRepair(CapturedLoad):
     """A load of just the rows that differ, on top of what the log brought."""
 
     def __init__(
-        self, call: Call, table: Table, fetch: Iterable[tuple], extra: Iterable[tuple]
+        self,
+        call: Call,
+        table: Table,
+        sinks: Sequence[Sink],
+        fetch: Iterable[tuple[str, ...]],
+        extra: Iterable[tuple[str, ...]],
     ) -> None:
-        super().__init__(call, table, is_full=False)
+        super().__init__(call, table, sinks, is_full=False)
         self.fetch, self.extra = fetch, extra
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
         columns, sums, _ = super()._move(columns, last)
         _take_rows(self, columns, self.fetch, self.extra)
+        self._restate()
         return columns, sums, "repair"
 
 
 def _take_rows(
     load: TableLoad,
     columns: Sequence[Column],
-    fetch: Iterable[tuple],
-    extra: Iterable[tuple],
+    fetch: Iterable[tuple[str, ...]],
+    extra: Iterable[tuple[str, ...]],
 ) -> None:
-    """Bring rows with some keys into raw as they are at the source now, or as deleted if they are not there."""
+    """Bring rows with some keys into raw as they are at the source now, or as deleted if they are
+    not there.
+    """
     raw = load.raw
     raw.stage(columns)
     assert isinstance(load.reader, KeyedReader)
@@ -64,7 +77,8 @@ def _take_rows(
     # A key that only its case tells from another's finds that one's row at the source.
     same = " AND ".join(f"i.{quote(name)} = other.{quote(name)}" for name in raw.key)
     raw.connection.execute(
-        f"DELETE FROM pg_temp.incoming i USING pg_temp.incoming other WHERE {same} AND i.ctid > other.ctid".encode()
+        f"DELETE FROM pg_temp.incoming i USING pg_temp.incoming other WHERE {same} AND i.ctid > "
+        "other.ctid".encode()
     )
     load.merge(
         columns,
@@ -77,7 +91,8 @@ class Keys:
     """Keys as text, any number of them: many go to a temporary file."""
 
     def __init__(self) -> None:
-        self._file = SpooledTemporaryFile(max_size=_SPOOLED_BYTES, mode="w+")  # noqa: SIM115 - closed with the object
+        # It closes with this object.
+        self._file = SpooledTemporaryFile(max_size=_SPOOLED_BYTES, mode="w+")  # noqa: SIM115
         self._count = 0
 
     def add(self, keys: Iterable[tuple[str, ...]]) -> None:
@@ -96,7 +111,9 @@ class Keys:
 
 
 def add_extra(raw: RawTable, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]) -> Counts:
-    """Add the rows of raw with these keys to `changes`, as deleted, but for those in `incoming` or just found unfit."""
+    """Add the rows of raw with these keys to `changes`, as deleted, but for those in `incoming` or
+    just found unfit.
+    """
     key = [next(c for c in columns if c.name == name) for name in raw.key]
     names = ", ".join(quote(c.name) for c in key)
     definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in key)
@@ -107,8 +124,10 @@ def add_extra(raw: RawTable, columns: Sequence[Column], keys: Iterable[tuple[str
         cursor.executemany(f"INSERT INTO {into} VALUES ({values})".encode(), keys)
     listed = ", ".join(quote(c.name) for c in columns)
     done = raw.connection.execute(
-        f"INSERT INTO pg_temp.changes ({listed}, _deleted, _is_new) SELECT {listed}, true, false FROM {raw.name} r"
-        f" WHERE NOT _deleted AND ({names}) IN (SELECT {names} FROM pg_temp.extra EXCEPT SELECT {names} FROM pg_temp.incoming"
+        f"INSERT INTO pg_temp.changes ({listed}, _deleted, _is_new) SELECT {listed}, true, false "
+        f"FROM {raw.name} r"
+        f" WHERE NOT _deleted AND ({names}) IN (SELECT {names} FROM pg_temp.extra EXCEPT SELECT "
+        f"{names} FROM pg_temp.incoming"
         f" EXCEPT SELECT {names} FROM pg_temp.held WHERE _held_seen)".encode()
     )
     return Counts(deleted=done.rowcount)

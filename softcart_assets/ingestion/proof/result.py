@@ -13,9 +13,12 @@ SAMPLE = 10
 
 @dataclass(frozen=True)
 class Difference:
-    """A row that differs. `key`: its key's values as text; of a table without a key, all its values.
+    """A row that differs.
 
-    `kind`: raw lacks it (missing), has it beyond the source (extra), or has other values in `columns` (differing).
+    `key`: its key's values as text; of a table without a key, all its values.
+
+    `kind`: raw lacks it (missing), has it beyond the source (extra), or has other values in
+    `columns` (differing).
     """
 
     kind: Literal["missing", "extra", "differing"]
@@ -32,11 +35,13 @@ class Difference:
 class Reconciliation:
     """A raw table against its source at `position`.
 
-    `rows` at the source and `segments` were compared. `missing`, `extra` and `differing` count rows, `columns` how many of the differing
-    ones differ in each column; `sample` names some. `unfit`: rows of the source that raw cannot take and that are not in
-    quarantine. The `quarantined` rows were not compared.
-    `before_load`: what was found wrong with raw before the load that had to bring it to the position, and that the
-    load may have mended. `load`: what that load did, if there was one; `repair`: what the repair did, likewise.
+    `rows` at the source and `segments` were compared. `missing`, `extra` and `differing` count
+    rows, `columns` how many of the differing ones differ in each column; `sample` names some.
+    `unfit`: rows of the source that raw cannot take and that are not in quarantine. The
+    `quarantined` rows were not compared.
+    `before_load`: what was found wrong with raw before the load that had to bring it to the
+    position, and that the load may have mended. `load`: what that load did, if there was one;
+    `repair`: what the repair did, likewise.
     """
 
     table: str
@@ -82,4 +87,5 @@ class Reconciliation:
             "unfit": self.unfit,
         }
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-        return f"{self.table}: {told} of {self.rows} rows{', repaired' if self.is_repaired else ''} at {self.position}"
+        repaired = ", repaired" if self.is_repaired else ""
+        return f"{self.table}: {told} of {self.rows} rows{repaired} at {self.position}"

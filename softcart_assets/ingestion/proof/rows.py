@@ -10,10 +10,8 @@ from typing import Any
 
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.errors import NotComparable
-from softcart_assets.ingestion.proof.digest import POSTGRES
-from softcart_assets.ingestion.proof.digest import row_number as number_of
-from softcart_assets.ingestion.proof.digest import row_text as text_of
 from softcart_assets.ingestion.proof.narrowing import Key, Narrowing
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.proof.repair import Keys, add_extra
 from softcart_assets.ingestion.proof.result import SAMPLE, Difference, Reconciliation
 from softcart_assets.ingestion.quarantine import Recorder
@@ -30,8 +28,8 @@ _FETCHED_NUMBERS = 10_000
 class RowComparison:
     """The comparison of one table's rows.
 
-    `fetch` and `extra` are the keys of what was found: rows that raw lacks or has otherwise, and rows
-    that it has beyond the source.
+    `fetch` and `extra` are the keys of what was found: rows that raw lacks or has otherwise, and
+    rows that it has beyond the source.
     """
 
     def __init__(self, source: Source, table: Table, on_progress: Progress | None) -> None:
@@ -42,7 +40,10 @@ class RowComparison:
         self.warnings: list[str] = []
 
     def compare(self, reader: Reader, raw: RawTable) -> Reconciliation:
-        """Compare what the reader sees with what is seen of raw; rows to be repaired are noted by key."""
+        """Compare what the reader sees with what is seen of raw.
+
+        Rows to be repaired are noted by key.
+        """
         if not isinstance(reader, SqlReader):
             return self._compare_all_rows(reader, raw)
         if self.table.key:
@@ -76,7 +77,7 @@ class RowComparison:
         key = [next(c for c in columns if c.name == name) for name in raw.key]
         raw.connection.execute(f"CREATE TEMP TABLE left_out ON COMMIT DROP AS {query}".encode())
         rows = raw.connection.execute(
-            f"SELECT {text_of(POSTGRES, key)}, {', '.join(as_text(quote(c.name), c) for c in key)}"
+            f"SELECT {POSTGRES.row_text(key)}, {', '.join(as_text(quote(c.name), c) for c in key)}"
             " FROM pg_temp.left_out".encode()
         )
         return [Key(tuple(values), text) for text, *values in rows]
@@ -130,7 +131,8 @@ class RowComparison:
             fit, unfit = fit + len(batch.rows), unfit + len(batch.rejected)
         if fit:
             self.warnings.append(
-                f"{fit} row(s) in quarantine are fit now: `softcart quarantine replay` takes them in"
+                f"{fit} row(s) in quarantine are fit now: `softcart quarantine replay` takes them "
+                "in"
             )
         if gone := len(held) - fit - unfit:
             self.warnings.append(
@@ -152,11 +154,12 @@ class RowComparison:
             extra -= sum(count for count in found.surplus.values() if count < 0)
             numbers |= dict(islice(found.surplus.items(), _FETCHED_NUMBERS - len(numbers)))
         sample = self._rows_in_raw(raw, columns, [n for n, count in numbers.items() if count < 0])
-        # Rows in quarantine are among those that raw lacks; they are told by what is wrong with them.
+        # Rows in quarantine are among those that raw lacks; they are told by what is wrong with
+        # them.
         unfit = 0
         lacked = [number for number, count in numbers.items() if count > 0]
         if lacked:
-            condition = f"{number_of(reader.dialect, columns)} IN ({', '.join(map(str, lacked))})"
+            condition = f"{reader.dialect.row_number(columns)} IN ({', '.join(map(str, lacked))})"
             named: list[Difference] = []
             for batch in reader.batches(self.table, columns, condition):
                 unfit += len(batch.rejected)
@@ -186,15 +189,19 @@ class RowComparison:
             return []
         rows = raw.connection.execute(
             f"SELECT {', '.join(as_text(quote(c.name), c) for c in columns)} FROM {raw.name}"
-            f" WHERE {number_of(POSTGRES, columns)} IN ({', '.join(map(str, numbers[:SAMPLE]))}) LIMIT {SAMPLE}".encode()
+            f" WHERE {POSTGRES.row_number(columns)} IN ({', '.join(map(str, numbers[:SAMPLE]))}) "
+            f"LIMIT {SAMPLE}".encode()
         )
         return [Difference("extra", tuple(row)) for row in rows]
 
     def _compare_all_rows(self, reader: Reader, raw: RawTable) -> Reconciliation:
-        """All rows, in the staging warehouse, for a source that has no digests that PostgreSQL has, too."""
+        """All rows, in the staging warehouse, for a source that has no digests that PostgreSQL has,
+        too.
+        """
         if not raw.key:
             raise NotComparable(
-                f"{self.asset} was not compared: it has no key, and {self.title} computes no digests "
+                f"{self.asset} was not compared: it has no key, and {self.title} computes no "
+                "digests "
                 "of rows. Declare a key."
             )
         position = reader.position(self.table)
@@ -216,7 +223,8 @@ class RowComparison:
         raw.find_changes(columns, missing_is_deleted=True)
         same = " AND ".join(f"h.{quote(name)} = c.{quote(name)}" for name in raw.key)
         raw.connection.execute(
-            f"DELETE FROM pg_temp.changes c USING pg_temp.held h WHERE {same} AND c._deleted".encode()
+            f"DELETE FROM pg_temp.changes c USING pg_temp.held h WHERE {same} AND "
+            "c._deleted".encode()
         )
         described, quarantined = _describe(raw, columns), recorder.open()[0]
         return Reconciliation(
@@ -231,7 +239,7 @@ class RowComparison:
 
 
 def _describe(raw: RawTable, columns: Sequence[Column]) -> dict[str, Any]:
-    """What `changes` says of raw, before it is applied: counts of each kind, of differing columns, and a sample."""
+    """What `changes` says of raw before it is applied: counts of each kind, and a sample."""
     same = " AND ".join(f"c.{quote(name)} = r.{quote(name)}" for name in raw.key)
     both = f"pg_temp.changes c LEFT JOIN {raw.name} r ON {same}"
     others = [c for c in columns if c.name not in raw.key]
@@ -254,8 +262,10 @@ def _describe(raw: RawTable, columns: Sequence[Column]) -> dict[str, Any]:
         f"CASE WHEN {differs(c)} THEN {number} END" for number, c in enumerate(others)
     )
     sample = raw.connection.execute(
-        f"SELECT kind, key, columns FROM (SELECT {kind} AS kind, ARRAY[{key}] AS key, array_remove(ARRAY[{names}]::int[], NULL)"
-        f" AS columns, row_number() OVER (PARTITION BY {kind} ORDER BY {', '.join(f'c.{quote(n)}' for n in raw.key)}) AS number"
+        f"SELECT kind, key, columns FROM (SELECT {kind} AS kind, ARRAY[{key}] AS key, "
+        f"array_remove(ARRAY[{names}]::int[], NULL)"
+        f" AS columns, row_number() OVER (PARTITION BY {kind} ORDER BY "
+        f"{', '.join(f'c.{quote(n)}' for n in raw.key)}) AS number"
         f" FROM {both}) sample WHERE number <= {SAMPLE} ORDER BY kind DESC, number".encode()
     )
     return {

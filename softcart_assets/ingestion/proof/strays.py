@@ -21,7 +21,8 @@ def strays(
         return {path for (path,) in control.execute(query.encode(), key)}
 
     listing = "SELECT path FROM ingestion.lake_files WHERE source = %s AND table_name = %s"
-    # Others may be writing: what is listed before it is looked for must be there, and what is there be listed afterwards.
+    # Others may be writing: what is listed before it is looked for must be there, and what is there
+    # be listed afterwards.
     listed = paths(listing)
     system, root = open_lake(lake_uri)
     directory = f"{root}/changes/{source.name}/{table.name}"
@@ -33,7 +34,8 @@ def strays(
         paths("SELECT load_id FROM ingestion.attempts WHERE source = %s AND table_name = %s")
     )
     ranges = paths(
-        "SELECT f ->> 'path' FROM ingestion.snapshot_ranges, jsonb_array_elements(files) f WHERE source = %s AND table_name = %s"
+        "SELECT f ->> 'path' FROM ingestion.snapshot_ranges, jsonb_array_elements(files) f WHERE "
+        "source = %s AND table_name = %s"
     )
     orphans = [
         path
@@ -41,6 +43,8 @@ def strays(
         if not path.rsplit("/", 1)[1].startswith(writing)
     ]
     if orphans:
-        yield f"{len(orphans)} file(s) in the lake do not count and can be deleted, among them {min(orphans)}"
+        which = f"{len(orphans)} file(s) in the lake do not count"
+        yield f"{which} and can be deleted, among them {min(orphans)}"
     if lost := listed - present:
-        yield f"{len(lost)} file(s) of the change log are missing in the lake, among them {min(lost)}"
+        which = f"{len(lost)} file(s) of the change log"
+        yield f"{which} are missing in the lake, among them {min(lost)}"

@@ -1,6 +1,6 @@
-"""Is raw what its source was? Comparing counts and checksums of a raw table with those its source gave at the load.
+"""Is raw what its source was at the load? Compares counts and checksums.
 
-The source's own are computed during the load, in the same snapshot; raw's are computed here, anew each time.
+The source's are computed during the load, in the same snapshot. Raw's are computed here, each time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from softcart_assets.lines.model import Source
 class Comparison:
     """A raw table against its source at `position`.
 
-    `source_rows`: rows at the source, those in quarantine left out. `differing`: the columns whose checksums are not equal.
+    `source_rows`: rows at the source, those in quarantine left out. `differing`: the columns whose
+    checksums are not equal.
     """
 
     table: str
@@ -39,15 +40,20 @@ class Comparison:
     def __str__(self) -> str:
         """One line for a person."""
         if self.is_equal:
-            return f"{self.table}: {self.raw_rows} rows and {len(self.compared)} columns equal the source at {self.position}"
+            what = f"{self.raw_rows} rows and {len(self.compared)} columns"
+            return f"{self.table}: {what} equal the source at {self.position}"
         return (
-            f"{self.table}: source {self.source_rows} rows, raw {self.raw_rows} rows, {self.quarantined_rows} in quarantine; "
+            f"{self.table}: source {self.source_rows} rows, raw {self.raw_rows} rows, "
+            f"{self.quarantined_rows} in quarantine; "
             f"differing columns: {', '.join(self.differing) or 'none'} at {self.position}"
         )
 
 
 def compare(source: Source, staging: PostgresConnection, table: str) -> Comparison:
-    """Compare a raw table with what its source said of itself at the last load. Raises `MissingTable`, `NotStated`."""
+    """Compare a raw table with what its source stated at the last load.
+
+    Raises `MissingTable` or `NotStated`.
+    """
     declared = source.table(table)
     with staging.connect() as connection:
         connection.execute("SET LOCAL jit = off")
@@ -57,7 +63,8 @@ def compare(source: Source, staging: PostgresConnection, table: str) -> Comparis
             raise MissingTable(f"{source.schema}/{table} was never loaded. Materialise it first.")
         if last.source_rows is None or last.source_checksums is None:
             raise NotStated(
-                f"{source.schema}/{table}: the source was not asked for its checksums when the table was last loaded. Load it "
+                f"{source.schema}/{table}: the source was not asked for its checksums when the "
+                "table was last loaded. Load it "
                 f"again with them, or run `softcart reconcile {source.name}.{table}`."
             )
         raw = RawTable(connection, source, declared)

@@ -17,8 +17,9 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from softcart_assets.ingestion.capture.apply import UNLOADED, Changes, Run
-from softcart_assets.ingestion.connectors.mysql.log import DELETE
+from softcart_assets.ingestion.captured import CapturedTable
+from softcart_assets.ingestion.changes import DELETE, UNLOADED, Changes, Run
+from softcart_assets.ingestion.position import Place, Position
 from softcart_assets.ingestion.sinks.lake import ChangeFiles, LakeFile, remove_files
 from softcart_assets.lines.model import Source
 
@@ -38,9 +39,16 @@ class ChangeLog:
         self._files: dict[str, ChangeFiles] = {}
         self._waiting: list[_Spilled] = []
 
-    def write(self, changes: Changes, position: str) -> None:
-        """Add what lies past a position; what is not committed yet waits for `commit`, in a file if need be."""
-        if not len(changes) or not len((changes := changes.after(position)).rows):
+    def begin(self, table: CapturedTable) -> None:
+        """Nothing: a file is opened by the first change."""
+
+    def since(self, table: CapturedTable) -> Position:
+        """Up to where a table's changes are in listed files, or in those at hand."""
+        return table.lake_position
+
+    def take(self, changes: Changes) -> None:
+        """Add changes; what is not committed yet waits for `flush`, in a file, as it may be large."""
+        if not len(changes.rows):
             return
         if self._waiting:
             # The rest of a transaction of which a part waits, in its order.
@@ -52,12 +60,15 @@ class ChangeLog:
                 self._write(committed)
             self._waiting.append(_Spilled(changes.uncommitted()))
 
-    def commit(self, position: str, committed_at: int | None) -> None:
-        """Add what waited: its transaction is committed at this position."""
+    def flush(self, place: Place, committed_at: int | None) -> None:
+        """Add what waited: its transaction is committed at this place."""
         for spilled in self._waiting:
-            for changes in spilled.read(position, committed_at):
+            for changes in spilled.read(place.position, committed_at):
                 self._write(changes)
         self._waiting.clear()
+
+    def restate(self, connection: psycopg.Connection, table: str) -> None:
+        """Nothing: a load writes lake files of its own."""
 
     def void(self) -> None:
         """What waited was rolled back."""
@@ -94,7 +105,7 @@ class ChangeLog:
         return self._files[table]
 
     def list_in(self, connection: psycopg.Connection) -> None:
-        """Finish the files and list them, in the transaction of a connection. Afterwards `begin` new ones."""
+        """Finish the files and list them, in the transaction of a connection. Afterwards `renew`."""
         for table, files in self._files.items():
             for file in files.close():
                 list_file(connection, self.source, table, self.load_id, file)
@@ -103,7 +114,7 @@ class ChangeLog:
                 (self.load_id, self.source.name, table),
             )
 
-    def begin(self) -> None:
+    def renew(self) -> None:
         """Start with new files."""
         self.load_id = str(uuid.uuid4())
         self._files.clear()
@@ -119,7 +130,7 @@ class ChangeLog:
                     "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
                     (self.load_id, self.source.name, table),
                 )
-        self.begin()
+        self.renew()
 
     def remove_orphans(self) -> None:
         """Remove the files that a killed process left of tables that the log feeds; none runs, as we hold the source."""
@@ -162,7 +173,7 @@ class _Spilled:
             changes, rows=changes.rows.slice(0, 0), operations=changes.operations.slice(0, 0)
         )
 
-    def read(self, position: str, committed_at: int | None) -> Iterator[Changes]:
+    def read(self, position: Position, committed_at: int | None) -> Iterator[Changes]:
         """The rows as changes that are committed at a position."""
         self._file.seek(0)
         with self._file, pa.ipc.open_stream(self._file) as stream:

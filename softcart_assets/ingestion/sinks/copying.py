@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 
 import psycopg
 
-from softcart_assets.ingestion.codec import COPY_HEADER, COPY_TRAILER, copy_rows
+from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.sinks.sql import quote
 from softcart_assets.ingestion.types import Batch, Column
 
@@ -14,10 +14,12 @@ from softcart_assets.ingestion.types import Batch, Column
 def copy_batches(
     connection: psycopg.Connection, into: str, columns: Sequence[Column], batches: Iterable[Batch]
 ) -> Generator[Batch]:
-    """Copy the batches' rows into a table; each batch comes out again when its rows are on their way.
+    """Copy the batches' rows into a table.
 
-    A batch with rejected rows comes out when the connection is free for other statements. Close it on leaving it early:
-    until then the connection is locked and cannot even be rolled back.
+    Each batch comes out again when its rows are on their way.
+
+    A batch with rejected rows comes out when the connection is free for other statements. Close it
+    on leaving it early: until then the connection is locked and cannot even be rolled back.
     """
     statement = (
         f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN (FORMAT BINARY)"

@@ -13,7 +13,8 @@ def explain(error: psycopg.Error, asset: str, key: Sequence[str]) -> TargetFaile
     """What a PostgreSQL error during a load means, and what to do."""
     if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.CardinalityViolation):
         what = (
-            f"the declared key ({', '.join(key)}) is not unique at the source ({error.diag.message_detail}). Declare the key "
+            f"the declared key ({', '.join(key)}) is not unique at the source "
+            f"({error.diag.message_detail}). Declare the key "
             "that is, or none and strategy 'snapshot'."
         )
     elif isinstance(error, psycopg.errors.NotNullViolation):
@@ -22,12 +23,14 @@ def explain(error: psycopg.Error, asset: str, key: Sequence[str]) -> TargetFaile
         what = "the disk of the staging warehouse is full. Make room, then run the load again."
     elif isinstance(error, psycopg.errors.ProgramLimitExceeded) and key:
         what = (
-            f"a value of the declared key ({', '.join(key)}) is longer than PostgreSQL can index ({error.diag.message_primary}). "
+            f"a value of the declared key ({', '.join(key)}) is longer than PostgreSQL can index "
+            f"({error.diag.message_primary}). "
             "Declare another key, or none and strategy 'snapshot' or 'cdc'."
         )
     elif isinstance(error, psycopg.OperationalError):
         what = (
-            f"the staging warehouse failed ({str(error).strip()}). Run the load again; if it persists, check "
+            f"the staging warehouse failed ({str(error).strip()}). Run the load again; if it "
+            "persists, check "
             "SOFTCART_STAGING_HOST, _PORT."
         )
     else:

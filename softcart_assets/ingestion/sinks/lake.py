@@ -1,6 +1,6 @@
-"""Change files: every row version of a load as Parquet in the lake, whatever file system its URI names.
+"""Change files: every row version of a load as Parquet, in the file system of the lake's URI.
 
-Files count once they are listed in `ingestion.lake_files`; listing them belongs to the load's commit, not here.
+A file counts once it is listed in `ingestion.lake_files`. The load's commit lists it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class LakeFile:
 def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system and path that a lake URI (`file:`, `hdfs:`, `s3:`, `s3a:`) names."""
     try:
-        return fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
+        system, path = fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
+        return system, str(path)
     except (OSError, ValueError, pa.ArrowInvalid) as error:
         raise TargetFailed(
             f"The lake at {uri} cannot be opened: {error}. Check SOFTCART_LAKE_URI."
@@ -56,11 +57,15 @@ def remove_files(uri: str, directory: str, load_id: str, keep: Collection[str] =
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_temporal(kind)
+    checks = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_temporal)
+    return any(check(kind) for check in checks)
 
 
 class ChangeFiles:
-    """Writes one load's change files of one table. Rows are written as they come; memory holds one row group."""
+    """Writes one load's change files of one table.
+
+    Rows are written as they come; memory holds one row group.
+    """
 
     def __init__(
         self,
@@ -72,7 +77,7 @@ class ChangeFiles:
         position: str,
         first_file: int = 0,
     ) -> None:
-        """`first_file`: the number in the first file's name; several writers of one load keep apart by it."""
+        """Several writers of one load number their files from different `first_file` on."""
         self.uri = uri
         self._first_file = first_file
         self.directory = change_directory(source, table, loaded_at)
@@ -139,7 +144,8 @@ class ChangeFiles:
         try:
             if not self._writer:
                 self._system.create_dir(f"{self._root}/{self.directory}", recursive=True)
-                # Texts and the load's constants repeat; for numbers a dictionary costs time and space.
+                # Texts and the load's constants repeat; for numbers a dictionary costs time and
+                # space.
                 repeating = [field.name for field in self._schema if not _is_number(field.type)]
                 self._writer = pq.ParquetWriter(
                     f"{self._root}/{self._path}",
@@ -175,7 +181,8 @@ class ChangeFiles:
 
     def _failed(self, error: OSError) -> TargetFailed:
         return TargetFailed(
-            f"The lake at {self.uri} cannot be written: {error}. Nothing was committed. Make room or check SOFTCART_LAKE_URI, "
+            f"The lake at {self.uri} cannot be written: {error}. Nothing was committed. Make room "
+            "or check SOFTCART_LAKE_URI, "
             "then run the load again."
         )
 

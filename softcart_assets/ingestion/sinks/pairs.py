@@ -1,11 +1,14 @@
-"""Comparing a raw table with its source by keys and cursors, without moving the rows that are alike."""
+"""Comparing a raw table with its source by keys and cursors, without moving the rows that are
+alike.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
 
-from softcart_assets.ingestion.proof.digest import POSTGRES, Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.sql import as_text, listed, literal, quote, typed
 from softcart_assets.ingestion.types import Column
@@ -15,7 +18,8 @@ _FETCH_BLOCKS = 64
 
 
 class Pairs:
-    """The pairs of key and cursor that a source has, in the temporary table `at_source`, beside raw's own.
+    """The pairs of key and cursor that a source has, in the temporary table `at_source`, beside
+    raw's own.
 
     The raw table must `hold` the keys of its quarantined rows before.
     """
@@ -57,11 +61,12 @@ class Pairs:
         )
 
     def keys_to_fetch(self) -> Iterator[list[tuple[str, ...]]]:
-        """The keys, as text, of the rows that raw does not have at the source's cursor, in portions.
+        """The keys, as text, of the rows that raw does not have at the source's cursor, in
+        portions.
 
-        Before it asks for the next portion, the caller stages the rows of the last one in `incoming`.
-        `at_source` then takes over what these rows said, as they may have changed since their pairs
-        were read.
+        Before it asks for the next portion, the caller stages the rows of the last one in
+        `incoming`. `at_source` then takes over what these rows said, as they may have changed since
+        their pairs were read.
         """
         key, cursor = self.raw.key, quote(self.segments.cursor.name)
         by_name = {c.name: c for c in self.segments.key}
@@ -70,7 +75,8 @@ class Pairs:
         self._run("ANALYZE pg_temp.at_source")
         self._run(
             f"CREATE TEMP TABLE to_fetch ON COMMIT DROP AS SELECT {listed(key, 's')}"
-            f" FROM pg_temp.at_source s LEFT JOIN ({self._live()}) live ON {self.raw.same_key('s', 'live')}"
+            f" FROM pg_temp.at_source s LEFT JOIN ({self._live()}) live ON "
+            f"{self.raw.same_key('s', 'live')}"
             f" WHERE live.{quote(key[0])} IS NULL OR live.{cursor} IS DISTINCT FROM s.{cursor}"
         )
         # By pages of the table: reading on by an offset would take time that grows with its square.
@@ -99,15 +105,18 @@ class Pairs:
             f" SELECT {listed(names, 'r')}, true, false FROM {raw.name} r WHERE NOT r._deleted"
             f" AND {self._in(differing)}"
             f" AND NOT EXISTS (SELECT FROM pg_temp.at_source s WHERE {raw.same_key('s', 'r')})"
-            f" AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND {raw.same_key('h', 'r')})".encode()
+            " AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND "
+            f"{raw.same_key('h', 'r')})".encode()
         )
         return Counts(deleted=done.rowcount)
 
     def held_not_at_source(self, differing: Sequence[int]) -> list[int]:
         """The quarantine entries of rows in some segments that are gone from the source."""
         rows = self._connection.execute(
-            f"SELECT _held_entry FROM pg_temp.held h WHERE {self._in(differing)} AND NOT h._held_seen"
-            f" AND NOT EXISTS (SELECT FROM pg_temp.at_source s WHERE {self.raw.same_key('s', 'h')})".encode()
+            f"SELECT _held_entry FROM pg_temp.held h WHERE {self._in(differing)} AND NOT "
+            "h._held_seen"
+            " AND NOT EXISTS (SELECT FROM pg_temp.at_source s WHERE "
+            f"{self.raw.same_key('s', 'h')})".encode()
         )
         return [row[0] for row in rows]
 

@@ -1,7 +1,4 @@
-"""Tables that Spark computed, from Parquet in the lake into the staging warehouse.
-
-Here belongs the copy and the mapping of Arrow's types; what is computed belongs to `spark`.
-"""
+"""Copies tables that Spark computed from Parquet in the lake into the staging warehouse."""
 
 from __future__ import annotations
 
@@ -37,8 +34,8 @@ def _target_type(table: str, field: pa.Field) -> str:
 def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds.Dataset) -> int:
     """Make `schema.table` hold just these rows, in the session's transaction; returns their number.
 
-    Streams in batches. The table is made anew, so columns may differ from before; readers see the old one until the
-    transaction commits. Raises `UnsupportedColumn`.
+    Streams in batches. The table is made anew, so columns may differ from before; readers see the
+    old one until the transaction commits. Raises `UnsupportedColumn`.
     """
     name = sql.Identifier(schema, table)
     columns = sql.SQL(", ").join(

@@ -1,7 +1,7 @@
 """One raw table in PostgreSQL: taking rows in, merging what differs, its history.
 
-Everything happens inside the transaction that the caller has open on the connection given. Rows come
-as typed Arrow batches. Where they come from is not known here.
+Everything happens inside the transaction that the caller has open on the connection given. Rows
+come as typed Arrow batches. Where they come from is not known here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from datetime import datetime
 
 import psycopg
 import pyarrow as pa
+from psycopg import sql
 from psycopg.types.string import TextLoader
 
+from softcart_assets.ingestion.position import Position, ordered
 from softcart_assets.ingestion.proof import digest
-from softcart_assets.ingestion.proof.digest import POSTGRES, Checksums
+from softcart_assets.ingestion.proof.digest import Checksums
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.sinks.copying import copy_batches
 from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS, RawSchema
 from softcart_assets.ingestion.sinks.sql import as_text, listed, literal, quote, typed
@@ -52,7 +55,8 @@ class RawTable(RawSchema):
 
     def now(self) -> datetime:
         """The transaction's time, which is the rows' `_loaded_at`."""
-        return self._one("SELECT now()")[0]
+        moment: datetime = self._one("SELECT now()")[0]
+        return moment
 
     def is_empty(self) -> bool:
         """Whether it has no row at all, deleted ones included."""
@@ -67,7 +71,7 @@ class RawTable(RawSchema):
     def fill(
         self, columns: Sequence[Column], batches: Iterable[Batch], position: str
     ) -> Generator[Batch]:
-        """Copy the batches straight into the table, which is empty; they come out as from `copy`."""
+        """Copy the batches into the table, which is empty; they come out as from `copy`."""
         has_key = bool(self._primary_key())
         # The same for all rows: as defaults they cost nothing on the way.
         defaults = {"_deleted": "false", "_loaded_at": "now()", "_position": literal(position)}
@@ -77,7 +81,10 @@ class RawTable(RawSchema):
         self._filled(columns, has_key=has_key)
 
     def adopt(self, columns: Sequence[Column], part: str) -> bool:
-        """Make a complete part table this table, which is empty; False if something, such as a view, depends on it."""
+        """Make a complete part table this table, which is empty.
+
+        False if something depends on this table, such as a view.
+        """
         try:
             with self.connection.transaction():
                 self._run(f"DROP TABLE {self.name}")
@@ -91,7 +98,7 @@ class RawTable(RawSchema):
         return True
 
     def _filled(self, columns: Sequence[Column], *, has_key: bool) -> None:
-        """Finish a table that just got all its rows: key, first versions of its history, statistics."""
+        """Give a table that just got all its rows its key, its first versions and statistics."""
         for name in OWN_COLUMNS:
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} DROP DEFAULT")
         if self.key and not has_key:
@@ -104,12 +111,15 @@ class RawTable(RawSchema):
         self._run(f"ANALYZE {self.name}")
 
     def stage(self, columns: Sequence[Column]) -> None:
-        """Make the temporary tables `incoming`, for rows as the source has them, and `changes`, for what they change."""
+        """Make the temporary tables `incoming`, for rows as the source has them, and `changes`, for
+        what they change.
+        """
         definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in columns)
         self._run("DROP TABLE IF EXISTS pg_temp.incoming, pg_temp.changes")
         self._run(f"CREATE TEMP TABLE incoming ({definitions}) ON COMMIT DROP")
         self._run(
-            f"CREATE TEMP TABLE changes ({definitions}, _deleted boolean, _is_new boolean) ON COMMIT DROP"
+            f"CREATE TEMP TABLE changes ({definitions}, _deleted boolean, _is_new boolean) ON "
+            "COMMIT DROP"
         )
 
     def find_changes(
@@ -119,8 +129,9 @@ class RawTable(RawSchema):
         missing_is_deleted: bool,
         incoming: str = "pg_temp.incoming",
     ) -> Counts:
-        """Fill `changes` with the rows of `incoming` that raw does not have alike, and perhaps with the rows of raw that are not
-        in `incoming`, nor rejected in this load (`held`), as deleted.
+        """Fill `changes` with the rows of `incoming` that raw does not have alike, and perhaps with
+        the rows of raw that are not in `incoming`, nor rejected in this load (`held`), as
+        deleted.
         """
         self._run(f"ANALYZE {incoming}")
         names = [c.name for c in columns]
@@ -129,7 +140,8 @@ class RawTable(RawSchema):
         if not self.key:
             rows = listed(names)
             is_same = self._one(
-                f"SELECT NOT EXISTS ((SELECT {rows} FROM {incoming} EXCEPT ALL SELECT {rows} FROM {self.name}) UNION ALL "
+                f"SELECT NOT EXISTS ((SELECT {rows} FROM {incoming} EXCEPT ALL SELECT {rows} FROM "
+                f"{self.name}) UNION ALL "
                 f"(SELECT {rows} FROM {self.name} EXCEPT ALL SELECT {rows} FROM {incoming}))"
             )[0]
             if is_same:
@@ -151,34 +163,50 @@ class RawTable(RawSchema):
         )
         if missing_is_deleted:
             self._run(
-                f"{into} SELECT {listed(names, 'r')}, true, false FROM {self.name} r WHERE NOT r._deleted"
+                f"{into} SELECT {listed(names, 'r')}, true, false FROM {self.name} r WHERE NOT "
+                "r._deleted"
                 f" AND NOT EXISTS (SELECT FROM {incoming} i WHERE {self.same_key('i', 'r')})"
-                f" AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND {self.same_key('h', 'r')})"
+                " AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND "
+                f"{self.same_key('h', 'r')})"
             )
         return Counts(
             *self._one(
-                "SELECT count(*) FILTER (WHERE _is_new), count(*) FILTER (WHERE NOT _is_new AND NOT _deleted),"
+                "SELECT count(*) FILTER (WHERE _is_new), count(*) FILTER (WHERE NOT _is_new AND "
+                "NOT _deleted),"
                 " count(*) FILTER (WHERE _deleted) FROM pg_temp.changes"
             )
         )
 
-    def find_own(self, columns: Sequence[Column], since: str | None = None) -> None:
-        """Fill `changes` with raw's own rows, deleted ones too: all, or those that stand for a later position."""
+    def find_own(self, columns: Sequence[Column], since: Position | None = None) -> None:
+        """Fill `changes` with raw's own rows, deleted ones too.
+
+        All of them, or those that stand for a later position than `since`.
+        """
         self.stage(columns)
         names = listed([c.name for c in columns])
-        where = f' WHERE _position COLLATE "C" > {literal(since)}' if since else ""
+        where = ""
+        if since:
+            later = sql.SQL(" WHERE {} > {}").format(
+                ordered(sql.SQL("_position")), ordered(sql.Literal(since))
+            )
+            where = later.as_string()
         self._run(
-            f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, false FROM {self.name}{where}"
+            f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, "
+            f"false FROM {self.name}{where}"
         )
 
     def apply_changes(
         self, columns: Sequence[Column], position: str, *, committed_at: str | None = None
     ) -> None:
-        """Bring `changes` into the table and its history. `committed_at`: SQL for when a row of `changes` was committed."""
+        """Bring `changes` into the table and its history.
+
+        `committed_at`: SQL for when a row of `changes` was committed.
+        """
         names = listed([c.name for c in columns])
         select = f"SELECT {names}, _deleted, now(), {literal(position)}"
         own = ", ".join(OWN_COLUMNS)
-        # A column that the source no longer has is NULL in each new version, here as in the history.
+        # A column that the source no longer has is NULL in each new version, here as in the
+        # history.
         names_of_raw = {c.name: None for c in [*columns, *self.columns()]}
         values = [*(quote(name) for name in names_of_raw if name not in self.key), *OWN_COLUMNS]
         conflict = (
@@ -193,7 +221,8 @@ class RawTable(RawSchema):
         if self.history:
             name, value = (", _committed_at", f", {committed_at}") if committed_at else ("", "")
             self._run(
-                f"INSERT INTO {self.history} ({names}, {own}{name}) {select}{value} FROM pg_temp.changes"
+                f"INSERT INTO {self.history} ({names}, {own}{name}) {select}{value} FROM "
+                "pg_temp.changes"
             )
             self._keep_versions()
 
@@ -219,14 +248,17 @@ class RawTable(RawSchema):
     def latest_cursor(self, relation: str, column: Column, known: str | None) -> str | None:
         """The greatest cursor of `relation` and `known`, as text in UTC."""
         value = f"greatest(max({quote(column.name)}), {typed(literal(known), column)})"
-        return self._one(f"SELECT {as_text(value, column)} FROM {relation}")[0]
+        latest: str | None = self._one(f"SELECT {as_text(value, column)} FROM {relation}")[0]
+        return latest
 
     def rows(self) -> int:
         """The number of current rows."""
-        return self._one(f"SELECT count(*) FROM {self.name} WHERE NOT _deleted")[0]
+        return int(self._one(f"SELECT count(*) FROM {self.name} WHERE NOT _deleted")[0])
 
     def hold(self, columns: Sequence[Column], open_entries: str) -> None:
-        """Make the temporary table `held` of the quarantined rows' keys and cursors, from a query of open entries."""
+        """Make the temporary table `held` of the quarantined rows' keys and cursors, from a query
+        of open entries.
+        """
         by_name = {c.name: c for c in columns}
         values = [
             f"{typed(f'key[{n}]', by_name[name])} AS {quote(name)}"
@@ -250,23 +282,30 @@ class RawTable(RawSchema):
         )
 
     def held_in(self, relation: str) -> list[int]:
-        """The quarantine entries of earlier loads whose rows are in `relation`; they are not held any more."""
+        """The quarantine entries of earlier loads whose rows are in `relation`.
+
+        They are not held any more.
+        """
         rows = self.connection.execute(
-            f"DELETE FROM pg_temp.held h USING {relation} i WHERE {self.same_key('h', 'i')} AND NOT h._held_seen RETURNING _held_entry"
+            f"DELETE FROM pg_temp.held h USING {relation} i WHERE {self.same_key('h', 'i')} AND "
+            "NOT h._held_seen RETURNING _held_entry"
         )
         return [row[0] for row in rows]
 
     def checksums(
         self, columns: Sequence[Column], relation: str | None = None
     ) -> tuple[int, Checksums]:
-        """Number of current rows and the checksum of each column, of the table or another relation; what is `held` is left out."""
+        """Number of current rows and the checksum of each column, of the table or another relation;
+        what is `held` is left out.
+        """
         conditions = [] if relation else ["NOT _deleted"]
         if self.key and self._one("SELECT EXISTS (SELECT FROM pg_temp.held)")[0]:
             conditions.append(
                 f"NOT EXISTS (SELECT FROM pg_temp.held h WHERE {self.same_key('h', 'r')})"
             )
         row = self._one(
-            f"SELECT {digest.checksum_select(POSTGRES, columns, self.key)} FROM {relation or self.name} r"
+            f"SELECT {digest.checksum_select(POSTGRES, columns, self.key)} FROM "
+            f"{relation or self.name} r"
             + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
         )
         return digest.checksums_of(columns, row)

@@ -1,9 +1,10 @@
-"""One raw table's definition in PostgreSQL: its columns, its key, its history, and how they change."""
+"""The definition of one raw table in PostgreSQL: columns, key, history, and their changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 
@@ -57,10 +58,13 @@ class RawSchema:
         )
         self._made_history = False
 
-    def columns(self, remembered: Iterable[dict] = (), relation: str | None = None) -> list[Column]:
+    def columns(
+        self, remembered: Iterable[dict[str, Any]] = (), relation: str | None = None
+    ) -> list[Column]:
         """The source's columns that the table has, none if it does not exist.
 
-        `remembered`: what the last load's record says of them, as PostgreSQL does not know their types at the source.
+        `remembered`: what the last load's record says of them, as PostgreSQL does not know their
+        types at the source.
         `relation`: another one, whose columns are wanted.
         """
         rows = self.connection.execute(
@@ -85,73 +89,102 @@ class RawSchema:
     def prepare(
         self, columns: Sequence[Column], known: Sequence[Column]
     ) -> tuple[list[Column], bool]:
-        """Make the table fit the source's columns; the columns as raw has them, and whether any was added.
+        """Make the table fit the source's columns.
 
-        `known` is what the table has. Columns are added and widened; everything else is for somebody to decide: `SchemaChanged`.
+        `known` is what the table has. Returns the columns as raw has them, and whether any was
+        added. Columns are added and widened. Everything else a person has to decide:
+        `SchemaChanged`.
         """
         self._check_names(columns)
-        relations = [self.name, *([self.history] if self.history else [])]
         if not known:
             self._create(self.name, columns)
         if self.history and self._one("SELECT to_regclass(%s) IS NULL", (self.history,))[0]:
-            version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-            self._create(self.history, known or columns, "_committed_at timestamptz", version)
-            self._made_history = True
-            names = ", ".join([*(quote(c.name) for c in known or columns), *OWN_COLUMNS])
-            self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
-            self._keep_versions()
+            self._begin_history(known or columns)
         if not known:
             return list(columns), False
-        if (key := self._primary_key()) and key != set(self.key):
-            raise SchemaChanged(
-                f"{self.asset}: the declared key is ({', '.join(self.key)}), the raw table's ({', '.join(sorted(key))}). Undo the "
-                f"declaration, or drop the raw table (DROP TABLE {', '.join(relations)} CASCADE in the staging warehouse), load "
-                "again and rebuild the models."
-            )
-        by_name = {column.name: column for column in columns}
-        if (
-            gone := [c.name for c in known if c.name not in by_name]
-        ) and self.table.strategy != "cdc":
-            raise SchemaChanged(
-                f"{self.asset}: column {', '.join(map(repr, gone))} was dropped at the source. The raw table keeps its values. "
-                f"If that is final, run ALTER TABLE {self.name} DROP COLUMN {quote(gone[0])} in the staging warehouse "
-                "(drop or change the dbt models that use it first) and take it out of the declaration; then load again."
-            )
+        self._refuse_other_key()
+        self._refuse_dropped(columns, known)
         have = {column.name: column for column in known}
-        fitting, is_added = [], False
-        for column in columns:
-            old = have.get(column.name)
-            if old is None:
-                is_added = True
-                for relation in relations:
-                    self._run(
-                        f"ALTER TABLE {relation} ADD COLUMN {quote(column.name)} {column.target_type}"
-                    )
-            elif widens(column.target_type, old.target_type):
-                column = replace(column, target_type=old.target_type)
-            elif widens(old.target_type, column.target_type):
-                self._widen(relations, column)
-            else:
-                raise SchemaChanged(
-                    f"{self.asset}: column {column.name!r} changed its type from {old.source_type or old.target_type} to "
-                    f"{column.source_type} at the source, and {old.target_type} cannot become {column.target_type} without "
-                    f"loss. Undo it at the source, or drop the raw table and what depends on it "
-                    f"(DROP TABLE {', '.join(relations)} CASCADE in the staging warehouse), load again and rebuild the models."
+        fitting = [self._fitted(column, have.get(column.name)) for column in columns]
+        return fitting, any(column.name not in have for column in columns)
+
+    @property
+    def _relations(self) -> list[str]:
+        return [self.name, *([self.history] if self.history else [])]
+
+    def _begin_history(self, columns: Sequence[Column]) -> None:
+        """Make the history; what the table has now are its first versions."""
+        assert self.history
+        version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        self._create(self.history, columns, "_committed_at timestamptz", version)
+        self._made_history = True
+        names = ", ".join([*(quote(c.name) for c in columns), *OWN_COLUMNS])
+        self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
+        self._keep_versions()
+
+    def _refuse_other_key(self) -> None:
+        key = self._primary_key()
+        if key and key != set(self.key):
+            raise SchemaChanged(
+                f"{self.asset}: the declared key is ({', '.join(self.key)}), the raw table's "
+                f"({', '.join(sorted(key))}). Undo the declaration, or drop the raw table (DROP "
+                "TABLE "
+                f"{', '.join(self._relations)} CASCADE in the staging warehouse), load again and "
+                "rebuild the models."
+            )
+
+    def _refuse_dropped(self, columns: Sequence[Column], known: Sequence[Column]) -> None:
+        names = {column.name for column in columns}
+        gone = [column.name for column in known if column.name not in names]
+        # Of a captured table, capture knows when the column went, and its contract says what
+        # follows.
+        if gone and self.table.strategy != "cdc":
+            raise SchemaChanged(
+                f"{self.asset}: column {', '.join(map(repr, gone))} was dropped at the source. The "
+                "raw "
+                f"table keeps its values. If that is final, run ALTER TABLE {self.name} DROP "
+                "COLUMN "
+                f"{quote(gone[0])} in the staging warehouse (drop or change the dbt models that "
+                "use it "
+                "first) and take it out of the declaration; then load again."
+            )
+
+    def _fitted(self, column: Column, old: Column | None) -> Column:
+        """The source's column as raw has it, which may have been added or widened just now."""
+        if old is None:
+            for relation in self._relations:
+                self._run(
+                    f"ALTER TABLE {relation} ADD COLUMN {quote(column.name)} {column.target_type}"
                 )
-            fitting.append(column)
-        return fitting, is_added
+            return column
+        if widens(column.target_type, old.target_type):
+            return replace(column, target_type=old.target_type)
+        if widens(old.target_type, column.target_type):
+            self._widen(self._relations, column)
+            return column
+        raise SchemaChanged(
+            f"{self.asset}: column {column.name!r} changed its type from "
+            f"{old.source_type or old.target_type} to {column.source_type} at the source, and "
+            f"{old.target_type} cannot become {column.target_type} without loss. Undo it at the "
+            "source, or drop the raw table and what depends on it (DROP TABLE "
+            f"{', '.join(self._relations)} CASCADE in the staging warehouse), load again and "
+            "rebuild "
+            "the models."
+        )
 
     def _check_names(self, columns: Sequence[Column]) -> None:
         for name in (*(c.name for c in columns), self.table.name + "_history"):
             if name in _RESERVED or len(name.encode()) > _NAME_BYTES or "\0" in name:
                 raise UnsupportedColumn(
-                    f"{self.asset}: the name {name!r} cannot be used in PostgreSQL's raw table (reserved, or longer than "
+                    f"{self.asset}: the name {name!r} cannot be used in PostgreSQL's raw table "
+                    "(reserved, or longer than "
                     f"{_NAME_BYTES} bytes). Rename it at the source, or declare a view that does."
                 )
 
     def _primary_key(self) -> set[str]:
         rows = self.connection.execute(
-            "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
+            "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = "
+            "ANY(indkey)"
             " WHERE indisprimary AND indrelid = to_regclass(%s)",
             (self.name,),
         )
@@ -168,34 +201,43 @@ class RawSchema:
             with self.connection.transaction():
                 for relation in relations:
                     self._run(
-                        f"ALTER TABLE {relation} ALTER COLUMN {quote(column.name)} TYPE {column.target_type}"
+                        f"ALTER TABLE {relation} ALTER COLUMN {quote(column.name)} TYPE "
+                        f"{column.target_type}"
                     )
         except psycopg.errors.FeatureNotSupported as error:
             raise SchemaChanged(
-                f"{self.asset}: column {column.name!r} grew to {column.source_type} at the source, but the raw column cannot "
-                f"grow to {column.target_type} while a view uses it ({error.diag.message_detail}). Drop that view in the staging "
+                f"{self.asset}: column {column.name!r} grew to {column.source_type} at the source, "
+                "but the raw column cannot "
+                f"grow to {column.target_type} while a view uses it ({error.diag.message_detail}). "
+                "Drop that view in the staging "
                 "warehouse (DROP VIEW … CASCADE), load again, and run dbt, which makes it anew."
             ) from None
 
     def _keep_versions(self) -> None:
-        """Have the numbers that are given to versions from now on logged, where this transaction made the history.
+        """Have the numbers that are given to versions from now on logged, where this transaction
+        made the history.
 
-        With `wal_level` minimal, what a transaction does to a sequence of its own is not logged; but the sequence believes that
-        some numbers ahead are, and a crash would give the same ones out again.
+        With `wal_level` minimal, what a transaction does to a sequence of its own is not logged;
+        but the sequence believes that some numbers ahead are, and a crash would give the same ones
+        out again.
         """
         if self._made_history:
             self._run(
-                f"SELECT setval(pg_get_serial_sequence({literal(self.history)}, '_version'), max(_version)) FROM {self.history}"
+                f"SELECT setval(pg_get_serial_sequence({literal(self.history)}, '_version'), "
+                f"max(_version)) FROM {self.history}"
             )
 
     def evolve(
         self, columns: Sequence[Column], known: Sequence[Column]
     ) -> tuple[list[Column], bool]:
-        """Make the table and its history fit the source's columns, whatever has become of them; the columns as raw has them, and
-        whether some have become of a type that does not hold the values of before.
+        """Make the table and its history fit the source's columns, whatever has become of them.
 
-        What was dropped stays. Where values cannot take a new type, raw's become NULL, until they are read from the source
-        again, and the history's become text. `SchemaChanged` if a view stands in the way.
+        The columns as raw has them, and whether some have become of a type that does not hold the
+        values of before.
+
+        What was dropped stays. Where values cannot take a new type, raw's become NULL, until they
+        are read from the source again, and the history's become text. `SchemaChanged` if a view
+        stands in the way.
         """
         self._check_names(columns)
         have = {column.name: column for column in known}
@@ -205,7 +247,8 @@ class RawSchema:
             if old is None:
                 for relation in filter(None, (self.name, self.history)):
                     self._run(
-                        f"ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS {quote(column.name)} {column.target_type}"
+                        f"ALTER TABLE {relation} ADD COLUMN IF NOT EXISTS {quote(column.name)} "
+                        f"{column.target_type}"
                     )
             elif widens(column.target_type, old.target_type):
                 column = replace(column, target_type=old.target_type)
@@ -220,7 +263,10 @@ class RawSchema:
         return fitting, is_retyped
 
     def _retype(self, column: Column, relation: str | None, otherwise: str | None) -> None:
-        """Give a column another type; if its values cannot take it, the type `otherwise`, or no values."""
+        """Give a column another type.
+
+        If its values cannot take it, the column gets the type `otherwise`, or loses its values.
+        """
         if relation is None:
             return
         name, type_ = quote(column.name), column.target_type
@@ -236,9 +282,12 @@ class RawSchema:
             )
         except psycopg.errors.FeatureNotSupported as error:
             raise SchemaChanged(
-                f"{self.asset}: column {column.name!r} became {column.source_type} at the source, but the raw column cannot "
-                f"become {type_} while a view uses it ({error.diag.message_detail}). Drop that view in the staging warehouse "
-                f"(DROP VIEW … CASCADE), run `softcart resnapshot {self.asset.replace('raw_', '').replace('/', '.')}`, and run dbt, "
+                f"{self.asset}: column {column.name!r} became {column.source_type} at the source, "
+                "but the raw column cannot "
+                f"become {type_} while a view uses it ({error.diag.message_detail}). Drop that "
+                "view in the staging warehouse "
+                "(DROP VIEW … CASCADE), run `softcart resnapshot "
+                f"{self.asset.replace('raw_', '').replace('/', '.')}`, and run dbt, "
                 "which makes it anew."
             ) from None
 
@@ -249,7 +298,7 @@ class RawSchema:
     def _run(self, statement: str) -> None:
         self.connection.execute(statement)
 
-    def _one(self, query: str, parameters: Sequence[object] | None = None) -> tuple:
+    def _one(self, query: str, parameters: Sequence[object] | None = None) -> tuple[Any, ...]:
         row = self.connection.execute(query, parameters).fetchone()
         assert row is not None
         return row

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from psycopg import sql
 
-from softcart_assets.ingestion.proof.digest import POSTGRES
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.types import Column, Kind
 
 quote = POSTGRES.quote

@@ -18,8 +18,8 @@ def changed_tables(
 ) -> Changes:
     """The present time, and the collections that changed since their position.
 
-    A change stream tells. Without one, the number of documents or the latest cursor does: a change that alters neither, as in a
-    collection declared without cursor, is not seen.
+    A change stream tells. Without one, the number of documents or the latest cursor does: a change
+    that alters neither, as in a collection declared without cursor, is not seen.
     """
     with opened(source, connection) as [reader]:
         now = {table.name: reader.position(table) for table in source.tables}

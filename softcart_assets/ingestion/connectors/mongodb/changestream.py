@@ -1,6 +1,7 @@
 """MongoDB's change streams: what happened to a collection since a resume token.
 
-Here belong opening a stream, its tokens, and what its events say. What becomes of them is decided in `collection`.
+This module opens a stream, keeps its token and reads its events. `followed` decides what becomes of
+them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ Token = dict[str, Any]
 _EVENTS_A_BATCH = 1_000
 _AWAIT_MILLISECONDS = 200
 _PATIENCE_SECONDS = 30
-"""How long a server may let its stream stand still before a point that it has named itself; idle shards need up to 10 s."""
+"""How long a server may let its stream stand still before a point that it has named itself.
+
+Idle shards need up to 10 s.
+"""
 _REFUSALS = (13, 18)
-"""MongoDB's codes for a missing privilege: that is for somebody to mend, not a reason to do without the stream."""
+"""MongoDB's codes for a missing privilege.
+
+That is for somebody to mend, not a reason to do without the stream.
+"""
 _OPERATIONS: dict[str, Literal["insert", "update", "delete"]] = {
     "insert": "insert",
     "replace": "update",
@@ -43,7 +50,8 @@ class NoStream(Exception):
 class Event:
     """What happened to one document.
 
-    `id`: its `_id`. `document`: the whole document exactly as the event left it, in BSON; None if it must be looked up.
+    `id`: its `_id`. `document`: the whole document exactly as the event left it, in BSON; None if
+    it must be looked up.
     """
 
     operation: Literal["insert", "update", "delete"]
@@ -54,7 +62,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Void:
-    """The collection was dropped or renamed, or another took its name: nothing known of it holds any longer."""
+    """The collection was dropped or renamed, or another took its name.
+
+    Nothing that was known of it holds any more.
+    """
 
     operation: str
 
@@ -62,13 +73,13 @@ class Void:
 class Stream:
     """One collection's change stream, from a token or from now; `NoStream` if there is none.
 
-    `has_images`: the collection keeps its documents as they were after each update. `is_exact`: events have documents as they
-    were stored. Used as a context; `token` says where it stands.
+    `has_images`: the collection keeps its documents as they were after each update. `is_exact`:
+    events have documents as they were stored. Used as a context; `token` says where it stands.
     """
 
     def __init__(
         self,
-        collection: Collection,
+        collection: Collection[dict[str, Any]],
         token: Token | None = None,
         *,
         has_images: bool = False,
@@ -76,9 +87,12 @@ class Stream:
     ) -> None:
         self._options = collection.codec_options
         self._is_exact = is_exact
-        raw: CodecOptions = CodecOptions(document_class=RawBSONDocument, tz_aware=True, tzinfo=UTC)
+        raw: CodecOptions[RawBSONDocument] = CodecOptions(
+            document_class=RawBSONDocument, tz_aware=True, tzinfo=UTC
+        )
         try:
-            # Looking up each updated document is left out: once per document, by its `_id`, is enough.
+            # Looking up each updated document is left out: once per document, by its `_id`, is
+            # enough.
             self._stream = collection.with_options(codec_options=raw).watch(
                 start_after=token,
                 full_document="whenAvailable" if has_images else None,
@@ -98,7 +112,9 @@ class Stream:
             self._stream.close()
 
     def events(self, until: Token | None) -> Iterator[Event | Void]:
-        """The events up to a token, or up to the present where tokens do not tell their order; the last may be a `Void`.
+        """The events up to a token, or up to the present where tokens do not tell their order.
+
+        The last may be a `Void`.
 
         When the next event is asked for, `token` stands behind the one before.
         """
@@ -145,7 +161,9 @@ class Stream:
 
 
 def _committed_at(event: Mapping[str, Any]) -> datetime | None:
-    """When the event was committed: to the millisecond where the server says so, else to the second."""
+    """When the event was committed: to the millisecond where the server says so, else to the
+    second.
+    """
     cluster_time = event.get("clusterTime")
     if not isinstance(cluster_time, bson.Timestamp):
         return None  # a server that has no such time gives the present

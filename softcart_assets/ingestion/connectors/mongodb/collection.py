@@ -1,4 +1,8 @@
-"""The load of a MongoDB collection: the engine's, with a second look where columns were misjudged."""
+"""The load of a MongoDB collection.
+
+It is the engine's load. If the first documents suggested columns that later ones do not fit, all
+rows are written a second time.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from softcart_assets.ingestion.types import Column, widens
 
 _NUMERIC = "numeric(38,18)"
-"""Where whole and broken numbers meet: exact for money and measures, and a type that Parquet and Spark have."""
+"""Where whole and broken numbers meet.
+
+Exact for money and measures, and a type that Parquet and Spark have.
+"""
 _WHOLE_DOUBLE = "whole double"
 _NUMBERS = {"bigint", "double precision", _WHOLE_DOUBLE, _NUMERIC}
 _OWN = {
@@ -30,7 +33,10 @@ DOCUMENT = Column("document", "document", "jsonb", nullable=False)
 def columns_for(
     known: Sequence[Column], types: Mapping[str, Mapping[str, int]]
 ) -> tuple[list[Column], list[str]]:
-    """The columns that hold values of these types: the known ones, widened to numeric where needed, and new ones."""
+    """The columns that hold values of these types.
+
+    Known columns stay, widened to numeric where values need that. New fields get new columns.
+    """
     by_name = {column.name: column for column in known}
     warnings = []
     for name, counts in types.items():
@@ -43,7 +49,8 @@ def columns_for(
             continue
         numbers = {type_: n for type_, n in counts.items() if type_ in _NUMBERS}
         if old := by_name.get(name):
-            # A whole double, as JavaScript writes every whole number, is at home among integers as well.
+            # A whole double, as JavaScript writes every whole number, is at home among integers as
+            # well.
             if numbers.keys() - {old.target_type, _WHOLE_DOUBLE} and widens(
                 old.target_type, _NUMERIC
             ):

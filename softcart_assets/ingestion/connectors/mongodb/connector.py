@@ -33,10 +33,13 @@ class MongoConnector(Connector):
             "URI",
             "Connection string, with user and password if there are any.",
             is_secret=True,
-            example="mongodb://softcart_reader:…@db.example.com:27017/?replicaSet=rs0",
+            example="mongodb://softcart_reader:…@{name}-db.example.com:27017/?replicaSet=rs0",
         ),
-        Setting("DATABASE", "The database."),
+        Setting("DATABASE", "The database.", example="{name}"),
     )
+    needs = """\
+The user needs the role `read` on the database. `softcart seed` and `softcart simulate` need
+`readWrite`."""
     strategies = frozenset({"snapshot", "incremental", "cdc"})
     has_schema = False
     own_columns = MappingProxyType(
@@ -57,7 +60,8 @@ class MongoConnector(Connector):
                 yield (f"{where}: the key of a MongoDB document is '_id'. Declare key=('_id',).")
             if table.contract != "evolve":
                 yield (
-                    f"{where}: documents have no fixed columns, so a followed collection cannot have "
+                    f"{where}: documents have no fixed columns, so a followed collection cannot "
+                    "have "
                     f"the contract {table.contract!r}. Declare 'evolve'; a document that does not "
                     "fit the columns found so far goes to quarantine."
                 )
@@ -81,9 +85,12 @@ class MongoConnector(Connector):
         return changed_tables(source, connection, since)
 
     def readers(
-        self, source: Source, connection: MongoConnection, wanted: int, position_prefix: str = ""
+        self, source: Source, connection: MongoConnection, wanted: int, epoch: int = 0
     ) -> AbstractContextManager[list[MongoReader]]:
-        """See `Connector`. One reader: only sessions of one connection would see the same documents."""
+        """See `Connector`.
+
+        One reader: only sessions of one connection would see the same documents.
+        """
         from softcart_assets.ingestion.connectors.mongodb.reader import opened
 
         return opened(source, connection)
@@ -108,7 +115,10 @@ class MongoConnector(Connector):
         return table.privacy.get(column)
 
     def column_origins(self, columns: Iterable[str]) -> dict[str, list[str]]:
-        """See `Connector`. A document stands for all fields, and the type of `_id` tells of `_id`."""
+        """See `Connector`.
+
+        A document stands for all fields, and the type of `_id` tells of `_id`.
+        """
         names = list(columns)
         fields = [name for name in names if name not in ("document", "_id_type")]
         own = {"document": fields, "_id_type": ["_id"]}

@@ -19,12 +19,14 @@ def explained(connection: MongoConnection, asset: str) -> Iterator[None]:
     except pymongo.errors.OperationFailure as error:
         if error.code in (13, 18):
             raise MissingGrant(
-                f"{asset}: MongoDB refuses to read database {connection.database!r} ({error.code}). Grant the "
+                f"{asset}: MongoDB refuses to read database {connection.database!r} "
+                f"({error.code}). Grant the "
                 f"user of {connection.prefix}_URI the role `read` on it."
             ) from None
         raise SourceLost(f"{asset}: MongoDB failed ({error.code}: {error.details}).") from None
     except pymongo.errors.PyMongoError as error:
         raise SourceLost(
-            f"{asset}: MongoDB failed ({type(error).__name__}). Nothing of it was committed; run the load "
+            f"{asset}: MongoDB failed ({type(error).__name__}). Nothing of it was committed; run "
+            "the load "
             f"again. If it persists, check the server and {connection.prefix}_URI."
         ) from None

@@ -1,10 +1,13 @@
 """How a MongoDB collection is followed by its change stream, with the engine's own merge.
 
-The first load of one that is followed notes a token, reads all documents, then what happened meanwhile. Every later one reads
-what happened since the token before. An event that carries its document is a version; where it does not, the document is looked
-up by its `_id`, at or after the event, so that what it says is never older. Rows and token commit together.
+The first load notes a token of the stream, reads all documents, and then what happened meanwhile.
+Every later load reads what happened since the last token. Rows and token commit together.
 
-A stream that cannot be read on is no reason to fail: keys and cursors are compared, as for an incremental table, with a warning.
+An event that carries its document is one version of it. For other events the document is looked up
+by its `_id`. That happens after the event, so what is found is never older than the event.
+
+If the stream cannot be read, the load does not fail. It compares keys and cursors, like an
+incremental load, and warns.
 """
 
 from __future__ import annotations
@@ -42,7 +45,10 @@ _IS_TOUCHED = "t._id = {0}._id AND (t._id_type IS NULL OR t._id_type = {0}._id_t
 
 @dataclass(frozen=True)
 class _Version:
-    """What a document became. `document` None: it was deleted, or with `is_looked_up`, what it is now has to be read."""
+    """What a document became.
+
+    `document` None: it was deleted, or with `is_looked_up`, what it is now has to be read.
+    """
 
     operation: Literal["insert", "update", "delete"]
     id: Any
@@ -61,7 +67,10 @@ class FollowedLoad(CollectionLoad):
         self._all_read_after: int | None = None
         """How many events had come when all documents were read; None: they were not."""
         self._unknown: set[str] = set()
-        """Ids, as text, of documents that were to be looked up and were not there; most are deleted by an event that follows."""
+        """Ids, as text, of documents that were to be looked up and were not there.
+
+        Most are deleted by an event that follows.
+        """
         self._taking: Mapping[Key, _Version] | None = None
         self._documents: int | None = None
 
@@ -87,7 +96,8 @@ class FollowedLoad(CollectionLoad):
         try:
             if self.reader.has_restarted_since(last.position):
                 raise NoStream(
-                    "nx-27017 was started anew, and may have missed changes before it was asked again"
+                    "nx-27017 was started anew, and may have missed changes before it was asked "
+                    "again"
                 )
             self._token = token
             columns = self._follow(self._reread_released(columns))
@@ -107,7 +117,10 @@ class FollowedLoad(CollectionLoad):
         return columns, self._sums(), "cdc"
 
     def _compared(self, columns: Sequence[Column], last: LastLoad | None, reason: str) -> Moved:
-        """What an incremental load does, since the stream cannot be read; from here on, it can perhaps."""
+        """Compare keys and cursors, as an incremental load does, since the stream cannot be read.
+
+        The next load can perhaps read the stream from here on.
+        """
         self.warnings.append(
             f"the change stream could not be used, keys and cursors were compared instead: {reason}"
         )
@@ -130,9 +143,9 @@ class FollowedLoad(CollectionLoad):
         return self._full(columns)
 
     def _caught_up(self, columns: Sequence[Column]) -> Sequence[Column]:
-        """Follow the stream until it stands still, and see that there are as many documents as rows.
+        """Follow the stream until it stands still, and count documents and rows.
 
-        If there are not, the stream has lost something, and all documents are read.
+        If the numbers differ, the stream has lost something, and all documents are read.
         """
         for is_exact in (False, True):
             for _ in range(3):
@@ -157,8 +170,10 @@ class FollowedLoad(CollectionLoad):
         return self._all(columns)
 
     def _sums(self) -> Stated | None:
-        """What the source says of itself at the position: the checksums of its documents if that is where they were read,
-        else their number, if it stood still long enough to be asked.
+        """What the source says of itself at the position.
+
+        If all documents were read there, their checksums. Else only their number, and only if the
+        collection stood still long enough to be counted.
         """
         if self._all_read_after == self._events:
             return None  # the reader has them
@@ -187,7 +202,8 @@ class FollowedLoad(CollectionLoad):
         if void:
             self._events += 1
             self.warnings.append(
-                f"the collection is not the one it was ({void.operation}): all documents were read and compared"
+                f"the collection is not the one it was ({void.operation}): all documents were read "
+                "and compared"
             )
             # First the token, then the documents: what happens meanwhile comes again.
             self._token = self.reader.token(self.table)
@@ -226,7 +242,8 @@ class FollowedLoad(CollectionLoad):
         self._touch(versions)
         self._forget_rejected(
             columns,
-            "EXISTS (SELECT FROM pg_temp.touched t WHERE t._id = key[1] AND (t._id_type IS NULL OR t._id_type = key[2]))",
+            "EXISTS (SELECT FROM pg_temp.touched t WHERE t._id = key[1] AND (t._id_type IS NULL OR "
+            "t._id_type = key[2]))",
         )
         documents = (
             version.document for version in versions.values() if version.document is not None
@@ -252,7 +269,8 @@ class FollowedLoad(CollectionLoad):
         if not self.call.request.released:
             return columns
         rows = self.raw.connection.execute(
-            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL"
+            "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
+            "closed_at IS NULL"
             " AND key IS NOT NULL AND id = ANY(%s)",
             (self.source.name, self.table.name, list(self.call.request.released)),
         )
@@ -266,7 +284,8 @@ class FollowedLoad(CollectionLoad):
         """Make the temporary table `touched` of the documents' keys."""
         self._execute("DROP TABLE IF EXISTS pg_temp.touched")
         self._execute(
-            "CREATE TEMP TABLE touched (_id text, _id_type text, committed_at timestamptz, is_looked_up boolean) ON COMMIT DROP"
+            "CREATE TEMP TABLE touched (_id text, _id_type text, committed_at timestamptz, "
+            "is_looked_up boolean) ON COMMIT DROP"
         )
         with self.raw.connection.cursor() as cursor:
             with cursor.copy("COPY pg_temp.touched FROM STDIN") as copy:
@@ -280,7 +299,8 @@ class FollowedLoad(CollectionLoad):
     def _forget_rejected(self, columns: Sequence[Column], condition: str) -> None:
         """Do as if this load had not rejected some documents: they come anew."""
         done = self.raw.connection.execute(
-            f"UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s AND load_id = %s"
+            "UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s "
+            "AND load_id = %s"
             f" AND closed_at IS NULL AND {condition}",
             (self.source.name, self.table.name, self.load_id),
         )
@@ -288,7 +308,9 @@ class FollowedLoad(CollectionLoad):
             self._hold(columns)
 
     def _find_gone(self, columns: Sequence[Column]) -> Counts:
-        """Fill `changes` with the rows of the touched documents that neither came nor were rejected, as deleted."""
+        """Fill `changes` with the rows of the touched documents that neither came nor were
+        rejected, as deleted.
+        """
         names = ", ".join(quote(column.name) for column in columns)
         of_r = ", ".join(f"r.{quote(column.name)}" for column in columns)
         self._execute("TRUNCATE pg_temp.changes")
@@ -298,9 +320,11 @@ class FollowedLoad(CollectionLoad):
             "WITH t AS MATERIALIZED (SELECT _id, _id_type FROM pg_temp.touched"
             f" WHERE _id_type IS NULL OR (_id, _id_type) NOT IN {came})"
             f" INSERT INTO pg_temp.changes ({names}, _deleted, _is_new)"
-            f" SELECT {of_r}, true, false FROM t JOIN {self.raw.name} r ON {_IS_TOUCHED.format('r')}"
+            f" SELECT {of_r}, true, false FROM t JOIN {self.raw.name} r ON "
+            f"{_IS_TOUCHED.format('r')}"
             f" WHERE NOT r._deleted AND (r._id, r._id_type) NOT IN {came} AND NOT EXISTS"
-            " (SELECT FROM pg_temp.held h WHERE h._held_seen AND h._id = r._id AND h._id_type = r._id_type)"
+            " (SELECT FROM pg_temp.held h WHERE h._held_seen AND h._id = r._id AND h._id_type = "
+            "r._id_type)"
         )
         return Counts(deleted=done.rowcount)
 
@@ -328,7 +352,8 @@ class FollowedLoad(CollectionLoad):
             super().merge(columns, found)
             return
         self.counts += found
-        time = f"(SELECT t.committed_at FROM pg_temp.touched t WHERE {_IS_TOUCHED.format('changes')} LIMIT 1)"
+        touched = _IS_TOUCHED.format("changes")
+        time = f"(SELECT t.committed_at FROM pg_temp.touched t WHERE {touched} LIMIT 1)"
         self.raw.apply_changes(columns, self.position, committed_at=time)
         files = self._lake_files()
         for rows, deleted in self.raw.changed_rows(columns):

@@ -1,4 +1,4 @@
-"""MongoDB's positions: `time|documents|latest cursor`, and where a change stream stands: `|token`."""
+"""MongoDB's positions: `time|documents|latest cursor`, and perhaps a stream's place: `|token`."""
 
 from __future__ import annotations
 

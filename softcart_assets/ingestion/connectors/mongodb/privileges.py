@@ -19,7 +19,8 @@ def examine(connection: MongoConnection) -> Iterator[Finding]:
             yield Finding(
                 "blocks",
                 f"{connection.prefix}: {connection.database} cannot be read "
-                f"({type(error).__name__}): the user in {connection.prefix}_URI needs the role `read` on it.",
+                f"({type(error).__name__}): the user in {connection.prefix}_URI needs the role "
+                "`read` on it.",
             )
         else:
             yield Finding("ok", f"{connection.prefix}: reaches MongoDB")

@@ -1,8 +1,8 @@
 """Reading MongoDB: documents as typed rows, with columns found in the documents themselves.
 
 A document is read once. All are spooled to a temporary file, in case later documents need other
-columns than the first ones did. A server without sessions has no snapshot: a load holds each document
-as it was when it was read, at or after the stated position.
+columns than the first ones did. A server without sessions has no snapshot: a load holds each
+document as it was when it was read, at or after the stated position.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
 from softcart_assets.connections import MongoConnection
+from softcart_assets.ingestion.codec.documents import Decoder
 from softcart_assets.ingestion.connectors.mongodb.changestream import NoStream, Stream, Token
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.errors import explained
@@ -27,9 +28,9 @@ from softcart_assets.ingestion.connectors.mongodb.positions import with_token
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of, decoded
 from softcart_assets.ingestion.connectors.mongodb.spool import Misjudged, Spool, ahead
 from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, id_text, id_value
-from softcart_assets.ingestion.documents import Decoder
 from softcart_assets.ingestion.errors import MissingTable
-from softcart_assets.ingestion.proof.digest import Accumulator, Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.tally import Accumulator
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Source, Table
 
@@ -50,7 +51,10 @@ class MongoReader:
     """Reads one database; documents as they are at the moment of reading."""
 
     def __init__(
-        self, source: Source, connection: MongoConnection, client: pymongo.MongoClient
+        self,
+        source: Source,
+        connection: MongoConnection,
+        client: pymongo.MongoClient[dict[str, Any]],
     ) -> None:
         self.source = source
         self.connection = connection
@@ -62,8 +66,12 @@ class MongoReader:
         self._spools: dict[str, Spool] = {}
         self._hurried: set[str] = set()
 
-    def _collection(self, table: Table) -> Collection:
-        """The collection. One that is followed is read where nothing is older than its events, nor rolled back any more."""
+    def _collection(self, table: Table) -> Collection[dict[str, Any]]:
+        """The collection.
+
+        A followed one is read from the primary with majority concern: nothing there is older than
+        an event that we saw, and nothing is rolled back later.
+        """
         collection = self._database[table.at_source]
         if table.strategy != "cdc" or self.forgets_events or table.name in self._reasons:
             return collection
@@ -72,9 +80,10 @@ class MongoReader:
         )
 
     def position(self, table: Table) -> str:
-        """The present time, and what tells whether the collection changed: `time|documents|latest cursor`.
+        """The present time, number of documents and latest cursor, `time|documents|cursor`.
 
-        For a table that follows its change stream, then also where that stands: `|token`.
+        The last two tell whether the collection changed. For a followed collection the place in its
+        change stream comes behind them, `|token`.
         """
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         # First the stream: what comes later is in it.
@@ -94,7 +103,9 @@ class MongoReader:
         return with_token(f"{moment}|{count}|{latest or ''}", token)
 
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
-        """The columns known so far; `rows_of` and `all_rows` find more. Checks that the collection is there.
+        """The columns known so far; `rows_of` and `all_rows` find more.
+
+        Checks that the collection is there.
 
         One that is followed may be gone: then its stream says so.
         """
@@ -110,14 +121,19 @@ class MongoReader:
             return table.at_source not in self._database.list_collection_names()
 
     def was_missing(self, table: Table) -> bool:
-        """Whether there was no such collection when `columns` was asked; asking nx-27017 for anything else makes it."""
+        """Whether there was no such collection when `columns` was asked.
+
+        Asking nx-27017 for anything else makes it.
+        """
         return table.name in self._gone
 
     def missing(self, table: Table) -> MissingTable:
         """What to say if there is no such collection."""
         return MissingTable(
-            f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has no collection `{table.at_source}`. "
-            f"Create it, check {self.connection.prefix}_DATABASE, or take it out of the declaration of source "
+            f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has "
+            f"no collection `{table.at_source}`. "
+            f"Create it, check {self.connection.prefix}_DATABASE, or take it out of the "
+            "declaration of source "
             f"{self.source.name!r}."
         )
 
@@ -125,7 +141,9 @@ class MongoReader:
 
     @cached_property
     def forgets_events(self) -> bool:
-        """Whether the server is nx-27017: it notes events only while it runs and somebody has asked, keeps the last thousand of a
+        """Whether the server is nx-27017.
+
+        It notes events only while it runs and somebody has asked, keeps the last thousand of a
         collection, gives ids as text and documents not as they were stored, and says nothing of it.
         """
         return self._server.get("process") == "nx_27017"
@@ -140,7 +158,7 @@ class MongoReader:
         if not self.forgets_events:
             return False
         age = datetime.now(UTC) - datetime.fromisoformat(position.split("|")[0])
-        return age.total_seconds() * 1000 > self._server["uptimeMillis"]
+        return age.total_seconds() * 1000 > float(self._server["uptimeMillis"])
 
     def stream(self, table: Table, token: Token | None = None) -> Stream:
         """The collection's change stream, from a token or from now. `NoStream` if there is none."""
@@ -216,7 +234,10 @@ class MongoReader:
     def all_rows(
         self, table: Table, columns: Sequence[Column]
     ) -> tuple[list[Column], Iterator[Batch]]:
-        """Every document: the columns they need, and the rows. All are read before the first row leaves, unless in a `hurry`."""
+        """Every document: the columns they need, and the rows.
+
+        All are read before the first row leaves, unless in a `hurry`.
+        """
         self._sums[table.name] = Accumulator()
         spool = self._spools.pop(table.name, None)
         if not spool and table.name in self._hurried:
@@ -233,10 +254,11 @@ class MongoReader:
         return found, self._summed(table, found, spool.rows(table, found))
 
     def hurry(self, table: Table) -> None:
-        """Have the next `all_rows` take the columns that the first documents need, and let rows leave while others are read.
+        """Have the next `all_rows` take the columns that the first documents need, and let rows
+        leave while others are read.
 
-        If later documents need other columns, the batches end with `Misjudged`; asked again, `all_rows` gives the documents
-        already read, with the right columns.
+        If later documents need other columns, the batches end with `Misjudged`; asked again,
+        `all_rows` gives the documents already read, with the right columns.
         """
         self._hurried.add(table.name)
 
@@ -298,7 +320,9 @@ class MongoReader:
                 yield batch_of(table, columns, some)
 
     def tally(self, table: Table, columns: Sequence[Column]) -> tuple[int, Checksums]:
-        """Number and checksums of the documents that the last `all_rows` gave, without rejected ones."""
+        """Number and checksums of the documents that the last `all_rows` gave, without rejected
+        ones.
+        """
         return self._sums[table.name].result(columns)
 
     def rows_in(

@@ -10,8 +10,8 @@ import bson
 import pyarrow as pa
 from bson import json_util
 
+from softcart_assets.ingestion.codec.documents import Decoder
 from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, RELAXED, fit, id_text
-from softcart_assets.ingestion.documents import Decoder
 from softcart_assets.ingestion.types import Batch, Column, Rejected, Unfit
 from softcart_assets.lines.model import Table
 
@@ -29,7 +29,8 @@ def decoded(table: Table, columns: Sequence[Column], decoder: Decoder, raw: byte
 def _document(raw: bytes) -> dict[str, Any] | bytes:
     """A document; itself if some text in it is none."""
     try:
-        return bson.decode(raw, OPTIONS)
+        document: dict[str, Any] = bson.decode(raw, OPTIONS)
+        return document
     except bson.errors.InvalidBSON:
         return raw
 
@@ -37,7 +38,10 @@ def _document(raw: bytes) -> dict[str, Any] | bytes:
 def batch_of(
     table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]
 ) -> Batch:
-    """Documents as a batch; one that does not decode, or has a value that does not fit, is rejected whole."""
+    """Documents as a batch.
+
+    A document that does not decode, or has a value that does not fit, is rejected as a whole.
+    """
     rows, rejected = [], []
     for document in documents:
         if isinstance(document, bytes):

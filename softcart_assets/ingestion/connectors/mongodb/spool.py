@@ -1,4 +1,4 @@
-"""Documents on the way: read ahead of their use, and kept in a file until their columns are known."""
+"""Documents on the way: read ahead, and kept in a file until their columns are known."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from softcart_assets.ingestion.codec.doctypes import Types
+from softcart_assets.ingestion.codec.documents import Decoder
 from softcart_assets.ingestion.connectors.mongodb.rows import decoded
-from softcart_assets.ingestion.documents import Decoder, Types
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Table
 
@@ -24,7 +25,8 @@ class Spool:
     def __init__(self) -> None:
         self.types = Types()
         self.first = b""
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `rows` closes it, after the last batch
+        # `rows` closes it, after the last batch.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._sizes: list[int] = []
 
     @classmethod

@@ -1,7 +1,7 @@
 """Values of documents: the ids that identify them, JSON, and what a column can take of them.
 
-What is usual in a document is done in `documents`, which is compiled. The rest is done here, with the
-same results.
+What is usual in a document is done in `documents`, which is compiled. The rest is done here, with
+the same results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from softcart_assets.ingestion.types import Column, Kind, Unfit
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """The escaped NUL in JSON, and not a backslash before `u0000`."""
 
-OPTIONS: CodecOptions = CodecOptions(
+OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True,
     tzinfo=UTC,
     uuid_representation=UuidRepresentation.STANDARD,

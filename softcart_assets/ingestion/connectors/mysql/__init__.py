@@ -1,1 +1,1 @@
-"""The MySQL connector, for MariaDB too: reading tables, reading the binary log, discovering tables."""
+"""The connector of MySQL and MariaDB."""

@@ -9,6 +9,7 @@ from contextlib import closing
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql.session import Session, explained, log_position
 from softcart_assets.ingestion.connectors.protocol import Changes
+from softcart_assets.ingestion.position import NOWHERE, Position
 from softcart_assets.lines.model import Source
 
 _PROBE_EVENTS = 50_000
@@ -25,19 +26,19 @@ def changed_tables(
     server than the latest. Every table does when the log is purged, not row-based, or too long to
     look through. What MySQL itself does not log is not seen, such as rows that a cascade deletes.
     """
-    # After a fail-over, positions have the number of the server before them, so that they go on
-    # growing. Positions of an earlier server say nothing about the log of this one.
-    prefix = max((position[: position.find(" ") + 1] for position in since.values()), default="")
-    since = {
-        name: p.removeprefix(prefix) for name, p in since.items() if p[: p.find(" ") + 1] == prefix
-    }
-    end, changed = _changed_since(source, connection, since)
-    return Changes(prefix + end, {name: prefix + at for name, at in changed.items()})
+    positions = {name: Position.parse(text) for name, text in since.items()}
+    # Positions of an earlier server say nothing about the log of this one.
+    epoch = max((position.epoch for position in positions.values()), default=0)
+    here = {name: at.in_epoch(0) for name, at in positions.items() if at.epoch == epoch}
+    end, changed = _changed_since(source, connection, here)
+    return Changes(
+        str(end.in_epoch(epoch)), {name: str(at.in_epoch(epoch)) for name, at in changed.items()}
+    )
 
 
 def _changed_since(
-    source: Source, connection: MySQLConnection, since: Mapping[str, str]
-) -> tuple[str, dict[str, str]]:
+    source: Source, connection: MySQLConnection, since: Mapping[str, Position]
+) -> tuple[Position, dict[str, Position]]:
     with (
         explained(connection, f"database `{connection.database}`"),
         closing(Session(connection)) as session,
@@ -49,12 +50,12 @@ def _changed_since(
         if not since or min(since.values()) >= end:
             # A position past the end: the server was set up anew.
             return end, changed if not since or max(since.values()) == end else everything
-        start_file, start = min(since.values()).rsplit(":", 1)
+        start = min(since.values())
         files = [str(row[0]) for row in session.query("SHOW BINARY LOGS")]
-        if start_file not in files:
+        if start.file not in files:
             return end, everything
-        later = files[files.index(start_file) :]
-        if not _look_through(session, later, int(start), names, since, changed):
+        later = files[files.index(start.file) :]
+        if not _look_through(session, later, start.offset, names, since, changed):
             return end, everything
         return end, changed
 
@@ -64,8 +65,8 @@ def _look_through(
     files: Sequence[str],
     start: int,
     names: Mapping[str, str],
-    since: Mapping[str, str],
-    changed: dict[str, str],
+    since: Mapping[str, Position],
+    changed: dict[str, Position],
 ) -> bool:
     """Note in `changed` the last change of each table in these files; False if they are too long.
 
@@ -73,16 +74,18 @@ def _look_through(
     """
     seen = 0
     for file in files:
+        first = Position.parse(f"{file}:4")
         position = start if file == files[0] else 4
         while seen <= _PROBE_EVENTS:
             rows = session.query(
-                f"SHOW BINLOG EVENTS IN {session.literal(file)} FROM {position} LIMIT {_PROBE_CHUNK}"
+                f"SHOW BINLOG EVENTS IN {session.literal(file)} FROM {position} LIMIT "
+                f"{_PROBE_CHUNK}"
             )
             for _, _, event, _, end_position, info in rows:
-                at = f"{file}:{int(end_position or 0):012d}"
+                at = first._replace(offset=int(end_position or 0))
                 for touched in _touched(session.connection.database, [*names], event, info):
                     name = names[touched]
-                    if at > since.get(name, ""):
+                    if at > since.get(name, NOWHERE):
                         changed[name] = at
             seen += len(rows)
             if len(rows) < _PROBE_CHUNK:

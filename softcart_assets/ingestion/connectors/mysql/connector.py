@@ -23,12 +23,19 @@ class MySQLConnector(Connector):
 
     title = "MySQL or MariaDB"
     settings = (
-        Setting("HOST", "Name or address of the server.", example="db.example.com"),
+        Setting("HOST", "Name or address of the server.", example="{name}-db.example.com"),
         Setting("PORT", "Its port.", default="3306"),
         Setting("USER", "The user.", example="softcart_reader"),
         Setting("PASSWORD", "The user's password.", is_secret=True),
-        Setting("DATABASE", "The database."),
+        Setting("DATABASE", "The database.", example="{name}"),
     )
+    needs = """\
+The user only reads. It needs:
+  GRANT SELECT ON {name}.* and
+  GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.*
+MariaDB calls the second of them BINLOG MONITOR. `softcart seed` and `softcart simulate` write.
+They need ALL ON {name}.*. Change data capture needs a server that runs with
+binlog_format=ROW, binlog_row_image=FULL and binlog_row_metadata=FULL."""
     strategies = frozenset({"snapshot", "incremental", "cdc"})
     has_log = True
 
@@ -51,12 +58,12 @@ class MySQLConnector(Connector):
         return changed_tables(source, connection, since)
 
     def readers(
-        self, source: Source, connection: MySQLConnection, wanted: int, position_prefix: str = ""
+        self, source: Source, connection: MySQLConnection, wanted: int, epoch: int = 0
     ) -> AbstractContextManager[Sequence[MySQLReader]]:
         """See `Connector`."""
         from softcart_assets.ingestion.connectors.mysql.reader import snapshot
 
-        return snapshot(source, connection, wanted, position_prefix)
+        return snapshot(source, connection, wanted, epoch)
 
 
 CONNECTOR = MySQLConnector()

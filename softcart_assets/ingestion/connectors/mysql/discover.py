@@ -1,9 +1,8 @@
-"""A first declaration of a MySQL database, read out of its own catalog: tables, keys, strategies,
-privacy classes.
+"""A first declaration of a MySQL database, read from the database's own catalog.
 
-What comes out is an ordinary `Source`, or the text of its module, for somebody to look over;
-nothing is loaded here. Only what a person knows stays to be added: descriptions, history, and
-whether the privacy classes, which are guessed from the columns' names, are right.
+The result is an ordinary `Source` with tables, keys, strategies and privacy classes, or the text of
+its module. Nothing is loaded. A person then adds descriptions and history, and checks the privacy
+classes, which are guessed from the columns' names.
 """
 
 from __future__ import annotations
@@ -32,9 +31,7 @@ Strategy = Literal["snapshot", "incremental", "cdc"]
 _PLAIN = re.compile(r"[A-Za-z0-9_]+")
 _NAME_LENGTH = 50
 _WIDTH = 78
-"""Of a line inside a table's columns, so that with its indentation it has at most 100
-characters.
-"""
+"""Width of a line within a table's columns. With its indentation it has at most 100 characters."""
 
 _WRAPPER = textwrap.TextWrapper(
     90, expand_tabs=False, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
@@ -76,14 +73,16 @@ def discover(
         catalog = _Catalog(session)
     kinds = {"BASE TABLE", "SYSTEM VERSIONED"} | ({"VIEW"} if views else set())
     found = [table for table, (kind, _, _) in catalog.tables.items() if kind in kinds]
-    names = _plain_names(found)
+    names = _plain_names(found, name)
     tables = tuple(
         catalog.declaration(table, names[table], strategy, connection.database) for table in found
     )
     if not tables:
         raise MissingTable(
-            f"MySQL database `{connection.database}` has no table that user {connection.user!r} may see. "
-            f"Check {connection.prefix}_DATABASE, or run GRANT SELECT ON `{connection.database}`.* TO {connection.user!r}."
+            f"MySQL database `{connection.database}` has no table that user {connection.user!r} "
+            "may see. "
+            f"Check {connection.prefix}_DATABASE, or run GRANT SELECT ON `{connection.database}`.* "
+            f"TO {connection.user!r}."
         )
     description = f"MySQL database `{connection.database}`."
     prefix = env_prefix or connection.prefix
@@ -98,7 +97,8 @@ class _Catalog:
         self.tables = {
             str(name): (kind, engine, comment or "")
             for name, kind, engine, comment in session.query(
-                f"SELECT table_name, table_type, engine, table_comment FROM information_schema.tables WHERE {here}"
+                "SELECT table_name, table_type, engine, table_comment FROM "
+                f"information_schema.tables WHERE {here}"
                 " ORDER BY table_name"
             )
         }
@@ -116,7 +116,8 @@ class _Catalog:
             self.comments[str(table), str(column)] = comment or ""
         self.unique_keys: dict[str, dict[str, list[str | None]]] = {}
         for table, index, column in session.query(
-            f"SELECT table_name, index_name, column_name FROM information_schema.statistics WHERE {here}"
+            "SELECT table_name, index_name, column_name FROM information_schema.statistics WHERE "
+            f"{here}"
             " AND non_unique = 0 ORDER BY table_name, index_name, seq_in_index"
         ):
             self.unique_keys.setdefault(str(table), {}).setdefault(str(index), []).append(column)
@@ -190,7 +191,7 @@ class _Catalog:
         return wanted if fits else "snapshot"
 
 
-def _plain_names(tables: Iterable[str]) -> dict[str, str]:
+def _plain_names(tables: Iterable[str], source: str) -> dict[str, str]:
     """What to call tables: by names that differ in more than case, as Hive knows none."""
     used: set[str] = set()
     names = {}
@@ -198,7 +199,9 @@ def _plain_names(tables: Iterable[str]) -> dict[str, str]:
         letters = unicodedata.normalize("NFKD", table).encode("ascii", "ignore").decode()
         plain = re.sub(r"[^A-Za-z0-9_]+", "_", letters).strip("_") or "table"
         plain = table if _PLAIN.fullmatch(table) else plain[:_NAME_LENGTH]
-        candidates = chain([plain], (f"{plain}_{n}" for n in count(2)))
+        candidates = chain(
+            [plain, f"{source}_{plain}"[:_NAME_LENGTH]], (f"{plain}_{n}" for n in count(2))
+        )
         names[table] = next(name for name in candidates if name.lower() not in used)
         used.add(names[table].lower())
     return names

@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.session import Session
-from softcart_assets.ingestion.proof.digest import MYSQL
 from softcart_assets.ingestion.types import Column, Kind
 from softcart_assets.lines.model import Table
 
 _RANGE_ROWS = 100_000, 1_000_000
-"""Rows of a key range, at least and at most: a range costs some milliseconds, and is what a kill may cost."""
+"""Rows of a key range, at least and at most.
+
+A range costs some milliseconds, and is what a kill may cost.
+"""
 _CUT_BY_WALKING = {
     "char",
     "varchar",
@@ -28,13 +31,15 @@ _CUT_BY_WALKING = {
 def conditions(
     session: Session, table: Table, columns: Sequence[Column], rows: int, hands: int
 ) -> list[str | None]:
-    """Conditions that cut a table of about `rows` rows into key ranges, some for each of `hands` readers.
+    """Conditions that cut a table of about `rows` rows into key ranges, some for each of `hands`
+    readers.
 
     The ranges have about equal size.
 
-    One (None: all rows) where that would not pay or no index serves: a small table, one without a key.
-    Whole numbers are cut by the server's estimates of the rows in a range, so that gaps and clusters do no harm; other keys
-    by walking along the index. Types whose order in an index is not that of their comparison are not cut.
+    One (None: all rows) where that would not pay or no index serves: a small table, one without a
+    key. Whole numbers are cut by the server's estimates of the rows in a range, so that gaps and
+    clusters do no harm; other keys by walking along the index. Types whose order in an index is not
+    that of their comparison are not cut.
     """
     size = min(max(rows // (4 * hands), _RANGE_ROWS[0]), _RANGE_ROWS[1])
     leading = next((c for c in columns if table.key and c.name == table.key[0]), None)
@@ -52,8 +57,10 @@ def _is_indexed(session: Session, table: Table, column: str) -> bool:
     literal = session.literal
     return bool(
         session.query(
-            "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() AND seq_in_index = 1"
-            f" AND index_type = 'BTREE' AND table_name = {literal(table.at_source)} AND column_name = {literal(column)} LIMIT 1"
+            "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() AND "
+            "seq_in_index = 1"
+            f" AND index_type = 'BTREE' AND table_name = {literal(table.at_source)} AND "
+            f"column_name = {literal(column)} LIMIT 1"
         )
     )
 
@@ -61,7 +68,10 @@ def _is_indexed(session: Session, table: Table, column: str) -> bool:
 def _cut_numbers(
     session: Session, table: Table, key: Column, size: int, rows_in_all: int
 ) -> Iterator[str]:
-    """Conditions on a whole number; the first and the last are open, so that together they hold for every row."""
+    """Conditions on a whole number.
+
+    The first and the last have no outer limit, so that together they hold for every row.
+    """
     name, relation = MYSQL.quote(key.name), MYSQL.quote(table.at_source)
     lowest, highest = session.query(f"SELECT MIN({name}), MAX({name}) FROM {relation}")[0]
     if lowest is None or highest is None:

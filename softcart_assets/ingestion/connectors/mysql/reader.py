@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql import ranges
+from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL, mysql_value
 from softcart_assets.ingestion.connectors.mysql.session import Session, explained, log_position
 from softcart_assets.ingestion.connectors.mysql.tables import (
     TRANSACTIONAL_ENGINES,
@@ -22,7 +23,7 @@ from softcart_assets.ingestion.connectors.mysql.tables import (
 from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.errors import MissingTable, UnsupportedColumn
 from softcart_assets.ingestion.proof import digest
-from softcart_assets.ingestion.proof.digest import MYSQL, Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Segments
 from softcart_assets.ingestion.types import Batch, Column, Kind, parse_rows
 from softcart_assets.lines.model import Source, Table
 
@@ -34,14 +35,15 @@ _KEYS_A_QUERY = 500
 
 @contextmanager
 def snapshot(
-    source: Source, connection: MySQLConnection, wanted: int, position_prefix: str = ""
+    source: Source, connection: MySQLConnection, wanted: int, epoch: int = 0
 ) -> Iterator[list[MySQLReader]]:
     """Up to `wanted` readers that see one and the same moment, whose binary log position they know.
 
-    `position_prefix` comes before it, where earlier positions are of another server.
+    `epoch`: that of the position, if earlier ones are of another server.
 
-    MariaDB tells a snapshot's position without any lock; readers that opened at another one, because somebody wrote
-    in between, are dropped. MySQL needs writers held for the moment of opening (FLUSH TABLES WITH READ LOCK).
+    MariaDB tells a snapshot's position without any lock; readers that opened at another one,
+    because somebody wrote in between, are dropped. MySQL needs writers held for the moment of
+    opening (FLUSH TABLES WITH READ LOCK).
     """
     with ExitStack() as stack, explained(connection, f"database `{connection.database}`"):
 
@@ -63,7 +65,8 @@ def snapshot(
             position = log_position(sessions[0])
             if sessions[0].is_mariadb:
                 sessions = [each for each in sessions if log_position(each) == position]
-        yield [MySQLReader(source, each, position_prefix + position) for each in sessions]
+        stated = str(position.in_epoch(epoch))
+        yield [MySQLReader(source, each, stated) for each in sessions]
 
 
 class MySQLReader:
@@ -92,13 +95,16 @@ class MySQLReader:
             rows = self.session.query(
                 "SELECT column_name, column_type, is_nullable, numeric_precision, numeric_scale"
                 f" FROM information_schema.columns WHERE table_schema = DATABASE()"
-                f" AND table_name = {self.session.literal(table.at_source)} ORDER BY ordinal_position"
+                f" AND table_name = {self.session.literal(table.at_source)} ORDER BY "
+                "ordinal_position"
             )
         if not rows:
             raise MissingTable(
-                f"{source.schema}/{table.name}: MySQL database `{self.connection.database}` has no table `{table.at_source}` that "
+                f"{source.schema}/{table.name}: MySQL database `{self.connection.database}` has no "
+                f"table `{table.at_source}` that "
                 f"user {self.connection.user!r} may see. Create it or grant SELECT on it, check "
-                f"{self.connection.prefix}_DATABASE, or take the table out of its declaration in source {source.name!r}."
+                f"{self.connection.prefix}_DATABASE, or take the table out of its declaration in "
+                f"source {source.name!r}."
             )
         columns = []
         for name, source_type, is_nullable, precision, scale in rows:
@@ -109,7 +115,8 @@ class MySQLReader:
             )
             if target is None:
                 raise UnsupportedColumn(
-                    f"{source.schema}/{table.name}: column `{name}` has type {source_type}, which cannot be carried exactly. "
+                    f"{source.schema}/{table.name}: column `{name}` has type {source_type}, which "
+                    "cannot be carried exactly. "
                     "Convert it at the source, or declare a view without it."
                 )
             columns.append(Column(name, source_type, target, is_nullable == "YES"))
@@ -124,7 +131,8 @@ class MySQLReader:
         found = []
         if engine is not None and engine not in TRANSACTIONAL_ENGINES:
             found.append(
-                f"engine {engine} has no snapshots: rows written during the load may be in it or not"
+                f"engine {engine} has no snapshots: rows written during the load may be in it or "
+                "not"
             )
         if (
             table.strategy == "cdc"
@@ -132,7 +140,8 @@ class MySQLReader:
             and not logs_cascades(self.session)
         ):
             found.append(
-                "a foreign key's cascades change rows without the binary log saying so: declare strategy 'snapshot', or run "
+                "a foreign key's cascades change rows without the binary log saying so: declare "
+                "strategy 'snapshot', or run "
                 f"`softcart reconcile {self.source.name}.{table.name} --repair` after them"
             )
         return found
@@ -149,7 +158,7 @@ class MySQLReader:
         self, table: Table, columns: Sequence[Column], where: str | None = None
     ) -> Iterator[Batch]:
         """The rows as batches, streamed; `where` is SQL."""
-        select = ", ".join(map(digest.mysql_value, columns))
+        select = ", ".join(map(mysql_value, columns))
         sql = f"SELECT {select} FROM {MYSQL.quote(table.at_source)}" + (
             f" WHERE {where}" if where else ""
         )
@@ -174,8 +183,8 @@ class MySQLReader:
     ) -> Iterator[Batch]:
         """The rows whose cursor lies past a value, given as PostgreSQL text.
 
-        Rows of the very same cursor need no second look where it has microseconds, as two changes of a row never share one.
-        With coarser times they do: the last minute is read again.
+        Rows of the very same cursor need no second look where it has microseconds, as two changes
+        of a row never share one. With coarser times they do: the last minute is read again.
         """
         cursor = next(c for c in columns if c.name == table.cursor)
         name, value = MYSQL.quote(cursor.name), self.session.literal(cursor_value)
@@ -196,7 +205,9 @@ class MySQLReader:
     def rows_of(
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
     ) -> tuple[Sequence[Column], Iterator[Batch]]:
-        """The rows with these keys, each key as its columns' PostgreSQL text, and the columns, which stay the same."""
+        """The rows with these keys, each key as its columns' PostgreSQL text, and the columns,
+        which stay the same.
+        """
         conditions = self.any_of(table, columns, keys)
         return columns, chain.from_iterable(
             self.batches(table, columns, where) for where in conditions
@@ -209,13 +220,16 @@ class MySQLReader:
 
     def shown(self, column: Column) -> str:
         """SQL for a key column's value as the text by which `any_of` finds it."""
-        value = digest.mysql_value(column)
+        value = mysql_value(column)
         return f"CONCAT('\\\\x', LOWER(HEX({value})))" if column.kind is Kind.BYTES else value
 
     def any_of(
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
     ) -> Iterator[str]:
-        """Conditions that together hold for the rows with these keys; not row constructors, whose index MariaDB overlooks."""
+        """Conditions that together hold for the rows with these keys.
+
+        They are not row constructors, as MariaDB uses no index for those.
+        """
         by_name = {c.name: c for c in columns}
 
         def equals(name: str, value: str) -> str:
@@ -223,7 +237,7 @@ class MySQLReader:
                 case Kind.BYTES:
                     return f"{MYSQL.quote(name)} = x'{value[2:]}'"
                 case Kind.TIME:
-                    return f"{digest.mysql_value(by_name[name])} = {value}"
+                    return f"{mysql_value(by_name[name])} = {value}"
                 case _:
                     return f"{MYSQL.quote(name)} = {self.session.literal(value)}"
 
@@ -237,7 +251,7 @@ class MySQLReader:
         key, cursor = tuple(by_name[name] for name in table.key), by_name[table.cursor or ""]
         lowest = highest = 0
         if digest.is_whole(key[0]):
-            name = digest.mysql_value(key[0])
+            name = mysql_value(key[0])
             found = self.session.query(
                 f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
             )[0]
@@ -263,8 +277,12 @@ class MySQLReader:
     def checksums(
         self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
     ) -> tuple[int, Checksums]:
-        """Number of rows and the checksum of each column, computed by the server; the rows with some keys left out."""
-        select = f"SELECT {digest.checksum_select(MYSQL, columns, table.key)} FROM {MYSQL.quote(table.at_source)}"
+        """Number of rows and the checksum of each column, computed by the server.
+
+        The rows with the keys `without` are left out.
+        """
+        sums = digest.checksum_select(MYSQL, columns, table.key)
+        select = f"SELECT {sums} FROM {MYSQL.quote(table.at_source)}"
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             result = digest.checksums_of(columns, self.session.query(select)[0])
             for where in self.any_of(table, columns, without):

@@ -5,13 +5,11 @@ Here belongs the reading of table map events: types, character sets, labels, key
 
 from __future__ import annotations
 
-import codecs
-import hashlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from softcart_assets.ingestion.connectors.mysql.charsets import Charset, Query, literal
 from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.errors import IngestionError, UnsupportedColumn
 from softcart_assets.ingestion.types import Column
@@ -42,13 +40,6 @@ class LogColumn:
     nullable: bool = True
     form: str = ""
     length: int = 0
-
-
-class Charset(NamedTuple):
-    """A character set: Python's codec for it and the most bytes that a character takes."""
-
-    codec: str
-    width: int
 
 
 class Definition(NamedTuple):
@@ -184,36 +175,58 @@ def define(
         LogColumn(names.text().decode(), code, meta, nullable=bool(nulls[i // 8] >> i % 8 & 1))
         for i, (code, meta) in enumerate(types)
     ]
+    # The optional metadata come by kind of column: each of these steps completes the columns of one kind.
+    _note_signs(columns, extra)
+    _note_charsets(columns, extra, charsets, where, is_mariadb=is_mariadb)
+    _note_labels(columns, extra)
+    _note_forms(columns, extra, forms or {}, is_mariadb=is_mariadb)
+    key = (
+        tuple(Bytes(extra.get(8, b"")).numbers()) or tuple(Bytes(extra.get(9, b"")).numbers())[::2]
+    )
+    return Definition(database, table, tuple(columns), key)
 
-    def those(wanted: Callable[[LogColumn], bool]) -> list[int]:
-        return [index for index, column in enumerate(columns) if wanted(column)]
 
-    textual = _TEXTUAL | {GEOMETRY} if is_mariadb else _TEXTUAL
-    for index, bit in zip(
-        those(lambda c: c.type_code in _NUMERIC), _bits(extra.get(1, b"")), strict=False
-    ):
+def _those(columns: Sequence[LogColumn], codes: Collection[int]) -> list[int]:
+    """The indexes of the columns of some types."""
+    return [index for index, column in enumerate(columns) if column.type_code in codes]
+
+
+def _note_signs(columns: list[LogColumn], extra: Mapping[int, bytes]) -> None:
+    for index, bit in zip(_those(columns, _NUMERIC), _bits(extra.get(1, b"")), strict=False):
+        # A YEAR is marked as unsigned, but nothing calls it so.
         columns[index] = replace(columns[index], unsigned=bit and columns[index].type_code != YEAR)
-    texts = those(lambda c: c.type_code in textual)
-    labelled = those(lambda c: c.type_code in (ENUM, SET))
+
+
+def _note_charsets(
+    columns: list[LogColumn],
+    extra: Mapping[int, bytes],
+    charsets: Mapping[int, Charset],
+    where: str,
+    *,
+    is_mariadb: bool,
+) -> None:
+    texts = _those(columns, _TEXTUAL | {GEOMETRY} if is_mariadb else _TEXTUAL)
     collations = {
         **_collations(texts, extra.get(2), extra.get(3)),
-        **_collations(labelled, extra.get(10), extra.get(11)),
+        **_collations(_those(columns, (ENUM, SET)), extra.get(10), extra.get(11)),
     }
     for index, collation in collations.items():
-        charset = charsets.get(collation)
+        column, charset = columns[index], charsets.get(collation)
         if charset is None:
             raise UnsupportedColumn(
-                f"{where}: column `{columns[index].name}` has collation number {collation}, whose characters are not known. "
+                f"{where}: column `{column.name}` has collation number {collation}, whose characters are not known. "
                 "Convert it to utf8mb4, or use strategy 'snapshot'."
             )
-        column = columns[index]
         if column.type_code in (GEOMETRY, VECTOR):
             continue
         length = column.meta // charset.width if column.type_code in (STRING, VARCHAR, 253) else 0
         columns[index] = replace(column, charset=charset.codec, length=length)
+
+
+def _note_labels(columns: list[LogColumn], extra: Mapping[int, bytes]) -> None:
     for code, field in ((SET, 5), (ENUM, 6)):
         values = Bytes(extra.get(field, b""))
-        for index in those(lambda c, code=code: c.type_code == code):  # type: ignore[misc]
+        for index in _those(columns, (code,)):
             labels = [values.text() for _ in range(values.number())]
             codec = columns[index].charset
             # A label of a binary ENUM is bytes that nobody can name.
@@ -221,25 +234,27 @@ def define(
                 columns[index],
                 labels=tuple(x.decode("latin-1" if codec == "binary" else codec) for x in labels),
             )
+
+
+def _note_forms(
+    columns: list[LogColumn],
+    extra: Mapping[int, bytes],
+    forms: Mapping[str, str],
+    *,
+    is_mariadb: bool,
+) -> None:
+    """What type codes do not tell: kinds of geometries, lengths of vectors, MariaDB's types that look like BINARY."""
+    collection = "geometrycollection" if is_mariadb else "geomcollection"
+    kinds = (*_GEOMETRIES, collection)
     geometries = Bytes(extra.get(7, b"")).numbers()
-    for index, geometry in zip(those(lambda c: c.type_code == GEOMETRY), geometries, strict=False):
-        form = (
-            _GEOMETRIES[geometry]
-            if geometry < 7
-            else "geometrycollection"
-            if is_mariadb
-            else "geomcollection"
-        )
-        columns[index] = replace(columns[index], form=form)
+    for index, geometry in zip(_those(columns, (GEOMETRY,)), geometries, strict=False):
+        columns[index] = replace(columns[index], form=kinds[min(geometry, 7)])
     dimensions = Bytes(extra.get(13, b"")).numbers()
-    for index, count in zip(those(lambda c: c.type_code == VECTOR), dimensions, strict=False):
+    for index, count in zip(_those(columns, (VECTOR,)), dimensions, strict=False):
         columns[index] = replace(columns[index], length=count)
-    for index in those(may_have_form):
-        columns[index] = replace(columns[index], form=(forms or {}).get(columns[index].name, ""))
-    key = (
-        tuple(Bytes(extra.get(8, b"")).numbers()) or tuple(Bytes(extra.get(9, b"")).numbers())[::2]
-    )
-    return Definition(database, table, tuple(columns), key)
+    for index, column in enumerate(columns):
+        if may_have_form(column):
+            columns[index] = replace(column, form=forms.get(column.name, ""))
 
 
 def may_have_form(column: LogColumn) -> bool:
@@ -336,163 +351,10 @@ def source_type_of(column: LogColumn) -> str:
     return f"unknown type {code}"
 
 
-Query = Callable[[str], Sequence[Sequence[str | None]]]
-"""Runs a statement and gives its rows as text."""
-
-_CODECS = {
-    **{
-        "utf8mb4": "utf-8",
-        "utf8mb3": "utf-8",
-        "utf8": "utf-8",
-        "ascii": "ascii",
-        "binary": "binary",
-    },
-    **{"ucs2": "utf-16-be", "utf16": "utf-16-be", "utf16le": "utf-16-le", "utf32": "utf-32-be"},
-    **{
-        "gb2312": "gb2312",
-        "gbk": "gbk",
-        "gb18030": "mysql_gb18030",
-        "cp932": "cp932",
-        "euckr": "cp949",
-    },
-}
-"""The codec of each character set that Python reads as the servers do."""
-_TWO_BYTES = [bytes((lead, trail)) for lead in range(0x81, 0xFF) for trail in range(0x40, 0xFF)]
-_THREE_BYTES = [
-    bytes((0x8F, lead, trail)) for lead in range(0xA1, 0xFF) for trail in range(0xA1, 0xFF)
-]
-_SEQUENCES = {
-    "big5": (rb"[\x81-\xfe].", _TWO_BYTES),
-    "sjis": (rb"[\x81-\x9f\xe0-\xfc].", _TWO_BYTES),
-    "ujis": (rb"\x8f..|[\x8e\xa1-\xfe].", _TWO_BYTES + _THREE_BYTES),
-    "eucjpms": (rb"\x8f..|[\x8e\xa1-\xfe].", _TWO_BYTES + _THREE_BYTES),
-}
-"""Those that Python reads otherwise: what a character of several bytes looks like, and all that may be one."""
-_SEQUENCES_A_QUERY = 4_000
-
-_tables: dict[str, str | dict[bytes, str]] = {}
-"""Codec → the characters of its 256 bytes, or of each sequence of bytes, as the server has them."""
-_GB18030_OF_2005 = {0x1E3F: 0xE7C7, 0xE7C7: 0x1E3F}
-"""The characters that a later edition exchanged, which the servers follow and Python does not."""
-
-
-def _find_codec(name: str) -> codecs.CodecInfo | None:
-    if name == "mysql_gb18030":
-        return codecs.CodecInfo(name=name, encode=_cannot_encode, decode=_decode_gb18030)  # type: ignore[arg-type]
-    table = _tables.get(name)
-    if table is None:
-        return None
-    if isinstance(table, dict):
-        return codecs.CodecInfo(name=name, encode=_cannot_encode, decode=_decoder(name, table))
-    return codecs.CodecInfo(
-        name=name,
-        encode=lambda text, errors="strict": codecs.charmap_encode(
-            text, errors, codecs.charmap_build(table)
-        ),
-        decode=lambda data, errors="strict": codecs.charmap_decode(data, errors, table),  # type: ignore[arg-type]
-    )
-
-
-def _decoder(name: str, table: Mapping[bytes, str]) -> Callable[..., tuple[str, int]]:
-    sequence = re.compile(_SEQUENCES[name.split("_")[1]][0] + b"|.", re.DOTALL)
-
-    def decode(data: bytes, errors: str = "strict") -> tuple[str, int]:
-        characters = []
-        for match in sequence.finditer(bytes(data)):
-            character = table.get(match[0])
-            if character is None:
-                raise UnicodeDecodeError(name, bytes(data), *match.span(), "no character")
-            characters.append(character)
-        return "".join(characters), len(data)
-
-    return decode
-
-
-def _decode_gb18030(data: bytes, errors: str = "strict") -> tuple[str, int]:
-    return str(data, "gb18030", errors).translate(_GB18030_OF_2005), len(data)
-
-
-def _cannot_encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
-    raise NotImplementedError
-
-
-codecs.register(_find_codec)
-
-
-def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int, Charset]:
-    """The server's character sets by collation number.
-
-    Those of one byte, and those of several that Python reads otherwise, become codecs of our own, made of the server's tables;
-    the latter only if some column of the database has them, as their tables are long.
-    """
-    sets = query("SELECT character_set_name, maxlen FROM information_schema.character_sets")
-    widths = {str(name): int(width or 1) for name, width in sets}
-    columns = query(
-        "SELECT DISTINCT character_set_name FROM information_schema.columns WHERE"
-        f" table_schema = {_literal(database)} AND character_set_name IN ({', '.join(map(_literal, _SEQUENCES))})"
-    )
-    used = {str(name) for (name,) in columns}
-    charsets = {
-        name: Charset(_CODECS[name], width) for name, width in widths.items() if name in _CODECS
-    }
-    narrow = [name for name, width in widths.items() if width == 1 and name not in charsets]
-    every = bytes(range(256)).hex()
-    select = ", ".join(
-        f"HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))" for name in narrow
-    )
-    for name, found in zip(narrow, query(f"SELECT {select}")[0], strict=True):
-        charsets[name] = Charset(_register(name, bytes.fromhex(found or "").decode("utf-32-be")), 1)
-    for name in used & widths.keys():
-        charsets[name] = Charset(_register(name, _fetch_characters(query, name)), widths[name])
-    rows = query(
-        "SELECT id, character_set_name FROM information_schema.collations WHERE id IS NOT NULL"
-    )
-    if is_mariadb:
-        # Collations that serve several character sets have their numbers here, from 10.10 on.
-        available = query(
-            "SELECT 1 FROM information_schema.columns WHERE table_schema = 'information_schema'"
-            " AND table_name = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND column_name = 'ID'"
-        )
-        if available:
-            rows = query(
-                "SELECT id, character_set_name FROM information_schema.collation_character_set_applicability"
-            )
-    return {int(number or 0): charsets[str(name)] for number, name in rows if name in charsets}
-
-
-def _register(charset: str, characters: str | dict[bytes, str]) -> str:
-    """The name of the codec that reads a character set as a server does; two servers may differ in one of the same name."""
-    name = f"mysql_{charset}_{hashlib.md5(repr(characters).encode()).hexdigest()}"
-    _tables.setdefault(name, characters)
-    return name
-
-
-def _fetch_characters(query: Query, charset: str) -> dict[bytes, str]:
-    """The character of each sequence of bytes that is one in a character set."""
-    characters = {}
-    sequences = [bytes((byte,)) for byte in range(256)] + _SEQUENCES[charset][1]
-    for start in range(0, len(sequences), _SEQUENCES_A_QUERY):
-        some = sequences[start : start + _SEQUENCES_A_QUERY]
-        select = (
-            f"HEX(CONVERT(CONVERT(X'{sequence.hex()}' USING {charset}) USING utf32))"
-            for sequence in some
-        )
-        for sequence, found in zip(some, query(f"SELECT {', '.join(select)}")[0], strict=True):
-            text = bytes.fromhex(found or "").decode("utf-32-be")
-            # What is no character comes as a question mark or not at all.
-            if len(text) == 1 and (text != "?" or sequence == b"?"):
-                characters[sequence] = text
-    return characters
-
-
 def fetch_forms(query: Query, database: str, table: str) -> dict[str, str]:
     """The columns of a table that are of MariaDB's types which the log shows as BINARY, with their types."""
     rows = query(
         "SELECT column_name, data_type FROM information_schema.columns WHERE data_type IN ('uuid', 'inet4', 'inet6')"
-        f" AND table_schema = {_literal(database)} AND table_name = {_literal(table)}"
+        f" AND table_schema = {literal(database)} AND table_name = {literal(table)}"
     )
     return {str(name): str(data_type).lower() for name, data_type in rows}
-
-
-def _literal(text: str) -> str:
-    return "'" + re.sub(r"(['\\])", r"\1\1", text) + "'"

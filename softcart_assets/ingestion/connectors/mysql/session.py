@@ -8,13 +8,14 @@ from contextlib import closing, contextmanager, suppress
 import MySQLdb
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
-from softcart_assets.ingestion.codec import TextReader
+from softcart_assets.ingestion.codec.textrows import TextReader
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,
     SchemaChanged,
     SourceLost,
 )
+from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.types import Column
 
 
@@ -28,7 +29,8 @@ def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
         database, user = connection.database, connection.user
         if code in (1142, 1143):
             raise MissingGrant(
-                f"{what}: MySQL user {user!r} may not read it ({text}). Run GRANT SELECT ON `{database}`.* TO {user!r}."
+                f"{what}: MySQL user {user!r} may not read it ({text}). Run GRANT SELECT ON "
+                f"`{database}`.* TO {user!r}."
             ) from None
         if code in (1044, 1045, 1227):
             raise MissingGrant(
@@ -40,8 +42,10 @@ def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
                 f"{what}: the table was altered while it was read ({text}). Run the load again."
             ) from None
         raise SourceLost(
-            f"{what}: MySQL at {connection.host}:{connection.port} failed ({code}: {text}). Nothing of it was committed; "
-            f"run the load again. If it persists, check the server and {connection.prefix}_HOST, _PORT."
+            f"{what}: MySQL at {connection.host}:{connection.port} failed ({code}: {text}). "
+            "Nothing of it was committed; "
+            f"run the load again. If it persists, check the server and {connection.prefix}_HOST, "
+            "_PORT."
         ) from None
 
 
@@ -53,7 +57,8 @@ class Session:
         self._db = connection.connect(conv={}, use_unicode=False)
         self._reader: TextReader | None = None
         self.is_mariadb = "MariaDB" in self._db.get_server_info()
-        # A slow target must not make the server hang up, and no setting of the server may bend values or our syntax.
+        # A slow target must not make the server hang up, and no setting of the server may bend
+        # values or our syntax.
         self.query(
             "SET SESSION sql_mode = '', net_write_timeout = 3600, wait_timeout = 86400, "
             + ("max_statement_time = 0" if self.is_mariadb else "max_execution_time = 0")
@@ -98,13 +103,13 @@ class Session:
 
     def literal(self, value: str) -> str:
         """A text as SQL."""
-        return self._db.string_literal(value.encode()).decode()
+        return str(self._db.string_literal(value.encode()), "utf-8")
 
 
-def log_position(session: Session) -> str:
-    """The end of the binary log, or inside a snapshot of MariaDB its position, as `file:position`.
+def log_position(session: Session) -> Position:
+    """The end of the binary log, or inside a snapshot of MariaDB its position.
 
-    The position has twelve digits, so that positions of one server order as text like its log.
+    It is one of this server, whatever servers came before it.
     """
     if session.is_mariadb:
         status = {row[0]: row[1] for row in session.query("SHOW STATUS LIKE 'binlog_snapshot_%'")}
@@ -117,13 +122,15 @@ def log_position(session: Session) -> str:
         file, position = rows[0][:2] if rows else (None, None)
     if not file or not position:
         raise IngestionError(
-            f"MySQL at {session.connection.host}:{session.connection.port} keeps no binary log, so no position can be "
-            f"stated. Set log_bin (and binlog_format=ROW) on the server that {session.connection.prefix}_HOST names."
+            f"MySQL at {session.connection.host}:{session.connection.port} keeps no binary log, so "
+            "no position can be "
+            "stated. Set log_bin (and binlog_format=ROW) on the server that "
+            f"{session.connection.prefix}_HOST names."
         )
-    return f"{file}:{int(position):012d}"
+    return Position.parse(f"{file}:{position}")
 
 
-def current_position(connection: MySQLConnection) -> str:
+def current_position(connection: MySQLConnection) -> Position:
     """The end of the binary log now."""
     with (
         explained(connection, f"database `{connection.database}`"),

@@ -1,4 +1,4 @@
-"""What MySQL's catalog says of tables that matters to whoever copies them or follows their changes."""
+"""What MySQL's catalog says of tables, as far as it matters for copying and following them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ TRANSACTIONAL_ENGINES = {"InnoDB", "RocksDB", "ROCKSDB"}
 def cascaded_tables(session: Session) -> set[str]:
     """The database's tables whose rows change or go with those of other tables, by foreign keys."""
     rows = session.query(
-        "SELECT table_name FROM information_schema.referential_constraints WHERE constraint_schema = DATABASE()"
+        "SELECT table_name FROM information_schema.referential_constraints WHERE constraint_schema "
+        "= DATABASE()"
         " AND (delete_rule IN ('CASCADE', 'SET NULL') OR update_rule IN ('CASCADE', 'SET NULL'))"
     )
     return {str(name) for (name,) in rows}
 
 
 def logs_cascades(session: Session) -> bool:
-    """Whether such changes reach the binary log: those that MySQL makes itself, from 9.6 on, do; the storage engine's do not."""
+    """Whether the binary log has the changes that foreign keys' cascades make.
+
+    It has them if MySQL makes them itself, from 9.6 on. It lacks those of the storage engine.
+    """
     rows = session.query("SHOW VARIABLES LIKE 'innodb_native_foreign_keys'")
     return bool(rows) and rows[0][1] == "OFF"

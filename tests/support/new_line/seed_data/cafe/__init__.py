@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pyarrow as pa
+
 from seed_data.common.model import LineSeed, Output, documents
 from seed_data.common.parameters import Parameters
 

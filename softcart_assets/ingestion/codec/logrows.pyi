@@ -1,50 +1,15 @@
-"""Rows between a source's own bytes, Arrow and PostgreSQL's binary COPY, compiled and free of Python's lock.
+"""Rows of the binary log to Arrow, compiled and free of Python's lock.
 
-Here belongs what is done to every single value. A value that `types.parse` refuses is refused here, and a row with one is
-handed back as it came, whole. What becomes of rows is not decided here.
+A value that `types.parse` refuses is refused here, and a row with one is handed back as text, whole. What becomes of
+rows is not decided here.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from softcart_assets.ingestion.connectors.mysql.schema import LogColumn
 from softcart_assets.ingestion.types import Column, Rejected
-
-COPY_HEADER: bytes
-"""What COPY in binary format begins with."""
-COPY_TRAILER: bytes
-"""What COPY in binary format ends with."""
-
-def copy_rows(columns: Sequence[Column], batch: pa.RecordBatch) -> bytes:
-    """The rows in the format COPY BINARY, each with these columns in this order; no header, no trailer.
-
-    The batch's columns have the columns' `arrow_type`; the table's have their `target_type`, to the letter. Batches'
-    results may be sent one after the other between `COPY_HEADER` and `COPY_TRAILER`. `TypeError` names a column of
-    another Arrow type, `KeyError` one that the batch lacks.
-    """
-
-class TextReader:
-    """The rows of one query over MySQL's text protocol, straight from the client library's memory, not held on our side.
-
-    Takes over the result of a query just sent with `db.query(sql)`, instead of `db.use_result()`. `db` is a MySQLdb
-    connection; `columns` are those of the query in its order. The connection can be used again once `read` has given
-    None or after `close`. Server errors are raised as MySQLdb raises them.
-    """
-
-    def __init__(self, db: Any, columns: Sequence[Column]) -> None: ...
-    def read(
-        self, max_rows: int, max_bytes: int
-    ) -> tuple[pa.RecordBatch, list[tuple[bytes | None, ...]]] | None:
-        """The next rows, up to `max_rows`, ending with the row that makes them `max_bytes` or more; None at the end.
-
-        First the rows that are fit, then each row with a value that cannot be carried, as MySQL sent it; what is wrong
-        with these `types.parse_rows` says.
-        """
-
-    def close(self) -> None:
-        """Read off what is left of the result (kill the query first if that may be much). Harmless if at the end."""
 
 class RowsDecoder:
     """Changes of one table, from rows events of the binary log to Arrow; values are the same as those of `TextReader`.

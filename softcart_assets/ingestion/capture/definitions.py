@@ -1,0 +1,112 @@
+"""What definitions in a source's log mean for raw: columns that come, go and change, tables that are emptied or renamed.
+
+The table's contract decides. `evolve`: raw follows. `freeze`: the table stops. `quarantine`: raw keeps its columns, and
+rows with values beyond them go to quarantine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from softcart_assets.ingestion.capture.rewrites import Rewrites
+from softcart_assets.ingestion.captured import Captured, CapturedTable
+from softcart_assets.ingestion.changes import Changes
+from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
+from softcart_assets.ingestion.connectors.mysql.events import TableMap
+from softcart_assets.ingestion.connectors.mysql.schema import columns_of
+from softcart_assets.ingestion.errors import SchemaChanged, UnsupportedColumn
+from softcart_assets.ingestion.position import Place
+from softcart_assets.ingestion.sinks import Sink
+from softcart_assets.ingestion.sinks.merge import RawSink
+from softcart_assets.ingestion.types import Column, widens
+
+
+class Definitions:
+    """Makes raw follow the definitions of a source's tables."""
+
+    def __init__(self, captured: Captured, raw: RawSink, sinks: Sequence[Sink]) -> None:
+        self.captured, self.raw, self.sinks = captured, raw, sinks
+        self.rewrites = Rewrites(captured, raw)
+
+    def adapt(self, table: CapturedTable, definition: TableMap) -> Sequence[Column] | None:
+        """The columns to decode rows of a definition in, after raw has followed it. None skips the table: it has stopped."""
+        try:
+            return self.fit(table, columns_of(definition.columns, table.asset))
+        except (UnsupportedColumn, SchemaChanged) as error:
+            self.captured.stop(table, str(error))
+            return None
+
+    def fit(self, table: CapturedTable, columns: Sequence[Column]) -> Sequence[Column]:
+        """The columns to take rows in that have these columns at the source; `SchemaChanged` if the contract forbids it."""
+        names = {column.name for column in columns}
+        if missing := [name for name in table.table.key if name not in names]:
+            raise SchemaChanged(
+                f"{table.asset}: column {', '.join(map(repr, missing))} of the declared key is no longer at the source. Declare "
+                f"the key that the table has now, drop the raw table, and load again."
+            )
+        have = {column.name: column for column in table.columns}
+        new = [c for c in columns if c.name not in have]
+        gone = [name for name in have if name not in names and name not in table.dropped]
+        retyped = [
+            c
+            for c in columns
+            if c.name in have and not widens(c.target_type, have[c.name].target_type)
+        ]
+        match table.table.contract:
+            case "freeze" if new or gone or retyped:
+                changes = [
+                    *(f"{c.name!r} was added" for c in new),
+                    *(f"{name!r} was dropped" for name in gone),
+                    *(f"{c.name!r} became {c.source_type}" for c in retyped),
+                ]
+                raise SchemaChanged(_frozen(table, f"column {', '.join(changes)}"))
+            case "quarantine":
+                return [*table.columns, *new]
+            case "evolve" if new or retyped:
+                self._evolve(table, columns)
+        return table.columns
+
+    def _evolve(self, table: CapturedTable, columns: Sequence[Column]) -> None:
+        """Give raw a definition's columns."""
+        staged = self.raw.staged[table.name]
+        if staged.is_staged:
+            # These rows have the columns of before: they go into raw while it has those, too.
+            assert self.captured.place
+            self.raw.merge(staged, self.captured.place.position, None)
+        connection = self.captured.connection
+        # All or nothing: what fails here stops this table, not the flush. The savepoint needs an open transaction.
+        connection.execute("SELECT 1")
+        with connection.transaction():
+            _, is_retyped = staged.raw.evolve(columns, table.columns)
+        table.is_retyped |= is_retyped
+        for sink in self.sinks:
+            sink.begin(table)
+
+    def define(
+        self, change: TableChange, place: Place, committed_at: int | None, database: str
+    ) -> Iterator[Changes]:
+        """Do what a statement at `place` did to the source's tables; the changes of rows that it meant."""
+        for table in self.captured.live:
+            is_it = change.database == database and change.table in (table.name, "")
+            becomes_it = change.new == (database, table.name)
+            # A table that is further than the log has been read with this definition already.
+            if place.position <= table.position or not (is_it or becomes_it):
+                continue
+            if becomes_it:
+                self.captured.note_stale(table, place.position)
+            elif change.kind in ("truncate", "drop", "rename"):
+                yield from self.rewrites.empty(table, place.position, committed_at)
+            elif change.kind == "rewrite" or change.changes_values:
+                # The log tells the statement, but not the values that rows have after it.
+                if table.table.contract == "freeze":
+                    self.captured.stop(table, _frozen(table, "its definition"))
+                else:
+                    self.captured.note_stale(table, place.position)
+
+
+def _frozen(table: CapturedTable, what: str) -> str:
+    source, name = table.asset.removeprefix("raw_").split("/", 1)
+    return (
+        f"{table.asset}: {what} at the source, and the table's contract is 'freeze'. It stays as it was then; the other tables "
+        f"go on. Look what the change means for the models, then run `softcart resnapshot {source}.{name}`, which takes it over."
+    )

@@ -1,0 +1,307 @@
+"""Following a source's log: the loop that reads, hands changes to the sinks, and commits.
+
+Here belongs when something is done: when a flush is due, when lake files are listed, what follows a server that was
+replaced. What a change does to a target is the sinks' matter, how the log is read stands in `reading` and `log`.
+
+Everything is taken up from what is committed: whatever breaks, the loop drops what it has in hand, connects anew and reads on
+from the committed place. Rows and place commit together, so that neither loses nor doubles anything.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+import psycopg
+
+from softcart_assets.ingestion.capture.definitions import Definitions
+from softcart_assets.ingestion.capture.job import FLUSH_BUCKETS, Job
+from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
+from softcart_assets.ingestion.captured import Captured, CapturedTable, TableFailed
+from softcart_assets.ingestion.changes import Changes
+from softcart_assets.ingestion.connectors.mysql.events import TableMap
+from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
+from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
+from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.sinks import Sink
+from softcart_assets.ingestion.sinks.changelog import ChangeLog
+from softcart_assets.ingestion.sinks.merge import RawSink, counts_of
+from softcart_assets.ingestion.sinks.raw import Counts
+from softcart_assets.ingestion.types import Column
+
+_FLUSH_SECONDS = 0.1
+_LIST_SECONDS = 60.0
+_LIST_BYTES = 256 << 20
+_TICK_SECONDS = 1.0
+
+_NOTHING = Piece([], None)
+
+
+class Follower:
+    """Applies a source's log over one holding connection, from the committed place on.
+
+    After any error it is of no use any more. `control` commits each statement by itself.
+    """
+
+    def __init__(
+        self, job: Job, connection: psycopg.Connection, control: psycopg.Connection
+    ) -> None:
+        self.job, self.connection, self.control = job, connection, control
+        self.captured = Captured(job.source, connection)
+        self.raw = RawSink(self.captured, connection, job.source)
+        self.lake = ChangeLog(control, job.source, job.lake_uri)
+        self.lake.remove_orphans()
+        self.sinks: list[Sink] = [
+            self.raw,
+            self.lake,
+            *(make(connection, self.captured) for make in job.sinks),
+        ]
+        self.definitions = Definitions(self.captured, self.raw, self.sinks)
+        self.take_up()
+        self._listed = time.monotonic()
+        self._rows: list[tuple[float, int]] = []
+        self._staged: dict[str, Counts] = {}
+        self.report()
+
+    def take_up(self, *, anew: bool = False) -> None:
+        """Take up tables that are new, or all `anew`, and read on from what is committed of raw or the lake.
+
+        The lake lists its files more rarely than raw commits, so the log may have to be read again for it. Nothing of the
+        lake is unlisted now.
+        """
+        captured = self.captured
+        if anew:
+            captured.tables.clear()
+        for table in captured.read():
+            for sink in self.sinks:
+                sink.begin(table)
+        self.connection.commit()
+        self.place = min(
+            filter(None, (captured.place, captured.lake_place)), key=lambda place: place.position
+        )
+
+    def follow(
+        self, end: Position | None = None, on_tick: Callable[[], bool] | None = None
+    ) -> None:
+        """Apply the log up to a position, or until `on_tick`, called about once a second between flushes, says to stop."""
+        job, captured = self.job, self.captured
+        start = self.place
+        gtids = GtidSet(start.gtid) if start.gtid else None
+        live = captured.live
+        names = {table.table.at_source: table.name for table in live}
+        database = job.connection.database
+        with BinaryLog(
+            job.source.name,
+            job.connection,
+            {(database, name) for name in names},
+            start.position,
+            server=start.server,
+            gtids=gtids,
+            end=end,
+            names=names,
+        ) as log:
+            assert captured.place
+            if log.server != captured.place.server:
+                captured.leave_server()
+                if self._catch_lake_up(start.position):
+                    log.close()
+                    self.follow(end, on_tick)
+                    return
+            ahead = {t.name: (t.position, t.columns) for t in live if t.position > start.position}
+            keys = {table.name: table.table.key for table in live}
+            reading = Reading(
+                log, start, self._columns_for, ahead, database, keys, names, _FLUSH_SECONDS
+            )
+            reading.start()
+            try:
+                self._apply(reading, on_tick)
+            finally:
+                reading.stop()
+
+    def _catch_lake_up(self, start: Position) -> bool:
+        """Bring the lake to where raw is before another server's log is read; whether that was necessary.
+
+        What the lake lacks is not the same transactions there: it gets what raw made of them.
+        """
+        captured = self.captured
+        assert captured.place
+        behind = [table for table in captured.live if table.lake_position < table.position]
+        if not behind and start >= captured.place.position:
+            return False
+        self.write_unlisted(behind)
+        self.place = captured.place
+        self.commit(listing=True)
+        for table in behind:  # further than the stream, if that went back for a new table
+            table.lake_position = table.position
+        return True
+
+    def _apply(self, reading: Reading, on_tick: Callable[[], bool] | None) -> None:
+        """Apply what the reading thread hands over."""
+        ticked = time.monotonic()
+        is_between = True
+        while True:
+            reading.is_applying = False
+            item: Piece | Question | BaseException | None = _NOTHING
+            with suppress(queue.Empty):
+                item = reading.pieces.get(timeout=0.2)
+            reading.is_applying = True
+            match item:
+                case None:
+                    return
+                case Piece() if item is _NOTHING:
+                    pass
+                case Piece():
+                    self._flush(item)
+                    is_between = item.place is not None
+                case Question():
+                    try:
+                        item.answer.set_result(item.ask())
+                    except BaseException as error:
+                        item.answer.set_exception(error)
+                        raise
+                case BaseException():
+                    raise item
+            if is_between and on_tick and time.monotonic() - ticked >= _TICK_SECONDS:
+                ticked = time.monotonic()
+                if on_tick():
+                    return
+
+    def _columns_for(self, table_map: TableMap) -> Sequence[Column] | None:
+        table = self.captured.tables[table_map.table]
+        return None if table.stopped else self.definitions.adapt(table, table_map)
+
+    def _flush(self, piece: Piece) -> None:
+        """Bring a piece to the sinks; what it completes is committed."""
+        started = time.monotonic()
+        if piece.is_void:
+            for sink in self.sinks:
+                sink.void()
+            self._staged.clear()
+            return
+        rows = sum(map(self._take, piece.changes))
+        self.job.status.rows += rows
+        if piece.place is None:
+            return
+        for sink in self.sinks:
+            sink.flush(piece.place, piece.committed_at)
+        self.place = piece.place
+        is_told = True
+        for change in piece.definitions:
+            for changes in self.definitions.define(
+                change, piece.place, piece.committed_at, self.job.connection.database
+            ):
+                self._pass_on(changes)
+                is_told = False
+        # What the log does not tell cannot be had from it a second time.
+        self.commit(piece.committed_at, listing=not is_told)
+        self._account(piece, rows, started)
+
+    def _take(self, changes: Changes) -> int:
+        """Hand changes to each sink that does not have them yet; how many they are."""
+        table = self.captured.tables[changes.table]
+        if table.stopped:
+            return 0
+        for sink in self.sinks:
+            if len(later := changes.after(sink.since(table))):
+                sink.take(later)
+        counts = self._staged.get(table.name, Counts()) + counts_of(changes.operations)
+        self._staged[table.name] = counts
+        return len(changes)
+
+    def _pass_on(self, changes: Changes) -> None:
+        """Tell the other sinks what was done to raw that the log does not tell row by row."""
+        for sink in self.sinks:
+            if sink is not self.raw:
+                sink.take(changes)
+
+    def _account(self, piece: Piece, rows: int, started: float) -> None:
+        """Bring the figures up to date with a flush."""
+        status, now = self.job.status, time.monotonic()
+        status.flushes += bool(rows)
+        status.flush_seconds = now - started
+        if rows:
+            status.flush_seconds_in_all += status.flush_seconds
+            status.flush_times[FLUSH_BUCKETS[bisect_left(FLUSH_BUCKETS, status.flush_seconds)]] += 1
+        for name, counts in self._staged.items():
+            status.changes[name, "insert"] += counts.inserted
+            status.changes[name, "update"] += counts.updated
+            status.changes[name, "delete"] += counts.deleted
+        self._staged.clear()
+        self._rows = [(at, count) for at, count in self._rows if now - at < 10] + [(now, rows)]
+        span = now - self._rows[0][0]
+        status.rows_per_second = sum(count for _, count in self._rows) / max(span, 1.0)
+        self.report()
+        if piece.caught_up or not rows:
+            status.lag_seconds = 0.0
+        elif piece.committed_at:
+            status.lag_seconds = max(time.time() - piece.committed_at / 1_000_000, 0.0)
+
+    def commit(self, committed_at: int | None = None, *, listing: bool = False) -> None:
+        """Commit the transaction at hand with the place that was read; and, if it is time or asked for, the lake's files."""
+        due = time.monotonic() - self._listed >= _LIST_SECONDS or self.lake.bytes >= _LIST_BYTES
+        if retyped := [table for table in self.captured.tables.values() if table.is_retyped]:
+            self.write_unlisted(retyped)
+        is_listed = listing or bool(retyped) or self.lake.is_empty or due
+        if is_listed:
+            self.lake.list_in(self.connection)
+        self.captured.commit(self.place, committed_at, self.place if is_listed else None)
+        if is_listed:
+            self.lake.renew()
+            self._listed = time.monotonic()
+
+    def write_unlisted(self, tables: Iterable[CapturedTable]) -> None:
+        """Write to the lake what raw has of tables and the log will not tell again; it is still to be listed."""
+        for table in tables:
+            for changes in self.definitions.rewrites.unlisted(table):
+                self.lake.take(changes)
+
+    def finish(self) -> None:
+        """List the lake's files, so that nothing has to be read again."""
+        if not self.lake.is_empty:
+            self.commit(listing=True)
+
+    def discard(self) -> None:
+        """Give up what is not committed."""
+        for sink in self.sinks:
+            sink.discard()
+
+    def without(self, failed: TableFailed) -> Follower:
+        """What goes on without a table that PostgreSQL refuses, from what is committed; the table stops, with the reason."""
+        self.discard()
+        self.connection.rollback()
+        self.captured.stop(self.captured.tables[failed.table], failed.reason)
+        self.connection.commit()
+        return Follower(self.job, self.connection, self.control)
+
+    def merge_reread(self) -> None:
+        """Merge rows that were read again, as far as the log is past the position that they were read at."""
+        captured, rewrites = self.captured, self.definitions.rewrites
+        assert captured.place
+        if self.place.position < captured.place.position:
+            return  # The lake does not have all that raw has: what the log tells would come after it there.
+        for reread in rewrites.rereads():
+            table = captured.tables.get(reread.table)
+            if table is None or table.stopped:
+                continue
+            found = self.raw.staged[table.name].raw.columns(relation=reread.relation)
+            names = {column.name for column in found}
+            fitting = self.definitions.fit(table, found)
+            columns = [column for column in fitting if column.name in names]
+            for changes in rewrites.merge_reread(table, reread, columns):
+                self._pass_on(changes)
+            self.commit(listing=True)
+
+    def report(self) -> None:
+        """Bring the status up to date."""
+        captured, status = self.captured, self.job.status
+        status.position = str(captured.place.position) if captured.place else ""
+        status.committed_at = captured.committed_at
+        tables = captured.tables.values()
+        status.quarantined = {t.name: t.open_entries for t in tables if t.open_entries}
+        status.tables = {
+            t.name: ("stopped" if t.stopped else "stale" if t.stale_since else "live", t.stopped)
+            for t in tables
+        }

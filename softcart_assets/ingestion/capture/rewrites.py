@@ -1,0 +1,236 @@
+"""Changes of raw that the log does not tell row by row: a table that was emptied, rows that were read again.
+
+Each gives the changes that it made, in the form of the log's own, so that every other sink takes them, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import sql
+
+from softcart_assets.ingestion.captured import Captured, CapturedTable
+from softcart_assets.ingestion.changes import DELETE, LOADED, UNLOADED, UPDATE, Changes, Run
+from softcart_assets.ingestion.position import Position, ordered
+from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.sinks.merge import RawSink
+from softcart_assets.ingestion.sinks.raw import RawTable
+from softcart_assets.ingestion.sinks.statements import name_of, names_of, same_key, text
+from softcart_assets.ingestion.types import Column
+
+
+@dataclass(frozen=True)
+class Reread:
+    """Rows of a table that were read from the source again, in a relation of their own.
+
+    `position`: where they were read. `scope`: filter for the raw rows that this re-read replaces; None: all.
+    """
+
+    id: int
+    table: str
+    relation: str
+    position: Position
+    scope: str | None
+
+
+class Rewrites:
+    """Corrects raw where the log alone does not."""
+
+    def __init__(self, captured: Captured, raw: RawSink) -> None:
+        self.captured, self.raw = captured, raw
+        self.connection, self.source = captured.connection, captured.source
+
+    def empty(
+        self, table: CapturedTable, position: Position, committed_at: int | None
+    ) -> Iterator[Changes]:
+        """Every row is gone at a position."""
+        raw = self.raw.staged[table.name].raw
+        # A snapshot may have copied rows that came later than this position: they stay.
+        is_older = sql.SQL("{} < {}").format(
+            ordered(sql.SQL("_position")), ordered(sql.Literal(position))
+        )
+        parts = {
+            "raw": text(raw.name),
+            "names": names_of(c.name for c in table.columns),
+            "is_older": is_older,
+        }
+        raw.stage(table.columns)
+        self.raw.run(
+            sql.SQL(
+                "INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, true, false FROM {raw}"
+                " WHERE NOT _deleted AND {is_older}"
+            ).format(**parts)
+        )
+        if table.table.key:
+            raw.apply_changes(table.columns, str(position))
+        else:
+            self.raw.run(sql.SQL("DELETE FROM {raw} WHERE {is_older}").format(**parts))
+        yield from self._changes_made(raw, table, Run(0, position, committed_at), table.columns)
+        self.captured.note_emptied(table, position)
+        recorder = self._recorder(table, str(position), position)
+        recorder.close(
+            [entry for entry, at in recorder.positions() if Position.parse(at) < position],
+            "deleted",
+        )
+        table.open_entries = recorder.open()[0]
+
+    def unlisted(self, table: CapturedTable) -> Iterator[Changes]:
+        """Changes that bring the lake to where raw is, for when the log does not tell them: the rows that changed since.
+
+        A table whose columns became others, and one without a key, is stated as a whole; the latter as its loads do.
+        """
+        if table.lake_position >= table.position and not table.is_retyped:
+            return
+        raw = self.raw.staged[table.name].raw
+        is_whole = table.is_retyped or not table.table.key
+        raw.find_own(table.columns, None if is_whole else table.lake_position)
+        table.is_retyped = False
+        gone, here = DELETE, UPDATE
+        if not table.table.key:
+            gone, here = UNLOADED, LOADED
+            # Of no row there must be one, too, that says so.
+            self.connection.execute(
+                "INSERT INTO pg_temp.changes (_deleted, _is_new) SELECT true, false WHERE NOT EXISTS (SELECT FROM pg_temp.changes)"
+            )
+        for rows, is_deleted in raw.changed_rows(table.columns):
+            yield Changes(
+                table.name,
+                table.columns,
+                rows,
+                _either(is_deleted, gone, here),
+                [],
+                [Run(len(rows), table.position, None)],
+            )
+
+    def rereads(self) -> list[Reread]:
+        """The rows that were read again and can be merged: the log is past their position."""
+        assert self.captured.place
+        rows = self.connection.execute(
+            "SELECT id, table_name, relation, position, scope FROM ingestion.resnapshots"
+            " WHERE source = %s AND merged_at IS NULL ORDER BY id",
+            (self.source.name,),
+        ).fetchall()
+        found = [
+            Reread(id, table, relation, Position.parse(position), scope)
+            for id, table, relation, position, scope in rows
+        ]
+        return [each for each in found if each.position <= self.captured.place.position]
+
+    def merge_reread(
+        self, table: CapturedTable, reread: Reread, columns: Sequence[Column]
+    ) -> Iterator[Changes]:
+        """Merge rows that were read again where raw's stand for no later position; the changes that this made.
+
+        `columns`: those of the relation that raw takes.
+        """
+        raw, key = self.raw.staged[table.name].raw, table.table.key
+        raw.stage(columns)
+        recorder = self._recorder(table, reread.relation, reread.position)
+        self._drop_rows_gone(table, reread, recorder)
+        raw.hold(table.columns, recorder.entries([]))
+        self._find_changes(raw, reread, [column.name for column in columns])
+        raw.apply_changes(columns, str(reread.position))
+        yield from self._changes_made(raw, table, Run(0, reread.position, None), columns)
+        # Entries of rows that are in now, or were out when they were read but have come since.
+        recorder.close(raw.held_in(reread.relation), "mended")
+        rows = self.connection.execute(
+            sql.SQL(
+                "SELECT h._held_entry, r._deleted FROM pg_temp.held h JOIN {} r ON {} WHERE h._held_seen AND {} > {}"
+            ).format(
+                text(raw.name),
+                same_key(key, "h", "r"),
+                ordered(sql.SQL("r._position")),
+                ordered(sql.Literal(reread.position)),
+            ),
+            (),
+        ).fetchall()
+        for is_deleted, because in ((False, "mended"), (True, "deleted")):
+            recorder.close([entry for entry, gone in rows if gone == is_deleted], because)
+        table.open_entries = recorder.open()[0]
+        self._finish(table, reread)
+
+    def _drop_rows_gone(self, table: CapturedTable, reread: Reread, recorder: Recorder) -> None:
+        """Empty the relation if all rows went since it was read, those too that raw never had."""
+        emptied_at = self.captured.emptied_at(table)
+        if emptied_at is None or emptied_at <= reread.position:
+            return
+        self.raw.run(sql.SQL("DELETE FROM {}").format(text(reread.relation)))
+        recorder.close(
+            [entry for entry, at in recorder.positions() if Position.parse(at) <= reread.position],
+            "deleted",
+        )
+
+    def _find_changes(self, raw: RawTable, reread: Reread, names: Sequence[str]) -> None:
+        """Fill `changes` with what the rows read again change: other values, rows that are new, rows that are gone."""
+        key = raw.table.key
+        parts = {
+            "raw": text(raw.name),
+            "read": text(reread.relation),
+            "names": names_of(names),
+            "read_values": names_of(names, "i"),
+            "raw_values": names_of(names, "r"),
+            "first": name_of(key[0]),
+            "same": same_key(key, "i", "r"),
+            "same_held": same_key(key, "h", "r"),
+            "is_not_later": sql.SQL("{} <= {}").format(
+                ordered(sql.SQL("r._position")), ordered(sql.Literal(reread.position))
+            ),
+            "scope": text(reread.scope or "true"),
+        }
+        self.raw.run(
+            sql.SQL(
+                "INSERT INTO pg_temp.changes ({names}, _deleted, _is_new)"
+                " SELECT {read_values}, false, r.{first} IS NULL OR r._deleted FROM {read} i LEFT JOIN {raw} r ON {same}"
+                " WHERE r.{first} IS NULL OR ({is_not_later}"
+                " AND (r._deleted OR ROW({raw_values}) IS DISTINCT FROM ROW({read_values})))"
+            ).format(**parts)
+        )
+        self.raw.run(
+            sql.SQL(
+                "INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {raw_values}, true, false FROM {raw} r"
+                " WHERE NOT r._deleted AND {is_not_later} AND ({scope})"
+                " AND NOT EXISTS (SELECT FROM {read} i WHERE {same})"
+                # A row that could not be carried when it was read is not gone.
+                " AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND {same_held})"
+            ).format(**parts)
+        )
+
+    def _finish(self, table: CapturedTable, reread: Reread) -> None:
+        """Strike the order off, and the relation with it."""
+        changed = self.connection.execute("SELECT count(*) FROM pg_temp.changes").fetchone()
+        self.raw.run(sql.SQL("DROP TABLE {}").format(text(reread.relation)))
+        self.connection.execute(
+            "UPDATE ingestion.resnapshots SET merged_at = now(), rows_changed = %s WHERE id = %s",
+            (changed and changed[0], reread.id),
+        )
+        if not reread.scope and table.stale_since and table.stale_since <= reread.position:
+            self.captured.note_stale(table, None)
+
+    def _changes_made(
+        self, raw: RawTable, table: CapturedTable, run: Run, columns: Sequence[Column]
+    ) -> Iterator[Changes]:
+        """The rows of `changes`, counted, as changes at a position."""
+        inserted, updated, deleted = self.connection.execute(
+            "SELECT count(*) FILTER (WHERE _is_new), count(*) FILTER (WHERE NOT _is_new AND NOT _deleted),"
+            " count(*) FILTER (WHERE _deleted) FROM pg_temp.changes"
+        ).fetchone() or (0, 0, 0)
+        self.connection.execute(
+            "UPDATE ingestion.captures SET changed_at = %s, rows_inserted = rows_inserted + %s, rows_updated = rows_updated + %s,"
+            " rows_deleted = rows_deleted + %s WHERE source = %s AND table_name = %s",
+            (run.position, inserted, updated, deleted, self.source.name, table.name),
+        )
+        for rows, is_deleted in raw.changed_rows(columns):
+            operations = _either(is_deleted, DELETE, UPDATE)
+            yield Changes(
+                table.name, columns, rows, operations, [], [run._replace(changes=len(rows))]
+            )
+
+    def _recorder(self, table: CapturedTable, load_id: str, position: Position) -> Recorder:
+        return Recorder(self.connection, self.source.name, table.name, load_id, str(position))
+
+
+def _either(is_deleted: pa.Array, gone: int, here: int) -> pa.Array:
+    return pc.if_else(is_deleted, pa.scalar(gone, pa.int8()), pa.scalar(here, pa.int8()))

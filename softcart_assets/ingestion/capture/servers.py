@@ -1,0 +1,66 @@
+"""Which server's log is followed: where it begins, and what becomes of positions when another server, or a new log, takes over."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import psycopg
+
+from softcart_assets.ingestion.capture.job import Job
+from softcart_assets.ingestion.connectors.mysql.session import Session
+from softcart_assets.ingestion.connectors.mysql.state import ServerState, current_state
+from softcart_assets.ingestion.errors import PositionPurged
+from softcart_assets.ingestion.position import Place, Position
+
+
+def state_of(job: Job) -> ServerState:
+    """Where the log of the server that answers now ends."""
+    with closing(Session(job.connection)) as session:
+        return current_state(session)
+
+
+def start_here(job: Job, connection: psycopg.Connection) -> None:
+    """If the source's log was never followed, begin at its end now; snapshots taken from now on lie behind that."""
+    state = state_of(job)
+    gtid = str(state.gtids) or None
+    connection.execute(
+        "INSERT INTO ingestion.streams (source, position, gtid, server, lake_position, lake_gtid, lake_server)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (job.source.name, state.position, gtid, state.server, state.position, gtid, state.server),
+    )
+
+
+def epoch_now(job: Job, place: Place) -> int:
+    """The epoch of the server that answers now. `PositionPurged` if its log ends before what was applied of it."""
+    state = state_of(job)
+    if state.server != place.server:
+        return place.position.epoch + 1
+    end = state.position.in_epoch(place.position.epoch)
+    if end < place.position:
+        raise PositionPurged(
+            f"Source {job.source.name!r}: its binary log ends at {end}, before {place.position}, up to where its changes "
+            "are applied: the server was set back or its log reset. The log cannot be continued. Take a new snapshot: run "
+            f"`softcart resnapshot {job.source.name}`."
+        )
+    return place.position.epoch
+
+
+def epoch_of_reread(job: Job) -> int:
+    """The epoch of the server that answers now, for reading beside whoever follows the log."""
+    with job.staging.connect() as connection:
+        row = connection.execute(
+            "SELECT position, server FROM ingestion.streams WHERE source = %s", (job.source.name,)
+        ).fetchone()
+        assert row
+        position, server = row
+        return Position.parse(position).epoch + (state_of(job).server != server)
+
+
+def end_after(job: Job, place: Place) -> Place:
+    """The log's end now, behind `place` whatever has become of the server: positions go on growing if its own begin anew."""
+    state = state_of(job)
+    epoch = place.position.epoch
+    end = state.position.in_epoch(epoch)
+    if state.server != place.server or end < place.position:
+        end = end.in_epoch(epoch + 1)
+    return Place(end, str(state.gtids) or None, state.server)

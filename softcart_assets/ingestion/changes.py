@@ -1,0 +1,222 @@
+"""Changes of rows on their way from a source's log to the sinks: typed, in the log's order, each with its transaction.
+
+A batch of `Changes` belongs to one table and has one set of columns. It knows nothing of where the changes come from or
+of what becomes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.types import Column, Kind, Rejected, Unfit, parse
+
+DELETE, INSERT, UPDATE = 0, 1, 2
+"""What happened to a row. The log's reader and the codec use the same numbers."""
+LOADED, UNLOADED = 3, 4
+"""Beside the log's operations: rows that a load of a whole table states, or states not to be; the lake names no operation."""
+
+
+class Run(NamedTuple):
+    """So many changes of one table by one transaction; its position is None until it is known to be committed."""
+
+    changes: int
+    position: Position | None
+    committed_at: int | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Changes of one table in the log's order.
+
+    `rows` have raw's columns; `operations` say what happened to each; `rejected` are the changes that cannot be carried: how many
+    of the rows come before, the operation, and the row. `runs` count rows and rejected ones.
+    """
+
+    table: str
+    columns: Sequence[Column]
+    rows: pa.RecordBatch
+    operations: pa.Array
+    rejected: Sequence[tuple[int, int, Rejected]]
+    runs: Sequence[Run]
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.rejected)
+
+    @cached_property
+    def per_row(self) -> tuple[pa.Array, pa.Array]:
+        """Position, as text, and commit time of each of the rows."""
+        # A transaction's position becomes text once, however many rows it has.
+        positions = [None if run.position is None else str(run.position) for run in self.runs]
+        times = [run.committed_at for run in self.runs]
+        if len(self.runs) == len(self.rows) and not self.rejected:
+            return pa.array(positions, pa.string()), pa.array(times, pa.timestamp("us", tz="UTC"))
+        numbers, _ = self._run_numbers
+        return (
+            pa.array(positions, pa.string()).take(numbers),
+            pa.array(times, pa.timestamp("us", tz="UTC")).take(numbers),
+        )
+
+    def run_of_rejected(self) -> list[Run]:
+        """The run that each of the rejected changes belongs to."""
+        return [self.runs[number] for number in self._run_numbers[1]]
+
+    @cached_property
+    def _run_numbers(self) -> tuple[pa.Array, list[int]]:
+        """The number of the run of each row, and of each rejected change."""
+        counts = [run.changes for run in self.runs]
+        numbers = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        if not self.rejected:
+            return pa.array(numbers), []
+        # The place of each rejected change among all.
+        places = [before + index for index, (before, _, _) in enumerate(self.rejected)]
+        return pa.array(np.delete(numbers, places)), numbers[places].tolist()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last transaction is not committed yet; all others are."""
+        return self.runs[-1].position is None
+
+    def after(self, position: Position) -> Changes:
+        """Those past a position; ones whose transaction is not committed are."""
+        first = self.runs[0].position
+        # Positions ascend.
+        if first is None or first > position:
+            return self
+        return self.where(lambda run: run.position is None or run.position > position)
+
+    def committed(self) -> Changes:
+        """Those whose transaction is committed."""
+        return self.where(lambda run: run.position is not None) if self.is_open else self
+
+    def uncommitted(self) -> Changes:
+        """Those whose transaction is not committed yet."""
+        return self.where(lambda run: run.position is None)
+
+    def without(self, known: Sequence[Column], key: Sequence[str]) -> Changes:
+        """In the known columns; changes with a value beyond these are among the rejected."""
+        names = [column.name for column in known]
+        beyond = [column for column in self.columns if column.name not in names]
+        is_out = pa.array(np.zeros(len(self.rows), bool))
+        for column in beyond:
+            is_out = pc.or_(is_out, pc.is_valid(self.rows.column(column.name)))
+        if key:
+            is_out = pc.and_(is_out, pc.not_equal(self.operations, DELETE))
+        out = np.flatnonzero(is_out.to_numpy(zero_copy_only=False))
+        rejected = []
+        if len(out):
+            texts = {
+                c.name: as_text(c, self.rows.column(c.name).take(pa.array(out))).to_pylist()
+                for c in self.columns
+            }
+            unknown = ", ".join(column.name for column in beyond)
+            for index, place in enumerate(out.tolist()):
+                row = {name: values[index] for name, values in texts.items()}
+                reason = f"the raw table has no column {unknown}, and the table's contract is 'quarantine'"
+                identity = tuple(row[name] or "" for name in key) if key else None
+                operation = self.operations[place].as_py()
+                rejected.append(
+                    (place, operation, Rejected(identity, None, beyond[0].name, reason, row))
+                )
+        # Each as the number of rows that stay before it.
+        merged = sorted([*self.rejected, *rejected], key=lambda each: each[0])
+        gone = np.concatenate([[0], np.cumsum(is_out.to_numpy(zero_copy_only=False))])
+        stays = pc.invert(is_out)
+        return replace(
+            self,
+            columns=known,
+            rows=self.rows.select(names).filter(stays),
+            operations=self.operations.filter(stays),
+            rejected=[
+                (int(before - gone[before]), operation, row) for before, operation, row in merged
+            ],
+        )
+
+    def with_deletions(self, key: Sequence[str]) -> Changes:
+        """With the deletions among the rejected: these need no more than the key. Values that cannot be carried are NULL in them."""
+        rows, operations, rejected = [], [], []
+        at = carried = 0
+        for before, operation, row in self.rejected:
+            known = _known_of(self.columns, key, row) if key and operation == DELETE else None
+            if known is None:
+                rejected.append((before + carried, operation, row))
+                continue
+            rows += [self.rows.slice(at, before - at), known]
+            operations += [self.operations.slice(at, before - at), pa.array([DELETE], pa.int8())]
+            at, carried = before, carried + 1
+        if not carried:
+            return self
+        rows.append(self.rows.slice(at))
+        operations.append(self.operations.slice(at))
+        values = [pa.concat_arrays([each.column(c.name) for each in rows]) for c in self.columns]
+        return replace(
+            self,
+            rows=pa.RecordBatch.from_arrays(values, names=[c.name for c in self.columns]),
+            operations=pa.concat_arrays(operations),
+            rejected=rejected,
+        )
+
+    def where(self, is_wanted: Callable[[Run], bool]) -> Changes:
+        """Those of the runs that are wanted."""
+        wanted = [is_wanted(run) for run in self.runs]
+        if all(wanted):
+            return self
+        numbers, of_rejected = self._run_numbers
+        mask = pa.array(wanted, pa.bool_()).take(numbers)
+        before = np.concatenate([[0], np.cumsum(mask.to_numpy(zero_copy_only=False))])
+        return replace(
+            self,
+            rows=self.rows.filter(mask),
+            operations=self.operations.filter(mask),
+            rejected=[
+                (int(before[at]), operation, row)
+                for (at, operation, row), number in zip(self.rejected, of_rejected, strict=True)
+                if wanted[number]
+            ],
+            runs=[run for run, is_in in zip(self.runs, wanted, strict=True) if is_in],
+        )
+
+
+def as_text(column: Column, array: pa.Array) -> pa.Array:
+    """Values as text, as rejected rows have them."""
+    match column.kind:
+        case Kind.TEXT | Kind.JSON:
+            return array
+        case Kind.BYTES:
+            return pa.array(
+                [None if value is None else "\\x" + value.hex() for value in array.to_pylist()],
+                pa.string(),
+            )
+        case Kind.DATETIME | Kind.INSTANT:
+            return array.cast(pa.timestamp("us")).cast(pa.string())
+        case _:
+            return array.cast(pa.string())
+
+
+def _known_of(
+    columns: Sequence[Column], key: Sequence[str], rejected: Rejected
+) -> pa.RecordBatch | None:
+    """What can be carried of a rejected row, the other values NULL; None if its key cannot be."""
+    arrays = []
+    for column in columns:
+        text = rejected.row.get(column.name)
+        try:
+            if column.kind is Kind.BYTES and text is not None:
+                value: bytes | None = bytes.fromhex(text.removeprefix("\\x"))
+            elif text is not None and text.startswith("\\x") and column.name not in key:
+                value = None  # text that is not text
+            else:
+                value = None if text is None else text.encode()
+            arrays.append(parse(column, pa.array([value], pa.binary())))
+        except Unfit:
+            if column.name in key:
+                return None
+            arrays.append(pa.nulls(1, column.arrow_type))
+    return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])

@@ -1,0 +1,92 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Checksums of texts; `hashing.pyi` describes what is public."""
+
+from cpython.mem cimport PyMem_Free
+from libc.stdint cimport int32_t, uint8_t, uint64_t
+from libc.string cimport memset
+
+from softcart_assets.ingestion.codec.bson cimport Buffer, grow
+
+
+cdef extern from "<openssl/evp.h>":
+    ctypedef struct EVP_MD:
+        pass
+    ctypedef struct EVP_MD_CTX:
+        pass
+    ctypedef struct ENGINE:
+        pass
+    const EVP_MD *EVP_sha256()
+    EVP_MD *EVP_MD_fetch(void *library, const char *algorithm, const char *properties)
+    EVP_MD_CTX *EVP_MD_CTX_new()
+    int EVP_DigestInit_ex(EVP_MD_CTX *context, const EVP_MD *kind, ENGINE *engine)
+    int EVP_DigestUpdate(EVP_MD_CTX *context, const void *data, size_t size)
+    int EVP_DigestFinal_ex(EVP_MD_CTX *context, unsigned char *digest, unsigned int *size)
+
+
+cdef EVP_MD_CTX *_context = EVP_MD_CTX_new()
+cdef EVP_MD *_sha256 = EVP_MD_fetch(NULL, b"SHA256", NULL)
+
+
+cdef inline uint64_t hash_of(const char *data, Py_ssize_t size) except? 0:
+    """The first 56 bits of the SHA-256."""
+    cdef unsigned char digest[32]
+    cdef uint64_t number = 0
+    cdef int at
+    if not (
+        EVP_DigestInit_ex(_context, _sha256, NULL)
+        and EVP_DigestUpdate(_context, data, size)
+        and EVP_DigestFinal_ex(_context, digest, NULL)
+    ):
+        raise RuntimeError("the cryptographic library computes no SHA-256")
+    for at in range(7):
+        number = number << 8 | digest[at]
+    return number
+
+
+def hash_sum(array, bint without_numbers=False):
+    """The sum of the first 56 bits of the SHA-256 of each text of a string array, NULLs left out.
+
+    `without_numbers`: after leaving out every character that a number in JSON may be written with.
+    """
+    cdef Py_ssize_t rows = len(array), row, first = array.offset, at
+    cdef const int32_t *offsets
+    cdef const char *data = NULL
+    cdef const uint8_t *validity = NULL
+    cdef uint64_t number, low = 0, high = 0
+    cdef Buffer kept
+    cdef char character
+    if not rows:
+        return 0
+    buffers = array.buffers()
+    offsets = <const int32_t *><size_t>buffers[1].address + first
+    if buffers[2] is not None:
+        data = <const char *><size_t>buffers[2].address
+    if buffers[0] is not None and array.null_count:
+        validity = <const uint8_t *><size_t>buffers[0].address
+    memset(&kept, 0, sizeof(Buffer))
+    try:
+        for row in range(rows):
+            if validity != NULL and not validity[(first + row) >> 3] >> ((first + row) & 7) & 1:
+                continue
+            if without_numbers:
+                kept.size = 0
+                if kept.room < <size_t>(offsets[row + 1] - offsets[row]):
+                    grow(&kept, offsets[row + 1] - offsets[row])
+                for at in range(offsets[row], offsets[row + 1]):
+                    character = data[at]
+                    kept.data[kept.size] = character
+                    kept.size += not is_of_number[<uint8_t>character]
+                number = hash_of(kept.data, kept.size)
+            else:
+                number = hash_of(data + offsets[row], offsets[row + 1] - offsets[row])
+            low += number & 0xFFFFFFF
+            high += number >> 28
+    finally:
+        PyMem_Free(kept.data)
+    return (<object>high << 28) + low
+
+
+cdef bint is_of_number[256]
+memset(is_of_number, 0, sizeof(is_of_number))
+for _character in map(ord, "-+.0123456789eE"):
+    is_of_number[<int>_character] = True

@@ -1,0 +1,259 @@
+"""The connection over which a server sends its log: packets and events, as bytes.
+
+What an event means is not known here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pymysql
+import zstandard
+
+from softcart_assets.connections import MySQLConnection
+from softcart_assets.ingestion.connectors.mysql import private
+from softcart_assets.ingestion.connectors.mysql.events import FORMAT, PAYLOAD
+from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
+from softcart_assets.ingestion.connectors.mysql.schema import Bytes
+from softcart_assets.ingestion.connectors.mysql.state import identity
+from softcart_assets.ingestion.errors import (
+    IngestionError,
+    MissingGrant,
+    PositionPurged,
+    SourceLost,
+)
+
+_HEADER = struct.Struct("<IBIB4xII2x")
+"""A packet's length and number, its first byte, then an event's time, type, size and end position."""
+_EVENT = struct.Struct("<IB4xII2x")
+_U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
+_RECEIVE = 1 << 20
+_LONGEST = 0xFFFFFF
+_HEARTBEAT_SECONDS = 1.0
+_SILENCE_SECONDS = 60.0
+"""The server is lost if it does not even send a heartbeat for so long."""
+
+Raw = tuple[int, int, int, int, bytes, int, int]
+"""An event: type, time, end position (0: none), size, and the bytes that hold its body from one index to another."""
+
+
+class Dump:
+    """A connection to a server that sends its log."""
+
+    def __init__(self, connection: MySQLConnection, poll: float) -> None:
+        self.connection = connection
+        self.poll = poll
+        self.where = f"MySQL at {connection.host}:{connection.port}"
+        try:
+            self._db = pymysql.connect(
+                host=connection.host,
+                port=connection.port,
+                user=connection.user,
+                password=connection.password,
+                database=connection.database,
+                charset="utf8mb4",
+                connect_timeout=10,
+                read_timeout=60,
+                autocommit=True,
+            )
+        except pymysql.MySQLError as error:
+            raise self.explained(*error.args) from None
+        self.is_mariadb = "MariaDB" in self._db.get_server_info()
+        self.server_id = secrets.randbelow(1 << 31) + (1 << 31)
+        self.server = identity(self.query)
+
+    def query(self, sql: str) -> list[tuple[str | None, ...]]:
+        """Run a statement before the log is asked for; its rows as text."""
+        try:
+            with self._db.cursor() as cursor:
+                cursor.execute(sql)
+                return [
+                    tuple(None if v is None else str(v) for v in row) for row in cursor.fetchall()
+                ]
+        except pymysql.MySQLError as error:
+            raise self.explained(*error.args) from None
+
+    def explained(self, code: Any = 0, message: Any = "", *_: object) -> IngestionError:
+        """What an error of the server, or on the way to it, means."""
+        connection = self.connection
+        if code in (1044, 1045, 1142, 1227):
+            return MissingGrant(
+                f"{self.where}: user {connection.user!r} may not read the binary log ({message}). Run "
+                f"GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {connection.user!r}."
+            )
+        return SourceLost(
+            f"{self.where} failed while its binary log was read ({code}: {message}). Nothing is lost: reading goes on where it "
+            f"was committed. If it persists, check the server and {connection.prefix}_HOST, _PORT."
+        )
+
+    def start(self, file: str, offset: int, gtids: GtidSet | None) -> None:
+        """Ask for the log from a position, or, if GTIDs are given, for what they lack."""
+        checksum = self.query("SELECT @@global.binlog_checksum")[0][0]
+        self._has_checksums = checksum == "CRC32"
+        settings = [
+            f"@master_binlog_checksum = '{checksum}', @source_binlog_checksum = '{checksum}'",
+            f"@master_heartbeat_period = {int(_HEARTBEAT_SECONDS * 1e9)}",
+            f"@source_heartbeat_period = {int(_HEARTBEAT_SECONDS * 1e9)}",
+            f"@slave_uuid = '{uuid.uuid4()}', @replica_uuid = @slave_uuid",
+            # A slow target must not make the server hang up.
+            "SESSION net_write_timeout = 3600",
+        ]
+        if self.is_mariadb:
+            settings.append("@mariadb_slave_capability = 4")
+            if gtids is not None:
+                settings.append(f"@slave_connect_state = '{gtids}'")
+        self.query("SET " + ", ".join(settings))
+        name, port = b"softcart", self.connection.port
+        self._command(
+            0x15,
+            struct.pack("<IB", self.server_id, len(name))
+            + name
+            + struct.pack("<BBHII", 0, 0, port, 0, 0),
+        )
+        private.read_ok(self._db)
+        if gtids is not None and not self.is_mariadb:
+            data = gtids.encoded()
+            self._command(0x1E, struct.pack("<HIIQI", 4, self.server_id, 0, 4, len(data)) + data)
+        else:
+            where = (4, b"") if gtids is not None else (offset, file.encode())
+            self._command(0x12, struct.pack("<IHI", where[0], 0, self.server_id) + where[1])
+        self._socket = private.socket_of(self._db)
+        self._socket.settimeout(self.poll)
+
+    def _command(self, command: int, data: bytes) -> None:
+        try:
+            private.send_command(self._db, command, data)
+        except pymysql.MySQLError as error:
+            raise self.explained(*error.args) from None
+
+    def close(self) -> None:
+        """Hang up; whoever reads at the moment gets `SourceLost`."""
+        private.hang_up(self._db)
+
+    def events(self) -> Iterator[Raw | None]:
+        """The events as they come; None whenever nothing came for `poll` seconds."""
+        unpack, checksum_at, crc32 = _HEADER.unpack_from, _U32.unpack_from, zlib.crc32
+        has_checksums = self._has_checksums
+        data, at, end = b"", 0, 0
+        while True:
+            if end - at >= 24:
+                head, status, when, kind, size, position = unpack(data, at)
+                stop = at + 4 + (head & _LONGEST)
+                is_plain = stop <= end and not status and head & _LONGEST < _LONGEST
+            else:
+                is_plain = False
+            if is_plain:
+                source, first, at = data, at + 5, stop
+            else:
+                source, data, at = yield from self._packet(data, at)
+                end, first, stop = len(data), 1, len(source)
+                if source[0]:
+                    raise self._ended(source)
+                when, kind, size, position = _EVENT.unpack_from(source, 1)
+            if kind == FORMAT:
+                # It has room for a checksum in any case.
+                has_checksums = source[stop - 5] == 1
+                stop -= 4
+            elif has_checksums:
+                stop -= 4
+                if crc32(source[first:stop]) != checksum_at(source, stop)[0]:
+                    raise SourceLost(
+                        f"{self.where}: an event of the binary log that ends at {position} arrived damaged (its checksum is "
+                        "wrong). Nothing of it was used; reading again helps if the network was at fault, `mysqlbinlog "
+                        "--verify-binlog-checksum` on the server tells if its disk is."
+                    )
+            if kind == PAYLOAD:
+                yield from _unpacked(source[first + 19 : stop], position)
+            else:
+                yield kind, when, position, size, source, first + 19, stop
+
+    def _packet(self, data: bytes, at: int) -> Generator[None, None, tuple[bytes, bytes, int]]:
+        """The next packet's payload, joined if it came in several; what was read behind it, and where that goes on."""
+        parts = []
+        while True:
+            if len(data) - at < 4:
+                data, at = (yield from self._receive(data[at:], 4)), 0
+            need = 4 + int.from_bytes(data[at : at + 3], "little")
+            if len(data) - at < need:
+                data, at = (yield from self._receive(data[at:], need)), 0
+            parts.append(data[at + 4 : at + need])
+            at += need
+            if need < 4 + _LONGEST:
+                return b"".join(parts), data, at
+
+    def _receive(self, data: bytes, need: int) -> Generator[None, None, bytes]:
+        """The data with so much read behind them that there are `need` bytes, or more."""
+        parts, have, heard = [data], len(data), time.monotonic()
+        while have < need:
+            try:
+                chunk = self._socket.recv(_RECEIVE)
+            except TimeoutError:
+                if time.monotonic() - heard > _SILENCE_SECONDS:
+                    raise self.explained(
+                        0, f"not even a heartbeat for {_SILENCE_SECONDS:.0f} s"
+                    ) from None
+                yield None
+                continue
+            except (OSError, ValueError) as error:
+                raise self.explained(0, error) from None
+            if not chunk:
+                raise self.explained(0, "it closed the connection")
+            parts.append(chunk)
+            have += len(chunk)
+            heard = time.monotonic()
+        return b"".join(parts)
+
+    def _ended(self, packet: bytes) -> IngestionError:
+        """What a packet means that is no event."""
+        if packet[0] != 0xFF:
+            return self.explained(0, "it ended the log, as when it shuts down")
+        code, message = _U16.unpack_from(packet, 1)[0], packet[9:].decode(errors="replace")
+        if code == 1789 or (code == 1236 and re.search(_LOST, message, re.I)):
+            return PositionPurged(message)
+        return self.explained(code, message)
+
+
+_LOST = (
+    "could not find (first log|next log|gtid state)|purged|impossible position|could not open log|not in the master|missing"
+    "|bogus data|truncated in the middle|did not pass crc|error reading packet|not found|unknown error reading log event"
+)
+"""What servers say, under one error number with other things, if they do not have the log that was asked for."""
+
+
+def _unpacked(body: bytes, position: int) -> Iterator[Raw]:
+    """The events of a compressed transaction; all end where it ends."""
+    fields, compression = Bytes(body), 255
+    while (name := fields.number()) != 0:
+        value = Bytes(fields.text())
+        if name == 2:
+            compression = value.number()
+    if compression not in (0, 255):
+        raise IngestionError(
+            f"The binary log has a transaction compressed in way {compression}, which is not known here."
+        )
+    raw: Any = io.BytesIO(memoryview(body)[fields.at :])
+    stream = (
+        zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        if compression == 0
+        else raw
+    )
+    while header := stream.read(19):
+        when, kind, size, _ = _EVENT.unpack(header)
+        yield kind, when, position, size, stream.read(size - 19), 0, size - 19
+
+
+def inflated(data: bytes) -> bytes:
+    """What MariaDB has compressed: a byte that tells the way and how many bytes tell the length, the length, the data."""
+    if data[0] & 0xF0 != 0x80:
+        raise IngestionError(
+            f"The binary log has an event compressed in way {data[0]:#x}, which is not known here."
+        )
+    return zlib.decompress(data[1 + (data[0] & 7) :])

@@ -1,0 +1,402 @@
+"""The events of a binary log put in order: transactions, statements of their own, and positions.
+
+A transaction that counts otherwise than it was logged (XA, or rolled back in part) is read again by whoever owns this.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from softcart_assets.ingestion.connectors.mysql import ddl, events
+from softcart_assets.ingestion.connectors.mysql.charsets import Charset
+from softcart_assets.ingestion.connectors.mysql.definitions import Definitions
+from softcart_assets.ingestion.connectors.mysql.dump import Dump, Raw, inflated
+from softcart_assets.ingestion.connectors.mysql.events import (
+    Commit,
+    Event,
+    Idle,
+    Rollback,
+    Rows,
+    Statement,
+    TableMap,
+)
+from softcart_assets.ingestion.connectors.mysql.gtid import Gtid, tagged_gtid
+from softcart_assets.ingestion.connectors.mysql.refusals import Refusals, refuse_partial
+from softcart_assets.ingestion.position import Position
+
+_U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
+_MARIADB_GTID_BODY = struct.Struct("<QIB")
+_STANDALONE, _HAS_COMMIT_ID, _PREPARED_XA, _COMPLETED_XA = 1, 2, 64, 128
+"""Flags of MariaDB's GTID event."""
+_ALTER_STARTED, _ALTER_ROLLED_BACK = 2, 8
+"""Its further flags: MariaDB logs a long ALTER TABLE when it starts and again when it ends."""
+_CONTROL = re.compile(
+    r"(BEGIN|COMMIT|ROLLBACK(?! TO)|SAVEPOINT|ROLLBACK TO|RELEASE SAVEPOINT|XA (START|BEGIN|END|COMMIT|ROLLBACK))\b(?!\s*NOT)",
+    re.I,
+)
+"""Statements that the server logs around rows."""
+_STATUS_LENGTHS = {0: 5, 1: 9, 3: 5, 4: 7, 6: 0}
+"""The lengths of a query event's leading status variables, the number in front included."""
+_UNKNOWN: Any = object()
+"""Stands for a table whose definition the log has not told."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """The transaction, or the statement of its own, that is being read.
+
+    `is_only`: nothing but its rows is wanted, even if it is only prepared, and without those of the events numbered in `void`.
+    `tables`: by the ids that its rows events name them with; None if nobody wants them. `number`: of the event in it. `is_explicit`: it
+    ends with a COMMIT. `is_skipped`: its rows count later, or never. `ends`, `is_past`: what the event at hand means, that
+    the group ends with it, or that it lies behind the wanted end.
+    """
+
+    is_only: bool = False
+    void: Collection[range] = ()
+    tables: dict[bytes, TableMap | None] = field(default_factory=dict)
+    start: Position | None = None
+    number: int = 0
+    is_open: bool = False
+    is_explicit: bool = False
+    is_skipped: bool = False
+    caught_up: bool = False
+    alter_state: int = 0
+    gtid: Gtid | None = None
+    committed_at: int = 0
+    savepoints: dict[str, int] = field(default_factory=dict)
+    rolled_back: list[range] = field(default_factory=list)
+    """Numbers of events that a rollback to a savepoint made void."""
+    ends: bool = False
+    is_past: bool = False
+
+
+class Rereader(Protocol):
+    """Reads transactions of the same server once more."""
+
+    def again(self, start: Position, void: Collection[range] = ()) -> Iterator[Event]:
+        """The events of the transaction that starts at a position, but for the rows events numbered in `void`."""
+
+    def prepared_rows(self, xid: str, now: Position) -> Iterator[Event]:
+        """The rows of an XA transaction that is committed at `now`."""
+
+
+class Transactions:
+    """The events of a connection's log from `at` on, up to `end`.
+
+    `prepared`: where the groups of XA transactions begin that were prepared and not yet decided.
+    """
+
+    def __init__(
+        self,
+        dump: Dump,
+        definitions: Definitions,
+        refuse: Refusals,
+        at: Position,
+        end: Position | None,
+        rereader: Rereader,
+        *,
+        is_file_known: bool,
+    ) -> None:
+        self._dump, self._definitions, self._refuse = dump, definitions, refuse
+        self._at, self._end, self._rereader = at, end, rereader
+        self._is_file_known = is_file_known
+        self.prepared: dict[str, Position] = {}
+        self._servers: dict[bytes, str] = {}
+
+    def _move(self, offset: int) -> bool:
+        """Note an end position, of which the log has only the lower half; whether it is the wanted end, or behind it."""
+        at = self._at
+        if offset:
+            offset |= at.offset >> 32 << 32
+            if at.offset - offset > 1 << 31:
+                offset += 1 << 32
+            self._at = at = Position(at.epoch, at.name, at.number, offset)
+        return self._end is not None and self._is_file_known and at >= self._end
+
+    def read(self, *, only_group: bool = False, void: Collection[range] = ()) -> Iterator[Event]:
+        """The events. `only_group`: those of the first transaction, even if only prepared, but for the ones numbered in `void`."""
+        group = _Group(is_only=only_group, void=void)
+        tables, handlers = group.tables, self._handlers()
+        if self._move(0) and not only_group:
+            return
+        for event in self._dump.events():
+            if event is None:
+                if not group.is_open and self._is_file_known and not only_group:
+                    yield Idle(self._at, group.caught_up)
+                continue
+            kind, when, ended, _, data, start, stop = event
+            group.number += 1
+            # Rows and their tables are nearly all of a log: they come first, and without a detour.
+            if kind in events.ROWS:
+                table = tables.get(data[start : start + 6], _UNKNOWN)
+                if table is not None and not group.is_skipped:
+                    yield from self._rows(group, table, event)
+                continue
+            if kind == events.TABLE_MAP:
+                self._note_table(tables, data[start : start + 6], data[start + 8 : stop])
+                continue
+            group.ends = group.is_past = False
+            yield from handlers.get(kind, self._on_unknown)(group, event)
+            if group.ends and only_group:
+                return
+            yield from self._after(group, when, ended)
+            if group.is_past:
+                return
+
+    def _note_table(
+        self, tables: dict[bytes, TableMap | None], table_id: bytes, definition: bytes
+    ) -> None:
+        try:
+            tables[table_id] = self._definitions.known[definition]
+        except KeyError:
+            tables[table_id] = self._definitions.add(definition)
+
+    def _after(self, group: _Group, when: int, ended: int) -> Iterable[Event]:
+        """What follows from an event that may have ended a transaction, or reached the wanted end."""
+        if not group.ends:
+            return (Idle(self._at, True),) if group.is_past else ()
+        if group.rolled_back:
+            return self._after_savepoint(group, when, ended)
+        return (self._commit(group, when, ended),)
+
+    def _after_savepoint(self, group: _Group, when: int, ended: int) -> Iterator[Event]:
+        """A transaction of which a part was rolled back is read again, without that part."""
+        assert group.start
+        yield Rollback()
+        yield from self._rereader.again(group.start, group.rolled_back)
+        group.rolled_back = []
+        group.savepoints.clear()
+        yield self._commit(group, when, ended)
+
+    def _commit(self, group: _Group, when: int, ended: int) -> Commit:
+        group.is_open = group.is_explicit = group.is_skipped = False
+        group.is_past = self._move(ended)
+        return Commit(self._at, group.gtid, group.committed_at or when * 1_000_000)
+
+    def _rows(self, group: _Group, table: Any, event: Raw) -> Iterable[Event]:
+        """A rows event of a wanted table."""
+        kind, _, _, _, data, start, stop = event
+        if table is _UNKNOWN:
+            self._refuse.unknown_table(data[start : start + 6])
+            return ()
+        start += 8 if kind in events.FIRST_VERSION else 8 + _U16.unpack_from(data, start + 8)[0]
+        operation = events.ROWS[kind]
+        beginning = data[start : start + table.beginnings[operation]]
+        if beginning not in table.whole:
+            refuse_partial(table, beginning)
+        if group.void and _is_in(group.number, group.void):
+            return ()
+        return (Rows(table, operation, data[start:stop]),)
+
+    def _on_compressed_rows(self, group: _Group, event: Raw) -> Iterable[Event]:
+        """The same for a rows event that MariaDB has compressed behind its beginning."""
+        kind, _, _, _, data, start, stop = event
+        table = group.tables.get(data[start : start + 6], _UNKNOWN)
+        if table is _UNKNOWN:
+            self._refuse.unknown_table(data[start : start + 6])
+            return ()
+        if table is None or group.is_skipped or _is_in(group.number, group.void):
+            return ()
+        start += 8 if kind in events.FIRST_VERSION else 8 + _U16.unpack_from(data, start + 8)[0]
+        operation = events.ROWS_COMPRESSED[kind]
+        behind = start + table.beginnings[operation]
+        refuse_partial(table, data[start:behind])
+        return (Rows(table, operation, data[start:behind] + inflated(data[behind:stop])),)
+
+    def _on_nothing(self, group: _Group, event: Raw) -> Iterable[Event]:
+        """An event that changes nothing. At a start in the middle of a file its description is repeated; that moves nothing."""
+        kind, _, ended, *_ = event
+        if not group.is_open and (kind != events.FORMAT or self._at.offset == 4):
+            group.is_past = self._move(ended)
+        return ()
+
+    def _on_unknown(self, group: _Group, event: Raw) -> Iterable[Event]:
+        kind, _, _, _, data, start, _ = event
+        table = group.tables.get(data[start : start + 6])
+        self._refuse.event(kind, data, start, table, self._at)
+        return ()
+
+    def _handlers(self) -> dict[int, Callable[[_Group, Raw], Iterable[Event]]]:
+        """Who handles events of a type. Each gives events, and says in the group if it ends, or the log's wanted part does."""
+        return {
+            **dict.fromkeys(events.ROWS_COMPRESSED, self._on_compressed_rows),
+            **dict.fromkeys(events.WITHOUT_CHANGES, self._on_nothing),
+            events.XID: self._on_xid,
+            events.MARIADB_GTID: self._on_mariadb_gtid,
+            events.GTID: self._on_gtid,
+            events.ANONYMOUS_GTID: self._on_gtid,
+            events.TAGGED_GTID: self._on_tagged_gtid,
+            events.QUERY: self._on_statement,
+            events.QUERY_COMPRESSED: self._on_statement,
+            events.EXECUTE_LOAD: self._on_statement,
+            events.XA_PREPARE: self._on_prepare,
+            events.ROTATE: self._on_rotate,
+            events.HEARTBEAT: self._on_heartbeat,
+            events.HEARTBEAT_V2: self._on_heartbeat,
+        }
+
+    def _on_xid(self, group: _Group, event: Raw) -> Iterable[Event]:
+        group.ends = True
+        return ()
+
+    def _begin(self, group: _Group, event: Raw) -> None:
+        """The start of a transaction or of a statement of its own."""
+        _, _, ended, size, *_ = event
+        group.is_open = True
+        group.is_explicit = group.is_skipped = group.caught_up = False
+        group.alter_state = group.number = group.committed_at = 0
+        group.gtid = None
+        at = self._at
+        # Of this server: whoever reads the transaction again reads it there.
+        group.start = Position(0, at.name, at.number, (at.offset >> 32 << 32 | ended) - size)
+
+    def _on_mariadb_gtid(self, group: _Group, event: Raw) -> Iterable[Event]:
+        _, _, _, _, data, start, stop = event
+        self._begin(group, event)
+        sequence, domain, flags = _MARIADB_GTID_BODY.unpack_from(data, start)
+        group.gtid = Gtid(f"{domain}-{_U32.unpack_from(data, start - 14)[0]}", sequence)
+        group.is_explicit = not flags & _STANDALONE
+        group.is_skipped = bool(flags & _PREPARED_XA) and not group.is_only
+        if flags & _STANDALONE:
+            group.alter_state = _extra_flags(data[start:stop], flags)
+        return ()
+
+    def _on_tagged_gtid(self, group: _Group, event: Raw) -> Iterable[Event]:
+        _, _, _, _, data, start, stop = event
+        self._begin(group, event)
+        group.gtid, group.committed_at = tagged_gtid(data[start:stop])
+        return ()
+
+    def _on_gtid(self, group: _Group, event: Raw) -> Iterable[Event]:
+        kind, _, _, _, data, start, stop = event
+        self._begin(group, event)
+        if kind == events.GTID:
+            source = data[start + 1 : start + 17]
+            name = self._servers.get(source) or self._servers.setdefault(
+                source, str(uuid.UUID(bytes=source))
+            )
+            group.gtid = Gtid(name, _U64.unpack_from(data, start + 17)[0])
+        if stop - start >= 49 and data[start + 25] == 2:
+            committed_at = int.from_bytes(data[start + 42 : start + 49], "little")
+            if committed_at >> 55:  # the time of the server that committed it first follows
+                committed_at = int.from_bytes(data[start + 49 : start + 56], "little")
+            group.committed_at = committed_at
+        return ()
+
+    def _on_statement(self, group: _Group, event: Raw) -> Iterable[Event]:
+        kind, _, _, _, data, start, stop = event
+        database, sql = self._statement(kind, data[start:stop])
+        control = _CONTROL.match(sql)
+        if control:
+            word = " ".join(control[0].upper().split())
+            return self._on_control(group, word, sql[control.end() :].strip().lower())
+        found: Iterable[Event] = ()
+        if kind == events.EXECUTE_LOAD or ddl.changes_rows(sql, database):
+            self._refuse.statement(database, sql, self._at)
+        elif not group.alter_state & (_ALTER_STARTED | _ALTER_ROLLED_BACK):
+            self._definitions.forget_forms()
+            found = (Statement(database, sql),)
+        if not group.is_explicit:
+            # MySQL logs CREATE TABLE ... SELECT as a transaction.
+            group.is_explicit = sql.endswith(" START TRANSACTION")
+            group.ends = not group.is_explicit
+        return found
+
+    def _on_control(self, group: _Group, word: str, rest: str) -> Iterable[Event]:
+        """A statement that the server logs around rows, and what stands behind it."""
+        found: Iterable[Event] = ()
+        match word:
+            case "BEGIN":
+                group.is_explicit = True
+            case "COMMIT":
+                group.ends = True
+            case "ROLLBACK":
+                found = () if group.is_only else (Rollback(),)
+                group.rolled_back.clear()
+                group.ends = True
+            case "SAVEPOINT":
+                group.savepoints[rest] = group.number
+            case "ROLLBACK TO":
+                since = group.savepoints.get(rest.removeprefix("savepoint "), 0) + 1
+                group.rolled_back.append(range(since, group.number))
+                group.is_skipped = not group.is_only
+            case "XA START" | "XA BEGIN":
+                group.is_explicit, group.is_skipped = True, not group.is_only
+            case "XA COMMIT":
+                assert group.start
+                found = self._rereader.prepared_rows(rest, group.start)
+                group.ends = True
+            case "XA ROLLBACK":
+                self.prepared.pop(rest, None)
+                group.ends = True
+        return found
+
+    def _on_prepare(self, group: _Group, event: Raw) -> Iterable[Event]:
+        _, _, _, _, data, start, stop = event
+        is_one_phase, xid = _xid(data[start:stop])
+        group.ends = True
+        if group.is_only:
+            return ()
+        assert group.start
+        if is_one_phase:
+            return self._rereader.again(group.start)
+        self.prepared[xid] = group.start
+        return ()
+
+    def _on_rotate(self, group: _Group, event: Raw) -> Iterable[Event]:
+        _, _, _, _, data, start, stop = event
+        file, offset = data[start + 8 : stop].decode(), _U64.unpack_from(data, start)[0]
+        self._at = Position.parse(f"{file}:{offset}").in_epoch(self._at.epoch)
+        self._is_file_known = True
+        group.is_past = self._move(0)
+        return ()
+
+    def _on_heartbeat(self, group: _Group, event: Raw) -> Iterable[Event]:
+        if not group.is_open:
+            group.is_past, group.caught_up = self._move(event[2]), True
+            if not group.is_past and not group.is_only:
+                return (Idle(self._at, True),)
+        return ()
+
+    def _statement(self, kind: int, body: bytes) -> tuple[str, str]:
+        """The database in use and the statement of a query event."""
+        at = 26 if kind == events.EXECUTE_LOAD else 13
+        length, variables = body[8], _U16.unpack_from(body, 11)[0]
+        status, database = body[at : at + variables], body[at + variables : at + variables + length]
+        sql = body[at + variables + length + 1 :]
+        if kind == events.QUERY_COMPRESSED:
+            sql = inflated(sql)
+        codec = "utf-8"
+        while status and status[0] in _STATUS_LENGTHS:
+            if status[0] == 4:
+                codec = self._definitions.charsets.get(
+                    _U16.unpack_from(status, 1)[0], Charset(codec, 4)
+                ).codec
+            status = status[_STATUS_LENGTHS[status[0]] or 2 + status[1] :]
+        return database.decode(), sql.decode("utf-8" if codec == "binary" else codec, "replace")
+
+
+def _is_in(number: int, ranges: Collection[range]) -> bool:
+    return any(number in each for each in ranges)
+
+
+def _xid(body: bytes) -> tuple[bool, str]:
+    """Of an XA PREPARE event: whether it is a commit in one phase, and the transaction as statements name it."""
+    is_one_phase, number, first, second = struct.unpack_from("<BIII", body)
+    name = body[13:]
+    return bool(
+        is_one_phase
+    ), f"x'{name[:first].hex()}',x'{name[first : first + second].hex()}',{number}"
+
+
+def _extra_flags(body: bytes, flags: int) -> int:
+    """The second byte of flags of MariaDB's GTID event, 0 if there is none."""
+    at = 21 if flags & _HAS_COMMIT_ID else 13
+    if flags & (_PREPARED_XA | _COMPLETED_XA):
+        at += 6 + body[at + 4] + body[at + 5]
+    return body[at] if at < len(body) else 0

@@ -1,0 +1,143 @@
+"""What of a flush is staged for a table, and what becomes of its changes that cannot be carried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from softcart_assets.ingestion.captured import CapturedTable
+from softcart_assets.ingestion.changes import DELETE
+from softcart_assets.ingestion.position import Position, ordered
+from softcart_assets.ingestion.quarantine import Recorder, identity_of
+from softcart_assets.ingestion.sinks.raw import Counts, RawTable
+from softcart_assets.ingestion.sinks.sql import literal, quote, typed
+from softcart_assets.ingestion.sinks.statements import same_key, text
+from softcart_assets.ingestion.types import Rejected
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A change that cannot be carried: where in the flush, what it does, its position if it is committed, the row."""
+
+    sequence: int
+    operation: int
+    position: Position | None
+    row: Rejected
+
+
+@dataclass
+class Staged:
+    """What of the flush at hand is staged for a table, in a temporary table of its own."""
+
+    table: CapturedTable
+    raw: RawTable
+    relation: str
+    is_staged: bool = False
+    pieces: int = 0
+    rows: int = 0
+    garbage: int = 0
+    """Rows in the temporary table that are deleted and still take room."""
+    counts: Counts = field(default_factory=Counts)
+    open_counts: Counts = field(default_factory=Counts)
+    rejected: list[Rejection] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """Nothing of it is staged any more."""
+        self.is_staged = False
+        self.pieces = self.rows = 0
+        self.counts = self.open_counts = Counts()
+        self.rejected = []
+
+    @property
+    def name(self) -> sql.Composed:
+        """The temporary table's name."""
+        return sql.SQL("pg_temp.{}").format(sql.Identifier(self.relation))
+
+
+def quarantine(
+    connection: psycopg.Connection, source: str, staged: Staged, position: Position
+) -> None:
+    """Close entries of rows that came in a good version or went, record rows that cannot be carried."""
+    table, key = staged.table, staged.table.table.key
+    recorder = Recorder(connection, source, table.name, str(position), str(position))
+    if table.open_entries and staged.rows and key:
+        _close_overtaken(connection, staged, recorder, position)
+    for each in _last_rejected(staged.rejected):
+        at = each.position or position
+        recorder.position = str(at)
+        if each.row.key is not None and _is_superseded(
+            connection, staged, each.row.key, each.sequence, at
+        ):
+            continue
+        alike = recorder.alike(identity_of(each.row))
+        if each.operation == DELETE:
+            recorder.close(alike[:1], "deleted")
+        else:
+            recorder.record([each.row])
+    table.open_entries = recorder.open()[0]
+
+
+def _close_overtaken(
+    connection: psycopg.Connection, staged: Staged, recorder: Recorder, position: Position
+) -> None:
+    """Close the entries of rows that this flush brings in a good version, or deletes."""
+    staged.raw.hold(staged.table.columns, recorder.entries([]))
+    rows = connection.execute(
+        sql.SQL(
+            "SELECT DISTINCT ON (h._held_entry) h._held_entry, s._operation FROM pg_temp.held h JOIN {} s ON {}"
+            " JOIN ingestion.quarantine q ON q.id = h._held_entry WHERE {} > {}"
+            " ORDER BY h._held_entry, s._sequence DESC"
+        ).format(
+            staged.name,
+            same_key(staged.table.table.key, "h", "s"),
+            ordered(sql.SQL("coalesce(s._position, {})").format(sql.Placeholder())),
+            ordered(sql.SQL("q.position")),
+        ),
+        (position,),
+    ).fetchall()
+    recorder.close([entry for entry, operation in rows if operation != DELETE], "mended")
+    recorder.close([entry for entry, operation in rows if operation == DELETE], "deleted")
+
+
+def _is_superseded(
+    connection: psycopg.Connection,
+    staged: Staged,
+    key: Sequence[str],
+    sequence: int,
+    position: Position,
+) -> bool:
+    """Whether a rejected change of a row has been overtaken, in this flush or by what raw has."""
+    by_name = {c.name: c for c in staged.table.columns}
+    is_row = text(
+        " AND ".join(
+            f"{quote(name)} = {typed(literal(value), by_name[name])}"
+            for name, value in zip(staged.table.table.key, key, strict=True)
+        )
+    )
+    row = connection.execute(
+        sql.SQL(
+            "SELECT EXISTS (SELECT FROM {} s WHERE {} AND s._sequence > {}) OR"
+            " EXISTS (SELECT FROM {} WHERE {} AND {} > {})"
+        ).format(
+            staged.name,
+            is_row,
+            sql.Literal(sequence),
+            text(staged.raw.name),
+            is_row,
+            ordered(sql.SQL("_position")),
+            ordered(sql.Literal(position)),
+        ),
+        (),
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _last_rejected(rejected: Sequence[Rejection]) -> Iterator[Rejection]:
+    """The last one of each key; those without a key all."""
+    last = {each.row.key: each.sequence for each in rejected if each.row.key is not None}
+    return (
+        each for each in rejected if each.row.key is None or last[each.row.key] == each.sequence
+    )

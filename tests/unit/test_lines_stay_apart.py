@@ -1,0 +1,82 @@
+"""Nothing outside the folders of a line of business names the line, its sources or their settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from softcart_assets.assembly import LINES, REPOSITORY
+from softcart_assets.derive import derived_files
+
+ROOTS = ("softcart_assets", "spark", "seed_data", "dbt_project", "docker", ".ci")
+FILES = ("Makefile", "bootstrap.sh", "setup.py", "pyproject.toml", "workspace.yaml")
+LEFT_OUT = {"__pycache__", "target", "logs", "dbt_packages", "build"}
+
+SHARED = "conformed"
+"""What the lines share is no line of business: other code may name it."""
+
+PLANNED = ("shop", "inspire", "telecom", "xtec")
+"""The lines of the design; those that are not there yet must not be waited for either."""
+
+
+def _names() -> re.Pattern[str]:
+    lines = {line.name for line in LINES if line.name != SHARED} | set(PLANNED)
+    words = "|".join(sorted(lines))
+    prefixes = "|".join(sorted(source.env_prefix for source in LINES.sources))
+    titles = "|".join(sorted(word.capitalize() for word in lines))
+    # A word of its own or a part of a name: shop, stg_shop__orders, TelecomLoad.
+    return re.compile(
+        rf"(?i:(?<![a-z])({words})(?![a-z]))|({titles})(?=[A-Z])|({prefixes})_",
+    )
+
+
+def _own_folders() -> set[str]:
+    return {line.name for line in LINES if line.name != SHARED} | {
+        source.name for source in LINES.sources
+    }
+
+
+def _shared_files() -> Iterator[Path]:
+    own, derived = _own_folders(), set(derived_files())
+    paths = [path for root in ROOTS for path in (REPOSITORY / root).rglob("*")]
+    for path in (*paths, *(REPOSITORY / name for name in FILES)):
+        inside = PurePosixPath(path.relative_to(REPOSITORY).as_posix())
+        folders = set(inside.parts[:-1])
+        if path.is_file() and not folders & (own | LEFT_OUT) and str(inside) not in derived:
+            yield path
+
+
+def offences(files: Iterable[Path]) -> list[str]:
+    """Each place that names a line: file, line, text."""
+    names = _names()
+    found = []
+    for path in files:
+        try:
+            lines = path.read_text().splitlines()
+        except UnicodeDecodeError:
+            continue  # compiled
+        if path.suffix in {".c", ".so"}:
+            continue
+        found += [
+            f"{path}:{number}: {line.strip()}"
+            for number, line in enumerate(lines, start=1)
+            if names.search(line)
+        ]
+    return found
+
+
+def test_shared_files_name_no_line() -> None:
+    files = list(_shared_files())
+    assert len(files) > 150
+    assert offences(files) == []
+
+
+def test_a_name_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "shared.py"
+    prefix = LINES.sources[0].env_prefix
+    for text in ("# of the shop", "stg_shop__orders", f'"{prefix}_HOST"', "class TelecomLoad:"):
+        file.write_text(f"first = 1\n{text}\n")
+        assert offences([file]) == [f"{file}:2: {text}"]
+    file.write_text("# the workshop, a shopping list\n")
+    assert offences([file]) == []
