@@ -68,7 +68,7 @@ class Dump:
             )
         except pymysql.MySQLError as error:
             raise self.explained(*error.args) from None
-        self.is_mariadb = "MariaDB" in self._db.get_server_info()
+        self.is_mariadb = "MariaDB" in str(self.query("SELECT VERSION()")[0][0])
         self.server_id = secrets.randbelow(1 << 31) + (1 << 31)
         self.server = identity(self.query)
 
