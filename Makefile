@@ -37,10 +37,11 @@ torture: install ## Kill and cut off everything for an hour while data changes (
 bench: install ## Measure everything beside other tools; `make bench BENCH="copy --scale 0.1"` a part
 	.venv/bin/python -m benchmarks $(BENCH)
 
-lint: manifest typecheck ## Check style, types and the Dagster definitions
+lint: manifest typecheck ## Check style, types, the documentation's English and the Dagster definitions
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/sqlfluff lint --disable-progress-bar dbt_project
+	.venv/bin/python docs/check_english.py
 	.venv/bin/dg check defs
 
 typecheck: install ## Check types

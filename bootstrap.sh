@@ -8,6 +8,7 @@
 #                             tests are skipped.
 #   ./bootstrap.sh uv ARGS…   after set-up, uv with the package sources that pip is configured for
 set -euo pipefail
+shopt -s globstar
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # Without bytecode files every Dagster process would start seconds later.

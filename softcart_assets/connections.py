@@ -1,10 +1,8 @@
-"""Where the servers are: the one place that reads connection settings from the environment.
+"""The connections to all servers. Only this module reads their settings from the environment.
 
-Here belong the connection classes of every server the project talks to, without Dagster, so that
-the command line, the tests and the Dagster resources share them. What is done over a connection
-does not belong here. Settings are listed with comments in `.env.example`. A password never appears
-in a `repr`. A client library is imported when a connection is opened: reading the settings does
-not need it.
+The command line, the tests and the Dagster resources share these classes. They do not use Dagster.
+`.env.example` explains the settings. A password never appears in a `repr`. A client library is
+imported when a connection is opened, because it takes time and the settings do not need it.
 """
 
 from __future__ import annotations
@@ -20,13 +18,11 @@ if TYPE_CHECKING:
 
 
 class SettingError(RuntimeError):
-    """A needed environment variable is missing or unusable; the message names it."""
+    """An environment variable is missing or cannot be used. The message names it."""
 
 
 def setting(name: str, default: str | None = None) -> str:
-    """The value of environment variable `name`; raises `SettingError` if it is unset and has no
-    default.
-    """
+    """The value of an environment variable. Raises `SettingError` without a value or default."""
     value = os.environ.get(name) or default
     if value is None:
         raise SettingError(
@@ -44,14 +40,12 @@ def _port(name: str, default: str) -> int:
 
 
 class ServerUnreachable(RuntimeError):
-    """A server does not answer or refuses us; the message names the settings to look at."""
+    """A server does not answer or refuses us. The message names the settings to look at."""
 
 
 @dataclass(frozen=True)
 class MySQLConnection:
-    """A MySQL-protocol server and database; `prefix` is that of its environment variables, for
-    error texts.
-    """
+    """A database of MySQL or MariaDB. Error texts name its settings by `prefix`."""
 
     prefix: str
     host: str
@@ -102,9 +96,7 @@ class MySQLConnection:
 
 @dataclass(frozen=True)
 class PostgresConnection:
-    """A PostgreSQL server and database; `prefix` is that of its environment variables, for error
-    texts.
-    """
+    """A database of PostgreSQL. Error texts name its settings by `prefix`."""
 
     prefix: str
     host: str
@@ -151,9 +143,7 @@ class PostgresConnection:
 
 @dataclass(frozen=True)
 class MongoConnection:
-    """A MongoDB server and database; `prefix` is that of its environment variables, for error
-    texts.
-    """
+    """A database of MongoDB. Error texts name its settings by `prefix`."""
 
     prefix: str
     uri: str = field(repr=False)
@@ -165,7 +155,7 @@ class MongoConnection:
         return cls(prefix, setting(f"{prefix}_URI"), setting(f"{prefix}_DATABASE"))
 
     def connect(self) -> pymongo.MongoClient[dict[str, Any]]:
-        """Open a client whose times are UTC-aware and check that it answers.
+        """Open a client and check that the server answers. Times are in UTC.
 
         Raises `ServerUnreachable`.
         """

@@ -1,7 +1,7 @@
-"""Where the dbt project lies, and how its manifest is kept up to date. Definitions are made from it.
+"""Where the dbt project lies, and how its manifest is kept up to date.
 
-No Dagster here: set-up, tests and the definitions share it. What the models become in Dagster stands
-in `softcart_assets.components.dbt_models`.
+The definitions are made from the manifest. Set-up and tests use this module too, so it does not know
+Dagster. What the models become in Dagster stands in `softcart_assets.components.dbt_models`.
 """
 
 import json
@@ -48,10 +48,10 @@ def _parsed_for() -> str:
 
 
 def manifest_is_current() -> bool:
-    """Whether the manifest is younger than every file of the project, and was parsed for the server in use.
+    """Whether the manifest is younger than the project, and was parsed for the server in use.
 
-    The models do not depend on the server, but dbt parses the whole project again in each run (about 4 s) if what it
-    parsed before was for another one.
+    The models do not depend on the server. But if dbt has parsed the project for another one, it
+    parses all of it again in each run, which takes about 4 s.
     """
     if not MANIFEST.exists() or not PARSED_FOR.exists():
         return False
@@ -59,18 +59,19 @@ def manifest_is_current() -> bool:
         return False
     built = MANIFEST.stat().st_mtime
     folders = ("models", "macros", "tests")
-    files = [
+    # Folders count too: they are as young as the last file that was removed from them.
+    paths = [
         PROJECT_DIR / "dbt_project.yml",
-        *(f for folder in folders for f in (PROJECT_DIR / folder).rglob("*")),
+        *(path for folder in folders for path in (PROJECT_DIR / folder).rglob("*")),
     ]
-    return all(file.stat().st_mtime <= built for file in files if file.is_file())
+    return all(path.stat().st_mtime <= built for path in paths)
 
 
 def prepare_manifest() -> None:
     """Parse the project if its manifest is missing or old (about 5 s; nothing otherwise).
 
-    Parsing opens no connection, but reads the profile: unset connection settings are filled with placeholders.
-    Raises `DbtParseFailed`.
+    Parsing opens no connection, but it reads the profile. Unset connection settings are filled with
+    placeholders. Raises `DbtParseFailed`.
     """
     MANIFEST.parent.mkdir(exist_ok=True)
     with FileLock(MANIFEST.with_suffix(".lock")):

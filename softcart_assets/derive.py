@@ -28,7 +28,7 @@ _ENGINE_COLUMNS = {
 }
 _HISTORY_COLUMNS = {
     "_committed_at": "When the source committed this version; null where its log was not read.",
-    "_version": "Grows with each version: the order in which they came to be, as far as it was seen.",
+    "_version": "Grows with each version: the order in which they arose, as far as it was seen.",
 }
 
 
@@ -129,7 +129,7 @@ def _raw_tables(source: Source, table: Table) -> Iterator[dict[str, Any]]:
     if table.history:
         yield _raw_table(
             f"{table.name}_history",
-            f"One row per version of a row of {table.name} that a load saw. A deletion is a version.",
+            f"One row per version of a row of {table.name} that a load saw. A deletion is one, too.",
             columns | _HISTORY_COLUMNS,
         )
 

@@ -64,15 +64,21 @@ def seed(
     with spark_on_demand(scale, spark) as session, TableProgress() as progress:
         for line, data in seeds:
             targets = _targets(line, tables)
+            if not targets:
+                continue
             with _exclusive(line, targets) as directory:
                 if _hold(targets, made + (parameters.until.isoformat() if until else "")):
                     progress.say(f"The sources of {line.name} hold this seed already.")
                     continue
                 for target in targets:
                     target.database.recreate(target.tables)
-                rows |= _make_and_load(data, parameters, targets, directory, session, progress)
+                loaded = _make_and_load(data, parameters, targets, directory, session, progress)
                 for target in targets:
                     target.database.complete(target.tables, made + parameters.until.isoformat())
+                progress.say(
+                    f"Made {sum(loaded.values()):,} rows in {len(loaded)} tables of {line.name}."
+                )
+                rows |= loaded
     return rows
 
 

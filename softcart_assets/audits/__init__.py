@@ -1,4 +1,4 @@
-"""Audits: what must hold of tables. `model` says what an audit is, `raw` asks about raw tables.
+"""Audits of tables. `model` defines what an audit is, `raw` has the audits of raw tables.
 
-The audits of published tables stand in `softcart_assets.publishing.suite`.
+`softcart_assets.publishing.suite` has the audits of published tables.
 """

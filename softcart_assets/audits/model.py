@@ -1,8 +1,7 @@
-"""What an audit is: a named question in SQL whose answer says whether a publication may go ahead.
+"""Defines audits: named SQL queries that decide whether tables may be published.
 
-The questions about published tables stand in `softcart_assets.publishing.suite`. Their SQL names
-tables without a schema, so that the same audit runs on staging (`warehouse`, `aggregates`), on a
-candidate and on `production`.
+`softcart_assets.publishing.suite` has the queries. They name tables without a schema. So the same
+audit runs on staging (`warehouse`, `aggregates`), on a candidate and on `production`.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ Details = dict[str, Any]
 
 @dataclass(frozen=True)
 class AuditResult:
-    """The answer to one audit.
+    """The result of one audit.
 
-    `details`: the figures that decided it, with a sample of the offending keys.
+    `details`: its figures, with a sample of the offending keys.
     """
 
     name: str
@@ -35,11 +34,11 @@ class AuditResult:
 
 @dataclass(frozen=True)
 class Audit:
-    """A question about one set of tables.
+    """A query about one set of tables.
 
-    `sql` returns one row with columns `offending` and `total`, both counts, and any other figures.
-    A column `sample` lists keys of offending rows. The audit passes if offending rows are at most
-    the share `max_share` of the total. `reads`: the other tables that the question is about.
+    `sql` returns one row with the counts `offending` and `total`, and any other figures. A column
+    `sample` lists keys of offending rows. The audit passes if the share of offending rows is at
+    most `max_share`. `reads`: the other tables in the query.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Audit:
     reads: tuple[str, ...] = ()
 
     def run(self, session: psycopg.Connection, *schemas: str) -> AuditResult:
-        """Ask about the tables of those schemas (of the first that has a table of the name)."""
+        """Run the query. A table is looked for in these schemas, in their order."""
         figures = _figures(session, self.sql, schemas)
         passed = figures["offending"] <= figures["total"] * self.max_share
         details = _plain(figures)
@@ -61,10 +60,10 @@ class Audit:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The same question asked of a candidate and of a reference; `sql` returns one row of figures.
+    """One query, run on a candidate and on a reference. `sql` returns one row of figures.
 
     Against `staging`, all figures must be equal. Against `current`, the published version, numbers
-    may be smaller by the share `max_drop`, and larger by any.
+    may be smaller by at most the share `max_drop`. They may be larger without limit.
     """
 
     name: str
@@ -79,7 +78,7 @@ class Comparison:
         candidate: tuple[psycopg.Connection, tuple[str, ...]],
         reference: tuple[psycopg.Connection, tuple[str, ...]],
     ) -> AuditResult:
-        """Ask both sides, each given as a connection and the schemas to look in."""
+        """Run the query on both sides. Each side is a connection and the schemas of its tables."""
         ours = _figures(candidate[0], self.sql, candidate[1])
         theirs = _figures(reference[0], self.sql, reference[1])
         if self.against == "staging":

@@ -1,8 +1,8 @@
-"""What must hold of a raw table: it equals its source, and its size and its age are plausible.
+"""Audits of a raw table: it equals its source, and its size and age are plausible.
 
-Each function asks the staging database about one table and returns an `AuditResult`. Nothing is
-read from the source, which said all that is needed when it was loaded. Audits of what is published
-stand in `softcart_assets.publishing.suite`.
+Each function queries the staging database about one table and returns an `AuditResult`. It does not
+read the source: a load stores the source's figures. `softcart_assets.publishing.suite` has the
+audits of published tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Both are measured against the median of its last loads.
 """
 LOADS_OF_HISTORY = 20
 MAX_AGE = timedelta(hours=26)
-"""The nightly load plus two hours for it to take."""
+"""A day, and two hours for the nightly load itself."""
 
 
 def equals_source(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
@@ -42,7 +42,7 @@ def equals_source(staging: PostgresConnection, source: Source, table: Table) -> 
 
 
 def volume_plausible(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
-    """The rows that the table has now are within bounds of the median of its last loads."""
+    """The number of rows is plausible, compared with the median of the last loads."""
     with staging.connect() as session:
         current = session.execute(
             sql.SQL("SELECT count(*) FROM {} WHERE NOT _deleted").format(
@@ -65,7 +65,7 @@ def volume_plausible(staging: PostgresConnection, source: Source, table: Table) 
 def fresh(
     staging: PostgresConnection, source: Source, table: Table, now: datetime | None = None
 ) -> AuditResult:
-    """The table was loaded within `MAX_AGE`; a load that found nothing new counts."""
+    """The table was loaded within `MAX_AGE`. A load without changes counts too."""
     with staging.connect() as session:
         row = session.execute(
             "SELECT max(loaded_at) FROM ingestion.loads WHERE source = %s AND table_name = %s",
@@ -80,7 +80,7 @@ def fresh(
 def latest_day_present(
     staging: PostgresConnection, source: Source, table: Table, now: datetime | None = None
 ) -> AuditResult:
-    """Yesterday (UTC), the latest day that is over, has rows by the table's `daily` column."""
+    """Yesterday (UTC) has rows, by the `daily` column of the table."""
     assert table.daily, f"{table.name} declares no daily column"
     expected = ((now or datetime.now(UTC)) - timedelta(days=1)).date()
     with staging.connect() as session:

@@ -1,6 +1,6 @@
 """The aggregates of a line of business as assets: one op per line computes them with Spark.
 
-One op per line, so that a job that fails holds back only its own line.
+There is one op per line, so a failing job holds back only its own line.
 """
 
 import time
@@ -32,7 +32,7 @@ def _spec(line: Line, job: Job) -> dg.AssetSpec:
 
 
 def _lineage(job: Job) -> dg.TableColumnLineage:
-    """The columns of the lake's tables that each column comes from."""
+    """For each column, the columns of lake tables that it is computed from."""
     tables: dict[tuple[str, str], tuple[Source, Table]] = {
         (source.name, table.name): (source, table) for source, table in job.inputs
     }
@@ -47,7 +47,7 @@ def _lineage(job: Job) -> dg.TableColumnLineage:
 
 
 def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
-    """The aggregates of a line. One that fails fails alone: those after it are still computed."""
+    """The aggregates of a line. If one fails, the others are still computed."""
 
     @dg.multi_asset(
         name=f"aggregates_{line.name}",
@@ -61,7 +61,7 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
         lake: LakeResource,
         spark: SparkResource,
     ) -> Iterator[dg.MaterializeResult[None]]:
-        """Compute the selected aggregates whose inputs or code changed since they were built."""
+        """Compute the selected aggregates if their inputs or their code changed."""
         connection = staging.connection()
         failures: dict[str, Exception] = {}
         for job in jobs:

@@ -48,12 +48,13 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
         ),
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        """A source that cannot be read raises and fails the tick; that is never taken for "nothing
-        changed".
+        """Request what changed.
+
+        If the source cannot be read, the tick fails. It must not look like "nothing changed".
         """
         resources, instance = context.resources, context.instance
         loaded = loaded_positions(resources.staging.connection(), source)
-        # Where positions are no places in a log, only what was loaded says from where to look.
+        # Without a log, positions are not places in it: only the loads tell where to look.
         has_log = connector(source.kind).has_log
         since = look_from(loaded, context.cursor if has_log else None)
         found = changed_tables(source, getattr(resources, database).connection(), since)
@@ -71,8 +72,7 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=decision.reason, cursor=cursor)
         requested = (source.table(name) for name in sorted(decision.request))
         keys = [key for table in requested for key in raw_keys(source, table)]
-        # No run key: one that was used stays used for ever, and the next change of a table would be
-        # dropped.
+        # No run key: Dagster would remember it for ever and drop the next request for the table.
         return dg.SensorResult(
             run_requests=[dg.RunRequest(asset_selection=keys, tags={SOURCE_TAG: source.name})],
             cursor=cursor,

@@ -6,7 +6,7 @@ from softcart_assets.connections import PostgresConnection
 
 
 def table_schema(connection: PostgresConnection, schema: str, table: str) -> dg.TableSchema:
-    """The columns of a PostgreSQL table or view as the catalog has them, with their comments."""
+    """The columns of a PostgreSQL table or view, with their comments, from the catalog."""
     with connection.connect() as session:
         rows = session.execute(
             """
@@ -28,9 +28,7 @@ def table_schema(connection: PostgresConnection, schema: str, table: str) -> dg.
 
 
 def same_columns_as(columns: dg.TableSchema, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
-    """Column schema of a table, and lineage for one whose every column is the upstream's column of
-    the same name.
-    """
+    """Column schema, and lineage where each column comes from the same column of `upstream`."""
     lineage = {
         column.name: [dg.TableColumnDep(upstream, column.name)] for column in columns.columns
     }

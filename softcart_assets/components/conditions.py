@@ -6,11 +6,10 @@ SOURCE_TAG = "softcart/source"
 """The tag of runs that a source's change sensor requests."""
 
 POOL = "warehouse"
-"""The pool of every op that loads, builds or publishes: its limit is one run at a time.
+"""The pool of every op that loads, builds or publishes. It lets one run at a time in.
 
-A load between two steps of a build would make the lake and the star schema show two states, and the
-audit that compares them would rightly refuse to publish. It also keeps two runs from the embedded
-Hive metastore, which serves one process.
+With a load between two steps of a build, the lake and the star schema would show two states, and an
+audit that compares them would fail. The embedded Hive metastore also serves only one process.
 """
 
 FOLLOWS_UPSTREAM = (
@@ -18,7 +17,7 @@ FOLLOWS_UPSTREAM = (
 ).with_label("follows_upstream")
 """Rebuild as soon as anything upstream was rebuilt and passed its blocking checks.
 
-Raw tables carry no condition: the sensors of `sensors.py` request them, since only the source knows
-that it changed. Everything after them follows, in one run per wave, so production is published once
-per wave and not once per table.
+Raw tables have no condition. Only the source knows that it changed, so the change sensors request
+them. Dagster requests everything after them in one run, so production is published once and not
+once per table.
 """

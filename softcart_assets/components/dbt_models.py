@@ -1,6 +1,7 @@
-"""The dbt models as assets and dbt's tests as checks: one op for what the lines share, one per line.
+"""The dbt models as assets and dbt's tests as checks.
 
-A test of one line that fails then stops the models of that line and no others.
+One op builds the shared models, and one op per line builds the rest. So a failing test of one line
+stops the models of that line and no others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,11 +25,11 @@ CONFORMED = "conformed"
 
 
 class MisplacedModel(RuntimeError):
-    """A dbt model stands in a folder of no line or source; the message says where."""
+    """A dbt model is in a folder of no line and no source. The message names it."""
 
 
 class LineTranslator(DagsterDbtTranslator):
-    """Names and descriptions are dbt's. The folder of a model says whose it is, its schema the group."""
+    """Takes names and descriptions from dbt, owners from folders, groups from schemas."""
 
     def __init__(self, owners: Mapping[tuple[str, str], str]) -> None:
         super().__init__()
@@ -124,11 +125,11 @@ def _models(
     def build(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource
     ) -> Iterator[Any]:
-        """`dbt build` of what is selected, in one process; unit tests run in the test suite instead.
+        """Run `dbt build` for the selected models, in one process.
 
-        Checks alone are run by `dbt test`: `dbt build` would skip those of a model after one that
-        failed another. Loads are held off meanwhile, so that the models and the tests that compare
-        them see one state of the raw tables.
+        If only checks are selected, `dbt test` runs them. `dbt build` would skip checks of models
+        after a failed check. Unit tests belong to the test suite and are left out. Loads wait
+        meanwhile, so models and tests see one state of the raw tables.
         """
         command = "build" if context.selected_asset_keys else "test"
         arguments = [command, "--exclude-resource-type", "unit_test"]
@@ -147,9 +148,9 @@ def _models(
 
 
 def foreign_tests(manifest: Manifest, models: set[str]) -> list[str]:
-    """The tests of other ops' models that also read some of these models, as dbt selects them.
+    """Tests of other ops' models that also read these models, in dbt's syntax of selection.
 
-    dbt would run them here, where the models that they test may not be built yet.
+    dbt would run them in this op, although the models that they test may not be built yet.
     """
     model_names = {node["unique_id"]: node["name"] for node in _nodes(manifest, "model")}
     found = []
@@ -161,7 +162,7 @@ def foreign_tests(manifest: Manifest, models: set[str]) -> list[str]:
 
 
 def _tested(test: dict[str, Any], model_names: dict[str, str]) -> str | None:
-    """The model that a test is a check of: the one it names, or the only one that it reads."""
+    """The model that a test checks: the one that it names, or else the only one that it reads."""
     named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
     attached = test.get("attached_node")
     only = test["depends_on"]["nodes"] if len(test["depends_on"]["nodes"]) == 1 else [attached]
@@ -169,7 +170,7 @@ def _tested(test: dict[str, Any], model_names: dict[str, str]) -> str | None:
 
 
 def _with_row_count(session: psycopg.Connection, event: Any) -> Any:
-    """Give a view's materialisation the row count that dagster-dbt gives to tables only."""
+    """Add the row count to the event of a view. dagster-dbt adds it only for tables."""
     if not isinstance(event, dg.Output) or "dagster/row_count" in event.metadata:
         return event
     view = sql.Identifier(*event.output_name.split("__", 1))

@@ -1,4 +1,4 @@
-"""What a change sensor decides, as pure functions: no Dagster, no servers."""
+"""The decision of a change sensor, as pure functions without Dagster and servers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from softcart_assets.ingestion.position import latest
 
 RETRY_AFTER = timedelta(minutes=5)
-"""How long a failed load is left alone before the same tables are requested again."""
+"""How long to wait after a failed load before requesting the same tables again."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`request`: the tables to load now. `caught_up`: nothing is behind, so the sensor's cursor may
-    advance.
+    """What the sensor does.
+
+    `request`: the tables to load now. `caught_up`: nothing is behind, so the cursor may advance.
     """
 
     request: frozenset[str]
@@ -24,11 +25,17 @@ class Decision:
 
 
 def look_from(loaded: Mapping[str, str], cursor: str | None) -> dict[str, str]:
-    """The position from which each table's changes are to be looked for.
+    """For each table, the position to look for changes from.
 
-    `loaded`: table to the position it was loaded at; a table that was never loaded is not in it.
-    `cursor`: a position at which no table was behind, so that a table that seldom changes is not
-    looked up from its old position each time.
+    <<<<<<< HEAD
+        `loaded`: table → position of its last load, without tables that were never loaded. `cursor`: a
+        position at which no table was behind. A table that seldom changes need not be looked up from
+        its old position each time. Positions order as text.
+    =======
+        `loaded`: table to the position it was loaded at; a table that was never loaded is not in it.
+        `cursor`: a position at which no table was behind, so that a table that seldom changes is not
+        looked up from its old position each time.
+    >>>>>>> capture
     """
     return {
         table: latest(position, *([cursor] if cursor else [])) for table, position in loaded.items()
@@ -40,9 +47,9 @@ def decide(
 ) -> Decision:
     """Which tables to request.
 
-    `behind`: the tables that changed since they were loaded (a read that failed must raise before
-    this point: empty means that the source was read and nothing is behind). `in_flight`: a load of
-    this source is queued or runs. `last_failure`: when the latest load of this source failed; None
+    `behind`: the tables that changed since their last load. Empty means that the source was
+    read and nothing is behind. (If it cannot be read, the caller must raise.) `in_flight`: a load
+    of this source is queued or runs. `last_failure`: when the last load of this source failed, None
     if it succeeded or there was none.
     """
     if not behind:

@@ -1,4 +1,4 @@
-"""What people take away: extracts as files, and the pages of the dashboards."""
+"""The files for people as assets: extracts, and the pages of dashboards."""
 
 import base64
 import importlib
@@ -49,7 +49,7 @@ def _metadata(extract: Extract, files: ExtractFiles) -> dict[str, Any]:
 def extract_files(line: Line) -> dg.AssetsDefinition:
     """The extracts of a line.
 
-    One op for all lines would be skipped when any of them is held.
+    There is one op per line. Dagster would skip an op for all lines if any line is held.
     """
 
     @dg.multi_asset(

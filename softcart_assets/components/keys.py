@@ -1,6 +1,4 @@
-"""The asset keys of every layer. A key is the relation's schema and name, so lineage needs no
-mapping.
-"""
+"""The asset keys of every layer. A key is schema and name of the table, as in dagster-dbt."""
 
 from __future__ import annotations
 
@@ -20,12 +18,12 @@ def raw_key(source: Source, table: Table) -> dg.AssetKey:
 
 
 def history_key(source: Source, table: Table) -> dg.AssetKey:
-    """Key of the companion of a raw table that holds every version of its rows."""
+    """Key of the table with every version of the rows of a raw table."""
     return dg.AssetKey([source.schema, f"{table.name}_history"])
 
 
 def raw_keys(source: Source, table: Table) -> list[dg.AssetKey]:
-    """The raw table and, where it is kept, its history."""
+    """The keys of the raw table and, if it is declared, its history."""
     history = [history_key(source, table)] if table.history else []
     return [raw_key(source, table), *history]
 
@@ -36,7 +34,7 @@ def lake_key(source: Source, table: Table) -> dg.AssetKey:
 
 
 def aggregate_key(name: str) -> dg.AssetKey:
-    """Key of an aggregate that a Spark job makes."""
+    """Key of an aggregate."""
     return dg.AssetKey(["aggregates", name])
 
 

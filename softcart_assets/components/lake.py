@@ -1,8 +1,8 @@
 """The lake's tables of a source as assets: one op per source refreshes them.
 
-One op per source, and not one for all: when a step fails, Dagster skips everything downstream of it
-in that run. So a source whose refresh fails holds back only what is made from it. The ops share the
-run's Spark session, and a further step costs little: steps run in one process.
+There is one op per source, and not one for all. If a step fails, Dagster skips everything
+downstream of it in the same run. So a failing source holds back only its own assets. The ops share
+the Spark session of the run. A further step costs little, because all steps run in one process.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from softcart_assets.resources.spark import SparkResource
 from spark.lake import LakeTable, drop_predecessor, has_predecessor
 
 TABLES_AT_ONCE = 4
-"""Tables of a source that are refreshed at the same time: one alone leaves cores idle."""
+"""Tables of a source to refresh at the same time. One alone leaves cores idle."""
 
 
 def _description(source: Source, table: Table) -> str:
@@ -47,9 +47,9 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
 
 
 def _columns(table: LakeTable, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
-    """Column schema, from the table's state, and lineage to the raw table.
+    """Column schema, from the state of the table, and lineage to the raw table.
 
-    The change files' own columns are left out.
+    The columns of change files only are left out.
     """
     state = table.state()
     fields = state.schema["fields"] if state else []
@@ -62,7 +62,7 @@ def _columns(table: LakeTable, upstream: dg.AssetKey) -> dict[str, dg.MetadataVa
 
 
 def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
-    """The lake tables of a source, refreshed by one op. A table that fails fails alone."""
+    """The lake tables of a source, refreshed by one op."""
 
     @dg.multi_asset(
         name=f"refresh_{source.lake}",
@@ -76,7 +76,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         lake: LakeResource,
         spark: SparkResource,
     ) -> Iterator[dg.MaterializeResult[None]]:
-        """Merge new change files into the selected tables. A table that fails fails alone."""
+        """Merge new change files into the selected tables. Others go on if one fails."""
         connection = staging.connection()
         committed = committed_files(connection, source)
         selected = context.selected_asset_keys

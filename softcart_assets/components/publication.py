@@ -1,4 +1,4 @@
-"""The published tables of all lines: one op audits them and switches readers to them."""
+"""The published tables of all lines as assets. One op audits and publishes them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,9 +36,9 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
 
 
 def _check(audit: Audit | Comparison) -> dg.AssetCheckSpec:
-    # Not blocking in Dagster's sense: when a blocking check fails, Dagster fails the whole step and
-    # skips what comes after it, for the lines that went live, too. The publication itself holds the
-    # failed line. Its tables are not materialised, so Dagster skips only what reads them.
+    # These checks do not block in Dagster's sense. If a blocking check fails, Dagster fails the
+    # whole step and skips everything after it, for all lines. Here, the publication holds the failed line
+    # and does not materialise its tables. So Dagster skips only the assets that read them.
     return dg.AssetCheckSpec(
         audit.name, asset=production_key(audit.table), description=audit.description
     )
@@ -72,10 +72,10 @@ def published_assets(
     def publication(
         context: dg.AssetExecutionContext, staging: PostgresResource, production: PostgresResource
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-        """Publish the lines of the selected tables, and what lines share, in one switch.
+        """Publish the lines of the selected tables and the conformed tables, in one switch.
 
-        Tables of a line that go live one by one would not fit together. Without the shared
-        dimensions new facts would refer to rows that are not live yet.
+        If the tables of a line went live one by one, they would not fit together. Without the
+        conformed dimensions, new facts would refer to rows that are not live yet.
         """
         asked = {
             table.line

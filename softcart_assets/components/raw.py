@@ -1,6 +1,4 @@
-"""The raw tables: one multi-asset per source, since its tables are read together, at one position
-of the source.
-"""
+"""The raw tables as assets. One op per source loads its tables, at one position of the source."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,9 +20,7 @@ from softcart_assets.lines.model import Line, Source, Table
 FRESH = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
 )
-"""The nightly reconciliation loads every table, so each is loaded at least once in 24 hours and the
-time that takes.
-"""
+"""The job `nightly_repair` loads every table every 24 hours. The rest is the time that it takes."""
 
 
 def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
@@ -40,17 +36,15 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
         key = ", ".join(table.key) or "none"
         yield dg.AssetSpec(
             raw_key(source, table),
-            description=f"{table.description} An exact copy at a stated position of the source; "
-            "rows deleted there "
-            f"stay, marked `_deleted`. Key: {key}. Load strategy: {table.strategy}.",
+            description=f"{table.description} An exact copy at a known position of the source. "
+            f"Rows deleted there stay, marked `_deleted`. Key: {key}. Load strategy: {table.strategy}.",
             **common,
         )
         if table.history:
             yield dg.AssetSpec(
                 history_key(source, table),
                 description=f"One row per version of a row of {table.name}, in the order of "
-                "`_version`; a deletion is "
-                "a version. Slowly changing dimensions are built from it.",
+                "`_version`. A deletion is a version. Slowly changing dimensions are built from it.",
                 **common,
             )
 
@@ -83,7 +77,7 @@ def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]
 
 
 def load_metadata(result: LoadResult) -> dict[str, Any]:
-    """What a load did."""
+    """The figures of a load."""
     return {
         "dagster/row_count": result.total,
         "position": result.position,
@@ -104,7 +98,7 @@ def load_metadata(result: LoadResult) -> dict[str, Any]:
 
 
 def _quarantine(source: Source, table: Table, staging: PostgresConnection) -> dict[str, Any]:
-    """Why rows are in quarantine, if any are; never their values."""
+    """Why rows are in quarantine, if there are any. It never shows values."""
     found = summarize(staging, source.name, table.name)
     if not found.rows:
         return {}
@@ -121,7 +115,7 @@ def _quarantine(source: Source, table: Table, staging: PostgresConnection) -> di
 
 
 def _versions(staging: PostgresConnection, key: dg.AssetKey) -> int:
-    """The rows of a raw table's history."""
+    """The number of rows of a history table."""
     with staging.connect() as session:
         row = session.execute(
             sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*key.path))
@@ -133,7 +127,7 @@ class LoadConfig(dg.Config):
     """How to load."""
 
     full: bool = False
-    """Compare every row of incremental tables with the source, whatever their cursors say."""
+    """Compare every row with the source. Do not rely on cursors."""
 
 
 def load_op_name(source: Source) -> str:
@@ -142,7 +136,7 @@ def load_op_name(source: Source) -> str:
 
 
 def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
-    """The raw tables of a source: one op loads them, since they are read together."""
+    """The raw tables of a source. One op loads them, because they are read together."""
     database = source_resource_key(source)
 
     @dg.multi_asset(
@@ -155,16 +149,14 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
     def load_tables(
         context: dg.AssetExecutionContext, config: LoadConfig
     ) -> Iterator[dg.MaterializeResult[None]]:
-        """Load the selected tables; each counts as soon as it is committed, even if another one
-        fails.
-        """
+        """Load the selected tables. Each counts when it is committed, even if another one fails."""
         selected = context.selected_asset_keys
         tables = [t for t in source.tables if selected.intersection(raw_keys(source, t))]
         staging, resources = context.resources.staging, context.resources
         told: dict[str, int] = {}
 
         def tell(table: str, rows: int, expected: int | None) -> None:
-            """A line per million rows, from which a long load can be followed."""
+            """Log a line per million rows, to show the progress of a long load."""
             if rows // 1_000_000 > told.get(table, 0):
                 told[table] = rows // 1_000_000
                 context.log.info(

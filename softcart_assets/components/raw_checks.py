@@ -1,6 +1,4 @@
-"""Checks of the raw tables. What fails here with an error keeps everything after it from being
-built and published.
-"""
+"""Checks of the raw tables. If one fails with an error, the assets after it are not built."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -25,7 +23,7 @@ Audit = Callable[[PostgresConnection, Source, Table], AuditResult]
 
 BLOCKING: tuple[Audit, ...] = (raw.equals_source, raw.volume_plausible)
 WARNING: tuple[Audit, ...] = (raw.fresh, raw.latest_day_present)
-"""Old data are true data: they are published, with a warning."""
+"""Old data are still true. They are published, with a warning."""
 
 
 def _audits(table: Table) -> Iterator[Audit]:
@@ -49,7 +47,7 @@ def _specs(source: Source) -> Sequence[dg.AssetCheckSpec]:
 
 
 def raw_table_checks(source: Source) -> dg.AssetChecksDefinition:
-    """What must hold of the raw tables of a source, as the last load left them."""
+    """The checks of the raw tables of a source, after their last load."""
 
     @dg.multi_asset_check(
         name=f"check_{source.schema}",
@@ -82,15 +80,13 @@ def raw_table_checks(source: Source) -> dg.AssetChecksDefinition:
 
 
 RECONCILES = "reconciles"
-"""The check that compares every row with the source; it takes its time, so a job of its own runs
-it, nightly and at will.
+"""The check that compares every row with the source. It takes long, so it has its own job, which
+runs nightly and on demand.
 """
 
 
 def _figures(table: Table, found: Reconciliation) -> dict[str, Any]:
-    """A reconciliation as metadata: figures and, where rows have keys, those of some that
-    differ.
-    """
+    """A comparison as metadata: figures, and some keys of rows that differ if there is a key."""
     return {
         "position": found.position,
         "rows at the source": found.rows,
@@ -118,9 +114,9 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             dg.AssetCheckSpec(
                 RECONCILES,
                 asset=raw_key(source, table),
-                description="Every row is what it is at the source, at one position; if not: how "
-                "many, which, in what columns. "
-                "`softcart reconcile --repair` mends just those.",
+                description="Every row equals that at the source, at one position. Otherwise the "
+                "check shows how many rows differ, which ones, and in which columns. "
+                "`softcart reconcile --repair` repairs those rows.",
             )
             for table in source.tables
         ],
@@ -129,11 +125,11 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
         required_resource_keys={database, "staging", "lake"},
     )
     def reconcile_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        """Compare the selected tables; one that changed since it was loaded is loaded first, which
-        Dagster is told.
+        """Compare the selected tables.
 
-        In a run that makes assets it is left out instead: raw tables would change while others are
-        built from them. So are all in the runs of the change sensors, of which there are many.
+        A table that changed since its last load is loaded first, and that load is reported to
+        Dagster. In a run that makes assets, such a table is left out: it must not change while
+        others are built from it. The runs of change sensors compare nothing, as there are many.
         """
         if SOURCE_TAG in context.run.tags:
             return

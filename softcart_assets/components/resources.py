@@ -1,8 +1,8 @@
-"""Under which names Dagster finds the servers."""
+"""The names of the resources."""
 
 from softcart_assets.lines.model import Source
 
 
 def source_resource_key(source: Source) -> str:
-    """The resource key under which the database of a source is found."""
+    """The name of the resource of a source's database."""
     return f"{source.name}_database"

@@ -1,5 +1,5 @@
 """Extracts: files for BI tools, made from the production tables.
 
-The lines of business declare them. `write` makes the files, `lineage` reads from the SQL what they
-are made of. Nothing here imports Dagster.
+The lines of business declare them. `write` makes the files. `lineage` finds their tables and
+columns in the SQL. Nothing here imports Dagster.
 """

@@ -1,4 +1,4 @@
-"""Which published tables and columns an extract is made of, read from its SQL by sqlglot."""
+"""Finds the published tables and columns of an extract in its SQL, with sqlglot."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sqlglot.lineage import lineage
 from softcart_assets.lines.model import Extract
 
 SCHEMA = "production"
-"""What an extract may read."""
+"""The only schema that an extract may read."""
 
 
 class ForeignTable(RuntimeError):
-    """An extract reads a table outside `production`; the message names both."""
+    """An extract reads a table outside `production`. The message names both."""
 
 
 def tables(extract: Extract) -> tuple[str, ...]:
@@ -31,9 +31,9 @@ def tables(extract: Extract) -> tuple[str, ...]:
 
 
 def sources(extract: Extract) -> dict[str, tuple[tuple[str, str], ...]]:
-    """For each column of the extract: the published columns, as (table, column), of its value.
+    """For each column of the extract, the published columns of its value, as (table, column).
 
-    Columns that only choose rows, in WHERE or JOIN, are not among them.
+    Columns in WHERE or JOIN only choose rows. They are left out.
     """
     query = sqlglot.parse_one(extract.sql, dialect="postgres")
     return {column: tuple(sorted(_origins(column, query))) for column in extract.columns}

@@ -1,8 +1,8 @@
 """Writes extracts as Parquet and CSV.
 
-Both files of an extract come from one read, in batches of bounded size. They appear under their
-names only when they are whole. Values are exact: decimals keep PostgreSQL's precision and scale,
-times are UTC with microseconds.
+One read produces both files of an extract, in batches of bounded size. The files get their names
+when they are complete. Values are exact: decimals keep PostgreSQL's precision and scale, times are
+UTC with microseconds.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ MAX_SCALE = 6
 
 
 class ExtractError(RuntimeError):
-    """An extract could not be written; files of earlier runs are as they were."""
+    """An extract could not be written. The files of earlier runs did not change."""
 
 
 @dataclass(frozen=True)
 class ExtractFiles:
-    """The files of one extract, with their sizes and the version of production that they show."""
+    """The files of one extract, their sizes, and the version of production that they contain."""
 
     parquet: Path
     csv: Path
@@ -60,13 +60,12 @@ class ExtractFiles:
 def write_extracts(
     production: PostgresConnection, directory: Path, extracts: Sequence[Extract]
 ) -> dict[str, ExtractFiles]:
-    """Write extracts as `<directory>/<name>.parquet` and `.csv`, all from one version of
-    production.
+    """Write `<directory>/<name>.parquet` and `.csv` of extracts, from one version of production.
 
-    Returns the files by the extract's name. The Parquet file's metadata has the version
-    (`softcart.production_version`) and the columns' descriptions. In the CSV file (UTF-8, with a
-    header) texts are quoted, so that an empty one is not taken for null.
-    Raises `ExtractError` naming the extract, or that nothing is published yet.
+    Returns the files by the name of the extract. The metadata of the Parquet file has the version
+    (`softcart.production_version`) and the descriptions of the columns. The CSV file is UTF-8 with
+    a header. Its texts are quoted, so an empty text differs from null.
+    Raises `ExtractError` if nothing is published yet or a file cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with production.connect(application_name="softcart extracts") as session:
@@ -97,7 +96,7 @@ def _write(
     session: psycopg.Connection, extract: Extract, directory: Path, version: int
 ) -> ExtractFiles:
     parquet, csv = directory / f"{extract.name}.parquet", directory / f"{extract.name}.csv"
-    # Inside the directory, so that renaming stays on one file system.
+    # Inside the directory: files can only be renamed within one file system.
     with (
         TemporaryDirectory(dir=directory, prefix=f".{extract.name}-") as temporary,
         session.cursor(extract.name) as rows,
@@ -134,7 +133,7 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
     names = [column.name for column in described]
     if names != list(extract.columns):
         raise ExtractError(
-            f"extracts/{extract.name}: its SQL returns {names}, which is not what it declares."
+            f"extracts/{extract.name}: its SQL returns {names}, but it declares other columns."
         )
     fields = []
     for found, description in zip(described, extract.columns.values(), strict=True):

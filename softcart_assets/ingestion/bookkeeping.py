@@ -38,10 +38,7 @@ def prepare(connection: psycopg.Connection, raw_schema: str) -> None:
 
 @dataclass(frozen=True)
 class LastLoad:
-    """What the last committed load of a table left.
-
-    Up to where, and what the source said of itself there.
-    """
+    """What a table's last committed load left: its position, and what the source stated there."""
 
     load_id: str
     position: str
@@ -65,9 +62,9 @@ def last_load(connection: psycopg.Connection, source: str, table: str) -> LastLo
 
 
 def loaded_positions(connection: psycopg.Connection, source: str) -> dict[str, str]:
-    """The position that each loaded table of a source stands at.
+    """The position of each loaded table of a source.
 
-    Where it was loaded, or up to where its log is applied.
+    It is the one of its last load, or the place up to which its log is applied.
     """
     rows = connection.execute(
         "SELECT table_name, p.position, c.position, CASE c.state WHEN 'live' THEN s.position END"

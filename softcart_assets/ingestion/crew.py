@@ -1,8 +1,7 @@
 """Threads that share the readers of one snapshot.
 
-Whole tables in turn, and the key ranges of big tables with all hands.
-
-How work is divided among threads belongs here; what the work is does not.
+Each thread has one reader. A table is the job of one thread. The key ranges of a big table are
+shared among all threads. What a job does is not known here.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ T = TypeVar("T")
 class Crew(Generic[R]):
     """One thread per reader.
 
-    Ranges of tables under way come before new tables, so that these are finished first.
+    Ranges of tables under way come before new tables, so that those tables are finished first.
     """
 
     def __init__(self, readers: Sequence[R]) -> None:

@@ -13,10 +13,7 @@ class MissingTable(IngestionError):
 
 
 class MissingGrant(IngestionError):
-    """The source refuses us for want of a privilege.
-
-    The message holds the statement that grants it.
-    """
+    """We lack a privilege at the source; the message has the statement that grants it."""
 
 
 class UnsupportedColumn(IngestionError):
@@ -32,10 +29,7 @@ class SourceLost(IngestionError):
 
 
 class PositionPurged(IngestionError):
-    """The source's log no longer holds what comes after a position.
-
-    Only a new snapshot leads on.
-    """
+    """The source's log no longer holds what comes after a position: take a new snapshot."""
 
 
 class TargetFailed(IngestionError):

@@ -1,4 +1,4 @@
-"""The table `ingestion.quarantine`: rows that raw could not take are recorded, listed, closed, erased.
+"""Rows that raw could not take: recording, listing, closing and erasing them.
 
 Whether a row is fit is decided where values are parsed: in `types` and in the connectors. To replay
 rows is a load, see `load.replay`.
@@ -57,7 +57,7 @@ class Recorder:
     def record(self, rejected: Sequence[Rejected], *, only_new: bool = False) -> None:
         """Record rows.
 
-        `only_new` leaves open entries as they are, for rows of which not all is known now.
+        With `only_new`, open entries stay as they are; for rows of which only a part is known now.
         """
         for each in rejected:
             text = json.dumps(each.row)
@@ -98,7 +98,7 @@ class Recorder:
     def entries(self, released: Sequence[int]) -> str:
         """The query of the table's open entries.
 
-        Whether they are to be tried again, and whether this load saw them unfit.
+        It says of each whether it is to be tried again, and whether this load found it unfit.
         """
         return (
             sql.SQL(
@@ -184,9 +184,9 @@ def list_quarantine(
     *,
     closed: bool = False,
 ) -> list[QuarantinedRow]:
-    """The rows in quarantine, of one source or table or of all, newest first.
+    """The rows in quarantine, newest first: of all sources, of one, or of one table.
 
-    With `closed` those that have left it.
+    With `closed`, those that have left it instead.
     """
     with staging.connect() as connection:
         if not _exists(connection):
@@ -265,9 +265,9 @@ def erase(staging: PostgresConnection, entries: Sequence[int], by: str) -> list[
 
 @dataclass(frozen=True)
 class QuarantineSummary:
-    """How many rows of a table are out, and the reasons, commonest first: column, reason, rows.
+    """How many rows of a table are out, and why: column, reason and rows, commonest first.
 
-    No values.
+    It has no values.
     """
 
     rows: int
@@ -291,4 +291,5 @@ def summarize(
 
 
 def _exists(connection: psycopg.Connection) -> bool:
-    return bool(connection.execute("SELECT to_regclass('ingestion.quarantine')").fetchone()[0])  # type: ignore[index]
+    row = connection.execute("SELECT to_regclass('ingestion.quarantine')").fetchone()
+    return bool(row and row[0])

@@ -107,7 +107,7 @@ class Column:
 
 
 def widens(narrow: str, wide: str) -> bool:
-    """Whether every value of type `narrow` of PostgreSQL is one of type `wide`, and prints alike."""
+    """Whether every value of PostgreSQL's type `narrow` is one of `wide`, and prints alike."""
     if narrow in _INTEGER_DIGITS and wide in _INTEGER_DIGITS:
         return _INTEGER_DIGITS[narrow] <= _INTEGER_DIGITS[wide]
     into = Column("", "", wide).decimal

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -33,12 +32,10 @@ def mysql_script(sources: Sequence[Source]) -> str:
 
 def dotenv(sources: Sequence[Source]) -> str:
     """The text of `.env.example`: every setting with its explanation."""
-    return _rendered(
-        "env.example", sources, described=[(source, connector(source.kind)) for source in sources]
-    )
+    return _rendered("env.example", sources)
 
 
-def _rendered(name: str, sources: Sequence[Source], **values: Any) -> str:
+def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,

@@ -5,6 +5,7 @@ database and one parse of the project; cases that break data work on copies.
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,9 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from softcart_assets import warehouse_state
+from softcart_assets.assembly import LINES, Lines
 from softcart_assets.connections import PostgresConnection, staging
+from softcart_assets.derive import derive
 from softcart_assets.lines.shop.sources import CATALOG, SHOP
 
 ROOT = Path(__file__).parents[2]
@@ -389,16 +392,17 @@ def load_third_day(raw: Raw) -> None:
 class Warehouse:
     """The database under test, the parsed project, and what the builds left behind."""
 
-    def __init__(self, server: PostgresConnection, folder: Path) -> None:
+    def __init__(self, server: PostgresConnection, folder: Path, project: Path = PROJECT) -> None:
         self.server = server
         self.folder = folder
+        self.project = project
         self.manifest = self._invoke(dbtRunner(), "parse")
         self.incremental: list[dict[str, list]] = []
         self.refreshed: list[dict[str, list]] = []
         self.written_again: list[int] = []
 
     def _invoke(self, runner: dbtRunner, *arguments: str):
-        folders = {"project": PROJECT, "profiles": PROJECT}
+        folders = {"project": self.project, "profiles": self.project}
         options = [text for name, path in folders.items() for text in (f"--{name}-dir", str(path))]
         options += [
             "--target-path",
@@ -741,3 +745,18 @@ def test_every_kind_of_test_is_seen_failing(warehouse):
         for node in nodes
     }
     assert set(kinds.values()) == {kinds[test] for test, *_ in BREAKS}
+
+
+def test_conformed_models_are_built_without_any_line(warehouse, tmp_path):
+    project = tmp_path / "dbt_project"
+    of_lines = [line.name for line in LINES if line.sources]
+    of_lines += [source.name for source in LINES.sources]
+    ignored = shutil.ignore_patterns("target", "logs", *of_lines)
+    shutil.copytree(PROJECT, project, ignore=ignored)
+    derive(Lines([LINES.line("conformed")]), tmp_path)
+    warehouse.create(DATABASE, "template0")
+    Warehouse(warehouse.server, tmp_path, project).build()
+    assert warehouse.query("SELECT customer_id, full_name FROM warehouse.dim_customer") == [
+        (None, "Unknown")
+    ]
+    assert warehouse.query("SELECT city FROM warehouse.dim_location") == [("Unknown",)]

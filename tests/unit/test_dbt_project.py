@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from softcart_assets import dbt
 from softcart_assets.assembly import LINES
 
 MODELS = Path(__file__).parents[2] / "dbt_project" / "models"
@@ -81,3 +82,10 @@ def test_models_are_named_after_their_folder():
         assert file.stem.startswith(f"stg_{file.parent.name}__"), file.name
     for file in MODELS.glob("warehouse/*/*.sql"):
         assert file.stem.startswith(("dim_", "fct_", f"int_{file.parent.name}__")), file.name
+
+
+def test_a_missing_manifest_names_the_command_that_makes_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(dbt, "MANIFEST", tmp_path / "manifest.json")
+    dbt.read_manifest.cache_clear()
+    with pytest.raises(dbt.ManifestMissing, match="make manifest"):
+        dbt.read_manifest()

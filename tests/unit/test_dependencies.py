@@ -10,7 +10,7 @@ from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-OURS = {"softcart_assets", "seed_data", "spark", "benchmarks", "tests", "support"}
+OURS = {"softcart_assets", "seed_data", "spark", "benchmarks", "tests", "support", "docs"}
 
 
 def _canonical(name: str) -> str:

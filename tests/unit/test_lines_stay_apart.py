@@ -24,8 +24,11 @@ def _names() -> re.Pattern[str]:
     lines = {line.name for line in LINES if line.name != SHARED} | set(PLANNED)
     words = "|".join(sorted(lines))
     prefixes = "|".join(sorted(source.env_prefix for source in LINES.sources))
-    # A word of its own or a part of a name: shop, stg_shop__orders, shop_columns.
-    return re.compile(rf"(?<![a-zA-Z])({words})(?![a-z])|({prefixes})_", re.IGNORECASE)
+    titles = "|".join(sorted(word.capitalize() for word in lines))
+    # A word of its own or a part of a name: shop, stg_shop__orders, TelecomLoad.
+    return re.compile(
+        rf"(?i:(?<![a-z])({words})(?![a-z]))|({titles})(?=[A-Z])|({prefixes})_",
+    )
 
 
 def _own_folders() -> set[str]:

@@ -60,7 +60,7 @@ class Connector(ABC):
     settings: tuple[Setting, ...]
     """The settings of a connection; `.env.example` lists them."""
     needs: str = ""
-    """What a source's user and server need, for `.env.example`; `{name}` stands for the source's name."""
+    """What user and server need, for `.env.example`; `{name}` stands for the source's name."""
     strategies: frozenset[Strategy] = frozenset({"snapshot"})
     """The load strategies that tables of this kind can have."""
     has_log: bool = False

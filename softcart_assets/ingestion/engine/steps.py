@@ -1,7 +1,4 @@
-"""What the ways to load a table have in common.
-
-Its state, and the steps from batches into raw and lake.
-"""
+"""What all ways to load a table share: its state, and the steps from batches into raw and lake."""
 
 from __future__ import annotations
 

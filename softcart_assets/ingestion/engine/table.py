@@ -72,7 +72,7 @@ class TableLoad(LoadSteps):
 
     def _run(self, connection: psycopg.Connection) -> LoadResult:
         started = time.monotonic()
-        # The merge's hash joins fit into memory, and its queries run shorter than they would compile.
+        # The merge's hash joins fit into memory. Compiling its queries takes longer than running.
         connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
         self.raw = RawTable(connection, self.source, self.table)
         self.loaded_at = self.raw.now()
@@ -185,10 +185,7 @@ class TableLoad(LoadSteps):
         return self.reader.ranges(self.table, columns, self.call.crew.size)
 
     def _after_full(self, loaded: str, columns: Sequence[Column]) -> Sequence[Column]:
-        """What follows once every row was read.
-
-        The cursor, and entries of the quarantine that are settled.
-        """
+        """Note the cursor, and close the quarantine entries that reading every row has settled."""
         self._note_cursor(loaded, columns)
         self.close_held_in(loaded)
         self._close(self.quarantine.unseen(), "deleted" if self.table.key else "mended")

@@ -81,9 +81,10 @@ def load_of(call: Call, table: Table) -> Load:
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Rows pass as millions of tuples, which hold no cycles.
+    """Look for cyclic garbage more seldom.
 
-    Looking for them all the same doubles the time of reading.
+    Rows pass as millions of tuples, which hold no cycles. Looking for cycles all the same would
+    double the time of reading.
     """
     threshold, *others = gc.get_threshold()
     gc.set_threshold(100_000, *others)
@@ -99,9 +100,9 @@ def own_name(command: str) -> str:
 
 
 def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
-    """Hold the table until the control connection ends, waiting for another load of it.
+    """Hold the table until the control connection ends.
 
-    `TableBusy` says whose.
+    Waits for another load of the table. `TableBusy` says whose it is.
     """
     name = f"{source.schema}/{table.name}"
     try:

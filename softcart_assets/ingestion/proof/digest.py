@@ -53,7 +53,7 @@ def _weight(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> 
 def checksum_select(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> str:
     """The select list of a table's checksums.
 
-    The number of rows, then per column how many are not NULL and their sum.
+    It has the number of rows, then for each column how many values are not NULL and their sum.
     """
     weight = _weight(dialect, columns, key)
     sums = (f"COUNT({dialect.quote(c.name)}), SUM({dialect.number(c)}{weight})" for c in columns)
@@ -64,7 +64,8 @@ def checksum_select(dialect: Dialect, columns: Sequence[Column], key: Sequence[s
 class Segments:
     """A division of a table's rows by their leading key column.
 
-    Ranges of `size` numbers, or by hash into `size` buckets.
+    A whole number is divided into ranges of `size` numbers, another value by its hash into `size`
+    buckets.
     """
 
     key: tuple[Column, ...]

@@ -76,7 +76,8 @@ def double_as_text(
 ) -> str:
     """A double as text, different for different doubles.
 
-    Brought between 2^-16 and 2^49, where both databases print it alike, to its last digit.
+    Between 2^-16 and 2^49 both databases print all digits alike. Other doubles are brought there by
+    a power of two, which loses nothing and is part of the text.
     """
 
     def power(exponent: int) -> str:

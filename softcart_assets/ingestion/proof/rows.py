@@ -239,10 +239,7 @@ class RowComparison:
 
 
 def _describe(raw: RawTable, columns: Sequence[Column]) -> dict[str, Any]:
-    """What `changes` says of raw, before it is applied.
-
-    Counts of each kind, of differing columns, and a sample.
-    """
+    """What `changes` says of raw before it is applied: counts of each kind, and a sample."""
     same = " AND ".join(f"c.{quote(name)} = r.{quote(name)}" for name in raw.key)
     both = f"pg_temp.changes c LEFT JOIN {raw.name} r ON {same}"
     others = [c for c in columns if c.name not in raw.key]

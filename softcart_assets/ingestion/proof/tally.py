@@ -15,10 +15,7 @@ from softcart_assets.ingestion.types import Column, Kind
 
 
 class Accumulator:
-    """Checksums of Arrow batches, for a source whose server cannot compute them.
-
-    Equal to what `POSTGRES` computes.
-    """
+    """Checksums of Arrow batches, equal to those that PostgreSQL computes of the same rows."""
 
     def __init__(self) -> None:
         self._rows = 0

@@ -1,8 +1,6 @@
-"""Is raw what its source was? Comparing counts and checksums of a raw table with those its source
-gave at the load.
+"""Is raw what its source was at the load? Compares counts and checksums.
 
-The source's own are computed during the load, in the same snapshot; raw's are computed here, anew
-each time.
+The source's are computed during the load, in the same snapshot. Raw's are computed here, each time.
 """
 
 from __future__ import annotations
@@ -52,9 +50,9 @@ class Comparison:
 
 
 def compare(source: Source, staging: PostgresConnection, table: str) -> Comparison:
-    """Compare a raw table with what its source said of itself at the last load.
+    """Compare a raw table with what its source stated at the last load.
 
-    Raises `MissingTable`, `NotStated`.
+    Raises `MissingTable` or `NotStated`.
     """
     declared = source.table(table)
     with staging.connect() as connection:

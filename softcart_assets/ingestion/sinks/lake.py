@@ -1,8 +1,6 @@
-"""Change files: every row version of a load as Parquet in the lake, whatever file system its URI
-names.
+"""Change files: every row version of a load as Parquet, in the file system of the lake's URI.
 
-Files count once they are listed in `ingestion.lake_files`; listing them belongs to the load's
-commit, not here.
+A file counts once it is listed in `ingestion.lake_files`. The load's commit lists it.
 """
 
 from __future__ import annotations
@@ -79,10 +77,7 @@ class ChangeFiles:
         position: str,
         first_file: int = 0,
     ) -> None:
-        """`first_file`: the number in the first file's name.
-
-        Several writers of one load keep apart by it.
-        """
+        """Several writers of one load number their files from different `first_file` on."""
         self.uri = uri
         self._first_file = first_file
         self.directory = change_directory(source, table, loaded_at)

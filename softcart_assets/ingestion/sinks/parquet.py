@@ -1,7 +1,4 @@
-"""Tables that Spark computed, from Parquet in the lake into the staging warehouse.
-
-Here belongs the copy and the mapping of Arrow's types; what is computed belongs to `spark`.
-"""
+"""Copies tables that Spark computed from Parquet in the lake into the staging warehouse."""
 
 from __future__ import annotations
 

@@ -71,10 +71,7 @@ class RawTable(RawSchema):
     def fill(
         self, columns: Sequence[Column], batches: Iterable[Batch], position: str
     ) -> Generator[Batch]:
-        """Copy the batches straight into the table, which is empty.
-
-        They come out as from `copy`.
-        """
+        """Copy the batches into the table, which is empty; they come out as from `copy`."""
         has_key = bool(self._primary_key())
         # The same for all rows: as defaults they cost nothing on the way.
         defaults = {"_deleted": "false", "_loaded_at": "now()", "_position": literal(position)}
@@ -86,7 +83,7 @@ class RawTable(RawSchema):
     def adopt(self, columns: Sequence[Column], part: str) -> bool:
         """Make a complete part table this table, which is empty.
 
-        False if something, such as a view, depends on it.
+        False if something depends on this table, such as a view.
         """
         try:
             with self.connection.transaction():
@@ -101,10 +98,7 @@ class RawTable(RawSchema):
         return True
 
     def _filled(self, columns: Sequence[Column], *, has_key: bool) -> None:
-        """Finish a table that just got all its rows.
-
-        Key, first versions of its history, statistics.
-        """
+        """Give a table that just got all its rows its key, its first versions and statistics."""
         for name in OWN_COLUMNS:
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} DROP DEFAULT")
         if self.key and not has_key:
@@ -186,7 +180,7 @@ class RawTable(RawSchema):
     def find_own(self, columns: Sequence[Column], since: Position | None = None) -> None:
         """Fill `changes` with raw's own rows, deleted ones too.
 
-        All, or those that stand for a later position.
+        All of them, or those that stand for a later position than `since`.
         """
         self.stage(columns)
         names = listed([c.name for c in columns])

@@ -1,7 +1,4 @@
-"""One raw table's definition in PostgreSQL.
-
-Its columns, its key, its history, and how they change.
-"""
+"""The definition of one raw table in PostgreSQL: columns, key, history, and their changes."""
 
 from __future__ import annotations
 
@@ -268,7 +265,7 @@ class RawSchema:
     def _retype(self, column: Column, relation: str | None, otherwise: str | None) -> None:
         """Give a column another type.
 
-        If its values cannot take it, the type `otherwise`, or no values.
+        If its values cannot take it, the column gets the type `otherwise`, or loses its values.
         """
         if relation is None:
             return

@@ -1,7 +1,7 @@
-"""The manager's dashboard: one self-contained page, and pictures of its charts, from the production
-database.
+"""The shop's dashboard: one self-contained page, and pictures of its charts.
 
-Here belongs everything between `production.*` and the finished file; no Dagster.
+This package contains everything between `production.*` and the finished file. It does not use
+Dagster.
 """
 
 from softcart_assets.pages.shop.data import DashboardError

@@ -1,8 +1,8 @@
 """The charts' specifications (Vega-Lite, by Altair) and the colours of page and charts.
 
-One specification serves the page, which feeds it with the reader's selection, and the pictures,
-which are made here without a browser. Rows go into a specification's data set `rows`; colours come
-from a theme, never from a specification. Rankings and lists are tables of the page, not charts.
+The page and the pictures share one specification per chart. The page fills it with the reader's
+selection. The pictures are drawn here, without a browser. Rows go into the data set `rows` of a
+specification. Colours always come from a theme. Rankings and lists are tables of the page.
 """
 
 from __future__ import annotations
@@ -80,10 +80,9 @@ def config(theme: dict[str, str]) -> dict[str, Any]:
 
 
 def page_config(theme: dict[str, str]) -> dict[str, Any]:
-    """The configuration of the page's charts: the page's CSS variables, so that they print in the
-    light theme too.
+    """The configuration of the page's charts. Colours are CSS variables of the page.
 
-    Not so the heat maps' colours, which are computed with.
+    So the charts print in the light theme too. Heat maps need real colours, to compute shades.
     """
     heat = {name: theme[name] for name in ("cold", "warm", "hot")}
     return config({name: f"var(--{name})" for name in theme} | heat)
@@ -101,8 +100,8 @@ def trend(money: bool, height: int) -> dict[str, Any]:
     """A measure over time, against the same days a year before.
 
     Rows: `start` (milliseconds UTC, the first day of the day, week or month), `value`, `previous`
-    (null: not known), `whole` (false: the period covers the week or month only in part) and for the
-    tooltip `label`, `valueText`, `previousText`, `changeText`.
+    (null: not known), `whole` (false: the period covers only a part of the week or month). The
+    tooltip shows `label`, `valueText`, `previousText` and `changeText`.
     """
     prefix = "$" if money else ""
     day = (
@@ -131,8 +130,8 @@ def trend(money: bool, height: int) -> dict[str, Any]:
     value = alt.Y("value:Q", axis=y_axis)
     previous = alt.Y("previous:Q", axis=y_axis)
     ring = alt.condition("datum.whole", alt.value(0), alt.value(1))
-    # A part of a month must not look like a fall: lines join whole ones only, parts stand as rings
-    # beside them.
+    # A part of a month must not look like a fall. So lines join whole months only, and parts are
+    # rings next to them.
     wholes, parts = base.transform_filter("datum.whole"), base.encode(opacity=ring)
     layers = (
         wholes.mark_area(style="now-area").encode(y=value),
@@ -159,7 +158,7 @@ def trend(money: bool, height: int) -> dict[str, Any]:
 def heat_map(rows: int) -> dict[str, Any]:
     """Orders by hour of the day, in about that many rows.
 
-    Rows: `row` (what stands at the left, in order), `hour` (0-23), `orders`, `text`.
+    Rows: `row` (the label at the left, in order), `hour` (0-23), `orders`, `text`.
     """
     chart = (
         alt.Chart(_rows())
@@ -195,7 +194,7 @@ CHARTS: dict[str, dict[str, Any]] = {
 
 
 def picture(name: str, title: str, rows: list[dict[str, Any]], currency: str) -> bytes:
-    """That chart with these rows, as PNG in the light theme; `currency` is an ISO code."""
+    """A chart with these rows, as PNG in the light theme. `currency` is an ISO code."""
     theme = THEMES["light"]
     specification = CHARTS[name] | {
         "width": 720,

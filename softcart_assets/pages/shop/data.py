@@ -1,15 +1,13 @@
-"""What the dashboard shows, read from `production.*` in one transaction and put into a compact
-form.
+"""The data of the dashboard, read from `production.*` in one transaction, in a compact form.
 
-Here belong the queries, the grain at which sales are embedded in the page, and the definitions of
-the figures. How the page looks and what it does with the data in the browser stands in `page.*`;
-the charts' specifications in `charts.py`.
+This module has the queries, the grain of the sales in the page and the definitions of the figures.
+`page.*` has the layout and the behaviour of the page, `charts.py` the charts.
 
-Definitions. Revenue is the net amount of the lines of orders that are not cancelled; margin is
-revenue minus cost; refunds are shown beside revenue and counted on the day of the order. Products
-and stores stand under their present name and category. A sale's place is that of the fact: where it
-was delivered or, for a purchase in a store, where the store is. Days and hours are UTC. Every
-amount is embedded as an integer number of cents.
+Definitions. Revenue is the net amount of order lines, without cancelled orders. Margin is revenue
+minus cost. Refunds are shown next to revenue and count on the day of the order. Products and stores
+have their present name and category. The place of a sale comes from the fact: the place of delivery
+or, for a purchase in a store, the place of the store. Days and hours are UTC. The page stores every
+amount as a whole number of cents.
 """
 
 from __future__ import annotations
@@ -30,10 +28,10 @@ from softcart_assets.connections import PostgresConnection
 from softcart_assets.publishing import slots
 
 HISTORY_YEARS = 3
-"""The page shows at most this much, so that it stops growing with the years."""
+"""The page shows at most so many years. Otherwise it would grow for ever."""
 
 ROW_LIMIT = 600_000
-"""How many rows of sales a page may embed; about 12 bytes of page each."""
+"""Maximum number of rows of sales in a page. Each takes about 12 bytes."""
 
 PRODUCT_LIMIT = 2_000
 STOCK_LIMIT = 2_000
@@ -41,15 +39,15 @@ PAIR_LIMIT = 300
 
 
 class DashboardError(RuntimeError):
-    """Production cannot be shown; the message says why and what to do."""
+    """Production cannot be shown. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a page embeds (`document`, JSON-ready), and about it what its maker wants to know.
+    """The contents of a page (`document`, ready for JSON), and figures for its builder.
 
     `figures` are those of the default period. `coarsened` names the columns of sales that the page
-    leaves out; none while every order fits.
+    leaves out. It is empty while every order fits.
     """
 
     document: dict[str, Any]
@@ -62,10 +60,10 @@ class Content:
 class Overview:
     """All sales of the default period, for the pictures.
 
-    `months`: from the first to the last, each with `month` (its first day), `whole`, and the
-    figures `revenue`, `margin`, `orders` of it and, as `…_before`, of the same days a year before
-    (None where there were no sales). `hours`: orders by `device`, `weekday` (1 is Monday) and
-    `hour`.
+    `months`: from the first to the last. Each has `month` (its first day), `whole`, and the figures
+    `revenue`, `margin` and `orders`. With the suffix `_before`, they are those of the same days a
+    year before (None if there were no sales). `hours`: orders by `device`, `weekday` (1 is Monday)
+    and `hour`.
     """
 
     version: int
@@ -76,8 +74,7 @@ class Overview:
     hours: list[dict[str, Any]]
 
 
-# The columns of a sale. Those of one basket stand together in the page's data, those of its items
-# below them.
+# The columns of a sale. The page stores a basket once, followed by its items.
 _BASKET = {
     "day": "f.order_date - %(first)s::date",
     "channel": "s.channel",
@@ -99,10 +96,10 @@ _LADDER: tuple[tuple[str, ...], ...] = (
     ("basket", "hour", "customer", "product", "region", "category"),
     ("basket", "hour", "customer", "product", "region", "category", "store"),
 )
-"""What is left out of a page, from nothing (every order is embedded) to what only the largest shops
-need.
+"""The columns that a page leaves out, from none (it contains every order) to those that only the
+largest shops need to leave out.
 
-Only columns are left out, never rows: what is left is summed, so each figure stays exact.
+Only columns are left out, never rows. The rest is summed, so each figure stays exact.
 """
 
 
@@ -127,11 +124,11 @@ WITH sale AS (
 
 
 def _sales_query(coarsened: Iterable[str]) -> str:
-    """One row per basket and item of it.
+    """One row per item of a basket.
 
-    An order counts once in all, once in each of its departments and once in each of its categories,
-    whichever the reader asks for: it is marked on the first of its items in each, so the three
-    counts can be summed like amounts.
+    The reader may count orders in all, by department or by category. So an order is marked on its
+    first item in all, in each of its departments and in each of its categories. Then these counts
+    can be summed like amounts.
     """
     basket, item = ", ".join(_BASKET), ", ".join(_ITEM)
     first = (
@@ -153,9 +150,7 @@ GROUP BY {basket}, {item} ORDER BY {basket}, {item}"""
 
 
 def years_before(day: date, years: int) -> date:
-    """The same date that many years before; the last day of February for a 29th that does not
-    exist.
-    """
+    """The same date so many years before. 29 February becomes 28 February where it must."""
     try:
         return day.replace(year=day.year - years)
     except ValueError:
@@ -182,7 +177,7 @@ DEFAULT_PERIOD = "12m"
 
 
 class _Codes(defaultdict[Any, int]):
-    """A dictionary that numbers its keys in the order in which they are first asked for."""
+    """A dictionary that numbers its keys in the order of their first use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,7 +190,7 @@ def _reading(production: PostgresConnection) -> Iterator[_Reader]:
     with production.connect() as session:
         session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         session.read_only = True
-        # Large shops' orders are sorted in memory rather than on disk.
+        # With this much memory, the orders of a large shop are not sorted on disk.
         session.execute("SET LOCAL work_mem = '64MB'")
         try:
             yield _Reader(session)
@@ -216,7 +211,7 @@ def read(production: PostgresConnection) -> Content:
 
 
 def read_overview(production: PostgresConnection) -> Overview | None:
-    """Read what the pictures show, at one moment of production; None when there are no sales."""
+    """Read what the pictures show, at one moment of production. None if there are no sales."""
     with _reading(production) as reader:
         return reader.overview()
 
@@ -249,9 +244,7 @@ class _Reader:
         return current.version if current else None
 
     def span(self) -> dict[str, Any]:
-        """First and last day of sales (None: there are none), the moment of the last order, the
-        currency of all.
-        """
+        """First and last day of sales (None without sales), time of the last order, currency."""
         (span,) = self.rows(
             "SELECT min(order_date) FILTER (WHERE NOT is_cancelled) AS first, "
             "max(order_date) FILTER (WHERE NOT is_cancelled) AS last, max(ordered_at) AS as_of, "
@@ -259,7 +252,7 @@ class _Reader:
             "max(currency) FILTER (WHERE currency <> 'XXX') AS other_currency FROM "
             "production.fct_order_lines"
         )
-        # XXX stands on lines whose order has not arrived yet.
+        # Lines whose order has not arrived yet have the currency XXX.
         if span["currency"] != span["other_currency"]:
             raise DashboardError(
                 "production.fct_order_lines holds orders in several currencies, which cannot be "
@@ -394,10 +387,10 @@ class _Reader:
         return row
 
     def choose_grain(self, first: date, last: date) -> tuple[str, ...]:
-        """The first rung of the ladder that fits into `ROW_LIMIT`.
+        """The first entry of `_LADDER` whose rows fit into `ROW_LIMIT`.
 
-        A rung is judged by how many rows it cannot exceed: for each combination of the basket's
-        columns, its lines, or days × categories.
+        The number of rows is estimated from above. Each combination of the basket's columns has at
+        most as many rows as lines, and at most days × categories.
         """
         basket = ("channel", "store", "device", "country", "region")
         combinations = self.rows(
@@ -426,8 +419,9 @@ class _Reader:
         return next((rung for rung in _LADDER if most_rows(rung) <= ROW_LIMIT), _LADDER[-1])
 
     def sales(self, first: date, coarsened: tuple[str, ...]) -> dict[str, Any]:
-        """Sales by column: baskets, and their items in the baskets' order (`items` says how many
-        each basket has).
+        """Sales by column: baskets, and their items in the order of the baskets.
+
+        The column `items` of the baskets has the number of items of each.
         """
         places, sellers, devices, categories, customers = (_Codes() for _ in range(5))
         baskets = {
@@ -437,7 +431,7 @@ class _Reader:
         orders = ("orders", "ordersOfDepartment", "ordersOfCategory")
         items = {name: array("q") for name in ("category", "product", *_MEASURES, *orders)}
         current = None
-        # A named cursor leaves the rows at the server and fetches them in batches.
+        # A named cursor fetches the rows in batches. All rows at once could fill the memory.
         with self.session.cursor("sales", binary=True) as cursor:
             cursor.itersize = 20_000
             cursor.execute(_sales_query(coarsened), {"first": first})
@@ -504,7 +498,7 @@ class _Reader:
         }
 
     def product_months(self, first: date) -> dict[str, list[Any]]:
-        """The best-selling products by month, for pages whose sales do not carry the product."""
+        """The best-selling products by month, for pages that leave out the product of a sale."""
         columns = self.columns(
             f"""{_sales(())}, best AS (
               SELECT product FROM sale GROUP BY product ORDER BY sum(revenue) DESC,
@@ -518,8 +512,8 @@ class _Reader:
         return columns | {"product": [self.products[product] for product in columns["product"]]}
 
     def stock(self) -> dict[str, Any]:
-        """What has run out or soon will: the most urgent rows, and how many there are by store and
-        category.
+        """Products that are out of stock or will be soon: the most urgent rows, and counts by store
+        and category.
         """
         columns = self.columns(
             "SELECT store_id AS store, product_id AS product, stock_risk AS risk, quantity_on_hand "
@@ -560,7 +554,7 @@ class _Reader:
         }
 
     def names(self) -> dict[str, Any]:
-        """The names of the stores, of the categories, and of the products referred to so far."""
+        """The names of all stores and categories, and of the products in the page so far."""
         known = {
             row["product_id"]: row
             for row in self.rows(

@@ -1,8 +1,6 @@
-"""Puts the page together from its data, its charts and its own HTML, CSS and JavaScript, and draws
-the pictures.
+"""Builds the page from its data, its charts, HTML, CSS and JavaScript, and draws the pictures.
 
-What the figures are stands in `data.py`, how the charts look in `charts.py`, what the page does in
-`page.js`.
+`data.py` defines the figures, `charts.py` the charts, `page.js` the behaviour of the page.
 """
 
 from __future__ import annotations
@@ -36,9 +34,9 @@ _HERE = Path(__file__).parent
 class PageResult:
     """A finished page.
 
-    `version` is the production version it shows (None: nothing was ever published), `figures` those
-    of its default period (amounts in the fact's currency; empty when there are no sales),
-    `coarsened` the columns it sums over because every order would be too much.
+    `version`: the production version of its data (None: nothing was published yet). `figures`:
+    those of the default period, with amounts in the currency of the fact. It is empty without sales.
+    `coarsened`: the columns of sales that the page leaves out, since not every order fits.
     """
 
     path: Path
@@ -50,7 +48,7 @@ class PageResult:
 
 
 def build_page(production: PostgresConnection, path: Path) -> PageResult:
-    """Write the dashboard of what production holds now to `path`, whole or not at all.
+    """Write the dashboard of the present production data to `path`, as a whole or not at all.
 
     Raises `DashboardError` if production cannot be shown, `ServerUnreachable` if it does not
     answer.
@@ -91,7 +89,7 @@ def _vega() -> str:
 
 
 def _hash(script: str) -> str:
-    """The name by which the page's Content-Security-Policy allows that script and no other."""
+    """The script's entry in the page's Content-Security-Policy, which allows no other script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
@@ -112,8 +110,9 @@ def _variables() -> str:
 
 
 def _pack(document: dict[str, Any]) -> str:
-    """JSON, compressed, in Base64: small, and nothing in it can end the script element that it
-    stands in.
+    """The document as compressed JSON in Base64.
+
+    It is small, and no text in it can end the script element around it.
     """
 
     def default(value: Any) -> Any:
@@ -128,10 +127,9 @@ def _pack(document: dict[str, Any]) -> str:
 
 
 def pictures(production: PostgresConnection) -> dict[str, bytes]:
-    """PNGs of the page's charts for its default period, unfiltered, by chart name; empty when there
-    are no sales.
+    """PNGs of the page's charts for the default period, by the name of the chart.
 
-    Raises like `build_page`.
+    There is no filter. Without sales there are no pictures. Raises like `build_page`.
     """
     overview = data.read_overview(production)
     if overview is None:

@@ -1,7 +1,7 @@
 """MongoDB's change streams: what happened to a collection since a resume token.
 
-Here belong opening a stream, its tokens, and what its events say. What becomes of them is decided
-in `collection`.
+This module opens a stream, keeps its token and reads its events. `followed` decides what becomes of
+them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Event:
 class Void:
     """The collection was dropped or renamed, or another took its name.
 
-    Nothing known of it holds any longer.
+    Nothing that was known of it holds any more.
     """
 
     operation: str

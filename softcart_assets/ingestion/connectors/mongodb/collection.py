@@ -1,6 +1,7 @@
 """The load of a MongoDB collection.
 
-The engine's, with a second look where columns were misjudged.
+It is the engine's load. If the first documents suggested columns that later ones do not fit, all
+rows are written a second time.
 """
 
 from __future__ import annotations

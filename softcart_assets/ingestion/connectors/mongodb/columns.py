@@ -35,7 +35,7 @@ def columns_for(
 ) -> tuple[list[Column], list[str]]:
     """The columns that hold values of these types.
 
-    The known ones, widened to numeric where needed, and new ones.
+    Known columns stay, widened to numeric where values need that. New fields get new columns.
     """
     by_name = {column.name: column for column in known}
     warnings = []

@@ -117,9 +117,9 @@ class FollowedLoad(CollectionLoad):
         return columns, self._sums(), "cdc"
 
     def _compared(self, columns: Sequence[Column], last: LastLoad | None, reason: str) -> Moved:
-        """What an incremental load does, since the stream cannot be read.
+        """Compare keys and cursors, as an incremental load does, since the stream cannot be read.
 
-        From here on, it can perhaps.
+        The next load can perhaps read the stream from here on.
         """
         self.warnings.append(
             f"the change stream could not be used, keys and cursors were compared instead: {reason}"
@@ -143,10 +143,9 @@ class FollowedLoad(CollectionLoad):
         return self._full(columns)
 
     def _caught_up(self, columns: Sequence[Column]) -> Sequence[Column]:
-        """Follow the stream until it stands still, and see that there are as many documents as
-        rows.
+        """Follow the stream until it stands still, and count documents and rows.
 
-        If there are not, the stream has lost something, and all documents are read.
+        If the numbers differ, the stream has lost something, and all documents are read.
         """
         for is_exact in (False, True):
             for _ in range(3):
@@ -173,8 +172,8 @@ class FollowedLoad(CollectionLoad):
     def _sums(self) -> Stated | None:
         """What the source says of itself at the position.
 
-        The checksums of its documents if that is where they were read, else their number, if it
-        stood still long enough to be asked.
+        If all documents were read there, their checksums. Else only their number, and only if the
+        collection stood still long enough to be counted.
         """
         if self._all_read_after == self._events:
             return None  # the reader has them

@@ -1,4 +1,4 @@
-"""MongoDB's positions: `time|documents|latest cursor`, and the place in a change stream: `|token`."""
+"""MongoDB's positions: `time|documents|latest cursor`, and perhaps a stream's place: `|token`."""
 
 from __future__ import annotations
 

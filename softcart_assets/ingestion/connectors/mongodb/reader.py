@@ -69,8 +69,8 @@ class MongoReader:
     def _collection(self, table: Table) -> Collection[dict[str, Any]]:
         """The collection.
 
-        One that is followed is read where nothing is older than its events, nor rolled back any
-        more.
+        A followed one is read from the primary with majority concern: nothing there is older than
+        an event that we saw, and nothing is rolled back later.
         """
         collection = self._database[table.at_source]
         if table.strategy != "cdc" or self.forgets_events or table.name in self._reasons:
@@ -80,10 +80,10 @@ class MongoReader:
         )
 
     def position(self, table: Table) -> str:
-        """The present time, and what tells whether the collection changed: `time|documents|latest
-        cursor`.
+        """The present time, number of documents and latest cursor, `time|documents|cursor`.
 
-        For a table that follows its change stream, then also where that stands: `|token`.
+        The last two tell whether the collection changed. For a followed collection the place in its
+        change stream comes behind them, `|token`.
         """
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         # First the stream: what comes later is in it.

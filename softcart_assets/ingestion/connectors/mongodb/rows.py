@@ -40,7 +40,7 @@ def batch_of(
 ) -> Batch:
     """Documents as a batch.
 
-    One that does not decode, or has a value that does not fit, is rejected whole.
+    A document that does not decode, or has a value that does not fit, is rejected as a whole.
     """
     rows, rejected = [], []
     for document in documents:

@@ -1,4 +1,1 @@
-"""The MySQL connector, for MariaDB too.
-
-Reading tables, reading the binary log, discovering tables.
-"""
+"""The connector of MySQL and MariaDB."""

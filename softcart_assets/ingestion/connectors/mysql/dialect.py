@@ -21,10 +21,7 @@ def _backticks(name: str) -> str:
 
 
 def mysql_value(column: Column) -> str:
-    """The expression that MySQL's column is read with.
-
-    Exact as text, bits and times as whole numbers.
-    """
+    """The expression by which a column is read: exact as text, bits and times as whole numbers."""
     name = _backticks(column.name)
     match column.source_type.split("(")[0].split(" ")[0]:
         case "float" | "double":

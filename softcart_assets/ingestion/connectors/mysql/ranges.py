@@ -70,7 +70,7 @@ def _cut_numbers(
 ) -> Iterator[str]:
     """Conditions on a whole number.
 
-    The first and the last are open, so that together they hold for every row.
+    The first and the last have no outer limit, so that together they hold for every row.
     """
     name, relation = MYSQL.quote(key.name), MYSQL.quote(table.at_source)
     lowest, highest = session.query(f"SELECT MIN({name}), MAX({name}) FROM {relation}")[0]

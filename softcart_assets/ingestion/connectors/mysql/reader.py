@@ -228,7 +228,7 @@ class MySQLReader:
     ) -> Iterator[str]:
         """Conditions that together hold for the rows with these keys.
 
-        Not row constructors, whose index MariaDB overlooks.
+        They are not row constructors, as MariaDB uses no index for those.
         """
         by_name = {c.name: c for c in columns}
 
@@ -279,7 +279,7 @@ class MySQLReader:
     ) -> tuple[int, Checksums]:
         """Number of rows and the checksum of each column, computed by the server.
 
-        The rows with some keys left out.
+        The rows with the keys `without` are left out.
         """
         sums = digest.checksum_select(MYSQL, columns, table.key)
         select = f"SELECT {sums} FROM {MYSQL.quote(table.at_source)}"

@@ -19,9 +19,9 @@ def cascaded_tables(session: Session) -> set[str]:
 
 
 def logs_cascades(session: Session) -> bool:
-    """Whether such changes reach the binary log: those that MySQL makes itself, from 9.6 on, do.
+    """Whether the binary log has the changes that foreign keys' cascades make.
 
-    The storage engine's do not.
+    It has them if MySQL makes them itself, from 9.6 on. It lacks those of the storage engine.
     """
     rows = session.query("SHOW VARIABLES LIKE 'innodb_native_foreign_keys'")
     return bool(rows) and rows[0][1] == "OFF"

@@ -44,9 +44,9 @@ _PLAIN_TYPES = {
 
 
 def target_type(source_type: str, precision: int | None, scale: int | None) -> str | None:
-    """The PostgreSQL type that holds every value of a MySQL type (as `COLUMN_TYPE` writes it).
+    """The PostgreSQL type that holds every value of a MySQL type, as `COLUMN_TYPE` writes it.
 
-    None if there is none.
+    None if there is no such type.
     """
     name = re.split(r"[ (]", source_type, maxsplit=1)[0]
     if name in _TEXT_TYPES:
