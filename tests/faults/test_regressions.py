@@ -1,7 +1,8 @@
-"""Faults that silently lost or doubled data in other tools, each a test that an engine with that fault fails.
+"""Faults that silently lost or doubled data in other tools, each a test that an engine with that
+fault fails.
 
-The docstrings name the project and the number of the report. The servers fail here in one way at a time, on purpose; for
-all at random see `torture`.
+The docstrings name the project and the number of the report. The servers fail here in one way at a
+time, on purpose; for all at random see `torture`.
 """
 
 from __future__ import annotations
@@ -159,9 +160,9 @@ def test_a_failed_flush_does_not_move_the_position(
     before = stream_position(postgres)
     with postgres.connect() as session:
         session.execute(
-            """
-            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full; END $$;
-            CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON raw_t.other EXECUTE FUNCTION refuse();
+            """ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE
+            disk_full; END $$; CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON
+            raw_t.other EXECUTE FUNCTION refuse();
             """
         )
     for n in range(1, 4):
@@ -229,7 +230,8 @@ def test_a_position_of_zero_is_nobodys(
 ) -> None:
     """dbtrail#1117: a position of 0 made deduplication delete everything.
 
-    What a server sends of its own at the beginning of each file says that it ends at 0, and a new file begins to count anew.
+    What a server sends of its own at the beginning of each file says that it ends at 0, and a new
+    file begins to count anew.
     """
     source = source_of(captured("t", "id"))
     run(
@@ -290,7 +292,8 @@ def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
                 + ", ".join(f"({n}, '{n:0150d}')" for n in range(1, rows))
             )
         connection.query(
-            "UPDATE one, two SET one.v = 'joined', two.v = 'joined' WHERE one.id = two.id AND one.id < 500"
+            "UPDATE one, two SET one.v = 'joined', two.v = 'joined' WHERE one.id = two.id AND "
+            "one.id < 500"
         )
         connection.commit()
     proxy = Proxy(lambda: mysql.port)
@@ -363,7 +366,8 @@ def test_a_table_declared_later_has_all_its_rows(
     for table in ("early", "late"):
         assert_same(mysql, postgres, table)
         assert compare(both, postgres, table).is_equal
-    # The table that was there before has missed nothing meanwhile: each of its versions follows the one before it.
+    # The table that was there before has missed nothing meanwhile: each of its versions follows the
+    # one before it.
     seen = [v for key, v, _ in versions(postgres, "early") if key == 3]
     assert seen == list(range(1, len(seen) + 1))
 
@@ -373,7 +377,8 @@ def test_a_table_declared_later_has_all_its_rows(
     [
         ["ALTER TABLE t ADD COLUMN more INT NOT NULL DEFAULT 7"],
         [
-            "ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c INT AFTER id"
+            "ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c "
+            "INT AFTER id"
         ],
         ["ALTER TABLE t DROP COLUMN n"],
         ["ALTER TABLE t RENAME COLUMN n TO m"],
@@ -463,9 +468,11 @@ def _scd2(postgres: PostgresConnection) -> list[tuple]:
     ).render()
     return query(
         postgres,
-        "WITH history AS (SELECT id, v, updated_at AT TIME ZONE 'UTC' AS updated_at, _deleted AS is_deleted, _loaded_at, _committed_at,"
+        "WITH history AS (SELECT id, v, updated_at AT TIME ZONE 'UTC' AS updated_at, _deleted AS "
+        "is_deleted, _loaded_at, _committed_at,"
         " _version"
-        f" FROM raw_t.t_history) SELECT v, is_deleted, valid_from, valid_to, is_current FROM ({select}) s ORDER BY version_number",
+        " FROM raw_t.t_history) SELECT v, is_deleted, valid_from, valid_to, is_current FROM "
+        f"({select}) s ORDER BY version_number",
     )
 
 
@@ -758,7 +765,8 @@ def test_a_new_start_leaves_the_lake_nothing_short(
     assert query(postgres, "SELECT position > lake_position FROM ingestion.streams") == [(True,)]
     query(
         postgres,
-        "UPDATE ingestion.captures c SET state = 'stopped', reason = 'test', position = s.position, lake_position = s.lake_position"
+        "UPDATE ingestion.captures c SET state = 'stopped', reason = 'test', position = "
+        "s.position, lake_position = s.lake_position"
         " FROM ingestion.streams s WHERE table_name = 'stopping' RETURNING true",
     )
 

@@ -1,4 +1,5 @@
-"""Change data capture on real servers: what the log brings is what the source has, whatever happens on the way."""
+"""Change data capture on real servers: what the log brings is what the source has, whatever happens
+on the way."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ SOURCE = source_of(cdc("facts", "id", history=True), cdc("keyless"), cdc("pairs"
 def tables(mysql: MySQLConnection) -> MySQLConnection:
     run(
         mysql,
-        "CREATE TABLE facts (id INT PRIMARY KEY, v VARCHAR(100), at DATETIME(6), amount DECIMAL(10,2))",
+        "CREATE TABLE facts (id INT PRIMARY KEY, v VARCHAR(100), at DATETIME(6), amount "
+        "DECIMAL(10,2))",
         "CREATE TABLE keyless (id INT, v VARCHAR(10))",
         "CREATE TABLE pairs (x INT, y VARCHAR(20), v INT, PRIMARY KEY (x, y))",
     )
@@ -64,7 +66,8 @@ def in_lake(postgres: PostgresConnection, lake: str, table: str) -> list[dict]:
     """The rows of the lake's listed files, in their order."""
     paths = query(
         postgres,
-        "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at, length(path), path",
+        "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at, "
+        "length(path), path",
         table,
     )
     root = Path(lake.removeprefix("file://"))
@@ -164,7 +167,8 @@ def test_bounded_runs_bring_every_change_once(
         "SELECT bool_and((_committed_at IS NULL) = (_version <= 100)) FROM raw_t.facts_history",
     )
     assert times == [(True,)]
-    # The lake has the same versions, with operation and position, and its last ones are the source's rows.
+    # The lake has the same versions, with operation and position, and its last ones are the
+    # source's rows.
     changes = in_lake(postgres, lake, "facts")
     assert len(changes) == 123
     operations = [row.get("_operation") for row in changes]
@@ -198,13 +202,15 @@ def _statement(dice: random.Random) -> str:
     one, other = dice.randrange(3000), dice.randrange(3000)
     return dice.choice(
         (
-            f"REPLACE INTO facts VALUES ({one}, 'v{dice.random()}', NOW(6), {dice.randrange(9999)} / 100)",
+            f"REPLACE INTO facts VALUES ({one}, 'v{dice.random()}', NOW(6), "
+            f"{dice.randrange(9999)} / 100)",
             f"UPDATE IGNORE facts SET v = 'u{dice.random()}', id = {other} WHERE id = {one}",
             f"UPDATE facts SET amount = amount + 1 WHERE id BETWEEN {one} AND {one + 20}",
             f"DELETE FROM facts WHERE id BETWEEN {one} AND {one + 3}",
             f"INSERT INTO keyless VALUES ({one % 7}, {dice.choice(['NULL', '1'])})",
             f"DELETE FROM keyless WHERE id = {one % 7} LIMIT 1",
-            f"INSERT INTO pairs VALUES ({one % 50}, '{other % 50}', 1) ON DUPLICATE KEY UPDATE v = v + 1",
+            f"INSERT INTO pairs VALUES ({one % 50}, '{other % 50}', 1) ON DUPLICATE KEY UPDATE v "
+            "= v + 1",
         )
     )
 
@@ -254,7 +260,8 @@ def _assert_history_and_lake(
     newest = "SELECT DISTINCT ON (id) id, v, at, amount, _deleted FROM raw_t.facts_history ORDER BY id, _version DESC"
     assert query(postgres, newest) == raw
     repeated = (
-        "SELECT count(*) FROM (SELECT (v, at, amount, _deleted) IS NOT DISTINCT FROM lag((v, at, amount, _deleted))"
+        "SELECT count(*) FROM (SELECT (v, at, amount, _deleted) IS NOT DISTINCT FROM lag((v, at, "
+        "amount, _deleted))"
         " OVER (PARTITION BY id ORDER BY _version) AS same FROM raw_t.facts_history) h WHERE same"
     )
     assert query(postgres, repeated) == [(0,)]
@@ -312,7 +319,8 @@ def test_a_transaction_larger_than_memory_comes_piece_by_piece_and_as_a_whole(
         connection.query("DELETE FROM keyless WHERE id = 4")
         connection.query("INSERT INTO facts VALUES (12700, 'again', NULL, NULL)")
         connection.commit()
-        # What is rolled back, and yet reaches the log because a table without transactions was changed with it.
+        # What is rolled back, and yet reaches the log because a table without transactions was
+        # changed with it.
         connection.query("INSERT INTO unlogged VALUES (1)")
         connection.query(f"INSERT INTO facts VALUES {many.replace('(1', '(9')}")
         connection.rollback()
@@ -336,7 +344,8 @@ def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
         mysql,
         "CREATE TABLE facts (id INT PRIMARY KEY, day DATE)",
         "CREATE TABLE keyless (day DATE)",
-        "INSERT INTO facts VALUES (1, '2026-01-01'), (2, '2026-01-02'), (3, '2026-01-03'), (4, '2026-01-04')",
+        "INSERT INTO facts VALUES (1, '2026-01-01'), (2, '2026-01-02'), (3, '2026-01-03'), (4, "
+        "'2026-01-04')",
     )
     load_all(source, mysql, postgres, lake)
     zero = "SET SESSION sql_mode = ''"
@@ -386,7 +395,8 @@ def test_rows_that_cannot_be_carried_are_out_until_they_are_mended_or_gone(
         (5, True),
     ]
     assert all(compare(source, postgres, table).is_equal for table in results)
-    # A replay reads the row again; the source has not mended it, then it has, without a trace in the log.
+    # A replay reads the row again; the source has not mended it, then it has, without a trace in
+    # the log.
     entry = next(row.id for row in list_quarantine(postgres, "t", "facts"))
     assert [
         r.quarantined for r in replay(LoadRequest(source, mysql, postgres, lake, released=[entry]))
@@ -425,7 +435,8 @@ def test_definitions_change_in_the_order_of_the_log(
     ) == (mysql_rows(tables, "facts"))
     assert query(
         postgres,
-        "SELECT id, v, added, bare FROM raw_t.facts_history WHERE id IN (201, 203) ORDER BY _version",
+        "SELECT id, v, added, bare FROM raw_t.facts_history WHERE id IN (201, 203) ORDER BY "
+        "_version",
     )[:2] == [
         (201, "new", 8, "b"),
         (203, "dropped", 9, None),
@@ -435,7 +446,8 @@ def test_definitions_change_in_the_order_of_the_log(
         (1, "one", 1, None)
     ]
     assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
-    # A type that nothing of before fits; a table renamed away and another one in its place; a partition dropped.
+    # A type that nothing of before fits; a table renamed away and another one in its place; a
+    # partition dropped.
     run(
         tables,
         "UPDATE facts SET v = '17'",
@@ -501,7 +513,8 @@ def test_a_table_or_a_range_is_read_again_while_the_stream_runs(
             connection.execute("UPDATE raw_t.facts SET v = 'damaged' WHERE id % 10 = 3")
             connection.execute("DELETE FROM raw_t.facts WHERE id % 10 = 4")
             connection.execute(
-                "INSERT INTO raw_t.facts SELECT -1, v, at, amount, false, now(), _position FROM raw_t.facts LIMIT 1"
+                "INSERT INTO raw_t.facts SELECT -1, v, at, amount, false, now(), _position FROM "
+                "raw_t.facts LIMIT 1"
             )
             connection.execute("UPDATE raw_t.pairs SET v = -1")
             connection.execute("DELETE FROM raw_t.keyless WHERE id = 1")
@@ -581,7 +594,8 @@ def test_connections_that_break_are_made_anew(
                 time.sleep(0.5)
                 query(
                     postgres,
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+                    "current_database()"
                     " AND application_name LIKE 'softcart stream t%%'",
                 )
                 time.sleep(0.5)
@@ -613,7 +627,8 @@ def test_the_lakes_tables_follow_the_log(
         for table in lake_tables:
             listed = query(
                 postgres,
-                "SELECT path, load_id, load_date::text FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at",
+                "SELECT path, load_id, load_date::text FROM ingestion.lake_files WHERE table_name "
+                "= %s ORDER BY loaded_at",
                 table.name,
             )
             refresh_table(spark, table, [ChangeFile(*file) for file in listed])
@@ -718,7 +733,8 @@ def test_another_server_takes_over_by_gtid(
         run(one, "INSERT INTO facts VALUES (1000, 0)", "INSERT INTO keyless VALUES (1), (1)")
         load_all(source, one, postgres, lake)
         run(one, "UPDATE facts SET v = -1 WHERE id < 10", "DELETE FROM keyless LIMIT 1")
-        # Of this, raw gets something that the lake does not, as if the reader had been killed between the two.
+        # Of this, raw gets something that the lake does not, as if the reader had been killed
+        # between the two.
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(changelog.ChangeLog, "list_in", _killed)
             with pytest.raises(KeyboardInterrupt):
@@ -806,7 +822,8 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
         patch.setattr(changelog.ChangeLog, "list_in", _killed)
         with pytest.raises(KeyboardInterrupt):
             load_all(source, mysql, postgres, lake)
-    # As if one table were new, most of its rows copied before a kill; the stream goes back for it, and the server is lost.
+    # As if one table were new, most of its rows copied before a kill; the stream goes back for it,
+    # and the server is lost.
     with postgres.connect() as connection:
         connection.execute("DELETE FROM raw_t.late")
         with connection.cursor() as cursor:
@@ -818,7 +835,8 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
         connection.execute("UPDATE ingestion.streams SET server = 'gone', lake_server = 'gone'")
         if is_alone:
             connection.execute(
-                "UPDATE ingestion.captures SET state = 'stopped', reason = 'full' WHERE table_name = 'facts'"
+                "UPDATE ingestion.captures SET state = 'stopped', reason = 'full' WHERE "
+                "table_name = 'facts'"
             )
     run(mysql, "INSERT INTO facts VALUES (4, 4)", "INSERT INTO late VALUES (4, 4)")
     if is_alone:

@@ -238,7 +238,8 @@ def test_columns_are_those_of_the_catalog(any_mysql: MySQLConnection) -> None:
     rows = next(e for e in read(any_mysql, start, "t") if isinstance(e, Rows))
     with session(any_mysql) as opened:
         catalog = opened.query(
-            "SELECT column_name, column_type, is_nullable, character_set_name FROM information_schema.columns"
+            "SELECT column_name, column_type, is_nullable, character_set_name FROM "
+            "information_schema.columns"
             " WHERE table_schema = DATABASE() AND table_name = 't' ORDER BY ordinal_position"
         )
     expected = [
@@ -274,7 +275,8 @@ def test_a_form_that_changes_is_noticed(mysql: MySQLConnection) -> None:
 def test_every_character_of_a_charset_of_one_byte(any_mysql: MySQLConnection) -> None:
     run(
         any_mysql,
-        "CREATE TABLE t (id int, a varchar(256) CHARACTER SET latin1, b varchar(256) CHARACTER SET armscii8)",
+        "CREATE TABLE t (id int, a varchar(256) CHARACTER SET latin1, b varchar(256) CHARACTER "
+        "SET armscii8)",
     )
     start = state(any_mysql)
     run(
@@ -608,11 +610,15 @@ def test_json_as_the_server_writes_it(mysql97: MySQLConnection) -> None:
         connection.commit()
     run(
         mysql97,
-        "INSERT INTO j (m) VALUES (JSON_ARRAY(CAST(1.50 AS DECIMAL(10,2)), CAST(-0.001 AS DECIMAL(10,3)),"
-        " CAST(12345678901234567890123456789012345678.123456789012 AS DECIMAL(60,12)), CAST(0 AS DECIMAL(5,0))))",
-        "INSERT INTO j (m) VALUES (JSON_ARRAY(DATE'2024-02-29', TIMESTAMP'2024-02-29 12:13:14.123456', TIME'-838:59:58.5',"
+        "INSERT INTO j (m) VALUES (JSON_ARRAY(CAST(1.50 AS DECIMAL(10,2)), CAST(-0.001 AS "
+        "DECIMAL(10,3)),"
+        " CAST(12345678901234567890123456789012345678.123456789012 AS DECIMAL(60,12)), CAST(0 AS "
+        "DECIMAL(5,0))))",
+        "INSERT INTO j (m) VALUES (JSON_ARRAY(DATE'2024-02-29', TIMESTAMP'2024-02-29 "
+        "12:13:14.123456', TIME'-838:59:58.5',"
         " CAST('12:00' AS TIME), CAST('-00:00:01' AS TIME), CAST('00:00:00' AS TIME)))",
-        "INSERT INTO j (m) VALUES (JSON_ARRAY(CAST(REPEAT('abc', 100) AS BINARY), CAST('' AS BINARY), b'101',"
+        "INSERT INTO j (m) VALUES (JSON_ARRAY(CAST(REPEAT('abc', 100) AS BINARY), CAST('' AS "
+        "BINARY), b'101',"
         " CAST(2001 AS YEAR), CAST(3.25 AS FLOAT), ST_GeomFromText('POINT(1 2)')))",
     )
     with session(mysql97) as opened:

@@ -224,7 +224,8 @@ def test_random_values_of_all_types_come_as_in_a_query(log: Log) -> None:
         types = TYPES | MARIADB_TYPES if session.is_mariadb else TYPES
     run(
         log,
-        f"CREATE TABLE t (id INT PRIMARY KEY, {', '.join(f'{n} {t} NULL' for n, t in types.items())})",
+        "CREATE TABLE t (id INT PRIMARY KEY, "
+        f"{', '.join(f'{n} {t} NULL' for n, t in types.items())})",
     )
     dice = random.Random(7)
     with log.mysql.connect() as db, db.cursor() as cursor:
@@ -233,7 +234,8 @@ def test_random_values_of_all_types_come_as_in_a_query(log: Log) -> None:
             values = _random_row(dice)
             row = {name: None if dice.random() < 0.1 else values[name] for name in types}
             cursor.execute(
-                f"INSERT INTO t (id, {', '.join(row)}) VALUES ({', '.join(['%s'] * (len(row) + 1))})",
+                f"INSERT INTO t (id, {', '.join(row)}) VALUES "
+                f"({', '.join(['%s'] * (len(row) + 1))})",
                 (number, *row.values()),
             )
         cursor.execute("UPDATE t SET ls = ST_GeomFromText('LINESTRING(1 2, 3 4.5)') WHERE id % 2")
@@ -273,7 +275,8 @@ def test_updates_and_deletes_say_what_becomes_of_which_row(log: Log) -> None:
 def test_a_key_may_have_many_columns_or_none(log: Log) -> None:
     run(
         log,
-        "CREATE TABLE t (a INT, b VARCHAR(9) COLLATE utf8mb4_general_ci, id INT, PRIMARY KEY (b, a))",
+        "CREATE TABLE t (a INT, b VARCHAR(9) COLLATE utf8mb4_general_ci, id INT, PRIMARY KEY (b, "
+        "a))",
         "INSERT INTO t VALUES (1, 'x', 1)",
         "UPDATE t SET id = 2",
         "UPDATE t SET b = 'X'",
@@ -297,15 +300,19 @@ def test_rows_that_cannot_be_carried_come_as_the_query_would_give_them(log: Log)
     run(
         log,
         "SET sql_mode = ''",
-        "CREATE TABLE t (id INT PRIMARY KEY, d DATE, dt DATETIME(3), ts TIMESTAMP(2) NULL, tx TEXT, b BLOB, f FLOAT, dc DECIMAL(9,3),"
+        "CREATE TABLE t (id INT PRIMARY KEY, d DATE, dt DATETIME(3), ts TIMESTAMP(2) NULL, tx "
+        "TEXT, b BLOB, f FLOAT, dc DECIMAL(9,3),"
         " y YEAR, ti TIME(1), e ENUM('a', 'b'), bi BIT(9))",
-        "INSERT INTO t VALUES (1, '0000-00-00', '2024-00-10 01:02:03.045', 0, 'a\\0b', x'00ff', 0.1, -1.5, 0, '-1:00:00.5', '?', 5),"
+        "INSERT INTO t VALUES (1, '0000-00-00', '2024-00-10 01:02:03.045', 0, 'a\\0b', x'00ff', "
+        "0.1, -1.5, 0, '-1:00:00.5', '?', 5),"
         " (2, NULL, NULL, NULL, 'ok', NULL, NULL, NULL, NULL, NULL, NULL, NULL),"
-        " (3, '2024-02-00', NULL, '2024-01-02 03:04:05.6', NULL, NULL, -0.0, NULL, NULL, NULL, NULL, NULL)",
+        " (3, '2024-02-00', NULL, '2024-01-02 03:04:05.6', NULL, NULL, -0.0, NULL, NULL, NULL, "
+        "NULL, NULL)",
         "UPDATE t SET d = '2024-02-28' WHERE id = 3",
         "UPDATE t SET tx = 'a' WHERE id = 1",
         "DELETE FROM t WHERE id = 1",
-        "INSERT INTO t VALUES (4, NULL, '0000-00-00', '1980-01-01', 'ü', 'x', 1e20, 3, 2000, '25:00:00', 'b', 511),"
+        "INSERT INTO t VALUES (4, NULL, '0000-00-00', '1980-01-01', 'ü', 'x', 1e20, 3, 2000, "
+        "'25:00:00', 'b', 511),"
         " (5, NULL, NULL, NULL, '\\0', NULL, 1e-20, NULL, NULL, NULL, NULL, NULL)",
     )
     columns = log.columns()
@@ -327,8 +334,10 @@ def test_rows_that_cannot_be_carried_come_as_the_query_would_give_them(log: Log)
     first = unfit[0][2]
     assert first.column == "d"
     assert first.reason == (
-        "d: zero, partial or impossible date for date; dt: zero, partial or impossible date for timestamp; "
-        "ts: zero, partial or impossible date for timestamptz; tx: NUL character, which PostgreSQL's text cannot hold"
+        "d: zero, partial or impossible date for date; dt: zero, partial or impossible date for "
+        "timestamp; "
+        "ts: zero, partial or impossible date for timestamptz; tx: NUL character, which "
+        "PostgreSQL's text cannot hold"
     )
     assert first.row == {
         **{
@@ -355,9 +364,11 @@ def test_values_of_another_type_are_read_as_the_wanted_one(log: Log) -> None:
     """After a type was changed at the source, older events have the old one."""
     run(
         log,
-        "CREATE TABLE t (id INT PRIMARY KEY, i TINYINT, n DECIMAL(9,3), tx VARCHAR(9), da DATE, dt DATETIME(1), ts TIMESTAMP,"
+        "CREATE TABLE t (id INT PRIMARY KEY, i TINYINT, n DECIMAL(9,3), tx VARCHAR(9), da DATE, "
+        "dt DATETIME(1), ts TIMESTAMP,"
         " ti TIME, f FLOAT, dbl DOUBLE, b BINARY(3), e ENUM('a', 'b'), bi BIT(9))",
-        "INSERT INTO t VALUES (1, -5, 300.255, '12', '2024-02-29', '2024-02-29 10:11:12.5', '2024-02-29 10:11:12',"
+        "INSERT INTO t VALUES (1, -5, 300.255, '12', '2024-02-29', '2024-02-29 10:11:12.5', "
+        "'2024-02-29 10:11:12',"
         " '01:00:00', 0.1, 1e20, x'3132', 'b', b'11')",
     )
 

@@ -1,4 +1,5 @@
-"""The codec on real servers: text rows out of MySQL become the Arrow arrays that `types.parse` makes, and COPY BINARY fills PostgreSQL."""
+"""The codec on real servers: text rows out of MySQL become the Arrow arrays that `types.parse`
+makes, and COPY BINARY fills PostgreSQL."""
 
 from __future__ import annotations
 
@@ -212,7 +213,8 @@ def test_copied_rows_arrive_in_postgresql_as_they_are(
     )
     with postgres.connect() as connection:
         connection.execute(
-            f"CREATE TEMP TABLE t (n serial, {', '.join(f'{c.name} {c.target_type}' for c in columns)})"
+            "CREATE TEMP TABLE t (n serial, "
+            f"{', '.join(f'{c.name} {c.target_type}' for c in columns)})"
         )
         names = ", ".join(c.name for c in columns)
         with connection.cursor().copy(f"COPY t ({names}) FROM STDIN (FORMAT BINARY)") as copy:
@@ -252,7 +254,8 @@ def db(any_mysql: MySQLConnection) -> Iterator[MySQLdb.connections.Connection]:
         db.query(f"INSERT INTO thousand VALUES {','.join(f'({n})' for n in range(1, 1001))}")
         db.query("CREATE TABLE hundred_thousand (n INT PRIMARY KEY)")
         db.query(
-            "INSERT INTO hundred_thousand SELECT a.n + 1000 * b.n - 1000 FROM thousand a, thousand b WHERE b.n <= 100"
+            "INSERT INTO hundred_thousand SELECT a.n + 1000 * b.n - 1000 FROM thousand a, "
+            "thousand b WHERE b.n <= 100"
         )
         db.commit()
         yield db
@@ -263,7 +266,8 @@ def test_a_reader_gives_batches_within_bounds_and_then_the_connection_back(
 ) -> None:
     columns = columns_of("bigint", "text")
     db.query(
-        "SELECT n, IF(n % 7, REPEAT('x', 1000), NULL) FROM hundred_thousand WHERE n <= 10000 ORDER BY n"
+        "SELECT n, IF(n % 7, REPEAT('x', 1000), NULL) FROM hundred_thousand WHERE n <= 10000 "
+        "ORDER BY n"
     )
     reader = TextReader(db, columns)
     sizes, values = [], []

@@ -1,4 +1,5 @@
-"""A stream and the building of models: while models are built, raw stands still and the lake has all of it."""
+"""A stream and the building of models: while models are built, raw stands still and the lake has
+all of it."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ def rewrite(table: str = "t", database: str = "shop") -> TableChange:
         ("CREATE TABLE `t` (\n  `x` int DEFAULT NULL\n) START TRANSACTION", [create("t")]),
         ("/*!40101 CREATE TABLE t (id int) */", [create("t")]),
         (
-            "/*M!100203 CREATE */ TABLE /* a remark; DROP TABLE u */ t (id int) -- more\n # yet more",
+            "/*M!100203 CREATE */ TABLE /* a remark; DROP TABLE u */ t (id int) -- more\n # yet "
+            "more",
             [create("t")],
         ),
         ("CREATE TEMPORARY TABLE t (id int)", []),
@@ -95,7 +96,8 @@ def rewrite(table: str = "t", database: str = "shop") -> TableChange:
             [alter()],
         ),
         (
-            "ALTER TABLE t ADD UNIQUE KEY k (a, b), ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES u (b)",
+            "ALTER TABLE t ADD UNIQUE KEY k (a, b), ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES u "
+            "(b)",
             [alter()],
         ),
         ("ALTER TABLE t ENGINE=InnoDB, ALGORITHM=INPLACE, LOCK=NONE", [alter()]),
@@ -103,7 +105,8 @@ def rewrite(table: str = "t", database: str = "shop") -> TableChange:
         ("ALTER IGNORE TABLE t ADD UNIQUE (a)", [rewrite()]),
         ("ALTER ONLINE TABLE IF EXISTS t NOWAIT FORCE", [alter()]),
         (
-            "ALTER TABLE t PARTITION BY RANGE (a) (PARTITION p VALUES LESS THAN (1), PARTITION q VALUES LESS THAN (2))",
+            "ALTER TABLE t PARTITION BY RANGE (a) (PARTITION p VALUES LESS THAN (1), PARTITION q "
+            "VALUES LESS THAN (2))",
             [alter()],
         ),
         ("ALTER TABLE t ADD PARTITION (PARTITION r VALUES LESS THAN (3))", [alter()]),

@@ -1,4 +1,5 @@
-"""MySQL's binary JSON against a small encoder of our own; tests/integration/test_capture_log.py has MySQL's own."""
+"""MySQL's binary JSON against a small encoder of our own; tests/integration/test_capture_log.py has
+MySQL's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What of the replication protocol needs no server; tests/integration/test_capture_log.py has the rest."""
+"""What of the replication protocol needs no server; tests/integration/test_capture_log.py has the
+rest."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql.dump import Dump
+from softcart_assets.ingestion.connectors.mysql.group import xid_of
 from softcart_assets.ingestion.connectors.mysql.gtid import Gtid, GtidSet, tagged_gtid
-from softcart_assets.ingestion.connectors.mysql.transactions import _xid
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,
@@ -109,7 +110,7 @@ def test_numbers_of_variable_length_in_atagged_gtid(number: int, encoded: str) -
 
 def test_the_name_of_an_xa_transaction() -> None:
     body = b"\0" + bytes.fromhex("07000000 03000000 02000000") + b"abcde"
-    assert _xid(body) == (False, "x'616263',x'6465',7")
+    assert xid_of(body) == (False, "x'616263',x'6465',7")
 
 
 def event(body: bytes, *, damaged: bool = False) -> bytes:
@@ -125,7 +126,10 @@ def event(body: bytes, *, damaged: bool = False) -> bytes:
 
 
 def received(stream: bytes, chunks: int) -> tuple[list[bytes], IngestionError]:
-    """The bodies of the events in a stream that comes in pieces of up to so many bytes, and what ended it."""
+    """The bodies of the events in a stream, and what ended it.
+
+    The stream comes in pieces of up to so many bytes.
+    """
     ours, theirs = socket.socketpair()
     ours.settimeout(0.001)
     dump = Dump.__new__(Dump)
@@ -183,7 +187,8 @@ def test_a_damaged_event_is_not_given() -> None:
         (1236, "Could not find first log file name in binary log index file", PositionPurged),
         (
             1236,
-            "Client requested master to start replication from impossible position; the first event",
+            "Client requested master to start replication from impossible position; the first "
+            "event",
             PositionPurged,
         ),
         (

@@ -1,4 +1,5 @@
-"""The codec without servers: row images made by hand, COPY rows byte by byte, every kind of text."""
+"""The codec without servers: row images made by hand, COPY rows byte by byte, every kind of
+text."""
 
 from __future__ import annotations
 
@@ -272,7 +273,8 @@ TARGETS = (
         st.from_regex(r"-?[0-9]{1,66}(\.[0-9]{1,32})?", fullmatch=True),
         st.from_regex(r"-?[0-9]{1,3}(\.[0-9]{1,17})?e-?[0-9]{1,3}", fullmatch=True),
         st.from_regex(
-            r"[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]( [0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,6})?)?",
+            r"[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]( "
+            r"[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,6})?)?",
             fullmatch=True,
         ),
         st.datetimes(datetime(1, 1, 1)).map(str),

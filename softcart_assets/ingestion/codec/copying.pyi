@@ -12,9 +12,11 @@ COPY_TRAILER: bytes
 """What COPY in binary format ends with."""
 
 def copy_rows(columns: Sequence[Column], batch: pa.RecordBatch) -> bytes:
-    """The rows in the format COPY BINARY, each with these columns in this order; no header, no trailer.
+    """The rows in the format COPY BINARY, each with these columns in this order; no header, no
+    trailer.
 
-    The batch's columns have the columns' `arrow_type`; the table's have their `target_type`, to the letter. Batches'
-    results may be sent one after the other between `COPY_HEADER` and `COPY_TRAILER`. `TypeError` names a column of
-    another Arrow type, `KeyError` one that the batch lacks.
+    The batch's columns have the columns' `arrow_type`; the table's have their `target_type`, to the
+    letter. Batches' results may be sent one after the other between `COPY_HEADER` and
+    `COPY_TRAILER`. `TypeError` names a column of another Arrow type, `KeyError` one that the batch
+    lacks.
     """

@@ -1,8 +1,9 @@
 """The part table: the rows of a big table as far as its key ranges are copied, beside raw.
 
 Each range is copied in a transaction of its own. The transaction also notes in
-`ingestion.snapshot_ranges` that the range is done. What becomes of the complete part table (raw itself, or merged into it) is decided in
-`ranges`. How a table is cut into ranges is the reader's affair.
+`ingestion.snapshot_ranges` that the range is done. What becomes of the complete part table (raw
+itself, or merged into it) is decided in `ranges`. How a table is cut into ranges is the reader's
+affair.
 """
 
 from __future__ import annotations

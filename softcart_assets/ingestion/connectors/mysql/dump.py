@@ -103,6 +103,7 @@ class Dump:
         """Ask for the log from a position, or, if GTIDs are given, for what they lack."""
         checksum = self.query("SELECT @@global.binlog_checksum")[0][0]
         self._has_checksums = checksum == "CRC32"
+        # Without saying that it knows checksums, a replica gets events without them.
         settings = [
             f"@master_binlog_checksum = '{checksum}', @source_binlog_checksum = '{checksum}'",
             f"@master_heartbeat_period = {int(_HEARTBEAT_SECONDS * 1e9)}",
