@@ -119,7 +119,10 @@ def test_an_event_of_many_rows_is_more_than_its_first(
 def test_a_failed_first_copy_does_not_move_the_start(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """airbytehq/airbyte#48717: the CDC start position moved on after a retry; what changed between the attempts was lost."""
+    """The CDC start position moved on after a retry; what changed between the attempts was lost.
+
+    airbytehq/airbyte#48717
+    """
     source = source_of(captured("first", "id"), captured("second", "id"))
     for table in ("first", "second"):
         run(mysql, f"CREATE TABLE {table} (id INT PRIMARY KEY, v VARCHAR(20))")
@@ -148,7 +151,10 @@ def test_a_failed_first_copy_does_not_move_the_start(
 def test_a_failed_flush_does_not_move_the_position(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """airbytehq/airbyte#48717, later: changes that the target refused are there once it takes them, each of them once."""
+    """Changes that the target refused are there once it takes them, each of them once.
+
+    airbytehq/airbyte#48717, later
+    """
     source = source_of(captured("t", "id"), captured("other", "id"))
     for table in ("t", "other"):
         run(
@@ -186,7 +192,10 @@ def test_a_failed_flush_does_not_move_the_position(
 def test_a_bounded_run_ends_where_it_says(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """pipelinewise-tap-mysql#57: the reader ran past the saved end position, so the next one had rows twice."""
+    """The reader ran past the saved end position, so the next one had rows twice.
+
+    pipelinewise-tap-mysql#57
+    """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
     load(source)
@@ -273,7 +282,10 @@ def test_a_position_of_zero_is_nobodys(
 def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """apache/flink-cdc#2217: after a restart in the middle of a row event its table map was lost."""
+    """After a restart in the middle of a row event its table map was lost.
+
+    apache/flink-cdc#2217
+    """
     source = source_of(captured("one", "id"), captured("two", "id"))
     for table in ("one", "two"):
         run(
@@ -423,7 +435,10 @@ def test_a_table_declared_later_has_all_its_rows(
 def test_ddl_while_nobody_read(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, statements: list[str]
 ) -> None:
-    """risingwavelabs/risingwave, pull request 22255: DDL run while the reader was offline was lost."""
+    """DDL run while the reader was offline was lost.
+
+    risingwavelabs/risingwave, pull request 22255
+    """
     source = source_of(captured("t", "id"), captured("other", "id"))
     for table in ("t", "other"):
         run(
@@ -460,7 +475,10 @@ def test_ddl_while_nobody_read(
 
 
 def _scd2(postgres: PostgresConnection) -> list[tuple]:
-    """The versions that the warehouse's macro makes of a history: value, is it deleted, from, to, is it current."""
+    """The versions that the warehouse's macro makes of a history.
+
+    Each as value, is it deleted, from, to, is it current.
+    """
     environment = jinja2.Environment()
     macros = (REPOSITORY / "dbt_project" / "macros" / "scd2.sql").read_text()
     select = environment.from_string(
@@ -480,7 +498,10 @@ def _scd2(postgres: PostgresConnection) -> list[tuple]:
 def test_a_row_that_is_deleted_and_comes_back(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, strategy: str
 ) -> None:
-    """dbt-labs/dbt-adapters#654: duplicate rows from dbt snapshots with hard deletes as new records."""
+    """Duplicate rows from dbt snapshots with hard deletes as new records.
+
+    dbt-labs/dbt-adapters#654
+    """
     source = source_of(replace(DECLARED[strategy]("t", "id"), history=True))
     run(
         mysql,
@@ -522,7 +543,10 @@ def test_a_row_that_is_deleted_and_comes_back(
 def test_rejected_values_are_kept(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, strategy: str, unstrict: None
 ) -> None:
-    """dlt-hub/dlt#1980: rejected values were discarded without a trace; a dead-letter store was still requested."""
+    """Rejected values were discarded without a trace; a dead-letter store was still requested.
+
+    dlt-hub/dlt#1980
+    """
     source = source_of(DECLARED[strategy]("t", "id"))
     zero, half, nul = (
         "(7, '0000-00-00', 'whole', 1.50)",
@@ -598,7 +622,10 @@ def unstrict(mysql: MySQLConnection) -> Iterator[None]:
 def test_nothing_is_left_in_the_lake_by_what_failed(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str, load: Load
 ) -> None:
-    """Airbyte's, tap-mysql's and Flink's faults above, seen from the lake: each version stands in its files once."""
+    """Each version stands in its files once.
+
+    Airbyte's, tap-mysql's and Flink's faults above, seen from the lake
+    """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(200))")
     load(source)
@@ -634,7 +661,10 @@ def test_rows_that_are_fit_and_unfit_by_turns(
     seed: int,
     unstrict: None,
 ) -> None:
-    """dlt-hub/dlt#1980 again: whatever the order of good versions, bad ones and deletions, nothing is left over or doubled."""
+    """Whatever the order of good versions, bad ones and deletions, nothing is left over or doubled.
+
+    dlt-hub/dlt#1980 again
+    """
     dice = random.Random(seed)
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, day DATE, n INT)")
@@ -695,7 +725,10 @@ def test_rows_that_are_fit_and_unfit_by_turns(
 def test_versions_go_on_counting_after_a_crash(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, stack: Stack
 ) -> None:
-    """Our own torture's, seed 101: numbers of versions were given out twice after PostgreSQL had been killed, and the table stopped."""
+    """Numbers of versions were given out twice after PostgreSQL had been killed.
+
+    The table stopped then. Our own torture's, seed 101.
+    """
     source = source_of(captured("t", "id"), snapshot("whole", "id", history=True))
     for table in ("t", "whole"):
         run(
@@ -726,7 +759,10 @@ def test_a_new_start_leaves_the_lake_nothing_short(
     lake: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Our own torture's: raw had changes that were not in the lake yet when the log was left behind, or the table stopped."""
+    """Raw had changes that were not in the lake yet when the log was left, or a table stopped.
+
+    Our own torture's.
+    """
     source = source_of(
         captured("t", "id"), captured("keyless"), captured("emptied"), captured("stopping", "id")
     )
@@ -790,7 +826,10 @@ def test_a_new_start_leaves_the_lake_nothing_short(
 def test_what_was_read_again_before_a_truncation_stays_gone(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str
 ) -> None:
-    """Our own torture's, seed 9035: rows that came with a RENAME, were read again, and were truncated before they were merged."""
+    """Rows that came with a RENAME, were read again, and were truncated before they were merged.
+
+    Our own torture's, seed 9035
+    """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
     load(source)
@@ -810,7 +849,10 @@ def test_what_was_read_again_before_a_truncation_stays_gone(
 def test_values_of_another_type_are_in_the_lake_too(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str, is_logged: bool
 ) -> None:
-    """Our own torture's: a type that went and came back left values in the lake that were raw's as text only."""
+    """A type that went and came back left values in the lake that were raw's as text only.
+
+    Our own torture's
+    """
     source = source_of(captured("t", "id"), captured("keyless"))
     for table in ("t", "keyless"):
         run(

@@ -257,7 +257,10 @@ def _assert_history_and_lake(
     tables: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
     raw = query(postgres, "SELECT id, v, at, amount, _deleted FROM raw_t.facts ORDER BY id")
-    newest = "SELECT DISTINCT ON (id) id, v, at, amount, _deleted FROM raw_t.facts_history ORDER BY id, _version DESC"
+    newest = (
+        "SELECT DISTINCT ON (id) id, v, at, amount, _deleted FROM raw_t.facts_history"
+        " ORDER BY id, _version DESC"
+    )
     assert query(postgres, newest) == raw
     repeated = (
         "SELECT count(*) FROM (SELECT (v, at, amount, _deleted) IS NOT DISTINCT FROM lag((v, at, "
@@ -710,7 +713,10 @@ def test_another_server_takes_over_by_gtid(
         )
         with two.connect() as connection:
             is_mariadb = "MariaDB" in connection.get_server_info()
-            where = f"_HOST = '127.0.0.1', {{0}}_PORT = {first.port}, {{0}}_USER = '{USER}', {{0}}_PASSWORD = '{password}'"
+            where = (
+                f"_HOST = '127.0.0.1', {{0}}_PORT = {first.port}, {{0}}_USER = '{USER}',"
+                f" {{0}}_PASSWORD = '{password}'"
+            )
             if is_mariadb:
                 connection.query(
                     f"CHANGE MASTER TO MASTER{where.format('MASTER')}, MASTER_USE_GTID = slave_pos"

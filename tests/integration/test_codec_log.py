@@ -144,12 +144,15 @@ def _random_row(dice: random.Random) -> dict[str, object]:
 
     def time(digits: int) -> str:
         fraction = f".{dice.randrange(10**digits):0{digits}}" if digits else ""
-        return f"{dice.choice(['', '-'])}{dice.randrange(838):02}:{dice.randrange(60):02}:{dice.randrange(60):02}{fraction}"
+        sign = dice.choice(["", "-"])
+        clock = f"{dice.randrange(838):02}:{dice.randrange(60):02}:{dice.randrange(60):02}"
+        return f"{sign}{clock}{fraction}"
 
     def moment(digits: int, first: int, last: int) -> str:
         fraction = f".{dice.randrange(10**digits):0{digits}}" if digits else ""
         day = f"{dice.randint(first, last):04}-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}"
-        return f"{day} {dice.randrange(24):02}:{dice.randrange(60):02}:{dice.randrange(60):02}{fraction}"
+        clock = f"{dice.randrange(24):02}:{dice.randrange(60):02}:{dice.randrange(60):02}"
+        return f"{day} {clock}{fraction}"
 
     def decimal(whole: int, scale: int) -> str:
         digits = (

@@ -53,7 +53,8 @@ def _moment(draw: st.DrawFn) -> str:
     )
     text = f"{year:04}-{month:02}-{day:02}"
     if draw(st.booleans()):
-        text += f" {draw(st.integers(0, 24)):02}:{draw(st.integers(0, 60)):02}:{draw(st.integers(0, 60)):02}"
+        hour, minute, second = (draw(st.integers(0, most)) for most in (24, 60, 60))
+        text += f" {hour:02}:{minute:02}:{second:02}"
         if draw(st.booleans()):
             text += "." + draw(st.text("0123456789", min_size=1, max_size=6))
     return text
@@ -124,7 +125,10 @@ def _exactly(value: object) -> object:
 def test_any_text_becomes_what_types_makes_of_it(
     mysql: MySQLConnection, values: list[bytes | None]
 ) -> None:
-    """Each text as each type: what the codec takes is equal, what it hands back is refused, or at least unusual."""
+    """Each text as each type.
+
+    What the codec takes is equal, what it hands back is refused, or at least unusual.
+    """
     with mysql.connect() as db:
         db.query("CREATE TEMPORARY TABLE sent (n INT PRIMARY KEY, v BLOB)")
         with db.cursor() as cursor:
@@ -248,7 +252,10 @@ def test_copied_rows_arrive_in_postgresql_as_they_are(
 
 @pytest.fixture
 def db(any_mysql: MySQLConnection) -> Iterator[MySQLdb.connections.Connection]:
-    """A connection to a database with tables of numbers from 1 on: `thousand`, `hundred_thousand`."""
+    """A connection to a database with tables of numbers from 1 on.
+
+    `thousand`, `hundred_thousand`.
+    """
     with any_mysql.connect() as db:
         db.query("CREATE TABLE thousand (n INT PRIMARY KEY)")
         db.query(f"INSERT INTO thousand VALUES {','.join(f'({n})' for n in range(1, 1001))}")

@@ -178,7 +178,10 @@ def test_a_type_that_nobody_knows_is_refused_by_name() -> None:
 
 
 def test_columns_are_brought_together_by_name() -> None:
-    """One of the batch that the log lacks is NULL, one of the log that the batch lacks is left out."""
+    """One of the batch that the log lacks is NULL.
+
+    One of the log that the batch lacks is left out.
+    """
     log_columns = [
         LogColumn("a", 3),
         LogColumn("gone", VARCHAR, 20),
