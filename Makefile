@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test torture up down ui bench lint typecheck format lock doctor clean
+.PHONY: help install manifest demo test slowest torture up down ui bench lint typecheck format lock doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,9 +27,12 @@ down: install ## Stop the local servers; data stay
 ui: install ## Open the Dagster UI and run the sensors and schedules, until Ctrl-C
 	@$(SOFTCART) ui
 
-test: manifest ## Run all tests, on servers of their own
+test: manifest ## Run all tests on servers of their own, in two workers (TESTS: arguments of pytest)
 	@./bootstrap.sh --tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup $(TESTS)
+
+slowest: manifest ## Run all tests and list the slowest twenty
+	@$(MAKE) --no-print-directory test TESTS="--durations 20"
 
 torture: install ## Kill and cut off everything for an hour while data changes (SECONDS, SEED; one line per round)
 	.venv/bin/python -m tests.faults.torture --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
@@ -40,6 +43,7 @@ bench: install ## Measure everything beside other tools; `make bench BENCH="copy
 lint: manifest typecheck ## Check style, types, the documentation's English and the Dagster definitions
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/sqlfluff lint --disable-progress-bar dbt_project
 	.venv/bin/python docs/check_english.py
 	.venv/bin/dg check defs

@@ -1,4 +1,6 @@
-"""Compiles what handles every single value; everything else about the package stands in pyproject.toml."""
+"""Compiles what handles every single value; everything else about the package stands in
+pyproject.toml.
+"""
 
 import os
 import shlex
@@ -9,7 +11,9 @@ from setuptools import Extension, setup
 
 
 def _client_library() -> dict[str, list[str]]:
-    """Compiler and linker options of the MySQL client library, found as mysqlclient finds it: both must use the same."""
+    """Compiler and linker options of the MySQL client library, found as mysqlclient finds it: both
+    must use the same.
+    """
     settings = {name: os.environ.get(f"MYSQLCLIENT_{name}") for name in ("CFLAGS", "LDFLAGS")}
     if all(settings.values()):
         return {

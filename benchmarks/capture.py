@@ -2,9 +2,9 @@
 
     python -m benchmarks capture [--scale 1] [--only WORD]
 
-Changes are written while nobody reads; then the log is read alone, by us and by `mysql-replication`, and then applied: rows
-and position committed, the change log written. Then the lag, while changes are written at a fixed rate. Results go to
-`benchmarks/results/capture.md`.
+Changes are written while nobody reads; then the log is read alone, by us and by
+`mysql-replication`, and then applied: rows and position committed, the change log written. Then the
+lag, while changes are written at a fixed rate. Results go to `benchmarks/results/capture.md`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ def one_row_events(run: Callable[[str], object], low: int, count: int) -> None:
     """Inserts of one row each, a hundred in each transaction."""
     run("DROP PROCEDURE IF EXISTS one_row_events")
     run(
-        "CREATE PROCEDURE one_row_events(low int, high int) BEGIN DECLARE i int DEFAULT low; START TRANSACTION;"
-        f" WHILE i <= high DO INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n = i;"
-        " IF i % 100 = 0 THEN COMMIT; START TRANSACTION; END IF; SET i = i + 1; END WHILE; COMMIT; END"
+        "CREATE PROCEDURE one_row_events(low int, high int) BEGIN DECLARE i int DEFAULT low; START "
+        "TRANSACTION;"
+        f" WHILE i <= high DO INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n = "
+        "i;"
+        " IF i % 100 = 0 THEN COMMIT; START TRANSACTION; END IF; SET i = i + 1; END WHILE; COMMIT; "
+        "END"
     )
     run(f"CALL one_row_events({low + 1}, {low + count})")
 
@@ -51,7 +54,8 @@ def many_row_events(run: Callable[[str], object], low: int, count: int) -> None:
     for start in range(low, low + count, 10_000):
         high = min(start + 10_000, low + count)
         run(
-            f"INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n > {start} AND n <= {high} ORDER BY n"
+            f"INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n > {start} AND n <= "
+            f"{high} ORDER BY n"
         )
         run("COMMIT")
 
@@ -60,7 +64,8 @@ def updates(run: Callable[[str], object], low: int, count: int) -> None:
     """Updates of a thousand rows by each statement and transaction, of the rows last inserted."""
     for start in range(low - count, low, 1_000):
         run(
-            "UPDATE orders SET total_amount = total_amount + 1, status = 'shipped', updated_at = updated_at + INTERVAL 1 DAY"
+            "UPDATE orders SET total_amount = total_amount + 1, status = 'shipped', updated_at = "
+            "updated_at + INTERVAL 1 DAY"
             f" WHERE order_id > {start} AND order_id <= {min(start + 1_000, low)}"
         )
         run("COMMIT")
@@ -75,7 +80,9 @@ WORKLOADS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """What was measured of a workload of so many row changes; of the peer, perhaps only why it failed."""
+    """What was measured of a workload of so many row changes; of the peer, perhaps only why it
+    failed.
+    """
 
     changes: int
     peer: Usage | Failed
@@ -112,7 +119,9 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
 
 @dataclass(frozen=True)
 class Lag:
-    """Seconds from each commit at the source until a reader of the target saw it; `rate`: row changes per second, in truth."""
+    """Seconds from each commit at the source until a reader of the target saw it; `rate`: row
+    changes per second, in truth.
+    """
 
     seconds: list[float]
     rate: float
@@ -122,9 +131,11 @@ class Lag:
 def write_steadily(
     source: MySQLConnection, low: int, seconds: float, committed: list[float]
 ) -> float:
-    """Commit a hundred transactions a second, each of `RATE` / 100 row changes; notes when; the rate reached.
+    """Commit a hundred transactions a second, each of `RATE` / 100 row changes; notes when; the
+    rate reached.
 
-    Transaction i inserts row i of `ticks`, inserts orders with one statement and updates as many with another.
+    Transaction i inserts row i of `ticks`, inserts orders with one statement and updates as many
+    with another.
     """
     size = (RATE // _TRANSACTIONS - 1) // 2
     changes = 0
@@ -135,8 +146,10 @@ def write_steadily(
             first = low + number * size
             for statement in (
                 f"INSERT INTO ticks VALUES ({number + 1})",
-                f"INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n > {first} AND n <= {first + size}",
-                f"UPDATE orders SET total_amount = total_amount + 1 WHERE order_id > {number * size} AND order_id <= {(number + 1) * size}",
+                f"INSERT INTO orders SELECT {orders(1).select} FROM numbers WHERE n > {first} AND "
+                f"n <= {first + size}",
+                "UPDATE orders SET total_amount = total_amount + 1 WHERE order_id > "
+                f"{number * size} AND order_id <= {(number + 1) * size}",
             ):
                 session.query(statement)
                 changes += session.affected_rows()
@@ -146,7 +159,9 @@ def write_steadily(
 
 
 def watch_target(task: Task, seen: list[float], stopped: threading.Event) -> None:
-    """Look every few milliseconds which rows of `ticks` are there; note when each was first seen."""
+    """Look every few milliseconds which rows of `ticks` are there; note when each was first
+    seen.
+    """
     with task.target.connect(autocommit=True) as session:
         while not stopped.wait(0.002):
             row = session.execute(
@@ -190,10 +205,12 @@ def report(measured: dict[str, Workload], lag: Lag, differences: list[str]) -> l
     lines = [
         "# Change data capture",
         "",
-        "Row changes per second of `orders` (11 columns). Applied: rows and position committed in PostgreSQL, the change log "
+        "Row changes per second of `orders` (11 columns). Applied: rows and position committed in "
+        "PostgreSQL, the change log "
         "written to the lake and listed.",
         "",
-        "| changes | number | `mysql-replication` reads | ours reads and decodes | ours applied, end to end | to `mysql-replication` "
+        "| changes | number | `mysql-replication` reads | ours reads and decodes | ours applied, "
+        "end to end | to `mysql-replication` "
         "| seconds | CPU s: ours / MySQL / PostgreSQL | memory, MB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
@@ -208,21 +225,27 @@ def report(measured: dict[str, Workload], lag: Lag, differences: list[str]) -> l
         cpu = f"{u.cpu_seconds:.1f} / {u.mysql_seconds:.1f} / {u.postgres_seconds:.1f}"
         speeds = f"{peer} | {reading:,.0f} | {applying:,.0f} | {ratio}"
         lines.append(
-            f"| {name} | {w.changes:,} | {speeds} | {u.seconds:.1f} | {cpu} | {u.peak_bytes / 2**20:,.0f} |"
+            f"| {name} | {w.changes:,} | {speeds} | {u.seconds:.1f} | {cpu} | "
+            f"{u.peak_bytes / 2**20:,.0f} |"
         )
     cuts = statistics.quantiles(lag.seconds, n=100)
+    verdict = f"NOT equal: {'; '.join(differences)}" if differences else "equal to its source"
     lines += [
         "",
-        f"The copy is {'equal to its source' if not differences else 'NOT equal: ' + '; '.join(differences)} afterwards. "
-        "One-row events come a hundred to a transaction; many-row events ten thousand, updates a thousand.",
+        f"The copy is {verdict} afterwards. "
+        "One-row events come a hundred to a transaction; many-row events ten thousand, updates a "
+        "thousand.",
         "",
         "Lag from the commit at the source until a reader of the target sees the transaction, at "
-        f"{lag.rate:,.0f} row changes/s in {_TRANSACTIONS} transactions/s, {len(lag.seconds):,} transactions:",
+        f"{lag.rate:,.0f} row changes/s in {_TRANSACTIONS} transactions/s, {len(lag.seconds):,} "
+        "transactions:",
         "",
         "| p50 | p90 | p99 | greatest | stream's CPU | stream's memory, MB |",
         "|---:|---:|---:|---:|---:|---:|",
-        f"| {cuts[49] * 1000:.0f} ms | {cuts[89] * 1000:.0f} ms | {cuts[98] * 1000:.0f} ms | {max(lag.seconds) * 1000:.0f} ms "
-        f"| {lag.usage.cpu_seconds / len(lag.seconds) * _TRANSACTIONS:.0%} of a core | {lag.usage.peak_bytes / 2**20:,.0f} |",
+        f"| {cuts[49] * 1000:.0f} ms | {cuts[89] * 1000:.0f} ms | {cuts[98] * 1000:.0f} ms | "
+        f"{max(lag.seconds) * 1000:.0f} ms "
+        f"| {lag.usage.cpu_seconds / len(lag.seconds) * _TRANSACTIONS:.0%} of a core | "
+        f"{lag.usage.peak_bytes / 2**20:,.0f} |",
     ]
     return lines
 

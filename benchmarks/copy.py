@@ -1,9 +1,10 @@
-"""A whole copy: two million orders and six million lines of orders, MySQL protocol to PostgreSQL, every tool in one run.
+"""A whole copy: two million orders and six million lines of orders, MySQL protocol to PostgreSQL,
+every tool in one run.
 
     python -m benchmarks copy [--scale 1] [--only WORD] [--repeat 3]
 
-Beside the tools stand the limits: what the servers do without any client in between. Every copy is compared with its
-source by content. Results go to `benchmarks/results/copy.md` and `copy.svg`.
+Beside the tools stand the limits: what the servers do without any client in between. Every copy is
+compared with its source by content. Results go to `benchmarks/results/copy.md` and `copy.svg`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def our_load(task: Task) -> Usage:
 
 
 def our_load_with_checksums(task: Task) -> Usage:
-    """The same; and the source computes checksums of every column, by which the copy can be proved."""
+    """The same; and the source computes checksums of every column, by which the copy can be
+    proved.
+    """
     return run_ours(task, "load_tables")
 
 
@@ -124,20 +127,27 @@ def read_alone(task: Task, processes: int) -> Usage:
     )
     to = task.source
     lines = [
-        f'{program} {to.host} {to.port} {to.user} {to.database} "SELECT * FROM {table} WHERE {condition}"'
+        f'{program} {to.host} {to.port} {to.user} {to.database} "SELECT * FROM {table} WHERE '
+        f'{condition}"'
         for table, condition in task.parts(ranges=processes)
     ]
     return peers.at_once(task, lines, processes)
 
 
 def prepare_files(task: Task) -> list[tuple[str, Path]]:
-    """Files in COPY's binary format that hold the tables, by table, as many for each as there are cores."""
+    """Files in COPY's binary format that hold the tables, by table, as many for each as there are
+    cores.
+    """
     peers.pipes(task, CORES)
     files = []
     for number, (table, condition) in enumerate(task.parts()):
         file = task.home / "files" / f"{number}.bin"
         file.parent.mkdir(exist_ok=True)
-        select = f"COPY (SELECT * FROM {peers.SCHEMA}.{table} WHERE {condition}) TO STDOUT (FORMAT binary)"
+        select = (
+            f"COPY (SELECT * FROM {peers.SCHEMA}.{table} WHERE {condition}) TO STDOUT "
+            "(FORMAT "
+            "binary)"
+        )
         with (
             task.target.connect() as session,
             session.cursor().copy(select.encode()) as rows,
@@ -150,7 +160,9 @@ def prepare_files(task: Task) -> list[tuple[str, Path]]:
 
 
 def write_alone(task: Task, files: Sequence[tuple[str, Path]], sessions: int) -> Usage:
-    """So many sessions of PostgreSQL read all rows from files of its own machine, without a client."""
+    """So many sessions of PostgreSQL read all rows from files of its own machine, without a
+    client.
+    """
     task.make_target_tables()
 
     def copy(table_and_file: tuple[str, Path]) -> None:
@@ -172,7 +184,9 @@ def median(runs: Sequence[Usage]) -> Usage:
 
 @dataclass
 class Measured:
-    """What a way of copying took in the run of median speed, or why it did not come to its end; where its copy differs."""
+    """What a way of copying took in the run of median speed, or why it did not come to its end;
+    where its copy differs.
+    """
 
     usage: Usage | None = None
     failure: str = ""
@@ -180,7 +194,9 @@ class Measured:
 
 
 class Bench:
-    """Tables in the source and what is true of them; every measurement gets an empty target database."""
+    """Tables in the source and what is true of them; every measurement gets an empty target
+    database.
+    """
 
     def __init__(self, servers: Servers, database: str, tables: Sequence[MadeTable]) -> None:
         self.servers = servers
@@ -264,12 +280,17 @@ def report(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured]
     lines = [
         "# Copying a database, side by side",
         "",
-        f"{', '.join(f'{table.rows:,} {table.name}' for table in bench.tables)}: MySQL protocol to PostgreSQL, all on one "
-        "machine, tables logged, without primary keys unless said otherwise. Seconds are those of the work; tools used as a "
-        "Python library report them themselves, without imports, beside those of the whole process. Memory is the greatest sum "
-        "of the resident memory of the tool's processes, without the servers. Copies were compared by content.",
+        f"{', '.join(f'{table.rows:,} {table.name}' for table in bench.tables)}: MySQL protocol to "
+        "PostgreSQL, all on one "
+        "machine, tables logged, without primary keys unless said otherwise. Seconds are those of "
+        "the work; tools used as a "
+        "Python library report them themselves, without imports, beside those of the whole "
+        "process. Memory is the greatest sum "
+        "of the resident memory of the tool's processes, without the servers. Copies were compared "
+        "by content.",
         "",
-        "| way | rows/s | of the limit | seconds | of the process | CPU s: tool | MySQL | PostgreSQL | memory, MB | copy |",
+        "| way | rows/s | of the limit | seconds | of the process | CPU s: tool | MySQL | "
+        "PostgreSQL | memory, MB | copy |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name, m in measured.items():
@@ -277,7 +298,10 @@ def report(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured]
             lines.append(f"| {name} | – | | | | | | | | failed: {m.failure} |")
             continue
         u = m.usage
-        figures = f"{rows / u.seconds:,.0f} | {rows / u.seconds / limit:.2f} | {u.seconds:.1f} | {u.process_seconds:.1f}"
+        figures = (
+            f"{rows / u.seconds:,.0f} | {rows / u.seconds / limit:.2f} | {u.seconds:.1f} | "
+            f"{u.process_seconds:.1f}"
+        )
         cpu = f"{u.cpu_seconds:.1f} | {u.mysql_seconds:.1f} | {u.postgres_seconds:.1f}"
         copy = "; ".join(m.differences) or "equal"
         lines.append(f"| {name} | {figures} | {cpu} | {u.peak_bytes / 2**20:,.0f} | {copy} |")
@@ -286,7 +310,8 @@ def report(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured]
         lines.append(f"| {name} | {rows / u.seconds:,.0f} | | {u.seconds:.1f} | | {cpu} | | |")
     lines += [
         "",
-        f"Both ends share the cores, so the limit is the time to read alone plus the time to write alone, each by {CORES}: "
+        "Both ends share the cores, so the limit is the time to read alone plus the time to write "
+        f"alone, each by {CORES}: "
         f"{read:.1f} s + {write:.1f} s, **{limit:,.0f} rows/s**.",
         "",
         *goals(measured, speeds, limit),
@@ -314,7 +339,8 @@ def goals(measured: dict[str, Measured], speeds: dict[str, float], limit: float)
         f"- {copy / limit:.2f} of the limit (goal 0.75)",
         f"- {copy / best[0]:.1f} times the fastest exact peer, {best[1]} (goal 2)",
         f"- {usage.peak_bytes / 2**20:.0f} MB (goal below 256)",
-        f"- Parquet in the same pass costs {1 - with_parquet / copy:.0%} of the speed (goal at most 33%)",
+        f"- Parquet in the same pass costs {1 - with_parquet / copy:.0%} of the speed (goal at "
+        "most 33%)",
     ]
     if "sling" in speeds:
         found.insert(2, f"- {copy / speeds['sling']:.1f} times sling (goal 10)")
@@ -349,7 +375,9 @@ def chart(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured])
 
 
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> None:
-    """Measure and report; with `only` just ways with this word in their name, and nothing is written."""
+    """Measure and report; with `only` just ways with this word in their name, and nothing is
+    written.
+    """
     number = int(ORDERS * scale)
     bench = Bench(servers, f"copy_{number}", [orders(number), order_lines(number)])
     limits = measure_limits(bench, repeat)

@@ -1,9 +1,10 @@
-"""How the cost of `make demo` grows with the data: stage seconds, rows per second and peak memory at three sizes.
+"""How the cost of `make demo` grows with the data: stage seconds, rows per second and peak memory
+at three sizes.
 
     python -m benchmarks demo [--scales 1,10,100] [--keep]
 
-Each size runs in a process and a home of its own, from empty servers to the finished dashboard, then once more with
-nothing changed. Results go to `benchmarks/results/demo.md` and `demo.svg`.
+Each size runs in a process and a home of its own, from empty servers to the finished dashboard,
+then once more with nothing changed. Results go to `benchmarks/results/demo.md` and `demo.svg`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ import psutil
 
 RESULTS = Path(__file__).parent / "results"
 BYTES_PER_SCALE = 800 * 2**20
-"""Disk that one unit of scale takes at its peak: sources with binary log, seed files, warehouses, lake."""
+"""Disk that one unit of scale takes at its peak: sources with binary log, seed files, warehouses,
+lake.
+"""
 
 
 def measure(scale: float, home: Path) -> list[dict[str, Any]]:
@@ -82,7 +85,10 @@ def write_report(measured: dict[float, list[dict[str, Any]]]) -> str:
     first = {scale: reports[0] for scale, reports in measured.items()}
     second = {scale: reports[1] for scale, reports in measured.items()}
     stages = list(dict.fromkeys(stage for report in first.values() for stage in report["stages"]))
-    machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB, {platform.system()}"
+    machine = (
+        f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB, "
+        f"{platform.system()}"
+    )
     totals = {
         "rows in raw tables": {
             s: sum(n for layer, n in r["rows"].items() if "raw" in layer) for s, r in first.items()
@@ -101,7 +107,8 @@ def write_report(measured: dict[float, list[dict[str, Any]]]) -> str:
         [
             "# What `make demo` costs",
             "",
-            f"Measured by `make bench` on {machine}. Scale 1 is the demo's default. The last columns "
+            f"Measured by `make bench` on {machine}. Scale 1 is the demo's default. The last "
+            "columns "
             "say by what factor a figure grew from one scale to the next: 10 is linear.",
             "",
             *_table("whole run", totals, ",.0f"),
@@ -141,7 +148,9 @@ def write_report(measured: dict[float, list[dict[str, Any]]]) -> str:
 
 
 def run(scales: Sequence[float], *, keep: bool) -> None:
-    """Measure every size that the disk allows and report; with `keep` the data of each size stay, for a look."""
+    """Measure every size that the disk allows and report; with `keep` the data of each size stay,
+    for a look.
+    """
     measured = {}
     for scale in scales:
         home = Path(tempfile.mkdtemp(prefix=f"softcart-bench-{scale:g}-"))

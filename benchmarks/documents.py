@@ -130,7 +130,8 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> 
     lines = [
         "# A collection of MongoDB",
         "",
-        f"{count:,} documents of {raw.report['bytes'] / count:,.0f} bytes, from {server}. Ours is the whole load: PostgreSQL with "
+        f"{count:,} documents of {raw.report['bytes'] / count:,.0f} bytes, from {server}. Ours is "
+        "the whole load: PostgreSQL with "
         "primary key, the lake, checksums.",
         "",
         "| way | documents/s | seconds | CPU s | memory, MB |",

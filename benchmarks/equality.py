@@ -1,4 +1,6 @@
-"""Is a copy equal to its source? By content: checksums of every column, computed inside both databases."""
+"""Is a copy equal to its source? By content: checksums of every column, computed inside both
+databases.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def truth(connection: MySQLConnection, tables: Sequence[MadeTable]) -> Truth:
 
 
 def make_target_tables(truth: Truth, target: PostgresConnection, schema: str) -> None:
-    """The tables, empty, with the types that our raw tables have, for ways of copying that do not make them."""
+    """The tables, empty, with the types that our raw tables have, for ways of copying that do not
+    make them.
+    """
     with target.connect() as session:
         session.execute(f"CREATE SCHEMA {schema}".encode())
         for name, (columns, _, _) in truth.items():
@@ -49,7 +53,9 @@ def make_target_tables(truth: Truth, target: PostgresConnection, schema: str) ->
 def differences(
     truth: Truth, tables: Sequence[MadeTable], target: PostgresConnection, schema: str
 ) -> list[str]:
-    """Where a copy differs from its source, in words; other types than ours are no difference, as long as values are equal."""
+    """Where a copy differs from its source, in words; other types than ours are no difference, as
+    long as values are equal.
+    """
     found = []
     with target.connect(autocommit=True) as session:
         session.execute("SET max_parallel_workers_per_gather = 4")
@@ -75,7 +81,8 @@ def differences(
 def _checksums(
     session: psycopg.Connection, relation: str, columns: Sequence[Column], key: Sequence[str]
 ) -> tuple[int, Checksums]:
-    """The checksums of a copy, as if its columns had our types; of a column that cannot be read so, why.
+    """The checksums of a copy, as if its columns had our types; of a column that cannot be read so,
+    why.
 
     A column is looked at by itself only where all at once fail.
     """
@@ -83,7 +90,10 @@ def _checksums(
     def select(some: Sequence[Column]) -> tuple[int, Checksums]:
         needed = [c for c in columns if c in some or c.name in key]
         values = ", ".join(f'"{c.name}"::{c.target_type} AS "{c.name}"' for c in needed)
-        query = f"SELECT {checksum_select(POSTGRES, some, key)} FROM (SELECT {values} FROM {relation}) AS copied"
+        query = (
+            f"SELECT {checksum_select(POSTGRES, some, key)} FROM (SELECT {values} FROM "
+            f"{relation}) AS copied"
+        )
         row = session.execute(query.encode()).fetchone()
         assert row
         return checksums_of(some, row)

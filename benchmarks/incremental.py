@@ -2,8 +2,8 @@
 
     python -m benchmarks incremental [--scale 1] [--only WORD]
 
-Every tool loads everything first, which is not measured; then rows change, then each tool runs again. Results go to
-`benchmarks/results/incremental.md`.
+Every tool loads everything first, which is not measured; then rows change, then each tool runs
+again. Results go to `benchmarks/results/incremental.md`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ class Tool:
 
 
 def our_incremental(task: Task) -> Usage:
-    """Rows past the cursor, and whatever else differs by comparison of keys and cursors: deletions, too."""
+    """Rows past the cursor, and whatever else differs by comparison of keys and cursors: deletions,
+    too.
+    """
     return run_ours(task, "load_without_checksums", "incremental", CURSOR)
 
 
 def our_incremental_with_checksums(task: Task) -> Usage:
-    """The same; and the source computes checksums of every column, by which the copy can be proved."""
+    """The same; and the source computes checksums of every column, by which the copy can be
+    proved.
+    """
     return run_ours(task, "load_tables", "incremental", CURSOR)
 
 
@@ -102,7 +106,8 @@ def change_rows(source: MySQLConnection, tables: Sequence[str]) -> int:
             session.query(f"SELECT max({CURSOR}) + INTERVAL 1 SECOND FROM {table}")
             ((moment,),) = session.store_result().fetch_row(maxrows=0)
             session.query(
-                f"UPDATE {table} SET {amounts[table]}, {CURSOR} = '{moment}' WHERE order_id % 100 = 7"
+                f"UPDATE {table} SET {amounts[table]}, {CURSOR} = '{moment}' WHERE order_id % 100 "
+                "= 7"
             )
             changed += session.affected_rows()
         session.commit()
@@ -110,7 +115,9 @@ def change_rows(source: MySQLConnection, tables: Sequence[str]) -> int:
 
 
 def measure(bench: Bench, tools: dict[str, Tool]) -> tuple[int, dict[str, Measured]]:
-    """Let every tool load everything, change rows, and measure how each follows; first, how many rows changed."""
+    """Let every tool load everything, change rows, and measure how each follows; first, how many
+    rows changed.
+    """
     measured: dict[str, Measured] = {}
     tasks: dict[str, Task] = {}
     for number, (name, tool) in enumerate(tools.items()):
@@ -141,9 +148,12 @@ def report(bench: Bench, changed: int, measured: dict[str, Measured]) -> list[st
     lines = [
         "# Incremental loads, side by side",
         "",
-        f"{changed:,} of {bench.rows:,} rows changed: {' and '.join(table.name for table in bench.tables)}, "
-        "with an index on the cursor. Seconds until the copy is up to date again; tools used as a Python library report "
-        "them themselves, without imports, beside those of the whole process. Copies were compared by content. Ours also finds "
+        f"{changed:,} of {bench.rows:,} rows changed: "
+        f"{' and '.join(table.name for table in bench.tables)}, "
+        "with an index on the cursor. Seconds until the copy is up to date again; tools used as a "
+        "Python library report "
+        "them themselves, without imports, beside those of the whole process. Copies were compared "
+        "by content. Ours also finds "
         "deleted rows and writes the lake; the others do not.",
         "",
         "| way | seconds | process | CPU s | memory, MB | copy |",
@@ -154,13 +164,18 @@ def report(bench: Bench, changed: int, measured: dict[str, Measured]) -> list[st
             lines.append(f"| {name} | – | | | | failed: {m.failure} |")
             continue
         u = m.usage
-        figures = f"{u.seconds:.2f} | {u.process_seconds:.2f} | {u.cpu_seconds:.1f} | {u.peak_bytes / 2**20:,.0f}"
+        figures = (
+            f"{u.seconds:.2f} | {u.process_seconds:.2f} | {u.cpu_seconds:.1f} | "
+            f"{u.peak_bytes / 2**20:,.0f}"
+        )
         lines.append(f"| {name} | {figures} | {'; '.join(m.differences) or 'equal'} |")
     return lines
 
 
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> None:
-    """Measure and report; with `only` just tools with this word in their name, and nothing is written."""
+    """Measure and report; with `only` just tools with this word in their name, and nothing is
+    written.
+    """
     number = int(ORDERS * scale)
     bench = Bench(servers, f"incremental_{number}", [orders(number), order_lines(number)])
     changed, measured = measure(bench, {name: tool for name, tool in TOOLS.items() if only in name})

@@ -1,4 +1,6 @@
-"""What is measured of our own engine; each function runs in a process of its own, with its job as JSON in $JOB."""
+"""What is measured of our own engine; each function runs in a process of its own, with its job as
+JSON in $JOB.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ SCHEMA = "raw_bench"
 
 
 class Job:
-    """The job's servers and the declaration of its tables; for the log, its positions, or how long to follow it."""
+    """The job's servers and the declaration of its tables; for the log, its positions, or how long
+    to follow it.
+    """
 
     def __init__(self) -> None:
         job = json.loads(os.environ["JOB"])
@@ -65,7 +69,9 @@ def copy_and_parquet() -> None:
 
 
 def load_tables() -> None:
-    """The load as assets do it: copy, primary key, Parquet, bookkeeping, checksums computed by the source for the comparison."""
+    """The load as assets do it: copy, primary key, Parquet, bookkeeping, checksums computed by the
+    source for the comparison.
+    """
     _timed(lambda job: _load(job, checksums=True))
 
 
@@ -138,7 +144,9 @@ def read_log() -> None:
 
 
 def apply_log() -> None:
-    """The binary log up to a position: rows and position committed, the change log written and listed."""
+    """The binary log up to a position: rows and position committed, the change log written and
+    listed.
+    """
     _timed(_apply_log)
 
 

@@ -1,4 +1,5 @@
-"""What all measurements of the ingestion share: servers of their own, and a child process with a watch on it.
+"""What all measurements of the ingestion share: servers of their own, and a child process with a
+watch on it.
 
 What is measured, and the data for it, do not belong here.
 """
@@ -49,14 +50,18 @@ _MONGO_SOURCE = Source("bench_documents", "mongodb", "", ())
 
 class _MySQL(MySQL):
     def command(self) -> list[str]:
-        """The stack's server with all tables in memory, so that the disk is no part of what is measured."""
+        """The stack's server with all tables in memory, so that the disk is no part of what is
+        measured.
+        """
         sizes = ["--innodb-buffer-pool-size=4G", "--innodb-log-file-size=1G"]
         return [*super().command(), *sizes]
 
 
 class _Postgres(Postgres):
     def command(self) -> list[str]:
-        """The stack's server with room for the tables, and every row in the WAL, as on a server that has a replica."""
+        """The stack's server with room for the tables, and every row in the WAL, as on a server
+        that has a replica.
+        """
         sizes = [
             "--shared_buffers=2GB",
             "--wal_level=replica",
@@ -106,7 +111,9 @@ class Servers:
         return replace(self.mysql, database=database)
 
     def target(self, database: str) -> PostgresConnection:
-        """A fresh, empty PostgreSQL database; what earlier measurements left to write is written."""
+        """A fresh, empty PostgreSQL database; what earlier measurements left to write is
+        written.
+        """
         self.drop_target(database)
         with self.postgres.connect(autocommit=True) as admin:
             admin.execute(f'CREATE DATABASE "{database}"')
@@ -121,7 +128,9 @@ class Servers:
 
 @contextmanager
 def servers(home: Path | None = None) -> Iterator[Servers]:
-    """The measurements' own servers, stopped at the end; their data stay for the next run, in `home`."""
+    """The measurements' own servers, stopped at the end; their data stay for the next run, in
+    `home`.
+    """
     home = home or default_home() / "bench"
     for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
         del os.environ[name]
@@ -168,10 +177,10 @@ class Failed(RuntimeError):
 class Usage:
     """What a process with all its children took.
 
-    `seconds`, `cpu_seconds`: of the work, as the process itself reports it, otherwise of the whole process, whose time
-    `process_seconds` is.
-    `peak_bytes`: the greatest sum of resident memory. `report`: what it said of itself besides. `mysql_seconds` and
-    `postgres_seconds`: what the servers computed meanwhile.
+    `seconds`, `cpu_seconds`: of the work, as the process itself reports it, otherwise of the whole
+    process, whose time `process_seconds` is. `peak_bytes`: the greatest sum of resident memory.
+    `report`: what it said of itself besides. `mysql_seconds` and `postgres_seconds`: what the
+    servers computed meanwhile.
     """
 
     seconds: float
@@ -188,8 +197,8 @@ def watch(
 ) -> Usage:
     """Run a command to its end and watch it. `job` reaches it as JSON in $JOB.
 
-    A command may end with a line of JSON that says how many `seconds` and `cpu_seconds` its work took, without start-up and
-    imports.
+    A command may end with a line of JSON that says how many `seconds` and `cpu_seconds` its work
+    took, without start-up and imports.
     """
     environment = {**os.environ, **(env or {}), "JOB": json.dumps(job)}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -279,7 +288,10 @@ def machine() -> str:
     """The machine, in a line."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = psutil.virtual_memory().total / 2**30
-    return f"{CORES} cores ({model[1] if model else platform.machine()}), {memory:.0f} GB, {platform.system()}"
+    return (
+        f"{CORES} cores ({model[1] if model else platform.machine()}), {memory:.0f} GB, "
+        f"{platform.system()}"
+    )
 
 
 def versions(servers: Servers) -> str:
@@ -303,11 +315,14 @@ def connection(postgres: PostgresConnection) -> dict[str, Any]:
 
 
 def write_result(name: str, lines: Sequence[str], servers: Servers) -> None:
-    """Write `results/<name>.md`, with machine, versions, date and command under its text, and print it."""
+    """Write `results/<name>.md`, with machine, versions, date and command under its text, and print
+    it.
+    """
     arguments = " ".join(sys.argv[1:])
     footer = [
         "",
-        f"Measured on {machine()}, with {versions(servers)}, on {date.today()} by `python -m benchmarks {arguments}`.",
+        f"Measured on {machine()}, with {versions(servers)}, on {date.today()} by `python -m "
+        f"benchmarks {arguments}`.",
         "",
     ]
     text = "\n".join([*lines, *footer])

@@ -22,7 +22,10 @@ WAYS: dict[str, Callable[[Task], Usage]] = {
     "ConnectorX to ADBC": peers.connectorx,
     "mariadb piped into psql": pipe_all,
 }
-_PLAIN = "customer_id int NOT NULL, amount decimal(12,2) NOT NULL, label varchar(40), changed_at datetime(6) NOT NULL"
+_PLAIN = (
+    "customer_id int NOT NULL, amount decimal(12,2) NOT NULL, label varchar(40), changed_at "
+    "datetime(6) NOT NULL"
+)
 _PLAIN_VALUES = """
   crc32(n) % 200000, (crc32(n + 2) % 10000000) / 100, if(n % 5 = 0, NULL, concat('label ', n)),
   '2024-01-01' + INTERVAL n * 31000017 MICROSECOND
@@ -54,7 +57,8 @@ def json(scale: float) -> list[MadeTable]:
     """A document of a few hundred bytes in each row."""
     document = (
         "json_object('id', n, 'name', concat('Item ', n), 'price', (n % 1000) / 10, 'tags',"
-        " json_array(md5(n), md5(n + 1), 'plain'), 'stock', json_object('main', n % 7, 'reserve', NULL, 'city', 'Köln'))"
+        " json_array(md5(n), md5(n + 1), 'plain'), 'stock', json_object('main', n % 7, 'reserve', "
+        "NULL, 'city', 'Köln'))"
     )
     return [
         MadeTable(
@@ -69,7 +73,9 @@ def json(scale: float) -> list[MadeTable]:
 
 
 def narrow_integers(scale: float) -> list[MadeTable]:
-    """Ten small whole numbers in each row, where the cost of a row counts more than that of its bytes."""
+    """Ten small whole numbers in each row, where the cost of a row counts more than that of its
+    bytes.
+    """
     columns = ", ".join(
         f"tiny_{n} tinyint NOT NULL, small_{n} smallint, medium_{n} mediumint NOT NULL"
         for n in range(3)
@@ -137,7 +143,9 @@ def no_key(scale: float) -> list[MadeTable]:
 
 
 def skewed_key(scale: float) -> list[MadeTable]:
-    """A number as key, nine of ten rows close together and the others far apart: even ranges of keys are uneven work."""
+    """A number as key, nine of ten rows close together and the others far apart: even ranges of
+    keys are uneven work.
+    """
     (table,) = _keyed("skewed_key", "bigint", "if(n % 10 = 0, n * 1000003, n)", scale)
     return [
         MadeTable(
@@ -169,7 +177,8 @@ def report(results: dict[str, tuple[Bench, dict[str, Measured]]]) -> Sequence[st
     lines = [
         "# Tables of other shapes",
         "",
-        "Rows per second, and the peak of memory of our whole load. The whole load also makes the primary key, writes Parquet "
+        "Rows per second, and the peak of memory of our whole load. The whole load also makes the "
+        "primary key, writes Parquet "
         "and keeps books; the others only copy.",
         "",
         f"| shape | rows | {' | '.join(WAYS)} | memory, MB |",
@@ -195,7 +204,9 @@ def report(results: dict[str, tuple[Bench, dict[str, Measured]]]) -> Sequence[st
 
 
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> None:
-    """Measure and report; with `only` just shapes with this word in their name, and nothing is written."""
+    """Measure and report; with `only` just shapes with this word in their name, and nothing is
+    written.
+    """
     results = {}
     for shape, made in SHAPES.items():
         if only in shape:

@@ -17,10 +17,11 @@ _CHUNK = 500_000
 
 @dataclass(frozen=True)
 class MadeTable:
-    """A table, how its rows come about, and by which whole number others are best told to divide it.
+    """A table, how its rows come about, and by which whole number others are best told to divide
+    it.
 
-    `columns`: the definition, in parentheses. `select`: the values of the rows made from number `n`.
-    `lines`: rows per number, which are numbered by `line`. `numbers`: how many numbers.
+    `columns`: the definition, in parentheses. `select`: the values of the rows made from number
+    `n`. `lines`: rows per number, which are numbered by `line`. `numbers`: how many numbers.
     `range_column`: the whole column that a person would divide it by; None: there is none.
     """
 
@@ -67,7 +68,8 @@ def orders(rows: int) -> MadeTable:
           if(n % 5 = 0, (crc32(n + 3) % 5000) / 10000, NULL),
           '2024-01-01' + INTERVAL n * 31000017 MICROSECOND,
           if(n % 4 = 0, NULL, '2024-01-02' + INTERVAL n * 31 SECOND),
-          if(n % 7 = 0, concat('Please leave it at the café’s\tback door, ', md5(n), if(n % 77 = 0, '\n🛒', '')), NULL),
+          if(n % 7 = 0, concat('Please leave it at the café’s\tback door, ', md5(n), if(n % 77 = 0,
+            '\n🛒', '')), NULL),
           '2024-01-03' + INTERVAL n * 31000017 MICROSECOND
         """,
         rows,
@@ -124,11 +126,13 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
         run("SET SESSION sql_log_bin = 0, unique_checks = 0, foreign_key_checks = 0, sql_mode = ''")
         found = dict(
             run(
-                "SELECT table_name, table_comment FROM information_schema.tables WHERE table_schema = DATABASE()"
+                "SELECT table_name, table_comment FROM information_schema.tables WHERE "
+                "table_schema = DATABASE()"
             )
         )
         for table in tables:
-            # Whatever makes the rows is in the comment, which is set last: a table left half full is made again.
+            # Whatever makes the rows is in the comment, which is set last: a table left half full
+            # is made again.
             recipe = hashlib.sha256(repr(table).encode()).hexdigest()
             if found.get(table.name) == recipe:
                 continue
@@ -141,7 +145,8 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
             make_numbers(run, table.numbers)
             for low in range(0, table.numbers, _CHUNK):
                 run(
-                    f"INSERT INTO {table.name} SELECT {table.select} FROM numbers CROSS JOIN ({lines}) AS l"
+                    f"INSERT INTO {table.name} SELECT {table.select} FROM numbers CROSS JOIN "
+                    f"({lines}) AS l"
                     f" WHERE n > {low} AND n <= {min(low + _CHUNK, table.numbers)} ORDER BY n, line"
                 )
                 run("COMMIT")

@@ -1,12 +1,12 @@
 """Checks that the documentation is easy to read: short sentences and few semicolons.
 
-Run it as `python docs/check_english.py`. It reads README.md, CONTRIBUTING.md, CHANGELOG.md and every
-Markdown file of docs/. It does not read code, the addresses of links and comments.
+Run it as `python docs/check_english.py`. It reads README.md, CONTRIBUTING.md, CHANGELOG.md and
+every Markdown file of docs/. It does not read code, the addresses of links and comments.
 
-The limits stand near what two comparable projects have. The documentation of dlt has 1 semicolon per
-1,000 words, that of dbt project evaluator has none, and ours had up to 21. Here 3 are allowed. Plain
-English guides ask for 15 to 20 words per sentence on average. Here 18 are allowed per file, and 35
-in any single sentence.
+The limits are near the figures of two comparable projects. The documentation of dlt has 1 semicolon
+per 1,000 words, and that of dbt project evaluator has none. Ours had up to 21. Here 3 are allowed.
+Guides to plain English ask for 15 to 20 words per sentence on average. Here 18 are allowed per
+file, and 35 in any single sentence.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ def _leading_lines(text: str, sentence: str) -> int:
 
 
 def _blocks(markdown: str) -> Iterator[tuple[int, str, bool]]:
-    """Paragraphs, list items, headings and cells: number of the first line, text, whether it is prose."""
+    """Paragraphs, list items, headings and cells of tables.
+
+    Yields the number of the first line, the text, and whether it is prose.
+    """
     paragraph: list[str] = []
     begins, is_code = 1, False
     for number, line in enumerate([*markdown.splitlines(), ""], 1):

@@ -1,7 +1,7 @@
 """Where the dbt project lies, and how its manifest is kept up to date.
 
-The definitions are made from the manifest. Set-up and tests use this module too, so it does not know
-Dagster. What the models become in Dagster stands in `softcart_assets.components.dbt_models`.
+The definitions are made from the manifest. Set-up and tests use this module too, so it does not
+know Dagster. What the models become in Dagster stands in `softcart_assets.components.dbt_models`.
 """
 
 import json

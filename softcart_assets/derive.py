@@ -129,7 +129,7 @@ def _raw_tables(source: Source, table: Table) -> Iterator[dict[str, Any]]:
     if table.history:
         yield _raw_table(
             f"{table.name}_history",
-            f"One row per version of a row of {table.name} that a load saw. A deletion is one, too.",
+            f"One row per version of a row of {table.name} that a load saw. A deletion is one.",
             columns | _HISTORY_COLUMNS,
         )
 

@@ -8,7 +8,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One observation. `ok`: all is well. `note`: worth knowing. `blocks`: nothing works without it."""
+    """One observation. `ok`: all is well. `note`: worth knowing. `blocks`: nothing works without
+    it.
+    """
 
     level: Literal["ok", "note", "blocks"]
     text: str

@@ -1,8 +1,9 @@
 """PostgreSQL's advisory locks: taking one, and saying who has it.
 
-A lock has a name, and belongs to the database that the connection leads to. Whoever takes it has it until their
-session ends, so a killed process never leaves a lock behind. PostgreSQL knows no names, only numbers. A name's number
-is its hash, which is the same in every release. So an old release and a new one keep each other out.
+A lock has a name, and belongs to the database that the connection leads to. Whoever takes it has it
+until their session ends, so a killed process never leaves a lock behind. PostgreSQL knows no names,
+only numbers. A name's number is its hash, which is the same in every release. So an old release and
+a new one keep each other out.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import psycopg
 from psycopg import sql
 
 Name = str | int
-"""What a lock is called. A number is for the lock of publications, which had one before locks had names."""
+"""What a lock is called. A number is for the lock of publications, which had one before locks had
+names.
+"""
 
 
 @dataclass(frozen=True)
 class LockSession:
-    """A session that has a lock or waits for it. `holds`: it has it. `shared`: it shares it with others that do.
+    """A session that has a lock or waits for it. `holds`: it has it. `shared`: it shares it with
+    others that do.
 
     `host` is None for a local socket. `since` is the session's start; None if we may not see it.
     """
@@ -42,7 +46,9 @@ class LockSession:
 
 
 class LockHeld(RuntimeError):
-    """Somebody else kept the lock for as long as we waited. `holder` is None if they let go just then."""
+    """Somebody else kept the lock for as long as we waited. `holder` is None if they let go just
+    then.
+    """
 
     def __init__(self, name: Name, wait_seconds: float, holder: LockSession | None) -> None:
         self.name, self.holder = name, holder
@@ -68,8 +74,8 @@ def take(
 ) -> None:
     """Take a lock and keep it until the session, or the transaction that is open, ends.
 
-    `wait_seconds` is how long to wait for others, without end if None. Raises `LockHeld` after that. `on_wait` is
-    called once with a holder if there is anybody to wait for.
+    `wait_seconds` is how long to wait for others, without end if None. Raises `LockHeld` after
+    that. `on_wait` is called once with a holder if there is anybody to wait for.
     """
     scope = ("_xact" if until == "transaction" else "") + "_lock" + ("_shared" if shared else "")
     call = sql.SQL("SELECT {}({})")
@@ -100,11 +106,14 @@ def _limit_waits(connection: psycopg.Connection, limit: str) -> None:
 
 
 def sessions(connection: psycopg.Connection, name: Name) -> list[LockSession]:
-    """The sessions that have a lock or wait for it, holders first. The connection's own is left out."""
+    """The sessions that have a lock or wait for it, holders first. The connection's own is left
+    out.
+    """
     rows = connection.execute(
         sql.SQL(
             """
-            SELECT coalesce(a.application_name, ''), a.pid, a.usename, host(a.client_addr), a.backend_start, l.granted,
+            SELECT coalesce(a.application_name, ''), a.pid, a.usename, host(a.client_addr),
+              a.backend_start, l.granted,
                    l.mode = 'ShareLock'
             FROM pg_locks l JOIN pg_stat_activity a USING (pid)
             WHERE l.locktype = 'advisory' AND l.objsubid = 1

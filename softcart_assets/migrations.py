@@ -1,11 +1,11 @@
 """Schema changes of our own tables, as numbered SQL files.
 
-A folder holds the changes of one schema: `0001_….sql`, `0002_….sql` and so on, without gaps. The table `_migrations` in
-that schema has a row per applied file. It stands in the schema itself, so that dropping, dumping or restoring the
-schema takes its version along.
+A folder holds the changes of one schema: `0001_….sql`, `0002_….sql` and so on, without gaps. The
+table `_migrations` in that schema has a row per applied file. It stands in the schema itself, so
+that dropping, dumping or restoring the schema takes its version along.
 
-`0001` makes what a release without migrations made, and only where it is missing. So it also takes over a database of
-such a release, and leaves its rows alone.
+`0001` makes what a release without migrations made, and only where it is missing. So it also takes
+over a database of such a release, and leaves its rows alone.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ class _File:
 
 
 def migrate(connection: psycopg.Connection, schema: str, folder: Path) -> None:
-    """Apply the files of `folder` that `schema` does not have yet, each in a transaction of its own.
+    """Apply the files of `folder` that `schema` does not have yet, each in a transaction of its
+    own.
 
-    Safe at any time and from several processes at once. One query if there is nothing to do. Inside a transaction of
-    the caller's, the changes commit with it. Raises `MigrationError`, or `LockHeld` if another process is at it and
-    does not finish.
+    Safe at any time and from several processes at once. One query if there is nothing to do. Inside
+    a transaction of the caller's, the changes commit with it. Raises `MigrationError`, or
+    `LockHeld` if another process is at it and does not finish.
     """
     files = _files(folder)
     while len(_applied(connection, schema, files)) < len(files):
@@ -102,15 +103,19 @@ def _applied(connection: psycopg.Connection, schema: str, files: Sequence[_File]
         return []
     if len(rows) > len(files):
         raise MigrationError(
-            f"{database} was upgraded by a newer release of SoftCart: {rows[-1][1]} was applied there, and this "
-            f"release knows only {files[-1].name} and those before. Install the newer release, or restore a backup "
+            f"{database} was upgraded by a newer release of SoftCart: {rows[-1][1]} was applied "
+            "there, and this "
+            f"release knows only {files[-1].name} and those before. Install the newer release, or "
+            "restore a backup "
             "of the database from before the upgrade."
         )
     for (version, name, checksum, applied_at), file in zip(rows, files, strict=False):
         if (version, checksum) != (file.version, file.checksum):
             raise MigrationError(
-                f"{database} has {name} applied at {applied_at:%Y-%m-%d %H:%M} UTC, and {file.name} has other contents "
-                "now. An applied migration must not change. Restore the file, and make the change in a new one."
+                f"{database} has {name} applied at {applied_at:%Y-%m-%d %H:%M} UTC, and "
+                f"{file.name} has other contents "
+                "now. An applied migration must not change. Restore the file, and make the change "
+                "in a new one."
             )
     return [version for version, *_ in rows]
 
@@ -127,6 +132,7 @@ def _apply(connection: psycopg.Connection, schema: str, file: _File) -> None:
         )
     except psycopg.Error as error:
         raise MigrationError(
-            f"{file.name} could not be applied to schema {schema!r} of database {connection.info.dbname!r}, and "
+            f"{file.name} could not be applied to schema {schema!r} of database "
+            f"{connection.info.dbname!r}, and "
             f"changed nothing: {str(error).strip()}"
         ) from error

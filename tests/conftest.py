@@ -33,6 +33,17 @@ MONGO = Source("test_mongo", "mongodb", "", ())
 """They make sure that the stack has such servers, whatever the lines of business use."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, on one of several workers, what shares what is made once: a file, the project.
+
+    Workers share nothing. Without the mark each would bring up the whole project.
+    """
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        group = "project" if "first_demo" in names else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def home() -> Iterator[Path]:
     """`SOFTCART_HOME` of this test session, the only setting of ours. Removed afterwards."""
@@ -45,8 +56,8 @@ def home() -> Iterator[Path]:
         patch.setenv("SOFTCART_SPARK_MASTER", "local[2]")
         patch.setenv("SOFTCART_SPARK_MEMORY", "1g")
         # Tests run many small queries once: Java's optimising compiler would take twice the
-        # processor time. Without it Java keeps only 48 MB for compiled code, which Spark's generated
-        # classes outgrow.
+        # processor time. Without it Java keeps only 48 MB for compiled code, which Spark's
+        # generated classes outgrow.
         patch.setenv("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
         yield home
     shutil.rmtree(home)

@@ -1,7 +1,9 @@
-"""The other tools: installing each into an environment of its own, and running it as its documentation recommends.
+"""The other tools: installing each into an environment of its own, and running it as its
+documentation recommends.
 
-`<tool>.txt` beside this file pins what a tool's environment holds. The scripts `*_copy.py` run inside those environments
-and know nothing of this project; they get their job as JSON in $JOB. No tool reports to its makers.
+`<tool>.txt` beside this file pins what a tool's environment holds. The scripts `*_copy.py` run
+inside those environments and know nothing of this project; they get their job as JSON in $JOB. No
+tool reports to its makers.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ _QUIET = {
 class Task:
     """Tables of a source database to be copied into an empty target database.
 
-    `truth`: what the source says of them. `home` is for the tools' environments, `folder` for files of this copy.
+    `truth`: what the source says of them. `home` is for the tools' environments, `folder` for files
+    of this copy.
     """
 
     home: Path
@@ -69,7 +72,9 @@ class Task:
         return _url(scheme, self.target)
 
     def parts(self, keys: int | None = None, *, ranges: int = CORES) -> list[tuple[str, str]]:
-        """Tables and conditions that divide them by key: into ranges of so many keys (at most a hundred), or into so many ranges."""
+        """Tables and conditions that divide them by key: into ranges of so many keys (at most a
+        hundred), or into so many ranges.
+        """
         parts = []
         for table in self.tables:
             if table.range_column is None:
@@ -99,7 +104,9 @@ def _url(scheme: str, server: MySQLConnection | PostgresConnection) -> str:
 
 
 def environment(home: Path, tool: str) -> Path:
-    """The folder of programs of a tool's environment, installed as its pins say. Raises `Failed`."""
+    """The folder of programs of a tool's environment, installed as its pins say. Raises
+    `Failed`.
+    """
     wanted = (HERE / f"{tool}.txt").read_text()
     folder = home / "peers" / tool
     stamp = folder / "pins"
@@ -162,7 +169,9 @@ def dlt(
     cursor: str | None = None,
     env: dict[str, str] | None = None,
 ) -> Usage:
-    """Run dlt with options for `sql_table` and for `pipeline.run`; with a cursor, for the rows past the last run's."""
+    """Run dlt with options for `sql_table` and for `pipeline.run`; with a cursor, for the rows past
+    the last run's.
+    """
     tables = [{"name": t.name, "key": list(t.key), "cursor": cursor} for t in task.tables]
     options = {"reflection_level": "full_with_precision", **options}
     folder = str(task.folder / "dlt")
@@ -188,9 +197,11 @@ def dlt_connectorx(task: Task) -> Usage:
 def dlt_tuned(
     task: Task, *, cursor: str | None = None, write_disposition: str = "replace"
 ) -> Usage:
-    """The same, streaming, through Parquet files and ADBC, a worker for each core: the fastest that dlt does.
+    """The same, streaming, through Parquet files and ADBC, a worker for each core: the fastest that
+    dlt does.
 
-    It fails on smallint and unsigned columns, for which dlt makes columns of other widths than ConnectorX's.
+    It fails on smallint and unsigned columns, for which dlt makes columns of other widths than
+    ConnectorX's.
     """
     backend = {"conn": task.source_url(), "return_type": "arrow_stream", "batch_size": 100_000}
     options = {"backend": "connectorx", "backend_kwargs": backend}
@@ -199,7 +210,9 @@ def dlt_tuned(
 
 
 def sling(task: Task, mode: str = "full-refresh", cursor: str | None = None) -> Usage:
-    """Replication by sling, one table after the other: several at a time it does only with a token that is bought."""
+    """Replication by sling, one table after the other: several at a time it does only with a token
+    that is bought.
+    """
     program = next(environment(task.home, "sling").parent.rglob("bin/sling-linux-amd64"))
     streams = {
         f"{task.source.database}.{t.name}": {"primary_key": list(t.key), "update_key": cursor}
@@ -269,7 +282,9 @@ def pipes(task: Task, ranges: int) -> Usage:
 
 
 def merge_by_hand(task: Task, cursor: str) -> Usage:
-    """The rows past the target's latest cursor, piped into a temporary table and from there merged, a session for each table."""
+    """The rows past the target's latest cursor, piped into a temporary table and from there merged,
+    a session for each table.
+    """
     lines = []
     for table in task.tables:
         name = f"{SCHEMA}.{table.name}"
@@ -280,7 +295,8 @@ def merge_by_hand(task: Task, cursor: str) -> Usage:
         statements = [
             f"CREATE TEMPORARY TABLE incoming (LIKE {name})",
             "COPY incoming FROM STDIN (NULL 'NULL')",
-            f"INSERT INTO {name} SELECT * FROM incoming ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changed}",
+            f"INSERT INTO {name} SELECT * FROM incoming ON CONFLICT ({', '.join(table.key)}) DO "
+            f"UPDATE SET {changed}",
         ]
         since = f"$({_psql(task)} -Atc 'SELECT max({cursor}) FROM {name}')"
         select = f"SELECT * FROM {table.name} WHERE {cursor} > '{since}'"

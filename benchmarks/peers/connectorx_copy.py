@@ -1,4 +1,6 @@
-"""A peer: ConnectorX's stream of Arrow batches into ADBC, a thread for each core, key range by key range."""
+"""A peer: ConnectorX's stream of Arrow batches into ADBC, a thread for each core, key range by key
+range.
+"""
 
 import json
 import os

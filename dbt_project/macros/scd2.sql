@@ -5,11 +5,10 @@
 
   `history` is a relation or CTE with one row per version: `key`, the `attributes`, updated_at,
   is_deleted, _committed_at, _loaded_at and _version, which alone gives the order. A version whose
-  attributes equal those of the one before is dropped. A version holds from the source's
-  updated_at; a deleted row says nothing of that, so a deletion holds from its commit, or where
-  the source's log was not read, from when we saw it. The first version holds from 1900, so that
-  events older than our knowledge of the row find it. Source clocks may go back or stand still: a
-  version then begins a microsecond after the one before it.
+  attributes equal those of the one before is dropped. A version begins at the source's updated_at.
+  A deleted row has none, so a deletion begins at its commit. If the source's log was not read, it
+  begins when we saw it. The first version begins in 1900, so that older events find it too. Source
+  clocks may go back or stand still. Then a version begins a microsecond after the one before it.
 -#}
 {% macro scd2_versions(history, key, attributes) %}
     select

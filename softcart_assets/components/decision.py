@@ -27,15 +27,9 @@ class Decision:
 def look_from(loaded: Mapping[str, str], cursor: str | None) -> dict[str, str]:
     """For each table, the position to look for changes from.
 
-    <<<<<<< HEAD
-        `loaded`: table → position of its last load, without tables that were never loaded. `cursor`: a
-        position at which no table was behind. A table that seldom changes need not be looked up from
-        its old position each time. Positions order as text.
-    =======
-        `loaded`: table to the position it was loaded at; a table that was never loaded is not in it.
-        `cursor`: a position at which no table was behind, so that a table that seldom changes is not
-        looked up from its old position each time.
-    >>>>>>> capture
+    `loaded`: table → position of its last load, without tables that were never loaded. `cursor`: a
+    position at which no table was behind. A table that seldom changes need not be looked up from
+    its old position each time.
     """
     return {
         table: latest(position, *([cursor] if cursor else [])) for table, position in loaded.items()

@@ -37,8 +37,8 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
 
 def _check(audit: Audit | Comparison) -> dg.AssetCheckSpec:
     # These checks do not block in Dagster's sense. If a blocking check fails, Dagster fails the
-    # whole step and skips everything after it, for all lines. Here, the publication holds the failed line
-    # and does not materialise its tables. So Dagster skips only the assets that read them.
+    # whole step and skips everything after it, for all lines. Here, the publication holds the
+    # failed line and does not materialise its tables. So Dagster skips only assets that read them.
     return dg.AssetCheckSpec(
         audit.name, asset=production_key(audit.table), description=audit.description
     )

@@ -37,14 +37,16 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
         yield dg.AssetSpec(
             raw_key(source, table),
             description=f"{table.description} An exact copy at a known position of the source. "
-            f"Rows deleted there stay, marked `_deleted`. Key: {key}. Load strategy: {table.strategy}.",
+            "Rows deleted there stay, marked `_deleted`. "
+            f"Key: {key}. Load strategy: {table.strategy}.",
             **common,
         )
         if table.history:
             yield dg.AssetSpec(
                 history_key(source, table),
                 description=f"One row per version of a row of {table.name}, in the order of "
-                "`_version`. A deletion is a version. Slowly changing dimensions are built from it.",
+                "`_version`. A deletion is a version. "
+                "Slowly changing dimensions are built from it.",
                 **common,
             )
 

@@ -60,20 +60,18 @@ class Table:
     """One source table or collection.
 
     `name`: letters, digits and `_`. `source_name`: what the table is called at the source, if that
-    is another name.
-    `key`: the columns that identify a row. Empty: the table has none; `incremental` cannot carry it.
-    `strategy`: `snapshot` copies the whole table each time. `incremental` copies the rows past the
-    stored position of `cursor`, a column that every insert and update sets to the present, and finds
-    deletions by comparing keys. `cdc` copies the table once and then follows the binary log of MySQL
-    or the change stream of the collection.
-    `columns`: every column, with its privacy class.
-    `contract`: what `cdc` does when the columns change at the source. `evolve`: raw follows; a dropped
-    column stays and is NULL in rows that change later. `freeze`: the table stops until somebody runs
-    `softcart resnapshot`. `quarantine`: raw keeps its columns; a row whose values do not fit them goes
-    to quarantine.
-    `history`: keep every version of a row in `<table>_history`; dimensions with history need it.
-    `lake_partition`: the timestamp column by whose month the lake table is partitioned.
-    `daily`: the timestamp column for which every full day must have rows.
+    is another name. `key`: the columns that identify a row. Empty: the table has none;
+    `incremental` cannot carry it. `strategy`: `snapshot` copies the whole table each time.
+    `incremental` copies the rows past the stored position of `cursor`, a column that every insert
+    and update sets to the present, and finds deletions by comparing keys. `cdc` copies the table
+    once and then follows the binary log of MySQL or the change stream of the collection. `columns`:
+    every column, with its privacy class. `contract`: what `cdc` does when the columns change at the
+    source. `evolve`: raw follows; a dropped column stays and is NULL in rows that change later.
+    `freeze`: the table stops until somebody runs `softcart resnapshot`. `quarantine`: raw keeps its
+    columns; a row whose values do not fit them goes to quarantine. `history`: keep every version of
+    a row in `<table>_history`; dimensions with history need it. `lake_partition`: the timestamp
+    column by whose month the lake table is partitioned. `daily`: the timestamp column for which
+    every full day must have rows.
     """
 
     name: str
@@ -124,12 +122,16 @@ class Source:
 
     @property
     def schema(self) -> str:
-        """The schema of its raw tables, which is also the asset key's prefix and the group's name."""
+        """The schema of its raw tables, which is also the asset key's prefix and the group's
+        name.
+        """
         return f"raw_{self.name}"
 
     @property
     def lake(self) -> str:
-        """The Hive database of its lake tables, which is also the asset key's prefix and the group."""
+        """The Hive database of its lake tables, which is also the asset key's prefix and the
+        group.
+        """
         return f"lake_{self.name}"
 
     def table(self, name: str) -> Table:
@@ -228,8 +230,8 @@ class Dashboard:
 class Line:
     """A line of business: its source systems and what is made of them.
 
-    `name` is the name of its folder under `softcart_assets/lines/`, and of its folders of dbt models,
-    Spark jobs and seed data. `owner` answers for all of it, `team:…`.
+    `name` is the name of its folder under `softcart_assets/lines/`, and of its folders of dbt
+    models, Spark jobs and seed data. `owner` answers for all of it, `team:…`.
     """
 
     name: str

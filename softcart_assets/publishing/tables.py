@@ -87,7 +87,8 @@ def published_tables(
             else:
                 raise UnknownTable(
                     f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model "
-                    "with a primary_key test. Add the model, its test or the job, or remove the table."
+                    "with a primary_key test. Add the model, its test or the job, or remove the "
+                    "table."
                 )
             references = tuple(_references(of_model.get("references_resolved", {})))
             for reference in references:

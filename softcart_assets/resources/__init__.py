@@ -28,7 +28,9 @@ class SourceResource(dg.ConfigurableResource[None]):
     prefix: str = PREFIX
 
     def connection(self) -> Any:
-        """The settings as its connector's connection; nothing is opened yet. Raises `SettingError`."""
+        """The settings as its connector's connection; nothing is opened yet. Raises
+        `SettingError`.
+        """
         return connector(self.kind).connection(self.prefix)
 
 

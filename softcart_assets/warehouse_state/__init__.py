@@ -1,7 +1,7 @@
 """What the steps over the staging warehouse keep there about their own last run, as migrations.
 
-`aggregates` holds what each aggregate was built from. `dbt_state` holds how far each incremental model has seen the
-changes that it follows.
+`aggregates` holds what each aggregate was built from. `dbt_state` holds how far each incremental
+model has seen the changes that it follows.
 """
 
 from pathlib import Path

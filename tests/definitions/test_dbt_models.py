@@ -1,4 +1,6 @@
-"""How the dbt models are split into ops: by line of business, so that one line does not wait for another."""
+"""How the dbt models are split into ops: by line of business, so that one line does not wait for
+another.
+"""
 
 import importlib.util
 import json

@@ -1,4 +1,6 @@
-"""What holds for every asset: the graph is whole, points one way and tells a newcomer what she sees."""
+"""What holds for every asset: the graph is whole, points one way and tells a newcomer what she
+sees.
+"""
 
 import subprocess
 import sys
@@ -115,7 +117,9 @@ def test_what_is_after_raw_follows_by_automation(graph):
 
 
 def test_loading_the_definitions_opens_no_connection():
-    """A server that is down must not keep the code location from loading; here no server is to be had at all."""
+    """A server that is down must not keep the code location from loading; here no server is to be
+    had at all.
+    """
     script = """
 import socket
 

@@ -1,7 +1,7 @@
 """The whole project, brought up once for all end-to-end tests, by the command that its users type.
 
-`project` is the same in every module; its environment holds within a module, so that tests on the suite's other servers
-are not led astray.
+`project` is the same in every module; its environment holds within a module, so that tests on the
+suite's other servers are not led astray.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from softcart_assets.stack import Stack
 
 @pytest.fixture(scope="session")
 def first_demo(home: Path) -> Iterator[Project]:
-    """The project after its first demo; the servers are stopped and everything is removed at the end."""
+    """The project after its first demo; the servers are stopped and everything is removed at the
+    end.
+    """
     # Not pytest's own temporary folder: that keeps the last three, and this holds whole servers.
     own_home = Path(tempfile.mkdtemp(prefix="softcart-e2e-"))
     stack = Stack(own_home, ignore_environment=True)

@@ -1,6 +1,8 @@
-"""What runs by itself: the change sensors asked one by one, then the daemon, which carries a new order to the dashboard.
+"""What runs by itself: the change sensors asked one by one, then the daemon, which carries a new
+order to the dashboard.
 
-The changes of the first part touch no column of the star schema, so what is published stays as it is.
+The changes of the first part touch no column of the star schema, so what is published stays as it
+is.
 """
 
 from __future__ import annotations
@@ -104,9 +106,15 @@ def test_a_source_that_is_down_is_not_taken_for_unchanged(
 
 def _repeat_the_last_order() -> int:
     """Write a new order with the content of the last one; returns its number."""
-    header = "customer_id, store_id, employee_id, shipping_address_id, device, status, currency, promised_on"
+    header = (
+        "customer_id, store_id, employee_id, shipping_address_id, device, status, currency, "
+        "promised_on"
+    )
     header += ", shipping_amount, total_amount"
-    line = "line_number, product_id, variant_sku, quantity, unit_price, unit_cost, discount_amount, tax_rate"
+    line = (
+        "line_number, product_id, variant_sku, quantity, unit_price, unit_cost, "
+        "discount_amount, tax_rate"
+    )
     line += ", tax_amount"
     with (
         closing(MySQLConnection.from_env("SOFTCART_SHOP").connect()) as shop,
@@ -115,13 +123,15 @@ def _repeat_the_last_order() -> int:
         cursor.execute("SELECT max(id) FROM orders")
         [last] = cursor.fetchone()
         cursor.execute(
-            f"INSERT INTO orders ({header}, ordered_at) SELECT {header}, NOW(6) FROM orders WHERE id = %s",
+            f"INSERT INTO orders ({header}, ordered_at) SELECT {header}, NOW(6) FROM orders WHERE "
+            "id = %s",
             [last],
         )
         order = cursor.lastrowid
         cursor.execute(
             f"INSERT INTO order_lines (order_id, {line}, created_at)"
-            f" SELECT new.id, {line}, new.ordered_at FROM order_lines JOIN orders AS new ON new.id = %s"
+            f" SELECT new.id, {line}, new.ordered_at FROM order_lines JOIN orders AS new ON new.id "
+            "= %s"
             " WHERE order_id = %s",
             [order, last],
         )

@@ -1,8 +1,10 @@
-"""The data are broken on purpose, once for every check of the project: that check fails, and only what depends on it.
+"""The data are broken on purpose, once for every check of the project: that check fails, and only
+what depends on it.
 
-`_breakage` says what breaks a check, and which other checks fail by that. Breakages that do not get in each other's way
-are made together, and Dagster runs the checks as always. A check that is added without a
-breakage makes the tests fail. Last comes the project itself: a broken raw table stops all that comes after it.
+`_breakage` says what breaks a check, and which other checks fail by that. Breakages that do not get
+in each other's way are made together, and Dagster runs the checks as always. A check that is added
+without a breakage makes the tests fail. Last comes the project itself: a broken raw table stops all
+that comes after it.
 """
 
 from __future__ import annotations
@@ -90,7 +92,9 @@ ODD_VALUES = {
     "stg_shop__payments_payment_status": ("payments", "status", "status <> 'captured'"),
     "stg_shop__inventory_movements_movement_kind": ("inventory_movements", "kind", "true"),
 }
-"""View and column with a list of accepted values → raw table and column, and rows on whose value no amount depends."""
+"""View and column with a list of accepted values → raw table and column, and rows on whose value no
+amount depends.
+"""
 
 ODD_AMOUNTS = {
     "order_totals_match_lines": ("raw_shop.orders", "total_amount"),
@@ -131,20 +135,24 @@ def _breakage(key: dg.AssetCheckKey) -> Breakage:
                 return Breakage(check, f"UPDATE ingestion.loads SET {late} WHERE {loads}")
             case "latest_day_present":
                 day = SCHEMAS[schema].table(table).daily
-                earlier = f"{day} = {day} - interval '1 day' WHERE {day}::date = (now() AT TIME ZONE 'UTC')::date - 1"
+                earlier = (
+                    f"{day} = {day} - interval '1 day' WHERE {day}::date = (now() AT TIME "
+                    "ZONE 'UTC')::date - 1"
+                )
                 return Breakage(check, f"UPDATE {relation} SET {earlier}", _unlike_source(relation))
     elif kind == "one_to_one_with_raw":
         return Breakage(
             check,
             f"""
             DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW {relation} AS SELECT view.* FROM ('
-              || rtrim(pg_get_viewdef('{relation}'), ';') || ') AS view FULL JOIN (SELECT) AS one_more ON false'; END $$
+              || rtrim(pg_get_viewdef('{relation}'), ';') ||
+                ') AS view FULL JOIN (SELECT) AS one_more ON false'; END $$
             """,
             frozenset(NULL_ROW_ALSO.get(table, ())),
         )
     elif kind == "primary_key" and schema == "staging":
-        # Keys of two types that are written alike, as "7" and 7 are. Of two such categories each finds the other's
-        # place in the tree, too.
+        # Keys of two types that are written alike, as "7" and 7 are. Of two such categories each
+        # finds the other's place in the tree, too.
         raw = f"raw_{table.removeprefix('stg_').replace('__', '.')}"
         twin = '(jsonb_populate_record(original, \'{"_id_type": "int"}\')).*'
         also = _unlike_source(raw)
@@ -204,8 +212,8 @@ def _breakage(key: dg.AssetCheckKey) -> Breakage:
     pytest.fail(f"Nothing is known that breaks {check}: add it here.")
 
 
-# Publication: audits of the candidate. What is wrong with it may come from staging, from copying, or be wrong only in
-# comparison with what is published already.
+# Publication: audits of the candidate. What is wrong with it may come from staging, from copying,
+# or be wrong only in comparison with what is published already.
 
 
 def _audit(table: str, kind: str) -> str:
@@ -292,7 +300,10 @@ def _candidate_breakage(key: dg.AssetCheckKey, kind: str, candidate: str) -> Bre
         case "latest_day":
             column = TABLES[name].latest
             latest = f"(SELECT max({column})::date FROM {table})"
-            spoil = f"UPDATE {table} SET {column} = {column} - interval '1 day' WHERE {column}::date = {latest}"
+            spoil = (
+                f"UPDATE {table} SET {column} = {column} - interval '1 day' WHERE "
+                f"{column}::date = {latest}"
+            )
     function = f"public.spoil_{name}()"
     return Breakage(
         key.to_user_string(),
@@ -305,7 +316,8 @@ def _candidate_breakage(key: dg.AssetCheckKey, kind: str, candidate: str) -> Bre
           END IF;
           RETURN NULL;
         END $$;
-        CREATE TRIGGER spoil AFTER INSERT ON {table} WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION {function};
+        CREATE TRIGGER spoil AFTER INSERT ON {table} WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION
+          {function};
         """,
         frozenset(also),
     )
@@ -315,7 +327,10 @@ def _published_breakage(key: dg.AssetCheckKey, current: str) -> Breakage:
     """Twice more rows in the version that is published, so that the next one has lost them."""
     name = key.asset_key.path[1]
     column = TABLES[name].key[0]
-    many = f"INSERT INTO {current}.{name} ({column}) SELECT NULL FROM {current}.{name}, generate_series(1, 2)"
+    many = (
+        f"INSERT INTO {current}.{name} ({column}) SELECT NULL FROM {current}.{name}, "
+        "generate_series(1, 2)"
+    )
     return Breakage(key.to_user_string(), many)
 
 
@@ -333,9 +348,11 @@ def sound(project) -> Iterator[dict[PostgresConnection, PostgresConnection]]:
 def _restored(
     sound: dict[PostgresConnection, PostgresConnection],
 ) -> Iterator[list[psycopg.Connection]]:
-    """Sessions on staging and production, which are as they were afterwards, whatever was done to them.
+    """Sessions on staging and production, which are as they were afterwards, whatever was done to
+    them.
 
-    Tables are broken where they are and not in the copies: dbt's manifest has the database's name in it.
+    Tables are broken where they are and not in the copies: dbt's manifest has the database's name
+    in it.
     """
     with ExitStack() as stack:
         stack.callback(_restore, sound)
@@ -352,7 +369,9 @@ def _restore(sound: dict[PostgresConnection, PostgresConnection]) -> None:
 
 
 def _failed(definitions: dg.Definitions, selection: dg.AssetSelection) -> tuple[set[str], bool]:
-    """Run checks, or what is selected with its checks: those that failed, and whether the run succeeded."""
+    """Run checks, or what is selected with its checks: those that failed, and whether the run
+    succeeded.
+    """
     job = dg.define_asset_job("checked", selection=selection)
     result = (
         dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
@@ -368,7 +387,9 @@ def _failed(definitions: dg.Definitions, selection: dg.AssetSelection) -> tuple[
 
 
 def _together(breakages: Iterable[Breakage]) -> list[list[Breakage]]:
-    """Sort into batches in which no check fails by two breakages at once: then each fails by its own."""
+    """Sort into batches in which no check fails by two breakages at once: then each fails by its
+    own.
+    """
     batches: list[list[Breakage]] = []
     for breakage in breakages:
         for batch in batches:
@@ -383,7 +404,9 @@ def _together(breakages: Iterable[Breakage]) -> list[list[Breakage]]:
 
 
 def _checks(definitions: dg.Definitions, published: bool) -> list[dg.AssetCheckKey]:
-    """All but `reconciles`, which looks at the source itself: `test_reconcile` breaks raw tables in every way for it."""
+    """All but `reconciles`, which looks at the source itself: `test_reconcile` breaks raw tables in
+    every way for it.
+    """
     keys = definitions.resolve_asset_graph().asset_check_keys
     return sorted(
         key
@@ -483,7 +506,8 @@ def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(
     assert project.published() == before
     assert {path: path.stat().st_mtime_ns for path in project.extracts.iterdir()} == files
 
-    # The nightly job compares every row with its source, and so mends it. The demo, run again, ends as the first did.
+    # The nightly job compares every row with its source, and so mends it. The demo, run again, ends
+    # as the first did.
     started = time.time()
     nightly = definitions.resolve_job_def("nightly_repair")
     raw = [key for key in graph.materializable_asset_keys if key.path[0] in SCHEMAS]

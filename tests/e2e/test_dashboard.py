@@ -1,4 +1,6 @@
-"""The dashboard in headless Chromium, opened from disk: every figure it shows against SQL on production."""
+"""The dashboard in headless Chromium, opened from disk: every figure it shows against SQL on
+production.
+"""
 
 from __future__ import annotations
 
@@ -33,22 +35,30 @@ from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.pages.shop import DashboardError, build_page, charts, data, pictures
 from softcart_assets.publishing.publish import publish
 
-HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror=\"window.hacked=1\"> 'quote' & 💡"
+HOSTILE = (
+    '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked=1"> '
+    "'quote' & 💡"
+)
 
-# What a generated warehouse lacks: guests, unknown places, devices and times, lines whose order has not arrived yet, a
-# product that is not in the catalogue, one with a hostile name, one that moved to another category.
+# What a generated warehouse lacks: guests, unknown places, devices and times, lines whose order has
+# not arrived yet, a product that is not in the catalogue, one with a hostile name, one that moved
+# to another category.
 _UNKNOWN = "00000000-0000-0000-0000-000000000000"
 _ODDITIES = f"""
 UPDATE warehouse.fct_order_lines SET customer_id = NULL WHERE order_id % 13 = 0;
 UPDATE warehouse.fct_order_lines SET location_key = '{_UNKNOWN}' WHERE order_id % 7 = 0;
 UPDATE warehouse.fct_order_lines SET device_key = '{_UNKNOWN}' WHERE order_id % 17 = 0;
 UPDATE warehouse.fct_order_lines SET time_of_day_key = -1 WHERE order_id % 19 = 0;
-UPDATE warehouse.fct_order_lines SET product_id = 'P-gone', product_key = '{_UNKNOWN}' WHERE order_id % 23 = 0;
+UPDATE warehouse.fct_order_lines SET product_id = 'P-gone', product_key = '{_UNKNOWN}'
+  WHERE order_id % 23 = 0;
 UPDATE warehouse.fct_order_lines
-  SET customer_id = NULL, store_id = NULL, store_key = '{_UNKNOWN}', currency = 'XXX', order_status = 'unknown',
+  SET customer_id = NULL, store_id = NULL, store_key = '{_UNKNOWN}', currency = 'XXX',
+    order_status = 'unknown',
       is_cancelled = false WHERE order_id % 101 = 0;
-UPDATE warehouse.dim_product SET product_name = $${HOSTILE}$$ WHERE product_id = 'P000001' AND is_current;
-UPDATE warehouse.dim_product SET category_id = 'c1', category_name = 'Category 1', department_name = 'Electronics'
+UPDATE warehouse.dim_product SET product_name = $${HOSTILE}$$ WHERE product_id = 'P000001'
+  AND is_current;
+UPDATE warehouse.dim_product SET category_id = 'c1', category_name = 'Category 1',
+  department_name = 'Electronics'
   WHERE product_id = 'P000004' AND is_current;
 UPDATE warehouse.dim_location SET region = NULL WHERE city = 'Berlin';
 """
@@ -176,12 +186,14 @@ def shown(browser: webdriver.Chrome) -> dict[tuple[str, str], str]:
     return {
         (name, row): value
         for name, row, value in browser.execute_script("""
-            for (const more of document.querySelectorAll(".more")) while (!more.hidden) more.click();
+            for (const more of document.querySelectorAll(".more")) while (!more.hidden)
+              more.click();
             return [...document.querySelectorAll("[data-figure]")]
               .filter((element) => !element.closest("[hidden]"))
               .map((element) => [
                 element.dataset.figure,
-                [element.closest("[data-key]")?.dataset.key, element.dataset.hour].filter(Boolean).join(" "),
+                [element.closest("[data-key]")?.dataset.key,
+                  element.dataset.hour].filter(Boolean).join(" "),
                 element.dataset.value,
               ]);
         """)
@@ -192,7 +204,8 @@ def shown(browser: webdriver.Chrome) -> dict[tuple[str, str], str]:
 _SALE = """
 CREATE TEMP VIEW sale AS
 SELECT f.*, d.device, s.channel, p.department_name, p.category_id,
-       l.country_code AS country, l.region, to_char(f.order_date, 'FMDay') AS weekday, f.time_of_day_key / 60 AS hour,
+       l.country_code AS country, l.region, to_char(f.order_date, 'FMDay') AS weekday,
+         f.time_of_day_key / 60 AS hour,
        upper(left(d.device, 1)) || replace(substr(d.device, 2), '_', ' ') AS device_name
 FROM production.fct_order_lines f
 LEFT JOIN production.dim_device d USING (device_key)
@@ -210,7 +223,8 @@ _NOTHING: dict[str, Any] = {
 class Expected:
     """What the page must show for a selection, from production: `figures`, as `shown` gives them.
 
-    `coarsened`: what the page leaves out; where it then cannot follow the selection, it says so, and this does neither.
+    `coarsened`: what the page leaves out; where it then cannot follow the selection, it says so,
+    and this does neither.
     """
 
     def __init__(
@@ -275,8 +289,10 @@ class Expected:
         rows = self.rows(
             f"""
             SELECT ({key})::text AS key, sum(net_amount) AS revenue, sum(margin_amount) AS margin,
-                   sum(quantity) AS units, sum(refund_amount) AS refund, count(DISTINCT order_id) AS orders,
-                   count(DISTINCT customer_id) AS customers, sum(net_amount) / count(DISTINCT order_id) AS basket,
+                   sum(quantity) AS units, sum(refund_amount) AS refund,
+                     count(DISTINCT order_id) AS orders,
+                   count(DISTINCT customer_id) AS customers, sum(net_amount) / count(DISTINCT
+                     order_id) AS basket,
                    sum(margin_amount) / nullif(sum(net_amount), 0) AS "marginRate",
                    sum(refund_amount) / nullif(sum(net_amount), 0) AS "returnRate"
             FROM sale
@@ -350,9 +366,12 @@ class Expected:
         orders: Counter[str] = Counter()
         if self.coarsened:
             for row in self.rows(
-                "SELECT upper(left(device, 1)) || replace(substr(device, 2), '_', ' ') AS device, hour, "
-                "order_count AS orders, to_char(date '2024-01-01' + weekday::int - 1, 'FMDay') AS weekday "
-                f"FROM production.agg_orders_by_device_weekday_hour WHERE true {self.chosen(['device'])}"
+                "SELECT upper(left(device, 1)) || replace(substr(device, 2), '_', ' ') AS device, "
+                "hour, "
+                "order_count AS orders, to_char(date '2024-01-01' + weekday::int - 1, 'FMDay') AS "
+                "weekday "
+                "FROM production.agg_orders_by_device_weekday_hour WHERE true "
+                f"{self.chosen(['device'])}"
             ):
                 orders[f"{row['device']} {row['hour']}"] += row["orders"]
                 orders[f"{row['weekday']} {row['hour']}"] += row["orders"]
@@ -378,7 +397,8 @@ class Expected:
         for row in self.rows(f"SELECT stock_risk, count(*) AS products {stock} GROUP BY 1"):
             self.put("stock-", "", {row["stock_risk"]: row["products"]})
         for row in self.rows(
-            "SELECT c.store_id || '/' || c.product_id AS key, quantity_on_hand AS quantity, reorder_point AS reorder, "
+            "SELECT c.store_id || '/' || c.product_id AS key, quantity_on_hand AS quantity, "
+            "reorder_point AS reorder, "
             f"sold_quantity_28d AS sold, round(cover_days::numeric, 1) AS cover {stock}"
         ):
             self.put("stock-", row.pop("key"), row)
@@ -387,21 +407,27 @@ class Expected:
             SELECT product_id_a || '/' || product_id_b AS key, basket_count AS baskets, lift,
                    greatest(confidence_a_to_b_pct, confidence_b_to_a_pct) / 100 AS share
             FROM (SELECT * FROM production.agg_baskets_by_product_pair
-                  ORDER BY basket_count DESC, product_id_a, product_id_b LIMIT {data.PAIR_LIMIT}) pair
-            WHERE EXISTS (SELECT FROM {products} p WHERE p.product_id IN (product_id_a, product_id_b)
+                  ORDER BY basket_count DESC, product_id_a, product_id_b LIMIT {data.PAIR_LIMIT})
+                    pair
+            WHERE EXISTS (SELECT FROM {products} p WHERE p.product_id IN (product_id_a,
+              product_id_b)
                           {self.chosen(["category"])})"""
         ):
             self.put("pair-", row.pop("key"), row)
         for row in self.rows(
-            "SELECT segment AS key, count(*) AS customers, count(*) * 1.0 / sum(count(*)) OVER () AS share, "
+            "SELECT segment AS key, count(*) AS customers, count(*) * 1.0 / sum(count(*)) OVER () "
+            "AS share, "
             "sum(monetary_amount) AS revenue, round(avg(recency_days), 1) AS recency, "
-            "round(avg(frequency_count), 2) AS frequency FROM production.agg_rfm_by_customer GROUP BY 1"
+            "round(avg(frequency_count), 2) AS frequency FROM production.agg_rfm_by_customer GROUP "
+            "BY 1"
         ):
             self.put("segment-", row.pop("key"), row)
 
 
 def differences(figures: dict[tuple[str, str], str], expected: Expected) -> list[str]:
-    """Every figure shown that is not the expected one, and every table row that is missing or too many."""
+    """Every figure shown that is not the expected one, and every table row that is missing or too
+    many.
+    """
 
     def differs(name: str, text: str, value: Any) -> bool:
         if text == "" or value is None:
@@ -643,7 +669,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, page, colours):
 
 
 def test_periods_are_cut_without_gap_and_matched_with_the_year_before(browser):
-    """The page's arithmetic of dates, for every start in four years with a leap day and several lengths."""
+    """The page's arithmetic of dates, for every start in four years with a leap day and several
+    lengths.
+    """
     browser.get("about:blank")
     script = files("softcart_assets.pages.shop").joinpath("sales.js").read_text()
     check = """
@@ -655,7 +683,8 @@ def test_periods_are_cut_without_gap_and_matched_with_the_year_before(browser):
             let [next, nextBefore] = [from, before];
             for (const piece of cut(from, to).pieces) {
               const [start, end] = yearBefore(piece.from, piece.to);
-              const isGap = piece.from !== next || start > nextBefore || (end >= start && start !== nextBefore);
+              const isGap = piece.from !== next || start > nextBefore || (end >= start && start !==
+                nextBefore);
               if (isGap) wrong.push([isoOf(from), length]);
               next = piece.to + 1;
               if (end >= start) nextBefore = end + 1;
@@ -726,7 +755,8 @@ def test_a_dimension_that_doubles_sales_is_an_error(stack, tmp_path):
         with database.connect() as session:
             session.execute(
                 "CREATE TEMP TABLE twin AS SELECT * FROM warehouse.dim_store WHERE store_id = 1;"
-                "UPDATE twin SET store_key = gen_random_uuid(); INSERT INTO warehouse.dim_store SELECT * FROM twin"
+                "UPDATE twin SET store_key = gen_random_uuid(); INSERT INTO warehouse.dim_store "
+                "SELECT * FROM twin"
             )
         publish(database, database, TABLES, audits=())
         with pytest.raises(DashboardError, match="two current rows"):

@@ -1,4 +1,6 @@
-"""No column reaches the raw layer unclassified: neither of MySQL's tables nor of MongoDB's documents."""
+"""No column reaches the raw layer unclassified: neither of MySQL's tables nor of MongoDB's
+documents.
+"""
 
 from softcart_assets.connections import staging
 

@@ -1,4 +1,6 @@
-"""The project as a newcomer meets it: the demo and its outcome, materialising by hand, metadata, README."""
+"""The project as a newcomer meets it: the demo and its outcome, materialising by hand, metadata,
+README.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def metadata(project, definitions) -> Metadata:
             list(definitions.resolve_asset_graph().materializable_asset_keys)
         )
     return {
-        record.asset_entry.asset_key: record.asset_entry.last_materialization.asset_materialization.metadata
+        (
+            entry := record.asset_entry
+        ).asset_key: entry.last_materialization.asset_materialization.metadata
         for record in records
     }
 
@@ -84,7 +88,9 @@ def test_every_asset_tells_its_rows_and_columns(definitions, metadata):
 
 
 def _origins(metadata: Metadata, key: dg.AssetKey, column: str) -> set[str]:
-    """The source columns that a column comes from, as `source/table.column`, by the lineage that each asset tells."""
+    """The source columns that a column comes from, as `source/table.column`, by the lineage that
+    each asset tells.
+    """
     if key.path[0] in {source.name for source in SOURCES}:
         return {f"{key.to_user_string()}.{column}"}
     if key.path[0].startswith("raw_") and column in (
@@ -124,7 +130,8 @@ def test_one_asset_or_a_group_can_be_materialised_from_the_shell(project, defini
     graph = definitions.resolve_asset_graph()
     selections = {
         "warehouse/fct_order_lines": {dg.AssetKey(["warehouse", "fct_order_lines"])},
-        # Published together, whatever is selected: tables that go live one by one would not fit together.
+        # Published together, whatever is selected: tables that go live one by one would not fit
+        # together.
         "production/dim_vendor": {
             key for key in graph.materializable_asset_keys if key.path[0] == "production"
         },

@@ -1,4 +1,6 @@
-"""Loads that are killed, cut off or run out of disk: nothing is lost, nothing doubled, and the next load repairs."""
+"""Loads that are killed, cut off or run out of disk: nothing is lost, nothing doubled, and the next
+load repairs.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ START = datetime(2026, 1, 1)
 
 @pytest.fixture
 def tables(mysql: MySQLConnection) -> MySQLConnection:
-    columns = "id INT {}, v VARCHAR(1000), updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+    columns = (
+        "id INT {}, v VARCHAR(1000), updated_at DATETIME(6) NOT NULL DEFAULT "
+        "CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+    )
     for table in ("steps", "whole", "keyless"):
         run(
             mysql,
@@ -62,7 +67,9 @@ def _in_child(work: Callable[[], object]) -> multiprocessing.Process:
 def test_killed_at_any_moment(
     tables: MySQLConnection, postgres: PostgresConnection, lake: str, seed: int
 ) -> None:
-    """Kill the loading process again and again while the source changes; the load after the last kill makes all equal."""
+    """Kill the loading process again and again while the source changes; the load after the last
+    kill makes all equal.
+    """
     dice = random.Random(seed)
     started = time.monotonic()
     _in_child(lambda: load_all(SOURCE, tables, postgres, lake)).join()
@@ -73,8 +80,10 @@ def test_killed_at_any_moment(
             victims = ", ".join(str(dice.randrange(ROWS * 2)) for _ in range(60))
             run(
                 tables,
-                f"UPDATE {table} SET v = CONCAT('changed ', {dice.random()}) WHERE id IN ({victims})",
-                f"DELETE FROM {table} WHERE id IN ({', '.join(str(dice.randrange(ROWS)) for _ in range(9))})",
+                f"UPDATE {table} SET v = CONCAT('changed ', {dice.random()}) WHERE id IN "
+                f"({victims})",
+                f"DELETE FROM {table} WHERE id IN "
+                f"({', '.join(str(dice.randrange(ROWS)) for _ in range(9))})",
                 f"INSERT IGNORE INTO {table} (id, v) VALUES ({dice.randrange(ROWS * 2)}, 'new')",
             )
         process = _in_child(lambda: load_all(SOURCE, tables, postgres, lake))
@@ -107,12 +116,17 @@ def test_killed_at_any_moment(
         if table == "keyless":
             continue
         raw = query(postgres, f"SELECT id, v, updated_at, _deleted FROM raw_t.{table} ORDER BY id")
-        newest = f"SELECT DISTINCT ON (id) id, v, updated_at, _deleted FROM raw_t.{table}_history ORDER BY id, _version DESC"
+        newest = (
+            f"SELECT DISTINCT ON (id) id, v, updated_at, _deleted FROM raw_t.{table}_history "
+            "ORDER BY id, _version DESC"
+        )
         assert query(postgres, newest) == raw, f"seed {seed}"
         repeated = query(
             postgres,
-            "SELECT count(*) FROM (SELECT (v, updated_at, _deleted) IS NOT DISTINCT FROM lag((v, updated_at, _deleted))"
-            f" OVER (PARTITION BY id ORDER BY _version) AS same FROM raw_t.{table}_history) h WHERE same",
+            "SELECT count(*) FROM (SELECT (v, updated_at, _deleted) IS NOT DISTINCT FROM lag((v, "
+            "updated_at, _deleted))"
+            f" OVER (PARTITION BY id ORDER BY _version) AS same FROM raw_t.{table}_history) h "
+            "WHERE same",
         )
         assert repeated == [(0,)], f"seed {seed}"
         in_lake = (
@@ -148,7 +162,8 @@ def test_a_connection_lost_in_the_middle(
         if is_source:
             with tables.connect() as connection, connection.cursor() as cursor:
                 cursor.execute(
-                    "SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT%%FROM `whole`' AND db = %s",
+                    "SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT%%FROM "
+                    "`whole`' AND db = %s",
                     (tables.database,),
                 )
                 for (thread,) in cursor.fetchall():
@@ -156,7 +171,8 @@ def test_a_connection_lost_in_the_middle(
         else:
             query(
                 postgres,
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+                "current_database()"
                 " AND application_name LIKE '%%raw_t/whole'",
             )
 
@@ -173,7 +189,9 @@ def test_a_connection_lost_in_the_middle(
 def test_a_full_disk_under_the_lake(
     tables: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    """Files of this process may not grow past 4 kB: the lake's own do, and the load fails as on a full disk."""
+    """Files of this process may not grow past 4 kB: the lake's own do, and the load fails as on a
+    full disk.
+    """
 
     def load_with_little_room(results) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

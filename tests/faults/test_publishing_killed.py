@@ -1,4 +1,6 @@
-"""Publications that do not reach their end: readers keep the old version, the next publication repairs."""
+"""Publications that do not reach their end: readers keep the old version, the next publication
+repairs.
+"""
 
 import os
 import subprocess
@@ -24,7 +26,9 @@ INSERT INTO warehouse.dim_vendor SELECT gen_random_uuid(), 999, 'New vendor', 'N
 
 @pytest.fixture(scope="module")
 def published(stack) -> Iterator[tuple[PostgresConnection, PostgresConnection]]:
-    """Staging and production at version 2, so that either slot has rows; staging has gone on since."""
+    """Staging and production at version 2, so that either slot has rows; staging has gone on
+    since.
+    """
     with database() as staging, database() as production:
         create_warehouse(staging, orders=1500)
         publish(staging, production, TABLES, AUDITS)
@@ -156,7 +160,8 @@ def test_a_full_disk_is_reported_with_its_table(servers):
         session.execute(
             """
             CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
-              $$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file: No space left on device'; END $$;
+              $$ BEGIN RAISE disk_full USING MESSAGE =
+                'could not extend file: No space left on device'; END $$;
             CREATE TRIGGER refuse BEFORE INSERT ON production_slot_11.fct_payments
               FOR EACH ROW EXECUTE FUNCTION public.refuse();
             """

@@ -119,9 +119,8 @@ def test_an_event_of_many_rows_is_more_than_its_first(
 def test_a_failed_first_copy_does_not_move_the_start(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """The CDC start position moved on after a retry; what changed between the attempts was lost.
-
-    airbytehq/airbyte#48717
+    """airbytehq/airbyte#48717: the CDC start position moved on after a retry; what changed between
+    the attempts was lost.
     """
     source = source_of(captured("first", "id"), captured("second", "id"))
     for table in ("first", "second"):
@@ -151,9 +150,8 @@ def test_a_failed_first_copy_does_not_move_the_start(
 def test_a_failed_flush_does_not_move_the_position(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """Changes that the target refused are there once it takes them, each of them once.
-
-    airbytehq/airbyte#48717, later
+    """airbytehq/airbyte#48717, later: changes that the target refused are there once it takes them,
+    each of them once.
     """
     source = source_of(captured("t", "id"), captured("other", "id"))
     for table in ("t", "other"):
@@ -166,9 +164,11 @@ def test_a_failed_flush_does_not_move_the_position(
     before = stream_position(postgres)
     with postgres.connect() as session:
         session.execute(
-            """ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE
-            disk_full; END $$; CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON
-            raw_t.other EXECUTE FUNCTION refuse();
+            """
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full;
+              END $$;
+            CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE
+              ON raw_t.other EXECUTE FUNCTION refuse();
             """
         )
     for n in range(1, 4):
@@ -192,9 +192,8 @@ def test_a_failed_flush_does_not_move_the_position(
 def test_a_bounded_run_ends_where_it_says(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """The reader ran past the saved end position, so the next one had rows twice.
-
-    pipelinewise-tap-mysql#57
+    """pipelinewise-tap-mysql#57: the reader ran past the saved end position, so the next one had
+    rows twice.
     """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
@@ -282,9 +281,8 @@ def test_a_position_of_zero_is_nobodys(
 def test_a_restart_in_the_middle_of_a_transaction_knows_its_tables(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load
 ) -> None:
-    """After a restart in the middle of a row event its table map was lost.
-
-    apache/flink-cdc#2217
+    """apache/flink-cdc#2217: after a restart in the middle of a row event its table map was
+    lost.
     """
     source = source_of(captured("one", "id"), captured("two", "id"))
     for table in ("one", "two"):
@@ -389,8 +387,8 @@ def test_a_table_declared_later_has_all_its_rows(
     [
         ["ALTER TABLE t ADD COLUMN more INT NOT NULL DEFAULT 7"],
         [
-            "ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c "
-            "INT AFTER id"
+            "ALTER TABLE t ADD COLUMN first_of_all VARCHAR(10) DEFAULT 'x' FIRST, ADD COLUMN c INT "
+            "AFTER id"
         ],
         ["ALTER TABLE t DROP COLUMN n"],
         ["ALTER TABLE t RENAME COLUMN n TO m"],
@@ -435,9 +433,8 @@ def test_a_table_declared_later_has_all_its_rows(
 def test_ddl_while_nobody_read(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, statements: list[str]
 ) -> None:
-    """DDL run while the reader was offline was lost.
-
-    risingwavelabs/risingwave, pull request 22255
+    """risingwavelabs/risingwave, pull request 22255: DDL run while the reader was offline was
+    lost.
     """
     source = source_of(captured("t", "id"), captured("other", "id"))
     for table in ("t", "other"):
@@ -475,9 +472,8 @@ def test_ddl_while_nobody_read(
 
 
 def _scd2(postgres: PostgresConnection) -> list[tuple]:
-    """The versions that the warehouse's macro makes of a history.
-
-    Each as value, is it deleted, from, to, is it current.
+    """The versions that the warehouse's macro makes of a history: value, is it deleted, from, to,
+    is it current.
     """
     environment = jinja2.Environment()
     macros = (REPOSITORY / "dbt_project" / "macros" / "scd2.sql").read_text()
@@ -498,9 +494,8 @@ def _scd2(postgres: PostgresConnection) -> list[tuple]:
 def test_a_row_that_is_deleted_and_comes_back(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, strategy: str
 ) -> None:
-    """Duplicate rows from dbt snapshots with hard deletes as new records.
-
-    dbt-labs/dbt-adapters#654
+    """dbt-labs/dbt-adapters#654: duplicate rows from dbt snapshots with hard deletes as new
+    records.
     """
     source = source_of(replace(DECLARED[strategy]("t", "id"), history=True))
     run(
@@ -543,9 +538,8 @@ def test_a_row_that_is_deleted_and_comes_back(
 def test_rejected_values_are_kept(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, strategy: str, unstrict: None
 ) -> None:
-    """Rejected values were discarded without a trace; a dead-letter store was still requested.
-
-    dlt-hub/dlt#1980
+    """dlt-hub/dlt#1980: rejected values were discarded without a trace; a dead-letter store was
+    still requested.
     """
     source = source_of(DECLARED[strategy]("t", "id"))
     zero, half, nul = (
@@ -622,9 +616,8 @@ def unstrict(mysql: MySQLConnection) -> Iterator[None]:
 def test_nothing_is_left_in_the_lake_by_what_failed(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str, load: Load
 ) -> None:
-    """Each version stands in its files once.
-
-    Airbyte's, tap-mysql's and Flink's faults above, seen from the lake
+    """Airbyte's, tap-mysql's and Flink's faults above, seen from the lake: each version stands in
+    its files once.
     """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(200))")
@@ -661,9 +654,8 @@ def test_rows_that_are_fit_and_unfit_by_turns(
     seed: int,
     unstrict: None,
 ) -> None:
-    """Whatever the order of good versions, bad ones and deletions, nothing is left over or doubled.
-
-    dlt-hub/dlt#1980 again
+    """dlt-hub/dlt#1980 again: whatever the order of good versions, bad ones and deletions, nothing
+    is left over or doubled.
     """
     dice = random.Random(seed)
     source = source_of(captured("t", "id"))
@@ -725,9 +717,8 @@ def test_rows_that_are_fit_and_unfit_by_turns(
 def test_versions_go_on_counting_after_a_crash(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, stack: Stack
 ) -> None:
-    """Numbers of versions were given out twice after PostgreSQL had been killed.
-
-    The table stopped then. Our own torture's, seed 101.
+    """Our own torture's, seed 101: numbers of versions were given out twice after PostgreSQL had
+    been killed, and the table stopped.
     """
     source = source_of(captured("t", "id"), snapshot("whole", "id", history=True))
     for table in ("t", "whole"):
@@ -759,9 +750,8 @@ def test_a_new_start_leaves_the_lake_nothing_short(
     lake: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Raw had changes that were not in the lake yet when the log was left, or a table stopped.
-
-    Our own torture's.
+    """Our own torture's: raw had changes that were not in the lake yet when the log was left
+    behind, or the table stopped.
     """
     source = source_of(
         captured("t", "id"), captured("keyless"), captured("emptied"), captured("stopping", "id")
@@ -826,9 +816,8 @@ def test_a_new_start_leaves_the_lake_nothing_short(
 def test_what_was_read_again_before_a_truncation_stays_gone(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str
 ) -> None:
-    """Rows that came with a RENAME, were read again, and were truncated before they were merged.
-
-    Our own torture's, seed 9035
+    """Our own torture's, seed 9035: rows that came with a RENAME, were read again, and were
+    truncated before they were merged.
     """
     source = source_of(captured("t", "id"))
     run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1), (2, 2)")
@@ -849,9 +838,8 @@ def test_what_was_read_again_before_a_truncation_stays_gone(
 def test_values_of_another_type_are_in_the_lake_too(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str, is_logged: bool
 ) -> None:
-    """A type that went and came back left values in the lake that were raw's as text only.
-
-    Our own torture's
+    """Our own torture's: a type that went and came back left values in the lake that were raw's as
+    text only.
     """
     source = source_of(captured("t", "id"), captured("keyless"))
     for table in ("t", "keyless"):

@@ -1,4 +1,6 @@
-"""Torture at a small size: short rounds with fixed seeds, on servers of their own. `make torture` runs long ones with new seeds."""
+"""Torture at a small size: short rounds with fixed seeds, on servers of their own. `make torture`
+runs long ones with new seeds.
+"""
 
 from __future__ import annotations
 

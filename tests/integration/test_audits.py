@@ -1,4 +1,6 @@
-"""Every audit passes on a sound warehouse, and fails when just that is broken that it asks about."""
+"""Every audit passes on a sound warehouse, and fails when just that is broken that it asks
+about.
+"""
 
 from collections.abc import Iterator
 
@@ -204,13 +206,16 @@ def test_a_broken_line_is_held(published, broken):
     ],
 )
 def test_what_copying_spoils_is_not_published(published, trigger, failing):
-    """Production's own server changes rows as they are written: a trigger stands for whatever else might."""
+    """Production's own server changes rows as they are written: a trigger stands for whatever else
+    might.
+    """
     with database(published[1]) as production:
         before = fingerprints(production, ["production.fct_order_lines"])
         with production.connect() as session:
             session.execute(
                 f"""
-                CREATE FUNCTION public.spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {trigger} END $$;
+                CREATE FUNCTION public.spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                  {trigger} END $$;
                 CREATE TRIGGER spoil BEFORE INSERT ON production_slot_12.fct_order_lines
                   FOR EACH ROW EXECUTE FUNCTION public.spoil();
                 """.encode()
@@ -230,8 +235,10 @@ def test_lost_rows_are_not_published(published):
             session.execute(
                 """
                 CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS
-                  $$ BEGIN DELETE FROM production_slot_12.dim_date WHERE year = 2024; RETURN NULL; END $$;
-                CREATE TRIGGER lose AFTER INSERT ON production_slot_12.dim_date EXECUTE FUNCTION public.lose();
+                  $$ BEGIN DELETE FROM production_slot_12.dim_date
+                    WHERE year = 2024; RETURN NULL; END $$;
+                CREATE TRIGGER lose AFTER INSERT ON production_slot_12.dim_date EXECUTE FUNCTION
+                  public.lose();
                 """
             )
         told: list[str] = []

@@ -1,5 +1,6 @@
 """Change data capture on real servers: what the log brings is what the source has, whatever happens
-on the way."""
+on the way.
+"""
 
 from __future__ import annotations
 
@@ -202,15 +203,15 @@ def _statement(dice: random.Random) -> str:
     one, other = dice.randrange(3000), dice.randrange(3000)
     return dice.choice(
         (
-            f"REPLACE INTO facts VALUES ({one}, 'v{dice.random()}', NOW(6), "
-            f"{dice.randrange(9999)} / 100)",
+            f"REPLACE INTO facts VALUES ({one}, 'v{dice.random()}', NOW(6), {dice.randrange(9999)} "
+            "/ 100)",
             f"UPDATE IGNORE facts SET v = 'u{dice.random()}', id = {other} WHERE id = {one}",
             f"UPDATE facts SET amount = amount + 1 WHERE id BETWEEN {one} AND {one + 20}",
             f"DELETE FROM facts WHERE id BETWEEN {one} AND {one + 3}",
             f"INSERT INTO keyless VALUES ({one % 7}, {dice.choice(['NULL', '1'])})",
             f"DELETE FROM keyless WHERE id = {one % 7} LIMIT 1",
-            f"INSERT INTO pairs VALUES ({one % 50}, '{other % 50}', 1) ON DUPLICATE KEY UPDATE v "
-            "= v + 1",
+            f"INSERT INTO pairs VALUES ({one % 50}, '{other % 50}', 1) ON DUPLICATE KEY UPDATE v = "
+            "v + 1",
         )
     )
 
@@ -258,8 +259,8 @@ def _assert_history_and_lake(
 ) -> None:
     raw = query(postgres, "SELECT id, v, at, amount, _deleted FROM raw_t.facts ORDER BY id")
     newest = (
-        "SELECT DISTINCT ON (id) id, v, at, amount, _deleted FROM raw_t.facts_history"
-        " ORDER BY id, _version DESC"
+        "SELECT DISTINCT ON (id) id, v, at, amount, _deleted FROM raw_t.facts_history ORDER "
+        "BY id, _version DESC"
     )
     assert query(postgres, newest) == raw
     repeated = (
@@ -714,8 +715,8 @@ def test_another_server_takes_over_by_gtid(
         with two.connect() as connection:
             is_mariadb = "MariaDB" in connection.get_server_info()
             where = (
-                f"_HOST = '127.0.0.1', {{0}}_PORT = {first.port}, {{0}}_USER = '{USER}',"
-                f" {{0}}_PASSWORD = '{password}'"
+                f"_HOST = '127.0.0.1', {{0}}_PORT = {first.port}, {{0}}_USER = '{USER}', "
+                f"{{0}}_PASSWORD = '{password}'"
             )
             if is_mariadb:
                 connection.query(
@@ -841,8 +842,8 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
         connection.execute("UPDATE ingestion.streams SET server = 'gone', lake_server = 'gone'")
         if is_alone:
             connection.execute(
-                "UPDATE ingestion.captures SET state = 'stopped', reason = 'full' WHERE "
-                "table_name = 'facts'"
+                "UPDATE ingestion.captures SET state = 'stopped', reason = 'full' WHERE table_name "
+                "= 'facts'"
             )
     run(mysql, "INSERT INTO facts VALUES (4, 4)", "INSERT INTO late VALUES (4, 4)")
     if is_alone:

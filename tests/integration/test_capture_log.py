@@ -225,15 +225,18 @@ def test_columns_are_those_of_the_catalog(any_mysql: MySQLConnection) -> None:
     run(
         any_mysql,
         f"""CREATE TABLE t (
-            id int unsigned AUTO_INCREMENT PRIMARY KEY, a varchar(20), b varchar(10) CHARACTER SET
-            latin1, c char(5), d decimal(10,2) unsigned, d2 decimal(65,30), e enum('x','y''z','ä')
-            CHARACTER SET latin1, f set('p','q') CHARACTER SET ucs2, g text, h blob, i binary(16), j
-            varbinary(300), {own}, n point, o bit(10), p year, q date, r datetime(3), s timestamp
-            NULL, u time(6), v double, w float unsigned, x bigint unsigned, y tinyint, y2 tinyint
-            unsigned, z mediumint, s2 smallint unsigned, aa char(200) CHARACTER SET utf8mb4, ab
-            longtext CHARACTER SET ucs2, ad geometry, ae tinyblob, af longblob, ag mediumtext, ah
-            varchar(9) CHARACTER SET greek, ai char(9) CHARACTER SET cp932, aj binary(4), `odd ``
-            näme` int,
+            id int unsigned AUTO_INCREMENT PRIMARY KEY, a varchar(20),
+              b varchar(10) CHARACTER SET latin1, c char(5), d decimal(10,2)
+            unsigned, d2 decimal(65,30), e enum('x','y''z','ä') CHARACTER SET latin1,
+              f set('p','q') CHARACTER SET ucs2, g text, h blob,
+            i binary(16), j varbinary(300), {own}, n point, o bit(10), p year, q date,
+              r datetime(3), s timestamp NULL, u time(6),
+            v double, w float unsigned, x bigint unsigned, y tinyint, y2 tinyint unsigned,
+              z mediumint, s2 smallint unsigned,
+            aa char(200) CHARACTER SET utf8mb4, ab longtext CHARACTER SET ucs2, ad geometry,
+              ae tinyblob, af longblob, ag mediumtext,
+            ah varchar(9) CHARACTER SET greek, ai char(9) CHARACTER SET cp932, aj binary(4),
+              `odd `` näme` int,
             gen int GENERATED ALWAYS AS (y + 1) VIRTUAL, bits bit(64), multi multipolygon)""",
     )
     start = state(any_mysql)
@@ -278,8 +281,8 @@ def test_a_form_that_changes_is_noticed(mysql: MySQLConnection) -> None:
 def test_every_character_of_a_charset_of_one_byte(any_mysql: MySQLConnection) -> None:
     run(
         any_mysql,
-        "CREATE TABLE t (id int, a varchar(256) CHARACTER SET latin1, b varchar(256) CHARACTER "
-        "SET armscii8)",
+        "CREATE TABLE t (id int, a varchar(256) CHARACTER SET latin1, b varchar(256) CHARACTER SET "
+        "armscii8)",
     )
     start = state(any_mysql)
     run(

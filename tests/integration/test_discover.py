@@ -1,4 +1,6 @@
-"""A declaration read out of a database's catalog: keys, strategies, privacy classes, and its text as a module."""
+"""A declaration read out of a database's catalog: keys, strategies, privacy classes, and its text
+as a module.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,19 @@ from softcart_assets.ingestion.errors import MissingTable
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Privacy, Source, Table
 
-COMMENT = 'One row per order\'s position; a long comment, which does not fit into one line of code, with `\\\\` and "quotes".'
+COMMENT = (
+    "One row per order's position; a long comment, which does not fit into one line of "
+    'code, with `\\\\` and "quotes".'
+)
 TABLES = (
     "CREATE TABLE `order` (id INT PRIMARY KEY, changed_at TIMESTAMP(6) NOT NULL"
     " DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6))",
-    "CREATE TABLE `order position` (`order id` INT, n INT, eMail VARCHAR(50), cardNumber VARCHAR(20), PRIMARY KEY (n, `order id`),"
+    "CREATE TABLE `order position` (`order id` INT, n INT, eMail VARCHAR(50), cardNumber "
+    "VARCHAR(20), PRIMARY KEY (n, `order id`),"
     " FOREIGN KEY (`order id`) REFERENCES `order` (id) ON DELETE CASCADE)"
     f' COMMENT "{COMMENT.replace(chr(34), chr(34) * 2)}"',
-    "CREATE TABLE unique_only (a INT NOT NULL, b INT NOT NULL, c INT NULL, UNIQUE (a, b), UNIQUE (c), UNIQUE (b))",
+    "CREATE TABLE unique_only (a INT NOT NULL, b INT NOT NULL, c INT NULL, UNIQUE (a, b), UNIQUE "
+    "(c), UNIQUE (b))",
     "CREATE TABLE nullable_only (a INT NULL, UNIQUE (a))",
     "CREATE TABLE without_transactions (id INT PRIMARY KEY) ENGINE=MyISAM",
     "CREATE TABLE ORDER_POSITION (id INT PRIMARY KEY)",
@@ -70,7 +77,8 @@ def test_a_captured_table_that_cascades_change_arrives_or_comes_with_a_warning(
     run(
         any_mysql,
         "CREATE TABLE parent (id INT PRIMARY KEY)",
-        "CREATE TABLE child (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES parent (id) ON DELETE CASCADE)",
+        "CREATE TABLE child (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES "
+        "parent (id) ON DELETE CASCADE)",
         "INSERT INTO parent VALUES (1), (2)",
         "INSERT INTO child VALUES (1, 1), (2, 2)",
     )
@@ -131,16 +139,19 @@ def test_a_database_without_tables_is_an_error_that_says_what_to_do(
     [
         (
             Privacy.PII,
-            "email e_mail EMail user_email first_name lastName username phone phone2 home_address zip_code postCode",
+            "email e_mail EMail user_email first_name lastName username phone phone2 home_address "
+            "zip_code postCode",
         ),
         (Privacy.PII, "birth_date birthday dob gender ip_address latitude Größe_name"),
         (
             Privacy.SENSITIVE,
-            "salary salary_amount IBAN card_number creditCard password passwd password_hash SSN tax_id",
+            "salary salary_amount IBAN card_number creditCard password passwd password_hash SSN "
+            "tax_id",
         ),
         (
             Privacy.NONE,
-            "id order_id tournament amount updated_at quantity discard_reason companion agenda created",
+            "id order_id tournament amount updated_at quantity discard_reason companion agenda "
+            "created",
         ),
     ],
 )

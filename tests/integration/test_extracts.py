@@ -1,4 +1,6 @@
-"""Extracts: each number equals production, both files are the same, and what is said about columns is true."""
+"""Extracts: each number equals production, both files are the same, and what is said about columns
+is true.
+"""
 
 import csv
 from collections.abc import Iterator
@@ -43,7 +45,9 @@ TOTALS = {
     },
     "ext_orders_daily": {
         "order_count": f"count(DISTINCT order_id) {SOLD}",
-        "cancelled_order_count": "count(DISTINCT order_id) FROM production.fct_order_lines WHERE is_cancelled",
+        "cancelled_order_count": (
+            "count(DISTINCT order_id) FROM production.fct_order_lines WHERE is_cancelled"
+        ),
         "units_count": f"sum(quantity) {SOLD}",
         "net_amount": f"sum(net_amount) {SOLD}",
         "margin_amount": f"sum(margin_amount) {SOLD}",
@@ -63,10 +67,12 @@ TOTALS = {
         "net_amount": f"sum(net_amount) {SOLD}",
     },
     "ext_stock_risk": {
-        "quantity_on_hand": "sum(quantity_on_hand) FROM production.agg_stock_cover_by_store_product",
+        "quantity_on_hand": "sum(quantity_on_hand) "
+        "FROM production.agg_stock_cover_by_store_product",
         "cover_days": "sum(cover_days) FROM production.agg_stock_cover_by_store_product",
         "stock_value_amount": "sum(a.quantity_on_hand * p.cost_amount) "
-        "FROM production.agg_stock_cover_by_store_product a JOIN production.dim_product p USING (product_id) "
+        "FROM production.agg_stock_cover_by_store_product a JOIN production.dim_product p USING "
+        "(product_id) "
         "WHERE p.is_current",
     },
     "ext_inventory_daily": {
@@ -140,7 +146,9 @@ def test_csv_equals_parquet(extract, files):
 
 @pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
 def test_lineage_is_what_the_sql_uses(extract, production):
-    """Compared with the columns that sqlglot finds by another way, with the tables' real columns."""
+    """Compared with the columns that sqlglot finds by another way, with the tables' real
+    columns.
+    """
     with production.connect() as session:
         tables = read_shapes(session, "production")["production"]
     schema = {"production": {name: dict(columns) for name, columns in tables.items()}}

@@ -1,4 +1,6 @@
-"""What loads do to raw, history, lake and bookkeeping when rows and columns change at the source."""
+"""What loads do to raw, history, lake and bookkeeping when rows and columns change at the
+source.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ from tests.support.ingestion import (
 
 ITEMS = (
     "CREATE TABLE items (id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(50), amount DECIMAL(10,2),"
-    " updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), KEY (updated_at, id))"
+    " updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), "
+    "KEY (updated_at, id))"
 )
 SOURCE = source_of(incremental("items", "id", history=True))
 
@@ -73,7 +76,8 @@ def test_late_commits_deletions_and_key_changes_arrive(
     before = query(postgres, "SELECT max(_loaded_at) FROM raw_t.items")[0][0]
     run(
         items,
-        "UPDATE items SET name = 'late', updated_at = '2026-01-01 00:00:10.5' WHERE id = 10",  # an old cursor value
+        "UPDATE items SET name = 'late', updated_at = '2026-01-01 00:00:10.5' WHERE id = "
+        "10",  # an old cursor value
         "INSERT INTO items VALUES (5000, 'late insert', 1, '2020-01-01')",
         "DELETE FROM items WHERE id IN (20, 21, 900)",
         "UPDATE items SET id = 7000 WHERE id = 30",  # a key change, found as deletion and insertion
@@ -165,8 +169,10 @@ def test_a_change_that_the_cursor_hides_is_found_by_the_full_load(
         "UPDATE raw_t.items SET name = NULL WHERE id = 7",
         "DELETE FROM raw_t.items WHERE id = 7",
         "UPDATE raw_t.items SET _deleted = true WHERE id = 7",
-        "ALTER TABLE raw_t.items DROP CONSTRAINT items_pkey; INSERT INTO raw_t.items SELECT * FROM raw_t.items WHERE id = 7",
-        "UPDATE raw_t.items a SET name = b.name FROM raw_t.items b WHERE (a.id, b.id) IN ((7, 8), (8, 7))",
+        "ALTER TABLE raw_t.items DROP CONSTRAINT items_pkey; INSERT INTO raw_t.items SELECT * FROM "
+        "raw_t.items WHERE id = 7",
+        "UPDATE raw_t.items a SET name = b.name FROM raw_t.items b WHERE (a.id, b.id) IN ((7, 8), "
+        "(8, 7))",
     ],
 )
 def test_comparison_finds_a_damaged_row(
@@ -187,7 +193,8 @@ def test_one_position_for_all_tables_while_writers_go_on(
     source = source_of(incremental("a", "id"), snapshot("b", "id"), snapshot("c"))
     columns = (
         "id INT PRIMARY KEY, n INT NOT NULL,"
-        " updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+        " updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE "
+        "CURRENT_TIMESTAMP(6)"
     )
     run(
         mysql,
@@ -262,7 +269,8 @@ def test_every_kind_of_key(
     source = source_of(incremental("keyed", *key))
     run(
         mysql,
-        f"CREATE TABLE keyed ({columns}, v INT, updated_at DATETIME(6) NOT NULL, PRIMARY KEY ({', '.join(key)}))",
+        f"CREATE TABLE keyed ({columns}, v INT, updated_at DATETIME(6) NOT NULL, PRIMARY KEY "
+        f"({', '.join(key)}))",
     )
     fill(mysql, "keyed", ((*values(n), n, START + timedelta(seconds=n)) for n in range(1, 3001)))
     load_all(source, mysql, postgres, lake)
@@ -358,7 +366,8 @@ def test_columns_added_appear_and_widened_ones_grow(
         )
     run(
         items,
-        "ALTER TABLE items ADD COLUMN colour VARCHAR(10) DEFAULT 'red', MODIFY amount DECIMAL(14,4), MODIFY name TEXT",
+        "ALTER TABLE items ADD COLUMN colour VARCHAR(10) DEFAULT 'red', MODIFY amount "
+        "DECIMAL(14,4), MODIFY name TEXT",
         "UPDATE items SET colour = 'blue', updated_at = updated_at WHERE id = 1",
     )
     result = load_all(SOURCE, items, postgres, lake)["items"]
@@ -476,7 +485,8 @@ def test_a_missing_grant_is_named(
         f"GRANT INSERT ON {mysql.database}.* TO {user}",
     )
     try:
-        # MariaDB gets as far as the table, of which it does not tell; MySQL needs a privilege to begin at all.
+        # MariaDB gets as far as the table, of which it does not tell; MySQL needs a privilege to
+        # begin at all.
         with pytest.raises(IngestionError, match=f"{user}.*(?i:grant )"):
             list(
                 load(
@@ -520,8 +530,10 @@ def test_quarantine_holds_rows_until_they_are_fit(
     run(
         mysql,
         "SET sql_mode = ''",
-        "CREATE TABLE q (id INT PRIMARY KEY, d DATE, t TEXT, b BLOB, updated_at DATETIME(6) NOT NULL DEFAULT '2026-01-01')",
-        "INSERT INTO q (id, d, t, b) VALUES (1, '2026-01-01', 'good', x'00'), (2, '0000-00-00', 'zero', x'00FF'),"
+        "CREATE TABLE q (id INT PRIMARY KEY, d DATE, t TEXT, b BLOB, updated_at DATETIME(6) NOT "
+        "NULL DEFAULT '2026-01-01')",
+        "INSERT INTO q (id, d, t, b) VALUES (1, '2026-01-01', 'good', x'00'), (2, '0000-00-00', "
+        "'zero', x'00FF'),"
         " (3, '2026-00-10', 'partial', NULL), (4, NULL, CONCAT('nul', CHAR(0)), NULL)",
         "CREATE TABLE bag (d DATE)",
         "INSERT INTO bag VALUES ('0000-00-00'), ('0000-00-00'), ('2026-01-01')",
@@ -535,7 +547,8 @@ def test_quarantine_holds_rows_until_they_are_fit(
         ("4", "t"),
     ]
     assert show(postgres, entries["2"].id).row == {
-        "id": "2", "d": "0000-00-00", "t": "zero", "b": "\\x00ff", "updated_at": "2026-01-01 00:00:00.000000",
+        "id": "2", "d": "0000-00-00", "t": "zero", "b": "\\x00ff", "updated_at": ("2026-01-01 "
+            "00:00:00.000000"),
     }  # fmt: skip
     assert "NUL" in entries["4"].reason
     for _ in range(2):
@@ -547,10 +560,12 @@ def test_quarantine_holds_rows_until_they_are_fit(
     run(
         mysql,
         "SET sql_mode = ''",
-        "UPDATE q SET d = '2026-02-02', updated_at = '2026-02-02' WHERE id = 2",  # mended, as its cursor says
+        "UPDATE q SET d = '2026-02-02', updated_at = '2026-02-02' WHERE id = "
+        "2",  # mended, as its cursor says
         "UPDATE q SET d = '2026-03-03' WHERE id = 3",  # mended, unnoticed
         "DELETE FROM q WHERE id = 4",
-        "UPDATE q SET d = '0000-00-00', updated_at = '2026-02-02' WHERE id = 1",  # was good, is bad: the good version stays
+        "UPDATE q SET d = '0000-00-00', updated_at = '2026-02-02' WHERE id = "
+        "1",  # was good, is bad: the good version stays
     )
     result = load_all(source, mysql, postgres, lake)["q"]
     assert (result.total, result.quarantined) == (2, 2)

@@ -1,4 +1,6 @@
-"""Documents into raw: typed columns found in the documents, fields that appear later, what does not fit."""
+"""Documents into raw: typed columns found in the documents, fields that appear later, what does not
+fit.
+"""
 
 from __future__ import annotations
 
@@ -72,13 +74,16 @@ def test_documents_become_typed_rows_and_follow_changes(
     )
     result = load_all(SOURCE, mongo, postgres, lake)["docs"]
     assert {c["name"]: c["target_type"] for c in result.columns} == {
-        "_id": "text", "_id_type": "text", "document": "jsonb", "updated_at": "timestamptz", "name": "text", "n": "bigint",
-        "price": "numeric(38,18)", "deep": "jsonb", "tags": "jsonb", "on": "boolean", "ref": "text",
+        "_id": "text", "_id_type": "text", "document": "jsonb", "updated_at": "timestamptz",
+        "name": "text", "n": "bigint",
+        "price": "numeric(38,18)", "deep": "jsonb", "tags": "jsonb", "on": "boolean",
+        "ref": "text",
         "big": "double precision", "small": "double precision",
     }  # fmt: skip
     rows = query(
         postgres,
-        'SELECT _id, _id_type, name, n, price::float8, deep, "on", ref FROM raw_t.docs ORDER BY _id',
+        'SELECT _id, _id_type, name, n, price::float8, deep, "on", ref'
+        " FROM raw_t.docs ORDER BY _id",
     )
     assert rows == [
         ("111111111111111111111111", "objectId", None, None, None, None, None, None),
@@ -112,7 +117,8 @@ def test_documents_become_typed_rows_and_follow_changes(
         1,
         1,
     )
-    assert query(postgres, "SELECT _id, _id_type, colour, _deleted FROM raw_t.docs ORDER BY _id, _id_type")[1:] == [
+    assert query(postgres, "SELECT _id, _id_type, colour, _deleted FROM raw_t.docs ORDER BY _id, "
+        "_id_type")[1:] == [
         ("7", "int", None, True), ("7", "string", None, False), ("a", "string", "red", False),
     ]  # fmt: skip
     assert query(postgres, "SELECT count(*) FROM raw_t.docs_history") == [(6,)]
@@ -157,7 +163,9 @@ def test_columns_that_the_first_documents_did_not_show(
     monkeypatch: pytest.MonkeyPatch,
     is_full: bool,
 ) -> None:
-    """Rows leave before all documents are read; if later ones need other columns, nothing of the first try is left."""
+    """Rows leave before all documents are read; if later ones need other columns, nothing of the
+    first try is left.
+    """
     monkeypatch.setattr(mongodb, "_BATCH_ROWS", 10)
     source = source_of(snapshot("docs", "_id", history=True), kind="mongodb")
     if is_full:
@@ -189,7 +197,9 @@ def test_columns_that_the_first_documents_did_not_show(
 def test_writers_go_on_during_the_loads(
     database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    """Documents that change or go between the reading of their pairs and their own make no false alarm."""
+    """Documents that change or go between the reading of their pairs and their own make no false
+    alarm.
+    """
     database.docs.insert_many([_doc(f"d{n}", n=0) for n in range(300)])
     stop = threading.Event()
 

@@ -1,4 +1,6 @@
-"""The lake's tables on a real metastore: merging, replay, repair after a kill, evolution, compaction."""
+"""The lake's tables on a real metastore: merging, replay, repair after a kill, evolution,
+compaction.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ class Loads:
         committed: bool = True,
         parts: int = 1,
     ) -> None:
-        """One load; a version is a tuple of the columns' values, with a last True if it is a deletion."""
+        """One load; a version is a tuple of the columns' values, with a last True if it is a
+        deletion.
+        """
         self._loads += 1
         load_id = f"load{self._loads:03}"
         loaded_at = NOW + timedelta(minutes=self._loads)
@@ -131,7 +135,9 @@ def test_inserts_updates_deletes_and_moves_between_months(spark, loads: Loads) -
 
 
 def test_the_last_version_within_a_load_wins(spark, loads: Loads) -> None:
-    """Ingestion may meet a row twice in a load; eleven files, as 'load-10' comes after 'load-9' and not after 'load-1'."""
+    """Ingestion may meet a row twice in a load; eleven files, as 'load-10' comes after 'load-9' and
+    not after 'load-1'.
+    """
     versions = [(1, JANUARY, f"{n}.00") for n in range(22)]
     loads.add(*versions, parts=11)
     refresh_table(spark, loads.table, list(reversed(loads.files)))
@@ -209,7 +215,9 @@ def test_a_refresh_that_stops_at_any_step_is_repaired_by_the_next(
 
 
 def test_kill_9_while_hive_is_being_pointed_at_the_new_months(loads: Loads, tmp_path: Path) -> None:
-    """A real kill, of a process with a metastore of its own; the next process waits for the lock and repairs."""
+    """A real kill, of a process with a metastore of its own; the next process waits for the lock
+    and repairs.
+    """
     child = textwrap.dedent(
         """
         import os, signal, sys
@@ -232,7 +240,8 @@ def test_kill_9_while_hive_is_being_pointed_at_the_new_months(loads: Loads, tmp_
                 return sql(self, text)
             SparkSession.sql = die_at_the_second_month
         refresh_table(spark, table, files)
-        rows = spark.sql("SELECT CAST(id AS int) AS id, CAST(amount AS string), _month FROM lake_shop.orders ORDER BY id")
+        rows = spark.sql("SELECT CAST(id AS int) AS id, CAST(amount AS string),
+          _month FROM lake_shop.orders ORDER BY id")
         print(*map(tuple, rows.collect()))
         stop_session(spark)
         """

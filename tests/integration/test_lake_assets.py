@@ -98,7 +98,9 @@ def resources(
 def execute(
     resources: dict[str, Any], *assets: dg.AssetsDefinition
 ) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str]]]:
-    """Run these assets: the metadata of those that were made, and each failed step with its error."""
+    """Run these assets: the metadata of those that were made, and each failed step with its
+    error.
+    """
     job = dg.Definitions(assets=assets, resources=resources).resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, raise_on_error=False)

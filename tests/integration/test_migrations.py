@@ -92,8 +92,10 @@ def test_a_database_of_a_newer_release_is_refused(
         migrate(session, "s", folder)
         with pytest.raises(
             MigrationError,
-            match=r"Schema 's' of database 'test_\w+' was upgraded by a newer release of SoftCart: 0002_names\.sql was "
-            r"applied there, and this release knows only 0001_things\.sql .* Install the newer release",
+            match=r"Schema 's' of database 'test_\w+' was upgraded by a newer release of SoftCart: "
+            r"0002_names\.sql was "
+            r"applied there, and this release knows only 0001_things\.sql .* Install the newer "
+            r"release",
         ):
             migrate(session, "s", older)
 

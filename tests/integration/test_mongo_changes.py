@@ -1,4 +1,6 @@
-"""Collections that are followed by their change stream: on the local server, and by what a replica set's events say."""
+"""Collections that are followed by their change stream: on the local server, and by what a replica
+set's events say.
+"""
 
 from __future__ import annotations
 
@@ -93,18 +95,23 @@ class Loader:
         self.assert_consistent()
 
     def assert_consistent(self) -> None:
-        """History's newest versions are raw, no version repeats the one before, and the lake has every one."""
+        """History's newest versions are raw, no version repeats the one before, and the lake has
+        every one.
+        """
         rows = query(
             self.postgres, "SELECT _id, _id_type, document, _deleted FROM raw_t.docs ORDER BY 1, 2"
         )
         newest = (
-            "SELECT DISTINCT ON (_id, _id_type) _id, _id_type, document, _deleted FROM raw_t.docs_history"
+            "SELECT DISTINCT ON (_id, _id_type) _id, _id_type, document, _deleted FROM "
+            "raw_t.docs_history"
             " ORDER BY _id, _id_type, _version DESC"
         )
         assert query(self.postgres, newest) == rows
         repeated = (
-            "SELECT count(*) FROM (SELECT (document, _deleted) IS NOT DISTINCT FROM lag((document, _deleted))"
-            " OVER (PARTITION BY _id, _id_type ORDER BY _version) AS same FROM raw_t.docs_history) h WHERE same"
+            "SELECT count(*) FROM (SELECT (document, _deleted) IS NOT DISTINCT FROM lag((document, "
+            "_deleted))"
+            " OVER (PARTITION BY _id, _id_type ORDER BY _version) AS same FROM raw_t.docs_history) "
+            "h WHERE same"
         )
         assert query(self.postgres, repeated) == [(0,)]
         assert (
@@ -234,7 +241,8 @@ def test_types_change_and_the_quarantine_follows(database: Database, loader: Loa
     # Mended in a way that no event tells: what is released is read again.
     with loader.postgres.connect() as connection:
         connection.execute(
-            "ALTER TABLE raw_t.docs ALTER size TYPE text; ALTER TABLE raw_t.docs_history ALTER size TYPE text"
+            "ALTER TABLE raw_t.docs ALTER size TYPE text; ALTER TABLE raw_t.docs_history ALTER "
+            "size TYPE text"
         )
     entries = [entry.id for entry in list_quarantine(loader.postgres)]
     (result,) = replay(
@@ -322,7 +330,9 @@ def test_writers_go_on(database: Database, loader: Loader) -> None:
 
 
 def test_loads_killed_at_any_moment(database: Database, loader: Loader) -> None:
-    """Kill the loading process again and again while writers go on; the load after the last kill makes all equal."""
+    """Kill the loading process again and again while writers go on; the load after the last kill
+    makes all equal.
+    """
     database.docs.insert_many([_doc(f"d{n}", n=0) for n in range(300)])
     dice = random.Random(1)
     is_over = threading.Event()
@@ -439,7 +449,9 @@ def test_the_server_is_killed_between_events_and_commit(
 
 
 class Scripted:
-    """Stands in for a replica set's change streams: events are appended with `happen`, and can be read from any token."""
+    """Stands in for a replica set's change streams: events are appended with `happen`, and can be
+    read from any token.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[RawBSONDocument] = []
@@ -546,7 +558,8 @@ def test_versions_of_a_replica_set_have_operation_and_time(
         if row.get("_operation")
     }
     assert in_lake == {
-        ("7", 1, "delete"), ("7", 9, "insert"), ("b", 1, "insert"), ("b", 2, "update"), ("b", 4, "update"),
+        ("7", 1, "delete"), ("7", 9, "insert"), ("b", 1, "insert"), ("b", 2, "update"),
+        ("b", 4, "update"),
         ("brief", 1, "insert"), ("brief", 1, "delete"),
     }  # fmt: skip
     assert query(loader.postgres, "SELECT sum(price)::text FROM raw_t.docs_history") == [
@@ -695,7 +708,9 @@ def test_events_that_were_lost_are_noticed(
 def test_a_transaction_past_the_end_is_not_cut(
     database: Database, loader: Loader, scripted: Scripted
 ) -> None:
-    """A bounded run ends at the point that it found at its beginning, whatever is written meanwhile."""
+    """A bounded run ends at the point that it found at its beginning, whatever is written
+    meanwhile.
+    """
     loader()
     scripted.happen("insert", "b", fullDocument=_doc("b", n=1))
     database.docs.insert_one(_doc("b", n=1))

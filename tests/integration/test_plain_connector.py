@@ -1,4 +1,6 @@
-"""A connector that can only read whole tables: loads take the other way, or say what cannot be done."""
+"""A connector that can only read whole tables: loads take the other way, or say what cannot be
+done.
+"""
 
 from __future__ import annotations
 

@@ -60,9 +60,8 @@ def long_log(any_mysql: MySQLConnection) -> Iterator[MySQLConnection]:
 def test_the_log_goes_on_after_file_999999(
     long_log: MySQLConnection, postgres: PostgresConnection, lake: str, is_streamed: bool
 ) -> None:
-    """File names compared as text end or lose the log here.
-
-    zendesk/maxwell#2251, apache/flink-cdc#4358
+    """zendesk/maxwell#2251, apache/flink-cdc#4358: file names compared as text end or lose the log
+    here.
     """
     source = source_of(cdc("facts", "id", history=True), cdc("keyless"))
     run(

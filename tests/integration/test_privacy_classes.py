@@ -17,7 +17,8 @@ def _columns(mysql: MySQLConnection) -> dict[str, set[str]]:
     connection = mysql.connect()
     cursor = connection.cursor()
     cursor.execute(
-        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = "
+        "DATABASE()"
     )
     columns: dict[str, set[str]] = {}
     for table, column in cursor.fetchall():

@@ -108,7 +108,8 @@ def test_readers_never_see_a_mixture(staging, production):
                 started = time.monotonic()
                 if kind in ("statement", "prepared"):
                     answer = session.execute(
-                        "SELECT * FROM (SELECT min(marker), max(marker), count(*) - 1000 FROM production.one) a, "
+                        "SELECT * FROM (SELECT min(marker), max(marker), count(*) - 1000 FROM "
+                        "production.one) a, "
                         "(SELECT min(marker), max(marker), count(*) - 1000 FROM production.two) b"
                     ).fetchone()
                 elif kind == "transaction":
@@ -199,7 +200,8 @@ def test_columns_and_tables_come_and_go(staging, production):
         before.execute("SELECT 1 FROM pg_class LIMIT 1")  # takes the snapshot, and no lock of ours
         with staging.connect() as session:
             session.execute(
-                "ALTER TABLE warehouse.one ADD COLUMN extra text, ALTER COLUMN marker TYPE numeric(9, 2)"
+                "ALTER TABLE warehouse.one ADD COLUMN extra text, ALTER COLUMN marker TYPE "
+                "numeric(9, 2)"
             )
         mark(staging, 2)
         publish(staging, production, PAIR, audits=())
@@ -270,7 +272,8 @@ def test_queries_execute_one_slot_and_use_its_indexes(warehouse, production):
     assert "never executed" in by_customer
     # Through a join, and for the first few in order: what views over a union of tables cannot do.
     joined = plan(
-        "SELECT sum(l.net_amount) FROM production.dim_customer c JOIN production.fct_order_lines l USING (customer_id) "
+        "SELECT sum(l.net_amount) FROM production.dim_customer c JOIN production.fct_order_lines l "
+        "USING (customer_id) "
         "WHERE c.email = 'c7@example.org'"
     )
     assert re.search(r"Index Cond: \(customer_id = dim_customer\w*\.customer_id\)", joined)
@@ -342,7 +345,8 @@ def test_a_second_publication_is_refused_and_told_who_is_first(staging, producti
 
     assert publish(staging, production, PAIR, audits=(), on_progress=publish_too).version == 1
     assert re.match(
-        r"Another publication is under way: 'softcart publish' \(PostgreSQL process \d+ of \w+ from ",
+        r"Another publication is under way: 'softcart publish' \(PostgreSQL process \d+ of \w+ "
+        r"from ",
         refusals[0],
     )
 
@@ -373,6 +377,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     with staging.connect() as session:
         session.execute("ALTER TABLE warehouse.one ADD COLUMN filler text DEFAULT repeat('x', 500)")
         session.execute(
-            "INSERT INTO warehouse.one (id, marker) SELECT i, 1 FROM generate_series(10000, 160000) i"
+            "INSERT INTO warehouse.one (id, marker) SELECT i, 1 FROM generate_series(10000, "
+            "160000) i"
         )
     assert kilobytes() - few < 10_000, "75 MB of rows passed through"

@@ -38,7 +38,8 @@ def people(mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> M
         PEOPLE,
         "CREATE TABLE visits (person_id INT, on_day DATE)",
         "SET sql_mode = ''",
-        "INSERT INTO people VALUES (1, 'Ann', '1980-01-01'), (2, 'Bob', '0000-00-00'), (3, 'Čeněk', '1990-02-00')",
+        "INSERT INTO people VALUES (1, 'Ann', '1980-01-01'), (2, 'Bob', '0000-00-00'), (3, "
+        "'Čeněk', '1990-02-00')",
         "INSERT INTO visits VALUES (2, '0000-00-00'), (2, '0000-00-00'), (1, '2026-01-01')",
     )
     load_all(SOURCE, mysql, postgres, lake)

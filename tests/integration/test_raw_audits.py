@@ -1,4 +1,6 @@
-"""The audits of raw tables at their limits; that each is wired to its table is tested with the whole project."""
+"""The audits of raw tables at their limits; that each is wired to its table is tested with the
+whole project.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def loaded(mysql, postgres, lake) -> Raw:
     """Twenty sales, all of the ninth of March 2026, loaded once."""
     run(
         mysql,
-        "CREATE TABLE sales (id INT PRIMARY KEY, amount DECIMAL(8,2), sold_at DATETIME(6), updated_at DATETIME(6))",
+        "CREATE TABLE sales (id INT PRIMARY KEY, amount DECIMAL(8,2), sold_at DATETIME(6), "
+        "updated_at DATETIME(6))",
     )
     fill(
         mysql,
@@ -78,7 +81,8 @@ def test_volume_is_measured_by_the_median_of_the_last_loads(loaded, before, pass
         WITH load AS (DELETE FROM ingestion.loads RETURNING *)
         INSERT INTO ingestion.loads
         SELECT (jsonb_populate_record(
-            NULL::ingestion.loads, to_jsonb(load) || jsonb_build_object('load_id', number, 'rows_total', rows))).*
+            NULL::ingestion.loads, to_jsonb(load) || jsonb_build_object('load_id', number,
+              'rows_total', rows))).*
         FROM load, unnest(ARRAY{before}::bigint[]) WITH ORDINALITY AS before (rows, number)
         """,
     )
@@ -98,7 +102,8 @@ def test_loads_of_long_ago_are_not_usual_any_more(loaded):
     assert not raw.volume_plausible(*loaded).passed
     _execute(
         loaded,
-        f"UPDATE ingestion.loads SET rows_total = {ROWS} WHERE loaded_at > now() - interval '11 days'",
+        f"UPDATE ingestion.loads SET rows_total = {ROWS} WHERE loaded_at > now() - interval '11 "
+        "days'",
     )
     assert raw.volume_plausible(*loaded).passed
 
@@ -121,7 +126,8 @@ def test_a_table_that_was_never_loaded_is_not_fresh(loaded):
     ("change", "passed"),
     [
         ("SELECT 1", True),
-        # Neither the day that is not over yet counts, nor the one before, nor rows that were deleted.
+        # Neither the day that is not over yet counts, nor the one before, nor rows that were
+        # deleted.
         ("UPDATE raw_t.sales SET sold_at = '2026-03-10 00:00'", False),
         ("UPDATE raw_t.sales SET sold_at = '2026-03-08 23:59:59.999999'", False),
         ("UPDATE raw_t.sales SET _deleted = true", False),

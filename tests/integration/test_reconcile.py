@@ -44,7 +44,8 @@ from tests.support.ingestion import (
 
 START = datetime(2026, 1, 1)
 
-# By column: its MySQL type, two values in MySQL's SQL, and a third that somebody puts into raw, in PostgreSQL's.
+# By column: its MySQL type, two values in MySQL's SQL, and a third that somebody puts into raw, in
+# PostgreSQL's.
 KINDS = {
     "whole": ("INT UNSIGNED ZEROFILL", "0", "4294967295", "1"),
     "big": ("BIGINT UNSIGNED", "18446744073709551615", "0", "18446744073709551614"),
@@ -103,13 +104,16 @@ def test_every_kind_of_difference_is_found_named_and_repaired(
     columns = ", ".join(f"{name} {type_}" for name, (type_, *_) in KINDS.items())
     run(
         mysql,
-        f"CREATE TABLE things (id BIGINT PRIMARY KEY, {columns}, same VARCHAR(9), updated_at DATETIME(6) NOT NULL)",
+        f"CREATE TABLE things (id BIGINT PRIMARY KEY, {columns}, same VARCHAR(9), updated_at "
+        "DATETIME(6) NOT NULL)",
         *(
-            f"INSERT INTO things VALUES ({row}, {', '.join(kind[1 + row % 2] for kind in KINDS.values())}, 'same {row % 4}',"
+            f"INSERT INTO things VALUES ({row}, "
+            f"{', '.join(kind[1 + row % 2] for kind in KINDS.values())}, 'same {row % 4}',"
             f" '{START + timedelta(seconds=row)}')"
             for row in range(-20, 60)
         ),
-        f"INSERT INTO things SELECT 1000 + id, {', '.join(['NULL'] * len(KINDS))}, same, updated_at FROM things",
+        f"INSERT INTO things SELECT 1000 + id, {', '.join(['NULL'] * len(KINDS))}, same, "
+        "updated_at FROM things",
     )
     key, cursor = ("id",), "updated_at"
     source = source_of(
@@ -139,7 +143,8 @@ def test_every_kind_of_difference_is_found_named_and_repaired(
             expected[1000 + row] = (name,)
         # Two rows' values are exchanged.
         session.execute(
-            "UPDATE raw_t.things SET same = CASE id WHEN -1 THEN 'same 2' ELSE 'same 3' END WHERE id IN (-1, -2)"
+            "UPDATE raw_t.things SET same = CASE id WHEN -1 THEN 'same 2' ELSE 'same 3' END WHERE "
+            "id IN (-1, -2)"
         )
         expected |= {-1: ("same",), -2: ("same",)}
         session.execute("DELETE FROM raw_t.things WHERE id IN (-20, 1059)")
@@ -174,12 +179,14 @@ def test_every_kind_of_difference_is_found_named_and_repaired(
     ) == [(161, 1)]
     versions = query(
         postgres,
-        "SELECT count(*), count(*) FILTER (WHERE _deleted) FROM raw_t.things_history WHERE _version > 160",
+        "SELECT count(*), count(*) FILTER (WHERE _deleted) FROM raw_t.things_history WHERE "
+        "_version > 160",
     )
     assert versions == [(len(expected) + 4, 1)]
     loads = query(
         postgres,
-        "SELECT strategy, rows_inserted, rows_updated, rows_deleted FROM ingestion.loads ORDER BY loaded_at",
+        "SELECT strategy, rows_inserted, rows_updated, rows_deleted FROM ingestion.loads ORDER BY "
+        "loaded_at",
     )
     assert loads[-1] == ("repair", 3, len(expected), 1)
     files = query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files")
@@ -222,7 +229,8 @@ def test_every_kind_of_key_and_skewed_ones(
     run(
         mysql,
         f"CREATE TABLE keyed ({definition}, v INT, PRIMARY KEY ({names}))",
-        f"INSERT INTO keyed SELECT {values}, n FROM (SELECT a.n + b.n * 10 + c.n * 100 + d.n * 1000 AS n FROM"
+        f"INSERT INTO keyed SELECT {values}, n FROM (SELECT a.n + b.n * 10 + c.n * 100 + d.n * "
+        "1000 AS n FROM"
         + ", ".join(
             f" (SELECT {' n UNION ALL SELECT '.join(map(str, range(10)))} n) {alias}"
             for alias in "abcd"
@@ -263,7 +271,8 @@ def test_doubled_and_lacking_rows_without_a_key(
         session.execute(f"DELETE FROM raw_t.log WHERE ctid IN ({row})", ("what 3", 2))
         session.execute(f"DELETE FROM raw_t.log WHERE ctid IN ({row})", ("same", 7))
         session.execute(
-            "INSERT INTO raw_t.log SELECT * FROM raw_t.log WHERE ctid IN (SELECT min(ctid) FROM raw_t.log WHERE what = 'what 9')"
+            "INSERT INTO raw_t.log SELECT * FROM raw_t.log WHERE ctid IN (SELECT min(ctid) FROM "
+            "raw_t.log WHERE what = 'what 9')"
         )
         session.execute(
             f"UPDATE raw_t.log SET amount = 77.77 WHERE ctid IN ({row})", ("what 200", 1)
@@ -286,7 +295,8 @@ def test_quarantined_rows_are_left_out(
         "CREATE TABLE days (id INT PRIMARY KEY, day DATE)",
         "CREATE TABLE log (day DATE, n INT)",
         "SET sql_mode = ''",
-        "INSERT INTO days VALUES (1, '2026-01-01'), (2, '0000-00-00'), (3, '2026-02-00'), (4, '2026-01-04')",
+        "INSERT INTO days VALUES (1, '2026-01-01'), (2, '0000-00-00'), (3, '2026-02-00'), (4, "
+        "'2026-01-04')",
         "INSERT INTO log VALUES ('0000-00-00', 1), ('0000-00-00', 1), ('2026-01-01', 2)",
     )
     source = source_of(snapshot("days", "id"), snapshot("log"))
@@ -421,7 +431,9 @@ def test_a_captured_table_under_load(
     key: tuple[str, ...],
     is_streamed: bool,
 ) -> None:
-    """Writers go on all the while, and a stream; what they do is no difference, what is wrong with raw is, and is mended."""
+    """Writers go on all the while, and a stream; what they do is no difference, what is wrong with
+    raw is, and is mended.
+    """
     run(mysql, "CREATE TABLE things (id INT PRIMARY KEY, v INT, name VARCHAR(20), KEY (v))")
     fill(mysql, "things", [(n, 0, f"n {n}") for n in range(3000)])
     source = source_of(Table("things", "", key, "cdc", (), history=bool(key)))
@@ -460,7 +472,8 @@ def test_a_captured_table_under_load(
             session.execute("UPDATE raw_t.things SET name = 'x' WHERE id IN (5, 6)")
             session.execute("DELETE FROM raw_t.things WHERE id = 7")
             session.execute(
-                "INSERT INTO raw_t.things (id, v, _deleted, _loaded_at, _position) VALUES (9999, 1, false, now(), '')"
+                "INSERT INTO raw_t.things (id, v, _deleted, _loaded_at, _position) VALUES (9999, "
+                "1, false, now(), '')"
             )
         found = _reconcile(source, mysql, postgres, lake)
         assert _kinds(found) == ((1, 1, 2) if key else (3, 3, 0))
@@ -477,7 +490,10 @@ def test_a_captured_table_under_load(
     assert sorted(raw_rows(postgres, "things")) == sorted(mysql_rows(mysql, "things"))
     assert compare(source, postgres, "things").is_equal
     if key:
-        versions = "SELECT DISTINCT ON (id) id, v, name, _deleted FROM raw_t.things_history ORDER BY id, _version DESC"
+        versions = (
+            "SELECT DISTINCT ON (id) id, v, name, _deleted FROM raw_t.things_history ORDER "
+            "BY id, _version DESC"
+        )
         assert query(
             postgres, f"SELECT id, v, name FROM ({versions}) v WHERE NOT _deleted ORDER BY id"
         ) == sorted(mysql_rows(mysql, "things"))
@@ -594,7 +610,8 @@ def test_rows_have_the_same_digest_exactly_if_they_are_the_same(
             )
         for digest in ("row_text", "row_number"):
             ours = connection.execute(
-                f"SELECT {getattr(POSTGRES, digest)(columns)}::text FROM digested ORDER BY n".encode()
+                f"SELECT {getattr(POSTGRES, digest)(columns)}::text FROM digested ORDER BY "
+                "n".encode()
             ).fetchall()
             assert ours == session.query(
                 f"SELECT {getattr(MYSQL, digest)(columns)} FROM digested ORDER BY n"

@@ -1,4 +1,5 @@
-"""Databases that were not made for this project, of the kind that public samples are: declared in one line, and all of it arrives.
+"""Databases that were not made for this project, of the kind that public samples are: declared in
+one line, and all of it arrives.
 
 They stand in `tests/support/samples/`, each with a round of changes behind the line `-- changes`.
 """

@@ -1,4 +1,6 @@
-"""Seeding real servers: nothing lost or changed on the way, idempotent, safe to kill, never over others' data."""
+"""Seeding real servers: nothing lost or changed on the way, idempotent, safe to kill, never over
+others' data.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,8 @@ def test_every_value_arrives_as_it_was_made(
         for table, key in (("customers", "id"), ("orders", "id")):
             made = pq.read_table(tmp_path / f"shop.{table}").sort_by(key)
             cursor.execute(
-                f"SELECT {', '.join(f'CAST({name} AS CHAR)' for name in made.column_names)} FROM {table} ORDER BY id"
+                f"SELECT {', '.join(f'CAST({name} AS CHAR)' for name in made.column_names)} FROM "
+                f"{table} ORDER BY id"
             )
             for name, there in zip(
                 made.column_names, zip(*cursor.fetchall(), strict=True), strict=True
@@ -98,7 +101,8 @@ def test_every_value_arrives_as_it_was_made(
                     column = column.cast(pa.timestamp("us"))
                 assert list(there) == column.cast(pa.string()).to_pylist(), f"{table}.{name}"
         cursor.execute(
-            "SELECT COUNT(*) FROM orders WHERE note REGEXP '[\\n\\t\"\\\\\\\\]' OR LENGTH(note) > CHAR_LENGTH(note)"
+            "SELECT COUNT(*) FROM orders WHERE note REGEXP '[\\n\\t\"\\\\\\\\]' OR LENGTH(note) > "
+            "CHAR_LENGTH(note)"
         )
         assert cursor.fetchone()[0] > 5
 
@@ -120,7 +124,8 @@ def test_a_zero_date_and_four_byte_text_survive(
 ) -> None:
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute(
-            "CREATE TABLE t (id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(50) NULL, day DATE NULL) CHARSET utf8mb4"
+            "CREATE TABLE t (id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(50) NULL, day DATE NULL) "
+            "CHARSET utf8mb4"
         )
     names = ["👩‍🚀 𠮷田", "", None, "NULL", "\\N", 'a\tb\n"c"\\', "\r\n"]
     days = ["0000-00-00", "2024-02-29", None, "0001-01-01", "9999-12-31", "2026-00-00", None]
@@ -235,7 +240,8 @@ def test_a_seed_killed_while_it_loads_is_made_again_and_not_doubled(
     process.wait()
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT DISTINCT table_comment FROM information_schema.tables WHERE table_schema = DATABASE()"
+            "SELECT DISTINCT table_comment FROM information_schema.tables WHERE table_schema = "
+            "DATABASE()"
         )
         assert cursor.fetchall() == (("SoftCart seed data for shop:",),)
 

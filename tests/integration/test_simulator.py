@@ -1,4 +1,6 @@
-"""The simulator on real servers: the shop's invariants hold while it writes, and when its connections are cut."""
+"""The simulator on real servers: the shop's invariants hold while it writes, and when its
+connections are cut.
+"""
 
 from __future__ import annotations
 
@@ -24,27 +26,34 @@ SHOP = LINES.line("shop")
 BROKEN = {
     "an order's total is that of its lines": """
         SELECT o.id FROM orders o LEFT JOIN order_lines l ON l.order_id = o.id GROUP BY o.id
-        HAVING MAX(o.total_amount) <> COALESCE(SUM(quantity * unit_price - discount_amount + tax_amount), 0)
+        HAVING MAX(o.total_amount) <> COALESCE(SUM(quantity * unit_price - discount_amount +
+          tax_amount), 0)
             + MAX(o.shipping_amount) OR COUNT(l.order_id) = 0""",
     "tax is rounded half up": """
         SELECT order_id FROM order_lines
         WHERE tax_amount <> ROUND((quantity * unit_price - discount_amount) * tax_rate, 2)""",
     "payments are the order's total": """
-        SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id AND p.status IN ('authorized', 'captured')
+        SELECT o.id FROM orders o LEFT JOIN payments p ON p.order_id = o.id
+          AND p.status IN ('authorized', 'captured')
         WHERE o.status IN ('paid', 'shipped', 'delivered')
         GROUP BY o.id HAVING COALESCE(SUM(p.amount), 0) <> MAX(o.total_amount)""",
     "what a cancelled order had paid is paid back": """
-        SELECT p.order_id FROM payments p JOIN orders o ON o.id = p.order_id WHERE o.status = 'cancelled'
+        SELECT p.order_id FROM payments p JOIN orders o ON o.id = p.order_id
+          WHERE o.status = 'cancelled'
         GROUP BY p.order_id
-        HAVING SUM(IF(p.status = 'captured', amount, 0)) <> SUM(IF(p.status = 'refunded', amount, 0))
+        HAVING SUM(IF(p.status = 'captured', amount, 0)) <> SUM(IF(p.status = 'refunded', amount,
+          0))
             OR SUM(p.status = 'authorized') > 0""",
     "refunds are those of the returns": """
         SELECT o.id FROM orders o WHERE o.status <> 'cancelled' AND
-            (SELECT COALESCE(SUM(amount), 0) FROM payments p WHERE p.order_id = o.id AND p.status = 'refunded')
+            (SELECT COALESCE(SUM(amount), 0) FROM payments p WHERE p.order_id = o.id
+              AND p.status = 'refunded')
             <> (SELECT COALESCE(SUM(refund_amount), 0) FROM returns r WHERE r.order_id = o.id)""",
     "movements add up to the stock": """
-        SELECT i.store_id FROM inventory i LEFT JOIN inventory_movements m USING (store_id, product_id)
-        GROUP BY i.store_id, i.product_id HAVING COALESCE(SUM(m.quantity), 0) <> MAX(i.quantity_on_hand)""",
+        SELECT i.store_id FROM inventory i LEFT JOIN inventory_movements m USING (store_id,
+          product_id)
+        GROUP BY i.store_id, i.product_id HAVING COALESCE(SUM(m.quantity),
+          0) <> MAX(i.quantity_on_hand)""",
     "no stock is negative": "SELECT store_id FROM inventory WHERE quantity_on_hand < 0",
     "customers have one primary address": """
         SELECT c.id FROM customers c LEFT JOIN addresses a ON a.customer_id = c.id AND a.is_primary
@@ -113,11 +122,14 @@ def test_the_rate_is_kept_and_invariants_hold_under_traffic_and_when_connections
     stop = threading.Event()
 
     def cut() -> None:
-        """What the simulator sees when the server restarts: its connection is gone, at any moment of a transaction."""
+        """What the simulator sees when the server restarts: its connection is gone, at any moment
+        of a transaction.
+        """
         with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
             while not stop.wait(0.05):
                 cursor.execute(
-                    "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+                    "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> "
+                    "CONNECTION_ID()"
                 )
                 for (process,) in cursor.fetchall():
                     cursor.execute(f"KILL {process}")

@@ -22,9 +22,8 @@ SUM = "coalesce(sum(amount), 0), count(amount)"
 
 
 class Totals:
-    """The sum and the number of amounts in `facts`.
-
-    `totals.amounts` has what each row adds to them.
+    """The sum and the number of amounts in `facts`; `totals.amounts` has what each row adds to
+    them.
     """
 
     def __init__(self, connection: psycopg.Connection, captured: Captured) -> None:

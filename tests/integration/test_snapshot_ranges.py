@@ -1,4 +1,6 @@
-"""Big tables in key ranges: the ranges hold every row once, whatever the keys; what is copied equals the source."""
+"""Big tables in key ranges: the ranges hold every row once, whatever the keys; what is copied
+equals the source.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +138,9 @@ def test_an_empty_raw_table_with_a_view_is_filled_in_place(
 def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The strategies that take a table at one position begin anew; change data capture goes on with what is missing."""
+    """The strategies that take a table at one position begin anew; change data capture goes on with
+    what is missing.
+    """
     _make(mysql, "t", "id INT PRIMARY KEY", "seq")
     record = PartTable.record
     recorded = []

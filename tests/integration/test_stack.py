@@ -1,4 +1,6 @@
-"""The local stack: separate homes, crashes, taken ports, servers of the user's own, and its commands."""
+"""The local stack: separate homes, crashes, taken ports, servers of the user's own, and its
+commands.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,8 @@ def test_servers_listen_on_loopback_only(own: Stack) -> None:
 def test_the_source_has_the_binary_log_that_change_data_capture_needs(own: Stack) -> None:
     with MySQLConnection.from_env("SOFTCART_SHOP").connect() as client:
         client.query(
-            "SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, @@time_zone"
+            "SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, "
+            "@@time_zone"
         )
         assert client.store_result().fetch_row() == ((1, "ROW", "FULL", "FULL", "+00:00"),)
 
@@ -137,7 +140,8 @@ def test_servers_come_back_after_kill_9_with_all_that_was_committed(
     for process in (killed := _processes(own)).values():
         process.kill()
         process.wait()
-    # Process ids are used again after a reboot: let the stale files name a living process, this one.
+    # Process ids are used again after a reboot: let the stale files name a living process, this
+    # one.
     postmaster = own.home / "postgres" / "data" / "postmaster.pid"
     postmaster.write_text(
         postmaster.read_text().replace(str(killed["postgres"].pid), str(os.getpid()))

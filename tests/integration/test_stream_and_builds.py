@@ -1,5 +1,6 @@
 """A stream and the building of models: while models are built, raw stands still and the lake has
-all of it."""
+all of it.
+"""
 
 from __future__ import annotations
 

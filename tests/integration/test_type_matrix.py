@@ -1,4 +1,5 @@
-"""Every MySQL type with its extremes, through every strategy, into PostgreSQL and Parquet, on every server: equal, or refused by name.
+"""Every MySQL type with its extremes, through every strategy, into PostgreSQL and Parquet, on every
+server: equal, or refused by name.
 
 `MATRIX` says types and values; a table has a column of each type, called like it.
 """
@@ -42,7 +43,9 @@ STRATEGIES = ("snapshot", "incremental", "cdc")
 
 @dataclass(frozen=True)
 class Typed:
-    """A type and some of its values: (SQL, what it is in Python), or SQL alone where the source's word has to do."""
+    """A type and some of its values: (SQL, what it is in Python), or SQL alone where the source's
+    word has to do.
+    """
 
     type: str
     values: Sequence[tuple[str, object] | str]
@@ -387,8 +390,10 @@ MATRIX = [
     Typed(
         "JSON COMMENT 'of SQL values'",
         [
-            "JSON_ARRAY(CAST(1.10 AS DECIMAL(10,5)), CAST('-0.00001' AS DECIMAL(40,30)), 123456789012345678901234567890)",
-            "JSON_ARRAY(DATE '2024-02-29', TIME '-12:00:00.5', TIMESTAMP '2024-02-29 23:59:59.000001', 1e0, ~0, -1)",
+            "JSON_ARRAY(CAST(1.10 AS DECIMAL(10,5)), CAST('-0.00001' AS DECIMAL(40,30)), "
+            "123456789012345678901234567890)",
+            "JSON_ARRAY(DATE '2024-02-29', TIME '-12:00:00.5', TIMESTAMP '2024-02-29 "
+            "23:59:59.000001', 1e0, ~0, -1)",
             "JSON_OBJECT('blob', x'00ff27', 'bit', b'101', 'text', _latin1 x'e9', '', NULL)",
             "CAST(TIMESTAMP '2024-02-29 23:59:59' AS JSON)",
             "CAST(1.5 AS JSON)",
@@ -444,7 +449,9 @@ def _quoted(name: str) -> str:
 
 
 class Matrix:
-    """A table with a column of each type that the server has; its rows take the columns' values in turn."""
+    """A table with a column of each type that the server has; its rows take the columns' values in
+    turn.
+    """
 
     def __init__(self, mysql: MySQLConnection) -> None:
         with mysql.connect() as connection:
@@ -465,7 +472,8 @@ class Matrix:
         run(
             mysql,
             f"CREATE TABLE matrix (id INT PRIMARY KEY, {definitions}, gen INT AS (id * 2) STORED,"
-            " virt VARCHAR(20) AS (CONCAT('v', id)) VIRTUAL, hidden INT INVISIBLE DEFAULT 7, `select` INT DEFAULT 1,"
+            " virt VARCHAR(20) AS (CONCAT('v', id)) VIRTUAL, hidden INT INVISIBLE DEFAULT 7, "
+            "`select` INT DEFAULT 1,"
             " `Wêird ``\"%s {0} col` VARCHAR(10) DEFAULT '%s', updated_at DATETIME(6) NOT NULL)",
         )
 
@@ -474,7 +482,9 @@ class Matrix:
         return values[row % len(values)]
 
     def write(self, statement: str, ids: Iterable[int], shift: int = 0) -> None:
-        """Run `statement` with a SET list for each of the rows, whose columns have the values of the row `shift` further."""
+        """Run `statement` with a SET list for each of the rows, whose columns have the values of
+        the row `shift` further.
+        """
         for id_ in ids:
             values = (self.value(name, id_ + shift) for name in self.columns)
             literals = [value if isinstance(value, str) else value[0] for value in values]
@@ -564,14 +574,17 @@ def test_the_longest_values_arrive(
     names = [_quoted(name) for name in types]
     run(
         any_mysql,
-        f"CREATE TABLE longest (id INT PRIMARY KEY, {', '.join(f'{n} {t}' for n, t in zip(names, types, strict=True))})",
+        "CREATE TABLE longest (id INT PRIMARY KEY, "
+        f"{', '.join(f'{n} {t}' for n, t in zip(names, types, strict=True))})",
         "INSERT INTO longest (id) VALUES (1), (2)",
     )
     load_all(source, any_mysql, postgres, lake)
     run(
         any_mysql,
         f"INSERT INTO longest VALUES (3, {', '.join(longest.values())})",
-        f"UPDATE longest SET {', '.join(f'{n} = {v}' for n, v in zip(names, longest.values(), strict=True))} WHERE id = 2",
+        "UPDATE longest SET "
+        f"{', '.join(f'{n} = {v}' for n, v in zip(names, longest.values(), strict=True))} "
+        "WHERE id = 2",
     )
     load_all(source, any_mysql, postgres, lake)
     assert_equals_source(source, any_mysql, postgres, lake, "longest")
@@ -594,7 +607,8 @@ def test_dates_that_are_none_are_in_quarantine_with_their_column_until_they_are_
     source = _source(any_mysql, _table("dates", strategy))
     run(
         any_mysql,
-        "CREATE TABLE dates (id INT PRIMARY KEY, da DATE, dt DATETIME(6), ts TIMESTAMP(3) NULL, t TEXT,"
+        "CREATE TABLE dates (id INT PRIMARY KEY, da DATE, dt DATETIME(6), ts TIMESTAMP(3) NULL, t "
+        "TEXT,"
         " updated_at DATETIME(6) NOT NULL)",
         "INSERT INTO dates (id, updated_at) VALUES (1000, NOW(6))",
     )
@@ -604,7 +618,8 @@ def test_dates_that_are_none_are_in_quarantine_with_their_column_until_they_are_
             run(
                 any_mysql,
                 "SET sql_mode = ''",
-                f"INSERT INTO dates (id, {column}, t, updated_at) VALUES ({number}, '{value}', 'ü\\n', NOW(6))",
+                f"INSERT INTO dates (id, {column}, t, updated_at) VALUES ({number}, '{value}', "
+                "'ü\\n', NOW(6))",
             )
 
     def check(out: Sequence[int]) -> None:
@@ -627,7 +642,8 @@ def test_dates_that_are_none_are_in_quarantine_with_their_column_until_they_are_
     run(
         any_mysql,
         "SET sql_mode = ''",
-        "UPDATE dates SET da = '2024-01-01', dt = NOW(6), ts = NOW(3), updated_at = NOW(6) WHERE id IN (0, 3, 10, 13, 15)",
+        "UPDATE dates SET da = '2024-01-01', dt = NOW(6), ts = NOW(3), updated_at = NOW(6) WHERE "
+        "id IN (0, 3, 10, 13, 15)",
         "UPDATE dates SET t = 'changed, still bad', updated_at = NOW(6) WHERE id = 5",
         "DELETE FROM dates WHERE id IN (4, 14)",
     )
@@ -665,7 +681,8 @@ def test_a_key_that_postgresql_cannot_index_is_refused_with_table_and_column(
         mysql,
         "CREATE TABLE long_key (id VARBINARY(3072) PRIMARY KEY)",
         "INSERT INTO long_key SELECT UNHEX(GROUP_CONCAT(SHA2(i, 256) SEPARATOR '')) FROM"
-        " (WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 96) SELECT i FROM n) AS numbers",
+        " (WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 96) SELECT i "
+        "FROM n) AS numbers",
     )
     with pytest.raises(
         LoadsFailed, match=r"raw_odd/long_key: a value of the declared key \(id\) is longer than"
@@ -678,10 +695,13 @@ def test_a_key_that_postgresql_cannot_index_is_refused_with_table_and_column(
 
 
 def _alphabets(mysql: MySQLConnection) -> dict[str, str]:
-    """Every character set of the server, with all the characters that it can hold and give back, up to U+FFFF."""
+    """Every character set of the server, with all the characters that it can hold and give back, up
+    to U+FFFF.
+    """
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute(
-            "CREATE TEMPORARY TABLE characters (c VARCHAR(1) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin)"
+            "CREATE TEMPORARY TABLE characters (c VARCHAR(1) CHARACTER SET utf8mb4 COLLATE "
+            "utf8mb4_bin)"
         )
         characters = [chr(n) for n in range(1, 0x10000) if not 0xD800 <= n < 0xE000]
         for start in range(0, len(characters), 10_000):
@@ -760,7 +780,9 @@ _DOCUMENTS = st.recursive(
 
 def _time(microseconds: int) -> str:
     seconds, fraction = divmod(abs(microseconds), 1_000_000)
-    return f"{'-' * (microseconds < 0)}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{fraction:06}"
+    minutes, seconds = divmod(seconds, 60)
+    whole = f"{'-' * (microseconds < 0)}{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    return f"{whole}.{fraction:06}"
 
 
 RANDOM: dict[str, st.SearchStrategy] = {

@@ -1,4 +1,5 @@
-"""Databases of a release without migrations (2b4cd81) are upgraded, lose nothing, and are worked on.
+"""Databases of a release without migrations (2b4cd81) are upgraded, lose nothing, and are worked
+on.
 
 `tests/data/README.md` says how the dumps were made.
 """
@@ -40,7 +41,10 @@ PREPARE: dict[str, Callable[[psycopg.Connection], None]] = {
 
 OF_STAGING = ("ingestion", "aggregates", "dbt_state")
 TABLES = {
-    "ingestion": "attempts captures lake_files loads positions quarantine resnapshots snapshot_ranges streams",
+    "ingestion": (
+        "attempts captures lake_files loads positions quarantine resnapshots "
+        "snapshot_ranges streams"
+    ),
     "aggregates": "_built_from",
     "dbt_state": "watermarks",
     "production_meta": "current lines",
@@ -51,7 +55,9 @@ ADDED = {"production_meta.lines"}
 
 @dataclass(frozen=True)
 class Upgraded:
-    """A database, and all rows of all its tables and views before and after its schemas were upgraded."""
+    """A database, and all rows of all its tables and views before and after its schemas were
+    upgraded.
+    """
 
     connection: PostgresConnection
     before: dict[str, list[str]]
@@ -73,7 +79,8 @@ def _upgraded(name: str, schemas: Iterable[str]) -> Iterator[Upgraded]:
 def _rows(session: psycopg.Connection) -> dict[str, list[str]]:
     """Every row with its columns' names, as text, without the tables that count migrations."""
     relations = session.execute(
-        "SELECT format('%I.%I', schemaname, name) FROM (SELECT schemaname, tablename AS name FROM pg_tables"
+        "SELECT format('%I.%I', schemaname, name) FROM (SELECT schemaname, tablename AS name FROM "
+        "pg_tables"
         " UNION ALL SELECT schemaname, viewname FROM pg_views) r"
         " WHERE schemaname !~ '^(pg_|information_schema)' AND name <> '_migrations'"
     ).fetchall()
@@ -200,7 +207,8 @@ def test_a_publication_goes_over_the_version_that_an_old_release_published(
         for name, schema, key in query(
             target,
             """
-            SELECT relname, CASE WHEN relname LIKE 'agg\\_%%' THEN 'aggregates' ELSE 'warehouse' END,
+            SELECT relname, CASE WHEN relname LIKE 'agg\\_%%' THEN 'aggregates'
+              ELSE 'warehouse' END,
                    array_agg(attname::text ORDER BY array_position(indkey::int[], attnum::int))
             FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
             JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)

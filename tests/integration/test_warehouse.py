@@ -1,7 +1,8 @@
-"""The dbt project on a real PostgreSQL: what its models make of raw tables, and that its tests can fail.
+"""The dbt project on a real PostgreSQL: what its models make of raw tables, and that its tests can
+fail.
 
-A small shop of hand-made rows is loaded on three days, as ingestion would, and built after each. The module shares one
-database and one parse of the project; cases that break data work on copies.
+A small shop of hand-made rows is loaded on three days, as ingestion would, and built after each.
+The module shares one database and one parse of the project; cases that break data work on copies.
 """
 
 import re
@@ -40,6 +41,10 @@ CUSTOMER_LEFT_AT = DAY_1 + timedelta(hours=23)
 DAY_2, DAY_3 = DAY_1 + timedelta(days=1), DAY_1 + timedelta(days=2)
 
 
+def _other_type(kind: str) -> str:
+    return kind.replace("DECIMAL", "numeric") if "DECIMAL" in kind else "text"
+
+
 class Raw:
     """The raw tables of a staging database, written as ingestion writes them."""
 
@@ -48,7 +53,9 @@ class Raw:
         self.loaded_at = DAY_1
 
     def create(self) -> None:
-        """Create every declared raw table, empty; MySQL's types as the ingestion engine maps them."""
+        """Create every declared raw table, empty; MySQL's types as the ingestion engine maps
+        them.
+        """
         types = {
             "BIGINT UNSIGNED": "numeric(20,0)",
             "INT UNSIGNED": "bigint",
@@ -60,7 +67,10 @@ class Raw:
             "DATETIME(6)": "timestamp",
             "DATE": "date",
         }
-        ours = "_deleted boolean NOT NULL, _loaded_at timestamptz NOT NULL, _position text NOT NULL DEFAULT ''"
+        ours = (
+            "_deleted boolean NOT NULL, _loaded_at timestamptz NOT NULL, _position text NOT "
+            "NULL DEFAULT ''"
+        )
         version = (
             "_committed_at timestamptz, _version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
         )
@@ -80,16 +90,17 @@ class Raw:
                         r"^  ([a-z]\w*) +([A-Z]+(?:\([^)]*\))?(?: UNSIGNED)?)", body, re.MULTILINE
                     )
                     columns = ", ".join(
-                        f"{name} {types.get(kind, kind.replace('DECIMAL', 'numeric') if 'DECIMAL' in kind else 'text')}"
-                        for name, kind in found
+                        f"{name} {types.get(kind) or _other_type(kind)}" for name, kind in found
                     )
                     key = ", ".join(table.key)
                 self.session.execute(
-                    f"CREATE TABLE {source.schema}.{table.name} ({columns}, {ours}, PRIMARY KEY ({key}))"
+                    f"CREATE TABLE {source.schema}.{table.name} ({columns}, {ours}, PRIMARY KEY "
+                    f"({key}))"
                 )
                 if table.history:
                     self.session.execute(
-                        f"CREATE TABLE {source.schema}.{table.name}_history ({columns}, {ours}, {version})"
+                        f"CREATE TABLE {source.schema}.{table.name}_history ({columns}, {ours}, "
+                        f"{version})"
                     )
 
     def put(self, name: str, *rows: dict[str, Any], deleted: bool = False) -> None:
@@ -302,7 +313,8 @@ def load_first_day(raw: Raw) -> None:
             shipping_address_id=None,
         ),
     )
-    # Nobody knows yet the product of line 2 of order 2 and the customer of order 4; order 5's header is still to come.
+    # Nobody knows yet the product of line 2 of order 2 and the customer of order 4; order 5's
+    # header is still to come.
     raw.put(
         "orders", *(order(n, "2026-03-01 09:00", shipping_address_id=2 + n % 9) for n in (9, 10))
     )
@@ -347,9 +359,10 @@ def load_second_day(raw: Raw) -> None:
     raw.put_documents("products", product(3, 700))
     raw.put("customers", customer(3, "Cid"))
     raw.put("orders", order(5, "2026-03-05 10:00"))
-    # Changes: the first customer moved between two of the orders, two changes of a price in one load, more pieces of
-    # a line, a cancellation, a payment that was booked on the wrong order and a return on the wrong line. Nothing but
-    # the return touches the line on which it is booked now, and nothing but its address order 10.
+    # Changes: the first customer moved between two of the orders, two changes of a price in one
+    # load, more pieces of a line, a cancellation, a payment that was booked on the wrong order and
+    # a return on the wrong line. Nothing but the return touches the line on which it is booked now,
+    # and nothing but its address order 10.
     raw.put("addresses", address(1, 1, "Liepāja", updated_at=at("2026-03-02 12:00")))
     raw.put("addresses", address(3, 2, "Valka", is_primary=0, updated_at=at("2026-02-20")))
     raw.put_documents("products", product(1, 1100, "2026-03-02T09:00:00Z"))
@@ -524,13 +537,18 @@ def test_what_has_not_arrived_yet_is_unknown(warehouse):
 
 def test_order_lines_meet_the_dimension_rows_of_their_time(warehouse):
     rows = warehouse.query("""
-        SELECT order_id, line_number, c.full_name, c.city, p.product_id, p.list_price_amount, s.channel, e.full_name,
+        SELECT order_id, line_number, c.full_name, c.city, p.product_id, p.list_price_amount,
+          s.channel, e.full_name,
                l.city, d.device, t.hour
         FROM warehouse.fct_order_lines f
-        JOIN warehouse.dim_customer c USING (customer_key) JOIN warehouse.dim_product p USING (product_key)
-        JOIN warehouse.dim_store s USING (store_key) JOIN warehouse.dim_employee e USING (employee_key)
-        JOIN warehouse.dim_location l USING (location_key) JOIN warehouse.dim_device d USING (device_key)
-        JOIN warehouse.dim_time_of_day t USING (time_of_day_key) JOIN warehouse.dim_date ON date_key = order_date
+        JOIN warehouse.dim_customer c USING (customer_key)
+          JOIN warehouse.dim_product p USING (product_key)
+        JOIN warehouse.dim_store s USING (store_key)
+          JOIN warehouse.dim_employee e USING (employee_key)
+        JOIN warehouse.dim_location l USING (location_key)
+          JOIN warehouse.dim_device d USING (device_key)
+        JOIN warehouse.dim_time_of_day t USING (time_of_day_key) JOIN warehouse.dim_date
+          ON date_key = order_date
         ORDER BY order_id, line_number
     """)
     five, seven, ten, eleven, twelve, thirteen = map(
@@ -553,7 +571,8 @@ def test_order_lines_meet_the_dimension_rows_of_their_time(warehouse):
 
 def test_amounts_returns_and_cancellations(warehouse):
     rows = warehouse.query("""
-        SELECT order_id, is_cancelled, gross_amount, net_amount, cost_amount, margin_amount, returned_quantity,
+        SELECT order_id, is_cancelled, gross_amount, net_amount, cost_amount, margin_amount,
+          returned_quantity,
                refund_amount, currency
         FROM warehouse.fct_order_lines WHERE order_id IN (1, 9) ORDER BY order_id
     """)
@@ -610,8 +629,10 @@ def test_stock_is_there_for_every_shelf_and_day(warehouse):
         (2, "P3", 90, "2025-12-12", "2026-03-11"),
     ]
     assert warehouse.query("""
-        SELECT inventory_date::text, opening_quantity, received_quantity, sold_quantity, closing_quantity
-        FROM warehouse.fct_inventory_daily WHERE store_id = 1 AND received_quantity + sold_quantity <> 0 ORDER BY 1
+        SELECT inventory_date::text, opening_quantity, received_quantity, sold_quantity,
+          closing_quantity
+        FROM warehouse.fct_inventory_daily WHERE store_id = 1
+          AND received_quantity + sold_quantity <> 0 ORDER BY 1
     """) == [
         ("2026-01-01", 0, 16, 0, 16),
         ("2026-03-05", 16, 0, 6, 10),
@@ -652,7 +673,8 @@ BREAKS = [
     (
         "scd2_intervals_dim_product",
         "fail",
-        "UPDATE warehouse.dim_product SET valid_to = valid_to - interval '1 microsecond' WHERE version_number = 1",
+        "UPDATE warehouse.dim_product SET valid_to = valid_to - interval '1 microsecond' WHERE "
+        "version_number = 1",
     ),
     (
         "scd2_intervals_dim_customer",
@@ -672,7 +694,8 @@ BREAKS = [
     (
         "plausible_fct_order_lines",
         "warn",
-        "UPDATE warehouse.fct_order_lines SET discount_amount = gross_amount + 1 WHERE order_id = 8",
+        "UPDATE warehouse.fct_order_lines SET discount_amount = gross_amount + 1"
+        " WHERE order_id = 8",
     ),
     (
         "relationships_stg_shop__order_lines_order_id__order_id__ref_stg_shop__orders_",
@@ -692,17 +715,20 @@ BREAKS = [
     (
         "fct_order_lines_match_source",
         "fail",
-        "INSERT INTO warehouse.fct_order_lines SELECT * FROM warehouse.fct_order_lines WHERE order_id = 8",
+        "INSERT INTO warehouse.fct_order_lines SELECT * FROM warehouse.fct_order_lines WHERE "
+        "order_id = 8",
     ),
     (
         "fct_order_lines_match_returns",
         "fail",
-        "UPDATE warehouse.fct_order_lines SET refund_amount = refund_amount - 0.01 WHERE order_id = 9",
+        "UPDATE warehouse.fct_order_lines SET refund_amount = refund_amount - 0.01 WHERE order_id "
+        "= 9",
     ),
     (
         "fct_payments_match_source",
         "fail",
-        "UPDATE warehouse.fct_payments SET captured_amount = amount WHERE payment_status = 'failed'",
+        "UPDATE warehouse.fct_payments SET captured_amount = amount"
+        " WHERE payment_status = 'failed'",
     ),
     (
         "order_totals_match_lines",

@@ -25,7 +25,10 @@ SHOPPED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)  # a Monday
 def orders(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
     """Orders of (id, customer, time[, status[, device[, store]]])."""
     full = [(*row, *("paid", "mobile", 1)[len(row) - 3 :]) for row in rows]
-    schema = "id decimal(20,0), customer_id decimal(20,0), ordered_at timestamp, status string, device string, store_id bigint"
+    schema = (
+        "id decimal(20,0), customer_id decimal(20,0), ordered_at timestamp, status string, "
+        "device string, store_id bigint"
+    )
     return spark.createDataFrame(
         [(Decimal(r[0]), r[1] and Decimal(r[1]), *r[2:]) for r in full], schema
     )
@@ -35,7 +38,8 @@ def lines(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
     """Lines of (order, product[, quantity[, price[, discount[, cost]]]])."""
     full = [(*row, *(1, "10.00", "0.00", "6.00")[len(row) - 2 :]) for row in rows]
     schema = (
-        "order_id decimal(20,0), product_id string, quantity int, unit_price decimal(12,2), discount_amount decimal(12,2),"
+        "order_id decimal(20,0), product_id string, quantity int, unit_price decimal(12,2), "
+        "discount_amount decimal(12,2),"
         "unit_cost decimal(12,2), created_at timestamp"
     )
     return spark.createDataFrame(
@@ -79,7 +83,9 @@ class TestSalesByCategoryMonth:
         return JOBS["agg_sales_by_category_month"].transform(*inputs)
 
     def test_year_on_year_with_months_without_sales(self, spark) -> None:
-        """A lag over the rows that exist would compare June 2025 with whatever row comes twelve before it."""
+        """A lag over the rows that exist would compare June 2025 with whatever row comes twelve
+        before it.
+        """
         sold = {
             "2024-05": ("pan", 5),
             "2024-06": ("rake", 7),
@@ -173,7 +179,9 @@ class TestSalesByCategoryMonth:
 
 class TestRfm:
     def test_ties_share_their_scores(self, spark) -> None:
-        """Heaps of equal size (`ntile`) would give five customers with one order each five different scores."""
+        """Heaps of equal size (`ntile`) would give five customers with one order each five
+        different scores.
+        """
         customers = range(1, 11)
         many = {9: 4, 10: 9}
         order_rows, line_rows = [], []
@@ -230,7 +238,9 @@ class TestBaskets:
         )
 
     def test_support_confidence_and_lift(self, spark) -> None:
-        """A product twice in an order is one; a join of lines with lines would count the pair twice."""
+        """A product twice in an order is one; a join of lines with lines would count the pair
+        twice.
+        """
         sold = {1: "b a a", 2: "a b", 3: "a b b c", 4: "a", 5: "c", 6: "c d", 7: "a c", 8: "e"}
         result = self.run(spark, sold)
         assert [tuple(row) for row in result.collect()] == [

@@ -1,4 +1,6 @@
-"""What the generated data promise: determinism, sums to the cent, stock that adds up, dirt in its stated shares."""
+"""What the generated data promise: determinism, sums to the cent, stock that adds up, dirt in its
+stated shares.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The private interfaces of PySpark that `spark.private` uses. A test's name says which one changed."""
+"""The private interfaces of PySpark that `spark.private` uses. A test's name says which one
+changed.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 def test_a_second_process_waits_for_the_metastore_and_says_for_whom(spark, home: Path) -> None:
     program = (
-        "import logging, pathlib, sys; logging.basicConfig(); from spark.session import build_session;"
+        "import logging, pathlib, sys; logging.basicConfig(); from spark.session import "
+        "build_session;"
         "build_session('second', home=pathlib.Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", program, str(home / "spark")]
@@ -30,7 +31,9 @@ def test_a_second_process_waits_for_the_metastore_and_says_for_whom(spark, home:
 
 
 def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
-    """On an empty lake it can only say what it misses; so far it gets with spark-submit's options and the job's module."""
+    """On an empty lake it can only say what it misses; so far it gets with spark-submit's options
+    and the job's module.
+    """
     submit = shutil.which("spark-submit", path=Path(sys.executable).parent)
     assert submit
     environment = os.environ | {
@@ -55,7 +58,9 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
 
 
 def test_a_run_of_dagster_has_one_session_and_gives_back_all_of_it(tmp_path: Path) -> None:
-    """Threads that ask at once get one session. After the run Java is gone, and with it the lock."""
+    """Threads that ask at once get one session. After the run Java is gone, and with it the
+    lock.
+    """
     program = """
 import os
 from concurrent.futures import ThreadPoolExecutor

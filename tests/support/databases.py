@@ -24,7 +24,9 @@ def name_server(
 
 @contextmanager
 def database(template: PostgresConnection | None = None) -> Iterator[PostgresConnection]:
-    """A fresh database on the tests' staging server, empty or a copy of `template`; dropped afterwards."""
+    """A fresh database on the tests' staging server, empty or a copy of `template`; dropped
+    afterwards.
+    """
     server = connections.staging()
     name = f"test_{secrets.token_hex(6)}"
     with server.connect(autocommit=True) as admin:
@@ -36,11 +38,14 @@ def database(template: PostgresConnection | None = None) -> Iterator[PostgresCon
 
 
 def fingerprints(connection: PostgresConnection, relations: Iterable[str]) -> dict[str, tuple]:
-    """Table or view, without its schema → the number of its rows, and a checksum over the text of all of them."""
+    """Table or view, without its schema → the number of its rows, and a checksum over the text of
+    all of them.
+    """
     with connection.connect() as session:
         return {
             relation.rpartition(".")[2]: session.execute(
-                f"SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {relation} t".encode()
+                f"SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {relation} "
+                "t".encode()
             ).fetchone()
             or ()
             for relation in relations

@@ -1,7 +1,9 @@
-"""Whole rows of a MySQL table, of its raw table and of its lake files, brought into one form, to be compared one by one.
+"""Whole rows of a MySQL table, of its raw table and of its lake files, brought into one form, to be
+compared one by one.
 
-Nothing of the engine is used for it: MySQL says its values as text (or bytes), PostgreSQL and Parquet as their drivers give them,
-and each is read here for what it means. Rows out for quarantine count as what they hold.
+Nothing of the engine is used for it: MySQL says its values as text (or bytes), PostgreSQL and
+Parquet as their drivers give them, and each is read here for what it means. Rows out for quarantine
+count as what they hold.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def mysql_types(mysql: MySQLConnection, table: str) -> dict[str, str]:
     """The columns of a table or view, invisible ones included: name → type."""
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = DATABASE()"
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = "
+            "DATABASE()"
             " AND table_name = %s ORDER BY ordinal_position",
             (table,),
         )
@@ -109,7 +112,9 @@ def _moment(value: datetime) -> datetime:
 
 
 def _document(text: str) -> str:
-    """A JSON document in a form that is one text for one content: numbers by value, keys in order."""
+    """A JSON document in a form that is one text for one content: numbers by value, keys in
+    order.
+    """
 
     def by_value(value: object) -> object:
         if isinstance(value, dict):
@@ -164,7 +169,8 @@ def quarantined_rows(
     """The rows that are out, read from the text that the quarantine keeps of them."""
     with postgres.connect() as connection:
         rows = connection.execute(
-            "SELECT row FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL",
+            "SELECT row FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
+            "closed_at IS NULL",
             (source.name, table),
         ).fetchall()
 
@@ -187,7 +193,8 @@ def lake_rows(
     declared = source.table(table)
     with postgres.connect() as connection:
         files = connection.execute(
-            "SELECT load_id, path FROM ingestion.lake_files WHERE source = %s AND table_name = %s ORDER BY loaded_at, path",
+            "SELECT load_id, path FROM ingestion.lake_files WHERE source = %s AND table_name = %s "
+            "ORDER BY loaded_at, path",
             (source.name, table),
         ).fetchall()
     if not declared.key and declared.strategy != "cdc":  # each of its loads is all of it
@@ -245,11 +252,14 @@ def frozen(row: Row) -> tuple:
 
 
 def assert_same_rows(expected: Iterable[Row], got: Iterable[Row], what: str) -> None:
-    """Fail with the first rows that one side has and the other has not; of a row that nearly fits, with its differences."""
+    """Fail with the first rows that one side has and the other has not; of a row that nearly fits,
+    with its differences.
+    """
     left, right = Counter(map(frozen, expected)), Counter(map(frozen, got))
     missing, extra = left - right, right - left
     lines = [
-        f"{what}: of {left.total()} rows {missing.total()} are missing, {extra.total()} others are there"
+        f"{what}: of {left.total()} rows {missing.total()} are missing, {extra.total()} others are "
+        "there"
     ]
     for row in list(missing)[:3]:
         nearest = max(extra, key=lambda other: len(set(row) & set(other)), default=())

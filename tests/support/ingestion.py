@@ -1,4 +1,6 @@
-"""What the ingestion tests share: declaring tables, running statements, reading raw and source to compare them."""
+"""What the ingestion tests share: declaring tables, running statements, reading raw and source to
+compare them.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,8 @@ def raw_rows(postgres: PostgresConnection, table: str, order: str = "1") -> list
     """The current rows of a raw table without the engine's own columns."""
     names = query(
         postgres,
-        "SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) FROM information_schema.columns"
+        "SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) FROM "
+        "information_schema.columns"
         " WHERE table_schema = 'raw_t' AND table_name = %s AND column_name <> ALL(%s)",
         table,
         list(OWN_COLUMNS),

@@ -1,8 +1,9 @@
-"""A real MySQL server beside the tests' usual one, from Debian's unstable distribution, which has current MySQL.
+"""A real MySQL server beside the tests' usual one, from Debian's unstable distribution, which has
+current MySQL.
 
-Its package and the libraries that it was built with are unpacked into a cache folder, once for all clones of a user (60 MB
-to fetch, some seconds). Nothing is installed; neither root nor a container is needed.
-`python tests/support/mysql97.py` fetches it beforehand.
+Its package and the libraries that it was built with are unpacked into a cache folder, once for all
+clones of a user (60 MB to fetch, some seconds). Nothing is installed; neither root nor a container
+is needed. `python tests/support/mysql97.py` fetches it beforehand.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sof
 _KEYRINGS = [Path(f"/usr/share/keyrings/debian-archive-keyring.{kind}") for kind in ("pgp", "gpg")]
 _START = """\
 #!/bin/sh
-# MySQL with the loader and the libraries that it was built with, not this machine's. The loader goes by the server's name.
+# MySQL with the loader and the libraries that it was built with, not this machine's. The loader
+# goes by the server's name.
 home=$(dirname "$(readlink -f "$0")")
 exec "$home/loader/mysqld" --library-path {libraries} "$home/usr/sbin/mysqld" "$@"
 """
@@ -58,7 +60,8 @@ def program() -> Path:
         _CACHE.mkdir(parents=True, exist_ok=True)
         with FileLock(home.with_name("mysql-9.7.lock"), timeout=600):
             if not start.exists():
-                # Under another name until it is complete, so that what a kill leaves is never taken for it.
+                # Under another name until it is complete, so that what a kill leaves is never taken
+                # for it.
                 unfinished = home.with_name("mysql-9.7.unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)
                 _unpack(unfinished)
@@ -70,7 +73,9 @@ def program() -> Path:
 
 
 def _unpack(home: Path) -> None:
-    """Fetch the packages with apt, as it is configured here but with lists and a status of its own, and unpack them."""
+    """Fetch the packages with apt, as it is configured here but with lists and a status of its own,
+    and unpack them.
+    """
     apt = home / "apt"
     for directory in ("lists/partial", "archives/partial"):
         (apt / directory).mkdir(parents=True)
@@ -88,7 +93,7 @@ def _unpack(home: Path) -> None:
         "Dir::State": apt,
         "Dir::State::Status": apt / "status",
         "Dir::Cache": apt,
-        "APT::Sandbox::User": "root",  # the user who fetches for root may not look into root's cache folder
+        "APT::Sandbox::User": "root",  # the user who fetches for root may not see root's folder
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",
         "Debug::NoLocking": "true",

@@ -1,4 +1,6 @@
-"""The whole project as end-to-end tests drive it: its commands, its environment, what it has published."""
+"""The whole project as end-to-end tests drive it: its commands, its environment, what it has
+published.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Project:
         return self.home / "extracts"
 
     def start(self, *command: str, to: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
-        """Start a program of `.venv/bin` with the project's settings; output and errors go to the same place."""
+        """Start a program of `.venv/bin` with the project's settings; output and errors go to the
+        same place.
+        """
         return subprocess.Popen(
             [PROGRAMS / command[0], *command[1:]],
             cwd=REPOSITORY,
@@ -46,7 +50,9 @@ class Project:
         )
 
     def run(self, *command: str) -> tuple[int, str]:
-        """Run a program of `.venv/bin` with the project's settings; its exit code and what it printed."""
+        """Run a program of `.venv/bin` with the project's settings; its exit code and what it
+        printed.
+        """
         with self.start(*command) as process:
             told, _ = process.communicate()
         return process.returncode, told

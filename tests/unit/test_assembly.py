@@ -1,4 +1,6 @@
-"""The declarations of all lines are validated together; each mistake is told with file and remedy."""
+"""The declarations of all lines are validated together; each mistake is told with file and
+remedy.
+"""
 
 from __future__ import annotations
 

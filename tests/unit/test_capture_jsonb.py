@@ -1,5 +1,6 @@
 """MySQL's binary JSON against a small encoder of our own; tests/integration/test_capture_log.py has
-MySQL's own."""
+MySQL's own.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """What of the replication protocol needs no server; tests/integration/test_capture_log.py has the
-rest."""
+rest.
+"""
 
 from __future__ import annotations
 
@@ -126,9 +127,8 @@ def event(body: bytes, *, damaged: bool = False) -> bytes:
 
 
 def received(stream: bytes, chunks: int) -> tuple[list[bytes], IngestionError]:
-    """The bodies of the events in a stream, and what ended it.
-
-    The stream comes in pieces of up to so many bytes.
+    """The bodies of the events in a stream that comes in pieces of up to so many bytes, and what
+    ended it.
     """
     ours, theirs = socket.socketpair()
     ours.settimeout(0.001)
@@ -187,8 +187,8 @@ def test_a_damaged_event_is_not_given() -> None:
         (1236, "Could not find first log file name in binary log index file", PositionPurged),
         (
             1236,
-            "Client requested master to start replication from impossible position; the first "
-            "event",
+            "Client requested master to start replication from impossible position; "
+            "the first event",
             PositionPurged,
         ),
         (

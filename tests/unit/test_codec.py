@@ -1,5 +1,6 @@
 """The codec without servers: row images made by hand, COPY rows byte by byte, every kind of
-text."""
+text.
+"""
 
 from __future__ import annotations
 
@@ -178,9 +179,8 @@ def test_a_type_that_nobody_knows_is_refused_by_name() -> None:
 
 
 def test_columns_are_brought_together_by_name() -> None:
-    """One of the batch that the log lacks is NULL.
-
-    One of the log that the batch lacks is left out.
+    """One of the batch that the log lacks is NULL, one of the log that the batch lacks is left
+    out.
     """
     log_columns = [
         LogColumn("a", 3),
@@ -276,8 +276,8 @@ TARGETS = (
         st.from_regex(r"-?[0-9]{1,66}(\.[0-9]{1,32})?", fullmatch=True),
         st.from_regex(r"-?[0-9]{1,3}(\.[0-9]{1,17})?e-?[0-9]{1,3}", fullmatch=True),
         st.from_regex(
-            r"[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]( "
-            r"[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,6})?)?",
+            r"[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]"
+            r"( [0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,6})?)?",
             fullmatch=True,
         ),
         st.datetimes(datetime(1, 1, 1)).map(str),

@@ -1,4 +1,6 @@
-"""docker-compose.yml, .env.example and docker/ are valid and agree with the code, as far as one sees without Docker."""
+"""docker-compose.yml, .env.example and docker/ are valid and agree with the code, as far as one
+sees without Docker.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ def test_a_connection_reads_just_the_settings_that_its_connector_lists(
     [
         "import softcart_assets.ingestion",
         "import softcart_assets.assembly",
-        "from softcart_assets.ingestion.connectors import KINDS, connector; [*map(connector, KINDS)]",
+        "from softcart_assets.ingestion.connectors import KINDS, connector; [*map(connector, "
+        "KINDS)]",
     ],
 )
 def test_declarations_are_read_without_client_libraries(statement: str) -> None:

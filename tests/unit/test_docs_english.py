@@ -22,7 +22,10 @@ def test_a_long_sentence_is_named_with_file_and_line() -> None:
 
 
 def test_sentences_that_are_long_on_average_are_reported() -> None:
-    sentence = "This sentence has just as many words as it takes to be a little longer than the mean may be. "
+    sentence = (
+        "This sentence has just as many words as it takes to be a little longer than the "
+        "mean may be. "
+    )
     (found,) = offences({"a.md": sentence * 3})
     assert found.startswith("a.md:1: 20.0 words per sentence on average")
 

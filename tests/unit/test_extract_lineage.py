@@ -14,7 +14,8 @@ def test_a_cte_is_no_table_and_leads_to_what_it_reads():
     query = extract(
         """
         WITH days AS (SELECT f.day, sum(f.amount) AS amount FROM production.facts f GROUP BY f.day),
-             named AS (SELECT d.amount, c.name FROM days d JOIN production.dim_date c ON c.day = d.day)
+             named AS (SELECT d.amount, c.name FROM days d JOIN production.dim_date c
+               ON c.day = d.day)
         SELECT n.name AS label, n.amount * 2 AS doubled, count(*) AS rows FROM named n GROUP BY 1, 2
         """,
         *("label", "doubled", "rows"),

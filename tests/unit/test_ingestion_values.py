@@ -1,4 +1,6 @@
-"""Parsing of the source's text, what is refused and how, COPY text, segments, and what the binary log says."""
+"""Parsing of the source's text, what is refused and how, COPY text, segments, and what the binary
+log says.
+"""
 
 from __future__ import annotations
 

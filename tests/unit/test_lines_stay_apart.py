@@ -1,4 +1,6 @@
-"""Nothing outside the folders of a line of business names the line, its sources or their settings."""
+"""Nothing outside the folders of a line of business names the line, its sources or their
+settings.
+"""
 
 from __future__ import annotations
 

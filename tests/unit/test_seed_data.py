@@ -1,4 +1,6 @@
-"""The parts of the seed data that need no server: packages, sizes, rhythm, products, and the text for LOAD DATA."""
+"""The parts of the seed data that need no server: packages, sizes, rhythm, products, and the text
+for LOAD DATA.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def _package(folder: Path, name: str, content: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_line_is_found_by_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = "from seed_data.common.model import LineSeed\nSEED = LineSeed(lambda parameters, output: None)"
+    content = (
+        "from seed_data.common.model import LineSeed\nSEED = LineSeed(lambda parameters, "
+        "output: None)"
+    )
     line = _package(tmp_path, "found", content, monkeypatch)
     without = Line("without", "No seed data.", owner="team:test")
     assert isinstance(seed_of(line), LineSeed)

@@ -1,4 +1,6 @@
-"""The change sensors' decision: requests what is behind, nothing else, and never moves on past something unloaded."""
+"""The change sensors' decision: requests what is behind, nothing else, and never moves on past
+something unloaded.
+"""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,6 +1,6 @@
 {{ config(severity='warn', meta={'dagster': {'ref': {'name': 'stg_shop__orders'}}}) }}
 
--- The total in an order's header is what its lines and its shipping add up to.
+-- The total of an order equals the sum of its lines and its shipping.
 with lines as (
     select
         order_id,

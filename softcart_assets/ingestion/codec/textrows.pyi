@@ -33,7 +33,6 @@ class TextReader:
         """
 
     def close(self) -> None:
-        """Read off what is left of the result (kill the query first if that may be much).
-
-        Harmless if at the end.
+        """Read off what is left of the result (kill the query first if that may be much). Harmless
+        if at the end.
         """

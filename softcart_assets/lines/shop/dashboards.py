@@ -5,7 +5,8 @@ from softcart_assets.lines.model import Dashboard
 DASHBOARDS = (
     Dashboard(
         "dashboard",
-        "The shop manager's dashboard: one self-contained page that opens from disk, and pictures of "
+        "The shop manager's dashboard: one self-contained page that opens from disk, and pictures "
+        "of "
         "its charts.",
         package="softcart_assets.pages.shop",
         reads=(

@@ -1,4 +1,6 @@
-"""What the shop publishes. A publication copies the tables in this order: the largest come first."""
+"""What the shop publishes. A publication copies the tables in this order: the largest come
+first.
+"""
 
 from decimal import Decimal
 

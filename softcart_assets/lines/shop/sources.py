@@ -139,7 +139,8 @@ SHOP = Source(
                 Column(
                     "total_amount",
                     NONE,
-                    "Sum over lines of quantity * unit_price - discount_amount + tax_amount, plus shipping_amount.",
+                    "Sum over lines of quantity * unit_price - discount_amount + tax_amount, plus "
+                    "shipping_amount.",
                 ),
                 Column("note", PII, "Remark of the customer."),
                 Column("updated_at", NONE, "When the row last changed, UTC."),

@@ -35,8 +35,8 @@ class PageResult:
     """A finished page.
 
     `version`: the production version of its data (None: nothing was published yet). `figures`:
-    those of the default period, with amounts in the currency of the fact. It is empty without sales.
-    `coarsened`: the columns of sales that the page leaves out, since not every order fits.
+    those of the default period, with amounts in the currency of the fact. It is empty without
+    sales. `coarsened`: the columns of sales that the page leaves out, since not every order fits.
     """
 
     path: Path

@@ -1,4 +1,6 @@
-"""Rounds of torture by hand: `python -m tests.faults.torture`; `make torture` runs them for an hour."""
+"""Rounds of torture by hand: `python -m tests.faults.torture`; `make torture` runs them for an
+hour.
+"""
 
 from __future__ import annotations
 

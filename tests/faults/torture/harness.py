@@ -1,4 +1,6 @@
-"""A round of torture: writers at work, a reader that is killed, servers that fail, and in the end the verdict."""
+"""A round of torture: writers at work, a reader that is killed, servers that fail, and in the end
+the verdict.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ LAST_SECONDS = 120
 
 @dataclass(frozen=True)
 class Plan:
-    """One round. All choices come from `seed`; when they meet what the servers do is up to the machine."""
+    """One round. All choices come from `seed`; when they meet what the servers do is up to the
+    machine.
+    """
 
     seed: int
     strategy: Strategy
@@ -46,7 +50,8 @@ class Plan:
     def command(self) -> str:
         """What replays the round."""
         return (
-            f".venv/bin/python -m tests.faults.torture --seed {self.seed} --strategy {self.strategy}"
+            f".venv/bin/python -m tests.faults.torture --seed {self.seed} --strategy "
+            f"{self.strategy}"
             f" --round {self.seconds:g} --writers {self.writers} --pause {self.pause:g}"
         )
 
@@ -56,7 +61,9 @@ class TortureFailed(AssertionError):
 
 
 class Round:
-    """One round on servers that run; everything it makes is its own: databases, and files in `folder`."""
+    """One round on servers that run; everything it makes is its own: databases, and files in
+    `folder`.
+    """
 
     def __init__(self, servers: Servers, plan: Plan, folder: Path) -> None:
         self.servers, self.plan, self.folder = servers, plan, folder
@@ -72,12 +79,16 @@ class Round:
         self._log_lock = threading.Lock()
         self._stopping = threading.Event()
         self._processes: dict[str, subprocess.Popen[str]] = {}
-        """By the name of the thread that started it: the reader's and the auditor's present process."""
+        """By the name of the thread that started it: the reader's and the auditor's present
+        process.
+        """
         self._faults: list[list[float]] = []
         """When each began and ended."""
         self._first_attempt = self._first_success = 0.0
         self._renewed = 0.0
-        """When the last renewal of everything ended, whose tables come one by one; a run that began later makes them a whole."""
+        """When the last renewal of everything ended, whose tables come one by one; a run that began
+        later makes them a whole.
+        """
         self._is_whole = False
         model = Model(shape.name for shape in workload.KNOWN)
         self.world = workload.World(lambda: self.servers.mysql(self.database), model, self.note)
@@ -101,7 +112,8 @@ class Round:
         finally:
             self._log.close()
         done = (
-            f"seed {self.plan.seed}, {self.plan.strategy}: {sum(w.done for w in self._writers)} transactions, "
+            f"seed {self.plan.seed}, {self.plan.strategy}: {sum(w.done for w in self._writers)} "
+            "transactions, "
             + ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
         )
         if self.problems:
@@ -244,7 +256,9 @@ class Round:
                 self.problems.append(f"{' '.join(command)} ended with {code}: {told[-3000:]}")
 
     def _read(self, *command: str, patience: float = LAST_SECONDS) -> tuple[int, str]:
-        """One process from start to end; it is told to end after some seconds. Its exit code and what it printed."""
+        """One process from start to end; it is told to end after some seconds. Its exit code and
+        what it printed.
+        """
         name = threading.current_thread().name
         began = time.time()
         with (self.folder / f"{name}.log").open("w+") as output:
@@ -275,7 +289,8 @@ class Round:
             told = output.read()
         self.counts[f"{command[0]}s"] += 1
         self.note(
-            f"{' '.join(command)} ended with {code} after {time.time() - began:.2f} s: {told[-1000:].strip()}"
+            f"{' '.join(command)} ended with {code} after {time.time() - began:.2f} s: "
+            f"{told[-1000:].strip()}"
         )
         return code, told
 
@@ -283,7 +298,9 @@ class Round:
         return any(one <= ended and other >= began - 1 for one, other in self._faults)
 
     def _may_fail(self, code: int, told: str) -> bool:
-        """Whether only tables failed whose schema was being changed, and running again is all that is to be done."""
+        """Whether only tables failed whose schema was being changed, and running again is all that
+        is to be done.
+        """
         if code != reader.TABLES_FAILED:
             return False
         failures = json.loads(told.splitlines()[-1])
@@ -294,7 +311,9 @@ class Round:
         )
 
     def _watch(self) -> None:
-        """Whoever looks at the target sees whole transactions only, once all tables are followed: the ledgers balance."""
+        """Whoever looks at the target sees whole transactions only, once all tables are followed:
+        the ledgers balance.
+        """
         while self.plan.strategy == "cdc" and not self._stopping.wait(0.2):
             if not self._is_whole:
                 continue
@@ -306,7 +325,8 @@ class Round:
                 self.counts["looks"] += 1
                 if total:
                     self.problems.append(
-                        f"a reader of the target saw half a transaction: the ledgers' sum was {total}"
+                        "a reader of the target saw half a transaction: the ledgers' sum was "
+                        f"{total}"
                     )
 
     # Harm
@@ -383,7 +403,9 @@ class Round:
     # The end
 
     def _judge(self) -> None:
-        """Nobody writes or harms any more: a last run brings everything to the source's end, a second one finds nothing."""
+        """Nobody writes or harms any more: a last run brings everything to the source's end, a
+        second one finds nothing.
+        """
         for run in ("the last run", "a run after the last"):
             code, told = self._read("bounded")
             if code:

@@ -1,7 +1,8 @@
 """What a source must hold, and how it came to it, by what its writers know to be committed.
 
-Each key is written by one writer only, so the versions of a key stand here in the order of its commits. Values are plain
-Python values as `canonical` makes them of what either database returns. Nothing here knows a database.
+Each key is written by one writer only, so the versions of a key stand here in the order of its
+commits. Values are plain Python values as `canonical` makes them of what either database returns.
+Nothing here knows a database.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ Row = dict[str, Any]
 class Version:
     """One row event: the row's values after it, or before it if it was a deletion.
 
-    `is_unfit`: PostgreSQL cannot hold the row; of a deletion, the row without such values is kept. `is_optional`: a reader
-    may have seen it or not (a deletion within a REPLACE). `began_at`, `ended_at`: between these times it was committed.
+    `is_unfit`: PostgreSQL cannot hold the row; of a deletion, the row without such values is kept.
+    `is_optional`: a reader may have seen it or not (a deletion within a REPLACE). `began_at`,
+    `ended_at`: between these times it was committed.
     """
 
     row: Row
@@ -77,11 +79,13 @@ def history_error(
     *,
     every_version: bool,
 ) -> str | None:
-    """What is wrong with a key's history, oldest version first, each as (is it a deletion, values); None if nothing.
+    """What is wrong with a key's history, oldest version first, each as (is it a deletion, values);
+    None if nothing.
 
-    With `every_version` all that was committed after the first load must be there and of what was before its beginning
-    at most the last: `first_load` are the times of its first attempt's beginning and of its success. Without, versions
-    may be missing (a reader that samples), but none may be doubled, invented or out of order, and the last must be there.
+    With `every_version` all that was committed after the first load must be there and of what was
+    before its beginning at most the last: `first_load` are the times of its first attempt's
+    beginning and of its success. Without, versions may be missing (a reader that samples), but none
+    may be doubled, invented or out of order, and the last must be there.
     """
     remaining = [version for version in versions if not version.is_unfit]
     older = 0

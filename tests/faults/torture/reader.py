@@ -1,8 +1,10 @@
-"""The process that is killed: `python -m tests.faults.torture.reader CONFIG bounded|stream|reconcile|repair|resnapshot [TABLE [FROM TO]]`.
+"""The process that is killed: `python -m tests.faults.torture.reader CONFIG
+bounded|stream|reconcile|repair|resnapshot [TABLE [FROM TO]]`.
 
-CONFIG is a JSON file (`config`) with the strategy, both connections and the lake. A bounded run prints which tables changed and
-ends with 0; one whose tables failed prints their errors as JSON and ends with `TABLES_FAILED`. A reconciliation that finds
-differences, and a table that is read again and is not what it was, end with `DIFFERENT`.
+CONFIG is a JSON file (`config`) with the strategy, both connections and the lake. A bounded run
+prints which tables changed and ends with 0; one whose tables failed prints their errors as JSON and
+ends with `TABLES_FAILED`. A reconciliation that finds differences, and a table that is read again
+and is not what it was, end with `DIFFERENT`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ GRANTS = (
 
 
 class Proxy:
-    """A TCP proxy on a loopback port whose connections can be cut off, stalled, or cut after some bytes.
+    """A TCP proxy on a loopback port whose connections can be cut off, stalled, or cut after some
+    bytes.
 
     `target` gives the port to forward to, asked anew for each connection.
     """
@@ -130,7 +131,9 @@ class MariaDB(MySQL):
 
 
 class Servers:
-    """A source and a target of their own under `home`, each also reachable through a proxy, as the reader reaches it."""
+    """A source and a target of their own under `home`, each also reachable through a proxy, as the
+    reader reaches it.
+    """
 
     def __init__(self, home: Path, *, is_mysql: bool = False) -> None:
         self.source: Server = (RealMySQL if is_mysql else MariaDB)(

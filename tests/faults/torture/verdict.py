@@ -1,4 +1,6 @@
-"""Do source, raw, lake, history and quarantine agree with the model, and with each other? Each function yields what does not."""
+"""Do source, raw, lake, history and quarantine agree with the model, and with each other? Each
+function yields what does not.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ TYPES = {
     "ints": "id integer, n integer, s text",
     "pairs": "region text, nr bigint, amount numeric(12,2)",
     "codes": "code text, s text",
-    "everything": "id numeric(20,0), bits bigint, exact numeric(30,10), single double precision, twice double precision, day date,"
-    " moment timestamp without time zone, instant timestamp with time zone, span interval, y smallint, fixed bytea, raw bytea,"
+    "everything": "id numeric(20,0), bits bigint, exact numeric(30,10), single double precision, "
+    "twice double precision, day date,"
+    " moment timestamp without time zone, instant timestamp with time zone, span interval, y "
+    "smallint, fixed bytea, raw bytea,"
     " picture bytea, body text, size text, tags text, tiny smallint",
 }
 """What the columns of the known tables must be in raw."""
@@ -57,7 +61,9 @@ class Verdict:
         )
 
     def problems(self, first_load: tuple[float, float], resnapshotted: set[str]) -> Iterator[str]:
-        """Everything that does not agree; `resnapshotted` are tables whose history may have missed versions."""
+        """Everything that does not agree; `resnapshotted` are tables whose history may have missed
+        versions.
+        """
         with self.postgres.connect() as session:
             self.session = session
             for shape in KNOWN:
@@ -122,7 +128,9 @@ class Verdict:
                 yield f"{shape.name} {key}: source and model differ: {differing}"
 
     def _raw(self, table: str, key: tuple[str, ...], at_source: list[Row]) -> Iterator[str]:
-        """Raw's current rows against the source's, row by row, in the columns that the source has now."""
+        """Raw's current rows against the source's, row by row, in the columns that the source has
+        now.
+        """
         if not self._exists(f"raw_t.{table}"):
             yield f"{table}: raw does not exist"
             return
@@ -188,13 +196,18 @@ class Verdict:
     def _newest(self, table: str, key: tuple[str, ...]) -> Iterator[str]:
         """The newest version of each key in the history is raw's row, deleted ones included."""
         columns = self.session.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'raw_t' AND table_name = %s"
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'raw_t' AND "
+            "table_name = %s"
             " AND column_name NOT IN ('_loaded_at', '_position')",
             (table,),
         ).fetchall()
         names = ", ".join(name for (name,) in columns)
         keys = ", ".join(key)
-        newest = f"SELECT DISTINCT ON ({keys}) {names} FROM raw_t.{table}_history ORDER BY {keys}, _version DESC"
+        newest = (
+            f"SELECT DISTINCT ON ({keys}) {names} FROM raw_t.{table}_history ORDER BY "
+            f"{keys}, "
+            "_version DESC"
+        )
         for one, other, what in (
             (newest, f"SELECT {names} FROM raw_t.{table}", "only the history has"),
             (f"SELECT {names} FROM raw_t.{table}", newest, "only raw has"),
@@ -237,7 +250,8 @@ class Verdict:
         ]
         names = [name for name in (raw[0] if raw else {}) if name != "_deleted"]
         if not key:
-            # A load of the whole table names no operation, and counts instead of all that came before.
+            # A load of the whole table names no operation, and counts instead of all that came
+            # before.
             held: Counter = Counter()
             loaded_at = None
             for row in changes:

@@ -1,6 +1,8 @@
-"""The tables of a torture and what is done to them: writers that know what they committed, and a changer of schemas.
+"""The tables of a torture and what is done to them: writers that know what they committed, and a
+changer of schemas.
 
-All choices come from the seed. Values that are written are kept in the model as either database will give them back.
+All choices come from the seed. Values that are written are kept in the model as either database
+will give them back.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ def _document(dice: random.Random) -> Any:
 
 @dataclass(frozen=True)
 class Shape:
-    """A table whose every change the model knows. `make_key` gives one of a writer's own keys, `columns` the other values."""
+    """A table whose every change the model knows. `make_key` gives one of a writer's own keys,
+    `columns` the other values.
+    """
 
     name: str
     key: tuple[str, ...]
@@ -95,7 +99,8 @@ SHAPES = (
     Shape(
         "pairs",
         ("region", "nr"),
-        "region VARCHAR(8) NOT NULL, nr BIGINT NOT NULL, amount DECIMAL(12,2), PRIMARY KEY (region, nr)",
+        "region VARCHAR(8) NOT NULL, nr BIGINT NOT NULL, amount DECIMAL(12,2), PRIMARY KEY "
+        "(region, nr)",
         lambda dice, writer: (
             dice.choice(["de", "fr", "éß", ""]),
             writer + 10 * dice.randrange(12),
@@ -120,9 +125,12 @@ SHAPES = (
     Shape(
         "everything",
         ("id",),
-        "id BIGINT UNSIGNED NOT NULL PRIMARY KEY, bits BIT(12), exact DECIMAL(30,10), single FLOAT, twice DOUBLE,"
-        " day DATE, moment DATETIME(6), instant TIMESTAMP(6) NULL, span TIME(6), y YEAR, fixed BINARY(8), raw VARBINARY(300),"
-        " picture BLOB, body MEDIUMTEXT, document JSON, size ENUM('s','m','','ü'), tags SET('a','b','c'), tiny TINYINT UNSIGNED",
+        "id BIGINT UNSIGNED NOT NULL PRIMARY KEY, bits BIT(12), exact DECIMAL(30,10), single "
+        "FLOAT, twice DOUBLE,"
+        " day DATE, moment DATETIME(6), instant TIMESTAMP(6) NULL, span TIME(6), y YEAR, fixed "
+        "BINARY(8), raw VARBINARY(300),"
+        " picture BLOB, body MEDIUMTEXT, document JSON, size ENUM('s','m','','ü'), tags "
+        "SET('a','b','c'), tiny TINYINT UNSIGNED",
         lambda dice, writer: (dice.choice([0, 2**64 - 1000]) + writer + 10 * dice.randrange(20),),
         {
             "bits": lambda dice: dice.choice([None, 0, 4095, dice.randrange(4096)]),
@@ -181,7 +189,9 @@ LEDGERS = tuple(
     )
     for name in ("ledger_left", "ledger_right")
 )
-"""Two tables between which every transaction moves as much as it takes: their sum is zero at each moment."""
+"""Two tables between which every transaction moves as much as it takes: their sum is zero at each
+moment.
+"""
 KNOWN = (*SHAPES, COMMITS, *LEDGERS)
 ALTERED, SWAPPED, REMADE, KEYLESS, BULK = "altered", "swapped", "remade", "keyless", "bulk"
 LOOSE = (ALTERED, SWAPPED, REMADE, KEYLESS, BULK)
@@ -189,7 +199,10 @@ LOOSE = (ALTERED, SWAPPED, REMADE, KEYLESS, BULK)
 TRUNCATED = "pairs"
 """The one of the known tables that is truncated."""
 
-_OWN = ", tick BIGINT NOT NULL, updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)"
+_OWN = (
+    ", tick BIGINT NOT NULL, updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON "
+    "UPDATE CURRENT_TIMESTAMP(6)"
+)
 _LOOSE_DEFINITION = f"id INT NOT NULL PRIMARY KEY, s VARCHAR(100), n INT{_OWN}"
 UNFIT = {
     "day": ("0000-00-00", "2024-02-00"),
@@ -200,7 +213,9 @@ UNFIT = {
 
 
 def source(strategy: str) -> Source:
-    """The declaration of the torture's source, all tables with one strategy as far as they can be carried by it."""
+    """The declaration of the torture's source, all tables with one strategy as far as they can be
+    carried by it.
+    """
 
     def table(name: str, key: tuple[str, ...], history: bool) -> Table:
         if strategy == "incremental" and key:
@@ -232,7 +247,9 @@ def create(connection: MySQLConnection) -> None:
 
 
 class World:
-    """What all that write have in common: transactions share it, a TRUNCATE has it alone; a DDL keeps the source alive."""
+    """What all that write have in common: transactions share it, a TRUNCATE has it alone; a DDL
+    keeps the source alive.
+    """
 
     def __init__(
         self, connect: Callable[[], MySQLConnection], model: Model, note: Callable[[str], None]
@@ -240,7 +257,9 @@ class World:
         self.connect, self.model, self.note = connect, model, note
         self.stopping = threading.Event()
         self.no_kill = threading.Lock()
-        """Held while a DDL runs and while the source is killed: nobody knows whether a TRUNCATE cut short was logged."""
+        """Held while a DDL runs and while the source is killed: nobody knows whether a TRUNCATE cut
+        short was logged.
+        """
         self._condition = threading.Condition()
         self._sharing = 0
         self._wanted = 0
@@ -276,7 +295,8 @@ class World:
         while True:
             try:
                 session = self.connect().connect()
-                # Zero dates and what else an old application may write; no locks on rows that are not met.
+                # Zero dates and what else an old application may write; no locks on rows that are
+                # not met.
                 session.query(
                     "SET SESSION sql_mode = '', innodb_lock_wait_timeout = 3, lock_wait_timeout = 5"
                 )
@@ -295,7 +315,8 @@ def parameter(value: Any) -> Any:
             microseconds = value // timedelta(microseconds=1)
             seconds, rest = divmod(abs(microseconds), 10**6)
             sign = "-" if microseconds < 0 else ""
-            return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:06d}"
+            minutes, seconds = divmod(seconds, 60)
+            return f"{sign}{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}.{rest:06d}"
         case dict():
             return json.dumps(value, ensure_ascii=False)
         case _:
@@ -314,7 +335,9 @@ class _Transaction:
 
 
 class Writer(threading.Thread):
-    """One writer: transactions over all tables on keys of its own, until the world stops or `limit` are done."""
+    """One writer: transactions over all tables on keys of its own, until the world stops or `limit`
+    are done.
+    """
 
     def __init__(
         self, world: World, seed: str, number: int, *, pause: float, limit: int | None = None
@@ -521,7 +544,9 @@ class Writer(threading.Thread):
             self._set(shape, key, row, is_unfit=is_unfit(row))
 
     def _keys(self, shape: Shape, most: int) -> list[Key]:
-        """Own keys, taken or not; of keys that are the same to the source only the one that exists, or the first."""
+        """Own keys, taken or not; of keys that are the same to the source only the one that exists,
+        or the first.
+        """
         keys: dict[Any, Key] = {}
         taken = {_folded(key): key for key in self._mine(shape)}
         for _ in range(self.dice.randrange(1, most + 1)):
@@ -563,7 +588,8 @@ class Writer(threading.Thread):
             )
             sets = {name: values[name] for name in (*chosen, "tick", "updated_at")}
             self._execute(
-                f"UPDATE {shape.name} SET {', '.join(f'{name} = %s' for name in sets)} WHERE {_where(shape, keys)}",
+                f"UPDATE {shape.name} SET {', '.join(f'{name} = %s' for name in sets)} WHERE "
+                f"{_where(shape, keys)}",
                 [*sets.values(), *(value for key in keys for value in key)],
             )
             for key in keys:
@@ -597,7 +623,8 @@ class Writer(threading.Thread):
             return
         stamp = self._stamp()
         self._execute(
-            f"UPDATE ints SET id = id + 10, tick = %s, updated_at = %s WHERE {_where(shape, keys)} ORDER BY id DESC",
+            f"UPDATE ints SET id = id + 10, tick = %s, updated_at = %s WHERE {_where(shape, keys)} "
+            "ORDER BY id DESC",
             [*stamp.values(), *(value for key in keys for value in key)],
         )
         for key in keys:
@@ -629,12 +656,16 @@ class Writer(threading.Thread):
         tick = self._stamp()["tick"]
         match self.dice.randrange(4):
             case 0 | 1:
-                numbers = "SELECT d1.d + 10 * d2.d + 100 * d3.d AS x FROM {0} d1, {0} d2, {0} d3".format(
-                    "(SELECT 0 d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6"
+                numbers = (
+                    "SELECT d1.d + 10 * d2.d + 100 * d3.d AS x FROM {0} d1, {0} d2, {0} d3"
+                ).format(
+                    "(SELECT 0 d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION "
+                    "SELECT 5 UNION SELECT 6"
                     " UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)"
                 )
                 self._execute(
-                    f"INSERT IGNORE INTO {BULK} (id, s, n, tick) SELECT {base} + x, REPEAT('bulk ', x % 15), x, {tick}"
+                    f"INSERT IGNORE INTO {BULK} (id, s, n, tick) SELECT {base} + x, REPEAT('bulk "
+                    f"', x % 15), x, {tick}"
                     f" FROM ({numbers}) numbers"
                 )
             case 2:
@@ -656,7 +687,8 @@ class Writer(threading.Thread):
             case 0 | 1 | 2 if name == KEYLESS:
                 # Rows that are alike in every column, too.
                 self._execute(
-                    f"INSERT INTO {KEYLESS} (id, s, tick, updated_at) VALUES (%s, 'same', 1, '2026-01-01'),"
+                    f"INSERT INTO {KEYLESS} (id, s, tick, updated_at) VALUES (%s, 'same', 1, "
+                    "'2026-01-01'),"
                     " (%s, 'same', 1, '2026-01-01'), (%s, %s, %s, '2026-01-02')",
                     [ids[0], ids[0], ids[-1], _word(self.dice), stamp["tick"]],
                 )
@@ -703,7 +735,9 @@ def is_unfit(row: Row) -> bool:
 
 
 class SchemaChanger(threading.Thread):
-    """Changes tables at random moments: columns, names, whole tables; empties some, rotates the log."""
+    """Changes tables at random moments: columns, names, whole tables; empties some, rotates the
+    log.
+    """
 
     def __init__(self, world: World, seed: str, strategy: str, *, pause: float) -> None:
         super().__init__(name="schemas", daemon=True)
@@ -765,7 +799,8 @@ class SchemaChanger(threading.Thread):
         """The columns of `altered` that may change, and their types."""
         with closing(self.world.session()) as session, session.cursor() as cursor:
             cursor.execute(
-                "SELECT column_name, column_type FROM information_schema.columns WHERE table_schema = DATABASE()"
+                "SELECT column_name, column_type FROM information_schema.columns WHERE "
+                "table_schema = DATABASE()"
                 " AND table_name = %s AND column_name LIKE 'c\\_%%' ORDER BY ordinal_position",
                 (ALTERED,),
             )

@@ -17,8 +17,8 @@
     )",
 ) }}
 
--- The quantity on hand is what was counted, so balances run back from it. Where the movements do
--- not explain it, the difference stands in the opening balance of the first day. The test
+-- The quantity on hand was counted, so balances run back from it. If the movements do not explain
+-- it, the opening balance of the first day has the difference. The test
 -- inventory_explained_by_movements reports it.
 with
 last_day as (
@@ -50,8 +50,8 @@ days as (
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
--- Pairs to do again, whole: something of them moved, the window moved on, or a dimension now
--- answers otherwise.
+-- Pairs to rebuild as a whole: there were movements, the window moved on, or a dimension gives
+-- another answer than before.
 touched_pairs as (
     select
         store_id,
@@ -86,7 +86,7 @@ movements as {{
     only_touched(ref('stg_shop__inventory_movements'), 'store_id, product_id', 'touched_pairs')
 }},
 
--- What is dated after the last day counts on the last day.
+-- Movements dated after the last day count on the last day.
 dated_movements as (
     select
         movements.store_id,

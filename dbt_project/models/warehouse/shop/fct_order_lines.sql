@@ -17,9 +17,9 @@ with
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
--- Orders to do again, whole: something of them changed, or a dimension or the returns now answer
--- otherwise than when they were written. All returns are compared: one that moves to another line
--- leaves no trace at the old one.
+-- Orders to rebuild as a whole. Their own rows changed, or a dimension or the returns give another
+-- answer than before. All returns are compared, because a return that moves to another line leaves
+-- no trace at the old one.
 touched_orders as (
     select order_id
     from ({{ changed_since_last_run(ref('int_shop__order_changes')) }}) as order_changes

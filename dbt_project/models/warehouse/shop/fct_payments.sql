@@ -17,7 +17,7 @@ with
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
--- Orders whose payments are to be done again; see fct_order_lines.
+-- Orders whose payments are rebuilt, see fct_order_lines.
 touched_orders as (
     select order_id
     from ({{ changed_since_last_run(ref('int_shop__order_changes')) }}) as order_changes
