@@ -81,6 +81,7 @@ def capture(
         (source,),
     ).fetchone()
     assert row
+    # The row is locked, so that no follower moves the stream meanwhile.
     at, lake_at = map(Position.parse, row)
     if position < at:
         live = connection.execute(
@@ -302,6 +303,7 @@ class Captured:
         self.connection.commit()
         self.place, self.lake_place = place, lake
         self.committed_at = moment or self.committed_at
+        # Only now: a commit that failed must not leave tables further than they are.
         for table in self.live:
             table.position = max(table.position, place.position)
             if lake_place:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql.dump import Dump
+from softcart_assets.ingestion.connectors.mysql.group import xid_of
 from softcart_assets.ingestion.connectors.mysql.gtid import Gtid, GtidSet, tagged_gtid
-from softcart_assets.ingestion.connectors.mysql.transactions import _xid
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,
@@ -111,7 +111,7 @@ def test_numbers_of_variable_length_in_atagged_gtid(number: int, encoded: str) -
 
 def test_the_name_of_an_xa_transaction() -> None:
     body = b"\0" + bytes.fromhex("07000000 03000000 02000000") + b"abcde"
-    assert _xid(body) == (False, "x'616263',x'6465',7")
+    assert xid_of(body) == (False, "x'616263',x'6465',7")
 
 
 def event(body: bytes, *, damaged: bool = False) -> bytes:

@@ -69,6 +69,7 @@ def catch_up(
         follower = Follower(job, holder, control)
         if restart:
             start_again(follower)
+            # The one before still has the places that were left.
             follower = Follower(job, holder, control)
         yield from bring_up(follower, request, tables, failures, taken_over=taken_over)
     if failures:
@@ -99,6 +100,7 @@ def bring_up(
         epoch = epoch_of(follower)
         readers = stack.enter_context(snapshot(job.source, job.connection, _HANDS, epoch))
         follower = follow_to(follower, Position.parse(readers[0].position(tables[0])))
+        # Rows that were read again for a stream which has ended since must not wait for the next.
         follower.merge_reread()
         if taken_over:
             follower.write_unlisted(
@@ -112,6 +114,7 @@ def bring_up(
             captured = follower.captured.tables.get(table.name)
             if captured is None:
                 continue  # could not be copied: among the failures
+            # Somebody has to look at a stopped table first: its load fails and says so.
             if captured.stopped and not taken_over:
                 failures[table.name] = SchemaChanged(captured.stopped)
                 continue

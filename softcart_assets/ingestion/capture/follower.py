@@ -55,6 +55,7 @@ class Follower:
         self.captured = Captured(job.source, connection)
         self.raw = RawSink(self.captured, connection, job.source)
         self.lake = ChangeLog(control, job.source, job.lake_uri)
+        # Before any file is written: what lies unlisted now is of a process that was killed.
         self.lake.remove_orphans()
         self.sinks: list[Sink] = [
             self.raw,
@@ -77,6 +78,7 @@ class Follower:
         """
         captured = self.captured
         if anew:
+            # Loads have changed columns and states of tables over connections of their own.
             captured.tables.clear()
         for table in captured.read():
             for sink in self.sinks:
@@ -116,6 +118,8 @@ class Follower:
                     log.close()
                     self.follow(end, on_tick)
                     return
+            # These were copied later than the log is at. Their rows are read, for the lake, but raw
+            # has them already, and so their definitions must not change raw again.
             ahead = {t.name: (t.position, t.columns) for t in live if t.position > start.position}
             keys = {table.name: table.table.key for table in live}
             reading = Reading(
@@ -125,6 +129,7 @@ class Follower:
             try:
                 self._apply(reading, on_tick)
             finally:
+                # The thread would go on reading over a connection that nobody needs.
                 reading.stop()
 
     def _catch_lake_up(self, start: Position) -> bool:
@@ -184,6 +189,7 @@ class Follower:
         """Bring a piece to the sinks; what it completes is committed."""
         started = time.monotonic()
         if piece.is_void:
+            # Only the open transaction is void. What was committed before it waits for its flush.
             for sink in self.sinks:
                 sink.void()
             self._staged.clear()
@@ -191,6 +197,7 @@ class Follower:
         rows = sum(map(self._take, piece.changes))
         self.job.status.rows += rows
         if piece.place is None:
+            # A large transaction goes on in the next piece: nothing may be committed within it.
             return
         for sink in self.sinks:
             sink.flush(piece.place, piece.committed_at)
@@ -211,6 +218,8 @@ class Follower:
         table = self.captured.tables[changes.table]
         if table.stopped:
             return 0
+        # The log may be read again for the lake alone. A sink that has committed these changes must
+        # not get them twice.
         for sink in self.sinks:
             if len(later := changes.after(sink.since(table))):
                 sink.take(later)
@@ -252,6 +261,7 @@ class Follower:
         The lake's files are listed in it if it is time, or if asked for.
         """
         due = time.monotonic() - self._listed >= _LIST_SECONDS or self.lake.bytes >= _LIST_BYTES
+        # Files with values of the old type must not be read together with those of the new one.
         if retyped := [table for table in self.captured.tables.values() if table.is_retyped]:
             self.write_unlisted(retyped)
         is_listed = listing or bool(retyped) or self.lake.is_empty or due
@@ -286,6 +296,7 @@ class Follower:
 
         The table stops, with the reason. The rest goes on from what is committed.
         """
+        # What the other tables had in hand is lost with it, and read from the log again.
         self.discard()
         self.connection.rollback()
         self.captured.stop(self.captured.tables[failed.table], failed.reason)

@@ -106,6 +106,7 @@ class Reading:
         interval: float,
     ) -> None:
         self.log = log
+        # One waits while another is applied: more would only take memory.
         self.pieces: queue.Queue[Piece | Question | BaseException | None] = queue.Queue(1)
         self.is_applying = False
         self._position = place.position
@@ -132,6 +133,7 @@ class Reading:
         """End, whatever is not handed over; waits."""
         self._is_stopped.set()
         self.log.close()
+        # It may be blocked on a full queue, or wait for an answer that will not come.
         while self._thread.is_alive():
             with suppress(queue.Empty):
                 item = self.pieces.get(timeout=0.05)
@@ -179,7 +181,7 @@ class Reading:
             decoding = self._decodings[event.table_map]
         except KeyError:
             decoding = self._decodings[event.table_map] = self._decoding(event.table_map)
-        if decoding is None:
+        if decoding is None:  # of a table that has stopped
             return
         count = decoding.decoder.decode(event.body, event.kind)
         if not decoding.open and count:
@@ -226,9 +228,11 @@ class Reading:
 
     def _on_rollback(self) -> None:
         if self._is_partly_out:
+            # The first part of the transaction has been staged: the sinks have to forget it.
             self._put(Piece([], None, is_void=True))
             self._is_partly_out = False
         for decoding in self._touched:
+            # Decoded rows cannot be taken back one by one. They are left out when all are taken.
             decoding.runs.append(Run(decoding.open, NOWHERE, None))
             decoding.open, decoding.is_partly_void = 0, True
         self._touched, self._definitions = [], []
@@ -268,6 +272,7 @@ class Reading:
         return found
 
     def _is_awaited(self) -> bool:
+        # Otherwise gathering goes on: fewer and larger flushes cost less for each row.
         return not self.is_applying and self.pieces.empty()
 
     def _take(self, decoding: _Decoding) -> Changes:

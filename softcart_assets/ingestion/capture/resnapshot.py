@@ -101,6 +101,7 @@ def resnapshot(
             ).fetchone()
             if row:
                 return [Resnapshot(table, position, row[0])]
+            # The stream merges the rows when it is past their position. Without one, a run does.
             if is_followed(job, control):
                 time.sleep(0.2)
                 continue

@@ -42,6 +42,7 @@ def epoch_now(job: Job, place: Place) -> int:
     """
     state = state_of(job)
     if state.server != place.server:
+        # Its positions say nothing about the log before. Whether it has all of that, GTIDs tell.
         return place.position.epoch + 1
     end = state.position.in_epoch(place.position.epoch)
     if end < place.position:

@@ -121,6 +121,8 @@ class _Stream:
                     self._follow(follower)
             except Finished:
                 return
+            # All of these may pass by themselves. Anything else needs somebody, and ends the
+            # stream.
             except (
                 SourceLost,
                 TargetFailed,
@@ -170,6 +172,7 @@ class _Stream:
     def _contact(self, follower: Follower) -> Follower:
         """Copy tables that are not followed yet; what could not be copied is tried again later."""
         self.contacted = time.monotonic()
+        # A new table makes the stream go back. What is unlisted of the lake would come twice then.
         follower.finish()
         failures: dict[str, Exception] = {}
         first_contact(
@@ -192,6 +195,7 @@ class _Stream:
         for table in follower.captured.tables.values():
             if table.stale_since and not table.stopped:
                 if not table.table.key:
+                    # Without keys, rows that were read beside the log cannot be matched with raw's.
                     self._compare(follower, table)
                     return True
                 self._read_again(table)

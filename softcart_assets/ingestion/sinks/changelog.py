@@ -104,6 +104,7 @@ class ChangeLog:
             now = self.control.execute("SELECT clock_timestamp()").fetchone()
             assert now
             files = ChangeFiles(self.lake_uri, self.source.name, table, self.load_id, now[0], "")
+            # Committed at once, so that whoever comes after a kill knows of the files.
             self.control.execute(
                 "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES "
                 "(%s, %s, %s, %s)"
@@ -129,6 +130,7 @@ class ChangeLog:
 
     def renew(self) -> None:
         """Start with new files."""
+        # A listed file is never written again: readers may have it open.
         self.load_id = str(uuid.uuid4())
         self._files.clear()
         self.bytes = 0

@@ -72,6 +72,7 @@ class RawSink:
             name = staged.relation if staged else f"staged_{len(self.staged)}"
             staged = self.staged[table.name] = Staged(table, raw, name)
             columns = raw.columns()
+            # The same columns twice: nothing is changed but for what is missing beside the table.
             raw.prepare(columns, columns)  # a history that was declared since
         table.columns = staged.raw.columns()
         definitions = COMMA.join(
@@ -105,6 +106,7 @@ class RawSink:
             staged.rejected.append(Rejection(first + before + index, operation, run.position, row))
         if not len(changes.rows):
             return
+        # Counted apart, as a rollback takes them back.
         if changes.is_open:
             staged.open_counts += counts_of(changes.operations)
         else:
@@ -323,6 +325,7 @@ class RawSink:
 
     def _empty(self, staged: Staged) -> None:
         staged.garbage += staged.rows
+        # A truncation makes new files, which costs more than deleting a few rows does.
         if staged.garbage <= _LITTLE:
             self.run(sql.SQL("DELETE FROM {}").format(staged.name))
         else:

@@ -73,6 +73,7 @@ def quarantine(
     if table.open_entries and staged.rows and key:
         _close_overtaken(connection, staged, recorder, position)
     for each in _last_rejected(staged.rejected):
+        # A row of the open transaction is committed where the flush ends.
         at = each.position or position
         recorder.position = str(at)
         if each.row.key is not None and _is_superseded(
@@ -81,6 +82,7 @@ def quarantine(
             continue
         alike = recorder.alike(identity_of(each.row))
         if each.operation == DELETE:
+            # One entry for one deletion: rows without a key may be alike.
             recorder.close(alike[:1], "deleted")
         else:
             recorder.record([each.row])

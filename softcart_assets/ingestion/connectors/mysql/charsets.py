@@ -75,8 +75,10 @@ def _find_codec(name: str) -> codecs.CodecInfo | None:
         encode=lambda text, errors="strict": codecs.charmap_encode(
             text, errors, codecs.charmap_build(table)
         ),
-        decode=lambda data, errors="strict": codecs.charmap_decode(  # type: ignore[arg-type]
-            data, errors, table
+        decode=lambda data, errors="strict": codecs.charmap_decode(
+            data,
+            errors,
+            table,  # type: ignore[arg-type]
         ),
     )
 

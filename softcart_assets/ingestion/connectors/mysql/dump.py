@@ -68,7 +68,7 @@ class Dump:
             )
         except pymysql.MySQLError as error:
             raise self.explained(*error.args) from None
-        self.is_mariadb = "MariaDB" in self._db.get_server_info()
+        self.is_mariadb = "MariaDB" in str(self.query("SELECT VERSION()")[0][0])
         self.server_id = secrets.randbelow(1 << 31) + (1 << 31)
         self.server = identity(self.query)
 
@@ -103,6 +103,7 @@ class Dump:
         """Ask for the log from a position, or, if GTIDs are given, for what they lack."""
         checksum = self.query("SELECT @@global.binlog_checksum")[0][0]
         self._has_checksums = checksum == "CRC32"
+        # Without saying that it knows checksums, a replica gets events without them.
         settings = [
             f"@master_binlog_checksum = '{checksum}', @source_binlog_checksum = '{checksum}'",
             f"@master_heartbeat_period = {int(_HEARTBEAT_SECONDS * 1e9)}",

@@ -131,6 +131,7 @@ class BinaryLog:
 
     def close(self) -> None:
         """Hang up, from any thread; an iteration in progress ends."""
+        # Set first: what fails for this reason is the end that was asked for, and no error.
         self._is_closed = True
         if self._other:
             self._other.close()

@@ -165,6 +165,7 @@ def define(
     metas = Bytes(reader.text())
     types = [_typed(code, metas.take(_META_BYTES.get(code, 0))) for code in codes]
     nulls = reader.take((count + 7) // 8)
+    # Optional metadata follow, each with its number and length.
     extra: dict[int, bytes] = {}
     while reader.at < len(body):
         field = reader.take(1)[0]

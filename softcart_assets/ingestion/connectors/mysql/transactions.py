@@ -10,7 +10,6 @@ import re
 import struct
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from softcart_assets.ingestion.connectors.mysql import ddl, events
@@ -26,14 +25,20 @@ from softcart_assets.ingestion.connectors.mysql.events import (
     Statement,
     TableMap,
 )
+from softcart_assets.ingestion.connectors.mysql.group import (
+    PREPARED_XA,
+    STANDALONE,
+    Group,
+    extra_flags,
+    is_in,
+    xid_of,
+)
 from softcart_assets.ingestion.connectors.mysql.gtid import Gtid, tagged_gtid
 from softcart_assets.ingestion.connectors.mysql.refusals import Refusals, refuse_partial
 from softcart_assets.ingestion.position import Position
 
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _MARIADB_GTID_BODY = struct.Struct("<QIB")
-_STANDALONE, _HAS_COMMIT_ID, _PREPARED_XA, _COMPLETED_XA = 1, 2, 64, 128
-"""Flags of MariaDB's GTID event."""
 _ALTER_STARTED, _ALTER_ROLLED_BACK = 2, 8
 """Its further flags: MariaDB logs a long ALTER TABLE when it starts and again when it ends."""
 _CONTROL = re.compile(
@@ -46,36 +51,6 @@ _STATUS_LENGTHS = {0: 5, 1: 9, 3: 5, 4: 7, 6: 0}
 """The lengths of a query event's leading status variables, the number in front included."""
 _UNKNOWN: Any = object()
 """Stands for a table whose definition the log has not told."""
-
-
-@dataclass(slots=True)
-class _Group:
-    """The transaction, or the statement of its own, that is being read.
-
-    `is_only`: nothing but its rows is wanted, even if it is only prepared, and without those of the
-    events numbered in `void`. `tables`: by the ids that its rows events name them with; None if
-    nobody wants them. `number`: of the event in it. `is_explicit`: it ends with a COMMIT.
-    `is_skipped`: its rows count later, or never. `ends`, `is_past`: what the event at hand means,
-    that the group ends with it, or that it lies behind the wanted end.
-    """
-
-    is_only: bool = False
-    void: Collection[range] = ()
-    tables: dict[bytes, TableMap | None] = field(default_factory=dict)
-    start: Position | None = None
-    number: int = 0
-    is_open: bool = False
-    is_explicit: bool = False
-    is_skipped: bool = False
-    caught_up: bool = False
-    alter_state: int = 0
-    gtid: Gtid | None = None
-    committed_at: int = 0
-    savepoints: dict[str, int] = field(default_factory=dict)
-    rolled_back: list[range] = field(default_factory=list)
-    """Numbers of events that a rollback to a savepoint made void."""
-    ends: bool = False
-    is_past: bool = False
 
 
 class Rereader(Protocol):
@@ -121,6 +96,7 @@ class Transactions:
         """
         at = self._at
         if offset:
+            # Files longer than 4 GiB: the upper half goes on from where reading is.
             offset |= at.offset >> 32 << 32
             if at.offset - offset > 1 << 31:
                 offset += 1 << 32
@@ -133,8 +109,9 @@ class Transactions:
         `only_group`: those of the first transaction, even if it is only prepared. `void`: numbers
         of its rows events that are left out.
         """
-        group = _Group(is_only=only_group, void=void)
+        group = Group(is_only=only_group, void=void)
         tables, handlers = group.tables, self._handlers()
+        # The wanted end may be where reading begins: then the server is not even waited for.
         if self._move(0) and not only_group:
             return
         for event in self._dump.events():
@@ -169,7 +146,7 @@ class Transactions:
         except KeyError:
             tables[table_id] = self._definitions.add(definition)
 
-    def _after(self, group: _Group, when: int, ended: int) -> Iterable[Event]:
+    def _after(self, group: Group, when: int, ended: int) -> Iterable[Event]:
         """What follows from an event that may have ended a transaction or the wanted part."""
         if not group.ends:
             return (Idle(self._at, True),) if group.is_past else ()
@@ -177,7 +154,7 @@ class Transactions:
             return self._after_savepoint(group, when, ended)
         return (self._commit(group, when, ended),)
 
-    def _after_savepoint(self, group: _Group, when: int, ended: int) -> Iterator[Event]:
+    def _after_savepoint(self, group: Group, when: int, ended: int) -> Iterator[Event]:
         """A transaction of which a part was rolled back is read again, without that part."""
         assert group.start
         yield Rollback()
@@ -186,12 +163,12 @@ class Transactions:
         group.savepoints.clear()
         yield self._commit(group, when, ended)
 
-    def _commit(self, group: _Group, when: int, ended: int) -> Commit:
+    def _commit(self, group: Group, when: int, ended: int) -> Commit:
         group.is_open = group.is_explicit = group.is_skipped = False
         group.is_past = self._move(ended)
         return Commit(self._at, group.gtid, group.committed_at or when * 1_000_000)
 
-    def _rows(self, group: _Group, table: Any, event: Raw) -> Iterable[Event]:
+    def _rows(self, group: Group, table: Any, event: Raw) -> Iterable[Event]:
         """A rows event of a wanted table."""
         kind, _, _, _, data, start, stop = event
         if table is _UNKNOWN:
@@ -202,18 +179,18 @@ class Transactions:
         beginning = data[start : start + table.beginnings[operation]]
         if beginning not in table.whole:
             refuse_partial(table, beginning)
-        if group.void and _is_in(group.number, group.void):
+        if group.void and is_in(group.number, group.void):
             return ()
         return (Rows(table, operation, data[start:stop]),)
 
-    def _on_compressed_rows(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_compressed_rows(self, group: Group, event: Raw) -> Iterable[Event]:
         """The same for a rows event that MariaDB has compressed behind its beginning."""
         kind, _, _, _, data, start, stop = event
         table = group.tables.get(data[start : start + 6], _UNKNOWN)
         if table is _UNKNOWN:
             self._refuse.unknown_table(data[start : start + 6])
             return ()
-        if table is None or group.is_skipped or _is_in(group.number, group.void):
+        if table is None or group.is_skipped or is_in(group.number, group.void):
             return ()
         start += 8 if kind in events.FIRST_VERSION else 8 + _U16.unpack_from(data, start + 8)[0]
         operation = events.ROWS_COMPRESSED[kind]
@@ -221,7 +198,7 @@ class Transactions:
         refuse_partial(table, data[start:behind])
         return (Rows(table, operation, data[start:behind] + inflated(data[behind:stop])),)
 
-    def _on_nothing(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_nothing(self, group: Group, event: Raw) -> Iterable[Event]:
         """An event that changes nothing.
 
         At a start in the middle of a file its description is repeated; that moves nothing.
@@ -231,13 +208,13 @@ class Transactions:
             group.is_past = self._move(ended)
         return ()
 
-    def _on_unknown(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_unknown(self, group: Group, event: Raw) -> Iterable[Event]:
         kind, _, _, _, data, start, _ = event
         table = group.tables.get(data[start : start + 6])
         self._refuse.event(kind, data, start, table, self._at)
         return ()
 
-    def _handlers(self) -> dict[int, Callable[[_Group, Raw], Iterable[Event]]]:
+    def _handlers(self) -> dict[int, Callable[[Group, Raw], Iterable[Event]]]:
         """Who handles events of a type.
 
         Each gives events, and says in the group if it ends, or the log's wanted part does.
@@ -259,11 +236,11 @@ class Transactions:
             events.HEARTBEAT_V2: self._on_heartbeat,
         }
 
-    def _on_xid(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_xid(self, group: Group, event: Raw) -> Iterable[Event]:
         group.ends = True
         return ()
 
-    def _begin(self, group: _Group, event: Raw) -> None:
+    def _begin(self, group: Group, event: Raw) -> None:
         """The start of a transaction or of a statement of its own."""
         _, _, ended, size, *_ = event
         group.is_open = True
@@ -274,24 +251,25 @@ class Transactions:
         # Of this server: whoever reads the transaction again reads it there.
         group.start = Position(0, at.name, at.number, (at.offset >> 32 << 32 | ended) - size)
 
-    def _on_mariadb_gtid(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_mariadb_gtid(self, group: Group, event: Raw) -> Iterable[Event]:
         _, _, _, _, data, start, stop = event
         self._begin(group, event)
         sequence, domain, flags = _MARIADB_GTID_BODY.unpack_from(data, start)
         group.gtid = Gtid(f"{domain}-{_U32.unpack_from(data, start - 14)[0]}", sequence)
-        group.is_explicit = not flags & _STANDALONE
-        group.is_skipped = bool(flags & _PREPARED_XA) and not group.is_only
-        if flags & _STANDALONE:
-            group.alter_state = _extra_flags(data[start:stop], flags)
+        group.is_explicit = not flags & STANDALONE
+        # Rows of a prepared XA transaction do not count before its commit, which may never come.
+        group.is_skipped = bool(flags & PREPARED_XA) and not group.is_only
+        if flags & STANDALONE:
+            group.alter_state = extra_flags(data[start:stop], flags)
         return ()
 
-    def _on_tagged_gtid(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_tagged_gtid(self, group: Group, event: Raw) -> Iterable[Event]:
         _, _, _, _, data, start, stop = event
         self._begin(group, event)
         group.gtid, group.committed_at = tagged_gtid(data[start:stop])
         return ()
 
-    def _on_gtid(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_gtid(self, group: Group, event: Raw) -> Iterable[Event]:
         kind, _, _, _, data, start, stop = event
         self._begin(group, event)
         if kind == events.GTID:
@@ -307,7 +285,7 @@ class Transactions:
             group.committed_at = committed_at
         return ()
 
-    def _on_statement(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_statement(self, group: Group, event: Raw) -> Iterable[Event]:
         kind, _, _, _, data, start, stop = event
         database, sql = self._statement(kind, data[start:stop])
         control = _CONTROL.match(sql)
@@ -326,7 +304,7 @@ class Transactions:
             group.ends = not group.is_explicit
         return found
 
-    def _on_control(self, group: _Group, word: str, rest: str) -> Iterable[Event]:
+    def _on_control(self, group: Group, word: str, rest: str) -> Iterable[Event]:
         """A statement that the server logs around rows, and what stands behind it."""
         found: Iterable[Event] = ()
         match word:
@@ -355,27 +333,29 @@ class Transactions:
                 group.ends = True
         return found
 
-    def _on_prepare(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_prepare(self, group: Group, event: Raw) -> Iterable[Event]:
         _, _, _, _, data, start, stop = event
-        is_one_phase, xid = _xid(data[start:stop])
+        is_one_phase, xid = xid_of(data[start:stop])
         group.ends = True
         if group.is_only:
             return ()
         assert group.start
+        # Its rows were skipped as those of any XA transaction. In one phase it is committed here.
         if is_one_phase:
             return self._rereader.again(group.start)
         self.prepared[xid] = group.start
         return ()
 
-    def _on_rotate(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_rotate(self, group: Group, event: Raw) -> Iterable[Event]:
         _, _, _, _, data, start, stop = event
         file, offset = data[start + 8 : stop].decode(), _U64.unpack_from(data, start)[0]
+        # Sent at the start, too: then it tells the file of a server that was asked by GTIDs.
         self._at = Position.parse(f"{file}:{offset}").in_epoch(self._at.epoch)
         self._is_file_known = True
         group.is_past = self._move(0)
         return ()
 
-    def _on_heartbeat(self, group: _Group, event: Raw) -> Iterable[Event]:
+    def _on_heartbeat(self, group: Group, event: Raw) -> Iterable[Event]:
         if not group.is_open:
             group.is_past, group.caught_up = self._move(event[2]), True
             if not group.is_past and not group.is_only:
@@ -398,27 +378,3 @@ class Transactions:
                 ).codec
             status = status[_STATUS_LENGTHS[status[0]] or 2 + status[1] :]
         return database.decode(), sql.decode("utf-8" if codec == "binary" else codec, "replace")
-
-
-def _is_in(number: int, ranges: Collection[range]) -> bool:
-    return any(number in each for each in ranges)
-
-
-def _xid(body: bytes) -> tuple[bool, str]:
-    """What an XA PREPARE event says.
-
-    Whether it is a commit in one phase, and the transaction as statements name it.
-    """
-    is_one_phase, number, first, second = struct.unpack_from("<BIII", body)
-    name = body[13:]
-    return bool(
-        is_one_phase
-    ), f"x'{name[:first].hex()}',x'{name[first : first + second].hex()}',{number}"
-
-
-def _extra_flags(body: bytes, flags: int) -> int:
-    """The second byte of flags of MariaDB's GTID event, 0 if there is none."""
-    at = 21 if flags & _HAS_COMMIT_ID else 13
-    if flags & (_PREPARED_XA | _COMPLETED_XA):
-        at += 6 + body[at + 4] + body[at + 5]
-    return body[at] if at < len(body) else 0

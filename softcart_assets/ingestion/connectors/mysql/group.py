@@ -1,0 +1,69 @@
+"""The transaction that is being read from a binary log, and what surrounds its rows."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from softcart_assets.ingestion.connectors.mysql.events import TableMap
+from softcart_assets.ingestion.connectors.mysql.gtid import Gtid
+from softcart_assets.ingestion.position import Position
+
+STANDALONE, _HAS_COMMIT_ID, PREPARED_XA, _COMPLETED_XA = 1, 2, 64, 128
+"""Flags of MariaDB's GTID event."""
+
+
+@dataclass(slots=True)
+class Group:
+    """The transaction, or the statement of its own, that is being read.
+
+    `is_only`: nothing but its rows is wanted, even if it is only prepared, and without those of the
+    events numbered in `void`. `tables`: by the ids that its rows events name them with; None if
+    nobody wants them. `number`: of the event in it. `is_explicit`: it ends with a COMMIT.
+    `is_skipped`: its rows count later, or never. `ends`, `is_past`: what the event at hand means,
+    that the group ends with it, or that it lies behind the wanted end.
+    """
+
+    is_only: bool = False
+    void: Collection[range] = ()
+    tables: dict[bytes, TableMap | None] = field(default_factory=dict)
+    start: Position | None = None
+    number: int = 0
+    is_open: bool = False
+    is_explicit: bool = False
+    is_skipped: bool = False
+    caught_up: bool = False
+    alter_state: int = 0
+    gtid: Gtid | None = None
+    committed_at: int = 0
+    savepoints: dict[str, int] = field(default_factory=dict)
+    rolled_back: list[range] = field(default_factory=list)
+    """Numbers of events that a rollback to a savepoint made void."""
+    ends: bool = False
+    is_past: bool = False
+
+
+def is_in(number: int, ranges: Collection[range]) -> bool:
+    """Whether a number is in one of the ranges."""
+    return any(number in each for each in ranges)
+
+
+def xid_of(body: bytes) -> tuple[bool, str]:
+    """What an XA PREPARE event says.
+
+    Whether it is a commit in one phase, and the transaction as statements name it.
+    """
+    is_one_phase, number, first, second = struct.unpack_from("<BIII", body)
+    name = body[13:]
+    return bool(
+        is_one_phase
+    ), f"x'{name[:first].hex()}',x'{name[first : first + second].hex()}',{number}"
+
+
+def extra_flags(body: bytes, flags: int) -> int:
+    """The second byte of flags of MariaDB's GTID event, 0 if there is none."""
+    at = 21 if flags & _HAS_COMMIT_ID else 13
+    if flags & (PREPARED_XA | _COMPLETED_XA):
+        at += 6 + body[at + 4] + body[at + 5]
+    return body[at] if at < len(body) else 0
