@@ -29,7 +29,7 @@ ui: install ## Open the Dagster UI and run the sensors and schedules, until Ctrl
 
 test: manifest ## Run all tests on servers of their own, in two workers (TESTS: arguments of pytest)
 	@./bootstrap.sh --tests
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup $(TESTS)
+	.venv/bin/python -m pytest --numprocesses 2 $(TESTS)
 
 slowest: manifest ## Run all tests and list the slowest twenty
 	@$(MAKE) --no-print-directory test TESTS="--durations 20"

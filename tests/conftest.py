@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from support.mysql97 import RealMySQL, Unavailable
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import (
@@ -33,16 +35,21 @@ MONGO = Source("test_mongo", "mongodb", "", ())
 """They make sure that the stack has such servers, whatever the lines of business use."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, on one of several workers, what shares what is made once: a file, the project.
+class _Together(LoadScopeScheduling):
+    """Keeps on one worker what shares what is made once: a file, and the project of tests/e2e."""
 
-    Workers share nothing. Without the mark each would bring up the whole project.
-    """
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        group = "project" if "first_demo" in names else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "project" if file.startswith("tests/e2e/test_") and file not in ALONE else file
+
+
+ALONE = {"tests/e2e/test_a_new_line.py", "tests/e2e/test_dashboard.py"}
+"""Files of tests/e2e that do without the project."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Workers share nothing: scattered over both, tests would make everything twice."""
+    return _Together(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
