@@ -62,7 +62,7 @@ def layers() -> list[list[str]]:
 
 
 def imports(names: Sequence[str]) -> dict[str, set[str]]:
-    """Package → the packages that it imports, without those that it also reaches by way of others."""
+    """Package → the packages that it imports, without those that it reaches by way of others."""
     graph = grimp.build_graph("softcart_assets", "seed_data", "spark")
     known = set(names)
     direct: dict[str, set[str]] = {name: set() for name in names}
