@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test slowest torture up down ui bench lint typecheck format lock doctor clean
+.PHONY: help install manifest demo test slowest torture up down ui bench lint typecheck format picture lock doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,9 @@ typecheck: install ## Check types
 format: install ## Format the code and mend what can be mended mechanically
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+picture: install ## Draw the packages and who imports whom: docs/images/packages.svg
+	.venv/bin/python docs/draw_packages.py
 
 lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock
 	./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \

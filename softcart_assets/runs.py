@@ -16,6 +16,11 @@ from typing import Any, Protocol
 
 import dagster as dg
 
+from softcart_assets.assembly import LINES
+from softcart_assets.components.dbt_models import CONFORMED
+from softcart_assets.components.keys import production_key
+from softcart_assets.lines.model import Line
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 _STARTED = dg.DagsterEventType.STEP_START
@@ -72,7 +77,9 @@ def materialize_everything(
 
     with dg.DagsterInstance.get() as instance:
         results = [execute(None)]
-        if not results[0].success and (more := held_back(steps, parents, results[0])):
+        if not results[0].success and (
+            more := held_back(steps, parents, go_live_together(LINES), results[0])
+        ):
             results.append(execute(more))
     return Outcome(
         [
@@ -89,14 +96,27 @@ def materialize_everything(
     )
 
 
+def go_live_together(lines: Iterable[Line]) -> dict[dg.AssetKey, set[dg.AssetKey]]:
+    """For each published table: the tables that go live with it, whatever part of them is selected.
+
+    They are the tables of its line and those that the lines share.
+    """
+    of_line = {line.name: {production_key(t.name) for t in line.published} for line in lines}
+    shared = of_line.get(CONFORMED, set())
+    return {key: keys | shared for keys in of_line.values() for key in keys}
+
+
 def held_back(
     steps: Mapping[str, Collection[dg.AssetKey]],
     parents: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
+    together: Mapping[dg.AssetKey, Collection[dg.AssetKey]],
     result: dg.ExecuteInProcessResult,
 ) -> set[dg.AssetKey]:
     """The assets of steps that did not start, although nothing that they are made of failed.
 
     `steps`: step → the assets that it makes. `parents`: asset → the assets that it reads.
+    `together`: asset → the assets that are made with it. If one of them is made of something that
+    failed, none is among the result: a table whose check failed would go live with the others.
     """
     started = {event.step_key for event in result.filter_events(_is_start)}
     made = {event.asset_key for event in result.get_asset_materialization_events()}
@@ -109,7 +129,10 @@ def held_back(
             # External assets are always there. A step that ran has made what it could make.
             ran = step is None or step in started
             own = step is None or key in made if ran else True
-            sound[key] = own and all(map(is_sound, parents.get(key, ())))
+            reads = {
+                parent for each in {key, *together.get(key, ())} for parent in parents.get(each, ())
+            }
+            sound[key] = own and all(map(is_sound, reads))
         return sound[key]
 
     return {key for key, step in of_step.items() if step not in started and is_sound(key)}

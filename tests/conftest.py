@@ -33,6 +33,7 @@ MONGO = Source("test_mongo", "mongodb", "", ())
 """They make sure that the stack has such servers, whatever the lines of business use."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together, on one of several workers, what shares what is made once: a file, the project.
 

@@ -75,6 +75,19 @@ def test_what_a_failed_step_does_not_concern_is_made_all_the_same(
     assert told.done == ["sound", "publication", "page"]
 
 
+def test_what_goes_live_with_a_failed_table_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line goes live as a whole: a table whose check failed would go live with the others."""
+    definitions = dg.Definitions(assets=[sound, broken, publication, page])
+    monkeypatch.setattr("softcart_assets.definitions.defs", lambda: definitions)
+    line = {dg.AssetKey("published_sound"), dg.AssetKey("published_broken")}
+    monkeypatch.setattr(runs, "go_live_together", lambda lines: dict.fromkeys(line, line))
+    told = Told([], [])
+    with dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
+        outcome = runs.materialize_everything(told.add, told.failed.append, told.status)
+    assert {event.asset_key.to_user_string() for event in outcome.materializations} == {"sound"}
+
+
 def test_a_source_that_is_not_configured_fails_its_own_tables_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -472,7 +472,7 @@ def test_each_audit_fails_when_just_that_is_broken_and_its_line_is_held(
             held = {TABLES[key.asset_key.path[1]].line for key in keys}
             assert succeeded == (held < versions.keys())
             after = slots.read_lines(publishing)
-            assert {line for line in after if after[line] == versions[line]} == held
+            assert {line for line in after if after[line].version == versions[line].version} == held
             assert project.published() == before
 
 

@@ -74,7 +74,7 @@ class PlainConnector(Connector):
 
     @contextmanager
     def readers(
-        self, source: Source, connection: Rows, wanted: int, position_prefix: str = ""
+        self, source: Source, connection: Rows, wanted: int, epoch: int = 0
     ) -> Iterator[list[PlainReader]]:
         yield [PlainReader(connection)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -54,3 +55,15 @@ def test_what_moves_data_imports_its_own_modules_at_the_top() -> None:
         if path.name != "connector.py"
     }
     assert late == set()
+
+
+def test_the_picture_of_the_packages_is_up_to_date() -> None:
+    """`make picture` draws it; a package that the contracts do not name would be missing."""
+    sys.path.insert(0, str(REPOSITORY / "docs"))
+    import draw_packages
+
+    drawn = {name for layer in draw_packages.layers() for name in layer}
+    there = {path.stem for path in (REPOSITORY / "softcart_assets").iterdir()}
+    packages = {name for name in there if not name.startswith("_")} | {"seed_data", "spark"}
+    assert drawn == packages
+    assert draw_packages.PICTURE.read_text() == draw_packages.draw()
