@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from softcart_assets.ingestion.connectors.mysql.events import TableMap
 from softcart_assets.ingestion.connectors.mysql.gtid import Gtid
-from softcart_assets.ingestion.position import Position
 
 STANDALONE, _HAS_COMMIT_ID, PREPARED_XA, _COMPLETED_XA = 1, 2, 64, 128
 """Flags of MariaDB's GTID event."""
@@ -20,15 +19,15 @@ class Group:
 
     `is_only`: nothing but its rows is wanted, even if it is only prepared, and without those of the
     events numbered in `void`. `tables`: by the ids that its rows events name them with; None if
-    nobody wants them. `number`: of the event in it. `is_explicit`: it ends with a COMMIT.
-    `is_skipped`: its rows count later, or never. `ends`, `is_past`: what the event at hand means,
-    that the group ends with it, or that it lies behind the wanted end.
+    nobody wants them. `start`: its offset in the file. `number`: of the event in it. `is_explicit`:
+    it ends with a COMMIT. `is_skipped`: its rows count later, or never. `ends`, `is_past`: what the
+    event at hand means, that the group ends with it, or that it lies behind the wanted end.
     """
 
     is_only: bool = False
     void: Collection[range] = ()
     tables: dict[bytes, TableMap | None] = field(default_factory=dict)
-    start: Position | None = None
+    start: int = 0
     number: int = 0
     is_open: bool = False
     is_explicit: bool = False

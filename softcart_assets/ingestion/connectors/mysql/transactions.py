@@ -84,7 +84,9 @@ class Transactions:
         is_file_known: bool,
     ) -> None:
         self._dump, self._definitions, self._refuse = dump, definitions, refuse
-        self._at, self._end, self._rereader = at, end, rereader
+        # The parts of a position, as most events only move the offset.
+        self._file, self._offset = at[:3], at.offset
+        self._end, self._rereader = end, rereader
         self._is_file_known = is_file_known
         self.prepared: dict[str, Position] = {}
         self._servers: dict[bytes, str] = {}
@@ -94,14 +96,23 @@ class Transactions:
 
         Returns whether it is the wanted end, or behind it.
         """
-        at = self._at
         if offset:
             # Files longer than 4 GiB: the upper half goes on from where reading is.
-            offset |= at.offset >> 32 << 32
-            if at.offset - offset > 1 << 31:
+            offset |= self._offset >> 32 << 32
+            if self._offset - offset > 1 << 31:
                 offset += 1 << 32
-            self._at = at = Position(at.epoch, at.name, at.number, offset)
-        return self._end is not None and self._is_file_known and at >= self._end
+            self._offset = offset
+        return self._end is not None and self._is_file_known and self._at >= self._end
+
+    @property
+    def _at(self) -> Position:
+        """Where reading is."""
+        return Position(*self._file, self._offset)
+
+    def _start(self, group: Group) -> Position:
+        """Where a group starts, on this server: whoever reads it again reads it there."""
+        _, name, number = self._file  # a group lies in one file
+        return Position(0, name, number, group.start)
 
     def read(self, *, only_group: bool = False, void: Collection[range] = ()) -> Iterator[Event]:
         """The events.
@@ -125,7 +136,9 @@ class Transactions:
             if kind in events.ROWS:
                 table = tables.get(data[start : start + 6], _UNKNOWN)
                 if table is not None and not group.is_skipped:
-                    yield from self._rows(group, table, event)
+                    rows = self._rows(group, table, event)
+                    if rows:
+                        yield rows
                 continue
             if kind == events.TABLE_MAP:
                 self._note_table(tables, data[start : start + 6], data[start + 8 : stop])
@@ -134,7 +147,13 @@ class Transactions:
             yield from handlers.get(kind, self._on_unknown)(group, event)
             if group.ends and only_group:
                 return
-            yield from self._after(group, when, ended)
+            if not group.ends:
+                if group.is_past:
+                    yield Idle(self._at, True)
+            else:
+                if group.rolled_back:
+                    yield from self._again_without(group)
+                yield self._commit(group, when, ended)
             if group.is_past:
                 return
 
@@ -146,42 +165,32 @@ class Transactions:
         except KeyError:
             tables[table_id] = self._definitions.add(definition)
 
-    def _after(self, group: Group, when: int, ended: int) -> Iterable[Event]:
-        """What follows from an event that may have ended a transaction or the wanted part."""
-        if not group.ends:
-            return (Idle(self._at, True),) if group.is_past else ()
-        if group.rolled_back:
-            return self._after_savepoint(group, when, ended)
-        return (self._commit(group, when, ended),)
-
-    def _after_savepoint(self, group: Group, when: int, ended: int) -> Iterator[Event]:
+    def _again_without(self, group: Group) -> Iterator[Event]:
         """A transaction of which a part was rolled back is read again, without that part."""
-        assert group.start
         yield Rollback()
-        yield from self._rereader.again(group.start, group.rolled_back)
+        yield from self._rereader.again(self._start(group), group.rolled_back)
         group.rolled_back = []
         group.savepoints.clear()
-        yield self._commit(group, when, ended)
 
     def _commit(self, group: Group, when: int, ended: int) -> Commit:
         group.is_open = group.is_explicit = group.is_skipped = False
         group.is_past = self._move(ended)
         return Commit(self._at, group.gtid, group.committed_at or when * 1_000_000)
 
-    def _rows(self, group: Group, table: Any, event: Raw) -> Iterable[Event]:
+    def _rows(self, group: Group, table: Any, event: Raw) -> Rows | None:
         """A rows event of a wanted table."""
         kind, _, _, _, data, start, stop = event
         if table is _UNKNOWN:
             self._refuse.unknown_table(data[start : start + 6])
-            return ()
+            return None
         start += 8 if kind in events.FIRST_VERSION else 8 + _U16.unpack_from(data, start + 8)[0]
         operation = events.ROWS[kind]
         beginning = data[start : start + table.beginnings[operation]]
         if beginning not in table.whole:
             refuse_partial(table, beginning)
         if group.void and is_in(group.number, group.void):
-            return ()
-        return (Rows(table, operation, data[start:stop]),)
+            return None
+        return Rows(table, operation, data[start:stop])
 
     def _on_compressed_rows(self, group: Group, event: Raw) -> Iterable[Event]:
         """The same for a rows event that MariaDB has compressed behind its beginning."""
@@ -204,7 +213,7 @@ class Transactions:
         At a start in the middle of a file its description is repeated; that moves nothing.
         """
         kind, _, ended, *_ = event
-        if not group.is_open and (kind != events.FORMAT or self._at.offset == 4):
+        if not group.is_open and (kind != events.FORMAT or self._offset == 4):
             group.is_past = self._move(ended)
         return ()
 
@@ -247,9 +256,7 @@ class Transactions:
         group.is_explicit = group.is_skipped = group.caught_up = False
         group.alter_state = group.number = group.committed_at = 0
         group.gtid = None
-        at = self._at
-        # Of this server: whoever reads the transaction again reads it there.
-        group.start = Position(0, at.name, at.number, (at.offset >> 32 << 32 | ended) - size)
+        group.start = (self._offset >> 32 << 32 | ended) - size
 
     def _on_mariadb_gtid(self, group: Group, event: Raw) -> Iterable[Event]:
         _, _, _, _, data, start, stop = event
@@ -325,8 +332,7 @@ class Transactions:
             case "XA START" | "XA BEGIN":
                 group.is_explicit, group.is_skipped = True, not group.is_only
             case "XA COMMIT":
-                assert group.start
-                found = self._rereader.prepared_rows(rest, group.start)
+                found = self._rereader.prepared_rows(rest, self._start(group))
                 group.ends = True
             case "XA ROLLBACK":
                 self.prepared.pop(rest, None)
@@ -339,18 +345,18 @@ class Transactions:
         group.ends = True
         if group.is_only:
             return ()
-        assert group.start
         # Its rows were skipped as those of any XA transaction. In one phase it is committed here.
         if is_one_phase:
-            return self._rereader.again(group.start)
-        self.prepared[xid] = group.start
+            return self._rereader.again(self._start(group))
+        self.prepared[xid] = self._start(group)
         return ()
 
     def _on_rotate(self, group: Group, event: Raw) -> Iterable[Event]:
         _, _, _, _, data, start, stop = event
         file, offset = data[start + 8 : stop].decode(), _U64.unpack_from(data, start)[0]
         # Sent at the start, too: then it tells the file of a server that was asked by GTIDs.
-        self._at = Position.parse(f"{file}:{offset}").in_epoch(self._at.epoch)
+        at = Position.parse(f"{file}:{offset}").in_epoch(self._file[0])
+        self._file, self._offset = at[:3], at.offset
         self._is_file_known = True
         group.is_past = self._move(0)
         return ()
