@@ -119,23 +119,43 @@ def held_back(
     failed, none is among the result: a table whose check failed would go live with the others.
     """
     started = {event.step_key for event in result.filter_events(_is_start)}
-    made = {event.asset_key for event in result.get_asset_materialization_events()}
     of_step = {key: step for step, keys in steps.items() for key in keys}
+    usable = _usable(of_step, result)
     sound: dict[dg.AssetKey, bool] = {}
 
     def is_sound(key: dg.AssetKey) -> bool:
         if key not in sound:
-            step = of_step.get(key)
-            # External assets are always there. A step that ran has made what it could make.
-            ran = step is None or step in started
-            own = step is None or key in made if ran else True
+            # External assets are always there.
+            is_made = of_step.get(key) not in started or key in usable
             reads = {
                 parent for each in {key, *together.get(key, ())} for parent in parents.get(each, ())
             }
-            sound[key] = own and all(map(is_sound, reads))
+            sound[key] = is_made and all(map(is_sound, reads))
         return sound[key]
 
     return {key for key, step in of_step.items() if step not in started and is_sound(key)}
+
+
+def _usable(
+    of_step: Mapping[dg.AssetKey, str], result: dg.ExecuteInProcessResult
+) -> set[dg.AssetKey]:
+    """The assets that the run made and that others may be made of.
+
+    Not those of a step that failed, even if it made them before: their checks may not have passed.
+    Nor those with a check that made its own step fail, which is how Dagster blocks.
+    """
+    failed = {event.step_key for event in result.filter_events(lambda each: each.is_step_failure)}
+    blocked = {
+        event.asset_check_evaluation_data.asset_key
+        for event in result.filter_events(_is_check)
+        if event.step_key in failed and not event.asset_check_evaluation_data.passed
+    }
+    made = {event.asset_key for event in result.get_asset_materialization_events()}
+    return {key for key in made - blocked if key and of_step.get(key) not in failed}
+
+
+def _is_check(event: dg.DagsterEvent) -> bool:
+    return event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
 
 
 def _is_start(event: dg.DagsterEvent) -> bool:

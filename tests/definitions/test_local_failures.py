@@ -75,6 +75,45 @@ def test_what_a_failed_step_does_not_concern_is_made_all_the_same(
     assert told.done == ["sound", "publication", "page"]
 
 
+def test_what_a_check_blocks_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the check's step in it, a second run would know nothing of the failed check."""
+
+    @dg.asset_check(asset=sound, blocking=True)
+    def is_sound() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False)
+
+    definitions = dg.Definitions(assets=[sound, broken, publication, page], asset_checks=[is_sound])
+    monkeypatch.setattr("softcart_assets.definitions.defs", lambda: definitions)
+    told = Told([], [])
+    with dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
+        outcome = runs.materialize_everything(told.add, told.failed.append, told.status)
+    assert {event.asset_key.to_user_string() for event in outcome.materializations} == {"sound"}
+
+
+def test_what_was_made_by_a_step_that_failed_later_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dbt makes a model, then tests it: a failed test fails the step after the model is made."""
+
+    @dg.multi_asset(specs=[dg.AssetSpec("made"), dg.AssetSpec("not_made")], name="both")
+    def both() -> Iterator[dg.MaterializeResult]:
+        yield dg.MaterializeResult("made")
+        raise RuntimeError("a test failed")
+
+    @dg.asset(deps=["made"])
+    def follower() -> None:
+        """What reads an asset whose test failed."""
+
+    definitions = dg.Definitions(assets=[both, follower])
+    monkeypatch.setattr("softcart_assets.definitions.defs", lambda: definitions)
+    told = Told([], [])
+    with dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
+        outcome = runs.materialize_everything(told.add, told.failed.append, told.status)
+    assert {event.asset_key.to_user_string() for event in outcome.materializations} == {"made"}
+
+
 def test_what_goes_live_with_a_failed_table_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line goes live as a whole: a table whose check failed would go live with the others."""
     definitions = dg.Definitions(assets=[sound, broken, publication, page])
