@@ -1,7 +1,7 @@
-"""Ingestion: tables of operational databases into the raw layer and the lake, exactly, at a stated
-position.
+"""Ingestion: copies tables of operational databases into the raw layer and the lake, exactly and at
+a stated position.
 
-The engine knows no Dagster. `load` moves data and says what is worth loading. `proof` shows that
-raw equals its source. `quarantine` has the rows that raw could not take. `connectors` has what
-depends on the kind of a source system.
+The engine does not know Dagster. `load` moves data and names the tables worth loading. `proof`
+shows that raw equals its source. `quarantine` keeps the rows that raw could not take. `connectors`
+holds everything that depends on the kind of a source system.
 """

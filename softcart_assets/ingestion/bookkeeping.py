@@ -1,6 +1,6 @@
-"""The schema `ingestion` in the staging warehouse: what was loaded, up to where, what was not.
+"""The schema `ingestion` in the staging warehouse: what was loaded, up to where, and what was not.
 
-The files in `migrations` define its tables. Here is how what a table's last load left is read.
+The files in `migrations` define its tables. This module reads what a table's last load left.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ RAW_TABLES_LOCK = "softcart raw tables"
 
 
 def prepare(connection: psycopg.Connection, raw_schema: str) -> None:
-    """Bring the bookkeeping tables to this release, and create the schema of the raw tables.
+    """Bring the bookkeeping tables to this release and create the schema of the raw tables.
 
-    Safe at any time.
+    Can be called at any time.
     """
     migrate(connection, "ingestion", _MIGRATIONS)
     with connection.transaction():
@@ -38,11 +38,14 @@ def prepare(connection: psycopg.Connection, raw_schema: str) -> None:
 
 @dataclass(frozen=True)
 class LastLoad:
-    """What a table's last committed load left: its position, and what the source stated there."""
+    """The state after a table's last committed load: its position, and what the source stated
+    there.
+    """
 
     load_id: str
     position: str
     cursor_value: str | None
+    # PostgreSQL knows the columns' types in raw, but not their types at the source.
     columns: list[dict[str, Any]]
     source_rows: int | None
     source_checksums: Checksums | None
@@ -62,10 +65,11 @@ def last_load(connection: psycopg.Connection, source: str, table: str) -> LastLo
 
 
 def loaded_positions(connection: psycopg.Connection, source: str) -> dict[str, str]:
-    """The position of each loaded table of a source.
+    """Return the position of each loaded table of a source.
 
-    It is the one of its last load, or the place up to which its log is applied.
+    It is the position of the last load, or the place up to which the table's log is applied.
     """
+    # The stream's position counts for live tables only. A stopped table stays at its own.
     rows = connection.execute(
         "SELECT table_name, p.position, c.position, CASE c.state WHEN 'live' THEN s.position END"
         " FROM ingestion.positions p LEFT JOIN ingestion.captures c USING (source, table_name)"

@@ -1,8 +1,7 @@
-"""The tables that are captured from a source's log, and how far each of them is: what is committed
-of them.
+"""The tables that are captured from a source's log, and how far each one is committed.
 
-The rows of `ingestion.streams` and `ingestion.captures` are read and written here. Which changes a
-table gets is not decided here.
+This module reads and writes the rows of `ingestion.streams` and `ingestion.captures`. It does not
+decide which changes a table gets.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from softcart_assets.lines.model import Source, Table
 class CapturedTable:
     """A captured table as the target has it.
 
-    `columns`: those that raw has. `position`: its changes up to here are in raw. `consistent_at`:
-    up to here some of its rows may be newer than the log. `lake_position`: its changes up to here
-    are in the lake. `open_entries`: its rows in quarantine. `stopped`: why it does not go on.
-    `stale_since`: from here on, rows may have values that the log does not show. `dropped`: columns
-    of raw that the source no longer has.
+    `columns`: the columns of raw. `position`: changes up to here are in raw. `consistent_at`: up to
+    here some rows may be newer than the log. `lake_position`: changes up to here are in the lake.
+    `open_entries`: rows in quarantine. `stopped`: why the table does not go on. `stale_since`: from
+    here on, rows may have values that the log does not show. `dropped`: columns of raw that the
+    source no longer has.
     """
 
     table: Table
@@ -51,7 +50,9 @@ class CapturedTable:
 
 
 class TableFailed(Exception):
-    """PostgreSQL refuses a table's changes for what they are; the others can go on without it."""
+    """PostgreSQL refuses a table's changes because of their content. Other tables can go on without
+    it.
+    """
 
     def __init__(self, table: str, reason: str) -> None:
         super().__init__(reason)
@@ -59,7 +60,7 @@ class TableFailed(Exception):
 
 
 def moment_of(microseconds: int | None) -> datetime | None:
-    """A commit time of the log as PostgreSQL takes it."""
+    """Convert a commit time of the log (microseconds since 1970) for PostgreSQL."""
     return None if microseconds is None else datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
@@ -70,11 +71,11 @@ def capture(
     position: Position,
     consistent_at: Position,
 ) -> None:
-    """Follow a table whose rows were copied at `position`, some perhaps later, up to
+    """Follow a table whose rows were copied at `position`. Some may have been copied later, up to
     `consistent_at`.
 
-    Belongs into the transaction that brings the rows. If the stream is past that position already,
-    it goes back, and every other table stays where it is.
+    Must run in the transaction that brings the rows. If the stream is already past `position`, it
+    goes back, and every other table keeps its own position.
     """
     row = connection.execute(
         "SELECT position, lake_position FROM ingestion.streams WHERE source = %s FOR UPDATE",
@@ -83,6 +84,8 @@ def capture(
     assert row
     # The row is locked, so that no follower moves the stream meanwhile.
     at, lake_at = map(Position.parse, row)
+    # Without this step, a table that is declared later loses the changes between its copy and the
+    # stream's position (apache/flink-cdc#1486).
     if position < at:
         live = connection.execute(
             "SELECT table_name, position, lake_position FROM ingestion.captures"
@@ -95,6 +98,8 @@ def capture(
                 "UPDATE ingestion.captures SET position = %s, lake_position = %s"
                 " WHERE source = %s AND table_name = %s",
                 (
+                    # Compared here and not by SQL's `greatest`: as text, log file 1000000 comes
+                    # before 999999.
                     max(Position.parse(own), at),
                     max(Position.parse(in_lake), lake_at),
                     source,
@@ -103,6 +108,8 @@ def capture(
             )
         connection.execute(
             "UPDATE ingestion.streams SET position = %s, lake_position = %s WHERE source = %s",
+            # The lake's place goes back with it. The other tables keep their own lake positions,
+            # see above.
             (position, min(position, lake_at), source),
         )
     connection.execute(
@@ -122,7 +129,7 @@ class Captured:
     """A source's captured tables and its place in the log, over the connection that holds the
     source.
 
-    Whatever fails, the connection is to be closed and a new `Captured` made: it takes up what was
+    After any failure, close the connection and make a new `Captured`. It continues from what is
     committed.
     """
 
@@ -134,7 +141,7 @@ class Captured:
         self.committed_at: datetime | None = None
 
     def read(self) -> list[CapturedTable]:
-        """Take up what is committed; the tables that are new since the last time."""
+        """Read what is committed. Returns the tables that are new since the last call."""
         self._forget_undeclared()
         row = self.connection.execute(
             "SELECT position, gtid, server, lake_position, lake_gtid, lake_server, committed_at"
@@ -211,7 +218,7 @@ class Captured:
         return [table for table in self.tables.values() if not table.stopped]
 
     def stop(self, table: CapturedTable, reason: str) -> None:
-        """Let a table stand where it is, and say why."""
+        """Stop a table where it is, and record why."""
         table.stopped = reason
         self.connection.execute(
             "UPDATE ingestion.captures SET state = 'stopped', reason = %s, position = %s, "
@@ -221,9 +228,9 @@ class Captured:
         )
 
     def note_stale(self, table: CapturedTable, position: Position | None) -> None:
-        """From a position on, rows may have values that the log does not show.
+        """Note that from a position on, rows may have values that the log does not show.
 
-        None: they were read again.
+        None: the rows were read again.
         """
         table.stale_since = position
         self.connection.execute(
@@ -232,14 +239,14 @@ class Captured:
         )
 
     def note_emptied(self, table: CapturedTable, position: Position) -> None:
-        """At a position, all rows went at once."""
+        """Note that all rows went at once at a position."""
         self.connection.execute(
             "UPDATE ingestion.captures SET emptied_at = %s WHERE source = %s AND table_name = %s",
             (position, self.source.name, table.name),
         )
 
     def emptied_at(self, table: CapturedTable) -> Position | None:
-        """Where all rows of a table went at once the last time."""
+        """Return where all rows of a table last went at once, None if never."""
         row = self.connection.execute(
             "SELECT emptied_at FROM ingestion.captures WHERE source = %s AND table_name = %s",
             (self.source.name, table.name),
@@ -247,11 +254,11 @@ class Captured:
         return Position.parse(row[0]) if row and row[0] else None
 
     def leave_server(self) -> None:
-        """Another server goes on, whose positions lie behind all earlier ones.
+        """Prepare for another server, whose positions lie behind all earlier ones.
 
-        If some tables, or rows of them, are further than the stream, which went back for one that
-        is new, positions no longer tell what they have, and the GTIDs may be those from before it
-        went back: all have to be read again.
+        The stream may have gone back for a new table, so that other tables, or rows of them, are
+        further than the stream. Then their positions no longer tell what they have. The GTIDs may
+        be those from before it went back. So all tables have to be read again.
         """
         assert self.place
         at = self.place.position
@@ -263,11 +270,11 @@ class Captured:
     def commit(
         self, place: Place, committed_at: int | None, lake_place: Place | None = None
     ) -> None:
-        """Move the stream to `place`, and the lake's if given, and commit the transaction with all
-        that it holds.
+        """Move the stream to `place` (and the lake to `lake_place` if given), and commit the
+        transaction.
 
-        A place before the present one, as while the log is read again for the lake, leaves it where
-        it is.
+        A place before the present one does not move the stream. This happens while the log is read
+        again for the lake.
         """
         assert self.place
         if place.position <= self.place.position:
@@ -303,7 +310,9 @@ class Captured:
         self.connection.commit()
         self.place, self.lake_place = place, lake
         self.committed_at = moment or self.committed_at
-        # Only now: a commit that failed must not leave tables further than they are.
+        # Only now: a commit that failed must not leave tables further than they are. In another
+        # tool, the position moved although the target had refused the changes, and they were lost
+        # (airbytehq/airbyte#48717).
         for table in self.live:
             table.position = max(table.position, place.position)
             if lake_place:

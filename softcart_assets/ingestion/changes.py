@@ -1,8 +1,8 @@
 """Changes of rows on their way from a source's log to the sinks: typed, in the log's order, each
 with its transaction.
 
-A batch of `Changes` belongs to one table and has one set of columns. It knows nothing of where the
-changes come from or of what becomes of them.
+A batch of `Changes` belongs to one table and has one set of columns. It does not know where changes
+come from or what becomes of them.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Run(NamedTuple):
 class Changes:
     """Changes of one table in the log's order.
 
-    `rows` have raw's columns; `operations` say what happened to each; `rejected` are the changes
-    that cannot be carried: how many of the rows come before, the operation, and the row. `runs`
-    count rows and rejected ones.
+    `rows` have raw's columns. `operations` say what happened to each row. `rejected` are the
+    changes that cannot be carried: the number of rows before the change, the operation, and the
+    row. `runs` count both rows and rejected changes.
     """
 
     table: str
@@ -58,7 +58,7 @@ class Changes:
 
     @cached_property
     def per_row(self) -> tuple[pa.Array, pa.Array]:
-        """Position, as text, and commit time of each of the rows."""
+        """Return the position (as text) and the commit time of each row."""
         # A transaction's position becomes text once, however many rows it has.
         positions = [None if run.position is None else str(run.position) for run in self.runs]
         times = [run.committed_at for run in self.runs]
@@ -71,12 +71,12 @@ class Changes:
         )
 
     def run_of_rejected(self) -> list[Run]:
-        """The run that each of the rejected changes belongs to."""
+        """Return the run of each rejected change."""
         return [self.runs[number] for number in self._run_numbers[1]]
 
     @cached_property
     def _run_numbers(self) -> tuple[pa.Array, list[int]]:
-        """The number of the run of each row, and of each rejected change."""
+        """Return the number of the run of each row, and of each rejected change."""
         counts = [run.changes for run in self.runs]
         numbers = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         if not self.rejected:
@@ -87,11 +87,11 @@ class Changes:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last transaction is not committed yet; all others are."""
+        """Whether the last transaction is not committed yet. All others are."""
         return self.runs[-1].position is None
 
     def after(self, position: Position) -> Changes:
-        """Those past a position; ones whose transaction is not committed are."""
+        """Return the changes past a position. Uncommitted changes are always past it."""
         first = self.runs[0].position
         # Positions ascend.
         if first is None or first > position:
@@ -99,21 +99,25 @@ class Changes:
         return self.where(lambda run: run.position is None or run.position > position)
 
     def committed(self) -> Changes:
-        """Those whose transaction is committed."""
+        """Return the changes whose transaction is committed."""
         return self.where(lambda run: run.position is not None) if self.is_open else self
 
     def uncommitted(self) -> Changes:
-        """Those whose transaction is not committed yet."""
+        """Return the changes whose transaction is not committed yet."""
         return self.where(lambda run: run.position is None)
 
     def without(self, known: Sequence[Column], key: Sequence[str]) -> Changes:
-        """In the known columns; changes with a value beyond these are among the rejected."""
+        """Reduce the changes to the known columns. Changes with a value in another column become
+        rejected.
+        """
         names = [column.name for column in known]
         beyond = [column for column in self.columns if column.name not in names]
         is_out = pa.array(np.zeros(len(self.rows), bool))
         for column in beyond:
             is_out = pc.or_(is_out, pc.is_valid(self.rows.column(column.name)))
         if key:
+            # A deletion's other values do not matter. Rejected, it would leave a row in raw that is
+            # gone.
             is_out = pc.and_(is_out, pc.not_equal(self.operations, DELETE))
         out = np.flatnonzero(is_out.to_numpy(zero_copy_only=False))
         rejected = []
@@ -149,9 +153,9 @@ class Changes:
         )
 
     def with_deletions(self, key: Sequence[str]) -> Changes:
-        """With the deletions among the rejected: these need no more than the key.
+        """Move the rejected deletions back to the rows, because a deletion needs only the key.
 
-        Values that cannot be carried are NULL in them.
+        Their values that cannot be carried become NULL.
         """
         rows, operations, rejected = [], [], []
         at = carried = 0
@@ -176,7 +180,7 @@ class Changes:
         )
 
     def where(self, is_wanted: Callable[[Run], bool]) -> Changes:
-        """Those of the runs that are wanted."""
+        """Return the changes of the runs for which `is_wanted` is true."""
         wanted = [is_wanted(run) for run in self.runs]
         if all(wanted):
             return self
@@ -197,7 +201,7 @@ class Changes:
 
 
 def as_text(column: Column, array: pa.Array) -> pa.Array:
-    """Values as text, as rejected rows have them."""
+    """Return values as text, in the form of rejected rows."""
     match column.kind:
         case Kind.TEXT | Kind.JSON:
             return array
@@ -207,6 +211,7 @@ def as_text(column: Column, array: pa.Array) -> pa.Array:
                 pa.string(),
             )
         case Kind.DATETIME | Kind.INSTANT:
+            # Without the zone: as text it would end with a "Z", which no source writes.
             return array.cast(pa.timestamp("us")).cast(pa.string())
         case _:
             return array.cast(pa.string())
@@ -215,7 +220,9 @@ def as_text(column: Column, array: pa.Array) -> pa.Array:
 def _known_of(
     columns: Sequence[Column], key: Sequence[str], rejected: Rejected
 ) -> pa.RecordBatch | None:
-    """What can be carried of a rejected row, the other values NULL; None if its key cannot be."""
+    """Return the values of a rejected row that can be carried, the others as NULL. None if the key
+    cannot be carried.
+    """
     arrays = []
     for column in columns:
         text = rejected.row.get(column.name)
@@ -223,9 +230,13 @@ def _known_of(
             if column.kind is Kind.BYTES and text is not None:
                 value: bytes | None = bytes.fromhex(text.removeprefix("\\x"))
             elif text is not None and text.startswith("\\x") and column.name not in key:
+                # The quarantine writes bytes that do not decode as hex. They must not come back as
+                # that text.
                 value = None  # text that is not text
             else:
                 value = None if text is None else text.encode()
+            # Through the same parser as every other value, so that nothing gets in that it would
+            # refuse.
             arrays.append(parse(column, pa.array([value], pa.binary())))
         except Unfit:
             if column.name in key:

@@ -1,7 +1,7 @@
 """Threads that share the readers of one snapshot.
 
-Each thread has one reader. A table is the job of one thread. The key ranges of a big table are
-shared among all threads. What a job does is not known here.
+Each thread has one reader. One thread does a table's job. All threads share the key ranges of a big
+table. This module does not know what a job does.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Resettable(Protocol):
-    """A reader, as far as it matters here."""
+    """The part of a reader that matters here."""
 
     def reset(self) -> None:
-        """Be fit for another job after one that failed."""
+        """Become ready for another job after one that failed."""
 
 
 R = TypeVar("R", bound=Resettable)
@@ -28,15 +28,18 @@ T = TypeVar("T")
 class Crew(Generic[R]):
     """One thread per reader.
 
-    Ranges of tables under way come before new tables, so that those tables are finished first.
+    Ranges of tables under way come before new tables, so that started tables finish first.
     """
 
     def __init__(self, readers: Sequence[R]) -> None:
+        # One condition guards both queues. Threads, not processes: the codec runs without Python's
+        # lock, and each process would need another 90 MB for Arrow and the clients.
         self._changed = threading.Condition()
         self._tables: deque[tuple[Future[Any], Callable[[R], object]]] = deque()
         self._ranges: deque[tuple[Future[Any], Callable[[R], object]]] = deque()
         self._is_open = True
         self.size = len(readers)
+        # Daemons: a thread that waits for a dead server must not keep the process from ending.
         self._threads = [
             threading.Thread(target=self._work, args=(reader,), daemon=True) for reader in readers
         ]
@@ -47,7 +50,7 @@ class Crew(Generic[R]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let no table begin any more, and wait for those under way."""
+        """Let no further table begin, and wait for those under way."""
         with self._changed:
             self._is_open = False
             for future, _job in self._tables:
@@ -58,7 +61,7 @@ class Crew(Generic[R]):
             thread.join()
 
     def submit(self, job: Callable[[R], T]) -> Future[T]:
-        """Have a table's job done by the next free thread."""
+        """Have the next free thread do a table's job."""
         future: Future[T] = Future()
         with self._changed:
             self._tables.append((future, job))
@@ -66,13 +69,14 @@ class Crew(Generic[R]):
         return future
 
     def share(self, reader: R, jobs: Sequence[Callable[[R], T]]) -> list[T]:
-        """Do a table's range jobs together with all threads that are free.
+        """Do a table's range jobs together with all threads that are free. Called from the table's
+        own job.
 
-        Called from the table's own job.
-
-        The first failure is raised once no job of the table runs any more; those not begun are
-        dropped.
+        The first failure is raised once no job of the table runs any more. Jobs that did not begin
+        are dropped.
         """
+        # The caller's thread works on ranges itself. If it only waited, a crew of one would never
+        # finish.
         futures: list[Future[T]] = [Future() for _ in jobs]
         with self._changed:
             self._ranges.extend(zip(futures, jobs, strict=True))
@@ -89,6 +93,8 @@ class Crew(Generic[R]):
                     continue
                 future, job = self._ranges.popleft()
             self._run(future, job, reader)
+        # Not before all jobs have ended: one that still copies would write into a table that the
+        # failed load is about to remove.
         for future in futures:
             if not future.cancelled() and (error := future.exception()):
                 raise error
@@ -109,6 +115,8 @@ class Crew(Generic[R]):
             try:
                 future.set_result(job(reader))
             except BaseException as error:
+                # `BaseException`, so that a waiting thread learns of every end. Without a result it
+                # would wait for ever.
                 future.set_exception(error)
                 with suppress(
                     Exception

@@ -1,11 +1,12 @@
-"""What can go wrong in a load, as one family of exceptions.
+"""The exceptions of a load, as one family.
 
-Each message says what happened, to which table and asset, and what to do. Nothing is raised here.
+Each message says what happened, to which table and asset, and what to do. This module raises
+nothing.
 """
 
 
 class IngestionError(RuntimeError):
-    """A load could not be done; nothing of the table concerned was committed."""
+    """A load failed. Nothing of the table concerned was committed."""
 
 
 class MissingTable(IngestionError):
@@ -21,15 +22,15 @@ class UnsupportedColumn(IngestionError):
 
 
 class SchemaChanged(IngestionError):
-    """The source's columns no longer fit the raw table and somebody has to decide."""
+    """The source's columns no longer fit the raw table, and a person has to decide what to do."""
 
 
 class SourceLost(IngestionError):
-    """The source went away in the middle, or refuses a query; running the load again is safe."""
+    """The source went away during a load, or refuses a query. The load can be run again."""
 
 
 class PositionPurged(IngestionError):
-    """The source's log no longer holds what comes after a position: take a new snapshot."""
+    """The source's log no longer holds what follows a position. A new snapshot is needed."""
 
 
 class TargetFailed(IngestionError):
@@ -41,18 +42,16 @@ class TableBusy(IngestionError):
 
 
 class NotStated(IngestionError):
-    """The source did not state its checksums at the last load, so there is nothing to compare raw
-    with.
-    """
+    """The source stated no checksums at the last load, so raw cannot be compared with them."""
 
 
 class NotComparable(IngestionError):
-    """Neither the table nor its kind of source has what a comparison of rows needs."""
+    """Neither the table nor its kind of source supports a comparison of rows."""
 
 
 class TableBehind(IngestionError):
-    """The table changed at the source since it was loaded, and was not to be loaded for a
-    comparison.
+    """The table changed at the source after its last load, and the comparison was not allowed to
+    load it.
     """
 
 
@@ -61,9 +60,11 @@ class UnknownEntry(IngestionError):
 
 
 class LoadsFailed(IngestionError):
-    """Some tables of a call could not be loaded; `failures` has the error of each, by table."""
+    """Some tables of a call could not be loaded. `failures` maps each table to its error."""
 
     def __init__(self, source: str, failures: dict[str, Exception]) -> None:
+        # Every failure with its own text: whoever sees only the first would mend the tables one by
+        # one.
         super().__init__(
             f"{len(failures)} table(s) of {source} were not loaded:\n"
             + "\n".join(f"- {table}: {error}" for table, error in failures.items())

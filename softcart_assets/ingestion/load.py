@@ -1,8 +1,7 @@
-"""Ingestion, as the rest of the project sees it.
+"""The entry points of ingestion for the rest of the project.
 
-Load tables, replay quarantined rows, ask what changed.
-
-Tables that are read go through `engine`, tables whose log is followed through `capture`.
+They load tables, replay quarantined rows and name the tables that changed. Tables that are read go
+through `engine`. Tables whose log is followed go through `capture`.
 """
 
 from __future__ import annotations
@@ -32,16 +31,18 @@ __all__ = [
 
 
 def load(request: LoadRequest, tables: Sequence[str] | None = None) -> Iterator[LoadResult]:
-    """Load tables of a source, by default all, and yield each result as soon as it is committed.
+    """Load tables of a source (by default all) and yield each result as soon as it is committed.
 
     All tables of a source with snapshots are read at one position. A table that fails does not stop
-    the others: at the end all failures are raised together as `LoadsFailed`. Running a failed load
-    again is always safe. Before the first table, `ServerUnreachable`, `MissingGrant` or `TableBusy`
-    may be raised by themselves.
+    the others. All failures are raised together at the end, as `LoadsFailed`. A failed load can
+    always be run again. `ServerUnreachable`, `MissingGrant` or `TableBusy` may be raised before the
+    first table.
     """
     source = request.source
     chosen = [source.table(name) for name in tables] if tables is not None else list(source.tables)
     has_log = connector(source.kind).has_log
+    # A kind without one log for all its tables brings its own load for `cdc`: see
+    # `Connector.has_log`.
     captured = [table for table in chosen if has_log and table.strategy == "cdc"]
     failures: dict[str, Exception] = {}
     try:
@@ -50,6 +51,7 @@ def load(request: LoadRequest, tables: Sequence[str] | None = None) -> Iterator[
         failures |= failed.failures
     if captured:
         try:
+            # A table that was read and failed does not keep the captured ones from catching up.
             yield from catch_up(request, captured)
         except LoadsFailed as failed:
             failures |= failed.failures
@@ -58,7 +60,8 @@ def load(request: LoadRequest, tables: Sequence[str] | None = None) -> Iterator[
 
 
 def replay(request: LoadRequest) -> Iterator[LoadResult]:
-    """Read the rows of the request's `released` quarantine entries again, by loading their tables.
+    """Load the tables of the request's `released` quarantine entries, so that these rows are read
+    again.
 
     Rows that are fit now leave the quarantine.
     """
@@ -69,21 +72,21 @@ def replay(request: LoadRequest) -> Iterator[LoadResult]:
             "ANY(%s)",
             (request.source.name, list(request.released)),
         ).fetchall()
+    # The rows are read from the source again, not taken from the quarantine: they may have changed.
     yield from load(request, [table for (table,) in rows])
 
 
 def changed_tables(source: Source, connection: Any, since: Mapping[str, str]) -> Changes:
-    """Which tables changed since their positions, as `loaded_positions` gives them.
+    """Return the tables that changed since their positions, which `loaded_positions` gives.
 
-    For a sensor: cheap. It may name a table that did not change, and never misses one that did. A
-    source that cannot be read raises `ServerUnreachable` or `IngestionError`. So "no change" is
-    only ever the answer of a source that was read.
+    It is cheap enough for a sensor. It may name a table that did not change, but never misses one
+    that did. A source that cannot be read raises `ServerUnreachable` or `IngestionError`.
     """
     return connector(source.kind).changed_tables(source, connection, since)
 
 
 def loaded_positions(staging: PostgresConnection, source: Source) -> dict[str, str]:
-    """The position that each loaded table of a source stands at."""
+    """Return the position of each loaded table of a source."""
     with staging.connect() as connection:
         bookkeeping.prepare(connection, source.schema)
         return bookkeeping.loaded_positions(connection, source.name)

@@ -15,6 +15,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.string import StrDumperUnknown
 
+# The name is greedy, as it may hold dots and digits itself (many logs are named after a host). The
+# number is what follows the last dot.
 _PATTERN = r"^(?:~([0-9]+) )?(.*)\.([0-9]+):([0-9]+)$"
 """Epoch, name, number, offset. Python and PostgreSQL read it alike."""
 
@@ -35,6 +37,8 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Position:
         """Read a position from its text."""
+        # DOTALL, because PostgreSQL's `.` matches a line break as well, and both have to read
+        # alike.
         match = re.fullmatch(_PATTERN, text, re.DOTALL)
         if match is None:
             raise ValueError(f"{text!r} is not a position in a binary log, such as binlog.000001:4")
@@ -42,6 +46,8 @@ class Position(NamedTuple):
 
     def __str__(self) -> str:
         prefix = f"~{self.epoch:04d} " if self.epoch else ""
+        # Nothing may rely on the padding: zendesk/maxwell#2251 and apache/flink-cdc#4358 compared
+        # file names as text and lost the log after file 999999.
         return f"{prefix}{self.name}.{self.number:06d}:{self.offset:012d}"
 
     @property
@@ -60,7 +66,9 @@ NOWHERE = Position(0, "", 0, 0)
 
 @dataclass
 class Place:
-    """A place in a source's log. `gtid` is the same place for another server than `server`."""
+    """A place in a source's log. `gtid` describes the same place for any server other than
+    `server`.
+    """
 
     position: Position
     gtid: str | None
@@ -68,21 +76,22 @@ class Place:
 
 
 def latest(*texts: str) -> str:
-    """The text of the latest position.
+    """Return the text of the latest position.
 
-    A single one may be of any kind of source, as nothing is compared.
+    A single text may belong to any kind of source, since nothing is compared.
     """
     return texts[0] if len(texts) == 1 else max(texts, key=Position.parse)
 
 
 def ordered(text: sql.Composable) -> sql.Composed:
-    """SQL that orders a position's text exactly as `Position` orders: for comparisons, `ORDER BY`,
-    `min` and `max`.
+    """Return SQL that orders a position's text exactly as `Position` orders. Use it for
+    comparisons, `ORDER BY`, `min` and `max`.
 
-    Numbers become as long as the greatest can be. After the name comes a character that no name
-    has, so that a name that begins like another one comes where Python puts it.
+    Numbers are padded to the longest possible length. A character that no name contains follows the
+    name. So a name that begins like another one is ordered as in Python.
     """
     return sql.SQL(
+        # COLLATE "C": the database's own collation could ignore the dots and signs in a name.
         "((SELECT lpad(coalesce(m[1], ''), 10, '0') || m[2] || E'\\x01' || lpad(m[3], 20, '0')"
         " || lpad(m[4], 20, '0') FROM regexp_match({}, {}) AS m) COLLATE \"C\")"
     ).format(text, sql.Literal(_PATTERN))

@@ -1,7 +1,7 @@
-"""Rows that raw could not take: recording, listing, closing and erasing them.
+"""Rows that raw could not take: how they are recorded, listed, closed and erased.
 
-Whether a row is fit is decided where values are parsed: in `types` and in the connectors. To replay
-rows is a load, see `load.replay`.
+`types` and the connectors parse values and decide whether a row is fit. To replay rows is a load,
+see `load.replay`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from softcart_assets.ingestion.types import Rejected
 
 @dataclass(frozen=True)
 class QuarantinedRow:
-    """A row out of raw: where it comes from, why, and since when.
+    """A row that is not in raw: where it comes from, why it is out, and since when.
 
-    `row` is whole, values as text.
+    `row` is the whole row, with values as text.
     """
 
     id: int
@@ -44,7 +44,9 @@ class QuarantinedRow:
 
 
 class Recorder:
-    """Records one load's rejected rows; a row that is out already is not recorded twice."""
+    """Records the rejected rows of one load. A row with an open entry is not recorded a second
+    time.
+    """
 
     def __init__(
         self, connection: psycopg.Connection, source: str, table: str, load_id: str, position: str
@@ -55,13 +57,16 @@ class Recorder:
         self._seen: Counter[str] = Counter()
 
     def record(self, rejected: Sequence[Rejected], *, only_new: bool = False) -> None:
-        """Record rows.
+        """Record rejected rows.
 
-        With `only_new`, open entries stay as they are; for rows of which only a part is known now.
+        With `only_new`, open entries stay as they are. It is meant for rows of which only a part is
+        known.
         """
         for each in rejected:
             text = json.dumps(each.row)
             identity = identity_of(each)
+            # Rows without a key may be identical. A running number gives each copy an entry of its
+            # own.
             if each.key is None:
                 self._seen[identity] += 1
                 identity += f"#{self._seen[identity]}"
@@ -78,7 +83,12 @@ class Recorder:
                 "cursor_value, column_name, reason,"
                 " row, position, load_id, quarantined_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, "
                 "%s, %s, now())"
+                # Only open entries conflict: a row that was mended and is bad again gets a new
+                # entry, and the old one stays as history. Rejected rows that leave no trace were
+                # asked for in dlt-hub/dlt#1980.
                 f" ON CONFLICT (source, table_name, identity) WHERE closed_at IS NULL DO {conflict}"
+                # `now()` is the transaction's start, so it tells an entry of this load from an
+                # older one.
                 " RETURNING quarantined_at = now()",
                 (
                     self.source,
@@ -96,9 +106,10 @@ class Recorder:
             self.new += bool(row and row[0])
 
     def entries(self, released: Sequence[int]) -> str:
-        """The query of the table's open entries.
+        """Return the query of the table's open entries.
 
-        It says of each whether it is to be tried again, and whether this load found it unfit.
+        It tells for each entry whether it is to be tried again, and whether this load found it
+        unfit.
         """
         return (
             sql.SQL(
@@ -112,7 +123,9 @@ class Recorder:
         )
 
     def close(self, ids: Sequence[int], because: str, released: Sequence[int] = ()) -> int:
-        """Close entries; those among `released` as replayed. How many."""
+        """Close entries and return their number. Entries among `released` are closed as
+        replayed.
+        """
         return self.connection.execute(
             "UPDATE ingestion.quarantine SET closed_at = now(),"
             " closed_because = CASE WHEN id = ANY(%s::bigint[]) THEN 'replayed' ELSE %s END WHERE "
@@ -121,7 +134,7 @@ class Recorder:
         ).rowcount
 
     def unseen(self) -> list[int]:
-        """The open entries that this load did not meet."""
+        """Return the open entries that this load did not meet."""
         rows = self.connection.execute(
             "SELECT id FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
             "closed_at IS NULL AND load_id <> %s",
@@ -130,9 +143,9 @@ class Recorder:
         return [row[0] for row in rows]
 
     def alike(self, identity: str) -> list[int]:
-        """The open entries of an identity, the last recorded first.
+        """Return the open entries of an identity, the last recorded first.
 
-        Further ones without a key are numbered on from there.
+        Further rows without a key are numbered on from there.
         """
         rows = self.connection.execute(
             "SELECT id, CASE WHEN key IS NULL THEN split_part(identity, '#', 2)::integer ELSE 0 "
@@ -142,6 +155,8 @@ class Recorder:
             " AND split_part(identity, '#', 1) = %s) ORDER BY 2 DESC",
             (self.source, self.table, identity, identity),
         ).fetchall()
+        # Numbers start behind the open entries. Otherwise a new copy would overwrite the entry of
+        # another.
         self._seen[identity] = rows[0][1] if rows else 0
         return [entry for entry, _ in rows]
 
@@ -154,7 +169,7 @@ class Recorder:
         ).fetchall()
 
     def open(self) -> tuple[int, list[tuple[str, ...]]]:
-        """How many entries are open, and the keys of those that have one."""
+        """Return the number of open entries, and the keys of those that have one."""
         rows = self.connection.execute(
             "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
             "closed_at IS NULL",
@@ -164,7 +179,9 @@ class Recorder:
 
 
 def identity_of(rejected: Rejected) -> str:
-    """What tells a row from others: its key; without one all of it, which alike rows share."""
+    """Return what identifies a row: its key, or a hash of the whole row, which identical rows
+    share.
+    """
     if rejected.key is not None:
         return json.dumps(rejected.key)
     return hashlib.sha256(json.dumps(rejected.row).encode()).hexdigest()
@@ -184,11 +201,13 @@ def list_quarantine(
     *,
     closed: bool = False,
 ) -> list[QuarantinedRow]:
-    """The rows in quarantine, newest first: of all sources, of one, or of one table.
+    """Return the rows in quarantine, newest first: of all sources, of one, or of one table.
 
-    With `closed`, those that have left it instead.
+    With `closed`, return the closed entries instead.
     """
     with staging.connect() as connection:
+        # A warehouse that was never loaded has no bookkeeping yet. For a reader, that is an empty
+        # list.
         if not _exists(connection):
             return []
         cursor = connection.cursor(row_factory=class_row(QuarantinedRow))
@@ -201,7 +220,7 @@ def list_quarantine(
 
 
 def show(staging: PostgresConnection, entry: int) -> QuarantinedRow:
-    """One quarantined row by its number, whether it is still out or not; raises `UnknownEntry`."""
+    """Return one quarantined row by its number, open or closed. Raises `UnknownEntry`."""
     with staging.connect() as connection:
         found = None
         if _exists(connection):
@@ -217,7 +236,7 @@ def show(staging: PostgresConnection, entry: int) -> QuarantinedRow:
 def entries_with(
     staging: PostgresConnection, source: str, column: str, value: str, table: str | None = None
 ) -> list[QuarantinedRow]:
-    """The entries of a source, open and closed, whose row has a value (as text) in a column or
+    """Return a source's entries, open and closed, whose row has `value` (as text) in a column or
     top-level field.
     """
 
@@ -225,6 +244,7 @@ def entries_with(
         if row.row.get(column) == value:
             return True
         try:
+            # Of a document, only the whole is kept. A person's data may be in any of its fields.
             found = json.loads(row.row.get("document") or "null")
         except ValueError:
             return False
@@ -242,17 +262,20 @@ def entries_with(
 
 
 def erase(staging: PostgresConnection, entries: Sequence[int], by: str) -> list[int]:
-    """Wipe the values of entries for good: row, key, cursor.
+    """Erase the values of entries for good: row, key and cursor. Returns the numbers of the
+    entries.
 
-    What, where, when and why stays, and who erased it; the entries erased.
+    Table, time, column and reason stay, with the person who erased (`by`).
 
-    An open entry is closed. If its row is still at the source, the next load finds it anew: erase
-    it there first.
+    An open entry is closed. If the row is still at the source, the next load records it again. So
+    erase it there first.
     """
     with staging.connect() as connection:
         if not _exists(connection):
             return []
         rows = connection.execute(
+            # The identity goes, too: it contains the key, or a hash by which known values could be
+            # found again.
             "UPDATE ingestion.quarantine SET identity = 'erased ' || id, key = NULL, cursor_value "
             "= NULL, row = '{}', erased_at = now(),"
             " erased_by = %s, closed_at = coalesce(closed_at, now()), closed_because = "
@@ -265,9 +288,10 @@ def erase(staging: PostgresConnection, entries: Sequence[int], by: str) -> list[
 
 @dataclass(frozen=True)
 class QuarantineSummary:
-    """How many rows of a table are out, and why: column, reason and rows, commonest first.
+    """The number of a table's rows in quarantine, and the reasons: column, reason, rows. Commonest
+    first.
 
-    It has no values.
+    It contains no values.
     """
 
     rows: int
@@ -277,7 +301,7 @@ class QuarantineSummary:
 def summarize(
     staging: PostgresConnection, source: str, table: str, most: int = 5
 ) -> QuarantineSummary:
-    """What is in quarantine of a table, with the commonest reasons."""
+    """Summarise a table's open entries, with the commonest reasons."""
     with staging.connect() as connection:
         if not _exists(connection):
             return QuarantineSummary(0, [])

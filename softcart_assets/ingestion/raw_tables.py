@@ -1,7 +1,7 @@
-"""The lock that keeps raw tables still while models are built from them.
+"""The lock that keeps raw tables unchanged while models are built from them.
 
-Loads share it, a build has it alone. Without it, models built from one state of the raw tables
-would be compared with another.
+Loads share the lock. A build holds it alone. Otherwise models would be built from one state of the
+raw tables and compared with another.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK
 def raw_tables_held(
     staging: PostgresConnection, *, still: bool, tell: Callable[[str], None]
 ) -> Iterator[None]:
-    """Hold the raw tables while the block runs: for a load, or `still` for a build.
+    """Hold the raw tables while the block runs: shared for a load, or alone (`still`) for a build.
 
-    Waits without limit for others, and tells once for whom.
+    Waits without limit, and calls `tell` once with the name of the holder.
     """
 
     def on_wait(holder: locks.LockSession | None) -> None:
         tell(f"Waiting for the raw tables, which {holder or 'another run'} is using.")
 
+    # A session of its own: PostgreSQL frees the lock with the session, even after a kill.
     with staging.connect(autocommit=True) as connection:
         locks.take(connection, RAW_TABLES_LOCK, shared=not still, on_wait=on_wait)
         yield

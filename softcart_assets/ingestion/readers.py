@@ -1,11 +1,11 @@
-"""What a source's readers can do, one protocol per capability.
+"""What a source's readers can do: one protocol per capability.
 
-Every reader has the capabilities of `Reader`. The others are optional: a reader has the methods of
-a capability only if its system can really do it. The engine asks with `isinstance` and takes
-another way where a capability is missing, or says clearly what cannot be done.
+Every reader has the capabilities of `Reader`. The others are optional, and a reader implements one
+only if its system can really do it. The engine asks with `isinstance`. Where a capability is
+missing, it takes another way or says what cannot be done.
 
-One thread uses a reader at a time. Batches are streamed: whoever reads them must not ask the same
-reader for anything else until the last batch has come.
+One thread uses a reader at a time. Batches are streamed: until the last batch has come, nobody may
+ask the same reader for anything else.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from softcart_assets.lines.model import Table
 
 
 class Reader(Protocol):
-    """What every reader can do: say what a table looks like and read all of it."""
+    """What every reader can do: describe a table and read all of it."""
 
     def columns(self, table: Table, known: Sequence[Column]) -> Sequence[Column]:
-        """The table's columns; `known` are those that raw has. Raises `MissingTable`."""
+        """Return the table's columns. `known` are the columns of raw. Raises `MissingTable`."""
 
     def position(self, table: Table) -> str:
         """The position that the table is read at."""
@@ -31,12 +31,14 @@ class Reader(Protocol):
         """What a person should know about the table that was read."""
 
     def expected_rows(self, table: Table) -> int | None:
-        """About how many rows the table has; None: unknown."""
+        """Return about how many rows the table has. None: unknown."""
 
     def all_rows(
         self, table: Table, columns: Sequence[Column]
     ) -> tuple[Sequence[Column], Iterator[Batch]]:
-        """Every row. Also the columns, which reading may have shown to be others than expected."""
+        """Return every row, and the columns. Reading may show that the columns are not the expected
+        ones.
+        """
 
     def reset(self) -> None:
         """Become fit for another table after one that failed."""
@@ -65,7 +67,9 @@ class KeyedReader(Reader, Protocol):
     def rows_of(
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
     ) -> tuple[Sequence[Column], Iterator[Batch]]:
-        """The rows with these keys, each key as text; also the columns that they have after all."""
+        """Return the rows with these keys (each as text), and the columns as reading has shown
+        them.
+        """
 
 
 @runtime_checkable
@@ -75,14 +79,14 @@ class CursorReader(Reader, Protocol):
     def rows_past(
         self, table: Table, columns: Sequence[Column], cursor_value: str
     ) -> Iterator[Batch]:
-        """The rows past a cursor value, which is PostgreSQL's text of it."""
+        """Return the rows past a cursor value, given as PostgreSQL text."""
 
 
 @runtime_checkable
 class PairReader(Reader, Protocol):
-    """Can read key and cursor of all rows, which is far less than the rows.
+    """Can read the key and cursor of all rows, which is far less than the rows.
 
-    An incremental load finds with it what no cursor shows: deletions and late commits.
+    An incremental load needs it to find what no cursor shows: deletions and late commits.
     """
 
     def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
@@ -91,10 +95,10 @@ class PairReader(Reader, Protocol):
 
 @runtime_checkable
 class DigestReader(PairReader, Protocol):
-    """Can compute digests of keys and cursors that PostgreSQL can compute, too."""
+    """Can compute digests of keys and cursors that PostgreSQL can compute as well."""
 
     def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
-        """How to divide a table of about so many rows for comparison."""
+        """Return how to divide a table of about `rows` rows for comparison."""
 
     def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
         """The digest of each segment that has rows."""
@@ -107,9 +111,8 @@ class ChecksumReader(Reader, Protocol):
     def checksums(
         self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
     ) -> tuple[int, Checksums]:
-        """Number of rows and the checksum of each column.
-
-        Rows with the keys `without` are left out.
+        """Return the number of rows and the checksum of each column, without the rows of the keys
+        `without`.
         """
 
 
@@ -126,7 +129,7 @@ class TallyReader(Reader, Protocol):
 
 @runtime_checkable
 class SqlReader(RangedReader, KeyedReader, Protocol):
-    """Is asked in SQL, so that its server can digest whole rows as PostgreSQL does."""
+    """Is queried in SQL, so its server can compute digests of whole rows as PostgreSQL does."""
 
     dialect: Dialect
 
@@ -139,4 +142,6 @@ class SqlReader(RangedReader, KeyedReader, Protocol):
         """Conditions that together hold for the rows with these keys."""
 
     def shown(self, column: Column) -> str:
-        """SQL for a key column's value as the text that `any_of` and `rows_of` take."""
+        """Return SQL for a key column's value as text, in the form that `any_of` and `rows_of`
+        take.
+        """

@@ -1,7 +1,7 @@
-"""What a load is asked for, and what it answers: the objects that go the whole way of a load.
+"""What a load is asked for and what it returns.
 
-`LoadRequest` comes from outside. `Call` is the same with all that one run of it has opened. A
-table's load returns a `LoadResult`.
+`LoadRequest` comes from outside. `Call` adds what one run of it has opened. Each table's load
+returns a `LoadResult`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Several threads call it.
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """Whose tables to bring where, and how.
+    """Which tables to bring where, and how.
 
-    `connection`: to the source, from its connector. `full`: compare every row of incremental tables
-    too, whatever their cursors say. `checksums`: have the source state its checksums at the
-    position, for `compare`; that takes the source seconds per million rows. `released`: quarantine
-    entries whose rows are to be read again. `sinks`: what takes the changes of captured tables,
-    beside raw and the lake.
+    `connection`: to the source, made by its connector. `full`: also compare every row of
+    incremental tables, whatever their cursors say. `checksums`: ask the source for its checksums at
+    the position, which `compare` needs. This takes the source seconds per million rows. `released`:
+    quarantine entries whose rows are read again. `sinks`: further targets for the changes of
+    captured tables, besides raw and the lake.
     """
 
     source: Source
@@ -51,8 +51,8 @@ class LoadRequest:
 class Call:
     """What the tables of one run of a request share.
 
-    `control` commits each statement by itself and holds the locks. `along` does what else is to be
-    committed with a table, given the load's connection, the table's name and the position.
+    `control` commits each statement by itself and holds the locks. `along` commits something else
+    together with a table. It gets the load's connection, the table's name and the position.
     """
 
     request: LoadRequest
@@ -67,9 +67,8 @@ class LoadResult:
     """What a committed load of one table did.
 
     `columns`: per column its `name`, `source_type`, `target_type`, `nullable` and `privacy` (None:
-    not classified).
-    `quarantined`: rows out of the table after this load, in all. `total`: current rows.
-    `is_changed`: whether anything at all changed, quarantine and columns included.
+    not classified). `quarantined`: the table's rows in quarantine after this load. `total`: current
+    rows. `is_changed`: whether anything changed, including quarantine and columns.
     """
 
     table: str
@@ -98,4 +97,4 @@ class Load(Protocol):
     """A way to load one table."""
 
     def run(self, reader: Reader) -> LoadResult:
-        """Load and commit the table, or fail without a trace."""
+        """Load and commit the table. A failure leaves nothing behind."""

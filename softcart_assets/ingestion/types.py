@@ -1,8 +1,8 @@
-"""Columns and their values on the way: source text → Arrow → COPY text and Parquet.
+"""Columns and their values on the way from source text to Arrow, and from there to COPY and
+Parquet.
 
-Here belongs what depends on a value's type alone. How a source names its types, and SQL, do not
-belong here. One Arrow type per column is used throughout; it holds every value of the PostgreSQL
-type exactly.
+Only what depends on a value's type belongs here. Neither a source's names of types nor SQL does.
+Each column has one Arrow type throughout. It holds every value of the PostgreSQL type exactly.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ _ARROW = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", tz="UTC"),
     "timestamptz": pa.timestamp("us", tz="UTC"),
+    # Microseconds: MySQL's TIME goes below zero and beyond a day, and Parquet has no type for a
+    # duration.
     "interval": pa.int64(),
     "jsonb": pa.string(),
 }
@@ -71,9 +73,7 @@ _LAKE_DECIMAL_DIGITS = 38
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, its type at the source as the source writes it, and its PostgreSQL type
-    in raw.
-    """
+    """One column: its name, its type as the source writes it, and its PostgreSQL type in raw."""
 
     name: str
     source_type: str
@@ -107,7 +107,9 @@ class Column:
 
 
 def widens(narrow: str, wide: str) -> bool:
-    """Whether every value of PostgreSQL's type `narrow` is one of `wide`, and prints alike."""
+    """Return whether every value of PostgreSQL's type `narrow` is also one of `wide` and prints
+    alike.
+    """
     if narrow in _INTEGER_DIGITS and wide in _INTEGER_DIGITS:
         return _INTEGER_DIGITS[narrow] <= _INTEGER_DIGITS[wide]
     into = Column("", "", wide).decimal
@@ -130,12 +132,11 @@ def lake_array(column: Column, array: pa.Array) -> pa.Array:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that cannot be carried: why, and all of it.
+    """A row that cannot be carried, with the reason and all its values.
 
-    `key`: its key columns' values as PostgreSQL text, None if the table has no key or the key
-    itself is bad.
-    `cursor`: its cursor's value as PostgreSQL text, None if that is NULL or bad.
-    `row`: every value as text; bytes, and text that is not text, as hex after `\\x`.
+    `key`: the key columns' values as PostgreSQL text. None if the table has no key, or the key
+    itself is bad. `cursor`: the cursor's value as PostgreSQL text. None if it is NULL or bad.
+    `row`: every value as text. Bytes, and text that does not decode, are hex after `\\x`.
     """
 
     key: tuple[str, ...] | None
@@ -147,22 +148,20 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows on the way, typed as their columns' `arrow_type`, and the rows that were not fit to
-    travel.
-    """
+    """Rows on the way, each column of its `arrow_type`, and the rows that cannot be carried."""
 
     rows: pa.RecordBatch
     rejected: list[Rejected] = field(default_factory=list)
 
 
 class Unfit(ValueError):
-    """A value, or some value of an array, cannot be carried; the text says why."""
+    """A value, or some value of an array, cannot be carried. The text says why."""
 
 
 def parse(column: Column, raw: pa.Array) -> pa.Array:
-    """An array of the source's text (binary array) as the column's Arrow type.
+    """Turn an array of the source's text (binary array) into the column's Arrow type.
 
-    `Unfit` if any value cannot be.
+    Raises `Unfit` if any value cannot be converted.
     """
     if column.kind is Kind.BYTES:
         return raw
@@ -177,7 +176,10 @@ def parse(column: Column, raw: pa.Array) -> pa.Array:
     try:
         if is_date:
             array = text.cast(pa.date32() if column.kind is Kind.DATE else pa.timestamp("us"))
+            # Arrow counts a year 0. PostgreSQL goes from 1 BC to 1 AD and would print such a date
+            # otherwise.
             _refuse_year_zero(text)
+            # Read without a zone, then taken as UTC: the session at the source runs in UTC.
             return array.cast(column.arrow_type)
         return text.cast(column.arrow_type)
     except pa.ArrowInvalid:
@@ -186,7 +188,7 @@ def parse(column: Column, raw: pa.Array) -> pa.Array:
 
 
 def _bytes_of(text: pa.Array) -> np.ndarray:
-    """A string array's characters, end to end."""
+    """Return a string array's characters, end to end."""
     _, offsets, data = text.buffers()
     if data is None:
         return np.empty(0, np.uint8)
@@ -195,8 +197,11 @@ def _bytes_of(text: pa.Array) -> np.ndarray:
 
 
 def _refuse_nul(text: pa.Array, *, is_json: bool) -> None:
+    # Looked for here, since PostgreSQL would refuse the whole COPY for one NUL.
     if not _bytes_of(text).all():
         raise Unfit("NUL character, which PostgreSQL's text cannot hold")
+    # In JSON the NUL is an escape, so no byte shows it. PostgreSQL refuses it when it builds the
+    # jsonb.
     if is_json and pc.any(pc.match_substring(text, "\\u0000")).as_py():
         raise Unfit("NUL character, which PostgreSQL's jsonb cannot hold")
 
@@ -251,6 +256,7 @@ def _unfit_values(
         try:
             parse(column, array)
         except Unfit:
+            # Arrow names no row when a cast fails, so each value of a bad batch is tried by itself.
             for index in range(len(array)):
                 try:
                     parse(column, pa.array([array[index].as_py()], pa.binary()))

@@ -1,5 +1,6 @@
-"""Change data capture: reading a MySQL or MariaDB server's binary log and applying it to raw,
-history and the lake."""
+"""Change data capture: reads the binary log of a MySQL or MariaDB server and applies it to raw,
+history and the lake.
+"""
 
 from softcart_assets.ingestion.capture.bounded import catch_up
 from softcart_assets.ingestion.capture.job import Status

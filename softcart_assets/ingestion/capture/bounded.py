@@ -1,8 +1,8 @@
-"""A bounded run: the source's log applied up to exactly one position, at which the source also says
-what it holds.
+"""A bounded run: applies the source's log up to one exact position, at which the source also states
+its contents.
 
-Here belongs what comes before and after the loop in `follower`: first contact with tables, the
-record of the load, tables that have to be read again because the log does not tell all.
+This module has what comes before and after the loop in `follower`: the first copy of tables, the
+record of the load, and tables that are read again because the log does not tell everything.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def catch_up(
     taken_over: bool = False,
     restart: bool = False,
 ) -> Iterator[LoadResult]:
-    """Bring a source's captured tables to its present position and yield the result of each of
-    `tables`; see `load.load`.
+    """Bring a source's captured tables to its present position. Yields the result of each of
+    `tables`, see `load.load`.
 
-    The log is applied to all tables that are followed, so that they stay at one position. With
-    `full`, every row of `tables` is compared, too. `taken_over`: also those that stopped, in the
-    columns that they have now. `restart`: from the log's end now, whatever was not applied before;
-    every table is compared then.
+    The log is applied to all followed tables, so that they stay at one position. With `full`, every
+    row of `tables` is compared as well. `taken_over`: include tables that stopped, with their
+    present columns. `restart`: go on from the log's present end, and skip what was not applied.
+    Every table is compared then.
     """
     job = Job.of(request)
     failures: dict[str, Exception] = {}
@@ -65,6 +65,9 @@ def catch_up(
         control = stack.enter_context(
             job.staging.connect(autocommit=True, application_name=name[:63])
         )
+        # Before the copies: the log is followed from a position before theirs, so that nothing
+        # falls between. A start that moved with each attempt lost changes
+        # (airbytehq/airbyte#48717).
         start_here(job, control)
         follower = Follower(job, holder, control)
         if restart:
@@ -78,7 +81,7 @@ def catch_up(
 
 @contextmanager
 def _explained(source: Source) -> Iterator[None]:
-    """Say what an error of PostgreSQL's means that concerns no table alone."""
+    """Translate PostgreSQL errors that do not belong to one table."""
     try:
         yield
     except psycopg.Error as error:
@@ -93,11 +96,16 @@ def bring_up(
     *,
     taken_over: bool = False,
 ) -> Iterator[LoadResult]:
-    """What `catch_up` does, by somebody who holds the source; what fails is added to `failures`."""
+    """Do what `catch_up` does, for a caller that holds the source. Failures are added to
+    `failures`.
+    """
     job = follower.job
     copied = first_contact(follower, tables, failures, request.on_progress)
     with ExitStack() as stack:
         epoch = epoch_of(follower)
+        # First the snapshot, then the log up to exactly its position: so the source's checksums and
+        # raw describe the same rows. A reader that ran past its end gave the next one rows a second
+        # time (pipelinewise-tap-mysql#57).
         readers = stack.enter_context(snapshot(job.source, job.connection, _HANDS, epoch))
         follower = follow_to(follower, Position.parse(readers[0].position(tables[0])))
         # Rows that were read again for a stream which has ended since must not wait for the next.
@@ -147,7 +155,7 @@ def bring_up(
 
 
 def epoch_of(follower: Follower) -> int:
-    """The epoch of the server that answers now; see `epoch_now`."""
+    """Return the epoch of the server that answers now, see `epoch_now`."""
     assert follower.captured.place
     return epoch_now(follower.job, follower.captured.place)
 
@@ -170,6 +178,7 @@ def first_contact(
             # position decides.
             now = current_position(job.connection).in_epoch(epoch)
             capture(connection, job.source.name, table, Position.parse(position), now)
+            # In the transaction of the copy, so that no sink misses a table or gets it twice.
             for sink in follower.sinks:
                 sink.restate(connection, table)
 
@@ -193,9 +202,9 @@ def first_contact(
 
 
 def follow_to(follower: Follower, end: Position) -> Follower:
-    """Apply the log up to a position; a table that PostgreSQL refuses stops, the others go on.
+    """Apply the log up to a position. A table that PostgreSQL refuses stops, and the others go on.
 
-    The follower after all.
+    Returns the follower to use from now on.
     """
     while True:
         try:
@@ -206,13 +215,15 @@ def follow_to(follower: Follower, end: Position) -> Follower:
 
 
 def start_again(follower: Follower) -> None:
-    """Leave what the log no longer tells.
+    """Give up what the log no longer tells.
 
-    The log is followed from its end now, and every table has to be read again.
+    The log is followed from its present end, and every table has to be read again.
     """
     captured, source = follower.captured, follower.job.source
     assert captured.place
     end = end_after(follower.job, captured.place)
+    # New position, lake files and doubts together: after a kill between them, rows would be missing
+    # in the lake and nobody would read them again.
     with follower.connection.transaction():
         follower.write_unlisted(captured.tables.values())
         follower.lake.list_in(follower.connection)
@@ -224,6 +235,8 @@ def start_again(follower: Follower) -> None:
             (*place, *place, source.name),
         )
         for table in captured.tables.values():
+            # Whatever happened between the two positions is unknown. Only a comparison of all rows
+            # shows it.
             captured.note_stale(table, end.position)
             # The lake now has what raw has, and that is all that it can get from the log.
             follower.connection.execute(
@@ -234,9 +247,8 @@ def start_again(follower: Follower) -> None:
 
 
 class CapturedLoad(TableLoad):
-    """What remains of a captured table's load once the log is applied.
-
-    That is its record, and perhaps a comparison of every row.
+    """The rest of a captured table's load once the log is applied: its record, and perhaps a
+    comparison of every row.
     """
 
     def __init__(self, call: Call, table: Table, sinks: Sequence[Sink], *, is_full: bool) -> None:
@@ -245,7 +257,7 @@ class CapturedLoad(TableLoad):
         self.is_retyped = False
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
-        """Raw follows the source if the contract lets it, or if somebody has said so."""
+        """Let raw follow the source if the contract allows it, or if a person has decided so."""
         columns = list(self.reader.columns(self.table, known))
         if self.table.contract == "evolve" or self.is_taken_over:
             columns, self.is_retyped = self.raw.evolve(columns, known)
@@ -266,7 +278,7 @@ class CapturedLoad(TableLoad):
         return bool(row and row[0])
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
-        """What the log brought since the last load, and what it could not tell."""
+        """Account for what the log brought since the last load, and read what it could not tell."""
         if self.is_full:
             columns = self._full(columns)
             # All that the lake has is of another type. A table without a key is stated as a whole
@@ -311,17 +323,18 @@ class CapturedLoad(TableLoad):
         return columns, None, "cdc"
 
     def _restate(self) -> None:
-        """Have the other sinks take what this load makes of raw, in its transaction."""
+        """Have the other sinks take raw's new state, in this load's transaction."""
         for sink in self.sinks:
             sink.restate(self.raw.connection, self.table.name)
 
     def _released(self, columns: Sequence[Column]) -> Sequence[Column]:
-        """The rows of quarantine entries that are to be tried again."""
+        """Read the rows of quarantine entries that are to be tried again."""
         rows = self.raw.connection.execute(
             "SELECT key FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
             "closed_at IS NULL AND id = ANY(%s)",
             (self.source.name, self.table.name, list(self.call.request.released)),
         ).fetchall()
+        # Without a key, a single row cannot be found at the source.
         if any(key is None for (key,) in rows):
             return self._full(columns)
         if rows:

@@ -1,8 +1,8 @@
-"""What definitions in a source's log mean for raw: columns that come, go and change, tables that
-are emptied or renamed.
+"""What definitions in a source's log mean for raw: columns that come, go and change, and tables
+that are emptied or renamed.
 
 The table's contract decides. `evolve`: raw follows. `freeze`: the table stops. `quarantine`: raw
-keeps its columns, and rows with values beyond them go to quarantine.
+keeps its columns, and rows with values in other columns go to quarantine.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Definitions:
         self.rewrites = Rewrites(captured, raw)
 
     def adapt(self, table: CapturedTable, definition: TableMap) -> Sequence[Column] | None:
-        """The columns to decode rows of a definition in, after raw has followed it.
+        """Make raw follow a definition. Returns the columns to decode its rows in.
 
-        None skips the table: it has stopped.
+        None skips the table, because it has stopped.
         """
         try:
             return self.fit(table, columns_of(definition.columns, table.asset))
@@ -41,7 +41,7 @@ class Definitions:
             return None
 
     def fit(self, table: CapturedTable, columns: Sequence[Column]) -> Sequence[Column]:
-        """The columns to take rows in that have these columns at the source.
+        """Return the columns in which to take rows that have `columns` at the source.
 
         Raises `SchemaChanged` if the contract forbids it.
         """
@@ -68,6 +68,8 @@ class Definitions:
                     *(f"{c.name!r} became {c.source_type}" for c in retyped),
                 ]
                 raise SchemaChanged(_frozen(table, f"column {', '.join(changes)}"))
+            # The new columns are decoded all the same: only their values tell which rows go to
+            # quarantine.
             case "quarantine":
                 return [*table.columns, *new]
             case "evolve" if new or retyped:
@@ -75,7 +77,7 @@ class Definitions:
         return table.columns
 
     def _evolve(self, table: CapturedTable, columns: Sequence[Column]) -> None:
-        """Give raw a definition's columns."""
+        """Give raw the columns of a definition."""
         staged = self.raw.staged[table.name]
         if staged.is_staged:
             # These rows have the columns of before: they go into raw while it has those, too.
@@ -94,9 +96,13 @@ class Definitions:
     def define(
         self, change: TableChange, place: Place, committed_at: int | None, database: str
     ) -> Iterator[Changes]:
-        """Do what a statement at `place` did to the tables. Returns the changes of rows."""
+        """Apply to the tables what a statement at `place` did to them. Yields the changes of
+        rows.
+        """
         for table in self.captured.live:
             is_it = change.database == database and change.table in (table.name, "")
+            # Another table takes this name. Its rows were never in this table's log, so it is read
+            # again.
             becomes_it = change.new == (database, table.name)
             # A table that is further than the log has been read with this definition already.
             if place.position <= table.position or not (is_it or becomes_it):

@@ -1,12 +1,12 @@
-"""Following a source's log: the loop that reads, hands changes to the sinks, and commits.
+"""The loop that follows a source's log: it reads, hands changes to the sinks, and commits.
 
-Here belongs when something is done: when a flush is due, when lake files are listed, what follows a
-server that was replaced. What a change does to a target is the sinks' matter, how the log is read
-stands in `reading` and `log`.
+This module decides when something is done: when a flush is due, when lake files are listed, what
+happens after a server was replaced. Sinks apply changes to a target. `reading` and `log` read the
+log.
 
-Everything is taken up from what is committed: whatever breaks, the loop drops what it has in hand,
-connects anew and reads on from the committed place. Rows and place commit together, so that neither
-loses nor doubles anything.
+Everything continues from what is committed. After any failure, the loop drops what it has in hand,
+connects anew and reads on from the committed place. Rows and place commit together, so nothing is
+lost or doubled.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ _NOTHING = Piece([], None)
 
 
 class Follower:
-    """Applies a source's log over one holding connection, from the committed place on.
+    """Applies a source's log over one connection that holds the source, from the committed place
+    on.
 
-    After any error it is of no use any more. `control` commits each statement by itself.
+    It cannot be used after an error. `control` commits each statement by itself.
     """
 
     def __init__(
@@ -70,11 +71,11 @@ class Follower:
         self.report()
 
     def take_up(self, *, anew: bool = False) -> None:
-        """Take up tables that are new, or all `anew`, and read on from what is committed of raw or
-        the lake.
+        """Take up new tables, or all of them (`anew`), and continue from what is committed of raw
+        or the lake.
 
         The lake lists its files more rarely than raw commits, so the log may have to be read again
-        for it. Nothing of the lake is unlisted now.
+        for it. At this moment, the lake has no unlisted files.
         """
         captured = self.captured
         if anew:
@@ -133,10 +134,11 @@ class Follower:
                 reading.stop()
 
     def _catch_lake_up(self, start: Position) -> bool:
-        """Bring the lake to where raw is before another server's log is read; whether that was
-        necessary.
+        """Bring the lake to where raw is, before another server's log is read. Returns whether that
+        was necessary.
 
-        What the lake lacks is not the same transactions there: it gets what raw made of them.
+        The other server's log cannot repeat exactly what the lake lacks. So the lake gets raw's
+        rows.
         """
         captured = self.captured
         assert captured.place
@@ -158,6 +160,7 @@ class Follower:
             reading.is_applying = False
             item: Piece | Question | BaseException | None = _NOTHING
             with suppress(queue.Empty):
+                # With a timeout, so that ticks come even if the log is silent.
                 item = reading.pieces.get(timeout=0.2)
             reading.is_applying = True
             match item:
@@ -176,6 +179,7 @@ class Follower:
                         raise
                 case BaseException():
                     raise item
+            # Not within a transaction: whoever stops there throws away what was staged of it.
             if is_between and on_tick and time.monotonic() - ticked >= _TICK_SECONDS:
                 ticked = time.monotonic()
                 if on_tick():
@@ -186,7 +190,7 @@ class Follower:
         return None if table.stopped else self.definitions.adapt(table, table_map)
 
     def _flush(self, piece: Piece) -> None:
-        """Bring a piece to the sinks; what it completes is committed."""
+        """Bring a piece to the sinks, and commit what it completes."""
         started = time.monotonic()
         if piece.is_void:
             # Only the open transaction is void. What was committed before it waits for its flush.
@@ -203,6 +207,8 @@ class Follower:
             sink.flush(piece.place, piece.committed_at)
         self.place = piece.place
         is_told = True
+        # After the flush: rows before a statement have the old columns, and raw has had them until
+        # now.
         for change in piece.definitions:
             for changes in self.definitions.define(
                 change, piece.place, piece.committed_at, self.job.connection.database
@@ -214,7 +220,7 @@ class Follower:
         self._account(piece, rows, started)
 
     def _take(self, changes: Changes) -> int:
-        """Hand changes to each sink that does not have them yet; how many they are."""
+        """Hand changes to each sink that does not have them yet. Returns their number."""
         table = self.captured.tables[changes.table]
         if table.stopped:
             return 0
@@ -228,13 +234,13 @@ class Follower:
         return len(changes)
 
     def _pass_on(self, changes: Changes) -> None:
-        """Tell the other sinks what was done to raw that the log does not tell row by row."""
+        """Give the other sinks the changes of raw that the log does not tell row by row."""
         for sink in self.sinks:
             if sink is not self.raw:
                 sink.take(changes)
 
     def _account(self, piece: Piece, rows: int, started: float) -> None:
-        """Bring the figures up to date with a flush."""
+        """Update the figures after a flush."""
         status, now = self.job.status, time.monotonic()
         status.flushes += bool(rows)
         status.flush_seconds = now - started
@@ -256,10 +262,11 @@ class Follower:
             status.lag_seconds = max(time.time() - piece.committed_at / 1_000_000, 0.0)
 
     def commit(self, committed_at: int | None = None, *, listing: bool = False) -> None:
-        """Commit the transaction at hand with the place that was read.
+        """Commit the open transaction with the place that was read.
 
-        The lake's files are listed in it if it is time, or if asked for.
+        The lake's files are listed in it if it is time for that, or if `listing` asks for it.
         """
+        # More rarely than raw commits: several commits a second would make as many small files.
         due = time.monotonic() - self._listed >= _LIST_SECONDS or self.lake.bytes >= _LIST_BYTES
         # Files with values of the old type must not be read together with those of the new one.
         if retyped := [table for table in self.captured.tables.values() if table.is_retyped]:
@@ -273,9 +280,9 @@ class Follower:
             self._listed = time.monotonic()
 
     def write_unlisted(self, tables: Iterable[CapturedTable]) -> None:
-        """Write to the lake what raw has of tables and the log will not tell again.
+        """Write raw's rows of tables to the lake that the log will not tell again.
 
-        The files are still to be listed.
+        The files are not listed yet.
         """
         for table in tables:
             for changes in self.definitions.rewrites.unlisted(table):
@@ -287,14 +294,14 @@ class Follower:
             self.commit(listing=True)
 
     def discard(self) -> None:
-        """Give up what is not committed."""
+        """Drop what is not committed."""
         for sink in self.sinks:
             sink.discard()
 
     def without(self, failed: TableFailed) -> Follower:
-        """A follower that goes on without a table that PostgreSQL refuses.
+        """Return a follower that goes on without a table that PostgreSQL refuses.
 
-        The table stops, with the reason. The rest goes on from what is committed.
+        The table stops, with the reason. The others continue from what is committed.
         """
         # What the other tables had in hand is lost with it, and read from the log again.
         self.discard()
@@ -304,7 +311,7 @@ class Follower:
         return Follower(self.job, self.connection, self.control)
 
     def merge_reread(self) -> None:
-        """Merge rows that were read again, once the log is past where they were read."""
+        """Merge rows that were read again, once the log is past the position of that reading."""
         captured, rewrites = self.captured, self.definitions.rewrites
         assert captured.place
         if self.place.position < captured.place.position:
@@ -323,7 +330,7 @@ class Follower:
             self.commit(listing=True)
 
     def report(self) -> None:
-        """Bring the status up to date."""
+        """Update the status."""
         captured, status = self.captured, self.job.status
         status.position = str(captured.place.position) if captured.place else ""
         status.committed_at = captured.committed_at

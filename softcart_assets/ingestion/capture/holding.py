@@ -1,5 +1,6 @@
-"""Who may apply a source's log: one session at a time, a stream or a load, by an advisory lock of
-the staging warehouse."""
+"""Who may apply a source's log. An advisory lock of the staging warehouse allows one session at a
+time, a stream or a load.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +32,20 @@ class Finished(Exception):
 def hold(
     job: Job, *, is_stream: bool, stopped: threading.Event | None = None
 ) -> Iterator[psycopg.Connection]:
-    """A connection that holds the source, so that nobody else applies its log; `TableBusy` says who
-    does.
+    """Open a connection that holds the source, so that nobody else applies its log.
 
-    A stream gives way to a bounded run, which therefore waits; a second stream fails at once.
+    A stream gives way to a bounded run, which waits for it. A second stream fails at once. Raises
+    `TableBusy`, which names the holder.
     """
     source = job.source
     # A thread's number is the process's for its main thread, and tells two streams of one process
     # apart.
     process = f"{socket.gethostname()}:{threading.get_native_id()}"
+    # The name is how others see who holds the source. PostgreSQL cuts it off at 63 bytes.
     name = f"softcart {'stream' if is_stream else 'load'} {source.name} {process}"[:63]
     with job.staging.connect(application_name=name) as connection:
+        # The lock belongs to the session, whatever its transactions do. So no transaction is open
+        # while it waits.
         connection.autocommit = True
         bookkeeping.prepare(connection, source.schema)
         if is_stream:
@@ -69,6 +73,8 @@ def _take_as_stream(
                     "stop that one first."
                 )
         try:
+            # In short waits: PostgreSQL's wait for a lock would not notice that the stream is to
+            # stop.
             locks.take(connection, lock_of(source), wait_seconds=_RETRY_SECONDS)
             return
         except locks.LockHeld as held:
@@ -92,15 +98,15 @@ def lock_of(source: Source) -> str:
 
 
 def is_followed(job: Job, connection: psycopg.Connection) -> bool:
-    """Whether a stream follows the source, or waits for it."""
+    """Return whether a stream follows the source, or waits for it."""
     found = locks.sessions(connection, lock_of(job.source))
     return any(session.application.startswith(_STREAM) for session in found)
 
 
 def is_wanted(job: Job, holder: psycopg.Connection, connection: psycopg.Connection) -> bool:
-    """Whether somebody waits for the source that `holder` has, or to build models.
+    """Return whether somebody waits for the source that `holder` has, or waits to build models.
 
-    Models are built from raw tables that stand still.
+    Models are built from raw tables that do not change.
     """
     others = locks.sessions(connection, lock_of(job.source))
     if any(session.process != holder.info.backend_pid for session in others):
@@ -111,7 +117,7 @@ def is_wanted(job: Job, holder: psycopg.Connection, connection: psycopg.Connecti
 
 @contextmanager
 def raw_tables_shared(job: Job, stopped: threading.Event) -> Iterator[None]:
-    """Keep models from being built while the block runs; waits until none are."""
+    """Keep models from being built while the block runs. Waits until no build is running."""
     name = f"softcart stream raw {job.source.name}"[:63]
     with job.staging.connect(autocommit=True, application_name=name) as session:
         while True:

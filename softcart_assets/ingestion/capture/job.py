@@ -1,4 +1,4 @@
-"""Whose log is brought where, and how that fares."""
+"""What a stream or run works on (`Job`), and how it is doing (`Status`)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ FLUSH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 6
 
 @dataclass
 class Status:
-    """How a source's stream fares; written by the loop, to be read from any thread.
+    """How a source's stream is doing. The loop writes it, any thread may read it.
 
-    `position`: up to where changes are committed. `lag_seconds`: age of the oldest change known not
-    to be in raw, 0 if there is none. `lag_bytes`: how much log lies between the position and its
-    end (None: not known yet). `rows_per_second`: row changes committed, over the last seconds.
-    `changes`: those committed, by table and operation. `flush_times`: how many flushes took up to
-    so many seconds and no less than the bucket before. `quarantined`: rows that are out, by table.
-    `tables`: state of each, with the reason if it stopped. `problem`: what keeps the stream from
-    going on at the moment.
+    `position`: changes are committed up to here. `lag_seconds`: age of the oldest known change that
+    is not in raw, 0 if there is none. `lag_bytes`: bytes of log between the position and its end
+    (None: not known yet). `rows_per_second`: committed row changes, over the last seconds.
+    `changes`: committed changes by table and operation. `flush_times`: number of flushes by bucket
+    of seconds. `quarantined`: rows in quarantine, by table. `tables`: state of each table, with the
+    reason if it stopped. `problem`: what stops the stream at the moment.
     """
 
     source: str
@@ -50,7 +49,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Job:
-    """Whose log is brought where. `sinks`: beside raw and the lake, what takes the changes, too."""
+    """Which source's log is brought where. `sinks`: further targets besides raw and the lake."""
 
     source: Source
     connection: MySQLConnection
@@ -61,7 +60,7 @@ class Job:
 
     @classmethod
     def of(cls, request: LoadRequest, status: Status | None = None) -> Job:
-        """The job of bringing up a request's captured tables."""
+        """Return the job of bringing up a request's captured tables."""
         source = request.source
         return cls(
             source,

@@ -1,6 +1,6 @@
 """A stream's figures for Prometheus, served on this machine only.
 
-What the figures are is told by `job.Status`; here they get names. Nothing is measured here.
+`job.Status` describes the figures. Here they get their names. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ TABLE_STATES = ("live", "stale", "stopped", "missing")
 
 
 class StreamCollector(Collector):
-    """Reads a stream's status whenever somebody asks."""
+    """Reads a stream's status whenever Prometheus asks."""
 
     def __init__(self, status: Status) -> None:
         self.status = status
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of the moment."""
+        """Yield the present figures."""
         status, source = self.status, [self.status.source]
 
         def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
+            # A figure that is not known is left out: a 0 would look like "no lag".
             if value is not None:
                 family = GaugeMetricFamily(f"softcart_stream_{name}", text, labels=["source"])
                 family.add_metric(source, value)
@@ -81,6 +82,7 @@ class StreamCollector(Collector):
         for (table, operation), count in sorted(status.changes.items()):
             changes.add_metric([*source, table, operation], count)
         yield changes
+        # Prometheus counts each bucket with all below it.
         counts = accumulate(status.flush_times[bound] for bound in FLUSH_BUCKETS)
         flushes = HistogramMetricFamily(
             "softcart_stream_flush_seconds",
@@ -103,6 +105,8 @@ class StreamCollector(Collector):
         )
         for table, (state, _) in sorted(status.tables.items()):
             quarantined.add_metric([*source, table], status.quarantined.get(table, 0))
+            # Every state has a series, most with 0. Otherwise an old state would stay in Prometheus
+            # as it was.
             for each in TABLE_STATES:
                 states.add_metric([*source, table, each], float(each == state))
         yield quarantined
@@ -113,7 +117,7 @@ class StreamCollector(Collector):
 def served(status: Status, port: int) -> Iterator[int]:
     """Serve the metrics on 127.0.0.1 while the block runs.
 
-    Yields the port, which is a free one if 0 was asked for.
+    Yields the port, which is a free one if `port` is 0.
     """
     registry = CollectorRegistry()
     registry.register(StreamCollector(status))

@@ -1,7 +1,7 @@
-"""From the log's events to pieces of changes that can be applied: decoding, gathering, cutting at
-transactions' ends.
+"""Turns the log's events into pieces of changes that can be applied. It decodes, gathers and cuts
+at the ends of transactions.
 
-A thread reads and decodes here while another one applies. What applying means is not known here.
+One thread reads and decodes here, while another one applies the pieces.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _REPORT_SECONDS = 1.0
 class Piece:
     """Changes in the log's order, by table.
 
-    `place`: up to where they lead, after whole transactions; None if one goes on in the next piece.
-    `committed_at`: of the last of them. `definitions`: what statements do to tables after the
-    changes, at `place`. `caught_up`: the log held nothing more. `is_void`: what earlier pieces
-    brought of a transaction that goes on is void.
+    `place`: the place after these changes, at the end of a transaction. None if a transaction goes
+    on in the next piece. `committed_at`: commit time of the last transaction. `definitions`: what
+    statements do to tables at `place`, after the changes. `caught_up`: the log held nothing more.
+    `is_void`: earlier pieces of the open transaction were rolled back.
     """
 
     changes: list[Changes]
@@ -58,7 +58,7 @@ class Piece:
 
 @dataclass
 class Question:
-    """Something for the applying thread to do, after all pieces before it.
+    """Work for the applying thread, to be done after all pieces before it.
 
     The reading thread waits for the answer.
     """
@@ -68,12 +68,12 @@ class Question:
 
 
 class Stopped(Exception):
-    """The applying thread wants no more."""
+    """The applying thread does not want any more pieces."""
 
 
 @dataclass
 class _Decoding:
-    """Changes of one table in one definition."""
+    """Changes of one table with one definition."""
 
     table: str
     columns: Sequence[Column]
@@ -87,11 +87,11 @@ class _Decoding:
 class Reading:
     """A thread that reads a log into pieces.
 
-    `columns_for` is asked, in the applying thread, for the columns in which a table's rows are
-    wanted (None: not at all), when a definition is met for the first time. `ahead`: tables that are
-    further than the log, how far, and the columns in which rows come until there without asking.
-    `keys`: the tables of `database` that are followed, with their keys. `names`: these tables by
-    their names at the source.
+    `columns_for` returns the columns to decode a table's rows in (None: skip the table). The
+    applying thread calls it when a definition is met for the first time. `ahead`: tables that are
+    further than the log, their positions, and the columns to use up to there without asking.
+    `keys`: the followed tables of `database` with their keys. `names`: the names of these tables,
+    by their names at the source.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class Reading:
         self._thread = threading.Thread(target=self._run, name="softcart log reader", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, whatever is not handed over; waits."""
+        """End the thread and wait for it. What it has not handed over is dropped."""
         self._is_stopped.set()
         self.log.close()
         # It may be blocked on a full queue, or wait for an answer that will not come.
@@ -151,6 +151,7 @@ class Reading:
             with suppress(Stopped):
                 self._put(error)
 
+    # With a timeout: `stop` could come while the queue is full, and nobody would ever take an item.
     def _put(self, item: Piece | Question | BaseException | None) -> None:
         while True:
             if self._is_stopped.is_set():
@@ -174,10 +175,15 @@ class Reading:
                 self._definitions += self._touching(event)
             elif type(event) is Rollback:
                 self._on_rollback()
+        # The log has ended at the wanted position. The last piece says so, even if it is empty.
         self._hand_over(whole=True, caught_up=True)
 
     def _on_rows(self, event: Rows) -> None:
         try:
+            # By identity: the log repeats a definition before every statement, and the reader gives
+            # the same object for it. flink-cdc lost its definitions in a restart within a
+            # transaction (apache/flink-cdc#2217). Here reading always starts at a transaction's
+            # beginning.
             decoding = self._decodings[event.table_map]
         except KeyError:
             decoding = self._decodings[event.table_map] = self._decoding(event.table_map)
@@ -197,6 +203,8 @@ class Reading:
 
     def _on_commit(self, event: Commit) -> None:
         self._position, self._committed_at = event.position, event.committed_at
+        # Also for transactions that nobody wants: a new server is asked for all that is not in this
+        # set.
         if event.gtid is not None:
             self._gtids.add(event.gtid)
         for decoding in self._touched:
@@ -255,7 +263,7 @@ class Reading:
         self._last_out = time.monotonic()
 
     def _touching(self, statement: Statement) -> list[TableChange]:
-        """What a statement does to the tables that are followed, by their names here."""
+        """Return what a statement does to the followed tables, by their names here."""
         here, names, found = self._database, {"": ""} | dict(self._names), []
         for change in ddl.classify(statement.sql, statement.database):
             table = names.get(change.table) if change.database == here else None
@@ -291,15 +299,18 @@ class Reading:
         return changes
 
     def _decoding(self, table_map: TableMap) -> _Decoding | None:
-        """A decoder for a definition that was not met before."""
+        """Make a decoder for a new definition."""
         name = table_map.table
         ahead = self._ahead.get(name)
         columns: Sequence[Column] | None
         is_provisional = bool(ahead and self._position < ahead[0])
         if ahead and is_provisional:
+            # Raw has been copied later than this place, perhaps with other columns. An old
+            # definition must not change it back.
             columns = ahead[1]
         else:
             question = Question(lambda: self._columns_for(table_map))
+            # Rows decoded with the old columns go first: the answer to the question may alter raw.
             if any(
                 d is not None and d.table == name and len(d.decoder)
                 for d in self._decodings.values()
@@ -315,10 +326,10 @@ class Reading:
         return _Decoding(name, columns, decoder, is_provisional)
 
     def _catch_up(self) -> None:
-        """Hand over if the log has come to where tables are that were further: from there on their
-        rows count.
+        """Hand over when the log has reached the position of tables that were further. Their rows
+        count from there on.
 
-        Their decoders are forgotten, as the next rows may be of another definition.
+        Their decoders are dropped, because the next rows may have another definition.
         """
         reached = [name for name, (until, _) in self._ahead.items() if self._position >= until]
         if not reached:

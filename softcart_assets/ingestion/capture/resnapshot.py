@@ -1,7 +1,7 @@
-"""Reading a table, or a range of its keys, from the source again while its log is followed.
+"""Reads a table, or a range of its keys, from the source again while its log is followed.
 
-The rows are read at one position, beside everything, and merged by whoever follows the log once it
-is past that position: wherever raw's row stands for a later one, it stays.
+The rows are read at one position, next to everything else. Whoever follows the log merges them once
+the log is past that position. A row of raw that stands for a later position stays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KeyRange = tuple[str | None, str | None]
 
 @dataclass(frozen=True)
 class Resnapshot:
-    """The result of reading again: the position, and how many rows of raw differed from it."""
+    """The result of reading again: the position, and how many rows of raw were changed."""
 
     table: str
     position: str
@@ -51,12 +51,13 @@ def resnapshot(
     *,
     on_progress: Progress | None = None,
 ) -> list[Resnapshot]:
-    """Read a captured table, or a range of its keys, again, and mend what raw has otherwise; a
+    """Read a captured table, or a range of its keys, again, and repair rows of raw that differ. A
     table that stopped goes on.
 
-    Without a table: all of them, and the log is followed from its end now, wherever it was before;
-    this leads on after a `PositionPurged`. While a stream runs, it goes on; only a table that
-    stopped or has no key, or all of them, make it pause.
+    Without a table: read all tables and follow the log from its present end. Use this after
+    `PositionPurged`. A running stream goes on. It pauses only for a table that stopped or has no
+    key, or for all tables. Raises `MissingTable`, or `IngestionError` for a range that cannot be
+    read.
     """
     captured = {each.name: each for each in source.tables if each.strategy == "cdc"}
     if table is not None and table not in captured:
@@ -99,6 +100,8 @@ def resnapshot(
                 "NOT NULL",
                 (number,),
             ).fetchone()
+            # The merge is done in another session, perhaps another process. So its result is looked
+            # up.
             if row:
                 return [Resnapshot(table, position, row[0])]
             # The stream merges the rows when it is past their position. Without one, a run does.
@@ -110,7 +113,7 @@ def resnapshot(
 
 
 def is_pending(job: Job, table: str) -> bool:
-    """Whether rows of a table were read again that are not merged yet."""
+    """Return whether rows of a table were read again and are not merged yet."""
     with job.staging.connect() as connection:
         row = connection.execute(
             "SELECT EXISTS (SELECT FROM ingestion.resnapshots WHERE source = %s AND table_name = "
@@ -123,7 +126,7 @@ def is_pending(job: Job, table: str) -> bool:
 def read_again(
     job: Job, table: Table, key_range: KeyRange | None = None, on_progress: Progress | None = None
 ) -> tuple[int, str]:
-    """Read rows into a relation beside raw, for whoever follows the log to merge.
+    """Read rows into a relation next to raw, to be merged by whoever follows the log.
 
     Returns the number of the order, and the position.
     """
@@ -138,6 +141,7 @@ def read_again(
         )
         position = reader.position(table)
         columns = reader.columns(table, ())
+        # Raw keeps its columns under such a contract, so others need not be read.
         if table.contract != "evolve":
             have = {c.name: c for c in RawTable(session, source, table).columns()}
             columns = [
@@ -170,7 +174,7 @@ def read_again(
 def _conditions(
     reader: MySQLReader, table: Table, columns: list[Column], key_range: KeyRange | None
 ) -> tuple[str | None, str | None]:
-    """A range of keys as a condition at the source, and as one of raw that means the same.
+    """Return a range of keys as a condition at the source, and as an equal condition of raw.
 
     Both are None if there is no limit.
     """

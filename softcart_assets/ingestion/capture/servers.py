@@ -1,5 +1,6 @@
-"""Which server's log is followed: where it begins, and what becomes of positions when another
-server, or a new log, takes over."""
+"""Which server's log is followed: where it begins, and what happens to positions when another
+server or a new log takes over.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from softcart_assets.ingestion.position import Place, Position
 
 
 def state_of(job: Job) -> ServerState:
-    """Where the log of the server that answers now ends."""
+    """Return where the log of the server that answers now ends."""
     with closing(Session(job.connection)) as session:
         return current_state(session)
 
 
 def start_here(job: Job, connection: psycopg.Connection) -> None:
-    """If the source's log was never followed, begin at its end now.
+    """Begin at the log's present end, if the source's log was never followed.
 
     Snapshots taken from now on lie behind that.
     """
@@ -30,15 +31,18 @@ def start_here(job: Job, connection: psycopg.Connection) -> None:
     connection.execute(
         "INSERT INTO ingestion.streams (source, position, gtid, server, lake_position, lake_gtid, "
         "lake_server)"
+        # An existing start stays. If a first copy fails and is tried again, the log still begins
+        # before it (airbytehq/airbyte#48717: there the start moved on, and changes between the
+        # attempts were lost).
         " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
         (job.source.name, state.position, gtid, state.server, state.position, gtid, state.server),
     )
 
 
 def epoch_now(job: Job, place: Place) -> int:
-    """The epoch of the server that answers now.
+    """Return the epoch of the server that answers now.
 
-    `PositionPurged` if its log ends before what was applied of it.
+    Raises `PositionPurged` if its log ends before the applied position.
     """
     state = state_of(job)
     if state.server != place.server:
@@ -57,7 +61,9 @@ def epoch_now(job: Job, place: Place) -> int:
 
 
 def epoch_of_reread(job: Job) -> int:
-    """The epoch of the server that answers now, for reading beside whoever follows the log."""
+    """Return the epoch of the server that answers now, for reading next to whoever follows the
+    log.
+    """
     with job.staging.connect() as connection:
         row = connection.execute(
             "SELECT position, server FROM ingestion.streams WHERE source = %s", (job.source.name,)
@@ -68,9 +74,9 @@ def epoch_of_reread(job: Job) -> int:
 
 
 def end_after(job: Job, place: Place) -> Place:
-    """The log's end now, as a place behind `place`.
+    """Return the log's present end, as a place behind `place`.
 
-    Positions go on growing even if another server answers, or if its log began anew.
+    Positions keep growing, even if another server answers or the log began anew.
     """
     state = state_of(job)
     epoch = place.position.epoch

@@ -1,5 +1,6 @@
-"""The stream that never ends: it takes and gives up the source, connects anew, and has tables read
-again beside it."""
+"""The endless stream: it takes and gives up the source, connects anew, and has tables read
+again.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +49,14 @@ def stream(
     sinks: Sequence[SinkMaker] = (),
     on_report: Callable[[Status], None] | None = None,
 ) -> None:
-    """Keep a source's captured tables up with it, until SIGTERM, Ctrl-C or `stopped`; what is
+    """Keep a source's captured tables up to date until SIGTERM, Ctrl-C or `stopped`. What is
     applied by then is committed.
 
-    Tables that are not followed yet are copied first. Connections that break are made anew. A table
+    Tables that are not followed yet are copied first. Broken connections are made anew. A table
     that cannot go on stops with its reason in the status, and the others go on. `on_report` is
-    called about once a second. `sinks`: beside raw and the lake, what takes the changes, too.
-    Raises `TableBusy` if another stream follows the source, `PositionPurged` if the log does not
-    lead on any more.
+    called about once a second. `sinks`: further targets besides raw and the lake. Raises
+    `TableBusy` if another stream follows the source, and `PositionPurged` if the log cannot be
+    continued.
     """
     stopped = stopped or threading.Event()
     job = Job(source, connection, staging, lake_uri, status or Status(source.name), sinks)
@@ -65,6 +66,7 @@ def stream(
 
 @contextmanager
 def _ended_by_signals(stopped: threading.Event) -> Iterator[None]:
+    # Python allows signal handlers in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -81,12 +83,13 @@ def _ended_by_signals(stopped: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
-    """A thread that asks the source now and then how much log lies ahead."""
+    """Run a thread that regularly asks the source how much of its log is not read yet."""
     done = threading.Event()
 
     def measure() -> None:
         while not (done.wait(_LAG_SECONDS) or stopped.is_set()):
             with suppress(Exception):  # the loop itself says what is wrong with the source
+                # A connection of its own: the one that reads the log takes no questions.
                 with closing(Session(job.connection)) as session:
                     at = job.status.position
                     job.status.lag_bytes = bytes_behind(session, Position.parse(at)) if at else None
@@ -100,7 +103,7 @@ def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
 
 
 class _Stream:
-    """The loop around the loop: it takes and gives up the source, and connects anew."""
+    """The outer loop: it takes and gives up the source, and connects anew."""
 
     def __init__(
         self, job: Job, stopped: threading.Event, on_report: Callable[[Status], None] | None
@@ -112,7 +115,7 @@ class _Stream:
         """Whether something was committed over the present connections."""
 
     def run(self) -> None:
-        """Until it is stopped."""
+        """Run until stopped."""
         shortest, longest = _BACKOFF_SECONDS
         delay = shortest
         while not self.stopped.is_set():
@@ -130,6 +133,8 @@ class _Stream:
                 psycopg.OperationalError,
                 psycopg.InterfaceError,
             ) as error:
+                # After a good connection the first retry is quick. A server that stays away is
+                # asked ever less.
                 delay = shortest if self.is_well else min(delay * 2, longest)
                 self.is_well = False
                 self.job.status.problem = " ".join(str(error).split())
@@ -156,7 +161,7 @@ class _Stream:
                     raise
 
     def _follow(self, follower: Follower) -> None:
-        """Until it is stopped or somebody else wants the source."""
+        """Follow until stopped, or until somebody else wants the source."""
         while True:
             follower = self._contact(follower)
             self.job.status.problem = None
@@ -170,7 +175,7 @@ class _Stream:
                 return
 
     def _contact(self, follower: Follower) -> Follower:
-        """Copy tables that are not followed yet; what could not be copied is tried again later."""
+        """Copy tables that are not followed yet. Failed copies are tried again later."""
         self.contacted = time.monotonic()
         # A new table makes the stream go back. What is unlisted of the lake would come twice then.
         follower.finish()
@@ -185,7 +190,7 @@ class _Stream:
         return follower
 
     def _tick(self, follower: Follower) -> bool:
-        """What is looked after once a second; whether to stop following."""
+        """Do what is due once a second. Returns whether to stop following."""
         self.is_well = True
         self.job.status.problem = None
         self._report()
@@ -203,7 +208,7 @@ class _Stream:
         return missing and time.monotonic() - self.contacted > _CONTACT_SECONDS
 
     def _compare(self, follower: Follower, table: CapturedTable) -> None:
-        """Have a table without a key compared as a whole, the way a bounded run does."""
+        """Have a table without a key compared as a whole, as in a bounded run."""
         job = self.job
         request = LoadRequest(
             job.source, job.connection, job.staging, job.lake_uri, full=True, checksums=False
@@ -212,7 +217,7 @@ class _Stream:
             pass
 
     def _read_again(self, table: CapturedTable) -> None:
-        """Have a table read again beside the stream, if that is not under way."""
+        """Have a table read again next to the stream, unless this is already running."""
         thread = self.rereading.get(table.name)
         if (thread and thread.is_alive()) or is_pending(self.job, table.name):
             return

@@ -1,7 +1,7 @@
 """The connectors: one package per kind of source system, registered here by its name.
 
-A kind's package is imported when it is first asked for. Nothing else names a kind: what differs
-between kinds is a method of `Connector`.
+A kind's package is imported when somebody first asks for it. Nothing else names a kind. Each
+difference between kinds is a method of `Connector`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ KINDS = ("mysql", "mongodb")
 
 @cache
 def connector(kind: str) -> Connector:
-    """The connector of a kind of source system; raises `KeyError` with the known kinds."""
+    """Return the connector of a kind of source system. Raises `KeyError`, which lists the known
+    kinds.
+    """
     if kind not in KINDS:
         raise KeyError(f"there is no connector {kind!r}; there are {', '.join(KINDS)}")
     module = importlib.import_module(f"{__name__}.{kind}.connector")
@@ -30,5 +32,5 @@ def connector(kind: str) -> Connector:
 
 
 def problems(source: Source) -> Iterator[str]:
-    """What a declaration asks of its source that no source of that kind can do."""
+    """Yield what a declaration asks of its source that no source of that kind can do."""
     return connector(source.kind).problems(source)

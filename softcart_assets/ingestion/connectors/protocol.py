@@ -1,8 +1,8 @@
 """What a connector offers: everything that depends on the kind of a source system.
 
-A connector says first what is true of its kind without any server: its settings, what a declaration
-must fulfil. This part is needed wherever declarations are read, so a connector's own module imports
-no client library before a method needs it.
+Some of it is true of a kind without any server: its settings, and the rules for declarations. This
+part is needed wherever declarations are read. So a connector's own module imports no client library
+until a method needs it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Strategy = Literal["snapshot", "incremental", "cdc"]
 class Setting:
     """One setting of a source's connection: the environment variable `<prefix>_<suffix>`.
 
-    `default`: used if the variable is unset; None: it must be set. `is_secret`: never shown.
-    `example`: what a value looks like; `{name}` stands for the source's name.
+    `default`: used if the variable is not set. None: it must be set. `is_secret`: never shown.
+    `example`: a typical value, in which `{name}` stands for the source's name.
     """
 
     suffix: str
@@ -40,9 +40,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed at a source: the tables, each with the position of the last change seen.
+    """What changed at a source: the tables, each with the position of the last change found.
 
-    `position`: up to where the source was looked at. Other tables did not change up to there.
+    `position`: the source was examined up to here. Other tables did not change before it.
     """
 
     position: str
@@ -52,7 +52,7 @@ class Changes:
 class Connector(ABC):
     """One kind of source system.
 
-    Methods that take a `connection` take one that `connection` gave.
+    Methods with an argument `connection` take one that `Connector.connection` has made.
     """
 
     title: str
@@ -75,7 +75,7 @@ class Connector(ABC):
     """Whether a table's columns are known before its rows are read."""
 
     def problems(self, source: Source) -> Iterator[str]:
-        """What a declaration asks of its source that no source of this kind can do."""
+        """Yield what a declaration asks of its source that no source of this kind can do."""
         for table in source.tables:
             if table.strategy not in self.strategies:
                 known = " or ".join(repr(each) for each in sorted(self.strategies))
@@ -86,43 +86,49 @@ class Connector(ABC):
 
     @abstractmethod
     def connection(self, prefix: str) -> Any:
-        """A connection by the settings of that prefix, read now. Raises `SettingError`.
+        """Return a connection by the settings with this prefix, read now. Raises `SettingError`.
 
         Nothing is opened yet.
         """
 
     @abstractmethod
     def examine(self, connection: Any) -> Iterator[Finding]:
-        """Connect, and say whether the user may do what loads need. Raises `ServerUnreachable`."""
+        """Connect, and report whether the user may do what loads need. Raises
+        `ServerUnreachable`.
+        """
 
     @abstractmethod
     def changed_tables(self, source: Source, connection: Any, since: Mapping[str, str]) -> Changes:
-        """Which tables changed since their positions; a table without one did.
+        """Return the tables that changed since their positions. A table without a position counts
+        as changed.
 
-        It may name a table that did not change, and never misses one that did.
+        It may name a table that did not change, but never misses one that did.
         """
 
     @abstractmethod
     def readers(
         self, source: Source, connection: Any, wanted: int, epoch: int = 0
     ) -> AbstractContextManager[Sequence[Reader]]:
-        """Up to `wanted` readers that see the source as of one moment, if the system can.
+        """Return up to `wanted` readers that see the source as of one moment, if the system can do
+        that.
 
-        `epoch`: of the positions that they state, if earlier ones are of another server.
+        `epoch`: the epoch of the positions that they state, see `Position`.
         """
 
     def table_load(self, call: Call, table: Table) -> Load | None:
-        """A way of its own to load a table; None: the engine's."""
+        """Return the kind's own way to load a table. None: the engine's way."""
         return None
 
     def raw_key(self, table: Table) -> tuple[str, ...]:
-        """The key of the raw table: the declared one, and what else it takes to tell rows apart."""
+        """Return the key of the raw table: the declared key, and what else is needed to tell rows
+        apart.
+        """
         return table.key
 
     def privacy(self, table: Table, column: str) -> Privacy | None:
-        """The privacy class of a raw column; None: nobody has classified it."""
+        """Return the privacy class of a raw column. None: nobody has classified it."""
         return table.privacy.get(column)
 
     def column_origins(self, columns: Iterable[str]) -> dict[str, list[str]]:
-        """By raw column, the source's columns that it is made of."""
+        """Return, by raw column, the source's columns from which it is made."""
         return {column: [column] for column in columns}

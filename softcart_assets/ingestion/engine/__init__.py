@@ -1,5 +1,4 @@
-"""The load of tables by reading them: what is read, and in which order things happen.
+"""The load of tables by reading them: which rows are read, and the order of the steps.
 
-How rows are read is the connectors' affair, how they are written that of `sinks`. Nothing here
-knows one kind of source system from another.
+Connectors read rows and `sinks` write them. Nothing here knows one kind of source from another.
 """

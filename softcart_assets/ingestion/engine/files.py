@@ -1,4 +1,4 @@
-"""The lake files that one load writes, and what is left of them if it is killed."""
+"""The lake files that one load writes, and their removal if the load is killed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from softcart_assets.lines.model import Table
 class LoadFiles:
     """The change files of one table's load.
 
-    Files cannot be part of the load's transaction. So an attempt is put on record before the first
-    file is written, and taken off by the transaction that lists the files. A later load that finds
-    an attempt knows that its files do not count, and removes them.
+    Files cannot be part of the load's transaction. So the load records an attempt before it writes
+    the first file. The transaction that lists the files deletes this record. If a later load finds
+    an attempt, its files do not count, and the load removes them.
     """
 
     def __init__(self, call: Call, table: Table) -> None:
@@ -33,8 +33,10 @@ class LoadFiles:
         return self._changes is not None
 
     def begin(self, loaded_at: datetime, position: str) -> None:
-        """Put the attempt on record."""
+        """Record the attempt."""
         self._changes = self.part(loaded_at, position)
+        # Over `control`, which commits at once. In the load's transaction, a kill would undo the
+        # record and leave the file.
         self.call.control.execute(
             "INSERT INTO ingestion.attempts (load_id, source, table_name, directory)"
             " VALUES (%s, %s, %s, %s)",
@@ -42,39 +44,41 @@ class LoadFiles:
         )
 
     def changes(self, loaded_at: datetime, position: str) -> ChangeFiles:
-        """The writer of the load's files; the attempt is on record."""
+        """Return the writer of the load's files. The attempt is recorded before."""
         if self._changes is None:
             self.begin(loaded_at, position)
         assert self._changes
         return self._changes
 
     def part(self, loaded_at: datetime, position: str, first_file: int = 0) -> ChangeFiles:
-        """A writer of its own, whose files are numbered from `first_file` on."""
+        """Return a separate writer, whose files are numbered from `first_file` on."""
         uri, load_id = self.call.request.lake_uri, self.call.load_id
         return ChangeFiles(uri, *self.key, load_id, loaded_at, position, first_file)
 
     def close(self) -> list[LakeFile]:
-        """Finish the files; all that the load wrote."""
+        """Finish the files and return all that the load wrote."""
         return [*self.parts, *(self._changes.close() if self._changes else [])]
 
     def discard(self, kept: Collection[str] = ()) -> None:
-        """Remove what was written, but for files with these paths, and take the attempt off."""
+        """Remove the written files, except those with the paths `kept`, and delete the attempt's
+        record.
+        """
         if self._changes:
             self._changes.discard(set(kept))
             self.forget(self.call.control)
             self._changes = None
 
     def forget(self, connection: psycopg.Connection, load_id: str | None = None) -> None:
-        """Take this load's attempt off the record, or another load's."""
+        """Delete the record of an attempt: this load's, or another's."""
         connection.execute(
             "DELETE FROM ingestion.attempts WHERE load_id = %s AND source = %s AND table_name = %s",
             (load_id or self.call.load_id, *self.key),
         )
 
     def remove_orphans(self, kept: Collection[str]) -> None:
-        """Remove the files of killed loads, but for those with paths in `kept`.
+        """Remove the files of killed loads, except those with paths in `kept`.
 
-        No other load is running, as the caller holds the table.
+        No other load is running, because the caller holds the table.
         """
         control = self.call.control
         attempts = control.execute(

@@ -1,9 +1,8 @@
-"""The part table: the rows of a big table as far as its key ranges are copied, beside raw.
+"""The part table: the rows of a big table whose key ranges are copied, kept beside raw.
 
-Each range is copied in a transaction of its own. The transaction also notes in
-`ingestion.snapshot_ranges` that the range is done. What becomes of the complete part table (raw
-itself, or merged into it) is decided in `ranges`. How a table is cut into ranges is the reader's
-affair.
+Each range is copied in a transaction of its own. This transaction also records in
+`ingestion.snapshot_ranges` that the range is done. `ranges` turns the complete part table into raw
+or merges it. The reader cuts a table into ranges.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from softcart_assets.lines.model import Source, Table
 
 @dataclass(frozen=True)
 class KeyRange:
-    """A range of a table's keys, as a condition at the source (None: all rows)."""
+    """A range of a table's keys, as a condition at the source. None: all rows."""
 
     number: int
     condition: str | None
@@ -34,9 +33,9 @@ class KeyRange:
 
 @dataclass(frozen=True)
 class Copied:
-    """What the ranges copied so far hold.
+    """What the copied ranges hold.
 
-    `position` is the earliest that any of them was read at, None if there is none.
+    `position` is the earliest position of any range, None if there is none.
     """
 
     position: str | None
@@ -45,11 +44,9 @@ class Copied:
 
 
 class PartTable:
-    """The rows of a table's ranges as far as they are copied, in schema `ingestion`.
+    """The part table of a table, in schema `ingestion`. It survives a kill.
 
-    Survives a kill.
-
-    `control` commits every statement by itself and is shared by threads.
+    `control` commits each statement by itself. Threads share it.
     """
 
     def __init__(
@@ -68,7 +65,7 @@ class PartTable:
         self.name = f"ingestion.{quote(self.plain_name)}"
 
     def listed_files(self) -> list[LakeFile]:
-        """The lake files of the ranges that are copied."""
+        """Return the lake files of the copied ranges."""
         rows = self.control.execute(
             "SELECT files FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s",
             self.key,
@@ -84,13 +81,14 @@ class PartTable:
         *,
         resume: bool,
     ) -> list[KeyRange]:
-        """Make the part table, or with `resume` take up one that a killed load left.
+        """Create the part table, or with `resume` continue the one of a killed load. Returns the
+        ranges to copy.
 
-        The ranges still to be copied.
-
-        Rows copied from now on stand for `position`. One that has other columns is not taken up.
+        Rows copied from now on stand for `position`. A part table with other columns is not
+        continued.
         """
         wanted = [(c.name, c.target_type) for c in columns]
+        # Only the beginning has to match: a resumed table may have the engine's columns at its end.
         if not (resume and self._columns()[: len(wanted)] == wanted):
             self.discard()
             definitions = ", ".join(f"{quote(name)} {type_}" for name, type_ in wanted)
@@ -102,6 +100,8 @@ class PartTable:
                 (*self.key, list(conditions)),
             )
             self.control.execute(f"CREATE TABLE {self.name} ({definitions})".encode())
+        # The rows of the killed load keep their earlier position. New rows get the present one, so
+        # that for each row the log goes on from where it was read.
         elif earlier := self.copied().position:
             self.add_own_columns(earlier, loaded_at)
             self.control.execute(
@@ -115,10 +115,10 @@ class PartTable:
         return [KeyRange(*row) for row in rows]
 
     def add_own_columns(self, position: str, loaded_at: datetime) -> None:
-        """Give the rows the engine's own columns, if they lack them.
+        """Add the engine's own columns if the part table lacks them.
 
-        The same for all rows of a load, and added as defaults behind the rows: PostgreSQL keeps
-        them once for the whole table.
+        They are the same for all rows of a load. Added as defaults behind the rows, they cost
+        nothing: PostgreSQL keeps such values once for the whole table.
         """
         if all(name not in OWN_COLUMNS for name, _ in self._columns()):
             values = {
@@ -133,7 +133,7 @@ class PartTable:
             self.control.execute(f"ALTER TABLE {self.name} {', '.join(added)}".encode())
 
     def _columns(self) -> list[tuple[str, str]]:
-        """Names and types, as `Column` writes them; none if there is no part table."""
+        """Return names and types as `Column` writes them. Empty if there is no part table."""
         rows = self.control.execute(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
             " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
@@ -153,7 +153,7 @@ class PartTable:
         rows: int,
         files: Sequence[LakeFile],
     ) -> None:
-        """Note in the range's own transaction that it is copied."""
+        """Record in the range's own transaction that the range is copied."""
         connection.execute(
             "UPDATE ingestion.snapshot_ranges SET position = %s, row_count = %s, files = %s"
             " WHERE source = %s AND table_name = %s AND number = %s",
@@ -161,23 +161,26 @@ class PartTable:
         )
 
     def copied(self) -> Copied:
-        """What the ranges that are copied hold."""
+        """Return what the copied ranges hold."""
         rows = self.control.execute(
             "SELECT position, row_count FROM ingestion.snapshot_ranges"
             " WHERE source = %s AND table_name = %s AND position IS NOT NULL",
             self.key,
         ).fetchall()
+        # The earliest counts: from there on, the log brings every range up to date. Positions are
+        # compared as such, because their texts do not sort.
         earliest = min((position for position, _ in rows), key=Position.parse, default=None)
         return Copied(earliest, sum(count for _, count in rows), self.listed_files())
 
     def forget(self, connection: psycopg.Connection) -> None:
-        """Strike the ranges off, in the transaction that makes their rows raw's."""
+        """Delete the list of ranges, in the transaction that makes their rows raw's."""
         connection.execute(
             "DELETE FROM ingestion.snapshot_ranges WHERE source = %s AND table_name = %s", self.key
         )
 
     def discard(self) -> None:
         """Remove the part table, its ranges and their lake files."""
+        # Files first: as long as the ranges are on record, a killed removal can be repeated.
         for file in self.listed_files():
             folder, _, name = file.path.rpartition("/")
             remove_files(self.lake_uri, folder, name.removesuffix(".parquet").rpartition("-")[0])

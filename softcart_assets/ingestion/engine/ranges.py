@@ -1,4 +1,4 @@
-"""Every row of a big table, read in key ranges by all readers of a call at once."""
+"""Reads every row of a big table in key ranges, with all readers of a call at once."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ _FILES_A_RANGE = 1_000
 def load_in_ranges(
     load: LoadSteps, columns: Sequence[Column], conditions: Sequence[str | None]
 ) -> str:
-    """Bring every row in by way of a part table. Returns the relation that has all of them.
+    """Bring in every row by way of a part table. Returns the relation that holds all rows.
 
-    The ranges go into the part table, each in a transaction of its own. The complete part table
-    then becomes raw, or is compared with it. What a killed load copied is kept where change data
-    capture brings all ranges to one position afterwards.
+    Each range goes into the part table in its own transaction. The complete part table then becomes
+    raw, or is compared with it. A captured table keeps what a killed load has copied, because the
+    log brings all ranges to one position afterwards.
     """
     raw, part, call = load.raw, load.part, load.call
     was_empty = raw.is_empty()
+    # Only with a log: without one, ranges read at two positions could never be brought to one.
     load.is_resumable = load.is_new and load.table.strategy == "cdc"
     ranges = part.begin(
         columns, conditions, load.position, load.loaded_at, resume=load.is_resumable
     )
+    # Asked once, before the ranges: a reader takes one question at a time, and later all are busy.
     expected = load.reader.expected_rows(load.table)
 
     def copy(key_range: KeyRange) -> Callable[[Reader], None]:
@@ -50,8 +52,11 @@ def load_in_ranges(
     # Ranges that a killed load copied stand for an earlier position, so the table does as well.
     load.position = load.quarantine.position = copied.position
     load.files.parts += copied.files
+    # The ranges recorded rejected rows over connections of their own. Now this one sees them.
     raw.hold(columns, load.quarantine.entries(call.request.released))
     part.forget(raw.connection)
+    # No second copy: in a first load the part table is renamed to raw, and its key is built after
+    # the rows, which takes a third less time.
     if was_empty and raw.adopt(columns, part.name):
         load.counts += Counts(inserted=copied.rows)
         return raw.name
@@ -74,7 +79,9 @@ def _copy_range(
     *,
     to_lake: bool,
 ) -> None:
-    """Copy one key range into the part table and the lake, in a transaction of its own."""
+    """Copy one key range into the part table and the lake, in its own transaction."""
+    # Each reader states its own position, though all are the same within one load: a resumed load
+    # adds ranges of a later one.
     position = reader.position(load.table)
     rows = 0
     first_file = key_range.number * _FILES_A_RANGE
@@ -93,5 +100,6 @@ def _copy_range(
                 load.account(batch, expected)
         written = files.close() if files else []
         load.part.record(connection, key_range.number, position, rows, written)
+    # Ranges run in several threads.
     with load.accounts:
         load.quarantine.new += quarantine.new

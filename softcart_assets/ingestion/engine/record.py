@@ -1,4 +1,4 @@
-"""The record of a load: its lake files, its figures, the position of the table."""
+"""The record of a load: its lake files, its figures and the table's position."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def record(
     Raises `TableBusy` if another load than `last` has committed since this one began.
     """
     key = (source.name, result.table)
+    # From here on, the files count: a lake file is valid if it is listed, and the list commits
+    # together with the rows.
     for file in files:
         connection.execute(
             "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date,"
@@ -62,6 +64,8 @@ def record(
             result.is_changed,
             Jsonb(result.columns),
             rows,
+            # NULL: the source was not asked. An empty object: it was, but no column could be
+            # stated.
             None if checksums is None else Jsonb(checksums),
             Jsonb(result.warnings),
         ),

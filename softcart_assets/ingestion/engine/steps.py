@@ -1,4 +1,6 @@
-"""What all ways to load a table share: its state, and the steps from batches into raw and lake."""
+"""What all ways to load a table share: the state, and the steps from batches to raw and the
+lake.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ from softcart_assets.lines.model import Table
 class LoadSteps:
     """One table's load under way.
 
-    `raw` is reached in the load's transaction, which began at `loaded_at`. `closed`: quarantine
-    entries that this load settled.
+    `raw` is used in the load's transaction, which began at `loaded_at`. `closed`: number of
+    quarantine entries that this load settled.
     """
 
     reader: Reader
@@ -49,7 +51,7 @@ class LoadSteps:
         self.is_committing = self.is_resumable = self.is_widened = False
 
     def _take_changes(self, columns: Sequence[Column], batches: Iterable[Batch]) -> None:
-        """Stage some rows and merge those that differ."""
+        """Stage some rows and merge those that differ from raw."""
         self.raw.stage(columns)
         self.take(self.raw.copy("pg_temp.incoming", columns, batches), columns)
         self.merge(columns, self.raw.find_changes(columns, missing_is_deleted=False))
@@ -59,10 +61,14 @@ class LoadSteps:
     def take(
         self, batches: Generator[Batch], columns: Sequence[Column], *, to_lake: bool = False
     ) -> None:
-        """Account for batches on their way into raw: progress, quarantine, perhaps the lake."""
+        """Account for batches on their way into raw: progress, quarantine and, with `to_lake`, lake
+        files.
+        """
         on_progress = self.call.request.on_progress
         expected = self.reader.expected_rows(self.table) if on_progress else None
         are_rejected = False
+        # Closed on every way out: an open COPY keeps the connection locked, and even its rollback
+        # waits.
         with closing(batches):
             for batch in batches:
                 if to_lake:
@@ -77,7 +83,7 @@ class LoadSteps:
             self._hold(columns)
 
     def account(self, batch: Batch, expected: int | None) -> None:
-        """Count a batch's rows and tell of them; several threads may do so at once."""
+        """Count a batch's rows and report progress. Several threads may call it at once."""
         with self.accounts:
             self.rows_read += len(batch.rows) + len(batch.rejected)
             self.bytes_read += batch.rows.nbytes
@@ -85,7 +91,9 @@ class LoadSteps:
                 self.call.request.on_progress(self.table.name, self.rows_read, expected)
 
     def merge(self, columns: Sequence[Column], found: Counts) -> None:
-        """Bring the changes found into raw, its history and the lake."""
+        """Bring the found changes into raw, its history and the lake."""
+        # Nothing changed, so no file: an empty lake file per load would only cost those who read
+        # them.
         if not found:
             return
         self.counts += found
@@ -103,7 +111,7 @@ class LoadSteps:
             self.cursor_value = self.raw.latest_cursor(relation, cursor, self.cursor_value)
 
     def close_held_in(self, relation: str) -> None:
-        """Quarantined rows that have now been loaded leave the quarantine."""
+        """Close the quarantine entries of rows that are loaded now."""
         if self.table.key:
             self._close(self.raw.held_in(relation), "mended")
 
@@ -111,5 +119,5 @@ class LoadSteps:
         self.closed += self.quarantine.close(entries, because, self.call.request.released)
 
     def _lake_files(self) -> ChangeFiles:
-        """The load's change files; from the first on, the attempt is on record."""
+        """Return the load's change files. The first call records the attempt."""
         return self.files.changes(self.loaded_at, self.position)

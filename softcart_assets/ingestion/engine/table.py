@@ -1,6 +1,6 @@
-"""The load of one table: rows, record and position in one transaction, or no trace of any.
+"""The load of one table: rows, record and position commit in one transaction, or leave no trace.
 
-A load reads whole tables or only what changed; which of them, and in which steps, is decided here.
+A load reads the whole table or only what changed. This module decides which, and orders the steps.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ class TableLoad(LoadSteps):
     """The load of one table."""
 
     def run(self, reader: Reader) -> LoadResult:
-        """Load and commit.
+        """Load and commit the table. Any exception of the load is raised again, PostgreSQL's as
+        `TargetFailed`.
 
-        On any failure nothing is left but finished ranges of a table that capture will follow.
+        After a failure nothing is left, except finished ranges of a table that capture will follow.
         """
         self.reader = reader
         self.files.remove_orphans({file.path for file in self.part.listed_files()})
@@ -79,6 +80,8 @@ class TableLoad(LoadSteps):
         last = bookkeeping.last_load(connection, self.source.name, self.table.name)
         self.cursor_value = last.cursor_value if last else None
 
+        # What raw really has, not what the record says: somebody may have altered or dropped the
+        # table.
         known = self.raw.columns(last.columns if last else ())
         self.is_new = not known
         columns: Sequence[Column]
@@ -122,25 +125,28 @@ class TableLoad(LoadSteps):
         files = self.files.close()
         record(connection, self.source, result, files, stated, self.cursor_value, last)
         self.files.forget(connection)
+        # In the same transaction: a captured table is copied and followed, or neither.
         if self.call.along:
             self.call.along(connection, self.table.name, self.position)
+        # From here on, a lost connection does not tell whether the commit happened.
         self.is_committing = True
         connection.commit()
         return result
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
-        """Make raw fit the source; its columns, and whether any was added."""
+        """Make raw fit the source. Returns its columns, and whether any was added."""
         return self.raw.prepare(self.reader.columns(self.table, known), known)
 
     # How raw is brought to the position.
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
-        """Bring raw to the position, by what changed if the last load allows that, else by every
-        row.
+        """Bring raw to the position: by what changed if the last load allows that, else by reading
+        every row.
         """
         is_incremental = (
             self.table.strategy == "incremental"
             and last is not None
+            # A new column has values in old rows, too, whose cursors need not have moved.
             and not (self.call.request.full or self.is_widened or self.raw.is_empty())
             and any(column.name == self.table.cursor for column in columns)
         )
@@ -153,8 +159,11 @@ class TableLoad(LoadSteps):
         return self._full(columns), None, "snapshot"
 
     def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
-        """Every row: straight in if raw is empty, else by comparing all."""
+        """Read every row. An empty raw table takes them as they are. Otherwise all rows are
+        compared.
+        """
         known = self.raw.columns()
+        # One range gains nothing from a part table, and would need another pass over the rows.
         if len(conditions := self._ranges(columns)) > 1:
             columns, _ = self.raw.prepare(columns, known)
             loaded = load_in_ranges(self, columns, conditions)
@@ -162,6 +171,8 @@ class TableLoad(LoadSteps):
             if loaded == self.part.name:
                 self.raw.connection.execute(f"DROP TABLE {loaded}".encode())
             return columns
+        # Where columns are found in the rows, reading may change them. So raw is prepared
+        # afterwards.
         columns, batches = self.reader.all_rows(self.table, columns)
         columns, _ = self.raw.prepare(columns, known)
         if self.raw.is_empty():
@@ -194,21 +205,26 @@ class TableLoad(LoadSteps):
     def _incremental(
         self, columns: Sequence[Column], rows: int
     ) -> tuple[Sequence[Column], Stated | None]:
-        """The rows past the last cursor, then whatever else differs by keys and cursors.
+        """Read the rows past the last cursor, then compare keys and cursors for everything else.
 
-        The second step finds deletions, and rows that were committed late with an earlier cursor.
+        The second step finds deletions. It also finds rows that were committed late with an earlier
+        cursor.
         """
         raw, reader, table = self.raw, self.reader, self.table
         assert isinstance(reader, PairReader)
         assert isinstance(reader, KeyedReader)
         if self.cursor_value is not None and isinstance(reader, CursorReader):
             self._take_changes(columns, reader.rows_past(table, columns, self.cursor_value))
+        # After the first step: rows that it has merged no longer differ, so their segments are not
+        # read.
         pairs, differing = self._differing(columns, rows)
         if not differing:
             return columns, None
         pairs.stage()
         batches = reader.pairs(table, pairs.segments, differing)
         for batch in raw.copy("pg_temp.at_source", pairs.columns, batches):
+            # A row whose cursor is bad is still at the source. Its key keeps it from being taken
+            # for deleted.
             for rejected in batch.rejected:
                 if rejected.key is not None:
                     pairs.add_without_cursor(rejected.key)
@@ -218,6 +234,7 @@ class TableLoad(LoadSteps):
             found, batches = reader.rows_of(table, columns, keys)
             columns, _ = raw.prepare(found, raw.columns())
             self._take_changes(columns, batches)
+        # Deletions last: `keys_to_fetch` has brought `at_source` up to date by then.
         raw.stage(columns)
         self.merge(columns, pairs.find_deleted(columns, differing))
         self._close(pairs.held_not_at_source(differing), "deleted")
@@ -226,9 +243,11 @@ class TableLoad(LoadSteps):
         return columns, None if can_be_asked else pairs.checksums()
 
     def _differing(self, columns: Sequence[Column], rows: int) -> tuple[Pairs, list[int]]:
-        """The division of the table, and its segments in which keys or cursors differ from raw's.
+        """Return the division of the table, and its segments whose keys or cursors differ from
+        raw's.
 
-        A source without digests has one segment, of which nothing is known: its pairs are all read.
+        A source without digests has a single segment. Nothing is known of it, so all its pairs are
+        read.
         """
         if not isinstance(self.reader, DigestReader):
             by_name = {column.name: column for column in columns}
@@ -280,10 +299,10 @@ class TableLoad(LoadSteps):
         unchanged: LastLoad | None,
         doubts: Sequence[str],
     ) -> Stated:
-        """What the source says of itself at the position.
+        """Return what the source says of itself at the position.
 
-        `stated`: what it said on the way. `unchanged`: the last load, if nothing changed since;
-        then what was said there still holds, and asking again would cost the source a scan.
+        `stated`: what it has already said during the load. `unchanged`: the last load, if nothing
+        changed since. Then its statement still holds, and another one would cost the source a scan.
         """
         # A table that can change unnoticed, as by cascades that are not logged, is asked all the
         # same, if it can be asked.
@@ -295,9 +314,9 @@ class TableLoad(LoadSteps):
         return stated or (None, None)
 
     def _source_checksums(self, columns: Sequence[Column]) -> Stated:
-        """What the source says of the rows that are not in quarantine.
+        """Return what the source says of the rows that are not in quarantine.
 
-        Only their number, if some rows in quarantine have no key by which to leave them out.
+        It is only their number if some rows in quarantine have no key by which to leave them out.
         """
         if isinstance(self.reader, TallyReader):
             return self.reader.tally(self.table, columns)

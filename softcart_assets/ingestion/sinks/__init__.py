@@ -1,4 +1,4 @@
-"""Where changes go: one sink per kind of target, all in the transaction that moves the position."""
+"""The targets of changes: one sink per kind, all in the transaction that moves the position."""
 
 from __future__ import annotations
 
@@ -16,45 +16,48 @@ class Sink(Protocol):
     """Takes the changes of captured tables, over the connection whose transaction moves the
     source's position.
 
-    What a sink writes over that connection is committed together with the position, or not at all:
+    What a sink writes over that connection commits together with the position, or not at all. So
     after a kill, the log goes on exactly behind what the sink has. A sink never commits and never
-    rolls back. After any error it is of no use any more, and a new one takes up what is committed.
+    rolls back. After any error it cannot be used any more. A new one continues from what is
+    committed.
     """
 
     def begin(self, table: CapturedTable) -> None:
-        """Make ready for a table: it is followed from now on, or its columns have become others."""
+        """Prepare for a table: it is followed from now on, or its columns have changed."""
 
     def since(self, table: CapturedTable) -> Position:
-        """Up to where the sink has a table's changes for good; only later ones are handed to it."""
+        """Return the position up to which the sink has a table's changes for good. It gets only
+        later ones.
+        """
 
     def take(self, changes: Changes) -> None:
         """Take changes of one table, in the log's order.
 
-        The last transaction may still be open: then its rest follows.
+        The last transaction may still be open. Then its rest follows.
 
-        An update brings the row's new values alone, and an update of the key comes as a deletion
-        and an insertion. A table that was truncated or read again brings the rows that this
-        changed, in the same form.
+        An update has only the row's new values. An update of the key comes as a deletion and an
+        insertion. A table that was truncated or read again brings the changed rows in the same
+        form.
         """
 
     def void(self) -> None:
-        """Forget what was taken of the open transaction: it was rolled back."""
+        """Forget what was taken of the open transaction, because it was rolled back."""
 
     def flush(self, place: Place, committed_at: int | None) -> None:
-        """Finish what was taken: whole transactions, up to a place.
+        """Finish what was taken: whole transactions, up to `place`.
 
-        The position moves there in this transaction.
+        The position moves there in the same transaction.
         """
 
     def restate(self, connection: psycopg.Connection, table: str) -> None:
-        """Take a table anew, as raw has it: a load has copied or compared it as a whole.
+        """Take a table anew, as raw has it, because a load has copied or compared it as a whole.
 
-        Happens in the load's own transaction, over its connection. The log's changes go on behind
-        it.
+        This happens in the load's own transaction, over its connection. The log's changes go on
+        behind it.
         """
 
     def discard(self) -> None:
-        """Remove what lies outside of PostgreSQL. The transaction is given up."""
+        """Remove what lies outside PostgreSQL. The transaction is rolled back."""
 
 
 SinkMaker = Callable[[psycopg.Connection, Captured], Sink]

@@ -1,9 +1,8 @@
-"""The change log in the lake: every row change as it was logged, with its operation, commit time
-and position.
+"""The change log in the lake: every row change as logged, with operation, commit time and position.
 
-Here belong writing its files and listing them. Files count once they are listed, in the transaction
-that moves the lake's position past what they hold; after a kill, the log is read again from that
-position and unlisted files are removed.
+This module writes the files and lists them. A file counts once it is listed, in the transaction
+that moves the lake's position past its content. After a kill, the log is read again from that
+position, and unlisted files are removed.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _OPERATIONS = pa.array(["delete", "insert", "update", None, None])
 
 
 class ChangeLog:
-    """Files of all tables of a source that are not listed yet.
+    """The unlisted files of all tables of a source.
 
     `control` commits each statement by itself.
     """
@@ -45,16 +44,17 @@ class ChangeLog:
         self._waiting: list[_Spilled] = []
 
     def begin(self, table: CapturedTable) -> None:
-        """Nothing: a file is opened by the first change."""
+        """Do nothing: the first change opens a file."""
 
     def since(self, table: CapturedTable) -> Position:
-        """Up to where a table's changes are in listed files, or in those at hand."""
+        """Return the position up to which a table's changes are in listed files, or in the present
+        ones.
+        """
         return table.lake_position
 
     def take(self, changes: Changes) -> None:
-        """Add changes. What is not committed yet waits for `flush`.
-
-        It waits in a file, as it may be large.
+        """Add changes. Uncommitted ones wait for `flush` in a temporary file, because they may be
+        large.
         """
         if not len(changes.rows):
             return
@@ -66,20 +66,22 @@ class ChangeLog:
         else:
             if len((committed := changes.committed()).rows):
                 self._write(committed)
+            # Each row in the lake has its position and commit time. An open transaction has neither
+            # yet.
             self._waiting.append(_Spilled(changes.uncommitted()))
 
     def flush(self, place: Place, committed_at: int | None) -> None:
-        """Add what waited: its transaction is committed at this place."""
+        """Add the changes that waited: their transaction is committed at this place."""
         for spilled in self._waiting:
             for changes in spilled.read(place.position, committed_at):
                 self._write(changes)
         self._waiting.clear()
 
     def restate(self, connection: psycopg.Connection, table: str) -> None:
-        """Nothing: a load writes lake files of its own."""
+        """Do nothing: a load writes lake files of its own."""
 
     def void(self) -> None:
-        """What waited was rolled back."""
+        """Forget the changes that waited: they were rolled back."""
         self._waiting.clear()
 
     @property
@@ -115,9 +117,9 @@ class ChangeLog:
         return self._files[table]
 
     def list_in(self, connection: psycopg.Connection) -> None:
-        """Finish the files and list them, in the transaction of a connection.
+        """Finish the files and list them, in the transaction of `connection`.
 
-        Afterwards `renew`.
+        Call `renew` after its commit.
         """
         for table, files in self._files.items():
             for file in files.close():
@@ -129,14 +131,14 @@ class ChangeLog:
             )
 
     def renew(self) -> None:
-        """Start with new files."""
+        """Start new files."""
         # A listed file is never written again: readers may have it open.
         self.load_id = str(uuid.uuid4())
         self._files.clear()
         self.bytes = 0
 
     def discard(self) -> None:
-        """Remove what is not listed."""
+        """Remove the files that are not listed."""
         self._waiting.clear()
         for table, files in self._files.items():
             with suppress(Exception):  # what cannot be removed now is removed at the next start
@@ -149,12 +151,13 @@ class ChangeLog:
         self.renew()
 
     def remove_orphans(self) -> None:
-        """Remove the files that a killed process left of tables that the log feeds.
+        """Remove the files that a killed process left of captured tables.
 
-        No other process runs, as we hold the source.
+        No other process is running, because we hold the source.
         """
         tables = [table.name for table in self.source.tables if table.strategy == "cdc"]
         attempts = self.control.execute(
+            # Files of finished key ranges are kept: the next copy of that table goes on with them.
             "SELECT a.load_id, a.table_name, a.directory, array(SELECT f ->> 'path' FROM "
             "ingestion.snapshot_ranges r,"
             " jsonb_array_elements(r.files) f WHERE (r.source, r.table_name) = (a.source, "
@@ -174,7 +177,7 @@ class ChangeLog:
 def list_file(
     connection: psycopg.Connection, source: Source, table: str, load_id: str, file: LakeFile
 ) -> None:
-    """List a file as one that counts, in the transaction of a connection."""
+    """List a file, so that it counts, in the transaction of `connection`."""
     connection.execute(
         "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, "
         "row_count, byte_count, loaded_at)"
@@ -188,6 +191,8 @@ class _Spilled:
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
+        # Not in the lake: Parquet files are not to be changed, and these rows may turn out to be
+        # void.
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         rows = pa.Table.from_batches([changes.rows]).append_column("_operation", changes.operations)
         with pa.ipc.new_stream(self._file, rows.schema) as stream:
@@ -197,7 +202,7 @@ class _Spilled:
         )
 
     def read(self, position: Position, committed_at: int | None) -> Iterator[Changes]:
-        """The rows as changes that are committed at a position."""
+        """Yield the rows as changes that are committed at a position."""
         self._file.seek(0)
         with self._file, pa.ipc.open_stream(self._file) as stream:
             for batch in stream:

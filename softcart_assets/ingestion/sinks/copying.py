@@ -14,16 +14,16 @@ from softcart_assets.ingestion.types import Batch, Column
 def copy_batches(
     connection: psycopg.Connection, into: str, columns: Sequence[Column], batches: Iterable[Batch]
 ) -> Generator[Batch]:
-    """Copy the batches' rows into a table.
+    """Copy the batches' rows into a table, in PostgreSQL's binary format.
 
-    Each batch comes out again when its rows are on their way.
-
-    A batch with rejected rows comes out when the connection is free for other statements. Close it
-    on leaving it early: until then the connection is locked and cannot even be rolled back.
+    Each batch is yielded when its rows have been sent. A batch with rejected rows is yielded when
+    the connection is free for other statements. If you leave the generator early, close it: until
+    then the connection is locked and cannot even be rolled back.
     """
     statement = (
         f"COPY {into} ({', '.join(quote(c.name) for c in columns)}) FROM STDIN (FORMAT BINARY)"
     )
+    # One iterator for all COPY statements: the next one goes on where the last one stopped.
     remaining = iter(batches)
     while True:
         last = None
@@ -31,6 +31,9 @@ def copy_batches(
             copy.write(COPY_HEADER)
             for batch in remaining:
                 copy.write(copy_rows(columns, batch.rows))
+                # The COPY ends here. During a COPY, PostgreSQL accepts no other statement over this
+                # connection, and psycopg would wait for ever. Rejected rows have to be recorded,
+                # though.
                 if batch.rejected:
                     last = batch
                     break

@@ -10,7 +10,8 @@ from softcart_assets.ingestion.errors import TargetFailed
 
 
 def explain(error: psycopg.Error, asset: str, key: Sequence[str]) -> TargetFailed:
-    """What a PostgreSQL error during a load means, and what to do."""
+    """Translate a PostgreSQL error during a load into what happened and what to do."""
+    # CardinalityViolation, too: ON CONFLICT raises it if one statement meets a key twice.
     if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.CardinalityViolation):
         what = (
             f"the declared key ({', '.join(key)}) is not unique at the source "

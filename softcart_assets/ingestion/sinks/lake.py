@@ -32,8 +32,12 @@ class LakeFile:
 
 
 def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system and path that a lake URI (`file:`, `hdfs:`, `s3:`, `s3a:`) names."""
+    """Return the file system and the path of a lake URI (`file:`, `hdfs:`, `s3:`, `s3a:`).
+
+    Raises `TargetFailed`.
+    """
     try:
+        # Spark says `s3a:`, Arrow says `s3:`. Both mean the same place.
         system, path = fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
         return system, str(path)
     except (OSError, ValueError, pa.ArrowInvalid) as error:
@@ -43,15 +47,16 @@ def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def change_directory(source: str, table: str, loaded_at: datetime) -> str:
-    """Where a load's change files go, under the lake's root."""
+    """Return the directory of a load's change files, relative to the lake's root."""
     return f"changes/{source}/{table}/load_date={loaded_at:%Y-%m-%d}"
 
 
 def remove_files(uri: str, directory: str, load_id: str, keep: Collection[str] = ()) -> None:
-    """Remove what a load that did not commit has written, but for the paths to keep."""
+    """Remove the files that an uncommitted load has written, except the paths in `keep`."""
     system, root = open_lake(uri)
     selector = fs.FileSelector(f"{root}/{directory}", allow_not_found=True)
     for info in system.get_file_info(selector):
+        # By the load's own names only: other loads of the same day write into the same folder.
         if info.base_name.startswith(f"{load_id}-") and f"{directory}/{info.base_name}" not in keep:
             system.delete_file(info.path)
 
@@ -64,7 +69,7 @@ def _is_number(kind: pa.DataType) -> bool:
 class ChangeFiles:
     """Writes one load's change files of one table.
 
-    Rows are written as they come; memory holds one row group.
+    Rows are written as they come. Memory holds one row group.
     """
 
     def __init__(
@@ -102,9 +107,9 @@ class ChangeFiles:
         deleted: pa.Array | None = None,
         own: Mapping[str, pa.Array] | None = None,
     ) -> None:
-        """Add row versions; `deleted` says which of them are deletions (None: none).
+        """Add row versions. `deleted` says which of them are deletions (None: none).
 
-        `own`: further columns of the engine, or values of its usual ones that differ by row.
+        `own`: further columns of the engine, or values of its usual columns that differ by row.
         """
         arrays = [lake_array(c, rows.column(c.name)) for c in columns]
         constants = {
@@ -122,18 +127,20 @@ class ChangeFiles:
             ]
         )
         arrays += added.values()
+        # A Parquet file has one schema.
         if self._schema and not schema.equals(self._schema):
             self._finish_file()
         self._schema = schema
         self._pending.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
         rows_pending = sum(map(len, self._pending))
+        # By bytes as well: a few rows with large documents would fill the memory.
         if rows_pending >= _ROWS_A_GROUP or sum(b.nbytes for b in self._pending) >= _BYTES_A_GROUP:
             self._flush()
             if self._rows >= _ROWS_A_FILE:
                 self._finish_file()
 
     def close(self) -> list[LakeFile]:
-        """Finish; the files written."""
+        """Finish, and return the written files."""
         self._finish_file()
         return self.files
 
@@ -155,6 +162,8 @@ class ChangeFiles:
                     use_dictionary=[*repeating, "_loaded_at"],
                 )
             table = pa.Table.from_batches(self._pending)
+            # Of an empty table, too, so that a reader finds a file with its columns. Arrow refuses
+            # a size of 0.
             self._writer.write_table(table, row_group_size=len(table) or 1)
         except OSError as error:
             self._writer = None
@@ -187,7 +196,7 @@ class ChangeFiles:
         )
 
     def discard(self, keep: Collection[str] = ()) -> None:
-        """Remove everything that the load has written, but for the paths to keep."""
+        """Remove everything that the load has written, except the paths in `keep`."""
         self._pending.clear()
         if self._writer:
             with suppress(

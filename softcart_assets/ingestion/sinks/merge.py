@@ -1,12 +1,11 @@
 """The sink that brings changes into raw and its history.
 
-Changes of a flush are first copied into a temporary table for each raw table, as they come. One
-statement for each table then merges them: a row that changed a hundred times in a flush is written
-once. What cannot be carried goes to quarantine.
+A flush first copies its changes into a temporary table per raw table, as they come. One statement
+per table then merges them. So a row that changed a hundred times in a flush is written once.
+Changes that cannot be carried go to quarantine.
 
-A change counts for a row only if the row does not stand for a later position already. Rows that a
-snapshot copied later than the position that the log is read from are safe from it by that rule
-alone.
+A change counts only if the row does not stand for a later position already. A snapshot may have
+copied rows later than the position that the log is read from. This rule alone protects them.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class RawSink:
         connection.commit()
 
     def begin(self, table: CapturedTable) -> None:
-        """Make the temporary table that takes a table's changes, with raw's columns."""
+        """Create the temporary table for a table's changes, with raw's columns."""
         staged = self.staged.get(table.name)
         if staged is None or staged.table is not table:
             raw = RawTable(self.connection, self.source, table.table)
@@ -85,17 +84,19 @@ class RawSink:
         self.run(sql.SQL("CREATE TEMP TABLE {} ({})").format(relation, definitions))
 
     def since(self, table: CapturedTable) -> Position:
-        """What is in raw is there for good."""
+        """Return the position up to which changes are in raw for good."""
         return table.position
 
     def take(self, changes: Changes) -> None:
-        """Bring changes to PostgreSQL, not yet into raw; opens the flush's transaction."""
+        """Bring changes to PostgreSQL, but not into raw yet. This opens the flush's transaction."""
         if changes.is_open and len(changes.runs) > 1:
             # Apart, so that what is committed stands by itself if the rest turns out to be void.
             self.take(changes.committed())
             changes = changes.uncommitted()
         staged = self.staged[changes.table]
         table = staged.table
+        # Contract 'quarantine': rows come with the source's new columns, and raw does not get
+        # these.
         if len(changes.columns) > len(table.columns):
             changes = changes.without(table.columns, table.table.key)
         staged.is_staged = True
@@ -122,7 +123,7 @@ class RawSink:
     def _with_own_columns(
         self, table: CapturedTable, changes: Changes, first: int
     ) -> pa.RecordBatch:
-        """The rows with what the merge has to know of each.
+        """Return the rows with what the merge has to know of each.
 
         `first`: the sequence number of the first change.
         """
@@ -153,7 +154,7 @@ class RawSink:
             copy.write(COPY_TRAILER)
 
     def void(self) -> None:
-        """Remove what is staged of the open transaction; only its rows have no position yet."""
+        """Remove what is staged of the open transaction. Only its rows have no position yet."""
         for staged in self.staged.values():
             if staged.is_staged:
                 self.run(sql.SQL("DELETE FROM {} WHERE _position IS NULL").format(staged.name))
@@ -193,10 +194,10 @@ class RawSink:
         self._sequence = 0
 
     def restate(self, connection: psycopg.Connection, table: str) -> None:
-        """Nothing: the load itself has brought the rows."""
+        """Do nothing: the load itself has brought the rows."""
 
     def discard(self) -> None:
-        """Nothing: all is in PostgreSQL."""
+        """Do nothing: everything is in PostgreSQL, and its transaction is rolled back."""
 
     def merge(self, staged: Staged, position: Position, committed_at: datetime | None) -> None:
         """Bring what is staged of one table into raw.
@@ -214,6 +215,8 @@ class RawSink:
                 quarantine(self.connection, self.source.name, staged, position)
             if staged.rows:
                 self._empty(staged)
+        # Only what the rows themselves cause. A full disk or a lost connection concerns all tables:
+        # it ends the flush, and nothing of it is committed (airbytehq/airbyte#48717).
         except (psycopg.IntegrityError, psycopg.DataError) as error:
             raise TableFailed(
                 table.name, str(explain(error, table.asset, table.table.key))
@@ -250,6 +253,7 @@ class RawSink:
                     "INSERT INTO {history} ({names}, {own}, _committed_at)"
                     " SELECT {values}, s._operation = 0, now(), {at}, {moment} FROM {staged} "
                     "s{where}"
+                    # The history's `_version` is given out in this order, so it follows the log.
                     " ORDER BY s._sequence"
                 ).format(**parts, where=sql.SQL("") if is_consistent else is_newer),
                 position,
@@ -259,9 +263,12 @@ class RawSink:
         last = sql.SQL("{staged} s WHERE s._last")
         if staged.pieces > 1:  # each piece of a transaction has last versions of its own
             last = sql.SQL(
+                # A statement with ON CONFLICT fails if it meets a key twice.
                 "(SELECT DISTINCT ON ({key}) * FROM {staged} WHERE _last ORDER BY {key}, "
                 "_sequence DESC) s"
             )
+        # Deleted rows stay in raw with their position. Otherwise an older change, read again, would
+        # bring them back.
         changed = [*(name for name in names if name not in key), *OWN_COLUMNS]
         condition = sql.SQL(" WHERE {} < {}").format(
             ordered(sql.SQL("r._position")), ordered(sql.SQL("EXCLUDED._position"))
@@ -283,9 +290,9 @@ class RawSink:
         )
 
     def _merge_without_key(self, staged: Staged, position: Position) -> None:
-        """Merge the insertions less the deletions of each distinct row.
+        """Merge the difference of insertions and deletions for each distinct row.
 
-        Without a key, alike rows cannot be told apart.
+        Without a key, identical rows cannot be told apart.
         """
         names = [c.name for c in staged.table.columns]
         parts = {
@@ -302,6 +309,8 @@ class RawSink:
             sql.SQL(
                 "WITH gone AS (SELECT {row} AS row, hash_record_extended({row}, 0) AS hash, "
                 "-{sign} AS count"
+                # A hash may collide, so the rows are compared as well. Rows with NULLs compare as
+                # equal this way.
                 " FROM {staged} s GROUP BY 1, 2 HAVING {sign} < 0),"
                 " found AS (SELECT r.ctid, row_number() OVER (PARTITION BY gone.hash, gone.row) "
                 "AS number, gone.count"
@@ -333,18 +342,18 @@ class RawSink:
             staged.garbage = 0
 
     def run(self, statement: sql.SQL | sql.Composed, *values: object) -> None:
-        """Run a statement. It is read as one with placeholders, see `statements`."""
+        """Run a statement as one with placeholders, see `statements`."""
         self.connection.execute(statement, values)
 
 
 def counts_of(operations: pa.Array) -> Counts:
-    """How many changes there are of each kind."""
+    """Return how many changes there are of each kind."""
     deleted, inserted, updated = np.bincount(operations.to_numpy(), minlength=3)
     return Counts(int(inserted), int(updated), int(deleted))
 
 
 def _last_versions(rows: pa.RecordBatch, key: Sequence[str]) -> np.ndarray:
-    """Which of the rows are the last of their key."""
+    """Return a mask of the rows that are the last of their key."""
     if len(rows) == 1 or not key:
         return np.ones(len(rows), bool)
     numbers = pa.array(np.arange(len(rows), dtype=np.int64))

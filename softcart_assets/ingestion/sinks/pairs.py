@@ -1,5 +1,5 @@
-"""Comparing a raw table with its source by keys and cursors, without moving the rows that are
-alike.
+"""Compares a raw table with its source by keys and cursors, without moving the rows that are
+equal.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ _FETCH_BLOCKS = 64
 
 
 class Pairs:
-    """The pairs of key and cursor that a source has, in the temporary table `at_source`, beside
-    raw's own.
+    """The source's pairs of key and cursor, in the temporary table `at_source`, next to raw's own.
 
-    The raw table must `hold` the keys of its quarantined rows before.
+    Call `hold` of the raw table before, so that the keys of its quarantined rows are known.
     """
 
     def __init__(self, raw: RawTable, segments: Segments) -> None:
         self.raw, self.segments, self._connection = raw, segments, raw.connection
+        # A cursor may be part of the key. It must not be selected twice.
         self.columns = list(dict.fromkeys([*segments.key, segments.cursor]))
 
     def digests(self) -> dict[int, tuple[str, ...]]:
-        """The digest of each segment of what raw holds of the source, quarantined rows included."""
+        """Return the digest of each segment of raw's current rows, with quarantined rows
+        included.
+        """
         rows = self._connection.execute(
             f"SELECT {self.segments.select(POSTGRES)} FROM ({self._live()}) live GROUP BY 1"
         )
         return {int(row[0]): tuple(str(value or 0) for value in row[1:]) for row in rows}
 
     def _live(self) -> str:
-        """The query of key and cursor of what raw holds of the source."""
+        """Return the query of key and cursor of the rows that raw knows of the source."""
         raw, pair = self.raw, listed(column.name for column in self.columns)
         rows = f"SELECT {pair} FROM {raw.name} r WHERE NOT _deleted"
         any_held = self._connection.execute("SELECT EXISTS (SELECT FROM pg_temp.held)").fetchone()
@@ -44,39 +46,45 @@ class Pairs:
             # The usual case. Temporary tables would keep PostgreSQL from working in parallel.
             return rows
         return (
+            # A quarantined row counts with the key and cursor that it had at the source. Otherwise
+            # its segment would differ in every load. Released rows are left out, so that they do
+            # differ and are read.
             f"{rows} AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE {raw.same_key('h', 'r')})"
             f" UNION ALL SELECT {pair} FROM pg_temp.held WHERE NOT _held_released"
         )
 
     def stage(self) -> None:
-        """Make the temporary table `at_source`, to be filled with the source's pairs."""
+        """Create the temporary table `at_source`, to be filled with the source's pairs."""
         definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in self.columns)
         self._run(f"CREATE TEMP TABLE at_source ({definitions}) ON COMMIT DROP")
 
     def add_without_cursor(self, key: tuple[str, ...]) -> None:
-        """Note in `at_source` a key whose cursor cannot be carried."""
+        """Add a key to `at_source` whose cursor cannot be carried."""
         values = (typed(literal(text), c) for text, c in zip(key, self.segments.key, strict=False))
         self._run(
             f"INSERT INTO pg_temp.at_source ({listed(self.raw.key)}) VALUES ({', '.join(values)})"
         )
 
     def keys_to_fetch(self) -> Iterator[list[tuple[str, ...]]]:
-        """The keys, as text, of the rows that raw does not have at the source's cursor, in
-        portions.
+        """Yield, in portions, the keys (as text) of the rows that raw does not have at the source's
+        cursor.
 
-        Before it asks for the next portion, the caller stages the rows of the last one in
-        `incoming`. `at_source` then takes over what these rows said, as they may have changed since
-        their pairs were read.
+        Before asking for the next portion, the caller stages the rows of the last one in
+        `incoming`. `at_source` then takes over their cursors, as rows may have changed since their
+        pairs were read.
         """
         key, cursor = self.raw.key, quote(self.segments.cursor.name)
         by_name = {c.name: c for c in self.segments.key}
         keys = ", ".join(as_text(f"f.{quote(name)}", by_name[name]) for name in key)
         pair = listed(dict.fromkeys([*key, self.segments.cursor.name]))
+        # Temporary tables are never analysed by autovacuum. Without figures, PostgreSQL picks
+        # nested loops.
         self._run("ANALYZE pg_temp.at_source")
         self._run(
             f"CREATE TEMP TABLE to_fetch ON COMMIT DROP AS SELECT {listed(key, 's')}"
             f" FROM pg_temp.at_source s LEFT JOIN ({self._live()}) live ON "
             f"{self.raw.same_key('s', 'live')}"
+            # IS DISTINCT FROM, since a cursor may be NULL.
             f" WHERE live.{quote(key[0])} IS NULL OR live.{cursor} IS DISTINCT FROM s.{cursor}"
         )
         # By pages of the table: reading on by an offset would take time that grows with its square.
@@ -89,15 +97,17 @@ class Pairs:
                 return
             yield rows
             self._run(
+                # A row that was deleted meanwhile is not in `incoming`. So it leaves `at_source`,
+                # and `find_deleted` finds it gone.
                 f"DELETE FROM pg_temp.at_source s USING pg_temp.to_fetch f WHERE {some}"
                 f" AND {self.raw.same_key('s', 'f')}"
             )
             self._run(f"INSERT INTO pg_temp.at_source ({pair}) SELECT {pair} FROM pg_temp.incoming")
 
     def find_deleted(self, columns: Sequence[Column], differing: Sequence[int]) -> Counts:
-        """Fill `changes` with the rows of raw in some segments that are gone from the source.
+        """Fill `changes` with raw's rows of some segments that are no longer at the source.
 
-        Rows that this load rejected are at the source, though not in `at_source`.
+        Rows that this load rejected are at the source, though they are not in `at_source`.
         """
         names, raw = [c.name for c in columns], self.raw
         done = self._connection.execute(
@@ -111,7 +121,9 @@ class Pairs:
         return Counts(deleted=done.rowcount)
 
     def held_not_at_source(self, differing: Sequence[int]) -> list[int]:
-        """The quarantine entries of rows in some segments that are gone from the source."""
+        """Return the quarantine entries of rows of some segments that are no longer at the
+        source.
+        """
         rows = self._connection.execute(
             f"SELECT _held_entry FROM pg_temp.held h WHERE {self._in(differing)} AND NOT "
             "h._held_seen"
@@ -121,7 +133,9 @@ class Pairs:
         return [row[0] for row in rows]
 
     def checksums(self) -> tuple[int, Checksums]:
-        """What the source's pairs add up to, for a source that cannot be asked for checksums."""
+        """Return the checksums of the source's pairs, for a source that cannot be asked for
+        checksums.
+        """
         return self.raw.checksums(self.columns, "pg_temp.at_source")
 
     def _in(self, segments: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Copies tables that Spark computed from Parquet in the lake into the staging warehouse."""
+"""Copies tables that Spark computed from Parquet files in the lake into the staging warehouse."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def _target_type(table: str, field: pa.Field) -> str:
 
 
 def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds.Dataset) -> int:
-    """Make `schema.table` hold just these rows, in the session's transaction; returns their number.
+    """Make `schema.table` hold just these rows, in the session's transaction. Returns their number.
 
-    Streams in batches. The table is made anew, so columns may differ from before; readers see the
-    old one until the transaction commits. Raises `UnsupportedColumn`.
+    Rows are streamed in batches. The table is created anew, so columns may differ from before.
+    Readers see the old one until the transaction commits. Raises `UnsupportedColumn`.
     """
     name = sql.Identifier(schema, table)
     columns = sql.SQL(", ").join(
@@ -53,5 +53,6 @@ def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     copy.write_row(row)
         count = cursor.rowcount  # a closed cursor has forgotten it
+    # A new table has no statistics until autovacuum comes by.
     session.execute(sql.SQL("ANALYZE {}").format(name))
     return count

@@ -1,7 +1,7 @@
-"""One raw table in PostgreSQL: taking rows in, merging what differs, its history.
+"""One raw table in PostgreSQL: it takes rows in, merges what differs and keeps the history.
 
-Everything happens inside the transaction that the caller has open on the connection given. Rows
-come as typed Arrow batches. Where they come from is not known here.
+Everything happens in the transaction that the caller has open on the given connection. Rows come as
+typed Arrow batches. This module does not know where they come from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _FETCH_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Counts:
-    """Row versions of a merge. A row that was marked deleted and is back counts as inserted."""
+    """Row versions of a merge. A row that was marked as deleted and came back counts as
+    inserted.
+    """
 
     inserted: int = 0
     updated: int = 0
@@ -47,19 +49,19 @@ class Counts:
 
 
 class RawTable(RawSchema):
-    """The rows of a raw table, reached over a connection with an open transaction.
+    """The rows of a raw table, used over a connection with an open transaction.
 
-    Temporary tables carry what is to be merged. `incoming`: rows as the source has them. `changes`:
+    Temporary tables hold what is to be merged. `incoming`: rows as the source has them. `changes`:
     what they change. `held`: keys and cursors of the rows in quarantine.
     """
 
     def now(self) -> datetime:
-        """The transaction's time, which is the rows' `_loaded_at`."""
+        """Return the transaction's time, which is the rows' `_loaded_at`."""
         moment: datetime = self._one("SELECT now()")[0]
         return moment
 
     def is_empty(self) -> bool:
-        """Whether it has no row at all, deleted ones included."""
+        """Return whether the table has no row at all, including deleted ones."""
         return not self._one(f"SELECT EXISTS (SELECT FROM {self.name})")[0]
 
     def copy(
@@ -71,7 +73,7 @@ class RawTable(RawSchema):
     def fill(
         self, columns: Sequence[Column], batches: Iterable[Batch], position: str
     ) -> Generator[Batch]:
-        """Copy the batches into the table, which is empty; they come out as from `copy`."""
+        """Copy the batches into the empty table. They are yielded as by `copy`."""
         has_key = bool(self._primary_key())
         # The same for all rows: as defaults they cost nothing on the way.
         defaults = {"_deleted": "false", "_loaded_at": "now()", "_position": literal(position)}
@@ -81,11 +83,12 @@ class RawTable(RawSchema):
         self._filled(columns, has_key=has_key)
 
     def adopt(self, columns: Sequence[Column], part: str) -> bool:
-        """Make a complete part table this table, which is empty.
+        """Replace this empty table by a complete part table.
 
-        False if something depends on this table, such as a view.
+        Returns False if something depends on this table, such as a view.
         """
         try:
+            # A savepoint: if the DROP fails, the load goes on in the same transaction.
             with self.connection.transaction():
                 self._run(f"DROP TABLE {self.name}")
         except psycopg.errors.DependentObjectsStillExist:
@@ -98,10 +101,13 @@ class RawTable(RawSchema):
         return True
 
     def _filled(self, columns: Sequence[Column], *, has_key: bool) -> None:
-        """Give a table that just got all its rows its key, its first versions and statistics."""
+        """Add the key, the first versions and statistics to a table that has just got all its
+        rows.
+        """
         for name in OWN_COLUMNS:
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} DROP DEFAULT")
         if self.key and not has_key:
+            # Sorting the keys is a third of a first load. The default of 64 MB spills to disk.
             self._run("SET LOCAL maintenance_work_mem = '256MB'")
             self._run(f"ALTER TABLE {self.name} ADD PRIMARY KEY ({listed(self.key)})")
         if self.history:
@@ -111,8 +117,8 @@ class RawTable(RawSchema):
         self._run(f"ANALYZE {self.name}")
 
     def stage(self, columns: Sequence[Column]) -> None:
-        """Make the temporary tables `incoming`, for rows as the source has them, and `changes`, for
-        what they change.
+        """Create the temporary tables `incoming` (rows as the source has them) and `changes` (what
+        they change).
         """
         definitions = ", ".join(f"{quote(c.name)} {c.target_type}" for c in columns)
         self._run("DROP TABLE IF EXISTS pg_temp.incoming, pg_temp.changes")
@@ -129,9 +135,10 @@ class RawTable(RawSchema):
         missing_is_deleted: bool,
         incoming: str = "pg_temp.incoming",
     ) -> Counts:
-        """Fill `changes` with the rows of `incoming` that raw does not have alike, and perhaps with
-        the rows of raw that are not in `incoming`, nor rejected in this load (`held`), as
-        deleted.
+        """Fill `changes` with the rows of `incoming` that are new to raw or differ from it.
+
+        With `missing_is_deleted`, also add raw's rows that are not in `incoming`, as deleted. Rows
+        that this load rejected (`held`) are not deleted.
         """
         self._run(f"ANALYZE {incoming}")
         names = [c.name for c in columns]
@@ -140,6 +147,8 @@ class RawTable(RawSchema):
         if not self.key:
             rows = listed(names)
             is_same = self._one(
+                # EXCEPT ALL counts how often a row occurs. Plain EXCEPT would not see a lost
+                # duplicate.
                 f"SELECT NOT EXISTS ((SELECT {rows} FROM {incoming} EXCEPT ALL SELECT {rows} FROM "
                 f"{self.name}) UNION ALL "
                 f"(SELECT {rows} FROM {self.name} EXCEPT ALL SELECT {rows} FROM {incoming}))"
@@ -153,12 +162,16 @@ class RawTable(RawSchema):
                 not inserted
             ):  # what is told of a table that was emptied, as there is no new row to tell
                 self._run(f"{into} SELECT {rows}, true, false FROM {self.name}")
+            # All rows go and all come again: without a key, nobody can say which of two identical
+            # rows is gone.
             deleted = self.connection.execute(f"DELETE FROM {self.name}").rowcount
             return Counts(inserted, 0, deleted)
         first = quote(self.key[0])
         self._run(
             f"{into} SELECT {listed(names, 'i')}, false, r.{first} IS NULL OR r._deleted"
             f" FROM {incoming} i LEFT JOIN {self.name} r ON {self.same_key('i', 'r')}"
+            # Only rows that differ are written. An UPDATE with equal values would cost as much as a
+            # real one, and the history would get a version without a change.
             f" WHERE r.{first} IS NULL OR r._deleted OR {row['r']} IS DISTINCT FROM {row['i']}"
         )
         if missing_is_deleted:
@@ -178,9 +191,9 @@ class RawTable(RawSchema):
         )
 
     def find_own(self, columns: Sequence[Column], since: Position | None = None) -> None:
-        """Fill `changes` with raw's own rows, deleted ones too.
+        """Fill `changes` with raw's own rows, deleted ones included.
 
-        All of them, or those that stand for a later position than `since`.
+        All of them, or those with a later position than `since`.
         """
         self.stage(columns)
         names = listed([c.name for c in columns])
@@ -200,7 +213,7 @@ class RawTable(RawSchema):
     ) -> None:
         """Bring `changes` into the table and its history.
 
-        `committed_at`: SQL for when a row of `changes` was committed.
+        `committed_at`: SQL for the time when a row of `changes` was committed.
         """
         names = listed([c.name for c in columns])
         select = f"SELECT {names}, _deleted, now(), {literal(position)}"
@@ -227,8 +240,11 @@ class RawTable(RawSchema):
             self._keep_versions()
 
     def changed_rows(self, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
-        """The rows of `changes` as batches, with an array that says which are deletions."""
+        """Yield the rows of `changes` as batches, with an array that marks the deletions."""
+        # A cursor on the server: otherwise the client would hold all rows in memory.
         with self.connection.cursor(name="changed_rows") as cursor:
+            # As text: parsed by Python and written again, a number such as 1.10 would lose its last
+            # digit.
             cursor.adapters.register_loader("jsonb", TextLoader)
             cursor.execute(
                 f"SELECT {listed([c.name for c in columns])}, _deleted FROM pg_temp.changes"
@@ -246,7 +262,7 @@ class RawTable(RawSchema):
                 yield batch, pa.array(deleted, pa.bool_())
 
     def latest_cursor(self, relation: str, column: Column, known: str | None) -> str | None:
-        """The greatest cursor of `relation` and `known`, as text in UTC."""
+        """Return the greatest cursor of `relation` and `known`, as text in UTC."""
         value = f"greatest(max({quote(column.name)}), {typed(literal(known), column)})"
         latest: str | None = self._one(f"SELECT {as_text(value, column)} FROM {relation}")[0]
         return latest
@@ -256,8 +272,9 @@ class RawTable(RawSchema):
         return int(self._one(f"SELECT count(*) FROM {self.name} WHERE NOT _deleted")[0])
 
     def hold(self, columns: Sequence[Column], open_entries: str) -> None:
-        """Make the temporary table `held` of the quarantined rows' keys and cursors, from a query
-        of open entries.
+        """Create the temporary table `held` with the keys and cursors of the quarantined rows.
+
+        `open_entries`: query of the open entries, see `Recorder.entries`.
         """
         by_name = {c.name: c for c in columns}
         values = [
@@ -282,11 +299,12 @@ class RawTable(RawSchema):
         )
 
     def held_in(self, relation: str) -> list[int]:
-        """The quarantine entries of earlier loads whose rows are in `relation`.
+        """Return the quarantine entries of earlier loads whose rows are in `relation`.
 
-        They are not held any more.
+        These entries are not held any more.
         """
         rows = self.connection.execute(
+            # Entries that this load itself has found unfit stay.
             f"DELETE FROM pg_temp.held h USING {relation} i WHERE {self.same_key('h', 'i')} AND "
             "NOT h._held_seen RETURNING _held_entry"
         )
@@ -295,8 +313,10 @@ class RawTable(RawSchema):
     def checksums(
         self, columns: Sequence[Column], relation: str | None = None
     ) -> tuple[int, Checksums]:
-        """Number of current rows and the checksum of each column, of the table or another relation;
-        what is `held` is left out.
+        """Return the number of current rows and the checksum of each column, of the table or
+        another relation.
+
+        Rows in `held` are left out.
         """
         conditions = [] if relation else ["NOT _deleted"]
         if self.key and self._one("SELECT EXISTS (SELECT FROM pg_temp.held)")[0]:

@@ -1,4 +1,6 @@
-"""The definition of one raw table in PostgreSQL: columns, key, history, and their changes."""
+"""The definition of one raw table in PostgreSQL: its columns, key and history, and how they
+change.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,8 @@ OWN_COLUMNS = {
     "_position": "text NOT NULL",
 }
 """What the engine adds to every raw table."""
+# All that raw, history, lake and temporary tables add, and PostgreSQL's system columns: a source's
+# column of such a name would be mixed up with ours.
 _RESERVED = {
     *OWN_COLUMNS,
     "_version",
@@ -45,7 +49,7 @@ _NAME_BYTES = 63
 
 
 class RawSchema:
-    """The definition of a raw table, reached over a connection with an open transaction."""
+    """The definition of a raw table, used over a connection with an open transaction."""
 
     def __init__(self, connection: psycopg.Connection, source: Source, table: Table) -> None:
         self.connection = connection
@@ -61,14 +65,14 @@ class RawSchema:
     def columns(
         self, remembered: Iterable[dict[str, Any]] = (), relation: str | None = None
     ) -> list[Column]:
-        """The source's columns that the table has, none if it does not exist.
+        """Return the source's columns that the table has. Empty if the table does not exist.
 
-        `remembered`: what the last load's record says of them, as PostgreSQL does not know their
-        types at the source.
-        `relation`: another one, whose columns are wanted.
+        `remembered`: the columns in the last load's record, because PostgreSQL does not know their
+        types at the source. `relation`: another relation whose columns are wanted.
         """
         rows = self.connection.execute(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+            # `to_regclass` gives NULL, not an error, for a table that does not exist.
             " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             (relation or self.name,),
         ).fetchall()
@@ -91,9 +95,9 @@ class RawSchema:
     ) -> tuple[list[Column], bool]:
         """Make the table fit the source's columns.
 
-        `known` is what the table has. Returns the columns as raw has them, and whether any was
-        added. Columns are added and widened. Everything else a person has to decide:
-        `SchemaChanged`.
+        `known`: the columns that the table has. Returns the columns as raw has them, and whether
+        any was added. Columns are added and widened. A person has to decide about any other change:
+        then `SchemaChanged` is raised.
         """
         self._check_names(columns)
         if not known:
@@ -113,7 +117,7 @@ class RawSchema:
         return [self.name, *([self.history] if self.history else [])]
 
     def _begin_history(self, columns: Sequence[Column]) -> None:
-        """Make the history; what the table has now are its first versions."""
+        """Create the history. The table's present rows are its first versions."""
         assert self.history
         version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
         self._create(self.history, columns, "_committed_at timestamptz", version)
@@ -150,10 +154,11 @@ class RawSchema:
             )
 
     def _fitted(self, column: Column, old: Column | None) -> Column:
-        """The source's column as raw has it, which may have been added or widened just now."""
+        """Return the source's column as raw has it. It may be added or widened for this."""
         if old is None:
             for relation in self._relations:
                 self._run(
+                    # Without a default, so PostgreSQL writes no row, however big the table.
                     f"ALTER TABLE {relation} ADD COLUMN {quote(column.name)} {column.target_type}"
                 )
             return column
@@ -198,6 +203,7 @@ class RawSchema:
 
     def _widen(self, relations: Sequence[str], column: Column) -> None:
         try:
+            # All relations or none, so that table and history keep the same types.
             with self.connection.transaction():
                 for relation in relations:
                     self._run(
@@ -214,15 +220,17 @@ class RawSchema:
             ) from None
 
     def _keep_versions(self) -> None:
-        """Have the numbers that are given to versions from now on logged, where this transaction
-        made the history.
+        """Have PostgreSQL log the version numbers from now on, if this transaction created the
+        history.
 
-        With `wal_level` minimal, what a transaction does to a sequence of its own is not logged;
-        but the sequence believes that some numbers ahead are, and a crash would give the same ones
-        out again.
+        With `wal_level` minimal, changes to a sequence are not logged in the transaction that
+        created it. But the sequence believes that some numbers ahead are logged. After a crash it
+        would give out the same numbers again.
         """
         if self._made_history:
             self._run(
+                # Seen in a run of the torture with kill -9: numbers came twice, and the table
+                # stopped.
                 f"SELECT setval(pg_get_serial_sequence({literal(self.history)}, '_version'), "
                 f"max(_version)) FROM {self.history}"
             )
@@ -230,14 +238,13 @@ class RawSchema:
     def evolve(
         self, columns: Sequence[Column], known: Sequence[Column]
     ) -> tuple[list[Column], bool]:
-        """Make the table and its history fit the source's columns, whatever has become of them.
+        """Make the table and its history fit the source's columns, however these have changed.
 
-        The columns as raw has them, and whether some have become of a type that does not hold the
-        values of before.
+        Returns the columns as raw has them, and whether some got a type that cannot hold the old
+        values.
 
-        What was dropped stays. Where values cannot take a new type, raw's become NULL, until they
-        are read from the source again, and the history's become text. `SchemaChanged` if a view
-        stands in the way.
+        Dropped columns stay. If values cannot take a new type, raw's become NULL until they are
+        read again, and the history's become text. Raises `SchemaChanged` if a view uses the column.
         """
         self._check_names(columns)
         have = {column.name: column for column in known}
@@ -263,9 +270,10 @@ class RawSchema:
         return fitting, is_retyped
 
     def _retype(self, column: Column, relation: str | None, otherwise: str | None) -> None:
-        """Give a column another type.
+        """Change a column's type.
 
-        If its values cannot take it, the column gets the type `otherwise`, or loses its values.
+        If its values cannot take the type, the column gets the type `otherwise`, or loses its
+        values.
         """
         if relation is None:
             return
@@ -292,7 +300,7 @@ class RawSchema:
             ) from None
 
     def same_key(self, left: str, right: str) -> str:
-        """SQL for two aliases' rows having the same key."""
+        """Return SQL that compares the keys of two aliases' rows."""
         return " AND ".join(f"{left}.{quote(name)} = {right}.{quote(name)}" for name in self.key)
 
     def _run(self, statement: str) -> None:

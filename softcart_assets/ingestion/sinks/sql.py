@@ -1,4 +1,4 @@
-"""PostgreSQL's spelling of names and values."""
+"""How PostgreSQL spells names and values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ quote = POSTGRES.quote
 
 
 def listed(names: Iterable[str], alias: str | None = None) -> str:
-    """Names of columns as SQL, with commas between them; perhaps those of a relation's alias."""
+    """Return names of columns as SQL, separated by commas, perhaps with a relation's alias."""
     return ", ".join(f"{alias}.{quote(name)}" if alias else quote(name) for name in names)
 
 
@@ -23,16 +23,18 @@ def literal(value: object) -> str:
 
 
 def typed(text: str, column: Column) -> str:
-    """SQL that reads a value from its text, in UTC."""
+    """Return SQL that reads a value from its text, in UTC."""
     if column.kind is Kind.TIME:
+        # A TIME travels as its microseconds, which every database writes alike.
         return f"({text} || ' microseconds')::interval"
     return f"{text}::{column.target_type}"
 
 
 def as_text(name: str, column: Column) -> str:
-    """SQL for a value as text, in UTC, as `typed` and the source read it."""
+    """Return SQL for a value as text, in UTC, in the form that `typed` and the source read."""
     match column.kind:
         case Kind.INSTANT:
+            # Without the offset that PostgreSQL adds to a timestamptz: not every server takes it.
             return f"({name} AT TIME ZONE 'UTC')::text"
         case Kind.TIME:
             return f"(extract(epoch FROM {name}) * 1000000)::bigint::text"

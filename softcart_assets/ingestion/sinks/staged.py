@@ -1,4 +1,4 @@
-"""What of a flush is staged for a table, and what becomes of its changes that cannot be carried."""
+"""What a flush has staged for a table, and what becomes of changes that cannot be carried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from softcart_assets.ingestion.types import Rejected
 class Rejection:
     """A change that cannot be carried.
 
-    `sequence`: where in the flush it is. `position`: None if it is not committed yet.
+    `sequence`: its place in the flush. `position`: None if it is not committed yet.
     """
 
     sequence: int
@@ -33,7 +33,7 @@ class Rejection:
 
 @dataclass
 class Staged:
-    """What of the flush at hand is staged for a table, in a temporary table of its own."""
+    """What the current flush has staged for one table, in a temporary table of its own."""
 
     table: CapturedTable
     raw: RawTable
@@ -48,7 +48,7 @@ class Staged:
     rejected: list[Rejection] = field(default_factory=list)
 
     def forget(self) -> None:
-        """Nothing of it is staged any more."""
+        """Forget everything that is staged."""
         self.is_staged = False
         self.pieces = self.rows = 0
         self.counts = self.open_counts = Counts()
@@ -56,20 +56,22 @@ class Staged:
 
     @property
     def name(self) -> sql.Composed:
-        """The temporary table's name."""
+        """Return the temporary table's name."""
         return sql.SQL("pg_temp.{}").format(sql.Identifier(self.relation))
 
 
 def quarantine(
     connection: psycopg.Connection, source: str, staged: Staged, position: Position
 ) -> None:
-    """Bring the quarantine up to date with a flush.
+    """Update the quarantine with the changes of a flush.
 
-    Entries are closed whose rows came in a good version or went. Rows that cannot be carried are
-    recorded.
+    It closes the entries of rows that came in a good version or were deleted, and records the rows
+    that cannot be carried.
     """
     table, key = staged.table, staged.table.table.key
     recorder = Recorder(connection, source, table.name, str(position), str(position))
+    # Good versions first: a row that was mended and is bad again in the same flush ends as an open
+    # entry.
     if table.open_entries and staged.rows and key:
         _close_overtaken(connection, staged, recorder, position)
     for each in _last_rejected(staged.rejected):
@@ -92,10 +94,11 @@ def quarantine(
 def _close_overtaken(
     connection: psycopg.Connection, staged: Staged, recorder: Recorder, position: Position
 ) -> None:
-    """Close the entries of rows that this flush brings in a good version, or deletes."""
+    """Close the entries of rows that this flush brings in a good version or deletes."""
     staged.raw.hold(staged.table.columns, recorder.entries([]))
     rows = connection.execute(
         sql.SQL(
+            # The last change of a row in the flush decides whether its entry was mended or deleted.
             "SELECT DISTINCT ON (h._held_entry) h._held_entry, s._operation FROM pg_temp.held h "
             "JOIN {} s ON {}"
             " JOIN ingestion.quarantine q ON q.id = h._held_entry WHERE {} > {}"
@@ -104,6 +107,8 @@ def _close_overtaken(
             staged.name,
             same_key(staged.table.table.key, "h", "s"),
             ordered(sql.SQL("coalesce(s._position, {})").format(sql.Placeholder())),
+            # The log may be read again after a snapshot. A change older than the entry does not
+            # settle it.
             ordered(sql.SQL("q.position")),
         ),
         (position,),
@@ -119,7 +124,7 @@ def _is_superseded(
     sequence: int,
     position: Position,
 ) -> bool:
-    """Whether a rejected change of a row has been overtaken, in this flush or by what raw has."""
+    """Return whether a later change of the row exists, in this flush or in raw."""
     by_name = {c.name: c for c in staged.table.columns}
     is_row = text(
         " AND ".join(
@@ -146,7 +151,7 @@ def _is_superseded(
 
 
 def _last_rejected(rejected: Sequence[Rejection]) -> Iterator[Rejection]:
-    """The last one of each key; those without a key all."""
+    """Return the last rejection of each key, and all rejections without a key."""
     last = {each.row.key: each.sequence for each in rejected if each.row.key is not None}
     return (
         each for each in rejected if each.row.key is None or last[each.row.key] == each.sequence

@@ -1,5 +1,6 @@
-"""The character sets of MySQL and MariaDB as codecs of Python, where Python has none that reads
-exactly as the server does."""
+"""The character sets of MySQL and MariaDB as Python codecs, where Python has none that reads
+exactly as the server does.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 
 class Charset(NamedTuple):
-    """A character set: Python's codec for it and the most bytes that a character takes."""
+    """A character set: Python's codec for it, and the greatest number of bytes of a character."""
 
     codec: str
     width: int
@@ -34,6 +35,8 @@ _CODECS = {
         "gbk": "gbk",
         "gb18030": "mysql_gb18030",
         "cp932": "cp932",
+        # MySQL's euckr has the characters that Microsoft added, which only this codec of Python's
+        # knows.
         "euckr": "cp949",
     },
 }
@@ -102,6 +105,7 @@ def _decode_gb18030(data: bytes, errors: str = "strict") -> tuple[str, int]:
     return str(data, "gb18030", errors).translate(_GB18030_OF_2005), len(data)
 
 
+# Python wants both directions of a codec. Only reading is needed.
 def _cannot_encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
     raise NotImplementedError
 
@@ -110,11 +114,11 @@ codecs.register(_find_codec)
 
 
 def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int, Charset]:
-    """The server's character sets by collation number.
+    """Return the server's character sets by collation number.
 
-    Those of one byte, and those of several that Python reads otherwise, become codecs of our own,
-    made of the server's tables; the latter only if some column of the database has them, as their
-    tables are long.
+    Character sets of one byte become codecs of our own, made from the server's tables. So do those
+    of several bytes that Python reads otherwise. These are fetched only if a column of the database
+    uses them, because their tables are long.
     """
     sets = query("SELECT character_set_name, maxlen FROM information_schema.character_sets")
     widths = {str(name): int(width or 1) for name, width in sets}
@@ -154,7 +158,7 @@ def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int
 
 
 def _register(charset: str, characters: str | dict[bytes, str]) -> str:
-    """The name of the codec that reads a character set as a server does.
+    """Return the name of the codec that reads a character set as this server does.
 
     Two servers may differ in a character set of the same name.
     """
@@ -164,7 +168,7 @@ def _register(charset: str, characters: str | dict[bytes, str]) -> str:
 
 
 def _fetch_characters(query: Query, charset: str) -> dict[bytes, str]:
-    """The character of each sequence of bytes that is one in a character set."""
+    """Return the character of each valid sequence of bytes in a character set."""
     characters = {}
     sequences = [bytes((byte,)) for byte in range(256)] + _SEQUENCES[charset][1]
     for start in range(0, len(sequences), _SEQUENCES_A_QUERY):
@@ -182,5 +186,5 @@ def _fetch_characters(query: Query, charset: str) -> dict[bytes, str]:
 
 
 def literal(text: str) -> str:
-    """A text as SQL."""
+    """Return a text as SQL."""
     return "'" + re.sub(r"(['\\])", r"\1\1", text) + "'"

@@ -1,5 +1,6 @@
-"""The definitions of tables in a binary log: each is read once, however often the log repeats
-it."""
+"""The definitions of tables in a binary log. Each is read once, however often the log repeats
+it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ class Definitions:
     known: dict[bytes, TableMap | None] = field(default_factory=dict)
 
     def add(self, definition: bytes) -> TableMap | None:
-        """The table of a table map event that was not seen before; None if it is not wanted."""
+        """Return the table of a new table map event. None if nobody wants it."""
         if len(self.known) > _MOST:
             self.known = {key: table for key, table in self.known.items() if table}
         database, name = schema.names_in(definition)
@@ -50,9 +51,9 @@ class Definitions:
         return table
 
     def forget_forms(self) -> None:
-        """Forget columns that may be of MariaDB's types which look alike.
+        """Forget tables with columns that may be of MariaDB's types which look alike.
 
-        After a statement, such a column may have become another type and look the same in the log.
+        After a statement, such a column may have another type but look the same in the log.
         """
         if self.is_mariadb:
             self.known = {

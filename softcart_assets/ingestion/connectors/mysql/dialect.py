@@ -1,4 +1,4 @@
-"""The digests' expressions in MySQL and MariaDB, equal to PostgreSQL's in `proof.postgres`."""
+"""The digests' expressions in MySQL and MariaDB. They equal PostgreSQL's in `proof.postgres`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _backticks(name: str) -> str:
 
 
 def mysql_value(column: Column) -> str:
-    """The expression by which a column is read: exact as text, bits and times as whole numbers."""
+    """Return the expression that reads a column: exact as text, bits and times as whole numbers."""
     name = _backticks(column.name)
     match column.source_type.split("(")[0].split(" ")[0]:
         case "float" | "double":
@@ -29,6 +29,7 @@ def mysql_value(column: Column) -> str:
             # prints all, and -0 as well.
             return f"({name} * 1e0)"
         case "bit":
+            # A BIT is a string of bytes otherwise.
             return f"({name} + 0)"
         case "time":
             # Microseconds; TIME_TO_SEC keeps fractions on MariaDB and drops them on MySQL.
@@ -64,6 +65,8 @@ def _mysql_number(column: Column) -> str:
         case Kind.BYTES:
             return hashed(name)
         case Kind.DATE:
+            # The number of days since year 0 on both sides: PostgreSQL's expression adds the same
+            # origin.
             return f"TO_DAYS({name})"
         case Kind.DATETIME | Kind.INSTANT:
             return f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {name})"

@@ -1,7 +1,7 @@
-"""A first declaration of a MySQL database, read from the database's own catalog.
+"""Declares a MySQL database from its own catalog.
 
 The result is an ordinary `Source` with tables, keys, strategies and privacy classes, or the text of
-its module. Nothing is loaded. A person then adds descriptions and history, and checks the privacy
+its module. Nothing is loaded. A person then adds descriptions and history, and reviews the privacy
 classes, which are guessed from the columns' names.
 """
 
@@ -58,13 +58,12 @@ def discover(
     views: bool = False,
     owner: str = "team:data",
 ) -> Source:
-    """Declare every table of a database, and with `views` every view, as a source called `name`.
+    """Declare every table of a database (and with `views` every view) as a source called `name`.
 
-    Key: the primary key, else the shortest unique key whose columns cannot be NULL, else none.
-    Strategy: the given one wherever it can carry the table exactly, otherwise `snapshot`; see
-    `_strategy`. A table whose name is not one of letters, digits and _ gets another one.
-    `env_prefix` is the connection's own unless given. Raises `MissingTable` if the database has no
-    table that the user may see.
+    Key: the primary key. Otherwise the shortest unique key whose columns cannot be NULL, or none.
+    Strategy: `strategy` wherever it can carry the table exactly, otherwise `snapshot`, see
+    `_strategy`. A table's name that is not made of letters, digits and _ is replaced. `env_prefix`:
+    by default the connection's. Raises `MissingTable` if the user can see no table of the database.
     """
     with (
         explained(connection, f"database `{connection.database}`"),
@@ -125,7 +124,7 @@ class _Catalog:
         self.logs_cascades = logs_cascades(session)
 
     def declaration(self, table: str, name: str, strategy: Strategy, database: str) -> Table:
-        """The table's declaration under a name."""
+        """Return the table's declaration under a name."""
         kind, _, comment = self.tables[table]
         key = self._key(table)
         cursor = self._cursor(table)
@@ -160,7 +159,7 @@ class _Catalog:
         return min(usable)[-1] if usable else ()
 
     def _cursor(self, table: str) -> str | None:
-        """The column that the server itself sets to the present whenever a row changes."""
+        """Return the column that the server sets to the present time whenever a row changes."""
         touched = (
             name for name, (_, extra) in self.columns.get(table, {}).items() if "on update" in extra
         )
@@ -169,11 +168,11 @@ class _Catalog:
     def _strategy(
         self, table: str, wanted: Strategy, key: tuple[str, ...], cursor: str | None
     ) -> Strategy:
-        """The wanted strategy, or `snapshot` where it could miss changes.
+        """Return the wanted strategy, or `snapshot` where it could miss changes.
 
-        The binary log says nothing of a view's rows, nor (but in MySQL from 9.6 on) of what foreign
-        keys' cascades do, and a table without transactions is not copied as of one of its
-        positions. A cursor has to be kept by the server, and cascades do not move it.
+        The binary log has no rows of views. Before MySQL 9.6, it does not have what cascades of
+        foreign keys do. A table without transactions cannot be copied as of a position. A cursor
+        must be kept by the server, and cascades do not move it.
         """
         kind, engine, _ = self.tables[table]
         is_cascaded_into = table in self.cascaded_tables
@@ -192,9 +191,10 @@ class _Catalog:
 
 
 def _plain_names(tables: Iterable[str], source: str) -> dict[str, str]:
-    """What to call tables: by names that differ in more than case, as Hive knows none."""
+    """Return the tables' names here. They differ in more than case, because Hive ignores case."""
     used: set[str] = set()
     names = {}
+    # Names that can stay come first, so that a made-up name never takes one of theirs.
     for table in sorted(tables, key=lambda table: (not _PLAIN.fullmatch(table), table)):
         letters = unicodedata.normalize("NFKD", table).encode("ascii", "ignore").decode()
         plain = re.sub(r"[^A-Za-z0-9_]+", "_", letters).strip("_") or "table"
@@ -208,7 +208,7 @@ def _plain_names(tables: Iterable[str], source: str) -> dict[str, str]:
 
 
 def guess_privacy(column: str) -> Privacy:
-    """A column's privacy class as far as its name tells, rather too strict than too lax."""
+    """Guess a column's privacy class from its name, in doubt the stricter one."""
     words = re.findall(r"[^\W\d_A-Z]+|[A-Z]+(?![a-z])|[A-Z][^\W\d_A-Z]*", column)
     candidates = [word.lower() for word in [*words, "".join(words)]]
     for privacy, pattern in ((Privacy.SENSITIVE, _SENSITIVE), (Privacy.PII, _PII)):
@@ -218,10 +218,11 @@ def guess_privacy(column: str) -> Privacy:
 
 
 def as_python(source: Source) -> str:
-    """The text of a module `sources.py` of a line of business that declares the source."""
+    """Return the text of a module `sources.py` that declares the source for a line of business."""
     constant = re.sub(r"\W", "_", source.name).upper()
     tables = "".join(textwrap.indent(_table_text(table), 8 * " ") for table in source.tables)
     used = {column.privacy for table in source.tables for column in table.columns}
+    # In the order in which ruff sorts imports: constants before classes.
     names = [*(each.name for each in Privacy if each in used), "Column", "Source", "Table"]
     return f'''\
 """The MySQL database behind {source.env_prefix}_HOST, as `softcart discover` found it."""
@@ -241,7 +242,7 @@ from softcart_assets.lines.model import {", ".join(names)}
 
 
 def _table_text(table: Table) -> str:
-    """The call of `Table`, laid out as ruff would, but for the choice of quotes."""
+    """Return the call of `Table` as ruff would format it, apart from the choice of quotes."""
     lines = [f"{_literal(table.name)},", *_argument("", table.description)]
     lines.append(f"key=({', '.join(map(_literal, table.key))}{',' * (len(table.key) == 1)}),")
     lines.append(f"strategy={_literal(table.strategy)},")
@@ -254,7 +255,7 @@ def _table_text(table: Table) -> str:
 
 
 def _columns_text(columns: Iterable[Column]) -> Iterator[str]:
-    """The argument `columns`: one `Column` per line, in the order of the table."""
+    """Yield the lines of the argument `columns`: one `Column` each, in the order of the table."""
     yield "columns=("
     for column in columns:
         call = f"Column({_literal(column.name)}, {column.privacy.name}, "
@@ -272,7 +273,7 @@ def _columns_text(columns: Iterable[Column]) -> Iterator[str]:
 
 
 def _argument(name: str, text: str) -> list[str]:
-    """A text as an argument, on several lines if it is long."""
+    """Return a text as an argument, on several lines if it is long."""
     lines = [_literal(piece) for piece in _WRAPPER.wrap(text)] or ['""']
     lines[0] = f"{name}={lines[0]}" if name else lines[0]
     lines[-1] += ","

@@ -1,6 +1,6 @@
-"""The connection over which a server sends its log: packets and events, as bytes.
+"""The connection over which a server sends its log, as packets and events of bytes.
 
-What an event means is not known here.
+This module does not know what an event means.
 """
 
 from __future__ import annotations
@@ -69,11 +69,12 @@ class Dump:
         except pymysql.MySQLError as error:
             raise self.explained(*error.args) from None
         self.is_mariadb = "MariaDB" in str(self.query("SELECT VERSION()")[0][0])
+        # A server hangs up on a replica if another one comes with the same number, so it is random.
         self.server_id = secrets.randbelow(1 << 31) + (1 << 31)
         self.server = identity(self.query)
 
     def query(self, sql: str) -> list[tuple[str | None, ...]]:
-        """Run a statement before the log is asked for; its rows as text."""
+        """Run a statement and return its rows as text. Raises as `explained` says."""
         try:
             with self._db.cursor() as cursor:
                 cursor.execute(sql)
@@ -84,7 +85,9 @@ class Dump:
             raise self.explained(*error.args) from None
 
     def explained(self, code: Any = 0, message: Any = "", *_: object) -> IngestionError:
-        """What an error of the server, or on the way to it, means."""
+        """Translate an error of the server, or on the way to it, into what happened and what to
+        do.
+        """
         connection = self.connection
         if code in (1044, 1045, 1142, 1227):
             return MissingGrant(
@@ -100,7 +103,7 @@ class Dump:
         )
 
     def start(self, file: str, offset: int, gtids: GtidSet | None) -> None:
-        """Ask for the log from a position, or, if GTIDs are given, for what they lack."""
+        """Ask for the log from a position, or with GTIDs for everything that they lack."""
         checksum = self.query("SELECT @@global.binlog_checksum")[0][0]
         self._has_checksums = checksum == "CRC32"
         # Without saying that it knows checksums, a replica gets events without them.
@@ -108,11 +111,13 @@ class Dump:
             f"@master_binlog_checksum = '{checksum}', @source_binlog_checksum = '{checksum}'",
             f"@master_heartbeat_period = {int(_HEARTBEAT_SECONDS * 1e9)}",
             f"@source_heartbeat_period = {int(_HEARTBEAT_SECONDS * 1e9)}",
+            # MySQL tells replicas apart by uuid and hangs up on an older one with the same.
             f"@slave_uuid = '{uuid.uuid4()}', @replica_uuid = @slave_uuid",
             # A slow target must not make the server hang up.
             "SESSION net_write_timeout = 3600",
         ]
         if self.is_mariadb:
+            # Otherwise MariaDB takes us for an old replica and replaces GTID events by others.
             settings.append("@mariadb_slave_capability = 4")
             if gtids is not None:
                 settings.append(f"@slave_connect_state = '{gtids}'")
@@ -141,11 +146,11 @@ class Dump:
             raise self.explained(*error.args) from None
 
     def close(self) -> None:
-        """Hang up; whoever reads at the moment gets `SourceLost`."""
+        """Hang up. Whoever is reading at the moment gets `SourceLost`."""
         private.hang_up(self._db)
 
     def events(self) -> Iterator[Raw | None]:
-        """The events as they come; None whenever nothing came for `poll` seconds."""
+        """Yield the events as they come, and None whenever nothing came for `poll` seconds."""
         unpack, checksum_at, crc32 = _HEADER.unpack_from, _U32.unpack_from, zlib.crc32
         has_checksums = self._has_checksums
         data, at, end = b"", 0, 0
@@ -161,11 +166,14 @@ class Dump:
             else:
                 source, data, at = yield from self._packet(data, at)
                 end, first, stop = len(data), 1, len(source)
+                # 0 stands for an event, 0xFF for an error, 0xFE for the end of the log.
                 if source[0]:
                     raise self._ended(source)
                 when, kind, size, position = _EVENT.unpack_from(source, 1)
             if kind == FORMAT:
                 # It has room for a checksum in any case.
+                # Each file describes itself: files from before a change of the setting may have no
+                # checksums.
                 has_checksums = source[stop - 5] == 1
                 stop -= 4
             elif has_checksums:
@@ -184,9 +192,9 @@ class Dump:
                 yield kind, when, position, size, source, first + 19, stop
 
     def _packet(self, data: bytes, at: int) -> Generator[None, None, tuple[bytes, bytes, int]]:
-        """The next packet's payload, joined if it came in several.
+        """Return the next packet's payload, joined if it came in several packets.
 
-        Returns with it what was read behind it, and where that goes on.
+        Also returns the data read behind it, and the index where it goes on.
         """
         parts = []
         while True:
@@ -197,11 +205,13 @@ class Dump:
                 data, at = (yield from self._receive(data[at:], need)), 0
             parts.append(data[at + 4 : at + need])
             at += need
+            # A payload of 16 MB or more comes in several packets. All but the last one have the
+            # full length.
             if need < 4 + _LONGEST:
                 return b"".join(parts), data, at
 
     def _receive(self, data: bytes, need: int) -> Generator[None, None, bytes]:
-        """The data with so much read behind them that there are `need` bytes, or more."""
+        """Return the data, extended by reading until it has at least `need` bytes."""
         parts, have, heard = [data], len(data), time.monotonic()
         while have < need:
             try:
@@ -223,10 +233,12 @@ class Dump:
         return b"".join(parts)
 
     def _ended(self, packet: bytes) -> IngestionError:
-        """What a packet means that is no event."""
+        """Return the exception for a packet that is not an event."""
         if packet[0] != 0xFF:
             return self.explained(0, "it ended the log, as when it shuts down")
         code, message = _U16.unpack_from(packet, 1)[0], packet[9:].decode(errors="replace")
+        # 1236 stands for every error of reading the log. Only its text tells whether the log is
+        # gone.
         if code == 1789 or (code == 1236 and re.search(_LOST, message, re.I)):
             return PositionPurged(message)
         return self.explained(code, message)
@@ -243,7 +255,7 @@ asked for."""
 
 
 def _unpacked(body: bytes, position: int) -> Iterator[Raw]:
-    """The events of a compressed transaction; all end where it ends."""
+    """Yield the events of a compressed transaction. All end where the transaction ends."""
     fields, compression = Bytes(body), 255
     while (name := fields.number()) != 0:
         value = Bytes(fields.text())
@@ -266,10 +278,9 @@ def _unpacked(body: bytes, position: int) -> Iterator[Raw]:
 
 
 def inflated(data: bytes) -> bytes:
-    """What MariaDB has compressed.
+    """Return what MariaDB has compressed.
 
-    The first byte tells the way, and how many bytes tell the length. Then come the length and the
-    data.
+    The first byte tells the method and the size of the length. Then come the length and the data.
     """
     if data[0] & 0xF0 != 0x80:
         raise IngestionError(

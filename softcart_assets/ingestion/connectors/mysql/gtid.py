@@ -1,4 +1,6 @@
-"""Global transaction identities, with which a place in one server's log is found in another's."""
+"""Global transaction identities (GTIDs), by which a place in one server's log is found in
+another's.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import NamedTuple
 class Gtid(NamedTuple):
     """A transaction's global identity: a source and a number.
 
-    The source is a `uuid` or `uuid:tag` on MySQL, and `domain-server` on MariaDB.
+    The source is `uuid` or `uuid:tag` on MySQL, and `domain-server` on MariaDB.
     """
 
     source: str
@@ -22,7 +24,7 @@ class Gtid(NamedTuple):
 class GtidSet:
     """The transactions that a server has, or that were read.
 
-    MySQL states intervals by source, MariaDB the last one by domain.
+    MySQL states intervals by source. MariaDB states the last transaction of each domain.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -43,12 +45,14 @@ class GtidSet:
                 self.add(Gtid(domain_server, int(number)))
 
     def add(self, gtid: Gtid) -> None:
-        """Add a transaction; adding it again changes nothing."""
+        """Add a transaction. Adding it again changes nothing."""
         source, number = gtid
+        # A uuid has 36 characters, MariaDB's `domain-server` never as many.
         if len(source) < 36:
             self._last[source.partition("-")[0]] = gtid
             return
         intervals = self._intervals.get(source)
+        # The usual case: numbers come in order, so the last interval grows.
         if intervals and intervals[-1][1] == number - 1:
             intervals[-1][1] = number
         else:
@@ -100,7 +104,7 @@ class GtidSet:
         )
 
     def encoded(self) -> bytes:
-        """MySQL's binary form, as COM_BINLOG_DUMP_GTID wants it."""
+        """Return MySQL's binary form, which COM_BINLOG_DUMP_GTID expects."""
         is_tagged = any(":" in source for source in self._intervals)
         count = len(self._intervals)
         # With tags, the format's number stands in the first and in the last byte of the count.
@@ -111,14 +115,15 @@ class GtidSet:
             if is_tagged:
                 data += [bytes([len(tag) << 1]), tag.encode()]
             data.append(struct.pack("<Q", len(intervals)))
+            # The binary form has the number behind the interval, the text has its last one.
             data += [struct.pack("<QQ", first, last + 1) for first, last in intervals]
         return b"".join(data)
 
 
 def tagged_gtid(body: bytes) -> tuple[Gtid, int]:
-    """GTID and commit time of MySQL's tagged GTID event.
+    """Return GTID and commit time (microseconds) of MySQL's tagged GTID event.
 
-    It has numbered fields of variable length.
+    The event has numbered fields of variable length.
     """
     at = 0
 

@@ -1,7 +1,8 @@
-"""MySQL's binary JSON, as rows events hold it, to the text that the server itself would send.
+"""Turns MySQL's binary JSON, as rows events hold it, into the text that the server itself would
+send.
 
-Here belongs that format alone. Numbers are written as MySQL writes them, so that text and binary
-give one value.
+Only this format belongs here. Numbers are written as MySQL writes them, so that text and binary
+give the same value.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
 def to_text(data: bytes) -> bytes:
-    """The document as JSON text in UTF-8.
+    """Return the document as JSON text in UTF-8.
 
-    Raises `ValueError` if the bytes are not what they should be.
+    Raises `ValueError` if the bytes are damaged.
     """
     if not data:
         return b"null"  # what MySQL makes of a missing value where it is not strict
@@ -37,7 +38,7 @@ def to_text(data: bytes) -> bytes:
 
 
 def _value(data: bytes, kind: int, at: int) -> str:
-    """The value of a kind that starts at an index."""
+    """Return the value of a kind that starts at an index."""
     if kind == 12:
         start, length = _length(data, at)
         return encode_basestring(_whole(data, start, length).decode())
@@ -56,9 +57,9 @@ def _value(data: bytes, kind: int, at: int) -> str:
 
 
 def _container(data: bytes, kind: int, at: int) -> str:
-    """An object (0, large 1) or array (2, large 3).
+    """Return an object (0, large 1) or array (2, large 3).
 
-    The large ones count in four bytes, and hold integers of four bytes in place.
+    The large ones count in four bytes, and store integers of four bytes in place.
     """
     number, width = (_UINT32, 4) if kind & 1 else (_UINT16, 2)
     count = number.unpack_from(data, at)[0]
@@ -86,7 +87,7 @@ def _container(data: bytes, kind: int, at: int) -> str:
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:
-    """Where a value starts that has its length in front of it, and that length.
+    """Return where a value starts that has its length in front, and that length.
 
     The length has seven bits in each byte.
     """
@@ -107,9 +108,8 @@ def _whole(data: bytes, start: int, length: int) -> bytes:
 
 
 def _double(value: float) -> str:
-    """A double with the fewest digits that tell it from others.
-
-    It has an exponent where MySQL writes one.
+    """Return a double with the fewest digits that identify it, and an exponent where MySQL writes
+    one.
     """
     text = repr(value)
     mantissa, _, exponent = text.partition("e")
@@ -130,7 +130,7 @@ def _double(value: float) -> str:
 
 
 def _opaque(kind: int, data: bytes) -> str:
-    """A value of one of MySQL's types that JSON does not have."""
+    """Return a value of one of MySQL's types that JSON does not have."""
     if kind in (0, 246):
         return _decimal(data)
     if kind in (7, 10, 11, 12):
@@ -149,9 +149,9 @@ def _opaque(kind: int, data: bytes) -> str:
 
 
 def _decimal(data: bytes) -> str:
-    """A decimal: precision, scale, then its digits in groups of nine.
+    """Return a decimal: precision, scale, then its digits in groups of nine.
 
-    The first bit is the sign, turned round.
+    The first bit is the sign, inverted.
     """
     precision, scale = data[0], data[1]
     digits = bytearray(data[2:])

@@ -1,13 +1,13 @@
-"""Reading the binary log of MySQL and MariaDB the way a replica does: transactions, positions,
+"""Reads the binary log of MySQL and MariaDB as a replica does: transactions, positions,
 definitions.
 
-Here belongs what the replication protocol says. Values of rows stay the bytes that they are in the
-log; what becomes of events is not decided here.
+This module has what the replication protocol says. Values of rows stay bytes, as they are in the
+log. It does not decide what becomes of events.
 
-XA transactions count when they are committed: their rows, logged when they were prepared, are read
-again then, so nothing is held in between. The same holds for transactions of which a part was
-rolled back to a savepoint (which only reaches the log if they changed tables without transactions,
-too).
+An XA transaction counts when it is committed. Its rows are logged when it is prepared, and are read
+again at the commit, so nothing is held in between. A transaction with a part that was rolled back
+to a savepoint is read again as well. It reaches the log only if it also changed tables without
+transactions.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from softcart_assets.ingestion.position import Position
 
 
 class BinaryLog:
-    """The log of one server from a position on, as events in its order; to be iterated over once.
+    """The log of one server from a position on, as events in its order. Iterate over it once.
 
-    `wanted`: the tables (database, name) whose rows are given; of the others not even the columns
-    are looked at. `position` and `server`: where reading goes on and whose position that is (empty:
-    the connected server's). If another server answers, `gtids`, what was read so far, lead on; its
-    positions are of the next epoch. `end`: reading stops exactly there, before anything later.
-    Without it, it never stops by itself. `names`: what a wanted table is called in the `TableMap`,
-    if not as at the source. `poll`: seconds without an event until `Idle` says so. Attribute
-    `server` tells who is read. Raises `SourceLost` if the connection breaks: then open a new one
-    with the last committed position. Raises `PositionPurged` if the server no longer has what
-    follows.
+    `wanted`: the tables (database, name) whose rows are given. `position` and `server`: where
+    reading goes on, and whose position that is (empty: the connected server's). If another server
+    answers, reading goes on by `gtids`, the transactions read so far, and its positions are of the
+    next epoch. `end`: reading stops exactly there, before anything later. Without it, reading never
+    stops by itself. `names`: the names of wanted tables in the `TableMap`, where they differ from
+    the source's. `poll`: seconds without an event until an `Idle` comes. The attribute `server`
+    tells who is read.
+
+    Raises `SourceLost` if the connection breaks: then open a new one with the last committed
+    position. Raises `PositionPurged` if the server no longer has what follows.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class BinaryLog:
         try:
             self.server = self._dump.server
             is_other = bool(server) and server != self.server
+            # The command for a position has four bytes for the offset. Farther on, only GTIDs lead.
             is_far = bool(position.offset >> 32)
             if (is_other or is_far) and not gtids:
                 raise self._without_gtids(server, is_other=is_other)
@@ -130,7 +132,7 @@ class BinaryLog:
             )
 
     def close(self) -> None:
-        """Hang up, from any thread; an iteration in progress ends."""
+        """Hang up, from any thread. An iteration in progress ends."""
         # Set first: what fails for this reason is the end that was asked for, and no error.
         self._is_closed = True
         if self._other:
@@ -169,7 +171,7 @@ class BinaryLog:
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        """Another connection, for questions."""
+        """Open another connection, for questions."""
         try:
             with closing(Session(self._connection)) as session:
                 yield session
@@ -177,15 +179,19 @@ class BinaryLog:
             raise self._dump.explained(0, error) from None
 
     def again(self, start: Position, void: Collection[range] = ()) -> Iterator[Event]:
-        """Read a transaction of this server once more, over another connection."""
+        """Read a transaction of this server once more, over another connection.
+
+        The rows events numbered in `void` are left out.
+        """
         with BinaryLog(
             self._source, self._connection, self._wanted, start, names=self._definitions.names
         ) as self._other:
+            # The definitions are shared, so that both give the same object for the same table.
             self._other._definitions.known = self._definitions.known
             yield from self._other._transactions.read(only_group=True, void=void)
 
     def prepared_rows(self, xid: str, now: Position) -> Iterator[Event]:
-        """The rows of an XA transaction that is committed at `now`."""
+        """Yield the rows of an XA transaction that is committed at `now`."""
         start = self._transactions.prepared.pop(xid, None)
         if not self._wanted:
             return

@@ -1,7 +1,6 @@
-"""What is used of pymysql although it is private: pymysql reads no binary log by itself.
+"""Private parts of pymysql that we use because pymysql reads no binary log by itself.
 
-Each use stands here. `tests/unit/test_private_interfaces.py` fails if a new version changes one of
-them.
+All uses are here. `tests/unit/test_private_interfaces.py` fails if a new version changes one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def send_command(db: pymysql.Connection[Any], command: int, data: bytes) -> None
 
 
 def read_ok(db: pymysql.Connection[Any]) -> None:
-    """Read the server's consent."""
+    """Read the server's OK packet."""
     db._read_ok_packet()  # type: ignore[attr-defined]
 
 
@@ -34,7 +33,7 @@ def socket_of(db: pymysql.Connection[Any]) -> socket.socket:
 
 
 def hang_up(db: pymysql.Connection[Any]) -> None:
-    """Close a connection, even one that another thread reads from at the moment."""
+    """Close a connection, even while another thread reads from it."""
     with suppress(Exception):
         socket_of(db).shutdown(socket.SHUT_RDWR)
     db._force_close()  # type: ignore[attr-defined]

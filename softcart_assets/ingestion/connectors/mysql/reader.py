@@ -1,6 +1,6 @@
-"""Reading MySQL and MariaDB: columns and rows, as of one position of the binary log.
+"""Reads MySQL and MariaDB: columns and rows, as of one position of the binary log.
 
-Rows leave as typed Arrow batches. What becomes of them is not decided here.
+Rows leave as typed Arrow batches. This module does not decide what becomes of them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ _KEYS_A_QUERY = 500
 def snapshot(
     source: Source, connection: MySQLConnection, wanted: int, epoch: int = 0
 ) -> Iterator[list[MySQLReader]]:
-    """Up to `wanted` readers that see one and the same moment, whose binary log position they know.
+    """Open up to `wanted` readers that see the same moment. They know its position in the binary
+    log.
 
-    `epoch`: that of the position, if earlier ones are of another server.
+    `epoch`: the epoch of that position, see `Position`.
 
-    MariaDB tells a snapshot's position without any lock; readers that opened at another one,
-    because somebody wrote in between, are dropped. MySQL needs writers held for the moment of
-    opening (FLUSH TABLES WITH READ LOCK).
+    MariaDB tells a snapshot's position without any lock. If somebody wrote between the openings,
+    readers with another position are dropped. MySQL has to hold all writers while the snapshots
+    open (FLUSH TABLES WITH READ LOCK).
     """
     with ExitStack() as stack, explained(connection, f"database `{connection.database}`"):
 
@@ -56,13 +57,17 @@ def snapshot(
         with ExitStack() as lock:
             if not sessions[0].is_mariadb:
                 guard = session()
+                # The lock waits for running statements, and all later writers wait behind it. After
+                # 15 s the load fails rather than hold up the source.
                 guard.query("SET SESSION lock_wait_timeout = 15")
                 guard.query("FLUSH TABLES WITH READ LOCK")
                 lock.callback(guard.query, "UNLOCK TABLES")
             for each in sessions:
+                # WITH CONSISTENT SNAPSHOT has an effect in this isolation level only.
                 each.query("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 each.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
             position = log_position(sessions[0])
+            # The first session is kept in any case, so there is always a reader.
             if sessions[0].is_mariadb:
                 sessions = [each for each in sessions if log_position(each) == position]
         stated = str(position.in_epoch(epoch))
@@ -85,11 +90,14 @@ class MySQLReader:
         return self._position
 
     def reset(self) -> None:
-        """Make it fit for another table after a failure."""
+        """Make the reader ready for another table after a failure."""
         self.session.reset()
 
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
-        """The table's columns in their order, generated and invisible ones included."""
+        """Return the table's columns in their order, including generated and invisible ones.
+
+        Raises `MissingTable` or `UnsupportedColumn`.
+        """
         source = self.source
         with explained(self.connection, f"{source.schema}/{table.name}"):
             rows = self.session.query(
@@ -123,7 +131,7 @@ class MySQLReader:
         return columns
 
     def warnings(self, table: Table) -> list[str]:
-        """What keeps the table from being as of the stated position, if anything."""
+        """Return what keeps the table from being as of the stated position, if anything."""
         engine = self.session.query(
             "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE()"
             f" AND table_name = {self.session.literal(table.at_source)}"
@@ -157,7 +165,7 @@ class MySQLReader:
     def batches(
         self, table: Table, columns: Sequence[Column], where: str | None = None
     ) -> Iterator[Batch]:
-        """The rows as batches, streamed; `where` is SQL."""
+        """Yield the rows as batches, streamed. `where` is SQL."""
         select = ", ".join(map(mysql_value, columns))
         sql = f"SELECT {select} FROM {MYSQL.quote(table.at_source)}" + (
             f" WHERE {where}" if where else ""
@@ -167,6 +175,8 @@ class MySQLReader:
             while (found := reader.read(_BATCH_ROWS, _BATCH_BYTES)) is not None:
                 rows, unfit = found
                 raw = [pa.array(values, pa.binary()) for values in zip(*unfit, strict=True)]
+                # Only rows with a bad value go through the slow parser, which names the column and
+                # the reason.
                 rejected = (
                     parse_rows(columns, raw, table.key, table.cursor).rejected if unfit else []
                 )
@@ -174,17 +184,17 @@ class MySQLReader:
             self.session.finished()
 
     def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
-        """Conditions that cut the table into key ranges; see `ranges`."""
+        """Return conditions that cut the table into key ranges, see `ranges`."""
         rows = self.expected_rows(table) or 0
         return ranges.conditions(self.session, table, columns, rows, hands)
 
     def rows_past(
         self, table: Table, columns: Sequence[Column], cursor_value: str
     ) -> Iterator[Batch]:
-        """The rows whose cursor lies past a value, given as PostgreSQL text.
+        """Yield the rows whose cursor lies past a value, given as PostgreSQL text.
 
-        Rows of the very same cursor need no second look where it has microseconds, as two changes
-        of a row never share one. With coarser times they do: the last minute is read again.
+        With microseconds, two changes of a row never share a cursor, so equal cursors need no
+        second look. With coarser times they may, so the last minute is read again.
         """
         cursor = next(c for c in columns if c.name == table.cursor)
         name, value = MYSQL.quote(cursor.name), self.session.literal(cursor_value)
@@ -199,14 +209,15 @@ class MySQLReader:
     def all_rows(
         self, table: Table, columns: Sequence[Column]
     ) -> tuple[Sequence[Column], Iterator[Batch]]:
-        """Every row, and the columns, which stay the same."""
+        """Return the columns, unchanged, and every row."""
         return columns, self.batches(table, columns)
 
     def rows_of(
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
     ) -> tuple[Sequence[Column], Iterator[Batch]]:
-        """The rows with these keys, each key as its columns' PostgreSQL text, and the columns,
-        which stay the same.
+        """Return the columns, unchanged, and the rows with these keys.
+
+        Each key is the PostgreSQL text of its columns.
         """
         conditions = self.any_of(table, columns, keys)
         return columns, chain.from_iterable(
@@ -219,16 +230,16 @@ class MySQLReader:
             return self.session.query(sql)
 
     def shown(self, column: Column) -> str:
-        """SQL for a key column's value as the text by which `any_of` finds it."""
+        """Return SQL for a key column's value as text, in the form that `any_of` takes."""
         value = mysql_value(column)
         return f"CONCAT('\\\\x', LOWER(HEX({value})))" if column.kind is Kind.BYTES else value
 
     def any_of(
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
     ) -> Iterator[str]:
-        """Conditions that together hold for the rows with these keys.
+        """Yield conditions that together hold for the rows with these keys.
 
-        They are not row constructors, as MariaDB uses no index for those.
+        They are no row constructors, for which MariaDB uses no index.
         """
         by_name = {c.name: c for c in columns}
 
@@ -246,7 +257,7 @@ class MySQLReader:
             yield " OR ".join(f"({' AND '.join(map(equals, table.key, key))})" for key in some)
 
     def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
-        """How to divide a table of about so many rows for comparison."""
+        """Return how to divide a table of about `rows` rows for comparison."""
         by_name = {c.name: c for c in columns}
         key, cursor = tuple(by_name[name] for name in table.key), by_name[table.cursor or ""]
         lowest = highest = 0
@@ -259,7 +270,7 @@ class MySQLReader:
         return Segments.of_about_a_thousand_rows(key, cursor, rows, lowest, highest)
 
     def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
-        """The digest of each segment that has rows."""
+        """Return the digest of each segment that has rows."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             rows = self.session.query(
                 f"SELECT {segments.select(MYSQL)} FROM {MYSQL.quote(table.at_source)} GROUP BY 1"
@@ -267,8 +278,10 @@ class MySQLReader:
         return {int(row[0] or 0): tuple(value or "0" for value in row[1:]) for row in rows}
 
     def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
-        """Key and cursor of every row in the segments."""
+        """Yield key and cursor of every row in the segments."""
         columns = [c for c in segments.key if c != segments.cursor] + [segments.cursor]
+        # A statement of thousands of conditions could exceed what the server takes
+        # (max_allowed_packet).
         for start in range(0, len(differing), 200):
             yield from self.batches(
                 table, columns, segments.where(MYSQL, differing[start : start + 200])
@@ -277,7 +290,7 @@ class MySQLReader:
     def checksums(
         self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
     ) -> tuple[int, Checksums]:
-        """Number of rows and the checksum of each column, computed by the server.
+        """Return the number of rows and the checksum of each column, computed by the server.
 
         The rows with the keys `without` are left out.
         """
@@ -289,5 +302,7 @@ class MySQLReader:
                 some = digest.checksums_of(
                     columns, self.session.query(f"{select} WHERE {where}")[0]
                 )
+                # One scan of all rows, less some rows by key: NOT IN over many keys would slow down
+                # the whole scan.
                 result = digest.minus(result, some)
         return result

@@ -1,7 +1,7 @@
-"""What the binary log says of a table's columns, and how raw names the same types.
+"""What the binary log says of a table's columns, and how raw names these types.
 
-Here belongs the reading of table map events: types, character sets, labels, keys. Values are
-decoded elsewhere.
+This module reads table map events: types, character sets, labels, keys. Values are decoded
+elsewhere.
 """
 
 from __future__ import annotations
@@ -107,26 +107,28 @@ _FORM_LENGTHS = {16, 4}
 
 
 def names_in(body: bytes) -> tuple[str, str]:
-    """Database and table of a table map event, whose body starts after the table id and flags."""
+    """Return database and table of a table map event's body, which starts after the table id and
+    flags.
+    """
     length = body[0]
     table = length + 2
     return body[1 : 1 + length].decode(), body[table + 1 : table + 1 + body[table]].decode()
 
 
 class Bytes:
-    """Reading along some bytes."""
+    """Reads along some bytes."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self.data = data
         self.at = at
 
     def take(self, count: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         self.at += count
         return self.data[self.at - count : self.at]
 
     def number(self) -> int:
-        """A length-encoded integer."""
+        """Return a length-encoded integer."""
         first = self.take(1)[0]
         return (
             first
@@ -135,11 +137,11 @@ class Bytes:
         )
 
     def text(self) -> bytes:
-        """Length-encoded bytes."""
+        """Return length-encoded bytes."""
         return self.take(self.number())
 
     def numbers(self) -> Iterator[int]:
-        """Length-encoded integers to the end."""
+        """Yield length-encoded integers to the end."""
         while self.at < len(self.data):
             yield self.number()
 
@@ -151,11 +153,10 @@ def define(
     *,
     is_mariadb: bool = False,
 ) -> Definition:
-    """Read a table map event, whose body starts after the table id and flags.
+    """Read a table map event's body, which starts after the table id and flags.
 
-    `charsets`: by collation id, see `fetch_charsets`; `forms`: by column name, see `fetch_forms`.
-    Raises `IngestionError` if the log holds no names, `UnsupportedColumn` if a type is not known at
-    all.
+    `charsets`: by collation id, see `fetch_charsets`. `forms`: by column name, see `fetch_forms`.
+    Raises `IngestionError` if the log holds no names, and `UnsupportedColumn` for an unknown type.
     """
     database, table = names_in(body)
     where = f"{database}.{table}"
@@ -163,6 +164,8 @@ def define(
     count = reader.number()
     codes = reader.take(count)
     metas = Bytes(reader.text())
+    # How much metadata a type has is not in the log. One type read with the wrong size would shift
+    # all that follow.
     types = [_typed(code, metas.take(_META_BYTES.get(code, 0))) for code in codes]
     nulls = reader.take((count + 7) // 8)
     # Optional metadata follow, each with its number and length.
@@ -180,6 +183,8 @@ def define(
             "the tables with "
             "`softcart resnapshot`."
         )
+    # The log has names only with binlog_row_metadata=FULL. Names from the catalog would not do: it
+    # shows the table as it is now, not as it was when the row was logged.
     names = Bytes(extra[4])
     columns = [
         LogColumn(names.text().decode(), code, meta, nullable=bool(nulls[i // 8] >> i % 8 & 1))
@@ -192,13 +197,15 @@ def define(
     _note_labels(columns, extra)
     _note_forms(columns, extra, forms or {}, is_mariadb=is_mariadb)
     key = (
+        # A key may be of prefixes of columns. Then the server writes it in another form, with
+        # lengths.
         tuple(Bytes(extra.get(8, b"")).numbers()) or tuple(Bytes(extra.get(9, b"")).numbers())[::2]
     )
     return Definition(database, table, tuple(columns), key)
 
 
 def _those(columns: Sequence[LogColumn], codes: Collection[int]) -> list[int]:
-    """The indexes of the columns of some types."""
+    """Return the indexes of the columns of some types."""
     return [index for index, column in enumerate(columns) if column.type_code in codes]
 
 
@@ -255,9 +262,8 @@ def _note_forms(
     *,
     is_mariadb: bool,
 ) -> None:
-    """Note what type codes do not tell.
-
-    These are kinds of geometries, lengths of vectors, and MariaDB's types that look like BINARY.
+    """Note what type codes do not tell: kinds of geometries, lengths of vectors, and MariaDB's
+    types that look like BINARY.
     """
     collection = "geometrycollection" if is_mariadb else "geomcollection"
     kinds = (*_GEOMETRIES, collection)
@@ -273,14 +279,14 @@ def _note_forms(
 
 
 def may_have_form(column: LogColumn) -> bool:
-    """Whether it may be one of MariaDB's types that the log shows as BINARY."""
+    """Return whether a column may be of one of MariaDB's types that the log shows as BINARY."""
     return (
         column.type_code == STRING and column.charset == "binary" and column.meta in _FORM_LENGTHS
     )
 
 
 def _typed(code: int, meta: bytes) -> tuple[int, int]:
-    """A column's real type and what `LogColumn.meta` says."""
+    """Return a column's real type, and its `LogColumn.meta`."""
     if code in (STRING, 253):
         real, length = meta
         if real & 0x30 != 0x30:
@@ -298,6 +304,7 @@ def _typed(code: int, meta: bytes) -> tuple[int, int]:
 
 def _bits(data: bytes) -> Iterator[bool]:
     for byte in data:
+        # The highest bit comes first, unlike in the bitmaps of NULLs.
         for shift in range(7, -1, -1):
             yield bool(byte >> shift & 1)
 
@@ -305,7 +312,7 @@ def _bits(data: bytes) -> Iterator[bool]:
 def _collations(
     columns: Sequence[int], default: bytes | None, each: bytes | None
 ) -> Mapping[int, int]:
-    """The collation number of each of these columns."""
+    """Return the collation number of each of these columns."""
     if each is not None:
         return dict(zip(columns, Bytes(each).numbers(), strict=True))
     if default is None:
@@ -316,9 +323,9 @@ def _collations(
 
 
 def columns_of(columns: Iterable[LogColumn], where: str) -> list[Column]:
-    """The columns with their types in raw.
+    """Return the columns with their types in raw.
 
-    Raises `UnsupportedColumn` for one that cannot be carried; `where` names the table in it.
+    Raises `UnsupportedColumn`, with the table's name `where`, for a column that cannot be carried.
     """
     result = []
     for column in columns:
@@ -338,9 +345,9 @@ def columns_of(columns: Iterable[LogColumn], where: str) -> list[Column]:
 
 
 def source_type_of(column: LogColumn) -> str:
-    """A column's type as information_schema writes COLUMN_TYPE.
+    """Return a column's type as information_schema writes COLUMN_TYPE.
 
-    Display widths are missing, as the log does not tell them.
+    Display widths are missing, because the log does not have them.
     """
     code, meta, is_text = column.type_code, column.meta, column.charset != "binary"
     unsigned = " unsigned" if column.unsigned else ""
@@ -374,7 +381,9 @@ def source_type_of(column: LogColumn) -> str:
 
 
 def fetch_forms(query: Query, database: str, table: str) -> dict[str, str]:
-    """The columns of MariaDB's types that the log shows as BINARY, with their types."""
+    """Return the types of the columns that MariaDB's log shows as BINARY although they are
+    others.
+    """
     rows = query(
         "SELECT column_name, data_type FROM information_schema.columns WHERE data_type IN "
         "('uuid', 'inet4', 'inet6')"

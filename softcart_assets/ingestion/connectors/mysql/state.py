@@ -1,4 +1,4 @@
-"""Where a MySQL or MariaDB server's log ends, and who the server is."""
+"""Where the log of a MySQL or MariaDB server ends, and which server it is."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from softcart_assets.ingestion.position import Position
 
 @dataclass(frozen=True)
 class ServerState:
-    """Where a server's log ends, and who the server is.
+    """Where a server's log ends, and which server it is.
 
-    `gtids` is empty if it has none. `files` are its log files in order, with their sizes.
+    `gtids` is empty if it has none. `files` are its log files in order, with their sizes in bytes.
     """
 
     position: Position
@@ -26,9 +26,9 @@ class ServerState:
 
 
 def current_state(session: Session) -> ServerState:
-    """The end of the server's log now.
+    """Return the present end of the server's log.
 
-    Inside a snapshot of MariaDB, or under MySQL's lock, it is the snapshot's.
+    Inside a snapshot of MariaDB, or under MySQL's lock, it is the snapshot's position.
     """
     position = log_position(session)
     if session.is_mariadb:
@@ -44,9 +44,9 @@ def current_state(session: Session) -> ServerState:
 
 
 def bytes_behind(session: Session, position: Position) -> int:
-    """How much log lies between a position of this server and the end.
+    """Return the number of bytes of log between a position of this server and the end.
 
-    All of it if the position's file is gone.
+    It is the whole log if the position's file is gone.
     """
     files = [(str(row[0]), int(row[1] or 0)) for row in session.query("SHOW BINARY LOGS")]
     names = [name for name, _ in files]
@@ -64,7 +64,7 @@ def _binary_log_status(session: Session) -> tuple[str | None, ...]:
 
 
 def identity(query: Query) -> str:
-    """What tells this server, with this log, from every other."""
+    """Return what tells this server, with this log, from every other one."""
     found = {
         str(name).lower(): str(value)
         for name, value in query(

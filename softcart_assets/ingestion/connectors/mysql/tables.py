@@ -1,4 +1,4 @@
-"""What MySQL's catalog says of tables, as far as it matters for copying and following them."""
+"""What MySQL's catalog says of tables, as far as copying and following need it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ TRANSACTIONAL_ENGINES = {"InnoDB", "RocksDB", "ROCKSDB"}
 
 
 def cascaded_tables(session: Session) -> set[str]:
-    """The database's tables whose rows change or go with those of other tables, by foreign keys."""
+    """Return the database's tables whose rows change or go when other tables' rows do, by foreign
+    keys.
+    """
     rows = session.query(
         "SELECT table_name FROM information_schema.referential_constraints WHERE constraint_schema "
         "= DATABASE()"
@@ -19,9 +21,10 @@ def cascaded_tables(session: Session) -> set[str]:
 
 
 def logs_cascades(session: Session) -> bool:
-    """Whether the binary log has the changes that foreign keys' cascades make.
+    """Return whether the binary log has the changes that cascades of foreign keys make.
 
-    It has them if MySQL makes them itself, from 9.6 on. It lacks those of the storage engine.
+    MySQL makes them itself from 9.6 on, and logs them. The storage engine's cascades are not
+    logged.
     """
     rows = session.query("SHOW VARIABLES LIKE 'innodb_native_foreign_keys'")
     return bool(rows) and rows[0][1] == "OFF"

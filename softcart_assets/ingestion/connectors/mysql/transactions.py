@@ -1,7 +1,7 @@
-"""The events of a binary log put in order: transactions, statements of their own, and positions.
+"""Puts the events of a binary log in order: transactions, single statements, and positions.
 
-A transaction that counts otherwise than it was logged (XA, or rolled back in part) is read again by
-whoever owns this.
+A transaction may count otherwise than it was logged: XA, or rolled back in part. The owner of this
+object reads it again.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ class Rereader(Protocol):
     """Reads transactions of the same server once more."""
 
     def again(self, start: Position, void: Collection[range] = ()) -> Iterator[Event]:
-        """The events of the transaction that starts at a position.
+        """Yield the events of the transaction that starts at a position.
 
         The rows events numbered in `void` are left out.
         """
 
     def prepared_rows(self, xid: str, now: Position) -> Iterator[Event]:
-        """The rows of an XA transaction that is committed at `now`."""
+        """Yield the rows of an XA transaction that is committed at `now`."""
 
 
 class Transactions:
     """The events of a connection's log from `at` on, up to `end`.
 
-    `prepared`: where the groups of XA transactions begin that were prepared and not yet decided.
+    `prepared`: where the XA transactions begin that are prepared and not decided yet.
     """
 
     def __init__(
@@ -92,10 +92,12 @@ class Transactions:
         self._servers: dict[bytes, str] = {}
 
     def _move(self, offset: int) -> bool:
-        """Note an end position, of which the log has only the lower half.
+        """Note an end position. The log has only its lower half.
 
         Returns whether it is the wanted end, or behind it.
         """
+        # An end of 0 is no position: the server makes such events itself at each file's beginning.
+        # A tool that took it for one deleted everything (dbtrail#1117).
         if offset:
             # Files longer than 4 GiB: the upper half goes on from where reading is.
             offset |= self._offset >> 32 << 32
@@ -106,23 +108,25 @@ class Transactions:
 
     @property
     def _at(self) -> Position:
-        """Where reading is."""
+        """Return where reading is."""
         return Position(*self._file, self._offset)
 
     def _start(self, group: Group) -> Position:
-        """Where a group starts, on this server: whoever reads it again reads it there."""
+        """Return where a group starts, on this server: whoever reads it again reads it there."""
         _, name, number = self._file  # a group lies in one file
         return Position(0, name, number, group.start)
 
     def read(self, *, only_group: bool = False, void: Collection[range] = ()) -> Iterator[Event]:
-        """The events.
+        """Yield the events.
 
-        `only_group`: those of the first transaction, even if it is only prepared. `void`: numbers
-        of its rows events that are left out.
+        `only_group`: only those of the first transaction, even if it is only prepared. `void`:
+        numbers of its rows events that are left out.
         """
         group = Group(is_only=only_group, void=void)
         tables, handlers = group.tables, self._handlers()
         # The wanted end may be where reading begins: then the server is not even waited for.
+        # Ending here exactly matters: a reader that ran past its end gave the next one rows twice
+        # (pipelinewise-tap-mysql#57).
         if self._move(0) and not only_group:
             return
         for event in self._dump.events():
@@ -166,7 +170,7 @@ class Transactions:
             tables[table_id] = self._definitions.add(definition)
 
     def _again_without(self, group: Group) -> Iterator[Event]:
-        """A transaction of which a part was rolled back is read again, without that part."""
+        """Read a transaction again, without the part that was rolled back."""
         yield Rollback()
         yield from self._rereader.again(self._start(group), group.rolled_back)
         group.rolled_back = []
@@ -178,7 +182,7 @@ class Transactions:
         return Commit(self._at, group.gtid, group.committed_at or when * 1_000_000)
 
     def _rows(self, group: Group, table: Any, event: Raw) -> Rows | None:
-        """A rows event of a wanted table."""
+        """Handle a rows event of a wanted table."""
         kind, _, _, _, data, start, stop = event
         if table is _UNKNOWN:
             self._refuse.unknown_table(data[start : start + 6])
@@ -186,6 +190,8 @@ class Transactions:
         start += 8 if kind in events.FIRST_VERSION else 8 + _U16.unpack_from(data, start + 8)[0]
         operation = events.ROWS[kind]
         beginning = data[start : start + table.beginnings[operation]]
+        # Checked once for each form of an event: a partial image would be decoded into wrong
+        # columns.
         if beginning not in table.whole:
             refuse_partial(table, beginning)
         if group.void and is_in(group.number, group.void):
@@ -193,7 +199,7 @@ class Transactions:
         return Rows(table, operation, data[start:stop])
 
     def _on_compressed_rows(self, group: Group, event: Raw) -> Iterable[Event]:
-        """The same for a rows event that MariaDB has compressed behind its beginning."""
+        """Handle a rows event that MariaDB has compressed behind its beginning."""
         kind, _, _, _, data, start, stop = event
         table = group.tables.get(data[start : start + 6], _UNKNOWN)
         if table is _UNKNOWN:
@@ -208,9 +214,10 @@ class Transactions:
         return (Rows(table, operation, data[start:behind] + inflated(data[behind:stop])),)
 
     def _on_nothing(self, group: Group, event: Raw) -> Iterable[Event]:
-        """An event that changes nothing.
+        """Handle an event that changes nothing.
 
-        At a start in the middle of a file its description is repeated; that moves nothing.
+        When reading starts in the middle of a file, its description is repeated. That moves
+        nothing.
         """
         kind, _, ended, *_ = event
         if not group.is_open and (kind != events.FORMAT or self._offset == 4):
@@ -224,9 +231,9 @@ class Transactions:
         return ()
 
     def _handlers(self) -> dict[int, Callable[[Group, Raw], Iterable[Event]]]:
-        """Who handles events of a type.
+        """Return the handlers of the types of events.
 
-        Each gives events, and says in the group if it ends, or the log's wanted part does.
+        Each returns events. In the group it notes whether the transaction or the wanted part ends.
         """
         return {
             **dict.fromkeys(events.ROWS_COMPRESSED, self._on_compressed_rows),
@@ -250,7 +257,7 @@ class Transactions:
         return ()
 
     def _begin(self, group: Group, event: Raw) -> None:
-        """The start of a transaction or of a statement of its own."""
+        """Note the start of a transaction or of a single statement."""
         _, _, ended, size, *_ = event
         group.is_open = True
         group.is_explicit = group.is_skipped = group.caught_up = False
@@ -285,6 +292,8 @@ class Transactions:
                 source, str(uuid.UUID(bytes=source))
             )
             group.gtid = Gtid(name, _U64.unpack_from(data, start + 17)[0])
+        # MySQL before 8.0.1 logs no commit time in microseconds. Then the event's seconds have to
+        # do.
         if stop - start >= 49 and data[start + 25] == 2:
             committed_at = int.from_bytes(data[start + 42 : start + 49], "little")
             if committed_at >> 55:  # the time of the server that committed it first follows
@@ -302,6 +311,7 @@ class Transactions:
         found: Iterable[Event] = ()
         if kind == events.EXECUTE_LOAD or ddl.changes_rows(sql, database):
             self._refuse.statement(database, sql, self._at)
+        # The start of a long ALTER TABLE changes nothing yet, and it may still fail.
         elif not group.alter_state & (_ALTER_STARTED | _ALTER_ROLLED_BACK):
             self._definitions.forget_forms()
             found = (Statement(database, sql),)
@@ -312,7 +322,7 @@ class Transactions:
         return found
 
     def _on_control(self, group: Group, word: str, rest: str) -> Iterable[Event]:
-        """A statement that the server logs around rows, and what stands behind it."""
+        """Handle a statement that the server logs around rows. `rest`: the text behind it."""
         found: Iterable[Event] = ()
         match word:
             case "BEGIN":
@@ -369,13 +379,14 @@ class Transactions:
         return ()
 
     def _statement(self, kind: int, body: bytes) -> tuple[str, str]:
-        """The database in use and the statement of a query event."""
+        """Return the database in use and the statement of a query event."""
         at = 26 if kind == events.EXECUTE_LOAD else 13
         length, variables = body[8], _U16.unpack_from(body, 11)[0]
         status, database = body[at : at + variables], body[at + variables : at + variables + length]
         sql = body[at + variables + length + 1 :]
         if kind == events.QUERY_COMPRESSED:
             sql = inflated(sql)
+        # Clients may send statements in another character set. The event names it.
         codec = "utf-8"
         while status and status[0] in _STATUS_LENGTHS:
             if status[0] == 4:
@@ -383,4 +394,5 @@ class Transactions:
                     _U16.unpack_from(status, 1)[0], Charset(codec, 4)
                 ).codec
             status = status[_STATUS_LENGTHS[status[0]] or 2 + status[1] :]
+        # "replace": a statement may hold bytes that are no characters, and must not stop the log.
         return database.decode(), sql.decode("utf-8" if codec == "binary" else codec, "replace")
