@@ -1,9 +1,9 @@
 """Numbers that stand for values, computed alike inside a source's server and inside PostgreSQL.
 
-A value's number is an exact integer or decimal. Sums of numbers over many rows, weighted by the
-row's key, show a changed, missing, doubled or swapped value without moving a row. A `Dialect` has
-the expressions of one kind of server. Here belong the queries made of them, not the decisions drawn
-from their results.
+A value's number is an exact integer or decimal. Sums over many rows, weighted by the row's key,
+show a changed, missing, doubled or swapped value without moving a row. A `Dialect` has the
+expressions of one kind of server. This module builds the queries. It draws no conclusions from
+their results.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ EXACT = Context(prec=200)
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one database writes what the queries need; NULL gives NULL.
+    """How one database writes what the queries need. NULL gives NULL.
 
-    `number`: a column's number. `whole`: the value of a column of whole numbers, as itself.
-    `weight`: 1 to 31 from a whole number; squared on the way, so that pairs of keys with the same
-    sum differ in weight.
-    `divide`: whole division, towards zero.
-    `row_text`: the values of columns as one text that is the same for the same values in every
-    dialect, and for no others. `row_number`: 56 bits of a hash over that text, never NULL. Sums of
-    weighted values tell columns apart but can miss two values exchanged between rows of the same
-    weight. A hash over all of a row's values misses nothing.
+    `number`: a column's number. `whole`: the value of a column of whole numbers, unchanged.
+    `weight`: 1 to 31, from a whole number. It is squared on the way, so that pairs of keys with the
+    same sum differ in weight. `divide`: whole division, towards zero. `row_text`: values of columns
+    as one text. It is the same in every dialect for the same values, and different for others.
+    `row_number`: 56 bits of a hash over that text, never NULL.
+
+    Sums of weighted values show which column differs. They can miss two values exchanged between
+    rows of the same weight. A hash over all values of a row misses nothing.
     """
 
     quote: Callable[[str], str]
@@ -51,9 +51,10 @@ def _weight(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> 
 
 
 def checksum_select(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> str:
-    """The select list of a table's checksums.
+    """Return the select list of a table's checksums.
 
-    It has the number of rows, then for each column how many values are not NULL and their sum.
+    It has the number of rows, then for each column the number of values that are not NULL, and
+    their sum.
     """
     weight = _weight(dialect, columns, key)
     sums = (f"COUNT({dialect.quote(c.name)}), SUM({dialect.number(c)}{weight})" for c in columns)
@@ -64,8 +65,8 @@ def checksum_select(dialect: Dialect, columns: Sequence[Column], key: Sequence[s
 class Segments:
     """A division of a table's rows by their leading key column.
 
-    A whole number is divided into ranges of `size` numbers, another value by its hash into `size`
-    buckets.
+    A whole number is divided into ranges of `size` numbers. Another value is divided by its hash
+    into `size` buckets.
     """
 
     key: tuple[Column, ...]
@@ -76,12 +77,14 @@ class Segments:
     def of_about_a_thousand_rows(
         cls, key: tuple[Column, ...], cursor: Column, rows: int, lowest: int, highest: int
     ) -> Segments:
-        """Segments of a table with so many rows; `lowest` and `highest`: of a whole leading key."""
+        """Return segments for a table of `rows` rows. `lowest` and `highest`: bounds of a whole
+        leading key.
+        """
         count = min(max(rows // 1000, 1), 20_000)
         return cls(key, cursor, (highest - lowest) // count + 1 if is_whole(key[0]) else count)
 
     def expression(self, dialect: Dialect) -> str:
-        """SQL for the segment's number."""
+        """Return SQL for the segment's number."""
         if is_whole(self.key[0]):
             return dialect.divide(dialect.whole(self.key[0]), self.size)
         number = dialect.number(self.key[0])
@@ -90,7 +93,7 @@ class Segments:
         return f"MOD({number}, {self.size})"
 
     def select(self, dialect: Dialect) -> str:
-        """The select list of the digests, to be grouped by its first item, the segment's number."""
+        """Return the select list of the digests. Group by its first item, the segment's number."""
         numbers = [dialect.whole(c) if is_whole(c) else dialect.number(c) for c in self.key]
         sums = [f"SUM({number})" for number in numbers]
         cursor = (
@@ -99,14 +102,19 @@ class Segments:
         return ", ".join([self.expression(dialect), "COUNT(*)", *sums, cursor])
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
-        """The condition of belonging to one of the segments; on a whole key its index serves."""
+        """Return the condition of belonging to one of the segments. On a whole key, its index
+        serves.
+        """
         if not is_whole(self.key[0]):
             return f"{self.expression(dialect)} IN ({', '.join(map(str, segments))})"
         key = dialect.whole(self.key[0])
         ranges: list[tuple[int, int]] = []
         for segment in sorted(segments):
+            # Division goes towards zero, so segment 0 has numbers of both signs and is twice as
+            # wide.
             low = segment * self.size - (self.size - 1 if segment <= 0 else 0)
             high = segment * self.size + (self.size - 1 if segment >= 0 else 0)
+            # Neighbours become one range: the source looks up fewer of them.
             if ranges and ranges[-1][1] == low - 1:
                 low = ranges.pop()[0]
             ranges.append((low, high))
@@ -114,7 +122,7 @@ class Segments:
 
 
 def is_whole(column: Column) -> bool:
-    """Whether the column holds whole numbers."""
+    """Return whether the column holds whole numbers."""
     return column.kind is Kind.INTEGER or (column.decimal is not None and column.decimal[1] == 0)
 
 
@@ -123,7 +131,7 @@ Checksums = dict[str, str]
 
 
 def checksums_of(columns: Sequence[Column], row: Iterable[object]) -> tuple[int, Checksums]:
-    """What `checksum_select` gave, as rows and checksums."""
+    """Turn a row of `checksum_select` into the number of rows and the checksums."""
     rows, *values = (Decimal(str(value)) if value is not None else Decimal(0) for value in row)
     pairs = zip(values[::2], values[1::2], strict=True)
     return int(rows), {
@@ -132,7 +140,7 @@ def checksums_of(columns: Sequence[Column], row: Iterable[object]) -> tuple[int,
 
 
 def minus(all_rows: tuple[int, Checksums], some: tuple[int, Checksums]) -> tuple[int, Checksums]:
-    """The checksums of the rows that remain without `some`."""
+    """Return the checksums of the rows that remain without `some`."""
     rest = {}
     for name in all_rows[1]:
         (count, total), (less, less_total) = (
@@ -143,6 +151,6 @@ def minus(all_rows: tuple[int, Checksums], some: tuple[int, Checksums]) -> tuple
 
 
 def checksum(count: Decimal, total: Decimal) -> str:
-    """A checksum from its parts; equal sums give equal text, however they were written."""
+    """Return a checksum from its parts. Equal sums give equal text, however they were written."""
     text = format(total, "f")
     return f"{count}:{text.rstrip('0').rstrip('.') if '.' in text else text}"

@@ -1,6 +1,4 @@
-"""SQL that every dialect needs alike, so that values come out as the same text or number
-everywhere.
-"""
+"""SQL that every dialect needs alike, so that values become the same text or number everywhere."""
 
 from __future__ import annotations
 
@@ -42,13 +40,14 @@ Left out on both sides.
 
 
 def is_short(column: Column) -> bool:
-    """Whether values of a column go into a row's text as they are."""
+    """Return whether values of a column go into a row's text as they are."""
     return re.split(r"[ (]", column.source_type)[0] in _SHORT_TYPES
 
 
 def scaled_double(expression: str, literal: Callable[[str], str]) -> str:
-    """A double brought by a power of ten between 1e-5 and 1e15, where both databases print it
-    alike, to its last digit.
+    """Return a double scaled by a power of ten to between 1e-5 and 1e15.
+
+    There both databases print it alike, to its last digit.
     """
     branches = [
         f"WHEN {expression} = 0 OR {_between(expression, '1e-5', '1e15', literal)} THEN "
@@ -74,10 +73,10 @@ def _between(expression: str, low: str, high: str | None, literal: Callable[[str
 def double_as_text(
     name: str, literal: Callable[[str], str], shown: Callable[[str, str], str], otherwise: str
 ) -> str:
-    """A double as text, different for different doubles.
+    """Return a double as text, different for different doubles.
 
     Between 2^-16 and 2^49 both databases print all digits alike. Other doubles are brought there by
-    a power of two, which loses nothing and is part of the text.
+    a power of two, which is exact and is part of the text.
     """
 
     def power(exponent: int) -> str:

@@ -1,9 +1,9 @@
-"""Finding the rows in which a table at a source asked in SQL and its raw table differ, without
-moving the others.
+"""Finds the rows in which a source's table (asked in SQL) and its raw table differ, without moving
+the others.
 
 Both databases add up the digests of their own rows by segment. Segments that differ are divided
-further, until few enough rows are left to compare their digests one by one. What is done about the
-rows found is decided elsewhere.
+further, until few rows are left. Then their digests are compared one by one. This module does not
+decide what happens to the rows found.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ Condition = Callable[[Dialect], str]
 
 @dataclass(frozen=True)
 class Key:
-    """A row's key: its values as PostgreSQL's or the source's text, and the text that is the same
-    in both.
+    """A row's key: its values as PostgreSQL's or the source's text, and a text that is the same in
+    both.
     """
 
     values: tuple[str, ...]
@@ -54,13 +54,13 @@ class Key:
 
 @dataclass
 class Found:
-    """What some rows' digests said.
+    """The result of comparing some rows' digests.
 
-    `fetch`: keys of rows that raw lacks or has otherwise; `extra`: of those it has beyond the
-    source.
+    `fetch`: keys of rows that raw lacks or has with other values. `extra`: keys of rows that only
+    raw has.
 
-    `surplus`: for a table without a key, by digest, how many more rows the source has of it
-    (negative: fewer).
+    `surplus`: for a table without a key, by digest, how many more rows the source has (negative:
+    fewer).
     """
 
     fetch: list[tuple[str, ...]] = field(default_factory=list)
@@ -72,16 +72,16 @@ class Division(Protocol):
     """A way to divide rows into numbered segments."""
 
     def expression(self, dialect: Dialect) -> str:
-        """SQL for the segment's number."""
+        """Return SQL for the segment's number."""
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
-        """The condition of belonging to one of the segments."""
+        """Return the condition of belonging to one of the segments."""
 
     def of(self, key: Key) -> int:
-        """The segment that a key belongs to."""
+        """Return the segment of a key."""
 
     def finer(self, rows: int) -> Division | None:
-        """How to divide a segment of so many rows further; None: not at all."""
+        """Return how to divide a segment of so many rows further. None: it cannot be divided."""
 
 
 @dataclass(frozen=True)
@@ -96,23 +96,23 @@ class Ranges:
         return Segments(self.key[:1], self.key[0], self.size)
 
     def expression(self, dialect: Dialect) -> str:
-        """SQL for the segment's number."""
+        """Return SQL for the segment's number."""
         return self._segments.expression(dialect)
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
-        """The condition of belonging to one of the segments."""
+        """Return the condition of belonging to one of the segments."""
         return self._segments.where(dialect, segments)
 
     def number(self, value: int) -> int:
-        """The segment of a value; like the databases, towards zero."""
+        """Return the segment of a value. Like the databases, divide towards zero."""
         return abs(value) // self.size * (-1 if value < 0 else 1)
 
     def of(self, key: Key) -> int:
-        """The segment that a key belongs to."""
+        """Return the segment of a key."""
         return self.number(int(key.values[0]))
 
     def finer(self, rows: int) -> Division:
-        """Smaller ranges; the rows of one number by their whole key."""
+        """Return smaller ranges. Rows with the same number are divided by their whole key."""
         if self.size > 1:
             return Ranges(self.key, -(-self.size // _FINER))
         return Buckets(self.key, max(rows // _FINER, 2))
@@ -120,34 +120,36 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Buckets:
-    """The hash of some columns, shared out evenly."""
+    """The hash of some columns, divided evenly."""
 
     columns: tuple[Column, ...]
     count: int
 
     def expression(self, dialect: Dialect) -> str:
-        """SQL for the segment's number."""
+        """Return SQL for the segment's number."""
         return f"MOD({dialect.row_number(self.columns)}, {self.count})"
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
-        """The condition of belonging to one of the segments."""
+        """Return the condition of belonging to one of the segments."""
         return f"{self.expression(dialect)} IN ({', '.join(map(str, segments))})"
 
     def of(self, key: Key) -> int:
-        """The segment that a key belongs to."""
+        """Return the segment of a key."""
         return int(hashlib.sha256(key.text.encode()).hexdigest()[:HASH_DIGITS], 16) % self.count
 
     def finer(self, rows: int) -> Division | None:
-        """More buckets. Rows that many cannot part are alike."""
+        """Return more buckets. Rows that still share a bucket after many divisions are
+        identical.
+        """
         return Buckets(self.columns, self.count * _FINER) if self.count < _LAST_BUCKETS else None
 
 
 class Narrowing:
-    """One table on both sides: `reader` sees the source at one position, `raw` is reached in a
-    transaction with one view of it.
+    """One table on both sides: `reader` sees the source at one position, and `raw` is used in a
+    transaction that sees one state.
 
-    `columns` are those that both have, typed as raw has them. `left_out`: keys that are not
-    compared; the same are in `pg_temp.left_out`. `tell` is called with the rows compared so far.
+    `columns`: those that both sides have, typed as in raw. `left_out`: keys that are not compared.
+    They are in `pg_temp.left_out`, too. `tell` is called with the number of rows compared so far.
     """
 
     def __init__(
@@ -178,7 +180,7 @@ class Narrowing:
         self._live = f"{raw.name} r WHERE {' AND '.join(condition)}"
 
     def differing(self) -> Iterator[Found]:
-        """What differs, some rows at a time."""
+        """Yield what differs, some rows at a time."""
         with ThreadPoolExecutor(1) as self._executor:
             rows = max(self.raw.rows(), self.reader.expected_rows(self.table) or 0)
             count = max(rows // _SEGMENT_ROWS, 1)
@@ -190,11 +192,13 @@ class Narrowing:
             lowest, highest = self._bounds()
             ranges = Ranges(self.key, (highest - lowest) // count + 1)
             numbers = iter(range(ranges.number(lowest), ranges.number(highest) + 1))
+            # Some segments at a time, so that progress can be told and no statement grows with the
+            # table.
             while some := list(islice(numbers, _SEGMENTS_A_QUERY)):
                 yield from self._narrow(ranges, [], some, self.left_out)
 
     def _bounds(self) -> tuple[int, int]:
-        """The least and the greatest leading key on either side."""
+        """Return the least and the greatest leading key on either side."""
         column = self.key[0]
         at_source, in_raw = self._both(
             f"SELECT MIN({self.dialect.whole(column)}), MAX({self.dialect.whole(column)}) FROM "
@@ -212,7 +216,7 @@ class Narrowing:
         numbers: Sequence[int] | None,
         left_out: Sequence[Key],
     ) -> Iterator[Found]:
-        """What differs in the segments with some numbers (None: all), within conditions."""
+        """Yield what differs in the segments with some numbers (None: all), within conditions."""
         where = outer if numbers is None else [*outer, _within(division, numbers)]
         if numbers is not None:
             wanted = set(numbers)
@@ -242,7 +246,9 @@ class Narrowing:
     def _digests(
         self, division: Division, where: Sequence[Condition], left_out: Sequence[Key]
     ) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
-        """By segment, the number of rows and the sum of their numbers, at the source and in raw."""
+        """Return, by segment, the number of rows and the sum of their hashes, at the source and in
+        raw.
+        """
 
         def select(dialect: Dialect) -> str:
             number = dialect.row_number(self.columns)
@@ -255,6 +261,8 @@ class Narrowing:
             f"{select(POSTGRES)} FROM {self._live} AND {_all(POSTGRES, where)} GROUP BY 1",
         )
         digests = {int(number): (int(rows), int(total)) for number, rows, total in at_source}
+        # Subtracted, not excluded by a condition: the source scans once, and looks up these few by
+        # key.
         for keys in self.reader.any_of(self.table, self.columns, (key.values for key in left_out)):
             for number, rows, total in self._source(f"{source} AND ({keys}) GROUP BY 1"):
                 have = digests[int(number)]
@@ -265,7 +273,7 @@ class Narrowing:
         )
 
     def _compare_rows(self, where: Sequence[Condition]) -> Found:
-        """Each row's digest in the segments, on both sides."""
+        """Compare the digest of each row in the segments on both sides."""
         found = Found()
         source, live = (
             self.dialect.quote(self.table.at_source),
@@ -302,8 +310,8 @@ class Narrowing:
         return found
 
     def _both(self, source: str, raw: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        """The rows of a query at the source and of one in the staging warehouse, which work at the
-        same time.
+        """Run one query at the source and one in the staging warehouse at the same time. Returns
+        the rows of both.
         """
         at_source = self._executor.submit(self._source, source)
         in_raw = self.raw.connection.execute(raw.encode()).fetchall()
@@ -322,7 +330,7 @@ def _all(dialect: Dialect, conditions: Iterable[Condition]) -> str:
 
 
 def _up_to(rows: int, segments: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
-    """Segments' numbers in groups that together have no more than about so many rows."""
+    """Yield segments' numbers in groups of no more than about `rows` rows."""
     some: list[int] = []
     total = 0
     for number, count in segments:

@@ -24,6 +24,7 @@ def _postgres_number(column: Column) -> str:
     name = _double_quotes(column.name)
 
     def hashed(text: str) -> str:
+        # Bytes of UTF-8 on both sides, whatever the character set of the source's column.
         data = text if column.kind is Kind.BYTES else f"convert_to({text}, 'UTF8')"
         digits = f"left(encode(sha256({data}), 'hex'), {HASH_DIGITS})"
         return f"('x' || {digits})::bit({HASH_DIGITS * 4})::bigint"
@@ -37,6 +38,7 @@ def _postgres_number(column: Column) -> str:
             return hashed(f"{name}::text")
         case Kind.DOUBLE:
             scaled = scaled_double(name, lambda text: f"'{text}'::float8")
+            # By way of the text: a cast from double to numeric keeps 15 digits only.
             finite = f"({scaled})::text::numeric(65,30)::text"
             return hashed(f"CASE WHEN abs({name}) < 'Infinity' THEN {finite} ELSE {name}::text END")
         case Kind.BOOLEAN:

@@ -1,10 +1,10 @@
-"""Reconciliation: is raw what its source is, row by row, and if not, which rows differ, in which
-columns?
+"""Reconciliation: shows row by row whether raw equals its source, and which rows and columns
+differ.
 
 Both sides are compared at one position, by digests where the source has them (`narrowing`). Then
-only rows that differ travel, into the staging warehouse, which says exactly what of them differs. A
-repair merges just those, the way a load would. What is brought to which position before, and what a
-difference means, belongs here.
+only the rows that differ travel to the staging warehouse, which says exactly what differs. A repair
+merges just these rows, as a load would. This module brings both sides to one position, and decides
+what a difference means.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def reconcile(
 ) -> Reconciliation:
     """Compare a raw table with its source. `repair` then brings just the rows that differ into raw.
 
-    A table whose log is followed is brought to the position of a snapshot, for which a stream gives
-    way a moment, and compared there while the stream goes on. Another one is held as by a load. If
-    it changed at the source since it was loaded, it is loaded first, in the usual way, and compared
-    at the load's position. A table without a key is repaired by a full load, and so is one whose
-    source has no digests, as all its rows are read anyway. With `may_load` false, nothing is
-    brought anywhere: `TableBehind` if that would be needed. The request's `on_progress` is told the
-    table's rows compared so far. Raises what `load` raises for one table.
+    A captured table is brought to the position of a snapshot. For this a stream pauses a moment.
+    The comparison runs there, while the stream goes on. Any other table is held as by a load. If it
+    changed since it was loaded, it is loaded first, in the usual way, and compared at the load's
+    position. A table without a key is repaired by a full load. So is one whose source has no
+    digests, because all its rows are read anyway. With `may_load` false, nothing is loaded:
+    `TableBehind` is raised if that were needed. `on_progress` of the request gets the table's rows
+    compared so far. Raises what `load` raises for one table.
     """
     source, declared = request.source, request.source.table(table)
     kind = connector(source.kind)
@@ -95,7 +95,7 @@ def _reconcile_captured(
 ) -> Reconciliation:
     """Compare at a position to which the log is applied exactly.
 
-    Both sides are seen as they were there, and the log goes on meanwhile.
+    Both sides are seen as they were there. The log goes on meanwhile.
     """
     started = time.monotonic()
     source = request.source
@@ -106,6 +106,8 @@ def _reconcile_captured(
             stopped = follower.captured.tables[table.name].stopped
             if stopped:
                 raise SchemaChanged(stopped)
+            # Opened while the source is still held, so that raw is seen at exactly the readers'
+            # position.
             view = views.enter_context(job.staging.connect(application_name=own_name("reconcile")))
             raw = RawTable(view, source, table)
             _see_one_moment(view, raw)
@@ -133,7 +135,8 @@ def _reconcile_captured(
 def _caught_up(
     job: Job, table: Table, held: ExitStack, views: ExitStack
 ) -> tuple[Follower, Sequence[Reader]]:
-    """Hold a source as long as `held` lasts, its log applied up to exactly the position of readers.
+    """Hold a source as long as `held` lasts, with its log applied exactly up to the readers'
+    position.
 
     `views` closes the readers.
     """
@@ -184,24 +187,28 @@ def _never_loaded(source: Source, table: Table) -> MissingTable:
 
 
 def _see_one_moment(connection: psycopg.Connection, raw: RawTable) -> None:
-    """Have a new connection see a raw table as it is now, and keep it from being altered, which
-    would show.
+    """Have a new connection see a raw table as it is now, and keep the table from being altered.
+
+    An altered table would not show its old rows.
     """
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
     connection.execute(f"LOCK TABLE {raw.name} IN ACCESS SHARE MODE".encode())
+    # In REPEATABLE READ the first query fixes what is seen. LOCK TABLE does not count as one.
     raw.is_empty()
 
 
 class _Reconciler:
-    """What comes before and after the comparison of a table that loads bring to a position."""
+    """What surrounds the comparison of a table that loads bring to a position."""
 
     def __init__(self, call: Call, request: LoadRequest, table: Table) -> None:
         self.call, self.request, self.table = call, request, table
         self.source = request.source
 
     def run(self, reader: Reader, *, repair: bool, may_load: bool) -> Reconciliation:
-        """Bring the table to the reader's position if it is not there, compare, perhaps repair."""
+        """Bring the table to the reader's position if necessary, compare it, and perhaps repair
+        it.
+        """
         started = time.monotonic()
         last = bookkeeping.last_load(self.call.control, self.source.name, self.table.name)
         if last is None:
@@ -210,6 +217,8 @@ class _Reconciler:
         if self._is_behind(last):
             if not may_load:
                 raise _behind(self.source, self.table)
+            # The load may mend what was wrong before. Then nobody would learn that raw had been
+            # wrong.
             before_load = self._wrong_already()
             loaded = load_of(self.call, self.table).run(reader)
         comparison = RowComparison(self.source, self.table, self.request.on_progress)
@@ -238,16 +247,19 @@ class _Reconciler:
         return load_of(whole, self.table).run(reader)
 
     def _is_behind(self, last: LastLoad) -> bool:
-        """Whether the table changed at the source since it was loaded.
+        """Return whether the table changed at the source since it was loaded.
 
-        Asked after the reader's snapshot was opened: a change before that is in neither or in both.
+        This is asked after the reader's snapshot was opened. A change before that is in neither or
+        in both.
         """
         only, since = replace(self.source, tables=(self.table,)), {self.table.name: last.position}
         kind = connector(self.source.kind)
         return bool(kind.changed_tables(only, self.request.connection, since).tables)
 
     def _wrong_already(self) -> str | None:
-        """How raw differs from what the source said of itself at the last load, if it does."""
+        """Return how raw differs from the source's statement at the last load. None if it does
+        not.
+        """
         try:
             found = compare(self.source, self.request.staging, self.table.name)
         except NotStated:

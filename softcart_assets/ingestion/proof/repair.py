@@ -1,4 +1,4 @@
-"""Bringing just the rows that differ into raw, history and the lake, the way a load would."""
+"""Brings just the rows that differ into raw, history and the lake, as a load would."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Repair(TableLoad):
 
 
 class CapturedRepair(CapturedLoad):
-    """A load of just the rows that differ, on top of what the log brought."""
+    """A load of just the rows that differ, in addition to what the log brought."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ def _take_rows(
     fetch: Iterable[tuple[str, ...]],
     extra: Iterable[tuple[str, ...]],
 ) -> None:
-    """Bring rows with some keys into raw as they are at the source now, or as deleted if they are
-    not there.
+    """Bring rows with some keys into raw as they are at the source now. Rows that are not there are
+    deleted.
     """
     raw = load.raw
     raw.stage(columns)
@@ -88,7 +88,7 @@ def _take_rows(
 
 
 class Keys:
-    """Keys as text, any number of them: many go to a temporary file."""
+    """Any number of keys as text. Many of them go to a temporary file."""
 
     def __init__(self) -> None:
         # It closes with this object.
@@ -96,7 +96,7 @@ class Keys:
         self._count = 0
 
     def add(self, keys: Iterable[tuple[str, ...]]) -> None:
-        """Add some."""
+        """Add some keys."""
         for key in keys:
             self._file.write(json.dumps(key) + "\n")
             self._count += 1
@@ -111,7 +111,7 @@ class Keys:
 
 
 def add_extra(raw: RawTable, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]) -> Counts:
-    """Add the rows of raw with these keys to `changes`, as deleted, but for those in `incoming` or
+    """Add the rows of raw with these keys to `changes`, as deleted, except those in `incoming` or
     just found unfit.
     """
     key = [next(c for c in columns if c.name == name) for name in raw.key]

@@ -1,4 +1,4 @@
-"""What a reconciliation found."""
+"""The result of a reconciliation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SAMPLE = 10
 class Difference:
     """A row that differs.
 
-    `key`: its key's values as text; of a table without a key, all its values.
+    `key`: its key's values as text, or all values for a table without a key.
 
-    `kind`: raw lacks it (missing), has it beyond the source (extra), or has other values in
-    `columns` (differing).
+    `kind`: raw lacks the row (missing), has it although the source does not (extra), or has other
+    values in `columns` (differing).
     """
 
     kind: Literal["missing", "extra", "differing"]
@@ -26,7 +26,7 @@ class Difference:
     columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         key = "/".join("NULL" if value is None else value for value in self.key)
         return f"{self.kind} {key}" + (f" in {', '.join(self.columns)}" if self.columns else "")
 
@@ -35,13 +35,11 @@ class Difference:
 class Reconciliation:
     """A raw table against its source at `position`.
 
-    `rows` at the source and `segments` were compared. `missing`, `extra` and `differing` count
-    rows, `columns` how many of the differing ones differ in each column; `sample` names some.
-    `unfit`: rows of the source that raw cannot take and that are not in quarantine. The
-    `quarantined` rows were not compared.
-    `before_load`: what was found wrong with raw before the load that had to bring it to the
-    position, and that the load may have mended. `load`: what that load did, if there was one;
-    `repair`: what the repair did, likewise.
+    `rows` (at the source) and `segments` were compared. `missing`, `extra` and `differing` count
+    rows. `columns`: the number of differing rows by column. `sample` names some rows. `unfit`: rows
+    of the source that raw cannot take and that are not in quarantine. The `quarantined` rows were
+    not compared. `before_load`: what was wrong with raw before the load that brought it to the
+    position, which may have repaired it. `load` and `repair`: what these did, if they ran.
     """
 
     table: str
@@ -73,11 +71,11 @@ class Reconciliation:
 
     @property
     def is_settled(self) -> bool:
-        """Whether raw is now what the source was at the position, as far as was compared."""
+        """Whether raw is now what the source was at the position, as far as it was compared."""
         return not self.differences or self.is_repaired
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         if not self.differences:
             return f"{self.table}: {self.rows} rows equal the source at {self.position}"
         kinds = {

@@ -1,4 +1,6 @@
-"""Which rows of raw differ from the source's, and in which columns, at one position."""
+"""Finds the rows of raw that differ from the source's at one position, and their differing
+columns.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ _FETCHED_NUMBERS = 10_000
 class RowComparison:
     """The comparison of one table's rows.
 
-    `fetch` and `extra` are the keys of what was found: rows that raw lacks or has otherwise, and
-    rows that it has beyond the source.
+    `fetch`: keys of rows that raw lacks or has with other values. `extra`: keys of rows that only
+    raw has.
     """
 
     def __init__(self, source: Source, table: Table, on_progress: Progress | None) -> None:
@@ -40,9 +42,9 @@ class RowComparison:
         self.warnings: list[str] = []
 
     def compare(self, reader: Reader, raw: RawTable) -> Reconciliation:
-        """Compare what the reader sees with what is seen of raw.
+        """Compare what the reader sees with what is visible of raw.
 
-        Rows to be repaired are noted by key.
+        Notes the keys of rows to be repaired.
         """
         if not isinstance(reader, SqlReader):
             return self._compare_all_rows(reader, raw)
@@ -51,14 +53,16 @@ class RowComparison:
         return self._compare_without_key(reader, raw)
 
     def _tell(self, reader: Reader) -> Progress | None:
-        """Tell of rows compared, with the number expected."""
+        """Return a function that reports compared rows with the expected number. None if nobody
+        listens.
+        """
         if not self.on_progress:
             return None
         expected, on_progress = reader.expected_rows(self.table), self.on_progress
         return lambda table, rows, _: on_progress(table, rows, expected)
 
     def _columns(self, raw: RawTable, reader: Reader) -> list[Column]:
-        """The columns that both sides have, typed as raw has them."""
+        """Return the columns that both sides have, typed as in raw."""
         have = {c.name: c for c in raw.columns()}
         columns = []
         for column in reader.columns(self.table, list(have.values())):
@@ -73,7 +77,7 @@ class RowComparison:
         return columns
 
     def _left_out(self, raw: RawTable, columns: Sequence[Column], query: str) -> list[Key]:
-        """Make `left_out` of a query of keys; its keys."""
+        """Create the temporary table `left_out` from a query of keys. Returns its keys."""
         key = [next(c for c in columns if c.name == name) for name in raw.key]
         raw.connection.execute(f"CREATE TEMP TABLE left_out ON COMMIT DROP AS {query}".encode())
         rows = raw.connection.execute(
@@ -83,7 +87,7 @@ class RowComparison:
         return [Key(tuple(values), text) for text, *values in rows]
 
     def _compare_by_key(self, reader: SqlReader, raw: RawTable) -> Reconciliation:
-        """By key: digests first, then the rows that differ."""
+        """Compare by key: first digests, then the rows that differ."""
         position = reader.position(self.table)
         columns = self._columns(raw, reader)
         recorder = Recorder(raw.connection, self.source.name, self.table.name, "", position)
@@ -103,6 +107,7 @@ class RowComparison:
         raw.stage(columns)
         batches = reader.rows_of(self.table, columns, self.fetch)[1]
         unfit = sum(len(batch.rejected) for batch in raw.copy("pg_temp.incoming", columns, batches))
+        # A hash finds candidates and never decides. PostgreSQL compares the values themselves.
         raw.find_changes(columns, missing_is_deleted=False)
         add_extra(raw, columns, self.extra)
         return replace(result, **_describe(raw, columns), unfit=unfit)
@@ -123,7 +128,7 @@ class RowComparison:
     def _check_quarantine(
         self, reader: SqlReader, columns: Sequence[Column], held: Sequence[Key]
     ) -> None:
-        """Whether the rows in quarantine are still at the source, and still unfit."""
+        """Warn if rows in quarantine are no longer at the source, or fit by now."""
         if not held:
             return
         fit = unfit = 0
@@ -140,7 +145,7 @@ class RowComparison:
             )
 
     def _compare_without_key(self, reader: SqlReader, raw: RawTable) -> Reconciliation:
-        """By the digests of whole rows, counting how often each occurs."""
+        """Compare by the digests of whole rows, and count how often each occurs."""
         position = reader.position(self.table)
         missing = extra = 0
         numbers: dict[int, int] = {}
@@ -195,8 +200,10 @@ class RowComparison:
         return [Difference("extra", tuple(row)) for row in rows]
 
     def _compare_all_rows(self, reader: Reader, raw: RawTable) -> Reconciliation:
-        """All rows, in the staging warehouse, for a source that has no digests that PostgreSQL has,
-        too.
+        """Compare all rows in the staging warehouse, for a source without digests that PostgreSQL
+        could match.
+
+        Raises `NotComparable` if the table has no key.
         """
         if not raw.key:
             raise NotComparable(
@@ -223,6 +230,8 @@ class RowComparison:
         raw.find_changes(columns, missing_is_deleted=True)
         same = " AND ".join(f"h.{quote(name)} = c.{quote(name)}" for name in raw.key)
         raw.connection.execute(
+            # A row in quarantine may have an older version in raw. It is not wrong, so it is not
+            # counted.
             f"DELETE FROM pg_temp.changes c USING pg_temp.held h WHERE {same} AND "
             "c._deleted".encode()
         )
@@ -239,7 +248,7 @@ class RowComparison:
 
 
 def _describe(raw: RawTable, columns: Sequence[Column]) -> dict[str, Any]:
-    """What `changes` says of raw before it is applied: counts of each kind, and a sample."""
+    """Return what `changes` says of raw before it is applied: counts of each kind, and a sample."""
     same = " AND ".join(f"c.{quote(name)} = r.{quote(name)}" for name in raw.key)
     both = f"pg_temp.changes c LEFT JOIN {raw.name} r ON {same}"
     others = [c for c in columns if c.name not in raw.key]

@@ -1,4 +1,4 @@
-"""Lake files that are not listed in the bookkeeping, and listed files that are not in the lake."""
+"""Finds lake files that are not listed in the bookkeeping, and listed files that are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from softcart_assets.lines.model import Source, Table
 def strays(
     control: psycopg.Connection, lake_uri: str, source: Source, table: Table
 ) -> Iterator[str]:
-    """What the lake has beyond the files that count, and lacks of those."""
+    """Yield what the lake has beyond the listed files, and which listed files it lacks."""
     key = (source.name, table.name)
 
     def paths(query: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Checksums of rows that pass by, for a source whose server cannot compute them."""
+"""Checksums of passing rows, for a source whose server cannot compute them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Accumulator:
         self._sums: dict[str, Decimal] = {}
 
     def add(self, columns: Sequence[Column], rows: pa.RecordBatch) -> None:
-        """Count in a batch."""
+        """Add a batch."""
         self._rows += len(rows)
         for column in columns:
             values = rows.column(column.name).drop_null()
@@ -33,7 +33,7 @@ class Accumulator:
             )
 
     def result(self, columns: Sequence[Column]) -> tuple[int, Checksums]:
-        """Number of rows and the checksum of each column."""
+        """Return the number of rows and the checksum of each column."""
         return self._rows, {
             c.name: checksum(
                 Decimal(self._counts.get(c.name, 0)), self._sums.get(c.name, Decimal(0))
@@ -43,12 +43,13 @@ class Accumulator:
 
 
 def _sum_of_numbers(column: Column, values: pa.Array) -> Decimal:
-    """The sum of the numbers of a MongoDB column's values."""
+    """Return the sum of the numbers of a MongoDB column's values."""
     match column.kind:
         case Kind.BOOLEAN:
             return Decimal(values.true_count)
         case Kind.INTEGER | Kind.INSTANT:
             numbers = values.cast(pa.int64()).to_numpy()
+            # In halves: a sum of 64-bit numbers would overflow.
             return (Decimal(int((numbers >> 32).sum())) * (1 << 32)) + int(
                 (numbers & 0xFFFFFFFF).sum()
             )
@@ -68,7 +69,7 @@ def _hash(text: str) -> int:
 
 
 def _double_text(value: float) -> str:
-    """What PostgreSQL makes of a double in `_postgres_number`."""
+    """Return PostgreSQL's text of a double in `_postgres_number`."""
     if not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     size = abs(value)

@@ -1,4 +1,4 @@
-"""Is raw what its source was at the load? Compares counts and checksums.
+"""Shows whether raw is what its source was at the load, by counts and checksums.
 
 The source's are computed during the load, in the same snapshot. Raw's are computed here, each time.
 """
@@ -19,8 +19,8 @@ from softcart_assets.lines.model import Source
 class Comparison:
     """A raw table against its source at `position`.
 
-    `source_rows`: rows at the source, those in quarantine left out. `differing`: the columns whose
-    checksums are not equal.
+    `source_rows`: rows at the source, without those in quarantine. `differing`: the columns with
+    different checksums.
     """
 
     table: str
@@ -38,7 +38,7 @@ class Comparison:
         return self.source_rows == self.raw_rows and not self.differing
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         if self.is_equal:
             what = f"{self.raw_rows} rows and {len(self.compared)} columns"
             return f"{self.table}: {what} equal the source at {self.position}"
@@ -52,10 +52,11 @@ class Comparison:
 def compare(source: Source, staging: PostgresConnection, table: str) -> Comparison:
     """Compare a raw table with what its source stated at the last load.
 
-    Raises `MissingTable` or `NotStated`.
+    Raises `MissingTable` if it was never loaded, and `NotStated` if the source stated nothing.
     """
     declared = source.table(table)
     with staging.connect() as connection:
+        # Compiling the sums of many columns would take longer than computing them.
         connection.execute("SET LOCAL jit = off")
         bookkeeping.prepare(connection, source.schema)
         last = bookkeeping.last_load(connection, source.name, table)
@@ -69,6 +70,7 @@ def compare(source: Source, staging: PostgresConnection, table: str) -> Comparis
             )
         raw = RawTable(connection, source, declared)
         columns = raw.columns(last.columns)
+        # Columns added since the load have no statement of the source yet.
         compared = [c for c in columns if c.name in last.source_checksums]
         quarantine = Recorder(connection, source.name, table, last.load_id, last.position)
         if raw.key:

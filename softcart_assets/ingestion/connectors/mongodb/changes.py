@@ -1,4 +1,4 @@
-"""Which collections changed since they were loaded."""
+"""Finds the collections that changed since they were loaded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from softcart_assets.lines.model import Source, Table
 def changed_tables(
     source: Source, connection: MongoConnection, since: Mapping[str, str]
 ) -> Changes:
-    """The present time, and the collections that changed since their position.
+    """Return the present time, and the collections that changed since their position.
 
-    A change stream tells. Without one, the number of documents or the latest cursor does: a change
+    A change stream tells. Without one, the number of documents or the latest cursor does. A change
     that alters neither, as in a collection declared without cursor, is not seen.
     """
     with opened(source, connection) as [reader]:

@@ -43,15 +43,15 @@ _VOIDS = {"drop", "rename", "dropDatabase", "invalidate"}
 
 
 class NoStream(Exception):
-    """There is no change stream, or none from this token; the text says why."""
+    """There is no change stream, or none from this token. The text says why."""
 
 
 @dataclass(frozen=True)
 class Event:
     """What happened to one document.
 
-    `id`: its `_id`. `document`: the whole document exactly as the event left it, in BSON; None if
-    it must be looked up.
+    `id`: its `_id`. `document`: the whole document in BSON, exactly as the event left it. None: it
+    must be looked up.
     """
 
     operation: Literal["insert", "update", "delete"]
@@ -62,19 +62,19 @@ class Event:
 
 @dataclass(frozen=True)
 class Void:
-    """The collection was dropped or renamed, or another took its name.
+    """The collection was dropped or renamed, or another one took its name.
 
-    Nothing that was known of it holds any more.
+    Whatever was known of it is no longer true.
     """
 
     operation: str
 
 
 class Stream:
-    """One collection's change stream, from a token or from now; `NoStream` if there is none.
+    """One collection's change stream, from a token or from now. Raises `NoStream` if there is none.
 
     `has_images`: the collection keeps its documents as they were after each update. `is_exact`:
-    events have documents as they were stored. Used as a context; `token` says where it stands.
+    events contain documents as they were stored. Use it as a context. `token` is its present place.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class Stream:
         try:
             # Looking up each updated document is left out: once per document, by its `_id`, is
             # enough.
+            # `start_after`, not `resume_after`: it also goes on behind an event that ended the
+            # stream.
             self._stream = collection.with_options(codec_options=raw).watch(
                 start_after=token,
                 full_document="whenAvailable" if has_images else None,
@@ -112,11 +114,10 @@ class Stream:
             self._stream.close()
 
     def events(self, until: Token | None) -> Iterator[Event | Void]:
-        """The events up to a token, or up to the present where tokens do not tell their order.
+        """Yield the events up to a token. If tokens have no order, yield them up to the present.
 
-        The last may be a `Void`.
-
-        When the next event is asked for, `token` stands behind the one before.
+        The last one may be a `Void`. When the next event is asked for, `token` stands behind the
+        one before.
         """
         stood_at, since = self.token, time.monotonic()
         while True:
@@ -130,6 +131,8 @@ class Stream:
                     return
                 if self.token != stood_at:
                     stood_at, since = self.token, time.monotonic()
+                # The collection is quiet and the server names no later point. There is nothing to
+                # wait for.
                 elif time.monotonic() - since > _PATIENCE_SECONDS:
                     return
                 continue
@@ -143,6 +146,7 @@ class Stream:
                 yield Void(operation)
                 return
             if operation in _OPERATIONS:
+                # The token moves only afterwards: an event that was not taken in comes again.
                 yield self._event(operation, event)
             self.token = token
 
@@ -161,8 +165,8 @@ class Stream:
 
 
 def _committed_at(event: Mapping[str, Any]) -> datetime | None:
-    """When the event was committed: to the millisecond where the server says so, else to the
-    second.
+    """Return when the event was committed: in milliseconds if the server says so, otherwise in
+    seconds.
     """
     cluster_time = event.get("clusterTime")
     if not isinstance(cluster_time, bson.Timestamp):
@@ -171,7 +175,7 @@ def _committed_at(event: Mapping[str, Any]) -> datetime | None:
 
 
 def _is_past(one: Token | None, other: Token | None) -> bool:
-    """Whether one token lies past the other; False if they do not tell."""
+    """Return whether one token lies past the other. False if their order is not known."""
     places = [_place(token) for token in (one, other) if token]
     return len(places) == 2 and None not in places and places[0] > places[1]  # type: ignore[operator]
 

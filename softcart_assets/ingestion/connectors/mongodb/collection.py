@@ -20,7 +20,7 @@ class CollectionLoad(TableLoad):
     reader: MongoReader
 
     def _full(self, columns: Sequence[Column]) -> Sequence[Column]:
-        """Every document, a second time out of the spool if the columns were misjudged."""
+        """Read every document, and once more from the spool if the columns were misjudged."""
         before = {
             name: getattr(self, name)
             for name in ("counts", "closed", "rows_read", "bytes_read", "cursor_value")
@@ -30,10 +30,12 @@ class CollectionLoad(TableLoad):
         if not self.files.is_begun:
             self.reader.hurry(self.table)
         try:
+            # A savepoint, so that a misjudged attempt can be taken back without the whole load.
             with self.raw.connection.transaction():
                 return super()._full(columns)
         except Misjudged:
             self.files.discard()
+            # The counts belong to the attempt: its rows must not be counted twice.
             vars(self).update(before)
             self.quarantine.new = recorded
             return super()._full(columns)

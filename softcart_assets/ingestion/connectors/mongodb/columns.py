@@ -1,4 +1,4 @@
-"""The columns that documents need, found in the types of their fields."""
+"""Finds the columns that documents need, from the types of their fields."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ DOCUMENT = Column("document", "document", "jsonb", nullable=False)
 def columns_for(
     known: Sequence[Column], types: Mapping[str, Mapping[str, int]]
 ) -> tuple[list[Column], list[str]]:
-    """The columns that hold values of these types.
+    """Return the columns that hold values of these types, and warnings.
 
-    Known columns stay, widened to numeric where values need that. New fields get new columns.
+    Known columns stay, and are widened to numeric where values need it. New fields get new columns.
     """
     by_name = {column.name: column for column in known}
     warnings = []
     for name, counts in types.items():
+        # It has columns of its own: the id as text, and its type.
         if name == "_id":
             continue
         if name in _OWN or not name or "\0" in name or len(name.encode()) > 63:
@@ -63,6 +64,8 @@ def columns_for(
         candidates = Counter({t: n for t, n in counts.items() if t not in _NUMBERS})
         if number:
             candidates[number] = sum(numbers.values())
+        # The commonest type wins. Values of other types go to quarantine, whose rows name the
+        # field. Sorted, so that a tie is decided the same way each time.
         target = max(sorted(candidates), key=candidates.__getitem__)
         by_name[name] = Column(name, target, target)
     return list(by_name.values()), warnings

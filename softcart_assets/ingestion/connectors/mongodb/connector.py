@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class MongoConnector(Connector):
     """Collections of documents, whose fields become columns as they turn up.
 
-    The raw key has the type of `_id`, too, as the ids `1` and `"1"` are two.
+    The raw key includes the type of `_id`, because the ids `1` and `"1"` are different.
     """
 
     title = "MongoDB"
@@ -89,7 +89,8 @@ The user needs the role `read` on the database. `softcart seed` and `softcart si
     ) -> AbstractContextManager[list[MongoReader]]:
         """See `Connector`.
 
-        One reader: only sessions of one connection would see the same documents.
+        There is one reader, because only the sessions of one connection would see the same
+        documents.
         """
         from softcart_assets.ingestion.connectors.mongodb.reader import opened
 
@@ -117,7 +118,7 @@ The user needs the role `read` on the database. `softcart seed` and `softcart si
     def column_origins(self, columns: Iterable[str]) -> dict[str, list[str]]:
         """See `Connector`.
 
-        A document stands for all fields, and the type of `_id` tells of `_id`.
+        A document contains all fields. The type of `_id` comes from `_id`.
         """
         names = list(columns)
         fields = [name for name in names if name not in ("document", "_id_type")]

@@ -1,4 +1,4 @@
-"""What the errors of MongoDB mean, and what to do about them."""
+"""What MongoDB's errors mean, and what to do about them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from softcart_assets.ingestion.errors import MissingGrant, SourceLost
 
 @contextmanager
 def explained(connection: MongoConnection, asset: str) -> Iterator[None]:
-    """Say what a MongoDB error means, with the asset and what to do."""
+    """Translate MongoDB errors in the block into what happened, to which asset, and what to do."""
     try:
         yield
     except pymongo.errors.OperationFailure as error:
+        # Unauthorized, and AuthenticationFailed.
         if error.code in (13, 18):
             raise MissingGrant(
                 f"{asset}: MongoDB refuses to read database {connection.database!r} "

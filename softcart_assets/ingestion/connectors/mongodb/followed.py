@@ -1,10 +1,11 @@
-"""How a MongoDB collection is followed by its change stream, with the engine's own merge.
+"""Follows a MongoDB collection by its change stream, with the engine's own merge.
 
-The first load notes a token of the stream, reads all documents, and then what happened meanwhile.
-Every later load reads what happened since the last token. Rows and token commit together.
+The first load notes a token of the stream, reads all documents, and then applies what happened
+meanwhile. Every later load applies what happened since the last token. Rows and token commit
+together.
 
-An event that carries its document is one version of it. For other events the document is looked up
-by its `_id`. That happens after the event, so what is found is never older than the event.
+An event with its document is one version of it. Otherwise the document is looked up by its `_id`.
+This happens after the event, so the result is never older than the event.
 
 If the stream cannot be read, the load does not fail. It compares keys and cursors, like an
 incremental load, and warns.
@@ -45,9 +46,9 @@ _IS_TOUCHED = "t._id = {0}._id AND (t._id_type IS NULL OR t._id_type = {0}._id_t
 
 @dataclass(frozen=True)
 class _Version:
-    """What a document became.
+    """A version of a document.
 
-    `document` None: it was deleted, or with `is_looked_up`, what it is now has to be read.
+    `document` None: the document was deleted, or with `is_looked_up`, it has to be read now.
     """
 
     operation: Literal["insert", "update", "delete"]
@@ -117,9 +118,9 @@ class FollowedLoad(CollectionLoad):
         return columns, self._sums(), "cdc"
 
     def _compared(self, columns: Sequence[Column], last: LastLoad | None, reason: str) -> Moved:
-        """Compare keys and cursors, as an incremental load does, since the stream cannot be read.
+        """Compare keys and cursors, as an incremental load does, because the stream cannot be read.
 
-        The next load can perhaps read the stream from here on.
+        Perhaps the next load can read the stream from here on.
         """
         self.warnings.append(
             f"the change stream could not be used, keys and cursors were compared instead: {reason}"
@@ -137,7 +138,7 @@ class FollowedLoad(CollectionLoad):
         return columns, sums if self._events == before else self._sums(), how
 
     def _all(self, columns: Sequence[Column]) -> Sequence[Column]:
-        """All documents, compared with raw."""
+        """Read all documents and compare them with raw."""
         self._all_read_after = self._events
         self._forget_rejected(columns, "true")
         return self._full(columns)
@@ -145,10 +146,14 @@ class FollowedLoad(CollectionLoad):
     def _caught_up(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Follow the stream until it stands still, and count documents and rows.
 
-        If the numbers differ, the stream has lost something, and all documents are read.
+        If the numbers differ, the stream has lost something. Then all documents are read.
         """
+        # The server's own count is cheap, but may be wrong after a crash. A difference is counted
+        # exactly before all documents are read for it.
         for is_exact in (False, True):
             for _ in range(3):
+                # Counted before the stream is read: if no event comes afterwards, nothing changed
+                # in between.
                 documents = self.reader.count(self.table, is_exact=is_exact)
                 before = self._events
                 columns = self._follow(columns)
@@ -170,13 +175,14 @@ class FollowedLoad(CollectionLoad):
         return self._all(columns)
 
     def _sums(self) -> Stated | None:
-        """What the source says of itself at the position.
+        """Return what the source says of itself at the position.
 
-        If all documents were read there, their checksums. Else only their number, and only if the
+        If all documents were read there, their checksums. Otherwise only their number, if the
         collection stood still long enough to be counted.
         """
         if self._all_read_after == self._events:
             return None  # the reader has them
+        # No checksums: those of another moment would not be comparable.
         return self._documents, None if self._documents is None else {}
 
     def _source_checksums(self, columns: Sequence[Column]) -> Stated:
@@ -229,6 +235,8 @@ class FollowedLoad(CollectionLoad):
                     event.committed_at,
                 )
             )
+        # One version of each document in a turn: a merge can take a row only once, and the history
+        # needs every version.
         for turn in range(max(map(len, versions.values()), default=0)):
             columns = self._take_versions(
                 columns, {k: line[turn] for k, line in versions.items() if turn < len(line)}
@@ -281,7 +289,7 @@ class FollowedLoad(CollectionLoad):
         )
 
     def _touch(self, versions: Mapping[Key, _Version]) -> None:
-        """Make the temporary table `touched` of the documents' keys."""
+        """Create the temporary table `touched` with the documents' keys."""
         self._execute("DROP TABLE IF EXISTS pg_temp.touched")
         self._execute(
             "CREATE TEMP TABLE touched (_id text, _id_type text, committed_at timestamptz, "
@@ -297,7 +305,7 @@ class FollowedLoad(CollectionLoad):
         self._execute("ANALYZE pg_temp.touched")
 
     def _forget_rejected(self, columns: Sequence[Column], condition: str) -> None:
-        """Do as if this load had not rejected some documents: they come anew."""
+        """Treat some documents as not rejected by this load, because they come anew."""
         done = self.raw.connection.execute(
             "UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s "
             "AND load_id = %s"
@@ -308,8 +316,8 @@ class FollowedLoad(CollectionLoad):
             self._hold(columns)
 
     def _find_gone(self, columns: Sequence[Column]) -> Counts:
-        """Fill `changes` with the rows of the touched documents that neither came nor were
-        rejected, as deleted.
+        """Fill `changes` with the rows of touched documents that neither came nor were rejected, as
+        deleted.
         """
         names = ", ".join(quote(column.name) for column in columns)
         of_r = ", ".join(f"r.{quote(column.name)}" for column in columns)
@@ -339,7 +347,7 @@ class FollowedLoad(CollectionLoad):
         self._unknown.update(text for (text,) in rows)
 
     def _close_gone(self) -> None:
-        """Quarantined documents that were touched and are no more leave the quarantine."""
+        """Close the quarantine entries of touched documents that no longer exist."""
         rows = self.raw.connection.execute(
             "DELETE FROM pg_temp.held h USING pg_temp.touched t WHERE NOT h._held_seen"
             f" AND {_IS_TOUCHED.format('h')} RETURNING h._held_entry"
@@ -347,7 +355,7 @@ class FollowedLoad(CollectionLoad):
         self._close([entry for (entry,) in rows], "deleted")
 
     def merge(self, columns: Sequence[Column], found: Counts) -> None:
-        """As for every table; with operation and time, where events tell them."""
+        """Merge as for every table, with operation and time where events tell them."""
         if self._taking is None or not found:
             super().merge(columns, found)
             return
@@ -377,7 +385,7 @@ class FollowedLoad(CollectionLoad):
 
 
 def _portions(events: Iterable[Event | Void]) -> Iterator[list[Event | Void]]:
-    """The events in portions that memory holds."""
+    """Yield the events in portions that fit into memory."""
     some: list[Event | Void] = []
     size = 0
     for event in events:

@@ -1,4 +1,4 @@
-"""MongoDB's positions: `time|documents|latest cursor`, and perhaps a stream's place: `|token`."""
+"""MongoDB's positions: `time|documents|latest cursor`, and with a stream its place: `|token`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from softcart_assets.ingestion.connectors.mongodb.values import CANONICAL
 
 
 def with_token(position: str, token: Token | None) -> str:
-    """A position with another token, or with none."""
+    """Return a position with another token, or without one."""
     if token_of(position):
         position = position.rpartition("|")[0]
     return (
@@ -20,11 +20,12 @@ def with_token(position: str, token: Token | None) -> str:
 
 
 def token_of(position: str) -> Token | None:
-    """The resume token in a position, if it has one."""
+    """Return the resume token of a position, if it has one."""
+    # Searched from the end: a cursor may be any text, and may contain "|" itself.
     text = position.rpartition("|")[2]
     return json_util.loads(text, json_options=CANONICAL) if text.startswith('{"_data"') else None
 
 
 def is_apart(one: str, other: str) -> bool:
-    """Whether number of documents or latest cursor are not the same in two positions."""
+    """Return whether the number of documents or the latest cursor differ between two positions."""
     return with_token(one, None).partition("|")[2] != with_token(other, None).partition("|")[2]

@@ -1,4 +1,4 @@
-"""What the user of a MongoDB source may do."""
+"""Checks what the user of a MongoDB source may do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from softcart_assets.findings import Finding
 
 
 def examine(connection: MongoConnection) -> Iterator[Finding]:
-    """Connect, and see whether the database can be read."""
+    """Connect, and check that the database can be read."""
     with connection.connect() as client:
         try:
             client[connection.database].list_collection_names()

@@ -1,7 +1,7 @@
-"""Reading MongoDB: documents as typed rows, with columns found in the documents themselves.
+"""Reads MongoDB: documents as typed rows, with columns found in the documents themselves.
 
 A document is read once. All are spooled to a temporary file, in case later documents need other
-columns than the first ones did. A server without sessions has no snapshot: a load holds each
+columns than the first ones. A server without sessions has no snapshot. Then a load holds each
 document as it was when it was read, at or after the stated position.
 """
 
@@ -42,13 +42,13 @@ EVENTS_KEPT = 1_000
 
 @contextmanager
 def opened(source: Source, connection: MongoConnection) -> Iterator[list[MongoReader]]:
-    """The one reader of a database, as long as its connection is open."""
+    """Open the one reader of a database."""
     with connection.connect() as client:
         yield [MongoReader(source, connection, client)]
 
 
 class MongoReader:
-    """Reads one database; documents as they are at the moment of reading."""
+    """Reads one database. Documents are as they are at the moment of reading."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class MongoReader:
         self._hurried: set[str] = set()
 
     def _collection(self, table: Table) -> Collection[dict[str, Any]]:
-        """The collection.
+        """Return the collection.
 
-        A followed one is read from the primary with majority concern: nothing there is older than
-        an event that we saw, and nothing is rolled back later.
+        A followed one is read from the primary with read concern `majority`. So nothing in it is
+        older than an event that we saw, and nothing is rolled back later.
         """
         collection = self._database[table.at_source]
         if table.strategy != "cdc" or self.forgets_events or table.name in self._reasons:
@@ -80,16 +80,19 @@ class MongoReader:
         )
 
     def position(self, table: Table) -> str:
-        """The present time, number of documents and latest cursor, `time|documents|cursor`.
+        """Return the present time, the number of documents and the latest cursor:
+        `time|documents|cursor`.
 
-        The last two tell whether the collection changed. For a followed collection the place in its
-        change stream comes behind them, `|token`.
+        The last two tell whether the collection changed. For a followed collection, the place in
+        its change stream follows: `|token`.
         """
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         # First the stream: what comes later is in it.
         token = self.token(table) if table.strategy == "cdc" else None
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             collection = self._collection(table)
+            # From the collection's figures. Counting exactly would read an index as long as the
+            # collection.
             count = collection.estimated_document_count()
             latest = None
             if table.cursor:
@@ -103,11 +106,10 @@ class MongoReader:
         return with_token(f"{moment}|{count}|{latest or ''}", token)
 
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
-        """The columns known so far; `rows_of` and `all_rows` find more.
+        """Return the columns known so far. `rows_of` and `all_rows` find more.
 
-        Checks that the collection is there.
-
-        One that is followed may be gone: then its stream says so.
+        Raises `MissingTable` if the collection does not exist. A followed one may be gone: its
+        stream says so.
         """
         if self.is_missing(table):
             if not known or table.strategy != "cdc" or self.forgets_events:
@@ -116,19 +118,19 @@ class MongoReader:
         return list(known) or [ID, ID_TYPE, DOCUMENT]
 
     def is_missing(self, table: Table) -> bool:
-        """Whether there is no such collection."""
+        """Return whether the collection does not exist."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             return table.at_source not in self._database.list_collection_names()
 
     def was_missing(self, table: Table) -> bool:
-        """Whether there was no such collection when `columns` was asked.
+        """Return whether the collection did not exist when `columns` was called.
 
-        Asking nx-27017 for anything else makes it.
+        Any other question to nx-27017 would create it.
         """
         return table.name in self._gone
 
     def missing(self, table: Table) -> MissingTable:
-        """What to say if there is no such collection."""
+        """Return the error for a collection that does not exist."""
         return MissingTable(
             f"{self.source.schema}/{table.name}: MongoDB database `{self.connection.database}` has "
             f"no collection `{table.at_source}`. "
@@ -143,8 +145,9 @@ class MongoReader:
     def forgets_events(self) -> bool:
         """Whether the server is nx-27017.
 
-        It notes events only while it runs and somebody has asked, keeps the last thousand of a
-        collection, gives ids as text and documents not as they were stored, and says nothing of it.
+        It records events only while it runs and somebody has asked for them. It keeps the last
+        thousand of a collection. It gives ids as text, and documents not as they were stored. It
+        reports none of this.
         """
         return self._server.get("process") == "nx_27017"
 
@@ -154,14 +157,16 @@ class MongoReader:
             return self._database.client.admin.command("buildInfo")
 
     def has_restarted_since(self, position: str) -> bool:
-        """Whether a server that forgets events was started after a position."""
+        """Return whether a server that forgets events was started after a position."""
         if not self.forgets_events:
             return False
         age = datetime.now(UTC) - datetime.fromisoformat(position.split("|")[0])
         return age.total_seconds() * 1000 > float(self._server["uptimeMillis"])
 
     def stream(self, table: Table, token: Token | None = None) -> Stream:
-        """The collection's change stream, from a token or from now. `NoStream` if there is none."""
+        """Open the collection's change stream, from a token or from now. Raises `NoStream` if there
+        is none.
+        """
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             collection = self._collection(table)
             if self.forgets_events:
@@ -174,7 +179,7 @@ class MongoReader:
             return Stream(collection, token, has_images=bool(images.get("enabled")))
 
     def token(self, table: Table) -> Token | None:
-        """Where the change stream stands now; None if there is none."""
+        """Return the present place of the change stream. None if there is none."""
         self._reasons.pop(table.name, None)
         if self.forgets_events and self.is_missing(table):
             return None  # it would make the collection
@@ -189,11 +194,11 @@ class MongoReader:
         return token
 
     def why_no_stream(self, table: Table) -> str | None:
-        """Why `token` found no stream the last time; None if it did."""
+        """Return why `token` found no stream the last time. None if it found one."""
         return self._reasons.get(table.name)
 
     def has_changed_since(self, table: Table, token: Token) -> bool:
-        """Whether something happened since a token; rather yes than no."""
+        """Return whether something happened since a token. In doubt, yes."""
         until = self.token(table)
         try:
             with (
@@ -205,12 +210,14 @@ class MongoReader:
             return True
 
     def key_of_event(self, id_: Any) -> tuple[str, str | None]:
-        """The key that an event's `_id` stands for; type None: any, the server does not tell."""
+        """Return the key for an event's `_id`. Type None stands for any, if the server does not
+        tell.
+        """
         text, type_ = id_text(id_)
         return (text, None) if self.forgets_events else (text, type_)
 
     def count(self, table: Table, *, is_exact: bool) -> int:
-        """The number of documents: as the server remembers it, or counted."""
+        """Return the number of documents: as the server remembers it, or counted exactly."""
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             collection = self._collection(table)
             return (
@@ -220,7 +227,7 @@ class MongoReader:
             )
 
     def reset(self) -> None:
-        """Nothing: cursors do not hold each other up."""
+        """Do nothing: cursors do not block each other."""
 
     def warnings(self, table: Table) -> list[str]:
         """Fields that have no column of their own, and why."""
@@ -234,9 +241,9 @@ class MongoReader:
     def all_rows(
         self, table: Table, columns: Sequence[Column]
     ) -> tuple[list[Column], Iterator[Batch]]:
-        """Every document: the columns they need, and the rows.
+        """Return the columns that the documents need, and every document as rows.
 
-        All are read before the first row leaves, unless in a `hurry`.
+        All documents are read before the first row leaves, unless in a `hurry`.
         """
         self._sums[table.name] = Accumulator()
         spool = self._spools.pop(table.name, None)
@@ -254,11 +261,11 @@ class MongoReader:
         return found, self._summed(table, found, spool.rows(table, found))
 
     def hurry(self, table: Table) -> None:
-        """Have the next `all_rows` take the columns that the first documents need, and let rows
-        leave while others are read.
+        """Let the next `all_rows` take the columns of the first documents, so that rows leave while
+        others are read.
 
-        If later documents need other columns, the batches end with `Misjudged`; asked again,
-        `all_rows` gives the documents already read, with the right columns.
+        If later documents need other columns, the batches end with `Misjudged`. The following call
+        of `all_rows` returns the documents already read, with the right columns.
         """
         self._hurried.add(table.name)
 
@@ -270,13 +277,15 @@ class MongoReader:
         spool: Spool,
         documents: Iterator[bytes],
     ) -> Iterator[Batch]:
-        """What is in the spool and what comes, as rows, as long as the columns suffice."""
+        """Yield rows from the spool and from `documents`, as long as the columns suffice."""
         decoder = Decoder(columns)
         raw: bytes | None = spool.first
         is_misjudged = False
         while raw is not None:
             if not is_misjudged:
                 yield decoded(table, columns, decoder, raw)
+            # Also after a misjudgement all are read, so that the second attempt needs nothing from
+            # the server.
             if (raw := next(documents, None)) is not None:
                 spool.add(raw)
                 needed, self._warnings[table.name] = columns_for(known, spool.types.counts)
@@ -296,11 +305,11 @@ class MongoReader:
     def rows_of(
         self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
     ) -> tuple[list[Column], Iterator[Batch]]:
-        """The documents with these keys: the columns they need, and the rows."""
+        """Return the columns that the documents with these keys need, and their rows."""
         return self.rows_in(table, columns, self.documents(table, (id_value(*key) for key in keys)))
 
     def documents(self, table: Table, ids: Iterable[Any]) -> Iterator[bytes]:
-        """The documents with these `_id`s, as BSON, some end to end."""
+        """Yield the documents with these `_id`s as BSON, several end to end."""
         some_ids = iter(ids)
         while some := list(islice(some_ids, _IDS_A_QUERY)):
             yield from self._read(table, {"_id": {"$in": some}})
@@ -310,7 +319,7 @@ class MongoReader:
             yield from self._collection(table).find_raw_batches(condition, batch_size=_BATCH_ROWS)
 
     def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
-        """Key and cursor of every document."""
+        """Yield key and cursor of every document."""
         columns = [*segments.key, segments.cursor]
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             documents = iter(
@@ -320,7 +329,7 @@ class MongoReader:
                 yield batch_of(table, columns, some)
 
     def tally(self, table: Table, columns: Sequence[Column]) -> tuple[int, Checksums]:
-        """Number and checksums of the documents that the last `all_rows` gave, without rejected
+        """Return number and checksums of the documents of the last `all_rows`, without rejected
         ones.
         """
         return self._sums[table.name].result(columns)
@@ -328,9 +337,9 @@ class MongoReader:
     def rows_in(
         self, table: Table, columns: Sequence[Column], documents: Iterable[bytes]
     ) -> tuple[list[Column], Iterator[Batch]]:
-        """Documents in BSON, some end to end, as rows: the columns that they need, and the rows.
+        """Return the columns that documents (BSON, several end to end) need, and their rows.
 
-        They are read into a temporary file, to learn their types.
+        They are first written to a temporary file, to learn their types.
         """
         spool = Spool.of(documents)
         found, self._warnings[table.name] = columns_for(columns, spool.types.counts)

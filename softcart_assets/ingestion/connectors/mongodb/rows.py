@@ -17,7 +17,7 @@ from softcart_assets.lines.model import Table
 
 
 def decoded(table: Table, columns: Sequence[Column], decoder: Decoder, raw: bytes) -> Batch:
-    """Documents that stand end to end as a batch."""
+    """Return documents that stand end to end as a batch."""
     others = decoder.add(raw)
     rows = decoder.take()
     if not others:
@@ -27,7 +27,7 @@ def decoded(table: Table, columns: Sequence[Column], decoder: Decoder, raw: byte
 
 
 def _document(raw: bytes) -> dict[str, Any] | bytes:
-    """A document; itself if some text in it is none."""
+    """Decode a document. Returns its bytes if some text in it is not UTF-8."""
     try:
         document: dict[str, Any] = bson.decode(raw, OPTIONS)
         return document
@@ -38,13 +38,15 @@ def _document(raw: bytes) -> dict[str, Any] | bytes:
 def batch_of(
     table: Table, columns: Sequence[Column], documents: Sequence[dict[str, Any] | bytes]
 ) -> Batch:
-    """Documents as a batch.
+    """Return documents as a batch.
 
-    A document that does not decode, or has a value that does not fit, is rejected as a whole.
+    A document is rejected as a whole if it cannot be decoded, or has a value that does not fit.
     """
     rows, rejected = [], []
     for document in documents:
         if isinstance(document, bytes):
+            # Decoded with replacements, only to name the document. Its bytes go to the quarantine
+            # unchanged.
             lenient = bson.decode(
                 document, OPTIONS.with_options(unicode_decode_error_handler="replace")
             )
@@ -80,6 +82,7 @@ def batch_of(
             document.get(table.cursor) if table.cursor and table.cursor not in reasons else None
         )
         if isinstance(cursor, datetime):
+            # Always with microseconds, as PostgreSQL prints a timestamp here.
             cursor = cursor.strftime("%Y-%m-%d %H:%M:%S.%f")
         rejected.append(
             Rejected(

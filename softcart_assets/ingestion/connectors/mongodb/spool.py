@@ -1,4 +1,4 @@
-"""Documents on the way: read ahead, and kept in a file until their columns are known."""
+"""Documents on their way: read ahead, and kept in a file until their columns are known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH_BYTES = 4 << 20
 
 
 class Misjudged(Exception):
-    """The documents need other columns than the first of them did."""
+    """The documents need other columns than the first of them suggested."""
 
 
 class Spool:
@@ -31,7 +31,7 @@ class Spool:
 
     @classmethod
     def of(cls, documents: Iterable[bytes]) -> Spool:
-        """All of some documents."""
+        """Return a spool of all these documents."""
         spool = cls()
         for raw in documents:
             spool.add(raw)
@@ -41,6 +41,7 @@ class Spool:
         """Add documents that stand end to end."""
         self.types.add(raw)
         self._file.write(raw)
+        # Small portions are joined, as each batch has a fixed cost. Large ones would take memory.
         if self._sizes and self._sizes[-1] + len(raw) <= _BATCH_BYTES:
             self._sizes[-1] += len(raw)
         else:
@@ -48,7 +49,7 @@ class Spool:
         self.first = self.first or raw
 
     def rows(self, table: Table, columns: Sequence[Column]) -> Iterator[Batch]:
-        """The documents as batches; the spool is gone afterwards."""
+        """Yield the documents as batches. The spool is gone afterwards."""
         with self._file:
             self._file.seek(0)
             decoder = Decoder(columns)
@@ -56,12 +57,12 @@ class Spool:
                 yield decoded(table, columns, decoder, self._file.read(size))
 
     def close(self) -> None:
-        """Give up what is in it."""
+        """Drop the content."""
         self._file.close()
 
 
 def ahead(documents: Iterator[bytes]) -> Iterator[bytes]:
-    """The same; the next ones are fetched while these are worked on."""
+    """Yield the same documents, and fetch the next ones while these are worked on."""
     with ThreadPoolExecutor(1, "softcart documents") as executor:
         fetched = executor.submit(next, documents, None)
         while (raw := fetched.result()) is not None:

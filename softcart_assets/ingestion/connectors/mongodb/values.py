@@ -1,7 +1,7 @@
-"""Values of documents: the ids that identify them, JSON, and what a column can take of them.
+"""Values of documents: their ids, their JSON, and what a column can take of them.
 
-What is usual in a document is done in `documents`, which is compiled. The rest is done here, with
-the same results.
+The compiled module `documents` handles the usual values. This one handles the rest, with the same
+results.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True,
     tzinfo=UTC,
     uuid_representation=UuidRepresentation.STANDARD,
+    # MongoDB has dates beyond the year 9999, which Python's datetime has not. They must not end a
+    # load.
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 RELAXED = json_util.JSONOptions(
@@ -41,19 +43,22 @@ CANONICAL = json_util.JSONOptions(
 
 
 def id_text(value: Any) -> tuple[str, str]:
-    """An `_id` as text and its type; the two together identify it, and `id_value` gives it back."""
+    """Return an `_id` as text and its type. Together they identify it, and `id_value` reverses
+    this.
+    """
     match value:
         case str():
             return value, "string"
         case bson.ObjectId():
             return str(value), "objectId"
+        # In Python, True is an int, too.
         case int() if not isinstance(value, bool):
             return str(int(value)), "int"
     return json_util.dumps(value, json_options=CANONICAL), type_name(value)
 
 
 def id_value(text: str, type_: str) -> Any:
-    """The `_id` that `_id` and `_id_type` stand for."""
+    """Return the `_id` for the columns `_id` and `_id_type`."""
     match type_:
         case "string":
             return text
@@ -65,7 +70,7 @@ def id_value(text: str, type_: str) -> Any:
 
 
 def type_name(value: Any) -> str:
-    """What MongoDB calls a value's type."""
+    """Return MongoDB's name of a value's type."""
     names = {
         bool: "bool",
         float: "double",
@@ -77,10 +82,11 @@ def type_name(value: Any) -> str:
 
 
 def json_text(value: Any) -> str:
-    """A value as relaxed extended JSON, written as PostgreSQL prints it from jsonb."""
+    """Return a value as relaxed extended JSON, as PostgreSQL prints it from jsonb."""
 
     def ordered(value: Any) -> Any:
         if isinstance(value, dict):
+            # The order of jsonb. Then texts can be compared by their hashes.
             keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
             return {key: ordered(value[key]) for key in keys}
         return [ordered(each) for each in value] if isinstance(value, list) else value
@@ -90,7 +96,9 @@ def json_text(value: Any) -> str:
 
 
 def fit(column: Column, value: Any) -> Any:
-    """A value as its column's Arrow type takes it; `Unfit` if that would change it."""
+    """Return a value as its column's Arrow type takes it. Raises `Unfit` if that would change
+    it.
+    """
     if value is None:
         return None
     kind = column.kind
@@ -120,6 +128,7 @@ def fit(column: Column, value: Any) -> Any:
 def _number(column: Column, value: int | float | bson.Decimal128) -> int | float | Decimal:
     if column.kind is Kind.DOUBLE and isinstance(value, float):
         return value
+    # By `repr`, the shortest text of a double: 0.1 is meant, not its 55 binary digits.
     exact = value.to_decimal() if isinstance(value, bson.Decimal128) else Decimal(repr(value))
     if exact.is_finite():
         if (

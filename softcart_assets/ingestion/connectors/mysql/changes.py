@@ -1,4 +1,4 @@
-"""Which tables changed, as the binary log tells without being read row by row."""
+"""Finds the tables that changed, without reading the binary log row by row."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _PROBE_CHUNK = 5_000
 def changed_tables(
     source: Source, connection: MySQLConnection, since: Mapping[str, str]
 ) -> Changes:
-    """The end of the binary log, and the tables that it says changed since their positions.
+    """Return the end of the binary log, and the tables that it says changed since their positions.
 
-    A table without a position counts as changed, and so does one that was last loaded from another
-    server than the latest. Every table does when the log is purged, not row-based, or too long to
-    look through. What MySQL itself does not log is not seen, such as rows that a cascade deletes.
+    A table without a position counts as changed. So does a table that was last loaded from an
+    earlier server than the latest. Every table does if the log is purged, not row-based, or too
+    long to look through. Rows that MySQL does not log are not seen, such as those that a cascade
+    deletes.
     """
     positions = {name: Position.parse(text) for name, text in since.items()}
     # Positions of an earlier server say nothing about the log of this one.
@@ -68,7 +69,8 @@ def _look_through(
     since: Mapping[str, Position],
     changed: dict[str, Position],
 ) -> bool:
-    """Note in `changed` the last change of each table in these files; False if they are too long.
+    """Note in `changed` the last change of each table in these files. Returns False if they are too
+    long.
 
     `start`: where to begin in the first file. `names`: the tables' names, by those at the source.
     """
@@ -77,6 +79,7 @@ def _look_through(
         first = Position.parse(f"{file}:4")
         position = start if file == files[0] else 4
         while seen <= _PROBE_EVENTS:
+            # In chunks, so that looking ends soon after the limit.
             rows = session.query(
                 f"SHOW BINLOG EVENTS IN {session.literal(file)} FROM {position} LIMIT "
                 f"{_PROBE_CHUNK}"
@@ -97,8 +100,9 @@ def _look_through(
 def _touched(
     database: str, tables: Sequence[str], event: str | None, info: str | None
 ) -> Sequence[str]:
-    """The tables that an event of the binary log may have changed."""
+    """Return the tables that an event of the binary log may have changed."""
     info = info or ""
+    # Before every statement's rows the log describes their table. So rows need not be looked at.
     if event == "Table_map":
         return [name for name in tables if f"({database}.{name})" in info]
     if event == "Transaction_payload":  # compressed, its tables unknown
@@ -108,6 +112,8 @@ def _touched(
     used, statement = re.fullmatch(r"(?:use `((?:[^`]|``)*)`; )?(.*)", info, re.DOTALL).groups()  # type: ignore[union-attr]
     if used != database and database not in statement:
         return []
+    # DDL names its tables in its text. A name may stand there for another reason: rather one too
+    # many.
     if re.match(
         r"\s*(ALTER|CREATE|DROP|RENAME|TRUNCATE|ANALYZE|OPTIMIZE|REPAIR)\b(?!\s+(DATABASE|SCHEMA))",
         statement,

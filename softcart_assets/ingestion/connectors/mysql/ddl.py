@@ -1,9 +1,9 @@
-"""What a statement of MySQL or MariaDB does to which tables, as far as that matters to somebody who
-follows their rows.
+"""What a statement of MySQL or MariaDB does to tables, as far as it matters for following their
+rows.
 
-Here belongs reading SQL, as text alone: nothing is asked, nothing is run. The statements are ones
-that a server has executed, so they are taken to be right; what is not understood counts as
-something that changes values.
+This module only reads SQL as text. It asks nothing and runs nothing. A server has executed the
+statements, so they are taken to be correct. A statement that is not understood counts as changing
+values.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Literal, NamedTuple
 class TableChange:
     """What a statement does to one table.
 
-    `kind`: `create` (also IF NOT EXISTS of a table that is there already), `drop` (`table` empty:
-    all of the database), `truncate`, `rename` (to `new`, database and table), `alter` (its
-    definition) or `rewrite` (rows came or went without row events, as with partitions).
-    `changes_values`: an `alter` may have given existing rows other values without row events: then
-    what was copied before is no longer right.
+    `kind` is one of: `create` (also IF NOT EXISTS of an existing table), `drop` (an empty `table`
+    means the whole database), `truncate`, `rename` (to `new`, database and table), `alter` (the
+    definition), and `rewrite` (rows came or went without row events, as with partitions).
+    `changes_values`: an `alter` may have given existing rows other values without row events. Then
+    earlier copies are no longer right.
     """
 
     kind: Literal["create", "drop", "truncate", "rename", "alter", "rewrite"]
@@ -35,7 +35,7 @@ class TableChange:
 class _Token(NamedTuple):
     """A piece of a statement.
 
-    `word` is a word in capitals or any other sign, `name` a quoted or unquoted name.
+    `word`: a word in capitals, or any other sign. `name`: a quoted or unquoted name.
     """
 
     word: str
@@ -54,6 +54,7 @@ _TOKENS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _END = _Token("", "")
+# With binlog_format=STATEMENT or MIXED the log has these instead of rows.
 _ROW_STATEMENTS = {
     "INSERT",
     "UPDATE",
@@ -71,7 +72,7 @@ _ROW_STATEMENTS = {
 
 
 def _tokens(statement: str) -> Iterator[_Token]:
-    """The tokens; the content of executable comments counts, other comments do not."""
+    """Yield the tokens. The content of executable comments counts, other comments do not."""
     for match in _TOKENS.finditer(statement):
         match match.lastgroup:
             case "skipped":
@@ -90,7 +91,7 @@ def _tokens(statement: str) -> Iterator[_Token]:
 
 
 class _Reader:
-    """Reading along the tokens of a statement."""
+    """Reads along the tokens of a statement."""
 
     def __init__(self, tokens: Sequence[_Token], database: str) -> None:
         self.tokens = tokens
@@ -103,13 +104,13 @@ class _Reader:
         return self.tokens[self.at] if self.at < len(self.tokens) else _END
 
     def take(self) -> _Token:
-        """The next token, which is thereby read."""
+        """Read the next token and return it."""
         token = self.next
         self.at += 1
         return token
 
     def skip(self, *words: str) -> bool:
-        """Read these words if they come next, all of them or none."""
+        """Read these words if they come next: all of them or none."""
         if [token.word for token in self.tokens[self.at : self.at + len(words)]] != list(words):
             return False
         self.at += len(words)
@@ -123,7 +124,7 @@ class _Reader:
         return self.at > start
 
     def table(self) -> tuple[str, str]:
-        """A table's name, with its database."""
+        """Return a table's database and name."""
         first = self.take().name
         if self.skip("."):
             return first, self.take().name
@@ -132,7 +133,7 @@ class _Reader:
         return self.database, first
 
     def items(self) -> Iterator[list[_Token]]:
-        """What comes next, split at the commas outside of parentheses."""
+        """Yield what comes next, split at the commas outside parentheses."""
         depth = 0
         item: list[_Token] = []
         for token in self.tokens[self.at :]:
@@ -146,7 +147,7 @@ class _Reader:
 
 
 def classify(statement: str, default_database: str) -> list[TableChange]:
-    """What a statement changes about the rows or columns of tables, in order."""
+    """Return what a statement changes about the rows or columns of tables, in order."""
     reader = _Reader([token for token in _tokens(statement) if token.word != ";"], default_database)
     match reader.take().word:
         case "CREATE":
@@ -170,7 +171,7 @@ def classify(statement: str, default_database: str) -> list[TableChange]:
 
 
 def changes_rows(statement: str, default_database: str) -> bool:
-    """Whether a statement changes rows in a way that only its execution would tell."""
+    """Return whether a statement changes rows in a way that only its execution would tell."""
     first = next(_tokens(statement), _END)
     return first.word in _ROW_STATEMENTS and not classify(statement, default_database)
 
@@ -180,6 +181,7 @@ def _create(reader: _Reader) -> Iterator[TableChange]:
     if reader.skip("TABLE"):
         reader.skip("IF", "NOT", "EXISTS")
         table = reader.table()
+        # CREATE OR REPLACE drops the old table, and the log has no deletions of its rows.
         if is_replacing:
             yield TableChange("drop", *table)
         yield TableChange("create", *table)
@@ -255,6 +257,7 @@ def _alter(reader: _Reader, *, is_lossy: bool) -> list[TableChange]:
             kinds.add(_effect(words))
         if words[:1] in (["ORDER"], ["PARTITION"]):
             break  # commas in there separate something else
+    # ALTER IGNORE drops rows that violate a new key, without logging them.
     if is_lossy or "rewrite" in kinds:
         return [TableChange("rewrite", database, table), *others]
     if kinds or not others:
@@ -353,13 +356,14 @@ _VALUED = {
 
 
 def _effect(words: Sequence[str]) -> Literal["none", "values", "rewrite"]:
-    """What one item of ALTER TABLE does to existing rows."""
+    """Return what one item of ALTER TABLE does to existing rows."""
     first, second = (*words, "", "")[:2]
     match first:
         case "ADD":
             if second in _KEYS or second == "PARTITION":
                 return "none"
             words = " ".join(words).replace(" IF NOT EXISTS", "").split(" ")
+            # DEFAULT NULL gives old rows what raw gives them, too. Any other default is a value.
             without_null = [
                 word
                 for i, word in enumerate(words)

@@ -1,5 +1,4 @@
-"""The binary log's events: those that are handed on, and the numbers by which the protocol knows
-its own."""
+"""The binary log's events: those that are handed on, and the protocol's numbers of types."""
 
 from __future__ import annotations
 
@@ -13,11 +12,11 @@ from softcart_assets.ingestion.position import Position
 
 @dataclass(slots=True, eq=False)
 class TableMap:
-    """A table as it was when rows of it were logged.
+    """A table as it was when its rows were logged.
 
-    The reader gives one and the same object for as long as the definition stays, so it serves as a
-    dictionary's key. It is not an event of its own: `Rows` carries it. `key` has the indexes of the
-    primary key's columns in its order.
+    The reader gives the same object as long as the definition stays, so it can be a dictionary's
+    key. It is no event of its own: `Rows` carries it. `key`: indexes of the primary key's columns,
+    in its order.
     """
 
     database: str
@@ -39,11 +38,12 @@ class TableMap:
 class Rows:
     """Changed rows of one wanted table.
 
-    `kind` is `INSERT`, `UPDATE` (images before and after alternate) or `DELETE`.
+    `kind` is `INSERT`, `DELETE`, or `UPDATE` (images before and after alternate).
 
-    `body` starts with the number of columns (a length-encoded integer) and ends with the last row's
-    image: what follows the table id, flags and extra data of a rows event of either version,
-    uncompressed, without checksum. Its bitmaps of present columns are complete.
+    `body` is the part of a rows event behind table id, flags and extra data, for either version of
+    the event. It starts with the number of columns (a length-encoded integer) and ends with the
+    last row's image. It is not compressed and has no checksum. Its bitmaps of present columns are
+    complete.
     """
 
     table_map: TableMap
@@ -53,7 +53,7 @@ class Rows:
 
 @dataclass(slots=True)
 class Statement:
-    """A statement logged as text (DDL, mostly), of any table. `database` was in use then."""
+    """A statement logged as text (mostly DDL), of any table. `database` was in use at that time."""
 
     database: str
     sql: str
@@ -61,11 +61,11 @@ class Statement:
 
 @dataclass(slots=True)
 class Commit:
-    """The end of a transaction or DDL statement: everything since the last one is now part of the
+    """The end of a transaction or DDL statement. Everything since the last one is now part of the
     source, wanted or not.
 
-    `position`: where it ends, in the epoch of the server that is read.
-    `committed_at`: microseconds since 1970, of the server on which it was committed first.
+    `position`: where it ends, in the epoch of the server that is read. `committed_at`: microseconds
+    since 1970, on the server that committed it first.
     """
 
     position: Position
@@ -75,12 +75,12 @@ class Commit:
 
 @dataclass(slots=True)
 class Rollback:
-    """What came since the last `Commit` is void."""
+    """Everything since the last `Commit` is void."""
 
 
 @dataclass(slots=True)
 class Idle:
-    """Nothing to read for a moment, between transactions.
+    """There is nothing to read for a moment, between transactions.
 
     `position` may have moved over events that change nothing.
 

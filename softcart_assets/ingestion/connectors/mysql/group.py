@@ -1,4 +1,4 @@
-"""The transaction that is being read from a binary log, and what surrounds its rows."""
+"""The transaction that is being read from a binary log, with what surrounds its rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ STANDALONE, _HAS_COMMIT_ID, PREPARED_XA, _COMPLETED_XA = 1, 2, 64, 128
 
 @dataclass(slots=True)
 class Group:
-    """The transaction, or the statement of its own, that is being read.
+    """The transaction, or the single statement, that is being read.
 
-    `is_only`: nothing but its rows is wanted, even if it is only prepared, and without those of the
-    events numbered in `void`. `tables`: by the ids that its rows events name them with; None if
-    nobody wants them. `start`: its offset in the file. `number`: of the event in it. `is_explicit`:
-    it ends with a COMMIT. `is_skipped`: its rows count later, or never. `ends`, `is_past`: what the
-    event at hand means, that the group ends with it, or that it lies behind the wanted end.
+    `is_only`: only its rows are wanted, even if it is only prepared. Rows of the events numbered in
+    `void` are left out. `tables`: by the ids in its rows events. None: nobody wants the table.
+    `number`: of the present event in it. `is_explicit`: it ends with a COMMIT. `is_skipped`: its
+    rows count later, or never. `ends`: the present event ends the group. `is_past`: it lies behind
+    the wanted end.
     """
 
     is_only: bool = False
@@ -44,14 +44,14 @@ class Group:
 
 
 def is_in(number: int, ranges: Collection[range]) -> bool:
-    """Whether a number is in one of the ranges."""
+    """Return whether a number is in one of the ranges."""
     return any(number in each for each in ranges)
 
 
 def xid_of(body: bytes) -> tuple[bool, str]:
-    """What an XA PREPARE event says.
+    """Read an XA PREPARE event.
 
-    Whether it is a commit in one phase, and the transaction as statements name it.
+    Returns whether it commits in one phase, and the transaction's name as statements write it.
     """
     is_one_phase, number, first, second = struct.unpack_from("<BIII", body)
     name = body[13:]
@@ -61,7 +61,7 @@ def xid_of(body: bytes) -> tuple[bool, str]:
 
 
 def extra_flags(body: bytes, flags: int) -> int:
-    """The second byte of flags of MariaDB's GTID event, 0 if there is none."""
+    """Return the second byte of flags of MariaDB's GTID event, 0 if there is none."""
     at = 21 if flags & _HAS_COMMIT_ID else 13
     if flags & (PREPARED_XA | _COMPLETED_XA):
         at += 6 + body[at + 4] + body[at + 5]

@@ -1,4 +1,4 @@
-"""What the user of a MySQL source may do, and how its server writes the binary log."""
+"""Checks what the user of a MySQL source may do, and how its server writes the binary log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BINARY_LOG = {
 
 
 def examine(connection: MySQLConnection) -> Iterator[Finding]:
-    """Connect, and look at the user's privileges and the binary log's settings."""
+    """Connect, and check the user's privileges and the binary log's settings."""
     who = f"{connection.prefix}: {connection.user}"
     with connection.connect() as client:
         cursor = client.cursor()
@@ -41,6 +41,7 @@ def examine(connection: MySQLConnection) -> Iterator[Finding]:
             name for name, pattern in READER_PRIVILEGES.items() if not re.search(pattern, grants)
         ]
         if missing and "ALL PRIVILEGES ON *.*" not in grants:
+            # Without SELECT no load works. Without the others, loads of some strategies do.
             is_blind = "SELECT" in missing and "ALL PRIVILEGES" not in grants
             yield Finding(
                 "blocks" if is_blind else "note",

@@ -1,4 +1,4 @@
-"""Cutting a big table into ranges of its key, so that several readers share it."""
+"""Cuts a big table into ranges of its key, so that several readers can share it."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ _CUT_BY_WALKING = {
 def conditions(
     session: Session, table: Table, columns: Sequence[Column], rows: int, hands: int
 ) -> list[str | None]:
-    """Conditions that cut a table of about `rows` rows into key ranges, some for each of `hands`
-    readers.
+    """Return conditions that cut a table of about `rows` rows into key ranges of about equal size,
+    several for each of `hands` readers.
 
-    The ranges have about equal size.
-
-    One (None: all rows) where that would not pay or no index serves: a small table, one without a
-    key. Whole numbers are cut by the server's estimates of the rows in a range, so that gaps and
-    clusters do no harm; other keys by walking along the index. Types whose order in an index is not
-    that of their comparison are not cut.
+    A single one (None: all rows) is returned if ranges would not pay or no index serves, as for a
+    small table or one without a key. Whole numbers are cut by the server's estimates of the rows in
+    a range, so gaps and clusters do no harm. Other keys are cut by walking along the index. A type
+    is not cut if its order in the index is not that of its comparison.
     """
+    # Four for each reader: they finish at different times, and the last range should not be long.
     size = min(max(rows // (4 * hands), _RANGE_ROWS[0]), _RANGE_ROWS[1])
     leading = next((c for c in columns if table.key and c.name == table.key[0]), None)
     if rows < 2 * size or leading is None or not _is_indexed(session, table, leading.name):
@@ -68,15 +67,16 @@ def _is_indexed(session: Session, table: Table, column: str) -> bool:
 def _cut_numbers(
     session: Session, table: Table, key: Column, size: int, rows_in_all: int
 ) -> Iterator[str]:
-    """Conditions on a whole number.
+    """Yield conditions on a whole number.
 
-    The first and the last have no outer limit, so that together they hold for every row.
+    The first and the last have no outer limit. So together they hold for every row.
     """
     name, relation = MYSQL.quote(key.name), MYSQL.quote(table.at_source)
     lowest, highest = session.query(f"SELECT MIN({name}), MAX({name}) FROM {relation}")[0]
     if lowest is None or highest is None:
         yield "TRUE"
         return
+    # MySQL's default format is a setting of the server, and only this one has a column of rows.
     explain = "EXPLAIN" if session.is_mariadb else "EXPLAIN FORMAT=TRADITIONAL"
 
     def pieces(low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -123,10 +123,11 @@ def _cut_by_walking(session: Session, table: Table, key: Column, size: int) -> I
 
 
 def _between(name: str, ends: Sequence[str], *, is_nullable: bool) -> Iterator[str]:
-    """Conditions for the ranges up to each end, and for what lies behind the last."""
+    """Yield conditions for the ranges up to each end, and for what lies behind the last."""
     if not ends:
         yield "TRUE"
         return
+    # NULL is in no comparison, so it needs a condition of its own.
     yield f"({name} <= {ends[0]}{f' OR {name} IS NULL' if is_nullable else ''})"
     for low, high in pairwise(ends):
         yield f"{name} > {low} AND {name} <= {high}"

@@ -1,5 +1,6 @@
-"""What a binary log may hold that cannot be read exactly: each refusal names the setting to
-change."""
+"""Refuses the contents of a binary log that cannot be read exactly. Each refusal names the setting
+to change.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +20,16 @@ _EMPTY_TABLE_IDS = (b"\xff\xff\xff\0\0\0", b"\xff\xff\xff\xff\xff\xff")
 
 @dataclass(frozen=True)
 class Refusals:
-    """Refuses what a source's log has. `requested`: the position that reading began at."""
+    """Refuses contents of a source's log. `requested`: the position at which reading began."""
 
     source: str
     wanted: Collection[tuple[str, str]]
     requested: Position
 
     def statement(self, database: str, sql: str, behind: Position) -> None:
-        """Refuse rows that were changed by a logged statement, if they may be a wanted table's."""
+        """Refuse rows that a logged statement changed, if they may belong to a wanted table."""
+        # A statement may also name tables that it does not change. An error too many is better than
+        # rows that silently differ.
         for wanted, table in sorted(self.wanted):
             if (database == wanted or wanted in sql) and re.search(
                 rf"(?<![\w$]){re.escape(table)}(?![\w$])", sql, re.I
@@ -49,7 +52,7 @@ class Refusals:
     def event(
         self, kind: int, data: bytes, start: int, table: TableMap | None, behind: Position
     ) -> None:
-        """Refuse an event that holds changes which cannot be read.
+        """Refuse an event with changes that cannot be read.
 
         `table`: the wanted table that it belongs to.
         """
@@ -70,6 +73,7 @@ class Refusals:
                 "Take a new snapshot with "
                 f"`softcart resnapshot {self.source}`."
             )
+        # New servers add types of events. Those without changes have this flag.
         elif not (start and data[start - 2] & 0x80):  # not marked as one to ignore
             raise IngestionError(
                 f"{where} an event of type {kind}, which is not known here and may hold changes. "
@@ -79,9 +83,9 @@ class Refusals:
 
 
 def refuse_partial(table: TableMap, beginning: bytes) -> None:
-    """Refuse rows that lack columns.
+    """Refuse rows without some of their columns.
 
-    `beginning`: of a rows event's body, with its bitmaps of present columns.
+    `beginning`: the start of a rows event's body, with its bitmaps of present columns.
     """
     if beginning in table.whole:
         return

@@ -1,4 +1,4 @@
-"""One MySQL connection: statements, positions of its binary log, and what its errors mean."""
+"""One MySQL connection: statements, positions of its binary log, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from softcart_assets.ingestion.types import Column
 
 @contextmanager
 def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
-    """Say what a MySQL error means, with the table and what to do."""
+    """Translate MySQL errors in the block into what happened, to which table, and what to do."""
     try:
         yield
     except MySQLdb.Error as error:
@@ -50,10 +50,11 @@ def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
 
 
 class Session:
-    """One connection, neutral in its settings, that gives values as the bytes MySQL sends."""
+    """One connection with neutral settings. It returns values as the bytes that MySQL sends."""
 
     def __init__(self, connection: MySQLConnection) -> None:
         self.connection = connection
+        # No converters: MySQLdb's own turn zero dates into None.
         self._db = connection.connect(conv={}, use_unicode=False)
         self._reader: TextReader | None = None
         self.is_mariadb = "MariaDB" in self._db.get_server_info()
@@ -65,14 +66,14 @@ class Session:
         )
 
     def close(self) -> None:
-        """Close it; MySQL's end of the snapshot."""
+        """Close the connection. This ends the snapshot, too."""
         with suppress(MySQLdb.Error):
             self._db.close()
 
     def query(self, sql: str | bytes) -> list[tuple[str | None, ...]]:
-        """Run a statement; its rows as text.
+        """Run a statement and return its rows as text.
 
-        Bytes that are no characters, as statements in the binary log may have, become escapes.
+        Bytes that are no characters, as in statements of the binary log, become escapes.
         """
         self._db.query(sql.encode() if isinstance(sql, str) else sql)
         result = self._db.store_result()
@@ -83,19 +84,21 @@ class Session:
         ]
 
     def read(self, sql: str, columns: Sequence[Column]) -> TextReader:
-        """Run a query; a reader of its rows, which are not held on our side."""
+        """Run a query and return a reader of its rows. They are not held on our side."""
         self._db.query(sql.encode())
         self._reader = TextReader(self._db, columns)
         return self._reader
 
     def finished(self) -> None:
-        """All rows were read."""
+        """Note that all rows were read."""
         self._reader = None
 
     def reset(self) -> None:
-        """Cut off a query whose rows were not all read, so that the next one can be run."""
+        """Cut off a query whose rows were not all read, so that the next one can run."""
         if self._reader:
             with suppress(MySQLdb.Error, ServerUnreachable):
+                # Reading off the rest could take hours, and the connection is busy. So another one
+                # ends the query.
                 with closing(self.connection.connect()) as killer:
                     killer.query(f"KILL QUERY {self._db.thread_id()}")
                 self._reader.close()
@@ -107,11 +110,13 @@ class Session:
 
 
 def log_position(session: Session) -> Position:
-    """The end of the binary log, or inside a snapshot of MariaDB its position.
+    """Return the end of the binary log, or inside a snapshot of MariaDB the snapshot's position.
 
-    It is one of this server, whatever servers came before it.
+    The position belongs to this server, whatever servers came before. Raises `IngestionError` if
+    the server keeps no binary log.
     """
     if session.is_mariadb:
+        # MariaDB alone tells the position inside the snapshot, so no writer has to be stopped.
         status = {row[0]: row[1] for row in session.query("SHOW STATUS LIKE 'binlog_snapshot_%'")}
         file, position = status.get("Binlog_snapshot_file"), status.get("Binlog_snapshot_position")
     else:
@@ -131,7 +136,7 @@ def log_position(session: Session) -> Position:
 
 
 def current_position(connection: MySQLConnection) -> Position:
-    """The end of the binary log now."""
+    """Return the present end of the binary log."""
     with (
         explained(connection, f"database `{connection.database}`"),
         closing(Session(connection)) as session,

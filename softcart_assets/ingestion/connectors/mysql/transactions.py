@@ -108,7 +108,7 @@ class Transactions:
 
     @property
     def _at(self) -> Position:
-        """Return where reading is."""
+        """The position at which reading is."""
         return Position(*self._file, self._offset)
 
     def _start(self, group: Group) -> Position:

@@ -44,7 +44,8 @@ _PLAIN_TYPES = {
 
 
 def target_type(source_type: str, precision: int | None, scale: int | None) -> str | None:
-    """The PostgreSQL type that holds every value of a MySQL type, as `COLUMN_TYPE` writes it.
+    """Return the PostgreSQL type that holds every value of a MySQL type (as `COLUMN_TYPE` writes
+    it).
 
     None if there is no such type.
     """
@@ -56,6 +57,7 @@ def target_type(source_type: str, precision: int | None, scale: int | None) -> s
     if name == "decimal":
         return f"numeric({precision},{scale})"
     if name == "bit":
+        # BIT(64) is unsigned and goes beyond bigint.
         return "numeric(20,0)" if precision == 64 else "bigint"
     is_integer = name.endswith("int")
     return _PLAIN_TYPES.get(
