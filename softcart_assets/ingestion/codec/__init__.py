@@ -1,7 +1,7 @@
-"""What handles every single value, compiled: between a source's own bytes, Arrow and PostgreSQL's
+"""Compiled code that handles every single value, between a source's bytes, Arrow and PostgreSQL's
 binary COPY.
 
 `textrows`: rows of MySQL's text protocol. `logrows`: rows of its binary log. `copying`:
 PostgreSQL's COPY. `doctypes` and `documents`: MongoDB's documents. `hashing`: checksums of texts.
-What they share is in the modules beside them, whose `.pxd` files hold what is inlined.
+The modules next to them have what they share. Their `.pxd` files have what is inlined.
 """

@@ -27,6 +27,7 @@ cdef bint is_text(const uint8_t *at, Py_ssize_t size) noexcept nogil:
     while at < end:
         if end - at >= 8:
             memcpy(&eight, at, 8)
+            # Eight ASCII characters in one step.
             if not eight & <uint64_t>0x8080808080808080:
                 at += 8
                 continue
@@ -56,7 +57,7 @@ cdef bint is_text(const uint8_t *at, Py_ssize_t size) noexcept nogil:
 
 
 cdef bint next_element(const uint8_t **at, const uint8_t *end, Element *element) noexcept nogil:
-    """Read the element at `at`, before `end` (the document's closing NUL); False if it is not sound."""
+    """Read the element at `at`, before `end` (the document's closing NUL). False if it is damaged."""
     cdef const uint8_t *here = at[0]
     cdef const uint8_t *nul
     cdef Py_ssize_t left, size, part
@@ -84,6 +85,8 @@ cdef bint next_element(const uint8_t **at, const uint8_t *end, Element *element)
         if left < 5:
             return False
         size = int32_at(here)
+        # Every length comes from the document and may be wrong. Reading past its end would end the
+        # process.
         if size < 1 or size > left - 4 or here[4 + size - 1] != 0:
             return False
         size += 4
@@ -129,6 +132,7 @@ cdef bint is_sound(const uint8_t *document, Py_ssize_t size, int depth) noexcept
     cdef const uint8_t *at = document + 4
     cdef const uint8_t *end = document + size - 1
     cdef Element element
+    # The recursion must not exceed the stack, whatever the bytes say.
     if depth > DEEPEST:
         return False
     while at < end:

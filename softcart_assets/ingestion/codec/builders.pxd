@@ -70,10 +70,11 @@ cdef inline void put_null(Builder* b, size_t row) noexcept nogil:
 
 
 cdef inline uint8_t* room(Builder* b, size_t length) noexcept nogil:
-    """Where `length` more bytes of data may be written; NULL: see `no_room`."""
+    """Return where `length` more bytes of data may be written. NULL: see `no_room`."""
     cdef size_t size
     cdef void* memory
     if b.used + length > b.size or not b.data:
+        # Arrow's offsets have 32 bits.
         if b.used + length > 0x7FFFFFFF:
             return NULL
         size = b.size + b.size // 2 + length + 1024
@@ -119,6 +120,7 @@ cdef inline Outcome put_int64(Builder* b, size_t row, int64_t value) noexcept no
 cdef inline void put_decimal64(Builder* b, size_t row, bint negative, uint64_t magnitude) noexcept nogil:
     """Unscaled digits into a decimal column."""
     cdef int64_t* to = <int64_t*>(b.values + row * b.width)
+    # Without the check, a negative zero would get a sign that no other zero has.
     cdef int64_t sign = -1 if negative and magnitude else 0
     b.valid[row] = 1
     to[0] = <int64_t>(0 - magnitude if negative else magnitude)
@@ -129,7 +131,7 @@ cdef inline void put_decimal64(Builder* b, size_t row, bint negative, uint64_t m
 
 
 cdef inline void put_decimal256(Builder* b, size_t row, bint negative, uint64_t* limbs) noexcept nogil:
-    """Unscaled digits into a decimal column; four limbs, which are spoilt."""
+    """Put unscaled digits into a decimal column. The four limbs are changed."""
     if negative:
         limbs_negate(limbs, 4)
     memcpy(b.values + row * b.width, limbs, b.width)
@@ -137,7 +139,7 @@ cdef inline void put_decimal256(Builder* b, size_t row, bint negative, uint64_t*
 
 
 cdef inline int32_t days_of(int64_t year, uint32_t month, uint32_t day) noexcept nogil:
-    """Days since 1970-01-01; -2147483648 if there is no such date."""
+    """Return the days since 1970-01-01, or -2147483648 if there is no such date."""
     cdef uint32_t last, era, year_of_era
     if year < 1 or month < 1 or month > 12 or day < 1:
         return <int32_t>0x80000000

@@ -52,7 +52,7 @@ cdef object buffer_of(void* address, size_t size):
 
 
 cdef void* _packed(uint8_t* flags, size_t count) except NULL:
-    """Bytes of 0 and 1 as bits; the memory of `flags` reaches to a multiple of 8."""
+    """Pack bytes of 0 and 1 into bits. The memory of `flags` must reach to a multiple of 8."""
     cdef uint8_t* bits = <uint8_t*>malloc((count + 7) // 8 + 1)
     cdef uint64_t eight
     cdef size_t index
@@ -61,12 +61,14 @@ cdef void* _packed(uint8_t* flags, size_t count) except NULL:
     memset(flags + count, 0, -count & 7)
     for index in range((count + 7) // 8):
         memcpy(&eight, flags + 8 * index, 8)
+        # The product moves the lowest bits of eight bytes next to each other: eight flags in one
+        # step.
         bits[index] = <uint8_t>((eight * 0x0102040810204080ULL) >> 56)
     return bits
 
 
 cdef class Builders:
-    """A batch that grows row by row: put a value into each column at row `rows`, then add one to `rows`."""
+    """A batch that grows row by row. Put a value into each column at row `rows`, then increase `rows`."""
 
     def __cinit__(self, columns):
         self.columns = list(columns)
@@ -96,6 +98,7 @@ cdef class Builders:
         cdef Builder* b
         if self.rows < self.capacity:
             return FIT
+        # Doubled, so that adding a row costs the same on average however many there are.
         capacity = 2 * self.capacity if self.capacity else 256
         for b in self.each[: self.count]:
             memory = realloc(b.valid, capacity)
@@ -112,7 +115,7 @@ cdef class Builders:
         return FIT
 
     cdef void cut(self, size_t rows) noexcept nogil:
-        """Forget what lies after the first `rows` rows, a row begun included."""
+        """Drop everything after the first `rows` rows, including a row that was only begun."""
         cdef Builder* b
         self.rows = rows
         for b in self.each[: self.count]:
@@ -127,7 +130,7 @@ cdef class Builders:
         return total
 
     cdef object take(self):
-        """The rows as a RecordBatch; the builders are empty again."""
+        """Return the rows as a RecordBatch. The builders are empty afterwards."""
         cdef size_t rows = self.rows, nulls
         cdef Builder* b
         arrays = []
@@ -143,6 +146,7 @@ cdef class Builders:
                 buffers.append(buffer_of(_packed(b.values, rows), (rows + 7) // 8))
             elif b.width:
                 buffers.append(buffer_of(b.values, rows * b.width))
+                # The memory belongs to the Arrow array now, and is freed with it.
                 b.values = NULL
             else:
                 buffers.append(buffer_of(b.values, (rows + 1) * 4))

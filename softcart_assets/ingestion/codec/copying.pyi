@@ -12,11 +12,11 @@ COPY_TRAILER: bytes
 """What COPY in binary format ends with."""
 
 def copy_rows(columns: Sequence[Column], batch: pa.RecordBatch) -> bytes:
-    """The rows in the format COPY BINARY, each with these columns in this order; no header, no
-    trailer.
+    """Return the rows in PostgreSQL's format COPY BINARY, each with these columns in this order,
+    without header and trailer.
 
-    The batch's columns have the columns' `arrow_type`; the table's have their `target_type`, to the
-    letter. Batches' results may be sent one after the other between `COPY_HEADER` and
+    The batch's columns must have the columns' `arrow_type`, and the table's exactly their
+    `target_type`. Several results may be sent one after the other between `COPY_HEADER` and
     `COPY_TRAILER`. `TypeError` names a column of another Arrow type, `KeyError` one that the batch
     lacks.
     """

@@ -56,7 +56,7 @@ cdef struct Field:
 
 
 cdef inline uint8_t* _copy_numeric(uint8_t* to, const Field* field, const uint8_t* value, int limb_count) noexcept nogil:
-    """Length and value: digits of base 10,000."""
+    """Write length and value of a numeric: digits of base 10,000."""
     cdef uint64_t[5] limbs
     cdef uint16_t[24] groups
     cdef int count = 0, first = 0, top, index
@@ -72,6 +72,7 @@ cdef inline uint8_t* _copy_numeric(uint8_t* to, const Field* field, const uint8_
     top = limb_count - 1
     while top > 0 and not limbs[top]:
         top -= 1
+    # Padded, it still fits into 64 bits. Nearly all numbers do, and need no long division.
     if top == 0 and limbs[0] < 1000000000000000ULL:
         rest = limbs[0] * field.pad
         while rest:
@@ -104,13 +105,14 @@ cdef inline uint8_t* _copy_numeric(uint8_t* to, const Field* field, const uint8_
 
 
 cdef inline uint8_t* _copy_value(uint8_t* to, const Field* field, size_t row) noexcept nogil:
-    """Length and value."""
+    """Write length and value."""
     cdef uint64_t word
     cdef uint32_t half
     cdef uint16_t quarter
     cdef int32_t start, length
     row += field.first
     if field.valid and not (field.valid[row >> 3] >> (row & 7)) & 1:
+        # A length of -1 stands for NULL.
         return put32(to, 0xFFFFFFFF)
     if field.form == INT64 or field.form == DOUBLE:
         memcpy(&word, field.values + 8 * row, 8)
@@ -125,6 +127,7 @@ cdef inline uint8_t* _copy_value(uint8_t* to, const Field* field, size_t row) no
         start = (<const int32_t*>field.values)[row]
         length = (<const int32_t*>field.values)[row + 1] - start
         if field.form == JSON:
+            # jsonb comes with the number of its format, 1, in front of its text.
             to = put32(to, length + 1)
             to[0] = 1
             to += 1
@@ -134,9 +137,11 @@ cdef inline uint8_t* _copy_value(uint8_t* to, const Field* field, size_t row) no
         return to + length
     if field.form == TIMESTAMP:
         memcpy(&word, field.values + 8 * row, 8)
+        # PostgreSQL counts from 2000-01-01, Arrow from 1970-01-01.
         return put64(put32(to, 8), word - 946684800000000ULL)
     if field.form == DATE:
         memcpy(&half, field.values + 4 * row, 4)
+        # The same in days.
         return put32(put32(to, 4), half - 10957)
     if field.form == DECIMAL128:
         return _copy_numeric(to, field, field.values + 16 * row, 2)
@@ -191,6 +196,8 @@ def copy_rows(columns, batch):
             if field.form in (TEXT, BYTES, JSON):
                 offsets = <const int32_t*>field.values
                 bound += offsets[field.first + rows] - offsets[field.first]
+        # One allocation of the greatest possible size, shortened at the end: no check for each
+        # value.
         result = new_bytes(NULL, bound)
         start = to = <uint8_t*>bytes_of(result)
         with nogil:

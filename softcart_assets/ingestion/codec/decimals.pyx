@@ -16,7 +16,7 @@ cdef uint64_t COEFFICIENT = 0x1FFFFFFFFFFFF  # the bits of the first half of a D
 
 
 cdef bint decimal_at(const uint8_t *at, Decimal *decimal) noexcept nogil:
-    """Read a Decimal128; False for infinities, NaN and the forms that nobody writes."""
+    """Read a Decimal128. False for infinities, NaN and forms that nobody writes."""
     cdef uint64_t low = <uint64_t>int64_at(at), high = <uint64_t>int64_at(at + 8)
     cdef uint128 largest = <uint64_t>10000000000000000
     if high >> 61 & 3 == 3:
@@ -29,7 +29,7 @@ cdef bint decimal_at(const uint8_t *at, Decimal *decimal) noexcept nogil:
 
 
 cdef int digits_of(uint128 number, char *out) noexcept nogil:
-    """Write a number's digits; how many."""
+    """Write a number's digits. Returns how many."""
     cdef char reverse[40]
     cdef int size = 0, at
     while True:
@@ -69,7 +69,7 @@ cdef int plain_decimal(Decimal decimal, char *out) noexcept nogil:
 
 
 cdef bint scaled_decimal(Decimal decimal, int precision, int scale, int128 *out) noexcept nogil:
-    """A decimal as so many units of the scale; False if it does not fit exactly."""
+    """Express a decimal in units of the scale. False if it does not fit exactly."""
     cdef uint128 limit = 1, number = decimal.digits
     cdef int shift, at
     if precision > 38:
@@ -79,6 +79,7 @@ cdef bint scaled_decimal(Decimal decimal, int precision, int scale, int128 *out)
     shift = decimal.exponent + scale
     if number:
         while shift < 0:
+            # A digit would be lost.
             if number % 10:
                 return False
             number //= 10
@@ -95,7 +96,8 @@ cdef bint scaled_decimal(Decimal decimal, int precision, int scale, int128 *out)
 
 
 cdef bint decimal_of_double(double value, Decimal *decimal) except -1:
-    """The decimal that a finite double is printed as; False if its exponent is extreme."""
+    """Return in `decimal` what a finite double is printed as. False if its exponent is extreme."""
+    # The shortest text that gives the same double: 0.1 stays 0.1, and not its 55 binary digits.
     cdef char *text = PyOS_double_to_string(value, b"r", 0, 0, NULL)
     cdef const char *at = text
     cdef int after_point = 0, exponent = 0, sign = 1

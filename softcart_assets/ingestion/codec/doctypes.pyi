@@ -1,6 +1,4 @@
-"""Which types the values of documents have, compiled: a first pass, so that a second one can make
-columns of them.
-"""
+"""The types of documents' values, compiled: a first pass, so that a second one can make columns."""
 
 TARGET_TYPES: tuple[str, ...]
 """What `Types.counts` counts values as: PostgreSQL types, and `whole double`, a double without a
@@ -8,17 +6,17 @@ fraction.
 """
 
 class Types:
-    """Counts, per field of the documents' top level, the values of each type. NULLs, and documents
-    that are not sound, do not count.
+    """Counts the values of each type, per field of the documents' top level. NULLs and documents
+    that are not sound do not count.
     """
 
     def add(self, raw: bytes) -> int:
-        """Count in the documents that stand end to end in `raw`; how many they are. `ValueError` if
-        they do not.
+        """Count the documents that stand end to end in `raw`. Returns their number. Raises
+        `ValueError` if these are not whole documents.
         """
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Per field, in the order of their first appearance, how many values of each of
-        `TARGET_TYPES`, zeros left out.
+        """The number of values of each of `TARGET_TYPES` per field, without zeros. Fields come in
+        the order of their first appearance.
         """

@@ -36,7 +36,7 @@ cdef extern from "<math.h>" nogil:
 
 
 cdef class Types:
-    """Counts, per field of the documents' top level, the values of each type. Documents that are not sound are left out."""
+    """Counts the values of each type, per field of the documents' top level. Damaged documents are left out."""
 
     cdef dict slots
     cdef list names
@@ -56,7 +56,7 @@ cdef class Types:
         PyMem_Free(self.numbers)
 
     def add(self, bytes raw not None):
-        """Count in the documents that stand end to end in `raw`; how many they are. `ValueError` if they do not."""
+        """Count the documents that stand end to end in `raw`. Returns their number. Raises `ValueError`."""
         cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(raw)
         cdef const uint8_t *end = at + len(raw)
         cdef Py_ssize_t size, documents = 0
@@ -99,6 +99,8 @@ cdef class Types:
                 target = 1
             elif element.type == DOUBLE:
                 value = double_at(element.value)
+                # JavaScript writes every whole number as a double. Infinity and NaN are no whole
+                # numbers, and only for them is the difference not 0.
                 target = 2 if value - value == 0 and value == _floor(value) else 3
             elif element.type == DECIMAL:
                 target = 4
@@ -130,7 +132,7 @@ cdef class Types:
 
     @property
     def counts(self):
-        """Per field, in the order of their first appearance, how many values of each of `TARGET_TYPES`, zeros left out."""
+        """The number of values of each of `TARGET_TYPES` per field, without zeros, in order of appearance."""
         return {
             name.decode(): {
                 TARGET_TYPES[n]: self.numbers[slot * TARGETS + n]

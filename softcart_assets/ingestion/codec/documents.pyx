@@ -93,7 +93,7 @@ cdef struct Slot:
 
 
 cdef class Decoder:
-    """Makes Arrow arrays of documents, for columns of `mongodb`; holds the values of the documents added since `take`."""
+    """Makes Arrow arrays of documents, for columns of `mongodb`. Holds the documents added since `take`."""
 
     cdef list columns
     cdef dict by_name
@@ -152,7 +152,7 @@ cdef class Decoder:
         PyMem_Free(self.document.data)
 
     def add(self, bytes raw not None):
-        """Take in the documents that stand end to end in `raw`; those that are not for here, each by itself, as they came."""
+        """Add the documents that stand end to end in `raw`. Returns those that cannot be handled here."""
         cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(raw)
         cdef const uint8_t *end = at + len(raw)
         cdef Py_ssize_t size
@@ -167,7 +167,7 @@ cdef class Decoder:
         return others
 
     cdef bint _read(self, const uint8_t *document, Py_ssize_t size) except -1:
-        """Set the slots to a document's values; False if it is not for here."""
+        """Set the slots to a document's values. False if it cannot be handled here."""
         cdef const uint8_t *at = document + 4
         cdef const uint8_t *end = document + size - 1
         cdef Py_ssize_t count = 0, number, place, column
@@ -178,6 +178,8 @@ cdef class Decoder:
             if count == MOST_FIELDS or not next_element(&at, end, &self.elements[count]):
                 return False
             count += 1
+        # Documents of a collection mostly have the same fields. Then order and columns need not be
+        # found again.
         if not self._is_known(count) and not self._learn(count):
             return False
         out.size = 0
@@ -218,7 +220,7 @@ cdef class Decoder:
         return True
 
     cdef bint _learn(self, Py_ssize_t count) except -1:
-        """Find the order and the columns of the fields; False if a name is no text, or is there twice."""
+        """Find the order and the columns of the fields. False if a name is not UTF-8 or occurs twice."""
         cdef Py_ssize_t number, place
         names = []
         self.known_count = -1
@@ -281,7 +283,7 @@ cdef class Decoder:
         return True
 
     cdef bint _set(self, Slot *slot, Element *element, Py_ssize_t number) except -1:
-        """Set a slot to a value; False if that might not fit."""
+        """Set a slot to a value. False if it might not fit."""
         cdef Decimal decimal
         cdef int64_t whole = 0
         cdef double broken = 0
@@ -316,6 +318,8 @@ cdef class Decoder:
             return False
         if slot.into == INTO_BIGINT:
             if element.type == DOUBLE:
+                # From 2^53 on, not every whole number is a double. The value may not be the one
+                # that was written.
                 if broken != _floor(broken) or not -EXACT_WHOLE < broken < EXACT_WHOLE:
                     return False
                 whole = <int64_t>broken
@@ -384,7 +388,7 @@ cdef class Decoder:
 
     @property
     def nbytes(self):
-        """How much memory the values take, about."""
+        """About how many bytes of memory the values take."""
         cdef Py_ssize_t column, size = 0
         for column in range(self.count):
             size += self.slots[column].values.size + self.slots[column].offsets.size
@@ -394,7 +398,7 @@ cdef class Decoder:
         return self.rows
 
     def take(self):
-        """The rows added since the last time, as a batch."""
+        """Return the rows added since the last call, as a batch."""
         cdef Py_ssize_t column
         arrays = []
         for column in range(self.count):

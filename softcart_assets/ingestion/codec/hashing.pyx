@@ -23,12 +23,13 @@ cdef extern from "<openssl/evp.h>":
     int EVP_DigestFinal_ex(EVP_MD_CTX *context, unsigned char *digest, unsigned int *size)
 
 
+# Fetched once: looking up the algorithm takes longer than hashing a short text.
 cdef EVP_MD_CTX *_context = EVP_MD_CTX_new()
 cdef EVP_MD *_sha256 = EVP_MD_fetch(NULL, b"SHA256", NULL)
 
 
 cdef inline uint64_t hash_of(const char *data, Py_ssize_t size) except? 0:
-    """The first 56 bits of the SHA-256."""
+    """Return the first 56 bits of the SHA-256."""
     cdef unsigned char digest[32]
     cdef uint64_t number = 0
     cdef int at
@@ -79,6 +80,7 @@ def hash_sum(array, bint without_numbers=False):
                 number = hash_of(kept.data, kept.size)
             else:
                 number = hash_of(data + offsets[row], offsets[row + 1] - offsets[row])
+            # Two halves of 28 bits: neither sum overflows 64 bits, however many rows a batch has.
             low += number & 0xFFFFFFF
             high += number >> 28
     finally:

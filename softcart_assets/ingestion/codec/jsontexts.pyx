@@ -45,7 +45,7 @@ cdef extern from "Python.h":
 
 
 cdef int json_text(Buffer *out, const char *text, Py_ssize_t size) except -1:
-    """A text as JSON's. Whether it has a NUL, which jsonb cannot hold, was looked at before."""
+    """Write a text as JSON. The caller has checked for NULs, which jsonb cannot hold."""
     cdef Py_ssize_t start = 0, at
     cdef uint8_t character
     cdef char escape[8]
@@ -82,6 +82,7 @@ cdef int json_text(Buffer *out, const char *text, Py_ssize_t size) except -1:
 cdef int json_date(Buffer *out, int64_t milliseconds) except -1:
     cdef char text[64]
     cdef int64_t days, seconds, era, year, of_era, of_year, month, day
+    # Relaxed Extended JSON writes dates before 1970 as numbers.
     if milliseconds < 0:
         put(out, text, snprintf(text, 64, b'{"$date": {"$numberLong": "%lld"}}', <long long>milliseconds))
         return 0
@@ -124,7 +125,7 @@ cdef int json_binary(Buffer *out, const uint8_t *data, Py_ssize_t size, uint8_t 
 
 
 cdef bint json_decimal(Buffer *out, const uint8_t *at) except -1:
-    """A Decimal128 as JSON; False if it is of a rare form."""
+    """Write a Decimal128 as JSON. False if it is of a rare form."""
     cdef Decimal decimal
     cdef char text[64]
     cdef char digits[40]
@@ -139,7 +140,7 @@ cdef bint json_decimal(Buffer *out, const uint8_t *at) except -1:
 
 
 cdef bint json_value(Buffer *out, Element *element, int depth) except -1:
-    """A value as relaxed extended JSON; False if it is of a kind that is not handled here, or no text."""
+    """Write a value as relaxed Extended JSON. False if its kind is not handled here, or it is not UTF-8."""
     cdef char text[64]
     cdef char *number
     cdef double value
@@ -221,6 +222,7 @@ cdef bint json_object(Buffer *out, const uint8_t *document, Py_ssize_t size, int
                 elements = more_elements(elements, few, count, room * 2)
                 room *= 2
             place = count
+            # Sorted by insertion: most objects have few fields.
             while place and is_before(&element, &elements[place - 1]):
                 elements[place] = elements[place - 1]
                 place -= 1

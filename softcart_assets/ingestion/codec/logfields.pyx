@@ -88,7 +88,7 @@ cdef int describe(LogField* field, column, Builder* b, list kept) except -1:
 
 
 cdef int _measure(LogField* field, column) except -1:
-    """How long a value is in the image, or where its length stands."""
+    """Note how long a value is in the image, or how many bytes its length takes."""
     cdef int code = column.type_code, meta = column.meta
     field.code = code
     field.is_unsigned = column.unsigned
@@ -106,6 +106,8 @@ cdef int _measure(LogField* field, column) except -1:
     elif code in (ENUM, SET):
         field.size = meta
     elif code in (VARCHAR, VAR_STRING, STRING, VARCHAR_COMPRESSED):
+        # The log itself does not say how long a length is. It follows from the column's greatest
+        # length.
         field.prefix = 1 if meta < 256 else 2
     elif code in (BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB_COMPRESSED, GEOMETRY, JSON_BINARY, VECTOR):
         field.prefix = meta
@@ -118,12 +120,13 @@ cdef int _measure(LogField* field, column) except -1:
 
 
 cdef int _choose_way(LogField* field, column, Builder* b, list kept) except -1:
-    """The way by which its values get into a builder; SLOW if none of the fast ones does."""
+    """Choose the way from the image into a builder. SLOW if no fast one fits."""
     cdef int code = field.code, meta = column.meta
     if code in (TINY, SHORT, INT24, LONG, LONGLONG, BIT, YEAR):
         if b.form <= INT64 or (b.scale == 0 and b.precision >= 20):
             field.way = WHOLE
     elif code == NEWDECIMAL:
+        # A narrower target could lose digits. Then the text is parsed, which refuses such values.
         if b.precision and b.scale == field.scale and b.precision >= field.precision:
             field.way = DIGITS
     elif code in (FLOAT32, FLOAT64):
@@ -156,7 +159,7 @@ cdef int _choose_way(LogField* field, column, Builder* b, list kept) except -1:
 
 
 cdef int _keep_labels(LogField* field, labels, list kept) except -1:
-    """Put an ENUM's or SET's labels where they can be read without Python's lock."""
+    """Store the labels of an ENUM or SET where they can be read without Python's lock."""
     cdef int index
     cdef bytes text
     field.label_count = len(labels)

@@ -1,7 +1,7 @@
 """Rows of the binary log to Arrow, compiled and free of Python's lock.
 
-A value that `types.parse` refuses is refused here, and a row with one is handed back as text,
-whole. What becomes of rows is not decided here.
+This module refuses every value that `types.parse` refuses. It hands back the whole row as text. It
+does not decide what becomes of rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from softcart_assets.ingestion.connectors.mysql.schema import LogColumn
 from softcart_assets.ingestion.types import Column, Rejected
 
 class RowsDecoder:
-    """Changes of one table, from rows events of the binary log to Arrow; values are the same as
-    those of `TextReader`.
+    """Turns changes of one table from rows events of the binary log into Arrow. Values are the same
+    as those of `TextReader`.
 
-    `log_columns`: the columns of the events, `key_indexes`: those of them that are the table's key,
-    `columns`: those of the batches. A column of the batches that the log does not have is NULL; one
-    of the log that they do not have is left out. Where a column's target type is another than its
-    log type asks for, the value's text is parsed as that type. `json_text` makes JSON text (UTF-8)
-    of MySQL's binary JSON, or raises ValueError.
+    `log_columns`: the columns of the events. `key_indexes`: those that form the table's key.
+    `columns`: the columns of the batches. A column that the log does not have is NULL. A column of
+    the log that the batches do not have is left out. If a column's target type does not follow from
+    its log type, the value's text is parsed as the target type. `json_text` turns MySQL's binary
+    JSON into JSON text (UTF-8), or raises ValueError.
     """
 
     def __init__(
@@ -30,26 +30,27 @@ class RowsDecoder:
         json_text: Callable[[bytes], bytes] | None = None,
     ) -> None: ...
     def decode(self, body: bytes | memoryview, kind: int) -> int:
-        """Append the rows of one event's `log.Rows.body`; how many changes they made.
+        """Append the rows of one event's `log.Rows.body`. Returns the number of changes.
 
-        `kind`: 0 delete, 1 insert, 2 update. An update that changes the key, or of a table without
-        a key, counts as the old row's deletion and the new one's insertion. `ValueError` if the
-        body is not what `log_columns` describe or does not hold whole rows; nothing of it is
-        appended then. `OverflowError` if a column would exceed 2 GiB: take what there is first.
+        `kind`: 0 delete, 1 insert, 2 update. An update counts as a deletion of the old row and an
+        insertion of the new one if it changes the key, or if the table has no key. Raises
+        `ValueError` if the body does not fit `log_columns` or does not hold whole rows. Nothing of
+        it is appended then. Raises `OverflowError` if a column would exceed 2 GiB: call `take`
+        first.
         """
 
     def take(self) -> tuple[pa.RecordBatch, pa.Array, list[tuple[int, int, Rejected]]]:
-        """What was decoded since the last time: the fit rows, their operations (int8) and the other
-        changes, in order.
+        """Return what was decoded since the last call: the fit rows, their operations (int8), and
+        the other changes, in order.
 
-        An operation is 0 delete, 1 insert, 2 update (with the new row's values). A change that
-        cannot be carried comes as the number of rows of the batch before it, its operation, and its
-        values and what is wrong with them.
+        An operation is 0 delete, 1 insert, or 2 update (with the new row's values). A change that
+        cannot be carried is returned as the number of rows of the batch before it, its operation,
+        and its values with what is wrong with them.
         """
 
     def __len__(self) -> int:
-        """How many changes `take` would give, fit or not."""
+        """Return the number of changes that `take` would return, fit or not."""
 
     @property
     def nbytes(self) -> int:
-        """How much memory they hold, about."""
+        """About how many bytes of memory they take."""

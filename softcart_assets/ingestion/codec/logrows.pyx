@@ -103,7 +103,7 @@ cdef class RowsDecoder:
         free(self._operations)
 
     cdef const uint8_t* _split(self, const uint8_t* at, const uint8_t* end, int image) noexcept nogil:
-        """Find the values of the image that begins at `at`; its end, or NULL if that lies behind `end`."""
+        """Find the values of the image at `at`. Returns its end, or NULL if it reaches beyond `end`."""
         cdef const uint8_t* nulls = at
         cdef const uint8_t** starts = self._starts + image * self._count
         cdef size_t* lengths = self._lengths + image * self._count
@@ -132,7 +132,7 @@ cdef class RowsDecoder:
         return at
 
     cdef bint _key_changes(self) noexcept nogil:
-        """Whether the key of the image before is another than that of the image after."""
+        """Whether the keys of the images before and after differ."""
         cdef const uint8_t* old
         cdef const uint8_t* new
         cdef int index, column
@@ -140,12 +140,14 @@ cdef class RowsDecoder:
             column = self._key_indexes[index]
             old = self._starts[column]
             new = self._starts[self._count + column]
+            # A key column is never NULL in MySQL, but a declared key may be of other columns.
             if not old or not new:
                 if old != new:
                     return True
                 continue
             if self._lengths[column] != self._lengths[self._count + column]:
                 return True
+            # Bytes, not collations: 'a' and 'A' are two keys in raw, though one key at the source.
             if memcmp(old, new, self._lengths[column]):
                 return True
         return False
@@ -201,7 +203,7 @@ cdef class RowsDecoder:
         return put_text(b, row, <const uint8_t*><char*>text, len(text))
 
     cdef int _reconsider(self, int image, int operation) except -1:
-        """Keep an image that was not fit, as text; or append it after all, if its texts are but unusual for their types."""
+        """Keep an unfit image as text. Append it after all if its texts are only unusual for their types."""
         cdef const uint8_t** starts = self._starts + image * self._count
         cdef size_t* lengths = self._lengths + image * self._count
         cdef int source
@@ -252,7 +254,7 @@ cdef class RowsDecoder:
         return 0
 
     cdef bint _append_parsed(self, batch, int operation) except -1:
-        """Append a batch's only row, if that can be."""
+        """Append a batch's only row. Returns False if a value cannot be appended."""
         cdef Builders builders = self._builders
         cdef size_t row = builders.rows
         cdef bytes text
@@ -313,11 +315,14 @@ cdef class RowsDecoder:
         at += images * bitmap
         try:
             with nogil:
+                # To the end of the body: an event has as many rows as fit. Elsewhere only the first
+                # one was taken (Altinity/clickhouse-sink-connector#1391).
                 while at < end:
                     start = at
                     at = self._split(at, end, 0)
                     if at and kind == 2:
                         at = self._split(at, end, 1)
+                    # An image without columns has no length, and the loop would never end.
                     if not at or at == start:
                         at = NULL
                         break
@@ -325,6 +330,8 @@ cdef class RowsDecoder:
                     first = last = 0
                     if kind == 2:
                         last = 1
+                        # An update of the key is a deletion and an insertion: otherwise the old key
+                        # would stay in raw.
                         first = 0 if not self._key_count or self._key_changes() else 1
                     for image in range(first, last + 1):
                         operation = kind if first == last else image
@@ -346,6 +353,7 @@ cdef class RowsDecoder:
             if outcome != FIT:
                 raise_outcome(outcome, builders.columns)
         except BaseException:
+            # All of an event or nothing: the caller may read it again.
             builders.cut(rows)
             del self._unfit[unfit:]
             self._unfit_bytes = unfit_bytes

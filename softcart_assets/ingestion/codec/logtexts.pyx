@@ -49,7 +49,7 @@ from softcart_assets.ingestion.codec.logvalues cimport (
 
 
 cdef bytes text_of(const LogField* field, column, json_text, const uint8_t* data, size_t length):
-    """A value as MySQL's text protocol gives it; ValueError says why there is none."""
+    """Return a value as MySQL's text protocol gives it. ValueError says why there is none."""
     cdef Moment moment
     cdef uint64_t[4] limbs
     cdef int used
@@ -104,6 +104,7 @@ cdef bytes text_of(const LogField* field, column, json_text, const uint8_t* data
     if code in (BLOB_COMPRESSED, VARCHAR_COMPRESSED):
         value = inflated(value)
     if code == STRING and column.charset == "binary":
+        # The log leaves out the trailing zeros of a BINARY.
         value = value.ljust(column.meta, b"\0")
     if column.form == "uuid" and len(value) == 16:
         return uuid_text(value)
@@ -120,12 +121,12 @@ cdef bytes text_of(const LogField* field, column, json_text, const uint8_t* data
 
 
 cdef str decoded(bytes value, charset):
-    """Text as MySQL converts it: what is no ASCII in an ASCII column becomes question marks."""
+    """Decode text as MySQL converts it. In an ASCII column, other bytes become question marks."""
     return value.decode(charset, "replace").replace("\ufffd", "?") if charset == "ascii" else value.decode(charset)
 
 
 cdef bytes double_text(double value):
-    """A double as MySQL prints it."""
+    """Return a double as MySQL prints it."""
     sign, digits, exponent = Decimal(repr(value)).as_tuple()
     text = "".join(map(str, digits)).rstrip("0") or "0"
     point = len(digits) + exponent if text != "0" else 1
@@ -141,7 +142,7 @@ cdef bytes double_text(double value):
 
 
 cdef bytes inflated(bytes value):
-    """The content of one of MariaDB's compressed columns."""
+    """Return the content of one of MariaDB's compressed columns."""
     if not value or not value[0]:
         return value[1:]
     if value[0] >> 4 != 8:

@@ -113,6 +113,7 @@ cdef inline uint64_t big(const uint8_t* data, size_t size) noexcept nogil:
 
 
 cdef inline int64_t signed_of(const uint8_t* data, size_t size) noexcept nogil:
+    # Shifted to the top and back, so that the sign of a number of three bytes is right.
     cdef int shift = 64 - 8 * <int>size
     return <int64_t>(little(data, size) << shift) >> shift
 
@@ -182,14 +183,14 @@ cdef inline Moment moment_of(const LogField* field, const uint8_t* data) noexcep
 
 
 cdef inline uint64_t instant_of(const LogField* field, const uint8_t* data) noexcept nogil:
-    """Microseconds of a TIMESTAMP; 0 is its zero date."""
+    """Return the microseconds of a TIMESTAMP. 0 is its zero date."""
     if field.code == TIMESTAMP_OLD:
         return little(data, 4) * 1000000
     return big(data, 4) * 1000000 + fraction_of(data + 4, field.scale)
 
 
 cdef inline bint digits_of(const LogField* field, const uint8_t* data, uint64_t* limbs, int* used) noexcept nogil:
-    """A decimal's unscaled digits in up to four limbs, of which `used` are in use; whether it is negative."""
+    """Read a decimal's unscaled digits into up to four limbs (`used`). Returns whether it is negative."""
     cdef int whole = field.precision - field.scale
     cdef bint negative = not data[0] & 0x80
     cdef uint8_t flip = 0xFF if negative else 0
@@ -213,6 +214,7 @@ cdef inline bint digits_of(const LogField* field, const uint8_t* data, uint64_t*
             first = 0
         data += size
         total += digits
+        # Up to 18 digits fit into 64 bits, as nearly all decimals do.
         if total <= 18:
             limbs[0] = limbs[0] * TENS[digits] + value
         else:

@@ -64,13 +64,14 @@ cdef Outcome _put_seven_bits(
 cdef Outcome _put_characters(
     const LogField* field, Builder* b, size_t row, const uint8_t* data, size_t length
 ) noexcept nogil:
-    """Text in which each byte is a character."""
+    """Text of a character set in which each byte is a character."""
     cdef const uint8_t* character
     cdef size_t at
     cdef uint8_t* to = room(b, 3 * length)
     if not to:
         return no_room(b, 3 * length)
     for at in range(length):
+        # PostgreSQL's text cannot hold a NUL.
         if not data[at]:
             return UNFIT
         character = field.characters + 4 * data[at]
@@ -112,6 +113,7 @@ cdef Outcome _put_labels(const LogField* field, Builder* b, size_t row, uint64_t
     for index in range(64):
         if not (number >> index) & 1:
             continue
+        # Not to be named, so the row is handed back, and the slow way says what is wrong with it.
         if index >= field.label_count:
             return UNFIT
         length = field.labels[index].length

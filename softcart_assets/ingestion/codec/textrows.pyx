@@ -65,9 +65,11 @@ cdef class TextReader:
         self._abandon()
 
     cdef void _abandon(self) noexcept:
-        """Free the result without its connection."""
+        """Free the result without touching its connection."""
         if self._result:
             self._mysql.unbuffered_fetch_owner = NULL
+            # Without a handle, freeing reads nothing from the server: on a closed connection it
+            # would fail.
             self._result.handle = NULL
             mysql_free_result(self._result)
             self._result = NULL
@@ -91,6 +93,7 @@ cdef class TextReader:
             self._abandon()
             raise MySQLdb.OperationalError(2006, "the connection was closed before all rows were read")
         with nogil:
+            # At least one row, however large, or the reader would never get past it.
             while rows < max_rows and (size < max_bytes or not rows):
                 row = mysql_fetch_row(self._result)
                 if not row:
@@ -114,6 +117,7 @@ cdef class TextReader:
                 if outcome == FIT:
                     builders.rows += 1
                     continue
+                # The row's first values are in their columns already.
                 builders.cut(builders.rows)
                 if outcome < 0:
                     break

@@ -36,7 +36,7 @@ from softcart_assets.ingestion.codec.builders cimport (
 
 
 cdef inline uint32_t _digits(const uint8_t* text, int count) noexcept nogil:
-    """The number that `count` digits are, or one that is greater than any date or time has."""
+    """Return the number of `count` digits, or one that is greater than any part of a date or time."""
     cdef uint32_t value = 0, digit
     cdef int index
     for index in range(count):
@@ -98,6 +98,7 @@ cdef inline Outcome _put_integer_text(Builder* b, size_t row, const uint8_t* tex
         if digit > 9:
             return UNFIT
         value = value * 10 + digit
+    # The lowest number has no positive counterpart.
     if value > 0x7FFFFFFFFFFFFFFFULL + negative:
         return UNFIT
     return put_int64(b, row, <int64_t>(0 - value if negative else value))
@@ -179,7 +180,7 @@ cdef Outcome _put_decimal_text(Builder* b, size_t row, const uint8_t* text, size
 cdef Outcome _put_longer_fraction(
     Builder* b, size_t row, const uint8_t* text, size_t length, size_t point
 ) noexcept nogil:
-    """A decimal with more fractional digits than the column has: fit if they are zeros."""
+    """Put a decimal with more fractional digits than the column has. It is fit if these are zeros."""
     cdef size_t end = point + 1 + b.scale
     while length > end:
         length -= 1
@@ -278,6 +279,7 @@ cdef bint is_text(const uint8_t* text, size_t length) noexcept nogil:
         elif lead < 0xF0:
             if length - index < 3 or second & 0xC0 != 0x80 or text[index + 2] & 0xC0 != 0x80:
                 return False
+            # Overlong forms and surrogates, which PostgreSQL refuses.
             if (lead == 0xE0 and second < 0xA0) or (lead == 0xED and second > 0x9F):
                 return False
             index += 3
@@ -293,7 +295,7 @@ cdef bint is_text(const uint8_t* text, size_t length) noexcept nogil:
 
 
 cdef Outcome put_text(Builder* b, size_t row, const uint8_t* text, size_t length) noexcept nogil:
-    """A value from its text."""
+    """Put a value that is given as text."""
     cdef int32_t days
     if b.form == TEXT:
         return put_bytes(b, row, text, length) if is_text(text, length) else UNFIT
