@@ -303,9 +303,9 @@ class Captured:
         )
         if not done.rowcount:
             raise TableBusy(
-                f"{self.source.schema}: somebody else has moved the stream of source "
-                f"{self.source.name!r} meanwhile. Nothing of "
-                "this flush was committed."
+                f"{self.source.schema}: another process has moved the stream of source "
+                f"{self.source.name!r} meanwhile. Nothing of this flush was committed. Make sure "
+                "that only one process follows the source, then run it again."
             )
         self.connection.commit()
         self.place, self.lake_place = place, lake

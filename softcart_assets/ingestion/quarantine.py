@@ -228,7 +228,7 @@ def show(staging: PostgresConnection, entry: int) -> QuarantinedRow:
             found = cursor.execute(f"{_ENTRY} WHERE id = %s".encode(), (entry,)).fetchone()
     if found is None:
         raise UnknownEntry(
-            f"There is no quarantined row {entry}. `softcart quarantine list` has their numbers."
+            f"There is no quarantined row {entry}. `softcart quarantine list` shows the numbers."
         )
     return found
 

@@ -122,8 +122,7 @@ class Definitions:
 def _frozen(table: CapturedTable, what: str) -> str:
     source, name = table.asset.removeprefix("raw_").split("/", 1)
     return (
-        f"{table.asset}: {what} at the source, and the table's contract is 'freeze'. It stays as "
-        "it was then; the other tables "
-        "go on. Look what the change means for the models, then run `softcart resnapshot "
-        f"{source}.{name}`, which takes it over."
+        f"{table.asset}: {what} at the source, and the table's contract is 'freeze'. The raw table "
+        "stays as it was before, and the other tables go on. Check what the change means for the "
+        f"models, then run `softcart resnapshot {source}.{name}`, which accepts the change."
     )

@@ -78,8 +78,8 @@ def resnapshot(
         if table is None or not captured[table].key or states.get(table) != "live":
             if key_range:
                 raise IngestionError(
-                    f"{source.schema}/{table}: a range of keys can be read again only of a table "
-                    "that has a key and is followed. "
+                    f"{source.schema}/{table}: a range of keys can only be read again if the table "
+                    "has a key and is followed. "
                     f"Run `softcart resnapshot {source.name}.{table}` without a range."
                 )
             return [
@@ -132,6 +132,7 @@ def read_again(
     """
     source = job.source
     asset = f"{source.schema}/{table.name}"
+    # A new name each time: several may wait for their merge at once.
     relation = f"ingestion.{quote(f'reread_{uuid.uuid4().hex}')}"
     with ExitStack() as stack:
         epoch = epoch_of_reread(job)
@@ -161,6 +162,7 @@ def read_again(
                 rows += len(batch.rows) + len(batch.rejected)
                 if on_progress:
                     on_progress(table.name, rows, expected)
+        # For the merge, which may come before autovacuum does.
         session.execute(f"ANALYZE {relation}".encode())
         row = session.execute(
             "INSERT INTO ingestion.resnapshots (source, table_name, relation, position, scope)"

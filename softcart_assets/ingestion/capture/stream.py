@@ -226,7 +226,8 @@ class _Stream:
             try:
                 read_again(self.job, table.table)
             except Exception as error:  # tried again at the next tick; what is wrong is to be seen
-                self.job.status.problem = f"{table.asset} is being read again: {error}"
+                self.job.status.problem = f"{table.asset} could not be read again: {error}"
+                # A table that always fails must not be read without a pause.
                 self.stopped.wait(_BACKOFF_SECONDS[0])
 
         self.rereading[table.name] = thread = threading.Thread(

@@ -35,6 +35,7 @@ cdef bint is_text(const uint8_t *at, Py_ssize_t size) noexcept nogil:
         at += 1
         if first < 0x80:
             continue
+        # 0xC0 and 0xC1 would only begin overlong forms.
         if 0xC2 <= first <= 0xDF:
             more, code, least = 1, first & 0x1F, 0x80
         elif 0xE0 <= first <= 0xEF:

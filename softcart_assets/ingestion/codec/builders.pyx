@@ -109,6 +109,7 @@ cdef class Builders:
             if not memory:
                 return NO_MEMORY
             b.values = <uint8_t*>memory
+            # There is one offset more than rows. The first one is 0.
             if not b.width and not self.capacity:
                 (<int32_t*>b.values)[0] = 0
         self.capacity = capacity

@@ -22,6 +22,7 @@ cdef bint decimal_at(const uint8_t *at, Decimal *decimal) noexcept nogil:
     if high >> 61 & 3 == 3:
         return False
     decimal.is_negative = high >> 63
+    # Decimal128 stores the exponent with 6176 added.
     decimal.exponent = <int>(high >> 49 & 0x3FFF) - 6176
     decimal.digits = <uint128>(high & COEFFICIENT) << 64 | low
     largest = largest * <uint64_t>1000000000000000000  # 10^34
@@ -72,6 +73,7 @@ cdef bint scaled_decimal(Decimal decimal, int precision, int scale, int128 *out)
     """Express a decimal in units of the scale. False if it does not fit exactly."""
     cdef uint128 limit = 1, number = decimal.digits
     cdef int shift, at
+    # More digits do not fit into 128 bits.
     if precision > 38:
         return False
     for at in range(precision):

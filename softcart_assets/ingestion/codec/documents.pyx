@@ -228,6 +228,7 @@ cdef class Decoder:
         for number in range(count):
             if not is_text(<const uint8_t *>self.elements[number].name, self.elements[number].name_size):
                 return False
+            # It may be a reference (DBRef), whose JSON has a form of its own.
             if self.elements[number].name_size and self.elements[number].name[0] == b"$":
                 return False
             name = PyBytes_FromStringAndSize(self.elements[number].name, self.elements[number].name_size)
@@ -366,6 +367,7 @@ cdef class Decoder:
                     offset = 0
                     put(&slot.offsets, <const char *>&offset, 4)
                 if flag:
+                    # Arrow's offsets have 32 bits.
                     if slot.values.size + slot.text_size > 0x7FFFFFFF:
                         raise OverflowError("more than 2 GiB of text in a column: take what there is first")
                     put(&slot.values, slot.text, slot.text_size)

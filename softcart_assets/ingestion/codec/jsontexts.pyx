@@ -131,6 +131,7 @@ cdef bint json_decimal(Buffer *out, const uint8_t *at) except -1:
     cdef char digits[40]
     if not decimal_at(at, &decimal) or decimal.exponent > 0:
         return False
+    # Smaller numbers are written with an exponent.
     if digits_of(decimal.digits, digits) - 1 + decimal.exponent < -6:
         return False
     put(out, b'{"$numberDecimal": "', 20)
@@ -156,6 +157,7 @@ cdef bint json_value(Buffer *out, Element *element, int depth) except -1:
         put(out, text, snprintf(text, 64, b"%lld", <long long>int64_at(element.value)))
     elif element.type == DOUBLE:
         value = double_at(element.value)
+        # Infinity or NaN, which JSON does not have as numbers.
         if value - value != 0:
             return False
         number = PyOS_double_to_string(value, b"r", 0, Py_DTSF_ADD_DOT_0, NULL)
@@ -184,6 +186,7 @@ cdef bint json_value(Buffer *out, Element *element, int depth) except -1:
     elif element.type == DECIMAL:
         return json_decimal(out, element.value)
     elif element.type == BINARY:
+        # Plain bytes and UUIDs. Other subtypes are rare, and some have forms of their own.
         if not (element.value[4] == 0 or element.value[4] == 4 and element.size == 21):
             return False
         json_binary(out, element.value + 5, element.size - 5, element.value[4])

@@ -123,6 +123,7 @@ cdef int _choose_way(LogField* field, column, Builder* b, list kept) except -1:
     """Choose the way from the image into a builder. SLOW if no fast one fits."""
     cdef int code = field.code, meta = column.meta
     if code in (TINY, SHORT, INT24, LONG, LONGLONG, BIT, YEAR):
+        # Twenty digits hold the largest unsigned bigint.
         if b.form <= INT64 or (b.scale == 0 and b.precision >= 20):
             field.way = WHOLE
     elif code == NEWDECIMAL:
@@ -184,6 +185,7 @@ cdef bint _keep_characters(LogField* field, charset) except -1:
         characters = decoded(bytes(range(256)), charset)
     except UnicodeError:
         return False
+    # The table has three bytes of UTF-8 per character, which reach to U+FFFF.
     if len(characters) != 256 or not characters.isascii() and max(characters) > "\uffff":
         return False
     field.characters = <uint8_t*>calloc(256, 4)

@@ -130,6 +130,7 @@ cdef bytes double_text(double value):
     sign, digits, exponent = Decimal(repr(value)).as_tuple()
     text = "".join(map(str, digits)).rstrip("0") or "0"
     point = len(digits) + exponent if text != "0" else 1
+    # Beyond these sizes MySQL writes an exponent.
     if not -15 < point <= 15:
         text = text[0] + ("." + text[1:] if text[1:] else "") + f"e{point - 1}"
     elif point <= 0:
@@ -148,6 +149,7 @@ cdef bytes inflated(bytes value):
     if value[0] >> 4 != 8:
         raise ValueError(f"compressed by an unknown method ({value[0] >> 4})")
     try:
+        # A flag says whether the data come without zlib's header.
         return zlib.decompress(value[1 + (value[0] & 7) :], -15 if value[0] & 8 else 15)
     except zlib.error as error:
         raise ValueError(f"cannot be decompressed: {error}") from None
@@ -155,6 +157,7 @@ cdef bytes inflated(bytes value):
 
 cdef bytes uuid_text(bytes value):
     """One of MariaDB's uuids; those that begin with a time are stored with their parts the other way round."""
+    # MariaDB stores them this way so that they sort by time.
     if value[6] & 0x80 and 0 < value[8] < 0x60:
         value = value[12:] + value[10:12] + value[8:10] + value[6:8] + value[:6]
     text = value.hex()

@@ -158,6 +158,8 @@ cdef inline Moment moment_of(const LogField* field, const uint8_t* data) noexcep
     cdef uint64_t value
     memset(&moment, 0, sizeof(moment))
     if field.code == DATETIME2:
+        # The highest bit is a sign that no date has. Year and month are one number, in years of 13
+        # months.
         value = big(data, 5) & 0x7FFFFFFFFFULL
         moment.microsecond = <uint32_t>fraction_of(data + 5, field.scale)
         moment.year = <int64_t>((value >> 22) // 13)
@@ -193,6 +195,7 @@ cdef inline bint digits_of(const LogField* field, const uint8_t* data, uint64_t*
     """Read a decimal's unscaled digits into up to four limbs (`used`). Returns whether it is negative."""
     cdef int whole = field.precision - field.scale
     cdef bint negative = not data[0] & 0x80
+    # MySQL inverts the bits of negative numbers, so that their bytes compare like the numbers.
     cdef uint8_t flip = 0xFF if negative else 0
     cdef uint8_t first = 0x80
     cdef uint64_t value, collected = 0

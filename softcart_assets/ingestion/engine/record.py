@@ -84,6 +84,5 @@ def record(
     if not taken.rowcount:
         raise TableBusy(
             f"{source.schema}/{result.table}: another load has committed meanwhile. Nothing of "
-            "this "
-            "one was; load again."
+            "this load was committed. Run it again."
         )

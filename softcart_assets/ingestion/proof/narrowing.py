@@ -36,6 +36,7 @@ _FEW_ROWS = 1_000
 _ROWS_AT_ONCE = 20_000
 """So many rows' digests are held at a time."""
 _SEGMENTS_A_QUERY = 16
+# Far more than the rows of any table: rows that still share a bucket have the same values.
 _LAST_BUCKETS = 1 << 40
 
 Condition = Callable[[Dialect], str]
@@ -182,6 +183,7 @@ class Narrowing:
     def differing(self) -> Iterator[Found]:
         """Yield what differs, some rows at a time."""
         with ThreadPoolExecutor(1) as self._executor:
+            # The source's number is an estimate, and may be far off or missing.
             rows = max(self.raw.rows(), self.reader.expected_rows(self.table) or 0)
             count = max(rows // _SEGMENT_ROWS, 1)
             if not (self.key and is_whole(self.key[0])):
@@ -223,6 +225,7 @@ class Narrowing:
             left_out = [key for key in left_out if division.of(key) in wanted]
         at_source, in_raw = self._digests(division, where, left_out)
         self.segments += len(at_source.keys() | in_raw.keys())
+        # In the first division only: the finer ones look at the same rows again.
         if not outer:
             self.rows += sum(rows for rows, _ in at_source.values())
             self.tell(self.rows)
@@ -235,6 +238,7 @@ class Narrowing:
         small = {
             number: rows for number, rows in differing.items() if rows <= _FEW_ROWS or not finer
         }
+        # Several small segments in one query: one query each would be mostly waiting.
         for group in _up_to(_ROWS_AT_ONCE, small.items()):
             yield self._compare_rows([*where, _within(division, group)])
         big = [number for number in differing if number not in small]
@@ -268,6 +272,7 @@ class Narrowing:
                 have = digests[int(number)]
                 digests[int(number)] = have[0] - int(rows), have[1] - int(total)
         return (
+            # Segments that had nothing but left-out rows are empty on both sides.
             {number: digest for number, digest in digests.items() if digest[0]},
             {int(number): (int(rows), int(total)) for number, rows, total in in_raw},
         )

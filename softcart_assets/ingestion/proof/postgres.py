@@ -31,7 +31,9 @@ def _postgres_number(column: Column) -> str:
 
     match column.kind:
         case Kind.INTEGER:
+            # As numeric: multiplied by its weight, a bigint may not fit into 64 bits.
             return f"{name}::numeric" if column.target_type == "bigint" else f"{name}::bigint"
+        # Longer decimals count by a hash: their sums could exceed the 65 digits that MySQL has.
         case Kind.DECIMAL if column.decimal and column.decimal[0] <= 30:
             return name
         case Kind.DECIMAL:

@@ -70,6 +70,7 @@ def reconcile(
             if not may_load:
                 _refuse_behind(request, control, declared)
             return _reconcile_captured(request, declared, control, call, repair)
+        # As a load does, so that none changes raw during the comparison.
         lock(control, source, declared)
         readers = stack.enter_context(kind.readers(source, request.connection, 2))
         work = _Reconciler(call(readers), request, declared)
@@ -101,6 +102,8 @@ def _reconcile_captured(
     source = request.source
     job = Job.of(request)
     with ExitStack() as views:
+        # Two stacks: the source is given up as soon as both sides are in view, so that a stream can
+        # go on. The views stay open for the comparison.
         with ExitStack() as held:
             follower, readers = _caught_up(job, table, held, views)
             stopped = follower.captured.tables[table.name].stopped
@@ -239,6 +242,7 @@ class _Reconciler:
         )
 
     def _repair(self, reader: Reader, comparison: RowComparison) -> LoadResult:
+        # The call's own id may belong to the load before the comparison. An id stands for one load.
         again = replace(self.call, load_id=str(uuid.uuid4()))
         if isinstance(reader, SqlReader) and self.table.key:
             repair = Repair(again, self.table, comparison.fetch, comparison.extra)

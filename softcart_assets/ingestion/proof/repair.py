@@ -91,7 +91,8 @@ class Keys:
     """Any number of keys as text. Many of them go to a temporary file."""
 
     def __init__(self) -> None:
-        # It closes with this object.
+        # In the worst case, these are all keys of the table: too many for the memory. The file
+        # closes with this object.
         self._file = SpooledTemporaryFile(max_size=_SPOOLED_BYTES, mode="w+")  # noqa: SIM115
         self._count = 0
 
@@ -120,6 +121,7 @@ def add_extra(raw: RawTable, columns: Sequence[Column], keys: Iterable[tuple[str
     raw.connection.execute(f"CREATE TEMP TABLE extra ({definitions}) ON COMMIT DROP".encode())
     with raw.connection.cursor() as cursor:
         values = ", ".join(typed("%s", c) for c in key)
+        # A column's name may contain a %, which psycopg would take for a placeholder.
         into = f"pg_temp.extra ({names})".replace("%", "%%")
         cursor.executemany(f"INSERT INTO {into} VALUES ({values})".encode(), keys)
     listed = ", ".join(quote(c.name) for c in columns)

@@ -67,6 +67,7 @@ class RowComparison:
         columns = []
         for column in reader.columns(self.table, list(have.values())):
             ours = have.get(column.name)
+            # In a narrower type, equal values may have different texts, and every row would differ.
             if ours and widens(column.target_type, ours.target_type):
                 columns.append(replace(column, target_type=ours.target_type))
             else:
@@ -157,6 +158,8 @@ class RowComparison:
         for found in narrowing.differing():
             missing += sum(count for count in found.surplus.values() if count > 0)
             extra -= sum(count for count in found.surplus.values() if count < 0)
+            # All are counted, but only some are kept to be named: there may be as many as the table
+            # has rows.
             numbers |= dict(islice(found.surplus.items(), _FETCHED_NUMBERS - len(numbers)))
         sample = self._rows_in_raw(raw, columns, [n for n, count in numbers.items() if count < 0])
         # Rows in quarantine are among those that raw lacks; they are told by what is wrong with
@@ -222,6 +225,7 @@ class RowComparison:
         raw.hold(columns, recorder.entries([]))
         raw.stage(columns)
         rows = unfit = 0
+        # Closed on every way out: see `copy_batches`.
         with closing(raw.copy("pg_temp.incoming", columns, batches)) as copied:
             for batch in copied:
                 rows, unfit = rows + len(batch.rows), unfit + len(batch.rejected)

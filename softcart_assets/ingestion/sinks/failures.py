@@ -15,11 +15,11 @@ def explain(error: psycopg.Error, asset: str, key: Sequence[str]) -> TargetFaile
     if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.CardinalityViolation):
         what = (
             f"the declared key ({', '.join(key)}) is not unique at the source "
-            f"({error.diag.message_detail}). Declare the key "
-            "that is, or none and strategy 'snapshot'."
+            f"({error.diag.message_detail}). Declare a unique key, or none and strategy "
+            "'snapshot'."
         )
     elif isinstance(error, psycopg.errors.NotNullViolation):
-        what = f"the declared key ({', '.join(key)}) is NULL in some row. Declare another one."
+        what = f"the declared key ({', '.join(key)}) is NULL in some row. Declare another key."
     elif isinstance(error, psycopg.errors.DiskFull):
         what = "the disk of the staging warehouse is full. Make room, then run the load again."
     elif isinstance(error, psycopg.errors.ProgramLimitExceeded) and key:

@@ -60,7 +60,9 @@ class RawSink:
         # hash joins stay in
         # memory, and compiling them would take longer than running them.
         connection.prepare_threshold = 3
+        # Staging tables are temporary, and `temp_buffers` keeps them in memory.
         connection.execute("SET work_mem = '64MB'; SET jit = off; SET temp_buffers = '32MB'")
+        # A rollback would undo the settings as well.
         connection.commit()
 
     def begin(self, table: CapturedTable) -> None:

@@ -163,6 +163,7 @@ class RawSchema:
                 )
             return column
         if widens(column.target_type, old.target_type):
+            # Raw keeps the wider type, which older versions in the history may need.
             return replace(column, target_type=old.target_type)
         if widens(old.target_type, column.target_type):
             self._widen(self._relations, column)
@@ -281,6 +282,8 @@ class RawSchema:
         alter = f"ALTER TABLE {relation} ALTER COLUMN {name} TYPE"
         try:
             with self.connection.transaction():
+                # By way of the text: not all types have a direct cast, and the text shows exactly
+                # which values fit.
                 self._run(f"{alter} {type_} USING {name}::text::{type_}")
         except (psycopg.DataError, psycopg.errors.CannotCoerce):
             self._run(

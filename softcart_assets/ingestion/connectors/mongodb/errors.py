@@ -24,7 +24,10 @@ def explained(connection: MongoConnection, asset: str) -> Iterator[None]:
                 f"({error.code}). Grant the "
                 f"user of {connection.prefix}_URI the role `read` on it."
             ) from None
-        raise SourceLost(f"{asset}: MongoDB failed ({error.code}: {error.details}).") from None
+        raise SourceLost(
+            f"{asset}: MongoDB failed ({error.code}: {error.details}). Nothing of it was "
+            "committed; run the load again."
+        ) from None
     except pymongo.errors.PyMongoError as error:
         raise SourceLost(
             f"{asset}: MongoDB failed ({type(error).__name__}). Nothing of it was committed; run "

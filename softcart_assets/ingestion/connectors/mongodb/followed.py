@@ -106,6 +106,7 @@ class FollowedLoad(CollectionLoad):
             self._token = self.reader.token(self.table)
             return self._compared(columns, last, str(error))
         if self.reader.forgets_events:
+            # The server may have dropped others without saying so.
             if self._events >= EVENTS_KEPT:
                 return self._compared(
                     columns, last, f"nx-27017 keeps its last {EVENTS_KEPT:,} events only"
@@ -162,6 +163,7 @@ class FollowedLoad(CollectionLoad):
             else:
                 return columns  # writers do not pause: there is no number to compare with
             self._hold(columns)
+            # Documents in quarantine are in the collection, but not in raw.
             self._documents = documents - self.quarantine.open()[0]
             rows, _ = self.raw.checksums([])
             if rows == self._documents and not self._unknown:
@@ -194,6 +196,7 @@ class FollowedLoad(CollectionLoad):
 
     def _follow(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Apply what the stream has from the token to the present."""
+        # The end is fixed first. Otherwise the load of a busy collection would never end.
         until = self.reader.token(self.table)
         void = None
         with (

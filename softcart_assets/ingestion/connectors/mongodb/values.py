@@ -137,6 +137,7 @@ def _number(column: Column, value: int | float | bson.Decimal128) -> int | float
             and abs(exact) < 1 << 63
         ):
             return int(exact)
+        # Only if the double prints as this very number: nothing may be rounded.
         if column.kind is Kind.DOUBLE and Decimal(repr(float(exact))) == exact:
             return float(exact)
         if column.kind is Kind.DECIMAL and column.decimal:

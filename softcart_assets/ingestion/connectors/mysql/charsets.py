@@ -132,6 +132,8 @@ def fetch_charsets(query: Query, database: str, *, is_mariadb: bool) -> dict[int
         name: Charset(_CODECS[name], width) for name, width in widths.items() if name in _CODECS
     }
     narrow = [name for name, width in widths.items() if width == 1 and name not in charsets]
+    # The server itself says which character each byte is. Its tables differ from Python's codecs,
+    # even where these have the same name.
     every = bytes(range(256)).hex()
     select = ", ".join(
         f"HEX(CONVERT(CONVERT(X'{every}' USING {name}) USING utf32))" for name in narrow

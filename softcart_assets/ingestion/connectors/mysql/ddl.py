@@ -42,6 +42,8 @@ class _Token(NamedTuple):
     name: str
 
 
+# `/*!50100 … */`, and MariaDB's `/*M! … */`, are comments that the server executes. So only their
+# marks are skipped.
 _TOKENS = re.compile(
     r"""
     (?P<skipped> \s+ | \#[^\n]* | --(?=\s|$)[^\n]* | /\*M?!\d* | \*/ | /\*(?!M?!).*?\*/ )
@@ -221,6 +223,7 @@ def _rename(reader: _Reader) -> Iterator[TableChange]:
         old = reader.table()
         while reader.next is not _END and reader.take().word != "TO":
             pass  # WAIT 5, NOWAIT
+        # In order: one statement often exchanges two tables by way of a third name.
         yield TableChange("rename", *old, new=reader.table())
         if not reader.skip(","):
             return
@@ -241,10 +244,13 @@ def _alter(reader: _Reader, *, is_lossy: bool) -> list[TableChange]:
             item.take()
             item.skip_any("TO", "AS", "=")
             others.append(TableChange("rename", database, table, new=item.table()))
+        # Rows change places between two tables, and the log has no rows of it.
         elif words[:2] == ["EXCHANGE", "PARTITION"] and "TABLE" in words:
             item.at = words.index("TABLE") + 1
             others.append(TableChange("rewrite", *item.table()))
             kinds.add("rewrite")
+        # MariaDB makes a partition a table, or the other way round. The log has no rows of it
+        # either.
         elif words[:2] == ["CONVERT", "PARTITION"] and "TABLE" in words:
             item.at = words.index("TABLE") + 1
             others.append(TableChange("create", *item.table()))
@@ -380,4 +386,5 @@ def _effect(words: Sequence[str]) -> Literal["none", "values", "rewrite"]:
             return "none" if words[-1] in ("INNODB", "=") else "values"
         case "RENAME":
             return "none" if second in ("INDEX", "KEY") else "values"
+    # In doubt "values": reading the table again costs time. Missing a change costs rows.
     return "none" if first in _HARMLESS else "values"

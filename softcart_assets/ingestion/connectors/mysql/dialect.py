@@ -49,7 +49,9 @@ def _mysql_number(column: Column) -> str:
 
     match column.kind:
         case Kind.INTEGER:
+            # As a decimal: multiplied by its weight, a bigint may not fit into 64 bits.
             return name if column.target_type != "bigint" else f"CAST({name} AS DECIMAL(20,0))"
+        # MySQL's decimals have 65 digits at most, sums included. Longer ones count by a hash.
         case Kind.DECIMAL if column.decimal and column.decimal[0] <= 30:
             return (
                 name

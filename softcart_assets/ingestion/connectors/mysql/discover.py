@@ -29,6 +29,7 @@ from softcart_assets.lines.model import Column, Privacy, Source, Table
 Strategy = Literal["snapshot", "incremental", "cdc"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_]+")
+# Leaves room for `_history` within PostgreSQL's 63 bytes.
 _NAME_LENGTH = 50
 _WIDTH = 78
 """Width of a line within a table's columns. With its indentation it has at most 100 characters."""
@@ -70,6 +71,7 @@ def discover(
         closing(Session(connection)) as session,
     ):
         catalog = _Catalog(session)
+    # MariaDB lists tables with system versioning as a type of their own.
     kinds = {"BASE TABLE", "SYSTEM VERSIONED"} | ({"VIEW"} if views else set())
     found = [table for table, (kind, _, _) in catalog.tables.items() if kind in kinds]
     names = _plain_names(found, name)
@@ -110,6 +112,7 @@ class _Catalog:
         ):
             self.columns.setdefault(str(table), {})[str(column)] = (
                 nullable == "YES",
+                # MySQL and MariaDB write "on update" in different cases.
                 (extra or "").lower(),
             )
             self.comments[str(table), str(column)] = comment or ""
@@ -133,6 +136,7 @@ class _Catalog:
         return Table(
             name=name,
             description=comment
+            # MySQL gives every view the comment "VIEW".
             if comment and kind != "VIEW"
             else f"{what} `{table}` of MySQL database `{database}`.",
             key=key,
@@ -152,6 +156,8 @@ class _Catalog:
         columns = self.columns.get(table, {})
         # A part that is an expression has no column.
         usable = [
+            # Fewer columns make a shorter key. The name decides ties, so that each run finds the
+            # same key.
             (index != "PRIMARY", len(parts), index, tuple(filter(None, parts)))
             for index, parts in keys.items()
             if all(part and not columns[part][0] for part in parts)

@@ -98,8 +98,8 @@ class Dump:
             )
         return SourceLost(
             f"{self.where} failed while its binary log was read ({code}: {message}). Nothing is "
-            "lost: reading goes on where it "
-            f"was committed. If it persists, check the server and {connection.prefix}_HOST, _PORT."
+            "lost: the next run continues from the committed position. If it persists, check the "
+            f"server and {connection.prefix}_HOST, _PORT."
         )
 
     def start(self, file: str, offset: int, gtids: GtidSet | None) -> None:
@@ -109,6 +109,7 @@ class Dump:
         # Without saying that it knows checksums, a replica gets events without them.
         settings = [
             f"@master_binlog_checksum = '{checksum}', @source_binlog_checksum = '{checksum}'",
+            # A silent server and a dead one look alike. Heartbeats tell them apart.
             f"@master_heartbeat_period = {int(_HEARTBEAT_SECONDS * 1e9)}",
             f"@source_heartbeat_period = {int(_HEARTBEAT_SECONDS * 1e9)}",
             # MySQL tells replicas apart by uuid and hangs up on an older one with the same.
@@ -137,6 +138,7 @@ class Dump:
             where = (4, b"") if gtids is not None else (offset, file.encode())
             self._command(0x12, struct.pack("<IHI", where[0], 0, self.server_id) + where[1])
         self._socket = private.socket_of(self._db)
+        # Short, so that the caller can do other things while the log is silent.
         self._socket.settimeout(self.poll)
 
     def _command(self, command: int, data: bytes) -> None:
@@ -158,6 +160,8 @@ class Dump:
             if end - at >= 24:
                 head, status, when, kind, size, position = unpack(data, at)
                 stop = at + 4 + (head & _LONGEST)
+                # The usual case: the whole event is in the buffer and can be read in place, without
+                # a copy.
                 is_plain = stop <= end and not status and head & _LONGEST < _LONGEST
             else:
                 is_plain = False
@@ -178,6 +182,7 @@ class Dump:
                 stop -= 4
             elif has_checksums:
                 stop -= 4
+                # A bit that changed on the way would become a wrong value in raw.
                 if crc32(source[first:stop]) != checksum_at(source, stop)[0]:
                     raise SourceLost(
                         f"{self.where}: an event of the binary log that ends at {position} "

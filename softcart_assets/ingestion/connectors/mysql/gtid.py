@@ -35,6 +35,8 @@ class GtidSet:
                 server, *items = part.split(":")
                 source = server = str(uuid.UUID(server))
                 for item in items:
+                    # Behind the uuid come intervals and tags. An interval belongs to the tag before
+                    # it.
                     first, _, last = item.partition("-")
                     if first.isdigit():
                         self._add_interval(source, int(first), int(last or first))

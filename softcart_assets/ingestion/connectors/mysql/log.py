@@ -93,6 +93,7 @@ class BinaryLog:
                 self,
                 is_file_known=not is_other,
             )
+            # By position where possible: that also works on servers without GTIDs.
             self._dump.start(position.file, position.offset, gtids if is_other or is_far else None)
         except BaseException:
             self._dump.close()
@@ -160,13 +161,12 @@ class BinaryLog:
                 files = [str(row[0]) for row in session.query("SHOW BINARY LOGS")]
             has = f"It has {files[0]} to {files[-1]}" if files else "It has no binary log"
         except IngestionError:
-            has = "Which files it has could not be asked"
+            has = "Its list of log files could not be read"
         return PositionPurged(
             f"Source {self._source!r}: {self._dump.where} no longer has the binary log that "
             f"follows position {self._requested} "
-            f"({message}). {has}. Changes in between can only be had from a new snapshot: "
-            f"`softcart resnapshot {self._source}` "
-            "takes it. Keep the log longer than any pause (binlog_expire_logs_seconds)."
+            f"({message}). {has}. Take a new snapshot: run `softcart resnapshot {self._source}`. "
+            "Have the server keep its log longer than any pause (binlog_expire_logs_seconds)."
         )
 
     @contextmanager

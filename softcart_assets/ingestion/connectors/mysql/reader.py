@@ -137,6 +137,7 @@ class MySQLReader:
             f" AND table_name = {self.session.literal(table.at_source)}"
         )[0][0]
         found = []
+        # A view has no engine.
         if engine is not None and engine not in TRANSACTIONAL_ENGINES:
             found.append(
                 f"engine {engine} has no snapshots: rows written during the load may be in it or "
@@ -148,7 +149,7 @@ class MySQLReader:
             and not logs_cascades(self.session)
         ):
             found.append(
-                "a foreign key's cascades change rows without the binary log saying so: declare "
+                "a foreign key's cascades change rows without a trace in the binary log: declare "
                 "strategy 'snapshot', or run "
                 f"`softcart reconcile {self.source.name}.{table.name} --repair` after them"
             )

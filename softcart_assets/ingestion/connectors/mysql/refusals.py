@@ -98,9 +98,8 @@ def refuse_partial(table: TableMap, beginning: bytes) -> None:
     if not is_whole:
         raise IngestionError(
             f"Rows of `{table.database}`.`{table.table}` are in the binary log without some of "
-            "their columns. Run SET GLOBAL "
-            "binlog_row_image = FULL on the server and see that no session sets it otherwise; "
-            "changes logged before that "
-            "cannot be read: take a new snapshot with `softcart resnapshot`."
+            "their columns. Run SET GLOBAL binlog_row_image = FULL on the server, and check that "
+            "no session sets it otherwise. Changes logged before that cannot be read: take a new "
+            "snapshot with `softcart resnapshot`."
         )
     table.whole.add(beginning)

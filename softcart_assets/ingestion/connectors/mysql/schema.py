@@ -210,6 +210,7 @@ def _those(columns: Sequence[LogColumn], codes: Collection[int]) -> list[int]:
 
 
 def _note_signs(columns: list[LogColumn], extra: Mapping[int, bytes]) -> None:
+    # Not strict: the bits are padded to whole bytes.
     for index, bit in zip(_those(columns, _NUMERIC), _bits(extra.get(1, b"")), strict=False):
         # A YEAR is marked as unsigned, but nothing calls it so.
         columns[index] = replace(columns[index], unsigned=bit and columns[index].type_code != YEAR)
@@ -238,6 +239,7 @@ def _note_charsets(
             )
         if column.type_code in (GEOMETRY, VECTOR):
             continue
+        # The log counts bytes. Declarations count characters.
         length = column.meta // charset.width if column.type_code in (STRING, VARCHAR, 253) else 0
         columns[index] = replace(column, charset=charset.codec, length=length)
 
@@ -288,6 +290,7 @@ def may_have_form(column: LogColumn) -> bool:
 def _typed(code: int, meta: bytes) -> tuple[int, int]:
     """Return a column's real type, and its `LogColumn.meta`."""
     if code in (STRING, 253):
+        # ENUM and SET come as STRING. Their real type is in the metadata.
         real, length = meta
         if real & 0x30 != 0x30:
             # Lengths above 255 hide their upper bits in the type.

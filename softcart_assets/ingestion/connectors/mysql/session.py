@@ -37,6 +37,7 @@ def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
                 f"{what}: MySQL user {user!r} lacks a privilege ({text}). "
                 f"Run GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {user!r}."
             ) from None
+        # Unknown column, unknown table, and a table that was altered after the snapshot.
         if code in (1054, 1146, 1412):
             raise SchemaChanged(
                 f"{what}: the table was altered while it was read ({text}). Run the load again."
@@ -128,8 +129,7 @@ def log_position(session: Session) -> Position:
     if not file or not position:
         raise IngestionError(
             f"MySQL at {session.connection.host}:{session.connection.port} keeps no binary log, so "
-            "no position can be "
-            "stated. Set log_bin (and binlog_format=ROW) on the server that "
+            "no position can be stated. Set log_bin (and binlog_format=ROW) on the server that "
             f"{session.connection.prefix}_HOST names."
         )
     return Position.parse(f"{file}:{position}")
