@@ -53,7 +53,7 @@ class LastLoad:
 
 
 def last_load(connection: psycopg.Connection, source: str, table: str) -> LastLoad | None:
-    """The last committed load of a table; None if there was none."""
+    """Return the last committed load of a table. None if there was none."""
     row = connection.execute(
         "SELECT load_id, p.position, p.cursor_value, l.columns, l.source_rows, l.source_checksums, "
         "l.rows_total"

@@ -40,8 +40,7 @@ class CapturedTable:
     stale_since: Position | None = None
     dropped: Sequence[str] = ()
     is_retyped: bool = False
-    """Whether raw's values became others of another type, of which the lake has not been told
-    yet."""
+    """Whether raw's values got another type that the lake does not have yet."""
 
     @property
     def name(self) -> str:

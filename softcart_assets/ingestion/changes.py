@@ -22,8 +22,9 @@ from softcart_assets.ingestion.types import Column, Kind, Rejected, Unfit, parse
 DELETE, INSERT, UPDATE = 0, 1, 2
 """What happened to a row. The log's reader and the codec use the same numbers."""
 LOADED, UNLOADED = 3, 4
-"""Beside the log's operations: rows that a load of a whole table states, or states not to be; the
-lake names no operation."""
+"""Further operations: rows that the load of a whole table states to be there, or not to be there.
+The lake names no operation for them.
+"""
 
 
 class Run(NamedTuple):

@@ -14,7 +14,7 @@ class MissingTable(IngestionError):
 
 
 class MissingGrant(IngestionError):
-    """We lack a privilege at the source; the message has the statement that grants it."""
+    """We lack a privilege at the source. The message has the statement that grants it."""
 
 
 class UnsupportedColumn(IngestionError):
@@ -38,7 +38,7 @@ class TargetFailed(IngestionError):
 
 
 class TableBusy(IngestionError):
-    """Another load holds the table; the message says who."""
+    """Another load holds the table. The message names it."""
 
 
 class NotStated(IngestionError):

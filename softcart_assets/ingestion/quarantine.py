@@ -244,7 +244,7 @@ def entries_with(
         if row.row.get(column) == value:
             return True
         try:
-            # Of a document, only the whole is kept. A person's data may be in any of its fields.
+            # A document is kept as a whole. A person's data may be in any of its fields.
             found = json.loads(row.row.get("document") or "null")
         except ValueError:
             return False

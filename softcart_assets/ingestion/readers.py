@@ -25,10 +25,10 @@ class Reader(Protocol):
         """Return the table's columns. `known` are the columns of raw. Raises `MissingTable`."""
 
     def position(self, table: Table) -> str:
-        """The position that the table is read at."""
+        """Return the position at which the table is read."""
 
     def warnings(self, table: Table) -> list[str]:
-        """What a person should know about the table that was read."""
+        """Return what a person should know about the table that was read."""
 
     def expected_rows(self, table: Table) -> int | None:
         """Return about how many rows the table has. None: unknown."""
@@ -49,9 +49,10 @@ class RangedReader(Reader, Protocol):
     """Can read a part of a table, so that several readers share a big one."""
 
     def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
-        """Conditions that divide the table among `hands` readers; each row meets exactly one.
+        """Return conditions that divide the table among `hands` readers. Each row meets exactly
+        one.
 
-        `[None]`: the table is not worth dividing, or cannot be.
+        `[None]`: the table is not worth dividing, or cannot be divided.
         """
 
     def batches(

@@ -32,7 +32,7 @@ class Kind(StrEnum):
     INSTANT = "instant"
     """A point in time."""
     TIME = "time"
-    """A span of time; in Arrow and Parquet its microseconds."""
+    """A span of time. In Arrow and Parquet it is a number of microseconds."""
     JSON = "json"
 
 
@@ -68,7 +68,7 @@ _ARROW = {
 }
 _INTEGER_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
 _LAKE_DECIMAL_DIGITS = 38
-"""Spark's and Hive's limit; wider decimals are text in the lake."""
+"""Spark's and Hive's limit. Wider decimals are text in the lake."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
 
 FLUSH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, math.inf)
-"""Seconds up to which flushes are counted together."""
+"""The upper bounds, in seconds, of the buckets in which flushes are counted."""
 
 
 @dataclass

@@ -32,7 +32,9 @@ from softcart_assets.ingestion.position import NOWHERE, Place, Position
 from softcart_assets.ingestion.types import Column
 
 _PIECE_BYTES = 32 << 20
-"""Memory for changes that are being gathered; up to two such pieces wait or are being applied."""
+"""Bytes of changes that are gathered into a piece. Up to two more pieces wait or are being
+applied.
+"""
 _PIECE_ROWS = 100_000
 _REPORT_SECONDS = 1.0
 """The place is reported so often though nothing changes."""

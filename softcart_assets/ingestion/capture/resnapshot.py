@@ -29,7 +29,7 @@ from softcart_assets.ingestion.types import Column, Kind
 from softcart_assets.lines.model import Source, Table
 
 KeyRange = tuple[str | None, str | None]
-"""The first and the last value, as text, of the leading key column; None: no limit."""
+"""The first and the last value of the leading key column, as text. None: no limit."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class Rewrites:
         gone, here = DELETE, UPDATE
         if not table.table.key:
             gone, here = UNLOADED, LOADED
-            # Of no row there must be one, too, that says so.
+            # A table without rows needs one row that says so.
             self.connection.execute(
                 "INSERT INTO pg_temp.changes (_deleted, _is_new) SELECT true, false WHERE NOT "
                 "EXISTS (SELECT FROM pg_temp.changes)"
@@ -131,10 +131,9 @@ class Rewrites:
     def merge_reread(
         self, table: CapturedTable, reread: Reread, columns: Sequence[Column]
     ) -> Iterator[Changes]:
-        """Merge rows that were read again where raw's stand for no later position; the changes that
-        this made.
+        """Merge rows that were read again, except where raw's row stands for a later position.
 
-        `columns`: those of the relation that raw takes.
+        Yields the changes that were made. `columns`: the columns of the relation that raw takes.
         """
         raw, key = self.raw.staged[table.name].raw, table.table.key
         raw.stage(columns)

@@ -16,7 +16,7 @@ from softcart_assets.lines.model import Source
 __all__ = ["KINDS", "Changes", "Connector", "Setting", "connector", "problems"]
 
 KINDS = ("mysql", "mongodb")
-"""The kinds of source systems; each is a package beside this module with `connector.CONNECTOR`."""
+"""The kinds of source systems. Each is a package next to this module with `connector.CONNECTOR`."""
 
 
 @cache

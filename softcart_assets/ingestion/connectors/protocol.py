@@ -56,11 +56,13 @@ class Connector(ABC):
     """
 
     title: str
-    """What a person calls the system."""
+    """The system's name for people."""
     settings: tuple[Setting, ...]
-    """The settings of a connection; `.env.example` lists them."""
+    """The settings of a connection. `.env.example` lists them."""
     needs: str = ""
-    """What user and server need, for `.env.example`; `{name}` stands for the source's name."""
+    """What the user and the server need, for `.env.example`. `{name}` stands for the source's
+    name.
+    """
     strategies: frozenset[Strategy] = frozenset({"snapshot"})
     """The load strategies that tables of this kind can have."""
     has_log: bool = False

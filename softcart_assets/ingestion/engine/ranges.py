@@ -15,7 +15,7 @@ from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
 
 _FILES_A_RANGE = 1_000
-"""The numbers in the names of a load's lake files: so many for each key range."""
+"""How many numbers each key range has for the names of its lake files."""
 
 
 def load_in_ranges(

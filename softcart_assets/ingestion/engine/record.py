@@ -15,7 +15,7 @@ from softcart_assets.ingestion.sinks.lake import LakeFile
 from softcart_assets.lines.model import Source
 
 Stated = tuple[int | None, Checksums | None]
-"""What a source says of itself: number of rows and checksums; None: it was not asked."""
+"""What a source says of itself: number of rows, and checksums. None: it was not asked."""
 
 
 def record(

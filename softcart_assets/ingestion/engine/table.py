@@ -39,8 +39,9 @@ from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.types import Column
 
 Moved = tuple[Sequence[Column], Stated | None, str]
-"""What bringing raw to the position came to: the columns after all, what the source said of itself
-if it was asked on the way, and the strategy that was taken."""
+"""The result of bringing raw to the position: the final columns, what the source said of itself on
+the way (if it was asked), and the strategy that was used.
+"""
 
 
 class TableLoad(LoadSteps):

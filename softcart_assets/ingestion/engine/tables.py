@@ -36,9 +36,9 @@ def read_tables(
     epoch: int = 0,
     along: Callable[[psycopg.Connection, str, str], None] | None = None,
 ) -> Iterator[LoadResult]:
-    """Load tables by reading them, whole or in part; see `load.load`.
+    """Load tables by reading them, whole or in part, see `load.load`.
 
-    `epoch`: of the positions, if earlier ones are of another server; `along`, see `Call`.
+    `epoch`: the epoch of the positions, see `Position`. `along`: see `Call`.
     """
     if not chosen:
         return
@@ -74,17 +74,17 @@ def read_tables(
 
 
 def load_of(call: Call, table: Table) -> Load:
-    """The load of a table: its connector's own, or the engine's."""
+    """Return the load of a table: its connector's own, or the engine's."""
     own = connector(call.request.source.kind).table_load(call, table)
     return own or TableLoad(call, table)
 
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Look for cyclic garbage more seldom.
+    """Look for cyclic garbage less often.
 
-    Rows pass as millions of tuples, which hold no cycles. Looking for cycles all the same would
-    double the time of reading.
+    Rows pass as millions of tuples, which have no cycles. Looking for cycles would double the time
+    of reading.
     """
     threshold, *others = gc.get_threshold()
     gc.set_threshold(100_000, *others)
@@ -95,14 +95,14 @@ def _rare_garbage_collection() -> Iterator[None]:
 
 
 def own_name(command: str) -> str:
-    """What a PostgreSQL session of ours is called: the command, and the process that runs it."""
+    """Return the name of our PostgreSQL sessions: the command, and the process that runs it."""
     return f"softcart {command} {socket.gethostname()}:{os.getpid()}"
 
 
 def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
     """Hold the table until the control connection ends.
 
-    Waits for another load of the table. `TableBusy` says whose it is.
+    Waits for another load of the table. Raises `TableBusy`, which names the holder.
     """
     name = f"{source.schema}/{table.name}"
     try:

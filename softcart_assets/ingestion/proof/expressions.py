@@ -23,19 +23,20 @@ _SHORT_TYPES = {
     "varbinary",
     "tinyblob",
 }
-"""MySQL types whose values go into a row's text as they are.
+"""MySQL types whose values go into a row's text unchanged.
 
-Longer ones by their hash, since MySQL limits a text's length.
+Longer values go in as a hash, because MySQL limits a text's length.
 """
 ABSENT = "~"
 _UNIT = 65
-"""Doubles are brought near one by powers of two to multiples of this, which loses no bit of them.
+"""Doubles are scaled towards one by powers of two with multiples of this exponent. No bit is
+lost.
 """
 _LARGEST = f"{1.7976931348623157e308:.17e}"
 EXTREME_NUMBERS = "-?([0-9]+([.][0-9]+)?[eE][-+]?[0-9]+|[0-9]{16,}([.][0-9]+)?|0[.]00000[0-9]*)"
 """Numbers inside JSON that MySQL writes with an exponent and PostgreSQL without.
 
-Left out on both sides.
+They are left out on both sides.
 """
 
 

@@ -30,11 +30,11 @@ from softcart_assets.lines.model import Table
 
 _SEGMENT_ROWS = 10_000
 _FINER = 100
-"""Into so many parts a segment that differs is divided."""
+"""The number of parts into which a differing segment is divided."""
 _FEW_ROWS = 1_000
-"""A segment with so few rows is not divided any more."""
+"""Segments of this many rows or fewer are not divided further."""
 _ROWS_AT_ONCE = 20_000
-"""So many rows' digests are held at a time."""
+"""The number of rows whose digests are held at a time."""
 _SEGMENTS_A_QUERY = 16
 # Far more than the rows of any table: rows that still share a bucket have the same values.
 _LAST_BUCKETS = 1 << 40

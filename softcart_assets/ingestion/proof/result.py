@@ -8,7 +8,7 @@ from typing import Literal
 from softcart_assets.ingestion.request import LoadResult
 
 SAMPLE = 10
-"""So many differing rows of each kind are named."""
+"""The number of differing rows of each kind that are named."""
 
 
 @dataclass(frozen=True)

@@ -61,5 +61,6 @@ class Sink(Protocol):
 
 
 SinkMaker = Callable[[psycopg.Connection, Captured], Sink]
-"""Makes a sink over the connection that holds the source; anew whenever the log is followed over a
-new connection."""
+"""Makes a sink over the connection that holds the source. It is called again for each new
+connection.
+"""

@@ -32,8 +32,9 @@ from softcart_assets.lines.model import Source
 
 _COPY_ROWS = 20_000
 _LITTLE = 5_000
-"""Up to so many rows are deleted from a staging table one by one; more make truncating it
-cheaper."""
+"""Up to this many rows are deleted from a staging table one by one. For more, truncating is
+cheaper.
+"""
 
 _OPERATION = Column("_operation", "", "smallint")
 _SEQUENCE = Column("_sequence", "", "bigint")
@@ -44,8 +45,9 @@ _STAGED = (_OPERATION, _SEQUENCE, _LAST, _POSITION, _COMMITTED_AT)
 
 _OWN = names_of(OWN_COLUMNS)
 _DEFAULT = sql.Placeholder()
-"""Stands for what an open transaction's rows get: the values of its end. Not in the statement's
-text, so that PostgreSQL plans the statement once for all flushes."""
+"""Stands for the values of rows of an open transaction: those of its end. It is not part of the
+statement's text, so PostgreSQL plans the statement once for all flushes.
+"""
 _AT = sql.SQL("coalesce(s._position, {})").format(_DEFAULT)
 
 

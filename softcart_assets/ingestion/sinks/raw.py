@@ -252,7 +252,7 @@ class RawTable(RawSchema):
             while rows := cursor.fetchmany(_FETCH_ROWS):
                 *values, deleted = zip(*rows, strict=True)
                 arrays = [
-                    # An interval comes as timedelta; its Arrow type is microseconds.
+                    # An interval comes as a timedelta. Its Arrow type is a number of microseconds.
                     pa.array(v, pa.duration("us")).cast(pa.int64())
                     if c.kind is Kind.TIME
                     else pa.array(v, c.arrow_type)

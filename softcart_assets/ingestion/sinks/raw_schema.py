@@ -140,8 +140,8 @@ class RawSchema:
     def _refuse_dropped(self, columns: Sequence[Column], known: Sequence[Column]) -> None:
         names = {column.name for column in columns}
         gone = [column.name for column in known if column.name not in names]
-        # Of a captured table, capture knows when the column went, and its contract says what
-        # follows.
+        # For a captured table, capture knows when the column went, and the table's contract
+        # decides.
         if gone and self.table.strategy != "cdc":
             raise SchemaChanged(
                 f"{self.asset}: column {', '.join(map(repr, gone))} was dropped at the source. The "

@@ -24,14 +24,15 @@ Token = dict[str, Any]
 _EVENTS_A_BATCH = 1_000
 _AWAIT_MILLISECONDS = 200
 _PATIENCE_SECONDS = 30
-"""How long a server may let its stream stand still before a point that it has named itself.
+"""Seconds for which a server's stream may stand still before a point that the server itself has
+named.
 
 Idle shards need up to 10 s.
 """
 _REFUSALS = (13, 18)
 """MongoDB's codes for a missing privilege.
 
-That is for somebody to mend, not a reason to do without the stream.
+A person has to grant it. It is no reason to do without the stream.
 """
 _OPERATIONS: dict[str, Literal["insert", "update", "delete"]] = {
     "insert": "insert",

@@ -40,7 +40,7 @@ _EVENTS_A_ROUND = 10_000
 _BYTES_A_ROUND = 32 << 20
 
 Key = tuple[str, str | None]
-"""An `_id` as text and its type; a type of None stands for any."""
+"""An `_id` as text, and its type. A type of None stands for any type."""
 _IS_TOUCHED = "t._id = {0}._id AND (t._id_type IS NULL OR t._id_type = {0}._id_type)"
 
 
@@ -66,11 +66,11 @@ class FollowedLoad(CollectionLoad):
         self._token: Token | None = None
         self._events = 0
         self._all_read_after: int | None = None
-        """How many events had come when all documents were read; None: they were not."""
+        """The number of events at the time when all documents were read. None: they were not."""
         self._unknown: set[str] = set()
-        """Ids, as text, of documents that were to be looked up and were not there.
+        """Ids (as text) of documents that were looked up and not found.
 
-        Most are deleted by an event that follows.
+        Most of them are deleted by a later event.
         """
         self._taking: Mapping[Key, _Version] | None = None
         self._documents: int | None = None

@@ -37,7 +37,7 @@ from softcart_assets.lines.model import Source, Table
 _BATCH_ROWS = 5_000
 _IDS_A_QUERY = 1_000
 EVENTS_KEPT = 1_000
-"""So many events of a collection nx-27017 keeps at least."""
+"""The number of events of a collection that nx-27017 keeps at least."""
 
 
 @contextmanager

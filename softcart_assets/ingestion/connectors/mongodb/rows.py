@@ -88,7 +88,7 @@ def batch_of(
             Rejected(
                 None if "_id" in reasons else key,
                 None if cursor is None else str(cursor),
-                # The document too has the value that does not fit; the field says more.
+                # The whole document has the value that does not fit, too. The field says more.
                 next(
                     name
                     for name in (*reasons, "document")

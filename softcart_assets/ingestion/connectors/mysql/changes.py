@@ -13,7 +13,7 @@ from softcart_assets.ingestion.position import NOWHERE, Position
 from softcart_assets.lines.model import Source
 
 _PROBE_EVENTS = 50_000
-"""The log is looked through so far; past that, every table counts as changed."""
+"""The number of events to look through. If there are more, every table counts as changed."""
 _PROBE_CHUNK = 5_000
 
 

@@ -130,7 +130,7 @@ class _Reader:
         first = self.take().name
         if self.skip("."):
             return first, self.take().name
-        # In `db.1st` the tokenizer sees no break; a leading dot is an old way to say: the database
+        # In `db.1st` the tokenizer sees no break. A leading dot is an old way to name the database
         # in use.
         return self.database, first
 

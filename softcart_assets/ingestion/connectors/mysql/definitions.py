@@ -14,8 +14,9 @@ from softcart_assets.ingestion.connectors.mysql.events import TableMap
 from softcart_assets.ingestion.connectors.mysql.session import Session
 
 _MOST = 10_000
-"""So many definitions are remembered: an update of many tables that nobody wants must not fill the
-memory."""
+"""The number of remembered definitions: an update of many unwanted tables must not fill the
+memory.
+"""
 
 
 @dataclass

@@ -40,7 +40,7 @@ _RECEIVE = 1 << 20
 _LONGEST = 0xFFFFFF
 _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 60.0
-"""The server is lost if it does not even send a heartbeat for so long."""
+"""Seconds without even a heartbeat after which the server counts as lost."""
 
 Raw = tuple[int, int, int, int, bytes, int, int]
 """An event: type, time, end position (0: none), size, and the bytes that hold its body from one
@@ -255,8 +255,9 @@ _LOST = (
     "|bogus data|truncated in the middle|did not pass crc|error reading packet|not found|unknown "
     "error reading log event"
 )
-"""What servers say, under one error number with other things, if they do not have the log that was
-asked for."""
+"""The texts by which servers say that they do not have the requested log. They use the same error
+number for other errors.
+"""
 
 
 def _unpacked(body: bytes, position: int) -> Iterator[Raw]:

@@ -21,7 +21,7 @@ _INT64, _UINT64, _DOUBLE = struct.Struct("<q"), struct.Struct("<Q"), struct.Stru
 _INTEGERS = {5: _INT16, 6: _UINT16, 7: _INT32, 8: _UINT32, 9: _INT64, 10: _UINT64}
 _LITERALS = {0: "null", 1: "true", 2: "false"}
 _DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
-"""Bytes that hold so many decimal digits."""
+"""The number of bytes for 0 to 9 decimal digits."""
 
 
 def to_text(data: bytes) -> bytes:

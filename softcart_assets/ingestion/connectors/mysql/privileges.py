@@ -17,7 +17,7 @@ READER_PRIVILEGES = {
     "REPLICATION CLIENT": "REPLICATION CLIENT|BINLOG MONITOR",
     "RELOAD": "RELOAD",
 }
-"""What the user of a source needs: the name, and how `SHOW GRANTS` may write it."""
+"""The privileges that the user of a source needs, with the spellings in `SHOW GRANTS`."""
 
 BINARY_LOG = {
     "log_bin": "ON",

@@ -29,7 +29,7 @@ from softcart_assets.lines.model import Source, Table
 
 _BATCH_ROWS = 20_000
 _BATCH_BYTES = 4 << 20
-"""A batch has so many rows, or with fewer these bytes."""
+"""The greatest number of rows in a batch. It ends earlier if it has these bytes."""
 _KEYS_A_QUERY = 500
 
 

@@ -18,19 +18,22 @@ from softcart_assets.ingestion.types import Column
 
 @dataclass(frozen=True, slots=True)
 class LogColumn:
-    """One column as a table map event describes it: all that decoding its values needs.
+    """One column as a table map event describes it. This is all that is needed to decode its
+    values.
 
-    `type_code`: MySQL's code of the type that the row image holds; for ENUM and SET the real one
-    (247, 248), never 254. `meta`: what belongs to the code, as one number: DECIMAL precision * 256
-    + scale; BIT its bits; CHAR, BINARY, VARCHAR, VARBINARY the greatest length in bytes (a value's
-    length takes one byte in the image up to 255, else two); BLOB, TEXT, JSON, GEOMETRY, VECTOR the
-    bytes of the length in front of a value (1 to 4); ENUM and SET the bytes of a value; TIMESTAMP2,
-    DATETIME2, TIME2 (17, 18, 19) the fractional digits; FLOAT and DOUBLE 4 and 8; otherwise 0.
-    `charset`: Python's codec for its text, 'binary' where the value is bytes or is no text.
-    `labels`: those of an ENUM or SET, in order. `nullable`: as the log has it. `form`: what the
-    type code does not tell: 'uuid', 'inet4', 'inet6' (bytes that mean a text), or a geometry's
-    type. `length`: declared length of CHAR, VARCHAR (characters), of BINARY, VARBINARY (bytes), of
-    VECTOR (entries); values of BINARY come without their trailing zeros.
+    `type_code`: MySQL's code of the type in the row image. ENUM and SET have their real code (247,
+    248), never 254. `meta`: a number that depends on the code. DECIMAL: precision * 256 + scale.
+    BIT: its bits. CHAR, BINARY, VARCHAR, VARBINARY: the greatest length in bytes (up to 255 a
+    value's length takes one byte in the image, otherwise two). BLOB, TEXT, JSON, GEOMETRY, VECTOR:
+    the bytes of the length in front of a value (1 to 4). ENUM and SET: the bytes of a value.
+    TIMESTAMP2, DATETIME2, TIME2 (17, 18, 19): the fractional digits. FLOAT and DOUBLE: 4 and 8.
+    Otherwise 0.
+
+    `charset`: Python's codec for its text, 'binary' if values are bytes or not text. `labels`:
+    those of an ENUM or SET, in order. `nullable`: as in the log. `form`: what the type code does
+    not tell: 'uuid', 'inet4', 'inet6' (bytes that mean a text), or a geometry's type. `length`:
+    declared length of CHAR and VARCHAR (characters), BINARY and VARBINARY (bytes), and VECTOR
+    (entries). Values of BINARY have no trailing zeros.
     """
 
     name: str
@@ -79,13 +82,13 @@ _META_BYTES = {
     ),
     **dict.fromkeys((VARCHAR, BIT, DECIMAL, ENUM, SET, STRING, 141, 253), 2),
 }
-"""How many bytes of metadata a type has; none if it is not here.
+"""The number of bytes of metadata by type. Other types have none.
 
 140, 141: MariaDB's compressed columns.
 """
 _NUMERIC = {1, 2, 3, FLOAT, DOUBLE, 8, 9, YEAR, DECIMAL}
 _TEXTUAL = {STRING, VARCHAR, BLOB, VECTOR, 140, 141, 253}
-"""Types that the log states signedness and character sets of; MariaDB adds GEOMETRY."""
+"""Types for which the log states signedness or character sets. MariaDB adds GEOMETRY."""
 _GEOMETRIES = (
     "geometry",
     "point",
