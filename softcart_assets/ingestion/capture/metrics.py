@@ -123,6 +123,7 @@ def served(status: Status, port: int) -> Iterator[int]:
     registry.register(StreamCollector(status))
     ProcessCollector(registry=registry)
     try:
+        # On this machine only: the figures name tables, and the server asks for no password.
         server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
     except OSError as error:
         raise SettingError(

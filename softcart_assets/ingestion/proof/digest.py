@@ -80,6 +80,7 @@ class Segments:
         """Return segments for a table of `rows` rows. `lowest` and `highest`: bounds of a whole
         leading key.
         """
+        # The digests of all segments are held in memory, so their number is limited.
         count = min(max(rows // 1000, 1), 20_000)
         return cls(key, cursor, (highest - lowest) // count + 1 if is_whole(key[0]) else count)
 

@@ -44,6 +44,8 @@ class Accumulator:
 
 def _sum_of_numbers(column: Column, values: pa.Array) -> Decimal:
     """Return the sum of the numbers of a MongoDB column's values."""
+    # Only the kinds that MongoDB's columns have. Every case repeats PostgreSQL's expression
+    # exactly.
     match column.kind:
         case Kind.BOOLEAN:
             return Decimal(values.true_count)

@@ -109,9 +109,11 @@ The user needs the role `read` on the database. `softcart seed` and `softcart si
 
     def privacy(self, table: Table, column: str) -> Privacy | None:
         """See `Connector`. A whole document is as private as its most private field."""
+        # The type of an id says nothing of a person.
         if column == "_id_type":
             return Privacy.NONE
         if column == "document":
+            # The classes are declared in the order of their strictness.
             return max(table.privacy.values(), key=list(Privacy).index, default=Privacy.NONE)
         return table.privacy.get(column)
 

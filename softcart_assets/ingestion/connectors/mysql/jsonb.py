@@ -71,6 +71,7 @@ def _container(data: bytes, kind: int, at: int) -> str:
             length = _UINT16.unpack_from(data, entry + width)[0]
             keys.append(encode_basestring(_whole(data, start, length).decode()))
         entries += count * (width + 2)
+    # Literals and small integers stand in the entry itself. Others have their place there.
     in_place = 8 if kind & 1 else 6
     values = []
     for entry in range(entries, entries + count * (width + 1), width + 1):
@@ -122,6 +123,7 @@ def _double(value: float) -> str:
     if not digits:
         return sign + "0.0"
     # Now the value is 0.<digits> times ten to the power of <point>.
+    # From here on MySQL writes an exponent. Another text would be another hash for the same value.
     if point < -14 or (point > 15 and point >= len(digits)):
         return f"{sign}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e{point - 1}"
     if point <= 0:

@@ -88,6 +88,7 @@ def _cut_numbers(
         if rows <= size or low == high:
             yield high, rows
             return
+        # Halved by numbers until the server expects few enough rows: it has no figures by rank.
         middle = (low + high) // 2
         yield from pieces(low, middle)
         yield from pieces(middle + 1, high)

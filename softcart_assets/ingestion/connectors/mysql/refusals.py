@@ -46,6 +46,8 @@ class Refusals:
 
     def unknown_table(self, table_id: bytes) -> None:
         """Refuse rows of a table that the log has not described before."""
+        # A log describes each table in its transaction before its rows. Without that, reading began
+        # in the middle of one, as it could after a restart in flink-cdc (apache/flink-cdc#2217).
         if table_id not in _EMPTY_TABLE_IDS:
             raise PositionPurged(f"position {self.requested} lies within a transaction")
 
