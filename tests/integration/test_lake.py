@@ -240,8 +240,8 @@ def test_kill_9_while_hive_is_being_pointed_at_the_new_months(loads: Loads, tmp_
                 return sql(self, text)
             SparkSession.sql = die_at_the_second_month
         refresh_table(spark, table, files)
-        rows = spark.sql("SELECT CAST(id AS int) AS id, CAST(amount AS string),
-          _month FROM lake_shop.orders ORDER BY id")
+        columns = "CAST(id AS int) AS id, CAST(amount AS string), _month"
+        rows = spark.sql(f"SELECT {columns} FROM lake_shop.orders ORDER BY id")
         print(*map(tuple, rows.collect()))
         stop_session(spark)
         """

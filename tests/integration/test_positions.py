@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from integration.test_capture import assert_equal, cdc, streaming, until
 from psycopg import sql
 from support.ingestion import load_all, query, run, source_of
 from support.positions import POSITIONS
@@ -18,6 +17,7 @@ from support.positions import POSITIONS
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.load import changed_tables, loaded_positions
 from softcart_assets.ingestion.position import Position, ordered
+from tests.integration.test_capture import assert_equal, cdc, streaming, until
 
 
 @pytest.fixture

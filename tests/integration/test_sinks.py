@@ -8,7 +8,6 @@ import random
 from collections.abc import Iterator
 
 import psycopg
-from integration.test_capture import cdc, writers
 from support.ingestion import fill, load_all, query, run, source_of
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
@@ -16,6 +15,7 @@ from softcart_assets.ingestion.capture import stream
 from softcart_assets.ingestion.captured import Captured, CapturedTable
 from softcart_assets.ingestion.changes import DELETE, Changes
 from softcart_assets.ingestion.position import Place, Position
+from tests.integration.test_capture import cdc, writers
 
 SOURCE = source_of(cdc("facts", "id"), cdc("keyless"), cdc("pairs", "x", "y"))
 SUM = "coalesce(sum(amount), 0), count(amount)"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import grimp
 
+from docs import draw_packages
 from softcart_assets.assembly import REPOSITORY
 
 PACKAGES = ("softcart_assets", "seed_data", "spark")
@@ -59,9 +59,6 @@ def test_what_moves_data_imports_its_own_modules_at_the_top() -> None:
 
 def test_the_picture_of_the_packages_is_up_to_date() -> None:
     """`make picture` draws it; a package that the contracts do not name would be missing."""
-    sys.path.insert(0, str(REPOSITORY / "docs"))
-    import draw_packages
-
     drawn = {name for layer in draw_packages.layers() for name in layer}
     there = {path.stem for path in (REPOSITORY / "softcart_assets").iterdir()}
     packages = {name for name in there if not name.startswith("_")} | {"seed_data", "spark"}

@@ -34,9 +34,8 @@ _NAME_LENGTH = 50
 _WIDTH = 78
 """Width of a line within a table's columns. With its indentation it has at most 100 characters."""
 
-_WRAPPER = textwrap.TextWrapper(
-    90, expand_tabs=False, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
-)
+_TEXT_OF_A_TABLE, _TEXT_OF_A_COLUMN = 80, 68
+"""Characters of a text per line. Indentation, quotes and a few escapes come on top."""
 
 _SENSITIVE = re.compile(
     r"salar(y|ies)|wages?|bonus|payroll|income|iban|bic|swift|credit|debit|card|cvv|cvc|pan|account|balance|passw(or)?d"
@@ -272,15 +271,23 @@ def _columns_text(columns: Iterable[Column]) -> Iterator[str]:
         yield from ("    Column(", f"        {_literal(column.name)},")
         yield f"        {column.privacy.name},"
         yield from textwrap.indent(
-            "\n".join(_argument("", column.description)), 8 * " "
+            "\n".join(_argument("", column.description, _TEXT_OF_A_COLUMN)), 8 * " "
         ).splitlines()
         yield "    ),"
     yield "),"
 
 
-def _argument(name: str, text: str) -> list[str]:
+def _argument(name: str, text: str, width: int = _TEXT_OF_A_TABLE) -> list[str]:
     """Return a text as an argument, on several lines if it is long."""
-    lines = [_literal(piece) for piece in _WRAPPER.wrap(text)] or ['""']
+    pieces = textwrap.wrap(
+        text,
+        width,
+        expand_tabs=False,
+        replace_whitespace=False,
+        drop_whitespace=False,
+        break_on_hyphens=False,
+    )
+    lines = [_literal(piece) for piece in pieces] or ['""']
     lines[0] = f"{name}={lines[0]}" if name else lines[0]
     lines[-1] += ","
     return lines
