@@ -1,10 +1,10 @@
-"""How the cost of `make demo` grows with the data: stage seconds, rows per second and peak memory
-at three sizes.
+"""How the cost of `make demo` grows with the data, at three sizes.
 
     python -m benchmarks demo [--scales 1,10,100] [--keep]
 
-Each size runs in a process and a home of its own, from empty servers to the finished dashboard,
-then once more with nothing changed. Results go to `benchmarks/results/demo.md` and `demo.svg`.
+It measures the seconds per stage, the rows per second and the peak memory. Each size runs in a
+process and a home of its own: first from empty servers to the finished dashboard, then again
+without changes. Results go to `benchmarks/results/demo.md` and `demo.svg`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ import psutil
 
 RESULTS = Path(__file__).parent / "results"
 BYTES_PER_SCALE = 800 * 2**20
-"""Disk that one unit of scale takes at its peak: sources with binary log, seed files, warehouses,
-lake.
-"""
+"""The most disk space for one unit of scale: sources, binary log, seed files, warehouses, lake."""
 
 
 def measure(scale: float, home: Path) -> list[dict[str, Any]]:
@@ -52,7 +50,7 @@ def measure(scale: float, home: Path) -> list[dict[str, Any]]:
 
 
 def child(scale: float, reports: str) -> None:
-    """Run the demo twice and write what it reports; the stack is stopped whatever happens."""
+    """Run the demo twice and write its reports. The stack is stopped even after an error."""
     from softcart_assets.demo import run
     from softcart_assets.stack import Stack
 
@@ -148,9 +146,7 @@ def write_report(measured: dict[float, list[dict[str, Any]]]) -> str:
 
 
 def run(scales: Sequence[float], *, keep: bool) -> None:
-    """Measure every size that the disk allows and report; with `keep` the data of each size stay,
-    for a look.
-    """
+    """Measure and report every size that the disk allows. `keep`: keep the data of each size."""
     measured = {}
     for scale in scales:
         home = Path(tempfile.mkdtemp(prefix=f"softcart-bench-{scale:g}-"))

@@ -73,6 +73,8 @@ class MySQLConnection:
         """
         import MySQLdb
 
+        # MySQL's own `utf8` lacks characters of four bytes. It also converts TIMESTAMP values to
+        # the time zone of the session, so the zone must not depend on the server.
         try:
             return MySQLdb.connect(
                 host=self.host,
@@ -165,6 +167,8 @@ class MongoConnection:
             client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
                 self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000
             )
+            # The client connects at its first command only. Without one, a wrong address would
+            # show up as an error in the middle of the work.
             client.admin.command("ping")
         except pymongo.errors.PyMongoError as error:
             raise ServerUnreachable(

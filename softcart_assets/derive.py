@@ -1,7 +1,7 @@
 """Files of the repository that are derived from the declarations, and how each of them is made.
 
-They stand in the repository because other programs read them: dbt, Docker. `softcart derive` writes
-them; a test compares them with what it would write.
+They are in the repository because dbt, Docker and people read files. `softcart derive` writes them.
+A test compares them with its output.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Dice:
 
 
 def thresholds(uniform: Column, weights: Mapping[str, float]) -> Column:
-    """Cut [0, 1) into pieces as long as `weights`; the name of the one where `uniform` lies."""
+    """The name of the piece in which `uniform` lies, if `weights` cut [0, 1) into pieces."""
     names = list(weights)
     total, reached, column = sum(weights.values()), 0.0, None
     for name in names[:-1]:

@@ -20,7 +20,8 @@ from softcart_assets.lines.model import Source, Table
 MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)
 """The share of its rows that a table may lose, and the factor by which it may grow.
 
-Both are measured against the median of its last loads.
+Both are measured against the median of its last loads. One load with an unusual number of rows does
+not move the median.
 """
 LOADS_OF_HISTORY = 20
 MAX_AGE = timedelta(hours=26)

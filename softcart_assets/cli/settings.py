@@ -1,4 +1,4 @@
-"""What the commands share: the settings, and the declared tables that arguments name."""
+"""Shared by the commands: the settings, and the declared tables that arguments name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def read_dotenv() -> None:
-    """Take the settings in `.env`, as far as the environment does not have them."""
+    """Read the settings in `.env`. Settings of the environment take precedence."""
     if (REPOSITORY / ".env").exists():
         from dotenv import load_dotenv
 
@@ -24,14 +24,17 @@ def read_dotenv() -> None:
 
 
 def stack() -> Stack:
-    """The local stack that the settings lead to."""
+    """The local stack in the folder that the settings name."""
     from softcart_assets.stack import Stack, default_home
 
     return Stack(default_home())
 
 
 def environment(*, start: bool) -> dict[str, str]:
-    """The user's settings and those of the local stack, which is started if wanted."""
+    """The user's settings and those of the local stack. `start`: start its servers first.
+
+    Raises `StackError` if the stack cannot be started, or was never started.
+    """
     given = {name: value for name, value in os.environ.items() if name.startswith("SOFTCART_")}
     local = stack()
     return given | (local.up() if start else local.env())

@@ -79,6 +79,7 @@ def run(
     environment["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
     )
+    # The program takes the place of this process. So it gets signals and the terminal itself.
     try:
         os.execvpe(command[0], command, environment)
     except OSError as error:

@@ -73,6 +73,7 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
                     connection, lambda: spark.spark_session, job, lake.uri
                 )
             except Exception as error:
+                # Dagster keeps the results that were yielded before the step fails at its end.
                 context.log.exception(f"aggregates.{job.name} could not be computed")
                 failures[job.name] = error
                 continue

@@ -1,4 +1,4 @@
-"""Column schemas and column lineage as Dagster metadata, for tables that are not made by dbt."""
+"""Column schemas and column lineage as Dagster metadata, for tables that dbt does not make."""
 
 import dagster as dg
 

@@ -89,8 +89,10 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
     )
     def build(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult[None]:
         """Write the page, and pictures of its charts as metadata."""
+        # By name, because no module outside the folders of a line may name the line.
         package = importlib.import_module(dashboard.package)
         page = package.build_page(production.connection(), output.path / f"{dashboard.name}.html")
+        # Dagster has no metadata type for images, but its UI shows an image in a Markdown text.
         images = {
             f"chart: {name}": dg.MetadataValue.md(
                 f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -47,9 +47,10 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
 
 
 def _columns(table: LakeTable, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
-    """Column schema, from the state of the table, and lineage to the raw table.
+    """Column schema from the state of the table, and lineage to the raw table.
 
-    The columns of change files only are left out.
+    The columns that only change files have are left out. The state is a small file, so this does
+    not start Spark for a table without news.
     """
     state = table.state()
     fields = state.schema["fields"] if state else []

@@ -151,7 +151,8 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
                 except TableBehind as error:
                     context.log.info(str(error))
                     continue
-                except IngestionError as error:  # the other tables are compared all the same
+                except IngestionError as error:
+                    # As a failed check and not a failed step: the other tables are still compared.
                     yield dg.AssetCheckResult(
                         asset_key=key,
                         check_name=RECONCILES,

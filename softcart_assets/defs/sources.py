@@ -1,6 +1,4 @@
-"""The tables of the operational databases as external assets: where the lineage of every asset
-begins.
-"""
+"""The tables of the operational databases as external assets. Every lineage begins with them."""
 
 import dagster as dg
 

@@ -97,7 +97,7 @@ class Mongo(Server):
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def _become_primary(self, client: MongoClient[dict[str, Any]]) -> None:
-        """Configure the replica set, and again when the port has changed: it is a part of that."""
+        """Configure the replica set, and again after a change of the port, which is part of it."""
         from pymongo.errors import OperationFailure
 
         from softcart_assets.connections import ServerUnreachable
@@ -111,6 +111,8 @@ class Mongo(Server):
             client.admin.command("replSetInitiate", {"_id": "softcart", "members": members})
         else:
             if config["members"][0]["host"] != members[0]["host"]:
+                # By force: without a member that it can reach, the set has no primary that could
+                # change it.
                 config |= {"members": members, "version": config["version"] + 1}
                 client.admin.command("replSetReconfig", config, force=True)
         if not client.admin.command("hello")["isWritablePrimary"]:

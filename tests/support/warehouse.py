@@ -1,8 +1,7 @@
-"""A staging database as dbt and Spark leave it, generated in SQL: for tests of what comes after the
-warehouse.
+"""A staging database as dbt and Spark leave it, generated in SQL, for tests of later layers.
 
-Only the tables and columns that are published stand here, with plausible, consistent, deterministic
-rows. How they come about from raw tables is tested with dbt and Spark themselves.
+It has only the published tables and columns, with plausible, consistent, deterministic rows. Other
+tests run dbt and Spark themselves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is in the baskets and what it costs."""
+"""The contents of baskets, and their prices."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ZIPF_SHIFT = 6.0
 """A product of popularity rank r sells in proportion to (r + 6) ** -0.92."""
 
 COMPANION_SHARE = 0.4
-"""Further lines of a basket that name a companion of its first product."""
+"""The share of further lines of a basket that have a companion of its first product."""
 
 PERIOD = 90 * DAY
-"""Prices change once in a period; the documents' price holds in the last one."""
+"""Prices change once per period. The price in the product document is that of the last period."""
 
 FREE_SHIPPING_FROM, SHIPPING, EXPRESS = 5000, 495, 995
 """Cents."""
@@ -124,7 +124,7 @@ class Baskets:
         )
 
     def _then(self, base: Column, product: Column, purpose: str) -> Column:
-        """What a price was in the order's period."""
+        """The price in the period of the order, in cents."""
         drift = (
             1
             - F.col("period") * 0.012
@@ -162,6 +162,7 @@ class Baskets:
 
 
 def _discounted(line: Column) -> Column:
+    # Half of the divisor is added first, because integer division would always round down.
     discount = div(line["quantity"] * line["price"] * line["discount_rate"] + 50, 100)
     return F.struct(*fields(line, *PRICED), discount.alias("discount"))
 

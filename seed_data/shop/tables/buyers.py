@@ -15,7 +15,7 @@ from seed_data.shop.tables.customers import Customers
 from seed_data.shop.tables.lines import MINUTE
 
 CANDIDATES = 6
-"""The more candidates an order has, the more of the orders go to the most active customers."""
+"""The buyer is the most active of so many candidates. More candidates mean fewer, busier buyers."""
 
 NOTES = (
     "Bitte beim Nachbarn abgeben",
@@ -27,7 +27,7 @@ NOTES = (
     "Lasciare in portineria\t(scala B)",
     'Leave it "behind the gate"; code 4711\\#',
 )
-"""Notes on orders; white space, quotes and backslashes are there to be carried unharmed."""
+"""Notes on orders. White space, quotes and backslashes test that copies are exact."""
 
 
 class Buyers:
@@ -58,7 +58,7 @@ class Buyers:
         ordered = F.col("begin") + (position * F.least(F.lit(HOUR), end - F.col("begin"))).cast(
             "bigint"
         )
-        # However few orders there are, the last is minutes old.
+        # The last order is minutes old even if there are few orders.
         last = end - (self._dice.uniform("order.last", F.col("id")) * 4 * MINUTE).cast("bigint")
         return (
             frame.select(
@@ -153,7 +153,7 @@ class Buyers:
         )
 
     def _orderers(self, frame: DataFrame) -> DataFrame:
-        """What an order says of its buyer, and of the employee who served."""
+        """The columns of an order about its buyer and the employee who served."""
         dice, people, company, o = self._dice, self._customers, self._organisation, F.col("id")
         kind = dice.uniform("order.customer", o)
         employees, counts = numbers(company.first_employee), numbers(company.employee_count)
@@ -195,7 +195,7 @@ class Buyers:
         )
 
     def _device(self) -> Column:
-        """What an online order was placed with: mobiles gain over the time."""
+        """The device of an online order. The share of mobiles grows over time."""
         start, end = self._parameters.start, self._parameters.end
         share = (F.col("ordered") - start) / F.lit(float(end - start))
         device = self._dice.uniform("order.device", F.col("id"))

@@ -64,7 +64,7 @@ def new_order(shop: Shop) -> None:
 
 
 def _basket(shop: Shop, store: int) -> list[_Line]:
-    """What is bought, as far as the store has it."""
+    """The lines of a new order, without products that the store lacks."""
     rng = shop.rng
     wanted = {
         shop.popular_product().id: rng.choice((1, 1, 1, 1, 2, 3))

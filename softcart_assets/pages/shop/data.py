@@ -332,6 +332,7 @@ class _Reader:
             return None
         start, end = periods(span["first"], span["last"])[DEFAULT_PERIOD]
         before = year_before(start, end)
+        # A sale of the year before counts in the same month of this year, in a column of its own.
         months = self.rows(
             """
             WITH sale AS (
@@ -469,6 +470,7 @@ class _Reader:
             "WHERE NOT is_cancelled AND order_date >= %(first)s",
             first=first,
         )
+        # The joins with dimensions must neither lose nor double a sale.
         for name, total in totals.items():
             embedded = sum(items[name]) if name == "units" else Decimal(sum(items[name])) / 100
             if embedded != total:
@@ -512,8 +514,10 @@ class _Reader:
         return columns | {"product": [self.products[product] for product in columns["product"]]}
 
     def stock(self) -> dict[str, Any]:
-        """Products that are out of stock or will be soon: the most urgent rows, and counts by store
-        and category.
+        """Products that are out of stock or will be soon.
+
+        The rows are the `STOCK_LIMIT` most urgent ones. `counts` has all of them by store and
+        category.
         """
         columns = self.columns(
             "SELECT store_id AS store, product_id AS product, stock_risk AS risk, quantity_on_hand "

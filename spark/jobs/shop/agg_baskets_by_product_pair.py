@@ -55,6 +55,7 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
         .agg(F.sort_array(F.collect_set("product_id")).alias("items"))
         .persist()
     )
+    # A basket with one product has no pair. It still counts in every percentage.
     pairing = baskets.where(F.size("items") > 1)
     all_baskets, pairing_baskets = baskets.count(), pairing.count()
     least = max(math.ceil(MIN_SUPPORT * all_baskets), MIN_BASKETS)

@@ -65,8 +65,8 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
 
 
 def present(orders: DataFrame) -> DataFrame:
-    """The data's "now", one row `now`: when the latest order of any status was made.
+    """The data's "now": one row `now`, the time of the latest order of any status.
 
-    The wall clock plays no part.
+    With the wall clock, the same data would give other results an hour later.
     """
     return orders.agg(F.max("ordered_at").alias("now"))
