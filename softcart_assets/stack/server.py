@@ -214,7 +214,7 @@ class Server(ABC):
             )
 
     def _start(self) -> psutil.Process:
-        """Start the process. Before that, make a missing data directory, and change a taken port."""
+        """Start the process. First make a missing data directory, and change a taken port."""
         self.home.mkdir(parents=True, exist_ok=True)
         if not self.data.exists():
             # Under another name until it is complete. A kill could leave a part of it.
