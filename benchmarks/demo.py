@@ -35,6 +35,7 @@ def measure(scale: float, home: Path) -> list[dict[str, Any]]:
     """The reports of a first and a second run at `scale`, in a process of their own."""
     reports = home / "reports.json"
     script = "import sys; from benchmarks.demo import child; child(float(sys.argv[1]), sys.argv[2])"
+    # Each size has servers of its own, whatever the shell names.
     environment = {
         name: value
         for name, value in os.environ.items()

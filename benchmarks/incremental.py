@@ -129,6 +129,7 @@ def measure(bench: Bench, tools: dict[str, Tool]) -> tuple[int, dict[str, Measur
         except Failed as failure:
             measured[name] = Measured(failure=f"first load: {failure}")
     changed = change_rows(bench.source, [table.name for table in bench.tables])
+    # The copies must equal the source as it is after the changes.
     bench.truth = truth(bench.source, bench.tables)
     for name, tool in tools.items():
         if name not in measured:

@@ -131,6 +131,7 @@ def find_lines() -> list[Line]:
     """
     found, problems = [], []
     for module in pkgutil.iter_modules(lines.__path__):
+        # A plain module, such as model.py, is no line.
         if not module.ispkg:
             continue
         package = importlib.import_module(f"{lines.__name__}.{module.name}")
@@ -175,6 +176,7 @@ def _lines(together: Lines) -> Iterator[str]:
                 "letters, "
                 "digits and _, beginning with a letter."
             )
+        # Dagster accepts owners in these two forms only.
         for owner in (line.owner, *(source.owner for source in line.sources if source.owner)):
             if not re.fullmatch(r"team:\S+|\S+@\S+", owner):
                 yield (
@@ -253,6 +255,7 @@ def _outputs(together: Lines) -> Iterator[str]:
     tables = {f"{source.name}.{table.name}" for source, table in together.tables()}
     for line in together:
         for job in line.jobs:
+            # As a file. An import would load PySpark, and `spark.jobs` imports this module.
             module = Path("spark", "jobs", line.name, f"{job.name}.py")
             if not (REPOSITORY / module).is_file():
                 yield f"{job.declared_at}: job {job.name} has no module {module}. Write it."

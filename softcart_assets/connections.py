@@ -135,6 +135,7 @@ class PostgresConnection:
                 **options,
             )
         except psycopg.OperationalError as error:
+            # libpq's message has several lines. This makes one of them.
             raise ServerUnreachable(
                 f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used "
                 f"as {self.user!r}: "

@@ -207,6 +207,7 @@ class _Feeder(threading.Thread):
 @contextmanager
 def _fed(files: list[Path], pipe: Path, advance: Advance) -> Iterator[_Feeder]:
     """The feeder, at work."""
+    # A thread of its own, because LOAD DATA keeps the caller waiting until the pipe ends.
     feeder = _Feeder(files, pipe, advance)
     os.mkfifo(pipe)
     feeder.start()

@@ -179,6 +179,7 @@ def _make_and_load(
 
         rows = database.load(table, path, advance)
         progress.done(name, rows)
+        # At once, because the files of all tables together need much space.
         shutil.rmtree(path)
         return rows
 
@@ -193,6 +194,7 @@ def _make_and_load(
                 f"The generator did not write {', '.join(sorted(missing))}. "
                 "It must write every table that the line declares."
             )
+        # The first failure is raised at once, and not only when its turn comes.
         for job in as_completed(jobs.values()):
             job.result()
     return {name: job.result() for name, job in jobs.items()}

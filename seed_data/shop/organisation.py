@@ -134,6 +134,7 @@ class _Recruiter:
         self._parameters = parameters
         self._start = datetime.fromtimestamp(parameters.start / 1e6, UTC)
         self._rng = random.Random(f"{parameters.seed}/organisation")
+        # The first stores are in the cities with most customers.
         self._places = sorted(
             PLACES, key=lambda place: -place.weight * COUNTRIES[place.country].weight
         )

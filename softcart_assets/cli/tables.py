@@ -124,6 +124,7 @@ def load(
                         ]
                     )
             except LoadsFailed as error:
+                # Told at the end, because the other sources are still loaded.
                 failures.append(str(error))
     _figures(
         "Loaded",
@@ -210,6 +211,7 @@ def reconcile(
                 try:
                     found = reconcile_table(request, name, repair=repair)
                 except IngestionError as error:
+                    # Told at the end, because the other tables are still compared.
                     told.append(str(error))
                     is_settled = False
                     continue

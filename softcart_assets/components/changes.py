@@ -69,6 +69,7 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
         decision = decide(
             found.tables, in_flight, _last_failure(instance, source), datetime.now(UTC)
         )
+        # The cursor says that no table was behind there, so it stays until that is true again.
         cursor = found.position if decision.caught_up else context.cursor
         if not decision.request:
             return dg.SensorResult(skip_reason=decision.reason, cursor=cursor)

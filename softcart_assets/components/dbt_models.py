@@ -139,6 +139,7 @@ def _models(
             raw_tables_held(staging.connection(), still=True, tell=context.log.info),
             staging.connection().connect(autocommit=True) as session,
         ):
+            # Here the incremental models record how far they have read the changes.
             warehouse_state.prepare(session, "dbt_state")
             invocation = dbt.cli(arguments, context=context)
             for event in invocation.stream().fetch_row_counts().fetch_column_metadata():

@@ -161,6 +161,7 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
                     )
                     continue
                 if found.load:
+                    # An op of checks yields no assets. So the load is reported separately.
                     context.instance.report_runless_asset_event(
                         dg.AssetMaterialization(key, metadata=load_metadata(found.load))
                     )

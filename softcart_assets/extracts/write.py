@@ -140,6 +140,7 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
     fields = []
     for found, description in zip(described, extract.columns.values(), strict=True):
         base = rows.adapters.types.get(found.type_code)
+        # A numeric without precision and scale has values that no decimal type of Arrow holds.
         if found.precision is not None and found.scale is not None and found.scale <= MAX_SCALE:
             type_ = pa.decimal128(found.precision, found.scale)
         elif base is not None and base.name in _TYPES:

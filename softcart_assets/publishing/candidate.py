@@ -98,6 +98,7 @@ class Candidate:
     def _choose_slot(self) -> tuple[int, bool]:
         """A slot, and whether nobody sees its rows; in a new pair if the columns have changed."""
         current = self.live.current
+        # First, so that a new pair does not need space next to an old one that nobody reads.
         slots.drop_other_pairs(self._session, current)
         if current is None or self._live_shape != self.shape:
             # A number above all others, because readers may still see an old pair.
@@ -105,6 +106,8 @@ class Candidate:
             slots.create_pair(self._session, pair, self.shape)
             return slots.slots_of(pair)[0], True
         (slot,) = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
+        # The other slot has the version before the current one. A reader whose snapshot is older
+        # than the last switch still sees it.
         readers = slots.wait_for_old_readers(self._session, current.switch_xid)
         if readers:
             self._tell(
@@ -146,6 +149,7 @@ class Candidate:
 
     def _fill(self, names: Sequence[str]) -> None:
         """Replace the rows of these tables by those of staging, or by the live ones."""
+        # One deadline for all tables, so that their waits do not add up.
         patient = time.monotonic() + slots.PATIENCE_SECONDS if self._nobody_sees_it else None
 
         def fill(source: psycopg.Connection, target: psycopg.Connection, name: str) -> int:

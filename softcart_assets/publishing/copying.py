@@ -89,6 +89,7 @@ def staging_snapshot(
             return stack.enter_context(database.connect(application_name=application, **options))
 
         session, *readers = (connect(staging) for _ in range(1 + WORKERS))
+        # PostgreSQL lets only such transactions share a snapshot.
         for connection in (session, *readers):
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.read_only = True
@@ -100,9 +101,11 @@ def staging_snapshot(
             except psycopg.errors.LockNotAvailable:
                 if time.monotonic() > deadline:
                     raise
+            # This releases the locks that were taken, so that the rebuild can go on.
             for connection in (session, *readers):
                 connection.rollback()
             time.sleep(0.05)
+        # Each table commits by itself. Nobody reads the slot before the switch.
         writers = (connect(production, autocommit=True) for _ in readers)
         yield Snapshot(session, zip(readers, writers, strict=True))
 

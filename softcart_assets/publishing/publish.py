@@ -100,6 +100,8 @@ def publish(
     started = time.monotonic()
     tell = on_progress or (lambda line: None)
     wanted = set(lines) if lines is not None else {table.line for table in tables}
+    # Autocommit, because the session keeps the lock. One long transaction would also keep
+    # PostgreSQL from removing old rows anywhere in the database.
     with production.connect(application_name=APPLICATION, autocommit=True) as session:
         _lock(session)
         with naming("production: setting up"):
@@ -116,6 +118,7 @@ def publish(
             auditor.settle(audits)
             if not candidate.new:
                 raise AuditFailed(_flat(held))
+            # After the audits, because a line that they hold gets its tables once more.
             candidate.prepare_for_readers()
             tell("indexes and statistics made")
         version = candidate.version()

@@ -134,6 +134,7 @@ def pair_table(pair: int, name: str) -> sql.Identifier:
 def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
     """Schema → shape of its tables, for schemas whose whole name matches a regular expression."""
     shapes: dict[str, Shape] = {}
+    # `_slot` is ours. The tables in staging do not have it.
     for schema, name, columns, types in session.execute(
         """
         SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum),

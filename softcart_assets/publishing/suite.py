@@ -83,6 +83,7 @@ def _volume(table: PublishedTable) -> Comparison:
 
 
 def _intervals(table: PublishedTable, member: str) -> Audit:
+    # The row for the unknown member is left out, because it has no versions.
     return Audit(
         f"{table.name}_intervals",
         table.name,

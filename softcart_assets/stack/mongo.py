@@ -33,6 +33,7 @@ class Mongo(Server):
         """See `Server`."""
         candidates = {
             "mongod": find_program("mongod"),
+            # A program of this environment, which need not be on PATH.
             "nx-27017": Path(sys.executable).with_name("nx-27017"),
         }
         return {
@@ -94,6 +95,8 @@ class Mongo(Server):
 
     @property
     def _uri(self) -> str:
+        # Directly, because a client would otherwise use the address in the configuration of the
+        # replica set. After a change of the port, that one is old.
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def _become_primary(self, client: MongoClient[dict[str, Any]]) -> None:

@@ -120,6 +120,8 @@ class Postgres(Server):
             cwd=self.home,
         )
         password_file.unlink()
+        # In single-user mode, before the server ever starts. So a server that runs has all of its
+        # databases.
         self.run(
             [*shed_root(), str(self.product[1]), "--single", f"-D{data}", "postgres"],
             cwd=self.home,

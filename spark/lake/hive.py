@@ -27,6 +27,7 @@ def publish(
     current, history = _name(table), _name(table, "_change_files")
     folders = _folders(table, state)
     before: dict[str, str] = {}
+    # While the columns stay, it is enough to move the table. So readers never find it missing.
     if previous and previous.schema == state.schema:
         before = _folders(table, previous)
         if not table.partition_column:
@@ -38,6 +39,7 @@ def publish(
         root = folders.get("", quoted(table.hadoop_path(table.folder)))
         month = "_month STRING" if table.partition_column else None
         create_table(spark, current, alive, month, root)
+        # All change files of a table are in one folder, with a folder inside for each date.
         changes = quoted(table.hadoop_path(files[0].path.rsplit("/", 2)[0]))
         create_table(spark, history, columns, "load_date DATE", changes)
     if table.partition_column:

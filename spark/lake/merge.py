@@ -117,6 +117,7 @@ def merged(
         current = current.select(*columns, "_month")
         losing = current.join(latest.select(key), key, "left_semi").select("_month")
         gaining = alive(latest).select("_month")
+        # The driver needs the months themselves, so that Spark reads their partitions only.
         touched = {row["_month"] for row in losing.union(gaining).distinct().collect()}
         current = current.where(F.col("_month").isin(*touched))
     else:

@@ -116,6 +116,7 @@ def replace_table(spark: SparkSession, table: LakeTable, rows: DataFrame) -> int
 
 
 def _must_rebuild(table: LakeTable, state: State, files: Iterable[ChangeFile]) -> bool:
+    # The merged rows do not show what a file that was struck off has overwritten.
     return state.layout != table.layout or not {file.path for file in files}.issuperset(state.files)
 
 

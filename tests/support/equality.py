@@ -63,6 +63,7 @@ def mysql_rows(mysql: MySQLConnection, table: str, types: Mapping[str, str]) -> 
     """The rows of a table. A value without a Python type, such as a zero date, stays text."""
     # As text, MySQL shortens single-precision numbers.
     select = [f"CAST({_quote(n)} AS DOUBLE)" if types[n] == "float" else _quote(n) for n in types]
+    # Without converters, which would change values that have no type in Python.
     connection = mysql.connect(conv={}, use_unicode=False)
     connection.query(f"SELECT {', '.join(select)} FROM {_quote(table)}".encode())
     rows = connection.store_result().fetch_row(maxrows=0)

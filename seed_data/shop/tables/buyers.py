@@ -91,6 +91,7 @@ class Buyers:
         """`store` (by number), `online`, and `known`, how many customers there were."""
         dice, people, company, o = self._dice, self._customers, self._organisation, F.col("id")
         online, all_stores = company.online_stores, self._parameters.stores
+        # A store has as many tickets as it is popular. Popularity falls with the number of a store.
         physical_tickets = [
             store
             for store in range(online, all_stores)
@@ -108,6 +109,7 @@ class Buyers:
         is_open = (numbers(company.open_from)[wanted] <= F.col("ordered")) & (
             numbers(company.open_until)[wanted] > F.col("ordered")
         )
+        # An order for a store that is not open at that time goes to the first online store.
         return (
             frame.select("id", "ordered", wanted.alias("wanted"), F.col("in_store"))
             .select(
@@ -187,6 +189,7 @@ class Buyers:
             {
                 "employee_id": F.when(F.col("employee").isNull(), None)
                 .when(at_work, F.col("employee"))
+                # The first employee of a store is its manager, who never leaves.
                 .otherwise(employees[F.col("store")]),
                 "shipping_address_id": F.when(
                     F.col("online") & (F.col("customer_id") == F.col("buyer")), F.col("address_id")

@@ -119,6 +119,7 @@ class Customers:
     def _changed(self, since: Column, share: float, purpose: str, *key: Column) -> Column:
         """A later moment for this share of the keys, `since` for the others."""
         draw = self._dice.uniform(purpose, *key)
+        # Below the share, the draw is uniform again. So it also gives the moment.
         return since + F.when(
             draw < share, (draw / share * (self._parameters.end - since)).cast("bigint")
         ).otherwise(0)

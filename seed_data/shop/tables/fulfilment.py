@@ -87,6 +87,7 @@ class Fulfilment:
 
     def _status(self, frame: DataFrame) -> DataFrame:
         """`status`, and the steps that were taken before the end."""
+        # A step after the end of the data has not happened yet.
         end, active = F.lit(self._parameters.end), F.col("cancelled_at").isNull()
         promised = self._later(F.col("ordered"), 3 * DAY, 7 * DAY, "order.promised")
         return (
@@ -141,6 +142,7 @@ class Fulfilment:
             pieces = F.when(
                 dice.chance(0.8, "return.whole", line["key"]), line["quantity"]
             ).otherwise(F.lit(1).cast("bigint"))
+            # The share of the pieces in the price of the line, in cents, rounded half up.
             refund = div(gross(line) * pieces * 2 + line["quantity"], line["quantity"] * 2)
             return F.struct(
                 *fields(line, *PRICED, "discount", "tax", "returned_at"),

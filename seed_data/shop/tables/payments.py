@@ -78,6 +78,7 @@ def _of_order(dice: Dice) -> Column:
     failed = (
         paid & _electronic() & online & dice.chance(FAILED_PAYMENTS, "payment.failed", F.col("id"))
     )
+    # An attempt that failed came before the payment that did not.
     failed_at = F.least(F.col("ordered") + MICROSECONDS, paid_at - 1)
     status = F.when(settled, "captured").otherwise("authorized")
     # Money is captured when the goods leave.

@@ -294,6 +294,7 @@ class _Reader:
             ),
         }
         if coarsened:
+            # Without every order, the page cannot compute these figures itself.
             document["productMonths"] = self.product_months(first)
             document["hours"] = self.columns(
                 "SELECT device, weekday, hour, order_count AS orders FROM "
@@ -425,6 +426,7 @@ class _Reader:
         The column `items` of the baskets has the number of items of each.
         """
         places, sellers, devices, categories, customers = (_Codes() for _ in range(5))
+        # Arrays of numbers, because lists of Python objects would need several times the memory.
         baskets = {
             name: array("q")
             for name in ("day", "seller", "device", "place", "hour", "customer", "items")
@@ -448,6 +450,7 @@ class _Reader:
                             sellers[channel, store],
                             devices[(device,)],
                             places[country, region],
+                            # An array has no null.
                             -1 if hour is None else hour,
                             -1 if customer is None else customers[customer],
                             0,
@@ -482,6 +485,7 @@ class _Reader:
                     "has fractions of a cent: correct the warehouse and publish again."
                 )
         if coarsened:
+            # These columns are empty then.
             del baskets["hour"], baskets["customer"], items["product"]
             self.products.clear()
         return {

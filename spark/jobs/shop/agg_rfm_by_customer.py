@@ -71,6 +71,7 @@ SEGMENTS = (
 
 def transform(orders: DataFrame, order_lines: DataFrame, customers: DataFrame) -> DataFrame:
     """The aggregate, as the module describes it."""
+    # A customer who was deleted is not in this table. The orders of that customer are still there.
     known = customers.select(F.col("id").cast("bigint").alias("customer_id"))
     bought = (
         sold_lines(orders, order_lines)

@@ -49,6 +49,7 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     net = quantity * F.col("unit_price") - F.col("discount_amount")
     return (
         order_lines.join(headers, "order_id", "left")
+        # A comparison with null is not true. It would drop the lines whose order is missing.
         .where(F.coalesce(F.col("status"), F.lit("unknown")) != "cancelled")
         .select(
             "order_id",
