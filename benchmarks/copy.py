@@ -233,6 +233,7 @@ class Bench:
             print(f"failed: {failure}")
             return Measured(failure=str(failure))
         usage = median(runs)
+        # The last of the copies, which is still there.
         differing = self.differences(task, ours.SCHEMA if way in OURS.values() else peers.SCHEMA)
         print(f"{self.rows / usage.seconds:,.0f} rows/s{', differs' * bool(differing)}", flush=True)
         return Measured(usage, differences=differing)

@@ -151,6 +151,7 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
                     sql.Identifier(postgres.user), postgres.password
                 )
             )
+        # Kept, because their processor time is read before and after each measurement.
         processes = mysql_server.process(), postgres_server.process()
         assert processes[0], "MySQL has ended"
         assert processes[1], "PostgreSQL has ended"

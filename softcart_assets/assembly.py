@@ -201,8 +201,8 @@ def _sources(together: Lines) -> Iterator[str]:
             )
         if source.kind not in connectors.KINDS:
             yield (
-                f"{source.declared_at}: source {source.name!r} has the kind {source.kind!r}; there "
-                f"are connectors for {', '.join(connectors.KINDS)}."
+                f"{source.declared_at}: source {source.name!r} has the kind {source.kind!r}. "
+                f"Declare a kind that has a connector: {', '.join(connectors.KINDS)}."
             )
         else:
             yield from connectors.problems(source)

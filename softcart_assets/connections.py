@@ -26,8 +26,8 @@ def setting(name: str, default: str | None = None) -> str:
     value = os.environ.get(name) or default
     if value is None:
         raise SettingError(
-            f"{name} is not set. `.env.example` explains it; `softcart up` starts a local server "
-            "and sets it."
+            f"{name} is not set. Set it in .env, which `.env.example` explains. Or run `softcart "
+            "up`, which starts a local server and sets it."
         )
     return value
 

@@ -163,8 +163,8 @@ def _summary(console: Console, outcome: Outcome, report: Report, outputs: list[s
             f"{check.asset_key.to_user_string()}: {check.check_name}"
         )
     console.print(
-        f"Seconds: {report.seconds:.0f} in all; peak memory, servers included: "
-        f"{report.peak_bytes / 2**30:.1f} GB."
+        f"The run took {report.seconds:.0f} s, and at most {report.peak_bytes / 2**30:.1f} GB of "
+        "memory, servers included."
     )
     console.print("Open:")
     for output in outputs:

@@ -62,6 +62,7 @@ def outdated(lines: Lines = LINES, repository: Path = REPOSITORY) -> dict[str, s
 def derive(lines: Lines = LINES, repository: Path = REPOSITORY) -> list[str]:
     """Write the derived files that are out of date, and return their paths."""
     changed = outdated(lines, repository)
+    # Other files stay untouched, because a younger file makes dbt parse its project again.
     for path, text in changed.items():
         file = repository / path
         file.parent.mkdir(parents=True, exist_ok=True)

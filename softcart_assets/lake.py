@@ -50,6 +50,7 @@ def committed_files(staging: PostgresConnection, source: Source) -> dict[str, li
     """
     files: dict[str, list[ChangeFile]] = defaultdict(list)
     with staging.connect() as session:
+        # Later loads overwrite rows of earlier ones, so the order matters.
         for table, path, load_id, load_date in session.execute(
             "SELECT table_name, path, load_id, load_date FROM ingestion.lake_files"
             " WHERE source = %s ORDER BY loaded_at, path",

@@ -62,6 +62,7 @@ class TableProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
+            # In a file, each update of a bar would be one more line.
             disable=not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}

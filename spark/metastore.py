@@ -60,7 +60,7 @@ def lock_metastore(spark: SparkSession) -> None:
     while not (lock := file.getChannel().tryLock()):
         if not announced:
             log.warning(
-                "The embedded Hive metastore %s serves one process at a time; waiting for process "
+                "The embedded Hive metastore %s serves one process at a time. Waiting for process "
                 "%s to end. A metastore server in SOFTCART_HIVE_METASTORE_URI serves several.",
                 metastore,
                 path.read_text(errors="replace").strip() or "(unknown)",

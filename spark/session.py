@@ -93,6 +93,7 @@ def spark_conf(
     if hive:
         conf |= metastore_settings(environment.get("SOFTCART_HIVE_METASTORE_URI"), home)
     conf |= submitted
+    # Last, because spark-submit may have named the master.
     if conf["spark.master"].startswith("local"):
         conf |= LOCAL_SETTINGS
     return conf

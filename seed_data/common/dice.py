@@ -27,7 +27,7 @@ def numbers(values: Sequence[float], spark_type: str = "bigint") -> Column:
 
 
 def div(dividend: Column, divisor: Column | int) -> Column:
-    """Integer division, truncating; exact for longs."""
+    """Integer division, rounded towards zero. It is exact for longs, unlike `/` on doubles."""
     return F.call_function("div", dividend, F.lit(divisor) if isinstance(divisor, int) else divisor)
 
 

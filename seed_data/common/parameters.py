@@ -33,9 +33,7 @@ class Parameters:
         if not 0.001 <= self.scale <= 10_000:
             raise ValueError(f"scale must lie between 0.001 and 10000, not {self.scale}")
         if self.until.tzinfo is None:
-            raise ValueError(
-                "until needs a time zone; UTC is meant, e.g. 2026-01-31T12:00:00+00:00"
-            )
+            raise ValueError("until needs a time zone, for example 2026-01-31T12:00:00+00:00")
 
     @property
     def end(self) -> int:

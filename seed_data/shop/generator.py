@@ -95,6 +95,7 @@ class _Computed:
     def _start_sales(self) -> list[Future[None]]:
         spark, sales, stock = self._spark, self._sales, self._stock
         orders = sales.sales(spark, self._partitions(self._parameters.orders))
+        # Stored once, because four tables and the stock are made from it.
         sold = self._output.stored("sales", orders)
         jobs = [
             *self._job("shop.orders", lambda: sales.orders(sold)),

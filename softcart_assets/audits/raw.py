@@ -56,6 +56,7 @@ def volume_plausible(staging: PostgresConnection, source: Source, table: Table) 
             " WHERE source = %s AND table_name = %s ORDER BY loaded_at DESC LIMIT %s) AS latest",
             [source.name, table.name, LOADS_OF_HISTORY],
         ).fetchone()
+    # Without earlier loads there is nothing to compare with, and any number of rows passes.
     rows, usual = (current[0] if current else 0), (median[0] if median and median[0] else 0)
     passed = usual * (1 - MAX_DROP) <= rows and (rows <= usual * MAX_GROWTH or not usual)
     return AuditResult(

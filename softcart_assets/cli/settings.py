@@ -36,6 +36,7 @@ def environment(*, start: bool) -> dict[str, str]:
     Raises `StackError` if the stack cannot be started, or was never started.
     """
     given = {name: value for name, value in os.environ.items() if name.startswith("SOFTCART_")}
+    # The local stack leaves out servers that the user names, so it overrides none of them.
     local = stack()
     return given | (local.up() if start else local.env())
 

@@ -111,6 +111,7 @@ def _models(
 
     It selects them by name. An `exclude` would drop every test that also reads an excluded model.
     """
+    # `prepare_if_dev` is not called here, see `softcart_assets.dbt`.
     project = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
     others = foreign_tests(manifest, models)
 
@@ -164,6 +165,7 @@ def foreign_tests(manifest: Manifest, models: set[str]) -> list[str]:
 
 def _tested(test: dict[str, Any], model_names: dict[str, str]) -> str | None:
     """The model that a test checks: the one that it names, or else the only one that it reads."""
+    # A test that reads several models names the one that it checks in its meta.
     named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
     attached = test.get("attached_node")
     only = test["depends_on"]["nodes"] if len(test["depends_on"]["nodes"]) == 1 else [attached]

@@ -97,6 +97,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             for (declared, table), job in zip(tables, jobs, strict=True):
                 try:
                     done = job.result()
+                    # Only now, because until its own table is there, people may read the old one.
                     if has_predecessor(table):
                         drop_predecessor(spark.spark_session, table)
                 except Exception as error:

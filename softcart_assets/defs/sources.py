@@ -14,8 +14,7 @@ def sources() -> dg.Definitions:
             dg.AssetSpec(
                 source_key(source, table),
                 description=(
-                    f"{table.description} Lives in the operational database; SoftCart "
-                    "only "
+                    f"{table.description} It is in the operational database, and SoftCart only "
                     "reads it."
                 ),
                 group_name="sources",

@@ -147,7 +147,7 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
             type_ = _TYPES[base.name]
         else:
             raise ExtractError(
-                f"extracts/{extract.name}: column {found.name} has type {found.type_display}; cast "
+                f"extracts/{extract.name}: column {found.name} has type {found.type_display}. Cast "
                 f"it in the extract's SQL to numeric(p, s) with at most {MAX_SCALE} decimals, or "
                 f"to one of {', '.join(_TYPES)}."
             )

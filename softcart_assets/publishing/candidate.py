@@ -56,7 +56,7 @@ class Live:
         return self.current.version if self.current else 0
 
     def tables(self, line: str) -> tuple[str, ...]:
-        """The live tables of a line; none if it was never published."""
+        """The live tables of a line, empty if it was never published."""
         return self.lines[line].tables if line in self.lines else ()
 
 
@@ -96,7 +96,10 @@ class Candidate:
         return table in self._tables
 
     def _choose_slot(self) -> tuple[int, bool]:
-        """A slot, and whether nobody sees its rows; in a new pair if the columns have changed."""
+        """The slot to fill, and whether nobody sees its rows.
+
+        If the columns have changed, it is in a new pair.
+        """
         current = self.live.current
         # First, so that a new pair does not need space next to an old one that nobody reads.
         slots.drop_other_pairs(self._session, current)

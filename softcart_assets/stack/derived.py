@@ -36,6 +36,7 @@ def dotenv(sources: Sequence[Source]) -> str:
 
 
 def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
+    # A misspelt name in a template is an error and not an empty text.
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,

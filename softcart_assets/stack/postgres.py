@@ -96,6 +96,7 @@ class Postgres(Server):
 
     def initialise(self, data: Path) -> None:
         """See `Server`."""
+        # In a file, because everybody on the machine can read a command line.
         password_file = self.home / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.password)

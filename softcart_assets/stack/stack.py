@@ -148,6 +148,7 @@ class Stack:
             }
             return product(self.home, **known, databases=self._databases(product))
 
+        # Also those that nothing uses now: one of them may still run from earlier settings.
         return server(MySQL), server(Postgres), server(Mongo)
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
@@ -173,6 +174,7 @@ class Stack:
             server.name: {"port": server.port, "password": server.password} for server in servers
         }
         new = self._state_file.with_suffix(".new")
+        # The mode counts only for a new file, and it must be right before the passwords are in it.
         new.unlink(missing_ok=True)
         new.touch(mode=0o600)
         new.write_text(json.dumps(state, indent=2))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from softcart_assets.connections import PostgresConnection
 
 LAST_ORDERED_AT = "2026-11-15 21:37:12.345678+00"
-"""The latest order of the generated warehouse; its "now"."""
+"""The latest order of the generated warehouse, which is its "now"."""
 
 _FUNCTIONS = """
 CREATE FUNCTION pg_temp.pick(seed text, n int) RETURNS int IMMUTABLE LANGUAGE sql
@@ -348,10 +348,10 @@ FROM stock;
 
 
 def create_warehouse(connection: PostgresConnection, orders: int = 2000) -> None:
-    """Create and fill schemas `warehouse` and `aggregates` in that database; 2.5 lines per order.
+    """Create and fill the schemas `warehouse` and `aggregates`, with 2.5 lines per order.
 
-    Sizes of the other tables follow the seed data's: 60,000 orders go with 600 products and 12
-    stores.
+    The other tables have the proportions of the seed data: 60,000 orders go with 600 products and
+    12 stores.
     """
     scale = orders / 60_000
     sizes = {

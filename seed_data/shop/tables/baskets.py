@@ -48,6 +48,7 @@ class Baskets:
 
     def _popular(self, purpose: str, *key: Column) -> Column:
         """A product number, drawn by popularity (inverse of a Zipf–Mandelbrot distribution)."""
+        # The integral of the density can be inverted in closed form, so a draw needs no table.
         exponent = 1 - ZIPF_EXPONENT
         low, high = (1 + ZIPF_SHIFT) ** exponent, (self._product_count + 1 + ZIPF_SHIFT) ** exponent
         rank = F.pow(

@@ -238,6 +238,7 @@ class Stock:
             F.col("id").alias("order"),
             self._pair(F.col("store"), line["product"]).alias("pair"),
         )
+        # An hour after the return, but not after the end of the data.
         written_off_at = F.least(line["returned_at"] + HOUR, F.lit(self._parameters.end))
         # A pair's supplies and its loss have 1,024 numbers: the opening first, the loss last.
         week = F.col("week").cast("bigint") + 1

@@ -181,6 +181,7 @@ def _cancel(shop: Shop, order: int, store: int) -> None:
         order,
     ):
         shop.move(store, product, "adjustment", quantity, order)
+    # An authorised payment is captured first, so that each refund has its payment.
     _capture(shop, order)
     for method, amount in shop.sql.all(
         "SELECT method, amount FROM payments WHERE order_id = %s AND status = 'captured'", order

@@ -236,7 +236,7 @@ class _Reader:
         }
 
     def version(self) -> int | None:
-        """The published version; None before the first."""
+        """The published version, None before the first."""
         (published,) = self.rows(
             "SELECT to_regclass('production_meta.current') IS NOT NULL AS once"
         )

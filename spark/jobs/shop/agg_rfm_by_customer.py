@@ -116,6 +116,7 @@ def _exceeded(measure: str) -> Column:
 
 def segment(recency: Column, frequency: Column, monetary: Column) -> Column:
     """The segment of three scores of 1 to 5. The mean of the latter two is rounded half up."""
+    # The grid of segments has two axes, so two of the three scores become one.
     both = F.floor((frequency + monetary + 1) / 2)
     whens = (
         (recency.between(*recencies) & both.between(*values), name)
