@@ -107,6 +107,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
                 session.store_result()
 
             write(run, low, changes)
+        # Updates add no rows.
         low += changes * (write is not updates)
         end = str(current_position(bench.source))
         try:
@@ -171,6 +172,7 @@ def watch_target(task: Task, seen: list[float], stopped: threading.Event) -> Non
             ).fetchone()
             assert row
             now = time.monotonic()
+            # Several transactions may have arrived since the last look.
             seen += [now] * (row[0] - len(seen))
 
 
@@ -183,6 +185,7 @@ def measure_lag(bench: Bench, task: Task, low: int, seconds: float) -> Lag:
     stopped = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         stream = pool.submit(run_ours, task, "stream_log", "cdc", seconds=seconds + 10)
+        # A stream that fails at its start never becomes ready.
         while not ready.exists() and not stream.done():
             time.sleep(0.1)
         watcher = pool.submit(watch_target, task, seen, stopped)
@@ -256,10 +259,12 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> 
     """Measure and report."""
     base, changes = int(200_000 * scale), int(CHANGES * scale)
     seconds = max(SECONDS * min(scale, 1), 5)
+    # From the beginning, because the changes of an earlier run would still be in the tables.
     with servers.mysql.connect() as session:
         session.query("DROP DATABASE IF EXISTS capture")
     bench = Bench(servers, "capture", [orders(base)])
     with bench.source.connect() as session:
+        # The log that is measured must have the changes only.
         session.query("SET sql_log_bin = 0")
 
         def run_unlogged(statement: str) -> list[tuple[Any, ...]]:

@@ -133,6 +133,7 @@ def read_alone(task: Task, processes: int) -> Usage:
 
 def prepare_files(task: Task) -> list[tuple[str, Path]]:
     """The tables as files in COPY's binary format, one file per core for each table."""
+    # PostgreSQL writes its binary format itself, from any copy of the tables.
     peers.pipes(task, CORES)
     files = []
     for number, (table, condition) in enumerate(task.parts()):

@@ -160,4 +160,5 @@ def run(scales: Sequence[float], *, keep: bool) -> None:
         finally:
             if not keep:
                 shutil.rmtree(home)
+        # After each size, so that an interrupted run leaves a report too.
         print(write_report(measured))

@@ -142,6 +142,7 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
                 f"SELECT {line} AS line" for line in range(1, table.lines + 1)
             )
             make_numbers(run, table.numbers)
+            # In pieces, because one transaction over millions of rows would need a huge undo log.
             for low in range(0, table.numbers, _CHUNK):
                 run(
                     f"INSERT INTO {table.name} SELECT {table.select} FROM numbers CROSS JOIN "

@@ -135,6 +135,7 @@ def postgres(stack: Stack) -> Iterator[PostgresConnection]:
         admin.execute(f"CREATE DATABASE {connection.database}")
     yield connection
     with server.connect(autocommit=True) as admin:
+        # A failed test may leave connections open.
         admin.execute(f"DROP DATABASE {connection.database} WITH (FORCE)")
 
 

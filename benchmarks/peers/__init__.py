@@ -117,6 +117,7 @@ def environment(home: Path, tool: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         _uv("venv", "--python", sys.executable, str(folder))
         python = str(folder / "bin" / "python")
+        # With bytecode. Otherwise the first measurement would include the compilation.
         _uv(
             "pip",
             "install",
@@ -126,6 +127,7 @@ def environment(home: Path, tool: str) -> Path:
             "-r",
             str(HERE / f"{tool}.txt"),
         )
+        # Written last, so that an interrupted installation is repeated.
         stamp.write_text(wanted)
     return folder / "bin"
 
@@ -323,6 +325,7 @@ def at_once(task: Task, lines: Sequence[str], number: int) -> Usage:
     passwords = {"MYSQL_PWD": task.source.password, "PGPASSWORD": task.target.password}
     file = task.folder / "lines.txt"
     file.write_text("\n".join(lines))
+    # With pipefail, a pipe fails even if only its first program does.
     return task.run(
         [
             "xargs",

@@ -40,6 +40,7 @@ class Dice:
     def salt(self, purpose: str) -> int:
         """A 63-bit number for a purpose, so that the draws of two columns differ."""
         digest = hashlib.blake2b(f"{self._seed}/{purpose}".encode(), digest_size=8).digest()
+        # Spark's longs have a sign, so one bit must go.
         return int.from_bytes(digest, "big") >> 1
 
     def uniform(self, purpose: str, *key: Column) -> Column:

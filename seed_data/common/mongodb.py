@@ -54,6 +54,7 @@ class MongoDatabase:
             filled = {
                 name
                 for name in database.list_collection_names()
+                # An empty collection has nothing to lose.
                 if name != MARKS and database[name].find_one({}, {"_id": 1})
             }
             marks = self._read(database)
@@ -105,6 +106,7 @@ class MongoDatabase:
     def _read(self, database: Database[dict[str, Any]]) -> dict[str, str]:
         found = database[MARKS].find_one({"_id": _MARK}) or {"collections": []}
         marks = {each["name"]: each["mark"] for each in found["collections"]}
+        # Another source may have been seeded into the same database. Its collections are not ours.
         return {name: mark for name, mark in marks.items() if mark.startswith(self.mark)}
 
     @staticmethod

@@ -73,6 +73,7 @@ def ask_faker(seed: int) -> Words:
     handles = Faker("en_US")
     handles.seed_instance(seed)
     for country, (_, locale, _) in COUNTRIES.items():
+        # A seed for each country, so that its words do not depend on the other countries.
         faker = Faker(locale)
         faker.seed_instance(f"{seed}/{country}")
         first = _ask(faker.first_name, FIRST_NAMES)

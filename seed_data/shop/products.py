@@ -166,6 +166,7 @@ class _Designer:
         """The product's document."""
         rng, product_id = self._rng, f"P{number + 1:06}"
         low, high = leaf.price
+        # Prices are spread evenly on a logarithmic scale. They end in 99, 95 or 90 cents.
         price = round(low * (high / low) ** rng.random()) * 100 - rng.choice((1, 1, 5, 10))
         cost = round(price * rng.uniform(0.42, 0.78))
         brand, noun = rng.choice(self._brands), rng.choice(leaf.nouns.split(","))

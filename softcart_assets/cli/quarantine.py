@@ -30,6 +30,7 @@ def list_entries(
     for row in rows:
         key = "erased" if row.erased_at else "/".join(row.key or ["no key"])
         because = f", {row.closed_because} {row.closed_at:%Y-%m-%d %H:%M}" if row.closed_at else ""
+        # The reason names the column, which is printed before it.
         reason = row.reason.removeprefix(f"{row.column_name}: ")
         typer.echo(
             f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {reason}{because}"

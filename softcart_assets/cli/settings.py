@@ -60,6 +60,7 @@ def chosen(names: list[str]) -> list[tuple[Source, list[str]]]:
         if source_name not in sources or (table and table not in known):
             options = [f"{source_name}.{each}" for each in known] or list(sources)
             raise typer.BadParameter(f"{name!r} is not declared. There are {', '.join(options)}.")
+        # The arguments may name a source and one of its tables too.
         tables[source_name] += [
             each for each in ([table] if table else known) if each not in tables[source_name]
         ]

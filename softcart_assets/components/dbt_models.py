@@ -95,6 +95,7 @@ def _folders(line: Line) -> dict[tuple[str, str], str]:
 
 
 def _folder(node: Mapping[str, Any]) -> tuple[str, str]:
+    # The name of the project, then the folders below `models/`.
     _, layer, name, *_ = node["fqn"]
     return layer, name
 

@@ -55,6 +55,7 @@ def extract_files(line: Line) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"write_{line.name}_extracts",
         specs=[_spec(line, extract) for extract in line.extracts],
+        # It is in no pool, because it reads production only. A publication may switch meanwhile.
         can_subset=True,
     )
     def write(

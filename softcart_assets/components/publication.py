@@ -94,6 +94,7 @@ def published_assets(
                 on_progress=context.log.info,
             )
         except AuditFailed as error:
+            # The results of the checks come before the failure, so that the UI shows them.
             yield from _results(context, error.failed)
             # A retry would find the same tables in staging.
             raise dg.Failure(str(error), allow_retries=False) from None

@@ -150,6 +150,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         specs=list(_specs(line, source)),
         can_subset=True,
         pool=POOL,
+        # By name, because each source has a resource of its own.
         required_resource_keys={database, "staging", "lake"},
     )
     def load_tables(
@@ -179,6 +180,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             full=config.full,
             on_progress=tell,
         )
+        # Shared with other loads. Only a build needs the tables to stand still.
         with raw_tables_held(staging.connection(), still=False, tell=context.log.info):
             for result in load(request, [table.name for table in tables]):
                 for line in result.warnings:

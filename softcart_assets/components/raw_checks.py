@@ -121,6 +121,7 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             for table in source.tables
         ],
         can_subset=True,
+        # It may load a table before it compares, and that must not overlap with a build.
         pool=POOL,
         required_resource_keys={database, "staging", "lake"},
     )

@@ -61,6 +61,7 @@ class Baskets:
         dice, o = self._dice, F.col("id")
 
         def product(position: Column) -> Column:
+            # The square makes the first companion the most frequent one.
             companion = self._companions[
                 F.col("first") * COMPANIONS
                 + F.floor(dice.uniform("line.which", o, position) ** 2 * COMPANIONS).cast("int")

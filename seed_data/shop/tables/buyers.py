@@ -135,6 +135,7 @@ class Buyers:
                 -F.log(1 - dice.uniform("customer.patience", customer)) * (420 * DAY) + 20 * DAY
             )
             lapsed = F.col("ordered") - people.registered(customer) > patience
+            # Activity is below 1. So a customer who has lapsed loses to any other.
             loyalty = people.activity(customer) - lapsed.cast("double")
             return F.struct(loyalty.alias("loyalty"), customer.alias("customer"))
 

@@ -170,6 +170,7 @@ class Stock:
             F.sum("demand").over(so_far).alias("demand_so_far"),
         )
         lot = F.greatest(F.lit(5), F.ceil(F.col("total_demand") / LOTS))
+        # The same draw as in `_out`, so that the two shares of pairs do not overlap.
         short = self._dice.uniform("stock.short", pair)
         spare = (
             F.when(self._out(pair), 0)

@@ -29,6 +29,7 @@ class _Line:
 def new_order(shop: Shop) -> None:
     """Somebody buys what is in stock, in a store or online."""
     rng = shop.rng
+    # The first stores sell most.
     store, channel = shop.stores[min(int(rng.expovariate(0.5)), len(shop.stores) - 1)]
     online = channel == "online"
     customer = None if rng.random() < 0.03 else shop.sql.random_id("customers")
@@ -154,6 +155,7 @@ def order_status(shop: Shop) -> None:
     elif status == "shipped":
         following = "delivered"
     else:
+        # Another simulator has taken this step meanwhile.
         raise NothingToDo
     shop.sql.write("UPDATE orders SET status = %s WHERE id = %s", following, order)
     if following in ("paid", "shipped"):
