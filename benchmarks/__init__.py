@@ -1,1 +1,1 @@
-"""Side-by-side measurements, run by `make bench`; their last results stand in `results/`."""
+"""Side-by-side measurements, run by `make bench`. Their last results are in `results/`."""

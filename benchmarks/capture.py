@@ -2,9 +2,10 @@
 
     python -m benchmarks capture [--scale 1] [--only WORD]
 
-Changes are written while nobody reads; then the log is read alone, by us and by
-`mysql-replication`, and then applied: rows and position committed, the change log written. Then the
-lag, while changes are written at a fixed rate. Results go to `benchmarks/results/capture.md`.
+First, changes are written while nobody reads. Then the log is read, by us and by
+`mysql-replication`. Then it is applied: rows and position are committed, and the change log is
+written. At last, the lag is measured while changes are written at a fixed rate. Results go to
+`benchmarks/results/capture.md`.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from softcart_assets.ingestion.connectors.mysql.session import current_position
 
 CHANGES = 400_000
 PEER_CHANGES = 60_000
-"""Enough to tell the speed of a slow reader."""
+"""Enough to measure the speed of a slow reader."""
 RATE, SECONDS = 5_000, 30
 _TRANSACTIONS = 100
-"""A second, while the lag is measured."""
+"""Transactions per second while the lag is measured."""
 TICKS = MadeTable("ticks", ("id",), "(id int NOT NULL PRIMARY KEY)", "n", 1)
 
 
 def one_row_events(run: Callable[[str], object], low: int, count: int) -> None:
-    """Inserts of one row each, a hundred in each transaction."""
+    """Inserts of one row each, a hundred per transaction."""
     run("DROP PROCEDURE IF EXISTS one_row_events")
     run(
         "CREATE PROCEDURE one_row_events(low int, high int) BEGIN DECLARE i int DEFAULT low; START "
@@ -50,7 +51,7 @@ def one_row_events(run: Callable[[str], object], low: int, count: int) -> None:
 
 
 def many_row_events(run: Callable[[str], object], low: int, count: int) -> None:
-    """Inserts of ten thousand rows by each statement and transaction."""
+    """Inserts of ten thousand rows per statement and transaction."""
     for start in range(low, low + count, 10_000):
         high = min(start + 10_000, low + count)
         run(
@@ -61,7 +62,7 @@ def many_row_events(run: Callable[[str], object], low: int, count: int) -> None:
 
 
 def updates(run: Callable[[str], object], low: int, count: int) -> None:
-    """Updates of a thousand rows by each statement and transaction, of the rows last inserted."""
+    """Updates of the rows last inserted, a thousand per statement and transaction."""
     for start in range(low - count, low, 1_000):
         run(
             "UPDATE orders SET total_amount = total_amount + 1, status = 'shipped', updated_at = "
@@ -80,8 +81,10 @@ WORKLOADS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """What was measured of a workload of so many row changes; of the peer, perhaps only why it
-    failed.
+    """The measurements of a workload.
+
+    `changes`: the number of row changes. `peer`: the peer's usage, or why it failed. `reading` and
+    `applying`: ours.
     """
 
     changes: int
@@ -104,6 +107,7 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
                 session.store_result()
 
             write(run, low, changes)
+        # Updates add no rows.
         low += changes * (write is not updates)
         end = str(current_position(bench.source))
         try:
@@ -119,8 +123,10 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
 
 @dataclass(frozen=True)
 class Lag:
-    """Seconds from each commit at the source until a reader of the target saw it; `rate`: row
-    changes per second, in truth.
+    """The lag of the stream.
+
+    `seconds`: from each commit at the source until a reader of the target saw it. `rate`: the row
+    changes per second that were really written.
     """
 
     seconds: list[float]
@@ -131,11 +137,10 @@ class Lag:
 def write_steadily(
     source: MySQLConnection, low: int, seconds: float, committed: list[float]
 ) -> float:
-    """Commit a hundred transactions a second, each of `RATE` / 100 row changes; notes when; the
-    rate reached.
+    """Commit a hundred transactions a second, with `RATE` / 100 row changes each.
 
-    Transaction i inserts row i of `ticks`, inserts orders with one statement and updates as many
-    with another.
+    Transaction i inserts row i of `ticks`, inserts orders with one statement, and updates as many
+    with another. The times of the commits go to `committed`. Returns the row changes per second.
     """
     size = (RATE // _TRANSACTIONS - 1) // 2
     changes = 0
@@ -159,9 +164,7 @@ def write_steadily(
 
 
 def watch_target(task: Task, seen: list[float], stopped: threading.Event) -> None:
-    """Look every few milliseconds which rows of `ticks` are there; note when each was first
-    seen.
-    """
+    """Check every few milliseconds which rows of `ticks` have arrived, and note the times."""
     with task.target.connect(autocommit=True) as session:
         while not stopped.wait(0.002):
             row = session.execute(
@@ -169,6 +172,7 @@ def watch_target(task: Task, seen: list[float], stopped: threading.Event) -> Non
             ).fetchone()
             assert row
             now = time.monotonic()
+            # Several transactions may have arrived since the last look.
             seen += [now] * (row[0] - len(seen))
 
 
@@ -181,6 +185,7 @@ def measure_lag(bench: Bench, task: Task, low: int, seconds: float) -> Lag:
     stopped = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         stream = pool.submit(run_ours, task, "stream_log", "cdc", seconds=seconds + 10)
+        # A stream that fails at its start never becomes ready.
         while not ready.exists() and not stream.done():
             time.sleep(0.1)
         watcher = pool.submit(watch_target, task, seen, stopped)
@@ -254,10 +259,12 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> 
     """Measure and report."""
     base, changes = int(200_000 * scale), int(CHANGES * scale)
     seconds = max(SECONDS * min(scale, 1), 5)
+    # From the beginning, because the changes of an earlier run would still be in the tables.
     with servers.mysql.connect() as session:
         session.query("DROP DATABASE IF EXISTS capture")
     bench = Bench(servers, "capture", [orders(base)])
     with bench.source.connect() as session:
+        # The log that is measured must have the changes only.
         session.query("SET sql_log_bin = 0")
 
         def run_unlogged(statement: str) -> list[tuple[Any, ...]]:
@@ -280,7 +287,7 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> 
 
 
 def bench_differences(bench: Bench, task: Task) -> list[str]:
-    """Where the copy differs from the source as it is now."""
+    """The differences between the copy and the present source."""
     bench.truth = truth(bench.source, task.tables)
     bench.tables = task.tables
     return bench.differences(task, ours.SCHEMA)

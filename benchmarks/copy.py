@@ -1,9 +1,8 @@
-"""A whole copy: two million orders and six million lines of orders, MySQL protocol to PostgreSQL,
-every tool in one run.
+"""Copies two million orders and six million order lines from MySQL to PostgreSQL, with every tool.
 
     python -m benchmarks copy [--scale 1] [--only WORD] [--repeat 3]
 
-Beside the tools stand the limits: what the servers do without any client in between. Every copy is
+It also measures the limits: the speed of the servers without any client in between. Every copy is
 compared with its source by content. Results go to `benchmarks/results/copy.md` and `copy.svg`.
 """
 
@@ -29,16 +28,16 @@ from softcart_assets.stack import REPOSITORY
 
 ORDERS = 2_000_000
 LONG_SECONDS = 45
-"""A measurement that takes longer is not repeated: its noise is small against it."""
+"""A longer measurement is not repeated, because its noise is small in comparison."""
 
 
 def our_copy(task: Task) -> Usage:
-    """Our snapshot without what follows the copy."""
+    """Our copy alone, without the steps after it."""
     return run_ours(task, "copy")
 
 
 def our_copy_and_parquet(task: Task) -> Usage:
-    """The same with the lake's files."""
+    """The same, with the lake's files."""
     return run_ours(task, "copy_and_parquet")
 
 
@@ -48,9 +47,7 @@ def our_load(task: Task) -> Usage:
 
 
 def our_load_with_checksums(task: Task) -> Usage:
-    """The same; and the source computes checksums of every column, by which the copy can be
-    proved.
-    """
+    """The same. The source also computes a checksum of every column, to prove the copy."""
     return run_ours(task, "load_tables")
 
 
@@ -77,7 +74,7 @@ def pymysql_one(task: Task) -> Usage:
 
 
 def pymysql_all(task: Task) -> Usage:
-    """A process for each core."""
+    """One process per core."""
     return peers.pymysql(task, CORES)
 
 
@@ -87,7 +84,7 @@ def pipe_one(task: Task) -> Usage:
 
 
 def pipe_all(task: Task) -> Usage:
-    """A pipe for each core."""
+    """One pipe per core."""
     return peers.pipes(task, CORES)
 
 
@@ -113,7 +110,7 @@ PEERS: dict[str, Callable[[Task], Usage]] = {
 
 
 def read_alone(task: Task, processes: int) -> Usage:
-    """MySQL gives all rows to so many clients in C that throw them away."""
+    """MySQL sends all rows to this number of clients in C, which discard them."""
     program = task.home / "read"
     flags = subprocess.run(
         ["pkg-config", "--cflags", "--libs", "libmariadb"],
@@ -135,9 +132,8 @@ def read_alone(task: Task, processes: int) -> Usage:
 
 
 def prepare_files(task: Task) -> list[tuple[str, Path]]:
-    """Files in COPY's binary format that hold the tables, by table, as many for each as there are
-    cores.
-    """
+    """The tables as files in COPY's binary format, one file per core for each table."""
+    # PostgreSQL writes its binary format itself, from any copy of the tables.
     peers.pipes(task, CORES)
     files = []
     for number, (table, condition) in enumerate(task.parts()):
@@ -160,9 +156,7 @@ def prepare_files(task: Task) -> list[tuple[str, Path]]:
 
 
 def write_alone(task: Task, files: Sequence[tuple[str, Path]], sessions: int) -> Usage:
-    """So many sessions of PostgreSQL read all rows from files of its own machine, without a
-    client.
-    """
+    """Let PostgreSQL read all rows from local files in `sessions` sessions, without a client."""
     task.make_target_tables()
 
     def copy(table_and_file: tuple[str, Path]) -> None:
@@ -184,8 +178,10 @@ def median(runs: Sequence[Usage]) -> Usage:
 
 @dataclass
 class Measured:
-    """What a way of copying took in the run of median speed, or why it did not come to its end;
-    where its copy differs.
+    """The result of a way of copying.
+
+    `usage`: that of the run of median speed. `failure`: why it failed. `differences`: between its
+    copy and the source.
     """
 
     usage: Usage | None = None
@@ -194,9 +190,7 @@ class Measured:
 
 
 class Bench:
-    """Tables in the source and what is true of them; every measurement gets an empty target
-    database.
-    """
+    """Tables in the source and their checksums. Each measurement gets an empty target database."""
 
     def __init__(self, servers: Servers, database: str, tables: Sequence[MadeTable]) -> None:
         self.servers = servers
@@ -211,7 +205,7 @@ class Bench:
         return sum(table.rows for table in self.tables)
 
     def task(self, name: str = "bench") -> Task:
-        """A copy to be done, into an empty database of that name, with an empty folder."""
+        """A new task with an empty target database of that name and an empty folder."""
         home = self.servers.home
         shutil.rmtree(home / "work" / name, ignore_errors=True)
         (home / "work" / name).mkdir(parents=True)
@@ -240,15 +234,17 @@ class Bench:
             print(f"failed: {failure}")
             return Measured(failure=str(failure))
         usage = median(runs)
+        # The last of the copies, which is still there.
         differing = self.differences(task, ours.SCHEMA if way in OURS.values() else peers.SCHEMA)
         print(f"{self.rows / usage.seconds:,.0f} rows/s{', differs' * bool(differing)}", flush=True)
         return Measured(usage, differences=differing)
 
 
 def measure_limits(bench: Bench, repeat: int) -> dict[str, Usage]:
-    """What the servers do alone."""
+    """The speed of the servers without a client."""
     watched = bench.servers.watched
-    read_alone(bench.task(), CORES)  # brings the tables into the server's memory
+    # The first reading brings the tables into the server's memory. It does not count.
+    read_alone(bench.task(), CORES)
     files = prepare_files(bench.task())
     limits = {}
     for number in sorted({1, CORES}):
@@ -322,7 +318,7 @@ def report(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured]
 
 
 def goals(measured: dict[str, Measured], speeds: dict[str, float], limit: float) -> list[str]:
-    """What was to be reached, and what was."""
+    """The goals, and the figures that were reached."""
     names = list(OURS)
     exact = [
         (speed, name)
@@ -375,7 +371,7 @@ def chart(bench: Bench, limits: dict[str, Usage], measured: dict[str, Measured])
 
 
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> None:
-    """Measure and report; with `only` just ways with this word in their name, and nothing is
+    """Measure and report. With `only`, just ways with this word in their name, and no report is
     written.
     """
     number = int(ORDERS * scale)

@@ -1,10 +1,10 @@
-"""How the cost of `make demo` grows with the data: stage seconds, rows per second and peak memory
-at three sizes.
+"""How the cost of `make demo` grows with the data, at three sizes.
 
     python -m benchmarks demo [--scales 1,10,100] [--keep]
 
-Each size runs in a process and a home of its own, from empty servers to the finished dashboard,
-then once more with nothing changed. Results go to `benchmarks/results/demo.md` and `demo.svg`.
+It measures the seconds per stage, the rows per second and the peak memory. Each size runs in a
+process and a home of its own: first from empty servers to the finished dashboard, then again
+without changes. Results go to `benchmarks/results/demo.md` and `demo.svg`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ import psutil
 
 RESULTS = Path(__file__).parent / "results"
 BYTES_PER_SCALE = 800 * 2**20
-"""Disk that one unit of scale takes at its peak: sources with binary log, seed files, warehouses,
-lake.
-"""
+"""The most disk space for one unit of scale: sources, binary log, seed files, warehouses, lake."""
 
 
 def measure(scale: float, home: Path) -> list[dict[str, Any]]:
     """The reports of a first and a second run at `scale`, in a process of their own."""
     reports = home / "reports.json"
     script = "import sys; from benchmarks.demo import child; child(float(sys.argv[1]), sys.argv[2])"
+    # Each size has servers of its own, whatever the shell names.
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -52,7 +51,7 @@ def measure(scale: float, home: Path) -> list[dict[str, Any]]:
 
 
 def child(scale: float, reports: str) -> None:
-    """Run the demo twice and write what it reports; the stack is stopped whatever happens."""
+    """Run the demo twice and write its reports. The stack is stopped even after an error."""
     from softcart_assets.demo import run
     from softcart_assets.stack import Stack
 
@@ -148,9 +147,7 @@ def write_report(measured: dict[float, list[dict[str, Any]]]) -> str:
 
 
 def run(scales: Sequence[float], *, keep: bool) -> None:
-    """Measure every size that the disk allows and report; with `keep` the data of each size stay,
-    for a look.
-    """
+    """Measure and report every size that the disk allows. `keep`: keep the data of each size."""
     measured = {}
     for scale in scales:
         home = Path(tempfile.mkdtemp(prefix=f"softcart-bench-{scale:g}-"))
@@ -163,4 +160,5 @@ def run(scales: Sequence[float], *, keep: bool) -> None:
         finally:
             if not keep:
                 shutil.rmtree(home)
+        # After each size, so that an interrupted run leaves a report too.
         print(write_report(measured))

@@ -1,4 +1,4 @@
-"""A snapshot of a MongoDB collection, beside what pymongo reads in raw batches and throws away.
+"""A snapshot of a MongoDB collection, compared with pymongo reading raw batches without using them.
 
     python -m benchmarks documents [--scale 1]
 
@@ -57,7 +57,7 @@ def document(number: int, *, with_decimals: bool) -> dict[str, Any]:
 
 
 def fill(mongo: MongoConnection, count: int, *, with_decimals: bool) -> None:
-    """So many documents, unless they are there."""
+    """Fill the collection with `count` documents, unless it has as many."""
     with mongo.connect() as client:
         collection = client[mongo.database][COLLECTION]
         if collection.estimated_document_count() == count:
@@ -73,7 +73,7 @@ def fill(mongo: MongoConnection, count: int, *, with_decimals: bool) -> None:
 
 
 def read_raw_batches() -> None:
-    """In a process of its own: read everything in raw batches and throw it away."""
+    """Read everything in raw batches and discard it. This runs in a process of its own."""
     job = json.loads(os.environ["JOB"])
     with MongoConnection(SOURCE.env_prefix, job["uri"], job["database"]).connect() as client:
         started, computed = time.monotonic(), time.process_time()
@@ -86,7 +86,7 @@ def read_raw_batches() -> None:
 
 
 def load_collection() -> None:
-    """In a process of its own: our whole load."""
+    """Run our whole load. This runs in a process of its own."""
     job = json.loads(os.environ["JOB"])
     mongo = MongoConnection(SOURCE.env_prefix, job["uri"], job["database"])
     postgres = PostgresConnection("SOFTCART_STAGING", **job["postgres"])
@@ -122,7 +122,7 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> 
             compare(SOURCE, target, COLLECTION)
         ) if function == "load_collection" else ""
 
-    # In turns, as the two are to be compared.
+    # In turns, so that other work on the machine slows down both alike.
     pairs = [(measure("read_raw_batches")[0], *measure("load_collection")) for _ in range(repeat)]
     raw, ours, comparison = sorted(pairs, key=lambda pair: pair[1].seconds)[repeat // 2]
     servers.drop_target("documents")

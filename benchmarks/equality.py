@@ -1,6 +1,4 @@
-"""Is a copy equal to its source? By content: checksums of every column, computed inside both
-databases.
-"""
+"""Is a copy equal to its source? Both databases compute a checksum of every column."""
 
 from __future__ import annotations
 
@@ -17,19 +15,19 @@ from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
 
 Truth = dict[str, tuple[list[Column], int, Checksums]]
-"""By table: its columns, how many rows it has, and its checksums."""
+"""Table → its columns, the number of its rows, and its checksums."""
 
 
 def source_of(
     tables: Sequence[MadeTable], strategy: str = "snapshot", cursor: str | None = None
 ) -> Source:
-    """The declaration of tables to measure with."""
+    """The declaration of tables for measurements."""
     declared = [Table(t.name, "", tuple(t.key), strategy, (), cursor=cursor) for t in tables]  # type: ignore[arg-type]
     return Source("bench", "mysql", "", tuple(declared), owner="team:bench")
 
 
 def truth(connection: MySQLConnection, tables: Sequence[MadeTable]) -> Truth:
-    """What the source says of its tables."""
+    """The columns, row counts and checksums of the source."""
     found: Truth = {}
     source = source_of(tables)
     with snapshot(source, connection, 1) as (reader, *_):
@@ -40,9 +38,7 @@ def truth(connection: MySQLConnection, tables: Sequence[MadeTable]) -> Truth:
 
 
 def make_target_tables(truth: Truth, target: PostgresConnection, schema: str) -> None:
-    """The tables, empty, with the types that our raw tables have, for ways of copying that do not
-    make them.
-    """
+    """Create empty tables with the types of our raw tables, for tools that create none."""
     with target.connect() as session:
         session.execute(f"CREATE SCHEMA {schema}".encode())
         for name, (columns, _, _) in truth.items():
@@ -53,8 +49,9 @@ def make_target_tables(truth: Truth, target: PostgresConnection, schema: str) ->
 def differences(
     truth: Truth, tables: Sequence[MadeTable], target: PostgresConnection, schema: str
 ) -> list[str]:
-    """Where a copy differs from its source, in words; other types than ours are no difference, as
-    long as values are equal.
+    """The differences between a copy and its source, in words.
+
+    A column may have another type than ours, if the values are equal.
     """
     found = []
     with target.connect(autocommit=True) as session:
@@ -81,10 +78,10 @@ def differences(
 def _checksums(
     session: psycopg.Connection, relation: str, columns: Sequence[Column], key: Sequence[str]
 ) -> tuple[int, Checksums]:
-    """The checksums of a copy, as if its columns had our types; of a column that cannot be read so,
-    why.
+    """The number of rows of a copy, and a checksum per column, read with our types.
 
-    A column is looked at by itself only where all at once fail.
+    If a column cannot be read with our type, the reason stands instead of its checksum. Only then
+    is each column read by itself.
     """
 
     def select(some: Sequence[Column]) -> tuple[int, Checksums]:

@@ -1,8 +1,8 @@
-"""One row in a hundred of a big database changed: how long until the copy is up to date again?
+"""One row in a hundred of a big database changed. How long until the copy is up to date again?
 
     python -m benchmarks incremental [--scale 1] [--only WORD]
 
-Every tool loads everything first, which is not measured; then rows change, then each tool runs
+First every tool loads everything, which is not measured. Then rows change, and each tool runs
 again. Results go to `benchmarks/results/incremental.md`.
 """
 
@@ -24,7 +24,7 @@ CURSOR = "updated_at"
 
 @dataclass(frozen=True)
 class Tool:
-    """How a tool loads everything first, and how it follows."""
+    """A tool: its first load of everything, its later loads, and the schema of its copy."""
 
     first: Callable[[Task], object]
     follow: Callable[[Task], Usage]
@@ -32,16 +32,15 @@ class Tool:
 
 
 def our_incremental(task: Task) -> Usage:
-    """Rows past the cursor, and whatever else differs by comparison of keys and cursors: deletions,
-    too.
+    """Rows past the cursor, and rows that differ by a comparison of keys and cursors.
+
+    So deletions are found too.
     """
     return run_ours(task, "load_without_checksums", "incremental", CURSOR)
 
 
 def our_incremental_with_checksums(task: Task) -> Usage:
-    """The same; and the source computes checksums of every column, by which the copy can be
-    proved.
-    """
+    """The same. The source also computes a checksum of every column, to prove the copy."""
     return run_ours(task, "load_tables", "incremental", CURSOR)
 
 
@@ -51,7 +50,7 @@ def our_cdc(task: Task) -> Usage:
 
 
 def dlt_first(task: Task) -> None:
-    """Everything, appended to nothing, which is faster than merging it."""
+    """Append everything to empty tables, which is faster than a merge."""
     peers.dlt_tuned(task, cursor=CURSOR, write_disposition="append")
 
 
@@ -94,14 +93,15 @@ TOOLS = {
 
 
 def change_rows(source: MySQLConnection, tables: Sequence[str]) -> int:
-    """Change one order in a hundred and its lines; returns how many rows that were."""
+    """Change one order in a hundred and its lines. Returns the number of changed rows."""
     changed = 0
     amounts = {
         "orders": "total_amount = total_amount + 1",
         "order_lines": "unit_price = unit_price + 1",
     }
     with source.connect() as session:
-        # Past every time that is there, or the rows of an earlier run would be the latest.
+        # Later than every time in the table. Otherwise the rows of an earlier run would be the
+        # latest, and a cursor would miss the new changes.
         for table in tables:
             session.query(f"SELECT max({CURSOR}) + INTERVAL 1 SECOND FROM {table}")
             ((moment,),) = session.store_result().fetch_row(maxrows=0)
@@ -115,8 +115,9 @@ def change_rows(source: MySQLConnection, tables: Sequence[str]) -> int:
 
 
 def measure(bench: Bench, tools: dict[str, Tool]) -> tuple[int, dict[str, Measured]]:
-    """Let every tool load everything, change rows, and measure how each follows; first, how many
-    rows changed.
+    """Let every tool load everything, change rows, and measure how each tool catches up.
+
+    Returns the number of changed rows, and the measurements by tool.
     """
     measured: dict[str, Measured] = {}
     tasks: dict[str, Task] = {}
@@ -128,6 +129,7 @@ def measure(bench: Bench, tools: dict[str, Tool]) -> tuple[int, dict[str, Measur
         except Failed as failure:
             measured[name] = Measured(failure=f"first load: {failure}")
     changed = change_rows(bench.source, [table.name for table in bench.tables])
+    # The copies must equal the source as it is after the changes.
     bench.truth = truth(bench.source, bench.tables)
     for name, tool in tools.items():
         if name not in measured:
@@ -173,7 +175,7 @@ def report(bench: Bench, changed: int, measured: dict[str, Measured]) -> list[st
 
 
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> None:
-    """Measure and report; with `only` just tools with this word in their name, and nothing is
+    """Measure and report. With `only`, just tools with this word in their name, and no report is
     written.
     """
     number = int(ORDERS * scale)

@@ -1,5 +1,6 @@
-"""What is measured of our own engine; each function runs in a process of its own, with its job as
-JSON in $JOB.
+"""The measured parts of our own engine.
+
+Each public function runs in a process of its own, with its job as JSON in $JOB.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ SCHEMA = "raw_bench"
 
 
 class Job:
-    """The job's servers and the declaration of its tables; for the log, its positions, or how long
-    to follow it.
+    """The job of a process.
+
+    `mysql`, `postgres` and `lake` are its servers, `source` declares its tables. `start` and `end`
+    are positions in the log. `seconds`: how long to follow the log.
     """
 
     def __init__(self) -> None:
@@ -59,24 +62,25 @@ class Job:
 
 
 def copy() -> None:
-    """Every row into tables of the raw layer's types: only reading, converting and COPY."""
+    """Copy every row into tables with the types of raw tables: read, convert and COPY only."""
     _timed(lambda job: _copy(job, with_lake=False))
 
 
 def copy_and_parquet() -> None:
-    """The same, with the lake's Parquet files written in the same pass."""
+    """Do the same, and write the lake's Parquet files in the same pass."""
     _timed(lambda job: _copy(job, with_lake=True))
 
 
 def load_tables() -> None:
-    """The load as assets do it: copy, primary key, Parquet, bookkeeping, checksums computed by the
-    source for the comparison.
+    """Load as the assets do: copy, primary key, Parquet, bookkeeping, and checksums.
+
+    The source computes the checksums. A later check compares raw with them.
     """
     _timed(lambda job: _load(job, checksums=True))
 
 
 def load_without_checksums() -> None:
-    """The load without what the source computes for the comparison."""
+    """Load without the checksums that the source computes."""
     _timed(lambda job: _load(job, checksums=False))
 
 
@@ -86,7 +90,7 @@ def _load(job: Job, *, checksums: bool) -> list[str]:
 
 
 def _timed(work: Callable[[Job], object]) -> None:
-    """Do the work and report how long it took, imports and start-up of Python left out."""
+    """Do the work and report its time, without imports and the start-up of Python."""
     job = Job()
     started, computed = time.monotonic(), time.process_time()
     print(work(job))
@@ -139,19 +143,19 @@ def _copy_table(
 
 
 def read_log() -> None:
-    """The binary log between two positions, decoded into Arrow and thrown away."""
+    """Decode the binary log between two positions into Arrow, and discard the result."""
     _timed(_read_log)
 
 
 def apply_log() -> None:
-    """The binary log up to a position: rows and position committed, the change log written and
-    listed.
+    """Apply the binary log up to a position: commit rows and position, write and list the change
+    log.
     """
     _timed(_apply_log)
 
 
 def stream_log() -> None:
-    """The stream, for so many seconds; the file `ready` tells when it follows."""
+    """Run the stream for `seconds`. A file `ready` appears when it follows the log."""
     _timed(_stream_log)
 
 

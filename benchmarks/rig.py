@@ -1,7 +1,6 @@
-"""What all measurements of the ingestion share: servers of their own, and a child process with a
-watch on it.
+"""Shared by all measurements of the ingestion: their own servers, and child processes to measure.
 
-What is measured, and the data for it, do not belong here.
+The modules next to this one have the measurements and their data.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ _MONGO_SOURCE = Source("bench_documents", "mongodb", "", ())
 
 class _MySQL(MySQL):
     def command(self) -> list[str]:
-        """The stack's server with all tables in memory, so that the disk is no part of what is
-        measured.
+        """The stack's server with all tables in memory, so that the speed of the disk does not
+        count.
         """
         sizes = ["--innodb-buffer-pool-size=4G", "--innodb-log-file-size=1G"]
         return [*super().command(), *sizes]
@@ -59,8 +58,9 @@ class _MySQL(MySQL):
 
 class _Postgres(Postgres):
     def command(self) -> list[str]:
-        """The stack's server with room for the tables, and every row in the WAL, as on a server
-        that has a replica.
+        """The stack's server with memory for the tables, and with every row in the WAL.
+
+        A server with a replica logs every row too. Without that, figures would look too good.
         """
         sizes = [
             "--shared_buffers=2GB",
@@ -83,9 +83,9 @@ class _Stack(Stack):
 
 @dataclass(frozen=True)
 class Servers:
-    """The running servers and the folder that is ours.
+    """The running servers and our folder.
 
-    `mongo_is_real`: it is not the stand-in. `processes`: MySQL's and PostgreSQL's.
+    `mongo_is_real`: whether MongoDB is no stand-in. `processes`: those of MySQL and PostgreSQL.
     """
 
     home: Path
@@ -96,7 +96,7 @@ class Servers:
     processes: tuple[psutil.Process, psutil.Process]
 
     def watched(self, work: Callable[[], Usage]) -> Usage:
-        """Have some work done and note what MySQL and PostgreSQL computed for it."""
+        """Do some work, and note the processor time of MySQL and PostgreSQL for it."""
         before = [_cpu_seconds(process) for process in self.processes]
         usage = work()
         mysql, postgres = (
@@ -105,18 +105,17 @@ class Servers:
         return replace(usage, mysql_seconds=mysql, postgres_seconds=postgres)
 
     def source(self, database: str) -> MySQLConnection:
-        """A database of the MySQL server, made if there is none."""
+        """A database of the MySQL server. It is created if it is missing."""
         with self.mysql.connect() as admin:
             admin.query(f"CREATE DATABASE IF NOT EXISTS {database} CHARACTER SET utf8mb4")
         return replace(self.mysql, database=database)
 
     def target(self, database: str) -> PostgresConnection:
-        """A fresh, empty PostgreSQL database; what earlier measurements left to write is
-        written.
-        """
+        """A fresh, empty PostgreSQL database."""
         self.drop_target(database)
         with self.postgres.connect(autocommit=True) as admin:
             admin.execute(f'CREATE DATABASE "{database}"')
+            # The pages of earlier measurements are written now, not during the next one.
             admin.execute("CHECKPOINT")
         return replace(self.postgres, database=database)
 
@@ -128,10 +127,9 @@ class Servers:
 
 @contextmanager
 def servers(home: Path | None = None) -> Iterator[Servers]:
-    """The measurements' own servers, stopped at the end; their data stay for the next run, in
-    `home`.
-    """
+    """The measurements' own servers. At the end they stop. Their data stay in `home`."""
     home = home or default_home() / "bench"
+    # A setting of the shell could lead a measurement to a real server.
     for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
         del os.environ[name]
     stack = _Stack(home, sources=(_MYSQL_SOURCE, _MONGO_SOURCE), ignore_environment=True)
@@ -146,13 +144,14 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
         mysql_server, postgres_server, mongo_server = stack.servers()
         postgres = staging()
         with postgres.connect() as admin:
-            # Not all tools take the stack's single iteration for safe, and they are right.
+            # The stack hashes its passwords with one iteration. Some tools refuse so few.
             admin.execute("SET scram_iterations = 4096")
             admin.execute(
                 sql.SQL("ALTER ROLE {} PASSWORD {}").format(
                     sql.Identifier(postgres.user), postgres.password
                 )
             )
+        # Kept, because their processor time is read before and after each measurement.
         processes = mysql_server.process(), postgres_server.process()
         assert processes[0], "MySQL has ended"
         assert processes[1], "PostgreSQL has ended"
@@ -170,17 +169,17 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
 
 
 class Failed(RuntimeError):
-    """A measured process did not come to its end; the text is the end of what it said."""
+    """A measured process failed. The text is the end of its output."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process with all its children took.
+    """The time and memory of a process with all its children.
 
-    `seconds`, `cpu_seconds`: of the work, as the process itself reports it, otherwise of the whole
-    process, whose time `process_seconds` is. `peak_bytes`: the greatest sum of resident memory.
-    `report`: what it said of itself besides. `mysql_seconds` and `postgres_seconds`: what the
-    servers computed meanwhile.
+    `seconds` and `cpu_seconds`: those of the work, if the process reports them. Otherwise they are
+    those of the whole process. `process_seconds`: the time of the whole process. `peak_bytes`: the
+    greatest sum of resident memory. `report`: all that the process reported. `mysql_seconds` and
+    `postgres_seconds`: the processor time of the servers meanwhile.
     """
 
     seconds: float
@@ -195,10 +194,10 @@ class Usage:
 def watch(
     command: Sequence[str], *, job: object = None, env: Mapping[str, str] | None = None, log: Path
 ) -> Usage:
-    """Run a command to its end and watch it. `job` reaches it as JSON in $JOB.
+    """Run a command to its end and measure it. It gets `job` as JSON in $JOB.
 
-    A command may end with a line of JSON that says how many `seconds` and `cpu_seconds` its work
-    took, without start-up and imports.
+    The last line of its output may be JSON with the `seconds` and `cpu_seconds` of its work,
+    without start-up and imports. Raises `Failed`.
     """
     environment = {**os.environ, **(env or {}), "JOB": json.dumps(job)}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -220,6 +219,7 @@ def watch(
         sampler = threading.Thread(target=sample)
         sampler.start()
         try:
+            # Unlike `Popen.wait`, this also returns the processor time of the process.
             _, status, resources = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         except BaseException:
@@ -248,7 +248,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _cpu_seconds(root: psutil.Process) -> float:
-    """The processor time of a process and its children, those that have ended included."""
+    """The processor time of a process and its children, even of those that have ended."""
     total = 0.0
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
@@ -285,7 +285,7 @@ def python(module: str, name: str) -> list[str]:
 
 
 def machine() -> str:
-    """The machine, in a line."""
+    """The machine in one line."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = psutil.virtual_memory().total / 2**30
     return (
@@ -295,7 +295,7 @@ def machine() -> str:
 
 
 def versions(servers: Servers) -> str:
-    """The servers' versions, in a line."""
+    """The versions of the servers in one line."""
     with (
         servers.mysql.connect() as source,
         psycopg.connect(**connection(servers.postgres)) as target,
@@ -315,9 +315,7 @@ def connection(postgres: PostgresConnection) -> dict[str, Any]:
 
 
 def write_result(name: str, lines: Sequence[str], servers: Servers) -> None:
-    """Write `results/<name>.md`, with machine, versions, date and command under its text, and print
-    it.
-    """
+    """Write and print `results/<name>.md`. It ends with machine, versions, date and command."""
     arguments = " ".join(sys.argv[1:])
     footer = [
         "",

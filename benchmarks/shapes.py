@@ -73,9 +73,7 @@ def json(scale: float) -> list[MadeTable]:
 
 
 def narrow_integers(scale: float) -> list[MadeTable]:
-    """Ten small whole numbers in each row, where the cost of a row counts more than that of its
-    bytes.
-    """
+    """Ten small whole numbers per row. Here a row costs more than its bytes."""
     columns = ", ".join(
         f"tiny_{n} tinyint NOT NULL, small_{n} smallint, medium_{n} mediumint NOT NULL"
         for n in range(3)
@@ -97,7 +95,7 @@ def narrow_integers(scale: float) -> list[MadeTable]:
 
 
 def many_tables(scale: float) -> list[MadeTable]:
-    """Two hundred tables of a thousand rows: what a table costs by itself."""
+    """Two hundred tables of a thousand rows, to measure the cost of a table itself."""
     columns = f"(id int NOT NULL PRIMARY KEY, {_PLAIN})"
     count = max(int(200 * scale), 10)
     return [
@@ -109,7 +107,7 @@ def many_tables(scale: float) -> list[MadeTable]:
 
 
 def composite_key(scale: float) -> list[MadeTable]:
-    """A key of three columns, the first of which has few values."""
+    """A key of three columns. The first column has few values."""
     return [
         MadeTable(
             "composite_key",
@@ -143,8 +141,9 @@ def no_key(scale: float) -> list[MadeTable]:
 
 
 def skewed_key(scale: float) -> list[MadeTable]:
-    """A number as key, nine of ten rows close together and the others far apart: even ranges of
-    keys are uneven work.
+    """A number as key. Nine of ten rows are close together, and the others are far apart.
+
+    So ranges of equal size are unequal work.
     """
     (table,) = _keyed("skewed_key", "bigint", "if(n % 10 = 0, n * 1000003, n)", scale)
     return [
@@ -173,7 +172,7 @@ SHAPES: dict[str, Callable[[float], list[MadeTable]]] = {
 
 
 def report(results: dict[str, tuple[Bench, dict[str, Measured]]]) -> Sequence[str]:
-    """The results as Markdown: a line for each shape; below it, what failed or differs."""
+    """The results as Markdown: one line per shape, and failures and differences below."""
     lines = [
         "# Tables of other shapes",
         "",
@@ -204,7 +203,7 @@ def report(results: dict[str, tuple[Bench, dict[str, Measured]]]) -> Sequence[st
 
 
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> None:
-    """Measure and report; with `only` just shapes with this word in their name, and nothing is
+    """Measure and report. With `only`, just shapes with this word in their name, and no report is
     written.
     """
     results = {}

@@ -1,6 +1,6 @@
-"""Tables to measure with, made inside the source database by SQL; they stay there for the next run.
+"""Tables for measurements. SQL makes them inside the source database, where they stay.
 
-Every value is a function of the row's number, so every run and every machine has the same rows.
+Every value is a function of the row's number. So every run and every machine has the same rows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ _CHUNK = 500_000
 
 @dataclass(frozen=True)
 class MadeTable:
-    """A table, how its rows come about, and by which whole number others are best told to divide
-    it.
+    """A table and the recipe of its rows.
 
-    `columns`: the definition, in parentheses. `select`: the values of the rows made from number
-    `n`. `lines`: rows per number, which are numbered by `line`. `numbers`: how many numbers.
-    `range_column`: the whole column that a person would divide it by; None: there is none.
+    `columns`: the definition of the columns, in parentheses. `select`: the values of the rows for
+    the number `n`. `lines`: rows per number, numbered by `line`. `numbers`: how many numbers.
+    `range_column`: the whole-number column by which other tools should divide the table, or None.
     """
 
     name: str
@@ -35,7 +34,7 @@ class MadeTable:
 
     @property
     def rows(self) -> int:
-        """How many rows it has."""
+        """The number of rows."""
         return self.numbers * self.lines
 
 
@@ -115,7 +114,7 @@ def order_lines(orders: int) -> MadeTable:
 
 
 def make(connection: MySQLConnection, *tables: MadeTable) -> None:
-    """Fill the tables that are not there yet; their rows do not go through the binary log."""
+    """Fill the tables that are missing. Their rows do not go through the binary log."""
     with connection.connect() as session:
 
         def run(statement: str) -> list[tuple[Any, ...]]:
@@ -131,8 +130,8 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
             )
         )
         for table in tables:
-            # Whatever makes the rows is in the comment, which is set last: a table left half full
-            # is made again.
+            # A digest of the recipe is the comment of the table. It is set last, so a table that a
+            # kill left half full is made again.
             recipe = hashlib.sha256(repr(table).encode()).hexdigest()
             if found.get(table.name) == recipe:
                 continue
@@ -143,6 +142,7 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
                 f"SELECT {line} AS line" for line in range(1, table.lines + 1)
             )
             make_numbers(run, table.numbers)
+            # In pieces, because one transaction over millions of rows would need a huge undo log.
             for low in range(0, table.numbers, _CHUNK):
                 run(
                     f"INSERT INTO {table.name} SELECT {table.select} FROM numbers CROSS JOIN "
@@ -155,7 +155,7 @@ def make(connection: MySQLConnection, *tables: MadeTable) -> None:
 
 
 def make_numbers(run: Callable[[str], list[tuple[Any, ...]]], wanted: int) -> None:
-    """Table `numbers` with 1, 2, … as far as wanted or farther."""
+    """Make the table `numbers` with 1, 2, … up to `wanted` or more."""
     run("CREATE TABLE IF NOT EXISTS numbers (n int NOT NULL PRIMARY KEY)")
     ((highest,),) = run("SELECT coalesce(max(n), 0) FROM numbers")
     if not highest:

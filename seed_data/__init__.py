@@ -1,9 +1,9 @@
 """Made-up data for the sources of every line of business, and live traffic on them.
 
-`seed_data.common` holds what any line uses. A line of business takes part with a package of its
-own, `seed_data.<line>`, named like its folder under `softcart_assets/lines/`. The package offers
-one name, `SEED`, a `LineSeed`. For a line with a MySQL source `clinic` and a MongoDB source `files`
-this is a whole package, beside a file `clinic.sql` with `CREATE TABLE visits (…);`:
+`seed_data.common` serves every line. A line of business takes part with a package of its own,
+`seed_data.<line>`, named like its folder under `softcart_assets/lines/`. The package has one public
+name, `SEED`, a `LineSeed`. This is a whole package for a line with a MySQL source `clinic` and a
+MongoDB source `files`. A file `clinic.sql` next to it has the statement `CREATE TABLE visits (…);`.
 
     import pyarrow as pa
 
@@ -19,8 +19,8 @@ this is a whole package, beside a file `clinic.sql` with `CREATE TABLE visits (�
 
     SEED = LineSeed(generate)
 
-`softcart seed` makes the tables that the line declares for its sources, no more and no fewer.
-It finds the databases by the sources' settings, creates MySQL's tables with `<source>.sql`, and
-indexes the cursor of collections. A line that also offers traffic gives `LineSeed` a second
-argument, see `seed_data.common.traffic`.
+`softcart seed` makes exactly the tables that the line declares for its sources. It finds the
+databases by the settings of the sources. It creates MySQL's tables with `<source>.sql`, and an
+index on the cursor of a collection. If a line also has traffic, it gives `LineSeed` a second
+argument. See `seed_data.common.traffic`.
 """

@@ -1,6 +1,6 @@
-"""The aggregates in the staging warehouse: computed by Spark, copied there, and only if need be.
+"""Computes aggregates with Spark and copies them into the staging warehouse, if anything changed.
 
-What an aggregate is stands in `spark.jobs`. No Dagster here.
+`spark.jobs` has the aggregates themselves. Nothing here imports Dagster.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from spark.jobs import Job, write_aggregate
 def build_if_changed(
     staging: PostgresConnection, spark: Callable[[], SparkSession], job: Job, lake_uri: str
 ) -> tuple[int, bool]:
-    """Compute an aggregate if its inputs or its code changed; returns its rows, and whether it did.
+    """Compute an aggregate if its inputs or its code changed.
 
-    `spark` gives the session: it is asked only then.
+    Returns the number of its rows, and whether it was computed. `spark` returns the session. It is
+    called only if there is something to compute, because Spark takes seconds to start.
     """
     inputs = _inputs(job, lake_uri)
     with staging.connect() as session:
@@ -40,6 +41,7 @@ def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
     tables = [lake_table(source, table, lake_uri) for source, table in job.inputs]
     states = {table.full_name: table.state() for table in tables}
     return {
+        # Versions count from 1 in every lake, so equal numbers prove nothing in another lake.
         "lake": lake_uri,
         "code": job.code_version,
         **{name: state.version if state else None for name, state in states.items()},
@@ -50,6 +52,7 @@ def _rows_if_current(
     session: psycopg.Connection, job: Job, inputs: Mapping[str, object]
 ) -> int | None:
     warehouse_state.prepare(session, "aggregates")
+    # Somebody may have dropped the table. Its row in `_built_from` would still be there.
     row = session.execute(
         "SELECT row_count FROM aggregates._built_from WHERE table_name = %s AND inputs = %s"
         " AND to_regclass('aggregates.' || table_name) IS NOT NULL",
@@ -65,10 +68,11 @@ def _build(
     inputs: Mapping[str, object],
     lake_uri: str,
 ) -> int:
-    """Compute an aggregate and put it into the warehouse in one transaction; returns its rows."""
+    """Compute an aggregate and copy it into the warehouse. Returns the number of its rows."""
     write_aggregate(spark, job, lake_uri)
     files = [open_lake(uri) for uri in spark.table(f"aggregates.{job.name}").inputFiles()]
     rows = ds.dataset([path for _, path in files], filesystem=files[0][0], format="parquet")
+    # One transaction, so that a kill in between cannot mark old rows as computed from new inputs.
     with staging.connect() as session:
         count = replace_table(session, "aggregates", job.name, rows)
         session.execute(

@@ -1,7 +1,7 @@
 """Finds the lines of business and validates all their declarations together.
 
-`LINES` is the one list of what the platform serves. What a declaration consists of stands in
-`softcart_assets.lines.model`; what Dagster makes of it, in `softcart_assets.components`.
+`LINES` is the one list of everything that the platform serves. `softcart_assets.lines.model`
+defines the parts of a declaration. `softcart_assets.components` makes Dagster objects from them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ from softcart_assets.lines.model import (
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# Dagster's rule for the parts of an asset key.
 _NAME = re.compile(r"[A-Za-z0-9_]+")
+# Names of lines and sources become Python packages, PostgreSQL schemas and Hive databases. With
+# small letters only, none of these needs quotes.
 _LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class DeclarationError(RuntimeError):
-    """Declarations contradict each other or themselves; the message names file, table and
-    remedy.
+    """Declarations contradict each other or themselves.
+
+    The message lists all mistakes, each with file, table and remedy.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -76,21 +80,21 @@ class Lines(tuple[Line, ...]):
         return ((source, table) for source in self.sources for table in source.tables)
 
     def source(self, name: str) -> Source:
-        """The source of that name; raises `KeyError` with the known names."""
+        """The source of that name. Raises `KeyError` with the known names."""
         return _named(self.sources, name, "source")
 
     def table(self, reference: str) -> tuple[Source, Table]:
-        """The source and the table that `<source>.<table>` names; raises `KeyError`."""
+        """The source and the table that `<source>.<table>` names. Raises `KeyError`."""
         source, _, table = reference.partition(".")
         found = self.source(source)
         return found, found.table(table)
 
     def line(self, name: str) -> Line:
-        """The line of that name; raises `KeyError` with the known names."""
+        """The line of that name. Raises `KeyError` with the known names."""
         return _named(self, name, "line")
 
     def line_of(self, item: Source | Published | Job | Extract | Dashboard) -> Line:
-        """The line that declares this."""
+        """The line that declares this item. Raises `KeyError` if no line does."""
         for line in self:
             declared = (
                 *line.sources,
@@ -122,11 +126,12 @@ def _named(items: Iterable[Item], name: str, what: str) -> Item:
 def find_lines() -> list[Line]:
     """The `LINE` of every folder of `softcart_assets/lines/`.
 
-    Raises `DeclarationError` for a folder without one, and for one that another folder's line
-    bears.
+    Raises `DeclarationError` if a folder has no `LINE`, or if its line has another name than the
+    folder.
     """
     found, problems = [], []
     for module in pkgutil.iter_modules(lines.__path__):
+        # A plain module, such as model.py, is no line.
         if not module.ispkg:
             continue
         package = importlib.import_module(f"{lines.__name__}.{module.name}")
@@ -151,6 +156,7 @@ def find_lines() -> list[Line]:
 def assemble(declared: Iterable[Line]) -> Lines:
     """All lines together. Raises `DeclarationError` with every mistake that is found."""
     together = Lines(sorted(declared, key=lambda line: line.name))
+    # All mistakes at once. Otherwise each start would show only the next one.
     problems = [
         *_lines(together),
         *_sources(together),
@@ -170,6 +176,7 @@ def _lines(together: Lines) -> Iterator[str]:
                 "letters, "
                 "digits and _, beginning with a letter."
             )
+        # Dagster accepts owners in these two forms only.
         for owner in (line.owner, *(source.owner for source in line.sources if source.owner)):
             if not re.fullmatch(r"team:\S+|\S+@\S+", owner):
                 yield (
@@ -194,8 +201,8 @@ def _sources(together: Lines) -> Iterator[str]:
             )
         if source.kind not in connectors.KINDS:
             yield (
-                f"{source.declared_at}: source {source.name!r} has the kind {source.kind!r}; there "
-                f"are connectors for {', '.join(connectors.KINDS)}."
+                f"{source.declared_at}: source {source.name!r} has the kind {source.kind!r}. "
+                f"Declare a kind that has a connector: {', '.join(connectors.KINDS)}."
             )
         else:
             yield from connectors.problems(source)
@@ -248,6 +255,7 @@ def _outputs(together: Lines) -> Iterator[str]:
     tables = {f"{source.name}.{table.name}" for source, table in together.tables()}
     for line in together:
         for job in line.jobs:
+            # As a file. An import would load PySpark, and `spark.jobs` imports this module.
             module = Path("spark", "jobs", line.name, f"{job.name}.py")
             if not (REPOSITORY / module).is_file():
                 yield f"{job.declared_at}: job {job.name} has no module {module}. Write it."
@@ -282,4 +290,7 @@ def _repeated(items: Iterable[Any], what: str, remedy: str) -> Iterator[str]:
 
 
 LINES = assemble(find_lines())
-"""Every line of business, validated together."""
+"""Every line of business, validated together.
+
+A line with mistakes stops the whole code location. To load the other lines would hide the mistake.
+"""

@@ -26,8 +26,8 @@ def setting(name: str, default: str | None = None) -> str:
     value = os.environ.get(name) or default
     if value is None:
         raise SettingError(
-            f"{name} is not set. `.env.example` explains it; `softcart up` starts a local server "
-            "and sets it."
+            f"{name} is not set. Set it in .env, which `.env.example` explains. Or run `softcart "
+            "up`, which starts a local server and sets it."
         )
     return value
 
@@ -73,6 +73,8 @@ class MySQLConnection:
         """
         import MySQLdb
 
+        # MySQL's own `utf8` lacks characters of four bytes. It also converts TIMESTAMP values to
+        # the time zone of the session, so the zone must not depend on the server.
         try:
             return MySQLdb.connect(
                 host=self.host,
@@ -133,6 +135,7 @@ class PostgresConnection:
                 **options,
             )
         except psycopg.OperationalError as error:
+            # libpq's message has several lines. This makes one of them.
             raise ServerUnreachable(
                 f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used "
                 f"as {self.user!r}: "
@@ -165,6 +168,8 @@ class MongoConnection:
             client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
                 self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000
             )
+            # The client connects at its first command only. Without one, a wrong address would
+            # show up as an error in the middle of the work.
             client.admin.command("ping")
         except pymongo.errors.PyMongoError as error:
             raise ServerUnreachable(

@@ -1,7 +1,10 @@
-"""Where the dbt project lies, and how its manifest is kept up to date.
+"""Where the dbt project is, and how its manifest is kept up to date.
 
-The definitions are made from the manifest. Set-up and tests use this module too, so it does not
-know Dagster. What the models become in Dagster stands in `softcart_assets.components.dbt_models`.
+The Dagster definitions are made from the manifest. Set-up and tests use this module too, so it does
+not import Dagster. `softcart_assets.components.dbt_models` makes assets from the models.
+
+`prepare_manifest` parses before Dagster starts. `prepare_if_dev` of dagster-dbt would parse in each
+process of `dagster dev`, which takes about 7 s every time.
 """
 
 import json
@@ -18,6 +21,7 @@ from filelock import FileLock
 PROJECT_DIR = Path(__file__).resolve().parent.parent / "dbt_project"
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
 PARSED_FOR = MANIFEST.with_name("parsed_for")
+"""The file with the server that the manifest was parsed for."""
 Manifest = Mapping[str, Any]
 """The content of dbt's manifest.json."""
 DBT = Path(sys.executable).parent / "dbt"
@@ -25,11 +29,11 @@ DBT = Path(sys.executable).parent / "dbt"
 
 
 class DbtParseFailed(RuntimeError):
-    """`dbt parse` refused the project; the message is dbt's own."""
+    """`dbt parse` refused the project. The message is dbt's own."""
 
 
 class ManifestMissing(RuntimeError):
-    """The dbt project has not been parsed yet; the message says what to do."""
+    """The dbt project has not been parsed yet. The message says what to do."""
 
 
 SERVER = ("HOST", "PORT", "USER", "DATABASE")
@@ -43,7 +47,7 @@ PLACEHOLDERS = {
 
 
 def _parsed_for() -> str:
-    """The server that the environment names; empty if it names none."""
+    """The server that the environment names, or an empty text."""
     return ":".join(os.environ.get(f"SOFTCART_STAGING_{name}", "") for name in SERVER).strip(":")
 
 
@@ -68,12 +72,13 @@ def manifest_is_current() -> bool:
 
 
 def prepare_manifest() -> None:
-    """Parse the project if its manifest is missing or old (about 5 s; nothing otherwise).
+    """Parse the project if its manifest is missing or old. Parsing takes about 5 s.
 
     Parsing opens no connection, but it reads the profile. Unset connection settings are filled with
     placeholders. Raises `DbtParseFailed`.
     """
     MANIFEST.parent.mkdir(exist_ok=True)
+    # Several commands may start at once. The second one waits here and then finds it done.
     with FileLock(MANIFEST.with_suffix(".lock")):
         if manifest_is_current():
             return

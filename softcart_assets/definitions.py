@@ -7,5 +7,8 @@ import dagster as dg
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """All definitions of the project; loading them opens no connection and reads no server."""
+    """All definitions of the project. Loading them opens no connection.
+
+    So the code location loads even if a server is down or not configured.
+    """
     return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

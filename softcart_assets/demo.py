@@ -1,7 +1,7 @@
 """`make demo`: everything once, with progress while it works and a summary at the end.
 
-Here belongs what the demo shows. It starts the servers (`stack`), fills the sources (`seed_data`)
-and materialises every asset and check of the code location (`runs`). The UI shows the runs
+The demo starts the servers (`stack`), fills the sources (`seed_data`) and materialises every asset
+and check of the code location (`runs`). This module shows what happens. The UI shows the runs
 afterwards.
 """
 
@@ -33,13 +33,14 @@ SAMPLE_SECONDS = 3
 
 
 class DemoFailed(RuntimeError):
-    """A step of the run failed; the message names the steps and says where to read on."""
+    """A step of the run failed. The message names the steps and says where to read on."""
 
 
 @dataclass
 class PeakMemory:
-    """Samples the memory that processes take together; shared pages are counted once (proportional
-    set size).
+    """Samples the memory that processes take together.
+
+    It adds up proportional set sizes, so pages that several processes share count once.
     """
 
     pids: list[int]
@@ -57,6 +58,7 @@ class PeakMemory:
 
     def _sample(self) -> int:
         total = 0
+        # Servers that this process started are found twice: by their own id, and as its children.
         for process in {p.pid: p for p in self._processes()}.values():
             try:
                 total += process.memory_full_info().pss
@@ -66,8 +68,9 @@ class PeakMemory:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Sample every few seconds while the block runs: adding up shared pages takes the kernel
-        some milliseconds.
+        """Sample every few seconds while the block runs.
+
+        Not more often, because the kernel needs some milliseconds to add up shared pages.
         """
 
         def watch() -> None:
@@ -95,12 +98,15 @@ def layers(sources: Iterable[Source]) -> list[str]:
 
 @contextmanager
 def _output_to(log: Path) -> Iterator[Console]:
-    """Send what libraries and the JVM print to a file; the console that comes out still reaches the
-    terminal.
+    """Send everything that libraries and the JVM print to a file.
+
+    Yields a console that still reaches the terminal.
     """
+    # File descriptors, not `sys.stdout`: the JVM and C libraries write to the descriptors.
     terminal = os.fdopen(os.dup(1), "w")
     kept = os.dup(1), os.dup(2)
     log.parent.mkdir(parents=True, exist_ok=True)
+    # Python may still hold text that belongs to the terminal.
     sys.stdout.flush()
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
@@ -117,8 +123,10 @@ def _output_to(log: Path) -> Iterator[Console]:
 
 @dataclass(frozen=True)
 class Report:
-    """What a demo run came to: seconds per stage and in all, assets and rows per layer, peak memory
-    in bytes.
+    """The figures of a demo run.
+
+    `stages`: seconds per stage. `seconds`: the whole run. `assets` and `rows`: per layer.
+    `peak_bytes`: the most memory that all processes took together, servers included.
     """
 
     stages: dict[str, float]
@@ -155,8 +163,8 @@ def _summary(console: Console, outcome: Outcome, report: Report, outputs: list[s
             f"{check.asset_key.to_user_string()}: {check.check_name}"
         )
     console.print(
-        f"Seconds: {report.seconds:.0f} in all; peak memory, servers included: "
-        f"{report.peak_bytes / 2**30:.1f} GB."
+        f"The run took {report.seconds:.0f} s, and at most {report.peak_bytes / 2**30:.1f} GB of "
+        "memory, servers included."
     )
     console.print("Open:")
     for output in outputs:
@@ -174,7 +182,8 @@ def _outputs(home: Path) -> list[str]:
 def run(scale: float, seed: int, home: Path) -> Report:
     """Start the servers, fill the sources, materialise everything, show the outcome.
 
-    Raises `DemoFailed` after the summary if a step failed, `StackError`, and what seeding raises.
+    Raises `DemoFailed` after the summary if a step failed. Raises `StackError` if a server does not
+    start, and `SeedError` if a source cannot be filled.
     """
     from seed_data.common.seeding import seed as seed_lines
     from softcart_assets.runs import materialize_everything

@@ -1,7 +1,7 @@
 """Files of the repository that are derived from the declarations, and how each of them is made.
 
-They stand in the repository because other programs read them: dbt, Docker. `softcart derive` writes
-them; a test compares them with what it would write.
+They are in the repository because dbt, Docker and people read files. `softcart derive` writes them.
+A test compares them with its output.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def outdated(lines: Lines = LINES, repository: Path = REPOSITORY) -> dict[str, s
 def derive(lines: Lines = LINES, repository: Path = REPOSITORY) -> list[str]:
     """Write the derived files that are out of date, and return their paths."""
     changed = outdated(lines, repository)
+    # Other files stay untouched, because a younger file makes dbt parse its project again.
     for path, text in changed.items():
         file = repository / path
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What somebody finds out about a server or this machine, in a form that the doctor can print."""
+"""Observations about a server or this machine, in a form that `softcart doctor` can print."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One observation. `ok`: all is well. `note`: worth knowing. `blocks`: nothing works without
-    it.
+    """One observation.
+
+    `level`: `ok` (all is well), `note` (worth knowing) or `blocks` (the work cannot start).
     """
 
     level: Literal["ok", "note", "blocks"]

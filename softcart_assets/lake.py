@@ -1,7 +1,7 @@
-"""The lake's tables of the declared sources: refreshed from the change files that are committed.
+"""Refreshes the lake's tables of the declared sources from committed change files.
 
-How change files become tables stands in `spark.lake`; how ingestion writes and lists them, in
-`softcart_assets.ingestion`. Here both meet. No Dagster here.
+`softcart_assets.ingestion` writes change files and lists them. `spark.lake` makes tables from them.
+This module connects both. It does not import Dagster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from spark.lake import ChangeFile, LakeTable, compact, discard, pending_files, r
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh did; zeros beside `rows` if nothing was new."""
+    """What a refresh did. All figures but `rows` are 0 if nothing was new.
+
+    `rows`: rows of the table now. `loads`: loads merged. `partitions`: partitions rewritten.
+    `compacted`: change files replaced by larger ones.
+    """
 
     rows: int
     loads: int = 0
@@ -40,9 +44,13 @@ def lake_table(source: Source, table: Table, lake_uri: str) -> LakeTable:
 
 
 def committed_files(staging: PostgresConnection, source: Source) -> dict[str, list[ChangeFile]]:
-    """The change files of a source that count, in the order of their loads, by table."""
+    """The committed change files of a source by table, in the order of their loads.
+
+    Other files in the lake come from loads that were killed. Nobody may read them.
+    """
     files: dict[str, list[ChangeFile]] = defaultdict(list)
     with staging.connect() as session:
+        # Later loads overwrite rows of earlier ones, so the order matters.
         for table, path, load_id, load_date in session.execute(
             "SELECT table_name, path, load_id, load_date FROM ingestion.lake_files"
             " WHERE source = %s ORDER BY loaded_at, path",
@@ -59,9 +67,10 @@ def refresh(
     table: LakeTable,
     files: Sequence[ChangeFile],
 ) -> Refreshed:
-    """Merge a table's new change files.
+    """Merge the new ones of a table's committed change files, and compact old ones.
 
-    `spark` gives the session. It is asked only if there are any: Spark takes seconds to start.
+    `spark` returns the session. It is called only if a file is new, because Spark takes seconds to
+    start.
     """
     state = table.state()
     if state is not None and not pending_files(table, files):
@@ -78,13 +87,12 @@ def refresh(
 def _compact(
     staging: PostgresConnection, source: Source, table: LakeTable, files: Sequence[ChangeFile]
 ) -> int:
-    """Exchange the many small change files of a date for one; returns how many went."""
+    """Replace the many small change files of a date by one. Returns how many were replaced."""
     written, struck = compact(table, files)
     if not struck:
         return 0
-    with (
-        staging.connect() as session
-    ):  # one transaction: a reader sees the old files or the new one
+    # One transaction, so that a reader sees either the old files or the new one.
+    with staging.connect() as session:
         for new in written:
             old = [file.path for file in struck if file.load_date == new.load_date]
             session.execute(
@@ -98,5 +106,6 @@ def _compact(
             "DELETE FROM ingestion.lake_files WHERE path = ANY(%s)",
             [[file.path for file in struck]],
         )
+    # After the commit. A kill before it leaves the list as it was, with files that still exist.
     discard(table, struck)
     return len(struck)

@@ -1,9 +1,9 @@
 """PostgreSQL's advisory locks: taking one, and saying who has it.
 
-A lock has a name, and belongs to the database that the connection leads to. Whoever takes it has it
-until their session ends, so a killed process never leaves a lock behind. PostgreSQL knows no names,
-only numbers. A name's number is its hash, which is the same in every release. So an old release and
-a new one keep each other out.
+A lock has a name. It belongs to the database of the connection. A session keeps a lock until it
+ends, so a killed process never leaves a lock behind. PostgreSQL knows numbers only, no names. The
+number is a hash of the name, which is the same in every release. So an old release and a new one
+keep each other out.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ names.
 
 @dataclass(frozen=True)
 class LockSession:
-    """A session that has a lock or waits for it. `holds`: it has it. `shared`: it shares it with
-    others that do.
+    """A session that has a lock or waits for it.
 
-    `host` is None for a local socket. `since` is the session's start; None if we may not see it.
+    `holds`: it has the lock. `shared`: it shares the lock with others. `host` is None for a local
+    socket. `since`: when the session started, None if we may not see it.
     """
 
     application: str
@@ -46,8 +46,9 @@ class LockSession:
 
 
 class LockHeld(RuntimeError):
-    """Somebody else kept the lock for as long as we waited. `holder` is None if they let go just
-    then.
+    """Somebody else kept the lock for as long as we waited.
+
+    `holder`: their session, None if they released the lock just then.
     """
 
     def __init__(self, name: Name, wait_seconds: float, holder: LockSession | None) -> None:
@@ -72,13 +73,14 @@ def take(
     wait_seconds: float | None = None,
     on_wait: Callable[[LockSession | None], None] | None = None,
 ) -> None:
-    """Take a lock and keep it until the session, or the transaction that is open, ends.
+    """Take a lock and keep it until the end of the session, or of the open transaction.
 
-    `wait_seconds` is how long to wait for others, without end if None. Raises `LockHeld` after
-    that. `on_wait` is called once with a holder if there is anybody to wait for.
+    `wait_seconds`: how long to wait for others, None for no limit. Raises `LockHeld` after that.
+    `on_wait` is called once with a holder if there is anybody to wait for.
     """
     scope = ("_xact" if until == "transaction" else "") + "_lock" + ("_shared" if shared else "")
     call = sql.SQL("SELECT {}({})")
+    # First without waiting: only then can `on_wait` say that a wait begins.
     tried = connection.execute(
         call.format(sql.Identifier(f"pg_try_advisory{scope}"), _key(name))
     ).fetchone()
@@ -89,7 +91,8 @@ def take(
     if wait_seconds == 0:
         raise LockHeld(name, 0, holder(connection, name))
     try:
-        # A block of its own, because a refusal would spoil a transaction of the caller's.
+        # A block of its own, because a refusal would spoil a transaction of the caller's. It also
+        # undoes the limit then. If the lock is taken, the old limit has to be set again.
         with connection.transaction():
             was = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
             _limit_waits(
@@ -106,9 +109,12 @@ def _limit_waits(connection: psycopg.Connection, limit: str) -> None:
 
 
 def sessions(connection: psycopg.Connection, name: Name) -> list[LockSession]:
-    """The sessions that have a lock or wait for it, holders first. The connection's own is left
-    out.
+    """The sessions that have a lock or wait for it, holders first.
+
+    The session of this connection is left out.
     """
+    # PostgreSQL shows a key of 64 bits as two halves, with `objsubid` 1. Locks with two keys of 32
+    # bits have `objsubid` 2.
     rows = connection.execute(
         sql.SQL(
             """
@@ -128,5 +134,5 @@ def sessions(connection: psycopg.Connection, name: Name) -> list[LockSession]:
 
 
 def holder(connection: psycopg.Connection, name: Name) -> LockSession | None:
-    """Another session that has a lock, the longest lived; None if nobody has it."""
+    """The oldest other session that has a lock, None if nobody has it."""
     return next((each for each in sessions(connection, name) if each.holds), None)

@@ -1,11 +1,11 @@
 """Schema changes of our own tables, as numbered SQL files.
 
 A folder holds the changes of one schema: `0001_….sql`, `0002_….sql` and so on, without gaps. The
-table `_migrations` in that schema has a row per applied file. It stands in the schema itself, so
-that dropping, dumping or restoring the schema takes its version along.
+table `_migrations` in that schema has a row per applied file. It is in the schema itself, so
+dropping, dumping or restoring the schema takes its version along.
 
-`0001` makes what a release without migrations made, and only where it is missing. So it also takes
-over a database of such a release, and leaves its rows alone.
+`0001` creates the tables of the last release without migrations, if they are missing. So it also
+takes over a database of that release, and leaves its rows alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COMMENT ON TABLE {schema}._migrations IS
 
 
 class MigrationError(RuntimeError):
-    """A schema cannot be brought to this release's version; the message says why and what to do."""
+    """A schema cannot be upgraded to this release. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class _File:
 
 
 def migrate(connection: psycopg.Connection, schema: str, folder: Path) -> None:
-    """Apply the files of `folder` that `schema` does not have yet, each in a transaction of its
-    own.
+    """Apply the files of `folder` that `schema` does not have yet, each in its own transaction.
 
-    Safe at any time and from several processes at once. One query if there is nothing to do. Inside
-    a transaction of the caller's, the changes commit with it. Raises `MigrationError`, or
-    `LockHeld` if another process is at it and does not finish.
+    Several processes may call it at any time. If there is nothing to do, it costs one query. Inside
+    a transaction of the caller's, the changes commit with that transaction. Raises
+    `MigrationError`, or `LockHeld` if another process migrates and does not finish.
     """
     files = _files(folder)
+    # The first look needs no lock, because nearly every call finds nothing to do.
     while len(_applied(connection, schema, files)) < len(files):
         with connection.transaction():
             locks.take(
@@ -95,6 +95,7 @@ def _applied(connection: psycopg.Connection, schema: str, files: Sequence[_File]
     database = f"Schema {schema!r} of database {connection.info.dbname!r}"
     query = sql.SQL("SELECT version, name, checksum, applied_at FROM {} ORDER BY version")
     try:
+        # A block of its own: a missing table would spoil a transaction of the caller's.
         with connection.transaction():
             rows = connection.execute(
                 query.format(sql.Identifier(schema, "_migrations"))
@@ -123,6 +124,7 @@ def _applied(connection: psycopg.Connection, schema: str, files: Sequence[_File]
 def _apply(connection: psycopg.Connection, schema: str, file: _File) -> None:
     try:
         connection.execute(sql.SQL(_CREATE).format(schema=sql.Identifier(schema)))
+        # Without parameters, because psycopg sends several statements in one call only then.
         connection.execute(file.statements.encode())
         connection.execute(
             sql.SQL("INSERT INTO {} (version, name, checksum) VALUES (%s, %s, %s)").format(

@@ -1,7 +1,7 @@
-"""Progress of long work, for people at a terminal. What is worked on is not known here.
+"""Shows people at a terminal how far long work is. This module does not know the work itself.
 
-`TableProgress` shows rows by table, `Stages` the seconds of the steps of a run, `StatusLine` how
-something fares that has no end. Where there is no terminal, plain lines say the same now and then.
+`TableProgress` shows rows by table. `Stages` shows the seconds of each step of a run. `StatusLine`
+shows the state of work without an end. Without a terminal, they print plain lines now and then.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class TableProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
+            # In a file, each update of a bar would be one more line.
             disable=not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -81,7 +82,7 @@ class TableProgress:
         self._bars.stop()
 
     def tell(self, table: str, rows: int, expected: int | None) -> None:
-        """So many rows of a table are done, of so many expected (None: unknown)."""
+        """Show that `rows` rows of a table are done, of `expected` (None if that is unknown)."""
         with self._lock:
             if self._console.is_terminal:
                 if table not in self._tasks:
@@ -97,7 +98,7 @@ class TableProgress:
                 self._console.print(_told(table, rows, expected, now - line.started))
 
     def done(self, table: str, rows: int) -> None:
-        """A table is finished, after so many rows."""
+        """Show that a table is finished, with this number of rows."""
         with self._lock:
             if table in self._tasks:
                 self._bars.update(self._tasks[table], completed=rows, total=rows)
@@ -116,7 +117,7 @@ def _told(table: str, rows: int, expected: int | None, seconds: float) -> str:
 
 @dataclass
 class Stages:
-    """Seconds per named stage of a run, in order, each told on the console when it ends."""
+    """Seconds per named stage of a run, in order. Each is printed on the console when it ends."""
 
     console: Console
     seconds: dict[str, float] = field(default_factory=dict)
@@ -134,15 +135,15 @@ class Stages:
         self.console.print(f"  [green]✓[/] {name:<34} {seconds:6.1f} s")
 
     def failed(self, name: str) -> None:
-        """Tell that a stage failed."""
+        """Print that a stage failed."""
         self.console.print(f"  [red]✗ {name}[/]")
 
 
 class StatusLine:
-    """One line that says how endless work fares.
+    """One line with the state of work that has no end.
 
-    On a terminal it is kept up to date. Elsewhere it is printed when something notable changes, and
-    otherwise rarely.
+    On a terminal, the line is updated in place. Elsewhere a line is printed when something notable
+    changes, and otherwise once a minute.
     """
 
     _SECONDS_BETWEEN = 60
@@ -152,8 +153,9 @@ class StatusLine:
         self._said: tuple[object, float] | None = None
 
     def show(self, text: str, notable: object = None) -> None:
-        """Show the text. `notable` is what must not be missed when it changes."""
+        """Show the text. If `notable` changes, the text is printed in any case."""
         if self._console.is_terminal:
+            # Back to the start of the line, and clear the rest of the previous text.
             self._console.file.write(f"\r\x1b[K{text}")
             self._console.file.flush()
             return

@@ -1,8 +1,8 @@
 """Runs of the whole code location in this process, for the command line.
 
-A failed step makes Dagster skip every step after it in the same run. One publication serves all
-lines of business, so a source that is down would keep every line from being published: what a
-failure does not concern is run again, without it. With the daemon, automation does the same.
+If a step fails, Dagster skips every step after it in the same run. One publication serves all lines
+of business, so one source that is down would hold back every line. Therefore a second run makes the
+skipped assets whose inputs are sound. With the daemon, automation does the same.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from softcart_assets.components.keys import production_key
 from softcart_assets.lines.model import Line
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run configuration that keeps Dagster's own log lines out of the display."""
 
 _STARTED = dg.DagsterEventType.STEP_START
 _ENDED = dg.DagsterEventType.STEP_SUCCESS
@@ -34,7 +35,7 @@ class _Status(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What runs came to: materialisations, check evaluations, and a text per failed step."""
+    """The result of runs: materialisations, check evaluations, and a text per failed step."""
 
     materializations: list[dg.AssetMaterialization]
     checks: list[dg.AssetCheckEvaluation]
@@ -48,9 +49,9 @@ def materialize_everything(
 ) -> Outcome:
     """Run every asset and check against the instance in `DAGSTER_HOME`.
 
-    `on_done` is told each step that ends with its seconds, `on_failed` each one that fails,
-    `status` makes the display of what is under way. Assets that a failed step held back without
-    concerning them are run once more.
+    `on_done` is called with the name and the seconds of each step that ends, `on_failed` with the
+    name of each step that fails. `status` makes the display of the step that runs. Assets that were
+    skipped although their inputs are sound run once more.
     """
     from softcart_assets.definitions import defs
 
@@ -65,6 +66,7 @@ def materialize_everything(
     parents = {key: graph.get(key).parent_keys for key in graph.get_all_asset_keys()}
 
     def execute(selection: Collection[dg.AssetKey] | None) -> dg.ExecuteInProcessResult:
+        # Chosen here, so that the display can follow the run from its first event.
         run_id = str(uuid.uuid4())
         with _followed(instance, run_id, on_done, on_failed, status):
             return job.execute_in_process(
@@ -97,7 +99,7 @@ def materialize_everything(
 
 
 def go_live_together(lines: Iterable[Line]) -> dict[dg.AssetKey, set[dg.AssetKey]]:
-    """For each published table: the tables that go live with it, whatever part of them is selected.
+    """For each published table, all tables that go live with it, even if they are not selected.
 
     They are the tables of its line and those that the lines share.
     """
@@ -112,11 +114,11 @@ def held_back(
     together: Mapping[dg.AssetKey, Collection[dg.AssetKey]],
     result: dg.ExecuteInProcessResult,
 ) -> set[dg.AssetKey]:
-    """The assets of steps that did not start, although nothing that they are made of failed.
+    """The assets of steps that did not start, although none of their inputs failed.
 
     `steps`: step → the assets that it makes. `parents`: asset → the assets that it reads.
-    `together`: asset → the assets that are made with it. If one of them is made of something that
-    failed, none is among the result: a table whose check failed would go live with the others.
+    `together`: asset → the assets that are made with it. If an input of one of these failed, none
+    of them is returned. Otherwise a table whose check failed would go live with the others.
     """
     started = {event.step_key for event in result.filter_events(_is_start)}
     of_step = {key: step for step, keys in steps.items() for key in keys}
@@ -170,13 +172,14 @@ def _followed(
     on_failed: Callable[[str], None],
     status: Callable[[str], AbstractContextManager[_Status]],
 ) -> Iterator[None]:
-    """Tell of the run's steps from a thread: the run itself gives no sign until it ends."""
+    """Report the steps of the run from a thread, because `execute_in_process` reports nothing."""
     done = threading.Event()
 
     def tell() -> None:
         cursor, started = None, {}
         with status("materialising …") as display:
             finished = False
+            # The last round comes after the end of the run, so no event is missed.
             while not finished:
                 finished = done.wait(0.5)
                 found = instance.get_records_for_run(
@@ -204,7 +207,7 @@ def _followed(
 
 
 def _root_cause(error: Any) -> str:
-    """What went wrong first: Dagster wraps an asset's own error."""
+    """The message of the first error in the chain. Dagster wraps an asset's own error."""
     while error and error.cause:
         error = error.cause
     return str(error.message).strip() if error else "failed"

@@ -1,9 +1,9 @@
-"""The Hive metastore: which one a session uses, and the lock on the embedded one.
+"""The Hive metastore of a session, and the lock on the embedded one.
 
-The metastore knows the lake's tables and where their files are. By default it is a Derby database
-that runs inside Spark's Java process and serves that process only. The lock makes a second process
-wait with a message, where Derby would fail. `SOFTCART_HIVE_METASTORE_URI` names a server instead,
-which needs no lock.
+The metastore knows the lake's tables and the folders of their files. By default it is a Derby
+database inside Spark's Java process, which serves that process only. A second process would get an
+error from Derby. With the lock, it waits and says so. `SOFTCART_HIVE_METASTORE_URI` names a
+metastore server instead, which needs no lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DATABASE = "spark.hadoop.javax.jdo.option.ConnectionURL"
 _DERBY = "jdbc:derby:"
 
 _locks: dict[Path, Any] = {}
-"""The locks that Java holds. Without a reference from Python, Java collects and frees them."""
+"""The locks that Java holds. Without a reference from Python, Java would collect and free them."""
 
 
 def metastore_settings(server: str | None, home: Path) -> dict[str, str]:
@@ -60,7 +60,7 @@ def lock_metastore(spark: SparkSession) -> None:
     while not (lock := file.getChannel().tryLock()):
         if not announced:
             log.warning(
-                "The embedded Hive metastore %s serves one process at a time; waiting for process "
+                "The embedded Hive metastore %s serves one process at a time. Waiting for process "
                 "%s to end. A metastore server in SOFTCART_HIVE_METASTORE_URI serves several.",
                 metastore,
                 path.read_text(errors="replace").strip() or "(unknown)",

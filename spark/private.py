@@ -1,4 +1,4 @@
-"""The private interfaces of PySpark that this package uses, all of them.
+"""All private interfaces of PySpark that this package uses.
 
 PySpark offers no public way to reach its Java process or to end it before Python ends. When a new
 version changes one of these names, `tests/spark/test_private.py` fails and says which.
@@ -17,12 +17,12 @@ from pyspark.sql.types import StructType
 
 
 def is_submitted() -> bool:
-    """Whether spark-submit started this Python process, and owns the Java process."""
+    """Whether spark-submit started this Python process. It then owns the Java process."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def submitted_settings() -> dict[str, str]:
-    """The settings that spark-submit was given; empty in a process that it did not start."""
+    """The settings of spark-submit, empty in a process that it did not start."""
     if not is_submitted():
         return {}
     # Java runs already. Once Python is connected to it, a new SparkConf has spark-submit's options.
@@ -36,7 +36,7 @@ def java(spark: SparkSession) -> Any:
 
 
 def end_java() -> bool:
-    """End the Java process, if PySpark started it and not spark-submit; says whether it did.
+    """End the Java process, unless spark-submit started it. Returns whether it was ended.
 
     The next session starts a new one.
     """
@@ -44,6 +44,7 @@ def end_java() -> bool:
     if gateway is None or is_submitted():
         return False
     gateway.shutdown()
+    # Java ends when its standard input ends.
     gateway.proc.stdin.close()
     gateway.proc.wait()
     SparkContext._gateway = SparkContext._jvm = None
@@ -56,5 +57,5 @@ def spark_schema(schema: pa.Schema) -> StructType:
 
 
 def arrow_schema(schema: StructType) -> pa.Schema:
-    """Arrow's types of a Spark schema; instants are in UTC."""
+    """Arrow's types of a Spark schema, with times in UTC."""
     return types.to_arrow_schema(schema, timezone="UTC")

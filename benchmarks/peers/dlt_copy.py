@@ -14,12 +14,12 @@ JOB = json.loads(os.environ["JOB"])
 
 
 def url(scheme: str, server: dict[str, Any], database: str) -> str:
-    """The server as dlt wants it."""
+    """The server as a URL for dlt."""
     return f"{scheme}://{server['user']}:{quote(server['password'])}@{server['host']}:{server['port']}/{database}"
 
 
 def resources() -> list[Any]:
-    """The tables, as the job wants them read and written."""
+    """The tables, with the options of the job for reading and writing."""
     source = url("mysql+pymysql", JOB["mysql"], JOB["mysql"]["database"])
     found = []
     for table in JOB["tables"]:

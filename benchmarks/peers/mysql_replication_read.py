@@ -12,7 +12,7 @@ mysql = JOB["mysql"]
 
 started, computed = time.monotonic(), sum(os.times()[:4])
 log_file, log_position = JOB["start"].rsplit(":", 1)
-# Told that the server is MariaDB, it would start from the beginning of the log.
+# With `is_mariadb=True` it ignores the position and reads from the beginning of the log.
 log = BinLogStreamReader(
     {name: mysql[name] for name in ("host", "port", "user", "password")},
     server_id=4_242,
@@ -26,7 +26,8 @@ log = BinLogStreamReader(
 rows = 0
 for event in log:
     rows += len(event.rows)
-    if rows >= JOB["rows"]:  # at the end of the log it would read everything again
+    # At the end of the log, it would connect again and deliver rows twice.
+    if rows >= JOB["rows"]:
         break
 print(
     json.dumps(

@@ -1,1 +1,1 @@
-"""What the seed data of any line of business use: dice, words, loaders, live traffic."""
+"""The parts that the seed data of every line use: dice, words, loaders, live traffic."""

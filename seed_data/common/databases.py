@@ -1,9 +1,10 @@
-"""What seeding needs of a database of any kind.
+"""The interface of a database for seeding, whatever its kind.
 
-The database itself says whose data it holds. What we make carries a mark. It names the source from
-the start, and behind it the seed's parameters once everything is loaded, in all databases of the
-line. So a seed that was killed is seen as unfinished and made again, a finished one is left alone,
-and what we did not make, or made for another source, is never touched.
+The database itself says whose data it holds, by a mark on each of our tables. The mark begins with
+the name of the source. The parameters of the seed follow when all databases of the line are loaded.
+
+So an unfinished seed is seen and made again. A finished one is left alone. Tables that we did not
+make, or made for another source, are never touched.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Protocol
 from softcart_assets.lines.model import Source, Table
 
 Advance = Callable[[int], object]
-"""Told how many more rows went from Parquet to the server."""
+"""Called with the number of further rows that went from Parquet to the server."""
 
 
 def mark_of(source: Source) -> str:
@@ -35,19 +36,19 @@ class Database(Protocol):
         ...
 
     def marks(self) -> Mapping[str, str]:
-        """The mark of each table that is there. Raises `SeedError` if anything is not ours."""
+        """The mark of each existing table. Raises `SeedError` if any table is not ours."""
         ...
 
     def recreate(self, tables: Collection[Table]) -> None:
-        """Replace everything, which must be ours (`marks` says so), by these tables, empty."""
+        """Drop all tables and make these, empty. Call `marks` first: all tables must be ours."""
         ...
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
-        """Load a table's Parquet files; the number of rows. All rows arrive as they are."""
+        """Load the Parquet files of a table. Returns the number of rows. No value changes."""
         ...
 
     def complete(self, tables: Collection[Table], parameters: str) -> None:
-        """Record that everything is loaded, in every database, with these parameters."""
+        """Record that all databases of the line are loaded, with these parameters."""
         ...
 
 

@@ -27,7 +27,7 @@ def numbers(values: Sequence[float], spark_type: str = "bigint") -> Column:
 
 
 def div(dividend: Column, divisor: Column | int) -> Column:
-    """Integer division, truncating; exact for longs."""
+    """Integer division, rounded towards zero. It is exact for longs, unlike `/` on doubles."""
     return F.call_function("div", dividend, F.lit(divisor) if isinstance(divisor, int) else divisor)
 
 
@@ -40,6 +40,7 @@ class Dice:
     def salt(self, purpose: str) -> int:
         """A 63-bit number for a purpose, so that the draws of two columns differ."""
         digest = hashlib.blake2b(f"{self._seed}/{purpose}".encode(), digest_size=8).digest()
+        # Spark's longs have a sign, so one bit must go.
         return int.from_bytes(digest, "big") >> 1
 
     def uniform(self, purpose: str, *key: Column) -> Column:
@@ -66,7 +67,7 @@ class Dice:
 
 
 def thresholds(uniform: Column, weights: Mapping[str, float]) -> Column:
-    """Cut [0, 1) into pieces as long as `weights`; the name of the one where `uniform` lies."""
+    """The name of the piece in which `uniform` lies, if `weights` cut [0, 1) into pieces."""
     names = list(weights)
     total, reached, column = sum(weights.values()), 0.0, None
     for name in names[:-1]:

@@ -1,4 +1,4 @@
-"""What a line of business offers for its seed data, and what it gets to write them with."""
+"""The interface of seed data: `LineSeed`, which a line of business offers, and `Output`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:  # a line may do without Spark
 
 
 class SeedError(RuntimeError):
-    """The sources cannot be seeded; the message says why and what to do."""
+    """The sources cannot be seeded. The message says why and what to do."""
 
 
 class Output:
-    """Where a line writes its tables. Every method may be called from several threads.
+    """Takes the tables of a line. Every method may be called from several threads.
 
-    Tables are named `<source>.<table>`. Each is loaded while the line makes the next ones, so write
-    a table as soon as it can be made.
+    Tables are named `<source>.<table>`. Each is loaded while the line makes the next ones. So write
+    a table as soon as possible.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Output:
         self._on_written = on_written
 
     def wants(self, *tables: str) -> bool:
-        """Whether any of these tables is to be made; `softcart seed --table` leaves tables out."""
+        """Whether any of these tables is wanted. `softcart seed --table` leaves tables out."""
         return not self._wanted.isdisjoint(tables)
 
     def spark(self) -> SparkSession:
@@ -51,7 +51,7 @@ class Output:
         return self._session()
 
     def write(self, table: str, rows: pa.Table) -> None:
-        """Write a table whole. Rows of a collection come from `documents`."""
+        """Write all rows of a table. `documents` makes the rows of a collection."""
         if self.wants(table):
             path = self._directory / table
             path.mkdir(parents=True)
@@ -73,7 +73,10 @@ class Output:
 
 
 def documents(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Documents as a table: one column, `document`, in MongoDB's Extended JSON."""
+    """Documents as a table with one column, `document`, in MongoDB's Extended JSON.
+
+    Parquet has no types for all values of BSON. Extended JSON keeps the type of each value.
+    """
     return pa.table({"document": pa.array([json_util.dumps(row) for row in rows], pa.string())})
 
 
@@ -82,8 +85,9 @@ class LineSeed:
     """The seed data of a line of business: `SEED` of the package `seed_data.<line>`.
 
     `generate` writes every table that the output wants. Equal parameters must give equal rows.
-    `traffic` starts live traffic on the line's sources, which it gets by name, with choices that
-    the number repeats; None: the line has no traffic.
+
+    `traffic` opens live traffic on the line's sources. It gets the sources by name, and a number
+    that makes its choices repeatable. None: the line has no traffic.
     """
 
     generate: Callable[[Parameters, Output], None]

@@ -1,6 +1,6 @@
 """Loads documents into a MongoDB database.
 
-MongoDB has no comments on collections. The mark is the document of a collection of its own.
+MongoDB has no comments on collections. So the marks are a document in a collection of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from softcart_assets.connections import MongoConnection
 from softcart_assets.lines.model import Source, Table
 
 MARKS = "_softcart_seed"
-"""The collection with the mark: one document, with the mark of each collection that we made."""
+"""The collection of the marks: one document, with the mark of each collection that we made."""
 
 _MARK = "marks"
 
@@ -42,15 +42,19 @@ class MongoDatabase:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Nothing: MongoDB has no lock that ends with its holder. The lock on the line serves."""
+        """Does nothing. MongoDB has no lock that ends with its holder.
+
+        The lock on the file of the line keeps out other seeds of this installation.
+        """
         yield
 
     def marks(self) -> Mapping[str, str]:
-        """The mark of each collection of ours. Raises `SeedError` if there is any other."""
+        """The mark of each of our collections. Raises `SeedError` if another one has documents."""
         with self._open() as database:
             filled = {
                 name
                 for name in database.list_collection_names()
+                # An empty collection has nothing to lose.
                 if name != MARKS and database[name].find_one({}, {"_id": 1})
             }
             marks = self._read(database)
@@ -65,7 +69,10 @@ class MongoDatabase:
         return marks
 
     def recreate(self, tables: Collection[Table]) -> None:
-        """Drop our collections. The mark comes first: it says whose the documents will be."""
+        """Drop our collections.
+
+        The marks come first. If a kill follows, they still say that the collections are ours.
+        """
         with self._open() as database:
             ours = self._read(database)
             names = [table.at_source for table in tables]
@@ -75,7 +82,7 @@ class MongoDatabase:
             self._write(database, dict.fromkeys(names, self.mark))
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
-        """Insert documents and index the cursor that incremental loads read by."""
+        """Insert the documents. Index the cursor, because incremental loads read by it."""
         count = 0
         with self._open() as database:
             collection = database[table.at_source]
@@ -99,6 +106,7 @@ class MongoDatabase:
     def _read(self, database: Database[dict[str, Any]]) -> dict[str, str]:
         found = database[MARKS].find_one({"_id": _MARK}) or {"collections": []}
         marks = {each["name"]: each["mark"] for each in found["collections"]}
+        # Another source may have been seeded into the same database. Its collections are not ours.
         return {name: mark for name, mark in marks.items() if mark.startswith(self.mark)}
 
     @staticmethod

@@ -1,8 +1,8 @@
 """Loads tables into a MySQL database.
 
-The mark of a table is its comment. A table is loaded by one LOAD DATA statement that reads from a
-named pipe. That is one transaction, with memory for one batch of rows, however many there are. The
-server must allow `local_infile`.
+The mark of a table is its comment. One LOAD DATA statement loads a table. It reads from a named
+pipe, so the load is one transaction and needs memory for one batch of rows only. The server must
+allow `local_infile`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class MySQLDatabase:
         """Keep other seeds away. The server ends the lock with our connection."""
         connection = self._server.connect()
         try:
+            # MySQL refuses names of locks with more than 64 characters.
             name = f"seed.{self._server.database}"[:64]
             if _scalar(connection, "SELECT GET_LOCK(%s, %s)", name, LOCK_SECONDS) != 1:
                 raise SeedError(
@@ -67,7 +68,7 @@ class MySQLDatabase:
             connection.close()
 
     def marks(self) -> Mapping[str, str]:
-        """The comment of each table that is there. Raises `SeedError` if any is not ours."""
+        """The comment of each existing table. Raises `SeedError` if any table is not ours."""
         with self._server.connect() as connection, connection.cursor() as cursor:
             cursor.execute(
                 "SELECT table_name, table_comment FROM information_schema.tables "
@@ -90,7 +91,7 @@ class MySQLDatabase:
                     f"The MySQL server at {self._server.host}:{self._server.port} refuses bulk "
                     "loads. Start it with --local-infile=1, or run SET GLOBAL local_infile = 1."
                 )
-            # Tables may refer to each other.
+            # Tables may refer to each other, so no order would be right for all drops.
             cursor.execute("SET foreign_key_checks = 0")
             for name in self.marks():
                 cursor.execute(f"DROP TABLE `{name}`")
@@ -110,7 +111,10 @@ class MySQLDatabase:
         return [statement for name, statement in known.items() if name in names]
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
-        """Load a table's Parquet files; the number of rows. All rows arrive, or `SeedError`."""
+        """Load the Parquet files of a table. Returns the number of rows.
+
+        Raises `SeedError` if not all rows arrive.
+        """
         files = sorted(directory.glob("*.parquet"))
         expected: int = sum(pq.read_metadata(file).num_rows for file in files)
         with _fed(files, directory / "pipe", advance) as feeder:
@@ -127,8 +131,8 @@ class MySQLDatabase:
     def _load(self, connection: Any, table: str, feeder: _Feeder, expected: int) -> None:
         columns = ", ".join(f"`{name}`" for name in feeder.columns)
         with connection.cursor() as cursor:
-            # Zero dates are part of the data. Without checks MariaDB builds the indexes at the end;
-            # a repeated primary key is found all the same.
+            # This mode allows zero dates, which are part of the data. Without the checks, MariaDB
+            # builds the indexes at the end, which is faster. It still finds a repeated primary key.
             cursor.execute(
                 "SET sql_mode = 'STRICT_ALL_TABLES', unique_checks = 0, foreign_key_checks = 0"
             )
@@ -142,7 +146,8 @@ class MySQLDatabase:
                 feeder.end()
             if feeder.failure:
                 raise feeder.failure
-            # With LOCAL the server turns errors into warnings and leaves out rows. We have neither.
+            # With LOCAL, the server turns errors into warnings and leaves out rows. A good load has
+            # neither.
             loaded, warnings = cursor.rowcount, connection.warning_count()
             if warnings or loaded != expected:
                 cursor.execute("SHOW WARNINGS LIMIT 1")
@@ -190,7 +195,10 @@ class _Feeder(threading.Thread):
             self.failure = error
 
     def end(self) -> None:
-        """Wait for the end. A feeder whose pipe the server never opened waits for a reader."""
+        """Wait until the feeder ends.
+
+        If the server never opened the pipe, the feeder still waits for a reader. Then we open it.
+        """
         while self.is_alive():
             os.close(os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK))
             self.join(0.1)
@@ -199,6 +207,7 @@ class _Feeder(threading.Thread):
 @contextmanager
 def _fed(files: list[Path], pipe: Path, advance: Advance) -> Iterator[_Feeder]:
     """The feeder, at work."""
+    # A thread of its own, because LOAD DATA keeps the caller waiting until the pipe ends.
     feeder = _Feeder(files, pipe, advance)
     os.mkfifo(pipe)
     feeder.start()

@@ -12,15 +12,18 @@ from softcart_assets.lines.model import Line
 
 
 def seed_of(line: Line) -> LineSeed | None:
-    """What the package `seed_data.<line>` offers; None if there is no such package."""
+    """The `SEED` of the package `seed_data.<line>`. None if there is no such package.
+
+    Raises `SeedError` if the package has no `SEED`.
+    """
     name = f"seed_data.{line.name}"
     if find_spec(name) is None:
         return None
     offered = getattr(importlib.import_module(name), "SEED", None)
     if not isinstance(offered, LineSeed):
         raise SeedError(
-            f"The package {name} has no SEED. Write SEED = LineSeed(…) into its __init__.py; "
-            "the docstring of seed_data shows a whole package."
+            f"The package {name} has no SEED. Write SEED = LineSeed(…) into its __init__.py. "
+            "The docstring of seed_data shows a whole package."
         )
     return offered
 

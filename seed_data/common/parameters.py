@@ -1,4 +1,4 @@
-"""What a seed is determined by. Two runs with equal `Parameters` make equal rows."""
+"""The parameters of a seed. Two runs with equal `Parameters` make equal rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def epoch_microseconds(moment: datetime) -> int:
 
 @dataclass(frozen=True)
 class Parameters:
-    """`scale` 1 is a line of ordinary size for a demo. `seed` picks the random numbers.
+    """The parameters. A line derives its sizes and dates from these three.
 
-    `until` (aware, UTC) is the present of the data. A line derives its sizes and dates from these
-    three.
+    `scale`: 1 is the ordinary size for a demo. `seed`: picks the random numbers. `until` (aware,
+    UTC): the "now" of the data.
     """
 
     scale: float
@@ -29,13 +29,11 @@ class Parameters:
     until: datetime
 
     def __post_init__(self) -> None:
-        """Refuse senseless values."""
+        """Raise `ValueError` for values that make no sense."""
         if not 0.001 <= self.scale <= 10_000:
             raise ValueError(f"scale must lie between 0.001 and 10000, not {self.scale}")
         if self.until.tzinfo is None:
-            raise ValueError(
-                "until needs a time zone; UTC is meant, e.g. 2026-01-31T12:00:00+00:00"
-            )
+            raise ValueError("until needs a time zone, for example 2026-01-31T12:00:00+00:00")
 
     @property
     def end(self) -> int:

@@ -1,4 +1,4 @@
-"""Real places where people and stores are. Data, nothing else."""
+"""Real places, where people live and stores are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 
 class Country(NamedTuple):
-    """`weight`: how many customers live there, relative to the other countries.
+    """A country.
 
-    `locale`: Faker's, for names and streets. `dial`: the calling code.
+    `weight`: how many customers live there, relative to the other countries. `locale`: Faker's
+    locale, for names and streets. `dial`: the calling code.
     """
 
     weight: int
@@ -17,7 +18,11 @@ class Country(NamedTuple):
 
 
 class Place(NamedTuple):
-    """`postal`: each `#` stands for a digit. `weight`: relative within the country."""
+    """A city.
+
+    `postal`: its postal code, each `#` stands for a digit. `weight`: how many customers live there,
+    relative to the other cities of the country.
+    """
 
     country: str
     city: str

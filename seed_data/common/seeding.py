@@ -30,7 +30,7 @@ LOADS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class _Target:
-    """The database of a source, and the tables of it that are to be made."""
+    """The database of a source, and its tables to make."""
 
     source: Source
     database: Database
@@ -45,14 +45,14 @@ def seed(
     tables: Collection[str] = (),
     spark: SparkSession | None = None,
 ) -> dict[str, int]:
-    """Make the seed data of these lines, as far as they have any, and load them.
+    """Make the seed data of these lines, and load them into their sources.
 
-    `until` (UTC) is the moment up to which there are data, now by default. `tables` restricts to
-    some tables, `<source>.<table>`. `spark` is a running session to use instead of an own one.
+    `until` (UTC): the data end at this moment, by default now. `tables`: make only these tables,
+    `<source>.<table>`. `spark`: a running session to use.
 
-    Returns the rows loaded per table. A line whose databases hold this seed already (without
-    `until`: up to any moment) is left alone; otherwise what an earlier seed loaded is replaced.
-    Raises `SeedError` if a database holds anything else.
+    Returns the rows loaded per table. If the databases of a line hold this seed already, the line
+    is left alone. Without `until`, a seed up to any moment counts as this one. Data of another seed
+    are replaced. Raises `SeedError` if a database holds anything else.
     """
     seeds = seeds_of(lines)
     parameters = _parameters(scale, seed, until)
@@ -67,6 +67,7 @@ def seed(
             if not targets:
                 continue
             with _exclusive(line, targets) as directory:
+                # Without `until`, the moment is left out: it is another one in each run.
                 if _hold(targets, made + (parameters.until.isoformat() if until else "")):
                     progress.say(f"The sources of {line.name} hold this seed already.")
                     continue
@@ -92,7 +93,7 @@ def _parameters(scale: float, seed: int, until: datetime | None) -> Parameters:
 
 
 def _targets(line: Line, tables: Collection[str]) -> list[_Target]:
-    """The databases of the line's sources, as far as tables of them are wanted."""
+    """The databases of the line's sources that have wanted tables."""
     targets = []
     for source in line.sources:
         chosen = [
@@ -115,10 +116,10 @@ def _database(line: Line, source: Source) -> Database:
 
 @contextmanager
 def _exclusive(line: Line, targets: list[_Target]) -> Iterator[Path]:
-    """An empty folder for the Parquet files of the line, while no other seed is at work.
+    """An empty folder for the Parquet files of the line, while no other seed runs.
 
-    A lock on a file excludes other seeds of this installation, the databases' own locks those of
-    other installations.
+    A lock on a file keeps out other seeds of this installation. The locks of the databases keep out
+    those of other installations.
     """
     home = softcart_home() / "seed"
     home.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,8 @@ def _exclusive(line: Line, targets: list[_Target]) -> Iterator[Path]:
 
 
 def _hold(targets: list[_Target], parameters: str) -> bool:
-    """Whether every table was made with these. Looks at every database, for what is not ours."""
+    """Whether every table was made with these parameters. Raises `SeedError` for foreign data."""
+    # All databases first, because `marks` finds the foreign data.
     marks = [(target, target.database.marks()) for target in targets]
     return all(
         found.get(table.at_source, "").startswith(f"{target.database.mark} {parameters}")
@@ -157,7 +159,7 @@ def _make_and_load(
     session: Callable[[], SparkSession],
     progress: TableProgress,
 ) -> dict[str, int]:
-    """Load each table while the line makes the next ones; the number of rows per table."""
+    """Load each table while the line makes the next ones. Returns the number of rows per table."""
     databases: Mapping[str, tuple[Database, Table]] = {
         f"{target.source.name}.{table.name}": (target.database, table)
         for target in targets
@@ -177,6 +179,7 @@ def _make_and_load(
 
         rows = database.load(table, path, advance)
         progress.done(name, rows)
+        # At once, because the files of all tables together need much space.
         shutil.rmtree(path)
         return rows
 
@@ -191,6 +194,7 @@ def _make_and_load(
                 f"The generator did not write {', '.join(sorted(missing))}. "
                 "It must write every table that the line declares."
             )
+        # The first failure is raised at once, and not only when its turn comes.
         for job in as_completed(jobs.values()):
             job.result()
     return {name: job.result() for name, job in jobs.items()}

@@ -1,4 +1,4 @@
-"""The Spark session of a seed: started when a line first asks for it, stopped at the end."""
+"""The Spark session of a seed. It starts when a line first asks for it, and stops at the end."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from pyspark.sql import SparkSession
 from spark.session import build_session, stop_session
 
 SHORT_SCALE = 3
-"""Up to this scale Spark's work ends before Java's optimising compiler has paid for itself."""
+"""Up to this scale, Java's optimising compiler takes more time than it saves."""
 
 
 @contextmanager
 def spark_on_demand(
     scale: float, running: SparkSession | None = None
 ) -> Iterator[Callable[[], SparkSession]]:
-    """A function that returns the session, the running one if there is one; for any thread."""
+    """Yields a function that returns the session. Any thread may call it.
+
+    `running`: a session to use instead of a new one. It is not stopped.
+    """
     started: list[SparkSession] = [running] if running else []
     lock = Lock()
 
@@ -37,9 +40,15 @@ def spark_on_demand(
 
 
 def _start(scale: float) -> SparkSession:
-    """A session on this machine, so that the loader can read its files. Hive would cost seconds."""
+    """Start a session on this machine without Hive, which would cost seconds.
+
+    The loader runs here and reads the files that Spark writes. Another machine's files it could not
+    read.
+    """
     master = os.environ.get("SOFTCART_SPARK_MASTER") or ""
     options = os.environ.get("SPARK_SUBMIT_OPTS")
+    # Only an environment variable reaches Java before it starts. Without the optimising compiler,
+    # Java keeps too little room for compiled code, so its size is set too.
     if scale <= SHORT_SCALE:
         os.environ["SPARK_SUBMIT_OPTS"] = (
             f"{options or ''} -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"

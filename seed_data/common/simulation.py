@@ -17,12 +17,14 @@ def simulate(
     duration: float | None = None,
     seed: int | None = None,
 ) -> Counter[str]:
-    """Write `rate` operations per second into the sources of each of these lines that has traffic.
+    """Write `rate` operations per second into the sources of each line that has traffic.
 
-    Ends after `duration` seconds, by default at Ctrl-C. `seed` makes the choices repeatable, as far
-    as the data and the clock are the same. Prints a line of counts every few seconds and returns
-    the number of operations by kind. A server that goes away is waited for; one that is not there
-    at the start is an error.
+    It ends after `duration` seconds, by default at Ctrl-C. `seed` makes the choices repeatable, if
+    the data and the clock are the same. It prints a line of counts every few seconds, and returns
+    the number of operations by kind.
+
+    If a server goes away, it waits. Raises `ServerUnreachable` if a server is missing at the start,
+    and `SimulationError` if there is no traffic or no data.
     """
     if rate <= 0:
         raise SimulationError(f"The rate must be above 0 operations per second, not {rate}.")

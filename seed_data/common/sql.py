@@ -22,7 +22,7 @@ class SQLSession:
         self._cursor = self._connection.cursor()
 
     def close(self) -> None:
-        """Disconnect; what is not committed is undone."""
+        """Disconnect. Changes that are not committed are undone."""
         with suppress(MySQLdb.Error):  # closed already, while the server was away
             self._connection.close()
 
@@ -41,7 +41,7 @@ class SQLSession:
         return rows
 
     def one(self, query: str, *arguments: Any) -> tuple[Any, ...]:
-        """The first row; raises `NothingToDo` if there is none."""
+        """The first row. Raises `NothingToDo` if there is none."""
         self._cursor.execute(query, arguments)
         row: tuple[Any, ...] | None = self._cursor.fetchone()
         if row is None:
@@ -49,12 +49,12 @@ class SQLSession:
         return row
 
     def insert(self, statement: str, *arguments: Any) -> int:
-        """Insert a row; its AUTO_INCREMENT id."""
+        """Insert a row. Returns its AUTO_INCREMENT id."""
         self._cursor.execute(statement, arguments)
         return int(self._cursor.lastrowid)
 
     def write(self, statement: str, *arguments: Any) -> int:
-        """Change rows; how many changed."""
+        """Change rows. Returns how many changed."""
         self._cursor.execute(statement, arguments)
         return int(self._cursor.rowcount)
 
@@ -63,7 +63,8 @@ class SQLSession:
         self._cursor.executemany(statement, list(rows))
 
     def random_id(self, table: str, condition: str = "TRUE", *, newest: int | None = None) -> int:
-        """The id of a random row that meets the condition, among that many newest ids if given."""
+        """The id of a random row that meets the condition. `newest`: only among the last ids."""
+        # A random id and the next row after it. ORDER BY RAND() would read the whole table.
         low, high = self.one(f"SELECT MIN(id), MAX(id) FROM {table}")
         if high is None:
             raise NothingToDo

@@ -1,7 +1,7 @@
 """Live traffic on the sources of lines of business, at a given rate, until stopped.
 
-A line offers a `Traffic`: operations, each one transaction or one write. What is written belongs
-to the line. When operations come, how often, and what happens when a server goes away is here.
+A line offers a `Traffic` with its operations. Each operation is one transaction or one write. This
+module decides when operations come and how often, and handles a server that goes away.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ REPORT_SECONDS = 5
 PASSING_ERRORS = frozenset(
     {1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
 )
-"""MySQL's errors that a later attempt may not meet.
+"""MySQL's errors that may be gone at a later attempt.
 
-The server stops or is away, the connection is lost, there is a deadlock or a long wait for a lock.
+The server is stopping or unreachable, the connection is lost, or a lock causes a deadlock or a long
+wait.
 """
 
 
 class SimulationError(RuntimeError):
-    """There is nothing to simulate on; the message says why and what to do."""
+    """The simulation cannot start. The message says why and what to do."""
 
 
 class NothingToDo(Exception):
-    """An operation found no row to work on; another one takes its turn."""
+    """An operation found no row to work on. The next operation follows."""
 
 
 class Traffic(Protocol):
@@ -46,15 +47,15 @@ class Traffic(Protocol):
     """How often each operation comes, relative to the others."""
 
     def connect(self) -> None:
-        """Connect. Called again after a connection was lost; raises `ServerUnreachable`."""
+        """Connect again after a lost connection. Raises `ServerUnreachable`."""
         ...
 
     def perform(self, operation: str) -> None:
-        """Do one operation and commit it. Raises `NothingToDo` after it undid everything."""
+        """Do one operation and commit it. If it undid everything, it raises `NothingToDo`."""
         ...
 
     def close(self) -> None:
-        """Disconnect; what is not committed is undone."""
+        """Disconnect. Changes that are not committed are undone."""
         ...
 
 
@@ -83,7 +84,8 @@ class Simulation:
             if due > now:
                 stop.wait(min(due - now, reported + REPORT_SECONDS - now, (end or due) - now))
                 continue
-            # What a slow server left undone is not made up for in a burst.
+            # Never more than a second behind. Otherwise a burst would follow when a slow server
+            # recovers.
             due = max(due, now - 1) + 1 / rate
             operation = self._choices.choices(operations, weights)[0]
             with self._patiently(end, stop):
@@ -110,7 +112,7 @@ class Simulation:
 
     @contextmanager
     def _patiently(self, end: float | None, stop: threading.Event) -> Iterator[None]:
-        """Outlive passing failures of a server: drop the operation and connect again."""
+        """Survive passing failures of a server: drop the operation and connect again."""
         try:
             yield
         except (MySQLdb.Error, PyMongoError) as error:
@@ -134,7 +136,7 @@ class Simulation:
 
 
 def run_together(simulations: list[Simulation], rate: float, duration: float | None) -> None:
-    """Run several simulations at once, each in a thread. Ctrl-C ends all, an error of one, too."""
+    """Run several simulations at once, each in a thread. Ctrl-C or an error of one ends all."""
     stop = threading.Event()
     failures: list[BaseException] = []
 

@@ -1,7 +1,7 @@
-"""The words that rows about people are made of: names, streets and calling codes by country.
+"""Words for rows about people: names, streets and calling codes by country.
 
-Faker is asked a few thousand times, on the driver. Spark then samples from literal arrays. Nothing
-here depends on the number of rows.
+Faker is slow. So it makes a few thousand words on the driver, and Spark samples from them as
+literal arrays. Nothing here depends on the number of rows.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from seed_data.common.places import COUNTRIES, PLACES
 FIRST_NAMES = 250
 LAST_NAMES = 400
 STREETS = 300
-"""How often Faker is asked per locale; duplicates are dropped."""
+"""How often Faker is asked per locale. Duplicates are dropped."""
 
 RARE_LAST_NAMES = ("𠮷田", "𠮷野", "𠮟山", "𩸽", "𡈽屋")
 """Japanese last names whose characters take four bytes in UTF-8."""
 
 DECORATIONS = ("🌸", "😀", "🦊", "𝒥", "👩‍🚀", "🇪🇺", "🧵", "𓅓")
-"""What customers put behind their names; all take four bytes and more."""
+"""Decorations that customers put behind their names. All take four bytes or more in UTF-8."""
 
 DOMAINS = ("mail.example", "post.example", "inbox.example", "web.example", "courriel.example")
 """Domains of e-mail addresses. RFC 2606 reserves the suffix, so nobody gets mail."""
@@ -45,14 +45,17 @@ def _ask(provider: Callable[[], str], times: int) -> list[str]:
 
 
 def _number_digits(postal: str) -> str:
-    """Give each `#` of a postal code a character of its own: equal ones would get equal digits."""
+    """Give each `#` of a postal code a character of its own.
+
+    Spark's `translate` replaces characters. Equal characters would become equal digits.
+    """
     digits = iter(Pools.POSTAL_DIGITS)
     return "".join(next(digits) if character == "#" else character for character in postal)
 
 
 @dataclass
 class Words:
-    """What Faker says, one list per country in the order of `COUNTRIES`.
+    """The words from Faker, one list per country in the order of `COUNTRIES`.
 
     `*_slugs` are for e-mail addresses.
     """
@@ -70,6 +73,7 @@ def ask_faker(seed: int) -> Words:
     handles = Faker("en_US")
     handles.seed_instance(seed)
     for country, (_, locale, _) in COUNTRIES.items():
+        # A seed for each country, so that its words do not depend on the other countries.
         faker = Faker(locale)
         faker.seed_instance(f"{seed}/{country}")
         first = _ask(faker.first_name, FIRST_NAMES)

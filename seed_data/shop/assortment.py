@@ -1,4 +1,4 @@
-"""What the shop sells: the category tree and what the products of each leaf are like."""
+"""The assortment of the shop: the category tree, and the features of products in each leaf."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 
 class Leaf(NamedTuple):
-    """A leaf category. Prices are in EUR, `weight` is in grams.
+    """A leaf category.
 
-    `goes_with`: the leaf whose products share its baskets.
+    `price`: lowest and highest, EUR. `weight`: lowest and highest, grams. `goes_with`: the leaf
+    whose products are often in the same baskets.
     """
 
     nouns: str
@@ -19,7 +20,7 @@ class Leaf(NamedTuple):
 
 
 class Department(NamedTuple):
-    """A top category: the share of lines that come back, the tax rate in 1/10,000, the leaves."""
+    """A top category: the share of returned lines, the tax rate in 1/10,000, and the leaves."""
 
     return_share: float
     tax_rate: int

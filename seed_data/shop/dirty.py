@@ -1,8 +1,6 @@
-"""The dirty rows: what is wrong in the seed data, and in which share of the rows.
+"""The dirty rows: the kinds of mistakes in the seed data, and the share of rows with each.
 
-Nothing else is wrong on purpose.
-
-Each share is the probability that a row (of the table named first) is spoilt in that way:
+Nothing else is wrong on purpose. Each share is the probability that a row has this mistake:
 
 - customers: the e-mail is missing, malformed, or shared with others. The phone is missing or in an
   odd format. The name has stray white space, is in capitals, or has four-byte characters (not dirt,

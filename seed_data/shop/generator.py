@@ -1,8 +1,8 @@
 """Makes every table of the shop and of its product catalog.
 
-Rows depend on the parameters alone (see `seed_data.common.dice`), so the tables are made
-independently of one another and of the number of cores. Python makes the small tables on the
-driver, Spark those that grow with the scale. What is wrong on purpose is listed in `dirty`.
+Rows depend on the parameters alone (see `seed_data.common.dice`). So each table is made
+independently of the others and of the number of cores. Python makes the small tables on the driver.
+Spark makes the tables that grow with the scale. `dirty` lists the mistakes on purpose.
 
 `customers.birth_date` is text, because Parquet's dates cannot hold `0000-00-00`.
 """
@@ -40,7 +40,7 @@ def generate(parameters: Parameters, output: Output) -> None:
     """Write the tables that the output wants."""
     sizes = ShopParameters(parameters.scale, parameters.seed, parameters.until)
     with ThreadPoolExecutor(max_workers=6, thread_name_prefix="generate") as threads:
-        # Spark takes seconds to start, in which the driver makes the small tables.
+        # Spark takes seconds to start. Meanwhile the driver makes the small tables.
         starting = threads.submit(output.spark) if output.wants(*COMPUTED) else None
         products, organisation = make_products(sizes), make_organisation(sizes)
         output.write("catalog.categories", documents(products.categories))
@@ -95,6 +95,7 @@ class _Computed:
     def _start_sales(self) -> list[Future[None]]:
         spark, sales, stock = self._spark, self._sales, self._stock
         orders = sales.sales(spark, self._partitions(self._parameters.orders))
+        # Stored once, because four tables and the stock are made from it.
         sold = self._output.stored("sales", orders)
         jobs = [
             *self._job("shop.orders", lambda: sales.orders(sold)),

@@ -1,6 +1,6 @@
-"""The company itself: stores, vendors and employees, and what sales need to know of them.
+"""The company itself: stores, vendors and employees, also as lists for the sales.
 
-They are few, so the driver makes them with Python and Faker. Columns are those of `shop.sql`.
+They are few, so the driver makes them with Python and Faker. The columns are those of `shop.sql`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from seed_data.common.places import COUNTRIES, PLACES
 from seed_data.shop.parameters import ShopParameters
 
 EMPLOYEES_PER_STORE = 9
-"""On average. The first of each store manages it and never left."""
+"""On average. The first employee of each store is its manager, who never leaves."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _STORES = pa.schema(
@@ -134,6 +134,7 @@ class _Recruiter:
         self._parameters = parameters
         self._start = datetime.fromtimestamp(parameters.start / 1e6, UTC)
         self._rng = random.Random(f"{parameters.seed}/organisation")
+        # The first stores are in the cities with most customers.
         self._places = sorted(
             PLACES, key=lambda place: -place.weight * COUNTRIES[place.country].weight
         )
@@ -183,8 +184,8 @@ class _Recruiter:
     def _life(self, number: int) -> tuple[date, date | None]:
         """When a store opened and closed.
 
-        The last store opened on the way, the one before it closed. The first of a channel is always
-        there, so that every order finds a store.
+        The last store opens during the time of the data, and the one before it closes. The first
+        store of a channel always exists, so that every order finds a store.
         """
         opened = (self._start - timedelta(days=self._rng.randint(300, 2500))).date()
         if number <= self.online_stores:

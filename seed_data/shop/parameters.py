@@ -36,7 +36,7 @@ class ShopParameters(Parameters):
 
     @property
     def stores(self) -> int:
-        """The number of stores; about every fifth is an online one."""
+        """The number of stores. About every fifth is an online store."""
         return max(4, round(12 * math.pow(self.scale, 1 / 3)))
 
     @property

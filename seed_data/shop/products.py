@@ -1,7 +1,7 @@
-"""The products and their categories, as MongoDB documents, and what sales and stock need of them.
+"""The products and their categories as MongoDB documents, and as lists for sales and stock.
 
-Products are few, as their number grows with the square root of the scale. So the driver makes them
-with Python and Faker.
+Products are few, because their number grows with the square root of the scale. So the driver makes
+them with Python and Faker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from seed_data.shop.parameters import ShopParameters
 Document = dict[str, Any]
 
 NEW_SHARE = 0.3
-"""Products introduced after the first order; the others were there from the start."""
+"""The share of products introduced after the first order. The others exist from the start."""
 
 DISCONTINUED_SHARE = 0.06
 
@@ -31,12 +31,12 @@ COMPANIONS = 3
 
 @dataclass
 class Products:
-    """The documents, and per product (in the order of their ids) what the tables refer to.
+    """The documents, and lists with one element per product, in the order of their ids.
 
-    Money in cents, times in epoch microseconds, `tax_rates` in 1/10,000. `ranking` lists product
-    numbers from the best to the least sold. `companions` are the numbers of products that share a
-    product's baskets: one list, `COMPANIONS` for each. `substitutes` were there from start to end
-    and are sold in place of a product that was not.
+    Money is in cents, times are in epoch microseconds, `tax_rates` in 1/10,000. `ranking`: product
+    numbers from the best to the least sold. `companions`: the numbers of products that are often in
+    the same baskets, `COMPANIONS` in a row for each product. `substitutes`: products that exist
+    from start to end. They are sold instead of a product that is not on sale.
     """
 
     categories: list[Document]
@@ -143,13 +143,13 @@ class _Designer:
         self._kept = round(parameters.products * (1 - NEW_SHARE))
 
     def leaf(self, number: int) -> tuple[Department, str, Leaf]:
-        """Where a product belongs. The first round gives every leaf one; later ones are uneven."""
+        """The leaf of a product. Each leaf gets one of the first products. The rest is random."""
         if number < len(self.leaves):
             return self.leaves[number]
         return self._rng.choice(self.leaves)
 
     def life(self, number: int) -> _Life:
-        """When the product is there."""
+        """When the product is on sale."""
         rng, parameters = self._rng, self._parameters
         created = self.opening - timedelta(seconds=rng.randint(86_400, 700 * 86_400))
         if number >= self._kept:
@@ -166,6 +166,7 @@ class _Designer:
         """The product's document."""
         rng, product_id = self._rng, f"P{number + 1:06}"
         low, high = leaf.price
+        # Prices are spread evenly on a logarithmic scale. They end in 99, 95 or 90 cents.
         price = round(low * (high / low) ** rng.random()) * 100 - rng.choice((1, 1, 5, 10))
         cost = round(price * rng.uniform(0.42, 0.78))
         brand, noun = rng.choice(self._brands), rng.choice(leaf.nouns.split(","))

@@ -1,8 +1,7 @@
-"""When people buy: growth, seasons, weekdays, hours, and what share buys in a physical store.
+"""When people buy: growth, seasons, weekdays, hours, and the share of physical stores.
 
-The order with number k of N gets the moment at which the share k/N of all expected orders has been
-placed. So numbers grow with time, as AUTO_INCREMENT numbers do, and no sort is needed. Times are
-UTC.
+Order number k of N gets the moment at which the share k/N of all expected orders has been placed.
+So numbers grow with time, like AUTO_INCREMENT numbers, without a sort. Times are UTC.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ WEEKDAY_WEIGHTS = (1.02, 0.95, 0.95, 0.98, 1.1, 1.18, 0.82)
 ONLINE_HOURS = (2, 1, 1, 1, 1, 2, 3, 5, 7, 8, 9, 10, 10, 9, 9, 9, 10, 12, 15, 18, 19, 16, 10, 5)
 PHYSICAL_HOURS = (0, 0, 0, 0, 0, 0, 0, 0, 5, 9, 12, 13, 12, 11, 11, 13, 16, 15, 9, 2, 0, 0, 0, 0)
 PHYSICAL_SHARE = 0.38
-"""The share of orders placed in physical stores on a weekday; those are closed on Sundays."""
+"""The share of orders in physical stores on a weekday. On Sundays these are closed."""
 
 
 def day_weight(day: datetime, start: datetime) -> float:
-    """How many orders a day sees, relative to an ordinary one at `start`."""
+    """The expected number of orders on a day, relative to an ordinary day at `start`."""
     weight = (
         math.pow(YEARLY_GROWTH, (day - start).days / 365)
         * MONTH_WEIGHTS[day.month - 1]
@@ -76,6 +75,7 @@ def hours(parameters: ShopParameters) -> Hours:
 
     hour_start = parameters.start + np.arange(days * 24, dtype=np.int64) * HOUR
     expected = (online_orders + physical_orders) * np.clip(parameters.end - hour_start, 0, HOUR)
+    # Without the small summand, a rounding error could lose the last order.
     reached = np.floor(np.cumsum(expected) / expected.sum() * parameters.orders + 1e-6).astype(
         np.int64
     )

@@ -96,6 +96,7 @@ class Comparison:
 
 
 def _figures(session: psycopg.Connection, question: Composed, schemas: tuple[str, ...]) -> Details:
+    # A transaction, because SET LOCAL ends with it. The next audit may look in other schemas.
     with session.transaction(), session.cursor(row_factory=dict_row) as cursor:
         path = sql.SQL(", ").join(map(sql.Identifier, schemas))
         cursor.execute(sql.SQL("SET LOCAL search_path TO {}").format(path))

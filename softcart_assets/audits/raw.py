@@ -20,7 +20,8 @@ from softcart_assets.lines.model import Source, Table
 MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)
 """The share of its rows that a table may lose, and the factor by which it may grow.
 
-Both are measured against the median of its last loads.
+Both are measured against the median of its last loads. One load with an unusual number of rows does
+not move the median.
 """
 LOADS_OF_HISTORY = 20
 MAX_AGE = timedelta(hours=26)
@@ -55,6 +56,7 @@ def volume_plausible(staging: PostgresConnection, source: Source, table: Table) 
             " WHERE source = %s AND table_name = %s ORDER BY loaded_at DESC LIMIT %s) AS latest",
             [source.name, table.name, LOADS_OF_HISTORY],
         ).fetchone()
+    # Without earlier loads there is nothing to compare with, and any number of rows passes.
     rows, usual = (current[0] if current else 0), (median[0] if median and median[0] else 0)
     passed = usual * (1 - MAX_DROP) <= rows and (rows <= usual * MAX_GROWTH or not usual)
     return AuditResult(

@@ -1,6 +1,6 @@
-"""The command line, `softcart`. It reads what is wanted and lets other packages do it.
+"""The command line, `softcart`. It reads the arguments, and other packages do the work.
 
-One module per noun holds its commands. Each command imports what it needs when it is called, so
+There is one module of commands per noun. Each command imports its packages when it is called, so
 that `softcart --help` answers at once.
 """
 
@@ -18,10 +18,10 @@ _OURS = ("softcart_assets", "seed_data", "spark")
 
 
 class _Commands(TyperGroup):
-    """Shows errors that are meant for the user without a traceback.
+    """Shows errors for the user without a traceback.
 
-    Those are the `RuntimeError`s that our own packages define. Their texts say what happened and
-    what to do.
+    These are the `RuntimeError`s that our own packages define. Their texts say what happened and
+    what to do. Any other error is a mistake in the code, and its traceback is needed.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -63,6 +63,6 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     stream.stream,
 )
 for _command in _COMMANDS:
-    # What follows the name of a program belongs to that program.
+    # All options after the name of a program belong to that program.
     app.command(context_settings=_PASS_ON if _command is stack.run else None)(_command)
 app.add_typer(quarantine.quarantine, name="quarantine")

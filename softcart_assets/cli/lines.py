@@ -40,7 +40,7 @@ def discover(
     from softcart_assets.ingestion.connectors.mysql.discover import discover as discover_source
     from softcart_assets.stack import StackError
 
-    # Before the first `up` the database can only be one of the user's own.
+    # Before the first `up` there is no local stack. The user's own databases need none.
     with suppress(StackError):
         settings.apply(start=False)
     connection = MySQLConnection.from_env(prefix)

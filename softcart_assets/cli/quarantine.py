@@ -1,4 +1,4 @@
-"""Commands for rows of the sources that could not be carried."""
+"""Commands for rows of the sources that could not be copied exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from softcart_assets.cli import settings
 from softcart_assets.cli.tables import raw_tables_held
 
 quarantine = typer.Typer(
-    help="List, show, replay and erase rows of the sources that could not be carried.",
+    help="List, show, replay and erase rows of the sources that could not be copied exactly.",
     no_args_is_help=True,
 )
 
@@ -30,6 +30,7 @@ def list_entries(
     for row in rows:
         key = "erased" if row.erased_at else "/".join(row.key or ["no key"])
         because = f", {row.closed_because} {row.closed_at:%Y-%m-%d %H:%M}" if row.closed_at else ""
+        # The reason names the column, which is printed before it.
         reason = row.reason.removeprefix(f"{row.column_name}: ")
         typer.echo(
             f"{row.id}  {row.source}.{row.table_name}  {key}  {row.column_name}: {reason}{because}"
@@ -64,7 +65,7 @@ def show_entry(
 def replay_entries(
     entries: Annotated[list[int], typer.Argument(help="Numbers of entries, from `list`.")],
 ) -> None:
-    """Read rows from their source again. Rows that were mended there leave the quarantine."""
+    """Read rows from their source again. Rows that were corrected there leave the quarantine."""
     from softcart_assets.connections import lake_uri, staging
     from softcart_assets.ingestion.load import LoadRequest, replay
     from softcart_assets.ingestion.quarantine import show

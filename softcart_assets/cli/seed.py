@@ -1,4 +1,4 @@
-"""Commands for made-up data, and the demo that goes through the whole project with them."""
+"""Commands for made-up data, and the demo, which runs the whole project with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share: the settings, and the declared tables that arguments name."""
+"""Shared by the commands: the settings, and the declared tables that arguments name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def read_dotenv() -> None:
-    """Take the settings in `.env`, as far as the environment does not have them."""
+    """Read the settings in `.env`. Settings of the environment take precedence."""
     if (REPOSITORY / ".env").exists():
         from dotenv import load_dotenv
 
@@ -24,15 +24,19 @@ def read_dotenv() -> None:
 
 
 def stack() -> Stack:
-    """The local stack that the settings lead to."""
+    """The local stack in the folder that the settings name."""
     from softcart_assets.stack import Stack, default_home
 
     return Stack(default_home())
 
 
 def environment(*, start: bool) -> dict[str, str]:
-    """The user's settings and those of the local stack, which is started if wanted."""
+    """The user's settings and those of the local stack. `start`: start its servers first.
+
+    Raises `StackError` if the stack cannot be started, or was never started.
+    """
     given = {name: value for name, value in os.environ.items() if name.startswith("SOFTCART_")}
+    # The local stack leaves out servers that the user names, so it overrides none of them.
     local = stack()
     return given | (local.up() if start else local.env())
 
@@ -56,6 +60,7 @@ def chosen(names: list[str]) -> list[tuple[Source, list[str]]]:
         if source_name not in sources or (table and table not in known):
             options = [f"{source_name}.{each}" for each in known] or list(sources)
             raise typer.BadParameter(f"{name!r} is not declared. There are {', '.join(options)}.")
+        # The arguments may name a source and one of its tables too.
         tables[source_name] += [
             each for each in ([table] if table else known) if each not in tables[source_name]
         ]

@@ -79,6 +79,7 @@ def run(
     environment["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
     )
+    # The program takes the place of this process. So it gets signals and the terminal itself.
     try:
         os.execvpe(command[0], command, environment)
     except OSError as error:
@@ -111,6 +112,7 @@ def ui() -> None:
 
     settings.apply(start=True)
     prepare_manifest()
+    # Another clone or another program may use the usual port.
     port = 3000 if port_is_free(3000) else free_port()
     typer.secho(
         f"Dagster UI: http://127.0.0.1:{port} (ready in a few seconds, Ctrl-C ends it)", bold=True

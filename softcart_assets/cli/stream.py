@@ -1,4 +1,4 @@
-"""The command that keeps raw tables up with the log of their source."""
+"""The command that keeps raw tables up to date from the log of their source."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def stream(
 
 
 def _show(line: StatusLine, status: Status) -> None:
-    """Say how a stream fares. Tables that stopped and problems must not be missed."""
+    """Show the state of a stream. A stopped table or a problem is always printed."""
     stopped = [f"{name} {state}" for name, (state, _) in status.tables.items() if state != "live"]
     quarantined = sum(status.quarantined.values())
     parts = [

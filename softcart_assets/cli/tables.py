@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def raw_tables_held() -> Iterator[None]:
-    """Keep builds off the raw tables while they change, as a load in Dagster does."""
+    """Keep builds off the raw tables while they change, as a load in Dagster does.
+
+    The pool of Dagster does not know of this process.
+    """
     from softcart_assets.connections import staging
     from softcart_assets.ingestion.raw_tables import raw_tables_held as held
 
@@ -64,6 +67,7 @@ def _figures(title: str, columns: list[str], rows: list[list[str]]) -> None:
         )
     for row in rows:
         table.add_row(*row)
+    # Without a terminal, rich takes 80 columns and would cut the positions.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
@@ -120,6 +124,7 @@ def load(
                         ]
                     )
             except LoadsFailed as error:
+                # Told at the end, because the other sources are still loaded.
                 failures.append(str(error))
     _figures(
         "Loaded",
@@ -206,6 +211,7 @@ def reconcile(
                 try:
                     found = reconcile_table(request, name, repair=repair)
                 except IngestionError as error:
+                    # Told at the end, because the other tables are still compared.
                     told.append(str(error))
                     is_settled = False
                     continue

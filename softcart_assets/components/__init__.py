@@ -1,5 +1,5 @@
 """Factories that turn the declarations of a line of business into Dagster objects.
 
-Here belongs what is the same for every line. The loops over the lines stand in
-`softcart_assets.defs`; the work itself is done by packages that do not know Dagster.
+A factory is the same for every line. `softcart_assets.defs` has the loops over the lines. Packages
+without Dagster do the work itself.
 """

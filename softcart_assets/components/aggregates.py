@@ -36,6 +36,7 @@ def _lineage(job: Job) -> dg.TableColumnLineage:
     tables: dict[tuple[str, str], tuple[Source, Table]] = {
         (source.name, table.name): (source, table) for source, table in job.inputs
     }
+    # The LINEAGE of a job is plain text, so that a job module does not need Dagster.
     lineage: dict[str, list[dg.TableColumnDep]] = {}
     for column, origins in job.lineage.items():
         lineage[column] = []
@@ -73,6 +74,7 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
                     connection, lambda: spark.spark_session, job, lake.uri
                 )
             except Exception as error:
+                # Dagster keeps the results that were yielded before the step fails at its end.
                 context.log.exception(f"aggregates.{job.name} could not be computed")
                 failures[job.name] = error
                 continue

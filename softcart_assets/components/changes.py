@@ -1,4 +1,4 @@
-"""The sensor of a source: it asks the source what changed and requests those raw tables."""
+"""The sensor of a source. It asks the source what changed and requests those raw tables."""
 
 from datetime import UTC, datetime
 
@@ -12,6 +12,7 @@ from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.load import changed_tables, loaded_positions
 from softcart_assets.lines.model import Source
 
+# A run that waits in the queue counts too. Otherwise each tick would request the same tables again.
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -22,6 +23,7 @@ UNDER_WAY = [
 
 
 def _last_failure(instance: dg.DagsterInstance, source: Source) -> datetime | None:
+    """When the last run of this sensor failed. None if it did not fail, or there was none."""
     records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=1)
     if (
         not records
@@ -54,7 +56,7 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
         """
         resources, instance = context.resources, context.instance
         loaded = loaded_positions(resources.staging.connection(), source)
-        # Without a log, positions are not places in it: only the loads tell where to look.
+        # Without a log, positions do not follow one another. Only the loads tell where to look.
         has_log = connector(source.kind).has_log
         since = look_from(loaded, context.cursor if has_log else None)
         found = changed_tables(source, getattr(resources, database).connection(), since)
@@ -67,6 +69,7 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
         decision = decide(
             found.tables, in_flight, _last_failure(instance, source), datetime.now(UTC)
         )
+        # The cursor says that no table was behind there, so it stays until that is true again.
         cursor = found.position if decision.caught_up else context.cursor
         if not decision.request:
             return dg.SensorResult(skip_reason=decision.reason, cursor=cursor)

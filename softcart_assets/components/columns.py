@@ -1,4 +1,4 @@
-"""Column schemas and column lineage as Dagster metadata, for tables that are not made by dbt."""
+"""Column schemas and column lineage as Dagster metadata, for tables that dbt does not make."""
 
 import dagster as dg
 
@@ -7,6 +7,7 @@ from softcart_assets.connections import PostgresConnection
 
 def table_schema(connection: PostgresConnection, schema: str, table: str) -> dg.TableSchema:
     """The columns of a PostgreSQL table or view, with their comments, from the catalog."""
+    # `information_schema` has neither the comments nor the types as PostgreSQL writes them.
     with connection.connect() as session:
         rows = session.execute(
             """

@@ -1,4 +1,4 @@
-"""The automation conditions and the pool, named and explained once."""
+"""The automation condition and the pool. Every asset uses them from here."""
 
 import dagster as dg
 

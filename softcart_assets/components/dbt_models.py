@@ -95,6 +95,7 @@ def _folders(line: Line) -> dict[tuple[str, str], str]:
 
 
 def _folder(node: Mapping[str, Any]) -> tuple[str, str]:
+    # The name of the project, then the folders below `models/`.
     _, layer, name, *_ = node["fqn"]
     return layer, name
 
@@ -111,6 +112,7 @@ def _models(
 
     It selects them by name. An `exclude` would drop every test that also reads an excluded model.
     """
+    # `prepare_if_dev` is not called here, see `softcart_assets.dbt`.
     project = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
     others = foreign_tests(manifest, models)
 
@@ -139,6 +141,7 @@ def _models(
             raw_tables_held(staging.connection(), still=True, tell=context.log.info),
             staging.connection().connect(autocommit=True) as session,
         ):
+            # Here the incremental models record how far they have read the changes.
             warehouse_state.prepare(session, "dbt_state")
             invocation = dbt.cli(arguments, context=context)
             for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
@@ -163,6 +166,7 @@ def foreign_tests(manifest: Manifest, models: set[str]) -> list[str]:
 
 def _tested(test: dict[str, Any], model_names: dict[str, str]) -> str | None:
     """The model that a test checks: the one that it names, or else the only one that it reads."""
+    # A test that reads several models names the one that it checks in its meta.
     named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
     attached = test.get("attached_node")
     only = test["depends_on"]["nodes"] if len(test["depends_on"]["nodes"]) == 1 else [attached]

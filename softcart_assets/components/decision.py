@@ -55,7 +55,7 @@ def decide(
     names = ", ".join(sorted(behind))
     if in_flight:
         return Decision(
-            frozenset(), caught_up=False, reason=f"A load is under way; behind: {names}."
+            frozenset(), caught_up=False, reason=f"A load is under way. Behind: {names}."
         )
     if last_failure is not None and now - last_failure < RETRY_AFTER:
         wait = RETRY_AFTER - (now - last_failure)
@@ -63,7 +63,7 @@ def decide(
             frozenset(),
             caught_up=False,
             reason=(
-                f"The last load failed; {names} will be requested again in "
+                f"The last load failed. {names} will be requested again in "
                 f"{wait.total_seconds():.0f} s."
             ),
         )

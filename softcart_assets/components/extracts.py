@@ -55,6 +55,7 @@ def extract_files(line: Line) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"write_{line.name}_extracts",
         specs=[_spec(line, extract) for extract in line.extracts],
+        # It is in no pool, because it reads production only. A publication may switch meanwhile.
         can_subset=True,
     )
     def write(
@@ -89,8 +90,10 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
     )
     def build(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult[None]:
         """Write the page, and pictures of its charts as metadata."""
+        # By name, because no module outside the folders of a line may name the line.
         package = importlib.import_module(dashboard.package)
         page = package.build_page(production.connection(), output.path / f"{dashboard.name}.html")
+        # Dagster has no metadata type for images, but its UI shows an image in a Markdown text.
         images = {
             f"chart: {name}": dg.MetadataValue.md(
                 f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"

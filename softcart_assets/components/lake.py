@@ -47,9 +47,10 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
 
 
 def _columns(table: LakeTable, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
-    """Column schema, from the state of the table, and lineage to the raw table.
+    """Column schema from the state of the table, and lineage to the raw table.
 
-    The columns of change files only are left out.
+    The columns that only change files have are left out. The state is a small file, so this does
+    not start Spark for a table without news.
     """
     state = table.state()
     fields = state.schema["fields"] if state else []
@@ -96,6 +97,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             for (declared, table), job in zip(tables, jobs, strict=True):
                 try:
                     done = job.result()
+                    # Only now, because until its own table is there, people may read the old one.
                     if has_predecessor(table):
                         drop_predecessor(spark.spark_session, table)
                 except Exception as error:

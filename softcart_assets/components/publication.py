@@ -31,6 +31,7 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
         owners=[owner],
         kinds={"postgres", "table"},
         automation_condition=FOLLOWS_UPSTREAM,
+        # The tables of a held line are not materialised. Dagster then skips what reads them.
         skippable=True,
     )
 
@@ -93,7 +94,9 @@ def published_assets(
                 on_progress=context.log.info,
             )
         except AuditFailed as error:
+            # The results of the checks come before the failure, so that the UI shows them.
             yield from _results(context, error.failed)
+            # A retry would find the same tables in staging.
             raise dg.Failure(str(error), allow_retries=False) from None
         for line, outcome in done.lines.items():
             if not outcome.passed:
@@ -109,6 +112,7 @@ def published_assets(
                 if key in context.selected_asset_keys:
                     yield dg.MaterializeResult(key, metadata=metadata)
                 else:
+                    # Dagster accepts results of selected assets only, but this one is live too.
                     context.log_event(dg.AssetMaterialization(key, metadata=metadata))
         yield from _results(context, done.audits)
 

@@ -31,6 +31,7 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
             "owners": [line.owner_of(source)],
             "kinds": {source.kind, "postgres", "table"},
             "freshness_policy": FRESH,
+            # A run may select some tables only. Then the op yields nothing for the others.
             "skippable": True,
         }
         key = ", ".join(table.key) or "none"
@@ -100,7 +101,10 @@ def load_metadata(result: LoadResult) -> dict[str, Any]:
 
 
 def _quarantine(source: Source, table: Table, staging: PostgresConnection) -> dict[str, Any]:
-    """Why rows are in quarantine, if there are any. It never shows values."""
+    """Why rows are in quarantine, if there are any.
+
+    It never shows values, because everybody with access to the Dagster UI can read it.
+    """
     found = summarize(staging, source.name, table.name)
     if not found.rows:
         return {}
@@ -146,6 +150,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         specs=list(_specs(line, source)),
         can_subset=True,
         pool=POOL,
+        # By name, because each source has a resource of its own.
         required_resource_keys={database, "staging", "lake"},
     )
     def load_tables(
@@ -175,6 +180,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             full=config.full,
             on_progress=tell,
         )
+        # Shared with other loads. Only a build needs the tables to stand still.
         with raw_tables_held(staging.connection(), still=False, tell=context.log.info):
             for result in load(request, [table.name for table in tables]):
                 for line in result.warnings:

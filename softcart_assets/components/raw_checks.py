@@ -121,6 +121,7 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             for table in source.tables
         ],
         can_subset=True,
+        # It may load a table before it compares, and that must not overlap with a build.
         pool=POOL,
         required_resource_keys={database, "staging", "lake"},
     )
@@ -151,7 +152,8 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
                 except TableBehind as error:
                     context.log.info(str(error))
                     continue
-                except IngestionError as error:  # the other tables are compared all the same
+                except IngestionError as error:
+                    # As a failed check and not a failed step: the other tables are still compared.
                     yield dg.AssetCheckResult(
                         asset_key=key,
                         check_name=RECONCILES,
@@ -160,6 +162,7 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
                     )
                     continue
                 if found.load:
+                    # An op of checks yields no assets. So the load is reported separately.
                     context.instance.report_runless_asset_event(
                         dg.AssetMaterialization(key, metadata=load_metadata(found.load))
                     )

@@ -1,1 +1,1 @@
-"""Dagster objects, a module or folder per layer: thin loops over the lines of business."""
+"""Dagster objects, one module per layer. Each module is a thin loop over the lines of business."""

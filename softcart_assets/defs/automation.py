@@ -1,4 +1,4 @@
-"""What starts runs by itself: a sensor per source, automation for all that follows, a nightly
+"""Starts runs automatically: a sensor per source, automation for the layers after it, a nightly
 run.
 """
 
@@ -12,9 +12,10 @@ from softcart_assets.components.raw_checks import comparisons
 
 @dg.definitions
 def automation() -> dg.Definitions:
-    """Sensors and schedules; all run as soon as the daemon does."""
+    """Sensors and schedules. All of them run as soon as the daemon runs."""
     nightly = dg.define_asset_job(
         "nightly_repair",
+        # A full load compares every row already, so the checks that do the same are left out.
         selection=dg.AssetSelection.all() - comparisons(LINES.sources),
         description="Compares every row of every source table with its copy, repairs what differs, "
         "rebuilds and checks everything that follows.",

@@ -8,7 +8,7 @@ from softcart_assets.components.extracts import dashboard_page, extract_files
 
 @dg.definitions
 def extracts() -> dg.Definitions:
-    """An op per line writes its extracts, one per dashboard writes its page."""
+    """One op per line writes its extracts. One op per dashboard writes its page."""
     return dg.Definitions(
         assets=[
             *(extract_files(line) for line in LINES if line.extracts),

@@ -1,4 +1,4 @@
-"""The published tables of every line: one publication makes them all."""
+"""The published tables of every line. One publication makes them all."""
 
 import dagster as dg
 

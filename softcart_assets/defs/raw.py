@@ -9,7 +9,7 @@ from softcart_assets.components.raw_checks import comparison_checks, comparisons
 
 @dg.definitions
 def raw() -> dg.Definitions:
-    """One op per source loads its tables, one checks them, one compares them row by row."""
+    """Three ops per source: one loads its tables, one checks them, one compares every row."""
     compare = dg.define_asset_job(
         "compare_raw_with_sources",
         selection=comparisons(LINES.sources),

@@ -1,4 +1,4 @@
-"""The resources: one per server. Steps share a process, since their work is done by the servers."""
+"""The resources, one per server, and the executor."""
 
 import dagster as dg
 
@@ -30,5 +30,7 @@ def resources() -> dg.Definitions:
             "spark": SparkResource(),
             "output": OutputResource(),
         },
+        # The servers do the work of a step. A process per step would add seconds of imports and
+        # start Spark several times.
         executor=dg.in_process_executor,
     )

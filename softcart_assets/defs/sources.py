@@ -1,6 +1,4 @@
-"""The tables of the operational databases as external assets: where the lineage of every asset
-begins.
-"""
+"""The tables of the operational databases as external assets. Every lineage begins with them."""
 
 import dagster as dg
 
@@ -16,8 +14,7 @@ def sources() -> dg.Definitions:
             dg.AssetSpec(
                 source_key(source, table),
                 description=(
-                    f"{table.description} Lives in the operational database; SoftCart "
-                    "only "
+                    f"{table.description} It is in the operational database, and SoftCart only "
                     "reads it."
                 ),
                 group_name="sources",

@@ -10,7 +10,7 @@ from softcart_assets.dbt import DBT, PROJECT_DIR, read_manifest
 
 @dg.definitions
 def warehouse() -> dg.Definitions:
-    """The dbt models of all lines and the command line that runs them."""
+    """The dbt models of all lines, and the resource that runs dbt."""
     return dg.Definitions(
         assets=dbt_models(LINES, read_manifest()),
         resources={

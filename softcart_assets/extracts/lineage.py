@@ -19,6 +19,7 @@ class ForeignTable(RuntimeError):
 def tables(extract: Extract) -> tuple[str, ...]:
     """The published tables that the extract reads, in the order of their names."""
     query = sqlglot.parse_one(extract.sql, dialect="postgres")
+    # A name without a schema may be a part of the query itself (WITH … AS).
     inside = {cte.alias for cte in query.find_all(exp.CTE)}
     found = [table for table in query.find_all(exp.Table) if table.db or table.name not in inside]
     foreign = sorted({table.sql() for table in found if table.db != SCHEMA})
@@ -31,9 +32,10 @@ def tables(extract: Extract) -> tuple[str, ...]:
 
 
 def sources(extract: Extract) -> dict[str, tuple[tuple[str, str], ...]]:
-    """For each column of the extract, the published columns of its value, as (table, column).
+    """For each column of the extract, the published columns that its values come from.
 
-    Columns in WHERE or JOIN only choose rows. They are left out.
+    Each of them is a pair (table, column). Columns in WHERE or JOIN only choose rows, so they are
+    left out.
     """
     query = sqlglot.parse_one(extract.sql, dialect="postgres")
     return {column: tuple(sorted(_origins(column, query))) for column in extract.columns}

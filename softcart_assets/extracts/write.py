@@ -38,7 +38,7 @@ _TYPES: dict[str, pa.DataType] = {
 
 
 MAX_SCALE = 6
-"""Decimals after the point: Arrow writes smaller numbers into CSV as 1E-7."""
+"""The most digits after the decimal point. With more, Arrow writes small numbers as 1E-7 in CSV."""
 
 
 class ExtractError(RuntimeError):
@@ -69,6 +69,7 @@ def write_extracts(
     """
     directory.mkdir(parents=True, exist_ok=True)
     with production.connect(application_name="softcart extracts") as session:
+        # One snapshot for the version and all extracts. A publication may switch in between.
         session.isolation_level = IsolationLevel.REPEATABLE_READ
         session.read_only = True
         try:
@@ -96,7 +97,8 @@ def _write(
     session: psycopg.Connection, extract: Extract, directory: Path, version: int
 ) -> ExtractFiles:
     parquet, csv = directory / f"{extract.name}.parquet", directory / f"{extract.name}.csv"
-    # Inside the directory: files can only be renamed within one file system.
+    # Inside the directory, because a file can be renamed only within one file system. The cursor
+    # has a name, so the server keeps the result and sends it in batches.
     with (
         TemporaryDirectory(dir=directory, prefix=f".{extract.name}-") as temporary,
         session.cursor(extract.name) as rows,
@@ -138,13 +140,14 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
     fields = []
     for found, description in zip(described, extract.columns.values(), strict=True):
         base = rows.adapters.types.get(found.type_code)
+        # A numeric without precision and scale has values that no decimal type of Arrow holds.
         if found.precision is not None and found.scale is not None and found.scale <= MAX_SCALE:
             type_ = pa.decimal128(found.precision, found.scale)
         elif base is not None and base.name in _TYPES:
             type_ = _TYPES[base.name]
         else:
             raise ExtractError(
-                f"extracts/{extract.name}: column {found.name} has type {found.type_display}; cast "
+                f"extracts/{extract.name}: column {found.name} has type {found.type_display}. Cast "
                 f"it in the extract's SQL to numeric(p, s) with at most {MAX_SCALE} decimals, or "
                 f"to one of {', '.join(_TYPES)}."
             )

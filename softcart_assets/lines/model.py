@@ -1,7 +1,7 @@
-"""What a line of business declares: plain data, no I/O, no Dagster, no client library.
+"""The parts of a line of business's declaration: plain data without I/O, Dagster or client library.
 
-The declarations themselves stand in one folder per line beside this module. What the databases and
-dbt already know (column types, keys and references of dbt models) is read there, not declared here.
+The declarations themselves are in one folder per line next to this module. Some facts are read and
+not declared: column types from the databases, keys and references of models from dbt.
 `softcart_assets.assembly` validates all declarations together.
 """
 
@@ -22,7 +22,10 @@ Kind = Literal["mysql", "mongodb"]
 
 
 def _place() -> str:
-    """The file and line of the declaration that is being made, for error texts."""
+    """The file and line of the declaration that is being made, for error texts.
+
+    Only the call stack knows it. An argument would have to be written into every declaration.
+    """
     frame = sys._getframe(1)
     # Python names the code that it generates for dataclasses `<string>`.
     while frame.f_back and frame.f_code.co_filename in (__file__, "<string>"):
@@ -59,19 +62,31 @@ class Column:
 class Table:
     """One source table or collection.
 
-    `name`: letters, digits and `_`. `source_name`: what the table is called at the source, if that
-    is another name. `key`: the columns that identify a row. Empty: the table has none;
-    `incremental` cannot carry it. `strategy`: `snapshot` copies the whole table each time.
-    `incremental` copies the rows past the stored position of `cursor`, a column that every insert
-    and update sets to the present, and finds deletions by comparing keys. `cdc` copies the table
-    once and then follows the binary log of MySQL or the change stream of the collection. `columns`:
-    every column, with its privacy class. `contract`: what `cdc` does when the columns change at the
-    source. `evolve`: raw follows; a dropped column stays and is NULL in rows that change later.
-    `freeze`: the table stops until somebody runs `softcart resnapshot`. `quarantine`: raw keeps its
-    columns; a row whose values do not fit them goes to quarantine. `history`: keep every version of
-    a row in `<table>_history`; dimensions with history need it. `lake_partition`: the timestamp
-    column by whose month the lake table is partitioned. `daily`: the timestamp column for which
-    every full day must have rows.
+    `name`: letters, digits and `_`.
+    `source_name`: the name at the source, if it is another one.
+    `key`: the columns that identify a row. It may be empty, but not with the strategy
+    `incremental`.
+    `columns`: every column with its privacy class.
+    `cursor`: a column that every insert and update sets to the current time.
+    `history`: whether to keep every version of a row in `<table>_history`. Slowly changing
+    dimensions need it.
+    `lake_partition`: a timestamp column. The lake table is partitioned by its month.
+    `daily`: a timestamp column. Each full day must have rows.
+
+    `strategy`: how the table is loaded.
+
+    - `snapshot` copies the whole table each time.
+    - `incremental` copies the rows past the stored value of `cursor`, and finds deletions by
+      comparing keys.
+    - `cdc` copies the table once. It then follows MySQL's binary log, or the change stream of the
+      collection.
+
+    `contract`: what `cdc` does when the columns change at the source.
+
+    - `evolve`: raw gets the new columns. A dropped column stays, with NULL in rows that change
+      later.
+    - `freeze`: the table stops until somebody runs `softcart resnapshot`.
+    - `quarantine`: raw keeps its columns. A row with values that do not fit goes to quarantine.
     """
 
     name: str
@@ -89,7 +104,7 @@ class Table:
 
     @property
     def at_source(self) -> str:
-        """What it is called at the source."""
+        """The name of the table at the source."""
         return self.source_name or self.name
 
     @property
@@ -102,8 +117,8 @@ class Table:
 class Source:
     """One operational database.
 
-    `env_prefix` begins the names of the environment variables with its connection; by default
-    `SOFTCART_<NAME>`.
+    `prefix`: the start of the names of the environment variables with its connection. The default
+    is `SOFTCART_<NAME>`.
     """
 
     name: str
@@ -111,7 +126,7 @@ class Source:
     description: str
     tables: tuple[Table, ...]
     owner: str = ""
-    """Who answers for the data, `team:…`; by default the owner of the line."""
+    """Who answers for the data, `team:…`. The default is the owner of the line."""
     prefix: str = ""
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
@@ -122,20 +137,16 @@ class Source:
 
     @property
     def schema(self) -> str:
-        """The schema of its raw tables, which is also the asset key's prefix and the group's
-        name.
-        """
+        """The schema of its raw tables. Their asset keys begin with it, and it is their group."""
         return f"raw_{self.name}"
 
     @property
     def lake(self) -> str:
-        """The Hive database of its lake tables, which is also the asset key's prefix and the
-        group.
-        """
+        """The Hive database of its lake tables. Their keys begin with it, and it is their group."""
         return f"lake_{self.name}"
 
     def table(self, name: str) -> Table:
-        """The declared table of that name; raises `KeyError` with the known names."""
+        """The declared table of that name. Raises `KeyError` with the known names."""
         for table in self.tables:
             if table.name == name:
                 return table
@@ -147,7 +158,7 @@ class Source:
 class AddsUp:
     """A column whose sum must equal the sum of a column of another published table.
 
-    `where` chooses rows of the other table, as SQL.
+    `where`: a condition in SQL that chooses rows of the other table.
     """
 
     column: str
@@ -160,15 +171,16 @@ class AddsUp:
 class Published:
     """One table that people may read as `production.<name>`: a dbt model or an aggregate.
 
-    Its key, its references and whether it has versions (SCD2) come from the tests of its dbt model,
-    or from the declaration of its Spark job. Each of them is audited before publication.
+    Its key, its references and its versions (SCD2) come from the tests of its dbt model. The key of
+    an aggregate comes from the declaration of its Spark job. All of them are audited before
+    publication.
 
-    `indexes`: column lists to index beside the key: what dashboards filter by.
-    `totals`: columns whose sums must equal the staging warehouse's to the last digit.
-    `latest`: the time whose latest day must be that of the staging warehouse.
+    `indexes`: lists of columns to index in addition to the key, such as the filters of a dashboard.
+    `totals`: columns whose sums must equal those in staging to the last digit.
+    `latest`: a time column whose latest day must be the same as in staging.
     `adds_up`: sums that must agree with other published tables.
     `may_be_empty`: whether the table may have no rows at all.
-    `max_drop`: the share of rows by which a publication may be smaller than the one before.
+    `max_drop`: the share of its rows that a table may lose from one publication to the next.
     """
 
     name: str
@@ -183,7 +195,8 @@ class Published:
 
 @dataclass(frozen=True)
 class Job:
-    """A Spark job that makes the aggregate `aggregates.<name>`: `spark/jobs/<line>/<name>.py`.
+    """A Spark job that makes the aggregate `aggregates.<name>`. Its module is
+    `spark/jobs/<line>/<name>.py`.
 
     `inputs`: the lake tables that its `transform` takes, in order, as `<source>.<table>`.
     `key`: the columns that identify a row of the aggregate.
@@ -197,10 +210,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Extract:
-    """A file for people. `sql`: one SELECT over `production.*` that returns exactly `columns`.
+    """A file for people.
 
-    `columns`: name → description, in the order of the file. Every decimal in the SQL is cast to the
-    precision and scale that the files are to have.
+    `columns`: name → description, in the order of the file.
+    `sql`: one SELECT over `production.*` that returns exactly these columns. It casts each decimal
+    to the precision and scale of the file.
     """
 
     name: str
@@ -214,9 +228,10 @@ class Extract:
 class Dashboard:
     """A page for people, made from published tables: the asset `extracts/<name>`, `<name>.html`.
 
-    `package`: the package whose `build_page(production, path)` writes the page and whose
-    `pictures(production)` returns its charts as PNG by name. It is imported when the page is built.
-    `reads`: the published tables that it shows.
+    `package`: the package of the page. Its function `build_page(production, path)` writes the page,
+    and `pictures(production)` returns the charts as PNG by name. The package is imported when the
+    page is built.
+    `reads`: the published tables that the page shows.
     """
 
     name: str
@@ -228,10 +243,11 @@ class Dashboard:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of business: its source systems and what is made of them.
+    """A line of business: its source systems, and everything that is made from them.
 
-    `name` is the name of its folder under `softcart_assets/lines/`, and of its folders of dbt
-    models, Spark jobs and seed data. `owner` answers for all of it, `team:…`.
+    `name`: the name of its folder in `softcart_assets/lines/`. Its folders of dbt models, Spark
+    jobs and seed data have the same name.
+    `owner`: who answers for all of it, `team:…`.
     """
 
     name: str

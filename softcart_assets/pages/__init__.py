@@ -1,4 +1,4 @@
-"""The pages for people, a package per line of business: `build_page` and `pictures`.
+"""The pages for people, one package per line of business with `build_page` and `pictures`.
 
-Here belongs everything between `production.*` and the finished file; no Dagster.
+A package does everything between `production.*` and the finished file. It does not use Dagster.
 """

@@ -1,5 +1,5 @@
 """Write–audit–publish: from the staging database to the production database.
 
-`tables` says what is published, `suite` what must hold of it, `publish` does it. Nothing here
-imports Dagster.
+`tables` lists the tables to publish, `suite` has their audits, and `publish` publishes them.
+Nothing here imports Dagster.
 """

@@ -1,8 +1,8 @@
 """Writes the next version into a slot that nobody reads.
 
-Some lines of business are new in it: their tables are copied from staging. The others keep what is
-live: their tables are copied from the current slot. A line that is new can be turned into one that
-keeps (`Candidate.keep`) until the version is switched to.
+Some lines of business are new in it. Their tables are copied from staging. The others keep their
+live tables, which are copied from the current slot. Until the switch, a new line can still become
+one that keeps its live tables (`Candidate.keep`).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def naming(step: str) -> Iterator[None]:
 
 
 class Live:
-    """What readers see now: the current version and, of each declared line, its tables."""
+    """What readers see now: the current version, and the live tables of each declared line."""
 
     def __init__(self, session: psycopg.Connection, tables: Sequence[PublishedTable]) -> None:
         self.current = slots.read_current(session)
         recorded = slots.read_lines(session)
-        # The declarations come first: a table may have moved to another line, and what was
-        # published before lines were recorded belongs to none.
+        # The declarations override the records. A table may have moved to another line, and tables
+        # that were published before lines were recorded belong to none.
         owners = {name: line for line, live in recorded.items() for name in live.tables}
         owners |= {table.name: table.line for table in tables}
         self.lines: dict[str, LiveLine] = {}
@@ -56,7 +56,7 @@ class Live:
         return self.current.version if self.current else 0
 
     def tables(self, line: str) -> tuple[str, ...]:
-        """The live tables of a line; none if it was never published."""
+        """The live tables of a line, empty if it was never published."""
         return self.lines[line].tables if line in self.lines else ()
 
 
@@ -96,14 +96,21 @@ class Candidate:
         return table in self._tables
 
     def _choose_slot(self) -> tuple[int, bool]:
-        """A slot, and whether nobody sees its rows; in a new pair if the columns have changed."""
+        """The slot to fill, and whether nobody sees its rows.
+
+        If the columns have changed, it is in a new pair.
+        """
         current = self.live.current
+        # First, so that a new pair does not need space next to an old one that nobody reads.
         slots.drop_other_pairs(self._session, current)
         if current is None or self._live_shape != self.shape:
+            # A number above all others, because readers may still see an old pair.
             pair = max(slots.read_pairs(self._session), default=0) + 1
             slots.create_pair(self._session, pair, self.shape)
             return slots.slots_of(pair)[0], True
         (slot,) = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
+        # The other slot has the version before the current one. A reader whose snapshot is older
+        # than the last switch still sees it.
         readers = slots.wait_for_old_readers(self._session, current.switch_xid)
         if readers:
             self._tell(
@@ -113,7 +120,10 @@ class Candidate:
         return slot, not readers
 
     def write(self) -> None:
-        """Fill the slot's tables, the largest first: it decides how long the copying takes."""
+        """Fill the tables of the slot.
+
+        The largest comes first. If it came last, one thread would copy it while the others wait.
+        """
         schemas = {table.schema for table in self._tables.values()}
         sizes = slots.read_sizes(self._snapshot.session, schemas)
         if self.live.current:
@@ -124,7 +134,7 @@ class Candidate:
         self._fill(names)
 
     def keep(self, lines: Collection[str]) -> None:
-        """Have lines keep what is live, after all."""
+        """Replace the new tables of these lines in the slot by copies of the live ones."""
         self.new -= set(lines)
         new_tables = {name for name, table in self._tables.items() if table.line in lines}
         live_tables = {name for line in lines for name in self.live.tables(line)}
@@ -141,7 +151,8 @@ class Candidate:
         self._fill(sorted(live_tables))
 
     def _fill(self, names: Sequence[str]) -> None:
-        """Replace the rows of those tables by staging's, or by those that are live."""
+        """Replace the rows of these tables by those of staging, or by the live ones."""
+        # One deadline for all tables, so that their waits do not add up.
         patient = time.monotonic() + slots.PATIENCE_SECONDS if self._nobody_sees_it else None
 
         def fill(source: psycopg.Connection, target: psycopg.Connection, name: str) -> int:
@@ -162,7 +173,7 @@ class Candidate:
         self._row_counts |= dict(zip(names, self._snapshot.map(fill, names), strict=True))
 
     def prepare_for_readers(self) -> None:
-        """Build the slot's indexes and have the planner's statistics made."""
+        """Build the indexes of the slot and the statistics for PostgreSQL's planner."""
 
         def build(
             _: psycopg.Connection,
@@ -183,7 +194,8 @@ class Candidate:
             for columns in table.indexes
         ]
         if self.live.current:
-            # What keeps its columns keeps its indexes: the declared ones may name other columns.
+            # A table that keeps its live columns keeps its live indexes. The declared indexes may
+            # name columns that it does not have.
             kept = self.shape.keys() - self._tables.keys()
             with naming("production: reading the live indexes"):
                 there = slots.read_indexes(self._session, self.live.current.slot)
@@ -192,7 +204,7 @@ class Candidate:
         self._snapshot.map(analyze, list(self.shape))
 
     def version(self) -> Version:
-        """The version that the switch makes of it."""
+        """The version that readers see after the switch."""
         number = self.live.number + 1
         lines: dict[str, LiveLine] = {}
         for line in self._lines:

@@ -1,6 +1,6 @@
 """Reads the staging tables from one snapshot and streams them into production, several at a time.
 
-Which tables of production they go to, and when readers see them, is decided elsewhere.
+`candidate` decides which tables of production they go to. `publish` decides when readers see them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORKERS = 4
-"""Tables copied at once; each worker holds one connection to either database."""
+"""Tables copied at once. Each worker holds one connection to each of the two databases."""
 
 LOCK_PATIENCE_SECONDS = 60.0
-"""How long to try for a moment in which nobody rebuilds a table that is to be read."""
+"""How long to look for a moment in which nobody rebuilds one of the tables."""
 
 BUFFER_BYTES = 256 * 1024
 """Rows are handed on in pieces of this size.
@@ -34,9 +34,10 @@ PostgreSQL sends one message per row, and small writes are slow.
 
 
 class Snapshot:
-    """Staging as of one moment, and threads that read it there.
+    """Staging as of one moment, and threads that read it.
 
-    `session` is one connection to it; each of the threads has another, and one to production.
+    `session`: a connection that sees this moment. Each thread has another one, and one to
+    production.
     """
 
     def __init__(
@@ -54,9 +55,9 @@ class Snapshot:
         work: Callable[[psycopg.Connection, psycopg.Connection, Item], Result],
         items: Iterable[Item],
     ) -> list[Result]:
-        """The results of `work(staging, production, item)` in the items' order.
+        """The results of `work(staging, production, item)`, in the order of the items.
 
-        The first error ends the rest.
+        Raises the first error.
         """
 
         def one(item: Item) -> Result:
@@ -77,10 +78,10 @@ def staging_snapshot(
     tables: Sequence[sql.Composable],
     application: str,
 ) -> Iterator[Snapshot]:
-    """A snapshot in which `tables` can be read, which nobody drops or swaps meanwhile.
+    """A snapshot in which `tables` can be read. Nobody can drop or swap them meanwhile.
 
-    Raises `psycopg.errors.UndefinedTable`, or `LockNotAvailable` if somebody rebuilds them for
-    `LOCK_PATIENCE_SECONDS`.
+    Raises `psycopg.errors.UndefinedTable` if one is missing. Raises `LockNotAvailable` if somebody
+    rebuilds them for longer than `LOCK_PATIENCE_SECONDS`.
     """
     with ExitStack() as stack:
 
@@ -88,6 +89,7 @@ def staging_snapshot(
             return stack.enter_context(database.connect(application_name=application, **options))
 
         session, *readers = (connect(staging) for _ in range(1 + WORKERS))
+        # PostgreSQL lets only such transactions share a snapshot.
         for connection in (session, *readers):
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.read_only = True
@@ -99,9 +101,11 @@ def staging_snapshot(
             except psycopg.errors.LockNotAvailable:
                 if time.monotonic() > deadline:
                     raise
+            # This releases the locks that were taken, so that the rebuild can go on.
             for connection in (session, *readers):
                 connection.rollback()
             time.sleep(0.05)
+        # Each table commits by itself. Nobody reads the slot before the switch.
         writers = (connect(production, autocommit=True) for _ in readers)
         yield Snapshot(session, zip(readers, writers, strict=True))
 
@@ -111,12 +115,16 @@ def _take_snapshot(
     readers: Sequence[psycopg.Connection],
     tables: Sequence[sql.Composable],
 ) -> None:
-    """Have all sessions see the same moment, and each of them hold a lock on every table.
+    """Let all sessions see the same moment, with a lock on every table in each session.
 
-    The locks come before the snapshot: a table that dbt puts in place after it would look empty.
-    Every session takes them: one that had yet to ask would queue behind a swap that waits for the
-    others. Nobody waits for them, for the same reason: whoever comes between makes us let go of all
-    and begin again.
+    The locks come before the snapshot. A table that dbt swaps in after the snapshot would look
+    empty in it.
+
+    Every session takes all locks now. Suppose that one asked for its lock later, and a swap already
+    waits for the locks of the others. It would queue behind the swap, and both would wait for ever.
+
+    Nobody waits for a lock (NOWAIT), for the same reason. If somebody comes in between, the caller
+    releases all locks and starts again.
     """
     lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(sql.SQL(", ").join(tables))
     session.execute(lock)
@@ -134,10 +142,10 @@ def copy_rows(
     target_table: sql.Composable,
     columns: Iterable[str],
 ) -> int:
-    """Append all rows of one table to another with the same columns and types; returns their
-    number.
+    """Append all rows of one table to another with the same columns and types.
 
-    Streams PostgreSQL's binary format in pieces of `BUFFER_BYTES`: exact, and in bounded memory.
+    Returns the number of rows. The rows travel in PostgreSQL's binary format, so they stay exact.
+    They travel in pieces of `BUFFER_BYTES`, so the memory stays bounded.
     """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     read = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)").format(names, source_table)

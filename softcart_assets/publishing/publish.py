@@ -1,10 +1,10 @@
 """Write, audit, publish: the one way into the production database.
 
 A publication copies tables from one snapshot of staging into a slot that nobody reads
-(`candidate`), audits what was written, and switches all readers to it at one moment (`slots`). A
-line of business that does not pass its audits is held: it keeps what is live, and the other lines
-go on without it. Until the switch readers keep the version they had. An error or a killed process
-changes nothing for them, and the next publication starts over.
+(`candidate`). It audits the tables there, and switches all readers to them at one moment (`slots`).
+If a line of business fails its audits, it is held: it keeps its live tables, and the other lines
+continue without it. Until the switch, readers see the version that they had. An error or a killed
+process changes nothing for them, and the next publication starts again.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ APPLICATION = "softcart publish"
 """The application name of a publication's connections."""
 
 _LOCK = 0x50F7CA27
-"""The advisory lock that a publication holds in the production database."""
+"""The advisory lock that a publication holds in the production database.
+
+It is a number because the first releases used it. A name would not keep them out.
+"""
 
 
 class AuditFailed(PublishError):
-    """No line passed; readers keep the version they had.
+    """No line passed. Readers keep the version that they had.
 
-    `failed`: the audits that were not passed.
+    `failed`: the results of the failed audits.
     """
 
     def __init__(self, failed: Sequence[AuditResult]) -> None:
@@ -50,9 +53,10 @@ class AuditFailed(PublishError):
 
 @dataclass(frozen=True)
 class LineOutcome:
-    """What became of a line: whether it went live, and if it was held, the audits that failed.
+    """The outcome of a line.
 
-    `version`: the publication that its live tables come from; None if it was never published.
+    `passed`: whether it went live. `version`: the publication that its live tables come from, None
+    if it was never published. `failed`: the audits that failed, if the line was held.
     """
 
     passed: bool
@@ -62,11 +66,11 @@ class LineOutcome:
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published.
+    """The result of a publication.
 
-    `version`: 1, 2, … `lines`: what became of each line that was to be published. `row_counts`:
-    rows per table that went live. `audits`: the result of every audit that was asked. Audits of a
-    held line that failed are among them as failed, also if they passed with what the line keeps.
+    `version`: 1, 2, … `lines`: the outcome of each requested line. `row_counts`: rows per table
+    that went live. `audits`: the result of every audit that ran. An audit that failed for the new
+    tables of a held line counts as failed, even if it passed for the tables that the line keeps.
     """
 
     version: int
@@ -84,17 +88,20 @@ def publish(
     lines: Collection[str] | None = None,
     on_progress: Tell | None = None,
 ) -> Publication:
-    """Publish those lines of business that pass their audits, all at one moment.
+    """Publish the lines of business that pass their audits, all at one moment.
 
-    `tables`: every declared table of every line; one that is left out disappears from production.
-    `lines`: the lines to publish, by default all. The others keep what is live. `on_progress` is
-    called with a line for people as each part is done, from several threads.
-    Raises `AuditFailed` when no line passes, or `PublishError` when another publication is under
-    way or a server refuses what it was asked.
+    `tables`: every declared table of every line. A table that is left out disappears from
+    production. `lines`: the lines to publish, by default all. The others keep their live tables.
+    `on_progress` is called with a line of text after each part, from several threads.
+
+    Raises `AuditFailed` if no line passes. Raises `PublishError` if another publication is running,
+    or if a server refuses a statement.
     """
     started = time.monotonic()
     tell = on_progress or (lambda line: None)
     wanted = set(lines) if lines is not None else {table.line for table in tables}
+    # Autocommit, because the session keeps the lock. One long transaction would also keep
+    # PostgreSQL from removing old rows anywhere in the database.
     with production.connect(application_name=APPLICATION, autocommit=True) as session:
         _lock(session)
         with naming("production: setting up"):
@@ -111,6 +118,7 @@ def publish(
             auditor.settle(audits)
             if not candidate.new:
                 raise AuditFailed(_flat(held))
+            # After the audits, because a line that they hold gets its tables once more.
             candidate.prepare_for_readers()
             tell("indexes and statistics made")
         version = candidate.version()
@@ -139,7 +147,8 @@ def publish(
 def _lock(session: psycopg.Connection) -> None:
     """Become the only publication.
 
-    A killed one lets go as soon as its server process notices: hence the patience.
+    The lock of a killed publication ends as soon as its server process notices. So it is worth
+    waiting two seconds.
     """
     try:
         locks.take(session, _LOCK, wait_seconds=2)
@@ -155,9 +164,9 @@ def _absent(
     tables: Sequence[PublishedTable],
     audits: Sequence[Audit | Comparison],
 ) -> dict[str, list[AuditResult]]:
-    """Lines with tables that staging does not have, with the audits that fail by that.
+    """The lines with tables that staging does not have, each with the audits that fail for it.
 
-    A line that was never built must not keep the others from being published.
+    A line that was never built must not stop the publication of the others.
     """
     with staging.connect(application_name=APPLICATION) as session:
         there = slots.read_shapes(session, "|".join({table.schema for table in tables}))
@@ -201,8 +210,8 @@ def _snapshot(
 class _Auditor:
     """Audits a candidate and holds the lines that fail.
 
-    `held`: those lines, with the audits that failed. `results`: what every audit found, which is a
-    failure if it failed at any time.
+    `held`: these lines, each with the audits that failed. `results`: the result of each audit. If
+    an audit failed in any round, its result is that failure.
     """
 
     def __init__(
@@ -220,12 +229,12 @@ class _Auditor:
         self._ask = _asking(candidate, tables)
 
     def settle(self, audits: Sequence[Audit | Comparison]) -> None:
-        """Hold lines until all of what will be live passes its audits and fits together."""
+        """Hold lines until all tables that will be live pass their audits and fit together."""
         candidate = self._candidate
         own = [audit for audit in audits if len(self._lines(audit)) == 1]
         crossing = [audit for audit in audits if len(self._lines(audit)) > 1]
-        # Its own audits first: a line must not be held for what is wrong with another one that will
-        # not go live.
+        # Audits of single lines come first. Otherwise a line could be held because of a mistake in
+        # another line that will not go live at all.
         failed = self._round(own)
         asked = crossing
         while candidate.new:
@@ -234,15 +243,16 @@ class _Auditor:
             failed = self._round(asked)
             if not failed:
                 break
+            # Holding a line exchanges its tables. Audits of other tables cannot change.
             asked = [audit for audit in crossing if self._lines(audit) & failed.keys()]
 
     def _lines(self, audit: Audit | Comparison) -> set[str]:
-        """The lines whose tables an audit is about."""
+        """The lines whose tables an audit reads."""
         reads = audit.reads if isinstance(audit, Audit) else ()
         return {self._line_of[name] for name in (audit.table, *reads)}
 
     def _round(self, audits: Sequence[Audit | Comparison]) -> dict[str, list[AuditResult]]:
-        """Ask the audits that concern new lines; the lines to hold, with what failed."""
+        """Run the audits that concern new lines. Returns the lines to hold, with their failures."""
         new = self._candidate.new
         asked = [audit for audit in audits if self._lines(audit) & new]
         answers = self._snapshot.map(self._ask, asked)
@@ -252,7 +262,8 @@ class _Auditor:
             if not result.passed:
                 self.results[audit.name] = result
                 own = {self._line_of[audit.table]}
-                # Rows that are live already stay. Then the line that they refer to has to wait.
+                # If the table is live already, its rows stay. Then the line that they refer to has
+                # to be held.
                 for line in own & new or self._lines(audit) & new:
                     failed.setdefault(line, []).append(result)
         if asked:
@@ -266,7 +277,7 @@ class _Auditor:
             names = ", ".join(result.name for result in results)
             self._tell(f"{line} is held and keeps what is live: {names} failed")
         if self._candidate.new <= failed.keys():
-            self._candidate.new.clear()  # Nothing will be switched to, so nothing need be copied.
+            self._candidate.new.clear()  # There will be no switch, so nothing has to be copied.
         else:
             self._candidate.keep(failed)
 
@@ -295,7 +306,7 @@ def _asking(
 
 
 def _ask(production: psycopg.Connection, candidate: Candidate, audit: Audit) -> AuditResult:
-    """Ask about the candidate, whose lines that keep what is live may lack a table or column."""
+    """Run an audit on the candidate. Lines that keep their tables may lack a table or a column."""
     if audit.table not in candidate.shape:
         note = f"{audit.table} will not be live"
         return AuditResult(audit.name, audit.table, True, {"note": note})
@@ -305,7 +316,8 @@ def _ask(production: psycopg.Connection, candidate: Candidate, audit: Audit) -> 
     try:
         return audit.run(production, slots.slot_schema(candidate.slot))
     except psycopg.ProgrammingError as error:
-        # Live columns may be others than today's. Live rows without the column refer to nothing.
+        # A live table may lack columns that are declared today. Rows without a reference's column
+        # refer to nothing, so they break no reference.
         kept = {name for name in (audit.table, *audit.reads) if not candidate.is_new(name)}
         if not kept:
             raise

@@ -1,22 +1,25 @@
-"""The production database's side of publishing: places for candidates, and the switch to them.
+"""The slots of the production database, and the switch from one to the other.
 
-People read the views of schema `production`. Their rows stand in tables with two partitions,
-*slots*, one of which is current. A view shows the rows whose slot is named in the single row of
-`production_meta.current`. PostgreSQL looks that up once per query and does not execute the other
-partition. Publishing fills the other slot and then updates that row. So the switch is an ordinary
-row version: one moment for all tables, right for every snapshot that any reader holds at any
-isolation level, and without a lock on what they read. (Renaming tables or replacing views is not: a
-REPEATABLE READ transaction would find the new table and, by its older snapshot, no rows in it.
-Neither is attaching partitions: a query planned before would run without them.)
+People read the views of the schema `production`. The rows are in tables with two partitions,
+*slots*. The single row of `production_meta.current` names the current slot, and a view shows the
+rows of that slot. PostgreSQL looks the slot up once per query and does not execute the other
+partition. A publication fills the other slot and then updates the row.
 
-A *pair* is such a set of tables: `production_pair_1` with the partitioned tables,
-`production_slot_11` and `production_slot_12` with the partitions. When published tables get other
-columns, or are added or removed, a new pair is made, and the views are replaced in the transaction
-that switches. They go on showing the old pair's rows, in the new shape, to readers with an older
-snapshot. A later publication drops the old pair when there are none.
+So the switch is an ordinary row version. All tables switch at one moment. The switch is right for
+every snapshot of every reader, at any isolation level, and it locks nothing that people read.
+
+Simpler ways are wrong. After renaming tables or replacing views, a REPEATABLE READ transaction
+would find the new table, but its older snapshot has no rows in it. After attaching partitions, a
+query that was planned before would run without them.
+
+A *pair* is a set of such tables: `production_pair_1` has the partitioned tables,
+`production_slot_11` and `production_slot_12` have the partitions. If published tables are added or
+removed, or get other columns, a publication makes a new pair. It replaces the views in the
+transaction that switches. To readers with an older snapshot, the views still show the rows of the
+old pair, with the new columns. A later publication drops the old pair when no such reader is left.
 
 To let a role read: GRANT USAGE ON SCHEMA production, and ALTER DEFAULT PRIVILEGES IN SCHEMA
-production GRANT SELECT ON TABLES. Needs PostgreSQL 13 or later.
+production GRANT SELECT ON TABLES. PostgreSQL 13 or later is required.
 """
 
 from __future__ import annotations
@@ -39,22 +42,25 @@ Shape = dict[str, Columns]
 """Table name → its columns."""
 
 PATIENCE_SECONDS = 2.0
-"""How long a publication tries to have a table to itself before it takes the slower way around."""
+"""How long a publication tries to lock a table before it takes the slower way."""
 
 DDL_PATIENCE_SECONDS = 60.0
-"""How long a publication that must replace views waits for the transactions that read them."""
+"""How long a publication that must replace views waits for transactions that read them."""
 
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class PublishError(RuntimeError):
-    """A publication could not be made; readers keep the version they had."""
+    """A publication failed. Readers keep the version that they had."""
 
 
 @dataclass(frozen=True)
 class Current:
-    """The published version: what `production_meta.current` holds."""
+    """The published version, as `production_meta.current` records it.
+
+    `switch_xid`: the transaction that switched to it. `row_counts`: rows per table.
+    """
 
     version: int
     slot: int
@@ -64,7 +70,7 @@ class Current:
 
 @dataclass(frozen=True)
 class LiveLine:
-    """What is live of a line of business: the publication it comes from, and its tables."""
+    """The live part of a line of business: its publication and its tables."""
 
     version: int
     tables: tuple[str, ...]
@@ -72,7 +78,7 @@ class LiveLine:
 
 @dataclass(frozen=True)
 class Version:
-    """A version that is ready to be switched to. `lines`: what is live of every line afterwards."""
+    """A version that is ready for the switch. `lines`: the live part of each line afterwards."""
 
     number: int
     slot: int
@@ -82,7 +88,7 @@ class Version:
 
 
 def set_up(session: psycopg.Connection) -> None:
-    """Bring schema `production_meta` to this release, and create what is missing."""
+    """Upgrade the schema `production_meta` to this release, or create it."""
     migrate(session, "production_meta", _MIGRATIONS)
 
 
@@ -95,7 +101,7 @@ def read_current(session: psycopg.Connection) -> Current | None:
 
 
 def read_lines(session: psycopg.Connection) -> dict[str, LiveLine]:
-    """What is live of each line; without what was published before lines were recorded."""
+    """The live part of each line, without tables published before lines were recorded."""
     rows = session.execute("SELECT line, version, tables FROM production_meta.lines").fetchall()
     return {line: LiveLine(version, tuple(tables)) for line, version, tables in rows}
 
@@ -128,6 +134,7 @@ def pair_table(pair: int, name: str) -> sql.Identifier:
 def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
     """Schema → shape of its tables, for schemas whose whole name matches a regular expression."""
     shapes: dict[str, Shape] = {}
+    # `_slot` is ours. The tables in staging do not have it.
     for schema, name, columns, types in session.execute(
         """
         SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum),
@@ -189,7 +196,8 @@ def create_table(session: psycopg.Connection, pair: int, name: str, columns: Col
     )
     for slot in slots_of(pair):
         session.execute(
-            # Autovacuum would hold a table just when it is to be truncated; its work is done here.
+            # Autovacuum could lock a table that a publication wants to truncate. A publication does
+            # its work itself. The default lets COPY into the partition do without `_slot`.
             sql.SQL(
                 "CREATE TABLE {} PARTITION OF {} (_slot DEFAULT {}) FOR VALUES IN ({}) "
                 "WITH (autovacuum_enabled = false)"
@@ -202,7 +210,7 @@ def create_table(session: psycopg.Connection, pair: int, name: str, columns: Col
 def replace_table(
     session: psycopg.Connection, pair: int, name: str, columns: Columns | None
 ) -> None:
-    """Give a table of a pair that nobody sees yet other columns, or remove it."""
+    """Give a table other columns, or remove it (None). Nobody may read its pair yet."""
     with session.transaction():
         session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(pair_table(pair, name)))
         if columns is not None:
@@ -210,16 +218,18 @@ def replace_table(
 
 
 def old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
-    """Who may still see what was published before that switch, described for people; empty: nobody.
+    """Readers that may still see the version before that switch, described for people.
 
-    A snapshot taken before the switch has an xmin that is not younger than it. Sessions of this
-    database count, and standby servers that announce their readers.
+    A snapshot from before the switch has an xmin that is not younger than the switch. This looks at
+    sessions of this database, and at standby servers that announce their readers.
     """
+    # Without this role, PostgreSQL hides the xmin of other users' sessions.
     row = session.execute(
         "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
     ).fetchone()
     if row == (False,):
         return ["sessions that the publishing user may not see (GRANT pg_read_all_stats to it)"]
+    # By age, because transaction ids wrap around and cannot be compared by size.
     return [
         reader
         for (reader,) in session.execute(
@@ -240,9 +250,9 @@ def old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
 
 
 def wait_for_old_readers(session: psycopg.Connection, switch_xid: str) -> list[str]:
-    """Wait until nobody sees what was published before that switch; returns who still does.
+    """Wait until nobody sees the version before that switch, at most `PATIENCE_SECONDS`.
 
-    Waits `PATIENCE_SECONDS` at most.
+    Returns the readers that still see it.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (readers := old_readers(session, switch_xid)) and time.monotonic() < deadline:
@@ -251,10 +261,10 @@ def wait_for_old_readers(session: psycopg.Connection, switch_xid: str) -> list[s
 
 
 def with_short_locks(session: psycopg.Connection, until: float, work: Callable[[], None]) -> bool:
-    """Run `work` in a transaction, and again while locks are missing, until that monotonic time.
+    """Run `work` in a transaction. Try again until this monotonic time if a lock is not available.
 
-    Returns whether it worked. A strong lock that waits makes every later reader wait behind it. So
-    it waits 50 ms at most, then lets them pass.
+    Returns whether it worked. Every later reader queues behind a strong lock that waits. So an
+    attempt waits 50 ms at most, and then lets the readers pass.
     """
     while True:
         try:
@@ -271,7 +281,7 @@ def with_short_locks(session: psycopg.Connection, until: float, work: Callable[[
 def drop_other_pairs(session: psycopg.Connection, current: Current | None) -> None:
     """Drop the pairs that are not current.
 
-    If somebody may still see them, a later publication will.
+    If somebody may still see one of them, a later publication drops it.
     """
     pairs = read_pairs(session)
     others = [pair for pair in pairs if current is None or pair != pair_of(current.slot)]
@@ -280,6 +290,7 @@ def drop_other_pairs(session: psycopg.Connection, current: Current | None) -> No
 
     def drop() -> None:
         if current:
+            # The views read the old pairs too, for readers with an older snapshot.
             kept = pair_of(current.slot)
             replace_views(session, pairs[kept], {kept: pairs[kept]})
         for pair in others:
@@ -296,12 +307,13 @@ def drop_other_pairs(session: psycopg.Connection, current: Current | None) -> No
 def empty_table(
     session: psycopg.Connection, slot: int, name: str, patient_until: float | None
 ) -> None:
-    """Remove all rows of a slot's table, and its indexes where possible.
+    """Remove all rows of a slot's table, and its indexes if possible.
 
-    TRUNCATE needs the table to itself, and empties it for older snapshots, too. It is tried until
-    that monotonic time, if there is one, which means that nobody can see the rows any more.
-    Otherwise DELETE does it. That disturbs no reader, but takes longer, keeps the space of rows
-    that are still seen, and leaves indexes to be kept up.
+    `patient_until`: the monotonic time until which to try TRUNCATE. None if somebody may still see
+    the rows. TRUNCATE needs an exclusive lock, and it empties the table for older snapshots too.
+
+    DELETE is the other way. It disturbs no reader. But it takes longer, it keeps the space of rows
+    that somebody still sees, and the indexes stay and slow down the copy.
     """
 
     def truncate() -> None:
@@ -314,15 +326,17 @@ def empty_table(
 
     if patient_until is None or not with_short_locks(session, patient_until, truncate):
         session.execute(sql.SQL("DELETE FROM {}").format(slot_table(slot, name)))
+        # To shorten the file, VACUUM would need the lock that could not be had.
         session.execute(sql.SQL("VACUUM (TRUNCATE false) {}").format(slot_table(slot, name)))
 
 
 def copy_slot(
     session: psycopg.Connection, source: int, target: int, name: str, columns: Iterable[str]
 ) -> int:
-    """Append all rows of a table in one slot to that in another; returns their number.
+    """Append all rows of a table in one slot to the same table in another. Returns their number.
 
-    Raises `PublishError` if the copy has other rows: no audit compares it with staging.
+    No audit compares this copy with staging, so a checksum compares both tables. Raises
+    `PublishError` if they differ.
     """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     copied = session.execute(
@@ -351,9 +365,9 @@ def create_index(
     columns: Iterable[str],
     unique: bool,
 ) -> None:
-    """Index a slot's table, unless it still has that index.
+    """Create an index on a slot's table, unless the table still has it.
 
-    A unique index and not a primary key, which would need the table to itself.
+    A primary key would need an exclusive lock on the table. A unique index does not.
     """
     session.execute(
         sql.SQL("CREATE {} INDEX IF NOT EXISTS {} ON {} ({})").format(
@@ -368,7 +382,7 @@ def create_index(
 def read_indexes(
     session: psycopg.Connection, slot: int
 ) -> list[tuple[str, str, tuple[str, ...], bool]]:
-    """The indexes of a slot's tables: table, index, columns, whether it is unique."""
+    """The indexes of a slot's tables, each as (table, index, columns, whether it is unique)."""
     return [
         (table, index, tuple(columns), unique)
         for table, index, columns, unique in session.execute(
@@ -390,9 +404,10 @@ def read_indexes(
 def analyze(session: psycopg.Connection, slot: int, name: str) -> None:
     """Make the planner's statistics of a slot's table.
 
-    Joins need those of the partitioned table over it, too.
+    Joins also need the statistics of the partitioned table over it.
     """
     whole = pair_table(pair_of(slot), name)
+    # Before PostgreSQL 18 there is no ONLY here: statistics of the whole come with all partitions.
     if session.info.server_version >= 180000:
         session.execute(sql.SQL("ANALYZE ONLY {}, {}").format(whole, slot_table(slot, name)))
     else:
@@ -400,11 +415,11 @@ def analyze(session: psycopg.Connection, slot: int, name: str) -> None:
 
 
 def replace_views(session: psycopg.Connection, shape: Shape, pairs: Mapping[int, Shape]) -> None:
-    """Give schema `production` one view per table of `shape`, each over those pairs.
+    """Give the schema `production` one view per table of `shape`, each over these pairs.
 
-    A pair with other columns shows them in the new shape: cast by way of text, missing ones null. A
-    view whose columns only grow at the end stays. Any other is dropped and made again, and grants
-    on it come from the default privileges of schema `production`.
+    If a pair has other columns, the view casts them to the new types by way of text. Missing
+    columns are null. A view that only gets more columns at its end stays. Any other view is dropped
+    and created again. Its grants then come from the default privileges of the schema.
     """
     for name, columns in shape.items():
         view = sql.Identifier("production", name)
@@ -424,6 +439,7 @@ def replace_views(session: psycopg.Connection, shape: Shape, pairs: Mapping[int,
             view, sql.SQL(" UNION ALL ").join(parts)
         )
         try:
+            # A block of its own, because a refusal would spoil the transaction that switches.
             with session.transaction():
                 session.execute(create)
         except psycopg.errors.InvalidTableDefinition:
@@ -432,7 +448,7 @@ def replace_views(session: psycopg.Connection, shape: Shape, pairs: Mapping[int,
 
 
 def _as(column: str, kind: str, there: Mapping[str, str]) -> sql.Composable:
-    """A view's column from a pair whose table has the columns `there`."""
+    """A column of a view, read from a table that has the columns `there`."""
     if there.get(column) == kind:
         return sql.Identifier(column)
     value = sql.SQL("{}::text").format(sql.Identifier(column)) if column in there else sql.NULL
@@ -440,10 +456,10 @@ def _as(column: str, kind: str, there: Mapping[str, str]) -> sql.Composable:
 
 
 def switch(session: psycopg.Connection, new: Version, current: Current | None) -> None:
-    """Make a version the one that readers see.
+    """Let readers see this version from now on.
 
-    Raises `PublishError` if views must be replaced and readers keep them for
-    `DDL_PATIENCE_SECONDS`, or something else depends on them.
+    Raises `PublishError` if views must be replaced, and readers use them for longer than
+    `DDL_PATIENCE_SECONDS` or other objects depend on them.
     """
 
     def publish() -> None:
@@ -452,6 +468,7 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
             for name in gone:
                 session.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier("production", name)))
             replace_views(session, new.shape, read_pairs(session))
+        # Before the switch, because it reads the time of the version that is still current.
         _record_lines(session, new)
         session.execute(
             """
@@ -492,11 +509,11 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
 
 
 def _record_lines(session: psycopg.Connection, new: Version) -> None:
-    """Write down what is live of each line; lines that are no longer declared disappear."""
+    """Record the live part of each line. Lines that are no longer declared disappear."""
     session.execute("DELETE FROM production_meta.lines WHERE line <> ALL(%s)", [list(new.lines)])
     for line, live in new.lines.items():
-        # A line that keeps its version keeps its time: that of the version before, if that one was
-        # published before lines were recorded.
+        # A line that keeps its version keeps its time too. If that version is older than the
+        # records of lines, the time is that of the whole version.
         session.execute(
             """
             INSERT INTO production_meta.lines (line, version, published_at, tables)

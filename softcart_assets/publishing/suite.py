@@ -1,7 +1,7 @@
 """The audits that every publication must pass.
 
-All are made from the declarations of the published tables: to have a total audited, declare it
-there; a reference, in the tests of its dbt model.
+They follow from the declarations of the published tables. To add an audit of a total, declare the
+total there. To add an audit of a reference, add it to the tests of the dbt model.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def _volume(table: PublishedTable) -> Comparison:
 
 
 def _intervals(table: PublishedTable, member: str) -> Audit:
+    # The row for the unknown member is left out, because it has no versions.
     return Audit(
         f"{table.name}_intervals",
         table.name,
@@ -117,6 +118,7 @@ def _intervals(table: PublishedTable, member: str) -> Audit:
 
 
 def _resolves(fact: str, reference: Reference) -> Audit:
+    # Grouped before the join: a fact has many rows, but few different keys.
     return Audit(
         f"{fact}_{reference.column}_resolves",
         fact,

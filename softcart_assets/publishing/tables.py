@@ -1,7 +1,7 @@
-"""What a publication is told of each table: where it stands, its key, what to audit.
+"""The published tables, each with its schema, its key and the facts to audit.
 
-The declarations stand in the lines of business; what dbt knows of a model comes from its manifest.
-Column names and types are read from staging at each publication.
+Lines of business declare them. dbt's manifest adds the keys and references of a model. Each
+publication reads column names and types from staging.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Reference:
 class PublishedTable:
     """One table that people may read as `production.<name>`.
 
-    `schema`: where it stands in the staging database. `line`: the line of business that owns it.
-    `key`: the columns that identify a row; unique and not null. `versions_of`: for a dimension with
-    history (SCD2), the column that its versions share. The rest: see `lines.model.Published`.
+    `schema`: its schema in the staging database. `line`: the line of business that owns it. `key`:
+    the columns that identify a row, unique and not null. `versions_of`: for a dimension with
+    history (SCD2), the column that its versions share. `lines.model.Published` explains the rest.
     """
 
     name: str
@@ -56,16 +56,16 @@ UNKNOWN = "'00000000-0000-0000-0000-000000000000'"
 
 
 class UnknownTable(RuntimeError):
-    """A table to publish, or one that it refers to, is unknown; the message says where."""
+    """A table to publish, or one that it refers to, is unknown. The message says where."""
 
 
 def published_tables(
     lines: Iterable[Line], manifest: Mapping[str, Any]
 ) -> tuple[PublishedTable, ...]:
-    """Every published table of these lines, completed by what dbt's manifest says of its model.
+    """Every published table of these lines, completed with the tests in dbt's manifest.
 
-    Raises `UnknownTable` for one that is neither a model nor an aggregate, and for a reference to a
-    table that is not published.
+    Raises `UnknownTable` if a table is neither a model nor an aggregate, or refers to a table that
+    is not published.
     """
     lines = list(lines)
     models = {
@@ -130,6 +130,7 @@ def _tests(manifest: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _references(test: Mapping[str, Any]) -> Iterable[Reference]:
     for column, reference in test.get("references", {}).items():
+        # The manifest has the arguments of a test as they are written, so a ref() is still text.
         dimension = reference["to"].removeprefix("ref('").removesuffix("')")
         yield Reference(
             column,

@@ -1,10 +1,9 @@
-"""Dagster resources: typed, configurable handles on the servers. Each opens its connection only
-when asked.
+"""Dagster resources: typed, configurable handles on the servers.
 
-Here belong `ConfigurableResource` classes. They know at most the prefix of their settings and read
-the environment when they are used: a server that is not configured fails what needs it, and
-nothing else. What a connection can do stands in `softcart_assets.connections`. The Spark session
-is in `softcart_assets.resources.spark`, because it imports pyspark.
+A resource knows at most the prefix of its settings. It reads the environment when it is used. So a
+server without settings fails only the assets that need it. `softcart_assets.connections` has the
+connections themselves. The Spark session is in `softcart_assets.resources.spark`, because that
+module imports pyspark.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pydantic import Field
 from softcart_assets.connections import PostgresConnection, lake_uri, setting
 from softcart_assets.ingestion.connectors import connector
 
-PREFIX = Field(description="How the names of the environment variables with the settings begin.")
+PREFIX = Field(description="The start of the names of the environment variables with the settings.")
 
 
 class SourceResource(dg.ConfigurableResource[None]):
@@ -28,9 +27,7 @@ class SourceResource(dg.ConfigurableResource[None]):
     prefix: str = PREFIX
 
     def connection(self) -> Any:
-        """The settings as its connector's connection; nothing is opened yet. Raises
-        `SettingError`.
-        """
+        """The connection of its connector, not yet opened. Raises `SettingError`."""
         return connector(self.kind).connection(self.prefix)
 
 
@@ -40,7 +37,7 @@ class PostgresResource(dg.ConfigurableResource[None]):
     prefix: str = PREFIX
 
     def connection(self) -> PostgresConnection:
-        """The settings as a connection; nothing is opened yet. Raises `SettingError`."""
+        """The connection, not yet opened. Raises `SettingError`."""
         return PostgresConnection.from_env(self.prefix)
 
 
@@ -54,7 +51,7 @@ class LakeResource(dg.ConfigurableResource[None]):
 
 
 class OutputResource(dg.ConfigurableResource[None]):
-    """Where files for people go, extracts and dashboards: the folder `SOFTCART_EXTRACTS_DIR`."""
+    """The folder for extracts and dashboards, `SOFTCART_EXTRACTS_DIR`."""
 
     @property
     def path(self) -> Path:

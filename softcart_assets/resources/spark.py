@@ -13,17 +13,17 @@ from pydantic import Field, PrivateAttr
 from spark.session import build_session, stop_session
 
 _STARTING = Lock()
-"""Held while a session starts, so that threads which ask at once get one and the same."""
+"""Held while a session starts, so that threads which ask at the same time share one session."""
 
 
 class SparkResource(LazyPySparkResource):
-    """Spark with Hive: one session per run, started when first asked for, stopped at the run's end.
+    """Spark with Hive. There is one session per run. It starts when a step first needs it.
 
     The settings come from `spark.session`, so that a job under spark-submit has the same.
     """
 
     spark_config: dict[str, Any] = Field(
-        default={}, description="Settings of Spark that go before those of spark.session."
+        default={}, description="Settings of Spark that override those of spark.session."
     )
 
     _spark_session: Any = PrivateAttr(default=None)

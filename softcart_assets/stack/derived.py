@@ -1,6 +1,6 @@
-"""The files that follow from the declared sources: those for Docker Compose, and `.env.example`.
+"""The files for Docker Compose and `.env.example`, made from the declared sources.
 
-`softcart derive` writes them. Their texts are the templates beside this module.
+`softcart derive` writes them. Their templates are next to this module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 def compose(sources: Sequence[Source]) -> str:
     """The text of `docker-compose.yml`."""
     port = "3306"
-    # All MySQL sources are on one server: the first setting that names a port decides.
+    # All MySQL sources are on one server. The first setting that names a port decides.
     for source in reversed(_of_kind(sources, "mysql")):
         port = f"${{{source.env_prefix}_PORT:-{port}}}"
     return _rendered("docker-compose.yml", sources, port=port)
@@ -36,6 +36,7 @@ def dotenv(sources: Sequence[Source]) -> str:
 
 
 def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
+    # A misspelt name in a template is an error and not an empty text.
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,

@@ -1,6 +1,7 @@
-"""What is missing or wrong on this machine, and what to do about it.
+"""Finds what is missing or wrong on this machine, and says what to do about it.
 
-It asks what a person would ask by hand before blaming the code. It changes and starts nothing.
+It checks what a person would check by hand before suspecting the code. It changes and starts
+nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from softcart_assets.stack.stack import Stack
 
 GIB = 2**30
 DISK_BYTES = 5 * GIB
-"""What the default demo needs with its servers, twice over."""
+"""Twice the disk space of the default demo and its servers."""
 MEMORY_BYTES = 6 * GIB
-"""What the default demo may take with its servers."""
+"""The memory that the default demo and its servers may take."""
 
 
 def examine(stack: Stack) -> Iterator[Finding]:
-    """Look at everything, cheapest first. The environment holds the settings of the servers."""
+    """Check everything, the cheapest first. The environment must have the settings of the servers.
+
+    Local servers that are stopped are not asked: that they cannot be reached is no mistake.
+    """
     yield Finding("ok", f"Python: {sys.executable}, {platform.python_version()}")
     yield _java()
     yield from _browser()
@@ -119,7 +123,7 @@ def _space(stack: Stack) -> Iterator[Finding]:
 
 
 def _database(prefix: str, look: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
-    """Connect with the settings of this prefix and look at what we may do there."""
+    """Connect with the settings of this prefix and check our privileges there."""
     try:
         yield from look(prefix)
     except (SettingError, ServerUnreachable) as error:

@@ -33,6 +33,7 @@ class Mongo(Server):
         """See `Server`."""
         candidates = {
             "mongod": find_program("mongod"),
+            # A program of this environment, which need not be on PATH.
             "nx-27017": Path(sys.executable).with_name("nx-27017"),
         }
         return {
@@ -94,10 +95,12 @@ class Mongo(Server):
 
     @property
     def _uri(self) -> str:
+        # Directly, because a client would otherwise use the address in the configuration of the
+        # replica set. After a change of the port, that one is old.
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def _become_primary(self, client: MongoClient[dict[str, Any]]) -> None:
-        """Configure the replica set, and again when the port has changed: it is a part of that."""
+        """Configure the replica set, and again after a change of the port, which is part of it."""
         from pymongo.errors import OperationFailure
 
         from softcart_assets.connections import ServerUnreachable
@@ -111,6 +114,8 @@ class Mongo(Server):
             client.admin.command("replSetInitiate", {"_id": "softcart", "members": members})
         else:
             if config["members"][0]["host"] != members[0]["host"]:
+                # By force: without a member that it can reach, the set has no primary that could
+                # change it.
                 config |= {"members": members, "version": config["version"] + 1}
                 client.admin.command("replSetReconfig", config, force=True)
         if not client.admin.command("hello")["isWritablePrimary"]:

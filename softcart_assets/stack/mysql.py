@@ -75,6 +75,7 @@ class MySQL(Server):
             "--log-bin=binlog",
             "--binlog-row-image=FULL",
             "--binlog-row-metadata=FULL",
+            # A captured table can still catch up after a week without a load.
             f"--binlog-expire-logs-seconds={7 * 24 * 3600}",
             # Each commit reaches the operating system, so a killed server loses nothing. Only a
             # crash of the whole machine may lose the last second. In exchange, small commits do not
@@ -86,6 +87,7 @@ class MySQL(Server):
             "--performance-schema=OFF",
             "--default-time-zone=+00:00",
             "--character-set-server=utf8mb4",
+            # The seed data are loaded with LOAD DATA LOCAL.
             "--local-infile=ON",
             "--max-allowed-packet=64M",
         ]

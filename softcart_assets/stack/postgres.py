@@ -96,6 +96,7 @@ class Postgres(Server):
 
     def initialise(self, data: Path) -> None:
         """See `Server`."""
+        # In a file, because everybody on the machine can read a command line.
         password_file = self.home / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.password)
@@ -120,6 +121,8 @@ class Postgres(Server):
             cwd=self.home,
         )
         password_file.unlink()
+        # In single-user mode, before the server ever starts. So a server that runs has all of its
+        # databases.
         self.run(
             [*shed_root(), str(self.product[1]), "--single", f"-D{data}", "postgres"],
             cwd=self.home,

@@ -1,11 +1,11 @@
-"""What all local servers have in common: a directory, a port, and a life from first start to stop.
+"""The base class of all local servers: a directory, a port, start and stop.
 
-Each product has a subclass in a module beside this one. It says how to make a data directory, what
-the command line is and how to tell that the server answers.
+Each product has a subclass in a module next to this one. The subclass knows how to make a data
+directory, how to start the server, and how to check that it answers.
 
-No process id is stored. We find a server by looking for a process of its kind whose command line
-names our data directory. That works after a crash, a reboot or the loss of a file, and never finds
-a stranger's process.
+No process id is stored. We look for a process of the right name with our data directory in its
+command line. That works after a crash, a reboot or the loss of a file. It never finds a process
+of somebody else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class StackError(RuntimeError):
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port now."""
     with socket.socket() as probe:
-        # As the servers do: connections in TIME_WAIT of a stopped server do not take a port.
+        # The servers set this option too. Otherwise the closing connections of a stopped server
+        # (TIME_WAIT) would make its port look taken for a while.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -48,8 +49,8 @@ def port_is_free(port: int) -> bool:
 def free_port() -> int:
     """A free loopback port, chosen at random below the range of outgoing connections on Linux.
 
-    Any program's connection may take a port of that range while our server is down. The choice is
-    random so that two stacks that start at the same moment do not meet.
+    The connection of any program may take a port of that range while our server is down. The choice
+    is random, so that two stacks that start at the same moment do not choose the same port.
     """
     while not port_is_free(port := random.randrange(20_000, 32_768)):
         pass
@@ -57,7 +58,7 @@ def free_port() -> int:
 
 
 def find_program(name: str) -> Path | None:
-    """The program on PATH or in the folders of system programs, which most users' PATH lacks."""
+    """The program on PATH, or in a folder of system programs. Most users' PATH lacks these."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
     return Path(found) if (found := shutil.which(name, path=path)) else None
 
@@ -71,7 +72,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait until all of these have ended, at most so long. Returns those that have not."""
+    """Wait up to `seconds` until all processes have ended. Returns those that have not."""
     deadline = time.monotonic() + seconds
     while (alive := list(filter(is_alive, processes))) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -81,14 +82,14 @@ def alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psu
 class Server(ABC):
     """One local server in `home/<name>`.
 
-    `port` is the one it listens on, or will when it starts. `databases`: prefix of the environment
-    variables → database, for everything that it holds.
+    `port`: the port that it listens on, now or after its start. `databases`: prefix of the
+    environment variables → database, for each database of the server.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     programs: ClassVar[frozenset[str]]
-    """What the server's process can be called."""
+    """The possible names of the server's process."""
     stop_signal: ClassVar[int]
     remedy: ClassVar[str]
     """What to do when no product is installed."""
@@ -117,7 +118,8 @@ class Server(ABC):
     def product(self) -> tuple[str, Path]:
         """The product in use and its program.
 
-        That is the product which made the data directory. Without one, it is the preferred product.
+        It is the product that made the data directory, because another one could not read it.
+        Without a data directory, it is the preferred product.
         """
         products = self.products()
         made_by = (
@@ -156,7 +158,7 @@ class Server(ABC):
 
     @abstractmethod
     def url(self, prefix: str) -> str:
-        """Where clients find the database of that prefix, without the password."""
+        """The URL of the database of that prefix, without the password."""
 
     @abstractmethod
     def environment(self, prefix: str) -> dict[str, str]:
@@ -173,7 +175,8 @@ class Server(ABC):
 
     def up(self) -> None:
         """Start the server unless it runs, and wait until it can be used. Raises `StackError`."""
-        # Several attempts: the port may be taken between our look and the server's.
+        # Several attempts, because another program may take the port between our check and the
+        # start of the server.
         for last_attempt in (False, False, True):
             process = self.process()
             if process and self._is_ready(process):
@@ -183,7 +186,7 @@ class Server(ABC):
             time.sleep(1)
 
     def down(self) -> bool:
-        """Stop the server cleanly, by force after `STOP_SECONDS`. Returns whether it ran."""
+        """Stop the server, after `STOP_SECONDS` by force. Returns whether it ran."""
         process = self.process()
         if not process:
             return False
@@ -211,10 +214,10 @@ class Server(ABC):
             )
 
     def _start(self) -> psutil.Process:
-        """Start the process. Makes a missing data directory, and changes a port that is taken."""
+        """Start the process. First make a missing data directory, and change a taken port."""
         self.home.mkdir(parents=True, exist_ok=True)
         if not self.data.exists():
-            # Under another name, so that what a kill leaves is never taken for a data directory.
+            # Under another name until it is complete. A kill could leave a part of it.
             unfinished = self.home / "data.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             self.initialise(unfinished)
@@ -278,12 +281,14 @@ class Server(ABC):
         return self._listens(process)
 
     def _listens(self, process: psutil.Process) -> bool:
-        """Whether this very process listens on our port, not a stranger's that was faster."""
+        """Whether this very process listens on our port. Another program may have been faster."""
         try:
             connections = process.net_connections("tcp")
         except psutil.NoSuchProcess:
             return False
-        except psutil.AccessDenied:  # another user's, in a container: its password has to tell
+        except psutil.AccessDenied:
+            # In a container, the server may run as another user. Then somebody listens, and only
+            # the login shows that it is our server.
             return not port_is_free(self.port)
         return any(
             c.status == psutil.CONN_LISTEN and c.laddr.port == self.port for c in connections
@@ -298,7 +303,7 @@ class Server(ABC):
         return self.home / "ready"
 
     def _identity(self, process: psutil.Process) -> str:
-        """The process and its databases. With one more declared, a running server is not ready."""
+        """The process and its databases. After one more is declared, the server is not ready."""
         return f"{process.pid} {process.create_time()} {' '.join(sorted(self.databases.values()))}"
 
     @staticmethod

@@ -27,21 +27,25 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK_SECONDS = 180
 
 LOCAL_PREFIXES = "SOFTCART_LOCAL_PREFIXES"
-"""The environment variable by which `env` marks what it set itself. Without it we would take our
-own server for the user's in a shell that has evaluated `softcart env`."""
+"""The environment variable in which `env` lists the prefixes that it set itself.
+
+In a shell that has evaluated `softcart env`, our own servers would otherwise look like servers that
+the user has named.
+"""
 
 
 def default_home() -> Path:
-    """Where data lives unless told otherwise: $SOFTCART_HOME, or `.softcart` in the repository."""
+    """The default folder of all data: $SOFTCART_HOME, or `.softcart` in the repository."""
     return Path(os.environ.get("SOFTCART_HOME") or REPOSITORY / ".softcart").resolve()
 
 
 class Stack:
-    """Servers, lake and Dagster home under one directory. Stacks of different homes do not meet.
+    """Servers, lake and Dagster home in one directory. Stacks with different homes share nothing.
 
-    A server holds one database for each of `sources` that is of its kind. Without any it is not
-    started. A server that the environment names (`SOFTCART_STAGING_HOST` and so on, see
-    `.env.example`) is used as it is and no local one is started, unless `ignore_environment`.
+    A server has one database for each of the `sources` of its kind. Without such a source it is not
+    started. If the environment names a server (`SOFTCART_STAGING_HOST` and so on, see
+    `.env.example`), that server is used and no local one is started. `ignore_environment` starts
+    local servers all the same.
     """
 
     def __init__(
@@ -52,19 +56,21 @@ class Stack:
         ignore_environment: bool = False,
     ) -> None:
         self.sources = sources
-        self.home = (
-            home.resolve()
-        )  # by whatever name it is reached, processes are found by this one
+        # Processes are found by this path, so a link must not give it a second name.
+        self.home = home.resolve()
         self._ignore_environment = ignore_environment
 
     def up(self) -> dict[str, str]:
-        """Start what does not run and return the environment (see `env`). Raises `StackError`.
+        """Start the servers that do not run, and return the environment (see `env`).
 
-        Takes some seconds the first time, one later, and next to nothing when everything runs.
+        The first start takes some seconds, later ones one second. If everything runs, it takes next
+        to no time. Raises `StackError`.
         """
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock():
             servers = self.servers()
+            # Before the start, because the data directories are made with these passwords. After
+            # it again, because a server may have changed its port.
             self._save_state(servers)
             with ThreadPoolExecutor(max_workers=len(servers)) as pool:
                 list(pool.map(Server.up, filter(self.local_prefixes, servers)))
@@ -79,6 +85,7 @@ class Stack:
         """
         if not self.home.exists():
             return
+        # SOFTCART_HOME may name any folder, by mistake even one with other data.
         if not self._state_file.exists():
             raise StackError(f"{self.home} is not the home of a stack, so it is not deleted.")
         self.down()
@@ -97,9 +104,9 @@ class Stack:
             ]
 
     def env(self) -> dict[str, str]:
-        """The environment variables that lead to this stack, without those that the user has set.
+        """The environment variables for this stack, without those that the user has set.
 
-        Raises `StackError` if the stack was never up.
+        Raises `StackError` if the stack was never started.
         """
         if not self._state_file.exists():
             raise StackError(f"There is no stack in {self.home} yet. `softcart up` starts it.")
@@ -127,11 +134,11 @@ class Stack:
         }
 
     def pids(self) -> list[int]:
-        """The process ids of this home's servers that run."""
+        """The process ids of the running servers of this home."""
         return [process.pid for server in self.servers() if (process := server.process())]
 
     def servers(self) -> tuple[Server, ...]:
-        """Every server of this home, as it is now, those that the environment replaces included."""
+        """Every server of this home, running or not, even if the environment replaces it."""
         state = json.loads(self._state_file.read_text()) if self._state_file.exists() else {}
 
         def server(product: type[Server]) -> Server:
@@ -141,10 +148,11 @@ class Stack:
             }
             return product(self.home, **known, databases=self._databases(product))
 
+        # Also those that nothing uses now: one of them may still run from earlier settings.
         return server(MySQL), server(Postgres), server(Mongo)
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
-        """What this server holds: prefix of the settings → database."""
+        """The databases of this server: prefix of the settings → database."""
         if product is Postgres:
             return WAREHOUSES
         return {
@@ -166,13 +174,14 @@ class Stack:
             server.name: {"port": server.port, "password": server.password} for server in servers
         }
         new = self._state_file.with_suffix(".new")
+        # The mode counts only for a new file, and it must be right before the passwords are in it.
         new.unlink(missing_ok=True)
         new.touch(mode=0o600)
         new.write_text(json.dumps(state, indent=2))
         new.replace(self._state_file)
 
     def _write_dagster_yaml(self) -> None:
-        """Put the instance's configuration in place, in one step: Dagster may be reading it."""
+        """Put Dagster's configuration in place, in one step because Dagster may be reading it."""
         target = self.home / "dagster" / "dagster.yaml"
         target.parent.mkdir(exist_ok=True)
         new = target.with_suffix(".new")
@@ -181,7 +190,7 @@ class Stack:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Held while servers start or stop, so that two commands at once do not."""
+        """Held while servers start or stop, so that two commands do not do it at the same time."""
         lock = FileLock(self.home / "stack.lock")
         try:
             lock.acquire(timeout=LOCK_SECONDS)
@@ -196,11 +205,13 @@ class Stack:
             lock.release()
 
     def local_prefixes(self, server: Server) -> list[str]:
-        """The prefixes that this server is used for. None: the user names servers for all."""
+        """The prefixes that this server is used for. The list is empty if the user's servers are
+        used for all of them.
+        """
         return [prefix for prefix in server.databases if self._is_local(prefix)]
 
     def _is_local(self, prefix: str) -> bool:
-        """Whether this stack provides what the prefix names, because the user does not."""
+        """Whether this stack provides the server of that prefix, because the user names none."""
         named = any(os.environ.get(f"{prefix}_{variable}") for variable in ("HOST", "URI", "DIR"))
         return (
             self._ignore_environment

@@ -1,4 +1,4 @@
-"""Dagster's webserver and daemon as children of one command, which leaves none of them behind."""
+"""Runs Dagster's webserver and daemon as children of one command, and ends all of them with it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def serve(repository: Path, port: int) -> int:
 
 
 def _fail_dead_runs() -> None:
-    """Mark runs as failed whose processes ended with an earlier UI that was stopped or killed.
+    """Mark runs as failed if their processes ended together with an earlier UI.
 
-    Otherwise Dagster believes that they run for ever, and nothing that shares a pool with them
-    starts. Runs that were started without the UI have processes of their own and are not touched.
+    Otherwise Dagster would believe that they still run, and no run that shares a pool with them
+    would start. Runs that were started without the UI have their own processes and stay as they
+    are.
     """
     import dagster as dg
 
@@ -58,11 +59,12 @@ def _fail_dead_runs() -> None:
 
 
 def _dagster_dev(repository: Path, port: int) -> int:
+    # These signals then raise KeyboardInterrupt as Ctrl-C does, and the children are ended below.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    # In a session of its own Ctrl-C reaches only us, and we know its whole family at the end:
-    # `dagster dev` that is told to stop may leave its daemon and code servers running. Its
-    # successor, `dg dev`, does not read workspace.yaml. The advice to use it is not for our users.
+    # In a session of its own, Ctrl-C reaches only us. At the end, the session shows all of its
+    # processes: after a signal, `dagster dev` may leave its daemon and code servers running.
+    # Its successor, `dg dev`, does not read workspace.yaml, so the advice to use it is hidden.
     process = subprocess.Popen(
         [
             *(

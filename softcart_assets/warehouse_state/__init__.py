@@ -1,7 +1,7 @@
-"""What the steps over the staging warehouse keep there about their own last run, as migrations.
+"""Tables in the staging warehouse about the last run of a step, made by migrations.
 
-`aggregates` holds what each aggregate was built from. `dbt_state` holds how far each incremental
-model has seen the changes that it follows.
+`aggregates` records the inputs of each aggregate. `dbt_state` records how far each incremental
+model has read the changes that it follows.
 """
 
 from pathlib import Path
@@ -13,5 +13,5 @@ from softcart_assets.migrations import migrate
 
 
 def prepare(connection: psycopg.Connection, schema: Literal["aggregates", "dbt_state"]) -> None:
-    """Bring one of the schemas to this release. Safe at any time."""
+    """Upgrade one of the schemas to this release. It may be called at any time."""
     migrate(connection, schema, Path(__file__).parent / schema)

@@ -1,8 +1,8 @@
-"""The aggregates: which there are, what each reads, and how one is run.
+"""The aggregates, and how one is computed.
 
-Each aggregate has a module `spark/jobs/<line>/<name>.py` with a pure function `transform` from lake
-tables to the aggregate, and its `LINEAGE`. Here belongs what all jobs share: the registry, reading
-the inputs, writing Hive's `aggregates.<name>`, and the command line:
+Each aggregate has a module `spark/jobs/<line>/<name>.py`. It has a pure function `transform`, from
+lake tables to the aggregate, and its `LINEAGE`. This module has the parts that all jobs share: the
+registry, reading the inputs, writing Hive's `aggregates.<name>`, and the command line:
 
     PYTHONPATH=. spark-submit spark/jobs/<line>/<name>.py
 """
@@ -58,7 +58,11 @@ class Job:
 
     @property
     def code_version(self) -> str:
-        """A digest of the job's module and of the modules of `spark.jobs` that it imports."""
+        """A digest of the job's module and of the modules of `spark.jobs` that it imports.
+
+        A change in any of them computes the aggregate again. A version written by hand could be
+        forgotten.
+        """
         sources = _sources(self.module.__name__)
         code = "\0".join(f"{name}\0{sources[name]}" for name in sorted(sources))
         return hashlib.sha256(code.encode()).hexdigest()
@@ -91,7 +95,7 @@ def _imported(module: str, source: str) -> Iterator[str]:
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         for name in names:
-            # A name that is imported from a package may be a module or anything else.
+            # `from package import name` does not show whether the name is a module or a function.
             if name.startswith(f"{__name__}.") and _is_module(name):
                 yield name
 
@@ -117,13 +121,14 @@ JOBS = jobs_of(LINES)
 
 
 class MissingInput(RuntimeError):
-    """A lake table that an aggregate reads does not exist; the message names both."""
+    """A lake table that an aggregate reads does not exist. The message names both."""
 
 
 def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
-    """Compute an aggregate from the lake and make it Hive's `aggregates.<name>`; returns its rows.
+    """Compute an aggregate from the lake and make it Hive's `aggregates.<name>`.
 
-    The one that is there stays until the new one is complete. Raises `MissingInput`.
+    Returns the number of its rows. The old rows stay until the new ones are complete. Raises
+    `MissingInput`.
     """
     names = [f"{source.lake}.{table.name}" for source, table in job.inputs]
     for name in names:
@@ -136,6 +141,7 @@ def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
     try:
         return replace_table(spark, LakeTable(lake_uri, "aggregates", job.name), result)
     finally:
+        # Jobs persist intermediate tables. The session lives on for the other jobs of the run.
         spark.catalog.clearCache()
 
 

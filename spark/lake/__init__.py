@@ -9,14 +9,15 @@ For a table `orders` with the change files
   view of `lake_<source>.orders_change_files`, the whole folder, that reads the committed files
   only.
 
-Ingestion decides which change files are committed. Every function here takes its list, and never
-reads another file, such as one that a killed load left. What the rows mean belongs to `spark.jobs`.
+Ingestion decides which change files are committed. Every function here takes its list, and reads no
+other file. Other files may come from a load that was killed. `spark.jobs` knows the meaning of the
+rows.
 
-Data files are never changed. A refresh writes the months that it touches to a new folder. Then it
-writes a new state file: which change files are in, which folder holds which month. At last it
-points Hive there. Merging the same changes again gives the same rows, so a refresh that was killed
-anywhere is repaired by the next one. Replaced folders stay for one more refresh, for queries that
-still read them. One process at a time may refresh a table.
+Data files never change. A refresh writes the months that it touches to a new folder. Then it
+writes a new state file with the merged change files and the folder of each month. At last it points
+Hive there. Merging the same changes again gives the same rows. So if a refresh is killed, the next
+one repairs the table. Replaced folders stay for one more refresh, for queries that still read them.
+One process at a time may refresh a table.
 """
 
 from spark.lake.compaction import COMPACT_FROM_FILES, compact, discard

@@ -1,4 +1,7 @@
-"""Compaction: the many small change files of a date become one."""
+"""Compaction: the many small change files of a date become one.
+
+Each load with changes writes files of its own, and a query on the history reads all of them.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ def compact(
     for date, old in due.items():
         load_id = f"compacted-{uuid.uuid4().hex}"
         new = ChangeFile(f"{old[0].path.rpartition('/')[0]}/{load_id}-0.parquet", load_id, date)
-        # The files of one load in the order in which it wrote them: names end in a growing number.
+        # The files of a load in the order in which it wrote them: their names end in a number that
+        # grows. The order of rows in the new file decides which version of a row is the last.
         paths = [
             file.path
             for file in sorted(old, key=lambda file: (file.load_id, len(file.path), file.path))
@@ -54,6 +58,7 @@ def compact(
                 writer.write_batch(batch)
         written.append(new)
     if state and written:
+        # Before the list changes: a file that the table does not know would be merged again.
         files_held = (*state.files, *(file.path for file in written))
         table.write_state(replace(state, version=state.version + 1, files=files_held))
     return written, [file for old in due.values() for file in old]

@@ -1,4 +1,4 @@
-"""Publishing in Hive: its tables are made to point at the folders that a state names."""
+"""Publishing in Hive: points its tables at the folders that a state names."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def publish(
 ) -> State:
     """Make Hive point at a state, and mark the state as published.
 
-    `previous`: the state that Hive points at, whose difference to `state` is applied. None if that
-    is not known: the tables are then created anew.
+    `previous`: the state that Hive points at now. Only the differences to `state` are applied. None
+    if that state is unknown. The tables are then created again.
     """
     current, history = _name(table), _name(table, "_change_files")
     folders = _folders(table, state)
     before: dict[str, str] = {}
+    # While the columns stay, it is enough to move the table. So readers never find it missing.
     if previous and previous.schema == state.schema:
         before = _folders(table, previous)
         if not table.partition_column:
@@ -38,10 +39,13 @@ def publish(
         root = folders.get("", quoted(table.hadoop_path(table.folder)))
         month = "_month STRING" if table.partition_column else None
         create_table(spark, current, alive, month, root)
+        # All change files of a table are in one folder, with a folder inside for each date.
         changes = quoted(table.hadoop_path(files[0].path.rsplit("/", 2)[0]))
         create_table(spark, history, columns, "load_date DATE", changes)
     if table.partition_column:
         _point_months(spark, current, before, folders)
+    # The partitions are whole folders, which may also hold files of killed loads. So the view
+    # names the committed files.
     dates = {file.load_date for file in files}
     parts = " ".join(f"PARTITION (load_date = DATE '{date}')" for date in dates)
     spark.sql(f"ALTER TABLE {history} ADD IF NOT EXISTS {parts}")
@@ -82,7 +86,7 @@ def _point_months(
 def create_table(
     spark: SparkSession, name: str, columns: StructType, partition: str | None, location: str
 ) -> None:
-    """(Re)create an external table. Dropping one leaves its files alone."""
+    """Create an external table, or create it again. Dropping an external table keeps its files."""
     definitions = ", ".join([columns.toDDL(), *([partition] if partition else [])])
     partitioned = f"PARTITIONED BY ({partition.split()[0]})" if partition else ""
     spark.sql(f"DROP TABLE IF EXISTS {name}")

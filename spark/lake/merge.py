@@ -1,4 +1,4 @@
-"""Merging: which rows of the change files are current, and how they join those that are there."""
+"""Merging: finds the current rows of change files, and joins them with the rows of the table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from spark.lake.table import ChangeFile, LakeTable
 def read(
     spark: SparkSession, table: LakeTable, schema: StructType, files: Iterable[ChangeFile]
 ) -> DataFrame:
-    """The row versions of change files, with each one's place in its load."""
+    """The row versions in change files, each with its file and its place there.
+
+    A load may write several versions of a row. Only file and place tell which one is the last.
+    """
     rows = spark.read.schema(schema).parquet(*(table.hadoop_path(file.path) for file in files))
     return rows.select(
         "*", F.col("_metadata.file_name").alias("_file"), F.col("_metadata.row_index").alias("_row")
@@ -25,7 +28,8 @@ def read(
 def latest_versions(table: LakeTable, changes: DataFrame) -> DataFrame:
     """The last version of every row, deletions included, with its month."""
     if table.key:
-        # By load, then by the load's files, whose names end in a number that grows, then by place.
+        # By load, then by file, then by place. The names of a load's files end in a number that
+        # grows, so a longer name is a later file.
         order = (F.col("_loaded_at"), F.length("_file"), F.col("_file"), F.col("_row"))
         versions = Window.partitionBy(*table.key).orderBy(*(column.desc() for column in order))
         changes = (
@@ -34,8 +38,8 @@ def latest_versions(table: LakeTable, changes: DataFrame) -> DataFrame:
             .drop("_rank")
         )
     else:
-        # The last load of the whole table counts, and the changes that came after it. A load of the
-        # whole table names no operation.
+        # Without a key, a new row cannot replace an old one. So the last load of the whole table
+        # counts, and the changes after it. A load of the whole table names no operation.
         loads = F.when(_is_load(changes), F.col("_loaded_at"))
         changes = changes.withColumn("_last", F.max(loads).over(Window.partitionBy()))
         counts = F.col("_last").isNull() | (F.col("_loaded_at") == F.col("_last"))
@@ -49,20 +53,20 @@ def latest_versions(table: LakeTable, changes: DataFrame) -> DataFrame:
 
 
 def _is_load(changes: DataFrame) -> Column:
-    """Whether a row comes from a load of the whole table, not from the source's log."""
+    """Whether a row comes from a load of the whole table, and not from the source's log."""
     return F.col("_operation").isNull() if "_operation" in changes.columns else F.lit(True)
 
 
 def alive(latest: DataFrame) -> DataFrame:
-    """The rows that are not deleted, without the columns that say what a change was."""
+    """The rows that are not deleted, without the columns that describe a change."""
     return latest.where(~F.col("_deleted")).drop(*OF_CHANGES)
 
 
 def remaining(current: DataFrame | None, latest: DataFrame) -> DataFrame:
     """The rows of a table without a key.
 
-    They are those of the load in `latest`, or else the current ones, with what the changes in
-    `latest` add and take away.
+    It starts with the rows of the load in `latest`, or else with the current rows. It then adds and
+    removes the rows of the changes in `latest`.
     """
     if "_operation" not in latest.columns:
         return alive(latest)
@@ -77,6 +81,7 @@ def remaining(current: DataFrame | None, latest: DataFrame) -> DataFrame:
             )
         )
     changes = latest.where(~_is_load(latest))
+    # Equal rows may occur several times. So copies are counted: a deletion takes away one of them.
     signed = rows.withColumn("_sign", F.lit(1)).unionByName(
         changes.withColumn("_sign", F.when(F.col("_deleted"), -1).otherwise(1)).drop(*OF_CHANGES)
     )
@@ -96,7 +101,7 @@ def merged(
 ) -> tuple[DataFrame, set[str]]:
     """The new rows of the months that `latest` changes, and these months ('' if not partitioned).
 
-    A row whose date was corrected moves to another month. Its old month is among them.
+    If the date of a row was corrected, the row moves to another month. Its old month changes too.
     """
     key = list(table.key)
     had = set(current.columns)
@@ -112,6 +117,7 @@ def merged(
         current = current.select(*columns, "_month")
         losing = current.join(latest.select(key), key, "left_semi").select("_month")
         gaining = alive(latest).select("_month")
+        # The driver needs the months themselves, so that Spark reads their partitions only.
         touched = {row["_month"] for row in losing.union(gaining).distinct().collect()}
         current = current.where(F.col("_month").isin(*touched))
     else:

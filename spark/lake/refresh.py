@@ -1,4 +1,4 @@
-"""Refreshing a table: merge what is new, write it, then make it what the table consists of."""
+"""Refreshes a table: merges new change files, writes the rows, and points the table at them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RefreshResult:
 
 
 def pending_files(table: LakeTable, files: Iterable[ChangeFile]) -> list[ChangeFile]:
-    """The committed files that a refresh would read, if there is anything to do. Needs no Spark."""
+    """The committed files that a refresh would read, empty if nothing is new. Needs no Spark."""
     files = list(files)
     state = table.state()
     if state is None or not state.published or _must_rebuild(table, state, files):
@@ -46,12 +46,14 @@ def pending_files(table: LakeTable, files: Iterable[ChangeFile]) -> list[ChangeF
 def refresh_table(
     spark: SparkSession, table: LakeTable, files: Sequence[ChangeFile]
 ) -> RefreshResult:
-    """Bring the table up to all committed change files by merging those that it does not hold yet.
+    """Merge the committed change files that the table does not have yet.
 
-    `files`: all committed change files of the table, old and new. The table is built anew from
-    them if one that it holds was struck off the list, or if its key or partition column changed. A
-    load has to be listed before the next one begins: what is new here overwrites what was there.
-    Raises `LakeError` if a column's types cannot be brought together without loss.
+    `files`: all committed change files of the table, old and new. If a file in the table was struck
+    off the list, or if the key or the partition column changed, the table is built again from all
+    of them.
+
+    New files overwrite rows of older ones. So a load must be listed before the next one begins.
+    Raises `LakeError` if no type holds all values of a column without loss.
     """
     state = table.state()
     if state is None or _must_rebuild(table, state, files):
@@ -62,6 +64,7 @@ def refresh_table(
     if not pending:
         return RefreshResult(state.rows, 0, (), changed=False)
     schema = common_schema(table, StructType.fromJson(state.schema), pending)
+    # Kept, because the merge reads these rows several times.
     latest = latest_versions(table, read(spark, table, schema, pending)).persist()
     try:
         current = spark.table(f"`{table.database}`.`{table.name}`")
@@ -90,9 +93,9 @@ def refresh_table(
 def rebuild_table(
     spark: SparkSession, table: LakeTable, files: Sequence[ChangeFile]
 ) -> RefreshResult:
-    """Replay the whole history into new current rows. The old ones stay until these are complete.
+    """Replay the whole history into new current rows. The old rows stay until these are complete.
 
-    Without any file nothing was ever loaded. Then no columns are known, and no table is made.
+    Without any file, nothing was ever loaded. Then the columns are unknown, and no table is made.
     """
     if not files:
         return RefreshResult(0, 0, (), changed=False)
@@ -103,7 +106,7 @@ def rebuild_table(
 
 
 def replace_table(spark: SparkSession, table: LakeTable, rows: DataFrame) -> int:
-    """Make rows the whole content of a table without partitions; returns their number."""
+    """Make these rows the whole content of a table without partitions. Returns their number."""
     written = _write(table, rows)[""]
     spark.sql(f"CREATE DATABASE IF NOT EXISTS `{table.database}`")
     location = quoted(table.hadoop_path(written.folder))
@@ -113,6 +116,7 @@ def replace_table(spark: SparkSession, table: LakeTable, rows: DataFrame) -> int
 
 
 def _must_rebuild(table: LakeTable, state: State, files: Iterable[ChangeFile]) -> bool:
+    # The merged rows do not show what a file that was struck off has overwritten.
     return state.layout != table.layout or not {file.path for file in files}.issuperset(state.files)
 
 
@@ -122,10 +126,10 @@ def _unread(state: State, files: Iterable[ChangeFile]) -> list[ChangeFile]:
 
 
 def _write(table: LakeTable, rows: DataFrame) -> dict[str, Partition]:
-    """Write rows to a new folder; returns its parts by month ('' if not partitioned)."""
+    """Write rows to a new folder. Returns its partitions by month ('' if not partitioned)."""
     folder = f"{table.folder}/{time.time_ns()}-{uuid.uuid4().hex[:8]}"
     if table.partition_column:
-        # A month's rows come together first: one file per month, not one per month and task.
+        # Without this, each task would write a file of its own for each month.
         rows.repartition("_month").write.partitionBy("_month").parquet(table.hadoop_path(folder))
     else:
         rows.write.parquet(table.hadoop_path(folder))
@@ -152,9 +156,11 @@ def _commit(
     pending: Iterable[ChangeFile],
     rewritten: int,
 ) -> RefreshResult:
-    """Make written partitions the table's: in its state, then in Hive. Then delete the old ones.
+    """Make the written partitions those of the table, and delete old folders.
 
-    What the last state held stays, for queries that still read it.
+    The state comes first and Hive second. If a kill comes in between, the next refresh sees a state
+    that is not published, and points Hive at it. The folders of the last state stay, for queries
+    that still read them.
     """
     last = table.state()
     state = State(
@@ -173,7 +179,7 @@ def _commit(
 
 
 def _delete_unnamed(table: LakeTable, named: set[str]) -> None:
-    """Delete the folders of replaced months and of killed refreshes: all but those named."""
+    """Delete all folders but the named ones: those of replaced months and killed refreshes."""
     for version in table.store.get_file_info(fs.FileSelector(table.folder)):
         if version.base_name == "_state" or version.path in named:
             continue

@@ -12,7 +12,7 @@ from spark import private
 from spark.lake.table import ChangeFile, LakeError, LakeTable
 
 OF_CHANGES = ("_deleted", "_operation", "_committed_at")
-"""Columns that say what a change was. The current rows do not have them."""
+"""Columns that describe a change. The current rows do not have them."""
 
 
 def common_schema(table: LakeTable, known: StructType, files: Iterable[ChangeFile]) -> StructType:
@@ -37,6 +37,8 @@ def _common_type(
         both = pa.unify_schemas(schemas, promote_options="permissive").field(column).type
     except pa.ArrowException:
         both = None
+    # Arrow also finds types that lose digits: a double for an integer and a float. And Spark's
+    # decimals have at most 38 digits, so Arrow's larger ones are of no use.
     floats = {pa.types.is_floating(one), pa.types.is_floating(other)}
     if both is None or pa.types.is_decimal256(both) or len(floats) == 2:
         raise LakeError(

@@ -1,6 +1,6 @@
-"""A table of the lake and its state: the change files that it holds, and the folder of each month.
+"""A table of the lake and its state: the merged change files, and the folder of each month.
 
-Needs no Spark.
+This module needs no Spark, so that a table without news does not start it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class LakeError(RuntimeError):
 
 @dataclass(frozen=True)
 class ChangeFile:
-    """A committed change file: its path under the lake's root, its load and date (YYYY-MM-DD)."""
+    """A committed change file: its path under the lake's root, its load, its date (YYYY-MM-DD)."""
 
     path: str
     load_id: str
@@ -30,7 +30,7 @@ class ChangeFile:
 
 @dataclass(frozen=True)
 class Partition:
-    """The folder that holds a month's rows, under the lake's root, and their number."""
+    """The folder of a month's rows under the lake's root, and the number of the rows."""
 
     folder: str
     rows: int
@@ -38,11 +38,12 @@ class Partition:
 
 @dataclass(frozen=True)
 class State:
-    """What a table consists of; one JSON file per version.
+    """The contents of a table. Each version is a JSON file.
 
-    `layout`: the key and the partition column that it was built with.
+    `layout`: the key and the partition column that the table was built with.
+    `files`: the paths of the merged change files.
     `partitions`: by month, '' if the table is not partitioned.
-    `published`: Hive points at these partitions.
+    `published`: whether Hive points at these partitions.
     """
 
     version: int
@@ -64,9 +65,8 @@ class LakeTable:
 
     `database`: its database in Hive.
     `key`: the columns that identify a row. A table without a key has the rows of its latest whole
-    load, and what logged changes made of them since.
-    `partition_column`: the timestamp by whose month (UTC) the current rows are partitioned, or
-    None.
+    load, with the logged changes since.
+    `partition_column`: a timestamp, or None. The current rows are partitioned by its month (UTC).
     """
 
     lake_uri: str
@@ -93,6 +93,7 @@ class LakeTable:
     @cached_property
     def store(self) -> fs.FileSystem:
         """The lake's root as a file system of Arrow's."""
+        # Hadoop calls it s3a, Arrow s3.
         uri = self.lake_uri.replace("s3a://", "s3://", 1)
         system, root = fs.FileSystem.from_uri(uri)
         return fs.SubTreeFileSystem(root, system)
@@ -112,6 +113,7 @@ class LakeTable:
         versions = [info.path for info in found if info.extension == "json"]
         if not versions:
             return None
+        # Names have ten digits, so the last by text is the last by number.
         with self.store.open_input_stream(max(versions)) as stream:
             content = json.loads(stream.read())
         partitions = {
@@ -120,7 +122,7 @@ class LakeTable:
         return State(**content | {"files": tuple(content["files"]), "partitions": partitions})
 
     def write_state(self, state: State) -> None:
-        """Write a state under a temporary name, then move it: it is there whole or not at all."""
+        """Write a state. It is there as a whole or not at all, because it is moved into place."""
         folder = f"{self.folder}/_state"
         self.store.create_dir(folder)
         temporary, final = f"{folder}/{uuid.uuid4().hex}.tmp", f"{folder}/{state.version:010d}.json"

@@ -1,7 +1,7 @@
-"""What older installations left: Hive's database `lake`, which held the tables of all sources.
+"""Removes Hive's database `lake`, in which older installations had the tables of all sources.
 
-A table now has the database of its source, and its first refresh builds it from all its change
-files. The predecessor holds nothing that these do not, so it goes as soon as the new table is
+A table is now in the database of its source. Its first refresh builds it from all its change files.
+They hold everything that the old table holds, so the old table is dropped as soon as the new one is
 there.
 """
 
@@ -23,9 +23,9 @@ def has_predecessor(table: LakeTable) -> bool:
 
 
 def drop_predecessor(spark: SparkSession, table: LakeTable) -> None:
-    """Drop the table from the old database, and with its last table the database.
+    """Drop the table from the old database. With its last table, drop the old database too.
 
-    Does nothing before the new table is published. What others keep in the old database stays.
+    This does nothing before the new table is published. Tables of others in the old database stay.
     """
     old, new = _predecessor(table), table.state()
     if old is None or new is None or not new.published:
@@ -39,18 +39,18 @@ def drop_predecessor(spark: SparkSession, table: LakeTable) -> None:
         # Hive deletes the whole folder of a database that it drops.
         if is_last and not spark.sql(f"SHOW TABLES IN {database}").head(1):
             spark.sql(f"DROP DATABASE {database}")
-    # The folder goes last: as long as it is there, the next refresh comes here again.
+    # The folder comes last. As long as it exists, the next refresh tries again.
     if old.store.get_file_info(old.folder).type == fs.FileType.Directory:
         old.store.delete_dir(old.folder)
 
 
 def _predecessor(table: LakeTable) -> LakeTable | None:
-    """The table in the old database, if it has one that was made from the same source's files."""
+    """The table in the old database, if one was made there from files of the same source."""
     old = replace(table, database=_DATABASE)
     if old.store.get_file_info(old.folder).type != fs.FileType.Directory:
         return None
     state = old.state()
-    # Any source may have had a table of this name; the files that it holds say which one.
+    # Any source may have had a table of this name. The files in its state show which one.
     source = table.database.removeprefix("lake_")
     if state is None or not state.files or not state.files[0].startswith(f"changes/{source}/"):
         return None

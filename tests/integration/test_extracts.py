@@ -222,9 +222,9 @@ def test_values_survive(production, tmp_path):
     [
         (
             "SELECT sum(net_amount) AS x FROM production.fct_order_lines",
-            "column x has type numeric; cast it",
+            "column x has type numeric. Cast it",
         ),
-        ("SELECT 1.0::double precision AS x", "column x has type float8; cast it"),
+        ("SELECT 1.0::double precision AS x", "column x has type float8. Cast it"),
         ("SELECT 1 AS y", "it declares other columns"),
         ("SELECT x FROM production.dim_nothing", "dim_nothing"),
         ("SELECT 10 / (50000 - x) AS x FROM generate_series(1, 60000) x", "division by zero"),

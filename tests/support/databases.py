@@ -16,7 +16,7 @@ from softcart_assets.connections import MySQLConnection, PostgresConnection
 def name_server(
     patch: pytest.MonkeyPatch, connection: MySQLConnection | PostgresConnection
 ) -> None:
-    """Set the environment variables of the connection's prefix, so that they lead to it."""
+    """Set the environment variables of the connection's prefix to this connection."""
     for field, value in asdict(connection).items():
         if field != "prefix":
             patch.setenv(f"{connection.prefix}_{field.upper()}", str(value))
@@ -24,8 +24,9 @@ def name_server(
 
 @contextmanager
 def database(template: PostgresConnection | None = None) -> Iterator[PostgresConnection]:
-    """A fresh database on the tests' staging server, empty or a copy of `template`; dropped
-    afterwards.
+    """A fresh database on the tests' staging server, dropped afterwards.
+
+    It is empty, or a copy of `template`. Copying a database is faster than filling one again.
     """
     server = connections.staging()
     name = f"test_{secrets.token_hex(6)}"
@@ -38,9 +39,7 @@ def database(template: PostgresConnection | None = None) -> Iterator[PostgresCon
 
 
 def fingerprints(connection: PostgresConnection, relations: Iterable[str]) -> dict[str, tuple]:
-    """Table or view, without its schema → the number of its rows, and a checksum over the text of
-    all of them.
-    """
+    """Table or view, without its schema → the number of its rows, and a checksum of their text."""
     with connection.connect() as session:
         return {
             relation.rpartition(".")[2]: session.execute(

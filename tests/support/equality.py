@@ -1,9 +1,8 @@
-"""Whole rows of a MySQL table, of its raw table and of its lake files, brought into one form, to be
-compared one by one.
+"""Compares a MySQL table, its raw table and its lake files, row by row and value by value.
 
-Nothing of the engine is used for it: MySQL says its values as text (or bytes), PostgreSQL and
-Parquet as their drivers give them, and each is read here for what it means. Rows out for quarantine
-count as what they hold.
+It uses nothing of the engine, because a mistake there would be on both sides. It reads MySQL's
+values as text or bytes, and those of PostgreSQL and Parquet from their drivers. Then it brings all
+of them into one form. Rows in quarantine count with the values that the quarantine keeps.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _BYTES = {
 
 
 def mysql_types(mysql: MySQLConnection, table: str) -> dict[str, str]:
-    """The columns of a table or view, invisible ones included: name → type."""
+    """The columns of a table or view as name → type, even invisible ones."""
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = "
@@ -61,9 +60,10 @@ def mysql_types(mysql: MySQLConnection, table: str) -> dict[str, str]:
 
 
 def mysql_rows(mysql: MySQLConnection, table: str, types: Mapping[str, str]) -> list[Row]:
-    """A table's rows; a value that has no place in Python, such as a zero date, is its text."""
+    """The rows of a table. A value without a Python type, such as a zero date, stays text."""
     # As text, MySQL shortens single-precision numbers.
     select = [f"CAST({_quote(n)} AS DOUBLE)" if types[n] == "float" else _quote(n) for n in types]
+    # Without converters, which would change values that have no type in Python.
     connection = mysql.connect(conv={}, use_unicode=False)
     connection.query(f"SELECT {', '.join(select)} FROM {_quote(table)}".encode())
     rows = connection.store_result().fetch_row(maxrows=0)
@@ -112,9 +112,7 @@ def _moment(value: datetime) -> datetime:
 
 
 def _document(text: str) -> str:
-    """A JSON document in a form that is one text for one content: numbers by value, keys in
-    order.
-    """
+    """A JSON document as text that is the same for equal content: numbers by value, sorted keys."""
 
     def by_value(value: object) -> object:
         if isinstance(value, dict):
@@ -149,7 +147,7 @@ def raw_rows(
 ) -> list[Row]:
     """A raw table's current rows."""
     columns = sql.SQL(", ").join(
-        # psycopg would make floats of the numbers in a document
+        # As text, because psycopg would turn the numbers in a document into floats.
         sql.SQL("{}::text").format(sql.Identifier(name))
         if type_ == "json"
         else sql.Identifier(name)
@@ -166,7 +164,7 @@ def raw_rows(
 def quarantined_rows(
     postgres: PostgresConnection, source: Source, table: str, types: Mapping[str, str]
 ) -> list[Row]:
-    """The rows that are out, read from the text that the quarantine keeps of them."""
+    """The rows in quarantine, read from the text that it keeps of them."""
     with postgres.connect() as connection:
         rows = connection.execute(
             "SELECT row FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
@@ -189,7 +187,7 @@ def quarantined_rows(
 def lake_rows(
     postgres: PostgresConnection, lake: str, source: Source, table: str, types: Mapping[str, str]
 ) -> list[Row]:
-    """What the lake's change files say that the current rows of a table are."""
+    """The current rows of a table, computed from the lake's change files."""
     declared = source.table(table)
     with postgres.connect() as connection:
         files = connection.execute(
@@ -252,9 +250,7 @@ def frozen(row: Row) -> tuple:
 
 
 def assert_same_rows(expected: Iterable[Row], got: Iterable[Row], what: str) -> None:
-    """Fail with the first rows that one side has and the other has not; of a row that nearly fits,
-    with its differences.
-    """
+    """Fail with the first rows that only one side has. For similar rows, show the differences."""
     left, right = Counter(map(frozen, expected)), Counter(map(frozen, got))
     missing, extra = left - right, right - left
     lines = [

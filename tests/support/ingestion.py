@@ -1,6 +1,4 @@
-"""What the ingestion tests share: declaring tables, running statements, reading raw and source to
-compare them.
-"""
+"""Shared by the ingestion tests: declares tables, runs statements, reads raw and source tables."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""A real MySQL server beside the tests' usual one, from Debian's unstable distribution, which has
-current MySQL.
+"""A real, current MySQL server in addition to the tests' usual one. Debian's unstable has it.
 
-Its package and the libraries that it was built with are unpacked into a cache folder, once for all
-clones of a user (60 MB to fetch, some seconds). Nothing is installed; neither root nor a container
-is needed. `python tests/support/mysql97.py` fetches it beforehand.
+Its package and the libraries that it was built with are unpacked into a cache folder. This happens
+once for all clones of a user: 60 MB to fetch, some seconds. Nothing is installed, and neither root
+nor a container is needed. `python tests/support/mysql97.py` fetches it in advance.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ exec "$home/loader/mysqld" --library-path {libraries} "$home/usr/sbin/mysqld" "$
 
 
 class Unavailable(RuntimeError):
-    """Real MySQL cannot be had here; the message says why."""
+    """Real MySQL cannot be had here. The message says why."""
 
 
 class RealMySQL(MySQL):
-    """A MySQL server whose program comes from the cache folder; for the rest see `MySQL`."""
+    """A MySQL server whose program comes from the cache folder. `MySQL` has the rest."""
 
     name = "mysql97"
 
@@ -60,8 +59,7 @@ def program() -> Path:
         _CACHE.mkdir(parents=True, exist_ok=True)
         with FileLock(home.with_name("mysql-9.7.lock"), timeout=600):
             if not start.exists():
-                # Under another name until it is complete, so that what a kill leaves is never taken
-                # for it.
+                # Under another name until it is complete. A kill could leave a part of it.
                 unfinished = home.with_name("mysql-9.7.unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)
                 _unpack(unfinished)
@@ -73,8 +71,10 @@ def program() -> Path:
 
 
 def _unpack(home: Path) -> None:
-    """Fetch the packages with apt, as it is configured here but with lists and a status of its own,
-    and unpack them.
+    """Fetch the packages with this machine's apt and unpack them.
+
+    Lists and status are separate. So apt changes nothing here, and fetches even libraries that are
+    installed in another version.
     """
     apt = home / "apt"
     for directory in ("lists/partial", "archives/partial"):
@@ -116,10 +116,11 @@ def _unpack(home: Path) -> None:
 def _mirror() -> str:
     """Where apt gets Debian from on this machine."""
     wanted = ["Created-By: Packages", "Component: main"]
+    # apt knows the origin only after it has fetched its lists.
     for narrower in (
         ["Origin: Debian", "Label: Debian"],
         [],
-    ):  # apt knows the origin once it has fetched its lists
+    ):
         uris = _run(
             ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted, *narrower]
         ).split()
@@ -131,7 +132,7 @@ def _mirror() -> str:
 
 
 def _run(command: list[str]) -> str:
-    """A command's output; `Unavailable` with what it said if it fails."""
+    """The output of a command. Raises `Unavailable` with its errors if it fails."""
     try:
         return subprocess.run(command, check=True, text=True, capture_output=True).stdout
     except FileNotFoundError:

@@ -17,4 +17,7 @@ POSITIONS = st.builds(
     st.one_of(st.sampled_from(_EDGES), st.integers(0, 2**31 - 1)),
     st.one_of(st.sampled_from(_EDGES), st.integers(0, 2**64 - 1)),
 )
-"""Names that begin like each other, and numbers around those at which their texts get longer."""
+"""Names with a common beginning, and numbers around those at which their texts get longer.
+
+There, positions that were ordered as text would come in a wrong order.
+"""

@@ -1,6 +1,4 @@
-"""The whole project as end-to-end tests drive it: its commands, its environment, what it has
-published.
-"""
+"""The whole project for end-to-end tests: its commands, its environment, its published tables."""
 
 from __future__ import annotations
 
@@ -33,13 +31,11 @@ class Project:
 
     @property
     def extracts(self) -> Path:
-        """Where extracts and the dashboard lie."""
+        """The folder of extracts and the dashboard."""
         return self.home / "extracts"
 
     def start(self, *command: str, to: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
-        """Start a program of `.venv/bin` with the project's settings; output and errors go to the
-        same place.
-        """
+        """Start a program of `.venv/bin` with the project's settings. Its errors go to `to` too."""
         return subprocess.Popen(
             [PROGRAMS / command[0], *command[1:]],
             cwd=REPOSITORY,
@@ -50,15 +46,13 @@ class Project:
         )
 
     def run(self, *command: str) -> tuple[int, str]:
-        """Run a program of `.venv/bin` with the project's settings; its exit code and what it
-        printed.
-        """
+        """Run a program of `.venv/bin` with the project's settings. Returns exit code, output."""
         with self.start(*command) as process:
             told, _ = process.communicate()
         return process.returncode, told
 
     def demo(self) -> tuple[int, str]:
-        """Run the demo; its exit code and what it printed."""
+        """Run the demo. Returns its exit code and output."""
         return self.run("softcart", "demo", "--scale", SCALE)
 
     def published(self) -> dict[str, tuple]:

@@ -1,5 +1,4 @@
-"""Two lines of business of the tests' own and what they share, as small tables in a staging
-database.
+"""Two lines of business for tests and their shared dimension, as small tables in staging.
 
 `left` and `right` each have a fact that refers to the shared dimension of line `conformed`.
 """

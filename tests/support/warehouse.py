@@ -1,8 +1,7 @@
-"""A staging database as dbt and Spark leave it, generated in SQL: for tests of what comes after the
-warehouse.
+"""A staging database as dbt and Spark leave it, generated in SQL, for tests of later layers.
 
-Only the tables and columns that are published stand here, with plausible, consistent, deterministic
-rows. How they come about from raw tables is tested with dbt and Spark themselves.
+It has only the published tables and columns, with plausible, consistent, deterministic rows. Other
+tests run dbt and Spark themselves.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from softcart_assets.connections import PostgresConnection
 
 LAST_ORDERED_AT = "2026-11-15 21:37:12.345678+00"
-"""The latest order of the generated warehouse; its "now"."""
+"""The latest order of the generated warehouse, which is its "now"."""
 
 _FUNCTIONS = """
 CREATE FUNCTION pg_temp.pick(seed text, n int) RETURNS int IMMUTABLE LANGUAGE sql
@@ -349,10 +348,10 @@ FROM stock;
 
 
 def create_warehouse(connection: PostgresConnection, orders: int = 2000) -> None:
-    """Create and fill schemas `warehouse` and `aggregates` in that database; 2.5 lines per order.
+    """Create and fill the schemas `warehouse` and `aggregates`, with 2.5 lines per order.
 
-    Sizes of the other tables follow the seed data's: 60,000 orders go with 600 products and 12
-    stores.
+    The other tables have the proportions of the seed data: 60,000 orders go with 600 products and
+    12 stores.
     """
     scale = orders / 60_000
     sizes = {

@@ -76,7 +76,7 @@ MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
     ),
     "kind": (
         [with_tables(ORDERS, kind="oracle")],
-        "has the kind 'oracle'; there are connectors for",
+        "has the kind 'oracle'. Declare a kind that has a connector: ",
     ),
     "two tables of one name": ([with_tables(ORDERS, ORDERS)], "two tables of source 'store' are"),
     "table name": (

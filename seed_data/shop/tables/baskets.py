@@ -1,4 +1,4 @@
-"""What is in the baskets and what it costs."""
+"""The contents of baskets, and their prices."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ZIPF_SHIFT = 6.0
 """A product of popularity rank r sells in proportion to (r + 6) ** -0.92."""
 
 COMPANION_SHARE = 0.4
-"""Further lines of a basket that name a companion of its first product."""
+"""The share of further lines of a basket that have a companion of its first product."""
 
 PERIOD = 90 * DAY
-"""Prices change once in a period; the documents' price holds in the last one."""
+"""Prices change once per period. The price in the product document is that of the last period."""
 
 FREE_SHIPPING_FROM, SHIPPING, EXPRESS = 5000, 495, 995
 """Cents."""
@@ -48,6 +48,7 @@ class Baskets:
 
     def _popular(self, purpose: str, *key: Column) -> Column:
         """A product number, drawn by popularity (inverse of a Zipf–Mandelbrot distribution)."""
+        # The integral of the density can be inverted in closed form, so a draw needs no table.
         exponent = 1 - ZIPF_EXPONENT
         low, high = (1 + ZIPF_SHIFT) ** exponent, (self._product_count + 1 + ZIPF_SHIFT) ** exponent
         rank = F.pow(
@@ -60,6 +61,7 @@ class Baskets:
         dice, o = self._dice, F.col("id")
 
         def product(position: Column) -> Column:
+            # The square makes the first companion the most frequent one.
             companion = self._companions[
                 F.col("first") * COMPANIONS
                 + F.floor(dice.uniform("line.which", o, position) ** 2 * COMPANIONS).cast("int")
@@ -124,7 +126,7 @@ class Baskets:
         )
 
     def _then(self, base: Column, product: Column, purpose: str) -> Column:
-        """What a price was in the order's period."""
+        """The price in the period of the order, in cents."""
         drift = (
             1
             - F.col("period") * 0.012
@@ -162,6 +164,7 @@ class Baskets:
 
 
 def _discounted(line: Column) -> Column:
+    # Half of the divisor is added first, because integer division would always round down.
     discount = div(line["quantity"] * line["price"] * line["discount_rate"] + 50, 100)
     return F.struct(*fields(line, *PRICED), discount.alias("discount"))
 

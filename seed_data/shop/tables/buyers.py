@@ -15,7 +15,7 @@ from seed_data.shop.tables.customers import Customers
 from seed_data.shop.tables.lines import MINUTE
 
 CANDIDATES = 6
-"""The more candidates an order has, the more of the orders go to the most active customers."""
+"""The buyer is the most active of so many candidates. More candidates mean fewer, busier buyers."""
 
 NOTES = (
     "Bitte beim Nachbarn abgeben",
@@ -27,7 +27,7 @@ NOTES = (
     "Lasciare in portineria\t(scala B)",
     'Leave it "behind the gate"; code 4711\\#',
 )
-"""Notes on orders; white space, quotes and backslashes are there to be carried unharmed."""
+"""Notes on orders. White space, quotes and backslashes test that copies are exact."""
 
 
 class Buyers:
@@ -58,7 +58,7 @@ class Buyers:
         ordered = F.col("begin") + (position * F.least(F.lit(HOUR), end - F.col("begin"))).cast(
             "bigint"
         )
-        # However few orders there are, the last is minutes old.
+        # The last order is minutes old even if there are few orders.
         last = end - (self._dice.uniform("order.last", F.col("id")) * 4 * MINUTE).cast("bigint")
         return (
             frame.select(
@@ -91,6 +91,7 @@ class Buyers:
         """`store` (by number), `online`, and `known`, how many customers there were."""
         dice, people, company, o = self._dice, self._customers, self._organisation, F.col("id")
         online, all_stores = company.online_stores, self._parameters.stores
+        # A store has as many tickets as it is popular. Popularity falls with the number of a store.
         physical_tickets = [
             store
             for store in range(online, all_stores)
@@ -108,6 +109,7 @@ class Buyers:
         is_open = (numbers(company.open_from)[wanted] <= F.col("ordered")) & (
             numbers(company.open_until)[wanted] > F.col("ordered")
         )
+        # An order for a store that is not open at that time goes to the first online store.
         return (
             frame.select("id", "ordered", wanted.alias("wanted"), F.col("in_store"))
             .select(
@@ -133,6 +135,7 @@ class Buyers:
                 -F.log(1 - dice.uniform("customer.patience", customer)) * (420 * DAY) + 20 * DAY
             )
             lapsed = F.col("ordered") - people.registered(customer) > patience
+            # Activity is below 1. So a customer who has lapsed loses to any other.
             loyalty = people.activity(customer) - lapsed.cast("double")
             return F.struct(loyalty.alias("loyalty"), customer.alias("customer"))
 
@@ -153,7 +156,7 @@ class Buyers:
         )
 
     def _orderers(self, frame: DataFrame) -> DataFrame:
-        """What an order says of its buyer, and of the employee who served."""
+        """The columns of an order about its buyer and the employee who served."""
         dice, people, company, o = self._dice, self._customers, self._organisation, F.col("id")
         kind = dice.uniform("order.customer", o)
         employees, counts = numbers(company.first_employee), numbers(company.employee_count)
@@ -187,6 +190,7 @@ class Buyers:
             {
                 "employee_id": F.when(F.col("employee").isNull(), None)
                 .when(at_work, F.col("employee"))
+                # The first employee of a store is its manager, who never leaves.
                 .otherwise(employees[F.col("store")]),
                 "shipping_address_id": F.when(
                     F.col("online") & (F.col("customer_id") == F.col("buyer")), F.col("address_id")
@@ -195,7 +199,7 @@ class Buyers:
         )
 
     def _device(self) -> Column:
-        """What an online order was placed with: mobiles gain over the time."""
+        """The device of an online order. The share of mobiles grows over time."""
         start, end = self._parameters.start, self._parameters.end
         share = (F.col("ordered") - start) / F.lit(float(end - start))
         device = self._dice.uniform("order.device", F.col("id"))

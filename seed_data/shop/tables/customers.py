@@ -1,7 +1,7 @@
-"""Customers and their addresses, and what orders need to know of a customer.
+"""Customers and their addresses, and the facts about a customer that orders need.
 
-All is computed from the customer's number. Numbers run from 1 in the order of registration. Address
-k (0 to 2) of customer c has the number 3c - 2 + k, so no join is needed to find one.
+Everything is computed from the customer's number. Numbers start at 1, in the order of registration.
+Address k (0 to 2) of customer c has the number 3c - 2 + k, so finding one needs no join.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Customers:
         exact = (F.pow(share, F.lit(1 / GROWTH_EXPONENT)) * (end - founded)).cast(
             "bigint"
         ) + founded
-        # Before the last day, move the moment to the hours in which people are awake.
+        # Except on the last day, move the moment to the hours in which people are awake.
         awake = self._dice.uniform("customer.hour", customer) + self._dice.uniform(
             "customer.minute", customer
         )
@@ -49,6 +49,7 @@ class Customers:
 
     def count_at(self, moment: Column) -> Column:
         """How many customers had registered a day before a moment."""
+        # A day, because `registered` moves a moment within its day. So each of them surely has.
         founded, end = self._parameters.founded, self._parameters.end
         share = F.pow(
             (moment - founded - DAY) / F.lit(float(end - founded)), F.lit(GROWTH_EXPONENT)
@@ -118,6 +119,7 @@ class Customers:
     def _changed(self, since: Column, share: float, purpose: str, *key: Column) -> Column:
         """A later moment for this share of the keys, `since` for the others."""
         draw = self._dice.uniform(purpose, *key)
+        # Below the share, the draw is uniform again. So it also gives the moment.
         return since + F.when(
             draw < share, (draw / share * (self._parameters.end - since)).cast("bigint")
         ).otherwise(0)
@@ -196,7 +198,7 @@ class Customers:
         )
 
     def _birth_date(self) -> Column:
-        """Text, as Parquet's dates cannot hold `0000-00-00`."""
+        """The birth date as text, because a date in Parquet cannot be `0000-00-00`."""
         c = F.col("id")
         age = self._dice.uniform("customer.age", c) + self._dice.uniform("customer.age2", c)
         born = F.timestamp_micros(

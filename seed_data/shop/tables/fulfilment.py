@@ -1,4 +1,4 @@
-"""How far orders have come: paid, shipped, delivered, cancelled, returned."""
+"""The progress of orders: paid, shipped, delivered, cancelled, returned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RETURN_REASONS = {
 
 
 class Fulfilment:
-    """The way of one seed's orders."""
+    """The progress of the orders of one seed."""
 
     def __init__(self, parameters: ShopParameters, dice: Dice, products: Products) -> None:
         self._parameters = parameters
@@ -34,7 +34,7 @@ class Fulfilment:
         self._return_shares = numbers([round(share * 10_000) for share in products.return_shares])
 
     def progress(self, frame: DataFrame) -> DataFrame:
-        """How far orders have come: `method`, `status`, and when each step was taken."""
+        """The progress of orders: `method`, `status`, and the time of each step."""
         return self._status(self._steps(frame))
 
     def _later(self, moment: Column, low: int, high: int, purpose: str) -> Column:
@@ -87,6 +87,7 @@ class Fulfilment:
 
     def _status(self, frame: DataFrame) -> DataFrame:
         """`status`, and the steps that were taken before the end."""
+        # A step after the end of the data has not happened yet.
         end, active = F.lit(self._parameters.end), F.col("cancelled_at").isNull()
         promised = self._later(F.col("ordered"), 3 * DAY, 7 * DAY, "order.promised")
         return (
@@ -113,9 +114,9 @@ class Fulfilment:
         )
 
     def returned(self, frame: DataFrame) -> DataFrame:
-        """What came back: `returned` (pieces), `refund`, `reason`, `returned_at` of each line.
+        """The returns: `returned` (pieces), `refund`, `reason` and `returned_at` of each line.
 
-        They are null if the line stayed.
+        They are null if the customer kept the line.
         """
         dice = self._dice
 
@@ -141,6 +142,7 @@ class Fulfilment:
             pieces = F.when(
                 dice.chance(0.8, "return.whole", line["key"]), line["quantity"]
             ).otherwise(F.lit(1).cast("bigint"))
+            # The share of the pieces in the price of the line, in cents, rounded half up.
             refund = div(gross(line) * pieces * 2 + line["quantity"], line["quantity"] * 2)
             return F.struct(
                 *fields(line, *PRICED, "discount", "tax", "returned_at"),

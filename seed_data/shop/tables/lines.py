@@ -21,11 +21,12 @@ PRICED = (
     "discount_rate",
     "tax_rate",
 )
-"""What a line has once its price is known."""
+"""The fields of a line after its price is known."""
 
 
 def line_key(order: Column, line: Column) -> Column:
-    """One number for an order line: the key of its draws and the root of ids that hang on it."""
+    """One number per order line: the key of its draws, and the base of ids that depend on it."""
+    # An order has at most 8 lines and 11 payments, so 16 numbers keep the ids of orders apart.
     return order * 16 + line
 
 

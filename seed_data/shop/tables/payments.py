@@ -1,9 +1,9 @@
 """The payments of orders.
 
-There may be a `failed` attempt first and a voucher over a part, then comes the main payment. Those
-that are `authorized` or `captured` add up to the order's total, unless nothing was paid yet
-(`placed`). A `refunded` row is money paid back: the total of a cancelled order that had been paid,
-or the refund of a return.
+First, there may be a `failed` attempt and a voucher for a part. Then the main payment follows.
+Payments that are `authorized` or `captured` add up to the total of the order, unless nothing is
+paid yet (`placed`). A `refunded` row is money paid back: the total of a paid order that was
+cancelled, or the refund of a return.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _payment(
 
 
 def _of_order(dice: Dice) -> Column:
-    """What was paid for the order, and paid back when it was cancelled: an array of payments."""
+    """The payments for an order and its refund after a cancellation, as an array."""
     paid_at, method, cancelled_at = F.col("paid_at"), F.col("method"), F.col("cancelled_at")
     online, voucher, total = F.col("online"), F.col("voucher"), F.col("total")
     paid = paid_at.isNotNull()
@@ -78,6 +78,7 @@ def _of_order(dice: Dice) -> Column:
     failed = (
         paid & _electronic() & online & dice.chance(FAILED_PAYMENTS, "payment.failed", F.col("id"))
     )
+    # An attempt that failed came before the payment that did not.
     failed_at = F.least(F.col("ordered") + MICROSECONDS, paid_at - 1)
     status = F.when(settled, "captured").otherwise("authorized")
     # Money is captured when the goods leave.
@@ -99,10 +100,11 @@ def _of_order(dice: Dice) -> Column:
 
 
 def _of_returns() -> Column:
-    """What was paid back for returned lines: an array of payments."""
+    """The refunds of returned lines, as an array of payments."""
     return F.transform(
         F.filter("lines", lambda line: line["returned_at"].isNotNull()),
         lambda line: _payment(
+            # The slots 0 to 3 belong to the order, and lines are numbered from 1.
             line["number"] + 3,
             F.col("method"),
             F.lit("refunded"),

@@ -1,13 +1,15 @@
-"""Inventory and its movements, from what was sold and what came back.
+"""Inventory and its movements, computed from sales and returns.
 
-Demand (sales, and pieces lost) is summed by store, product and week. A window over the weeks then
-orders supply: at the start of a week, enough whole lots have come to cover all demand up to its
-end, so the shelf is never below zero. For some pairs of store and product supply is capped at the
-total demand: those run low, or out, by the end. What is on hand is what came in, minus demand, plus
-returns that were fit for sale. The movements say exactly that.
+Demand (sales and lost pieces) is summed by store, product and week. A window over the weeks then
+computes the supply. At the start of a week, enough whole lots have come to cover all demand up to
+its end. So the stock is never below zero.
 
-A movement's id ends in two bits that tell where it comes from: 0 a sale, 1 a return, 2 a
-written-off return, 3 a supply or loss.
+For some pairs of store and product, the supply ends at the total demand. These pairs run low or out
+by the end. The stock on hand is the supply, minus the demand, plus returns that were fit for sale.
+The movements add up to the same.
+
+The last two bits of a movement's id show its origin: 0 a sale, 1 a return, 2 a written-off return,
+3 a supply or a loss.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from seed_data.shop.tables.lines import returned_lines
 
 OUT_SHARE = 0.05
 LOW_SHARE = 0.10
-"""Shares of the pairs of store and product that end sold out, or nearly; closed stores aside."""
+"""Shares of the pairs of store and product that end sold out, or nearly so, in open stores."""
 
 LOSS_SHARE = 0.25
 """Share of the pairs that once lose a piece or two."""
 
 LOTS = 10
-"""Deliveries over the whole time to a pair that sells well; a lot has five pieces or more."""
+"""Deliveries over the whole time to a pair that sells well. A lot has five pieces or more."""
 
 WEEK = 7 * DAY
 _OPENING = -1
@@ -113,9 +115,9 @@ class Stock:
         )
 
     def supply(self, spark: SparkSession, sales: DataFrame, partitions: int) -> DataFrame:
-        """Per pair and week with demand, the pieces `received`.
+        """The pieces `received`, per pair and week with demand.
 
-        The row of a pair's opening week has what inventory needs, too.
+        The row of a pair's opening week also has the totals that `inventory` needs.
         """
         line = F.col("line")
         lines = _sold_lines(sales).select(
@@ -168,6 +170,7 @@ class Stock:
             F.sum("demand").over(so_far).alias("demand_so_far"),
         )
         lot = F.greatest(F.lit(5), F.ceil(F.col("total_demand") / LOTS))
+        # The same draw as in `_out`, so that the two shares of pairs do not overlap.
         short = self._dice.uniform("stock.short", pair)
         spare = (
             F.when(self._out(pair), 0)
@@ -236,6 +239,7 @@ class Stock:
             F.col("id").alias("order"),
             self._pair(F.col("store"), line["product"]).alias("pair"),
         )
+        # An hour after the return, but not after the end of the data.
         written_off_at = F.least(line["returned_at"] + HOUR, F.lit(self._parameters.end))
         # A pair's supplies and its loss have 1,024 numbers: the opening first, the loss last.
         week = F.col("week").cast("bigint") + 1

@@ -1,10 +1,12 @@
-"""Live traffic on the shop's sources: what its applications would write.
+"""Live traffic on the shop's sources, as its applications would write it.
 
 One operation is one transaction in MySQL, or one write in MongoDB. The invariants of the seed data
 hold after each: an order's total agrees with its lines, payments with the total, movements with the
-stock on hand. Operations choose rows by what this process remembers or at random, but decide by
-what they then read under a lock. So several simulators may run at once, and a lost connection loses
-one operation whole, never half of it.
+stock on hand.
+
+Operations choose rows at random or from memory, but they decide by the values that they then read
+under a lock. So several simulators may run at once. A lost connection loses a whole operation,
+never half of one.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ OPERATIONS: dict[str, tuple[float, Callable[[Shop], None]]] = {
     "deleted_order": (0.2, orders.deleted_order),
     "deleted_product": (0.1, products.deleted_product),
 }
-"""Each kind of operation with how often it comes."""
+"""Each kind of operation, and how often it comes relative to the others."""
 
 
 class ShopTraffic:
@@ -78,12 +80,12 @@ class ShopTraffic:
         self._shop.sql, self._shop.documents = self._connections(self._shop.rng)
 
     def close(self) -> None:
-        """Disconnect; an operation that is not committed is undone."""
+        """Disconnect. An operation that is not committed is undone."""
         self._shop.sql.close()
         self._shop.documents.client.close()
 
     def perform(self, operation: str) -> None:
-        """Do one operation and commit it; raises `NothingToDo`."""
+        """Do one operation and commit it. Raises `NothingToDo`."""
         _, operate = OPERATIONS[operation]
         try:
             operate(self._shop)
@@ -113,6 +115,7 @@ class ShopTraffic:
             shop.stores.clear()
         shop.products += self._products()
         shop.rng.shuffle(shop.products)  # the order is the popularity
+        # Otherwise the first operation would read rows as of now, however late it comes.
         shop.sql.rollback()
         if not shop.stores or not shop.products:
             raise SimulationError(

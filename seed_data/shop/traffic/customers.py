@@ -31,6 +31,7 @@ def new_customer(shop: Shop) -> None:
         shop.rng.choice(("f", "m", "x", None)),
         shop.rng.randint(0, 1),
     )
+    # The address contains the id, to be unique, and only the insert gives the id.
     shop.sql.write(
         "UPDATE customers SET email = %s WHERE id = %s",
         f"{handle}{customer}@mail.example",

@@ -29,6 +29,7 @@ class _Line:
 def new_order(shop: Shop) -> None:
     """Somebody buys what is in stock, in a store or online."""
     rng = shop.rng
+    # The first stores sell most.
     store, channel = shop.stores[min(int(rng.expovariate(0.5)), len(shop.stores) - 1)]
     online = channel == "online"
     customer = None if rng.random() < 0.03 else shop.sql.random_id("customers")
@@ -64,7 +65,7 @@ def new_order(shop: Shop) -> None:
 
 
 def _basket(shop: Shop, store: int) -> list[_Line]:
-    """What is bought, as far as the store has it."""
+    """The lines of a new order, without products that the store lacks."""
     rng = shop.rng
     wanted = {
         shop.popular_product().id: rng.choice((1, 1, 1, 1, 2, 3))
@@ -154,6 +155,7 @@ def order_status(shop: Shop) -> None:
     elif status == "shipped":
         following = "delivered"
     else:
+        # Another simulator has taken this step meanwhile.
         raise NothingToDo
     shop.sql.write("UPDATE orders SET status = %s WHERE id = %s", following, order)
     if following in ("paid", "shipped"):
@@ -181,6 +183,7 @@ def _cancel(shop: Shop, order: int, store: int) -> None:
         order,
     ):
         shop.move(store, product, "adjustment", quantity, order)
+    # An authorised payment is captured first, so that each refund has its payment.
     _capture(shop, order)
     for method, amount in shop.sql.all(
         "SELECT method, amount FROM payments WHERE order_id = %s AND status = 'captured'", order

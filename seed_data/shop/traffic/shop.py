@@ -1,4 +1,4 @@
-"""What the shop's operations share: its databases, what is remembered of them, and the stock."""
+"""Shared by the shop's operations: its databases, the memory of their rows, and the stock."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from seed_data.common.words import Words
 CENT = Decimal("0.01")
 
 OPEN_ORDERS = 5_000
-"""Orders under way that are remembered."""
+"""How many open orders are remembered."""
 
 
 @dataclass
 class Product:
-    """What selling a product takes."""
+    """The facts about a product that selling it needs."""
 
     id: str
     price: Decimal
@@ -50,6 +50,7 @@ class Shop:
     def popular_product(self) -> Product:
         """A product on sale, the more likely the more popular."""
         for _ in range(20):
+            # A power of a uniform number: low positions come most often.
             product = self.products[int(len(self.products) ** self.rng.random()) - 1]
             if product.active:
                 return product
@@ -58,7 +59,7 @@ class Shop:
     def move(
         self, store: int, product: str, kind: str, quantity: int, order: int | None = None
     ) -> bool:
-        """Change the stock on hand and say why; false if the store does not keep the product."""
+        """Change the stock on hand and record why. False if the store does not keep the product."""
         changed = self.sql.write(
             "UPDATE inventory SET quantity_on_hand = quantity_on_hand + %s "
             "WHERE store_id = %s AND product_id = %s",
@@ -81,7 +82,7 @@ class Shop:
         return True
 
     def on_hand(self, store: int, product: str) -> int | None:
-        """The stock on hand, locked; None if the store does not keep the product."""
+        """The stock on hand, locked. None if the store does not keep the product."""
         found = self.sql.all(
             "SELECT quantity_on_hand FROM inventory WHERE store_id = %s AND product_id = %s "
             "FOR UPDATE",

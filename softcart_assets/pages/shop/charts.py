@@ -88,7 +88,7 @@ def page_config(theme: dict[str, str]) -> dict[str, Any]:
     return config({name: f"var(--{name})" for name in theme} | heat)
 
 
-# Altair's own theme would stand above ours.
+# Altair's own theme would override our configuration.
 alt.theme.enable("none")
 
 
@@ -208,6 +208,7 @@ def picture(name: str, title: str, rows: list[dict[str, Any]], currency: str) ->
         },
         "datasets": {"rows": rows},
     }
+    # The specifications write amounts with `$`, which Vega replaces by the currency of its locale.
     symbol = "€" if currency == "EUR" else f"{currency} "
     return vl_convert.vegalite_to_png(
         json.dumps(specification),

@@ -236,7 +236,7 @@ class _Reader:
         }
 
     def version(self) -> int | None:
-        """The published version; None before the first."""
+        """The published version, None before the first."""
         (published,) = self.rows(
             "SELECT to_regclass('production_meta.current') IS NOT NULL AS once"
         )
@@ -294,6 +294,7 @@ class _Reader:
             ),
         }
         if coarsened:
+            # Without every order, the page cannot compute these figures itself.
             document["productMonths"] = self.product_months(first)
             document["hours"] = self.columns(
                 "SELECT device, weekday, hour, order_count AS orders FROM "
@@ -332,6 +333,7 @@ class _Reader:
             return None
         start, end = periods(span["first"], span["last"])[DEFAULT_PERIOD]
         before = year_before(start, end)
+        # A sale of the year before counts in the same month of this year, in a column of its own.
         months = self.rows(
             """
             WITH sale AS (
@@ -424,6 +426,7 @@ class _Reader:
         The column `items` of the baskets has the number of items of each.
         """
         places, sellers, devices, categories, customers = (_Codes() for _ in range(5))
+        # Arrays of numbers, because lists of Python objects would need several times the memory.
         baskets = {
             name: array("q")
             for name in ("day", "seller", "device", "place", "hour", "customer", "items")
@@ -447,6 +450,7 @@ class _Reader:
                             sellers[channel, store],
                             devices[(device,)],
                             places[country, region],
+                            # An array has no null.
                             -1 if hour is None else hour,
                             -1 if customer is None else customers[customer],
                             0,
@@ -469,6 +473,7 @@ class _Reader:
             "WHERE NOT is_cancelled AND order_date >= %(first)s",
             first=first,
         )
+        # The joins with dimensions must neither lose nor double a sale.
         for name, total in totals.items():
             embedded = sum(items[name]) if name == "units" else Decimal(sum(items[name])) / 100
             if embedded != total:
@@ -480,6 +485,7 @@ class _Reader:
                     "has fractions of a cent: correct the warehouse and publish again."
                 )
         if coarsened:
+            # These columns are empty then.
             del baskets["hour"], baskets["customer"], items["product"]
             self.products.clear()
         return {
@@ -512,8 +518,10 @@ class _Reader:
         return columns | {"product": [self.products[product] for product in columns["product"]]}
 
     def stock(self) -> dict[str, Any]:
-        """Products that are out of stock or will be soon: the most urgent rows, and counts by store
-        and category.
+        """Products that are out of stock or will be soon.
+
+        The rows are the `STOCK_LIMIT` most urgent ones. `counts` has all of them by store and
+        category.
         """
         columns = self.columns(
             "SELECT store_id AS store, product_id AS product, stock_risk AS risk, quantity_on_hand "

@@ -69,6 +69,7 @@ def build_page(production: PostgresConnection, path: Path) -> PageResult:
         data=_pack(document),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Somebody may open the page at this moment. A renamed file is there as a whole or not at all.
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_text(html, encoding="utf-8")
     os.replace(unfinished, path)
@@ -123,6 +124,7 @@ def _pack(document: dict[str, Any]) -> str:
         raise TypeError(f"{value!r} has no place in the page's data")
 
     text = json.dumps(document, default=default, ensure_ascii=False, separators=(",", ":"))
+    # Without a time in the archive, equal data give an equal page.
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 

@@ -55,6 +55,7 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
         .agg(F.sort_array(F.collect_set("product_id")).alias("items"))
         .persist()
     )
+    # A basket with one product has no pair. It still counts in every percentage.
     pairing = baskets.where(F.size("items") > 1)
     all_baskets, pairing_baskets = baskets.count(), pairing.count()
     least = max(math.ceil(MIN_SUPPORT * all_baskets), MIN_BASKETS)
@@ -103,6 +104,7 @@ def _latest(orders: DataFrame, order_lines: DataFrame) -> tuple[DataFrame, DataF
     count = orders.count()
     if count <= MAX_ORDERS:
         return orders, order_lines
+    # An approximate boundary is enough, and it needs no sort of all orders.
     share = 1 - MAX_ORDERS / count
     row = orders.agg(
         F.percentile_approx(F.unix_micros("ordered_at"), share, 10_000).alias("since")

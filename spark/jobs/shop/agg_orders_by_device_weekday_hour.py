@@ -31,6 +31,7 @@ LINEAGE = {
 
 def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """The aggregate, as the module describes it."""
+    # First one row per order, because an order with several lines counts once.
     by_order = (
         sold_lines(orders, order_lines)
         .groupBy("order_id")

@@ -71,6 +71,7 @@ SEGMENTS = (
 
 def transform(orders: DataFrame, order_lines: DataFrame, customers: DataFrame) -> DataFrame:
     """The aggregate, as the module describes it."""
+    # A customer who was deleted is not in this table. The orders of that customer are still there.
     known = customers.select(F.col("id").cast("bigint").alias("customer_id"))
     bought = (
         sold_lines(orders, order_lines)
@@ -115,6 +116,7 @@ def _exceeded(measure: str) -> Column:
 
 def segment(recency: Column, frequency: Column, monetary: Column) -> Column:
     """The segment of three scores of 1 to 5. The mean of the latter two is rounded half up."""
+    # The grid of segments has two axes, so two of the three scores become one.
     both = F.floor((frequency + monetary + 1) / 2)
     whens = (
         (recency.between(*recencies) & both.between(*values), name)

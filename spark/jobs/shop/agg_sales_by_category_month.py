@@ -63,9 +63,8 @@ def transform(
             F.sum("net_amount").cast(MONEY).alias("net_amount"),
             F.sum("margin_amount").cast(MONEY).alias("margin_amount"),
         )
-        .repartition(
-            1
-        )  # categories times months: from here on one task is quicker than any exchange
+        # Categories times months are few rows. From here on, one task is faster than any exchange.
+        .repartition(1)
         .persist()
     )
     history = sales.agg(F.min("month").alias("first_month"), F.max("month").alias("last_month"))
@@ -79,6 +78,7 @@ def transform(
             F.explode(F.expr("sequence(month, last_month, interval 1 month)")).alias("month"),
         )
     )
+    # `months` has no gaps, so twelve rows before is always the same month of the year before.
     by_month = Window.partitionBy("category_id").orderBy("month")
     previous = F.when(
         F.add_months("month", -12) >= F.col("first_month"),

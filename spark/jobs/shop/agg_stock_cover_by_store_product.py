@@ -64,6 +64,7 @@ def transform(orders: DataFrame, order_lines: DataFrame, inventory: DataFrame) -
         F.col("quantity_on_hand").cast("bigint"),
         F.col("reorder_point").cast("bigint"),
     )
+    # A negative stock lasts 0 days, and not fewer.
     on_hand, cover = F.greatest("quantity_on_hand", F.lit(0)), F.col("cover_days")
     sold_in_window = F.col("sold_quantity_28d").cast("decimal(18,0)")
     return (

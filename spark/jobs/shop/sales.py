@@ -49,6 +49,7 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     net = quantity * F.col("unit_price") - F.col("discount_amount")
     return (
         order_lines.join(headers, "order_id", "left")
+        # A comparison with null is not true. It would drop the lines whose order is missing.
         .where(F.coalesce(F.col("status"), F.lit("unknown")) != "cancelled")
         .select(
             "order_id",
@@ -65,8 +66,8 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
 
 
 def present(orders: DataFrame) -> DataFrame:
-    """The data's "now", one row `now`: when the latest order of any status was made.
+    """The data's "now": one row `now`, the time of the latest order of any status.
 
-    The wall clock plays no part.
+    With the wall clock, the same data would give other results an hour later.
     """
     return orders.agg(F.max("ordered_at").alias("now"))

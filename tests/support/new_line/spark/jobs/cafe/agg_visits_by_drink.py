@@ -1,7 +1,7 @@
 """Visits and what was paid, per drink.
 
-Grain: one row per drink that was sold. Columns: drink_id; drink_name (null if the menu does not
-know it); visit_count; amount (EUR).
+Grain: one row per drink that was sold. Columns: drink_id, drink_name (null if the menu lacks the
+drink), visit_count, amount (EUR).
 """
 
 from __future__ import annotations
