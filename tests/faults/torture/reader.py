@@ -4,7 +4,7 @@ bounded|stream|reconcile|repair|resnapshot [TABLE [FROM TO]]`.
 CONFIG is a JSON file (`config`) with the strategy, both connections and the lake. A bounded run
 prints which tables changed and ends with 0; one whose tables failed prints their errors as JSON and
 ends with `TABLES_FAILED`. A reconciliation that finds differences, and a table that is read again
-and is not what it was, end with `DIFFERENT`.
+and is not what it was although it did not wait for that, end with `DIFFERENT`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,13 @@ def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
         print(found.sample, found.before_load, found.warnings)
         return DIFFERENT if found.differences or found.before_load else 0
     if mode == "resnapshot":
+        # A renewal of everything that died has left rows behind on purpose, until they are read
+        # again as here. Only a later renewal could do so meanwhile, and the auditor runs one
+        # process at a time.
+        is_awaited = not table or _is_stale(postgres, source.name, table)
         again = resnapshot(source, mysql, postgres, told["lake"], table or None, key_range or None)  # type: ignore[arg-type]
         print(again)
-        return DIFFERENT if table and any(each.rows_changed for each in again) else 0
+        return DIFFERENT if not is_awaited and any(each.rows_changed for each in again) else 0
     try:
         for result in load(LoadRequest(source, mysql, postgres, told["lake"])):
             print(
@@ -70,6 +74,17 @@ def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
         )
         return TABLES_FAILED
     return 0
+
+
+def _is_stale(postgres: PostgresConnection, source: str, table: str) -> bool:
+    """Whether a table's rows are known not to be what the log says, and wait to be read again."""
+    with postgres.connect() as connection:
+        row = connection.execute(
+            "SELECT stale_since IS NOT NULL FROM ingestion.captures WHERE source = %s AND "
+            "table_name = %s",
+            (source, table),
+        ).fetchone()
+    return bool(row and row[0])
 
 
 if __name__ == "__main__":
