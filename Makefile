@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test slowest torture up down ui bench lint typecheck format picture lock doctor clean
+.PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ test: manifest ## Run all tests on servers of their own, in two workers (TESTS: 
 
 slowest: manifest ## Run all tests and list the slowest twenty
 	@$(MAKE) --no-print-directory test TESTS="--durations 20"
+
+search: manifest ## Run the property tests with many other examples
+	@$(MAKE) --no-print-directory test TESTS="-m hypothesis --hypothesis-profile search"
 
 torture: install ## Kill and cut off everything for an hour while data changes (SECONDS, SEED; one line per round)
 	.venv/bin/python -m tests.faults.torture --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support.mysql97 import RealMySQL, Unavailable
 from xdist.remote import Producer
@@ -33,6 +34,23 @@ from softcart_assets.stack.server import free_port
 MYSQL = Source("test_mysql", "mysql", "", ())
 MONGO = Source("test_mongo", "mongodb", "", ())
 """With these sources the stack has both servers, even if no line of business needs them."""
+
+
+# The same examples in every run, and none too slow: neither chance nor a busy machine decides whether
+# the tests pass. `make search` looks further, with other examples each time.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "search",
+    hypothesis.settings.get_profile("repeatable"),
+    derandomize=False,
+    max_examples=1_000,
+)
+hypothesis.settings.load_profile("repeatable")
 
 
 class _Together(LoadScopeScheduling):
