@@ -36,8 +36,8 @@ MONGO = Source("test_mongo", "mongodb", "", ())
 """With these sources the stack has both servers, even if no line of business needs them."""
 
 
-# The same examples in every run, and none too slow: neither chance nor a busy machine decides whether
-# the tests pass. `make search` looks further, with other examples each time.
+# The same examples in every run, and none too slow: neither chance nor a busy machine decides
+# whether the tests pass. `make search` looks further, with other examples each time.
 hypothesis.settings.register_profile(
     "repeatable",
     derandomize=True,

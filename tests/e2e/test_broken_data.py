@@ -62,24 +62,42 @@ def _one(table: str, condition: str = "true") -> str:
 
 # Before publication: checks of raw tables, staging views and the star schema.
 
+_CHANGES = "warehouse/int_shop__{0}_changes:plausible_int_shop__{0}_changes"
+_PLACES = "warehouse/int_shop__locations:plausible_int_shop__locations"
 NULL_ROW_ALSO = {
-    # It has no key, ...
-    "stg_catalog__categories": {
-        "staging/stg_catalog__categories:primary_key_stg_catalog__categories"
-    },
-    "stg_catalog__products": {
-        "staging/stg_catalog__products:primary_key_stg_catalog__products",
-        "warehouse/dim_product:current_versions_complete_dim_product",
-    },
-    # ... no version in the dimension, ...
-    "stg_shop__customers": {"warehouse/dim_customer:dim_customer_matches_source"},
+    # No version in the dimension, ...
+    "stg_catalog__products": {"warehouse/dim_product:current_versions_complete_dim_product"},
     "stg_shop__stores": {"warehouse/dim_store:current_versions_complete_dim_store"},
-    # ... and no row in the fact.
-    "stg_shop__order_lines": {"warehouse/fct_order_lines:fct_order_lines_match_source"},
-    "stg_shop__payments": {"warehouse/fct_payments:fct_payments_match_source"},
-    "stg_shop__inventory": {"warehouse/fct_inventory_daily:fct_inventory_daily_balances"},
+    # ... no row in the fact, ...
+    "stg_shop__inventory": {
+        "warehouse/fct_inventory_daily:fct_inventory_daily_balances",
+        _CHANGES.format("inventory"),
+    },
+    "stg_shop__order_lines": {
+        "warehouse/fct_order_lines:fct_order_lines_match_source",
+        "warehouse/int_shop__order_lines:primary_key_int_shop__order_lines",
+        _CHANGES.format("order"),
+    },
+    "stg_shop__payments": {
+        "warehouse/fct_payments:fct_payments_match_source",
+        _CHANGES.format("order"),
+    },
+    # ... and nobody knows what an intermediate model is to do with it.
+    "stg_shop__returns": {
+        "warehouse/int_shop__order_line_returns:primary_key_int_shop__order_line_returns"
+    },
+    "stg_shop__customers_history": {
+        "warehouse/int_shop__customer_versions:primary_key_int_shop__customer_versions"
+    },
+    "stg_shop__inventory_movements": {_CHANGES.format("inventory")},
+    "stg_shop__orders": {_CHANGES.format("order")},
+    "stg_shop__employees": {_CHANGES.format("dimension")},
+    "stg_shop__vendors": {_CHANGES.format("dimension")},
+    "stg_catalog__products_history": {_CHANGES.format("dimension")},
+    "stg_shop__addresses_history": {_PLACES},
+    "stg_shop__stores_history": {_PLACES},
 }
-"""Staging view → what fails beside its count if it has a row of nothing but nulls too many."""
+"""View → the checks of other tables that fail if it has a row of nothing but nulls too many."""
 
 LOST_ORDER_ALSO = {
     # Without its order a line has no currency, and its order's total lacks the line.
