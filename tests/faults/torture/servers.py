@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ import psycopg
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
-from softcart_assets.stack.server import Server, alive_after, free_port
+from softcart_assets.stack.server import Server, alive_after, free_port, port_is_free
 from tests.support.mysql97 import RealMySQL
 
 SOURCE = "SOFTCART_TORTURE"
@@ -160,6 +161,11 @@ class Servers:
         if process := server.process():
             process.kill()
             alive_after([process], 30)
+            # `up` takes another port while this one is still bound. MariaDB's `server_uid` depends
+            # on the port, so that a mere restart would be a fail-over to another server.
+            end = time.monotonic() + 30
+            while not port_is_free(server.port) and time.monotonic() < end:
+                time.sleep(0.02)
 
     def mysql(self, database: str) -> MySQLConnection:
         """The source, reached directly by its owner."""
