@@ -22,9 +22,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
-from softcart_assets.ingestion.capture.bounded import CapturedLoad
+from softcart_assets.ingestion.capture.bounded import CapturedLoad, follow_to
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
 from softcart_assets.ingestion.capture.job import Job, Status
 from softcart_assets.ingestion.capture.resnapshot import read_again, resnapshot
+from softcart_assets.ingestion.connectors.mysql.session import current_position
 from softcart_assets.ingestion.errors import (
     IngestionError,
     LoadsFailed,
@@ -873,6 +876,88 @@ def test_a_comparison_after_a_new_start_that_died_reads_the_table_again(
     assert reconcile(request, "t", repair=True).is_repaired
     for table, *its_key in (("t", *key), ("other", "id")):
         assert_same_in_lake(mysql, postgres, lake, table, *its_key)
+
+
+def test_what_was_read_again_settles_no_later_quarantine(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str, unstrict: None
+) -> None:
+    """Our own torture's, seed 800000: a row that became unfit after it was read again, and before
+    that was merged, was neither in raw nor in quarantine.
+    """
+    source = source_of(captured("t", "id"))
+    run(
+        mysql,
+        "CREATE TABLE t (id INT PRIMARY KEY, day DATE, v INT)",
+        "INSERT INTO t VALUES (1, '2024-01-01', 1), (2, '2024-01-01', 1), (3, '2024-01-01', 1), "
+        "(4, '2024-01-01', 1)",
+    )
+    load(source)
+    run(mysql, "UPDATE t SET day = '0000-00-00' WHERE id IN (3, 4)")
+    load(source)
+    job = Job(source, mysql, postgres, lake, Status("t"))
+    run(mysql, "UPDATE t SET v = 2 WHERE id = 4")
+    number, _ = read_again(job, source.tables[0])
+    run(
+        mysql,
+        "UPDATE t SET day = '0000-00-00' WHERE id = 1",
+        "DELETE FROM t WHERE id = 2",
+        "INSERT INTO t VALUES (2, '0000-00-00', 2)",
+        "UPDATE t SET v = 2 WHERE id = 3",
+    )
+    load(source)
+    assert query(
+        postgres, f"SELECT rows_changed FROM ingestion.resnapshots WHERE id = {number}"
+    ) == [(0,)]
+    assert {row.row["id"]: row.row["v"] for row in list_quarantine(postgres, "t", "t")} == {
+        "1": "1",
+        "2": "2",
+        "3": "2",
+        "4": "2",
+    }
+    assert versions(postgres, "t") == [
+        *((n, 1, False) for n in (1, 2, 3, 4)),
+        (2, 1, True),
+    ]
+
+
+def test_what_was_read_again_settles_the_quarantine_of_rows_that_went_unseen(
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    load: Load,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+    unstrict: None,
+) -> None:
+    """Our own torture's, with renewals that die: rows that went while the log was skipped, and that
+    raw never had, stayed in quarantine.
+    """
+    source = source_of(captured("t", "id"))
+    run(
+        mysql,
+        "CREATE TABLE t (id INT PRIMARY KEY, day DATE, v INT)",
+        "INSERT INTO t VALUES (1, '0000-00-00', 1), (2, '0000-00-00', 1), (3, '0000-00-00', 1)",
+    )
+    load(source)
+    run(mysql, "DELETE FROM t WHERE id = 1", "UPDATE t SET day = '2024-01-01' WHERE id = 2")
+
+    def lost(*_: object) -> None:
+        raise SourceLost("the source is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CapturedLoad, "run", lost)
+        with pytest.raises(LoadsFailed):
+            resnapshot(source, mysql, postgres, lake)
+    job = Job(source, mysql, postgres, lake, Status("t"))
+    # The first does not reach the row that went. The second is of the whole table, as a stream's.
+    for key_range, left in ((("2", None), {"1", "3"}), (None, {"3"})):
+        read_again(job, source.tables[0], key_range)
+        with hold(job, is_stream=False) as holder, postgres.connect(autocommit=True) as control:
+            follower = Follower(job, holder, control)
+            follow_to(follower, current_position(mysql))
+            follower.merge_reread()
+        assert {row.row["id"] for row in list_quarantine(postgres, "t", "t")} == left
+    closed = list_quarantine(postgres, "t", "t", closed=True)
+    assert {row.row["id"]: row.closed_because for row in closed} == {"1": "deleted", "2": "mended"}
 
 
 def test_what_was_read_again_before_a_truncation_stays_gone(

@@ -78,11 +78,11 @@ def quarantine(
         # A row of the open transaction is committed where the flush ends.
         at = each.position or position
         recorder.position = str(at)
+        alike = recorder.alike(identity_of(each.row))
         if each.row.key is not None and _is_superseded(
-            connection, staged, each.row.key, each.sequence, at
+            connection, staged, each.row.key, each.sequence, at, alike
         ):
             continue
-        alike = recorder.alike(identity_of(each.row))
         if each.operation == DELETE:
             # One entry for one deletion: rows without a key may be alike.
             recorder.close(alike[:1], "deleted")
@@ -123,8 +123,11 @@ def _is_superseded(
     key: Sequence[str],
     sequence: int,
     position: Position,
+    entries: Sequence[int],
 ) -> bool:
-    """Return whether a later change of the row exists, in this flush or in raw."""
+    """Return whether a later version of the row exists: in this flush, in raw or in `entries` of
+    the quarantine.
+    """
     by_name = {c.name: c for c in staged.table.columns}
     is_row = text(
         " AND ".join(
@@ -135,7 +138,9 @@ def _is_superseded(
     row = connection.execute(
         sql.SQL(
             "SELECT EXISTS (SELECT FROM {} s WHERE {} AND s._sequence > {}) OR"
-            " EXISTS (SELECT FROM {} WHERE {} AND {} > {})"
+            " EXISTS (SELECT FROM {} WHERE {} AND {} > {}) OR"
+            # Of rows that were read later than the log is at, as when they are read again.
+            " EXISTS (SELECT FROM ingestion.quarantine WHERE id = ANY({}::bigint[]) AND {} > {})"
         ).format(
             staged.name,
             is_row,
@@ -143,6 +148,9 @@ def _is_superseded(
             text(staged.raw.name),
             is_row,
             ordered(sql.SQL("_position")),
+            ordered(sql.Literal(position)),
+            list(entries),
+            ordered(sql.SQL("position")),
             ordered(sql.Literal(position)),
         ),
         (),
