@@ -144,13 +144,13 @@ def _usable(
     """The assets that the run made and that others may be made of.
 
     Not those of a step that failed, even if it made them before: their checks may not have passed.
-    Nor those with a check that made its own step fail, which is how Dagster blocks.
+    Nor those whose checks are in a step that failed: Dagster blocks everything behind such a step.
     """
     failed = {event.step_key for event in result.filter_events(lambda each: each.is_step_failure)}
     blocked = {
         event.asset_check_evaluation_data.asset_key
         for event in result.filter_events(_is_check)
-        if event.step_key in failed and not event.asset_check_evaluation_data.passed
+        if event.step_key in failed
     }
     made = {event.asset_key for event in result.get_asset_materialization_events()}
     return {key for key in made - blocked if key and of_step.get(key) not in failed}

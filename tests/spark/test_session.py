@@ -26,7 +26,7 @@ def test_a_second_process_waits_for_the_metastore_and_says_for_whom(spark, home:
         message = next(line for line in second.stderr or () if "metastore" in line)
         assert second.poll() is None
         second.kill()
-    assert f"waiting for process {os.getpid()} " in message
+    assert f"Waiting for process {os.getpid()} " in message
     assert "SOFTCART_HIVE_METASTORE_URI" in message
 
 

@@ -37,14 +37,9 @@ last_day as (
 ),
 
 days as (
-    select series.day::date as inventory_date
+    select last_day.last_date - series.days_before as inventory_date
     from last_day
-    cross join
-        generate_series(
-            last_day.last_date - {{ var('inventory_days') }} + 1,
-            last_day.last_date,
-            interval '1 day'
-        ) as series (day)
+    cross join generate_series(0, {{ var('inventory_days') }} - 1) as series (days_before)
 ),
 
 {% if is_incremental() %}
