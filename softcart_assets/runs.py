@@ -152,8 +152,10 @@ def _usable(
         for event in result.filter_events(_is_check)
         if event.step_key in failed
     }
+    # With a table goes its history, which has no check of its own: the same step made both.
+    unusable = failed | {of_step[key] for key in blocked if key in of_step}
     made = {event.asset_key for event in result.get_asset_materialization_events()}
-    return {key for key in made - blocked if key and of_step.get(key) not in failed}
+    return {key for key in made if key and of_step.get(key) not in unusable}
 
 
 def _is_check(event: dg.DagsterEvent) -> bool:

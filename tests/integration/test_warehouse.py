@@ -773,6 +773,12 @@ def test_every_kind_of_test_is_seen_failing(warehouse):
     assert set(kinds.values()) == {kinds[test] for test, *_ in BREAKS}
 
 
+def test_a_view_that_is_built_alone_leaves_those_that_read_it(warehouse):
+    """The way of dbt itself drops the old view with every view that reads it."""
+    warehouse.build("--select", "stg_shop__orders")
+    warehouse.build("--select", "fct_order_lines")
+
+
 def test_conformed_models_are_built_without_any_line(warehouse, tmp_path):
     project = tmp_path / "dbt_project"
     of_lines = [line.name for line in LINES if line.sources]
