@@ -93,20 +93,6 @@ class Lines(tuple[Line, ...]):
         """The line of that name. Raises `KeyError` with the known names."""
         return _named(self, name, "line")
 
-    def line_of(self, item: Source | Published | Job | Extract | Dashboard) -> Line:
-        """The line that declares this item. Raises `KeyError` if no line does."""
-        for line in self:
-            declared = (
-                *line.sources,
-                *line.published,
-                *line.jobs,
-                *line.extracts,
-                *line.dashboards,
-            )
-            if any(each is item for each in declared):
-                return line
-        raise KeyError(f"no line declares {item.name!r}")
-
 
 class _Named(Protocol):
     @property
