@@ -7,7 +7,7 @@ shows the state of work without an end. Without a terminal, they print plain lin
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -96,6 +96,10 @@ class TableProgress:
             if now - line.said >= _SECONDS_BETWEEN_LINES:
                 line.said = now
                 self._console.print(_told(table, rows, expected, now - line.started))
+
+    def of(self, source: str) -> Callable[[str, int, int | None], None]:
+        """`tell` for the tables of a source. Two sources may have tables of the same name."""
+        return lambda table, rows, expected: self.tell(f"{source}.{table}", rows, expected)
 
     def done(self, table: str, rows: int) -> None:
         """Show that a table is finished, with this number of rows."""

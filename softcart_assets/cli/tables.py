@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from softcart_assets.cli import settings
-
-if TYPE_CHECKING:
-    from softcart_assets.ingestion.load import LoadResult
-    from softcart_assets.lines.model import Source
 
 
 @contextmanager
@@ -31,25 +26,6 @@ def raw_tables_held() -> Iterator[None]:
 
     with held(staging(), still=False, tell=tell):
         yield
-
-
-def _tell_dagster(source: Source, *results: LoadResult | None) -> None:
-    """Report loads to Dagster that it did not run, so that it updates what depends on them."""
-    changed = [result for result in results if result and result.is_changed]
-    if not (changed and os.environ.get("DAGSTER_HOME")):
-        return
-    import dagster as dg
-
-    from softcart_assets.components.keys import raw_keys
-    from softcart_assets.components.raw import load_metadata
-
-    with dg.DagsterInstance.get() as instance:
-        for result in changed:
-            table = source.table(result.table)
-            for key in raw_keys(source, table):
-                instance.report_runless_asset_event(
-                    dg.AssetMaterialization(key, metadata=load_metadata(result))
-                )
 
 
 def _figures(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -84,8 +60,8 @@ def load(
     ] = False,
 ) -> None:
     """Load raw tables from their sources now, without Dagster. Fails if a table was not loaded."""
-    from softcart_assets.connections import lake_uri, staging
-    from softcart_assets.ingestion.errors import LoadsFailed
+    from softcart_assets.connections import ServerUnreachable, SettingError, lake_uri, staging
+    from softcart_assets.ingestion.errors import IngestionError
     from softcart_assets.ingestion.load import LoadRequest
     from softcart_assets.ingestion.load import load as load_tables
     from softcart_assets.progress import TableProgress
@@ -95,18 +71,17 @@ def load(
     rows, failures = [], []
     with raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
-            request = LoadRequest(
-                source,
-                settings.database(source),
-                staging(),
-                lake_uri(),
-                full=full,
-                on_progress=progress.tell,
-            )
             try:
+                request = LoadRequest(
+                    source,
+                    settings.database(source),
+                    staging(),
+                    lake_uri(),
+                    full=full,
+                    on_progress=progress.of(source.name),
+                )
                 for result in load_tables(request, names):
-                    progress.done(result.table, result.rows_read)
-                    _tell_dagster(source, result)
+                    progress.done(f"{source.name}.{result.table}", result.rows_read)
                     figures = (
                         result.rows_read,
                         result.inserted,
@@ -123,8 +98,9 @@ def load(
                             result.position,
                         ]
                     )
-            except LoadsFailed as error:
-                # Told at the end, because the other sources are still loaded.
+            except (IngestionError, ServerUnreachable, SettingError) as error:
+                # Told at the end, because the other sources are still loaded, whether some tables
+                # failed or the whole source is down or not configured.
                 failures.append(str(error))
     _figures(
         "Loaded",
@@ -165,7 +141,7 @@ def resnapshot(
     key_range = (first, last) if first is not None or last is not None else None
     if key_range and not name:
         raise typer.BadParameter("--from and --to need a table: SOURCE.TABLE")
-    with TableProgress() as progress:
+    with raw_tables_held(), TableProgress() as progress:
         results = read_again(
             declared,
             settings.database(declared),
@@ -173,7 +149,7 @@ def resnapshot(
             lake_uri(),
             name,
             key_range,
-            on_progress=progress.tell,
+            on_progress=progress.of(declared.name),
         )
     rows = [
         [f"{declared.name}.{each.table}", f"{each.rows_changed:,}", each.position]
@@ -189,7 +165,7 @@ def reconcile(
     ] = False,
 ) -> None:
     """Compare raw tables with their sources, row by row. Fails if differences remain."""
-    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.connections import ServerUnreachable, SettingError, lake_uri, staging
     from softcart_assets.ingestion.errors import IngestionError
     from softcart_assets.ingestion.load import LoadRequest
     from softcart_assets.ingestion.proof.reconcile import reconcile as reconcile_table
@@ -201,22 +177,21 @@ def reconcile(
     with raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
             for name in names:
-                request = LoadRequest(
-                    source,
-                    settings.database(source),
-                    staging(),
-                    lake_uri(),
-                    on_progress=progress.tell,
-                )
                 try:
+                    request = LoadRequest(
+                        source,
+                        settings.database(source),
+                        staging(),
+                        lake_uri(),
+                        on_progress=progress.of(source.name),
+                    )
                     found = reconcile_table(request, name, repair=repair)
-                except IngestionError as error:
+                except (IngestionError, ServerUnreachable, SettingError) as error:
                     # Told at the end, because the other tables are still compared.
                     told.append(str(error))
                     is_settled = False
                     continue
-                progress.done(name, found.rows)
-                _tell_dagster(source, found.load, found.repair)
+                progress.done(f"{source.name}.{name}", found.rows)
                 is_settled &= found.is_settled
                 verdict = (
                     "equal"

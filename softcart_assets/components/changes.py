@@ -9,7 +9,11 @@ from softcart_assets.components.decision import decide, look_from
 from softcart_assets.components.keys import raw_keys
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.ingestion.connectors import connector
-from softcart_assets.ingestion.load import changed_tables, loaded_positions
+from softcart_assets.ingestion.load import (
+    changed_tables,
+    loaded_positions,
+    unreported_tables,
+)
 from softcart_assets.lines.model import Source
 
 # A run that waits in the queue counts too. Otherwise each tick would request the same tables again.
@@ -66,9 +70,10 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
             )
             > 0
         )
-        decision = decide(
-            found.tables, in_flight, _last_failure(instance, source), datetime.now(UTC)
-        )
+        # Raw may be up to date and Dagster not know it: see `unreported_tables`. Without them, the
+        # assets after such a table would stay old until its next change.
+        behind = {*found.tables, *unreported_tables(resources.staging.connection(), source)}
+        decision = decide(behind, in_flight, _last_failure(instance, source), datetime.now(UTC))
         # The cursor says that no table was behind there, so it stays until that is true again.
         cursor = found.position if decision.caught_up else context.cursor
         if not decision.request:

@@ -41,10 +41,10 @@ def decide(
 ) -> Decision:
     """Which tables to request.
 
-    `behind`: the tables that changed since their last load. Empty means that the source was
-    read and nothing is behind. (If it cannot be read, the caller must raise.) `in_flight`: a load
-    of this source is queued or runs. `last_failure`: when the last load of this source failed, None
-    if it succeeded or there was none.
+    `behind`: the tables that changed since their last load, or whose last load Dagster does not
+    know. Empty means that the source was read and nothing is behind. (If it cannot be read, the
+    caller must raise.) `in_flight`: a load of this source is queued or runs. `last_failure`: when
+    the last load of this source failed, None if it succeeded or there was none.
     """
     if not behind:
         return Decision(

@@ -12,7 +12,7 @@ from softcart_assets.components.keys import history_key, raw_key, raw_keys, sour
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.connectors import connector
-from softcart_assets.ingestion.load import LoadRequest, LoadResult, load
+from softcart_assets.ingestion.load import LoadRequest, LoadResult, load, note_reported
 from softcart_assets.ingestion.quarantine import summarize
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line, Source, Table
@@ -79,7 +79,7 @@ def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]
     }
 
 
-def load_metadata(result: LoadResult) -> dict[str, Any]:
+def _load_metadata(result: LoadResult) -> dict[str, Any]:
     """The figures of a load."""
     return {
         "dagster/row_count": result.total,
@@ -127,6 +127,22 @@ def _versions(staging: PostgresConnection, key: dg.AssetKey) -> int:
             sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*key.path))
         ).fetchone()
     return row[0] if row else 0
+
+
+def _events(
+    source: Source, result: LoadResult, staging: PostgresConnection
+) -> Iterator[tuple[dg.AssetKey, dict[str, Any]]]:
+    """What a load made, with metadata: the raw table, and its history if it has one."""
+    table = source.table(result.table)
+    columns = _columns(source, table, result)
+    yield (
+        raw_key(source, table),
+        {**_load_metadata(result), **_quarantine(source, table, staging), **columns},
+    )
+    if table.history:
+        history = history_key(source, table)
+        rows = _versions(staging, history)
+        yield history, {"dagster/row_count": rows, "position": result.position, **columns}
 
 
 class LoadConfig(dg.Config):
@@ -185,27 +201,13 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             for result in load(request, [table.name for table in tables]):
                 for line in result.warnings:
                     context.log.warning(f"{source.schema}/{result.table}: {line}")
-                table = source.table(result.table)
-                columns = _columns(source, table, result)
-                if raw_key(source, table) in selected:
-                    yield dg.MaterializeResult(
-                        raw_key(source, table),
-                        metadata={
-                            **load_metadata(result),
-                            **_quarantine(source, table, staging.connection()),
-                            **columns,
-                        },
-                    )
-                history = history_key(source, table)
-                if table.history and history in selected:
-                    rows = _versions(staging.connection(), history)
-                    yield dg.MaterializeResult(
-                        history,
-                        metadata={
-                            "dagster/row_count": rows,
-                            "position": result.position,
-                            **columns,
-                        },
-                    )
+                for key, metadata in _events(source, result, staging.connection()):
+                    if key in selected:
+                        yield dg.MaterializeResult(key, metadata=metadata)
+                    else:
+                        # Raw and its history change together, whichever of them was selected.
+                        context.log_event(dg.AssetMaterialization(key, metadata=metadata))
+                # After the events: a kill in between reports the load once more, never not at all.
+                note_reported(staging.connection(), source, result)
 
     return load_tables

@@ -9,7 +9,6 @@ from softcart_assets.audits import raw
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.components.conditions import POOL, SOURCE_TAG
 from softcart_assets.components.keys import raw_key
-from softcart_assets.components.raw import load_metadata
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.errors import IngestionError, TableBehind
@@ -128,9 +127,10 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
     def reconcile_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         """Compare the selected tables.
 
-        A table that changed since its last load is loaded first, and that load is reported to
-        Dagster. In a run that makes assets, such a table is left out: it must not change while
-        others are built from it. The runs of change sensors compare nothing, as there are many.
+        A table that changed since its last load is loaded first. The source's sensor then requests
+        it, so that the assets after it follow. In a run that makes assets, such a table is left
+        out: it must not change while others are built from it. The runs of change sensors compare
+        nothing, as there are many.
         """
         if SOURCE_TAG in context.run.tags:
             return
@@ -161,11 +161,6 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
                         metadata={"error": str(error)},
                     )
                     continue
-                if found.load:
-                    # An op of checks yields no assets. So the load is reported separately.
-                    context.instance.report_runless_asset_event(
-                        dg.AssetMaterialization(key, metadata=load_metadata(found.load))
-                    )
                 yield dg.AssetCheckResult(
                     asset_key=key,
                     check_name=RECONCILES,

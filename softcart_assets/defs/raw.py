@@ -14,7 +14,7 @@ def raw() -> dg.Definitions:
         "compare_raw_with_sources",
         selection=comparisons(LINES.sources),
         description="Compares every row of every raw table with its source and reports which rows "
-        "differ. It changes nothing.",
+        "differ. It repairs nothing. Changes that are not loaded yet are loaded first.",
     )
     return dg.Definitions(
         assets=[raw_tables(line, source) for line in LINES for source in line.sources],

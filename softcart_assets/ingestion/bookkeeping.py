@@ -77,3 +77,31 @@ def loaded_positions(connection: psycopg.Connection, source: str) -> dict[str, s
         (source,),
     )
     return {str(table): latest(*filter(None, positions)) for table, *positions in rows}
+
+
+def unreported_tables(connection: psycopg.Connection, source: str) -> set[str]:
+    """Return the tables of a source whose raw rows changed without an event in Dagster.
+
+    A load outside of a Dagster run is recorded and not reported. A bounded run or the stream
+    applies the log to all followed tables, but records a load only of those it was asked for: the
+    counters in `ingestion.captures` hold what came to the others since.
+    """
+    rows = connection.execute(
+        "SELECT table_name FROM ingestion.loads"
+        " WHERE source = %s AND is_changed AND NOT is_reported"
+        " UNION SELECT table_name FROM ingestion.captures"
+        " WHERE source = %s AND rows_inserted + rows_updated + rows_deleted > 0",
+        (source, source),
+    )
+    return {table for (table,) in rows}
+
+
+def note_reported(connection: psycopg.Connection, source: str, table: str, load_id: str) -> None:
+    """Note that Dagster has an event of a load, and so of the table's loads before it."""
+    connection.execute(
+        # By number: a load of another process that committed since stays unreported.
+        "UPDATE ingestion.loads SET is_reported = true WHERE (source, table_name) = (%s, %s)"
+        " AND NOT is_reported AND number <= (SELECT number FROM ingestion.loads"
+        " WHERE (source, table_name, load_id) = (%s, %s, %s))",
+        (source, table, source, table, load_id),
+    )

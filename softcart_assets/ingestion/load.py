@@ -26,7 +26,9 @@ __all__ = [
     "changed_tables",
     "load",
     "loaded_positions",
+    "note_reported",
     "replay",
+    "unreported_tables",
 ]
 
 
@@ -90,3 +92,21 @@ def loaded_positions(staging: PostgresConnection, source: Source) -> dict[str, s
     with staging.connect() as connection:
         bookkeeping.prepare(connection, source.schema)
         return bookkeeping.loaded_positions(connection, source.name)
+
+
+def unreported_tables(staging: PostgresConnection, source: Source) -> set[str]:
+    """Return the declared tables whose raw rows changed without an event in Dagster.
+
+    Such changes come from the command line, from comparisons, from a stream, and from runs that
+    selected other tables of the source.
+    """
+    with staging.connect() as connection:
+        bookkeeping.prepare(connection, source.schema)
+        found = bookkeeping.unreported_tables(connection, source.name)
+    return found & {table.name for table in source.tables}
+
+
+def note_reported(staging: PostgresConnection, source: Source, result: LoadResult) -> None:
+    """Note that Dagster has an event of a load. Call it once the event is stored."""
+    with staging.connect() as connection:
+        bookkeeping.note_reported(connection, source.name, result.table, result.load_id)

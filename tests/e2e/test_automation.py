@@ -88,6 +88,26 @@ def test_a_sensor_requests_just_the_tables_that_changed(
     assert after.cursor > quiet.cursor
 
 
+def test_a_load_by_the_command_line_is_followed(project, definitions, instance):
+    _change_an_address()
+    code, told = project.run("softcart", "load", "shop.addresses")
+    assert code == 0, told
+    [request] = _tick(definitions, instance, "shop").run_requests
+    assert {key.path[-1] for key in request.asset_selection} == {"addresses", "addresses_history"}
+    # Only one of both is asked for, and both are reported.
+    job = definitions.resolve_implicit_global_asset_job_def()
+    done = job.execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(["raw_shop", "addresses"])],
+        run_config=QUIET,
+    )
+    assert {event.asset_key.path[-1] for event in done.get_asset_materialization_events()} == {
+        "addresses",
+        "addresses_history",
+    }
+    assert not _tick(definitions, instance, "shop").run_requests
+
+
 @pytest.mark.parametrize(
     ("source", "variable", "value"),
     [
