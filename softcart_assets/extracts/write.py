@@ -1,14 +1,14 @@
 """Writes extracts as Parquet and CSV.
 
-One read produces both files of an extract, in batches of bounded size. The files get their names
-when they are complete. Values are exact: decimals keep PostgreSQL's precision and scale, times are
-UTC with microseconds.
+One read produces both files of an extract, in batches of bounded size. All files get their names
+when the last one is complete. Values are exact: decimals keep PostgreSQL's precision and scale,
+times are UTC with microseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,7 +42,7 @@ MAX_SCALE = 6
 
 
 class ExtractError(RuntimeError):
-    """An extract could not be written. The files of earlier runs did not change."""
+    """An extract could not be written. The files of earlier runs stay as they were."""
 
 
 @dataclass(frozen=True)
@@ -81,38 +81,42 @@ def write_extracts(
                 f"Nothing is published in {production.database!r} yet: materialise the group "
                 f"`production`, or correct {production.prefix}_DATABASE."
             )
-        written = {}
-        for extract in extracts:
-            try:
-                written[extract.name] = _write(session, extract, directory, row[0])
-            except (psycopg.Error, pa.ArrowException, OSError) as error:
-                raise ExtractError(
-                    f"extracts/{extract.name} was not written to {directory} "
-                    f"(SOFTCART_EXTRACTS_DIR): {error}"
-                ) from error
-    return written
+        # Inside the directory, because a file can be renamed only within one file system.
+        with TemporaryDirectory(dir=directory, prefix=".extracts-") as temporary:
+            written = {}
+            for extract in extracts:
+                try:
+                    written[extract.name] = _write(session, extract, Path(temporary), row[0])
+                except (psycopg.Error, pa.ArrowException, OSError) as error:
+                    raise ExtractError(
+                        f"extracts/{extract.name} was not written to {directory} "
+                        f"(SOFTCART_EXTRACTS_DIR): {error}"
+                    ) from error
+            # All at the end. A failure in the middle would leave files of two versions.
+            return {name: _moved(files, directory) for name, files in written.items()}
+
+
+def _moved(files: ExtractFiles, directory: Path) -> ExtractFiles:
+    return replace(
+        files,
+        parquet=files.parquet.replace(directory / files.parquet.name),
+        csv=files.csv.replace(directory / files.csv.name),
+    )
 
 
 def _write(
     session: psycopg.Connection, extract: Extract, directory: Path, version: int
 ) -> ExtractFiles:
     parquet, csv = directory / f"{extract.name}.parquet", directory / f"{extract.name}.csv"
-    # Inside the directory, because a file can be renamed only within one file system. The cursor
-    # has a name, so the server keeps the result and sends it in batches.
-    with (
-        TemporaryDirectory(dir=directory, prefix=f".{extract.name}-") as temporary,
-        session.cursor(extract.name) as rows,
-    ):
+    # The cursor has a name, so the server keeps the result and sends it in batches.
+    with session.cursor(extract.name) as rows:
         rows.itersize = BATCH_ROWS
         rows.execute(extract.sql.encode())
         schema = _schema(rows, extract, version)
-        new_parquet, new_csv = Path(temporary, parquet.name), Path(temporary, csv.name)
         count = 0
         with (
-            pyarrow.parquet.ParquetWriter(
-                new_parquet, schema, compression="zstd"
-            ) as parquet_writer,
-            pyarrow.csv.CSVWriter(new_csv, schema) as csv_writer,
+            pyarrow.parquet.ParquetWriter(parquet, schema, compression="zstd") as parquet_writer,
+            pyarrow.csv.CSVWriter(csv, schema) as csv_writer,
         ):
             while batch := rows.fetchmany(BATCH_ROWS):
                 columns = zip(*batch, strict=True)
@@ -124,10 +128,7 @@ def _write(
                 parquet_writer.write_table(table)
                 csv_writer.write_table(table)
                 count += len(batch)
-        sizes = new_parquet.stat().st_size, new_csv.stat().st_size
-        new_parquet.replace(parquet)
-        new_csv.replace(csv)
-    return ExtractFiles(parquet, csv, count, *sizes, version)
+    return ExtractFiles(parquet, csv, count, parquet.stat().st_size, csv.stat().st_size, version)
 
 
 def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Schema:

@@ -231,11 +231,14 @@ def test_values_survive(production, tmp_path):
     ],
 )
 def test_a_failing_extract_leaves_the_files_as_they_were(production, tmp_path, sql, message):
+    first = Extract("ext_first", "", {"x": ""}, "SELECT 1 AS x")
     sound = Extract("ext_x", "", {"x": ""}, "SELECT 1 AS x")
-    write_extracts(production, tmp_path, [sound])
+    write_extracts(production, tmp_path, [first, sound])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    # The first one could be written, and would be of another version than the rest.
+    changed = Extract("ext_first", "", first.columns, "SELECT 2 AS x")
     with pytest.raises(ExtractError, match=f"extracts/ext_x.*{message}"):
-        write_extracts(production, tmp_path, [Extract("ext_x", "", sound.columns, sql)])
+        write_extracts(production, tmp_path, [changed, Extract("ext_x", "", sound.columns, sql)])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
