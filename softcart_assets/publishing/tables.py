@@ -6,6 +6,7 @@ publication reads column names and types from staging.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -83,14 +84,18 @@ def published_tables(
             if job := jobs.get(table.name):
                 schema, key = "aggregates", job.key
             elif table.name in models and "primary_key" in of_model:
-                schema, key = models[table.name], tuple(of_model["primary_key"]["columns"])
+                schema, key = models[table.name], tuple(of_model["primary_key"][0]["columns"])
             else:
                 raise UnknownTable(
                     f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model "
                     "with a primary_key test. Add the model, its test or the job, or remove the "
                     "table."
                 )
-            references = tuple(_references(of_model.get("references_resolved", {})))
+            references = tuple(
+                reference
+                for test in of_model.get("references_resolved", [])
+                for reference in _references(test)
+            )
             for reference in references:
                 if reference.dimension not in published:
                     raise UnknownTable(
@@ -101,37 +106,40 @@ def published_tables(
             found.append(
                 PublishedTable(
                     table.name,
-                    schema,
-                    key,
-                    line.name,
-                    table.indexes,
-                    of_model.get("scd2_intervals", {}).get("natural_key"),
-                    table.may_be_empty,
-                    table.max_drop,
-                    references,
-                    table.totals,
-                    table.latest,
-                    table.adds_up,
+                    schema=schema,
+                    key=key,
+                    line=line.name,
+                    indexes=table.indexes,
+                    versions_of=next(
+                        (test["natural_key"] for test in of_model.get("scd2_intervals", [])), None
+                    ),
+                    may_be_empty=table.may_be_empty,
+                    max_drop=table.max_drop,
+                    references=references,
+                    totals=table.totals,
+                    latest=table.latest,
+                    adds_up=table.adds_up,
                 )
             )
     return tuple(found)
 
 
-def _tests(manifest: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Model → name of a generic test on it → the arguments of the test."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+def _tests(manifest: Mapping[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Model → name of a generic test on it → the arguments of each such test."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for node in manifest["nodes"].values():
         if node["resource_type"] == "test" and node.get("test_metadata"):
             model = (node.get("attached_node") or "").rpartition(".")[2]
             arguments = node["test_metadata"]["kwargs"]
-            found.setdefault(model, {})[node["test_metadata"]["name"]] = arguments
+            of_model = found.setdefault(model, {})
+            of_model.setdefault(node["test_metadata"]["name"], []).append(arguments)
     return found
 
 
 def _references(test: Mapping[str, Any]) -> Iterable[Reference]:
     for column, reference in test.get("references", {}).items():
         # The manifest has the arguments of a test as they are written, so a ref() is still text.
-        dimension = reference["to"].removeprefix("ref('").removesuffix("')")
+        dimension = re.sub(r"""^ref\(\s*['"](.*)['"]\s*\)$""", r"\1", reference["to"])
         yield Reference(
             column,
             dimension,

@@ -137,6 +137,16 @@ def test_what_reads_the_other_line_goes_on_in_the_same_run(databases, definition
     assert failed(run(definitions)) == {("fct_left_member_resolves", dg.AssetCheckSeverity.ERROR)}
 
 
+def test_a_line_is_held_with_a_failed_check_if_staging_lacks_its_table(databases, definitions):
+    change(databases[0], "DROP TABLE fct_left")
+    result = run(definitions)
+    assert made(result) == {"production/dim_member"} | of("right")
+    assert failed(result) == {
+        ("fct_left_row_count", dg.AssetCheckSeverity.ERROR),
+        ("fct_left_totals", dg.AssetCheckSeverity.ERROR),
+    }
+
+
 def test_the_step_fails_if_nothing_goes_live(databases, definitions):
     for name in ("fct_left", "fct_right", "dim_member"):
         change(databases[0], f"INSERT INTO {name} SELECT * FROM {name} LIMIT 1")

@@ -15,7 +15,7 @@ from softcart_assets.publishing.tables import (
 )
 
 
-def manifest(*models: tuple[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+def manifest(*models: tuple[str, list[tuple[str, dict[str, Any]]]]) -> dict[str, Any]:
     """A manifest with models of schema `warehouse` and their generic tests with arguments."""
     nodes: dict[str, Any] = {}
     for model, tests in models:
@@ -24,8 +24,8 @@ def manifest(*models: tuple[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
             "name": model,
             "schema": "warehouse",
         }
-        for name, arguments in tests.items():
-            nodes[f"test.p.{name}_{model}"] = {
+        for number, (name, arguments) in enumerate(tests):
+            nodes[f"test.p.{name}_{model}_{number}"] = {
                 "resource_type": "test",
                 "attached_node": f"model.p.{model}",
                 "test_metadata": {"name": name, "kwargs": arguments},
@@ -33,27 +33,36 @@ def manifest(*models: tuple[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
     return {"nodes": nodes}
 
 
-REFERENCES = {
-    "references": {
-        "member_key": {"to": "ref('dim_member')", "max_unknown_pct": 0.5},
-        "day": {
-            "to": "ref('dim_member')",
-            "key": "first_day",
-            "unknown": "date '1900-01-01'",
-            "max_unknown_pct": 100,
-        },
-    }
-}
+REFERENCES = [
+    {"references": {"member_key": {"to": "ref('dim_member')", "max_unknown_pct": 0.5}}},
+    # A second test of the same kind, written in another way.
+    {
+        "references": {
+            "day": {
+                "to": 'ref( "dim_member" )',
+                "key": "first_day",
+                "unknown": "date '1900-01-01'",
+                "max_unknown_pct": 100,
+            }
+        }
+    },
+]
 MANIFEST = manifest(
     (
         "dim_member",
-        {
-            "primary_key": {"columns": ["member_key"]},
-            "scd2_intervals": {"natural_key": "member_id"},
-        },
+        [
+            ("primary_key", {"columns": ["member_key"]}),
+            ("scd2_intervals", {"natural_key": "member_id"}),
+        ],
     ),
-    ("fct_visits", {"primary_key": {"columns": ["id"]}, "references_resolved": REFERENCES}),
-    ("stg_visits", {}),
+    (
+        "fct_visits",
+        [
+            ("primary_key", {"columns": ["id"]}),
+            *(("references_resolved", each) for each in REFERENCES),
+        ],
+    ),
+    ("stg_visits", []),
 )
 
 
