@@ -35,6 +35,10 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 _LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
+_LAYERS = ("staging", "warehouse", "aggregates", "production", "extracts", "lake", "dagster")
+"""Names that begin the asset keys and the settings of the platform's own layers."""
+
+
 class DeclarationError(RuntimeError):
     """Declarations contradict each other or themselves.
 
@@ -159,8 +163,12 @@ def _lines(together: Lines) -> Iterator[str]:
         if not _LINE_NAME.fullmatch(line.name):
             yield (
                 f"{line.declared_at}: {line.name!r} cannot be the name of a line. Use small "
-                "letters, "
-                "digits and _, beginning with a letter."
+                "letters, digits and _, beginning with a letter."
+            )
+        if line.name == "common":
+            yield (
+                f"{line.declared_at}: a line cannot be called 'common', which is the folder that "
+                "the seed data of all lines share. Rename it."
             )
         # Dagster accepts owners in these two forms only.
         for owner in (line.owner, *(source.owner for source in line.sources if source.owner)):
@@ -179,6 +187,14 @@ def _sources(together: Lines) -> Iterator[str]:
             yield (
                 f"{source.declared_at}: {source.name!r} cannot be the name of a source. Use small "
                 "letters, digits and _, beginning with a letter."
+            )
+        if source.name in _LAYERS or source.env_prefix.lower() in {
+            f"softcart_{name}" for name in _LAYERS
+        }:
+            yield (
+                f"{source.declared_at}: source {source.name!r} with the settings "
+                f"{source.env_prefix}_* takes a name of the platform's own: "
+                f"{', '.join(_LAYERS)}. Rename it, or declare another `prefix`."
             )
         if prefixes[source.env_prefix] > 1:
             yield (
@@ -216,8 +232,7 @@ def _tables(source: Source) -> Iterator[str]:
         if table.history and f"{table.name}_history" in names:
             yield (
                 f"{where}: its history takes the name {table.name}_history, which is a table of "
-                "the "
-                "source. Declare that table with another name and source_name="
+                "the source. Declare that table with another name and source_name="
                 f"'{table.name}_history'."
             )
         columns = Counter(column.name for column in table.columns)
@@ -255,8 +270,7 @@ def _outputs(together: Lines) -> Iterator[str]:
             if each.other_table not in published:
                 yield (
                     f"{table.declared_at}: {table.name} is to add up to {each.other_table!r}, "
-                    "which "
-                    "is not published. Publish it, or remove the sum."
+                    "which is not published. Publish it, or remove the sum."
                 )
     for dashboard in together.dashboards:
         for name in (name for name in dashboard.reads if name not in published):

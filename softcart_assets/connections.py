@@ -1,4 +1,4 @@
-"""The connections to all servers. Only this module reads their settings from the environment.
+"""The connections to all servers, and their settings in the environment.
 
 The command line, the tests and the Dagster resources share these classes. They do not use Dagster.
 `.env.example` explains the settings. A password never appears in a `repr`. A client library is

@@ -28,6 +28,10 @@ class MisplacedModel(RuntimeError):
     """A dbt model is in a folder of no line and no source. The message names it."""
 
 
+class UnassignedTest(RuntimeError):
+    """A dbt test belongs to no model, so no op would run it. The message names it."""
+
+
 class LineTranslator(DagsterDbtTranslator):
     """Takes names and descriptions from dbt, owners from folders, groups from schemas."""
 
@@ -96,8 +100,9 @@ def _folders(line: Line) -> dict[tuple[str, str], str]:
 
 def _folder(node: Mapping[str, Any]) -> tuple[str, str]:
     # The name of the project, then the folders below `models/`.
-    _, layer, name, *_ = node["fqn"]
-    return layer, name
+    # A model in the root of `models/` has none.
+    folders = [*node["fqn"][1:], "", ""]
+    return folders[0], folders[1]
 
 
 def _nodes(manifest: Manifest, resource_type: str) -> Iterator[dict[str, Any]]:
@@ -159,7 +164,14 @@ def foreign_tests(manifest: Manifest, models: set[str]) -> list[str]:
     found = []
     for test in _nodes(manifest, "test"):
         reads = {model_names[each] for each in test["depends_on"]["nodes"] if each in model_names}
-        if reads & models and _tested(test, model_names) not in models:
+        tested = _tested(test, model_names)
+        if len(reads) > 1 and tested is None:
+            raise UnassignedTest(
+                f"dbt_project/{test['original_file_path']} reads {', '.join(sorted(reads))}, and "
+                "does not say which of them it checks, so it would never run. Name the model in "
+                "the test: {{ config(meta={'dagster': {'ref': {'name': '<model>'}}}) }}"
+            )
+        if reads & models and tested not in models:
             found.append(".".join(test["fqn"]))
     return found
 

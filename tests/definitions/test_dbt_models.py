@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from softcart_assets.assembly import LINES, REPOSITORY, Lines
-from softcart_assets.components.dbt_models import MisplacedModel, dbt_models, foreign_tests
+from softcart_assets.components.dbt_models import (
+    MisplacedModel,
+    UnassignedTest,
+    dbt_models,
+    foreign_tests,
+)
 from softcart_assets.dbt import DBT, PLACEHOLDERS, prepare_manifest
 from softcart_assets.derive import derive
 
@@ -113,13 +118,27 @@ def test_models_belong_to_whom_their_folder_names(two_lines):
     assert owners["dim_customer"] == ["team:data"]
 
 
-def test_a_model_in_the_folder_of_no_line_is_refused(two_lines):
+@pytest.mark.parametrize("folders", [("warehouse", "conformde"), ("warehouse",), ()])
+def test_a_model_in_the_folder_of_no_line_is_refused(two_lines, folders):
     _, manifest = two_lines
     manifest = json.loads(json.dumps(manifest))
     [node] = [n for n in manifest["nodes"].values() if n["name"] == "dim_date"]
-    node["fqn"][2] = "conformde"
-    node["original_file_path"] = "models/warehouse/conformde/dim_date.sql"
-    with pytest.raises(
-        MisplacedModel, match=r"dbt_project/models/warehouse/conformde/dim_date.sql"
-    ):
+    node["fqn"] = ["softcart", *folders, "dim_date"]
+    node["original_file_path"] = "/".join(("models", *folders, "dim_date.sql"))
+    with pytest.raises(MisplacedModel, match=f"dbt_project/{node['original_file_path']} is in no"):
         dbt_models(LINES, manifest)
+
+
+def test_a_test_that_no_op_would_run_is_refused(two_lines):
+    lines, manifest = two_lines
+    manifest = json.loads(json.dumps(manifest))
+    test = next(
+        node
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "test"
+        and node["config"]["meta"].get("dagster")
+        and len(node["depends_on"]["nodes"]) > 1
+    )
+    test["config"]["meta"], test["attached_node"] = {}, None
+    with pytest.raises(UnassignedTest, match=f"{test['original_file_path']} reads .* never run"):
+        dbt_models(lines, manifest)

@@ -70,6 +70,18 @@ MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
         [replace(SOUND, sources=(STORE, replace(STORE, name="b", prefix="SOFTCART_STORE")))],
         "reads its settings from SOFTCART_STORE_*, and so does another",
     ),
+    "source with the name of a layer": (
+        [replace(SOUND, sources=(replace(STORE, name="warehouse", prefix="SOFTCART_W"),))],
+        "source 'warehouse' with the settings SOFTCART_W_* takes a name of the platform's own",
+    ),
+    "source with the settings of a layer": (
+        [replace(SOUND, sources=(replace(STORE, prefix="SOFTCART_PRODUCTION"),))],
+        "source 'store' with the settings SOFTCART_PRODUCTION_* takes a name",
+    ),
+    "line with the name of shared seed data": (
+        [replace(SOUND, name="common")],
+        "a line cannot be called 'common'",
+    ),
     "source name": (
         [replace(SOUND, sources=(replace(STORE, name="Store-1"),))],
         "'Store-1' cannot be the name of a source",

@@ -1,6 +1,4 @@
-"""What the shop publishes. A publication copies the tables in this order: the largest come
-first.
-"""
+"""What the shop publishes."""
 
 from decimal import Decimal
 
@@ -50,7 +48,7 @@ PUBLISHED = (
         adds_up=(AddsUp("net_amount", "fct_order_lines", "net_amount", "NOT is_cancelled"),),
     ),
     Published("agg_rfm_by_customer"),
-    # Which pairs clear the miner's threshold shifts with every basket; none may.
+    # Each new basket changes which pairs are frequent enough, and there may be no such pair.
     Published("agg_baskets_by_product_pair", may_be_empty=True, max_drop=Decimal("0.5")),
     Published(
         "agg_orders_by_device_weekday_hour",
