@@ -15,7 +15,7 @@ from psycopg import sql
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
-from softcart_assets.dbt import PROJECT_DIR, Manifest
+from softcart_assets.dbt import PROJECT_DIR, Manifest, ended_with_us
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
 from softcart_assets.resources import PostgresResource
@@ -131,7 +131,8 @@ def _models(
 
         If only checks are selected, `dbt test` runs them. `dbt build` would skip checks of models
         after a failed check. Unit tests belong to the test suite and are left out. Loads wait
-        meanwhile, so models and tests see one state of the raw tables.
+        meanwhile, so models and tests see one state of the raw tables. If this process is killed,
+        dbt ends with it: it must not go on when the raw tables change again.
         """
         command = "build" if context.selected_asset_keys else "test"
         arguments = [command, "--exclude-resource-type", "unit_test"]
@@ -144,8 +145,9 @@ def _models(
             # Here the incremental models record how far they have read the changes.
             warehouse_state.prepare(session, "dbt_state")
             invocation = dbt.cli(arguments, context=context)
-            for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
-                yield _with_row_count(session, event)
+            with ended_with_us(invocation.process):
+                for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
+                    yield _with_row_count(session, event)
 
     return build
 
