@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from softcart_assets.lines.model import Source
 
 
+def tell(line: str) -> None:
+    """Print whom a command waits for."""
+    typer.echo(line, err=True)
+
+
 @contextmanager
 def raw_tables_held() -> Iterator[None]:
     """Keep builds off the raw tables while they change, as a load in Dagster does.
@@ -25,9 +30,6 @@ def raw_tables_held() -> Iterator[None]:
     """
     from softcart_assets.connections import staging
     from softcart_assets.ingestion.raw_tables import raw_tables_held as held
-
-    def tell(line: str) -> None:
-        typer.echo(line, err=True)
 
     with held(staging(), still=False, tell=tell):
         yield
@@ -102,6 +104,7 @@ def load(
                 lake_uri(),
                 full=full,
                 on_progress=progress.tell,
+                tell=tell,
             )
             try:
                 for result in load_tables(request, names):
@@ -174,6 +177,7 @@ def resnapshot(
             name,
             key_range,
             on_progress=progress.tell,
+            tell=tell,
         )
     rows = [
         [f"{declared.name}.{each.table}", f"{each.rows_changed:,}", each.position]
@@ -207,6 +211,7 @@ def reconcile(
                     staging(),
                     lake_uri(),
                     on_progress=progress.tell,
+                    tell=tell,
                 )
                 try:
                     found = reconcile_table(request, name, repair=repair)

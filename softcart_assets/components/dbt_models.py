@@ -15,6 +15,7 @@ from psycopg import sql
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.keys import raw_keys
 from softcart_assets.dbt import PROJECT_DIR, Manifest, ended_with_us
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
@@ -67,12 +68,12 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
                 "line in softcart_assets/lines/."
             )
     shared = _conformed(manifest)
-    found = [_models(f"dbt_{CONFORMED}", translator, manifest, shared)]
+    found = [_models(f"dbt_{CONFORMED}", lines, translator, manifest, shared)]
     for line in lines:
         folders = _folders(line)
         own = {node["name"] for node in _nodes(manifest, "model") if _folder(node) in folders}
         if own - shared:
-            found.append(_models(f"dbt_{line.name}", translator, manifest, own - shared))
+            found.append(_models(f"dbt_{line.name}", lines, translator, manifest, own - shared))
     return found
 
 
@@ -105,8 +106,32 @@ def _nodes(manifest: Manifest, resource_type: str) -> Iterator[dict[str, Any]]:
     return (node for node in nodes if node["resource_type"] == resource_type)
 
 
+def captured_tables_read(
+    lines: Lines, manifest: Manifest, models: set[str]
+) -> set[tuple[str, str]]:
+    """The captured tables, by source and name, that models read by themselves or by other models.
+
+    Staging models are views, so whoever reads one reads the raw table.
+    """
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    found: set[str] = set()
+    wanted = [node["unique_id"] for node in _nodes(manifest, "model") if node["name"] in models]
+    while wanted:
+        if (each := wanted.pop()) not in found:
+            found.add(each)
+            wanted += nodes[each].get("depends_on", {}).get("nodes", [])
+    read = {(nodes[each]["schema"], nodes[each]["name"]) for each in found}
+    return {
+        (source.name, table.name)
+        for source in lines.sources
+        for table in source.tables
+        if table.strategy == "cdc"
+        and any(tuple(key.path) in read for key in raw_keys(source, table))
+    }
+
+
 def _models(
-    name: str, translator: LineTranslator, manifest: Manifest, models: set[str]
+    name: str, lines: Lines, translator: LineTranslator, manifest: Manifest, models: set[str]
 ) -> dg.AssetsDefinition:
     """The op that builds these models.
 
@@ -115,6 +140,7 @@ def _models(
     # `prepare_if_dev` is not called here, see `softcart_assets.dbt`.
     project = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
     others = foreign_tests(manifest, models)
+    reads = captured_tables_read(lines, manifest, models)
 
     @dbt_assets(
         manifest=manifest,
@@ -139,7 +165,7 @@ def _models(
         if others:
             arguments += ["--exclude", " ".join(others)]
         with (
-            raw_tables_held(staging.connection(), still=True, tell=context.log.info),
+            raw_tables_held(staging.connection(), still=True, tell=context.log.info, reads=reads),
             staging.connection().connect(autocommit=True) as session,
         ):
             # Here the incremental models record how far they have read the changes.

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from softcart_assets.assembly import LINES, REPOSITORY, Lines
-from softcart_assets.components.dbt_models import MisplacedModel, dbt_models, foreign_tests
+from softcart_assets.components.dbt_models import (
+    MisplacedModel,
+    captured_tables_read,
+    dbt_models,
+    foreign_tests,
+)
 from softcart_assets.dbt import DBT, PLACEHOLDERS, prepare_manifest
 from softcart_assets.derive import derive
 
@@ -123,3 +128,14 @@ def test_a_model_in_the_folder_of_no_line_is_refused(two_lines):
         MisplacedModel, match=r"dbt_project/models/warehouse/conformde/dim_date.sql"
     ):
         dbt_models(LINES, manifest)
+
+
+def test_models_know_the_captured_tables_that_they_read_through_views(two_lines):
+    lines, manifest = two_lines
+    of_facts = captured_tables_read(lines, manifest, {"fct_order_lines"})
+    assert ("shop", "orders") in of_facts
+    captured = {(s.name, t.name) for s, t in lines.tables() if t.strategy == "cdc"}
+    assert of_facts < captured
+    # The history of customers is read, and not the table itself.
+    assert ("shop", "customers") in captured_tables_read(lines, manifest, {"dim_customer"})
+    assert captured_tables_read(lines, manifest, {"dim_date"}) == set()
