@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import dagster as dg
 import psutil
 import pytest
 from dagster._core.launcher import WorkerStatus
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from softcart_assets.run_processes import GONE, fail_dead_runs
 
@@ -90,12 +92,15 @@ def test_a_run_of_the_command_line_fails_when_its_process_is_killed(
         process.wait()
     health = launcher.check_run_worker_health(found)
     assert (health.status, health.msg) == (WorkerStatus.FAILED, GONE)
-    fail_dead_runs(instance)
+    record = instance.get_run_record_by_id(found.run_id)
+    assert record
+    # What Dagster's daemon does every few seconds, see `dagster.yaml`.
+    monitor_started_run(instance, None, record, logging.getLogger())  # type: ignore[arg-type]
     failed = instance.get_run_by_id(found.run_id)
     assert failed
     assert failed.status == dg.DagsterRunStatus.FAILURE
-    assert list((tmp_path / "runs").iterdir()) == []
     fail_dead_runs(instance)
+    assert list((tmp_path / "runs").iterdir()) == []
     assert {each.status for each in instance.get_runs()} == {
         dg.DagsterRunStatus.FAILURE,
         dg.DagsterRunStatus.SUCCESS,

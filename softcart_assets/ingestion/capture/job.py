@@ -64,7 +64,7 @@ class Status:
             return max(now - self.pending[0], 0.0)
         # Nobody reads the log, or nothing is committed: there may be changes of which we do not
         # know. A lag of 0 would hide that.
-        silent = now - self.complete_at
+        silent = max(now - self.complete_at, 0.0)
         return silent if self.problem or silent > _QUIET_SECONDS else 0.0
 
 
