@@ -188,7 +188,7 @@ def _read_log(job: Job) -> int:
 
 def _apply_log(job: Job) -> None:
     capture = CaptureJob(job.source, job.mysql, job.postgres, job.lake, Status("bench"))
-    with hold(capture, is_stream=False) as holder, job.postgres.connect(autocommit=True) as control:
+    with hold(capture) as holder, job.postgres.connect(autocommit=True) as control:
         follower = Follower(capture, holder, control)
         follower.follow(Position.parse(job.end))
         follower.finish()

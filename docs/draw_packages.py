@@ -41,6 +41,7 @@ PURPOSES = {
     "progress": "bars and status lines",
     "publishing": "write, audit, publish",
     "resources": "handles on servers",
+    "run_processes": "which runs are alive",
     "runs": "everything, in one process",
     "seed_data": "made-up data",
     "spark": "aggregates in PySpark",

@@ -8,6 +8,7 @@ imported when a connection is opened, because it takes time and the settings do 
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,41 @@ def _port(name: str, default: str) -> int:
     if not text.isdigit():
         raise SettingError(f"{name} must be a port number, not {text!r}.")
     return int(text)
+
+
+_SILENT_SECONDS = 60
+"""A server that confirms nothing for so long counts as lost.
+
+Without this, whoever waits for an answer that a silent network has swallowed waits for hours. A
+server that takes nothing in for so long counts as lost, too.
+"""
+_ANSWER_SECONDS = 900
+"""The longest time that MySQL may take for an answer. Some questions read a whole table."""
+
+
+def _probes() -> dict[str, int]:
+    """When the system asks an idle peer for a sign of life: idle seconds, interval, count."""
+    return {"idle": _SILENT_SECONDS // 2, "interval": max(_SILENT_SECONDS // 6, 1), "count": 3}
+
+
+def _notice_silence(descriptor: int) -> None:
+    """Have the system break a connection whose peer is silent, even while it is waited for."""
+    # A second descriptor of the same connection: closing it leaves the connection open.
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        if connection.family == socket.AF_UNIX:
+            return
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        probes = _probes()
+        # Keepalives see a silent peer only if it owes us no confirmation. The last option sees the
+        # rest.
+        for option, value in {
+            "TCP_KEEPIDLE": probes["idle"],
+            "TCP_KEEPINTVL": probes["interval"],
+            "TCP_KEEPCNT": probes["count"],
+            "TCP_USER_TIMEOUT": _SILENT_SECONDS * 1000,
+        }.items():
+            if number := getattr(socket, option, None):  # not every system has all of them
+                connection.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 class ServerUnreachable(RuntimeError):
@@ -76,7 +112,7 @@ class MySQLConnection:
         # MySQL's own `utf8` lacks characters of four bytes. It also converts TIMESTAMP values to
         # the time zone of the session, so the zone must not depend on the server.
         try:
-            return MySQLdb.connect(
+            connection = MySQLdb.connect(
                 host=self.host,
                 port=self.port,
                 user=self.user,
@@ -84,9 +120,13 @@ class MySQLConnection:
                 db=self.database,
                 charset="utf8mb4",
                 connect_timeout=10,
+                read_timeout=_ANSWER_SECONDS,
+                write_timeout=_ANSWER_SECONDS,
                 init_command="SET time_zone = '+00:00'",
                 **options,
             )
+            _notice_silence(connection.fileno())
+            return connection
         except MySQLdb.OperationalError as error:
             raise ServerUnreachable(
                 f"MySQL database {self.database!r} at {self.host}:{self.port} cannot be used as "
@@ -120,9 +160,17 @@ class PostgresConnection:
         )
 
     def connect(self, **options: Any) -> psycopg.Connection:
-        """Open a connection with time zone UTC. Raises `ServerUnreachable`."""
+        """Open a connection with time zone UTC. Raises `ServerUnreachable`.
+
+        If either side falls silent, the other one gives the connection up after a minute.
+        """
         import psycopg
 
+        probes = _probes()
+        # The same for the server. Otherwise a session that we have lost would keep its locks for
+        # hours, and we would wait for ourselves. But no limit for what we take in: we may read
+        # slowly, if we write to a slow server.
+        settings = {"timezone": "UTC"} | {f"tcp_keepalives_{k}": v for k, v in probes.items()}
         try:
             return psycopg.connect(
                 host=self.host,
@@ -131,7 +179,11 @@ class PostgresConnection:
                 password=self.password,
                 dbname=self.database,
                 connect_timeout=10,
-                options="-c timezone=UTC",
+                keepalives_idle=probes["idle"],
+                keepalives_interval=probes["interval"],
+                keepalives_count=probes["count"],
+                tcp_user_timeout=_SILENT_SECONDS * 1000,
+                options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
                 **options,
             )
         except psycopg.OperationalError as error:

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import dagster as dg
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+
+__all__ = ["GRPC_INFO_TAG", "CheckRunHealthResult", "WorkerStatus", "runs_in_code_server"]
 
 
 def runs_in_code_server(run: dg.DagsterRun) -> bool:

@@ -11,7 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,20 @@ def read_manifest() -> Manifest:
             "Run `make manifest`."
         )
     return json.loads(MANIFEST.read_text())  # type: ignore[no-any-return]
+
+
+@contextmanager
+def ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Have a process killed if this one dies while the block runs, even by SIGKILL."""
+    # The shell's input ends when we die, because nobody else has the other end of its pipe. In a
+    # session of its own it outlives a signal to all of our processes.
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _ || kill -KILL "$0"', str(process.pid)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        # A line instead of the end: the guard leaves without a kill.
+        guard.communicate(b"\n")

@@ -8,6 +8,8 @@ keep each other out.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,6 +47,10 @@ class LockSession:
         return f"{self.application!r} (PostgreSQL process {self.process} {origin}{since})"
 
 
+_REMIND_SECONDS = 60.0
+"""Who waits is told so often for whom."""
+
+
 class LockHeld(RuntimeError):
     """Somebody else kept the lock for as long as we waited.
 
@@ -76,7 +82,7 @@ def take(
     """Take a lock and keep it until the end of the session, or of the open transaction.
 
     `wait_seconds`: how long to wait for others, None for no limit. Raises `LockHeld` after that.
-    `on_wait` is called once with a holder if there is anybody to wait for.
+    `on_wait` is called with a holder when a wait begins, and then about once a minute.
     """
     scope = ("_xact" if until == "transaction" else "") + "_lock" + ("_shared" if shared else "")
     call = sql.SQL("SELECT {}({})")
@@ -86,22 +92,28 @@ def take(
     ).fetchone()
     if tried and tried[0]:
         return
-    if on_wait:
-        on_wait(holder(connection, name))
-    if wait_seconds == 0:
-        raise LockHeld(name, 0, holder(connection, name))
-    try:
-        # A block of its own, because a refusal would spoil a transaction of the caller's. It also
-        # undoes the limit then. If the lock is taken, the old limit has to be set again.
-        with connection.transaction():
-            was = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
-            _limit_waits(
-                connection, "0" if wait_seconds is None else f"{wait_seconds * 1000:.0f}ms"
-            )
-            connection.execute(call.format(sql.Identifier(f"pg_advisory{scope}"), _key(name)))
-            _limit_waits(connection, was[0] if was else "0")
-    except psycopg.errors.LockNotAvailable:
-        raise LockHeld(name, wait_seconds or 0, holder(connection, name)) from None
+    began = time.monotonic()
+    while True:
+        remaining = float("inf")
+        if wait_seconds is not None:
+            remaining = wait_seconds - (time.monotonic() - began)
+        if remaining <= 0:
+            raise LockHeld(name, wait_seconds or 0, holder(connection, name))
+        if on_wait:
+            on_wait(holder(connection, name))
+        try:
+            # A block of its own, because a refusal would spoil a transaction of the caller's. It
+            # also undoes the limit then. If the lock is taken, the old limit has to be set again.
+            with connection.transaction():
+                was = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+                # Rounded up, because PostgreSQL takes 0 for no limit.
+                limit = math.ceil(min(remaining, _REMIND_SECONDS) * 1000)
+                _limit_waits(connection, f"{limit}ms")
+                connection.execute(call.format(sql.Identifier(f"pg_advisory{scope}"), _key(name)))
+                _limit_waits(connection, was[0] if was else "0")
+            return
+        except psycopg.errors.LockNotAvailable:
+            continue
 
 
 def _limit_waits(connection: psycopg.Connection, limit: str) -> None:

@@ -20,6 +20,7 @@ from softcart_assets.assembly import LINES
 from softcart_assets.components.dbt_models import CONFORMED
 from softcart_assets.components.keys import production_key
 from softcart_assets.lines.model import Line
+from softcart_assets.run_processes import fail_dead_runs, note_process
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run configuration that keeps Dagster's own log lines out of the display."""
@@ -68,6 +69,7 @@ def materialize_everything(
     def execute(selection: Collection[dg.AssetKey] | None) -> dg.ExecuteInProcessResult:
         # Chosen here, so that the display can follow the run from its first event.
         run_id = str(uuid.uuid4())
+        note_process(instance, run_id)
         with _followed(instance, run_id, on_done, on_failed, status):
             return job.execute_in_process(
                 instance=instance,
@@ -78,6 +80,7 @@ def materialize_everything(
             )
 
     with dg.DagsterInstance.get() as instance:
+        fail_dead_runs(instance)
         results = [execute(None)]
         if not results[0].success and (
             more := held_back(steps, parents, go_live_together(LINES), results[0])

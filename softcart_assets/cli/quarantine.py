@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from softcart_assets.cli import settings
-from softcart_assets.cli.tables import raw_tables_held
+from softcart_assets.cli.tables import raw_tables_held, tell
 
 quarantine = typer.Typer(
     help="List, show, replay and erase rows of the sources that could not be copied exactly.",
@@ -75,7 +75,9 @@ def replay_entries(
     with raw_tables_held():
         for source, _ in settings.chosen(sorted(wanted)):
             database = settings.database(source)
-            request = LoadRequest(source, database, staging(), lake_uri(), released=entries)
+            request = LoadRequest(
+                source, database, staging(), lake_uri(), released=entries, tell=tell
+            )
             for result in replay(request):
                 typer.echo(
                     f"{source.schema}/{result.table}: {result.inserted} row(s) in, "

@@ -12,6 +12,11 @@ import typer
 from softcart_assets.cli import settings
 
 
+def tell(line: str) -> None:
+    """Print whom a command waits for."""
+    typer.echo(line, err=True)
+
+
 @contextmanager
 def raw_tables_held() -> Iterator[None]:
     """Keep builds off the raw tables while they change, as a load in Dagster does.
@@ -20,9 +25,6 @@ def raw_tables_held() -> Iterator[None]:
     """
     from softcart_assets.connections import staging
     from softcart_assets.ingestion.raw_tables import raw_tables_held as held
-
-    def tell(line: str) -> None:
-        typer.echo(line, err=True)
 
     with held(staging(), still=False, tell=tell):
         yield
@@ -79,6 +81,7 @@ def load(
                     lake_uri(),
                     full=full,
                     on_progress=progress.of(source.name),
+                    tell=tell,
                 )
                 for result in load_tables(request, names):
                     progress.done(f"{source.name}.{result.table}", result.rows_read)
@@ -150,6 +153,7 @@ def resnapshot(
             name,
             key_range,
             on_progress=progress.of(declared.name),
+            tell=tell,
         )
     rows = [
         [f"{declared.name}.{each.table}", f"{each.rows_changed:,}", each.position]
@@ -184,6 +188,7 @@ def reconcile(
                         staging(),
                         lake_uri(),
                         on_progress=progress.of(source.name),
+                        tell=tell,
                     )
                     found = reconcile_table(request, name, repair=repair)
                 except (IngestionError, ServerUnreachable, SettingError) as error:

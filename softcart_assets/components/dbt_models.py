@@ -15,7 +15,8 @@ from psycopg import sql
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
-from softcart_assets.dbt import PROJECT_DIR, Manifest
+from softcart_assets.components.keys import raw_keys
+from softcart_assets.dbt import PROJECT_DIR, Manifest, ended_with_us
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
 from softcart_assets.resources import PostgresResource
@@ -71,12 +72,12 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
                 "line in softcart_assets/lines/."
             )
     shared = _conformed(manifest)
-    found = [_models(f"dbt_{CONFORMED}", translator, manifest, shared)]
+    found = [_models(f"dbt_{CONFORMED}", lines, translator, manifest, shared)]
     for line in lines:
         folders = _folders(line)
         own = {node["name"] for node in _nodes(manifest, "model") if _folder(node) in folders}
         if own - shared:
-            found.append(_models(f"dbt_{line.name}", translator, manifest, own - shared))
+            found.append(_models(f"dbt_{line.name}", lines, translator, manifest, own - shared))
     return found
 
 
@@ -110,8 +111,32 @@ def _nodes(manifest: Manifest, resource_type: str) -> Iterator[dict[str, Any]]:
     return (node for node in nodes if node["resource_type"] == resource_type)
 
 
+def captured_tables_read(
+    lines: Lines, manifest: Manifest, models: set[str]
+) -> set[tuple[str, str]]:
+    """The captured tables, by source and name, that models read by themselves or by other models.
+
+    Staging models are views, so whoever reads one reads the raw table.
+    """
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    found: set[str] = set()
+    wanted = [node["unique_id"] for node in _nodes(manifest, "model") if node["name"] in models]
+    while wanted:
+        if (each := wanted.pop()) not in found:
+            found.add(each)
+            wanted += nodes[each].get("depends_on", {}).get("nodes", [])
+    read = {(nodes[each]["schema"], nodes[each]["name"]) for each in found}
+    return {
+        (source.name, table.name)
+        for source in lines.sources
+        for table in source.tables
+        if table.strategy == "cdc"
+        and any(tuple(key.path) in read for key in raw_keys(source, table))
+    }
+
+
 def _models(
-    name: str, translator: LineTranslator, manifest: Manifest, models: set[str]
+    name: str, lines: Lines, translator: LineTranslator, manifest: Manifest, models: set[str]
 ) -> dg.AssetsDefinition:
     """The op that builds these models.
 
@@ -120,6 +145,7 @@ def _models(
     # `prepare_if_dev` is not called here, see `softcart_assets.dbt`.
     project = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
     others = foreign_tests(manifest, models)
+    reads = captured_tables_read(lines, manifest, models)
 
     @dbt_assets(
         manifest=manifest,
@@ -136,21 +162,23 @@ def _models(
 
         If only checks are selected, `dbt test` runs them. `dbt build` would skip checks of models
         after a failed check. Unit tests belong to the test suite and are left out. Loads wait
-        meanwhile, so models and tests see one state of the raw tables.
+        meanwhile, so models and tests see one state of the raw tables. If this process is killed,
+        dbt ends with it: it must not go on when the raw tables change again.
         """
         command = "build" if context.selected_asset_keys else "test"
         arguments = [command, "--exclude-resource-type", "unit_test"]
         if others:
             arguments += ["--exclude", " ".join(others)]
         with (
-            raw_tables_held(staging.connection(), still=True, tell=context.log.info),
+            raw_tables_held(staging.connection(), still=True, tell=context.log.info, reads=reads),
             staging.connection().connect(autocommit=True) as session,
         ):
             # Here the incremental models record how far they have read the changes.
             warehouse_state.prepare(session, "dbt_state")
             invocation = dbt.cli(arguments, context=context)
-            for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
-                yield _with_row_count(session, event)
+            with ended_with_us(invocation.process):
+                for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
+                    yield _with_row_count(session, event)
 
     return build
 

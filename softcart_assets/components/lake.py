@@ -13,6 +13,7 @@ import dagster as dg
 from softcart_assets.components.columns import same_columns_as
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import lake_key, raw_key
+from softcart_assets.ingestion.raw_tables import wait_until_settled
 from softcart_assets.lake import Refreshed, committed_files, lake_table, refresh
 from softcart_assets.lines.model import Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
@@ -79,8 +80,16 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None]]:
         """Merge new change files into the selected tables. Others go on if one fails."""
         connection = staging.connection()
-        committed = committed_files(connection, source)
         selected = context.selected_asset_keys
+        with connection.connect(autocommit=True) as session:
+            captured = {
+                (source.name, table.name)
+                for table in source.tables
+                if lake_key(source, table) in selected
+            }
+            # The change files of a stale table are not all there yet.
+            wait_until_settled(session, captured, context.log.info)
+        committed = committed_files(connection, source)
         tables = [
             (declared, lake_table(source, declared, lake.uri))
             for declared in source.tables

@@ -195,6 +195,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             resources.lake.uri,
             full=config.full,
             on_progress=tell,
+            tell=context.log.info,
         )
         # Shared with other loads. Only a build needs the tables to stand still.
         with raw_tables_held(staging.connection(), still=False, tell=context.log.info):

@@ -141,6 +141,7 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             getattr(resources, database).connection(),
             resources.staging.connection(),
             resources.lake.uri,
+            tell=context.log.info,
         )
         with raw_tables_held(resources.staging.connection(), still=False, tell=context.log.info):
             for table in source.tables:

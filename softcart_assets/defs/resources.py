@@ -11,6 +11,7 @@ from softcart_assets.resources import (
     SourceResource,
 )
 from softcart_assets.resources.spark import SparkResource
+from softcart_assets.run_processes import noted_in_process_executor
 
 
 @dg.definitions
@@ -32,5 +33,5 @@ def resources() -> dg.Definitions:
         },
         # The servers do the work of a step. A process per step would add seconds of imports and
         # start Spark several times.
-        executor=dg.in_process_executor,
+        executor=noted_in_process_executor,
     )

@@ -23,6 +23,11 @@ RAW_TABLES_LOCK = "softcart raw tables"
 """The advisory lock that raw tables are loaded under, shared, and models are built under, alone."""
 
 
+def capture_lock(source: str) -> str:
+    """Return the name of the advisory lock that a source's log is applied under."""
+    return f"softcart capture {source}"
+
+
 def prepare(connection: psycopg.Connection, raw_schema: str) -> None:
     """Bring the bookkeeping tables to this release and create the schema of the raw tables.
 

@@ -55,6 +55,10 @@ class TableBehind(IngestionError):
     """
 
 
+class TableStale(IngestionError):
+    """A raw table may hold a mixture of two states of its source until it is compared with it."""
+
+
 class UnknownEntry(IngestionError):
     """There is no quarantined row of that number."""
 

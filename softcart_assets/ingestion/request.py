@@ -33,7 +33,8 @@ class LoadRequest:
     incremental tables, whatever their cursors say. `checksums`: ask the source for its checksums at
     the position, which `compare` needs. This takes the source seconds per million rows. `released`:
     quarantine entries whose rows are read again. `sinks`: further targets for the changes of
-    captured tables, besides raw and the lake.
+    captured tables, besides raw and the lake. `tell` is called with a text whenever the load waits
+    for somebody else.
     """
 
     source: Source
@@ -45,6 +46,7 @@ class LoadRequest:
     released: Sequence[int] = ()
     on_progress: Progress | None = None
     sinks: Sequence[SinkMaker] = ()
+    tell: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)

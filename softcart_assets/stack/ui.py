@@ -35,15 +35,15 @@ def serve(repository: Path, port: int) -> int:
 
 
 def _fail_dead_runs() -> None:
-    """Mark runs as failed if their processes ended together with an earlier UI.
+    """Mark runs as failed whose processes are gone, such as those that ended with an earlier UI.
 
     Otherwise Dagster would believe that they still run, and no run that shares a pool with them
-    would start. Runs that were started without the UI have their own processes and stay as they
-    are.
+    would start.
     """
     import dagster as dg
 
     from softcart_assets.dagster_private import runs_in_code_server
+    from softcart_assets.run_processes import fail_dead_runs, is_alive
 
     unfinished = [
         dg.DagsterRunStatus.STARTING,
@@ -51,8 +51,11 @@ def _fail_dead_runs() -> None:
         dg.DagsterRunStatus.CANCELING,
     ]
     with dg.DagsterInstance.get() as instance:
+        fail_dead_runs(instance)
+        # Of runs that had not begun when their code server ended, nobody knows the process. A run
+        # may also have outlived a UI that was killed.
         for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-            if runs_in_code_server(run):
+            if runs_in_code_server(run) and not is_alive(instance, run.run_id):
                 instance.report_run_failed(
                     run, "The run's process ended together with the Dagster UI."
                 )

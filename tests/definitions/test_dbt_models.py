@@ -15,6 +15,7 @@ from softcart_assets.assembly import LINES, REPOSITORY, Lines
 from softcart_assets.components.dbt_models import (
     MisplacedModel,
     UnassignedTest,
+    captured_tables_read,
     dbt_models,
     foreign_tests,
 )
@@ -142,3 +143,14 @@ def test_a_test_that_no_op_would_run_is_refused(two_lines):
     test["config"]["meta"], test["attached_node"] = {}, None
     with pytest.raises(UnassignedTest, match=f"{test['original_file_path']} reads .* never run"):
         dbt_models(lines, manifest)
+
+
+def test_models_know_the_captured_tables_that_they_read_through_views(two_lines):
+    lines, manifest = two_lines
+    of_facts = captured_tables_read(lines, manifest, {"fct_order_lines"})
+    assert ("shop", "orders") in of_facts
+    captured = {(s.name, t.name) for s, t in lines.tables() if t.strategy == "cdc"}
+    assert of_facts < captured
+    # The history of customers is read, and not the table itself.
+    assert ("shop", "customers") in captured_tables_read(lines, manifest, {"dim_customer"})
+    assert captured_tables_read(lines, manifest, {"dim_date"}) == set()

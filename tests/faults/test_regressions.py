@@ -951,7 +951,7 @@ def test_what_was_read_again_settles_the_quarantine_of_rows_that_went_unseen(
     # The first does not reach the row that went. The second is of the whole table, as a stream's.
     for key_range, left in ((("2", None), {"1", "3"}), (None, {"3"})):
         read_again(job, source.tables[0], key_range)
-        with hold(job, is_stream=False) as holder, postgres.connect(autocommit=True) as control:
+        with hold(job) as holder, postgres.connect(autocommit=True) as control:
             follower = Follower(job, holder, control)
             follow_to(follower, current_position(mysql))
             follower.merge_reread()

@@ -472,10 +472,25 @@ def test_the_ui_cleans_up_after_the_one_before_and_leaves_no_process_behind(
         """Nothing."""
 
     with dg.DagsterInstance.get() as instance:
-        left, other = (
+        left, other, killed = (
             instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags).run_id
-            for tags in ({GRPC_INFO_TAG: "{}"}, {})
+            for tags in ({GRPC_INFO_TAG: "{}"}, {}, {})
         )
+    # As `dagster asset materialize` begins a run.
+    started = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import dagster as dg, time; from softcart_assets.run_processes import note_process; "
+            f"note_process(dg.DagsterInstance.get(), {killed!r}); print(flush=True); "
+            "time.sleep(99)",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert started.stdout
+    started.stdout.readline()
+    started.kill()
+    started.wait()
     (tmp_path / "location.py").write_text(
         "import dagster as dg\n\ndefs = dg.Definitions(assets=[])\n"
     )
@@ -499,6 +514,7 @@ def test_the_ui_cleans_up_after_the_one_before_and_leaves_no_process_behind(
             time.sleep(0.2)
     with dg.DagsterInstance.get() as instance:
         assert instance.get_run_by_id(left).status == dg.DagsterRunStatus.FAILURE
+        assert instance.get_run_by_id(killed).status == dg.DagsterRunStatus.FAILURE
         assert instance.get_run_by_id(other).status == dg.DagsterRunStatus.STARTED
     with pytest.raises(StackError, match="runs already"):
         serve(tmp_path, free_port())

@@ -60,7 +60,7 @@ def catch_up(
     failures: dict[str, Exception] = {}
     with ExitStack() as stack:
         stack.enter_context(_explained(job.source))
-        holder = stack.enter_context(hold(job, is_stream=False))
+        holder = stack.enter_context(hold(job))
         name = f"softcart load {job.source.name} {socket.gethostname()}:{os.getpid()}"
         control = stack.enter_context(
             job.staging.connect(autocommit=True, application_name=name[:63])

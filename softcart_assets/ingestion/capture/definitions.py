@@ -35,7 +35,18 @@ class Definitions:
         None skips the table, because it has stopped.
         """
         try:
-            return self.fit(table, columns_of(definition.columns, table.asset))
+            columns = columns_of(definition.columns, table.asset)
+        except UnsupportedColumn as error:
+            self.captured.stop(table, str(error))
+            return None
+        return self.fit_or_stop(table, columns)
+
+    def fit_or_stop(
+        self, table: CapturedTable, columns: Sequence[Column]
+    ) -> Sequence[Column] | None:
+        """Do what `fit` does. If that fails, stop the table and return None."""
+        try:
+            return self.fit(table, columns)
         except (UnsupportedColumn, SchemaChanged) as error:
             self.captured.stop(table, str(error))
             return None
@@ -101,15 +112,17 @@ class Definitions:
         """
         for table in self.captured.live:
             is_it = change.database == database and change.table in (table.name, "")
-            # Another table takes this name. Its rows were never in this table's log, so it is read
-            # again.
             becomes_it = change.new == (database, table.name)
             # A table that is further than the log has been read with this definition already.
             if place.position <= table.position or not (is_it or becomes_it):
                 continue
-            if becomes_it:
+            if becomes_it or change.kind in ("drop", "rename"):
+                # Another table takes this name, at once or later. Its rows were never in this
+                # table's log. Mostly they are the rows of before: so gh-ost and pt-osc alter a
+                # table (Altinity/clickhouse-sink-connector#184). So raw keeps its rows until they
+                # can be compared.
                 self.captured.note_stale(table, place.position)
-            elif change.kind in ("truncate", "drop", "rename"):
+            elif change.kind == "truncate":
                 yield from self.rewrites.empty(table, place.position, committed_at)
             elif change.kind == "rewrite" or change.changes_values:
                 # The log tells the statement, but not the values that rows have after it.

@@ -68,6 +68,8 @@ class Follower:
         self._listed = time.monotonic()
         self._rows: list[tuple[float, int]] = []
         self._staged: dict[str, Counts] = {}
+        self._pending = 0
+        """The number of pieces in the open transaction."""
         self.report()
 
     def take_up(self, *, anew: bool = False) -> None:
@@ -124,8 +126,17 @@ class Follower:
             ahead = {t.name: (t.position, t.columns) for t in live if t.position > start.position}
             keys = {table.name: table.table.key for table in live}
             reading = Reading(
-                log, start, self._columns_for, ahead, database, keys, names, _FLUSH_SECONDS
+                log,
+                start,
+                self._columns_for,
+                ahead,
+                database,
+                keys,
+                names,
+                _FLUSH_SECONDS,
+                job.status.pending,
             )
+            self._pending = 0
             reading.start()
             try:
                 self._apply(reading, on_tick)
@@ -157,6 +168,7 @@ class Follower:
         ticked = time.monotonic()
         is_between = True
         while True:
+            self.job.status.heard_at = time.monotonic()
             reading.is_applying = False
             item: Piece | Question | BaseException | None = _NOTHING
             with suppress(queue.Empty):
@@ -198,6 +210,7 @@ class Follower:
                 sink.void()
             self._staged.clear()
             return
+        self._pending += piece.is_pending
         rows = sum(map(self._take, piece.changes))
         self.job.status.rows += rows
         if piece.place is None:
@@ -256,10 +269,14 @@ class Follower:
         span = now - self._rows[0][0]
         status.rows_per_second = sum(count for _, count in self._rows) / max(span, 1.0)
         self.report()
-        if piece.caught_up or not rows:
-            status.lag_seconds = 0.0
+        for _ in range(self._pending):
+            status.pending.popleft()
+        self._pending = 0
+        if piece.caught_up:
+            # The end of the log was seen before this flush began.
+            status.complete_at = time.time() - status.flush_seconds
         elif piece.committed_at:
-            status.lag_seconds = max(time.time() - piece.committed_at / 1_000_000, 0.0)
+            status.complete_at = max(status.complete_at, piece.committed_at / 1_000_000)
 
     def commit(self, committed_at: int | None = None, *, listing: bool = False) -> None:
         """Commit the open transaction with the place that was read.
@@ -323,7 +340,11 @@ class Follower:
                 continue
             found = self.raw.staged[table.name].raw.columns(relation=reread.relation)
             names = {column.name for column in found}
-            fitting = self.definitions.fit(table, found)
+            # None: the table that took this one's name has columns that the contract forbids.
+            fitting = self.definitions.fit_or_stop(table, found)
+            if fitting is None:
+                self.connection.commit()
+                continue
             columns = [column for column in fitting if column.name in names]
             for changes in rewrites.merge_reread(table, reread, columns):
                 self._pass_on(changes)
@@ -336,7 +357,12 @@ class Follower:
         status.committed_at = captured.committed_at
         tables = captured.tables.values()
         status.quarantined = {t.name: t.open_entries for t in tables if t.open_entries}
-        status.tables = {
-            t.name: ("stopped" if t.stopped else "stale" if t.stale_since else "live", t.stopped)
-            for t in tables
-        }
+        status.tables = {t.name: self._state_of(t) for t in tables}
+
+    def _state_of(self, table: CapturedTable) -> tuple[str, str | None]:
+        if table.stopped:
+            return "stopped", table.stopped
+        if not table.stale_since:
+            return "live", None
+        missing = self.job.status.missing.get(table.name)
+        return "missing" if missing else "stale", missing

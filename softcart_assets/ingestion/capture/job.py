@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +15,8 @@ from softcart_assets.ingestion.request import LoadRequest
 from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
 
+_QUIET_SECONDS = 5.0
+"""The loop says more often than this that raw is complete, if it can."""
 FLUSH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, math.inf)
 """The upper bounds, in seconds, of the buckets in which flushes are counted."""
 
@@ -21,18 +25,23 @@ FLUSH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 6
 class Status:
     """How a source's stream is doing. The loop writes it, any thread may read it.
 
-    `position`: changes are committed up to here. `lag_seconds`: age of the oldest known change that
-    is not in raw, 0 if there is none. `lag_bytes`: bytes of log between the position and its end
-    (None: not known yet). `rows_per_second`: committed row changes, over the last seconds.
+    `position`: changes are committed up to here. `pending`: times of the oldest change in each
+    piece of the log that was read and is not committed. `complete_at`: raw has every change up to
+    this time. `heard_at`: when the loop last went round (by the monotonic clock). `lag_bytes`:
+    bytes of log between the position and its end (None: not known). `rows_per_second`: committed
+    row changes, over the last seconds.
     `changes`: committed changes by table and operation. `flush_times`: number of flushes by bucket
     of seconds. `quarantined`: rows in quarantine, by table. `tables`: state of each table, with the
-    reason if it stopped. `problem`: what stops the stream at the moment.
+    reason if it does not go on. `missing`: tables that are not at the source any more, with what
+    was said about it. `problem`: what stops the stream at the moment.
     """
 
     source: str
     position: str = ""
     committed_at: datetime | None = None
-    lag_seconds: float = 0.0
+    pending: deque[float] = field(default_factory=deque)
+    complete_at: float = field(default_factory=time.time)
+    heard_at: float = field(default_factory=time.monotonic)
     lag_bytes: int | None = None
     rows: int = 0
     rows_per_second: float = 0.0
@@ -44,12 +53,28 @@ class Status:
     reconnects: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     tables: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of the oldest change that is not in raw, as far as is known. 0 if there is none."""
+        now = time.time()
+        with suppress(IndexError):  # the loop has just committed it
+            return max(now - self.pending[0], 0.0)
+        # Nobody reads the log, or nothing is committed: there may be changes of which we do not
+        # know. A lag of 0 would hide that.
+        silent = max(now - self.complete_at, 0.0)
+        return silent if self.problem or silent > _QUIET_SECONDS else 0.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """Which source's log is brought where. `sinks`: further targets besides raw and the lake."""
+    """Which source's log is brought where.
+
+    `sinks`: further targets besides raw and the lake. `tell` is called with a text whenever
+    somebody else is waited for.
+    """
 
     source: Source
     connection: MySQLConnection
@@ -57,6 +82,7 @@ class Job:
     lake_uri: str
     status: Status
     sinks: Sequence[SinkMaker] = ()
+    tell: Callable[[str], None] = lambda text: None
 
     @classmethod
     def of(cls, request: LoadRequest, status: Status | None = None) -> Job:
@@ -69,6 +95,7 @@ class Job:
             request.lake_uri,
             status or Status(source.name),
             request.sinks,
+            request.tell,
         )
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -56,6 +57,8 @@ class Piece:
     definitions: list[TableChange] = field(default_factory=list)
     caught_up: bool = False
     is_void: bool = False
+    is_pending: bool = False
+    """Whether `Status.pending` has a time for this piece."""
 
 
 @dataclass
@@ -93,7 +96,8 @@ class Reading:
     applying thread calls it when a definition is met for the first time. `ahead`: tables that are
     further than the log, their positions, and the columns to use up to there without asking.
     `keys`: the followed tables of `database` with their keys. `names`: the names of these tables,
-    by their names at the source.
+    by their names at the source. `pending`: gets the time of the oldest change of each piece. Who
+    commits the piece takes it out.
     """
 
     def __init__(
@@ -106,8 +110,13 @@ class Reading:
         keys: Mapping[str, Sequence[str]],
         names: Mapping[str, str],
         interval: float,
+        pending: deque[float],
     ) -> None:
         self.log = log
+        self._pending = pending
+        # What was read and not committed is read again.
+        pending.clear()
+        self._is_dated = False
         # One waits while another is applied: more would only take memory.
         self.pieces: queue.Queue[Piece | Question | BaseException | None] = queue.Queue(1)
         self.is_applying = False
@@ -194,6 +203,10 @@ class Reading:
         count = decoding.decoder.decode(event.body, event.kind)
         if not decoding.open and count:
             self._touched.append(decoding)
+        if count and not self._rows:
+            # Its commit time comes with its commit, which may be far behind in a large transaction.
+            self._pending.append(time.time())
+            self._is_dated = False
         decoding.open += count
         self._rows += count
         self._size += len(event.body)
@@ -213,6 +226,10 @@ class Reading:
             decoding.runs.append(Run(decoding.open, event.position, event.committed_at))
             decoding.open = 0
         self._touched = []
+        if self._rows and not self._is_dated and event.committed_at:
+            # The oldest transaction of the piece is the first one.
+            self._pending[-1] = min(self._pending[-1], event.committed_at / 1_000_000)
+            self._is_dated = True
         if self._ahead:
             self._catch_up()
         is_due = (
@@ -221,11 +238,10 @@ class Reading:
             or self._rows >= _PIECE_ROWS // 2
             or self._size >= _PIECE_BYTES // 2
         )
-        if is_due or (
-            self._rows
-            and time.monotonic() - self._last_out >= self._interval
-            and self._is_awaited()
-        ):
+        # Also without rows of ours: otherwise a source that is busy with other tables would look
+        # like one that nobody reads.
+        interval = self._interval if self._rows else _REPORT_SECONDS
+        if is_due or (time.monotonic() - self._last_out >= interval and self._is_awaited()):
             self._hand_over(whole=True)
 
     def _on_idle(self, event: Idle) -> None:
@@ -253,7 +269,9 @@ class Reading:
         changes = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
         place = Place(self._position, str(self._gtids) or None, self.log.server) if whole else None
         definitions = self._definitions
-        self._put(Piece(changes, place, self._committed_at, definitions, caught_up))
+        piece = Piece(changes, place, self._committed_at, definitions, caught_up)
+        piece.is_pending = bool(self._rows)
+        self._put(piece)
         # What comes next may look as a table did before, while raw has followed a definition in
         # between.
         names = {name for change in definitions for name in (change.table, *(change.new or ())[1:])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,8 @@ from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
 from softcart_assets.ingestion.errors import IngestionError, MissingTable
 from softcart_assets.ingestion.quarantine import Recorder
-from softcart_assets.ingestion.request import LoadRequest, Progress
+from softcart_assets.ingestion.raw_tables import raw_tables_held
+from softcart_assets.ingestion.request import LoadRequest, LoadResult, Progress
 from softcart_assets.ingestion.sinks.copying import copy_batches
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.sinks.sql import literal, quote, typed
@@ -50,14 +52,15 @@ def resnapshot(
     key_range: KeyRange | None = None,
     *,
     on_progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[Resnapshot]:
     """Read a captured table, or a range of its keys, again, and repair rows of raw that differ. A
     table that stopped goes on.
 
     Without a table: read all tables and follow the log from its present end. Use this after
     `PositionPurged`. A running stream goes on. It pauses only for a table that stopped or has no
-    key, or for all tables. Raises `MissingTable`, or `IngestionError` for a range that cannot be
-    read.
+    key, or for all tables. `tell` is called with a text whenever somebody else is waited for.
+    Raises `MissingTable`, or `IngestionError` for a range that cannot be read.
     """
     captured = {each.name: each for each in source.tables if each.strategy == "cdc"}
     if table is not None and table not in captured:
@@ -66,8 +69,15 @@ def resnapshot(
             "or load it in full: `softcart load`."
         )
     chosen = [captured[table]] if table is not None else list(captured.values())
-    request = LoadRequest(source, connection, staging, lake_uri, checksums=False)
+    request = LoadRequest(source, connection, staging, lake_uri, checksums=False, tell=tell)
     job = Job.of(request)
+
+    def caught_up(request: LoadRequest, **how: bool) -> list[LoadResult]:
+        # Builds wait meanwhile. But they must not wait while we wait for the stream to merge rows:
+        # the stream gives way to them, and each would wait for the next.
+        with raw_tables_held(staging, still=False, tell=tell):
+            return list(catch_up(request, chosen, **how))
+
     with staging.connect(autocommit=True) as control:
         bookkeeping.prepare(control, source.schema)
         states: dict[str, str] = dict(
@@ -86,9 +96,8 @@ def resnapshot(
                 Resnapshot(
                     result.table, result.position, result.inserted + result.updated + result.deleted
                 )
-                for result in catch_up(
+                for result in caught_up(
                     replace(request, full=True, on_progress=on_progress),
-                    chosen,
                     taken_over=True,
                     restart=table is None and bool(states),
                 )
@@ -105,11 +114,10 @@ def resnapshot(
             if row:
                 return [Resnapshot(table, position, row[0])]
             # The stream merges the rows when it is past their position. Without one, a run does.
-            if is_followed(job, control):
+            if is_followed(source.name, control):
                 time.sleep(0.2)
                 continue
-            for _ in catch_up(request, chosen):
-                pass
+            caught_up(request)
 
 
 def is_pending(job: Job, table: str) -> bool:

@@ -17,7 +17,7 @@ from softcart_assets.ingestion.capture.bounded import bring_up, first_contact
 from softcart_assets.ingestion.capture.follower import Follower
 from softcart_assets.ingestion.capture.holding import (
     Finished,
-    hold,
+    hold_for_stream,
     is_wanted,
     raw_tables_shared,
 )
@@ -27,15 +27,25 @@ from softcart_assets.ingestion.capture.servers import start_here
 from softcart_assets.ingestion.captured import CapturedTable, TableFailed
 from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.connectors.mysql.state import bytes_behind
-from softcart_assets.ingestion.errors import SourceLost, TargetFailed
+from softcart_assets.ingestion.errors import (
+    MissingTable,
+    SourceLost,
+    TableBusy,
+    TargetFailed,
+)
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.request import LoadRequest
 from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
+from softcart_assets.locks import LockHeld
 
 _LAG_SECONDS = 5.0
+_STUCK_SECONDS = 10.0
+"""If the loop does not go round for so long, the warehouse is asked whether it still answers."""
 _BACKOFF_SECONDS = 0.5, 30.0
 _CONTACT_SECONDS = 60.0
+_AGAIN_SECONDS = 5.0
+"""The pause before a table that could not be read again is tried once more."""
 
 
 def stream(
@@ -55,12 +65,12 @@ def stream(
     Tables that are not followed yet are copied first. Broken connections are made anew. A table
     that cannot go on stops with its reason in the status, and the others go on. `on_report` is
     called about once a second. `sinks`: further targets besides raw and the lake. Raises
-    `TableBusy` if another stream follows the source, and `PositionPurged` if the log cannot be
-    continued.
+    `TableBusy` if another stream follows the source already, and `PositionPurged` if the log cannot
+    be continued.
     """
     stopped = stopped or threading.Event()
     job = Job(source, connection, staging, lake_uri, status or Status(source.name), sinks)
-    with _ended_by_signals(stopped), _lag_measured(job, stopped):
+    with _ended_by_signals(stopped), _watched(job, stopped):
         _Stream(job, stopped, on_report).run()
 
 
@@ -82,24 +92,46 @@ def _ended_by_signals(stopped: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def _lag_measured(job: Job, stopped: threading.Event) -> Iterator[None]:
-    """Run a thread that regularly asks the source how much of its log is not read yet."""
+def _watched(job: Job, stopped: threading.Event) -> Iterator[None]:
+    """Run a thread that regularly asks both sides what the loop may not notice."""
     done = threading.Event()
 
-    def measure() -> None:
+    def watch() -> None:
         while not (done.wait(_LAG_SECONDS) or stopped.is_set()):
-            with suppress(Exception):  # the loop itself says what is wrong with the source
-                # A connection of its own: the one that reads the log takes no questions.
-                with closing(Session(job.connection)) as session:
-                    at = job.status.position
-                    job.status.lag_bytes = bytes_behind(session, Position.parse(at)) if at else None
+            _measure_lag(job)
+            _ask_target(job)
 
-    thread = threading.Thread(target=measure, name="softcart lag", daemon=True)
+    thread = threading.Thread(target=watch, name="softcart watch", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
+
+
+def _measure_lag(job: Job) -> None:
+    """Ask the source how much of its log is not read yet."""
+    status, behind = job.status, None
+    with suppress(Exception):  # the loop itself says what is wrong with the source
+        # A connection of its own: the one that reads the log takes no questions.
+        with closing(Session(job.connection)) as session:
+            if status.position:
+                behind = bytes_behind(session, Position.parse(status.position))
+    status.lag_bytes = behind
+
+
+def _ask_target(job: Job) -> None:
+    """If the loop has not gone round for a while, note whether the warehouse still answers.
+
+    A warehouse behind a silent network neither answers nor fails, and the loop waits for it.
+    """
+    if time.monotonic() - job.status.heard_at < _STUCK_SECONDS:
+        return
+    try:
+        job.staging.connect().close()
+    except ServerUnreachable as error:
+        # Unless the loop has noticed meanwhile.
+        job.status.problem = job.status.problem or str(error)
 
 
 class _Stream:
@@ -110,6 +142,9 @@ class _Stream:
     ) -> None:
         self.job, self.stopped, self.on_report = job, stopped, on_report
         self.rereading: dict[str, threading.Thread] = {}
+        self.not_before: dict[str, float] = {}
+        """When tables that could not be read again are tried once more."""
+        self.has_held = False
         self.contacted = float("-inf")
         self.is_well = False
         """Whether something was committed over the present connections."""
@@ -130,9 +165,14 @@ class _Stream:
                 SourceLost,
                 TargetFailed,
                 ServerUnreachable,
+                LockHeld,
+                TableBusy,
                 psycopg.OperationalError,
                 psycopg.InterfaceError,
             ) as error:
+                # A second stream ends, but not one that was there before.
+                if isinstance(error, TableBusy) and not self.has_held:
+                    raise
                 # After a good connection the first retry is quick. A server that stays away is
                 # asked ever less.
                 delay = shortest if self.is_well else min(delay * 2, longest)
@@ -147,9 +187,12 @@ class _Stream:
         job = self.job
         # In this order, in which loads take them too: otherwise each could wait for the other's.
         with (
-            raw_tables_shared(job, self.stopped),
-            hold(job, is_stream=True, stopped=self.stopped) as connection,
+            raw_tables_shared(job, self.stopped, self._wait),
+            hold_for_stream(
+                job, self.stopped, self._wait, is_first=not self.has_held
+            ) as connection,
         ):
+            self.has_held = True
             name = f"softcart stream control {job.source.name}"
             with job.staging.connect(autocommit=True, application_name=name[:63]) as control:
                 start_here(job, control)
@@ -159,6 +202,11 @@ class _Stream:
                 except BaseException:
                     follower.discard()
                     raise
+
+    def _wait(self, why: str) -> None:
+        """Say for whom the stream waits."""
+        self.job.status.problem = why
+        self._report()
 
     def _follow(self, follower: Follower) -> None:
         """Follow until stopped, or until somebody else wants the source."""
@@ -198,7 +246,9 @@ class _Stream:
             return True
         follower.merge_reread()
         for table in follower.captured.tables.values():
-            if table.stale_since and not table.stopped:
+            if not table.stale_since:
+                self.job.status.missing.pop(table.name, None)
+            elif not table.stopped and time.monotonic() >= self.not_before.get(table.name, 0):
                 if not table.table.key:
                     # Without keys, rows that were read beside the log cannot be matched with raw's.
                     self._compare(follower, table)
@@ -213,8 +263,11 @@ class _Stream:
         request = LoadRequest(
             job.source, job.connection, job.staging, job.lake_uri, full=True, checksums=False
         )
-        for _ in bring_up(follower, request, [table.table], {}):
+        failures: dict[str, Exception] = {}
+        for _ in bring_up(follower, request, [table.table], failures):
             pass
+        for error in failures.values():
+            self._note_not_read(table, error)
 
     def _read_again(self, table: CapturedTable) -> None:
         """Have a table read again next to the stream, unless this is already running."""
@@ -225,15 +278,25 @@ class _Stream:
         def read() -> None:
             try:
                 read_again(self.job, table.table)
-            except Exception as error:  # tried again at the next tick; what is wrong is to be seen
-                self.job.status.problem = f"{table.asset} could not be read again: {error}"
-                # A table that always fails must not be read without a pause.
-                self.stopped.wait(_BACKOFF_SECONDS[0])
+            except Exception as error:  # tried again at a later tick; what is wrong is to be seen
+                self._note_not_read(table, error)
+            else:
+                self.job.status.missing.pop(table.name, None)
 
         self.rereading[table.name] = thread = threading.Thread(
             target=read, name="softcart reading again", daemon=True
         )
         thread.start()
+
+    def _note_not_read(self, table: CapturedTable, error: Exception) -> None:
+        # A table that always fails must not be read without a pause.
+        self.not_before[table.name] = time.monotonic() + _AGAIN_SECONDS
+        if isinstance(error, MissingTable):
+            # Dropped or renamed. Another table may take its name at any time. If none does, this is
+            # the state of one table, and the others go on.
+            self.job.status.missing[table.name] = str(error)
+        else:
+            self.job.status.problem = f"{table.asset} could not be read again: {error}"
 
     def _report(self) -> None:
         if self.on_report:

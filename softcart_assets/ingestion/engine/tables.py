@@ -51,7 +51,7 @@ def read_tables(
         bookkeeping.prepare(control, source.schema)
         # In the order of names: two loads that lock several tables must not wait for each other.
         for table in sorted(chosen, key=lambda table: table.name):
-            lock(control, source, table)
+            lock(control, source, table, request.tell)
         # Only now: a position read before the wait for another load could lie before that load's.
         readers = stack.enter_context(
             connector(source.kind).readers(source, request.connection, _HANDS, epoch)
@@ -99,14 +99,21 @@ def own_name(command: str) -> str:
     return f"softcart {command} {socket.gethostname()}:{os.getpid()}"
 
 
-def lock(control: psycopg.Connection, source: Source, table: Table) -> None:
+def lock(
+    control: psycopg.Connection, source: Source, table: Table, tell: Callable[[str], None]
+) -> None:
     """Hold the table until the control connection ends.
 
-    Waits for another load of the table. Raises `TableBusy`, which names the holder.
+    Waits for another load of the table, and calls `tell` with its name. Raises `TableBusy`, which
+    names the holder.
     """
     name = f"{source.schema}/{table.name}"
+
+    def on_wait(holder: locks.LockSession | None) -> None:
+        tell(f"Waiting for {name}, which {holder or 'another load'} holds.")
+
     try:
-        locks.take(control, f"softcart load {name}", wait_seconds=_LOCK_SECONDS)
+        locks.take(control, f"softcart load {name}", wait_seconds=_LOCK_SECONDS, on_wait=on_wait)
     except locks.LockHeld as held:
         raise TableBusy(
             f"{name} has been held for {_LOCK_SECONDS} s by {held.holder or 'a load'}. "

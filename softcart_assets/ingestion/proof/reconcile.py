@@ -73,7 +73,7 @@ def reconcile(
                 request, declared, control, call, repair=repair, may_load=may_load
             )
         # As a load does, so that none changes raw during the comparison.
-        lock(control, source, declared)
+        lock(control, source, declared, request.tell)
         readers = stack.enter_context(kind.readers(source, request.connection, 2))
         work = _Reconciler(call(readers), request, declared)
         return work.call.crew.submit(
@@ -164,7 +164,7 @@ def _caught_up(
         "SELECT 1 FROM ingestion.captures WHERE source = %s AND table_name = %s", key
     ).fetchone():
         raise _never_loaded(job.source, table)
-    follower = Follower(job, held.enter_context(hold(job, is_stream=False)), control)
+    follower = Follower(job, held.enter_context(hold(job)), control)
     kind = connector(job.source.kind)
     readers = views.enter_context(kind.readers(job.source, job.connection, 2, epoch_of(follower)))
     follower = follow_to(follower, Position.parse(readers[0].position(table)))

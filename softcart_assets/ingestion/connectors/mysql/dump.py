@@ -39,7 +39,7 @@ _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _RECEIVE = 1 << 20
 _LONGEST = 0xFFFFFF
 _HEARTBEAT_SECONDS = 1.0
-_SILENCE_SECONDS = 60.0
+_SILENCE_SECONDS = 30.0
 """Seconds without even a heartbeat after which the server counts as lost."""
 
 Raw = tuple[int, int, int, int, bytes, int, int]
@@ -69,6 +69,7 @@ class Dump:
         except pymysql.MySQLError as error:
             raise self.explained(*error.args) from None
         self.is_mariadb = "MariaDB" in str(self.query("SELECT VERSION()")[0][0])
+        self._heard = time.monotonic()
         # A server hangs up on a replica if another one comes with the same number, so it is random.
         self.server_id = secrets.randbelow(1 << 31) + (1 << 31)
         self.server = identity(self.query)
@@ -151,6 +152,11 @@ class Dump:
         """Hang up. Whoever is reading at the moment gets `SourceLost`."""
         private.hang_up(self._db)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether some heartbeats are missing. Then nobody knows where the log ends."""
+        return time.monotonic() - self._heard > 3 * _HEARTBEAT_SECONDS
+
     def events(self) -> Iterator[Raw | None]:
         """Yield the events as they come, and None whenever nothing came for `poll` seconds."""
         unpack, checksum_at, crc32 = _HEADER.unpack_from, _U32.unpack_from, zlib.crc32
@@ -217,12 +223,13 @@ class Dump:
 
     def _receive(self, data: bytes, need: int) -> Generator[None, None, bytes]:
         """Return the data, extended by reading until it has at least `need` bytes."""
-        parts, have, heard = [data], len(data), time.monotonic()
+        parts, have = [data], len(data)
+        self._heard = time.monotonic()
         while have < need:
             try:
                 chunk = self._socket.recv(_RECEIVE)
             except TimeoutError:
-                if time.monotonic() - heard > _SILENCE_SECONDS:
+                if time.monotonic() - self._heard > _SILENCE_SECONDS:
                     raise self.explained(
                         0, f"not even a heartbeat for {_SILENCE_SECONDS:.0f} s"
                     ) from None
@@ -234,7 +241,7 @@ class Dump:
                 raise self.explained(0, "it closed the connection")
             parts.append(chunk)
             have += len(chunk)
-            heard = time.monotonic()
+            self._heard = time.monotonic()
         return b"".join(parts)
 
     def _ended(self, packet: bytes) -> IngestionError:

@@ -132,7 +132,7 @@ class Transactions:
         for event in self._dump.events():
             if event is None:
                 if not group.is_open and self._is_file_known and not only_group:
-                    yield Idle(self._at, group.caught_up)
+                    yield Idle(self._at, group.caught_up and not self._dump.is_silent)
                 continue
             kind, when, ended, _, data, start, stop = event
             group.number += 1
