@@ -144,7 +144,7 @@ def resnapshot(
     key_range = (first, last) if first is not None or last is not None else None
     if key_range and not name:
         raise typer.BadParameter("--from and --to need a table: SOURCE.TABLE")
-    with raw_tables_held(), TableProgress() as progress:
+    with TableProgress() as progress:
         results = read_again(
             declared,
             settings.database(declared),

@@ -30,12 +30,22 @@ The lake names no operation for them.
 class Run(NamedTuple):
     """Number of changes of one table in one transaction.
 
-    Its position is None until it is known to be committed.
+    `position`: the transaction's end, None until it is known to be committed. `began`: where a
+    transaction without an end began.
     """
 
     changes: int
     position: Position | None
     committed_at: int | None
+    began: Position | None = None
+
+    def is_after(self, position: Position) -> bool:
+        """Whether the transaction ends past a position, at which another transaction ends."""
+        if self.position is not None:
+            return self.position > position
+        # The log may be read again for one sink. What another sink has of this transaction, it has
+        # whole, so the beginning decides.
+        return self.began is None or self.began >= position
 
 
 @dataclass(frozen=True)
@@ -92,12 +102,11 @@ class Changes:
         return self.runs[-1].position is None
 
     def after(self, position: Position) -> Changes:
-        """Return the changes past a position. Uncommitted changes are always past it."""
-        first = self.runs[0].position
+        """Return the changes of the transactions that end past a position."""
         # Positions ascend.
-        if first is None or first > position:
+        if self.runs[0].is_after(position):
             return self
-        return self.where(lambda run: run.position is None or run.position > position)
+        return self.where(lambda run: run.is_after(position))
 
     def committed(self) -> Changes:
         """Return the changes whose transaction is committed."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +22,12 @@ from support.mysql97 import RealMySQL, Unavailable, program
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture import Status, reading, resnapshot, stream
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.captured import capture
-from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, TableBusy
+from softcart_assets.ingestion.connectors.mysql.session import current_position
+from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged, TableBusy
 from softcart_assets.ingestion.load import LoadRequest, changed_tables, loaded_positions, replay
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.verify import compare
@@ -112,6 +117,13 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "too late"
         time.sleep(0.05)
+
+
+def follow_and_vanish(request: LoadRequest) -> None:
+    """Apply the log to its end and be gone before the lake's files are listed, as if killed."""
+    job = Job.of(request)
+    with hold(job) as holder, request.staging.connect(autocommit=True) as control:
+        Follower(job, holder, control).follow(current_position(request.connection))
 
 
 CHANGES = (
@@ -301,6 +313,89 @@ def test_a_stream_gives_way_to_a_bounded_run_and_to_nobody_else(
     assert query(postgres, "SELECT position = lake_position FROM ingestion.streams") == [(True,)]
     assert load_all(SOURCE, tables, postgres, lake)["facts"].is_changed
     assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
+
+
+def test_a_large_transaction_that_the_lake_needs_again_leaves_newer_rows_alone(
+    tables: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The lake lists its files more rarely than raw commits. Then the log is read again for it."""
+    monkeypatch.setattr(reading, "_PIECE_ROWS", 10)
+    load_all(SOURCE, tables, postgres, lake)
+    run(
+        tables,
+        "UPDATE facts SET v = 'large'",
+        "INSERT INTO keyless SELECT id % 5, 'large' FROM facts",
+        "UPDATE facts SET v = 'newer' WHERE id < 50",
+        "DELETE FROM keyless WHERE v = 'large' LIMIT 30",
+    )
+    follow_and_vanish(LoadRequest(SOURCE, tables, postgres, lake))
+    assert_equal(tables, postgres)
+    assert query(postgres, "SELECT position = lake_position FROM ingestion.streams") == [(False,)]
+    run(tables, "INSERT INTO facts VALUES (1000, 'last', NULL, NULL)")
+    load_all(SOURCE, tables, postgres, lake)
+    _assert_history_and_lake(tables, postgres, lake)
+    assert query(postgres, "SELECT count(*) FROM raw_t.facts_history") == [(100 + 100 + 50 + 1,)]
+    assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
+
+
+def test_a_table_that_is_replaced_and_filled_by_one_large_statement(
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MariaDB logs `CREATE OR REPLACE … SELECT` and its rows as one transaction."""
+    monkeypatch.setattr(reading, "_PIECE_ROWS", 10)
+    source = source_of(cdc("pairs", "x"))
+    run(
+        mysql,
+        "CREATE TABLE pairs (x INT PRIMARY KEY, v INT)",
+        "INSERT INTO pairs SELECT seq, 0 FROM seq_1_to_50",
+    )
+    load_all(source, mysql, postgres, lake)
+    run(
+        mysql,
+        "CREATE OR REPLACE TABLE pairs (x INT PRIMARY KEY, v INT)"
+        " SELECT seq + 25 AS x, 1 AS v FROM seq_1_to_50",
+    )
+    load_all(source, mysql, postgres, lake)
+    assert_equal(mysql, postgres, "pairs")
+
+
+def test_a_column_that_was_added_without_the_log_is_read(
+    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    load_all(SOURCE, tables, postgres, lake)
+    run(tables, "SET SESSION sql_log_bin = 0", "ALTER TABLE facts ADD extra INT DEFAULT 7")
+    load_all(SOURCE, tables, postgres, lake)
+    assert_equal(tables, postgres, "facts")
+
+
+def test_a_table_that_stops_while_it_is_read_again_is_not_waited_for(
+    tables: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = source_of(cdc("facts", "id", contract="freeze"))
+    load_all(source, tables, postgres, lake)
+    module = sys.modules[resnapshot.__module__]
+    read_again = module.read_again
+
+    def and_then_it_stops(*arguments: object) -> object:
+        number = read_again(*arguments)
+        run(tables, "ALTER TABLE facts ADD extra INT", "INSERT INTO facts (id) VALUES (999)")
+        with pytest.raises(LoadsFailed):
+            load_all(source, tables, postgres, lake)
+        return number
+
+    monkeypatch.setattr(module, "read_again", and_then_it_stops)
+    run(tables, "SET SESSION sql_log_bin = 0", "UPDATE facts SET v = 'unlogged' WHERE id = 1")
+    with pytest.raises(SchemaChanged, match="extra"):
+        resnapshot(source, tables, postgres, lake, "facts")
 
 
 def test_a_transaction_larger_than_memory_comes_piece_by_piece_and_as_a_whole(

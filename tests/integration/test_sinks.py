@@ -15,7 +15,8 @@ from softcart_assets.ingestion.capture import stream
 from softcart_assets.ingestion.captured import Captured, CapturedTable
 from softcart_assets.ingestion.changes import DELETE, Changes
 from softcart_assets.ingestion.position import Place, Position
-from tests.integration.test_capture import cdc, writers
+from softcart_assets.ingestion.request import LoadRequest
+from tests.integration.test_capture import cdc, follow_and_vanish, writers
 
 SOURCE = source_of(cdc("facts", "id"), cdc("keyless"), cdc("pairs", "x", "y"))
 SUM = "coalesce(sum(amount), 0), count(amount)"
@@ -147,6 +148,22 @@ def test_running_totals_are_exact_wherever_the_process_is_killed(
     run(mysql, "SET SESSION sql_log_bin = 0", "INSERT INTO facts VALUES (2, '', NULL, 7)")
     load_all(SOURCE, mysql, postgres, lake, full=True, sinks=[Totals])
     assert _totals(postgres)[:2] == _at_source(mysql) == (12, 2)
+
+
+def test_what_the_log_does_not_tell_row_by_row_commits_with_the_position(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    source = source_of(cdc("facts", "id"))
+    run(
+        mysql,
+        "CREATE TABLE facts (id INT PRIMARY KEY, amount INT)",
+        "INSERT INTO facts VALUES (1, 5)",
+    )
+    load_all(source, mysql, postgres, lake, sinks=[Totals])
+    run(mysql, "TRUNCATE facts")
+    request = LoadRequest(source, mysql, postgres, lake, sinks=[Totals])
+    follow_and_vanish(request)
+    assert _totals(postgres) == (0, 0, 0, 0)
 
 
 def _at_source(mysql: MySQLConnection) -> tuple:

@@ -108,8 +108,6 @@ def bring_up(
         # time (pipelinewise-tap-mysql#57).
         readers = stack.enter_context(snapshot(job.source, job.connection, _HANDS, epoch))
         follower = follow_to(follower, Position.parse(readers[0].position(tables[0])))
-        # Rows that were read again for a stream which has ended since must not wait for the next.
-        follower.merge_reread()
         if taken_over:
             follower.write_unlisted(
                 table for table in follower.captured.tables.values() if table.stopped
@@ -202,13 +200,17 @@ def first_contact(
 
 
 def follow_to(follower: Follower, end: Position) -> Follower:
-    """Apply the log up to a position. A table that PostgreSQL refuses stops, and the others go on.
+    """Apply the log up to a position, and merge what was read again. A table that PostgreSQL
+    refuses stops, and the others go on.
 
     Returns the follower to use from now on.
     """
     while True:
         try:
             follower.follow(end)
+            # Rows that were read again for a stream which has ended since must not wait for the
+            # next.
+            follower.merge_reread()
             return follower
         except TableFailed as failed:
             follower = follower.without(failed)
@@ -260,7 +262,11 @@ class CapturedLoad(TableLoad):
         """Let raw follow the source if the contract allows it, or if a person has decided so."""
         columns = list(self.reader.columns(self.table, known))
         if self.table.contract == "evolve" or self.is_taken_over:
+            before = {column.name for column in self.raw.columns()}
             columns, self.is_retyped = self.raw.evolve(columns, known)
+            # The log tells of such a statement, and raw has the columns by then. If it did not
+            # (`SET sql_log_bin = 0`), only the source knows the values.
+            self.is_full |= self.is_retyped or any(c.name not in before for c in columns)
             return columns, False
         have = {column.name: column for column in known}
         return [

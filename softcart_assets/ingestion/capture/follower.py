@@ -30,7 +30,7 @@ from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.changelog import ChangeLog
-from softcart_assets.ingestion.sinks.merge import RawSink, counts_of
+from softcart_assets.ingestion.sinks.merge import RawSink, counts_of, table_failures
 from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
 
@@ -228,6 +228,9 @@ class Follower:
             ):
                 self._pass_on(changes)
                 is_told = False
+        if not is_told:
+            # These changes commit with the place too, in every sink.
+            self._flush_others(piece.committed_at)
         # What the log does not tell cannot be had from it a second time.
         self.commit(piece.committed_at, listing=not is_told)
         self._account(piece, rows, started)
@@ -251,6 +254,11 @@ class Follower:
         for sink in self.sinks:
             if sink is not self.raw:
                 sink.take(changes)
+
+    def _flush_others(self, committed_at: int | None) -> None:
+        for sink in self.sinks:
+            if sink is not self.raw:
+                sink.flush(self.place, committed_at)
 
     def _account(self, piece: Piece, rows: int, started: float) -> None:
         """Update the figures after a flush."""
@@ -302,7 +310,9 @@ class Follower:
         The files are not listed yet.
         """
         for table in tables:
-            for changes in self.definitions.rewrites.unlisted(table):
+            # Raw's rows of a retyped table are those of the place that is about to be committed.
+            position = self.place.position if table.is_retyped else table.position
+            for changes in self.definitions.rewrites.unlisted(table, position):
                 self.lake.take(changes)
 
     def finish(self) -> None:
@@ -328,7 +338,10 @@ class Follower:
         return Follower(self.job, self.connection, self.control)
 
     def merge_reread(self) -> None:
-        """Merge rows that were read again, once the log is past the position of that reading."""
+        """Merge rows that were read again, once the log is past the position of that reading.
+
+        Raises `TableFailed` if PostgreSQL refuses rows of one table.
+        """
         captured, rewrites = self.captured, self.definitions.rewrites
         assert captured.place
         if self.place.position < captured.place.position:
@@ -346,8 +359,10 @@ class Follower:
                 self.connection.commit()
                 continue
             columns = [column for column in fitting if column.name in names]
-            for changes in rewrites.merge_reread(table, reread, columns):
-                self._pass_on(changes)
+            with table_failures(table):
+                for changes in rewrites.merge_reread(table, reread, columns):
+                    self._pass_on(changes)
+            self._flush_others(None)
             self.commit(listing=True)
 
     def report(self) -> None:
@@ -364,5 +379,4 @@ class Follower:
             return "stopped", table.stopped
         if not table.stale_since:
             return "live", None
-        missing = self.job.status.missing.get(table.name)
-        return "missing" if missing else "stale", missing
+        return self.job.status.not_read.get(table.name, ("stale", None))

@@ -32,8 +32,8 @@ class Status:
     row changes, over the last seconds.
     `changes`: committed changes by table and operation. `flush_times`: number of flushes by bucket
     of seconds. `quarantined`: rows in quarantine, by table. `tables`: state of each table, with the
-    reason if it does not go on. `missing`: tables that are not at the source any more, with what
-    was said about it. `problem`: what stops the stream at the moment.
+    reason if it does not go on. `not_read`: state and reason of tables that could not be read
+    again. `problem`: what stops the stream at the moment.
     """
 
     source: str
@@ -53,7 +53,7 @@ class Status:
     reconnects: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     tables: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+    not_read: dict[str, tuple[str, str]] = field(default_factory=dict)
     problem: str | None = None
 
     @property

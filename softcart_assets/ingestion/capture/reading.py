@@ -268,7 +268,9 @@ class Reading:
         decodings = self._decodings
         changes = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
         place = Place(self._position, str(self._gtids) or None, self.log.server) if whole else None
-        definitions = self._definitions
+        # A definition is applied once its transaction is committed: `CREATE OR REPLACE … SELECT` is
+        # one transaction with its rows.
+        definitions = self._definitions if whole else []
         piece = Piece(changes, place, self._committed_at, definitions, caught_up)
         piece.is_pending = bool(self._rows)
         self._put(piece)
@@ -278,7 +280,7 @@ class Reading:
         for table_map in [each for each in decodings if each.table in names or "" in names]:
             del decodings[table_map]
         self._rows = self._size = 0
-        self._definitions = []
+        self._definitions = [] if whole else self._definitions
         self._is_partly_out = not whole
         self._last_out = time.monotonic()
 
@@ -308,7 +310,7 @@ class Reading:
         runs = decoding.runs
         decoding.runs = []
         if decoding.open:
-            runs.append(Run(decoding.open, None, None))
+            runs.append(Run(decoding.open, None, None, began=self._position))
             decoding.open = 0
         changes = Changes(decoding.table, decoding.columns, batch, operations, rejected, runs)
         if rejected:

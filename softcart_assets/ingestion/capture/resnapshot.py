@@ -20,7 +20,7 @@ from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.capture.servers import epoch_of_reread
 from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
-from softcart_assets.ingestion.errors import IngestionError, MissingTable
+from softcart_assets.ingestion.errors import IngestionError, MissingTable, SchemaChanged
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.ingestion.request import LoadRequest, LoadResult, Progress
@@ -113,6 +113,14 @@ def resnapshot(
             # up.
             if row:
                 return [Resnapshot(table, position, row[0])]
+            state, reason = control.execute(
+                "SELECT state, reason FROM ingestion.captures WHERE source = %s AND table_name ="
+                " %s",
+                (source.name, table),
+            ).fetchone() or ("gone", None)
+            if state == "stopped":
+                # It stopped after its rows were read, so nobody will merge them.
+                raise SchemaChanged(reason or f"{source.schema}/{table} has stopped.")
             # The stream merges the rows when it is past their position. Without one, a run does.
             if is_followed(source.name, control):
                 time.sleep(0.2)

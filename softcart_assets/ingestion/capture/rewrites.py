@@ -82,8 +82,10 @@ class Rewrites:
         )
         table.open_entries = recorder.open()[0]
 
-    def unlisted(self, table: CapturedTable) -> Iterator[Changes]:
+    def unlisted(self, table: CapturedTable, position: Position) -> Iterator[Changes]:
         """Yield the changes since the lake's position, for when the log does not tell them.
+
+        `position`: where raw's rows stand.
 
         A table with retyped columns, or without a key, is stated as a whole. The latter is done as
         in its loads.
@@ -109,7 +111,7 @@ class Rewrites:
                 rows,
                 _either(is_deleted, gone, here),
                 [],
-                [Run(len(rows), table.position, None)],
+                [Run(len(rows), position, None)],
             )
 
     def rereads(self) -> list[Reread]:

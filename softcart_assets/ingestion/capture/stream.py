@@ -146,6 +146,8 @@ class _Stream:
         """When tables that could not be read again are tried once more."""
         self.has_held = False
         self.contacted = float("-inf")
+        self.is_outdated = False
+        """Whether another follower has gone on from where the present one was."""
         self.is_well = False
         """Whether something was committed over the present connections."""
 
@@ -209,8 +211,11 @@ class _Stream:
         self._report()
 
     def _follow(self, follower: Follower) -> None:
-        """Follow until stopped, or until somebody else wants the source."""
-        while True:
+        """Follow until stopped, or until somebody else wants the source, or a new follower is
+        needed.
+        """
+        self.is_outdated = False
+        while not self.is_outdated:
             follower = self._contact(follower)
             self.job.status.problem = None
             try:
@@ -247,7 +252,7 @@ class _Stream:
         follower.merge_reread()
         for table in follower.captured.tables.values():
             if not table.stale_since:
-                self.job.status.missing.pop(table.name, None)
+                self.job.status.not_read.pop(table.name, None)
             elif not table.stopped and time.monotonic() >= self.not_before.get(table.name, 0):
                 if not table.table.key:
                     # Without keys, rows that were read beside the log cannot be matched with raw's.
@@ -266,6 +271,8 @@ class _Stream:
         failures: dict[str, Exception] = {}
         for _ in bring_up(follower, request, [table.table], failures):
             pass
+        # It may have gone on with another follower, because a table stopped.
+        self.is_outdated = True
         for error in failures.values():
             self._note_not_read(table, error)
 
@@ -281,7 +288,7 @@ class _Stream:
             except Exception as error:  # tried again at a later tick; what is wrong is to be seen
                 self._note_not_read(table, error)
             else:
-                self.job.status.missing.pop(table.name, None)
+                self.job.status.not_read.pop(table.name, None)
 
         self.rereading[table.name] = thread = threading.Thread(
             target=read, name="softcart reading again", daemon=True
@@ -291,12 +298,10 @@ class _Stream:
     def _note_not_read(self, table: CapturedTable, error: Exception) -> None:
         # A table that always fails must not be read without a pause.
         self.not_before[table.name] = time.monotonic() + _AGAIN_SECONDS
-        if isinstance(error, MissingTable):
-            # Dropped or renamed. Another table may take its name at any time. If none does, this is
-            # the state of one table, and the others go on.
-            self.job.status.missing[table.name] = str(error)
-        else:
-            self.job.status.problem = f"{table.asset} could not be read again: {error}"
+        # Dropped or renamed: another table may take its name at any time. If none does, this is the
+        # state of one table, and the others go on. So is any other failure.
+        state = "missing" if isinstance(error, MissingTable) else "stale"
+        self.job.status.not_read[table.name] = state, " ".join(str(error).split())
 
     def _report(self) -> None:
         if self.on_report:

@@ -168,7 +168,6 @@ def _caught_up(
     kind = connector(job.source.kind)
     readers = views.enter_context(kind.readers(job.source, job.connection, 2, epoch_of(follower)))
     follower = follow_to(follower, Position.parse(readers[0].position(table)))
-    follower.merge_reread()
     follower.finish()
     return follower, readers
 

@@ -56,9 +56,11 @@ def compare(source: Source, staging: PostgresConnection, table: str) -> Comparis
     """
     declared = source.table(table)
     with staging.connect() as connection:
+        # Before anything opens a transaction: it holds a lock until its transaction ends, which
+        # every load waits for.
+        bookkeeping.prepare(connection, source.schema)
         # Compiling the sums of many columns would take longer than computing them.
         connection.execute("SET LOCAL jit = off")
-        bookkeeping.prepare(connection, source.schema)
         last = bookkeeping.last_load(connection, source.name, table)
         if last is None:
             raise MissingTable(f"{source.schema}/{table} was never loaded. Materialise it first.")

@@ -10,7 +10,8 @@ copied rows later than the position that the log is read from. This rule alone p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 import numpy as np
@@ -209,7 +210,7 @@ class RawSink:
         Raises `TableFailed` if PostgreSQL refuses it.
         """
         table = staged.table
-        try:
+        with table_failures(table):
             if staged.rows:
                 if table.table.key:
                     self._merge(staged, position, committed_at)
@@ -219,12 +220,6 @@ class RawSink:
                 quarantine(self.connection, self.source.name, staged, position)
             if staged.rows:
                 self._empty(staged)
-        # Only what the rows themselves cause. A full disk or a lost connection concerns all tables:
-        # it ends the flush, and nothing of it is committed (airbytehq/airbyte#48717).
-        except (psycopg.IntegrityError, psycopg.DataError) as error:
-            raise TableFailed(
-                table.name, str(explain(error, table.asset, table.table.key))
-            ) from error
         staged.pieces = staged.rows = 0
         staged.rejected = []
 
@@ -348,6 +343,19 @@ class RawSink:
     def run(self, statement: sql.SQL | sql.Composed, *values: object) -> None:
         """Run a statement as one with placeholders, see `statements`."""
         self.connection.execute(statement, values)
+
+
+@contextmanager
+def table_failures(table: CapturedTable) -> Iterator[None]:
+    """Raise `TableFailed` for what the rows of a table cause in PostgreSQL, and nothing else.
+
+    A full disk or a lost connection concerns all tables. It ends the flush, and nothing of it is
+    committed (airbytehq/airbyte#48717).
+    """
+    try:
+        yield
+    except (psycopg.IntegrityError, psycopg.DataError) as error:
+        raise TableFailed(table.name, str(explain(error, table.asset, table.table.key))) from error
 
 
 def counts_of(operations: pa.Array) -> Counts:
