@@ -38,9 +38,7 @@ def hold(job: Job) -> Iterator[psycopg.Connection]:
     source = job.source
 
     def on_wait(holder: locks.LockSession | None) -> None:
-        # A stream is about to give way.
-        if holder and not holder.application.startswith(_STREAM):
-            job.tell(f"Waiting for source {source.name!r}, which {holder} holds.")
+        job.tell(f"Waiting for source {source.name!r}, which {holder or 'somebody'} holds.")
 
     with _session(job, "load") as connection:
         try:

@@ -272,8 +272,7 @@ class Reading:
         # one transaction with its rows.
         definitions = self._definitions if whole else []
         piece = Piece(changes, place, self._committed_at, definitions, caught_up)
-        piece.is_pending = bool(self._rows)
-        self._put(piece)
+        self._put(replace(piece, is_pending=bool(self._rows)))
         # What comes next may look as a table did before, while raw has followed a definition in
         # between.
         names = {name for change in definitions for name in (change.table, *(change.new or ())[1:])}

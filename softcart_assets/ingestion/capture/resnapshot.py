@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
+from softcart_assets import locks
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.bounded import catch_up
@@ -29,6 +30,8 @@ from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.sinks.sql import literal, quote, typed
 from softcart_assets.ingestion.types import Column, Kind
 from softcart_assets.lines.model import Source, Table
+
+_REMIND_SECONDS = 60.0
 
 KeyRange = tuple[str | None, str | None]
 """The first and the last value of the leading key column, as text. None: no limit."""
@@ -103,26 +106,27 @@ def resnapshot(
                 )
             ]
         number, position = read_again(job, captured[table], key_range, on_progress)
+        told = time.monotonic()
         while True:
             row = control.execute(
-                "SELECT rows_changed FROM ingestion.resnapshots WHERE id = %s AND merged_at IS "
-                "NOT NULL",
+                "SELECT merged_at IS NOT NULL, rows_changed, reason FROM ingestion.resnapshots"
+                " LEFT JOIN ingestion.captures USING (source, table_name) WHERE id = %s",
                 (number,),
             ).fetchone()
+            assert row
+            is_merged, rows_changed, stopped = row
             # The merge is done in another session, perhaps another process. So its result is looked
             # up.
-            if row:
-                return [Resnapshot(table, position, row[0])]
-            state, reason = control.execute(
-                "SELECT state, reason FROM ingestion.captures WHERE source = %s AND table_name ="
-                " %s",
-                (source.name, table),
-            ).fetchone() or ("gone", None)
-            if state == "stopped":
-                # It stopped after its rows were read, so nobody will merge them.
-                raise SchemaChanged(reason or f"{source.schema}/{table} has stopped.")
+            if is_merged:
+                return [Resnapshot(table, position, rows_changed)]
+            if stopped:  # nobody merges rows of a table that has stopped meanwhile
+                raise SchemaChanged(stopped)
             # The stream merges the rows when it is past their position. Without one, a run does.
             if is_followed(source.name, control):
+                if time.monotonic() - told >= _REMIND_SECONDS:
+                    told = time.monotonic()
+                    stream = locks.holder(control, bookkeeping.capture_lock(source.name))
+                    tell(f"Waiting until {stream or 'the stream'} has merged the rows.")
                 time.sleep(0.2)
                 continue
             caught_up(request)
