@@ -38,13 +38,15 @@ def equals_source(
     stated = found.statement
     is_recent = stated.was_asked_within(MAX_AGE, now or datetime.now(UTC))
     is_different = found.is_stated and not found.is_equal
-    if is_different:
-        state = "different"
-    elif not found.is_stated:
+    if not found.is_stated:
         state = f"not asked: {stated.lost_because}"
-    else:
+    elif is_different:
+        state = "different"
+    elif not is_recent:
         # Equal, but changes that the log did not tell are in neither. Only the source knows.
-        state = "equal" if is_recent else "not asked within its interval"
+        state = "not asked within its interval"
+    else:
+        state = "equal" if found.compared else "equal in the number of rows, no column was stated"
     details = {
         "state": state,
         "position": found.position,
@@ -58,7 +60,7 @@ def equals_source(
         "columns not stated": found.unstated,
         "differing columns": list(found.differing),
     }
-    passed = state == "equal"
+    passed = found.is_equal and is_recent
     return AuditResult(
         "equals_source", table.name, passed, details, is_open=not passed and not is_different
     )

@@ -31,6 +31,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.database import Database
 
+from softcart_assets.audits import raw as audits
 from softcart_assets.connections import MongoConnection, PostgresConnection
 from softcart_assets.ingestion.connectors.mongodb import followed, values
 from softcart_assets.ingestion.connectors.mongodb.positions import token_of
@@ -326,6 +327,33 @@ def test_writers_go_on(database: Database, loader: Loader) -> None:
         writer.join()
     loader()
     loader.assert_equal()
+
+
+def test_only_the_number_is_stated_between_full_loads(database: Database, loader: Loader) -> None:
+    """A change stream tells nothing of a document before its change, so nothing is added up."""
+    database.docs.insert_many([_doc(n, n=n) for n in range(5)])
+    loader()
+    full = audits.equals_source(loader.postgres, SOURCE, SOURCE.table("docs"))
+    assert full.passed
+    assert full.details["columns not stated"] == []
+    database.docs.update_one({"_id": 1}, {"$set": {"n": 7}})
+    loader()
+    result = audits.equals_source(loader.postgres, SOURCE, SOURCE.table("docs"))
+    assert result.passed
+    assert (result.details["rows at the source"], result.details["columns compared"]) == (5, 0)
+    assert result.details["state"] == "equal in the number of rows, no column was stated"
+    assert "n" in result.details["columns not stated"]
+    assert result.details["source asked at"] == full.details["source asked at"]
+    late = datetime.now(UTC) + audits.MAX_AGE
+    result = audits.equals_source(loader.postgres, SOURCE, SOURCE.table("docs"), now=late)
+    assert (result.passed, result.is_open) == (False, True)
+    loader(full=True)
+    assert (
+        audits.equals_source(loader.postgres, SOURCE, SOURCE.table("docs")).details[
+            "columns not stated"
+        ]
+        == []
+    )
 
 
 def test_loads_killed_at_any_moment(database: Database, loader: Loader) -> None:
