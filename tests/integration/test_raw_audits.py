@@ -81,9 +81,9 @@ def test_volume_is_measured_by_the_median_of_the_last_loads(loaded, before, pass
         loaded,
         f"""
         WITH load AS (DELETE FROM ingestion.loads RETURNING *)
-        INSERT INTO ingestion.loads
+        INSERT INTO ingestion.loads OVERRIDING SYSTEM VALUE
         SELECT (jsonb_populate_record(
-            NULL::ingestion.loads, to_jsonb(load) || jsonb_build_object('load_id', number,
+            NULL::ingestion.loads, to_jsonb(load) || jsonb_build_object('load_id', before.number,
               'rows_total', rows))).*
         FROM load, unnest(ARRAY{before}::bigint[]) WITH ORDINALITY AS before (rows, number)
         """,
@@ -95,7 +95,7 @@ def test_loads_of_long_ago_are_not_usual_any_more(loaded):
     _execute(
         loaded,
         f"""
-        INSERT INTO ingestion.loads
+        INSERT INTO ingestion.loads OVERRIDING SYSTEM VALUE
         SELECT (jsonb_populate_record(l, jsonb_build_object(
             'load_id', n, 'rows_total', 1000, 'loaded_at', loaded_at - n * interval '1 day'))).*
         FROM ingestion.loads l, generate_series(1, {raw.LOADS_OF_HISTORY}) n
