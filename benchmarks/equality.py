@@ -9,7 +9,7 @@ import psycopg
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.connectors.mysql.reader import snapshot
-from softcart_assets.ingestion.proof.digest import Checksums, checksum_select, checksums_of
+from softcart_assets.ingestion.proof.digest import Checksums, checksums_by
 from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
@@ -87,13 +87,14 @@ def _checksums(
     def select(some: Sequence[Column]) -> tuple[int, Checksums]:
         needed = [c for c in columns if c in some or c.name in key]
         values = ", ".join(f'"{c.name}"::{c.target_type} AS "{c.name}"' for c in needed)
-        query = (
-            f"SELECT {checksum_select(POSTGRES, some, key)} FROM (SELECT {values} FROM "
-            f"{relation}) AS copied"
-        )
-        row = session.execute(query.encode()).fetchone()
-        assert row
-        return checksums_of(some, row)
+
+        def ask(sums: str) -> Sequence[object]:
+            query = f"SELECT {sums} FROM (SELECT {values} FROM {relation}) AS copied"
+            row = session.execute(query.encode()).fetchone()
+            assert row
+            return row
+
+        return checksums_by(ask, POSTGRES, some, key)
 
     try:
         return select(columns)

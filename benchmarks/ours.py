@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,16 @@ def load_tables() -> None:
 
     The source computes the checksums. A later check compares raw with them.
     """
-    _timed(lambda job: _load(job, checksums=True))
+    _timed(lambda job: _load(job, timedelta(0)))
 
 
 def load_without_checksums() -> None:
     """Load without the checksums that the source computes."""
-    _timed(lambda job: _load(job, checksums=False))
+    _timed(lambda job: _load(job, None))
 
 
-def _load(job: Job, *, checksums: bool) -> list[str]:
-    results = load(LoadRequest(job.source, job.mysql, job.postgres, job.lake, checksums=checksums))
+def _load(job: Job, ask_after: timedelta | None) -> list[str]:
+    results = load(LoadRequest(job.source, job.mysql, job.postgres, job.lake, ask_after=ask_after))
     return [f"{r.table}: {r.inserted} + {r.updated} - {r.deleted}, {r.warnings}" for r in results]
 
 

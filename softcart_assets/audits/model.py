@@ -23,13 +23,15 @@ Details = dict[str, Any]
 class AuditResult:
     """The result of one audit.
 
-    `details`: its figures, with a sample of the offending keys.
+    `details`: its figures, with a sample of the offending keys. `is_open`: it did not pass because
+    nobody can tell now, and not because something is wrong.
     """
 
     name: str
     table: str
     passed: bool
     details: Details
+    is_open: bool = False
 
 
 @dataclass(frozen=True)

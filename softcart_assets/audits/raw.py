@@ -1,7 +1,7 @@
 """Audits of a raw table: it equals its source, and its size and age are plausible.
 
 Each function queries the staging database about one table and returns an `AuditResult`. It does not
-read the source: a load stores the source's figures. `softcart_assets.publishing.suite` has the
+read the source: loads store what the source states. `softcart_assets.publishing.suite` has the
 audits of published tables.
 """
 
@@ -28,18 +28,42 @@ MAX_AGE = timedelta(hours=26)
 """A day, and two hours for the nightly load itself."""
 
 
-def equals_source(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
-    """Row count and every column's checksum are those of the source at the loaded position."""
+def equals_source(
+    staging: PostgresConnection, source: Source, table: Table, now: datetime | None = None
+) -> AuditResult:
+    """Row count and every column's checksum are what the source states, and the source was asked
+    for all of them within `MAX_AGE`. What changed since then was added from its log.
+    """
     found = compare(source, staging, table.name)
+    stated = found.statement
+    is_recent = stated.was_asked_within(MAX_AGE, now or datetime.now(UTC))
+    is_different = found.is_stated and not found.is_equal
+    if not found.is_stated:
+        state = f"not asked: {stated.lost_because}"
+    elif is_different:
+        state = "different"
+    elif not is_recent:
+        # Equal, but changes that the log did not tell are in neither. Only the source knows.
+        state = "not asked within its interval"
+    else:
+        state = "equal" if found.compared else "equal in the number of rows, no column was stated"
     details = {
+        "state": state,
         "position": found.position,
-        "rows at the source": found.source_rows,
+        "source asked at": stated.asked_at.isoformat() if stated.asked_at else "never",
+        "source asked at position": stated.asked_position,
+        "allowed age": str(MAX_AGE),
+        "rows at the source": stated.rows,
         "rows in raw": found.raw_rows,
         "rows in quarantine": found.quarantined_rows,
         "columns compared": len(found.compared),
+        "columns not stated": found.unstated,
         "differing columns": list(found.differing),
     }
-    return AuditResult("equals_source", table.name, found.is_equal, details)
+    passed = found.is_equal and is_recent
+    return AuditResult(
+        "equals_source", table.name, passed, details, is_open=not passed and not is_different
+    )
 
 
 def volume_plausible(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:

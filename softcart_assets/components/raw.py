@@ -7,12 +7,13 @@ from typing import Any
 import dagster as dg
 from psycopg import sql
 
-from softcart_assets.components.conditions import POOL
+from softcart_assets.components.conditions import POOL, SOURCE_TAG
 from softcart_assets.components.keys import history_key, raw_key, raw_keys, source_key
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.load import LoadRequest, LoadResult, load, note_reported
+from softcart_assets.ingestion.proof.statements import ASK_EVERY
 from softcart_assets.ingestion.quarantine import summarize
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line, Source, Table
@@ -92,6 +93,8 @@ def _load_metadata(result: LoadResult) -> dict[str, Any]:
         "rows read": result.rows_read,
         "rows per second": round(result.rows_per_second),
         "seconds": round(result.seconds, 2),
+        "source asked at": result.asked_at.isoformat() if result.asked_at else "never",
+        "source asked at position": result.asked_position or "none",
         **(
             {"warnings": dg.MetadataValue.md("\n".join(f"- {line}" for line in result.warnings))}
             if result.warnings
@@ -194,6 +197,8 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             staging.connection(),
             resources.lake.uri,
             full=config.full,
+            # A sensor starts many runs, and each answer costs the source a scan of the table.
+            ask_after=ASK_EVERY if SOURCE_TAG in context.run.tags else timedelta(0),
             on_progress=tell,
             tell=context.log.info,
         )

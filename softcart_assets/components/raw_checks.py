@@ -69,9 +69,12 @@ def raw_table_checks(source: Source) -> dg.AssetChecksDefinition:
                     asset_key=raw_key(source, table),
                     check_name=result.name,
                     passed=result.passed,
+                    # A question that is still open keeps nothing from being built: the data are
+                    # not known to be wrong.
                     severity=dg.AssetCheckSeverity.WARN
-                    if audit in WARNING
+                    if audit in WARNING or result.is_open
                     else dg.AssetCheckSeverity.ERROR,
+                    description=result.details.get("state"),
                     metadata=result.details,
                 )
 

@@ -14,7 +14,6 @@ from psycopg import sql
 
 from softcart_assets import locks
 from softcart_assets.ingestion.position import latest
-from softcart_assets.ingestion.proof.digest import Checksums
 from softcart_assets.migrations import migrate
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -43,25 +42,20 @@ def prepare(connection: psycopg.Connection, raw_schema: str) -> None:
 
 @dataclass(frozen=True)
 class LastLoad:
-    """The state after a table's last committed load: its position, and what the source stated
-    there.
-    """
+    """The state after a table's last committed load."""
 
     load_id: str
     position: str
     cursor_value: str | None
     # PostgreSQL knows the columns' types in raw, but not their types at the source.
     columns: list[dict[str, Any]]
-    source_rows: int | None
-    source_checksums: Checksums | None
     rows_total: int
 
 
 def last_load(connection: psycopg.Connection, source: str, table: str) -> LastLoad | None:
     """Return the last committed load of a table. None if there was none."""
     row = connection.execute(
-        "SELECT load_id, p.position, p.cursor_value, l.columns, l.source_rows, l.source_checksums, "
-        "l.rows_total"
+        "SELECT load_id, p.position, p.cursor_value, l.columns, l.rows_total"
         " FROM ingestion.positions p JOIN ingestion.loads l USING (source, table_name, load_id)"
         " WHERE source = %s AND table_name = %s",
         (source, table),

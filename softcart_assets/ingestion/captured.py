@@ -14,6 +14,7 @@ import psycopg
 
 from softcart_assets.ingestion.errors import TableBusy
 from softcart_assets.ingestion.position import Place, Position
+from softcart_assets.ingestion.proof import statements
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
 
@@ -232,6 +233,9 @@ class Captured:
         None: the rows were read again.
         """
         table.stale_since = position
+        if position:
+            reason = f"rows may have changed without a trace in the log at {position}"
+            statements.lose(self.connection, self.source.name, table.name, reason)
         self.connection.execute(
             "UPDATE ingestion.captures SET stale_since = %s WHERE source = %s AND table_name = %s",
             (position, self.source.name, table.name),
@@ -239,6 +243,7 @@ class Captured:
 
     def note_emptied(self, table: CapturedTable, position: Position) -> None:
         """Note that all rows went at once at a position."""
+        statements.empty(self.connection, self.source.name, table.name)
         self.connection.execute(
             "UPDATE ingestion.captures SET emptied_at = %s WHERE source = %s AND table_name = %s",
             (position, self.source.name, table.name),

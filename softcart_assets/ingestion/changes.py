@@ -30,13 +30,14 @@ The lake names no operation for them.
 class Run(NamedTuple):
     """Number of changes of one table in one transaction.
 
-    `position`: the transaction's end, None until it is known to be committed. `began`: where a
-    transaction without an end began.
+    `position`: the transaction's end, None until it is known to be committed. `before`: number of
+    its rows in `Changes.before`. `began`: where a transaction without an end began.
     """
 
     changes: int
     position: Position | None
     committed_at: int | None
+    before: int = 0
     began: Position | None = None
 
     def is_after(self, position: Position) -> bool:
@@ -55,6 +56,10 @@ class Changes:
     `rows` have raw's columns. `operations` say what happened to each row. `rejected` are the
     changes that cannot be carried: the number of rows before the change, the operation, and the
     row. `runs` count both rows and rejected changes.
+
+    `before`: the rows that updates changed and deletions removed, with their values of before, in
+    the columns that the log has. Rows that could not be carried then are left out. None: the log
+    did not tell these changes.
     """
 
     table: str
@@ -63,6 +68,7 @@ class Changes:
     operations: pa.Array
     rejected: Sequence[tuple[int, int, Rejected]]
     runs: Sequence[Run]
+    before: pa.RecordBatch | None = None
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.rejected)
@@ -196,13 +202,15 @@ class Changes:
             return self
         numbers, of_rejected = self._run_numbers
         mask = pa.array(wanted, pa.bool_()).take(numbers)
-        before = np.concatenate([[0], np.cumsum(mask.to_numpy(zero_copy_only=False))])
+        kept = np.concatenate([[0], np.cumsum(mask.to_numpy(zero_copy_only=False))])
+        of_before = np.repeat(wanted, [run.before for run in self.runs])
         return replace(
             self,
             rows=self.rows.filter(mask),
             operations=self.operations.filter(mask),
+            before=None if self.before is None else self.before.filter(pa.array(of_before)),
             rejected=[
-                (int(before[at]), operation, row)
+                (int(kept[at]), operation, row)
                 for (at, operation, row), number in zip(self.rejected, of_rejected, strict=True)
                 if wanted[number]
             ],

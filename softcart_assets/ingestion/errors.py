@@ -41,10 +41,6 @@ class TableBusy(IngestionError):
     """Another load holds the table. The message names it."""
 
 
-class NotStated(IngestionError):
-    """The source stated no checksums at the last load, so raw cannot be compared with them."""
-
-
 class NotComparable(IngestionError):
     """Neither the table nor its kind of source supports a comparison of rows."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import psycopg
@@ -30,11 +31,12 @@ class LoadRequest:
     """Which tables to bring where, and how.
 
     `connection`: to the source, made by its connector. `full`: also compare every row of
-    incremental tables, whatever their cursors say. `checksums`: ask the source for its checksums at
-    the position, which `compare` needs. This takes the source seconds per million rows. `released`:
-    quarantine entries whose rows are read again. `sinks`: further targets for the changes of
-    captured tables, besides raw and the lake. `tell` is called with a text whenever the load waits
-    for somebody else.
+    incremental tables, whatever their cursors say. `ask_after`: have the source compute its
+    checksums at the position, if it did so longer ago than this. Zero: in any case. None: never.
+    This takes the source seconds per million rows. It is asked sooner if nothing else tells what it
+    has now, as after changes that are in no log. `released`: quarantine entries whose rows are read
+    again. `sinks`: further targets for the changes of captured tables, besides raw and the lake.
+    `tell` is called with a text whenever the load waits for somebody else.
     """
 
     source: Source
@@ -42,7 +44,7 @@ class LoadRequest:
     staging: PostgresConnection
     lake_uri: str
     full: bool = False
-    checksums: bool = True
+    ask_after: timedelta | None = timedelta(0)
     released: Sequence[int] = ()
     on_progress: Progress | None = None
     sinks: Sequence[SinkMaker] = ()
@@ -70,7 +72,8 @@ class LoadResult:
 
     `columns`: per column its `name`, `source_type`, `target_type`, `nullable` and `privacy` (None:
     not classified). `quarantined`: the table's rows in quarantine after this load. `total`: current
-    rows. `is_changed`: whether anything changed, including quarantine and columns.
+    rows. `is_changed`: whether anything changed, including quarantine and columns. `asked_at` and
+    `asked_position`: when and where the source last computed all its checksums.
     """
 
     table: str
@@ -87,6 +90,8 @@ class LoadResult:
     seconds: float
     columns: list[dict[str, Any]]
     is_changed: bool
+    asked_at: datetime | None = None
+    asked_position: str | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property

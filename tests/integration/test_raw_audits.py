@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import dagster as dg
 import pytest
 from support.ingestion import fill, load_all, query, run, source_of
 
 from softcart_assets.audits import raw
+from softcart_assets.components.raw_checks import raw_table_checks
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.model import Source, Table
 
@@ -79,9 +81,9 @@ def test_volume_is_measured_by_the_median_of_the_last_loads(loaded, before, pass
         loaded,
         f"""
         WITH load AS (DELETE FROM ingestion.loads RETURNING *)
-        INSERT INTO ingestion.loads
+        INSERT INTO ingestion.loads OVERRIDING SYSTEM VALUE
         SELECT (jsonb_populate_record(
-            NULL::ingestion.loads, to_jsonb(load) || jsonb_build_object('load_id', number,
+            NULL::ingestion.loads, to_jsonb(load) || jsonb_build_object('load_id', before.number,
               'rows_total', rows))).*
         FROM load, unnest(ARRAY{before}::bigint[]) WITH ORDINALITY AS before (rows, number)
         """,
@@ -93,7 +95,7 @@ def test_loads_of_long_ago_are_not_usual_any_more(loaded):
     _execute(
         loaded,
         f"""
-        INSERT INTO ingestion.loads
+        INSERT INTO ingestion.loads OVERRIDING SYSTEM VALUE
         SELECT (jsonb_populate_record(l, jsonb_build_object(
             'load_id', n, 'rows_total', 1000, 'loaded_at', loaded_at - n * interval '1 day'))).*
         FROM ingestion.loads l, generate_series(1, {raw.LOADS_OF_HISTORY}) n
@@ -140,3 +142,35 @@ def test_the_latest_day_that_is_over_has_rows(loaded, change, passed):
     result = raw.latest_day_present(*loaded, now=TODAY)
     assert result.passed == passed
     assert result.details["expected day"] == "2026-03-09"
+
+
+def test_an_open_question_warns_and_names_its_state(loaded):
+    """A check that fails with an error keeps what follows from being built. A warning does not."""
+
+    class Staging:
+        def connection(self) -> PostgresConnection:
+            return loaded[0]
+
+    definitions = dg.Definitions(
+        asset_checks=[raw_table_checks(SOURCE)], resources={"staging": Staging()}
+    )
+
+    def run_check() -> dg.AssetCheckEvaluation:
+        job = definitions.resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(raise_on_error=False)
+        [found] = [
+            each
+            for each in result.get_asset_check_evaluations()
+            if each.check_name == raw.equals_source.__name__
+        ]
+        return found
+
+    assert run_check().passed
+    _execute(loaded, "UPDATE ingestion.statements SET asked_at = asked_at - interval '27 hours'")
+    late = run_check()
+    assert not late.passed
+    assert late.severity is dg.AssetCheckSeverity.WARN
+    assert late.description == "not asked within its interval"
+    assert late.metadata["source asked at position"].value.startswith(("binlog", "mysql"))
+    _execute(loaded, "UPDATE raw_t.sales SET amount = 0")
+    assert run_check().severity is dg.AssetCheckSeverity.ERROR

@@ -159,6 +159,8 @@ def test_what_the_log_does_not_tell_row_by_row_commits_with_the_position(
         "CREATE TABLE facts (id INT PRIMARY KEY, amount INT)",
         "INSERT INTO facts VALUES (1, 5)",
     )
+    with postgres.connect() as connection:
+        Totals(connection, None).begin(None)  # type: ignore[arg-type]
     load_all(source, mysql, postgres, lake, sinks=[Totals])
     run(mysql, "TRUNCATE facts")
     request = LoadRequest(source, mysql, postgres, lake, sinks=[Totals])

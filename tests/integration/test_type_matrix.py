@@ -31,7 +31,9 @@ from support.ingestion import load_all, run
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.errors import LoadsFailed, UnsupportedColumn
+from softcart_assets.ingestion.proof.digest import checksum, checksums_by
 from softcart_assets.ingestion.proof.postgres import POSTGRES
+from softcart_assets.ingestion.proof.statements import ASK_EVERY
 from softcart_assets.ingestion.proof.tally import Accumulator
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
@@ -532,7 +534,8 @@ def test_every_type_arrives_exactly(
     types = mysql_types(any_mysql, "matrix")
 
     def check(inserted: int, updated: int, deleted: int, shift: int = 0) -> None:
-        [result] = load_all(source, any_mysql, postgres, lake).values()
+        # Asked at the first load only: what a captured table's log tells is added up after that.
+        [result] = load_all(source, any_mysql, postgres, lake, ask_after=ASK_EVERY).values()
         assert_equals_source(source, any_mysql, postgres, lake, "matrix")
         matrix.assert_exact(raw_rows(postgres, source, "matrix", types), shift)
         matrix.assert_exact(lake_rows(postgres, lake, source, "matrix", types), shift)
@@ -551,6 +554,11 @@ def test_every_type_arrives_exactly(
     run(any_mysql, f"DELETE FROM matrix WHERE id = {half}")
     # Change data capture counts changes, not rows: one is updated, then deleted.
     check(0, matrix.rows + 1 + (strategy == "cdc"), 1, shift=1)
+    added_up = compare(source, postgres, "matrix").statement
+    load_all(source, any_mysql, postgres, lake)
+    asked = compare(source, postgres, "matrix").statement
+    assert (added_up.rows, added_up.columns) == (asked.rows, asked.columns)
+    assert added_up.asked_at != asked.asked_at
 
 
 @pytest.mark.parametrize("strategy", ["snapshot", "cdc"])
@@ -623,7 +631,7 @@ def test_dates_that_are_none_are_in_quarantine_with_their_column_until_they_are_
             )
 
     def check(out: Sequence[int]) -> None:
-        [result] = load_all(source, any_mysql, postgres, lake).values()
+        [result] = load_all(source, any_mysql, postgres, lake, ask_after=ASK_EVERY).values()
         assert_equals_source(source, any_mysql, postgres, lake, "dates")
         comparison = compare(source, postgres, "dates")
         assert comparison.is_equal, comparison
@@ -846,7 +854,8 @@ def test_any_values_are_the_same_by_snapshot_and_by_log(
         for table in ("by_snapshot", "by_log"):
             cursor.execute(f"CREATE TABLE IF NOT EXISTS {table} (id INT PRIMARY KEY, {columns})")
             cursor.execute(f"DELETE FROM {table}")
-    load_all(source, any_mysql, postgres, lake)
+    load_all(source, any_mysql, postgres, lake, ask_after=ASK_EVERY)
+    asked_at = compare(source, postgres, "by_log").statement.asked_at
     first, second = ([tuple(row[name] for name in RANDOM) for row in some] for some in rows)
     for statement, changes in (
         (f"INSERT INTO {{}} VALUES ({places}, %s)", [(n, *row) for n, row in enumerate(first)]),
@@ -859,18 +868,21 @@ def test_any_values_are_the_same_by_snapshot_and_by_log(
             for table in ("by_snapshot", "by_log"):
                 cursor.executemany(statement.format(table), changes)
                 cursor.execute(f"DELETE FROM {table} WHERE id % 5 = 4")
-        load_all(source, any_mysql, postgres, lake)
+        load_all(source, any_mysql, postgres, lake, ask_after=ASK_EVERY)
         types = mysql_types(any_mysql, "by_log")
         by_snapshot, by_log = (
             raw_rows(postgres, source, table, types) for table in ("by_snapshot", "by_log")
         )
         assert_same_rows(by_snapshot, by_log, "by the log")
         assert_equals_source(source, any_mysql, postgres, lake, "by_log")
-        assert compare(source, postgres, "by_log").is_equal
+        found = compare(source, postgres, "by_log")
+        assert found.is_equal
+        assert not found.unstated
+        assert found.statement.asked_at == asked_at
 
 
 def test_python_and_postgresql_make_the_same_numbers(postgres: PostgresConnection) -> None:
-    """What `Accumulator` sums for MongoDB is what PostgreSQL's expression gives, value by value."""
+    """What `Accumulator` sums is what PostgreSQL's expression gives, value by value."""
     dice = random.Random(5)
     doubles = [struct.unpack("d", dice.randbytes(8))[0] for _ in range(3000)]
     doubles += [dice.uniform(-1e6, 1e6) for _ in range(1000)] + [
@@ -904,6 +916,17 @@ def test_python_and_postgresql_make_the_same_numbers(postgres: PostgresConnectio
             [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)],
         ),
         (Column("v", "", "boolean"), [True, False]),
+        (Column("v", "", "bytea"), [b"", b"\0\xff"]),
+        (Column("v", "", "date"), [date(1, 1, 1), date(1970, 1, 1), date(9999, 12, 31)]),
+        (Column("v", "", "timestamp"), [datetime(1, 1, 1), datetime(2038, 1, 19, 3, 14, 7, 1)]),
+        (Column("v", "", "smallint"), [-(2**15), 0, 2**15 - 1]),
+        (Column("v", "", "integer"), [-(2**31), -1, 2**31 - 1]),
+        (Column("v", "", "bigint"), [-(2**63), -1, 0, 1, 2**32, 2**63 - 1]),
+        (
+            Column("v", "", "numeric(30,4)"),
+            [Decimal("0.0001"), Decimal("-0.0001"), -(10 ** Decimal(26) - 1), Decimal(2**32)],
+        ),
+        (Column("v", "", "numeric(60,2)"), [Decimal("-1.50"), Decimal(10**57), Decimal(0)]),
         (
             Column("v", "", "numeric(38,18)"),
             [Decimal("0.5"), Decimal(0), Decimal("-19.99"), Decimal(10**19)],
@@ -923,4 +946,44 @@ def test_python_and_postgresql_make_the_same_numbers(postgres: PostgresConnectio
                 [column],
                 pa.RecordBatch.from_arrays([pa.array([value], column.arrow_type)], names=["v"]),
             )
-            assert one.result([column]) == (1, {"v": f"1:{number}"}), value
+            assert one.result([column]) == (1, {"v": checksum(Decimal(1), Decimal(number))}), value
+
+
+@pytest.mark.parametrize("type_", ["smallint", "bigint", "numeric(20,0)", "text"])
+def test_python_and_postgresql_weigh_rows_alike(postgres: PostgresConnection, type_: str) -> None:
+    """A row's weight follows from its key, NULL included, and all columns are multiplied by it."""
+    columns = [Column("k", "", type_)]
+    columns += [Column(c, "", c) for c in ("text", "integer", "double precision")]
+    columns.append(Column("n", "", "numeric(12,2)"))
+    edges = {"smallint": 2**15, "bigint": 2**63}.get(type_, 10**19)
+    keys = [-edges, -1009, -1, 0, 1, 1008, 1009, 1010, edges - 1, None]
+    rows = [
+        (key if type_ != "text" or key is None else str(key), f"é{n}", -n, n / 7, Decimal(n) / 4)
+        for n, key in enumerate(keys)
+    ]
+    rows.append((rows[1][0], None, None, None, None))
+    with postgres.connect() as connection:
+        names = ", ".join(f'"{c.name}" {c.target_type}' for c in columns)
+        connection.execute(f"CREATE TEMP TABLE weighed ({names})")
+        with connection.cursor().copy("COPY weighed FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+
+        def ask(sums: str) -> Sequence[object]:
+            row = connection.execute(f"SELECT {sums} FROM weighed").fetchone()
+            assert row
+            return row
+
+        expected = checksums_by(ask, POSTGRES, columns, ["k"])
+    values = [
+        [Decimal(v) if v is not None and c.decimal else v for v in each]
+        for c, each in zip(columns, zip(*rows, strict=True), strict=True)
+    ]
+    arrays = [pa.array(v, c.arrow_type) for c, v in zip(columns, values, strict=True)]
+    batch = pa.RecordBatch.from_arrays(arrays, names=[c.name for c in columns])
+    total = Accumulator(["k"])
+    # A slice has an offset, and one half taken away again leaves the other.
+    total.add(columns, batch.slice(3))
+    total.add(columns, batch)
+    total.add(columns, batch.slice(3), -1)
+    assert total.result(columns) == expected

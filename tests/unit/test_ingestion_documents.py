@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from softcart_assets.ingestion.codec.doctypes import Types
 from softcart_assets.ingestion.codec.documents import Decoder
-from softcart_assets.ingestion.codec.hashing import hash_sum
+from softcart_assets.ingestion.codec.hashing import double_hash_sum, hash_sum
 from softcart_assets.ingestion.connectors.mongodb import values
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
@@ -155,9 +156,18 @@ def test_damaged_bytes_are_refused_or_handed_back(
 def test_sums_of_hashes(texts: list[str | None], start: int) -> None:
     array = pa.array(texts, pa.string())[start:]
     kept = [text for text in texts[start:] if text is not None]
-    assert hash_sum(array) == sum(map(tally._hash, kept))
-    assert hash_sum(array, True) == sum(
-        tally._hash(re.sub("[-+.0-9eE]", "", text)) for text in kept
+    assert hash_sum(array) == sum(map(_hash, kept))
+    assert hash_sum(array, True) == sum(_hash(re.sub("[-+.0-9eE]", "", text)) for text in kept)
+
+
+def _hash(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:14], 16)
+
+
+@given(st.floats())
+def test_doubles_are_hashed_by_their_text(value: float) -> None:
+    assert double_hash_sum(pa.array([value, None]), tally._double_text) == _hash(
+        tally._double_text(value)
     )
 
 

@@ -30,6 +30,7 @@ from softcart_assets.ingestion.engine.table import Moved, TableLoad
 from softcart_assets.ingestion.engine.tables import read_tables
 from softcart_assets.ingestion.errors import LoadsFailed, SchemaChanged
 from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.proof.statements import Statement
 from softcart_assets.ingestion.readers import KeyedReader, Reader
 from softcart_assets.ingestion.request import Call, LoadRequest, LoadResult, Progress
 from softcart_assets.ingestion.sinks import Sink
@@ -186,7 +187,7 @@ def first_contact(
             job.staging,
             job.lake_uri,
             full=True,
-            checksums=False,
+            ask_after=None,
             on_progress=on_progress,
         )
         results = read_tables(request, new, epoch=epoch, along=follow)
@@ -257,6 +258,8 @@ class CapturedLoad(TableLoad):
         super().__init__(call, table)
         self.sinks, self.is_full = sinks, is_full
         self.is_retyped = False
+        self.found = Counts()
+        """What reading every row has found to differ."""
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
         """Let raw follow the source if the contract allows it, or if a person has decided so."""
@@ -287,6 +290,7 @@ class CapturedLoad(TableLoad):
         """Account for what the log brought since the last load, and read what it could not tell."""
         if self.is_full:
             columns = self._full(columns)
+            self.found = self.counts
             # All that the lake has is of another type. A table without a key is stated as a whole
             # anyway, if it differs.
             if self.is_retyped and (self.table.key or not self.counts):
@@ -327,6 +331,20 @@ class CapturedLoad(TableLoad):
                 (self.position, self.position, self.position, dropped, *key),
             )
         return columns, None, "cdc"
+
+    def _known(self, known: Statement, *, is_changed: bool) -> Statement:
+        """See `TableLoad`. Every flush has added what the log told."""
+        if self.found and known.rows is not None and not self.is_taken_over:
+            # Otherwise the repair would hide that changes were missed.
+            self.warnings.append(
+                f"rows differed from the source, though all that its log told was applied. The "
+                f"repair inserted {self.found.inserted}, updated {self.found.updated} and deleted "
+                f"{self.found.deleted}"
+            )
+        if self.is_full or self.call.request.released:
+            # Rows may have changed without a trace in the log, and raw has them now.
+            return known.lost("rows were read from the source again, and it was not asked")
+        return known
 
     def _restate(self) -> None:
         """Have the other sinks take raw's new state, in this load's transaction."""

@@ -28,6 +28,7 @@ from softcart_assets.ingestion.connectors.mysql.events import TableMap
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
 from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.proof.followed import StatementSink
 from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.changelog import ChangeLog
 from softcart_assets.ingestion.sinks.merge import RawSink, counts_of, table_failures
@@ -60,6 +61,7 @@ class Follower:
         self.lake.remove_orphans()
         self.sinks: list[Sink] = [
             self.raw,
+            StatementSink(connection, self.captured),
             self.lake,
             *(make(connection, self.captured) for make in job.sinks),
         ]

@@ -84,9 +84,24 @@ class _Decoding:
     columns: Sequence[Column]
     decoder: RowsDecoder
     is_provisional: bool
+    names: Sequence[str]
+    """Those of `columns` that the log has."""
     runs: list[Run] = field(default_factory=list)
     open: int = 0
+    told: int = 0
+    """Rows before changes that `runs` count."""
     is_partly_void: bool = False
+
+    def end_run(
+        self,
+        position: Position | None,
+        committed_at: int | None,
+        began: Position | None = None,
+    ) -> None:
+        """Close the run of the changes since the last one. See `Run`."""
+        before = self.decoder.before
+        self.runs.append(Run(self.open, position, committed_at, before - self.told, began))
+        self.open, self.told = 0, before
 
 
 class Reading:
@@ -223,8 +238,7 @@ class Reading:
         if event.gtid is not None:
             self._gtids.add(event.gtid)
         for decoding in self._touched:
-            decoding.runs.append(Run(decoding.open, event.position, event.committed_at))
-            decoding.open = 0
+            decoding.end_run(event.position, event.committed_at)
         self._touched = []
         if self._rows and not self._is_dated and event.committed_at:
             # The oldest transaction of the piece is the first one.
@@ -259,8 +273,8 @@ class Reading:
             self._is_partly_out = False
         for decoding in self._touched:
             # Decoded rows cannot be taken back one by one. They are left out when all are taken.
-            decoding.runs.append(Run(decoding.open, NOWHERE, None))
-            decoding.open, decoding.is_partly_void = 0, True
+            decoding.end_run(NOWHERE, None)
+            decoding.is_partly_void = True
         self._touched, self._definitions = [], []
 
     def _hand_over(self, *, whole: bool, caught_up: bool = False) -> None:
@@ -305,13 +319,14 @@ class Reading:
         return not self.is_applying and self.pieces.empty()
 
     def _take(self, decoding: _Decoding) -> Changes:
-        batch, operations, rejected = decoding.decoder.take()
-        runs = decoding.runs
-        decoding.runs = []
         if decoding.open:
-            runs.append(Run(decoding.open, None, None, began=self._position))
-            decoding.open = 0
-        changes = Changes(decoding.table, decoding.columns, batch, operations, rejected, runs)
+            decoding.end_run(None, None, began=self._position)
+        batch, operations, rejected = decoding.decoder.take()
+        before = decoding.decoder.take_before().select(decoding.names)
+        runs, decoding.runs, decoding.told = decoding.runs, [], 0
+        changes = Changes(
+            decoding.table, decoding.columns, batch, operations, rejected, runs, before
+        )
         if rejected:
             changes = changes.with_deletions(self._keys[decoding.table])
         if decoding.is_partly_void:
@@ -344,7 +359,8 @@ class Reading:
         indexes = {column.name: index for index, column in enumerate(table_map.columns)}
         key = [indexes[column] for column in self._keys[name] if column in indexes]
         decoder = RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
-        return _Decoding(name, columns, decoder, is_provisional)
+        names = [column.name for column in columns if column.name in indexes]
+        return _Decoding(name, columns, decoder, is_provisional, names)
 
     def _catch_up(self) -> None:
         """Hand over when the log has reached the position of tables that were further. Their rows

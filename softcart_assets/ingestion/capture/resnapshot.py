@@ -72,7 +72,7 @@ def resnapshot(
             "or load it in full: `softcart load`."
         )
     chosen = [captured[table]] if table is not None else list(captured.values())
-    request = LoadRequest(source, connection, staging, lake_uri, checksums=False, tell=tell)
+    request = LoadRequest(source, connection, staging, lake_uri, ask_after=None, tell=tell)
     job = Job.of(request)
 
     def caught_up(request: LoadRequest, **how: bool) -> list[LoadResult]:

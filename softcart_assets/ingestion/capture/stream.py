@@ -266,7 +266,7 @@ class _Stream:
         """Have a table without a key compared as a whole, as in a bounded run."""
         job = self.job
         request = LoadRequest(
-            job.source, job.connection, job.staging, job.lake_uri, full=True, checksums=False
+            job.source, job.connection, job.staging, job.lake_uri, full=True, ask_after=None
         )
         failures: dict[str, Exception] = {}
         for _ in bring_up(follower, request, [table.table], failures):

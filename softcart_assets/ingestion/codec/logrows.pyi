@@ -48,6 +48,16 @@ class RowsDecoder:
         and its values with what is wrong with them.
         """
 
+    def take_before(self) -> pa.RecordBatch:
+        """Return the rows as they were before updates and deletions, since the last call, in order.
+
+        A row that could not be carried then is left out.
+        """
+
+    @property
+    def before(self) -> int:
+        """The number of rows that `take_before` would return."""
+
     def __len__(self) -> int:
         """Return the number of changes that `take` would return, fit or not."""
 

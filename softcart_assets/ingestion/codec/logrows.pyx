@@ -39,9 +39,13 @@ from softcart_assets.ingestion.codec.logtexts cimport text_of
 from softcart_assets.ingestion.codec.texts cimport put_text
 
 
+cdef enum:
+    NONE = -1  # no operation: the image is that before a change, which is kept apart
+
+
 @cython.final
 cdef class RowsDecoder:
-    cdef Builders _builders
+    cdef Builders _builders, _before
     cdef list _log_columns, _key, _sources, _kept, _unfit
     cdef object _json_text, _error
     cdef LogField* _fields
@@ -55,18 +59,21 @@ cdef class RowsDecoder:
     cdef int8_t* _operations
     cdef size_t _operations_size, _unfit_bytes
     cdef int _failed  # the field whose value was not fit
+    cdef list _last  # the last value of each field that Python made a text of, and the text
 
     def __cinit__(self, log_columns, key_indexes, columns, json_text=None):
         cdef int index
         cdef Builder* b
         self._log_columns = list(log_columns)
         self._builders = Builders(columns)
+        self._before = Builders(columns)
         self._json_text = json_text
         self._kept = []
         self._unfit = []
         key = [self._log_columns[index].name for index in key_indexes]
         self._key = key if {*key} <= {column.name for column in columns} else []
         self._count = len(self._log_columns)
+        self._last = [(None, None)] * self._count
         self._key_count = len(key)
         self._fields = <LogField*>calloc(max(self._count, 1), sizeof(LogField))
         self._key_indexes = <int*>calloc(max(self._key_count, 1), sizeof(int))
@@ -164,7 +171,7 @@ cdef class RowsDecoder:
         outcome = builders.make_room()
         if outcome != FIT:
             return outcome
-        if self._operations_size < builders.capacity:
+        if operation != NONE and self._operations_size < builders.capacity:
             memory = realloc(self._operations, builders.capacity)
             if not memory:
                 return NO_MEMORY
@@ -187,14 +194,20 @@ cdef class RowsDecoder:
                 return outcome
         for index in range(self._absent_count):
             put_null(&builders.each[self._absent[index]], row)
-        self._operations[row] = <int8_t>operation
+        if operation != NONE:
+            self._operations[row] = <int8_t>operation
         builders.rows += 1
         return FIT
 
     cdef Outcome _put_slowly(self, Builder* b, size_t row, int index, const uint8_t* data, size_t length) noexcept with gil:
-        cdef bytes text
+        cdef bytes value, text
         try:
-            text = text_of(&self._fields[index], self._log_columns[index], self._json_text, data, length)
+            # Most values are the same before and after an update.
+            value = PyBytes_FromStringAndSize(<const char*>data, length)
+            last, text = self._last[index]
+            if last != value:
+                text = text_of(&self._fields[index], self._log_columns[index], self._json_text, data, length)
+                self._last[index] = (value, text)
         except ValueError:
             return UNFIT
         except BaseException as error:
@@ -202,8 +215,11 @@ cdef class RowsDecoder:
             return FAILED
         return put_text(b, row, <const uint8_t*><char*>text, len(text))
 
-    cdef int _reconsider(self, int image, int operation) except -1:
-        """Keep an unfit image as text. Append it after all if its texts are only unusual for their types."""
+    cdef int _reconsider(self, Builders builders, int image, int operation) except -1:
+        """Append an unfit image after all if its texts are only unusual for their types.
+
+        Otherwise keep it as text. An image before a change is not kept: it was told when it came.
+        """
         cdef const uint8_t** starts = self._starts + image * self._count
         cdef size_t* lengths = self._lengths + image * self._count
         cdef int source
@@ -225,7 +241,9 @@ cdef class RowsDecoder:
         raw = [pa.array([text], pa.binary()) for text in texts]
         parsed = types.parse_rows(columns, raw, self._key, None)
         rejected = parsed.rejected
-        if not rejected and not bad and self._append_parsed(parsed.rows, operation):
+        if not rejected and not bad and self._append_parsed(builders, parsed.rows, operation):
+            return 0
+        if operation == NONE:
             return 0
         if rejected and not bad:
             rejection = rejected[0]
@@ -253,9 +271,8 @@ cdef class RowsDecoder:
         self._unfit.append((self._builders.rows, operation, rejection))
         return 0
 
-    cdef bint _append_parsed(self, batch, int operation) except -1:
+    cdef bint _append_parsed(self, Builders builders, batch, int operation) except -1:
         """Append a batch's only row. Returns False if a value cannot be appended."""
-        cdef Builders builders = self._builders
         cdef size_t row = builders.rows
         cdef bytes text
         cdef int index
@@ -275,7 +292,8 @@ cdef class RowsDecoder:
             if put_text(&builders.each[index], row, <const uint8_t*><char*>text, len(text)) != FIT:
                 builders.cut(row)
                 return False
-        self._operations[row] = <int8_t>operation
+        if operation != NONE:
+            self._operations[row] = <int8_t>operation
         builders.rows += 1
         return True
 
@@ -293,7 +311,9 @@ cdef class RowsDecoder:
         cdef Builders builders = self._builders
         cdef const uint8_t* end = at + size
         cdef const uint8_t* start
-        cdef size_t rows = builders.rows, changes = 0, unfit_bytes = self._unfit_bytes
+        cdef Builders before = self._before
+        cdef size_t rows = builders.rows, rows_before = before.rows, changes = 0
+        cdef size_t unfit_bytes = self._unfit_bytes
         cdef Py_ssize_t unfit = len(self._unfit), at_bitmap
         cdef Outcome outcome = FIT
         cdef int index, images = 2 if kind == 2 else 1, image, first, last, operation, bitmap = (self._count + 7) // 8
@@ -338,11 +358,17 @@ cdef class RowsDecoder:
                         outcome = self._append(builders, image, operation)
                         if outcome == UNFIT:
                             with gil:
-                                self._reconsider(image, operation)
+                                self._reconsider(builders, image, operation)
                             outcome = FIT
                         if outcome != FIT:
                             break
                         changes += 1
+                    if outcome == FIT and kind != 1:
+                        outcome = self._append(before, 0, NONE)
+                        if outcome == UNFIT:
+                            with gil:
+                                self._reconsider(before, 0, NONE)
+                            outcome = FIT
                     if outcome != FIT:
                         break
             if not at:
@@ -355,6 +381,7 @@ cdef class RowsDecoder:
         except BaseException:
             # All of an event or nothing: the caller may read it again.
             builders.cut(rows)
+            before.cut(rows_before)
             del self._unfit[unfit:]
             self._unfit_bytes = unfit_bytes
             raise
@@ -372,12 +399,21 @@ cdef class RowsDecoder:
         self._unfit_bytes = 0
         return batch, operations, unfit
 
+    def take_before(self):
+        return self._before.take()
+
+    @property
+    def before(self):
+        return self._before.rows
+
     def __len__(self):
         return self._builders.rows + len(self._unfit)
 
     @property
     def nbytes(self):
-        return self._builders.nbytes() + self._builders.rows + 2 * self._unfit_bytes
+        return (
+            self._builders.nbytes() + self._before.nbytes() + self._builders.rows + 2 * self._unfit_bytes
+        )
 
 
 cdef tuple _length_encoded(bytes data):

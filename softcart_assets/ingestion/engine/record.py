@@ -9,13 +9,11 @@ from psycopg.types.json import Jsonb
 
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.errors import TableBusy
-from softcart_assets.ingestion.proof.digest import Checksums
+from softcart_assets.ingestion.proof import statements
+from softcart_assets.ingestion.proof.statements import Statement
 from softcart_assets.ingestion.request import LoadResult
 from softcart_assets.ingestion.sinks.lake import LakeFile
 from softcart_assets.lines.model import Source
-
-Stated = tuple[int | None, Checksums | None]
-"""What a source says of itself: number of rows, and checksums. None: it was not asked."""
 
 
 def record(
@@ -23,7 +21,7 @@ def record(
     source: Source,
     result: LoadResult,
     files: Iterable[LakeFile],
-    stated: Stated,
+    statement: Statement,
     cursor_value: str | None,
     last: LastLoad | None,
 ) -> None:
@@ -41,13 +39,12 @@ def record(
             "now())",
             (file.path, *key, result.load_id, file.rows, file.bytes),
         )
-    rows, checksums = stated
+    statements.write(connection, source.name, {result.table: statement})
     connection.execute(
         "INSERT INTO ingestion.loads (load_id, source, table_name, strategy, position, loaded_at,"
         " seconds, rows_read, bytes_read, rows_inserted, rows_updated, rows_deleted,"
-        " rows_quarantined, rows_total, is_changed, columns, source_rows, source_checksums, "
-        "warnings)"
-        " VALUES (%s, %s, %s, %s, %s, now(), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " rows_quarantined, rows_total, is_changed, columns, warnings)"
+        " VALUES (%s, %s, %s, %s, %s, now(), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             result.load_id,
             *key,
@@ -63,10 +60,6 @@ def record(
             result.total,
             result.is_changed,
             Jsonb(result.columns),
-            rows,
-            # NULL: the source was not asked. An empty object: it was, but no column could be
-            # stated.
-            None if checksums is None else Jsonb(checksums),
             Jsonb(result.warnings),
         ),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,10 +18,12 @@ import pyarrow as pa
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.engine.ranges import load_in_ranges
-from softcart_assets.ingestion.engine.record import Stated, record
+from softcart_assets.ingestion.engine.record import record
 from softcart_assets.ingestion.engine.steps import LoadSteps
 from softcart_assets.ingestion.errors import MissingTable
-from softcart_assets.ingestion.proof.digest import Segments
+from softcart_assets.ingestion.proof import statements
+from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.statements import Statement, typed
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.readers import (
     ChecksumReader,
@@ -37,6 +40,9 @@ from softcart_assets.ingestion.sinks.failures import explain
 from softcart_assets.ingestion.sinks.pairs import Pairs
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.types import Column
+
+Stated = tuple[int | None, Checksums | None]
+"""What a source says of itself: number of rows, and checksums. None: it cannot be asked."""
 
 Moved = tuple[Sequence[Column], Stated | None, str]
 """The result of bringing raw to the position: the final columns, what the source said of itself on
@@ -95,7 +101,7 @@ class TableLoad(LoadSteps):
         self._check_declared(columns)
         if self.table.key:
             self._hold(columns)
-        columns, stated, strategy = self._move(columns, last)
+        columns, told, strategy = self._move(columns, last)
         # Only now: what is to be known of documents is found while they are read.
         doubts = self.reader.warnings(self.table)
         self.warnings += doubts
@@ -104,7 +110,7 @@ class TableLoad(LoadSteps):
         described = [self._described(column) for column in columns]
         is_same = last is not None and last.columns == described
         is_changed = bool(self.counts or self.quarantine.new or self.closed or not is_same)
-        stated = self._stated(columns, stated, None if is_changed else last, doubts)
+        statement = self._statement(columns, told, doubts, is_changed=is_changed)
         result = LoadResult(
             table=self.table.name,
             strategy=strategy,
@@ -120,11 +126,13 @@ class TableLoad(LoadSteps):
             seconds=time.monotonic() - started,
             columns=described,
             is_changed=is_changed,
+            asked_at=statement.asked_at,
+            asked_position=statement.asked_position,
             warnings=self.warnings,
         )
         # Rows, files, record and position become valid together, by the one commit.
         files = self.files.close()
-        record(connection, self.source, result, files, stated, self.cursor_value, last)
+        record(connection, self.source, result, files, statement, self.cursor_value, last)
         self.files.forget(connection)
         # In the same transaction: a captured table is copied and followed, or neither.
         if self.call.along:
@@ -293,40 +301,64 @@ class TableLoad(LoadSteps):
             "privacy": self.connector.privacy(self.table, column.name),
         }
 
-    def _stated(
+    def _statement(
         self,
         columns: Sequence[Column],
-        stated: Stated | None,
-        unchanged: LastLoad | None,
+        told: Stated | None,
         doubts: Sequence[str],
-    ) -> Stated:
-        """Return what the source says of itself at the position.
+        *,
+        is_changed: bool,
+    ) -> Statement:
+        """Return what the source states of itself at the position.
 
-        `stated`: what it has already said during the load. `unchanged`: the last load, if nothing
-        changed since. Then its statement still holds, and another one would cost the source a scan.
+        `told`: what it has said during the load, if it cannot be asked for more. `doubts`: why it
+        may have changed unnoticed.
         """
-        # A table that can change unnoticed, as by cascades that are not logged, is asked all the
-        # same, if it can be asked.
+        known = statements.read(self.raw.connection, self.source.name, self.table.name)
+        if told and told[0] is not None:
+            is_same = known.columns is not None and not is_changed
+            named = known.columns if is_same else typed(columns, told[1] or {})
+            known = replace(known, rows=told[0], columns=named, lost_because=None)
+        else:
+            known = self._known(known, is_changed=is_changed)
+        can_be_asked = told is None or told[1] is None
+        if can_be_asked and self._is_to_be_asked(known, columns, doubts):
+            rows, checksums = self._source_checksums(columns)
+            if rows is not None and checksums is not None:
+                answer = rows, checksums
+                return Statement.answered(answer, columns, self.position, self.loaded_at)
+        return known
+
+    def _known(self, known: Statement, *, is_changed: bool) -> Statement:
+        """Return what is known of the source's statement at the position without asking."""
+        if is_changed and known.rows is not None:
+            return known.lost("the table changed, and the source was not asked again")
+        return known
+
+    def _is_to_be_asked(
+        self, known: Statement, columns: Sequence[Column], doubts: Sequence[str]
+    ) -> bool:
+        """Return whether the source has to compute its checksums now."""
+        request = self.call.request
+        if request.ask_after is None:
+            return False
+        # A table that can change unnoticed, as by cascades that are not logged, is asked each time,
+        # if it can be asked.
         may_differ = bool(doubts) and isinstance(self.reader, ChecksumReader)
-        if unchanged and not self.call.request.full and not may_differ:
-            stated = unchanged.source_rows, unchanged.source_checksums
-        if self.call.request.checksums and (stated is None or stated[1] is None):
-            stated = self._source_checksums(columns)
-        return stated or (None, None)
+        is_recent = known.was_asked_within(request.ask_after, self.loaded_at)
+        if request.full or may_differ or known.rows is None or not is_recent:
+            return True
+        quarantined, keys = self.quarantine.open()
+        can_state_columns = quarantined == len(keys)
+        return can_state_columns and not all(map(known.states, columns))
 
     def _source_checksums(self, columns: Sequence[Column]) -> Stated:
-        """Return what the source says of the rows that are not in quarantine.
-
-        It is only their number if some rows in quarantine have no key by which to leave them out.
-        """
+        """Return what the source says of the rows that are not in quarantine."""
         if isinstance(self.reader, TallyReader):
             return self.reader.tally(self.table, columns)
         if not isinstance(self.reader, ChecksumReader):
             return None, None
-        quarantined, keys = self.quarantine.open()
-        rows, checksums = self.reader.checksums(self.table, columns, keys)
-        without_key = quarantined - len(keys)
-        return (rows - without_key, {}) if without_key else (rows, checksums)
+        return statements.ask(self.reader, self.table, columns, self.quarantine)
 
 
 def _equal(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:

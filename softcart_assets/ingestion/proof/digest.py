@@ -8,7 +8,7 @@ their results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 
@@ -20,6 +20,8 @@ HASH_DIGITS = 14
 (MySQL 9 has no MD5.)
 """
 EXACT = Context(prec=200)
+_COLUMNS_A_QUERY = 500
+"""PostgreSQL takes 1,664 items in a select list, and a column needs two."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,6 @@ class Dialect:
 def _weight(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> str:
     leading = next((c for c in columns if key and c.name == key[0]), None)
     return f" * {dialect.weight(dialect.whole(leading))}" if leading and is_whole(leading) else ""
-
-
-def checksum_select(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> str:
-    """Return the select list of a table's checksums.
-
-    It has the number of rows, then for each column the number of values that are not NULL, and
-    their sum.
-    """
-    weight = _weight(dialect, columns, key)
-    sums = (f"COUNT({dialect.quote(c.name)}), SUM({dialect.number(c)}{weight})" for c in columns)
-    return ", ".join(["COUNT(*)", *sums])
 
 
 @dataclass(frozen=True)
@@ -131,24 +122,43 @@ Checksums = dict[str, str]
 """By column: how many values are not NULL and the sum of their numbers, `count:sum`."""
 
 
-def checksums_of(columns: Sequence[Column], row: Iterable[object]) -> tuple[int, Checksums]:
-    """Turn a row of `checksum_select` into the number of rows and the checksums."""
-    rows, *values = (Decimal(str(value)) if value is not None else Decimal(0) for value in row)
-    pairs = zip(values[::2], values[1::2], strict=True)
-    return int(rows), {
-        c.name: checksum(n, total) for c, (n, total) in zip(columns, pairs, strict=True)
-    }
+def checksums_by(
+    ask: Callable[[str], Sequence[object]],
+    dialect: Dialect,
+    columns: Sequence[Column],
+    key: Sequence[str],
+) -> tuple[int, Checksums]:
+    """Return the number of a table's rows and the checksum of each column.
+
+    `ask` runs a query with the select list that it gets, and returns its row. All queries must see
+    the same rows.
+    """
+    weight = _weight(dialect, columns, key)
+    rows: object = 0
+    found: Checksums = {}
+    for start in range(0, max(len(columns), 1), _COLUMNS_A_QUERY):
+        some = columns[start : start + _COLUMNS_A_QUERY]
+        sums = (f"COUNT({dialect.quote(c.name)}), SUM({dialect.number(c)}{weight})" for c in some)
+        answer = ask(", ".join(["COUNT(*)", *sums]))
+        rows, *values = answer
+        numbers = [Decimal(str(value)) if value is not None else Decimal(0) for value in values]
+        pairs = zip(some, numbers[::2], numbers[1::2], strict=True)
+        found |= {c.name: checksum(count, total) for c, count, total in pairs}
+    return int(str(rows)), found
 
 
 def minus(all_rows: tuple[int, Checksums], some: tuple[int, Checksums]) -> tuple[int, Checksums]:
     """Return the checksums of the rows that remain without `some`."""
-    rest = {}
-    for name in all_rows[1]:
-        (count, total), (less, less_total) = (
-            map(Decimal, c[name].split(":")) for c in (all_rows[1], some[1])
-        )
-        rest[name] = checksum(count - less, EXACT.subtract(total, less_total))
+    rest = {name: added(sums, some[1][name], -1) for name, sums in all_rows[1].items()}
     return all_rows[0] - some[0], rest
+
+
+def added(one: str, other: str, sign: int = 1) -> str:
+    """Return the checksum of the rows of both. With a `sign` of -1, those of `other` are taken
+    away.
+    """
+    (count, total), (more, more_total) = (map(Decimal, each.split(":")) for each in (one, other))
+    return checksum(count + sign * more, EXACT.add(total, EXACT.multiply(sign, more_total)))
 
 
 def checksum(count: Decimal, total: Decimal) -> str:

@@ -97,7 +97,8 @@ POSTGRES = Dialect(
     number=_postgres_number,
     whole=lambda column: _double_quotes(column.name),
     weight=lambda whole: (
-        f"(1 + mod((abs({whole}) % 1009)::int * (abs({whole}) % 1009)::int, 31))::bigint"
+        # The remainder first: the smallest bigint has no absolute value.
+        f"(1 + mod(abs({whole} % 1009)::int * abs({whole} % 1009)::int, 31))::bigint"
     ),
     divide=lambda whole, by: f"div({whole}, {by})",
     row_text=_row_text,

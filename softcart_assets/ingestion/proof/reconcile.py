@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import psycopg
 
@@ -26,14 +27,17 @@ from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine.tables import load_of, lock, own_name
-from softcart_assets.ingestion.errors import MissingTable, NotStated, SchemaChanged, TableBehind
+from softcart_assets.ingestion.errors import MissingTable, SchemaChanged, TableBehind
 from softcart_assets.ingestion.position import Position
+from softcart_assets.ingestion.proof import statements
 from softcart_assets.ingestion.proof.repair import CapturedRepair, Repair
 from softcart_assets.ingestion.proof.result import Reconciliation
 from softcart_assets.ingestion.proof.rows import RowComparison
+from softcart_assets.ingestion.proof.statements import Statement
 from softcart_assets.ingestion.proof.strays import strays
 from softcart_assets.ingestion.proof.verify import compare
-from softcart_assets.ingestion.readers import Reader, SqlReader
+from softcart_assets.ingestion.quarantine import Recorder
+from softcart_assets.ingestion.readers import ChecksumReader, Reader, SqlReader
 from softcart_assets.ingestion.request import Call, LoadRequest, LoadResult
 from softcart_assets.ingestion.sinks.failures import explain
 from softcart_assets.ingestion.sinks.raw import RawTable
@@ -56,7 +60,7 @@ def reconcile(
     source, declared = request.source, request.source.table(table)
     kind = connector(source.kind)
     # Loads that a comparison makes are full only if it says so, and progress is that of comparing.
-    plain = replace(request, full=False, checksums=True, released=(), on_progress=None)
+    plain = replace(request, full=False, ask_after=timedelta(0), released=(), on_progress=None)
     with _explained(source, declared), ExitStack() as stack:
         control = stack.enter_context(
             request.staging.connect(autocommit=True, application_name=own_name("reconcile"))
@@ -129,6 +133,8 @@ def _reconcile_captured(
             _see_one_moment(view, raw)
         comparison = RowComparison(source, table, request.on_progress)
         found = comparison.compare(readers[0], raw)
+        if asked := _asked(readers[0], comparison, raw):
+            _state(control, source, table, asked, statements.read(view, source.name, table.name))
         stray = strays(control, job.lake_uri, source, table)
         doubts = readers[0].warnings(table)
         found = replace(found, warnings=[*comparison.warnings, *doubts, *stray])
@@ -213,6 +219,27 @@ def _see_one_moment(connection: psycopg.Connection, raw: RawTable) -> None:
     raw.is_empty()
 
 
+def _asked(reader: Reader, comparison: RowComparison, raw: RawTable) -> Statement | None:
+    """Have the source state the table as well, so that `equals_source` knows what this finds."""
+    if not isinstance(reader, ChecksumReader):
+        return None
+    table, position = comparison.table, reader.position(comparison.table)
+    recorder = Recorder(raw.connection, comparison.source.name, table.name, "", position)
+    answer = statements.ask(reader, table, comparison.columns, recorder)
+    return Statement.answered(answer, comparison.columns, position, raw.now())
+
+
+def _state(
+    control: psycopg.Connection, source: Source, table: Table, asked: Statement, then: Statement
+) -> None:
+    """Write an answer that was given where `then` was written, though the log went on meanwhile."""
+    with control.transaction():
+        known = statements.read_some(control, source.name, [table.name], to_change=True)
+        now = asked.moved(then, known[table.name]) if table.name in known else None
+        if now:
+            statements.write(control, source.name, {table.name: now})
+
+
 class _Reconciler:
     """What surrounds the comparison of a table that loads bring to a position."""
 
@@ -242,6 +269,9 @@ class _Reconciler:
             raw = RawTable(view, self.source, self.table)
             _see_one_moment(view, raw)
             found = comparison.compare(reader, raw)
+            if not loaded and (asked := _asked(reader, comparison, raw)):
+                # Held like by a load, so raw stands where it was loaded.
+                statements.write(self.call.control, self.source.name, {self.table.name: asked})
         if repair and found.differences:
             found = replace(found, repair=self._repair(reader, comparison))
         stray = strays(self.call.control, self.request.lake_uri, self.source, self.table)
@@ -276,8 +306,5 @@ class _Reconciler:
         """Return how raw differs from the source's statement at the last load. None if it does
         not.
         """
-        try:
-            found = compare(self.source, self.request.staging, self.table.name)
-        except NotStated:
-            return None
-        return None if found.is_equal else str(found)
+        found = compare(self.source, self.request.staging, self.table.name)
+        return str(found) if found.is_stated and not found.is_equal else None

@@ -31,7 +31,7 @@ class RowComparison:
     """The comparison of one table's rows.
 
     `fetch`: keys of rows that raw lacks or has with other values. `extra`: keys of rows that only
-    raw has.
+    raw has. `columns`: those that the servers compared.
     """
 
     def __init__(self, source: Source, table: Table, on_progress: Progress | None) -> None:
@@ -39,6 +39,7 @@ class RowComparison:
         self.asset = f"{source.schema}/{table.name}"
         self.title = connector(source.kind).title
         self.fetch, self.extra = Keys(), Keys()
+        self.columns: list[Column] = []
         self.warnings: list[str] = []
 
     def compare(self, reader: Reader, raw: RawTable) -> Reconciliation:
@@ -64,7 +65,7 @@ class RowComparison:
     def _columns(self, raw: RawTable, reader: Reader) -> list[Column]:
         """Return the columns that both sides have, typed as in raw."""
         have = {c.name: c for c in raw.columns()}
-        columns = []
+        columns = self.columns
         for column in reader.columns(self.table, list(have.values())):
             ours = have.get(column.name)
             # In a narrower type, equal values may have different texts, and every row would differ.

@@ -35,7 +35,7 @@ class Sink(Protocol):
 
         The last transaction may still be open. Then its rest follows.
 
-        An update has only the row's new values. An update of the key comes as a deletion and an
+        The rows of an update have its new values. An update of the key comes as a deletion and an
         insertion. A table that was truncated or read again brings the changed rows in the same
         form.
         """

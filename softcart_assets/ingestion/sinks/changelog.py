@@ -198,7 +198,10 @@ class _Spilled:
         with pa.ipc.new_stream(self._file, rows.schema) as stream:
             stream.write_table(rows, max_chunksize=_SPILLED_ROWS)
         self._changes = replace(
-            changes, rows=changes.rows.slice(0, 0), operations=changes.operations.slice(0, 0)
+            changes,
+            rows=changes.rows.slice(0, 0),
+            operations=changes.operations.slice(0, 0),
+            before=None,
         )
 
     def read(self, position: Position, committed_at: int | None) -> Iterator[Changes]:

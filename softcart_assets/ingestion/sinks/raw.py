@@ -323,9 +323,9 @@ class RawTable(RawSchema):
             conditions.append(
                 f"NOT EXISTS (SELECT FROM pg_temp.held h WHERE {self.same_key('h', 'r')})"
             )
-        row = self._one(
-            f"SELECT {digest.checksum_select(POSTGRES, columns, self.key)} FROM "
-            f"{relation or self.name} r"
-            + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
+        rows = f" FROM {relation or self.name} r"
+        if conditions:
+            rows += f" WHERE {' AND '.join(conditions)}"
+        return digest.checksums_by(
+            lambda sums: self._one(f"SELECT {sums}{rows}"), POSTGRES, columns, self.key
         )
-        return digest.checksums_of(columns, row)

@@ -28,8 +28,7 @@ from softcart_assets.ingestion.connectors.mongodb.errors import explained
 from softcart_assets.ingestion.connectors.mongodb.positions import is_apart, token_of, with_token
 from softcart_assets.ingestion.connectors.mongodb.reader import EVENTS_KEPT
 from softcart_assets.ingestion.connectors.mongodb.values import id_value
-from softcart_assets.ingestion.engine.record import Stated
-from softcart_assets.ingestion.engine.table import Moved
+from softcart_assets.ingestion.engine.table import Moved, Stated
 from softcart_assets.ingestion.request import Call
 from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.sinks.sql import quote

@@ -59,7 +59,7 @@ def _mysql_number(column: Column) -> str:
                 else f"CAST({name} AS DECIMAL(20,0))"
             )
         case Kind.DECIMAL:
-            return hashed(f"CAST({name} AS CHAR)")
+            return hashed(f"CAST({_mysql_text(column)} AS CHAR)")
         case Kind.DOUBLE:
             return hashed(f"CAST(CAST({scaled_double(name, str)} AS DECIMAL(65,30)) AS CHAR)")
         case Kind.TEXT:
@@ -124,7 +124,8 @@ MYSQL = Dialect(
     number=_mysql_number,
     whole=mysql_value,
     weight=lambda whole: (
-        f"CAST(1 + MOD(MOD(ABS({whole}), 1009) * MOD(ABS({whole}), 1009), 31) AS SIGNED)"
+        # The remainder first: the smallest bigint has no absolute value.
+        f"CAST(1 + MOD(ABS(MOD({whole}, 1009)) * ABS(MOD({whole}, 1009)), 31) AS SIGNED)"
     ),
     divide=lambda whole, by: f"({whole} DIV {by})",
     row_text=_row_text,

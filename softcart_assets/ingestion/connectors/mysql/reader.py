@@ -295,15 +295,20 @@ class MySQLReader:
 
         The rows with the keys `without` are left out.
         """
-        sums = digest.checksum_select(MYSQL, columns, table.key)
-        select = f"SELECT {sums} FROM {MYSQL.quote(table.at_source)}"
+
+        def ask(where: str = "") -> tuple[int, Checksums]:
+            rows = f" FROM {MYSQL.quote(table.at_source)}{where}"
+            return digest.checksums_by(
+                lambda sums: self.session.query(f"SELECT {sums}{rows}")[0],
+                MYSQL,
+                columns,
+                table.key,
+            )
+
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            result = digest.checksums_of(columns, self.session.query(select)[0])
+            result = ask()
             for where in self.any_of(table, columns, without):
-                some = digest.checksums_of(
-                    columns, self.session.query(f"{select} WHERE {where}")[0]
-                )
                 # One scan of all rows, less some rows by key: NOT IN over many keys would slow down
                 # the whole scan.
-                result = digest.minus(result, some)
+                result = digest.minus(result, ask(f" WHERE {where}"))
         return result

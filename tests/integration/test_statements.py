@@ -1,0 +1,408 @@
+"""What sources state of their tables: added up from the log, asked in full from time to time, and
+never green where it cannot be known.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.ingestion import fill, load_all, query, run, snapshot, source_of
+
+from softcart_assets.audits import raw as audits
+from softcart_assets.audits.model import AuditResult
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.ingestion.capture import reading, resnapshot, stream
+from softcart_assets.ingestion.captured import Captured
+from softcart_assets.ingestion.load import LoadRequest
+from softcart_assets.ingestion.proof.reconcile import reconcile
+from softcart_assets.ingestion.proof.statements import ASK_EVERY
+from softcart_assets.ingestion.proof.verify import Comparison, compare
+from softcart_assets.lines.model import Source, Table
+
+
+def cdc(name: str, *key: str, contract: str = "evolve", history: bool = False) -> Table:
+    return Table(name, "", key, "cdc", (), contract=contract, history=history)  # type: ignore[arg-type]
+
+
+ORDERS = source_of(cdc("orders", "id"))
+ALL = source_of(cdc("orders", "id", history=True), cdc("keyless"))
+
+
+class Copy:
+    """A source and its copy. `tick` loads like a sensor's run, which asks the source once a day."""
+
+    def __init__(self, mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> None:
+        self.mysql, self.postgres, self.lake = mysql, postgres, lake
+
+    def run(self, *statements: str) -> None:
+        run(self.mysql, *statements)
+
+    def tick(self, source: Source = ORDERS, **options: object) -> None:
+        load_all(source, self.mysql, self.postgres, self.lake, **{"ask_after": ASK_EVERY} | options)
+
+    def compare(self, source: Source = ORDERS, table: str = "orders") -> Comparison:
+        return compare(source, self.postgres, table)
+
+    def audit(self, after: timedelta = timedelta(0), source: Source = ORDERS) -> AuditResult:
+        now = datetime.now(UTC) + after
+        return audits.equals_source(self.postgres, source, source.tables[0], now=now)
+
+    def assert_added_up(self, source: Source = ORDERS, table: str = "orders") -> None:
+        """What is stated was not asked anew, and is what the source says when it is asked."""
+        before = self.compare(source, table)
+        assert before.is_equal, before
+        self.tick(source, ask_after=timedelta(0))
+        after = self.compare(source, table)
+        assert before.statement.asked_at != after.statement.asked_at
+        assert (before.statement.rows, before.statement.columns) == (
+            after.statement.rows,
+            after.statement.columns,
+        )
+
+
+@pytest.fixture
+def copy(any_mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> Copy:
+    """Two orders, loaded once."""
+    copy = Copy(any_mysql, postgres, lake)
+    copy.run(
+        "CREATE TABLE orders (id INT PRIMARY KEY, v VARCHAR(20), d DATE)",
+        "INSERT INTO orders VALUES (1, 'a', NULL), (2, 'b', '2026-01-01')",
+    )
+    copy.tick()
+    return copy
+
+
+UNLOGGED = {
+    "without a log": ("SET SESSION sql_log_bin = 0", "UPDATE orders SET v = 'z'"),
+    "through a view": ("SET SESSION binlog_format = 'STATEMENT'", "UPDATE w SET v = 'z'"),
+    "by a trigger": ("SET SESSION binlog_format = 'STATEMENT'", "INSERT INTO other VALUES (1)"),
+}
+
+
+@pytest.mark.parametrize("how", UNLOGGED)
+def test_what_the_log_did_not_tell_is_never_green_once_the_source_is_asked(
+    copy: Copy, how: str
+) -> None:
+    """PeerDB-io/peerdb#3233, apache/flink-cdc#1454, dbtrail/dbtrail#776: nothing of this is in the
+    log. The checksums of the last load were used again, and passed just then.
+    """
+    copy.run(
+        "CREATE VIEW w AS SELECT * FROM orders",
+        "CREATE TABLE other (id INT)",
+        "CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW UPDATE orders SET v = 't'",
+    )
+    copy.tick()
+    copy.run(*UNLOGGED[how])
+    copy.tick(ask_after=timedelta(0))
+    result = copy.audit()
+    assert not result.passed
+    assert not result.is_open
+    assert result.details["state"] == "different"
+    assert result.details["differing columns"] == ["v"]
+
+
+def test_a_source_that_was_not_asked_for_too_long_is_not_green(copy: Copy) -> None:
+    copy.run("UPDATE orders SET v = 'c' WHERE id = 1")
+    copy.tick()
+    assert copy.audit().passed
+    late = copy.audit(after=audits.MAX_AGE + timedelta(seconds=1))
+    assert (late.passed, late.is_open) == (False, True)
+    assert late.details["state"] == "not asked within its interval"
+    assert late.details["source asked at position"] < late.details["position"]
+    # A clock that was set back does not make the last question younger.
+    assert not copy.audit(after=-timedelta(days=3)).passed
+
+
+def test_a_tick_asks_again_after_the_interval(copy: Copy) -> None:
+    asked = copy.compare().statement.asked_at
+    copy.tick()
+    assert copy.compare().statement.asked_at == asked
+    query(
+        copy.postgres,
+        "UPDATE ingestion.statements SET asked_at = asked_at - interval '1 day' RETURNING 1",
+    )
+    copy.run("SET SESSION sql_log_bin = 0", "DELETE FROM orders WHERE id = 1")
+    copy.tick()
+    found = copy.compare()
+    assert found.statement.asked_at
+    assert asked
+    assert found.statement.asked_at > asked
+    assert (found.statement.rows, found.raw_rows) == (1, 2)
+
+
+def test_a_full_load_tells_that_it_repaired_what_the_log_did_not_tell(copy: Copy) -> None:
+    copy.run("SET SESSION sql_log_bin = 0", "UPDATE orders SET v = 'z' WHERE id = 1")
+    [result] = load_all(ORDERS, copy.mysql, copy.postgres, copy.lake, full=True).values()
+    assert copy.audit().passed
+    assert "updated 1" in "".join(result.warnings)
+    [result] = load_all(ORDERS, copy.mysql, copy.postgres, copy.lake, full=True).values()
+    assert "repair" not in "".join(result.warnings)
+
+
+def _rows_read(mysql: MySQLConnection) -> int:
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        # MySQL's name and MariaDB's. Temporary tables do not count.
+        cursor.execute(
+            "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_rows_read', 'Rows_read')"
+        )
+        [(_, rows)] = cursor.fetchall()
+        return int(rows)
+
+
+def test_a_tick_with_a_changed_row_does_not_read_the_table(copy: Copy) -> None:
+    rows = 5_000
+    fill(copy.mysql, "orders", [(n, f"row {n}", None) for n in range(10, rows + 10)])
+    copy.tick()
+    before = copy.compare()
+    copy.run("UPDATE orders SET v = 'changed' WHERE id = 77")
+    read = _rows_read(copy.mysql)
+    copy.tick()
+    assert _rows_read(copy.mysql) - read < 100
+    after = copy.compare()
+    assert after.is_equal
+    assert after.position > before.position
+    assert after.statement.asked_at == before.statement.asked_at
+    read = _rows_read(copy.mysql)
+    copy.tick(ask_after=timedelta(0))
+    assert _rows_read(copy.mysql) - read >= rows
+    copy.assert_added_up()
+
+
+def _change(dice: random.Random) -> Iterator[str]:
+    """The statements of a transaction, which may be rolled back."""
+    yield "START TRANSACTION"
+    for _ in range(dice.randrange(1, 6)):
+        id_, other = dice.randrange(40), dice.randrange(40)
+        yield dice.choice(
+            [
+                f"REPLACE INTO orders VALUES ({id_}, 'v{other}', '2026-01-{1 + id_ % 28}')",
+                f"UPDATE orders SET v = 'w{other}', d = NULL WHERE id > {id_}",
+                f"UPDATE orders SET d = '0000-00-00' WHERE id IN ({id_}, {other})",
+                f"UPDATE IGNORE orders SET id = {other} WHERE id = {id_}",
+                f"DELETE FROM orders WHERE id BETWEEN {id_} AND {other}",
+                f"INSERT INTO keyless VALUES ({id_}, 'x'), ({id_}, 'x'), (NULL, NULL)",
+                f"UPDATE keyless SET v = 'y{other}' WHERE id = {id_}",
+                f"DELETE FROM keyless WHERE id < {id_} LIMIT 3",
+            ]
+        )
+    yield "COMMIT" if dice.random() < 0.8 else "ROLLBACK"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_the_log_tells_is_added_up_exactly(
+    copy: Copy, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Updates, new keys, deletions, rows in and out of quarantine, and large transactions in
+    parts.
+    """
+    monkeypatch.setattr(reading, "_PIECE_ROWS", 7)
+    dice = random.Random(seed)
+    copy.run("CREATE TABLE keyless (id INT, v VARCHAR(10))")
+    copy.tick(ALL)
+    asked = copy.compare(ALL).statement.asked_at
+    for _ in range(6):
+        for _ in range(5):
+            copy.run("SET sql_mode = ''", *_change(dice))
+        copy.tick(ALL)
+        for table in ("orders", "keyless"):
+            found = copy.compare(ALL, table)
+            assert found.is_equal, found
+            assert not found.unstated
+        assert copy.compare(ALL).statement.asked_at == asked
+    for table in ("orders", "keyless"):
+        copy.assert_added_up(ALL, table)
+        copy.tick(ALL)
+
+
+def test_a_transaction_that_is_rolled_back_in_the_log_adds_nothing(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has such a transaction whole if a table without transactions took part in it."""
+    monkeypatch.setattr(reading, "_PIECE_ROWS", 7)
+    copy = Copy(mysql, postgres, lake)
+    copy.run(
+        "CREATE TABLE orders (id INT PRIMARY KEY, v VARCHAR(20))",
+        "CREATE TABLE plain (id INT) ENGINE = MyISAM",
+        "INSERT INTO orders SELECT seq, 'x' FROM seq_1_to_20",
+    )
+    copy.tick()
+    for rows in (3, 15):
+        copy.run(
+            "UPDATE orders SET v = 'kept' WHERE id = 1",
+            "START TRANSACTION",
+            f"UPDATE orders SET v = 'lost' WHERE id <= {rows}",
+            "INSERT INTO plain VALUES (1)",
+            f"DELETE FROM orders WHERE id <= {rows}",
+            "ROLLBACK",
+            "UPDATE orders SET v = 'kept, too' WHERE id = 2",
+        )
+        copy.tick()
+        assert copy.compare().is_equal
+    copy.assert_added_up()
+
+
+def test_a_flush_that_fails_adds_nothing(copy: Copy) -> None:
+    """Otherwise the changes would count twice when the log is read again."""
+    copy.run("INSERT INTO orders VALUES (3, 'c', NULL)", "DELETE FROM orders WHERE id = 1")
+    commit = Captured.commit
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed before the commit")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Captured, "commit", killed)
+        with pytest.raises(RuntimeError):
+            copy.tick()
+    assert Captured.commit is commit
+    assert copy.compare().is_equal
+    copy.tick()
+    copy.assert_added_up()
+
+
+def test_columns_that_come_go_and_change(copy: Copy) -> None:
+    copy.run(
+        "ALTER TABLE orders ADD n INT",
+        "INSERT INTO orders VALUES (3, 'c', NULL, 7)",
+        "UPDATE orders SET n = 1 WHERE id = 1",
+    )
+    copy.tick()
+    assert copy.compare().is_equal
+    assert not copy.compare().unstated
+    # What the log no longer has is not stated any more: raw keeps its old values.
+    copy.run("ALTER TABLE orders DROP n", "UPDATE orders SET v = 'd' WHERE id = 1")
+    copy.tick()
+    assert copy.compare().is_equal
+    assert copy.compare().unstated == ["n"]
+    copy.run(
+        "ALTER TABLE orders MODIFY id BIGINT, ADD amount DECIMAL(28,2)",
+        "INSERT INTO orders VALUES (3000000000, 'big', NULL, 1.5)",
+    )
+    copy.tick()
+    copy.run(
+        "ALTER TABLE orders MODIFY amount DECIMAL(40,2)",
+        "UPDATE orders SET amount = 2.50 WHERE id = 1",
+    )
+    copy.tick()
+    assert copy.compare().is_equal
+    assert copy.compare().unstated == ["n"]
+    copy.assert_added_up()
+
+
+def test_a_table_that_is_emptied_or_renamed(copy: Copy) -> None:
+    asked = copy.compare().statement.asked_at
+    copy.run("INSERT INTO orders VALUES (3, 'c', NULL)", "TRUNCATE orders")
+    copy.run("INSERT INTO orders VALUES (4, 'd', NULL)")
+    copy.tick()
+    found = copy.compare()
+    assert (found.statement.rows, found.statement.asked_at) == (1, asked)
+    copy.assert_added_up()
+    copy.run(
+        "CREATE TABLE fresh LIKE orders",
+        "INSERT INTO fresh VALUES (8, 'h', NULL), (9, 'i', NULL)",
+        "RENAME TABLE orders TO gone, fresh TO orders",
+        "INSERT INTO orders VALUES (10, 'j', NULL)",
+    )
+    copy.tick()
+    found = copy.compare()
+    assert found.is_equal
+    assert found.statement.rows == 3
+    copy.assert_added_up()
+
+
+def test_rows_with_new_columns_that_go_to_quarantine(copy: Copy) -> None:
+    """Such rows fit, and are not in raw. So the log alone does not tell what raw has to have."""
+    source = source_of(cdc("orders", "id", contract="quarantine"))
+    copy.tick(source)
+    copy.run("ALTER TABLE orders ADD n INT", "INSERT INTO orders VALUES (3, 'c', NULL, 7)")
+    copy.tick(source)
+    assert copy.compare(source).is_equal
+    copy.run("UPDATE orders SET n = NULL WHERE id = 3", "UPDATE orders SET n = 1 WHERE id = 1")
+    copy.tick(source)
+    found = copy.compare(source)
+    assert found.is_equal
+    assert found.quarantined_rows == 1
+
+
+def test_a_table_that_was_read_again_is_asked_at_the_next_load(copy: Copy) -> None:
+    copy.run("INSERT INTO orders VALUES (3, 'c', NULL)")
+    resnapshot(ORDERS, copy.mysql, copy.postgres, copy.lake)
+    result = copy.audit()
+    assert (result.passed, result.is_open) == (False, True)
+    assert "read from the source again" in result.details["state"]
+    copy.tick()
+    assert copy.audit().passed
+
+
+@pytest.mark.parametrize("strategy", ["cdc", "snapshot"])
+def test_reconcile_asks_and_the_check_knows_what_it_found(copy: Copy, strategy: str) -> None:
+    source = ORDERS if strategy == "cdc" else source_of(snapshot("orders", "id"))
+    copy.tick(source)
+    before = copy.compare(source).statement
+    with copy.postgres.connect() as session:
+        session.execute("UPDATE raw_t.orders SET v = 'not so' WHERE id = 2")
+    assert copy.audit(source=source).details["differing columns"] == ["v"]
+    if strategy == "cdc":
+        copy.run("SET SESSION sql_log_bin = 0", "UPDATE orders SET d = '2026-02-02' WHERE id = 1")
+    request = LoadRequest(source, copy.mysql, copy.postgres, copy.lake)
+    assert reconcile(request, "orders").differing == 1 + (strategy == "cdc")
+    after = copy.compare(source)
+    assert before.asked_at
+    assert after.statement.asked_at
+    assert after.statement.asked_at > before.asked_at
+    assert after.differing == (["v", "d"] if strategy == "cdc" else ["v"])
+    reconcile(request, "orders", repair=True)
+    assert copy.audit(source=source).passed
+
+
+def test_a_stream_keeps_the_statement_and_a_comparison_sees_both_at_one_moment(
+    copy: Copy,
+) -> None:
+    over, request = threading.Event(), LoadRequest(ORDERS, copy.mysql, copy.postgres, copy.lake)
+    follower = threading.Thread(
+        target=stream, args=(ORDERS, copy.mysql, copy.postgres, copy.lake), kwargs={"stopped": over}
+    )
+    asked = copy.compare().statement.asked_at
+    follower.start()
+    try:
+        for turn in range(40):
+            copy.run(
+                f"REPLACE INTO orders VALUES ({turn % 7}, 'v{turn}', NULL)",
+                f"UPDATE orders SET v = 'w{turn}' WHERE id <> {turn % 3}",
+            )
+            found = copy.compare()
+            assert found.is_equal, found
+            if turn == 20:
+                # The answer is of the position where it was given, and the log has gone on since.
+                assert reconcile(request, "orders").differences == 0
+                assert copy.compare().statement.asked_at != asked
+            time.sleep(0.02)
+    finally:
+        over.set()
+        follower.join(60)
+    copy.tick()
+    copy.assert_added_up()
+
+
+def test_a_table_of_900_columns_is_compared(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    """PostgreSQL takes 1,664 items in a select list. Two are needed for each column."""
+    copy = Copy(mysql, postgres, lake)
+    columns = ", ".join(f"c{n} SMALLINT" for n in range(900))
+    copy.run(
+        f"CREATE TABLE orders (id INT PRIMARY KEY, {columns})",
+        "INSERT INTO orders (id, c0, c899) VALUES (1, 5, 6)",
+    )
+    copy.tick()
+    copy.run("UPDATE orders SET c899 = 7", "INSERT INTO orders (id, c450) VALUES (2, 1)")
+    copy.tick()
+    assert len(copy.compare().compared) == 901
+    copy.assert_added_up()
+    with postgres.connect() as session:
+        session.execute("UPDATE raw_t.orders SET c899 = 0 WHERE id = 1")
+    assert copy.audit().details["differing columns"] == ["c899"]
