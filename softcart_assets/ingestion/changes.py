@@ -187,17 +187,56 @@ class Changes:
             return self
         numbers, of_rejected = self._run_numbers
         mask = pa.array(wanted, pa.bool_()).take(numbers)
+        return self._only(mask, [wanted[number] for number in of_rejected])
+
+    def of_current_rows(
+        self, column: Column, ends: Sequence[str], known: Sequence[Column], key: Sequence[str]
+    ) -> Changes:
+        """Leave out the rows of the past in a table with system versioning.
+
+        `column`: until when a row is current. It has one of `ends` as long as the row is. The
+        decoder has taken it for a part of the key. So the end of a row is the deletion of the
+        current row and the insertion of one of the past. `known`, `key`: the columns and the key of
+        what is returned.
+        """
+        mask = pc.is_in(as_text(column, self.rows.column(column.name)), pa.array(ends))
+        changes = self._only(mask, [row.row[column.name] in ends for _, _, row in self.rejected])
+        names = [each.name for each in known]
+        rejected = [
+            (
+                at,
+                operation,
+                replace(
+                    row,
+                    key=row.key and row.key[: len(key)],
+                    row={name: row.row[name] for name in names if name in row.row},
+                ),
+            )
+            for at, operation, row in changes.rejected
+        ]
+        return replace(changes, columns=known, rows=changes.rows.select(names), rejected=rejected)
+
+    def _only(self, mask: pa.Array, of_rejected: Sequence[bool]) -> Changes:
+        """Return some of the rows and of the rejected changes, and the runs that have any."""
         before = np.concatenate([[0], np.cumsum(mask.to_numpy(zero_copy_only=False))])
+        numbers, numbers_of_rejected = self._run_numbers
+        stay = [n for n, is_in in zip(numbers_of_rejected, of_rejected, strict=True) if is_in]
+        counts = np.bincount(
+            np.concatenate([numbers.filter(mask).to_numpy(), np.array(stay, np.int32)]),
+            minlength=len(self.runs),
+        )
         return replace(
             self,
             rows=self.rows.filter(mask),
             operations=self.operations.filter(mask),
             rejected=[
                 (int(before[at]), operation, row)
-                for (at, operation, row), number in zip(self.rejected, of_rejected, strict=True)
-                if wanted[number]
+                for (at, operation, row), is_in in zip(self.rejected, of_rejected, strict=True)
+                if is_in
             ],
-            runs=[run for run, is_in in zip(self.runs, wanted, strict=True) if is_in],
+            runs=[
+                run._replace(changes=int(n)) for run, n in zip(self.runs, counts, strict=True) if n
+            ],
         )
 
 

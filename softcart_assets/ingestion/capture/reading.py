@@ -29,6 +29,10 @@ from softcart_assets.ingestion.connectors.mysql.events import (
 )
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
+from softcart_assets.ingestion.connectors.mysql.schema import (
+    ENDS_OF_CURRENT_ROWS,
+    columns_of,
+)
 from softcart_assets.ingestion.position import NOWHERE, Place, Position
 from softcart_assets.ingestion.types import Column
 
@@ -78,10 +82,14 @@ class Stopped(Exception):
 
 @dataclass
 class _Decoding:
-    """Changes of one table with one definition."""
+    """Changes of one table with one definition.
+
+    `row_end`: tells current rows from those of the past, see `TableMap`. None: all are current.
+    """
 
     table: str
     columns: Sequence[Column]
+    row_end: Column | None
     decoder: RowsDecoder
     is_provisional: bool
     runs: list[Run] = field(default_factory=list)
@@ -266,7 +274,8 @@ class Reading:
     def _hand_over(self, *, whole: bool, caught_up: bool = False) -> None:
         """Hand over what was gathered. `whole`: no transaction is open."""
         decodings = self._decodings
-        changes = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
+        taken = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
+        changes = [each for each in taken if len(each)]
         place = Place(self._position, str(self._gtids) or None, self.log.server) if whole else None
         definitions = self._definitions
         piece = Piece(changes, place, self._committed_at, definitions, caught_up)
@@ -311,7 +320,14 @@ class Reading:
             runs.append(Run(decoding.open, None, None))
             decoding.open = 0
         changes = Changes(decoding.table, decoding.columns, batch, operations, rejected, runs)
-        if rejected:
+        if decoding.row_end:
+            changes = changes.of_current_rows(
+                decoding.row_end,
+                ENDS_OF_CURRENT_ROWS,
+                decoding.columns,
+                self._keys[decoding.table],
+            )
+        if changes.rejected:
             changes = changes.with_deletions(self._keys[decoding.table])
         if decoding.is_partly_void:
             decoding.is_partly_void = False
@@ -342,8 +358,15 @@ class Reading:
             return None
         indexes = {column.name: index for index, column in enumerate(table_map.columns)}
         key = [indexes[column] for column in self._keys[name] if column in indexes]
-        decoder = RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
-        return _Decoding(name, columns, decoder, is_provisional)
+        decoded, row_end = list(columns), None
+        if table_map.row_end is not None:
+            at = indexes[table_map.row_end]
+            [row_end] = columns_of([table_map.columns[at]], name)
+            decoded = [c for c in decoded if c.name != row_end.name] + [row_end]
+            # So the end of a row becomes a deletion, which an update of this column really is.
+            key += [at] if key else []
+        decoder = RowsDecoder(table_map.columns, key, decoded, jsonb.to_text)
+        return _Decoding(name, columns, row_end, decoder, is_provisional)
 
     def _catch_up(self) -> None:
         """Hand over when the log has reached the position of tables that were further. Their rows
