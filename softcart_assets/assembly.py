@@ -28,8 +28,8 @@ from softcart_assets.lines.model import (
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Dagster's rule for the parts of an asset key.
-_NAME = re.compile(r"[A-Za-z0-9_]+")
+# Dagster's rule for the parts of an asset key. PostgreSQL cuts longer names off.
+_NAME = re.compile(r"[A-Za-z0-9_]{1,63}")
 # Names of lines and sources become Python packages, PostgreSQL schemas and Hive databases. With
 # small letters only, none of these needs quotes.
 _LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -182,6 +182,10 @@ def _lines(together: Lines) -> Iterator[str]:
 def _sources(together: Lines) -> Iterator[str]:
     yield from _repeated(together.sources, "source systems", "Rename one of them")
     prefixes = Counter(source.env_prefix for source in together.sources)
+    # The name of the table that holds the rows of a first copy.
+    parts = Counter(
+        f"{source}_{table}" for source, table in {(s.name, t.name) for s, t in together.tables()}
+    )
     for source in together.sources:
         if not _LINE_NAME.fullmatch(source.name):
             yield (
@@ -209,6 +213,13 @@ def _sources(together: Lines) -> Iterator[str]:
         else:
             yield from connectors.problems(source)
         yield from _tables(source)
+        for table in source.tables:
+            if parts[part := f"{source.name}_{table.name}"] > 1 and "_" in table.name:
+                yield (
+                    f"{table.declared_at}: table {source.name}.{table.name} and a table of another "
+                    f"source would both be copied by way of part_{part}. Declare another name "
+                    f"with source_name={table.at_source!r}."
+                )
 
 
 def _tables(source: Source) -> Iterator[str]:
@@ -219,8 +230,8 @@ def _tables(source: Source) -> Iterator[str]:
         where = f"{table.declared_at}: table {source.name}.{table.name}"
         if not _NAME.fullmatch(table.name):
             yield (
-                f"{where} cannot be the name of an asset or of a lake table. Declare a name of "
-                f"letters, digits and _, with source_name={table.at_source!r}."
+                f"{where} cannot be the name of an asset or of a lake table. Declare a name of up "
+                f"to 63 letters, digits and _, with source_name={table.at_source!r}."
             )
         if table.strategy == "incremental" and not (table.cursor and table.key):
             yield (
@@ -229,11 +240,16 @@ def _tables(source: Source) -> Iterator[str]:
             )
         if table.history and not table.key:
             yield f"{where}: history needs a key. Declare the key, or leave out the history."
-        if table.history and f"{table.name}_history" in names:
+        history = f"{table.name}_history"
+        if table.history and history in names:
             yield (
-                f"{where}: its history takes the name {table.name}_history, which is a table of "
-                "the source. Declare that table with another name and source_name="
-                f"'{table.name}_history'."
+                f"{where}: its history takes the name {history}, which is a table of "
+                f"the source. Declare that table with another name and source_name='{history}'."
+            )
+        if table.history and _NAME.fullmatch(table.name) and not _NAME.fullmatch(history):
+            yield (
+                f"{where}: its history would be called {history}, which is too long. Declare a "
+                f"shorter name with source_name={table.at_source!r}, or leave out the history."
             )
         columns = Counter(column.name for column in table.columns)
         for name in (name for name, count in columns.items() if count > 1):
@@ -283,10 +299,14 @@ def _outputs(together: Lines) -> Iterator[str]:
 def _repeated(items: Iterable[Any], what: str, remedy: str) -> Iterator[str]:
     first: dict[str, Any] = {}
     for item in items:
-        if item.name in first:
-            other = first[item.name].declared_at
-            yield f"{item.declared_at}: two {what} are called {item.name!r}, see {other}. {remedy}."
-        first.setdefault(item.name, item)
+        # Hive ignores case: the lake tables `orders` and `Orders` would be one.
+        name = item.name.lower()
+        if name in first:
+            other = first[name]
+            names = " or ".join(repr(each) for each in dict.fromkeys((item.name, other.name)))
+            place = other.declared_at
+            yield f"{item.declared_at}: two {what} are called {names}, see {place}. {remedy}."
+        first.setdefault(name, item)
 
 
 LINES = assemble(find_lines())

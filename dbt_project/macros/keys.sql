@@ -17,6 +17,15 @@
     {{ surrogate_key([natural_key, 'extract(epoch from ' ~ valid_from ~ ')']) }}
 {%- endmacro %}
 
+{#-
+  A text key as a collation of MySQL that ignores case compares it: without case, and without
+  spaces at the end. PostgreSQL tells 'A1' from 'a1 ', so both sides of a join need this. Accents
+  count here. Collations named _ai_ci and utf8mb4_general_ci ignore them, too.
+-#}
+{% macro folded_key(column) -%}
+    lower(rtrim({{ column }}, ' '))
+{%- endmacro %}
+
 {#- The key of the unknown member that every dimension has. -#}
 {% macro unknown_key() -%}
     '00000000-0000-0000-0000-000000000000'::uuid

@@ -172,12 +172,15 @@ class Captured:
         return new
 
     def _forget_undeclared(self) -> None:
-        # What is not followed any more misses changes from now on.
+        # What is not followed any more misses changes from now on. A raw table that somebody has
+        # dropped, such as one with another key, is copied anew.
         self.connection.execute(
-            "DELETE FROM ingestion.captures WHERE source = %s AND table_name <> ALL(%s)",
+            "DELETE FROM ingestion.captures WHERE source = %s AND (table_name <> ALL(%s)"
+            " OR to_regclass(format('%%I.%%I', %s::text, table_name)) IS NULL)",
             (
                 self.source.name,
                 [table.name for table in self.source.tables if table.strategy == "cdc"],
+                self.source.schema,
             ),
         )
 

@@ -202,8 +202,68 @@ class Changes:
             return self
         numbers, of_rejected = self._run_numbers
         mask = pa.array(wanted, pa.bool_()).take(numbers)
-        kept = np.concatenate([[0], np.cumsum(mask.to_numpy(zero_copy_only=False))])
         of_before = np.repeat(wanted, [run.before for run in self.runs])
+        return self._only(mask, [wanted[number] for number in of_rejected], of_before)
+
+    def of_current_rows(
+        self, column: Column, ends: Sequence[str], known: Sequence[Column], key: Sequence[str]
+    ) -> Changes:
+        """Leave out the rows of the past in a table with system versioning.
+
+        `column`: until when a row is current. It has one of `ends` as long as the row is. The
+        decoder has taken it for a part of the key. So the end of a row is the deletion of the
+        current row and the insertion of one of the past. `known`, `key`: the columns and the key of
+        what is returned.
+        """
+
+        def is_current(rows: pa.RecordBatch) -> pa.Array:
+            return pc.is_in(as_text(column, rows.column(column.name)), pa.array(ends))
+
+        of_before = np.zeros(0, bool)
+        if self.before is not None:
+            of_before = is_current(self.before).to_numpy(zero_copy_only=False)
+        changes = self._only(
+            is_current(self.rows),
+            [row.row[column.name] in ends for _, _, row in self.rejected],
+            of_before,
+        )
+        names = [each.name for each in known]
+        rejected = [
+            (
+                at,
+                operation,
+                replace(
+                    row,
+                    key=row.key and row.key[: len(key)],
+                    row={name: row.row[name] for name in names if name in row.row},
+                ),
+            )
+            for at, operation, row in changes.rejected
+        ]
+        before = changes.before
+        if before is not None:
+            before = before.select([name for name in names if name in before.schema.names])
+        return replace(
+            changes,
+            columns=known,
+            rows=changes.rows.select(names),
+            rejected=rejected,
+            before=before,
+        )
+
+    def _only(self, mask: pa.Array, of_rejected: Sequence[bool], of_before: np.ndarray) -> Changes:
+        """Return some of the rows, of the rejected changes and of the rows before, and the runs
+        that have any.
+        """
+        kept = np.concatenate([[0], np.cumsum(mask.to_numpy(zero_copy_only=False))])
+        numbers, numbers_of_rejected = self._run_numbers
+        stay = [n for n, is_in in zip(numbers_of_rejected, of_rejected, strict=True) if is_in]
+        counts = np.bincount(
+            np.concatenate([numbers.filter(mask).to_numpy(), np.array(stay, np.int32)]),
+            minlength=len(self.runs),
+        )
+        numbers_of_before = np.repeat(np.arange(len(self.runs)), [run.before for run in self.runs])
+        counts_of_before = np.bincount(numbers_of_before[of_before], minlength=len(self.runs))
         return replace(
             self,
             rows=self.rows.filter(mask),
@@ -211,10 +271,14 @@ class Changes:
             before=None if self.before is None else self.before.filter(pa.array(of_before)),
             rejected=[
                 (int(kept[at]), operation, row)
-                for (at, operation, row), number in zip(self.rejected, of_rejected, strict=True)
-                if wanted[number]
+                for (at, operation, row), is_in in zip(self.rejected, of_rejected, strict=True)
+                if is_in
             ],
-            runs=[run for run, is_in in zip(self.runs, wanted, strict=True) if is_in],
+            runs=[
+                run._replace(changes=int(count), before=int(before))
+                for run, count, before in zip(self.runs, counts, counts_of_before, strict=True)
+                if count or before
+            ],
         )
 
 

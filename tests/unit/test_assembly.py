@@ -104,6 +104,23 @@ MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
         [with_tables(replace(ORDERS, history=True), replace(ORDERS, name="orders_history"))],
         "its history takes the name orders_history, which is a table of the source",
     ),
+    "companion whose name is too long": (
+        [with_table(name="n" * 60, history=True)],
+        f"its history would be called {'n' * 60}_history, which is too long",
+    ),
+    "table name that PostgreSQL cuts": ([with_table(name="n" * 64)], "up to 63 letters"),
+    "tables that differ in case": (
+        [with_tables(ORDERS, replace(ORDERS, name="Orders"))],
+        "two tables of source 'store' are called 'Orders' or 'orders'",
+    ),
+    "companion of another source": (
+        [
+            with_tables(replace(ORDERS, name="eu_orders")),
+            Line("b", "", "team:b", (replace(STORE, name="store_eu", prefix="SOFTCART_B"),)),
+        ],
+        "table store.eu_orders and a table of another source would both be copied by way of "
+        "part_store_eu_orders",
+    ),
     "column twice": ([with_table(columns=named("id", "id"))], "column 'id' is declared twice"),
     "no such column": (
         [with_table(daily="ordered_at")],

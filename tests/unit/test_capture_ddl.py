@@ -21,8 +21,11 @@ def rename(old: str, new: str, database: str = "shop", new_database: str = "shop
     return TableChange("rename", database, old, new=(new_database, new))
 
 
-def alter(table: str = "t", database: str = "shop", *, values: bool = False) -> TableChange:
-    return TableChange("alter", database, table, changes_values=values)
+def alter(
+    table: str = "t", database: str = "shop", *, values: bool = False, added: str = ""
+) -> TableChange:
+    names = tuple(added.split())
+    return TableChange("alter", database, table, changes_values=values, added=names)
 
 
 def rewrite(table: str = "t", database: str = "shop") -> TableChange:
@@ -71,17 +74,20 @@ def rewrite(table: str = "t", database: str = "shop") -> TableChange:
         ("RENAME USER a TO b", []),
         ("ALTER TABLE t RENAME TO u", [rename("t", "u")]),
         ("ALTER TABLE t RENAME = crm.u", [rename("t", "u", new_database="crm")]),
-        ("ALTER TABLE t RENAME u, ADD COLUMN x int", [alter(), rename("t", "u")]),
-        ("ALTER TABLE t ADD COLUMN x int", [alter()]),
-        ("ALTER TABLE t ADD x int NULL DEFAULT NULL AFTER y", [alter()]),
-        ("ALTER TABLE t ADD x varchar(9) COMMENT 'NOT NULL DEFAULT'", [alter()]),
-        ("ALTER TABLE t ADD COLUMN IF NOT EXISTS x int", [alter()]),
-        ("ALTER TABLE t ADD x int NOT NULL", [alter(values=True)]),
-        ("ALTER TABLE t ADD x int DEFAULT 3", [alter(values=True)]),
-        ("ALTER TABLE t ADD (x int, y int DEFAULT (1 + 2))", [alter(values=True)]),
-        ("ALTER TABLE t ADD x int GENERATED ALWAYS AS (y + 1) VIRTUAL", [alter(values=True)]),
-        ("ALTER TABLE t ADD x serial", [alter(values=True)]),
-        ("ALTER TABLE t ADD x timestamp", [alter(values=True)]),
+        ("ALTER TABLE t RENAME u, ADD COLUMN x int", [alter(added="x"), rename("t", "u")]),
+        ("ALTER TABLE t ADD COLUMN x int", [alter(added="x")]),
+        ("ALTER TABLE t ADD x int NULL DEFAULT NULL AFTER y", [alter(added="x")]),
+        ("ALTER TABLE t ADD x varchar(9) COMMENT 'NOT NULL DEFAULT'", [alter(added="x")]),
+        ("ALTER TABLE t ADD COLUMN IF NOT EXISTS x int", [alter(added="x")]),
+        ("ALTER TABLE t ADD x int NOT NULL", [alter(values=True, added="x")]),
+        ("ALTER TABLE t ADD x int DEFAULT 3", [alter(values=True, added="x")]),
+        ("ALTER TABLE t ADD (x int, y int DEFAULT (1 + 2))", [alter(values=True, added="x y")]),
+        (
+            "ALTER TABLE t ADD x int GENERATED ALWAYS AS (y + 1) VIRTUAL",
+            [alter(values=True, added="x")],
+        ),
+        ("ALTER TABLE t ADD x serial", [alter(values=True, added="x")]),
+        ("ALTER TABLE t ADD x timestamp", [alter(values=True, added="x")]),
         (
             "ALTER TABLE t DROP COLUMN x, DROP INDEX i, DROP PRIMARY KEY, DROP FOREIGN KEY f",
             [alter()],
@@ -124,8 +130,10 @@ def rewrite(table: str = "t", database: str = "shop") -> TableChange:
         ("ALTER TABLE t IMPORT TABLESPACE", [rewrite()]),
         ("ALTER TABLE t DROP SYSTEM VERSIONING", [rewrite()]),
         ("ALTER TABLE t SOMETHING NEW", [alter(values=True)]),
-        ("ALTER TABLE 1st.2nd ADD x int", [alter("2nd", "1st")]),
-        ("ALTER TABLE `größe` ADD x int", [alter("größe")]),
+        ("ALTER TABLE 1st.2nd ADD x int", [alter("2nd", "1st", added="x")]),
+        ("ALTER TABLE `größe` ADD x int", [alter("größe", added="x")]),
+        ("ALTER TABLE t DROP x, ADD `x` int, ADD (y int, z int)", [alter(added="x y z")]),
+        ("ALTER TABLE t ADD SYSTEM VERSIONING", [alter(values=True)]),
         ("ALTER VIEW v AS SELECT 1", []),
         ("ALTER DATABASE d CHARACTER SET utf8mb4", []),
         ("ANALYZE TABLE t", []),

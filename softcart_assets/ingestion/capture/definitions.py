@@ -8,13 +8,17 @@ keeps its columns, and rows with values in other columns go to quarantine.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
+from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.capture.rewrites import Rewrites
 from softcart_assets.ingestion.captured import Captured, CapturedTable
 from softcart_assets.ingestion.changes import Changes
 from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
 from softcart_assets.ingestion.connectors.mysql.events import TableMap
 from softcart_assets.ingestion.connectors.mysql.schema import columns_of
+from softcart_assets.ingestion.connectors.mysql.session import Session, explained
+from softcart_assets.ingestion.connectors.mysql.tables import check_key, unique_keys
 from softcart_assets.ingestion.errors import SchemaChanged, UnsupportedColumn
 from softcart_assets.ingestion.position import Place
 from softcart_assets.ingestion.sinks import Sink
@@ -25,8 +29,15 @@ from softcart_assets.ingestion.types import Column, widens
 class Definitions:
     """Makes raw follow the definitions of a source's tables."""
 
-    def __init__(self, captured: Captured, raw: RawSink, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        captured: Captured,
+        raw: RawSink,
+        sinks: Sequence[Sink],
+        connection: MySQLConnection,
+    ) -> None:
         self.captured, self.raw, self.sinks = captured, raw, sinks
+        self.connection = connection
         self.rewrites = Rewrites(captured, raw)
 
     def adapt(self, table: CapturedTable, definition: TableMap) -> Sequence[Column] | None:
@@ -35,8 +46,9 @@ class Definitions:
         None skips the table, because it has stopped.
         """
         try:
-            columns = columns_of(definition.columns, table.asset)
-        except UnsupportedColumn as error:
+            self._check_key(table, definition)
+            columns = columns_of(definition.shown, table.asset)
+        except (UnsupportedColumn, SchemaChanged) as error:
             self.captured.stop(table, str(error))
             return None
         return self.fit_or_stop(table, columns)
@@ -50,6 +62,26 @@ class Definitions:
         except (UnsupportedColumn, SchemaChanged) as error:
             self.captured.stop(table, str(error))
             return None
+
+    def _check_key(self, table: CapturedTable, definition: TableMap) -> None:
+        """Raise `SchemaChanged` if the declared key is not unique any more."""
+        declared = set(table.table.key)
+        primary = {definition.columns[index].name for index in definition.key}
+        primary.discard(definition.row_end or "")
+        if (primary and primary <= declared) or not declared <= {c.name for c in definition.shown}:
+            return
+        with (
+            explained(self.connection, table.asset),
+            closing(Session(self.connection)) as session,
+        ):
+            keys = unique_keys(session, table.asset, table.table.at_source)
+        # A table that is gone since has had its statement in the log, which is still to come.
+        if keys is None:
+            return
+        # The log tells the primary key as it was for these rows. It has no other keys, and so they
+        # are those of now.
+        keys.pop("PRIMARY", None)
+        check_key(table.table, table.asset, [*keys.values(), *([primary] if primary else [])])
 
     def fit(self, table: CapturedTable, columns: Sequence[Column]) -> Sequence[Column]:
         """Return the columns in which to take rows that have `columns` at the source.
@@ -124,12 +156,19 @@ class Definitions:
                 self.captured.note_stale(table, place.position)
             elif change.kind == "truncate":
                 yield from self.rewrites.empty(table, place.position, committed_at)
-            elif change.kind == "rewrite" or change.changes_values:
+            elif change.kind == "rewrite" or change.changes_values or _returns(table, change):
                 # The log tells the statement, but not the values that rows have after it.
                 if table.table.contract == "freeze":
                     self.captured.stop(table, _frozen(table, "its definition"))
                 else:
                     self.captured.note_stale(table, place.position)
+
+
+def _returns(table: CapturedTable, change: TableChange) -> bool:
+    """Return whether a statement adds a column that raw has. It was dropped before, perhaps in the
+    same statement, and raw has kept its values. At the source all rows have NULL.
+    """
+    return not {column.name for column in table.columns}.isdisjoint(change.added)
 
 
 def _frozen(table: CapturedTable, what: str) -> str:

@@ -65,7 +65,7 @@ class Follower:
             self.lake,
             *(make(connection, self.captured) for make in job.sinks),
         ]
-        self.definitions = Definitions(self.captured, self.raw, self.sinks)
+        self.definitions = Definitions(self.captured, self.raw, self.sinks, job.connection)
         self.take_up()
         self._listed = time.monotonic()
         self._rows: list[tuple[float, int]] = []

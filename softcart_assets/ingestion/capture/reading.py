@@ -29,6 +29,10 @@ from softcart_assets.ingestion.connectors.mysql.events import (
 )
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
+from softcart_assets.ingestion.connectors.mysql.schema import (
+    ENDS_OF_CURRENT_ROWS,
+    columns_of,
+)
 from softcart_assets.ingestion.position import NOWHERE, Place, Position
 from softcart_assets.ingestion.types import Column
 
@@ -78,10 +82,14 @@ class Stopped(Exception):
 
 @dataclass
 class _Decoding:
-    """Changes of one table with one definition."""
+    """Changes of one table with one definition.
+
+    `row_end`: tells current rows from those of the past, see `TableMap`. None: all are current.
+    """
 
     table: str
     columns: Sequence[Column]
+    row_end: Column | None
     decoder: RowsDecoder
     is_provisional: bool
     names: Sequence[str]
@@ -280,7 +288,8 @@ class Reading:
     def _hand_over(self, *, whole: bool, caught_up: bool = False) -> None:
         """Hand over what was gathered. `whole`: no transaction is open."""
         decodings = self._decodings
-        changes = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
+        taken = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
+        changes = [each for each in taken if len(each)]
         place = Place(self._position, str(self._gtids) or None, self.log.server) if whole else None
         # A definition is applied once its transaction is committed: `CREATE OR REPLACE … SELECT` is
         # one transaction with its rows.
@@ -327,7 +336,14 @@ class Reading:
         changes = Changes(
             decoding.table, decoding.columns, batch, operations, rejected, runs, before
         )
-        if rejected:
+        if decoding.row_end:
+            changes = changes.of_current_rows(
+                decoding.row_end,
+                ENDS_OF_CURRENT_ROWS,
+                decoding.columns,
+                self._keys[decoding.table],
+            )
+        if changes.rejected:
             changes = changes.with_deletions(self._keys[decoding.table])
         if decoding.is_partly_void:
             decoding.is_partly_void = False
@@ -358,9 +374,16 @@ class Reading:
             return None
         indexes = {column.name: index for index, column in enumerate(table_map.columns)}
         key = [indexes[column] for column in self._keys[name] if column in indexes]
-        decoder = RowsDecoder(table_map.columns, key, columns, jsonb.to_text)
-        names = [column.name for column in columns if column.name in indexes]
-        return _Decoding(name, columns, decoder, is_provisional, names)
+        decoded, row_end = list(columns), None
+        if table_map.row_end is not None:
+            at = indexes[table_map.row_end]
+            [row_end] = columns_of([table_map.columns[at]], name)
+            decoded = [c for c in decoded if c.name != row_end.name] + [row_end]
+            # So the end of a row becomes a deletion, which an update of this column really is.
+            key += [at] if key else []
+        decoder = RowsDecoder(table_map.columns, key, decoded, jsonb.to_text)
+        names = [column.name for column in decoded if column.name in indexes]
+        return _Decoding(name, columns, row_end, decoder, is_provisional, names)
 
     def _catch_up(self) -> None:
         """Hand over when the log has reached the position of tables that were further. Their rows

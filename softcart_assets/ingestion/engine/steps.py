@@ -55,6 +55,7 @@ class LoadSteps:
         self.raw.stage(columns)
         self.take(self.raw.copy("pg_temp.incoming", columns, batches), columns)
         self.merge(columns, self.raw.find_changes(columns, missing_is_deleted=False))
+        self.raw.refuse_shared_keys("pg_temp.incoming", is_all=False)
         self._note_cursor("pg_temp.incoming", columns)
         self.close_held_in("pg_temp.incoming")
 

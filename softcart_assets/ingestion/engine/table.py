@@ -205,7 +205,13 @@ class TableLoad(LoadSteps):
         return self.reader.ranges(self.table, columns, self.call.crew.size)
 
     def _after_full(self, loaded: str, columns: Sequence[Column]) -> Sequence[Column]:
-        """Note the cursor, and close the quarantine entries that reading every row has settled."""
+        """Note the cursor, and close the quarantine entries that reading every row has settled.
+
+        Raises `SchemaChanged` if rows share a key.
+        """
+        # A table that took the rows as they are has the key itself.
+        if self.table.key and loaded != self.raw.name:
+            self.raw.refuse_shared_keys(loaded, is_all=True)
         self._note_cursor(loaded, columns)
         self.close_held_in(loaded)
         self._close(self.quarantine.unseen(), "deleted" if self.table.key else "mended")

@@ -15,6 +15,7 @@ import pyarrow as pa
 from psycopg import sql
 from psycopg.types.string import TextLoader
 
+from softcart_assets.ingestion.errors import SchemaChanged
 from softcart_assets.ingestion.position import Position, ordered
 from softcart_assets.ingestion.proof import digest
 from softcart_assets.ingestion.proof.digest import Checksums
@@ -207,6 +208,36 @@ class RawTable(RawSchema):
             f"INSERT INTO pg_temp.changes ({names}, _deleted, _is_new) SELECT {names}, _deleted, "
             f"false FROM {self.name}{where}"
         )
+
+    def refuse_shared_keys(self, incoming: str, *, is_all: bool) -> None:
+        """Raise `SchemaChanged` if rows of a relation that was merged share a key.
+
+        `is_all`: it has all rows that can be carried. Otherwise it has few.
+        """
+        if not self.key or (is_all and self._is_complete(incoming)):
+            return
+        key = listed(self.key)
+        shared = self.connection.execute(
+            f"SELECT {key} FROM {incoming} GROUP BY {key} HAVING count(*) > 1 LIMIT 1".encode()
+        ).fetchone()
+        if shared:
+            values = ", ".join(map(str, shared))
+            raise SchemaChanged(
+                f"{self.asset}: the declared key ({', '.join(self.key)}) is no longer unique at "
+                f"the source: several rows have ({values}). Declare a unique key, or none. Then "
+                f"drop the raw table (DROP TABLE {', '.join(self._relations)} CASCADE in the "
+                "staging warehouse), load again and rebuild the models."
+            )
+
+    def _is_complete(self, incoming: str) -> bool:
+        """Return whether raw has as many rows as a relation that was merged. Fewer have met."""
+        # Counting costs a fraction of looking for the key that rows share.
+        rows, current = self._one(
+            f"SELECT (SELECT count(*) FROM {incoming}), (SELECT count(*) FROM {self.name} r "
+            "WHERE NOT _deleted AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND "
+            f"{self.same_key('h', 'r')}))"
+        )
+        return bool(rows == current)
 
     def apply_changes(
         self, columns: Sequence[Column], position: str, *, committed_at: str | None = None

@@ -4,7 +4,8 @@ change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import psycopg
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.errors import SchemaChanged, UnsupportedColumn
 from softcart_assets.ingestion.sinks.sql import literal, quote
+from softcart_assets.ingestion.sinks.views import put_aside
 from softcart_assets.ingestion.types import Column, widens
 from softcart_assets.lines.model import Source, Table
 
@@ -179,7 +181,8 @@ class RawSchema:
         )
 
     def _check_names(self, columns: Sequence[Column]) -> None:
-        for name in (*(c.name for c in columns), self.table.name + "_history"):
+        tables = [self.table.name, *([f"{self.table.name}_history"] if self.history else [])]
+        for name in (*(c.name for c in columns), *tables):
             if name in _RESERVED or len(name.encode()) > _NAME_BYTES or "\0" in name:
                 raise UnsupportedColumn(
                     f"{self.asset}: the name {name!r} cannot be used in PostgreSQL's raw table "
@@ -203,22 +206,44 @@ class RawSchema:
         self._run(f"COMMENT ON TABLE {relation} IS {literal(self.table.description)}")
 
     def _widen(self, relations: Sequence[str], column: Column) -> None:
-        try:
-            # All relations or none, so that table and history keep the same types.
-            with self.connection.transaction():
-                for relation in relations:
+        # All relations or none, so that table and history keep the same types.
+        with self.connection.transaction():
+            for relation in relations:
+                with self._without_views(relation, column):
                     self._run(
                         f"ALTER TABLE {relation} ALTER COLUMN {quote(column.name)} TYPE "
                         f"{column.target_type}"
                     )
-        except psycopg.errors.FeatureNotSupported as error:
+
+    @contextmanager
+    def _without_views(self, relation: str, column: Column) -> Iterator[None]:
+        """Put aside the views that read a column while it changes its type.
+
+        Raises `SchemaChanged` if something else depends on it, or a view cannot be made again.
+        """
+        try:
+            # Our own staging models are such views (airbytehq/airbyte#71347).
+            with self.connection.transaction(), put_aside(self.connection, relation, column.name):
+                yield
+        except (
+            psycopg.ProgrammingError,
+            psycopg.NotSupportedError,
+            psycopg.errors.DependentObjectsStillExist,
+        ) as error:
             raise SchemaChanged(
-                f"{self.asset}: column {column.name!r} grew to {column.source_type} at the source, "
-                "but the raw column cannot "
-                f"grow to {column.target_type} while a view uses it ({error.diag.message_detail}). "
-                "Drop that view in the staging "
-                "warehouse (DROP VIEW … CASCADE), load again, and run dbt, which makes it anew."
+                f"{self.asset}: column {column.name!r} became {column.source_type} at the source, "
+                f"but the raw column cannot become {column.target_type} while something depends on "
+                f"it ({error.diag.message_detail or error.diag.message_primary}). Drop that in the "
+                f"staging warehouse, {self._again}, and make it anew."
             ) from None
+
+    @property
+    def _again(self) -> str:
+        """What has to be done when the cause of an error is gone."""
+        name = f"{self.asset.removeprefix('raw_').replace('/', '.')}"
+        # A captured table has stopped. A load alone leaves it stopped.
+        is_captured = self.table.strategy == "cdc"
+        return f"run `softcart resnapshot {name}`" if is_captured else "load again"
 
     def _keep_versions(self) -> None:
         """Have PostgreSQL log the version numbers from now on, if this transaction created the
@@ -245,7 +270,8 @@ class RawSchema:
         values.
 
         Dropped columns stay. If values cannot take a new type, raw's become NULL until they are
-        read again, and the history's become text. Raises `SchemaChanged` if a view uses the column.
+        read again, and the history's become text. Raises `SchemaChanged` if something that depends
+        on a column keeps it from changing.
         """
         self._check_names(columns)
         have = {column.name: column for column in known}
@@ -280,27 +306,18 @@ class RawSchema:
             return
         name, type_ = quote(column.name), column.target_type
         alter = f"ALTER TABLE {relation} ALTER COLUMN {name} TYPE"
-        try:
-            with self.connection.transaction():
-                # By way of the text: not all types have a direct cast, and the text shows exactly
-                # which values fit.
-                self._run(f"{alter} {type_} USING {name}::text::{type_}")
-        except (psycopg.DataError, psycopg.errors.CannotCoerce):
-            self._run(
-                f"{alter} {otherwise} USING {name}::{otherwise}"
-                if otherwise
-                else f"{alter} {type_} USING NULL"
-            )
-        except psycopg.errors.FeatureNotSupported as error:
-            raise SchemaChanged(
-                f"{self.asset}: column {column.name!r} became {column.source_type} at the source, "
-                "but the raw column cannot "
-                f"become {type_} while a view uses it ({error.diag.message_detail}). Drop that "
-                "view in the staging warehouse "
-                "(DROP VIEW … CASCADE), run `softcart resnapshot "
-                f"{self.asset.replace('raw_', '').replace('/', '.')}`, and run dbt, "
-                "which makes it anew."
-            ) from None
+        with self._without_views(relation, column):
+            try:
+                with self.connection.transaction():
+                    # By way of the text: not all types have a direct cast, and the text shows
+                    # exactly which values fit.
+                    self._run(f"{alter} {type_} USING {name}::text::{type_}")
+            except (psycopg.DataError, psycopg.errors.CannotCoerce):
+                self._run(
+                    f"{alter} {otherwise} USING {name}::{otherwise}"
+                    if otherwise
+                    else f"{alter} {type_} USING NULL"
+                )
 
     def same_key(self, left: str, right: str) -> str:
         """Return SQL that compares the keys of two aliases' rows."""

@@ -22,7 +22,8 @@ class TableChange:
     means the whole database), `truncate`, `rename` (to `new`, database and table), `alter` (the
     definition), and `rewrite` (rows came or went without row events, as with partitions).
     `changes_values`: an `alter` may have given existing rows other values without row events. Then
-    earlier copies are no longer right.
+    earlier copies are no longer right. `added`: the columns that an `alter` adds. All rows have
+    NULL in them, even if an earlier column of that name had values.
     """
 
     kind: Literal["create", "drop", "truncate", "rename", "alter", "rewrite"]
@@ -30,6 +31,7 @@ class TableChange:
     table: str
     new: tuple[str, str] | None = None
     changes_values: bool = False
+    added: tuple[str, ...] = ()
 
 
 class _Token(NamedTuple):
@@ -236,6 +238,7 @@ def _alter(reader: _Reader, *, is_lossy: bool) -> list[TableChange]:
         reader.take()
     reader.skip("NOWAIT")
     others: list[TableChange] = []
+    added: list[str] = []
     kinds = set()
     for tokens in reader.items():
         item = _Reader(tokens, reader.database)
@@ -261,14 +264,35 @@ def _alter(reader: _Reader, *, is_lossy: bool) -> list[TableChange]:
             kinds.add("rewrite")
         else:
             kinds.add(_effect(words))
+            added += _added(item)
         if words[:1] in (["ORDER"], ["PARTITION"]):
             break  # commas in there separate something else
     # ALTER IGNORE drops rows that violate a new key, without logging them.
     if is_lossy or "rewrite" in kinds:
         return [TableChange("rewrite", database, table), *others]
     if kinds or not others:
-        others.insert(0, TableChange("alter", database, table, changes_values="values" in kinds))
+        changes_values = "values" in kinds
+        others.insert(
+            0,
+            TableChange(
+                "alter", database, table, changes_values=changes_values, added=tuple(added)
+            ),
+        )
     return others
+
+
+def _added(item: _Reader) -> Iterator[str]:
+    """Yield the names of the columns that one item of ALTER TABLE adds."""
+    if not item.skip("ADD") or item.next.word in _KEYS or item.next.word in _NO_COLUMNS:
+        return
+    item.skip("COLUMN")
+    item.skip("IF", "NOT", "EXISTS")
+    is_list = item.skip("(")
+    for tokens in filter(None, item.items()):
+        yield tokens[0].name
+        # Without parentheses, what follows a comma is an item of its own.
+        if not is_list:
+            return
 
 
 _HARMLESS = {
@@ -348,6 +372,8 @@ _KEYS = {
     "FOREIGN",
     "CHECK",
 }
+_NO_COLUMNS = {"PARTITION", "PERIOD", "SYSTEM"}
+"""What else ADD may add."""
 _VALUED = {
     "NOT",
     "AUTO_INCREMENT",

@@ -4,14 +4,17 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+
+import MySQLdb
 
 from softcart_assets.ingestion.connectors.mysql import schema
 from softcart_assets.ingestion.connectors.mysql.charsets import Charset
 from softcart_assets.ingestion.connectors.mysql.events import TableMap
 from softcart_assets.ingestion.connectors.mysql.session import Session
+from softcart_assets.ingestion.connectors.mysql.tables import definition_of, system_period
 
 _MOST = 10_000
 """The number of remembered definitions: an update of many unwanted tables must not fill the
@@ -41,18 +44,20 @@ class Definitions:
         table = None
         if (database, name) in self.wanted:
             found = schema.define(definition, self.charsets, is_mariadb=self.is_mariadb)
-            if self.is_mariadb and any(map(schema.may_have_form, found.columns)):
-                # The log shows uuid and inet columns as BINARY: only the server tells what they
-                # are.
+            row_end: str | None = None
+            hidden: tuple[str, ...] = ()
+            if self.is_mariadb and _needs_server(found.columns):
                 with self.session() as session:
                     forms = schema.fetch_forms(session.query, database, name)
+                    row_end, hidden = _period(session, found)
                 found = schema.define(definition, self.charsets, forms, is_mariadb=True)
-            table = TableMap(*found._replace(table=self.names.get(name, name)))
+            found = found._replace(table=self.names.get(name, name))
+            table = TableMap(*found, row_end, hidden)
         self.known[definition] = table
         return table
 
     def forget_forms(self) -> None:
-        """Forget tables with columns that may be of MariaDB's types which look alike.
+        """Forget tables of which the server had to tell something.
 
         After a statement, such a column may have another type but look the same in the log.
         """
@@ -60,5 +65,28 @@ class Definitions:
             self.known = {
                 key: table
                 for key, table in self.known.items()
-                if table is None or not any(map(schema.may_have_form, table.columns))
+                if table is None or not _needs_server(table.columns)
             }
+
+
+def _needs_server(columns: Sequence[schema.LogColumn]) -> bool:
+    """Return whether the log alone does not tell what the columns mean.
+
+    It shows MariaDB's uuid and inet columns as BINARY. It does not tell which columns are the
+    period of system versioning.
+    """
+    return any(map(schema.may_have_form, columns)) or sum(map(schema.may_be_period, columns)) > 1
+
+
+def _period(session: Session, found: schema.Definition) -> tuple[str | None, tuple[str, ...]]:
+    """Return the column with the end of a row's version, if there are versions, and the columns
+    that only the log has.
+    """
+    try:
+        period = system_period(definition_of(session, found.database, found.table))
+    # It is gone, so its rows go, too, when the log comes to the statement.
+    except MySQLdb.ProgrammingError:
+        period = None
+    if period is None or not set(period.columns) <= {column.name for column in found.columns}:
+        return None, ()
+    return period.columns[1], period.columns if period.is_hidden else ()

@@ -16,13 +16,17 @@ class TableMap:
 
     The reader gives the same object as long as the definition stays, so it can be a dictionary's
     key. It is no event of its own: `Rows` carries it. `key`: indexes of the primary key's columns,
-    in its order.
+    in its order. `row_end`: the column that tells how long a row was current, if the table has
+    system versioning. Then the log has rows of the past, too. `hidden`: columns that only the log
+    has.
     """
 
     database: str
     table: str
     columns: tuple[LogColumn, ...]
     key: tuple[int, ...]
+    row_end: str | None = None
+    hidden: tuple[str, ...] = ()
     whole: set[bytes] = field(default_factory=set, repr=False)
     """Beginnings of bodies that were found to have complete images."""
     beginnings: tuple[int, int, int] = field(init=False, repr=False)
@@ -32,6 +36,11 @@ class TableMap:
         count = len(self.columns)
         number, bitmap = 1 if count < 251 else 3, (count + 7) // 8
         self.beginnings = number + bitmap, number + bitmap, number + 2 * bitmap
+
+    @property
+    def shown(self) -> list[LogColumn]:
+        """The columns that the catalog has, too."""
+        return [column for column in self.columns if column.name not in self.hidden]
 
 
 @dataclass(slots=True)

@@ -17,8 +17,11 @@ from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL, mysql_valu
 from softcart_assets.ingestion.connectors.mysql.session import Session, explained, log_position
 from softcart_assets.ingestion.connectors.mysql.tables import (
     TRANSACTIONAL_ENGINES,
-    cascaded_tables,
+    catalog_rows,
+    check_key,
+    is_cascaded_into,
     logs_cascades,
+    unique_keys,
 )
 from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.errors import MissingTable, UnsupportedColumn
@@ -96,19 +99,23 @@ class MySQLReader:
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
         """Return the table's columns in their order, including generated and invisible ones.
 
-        Raises `MissingTable` or `UnsupportedColumn`.
+        Raises `MissingTable` or `UnsupportedColumn`. Raises `SchemaChanged` if the declared key of
+        a captured table is not unique: the log would not show that two rows share it.
         """
         source = self.source
-        with explained(self.connection, f"{source.schema}/{table.name}"):
-            rows = self.session.query(
+        asset = f"{source.schema}/{table.name}"
+        with explained(self.connection, asset):
+            rows = catalog_rows(
+                self.session,
+                asset,
                 "SELECT column_name, column_type, is_nullable, numeric_precision, numeric_scale"
                 f" FROM information_schema.columns WHERE table_schema = DATABASE()"
                 f" AND table_name = {self.session.literal(table.at_source)} ORDER BY "
-                "ordinal_position"
+                "ordinal_position",
             )
         if not rows:
             raise MissingTable(
-                f"{source.schema}/{table.name}: MySQL database `{self.connection.database}` has no "
+                f"{asset}: MySQL database `{self.connection.database}` has no "
                 f"table `{table.at_source}` that "
                 f"user {self.connection.user!r} may see. Create it or grant SELECT on it, check "
                 f"{self.connection.prefix}_DATABASE, or take the table out of its declaration in "
@@ -123,31 +130,42 @@ class MySQLReader:
             )
             if target is None:
                 raise UnsupportedColumn(
-                    f"{source.schema}/{table.name}: column `{name}` has type {source_type}, which "
+                    f"{asset}: column `{name}` has type {source_type}, which "
                     "cannot be carried exactly. "
                     "Convert it at the source, or declare a view without it."
                 )
             columns.append(Column(name, source_type, target, is_nullable == "YES"))
+        if table.strategy == "cdc" and {*table.key} <= {column.name for column in columns}:
+            with explained(self.connection, asset):
+                keys = unique_keys(self.session, asset, table.at_source) or {}
+            check_key(table, asset, keys.values())
         return columns
 
     def warnings(self, table: Table) -> list[str]:
         """Return what keeps the table from being as of the stated position, if anything."""
-        engine = self.session.query(
-            "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE()"
-            f" AND table_name = {self.session.literal(table.at_source)}"
-        )[0][0]
+        asset = f"{self.source.schema}/{table.name}"
         found = []
-        # A view has no engine.
+        with explained(self.connection, asset):
+            rows = catalog_rows(
+                self.session,
+                asset,
+                "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE()"
+                f" AND table_name = {self.session.literal(table.at_source)}",
+            )
+            # A view has no engine, and no foreign keys.
+            engine = rows[0][0] if rows else None
+            has_cascades = (
+                table.strategy == "cdc"
+                and engine is not None
+                and not logs_cascades(self.session)
+                and is_cascaded_into(self.session, table.at_source)
+            )
         if engine is not None and engine not in TRANSACTIONAL_ENGINES:
             found.append(
                 f"engine {engine} has no snapshots: rows written during the load may be in it or "
                 "not"
             )
-        if (
-            table.strategy == "cdc"
-            and table.at_source in cascaded_tables(self.session)
-            and not logs_cascades(self.session)
-        ):
+        if has_cascades:
             found.append(
                 "a foreign key's cascades change rows without a trace in the binary log: declare "
                 "strategy 'snapshot', or run "

@@ -109,6 +109,10 @@ _FORM_LENGTHS = {16, 4}
 """Lengths of BINARY columns that may really be MariaDB's uuid and inet6, or inet4."""
 
 
+ENDS_OF_CURRENT_ROWS = ("2038-01-19 03:14:07.999999", "2106-02-07 06:28:15.999999")
+"""The end of a row that is current: the last moment that MariaDB knows, before and since 11.5."""
+
+
 def names_in(body: bytes) -> tuple[str, str]:
     """Return database and table of a table map event's body, which starts after the table id and
     flags.
@@ -288,6 +292,12 @@ def may_have_form(column: LogColumn) -> bool:
     return (
         column.type_code == STRING and column.charset == "binary" and column.meta in _FORM_LENGTHS
     )
+
+
+def may_be_period(column: LogColumn) -> bool:
+    """Return whether a column may be the start or the end of a row's version."""
+    # A period may be of numbers of transactions, too. MariaDB then logs statements and no rows.
+    return column.type_code == TIMESTAMP2 and column.meta == 6 and not column.nullable
 
 
 def _typed(code: int, meta: bytes) -> tuple[int, int]:

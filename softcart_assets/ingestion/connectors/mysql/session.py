@@ -62,8 +62,13 @@ class Session:
         # A slow target must not make the server hang up, and no setting of the server may bend
         # values or our syntax.
         self.query(
-            "SET SESSION sql_mode = '', net_write_timeout = 3600, wait_timeout = 86400, "
+            "SET SESSION sql_mode = '', sql_quote_show_create = 1, net_write_timeout = 3600, "
+            "wait_timeout = 86400, "
             + ("max_statement_time = 0" if self.is_mariadb else "max_execution_time = 0")
+            # A generated key is in the log in any case. Hidden from the catalog, it would be a
+            # column of the log alone (MaterializeInc/materialize#25570). The comment is SQL for
+            # servers that have the setting: MySQL from 8.0.30 on.
+            + " /*!80030 , show_gipk_in_create_table_and_information_schema = ON */"
         )
 
     def close(self) -> None:
