@@ -169,7 +169,7 @@ def _read_log(job: Job) -> int:
     with BinaryLog(
         "bench",
         job.mysql,
-        {(job.mysql.database, table.name)},
+        {table.name: table.at_source},
         Position.parse(job.start),
         end=Position.parse(job.end),
     ) as log:

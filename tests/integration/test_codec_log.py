@@ -49,7 +49,7 @@ class Log:
     def events(self) -> Iterator[Rows]:
         """Once more from the beginning, up to now."""
         end = self._position()
-        with BinaryLog("t", self.mysql, [(self.mysql.database, "t")], self._start, end=end) as log:
+        with BinaryLog("t", self.mysql, {"t": "t"}, self._start, end=end) as log:
             yield from (event for event in log if isinstance(event, Rows))
 
     def changes(

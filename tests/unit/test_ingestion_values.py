@@ -20,8 +20,9 @@ from softcart_assets.ingestion.codec.doctypes import Types
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of
 from softcart_assets.ingestion.connectors.mongodb.values import id_text, id_value
-from softcart_assets.ingestion.connectors.mysql.changes import _touched
+from softcart_assets.ingestion.connectors.mysql.changes import _Events, _touched
 from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
+from softcart_assets.ingestion.connectors.mysql.names import Wanted
 from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.proof.digest import Segments
 from softcart_assets.ingestion.types import Column, parse_rows, widens
@@ -135,11 +136,55 @@ def test_ranges_cover_their_segments_exactly(number: int, chosen: list[int], siz
         ("Query", "use `shop`; UPDATE anything SET x = 1", ["orders", "order lines"]),
         ("Query", "DROP DATABASE shop", ["orders", "order lines"]),
         ("Transaction_payload", "compression='ZSTD'", ["orders", "order lines"]),
+        ("Incident", "#1 (LOST_EVENTS)", ["orders", "order lines"]),
+        ("Execute_load_query", "use `shop`; LOAD DATA INFILE 'x'", ["orders", "order lines"]),
         ("Xid", "COMMIT /* xid=1 */", []),
     ],
 )
 def test_what_a_log_event_touched(event: str, info: str, tables: list[str]) -> None:
-    assert list(_touched("shop", ["orders", "order lines"], event, info)) == tables
+    names = {name: name for name in ("orders", "order lines")}
+    assert list(_touched(Wanted("shop", names, ignores_case=False), event, info)) == tables
+
+
+@pytest.mark.parametrize("ignores_case", [False, True])
+@pytest.mark.parametrize(
+    ("event", "info"),
+    [
+        ("Table_map", "table_id: 35 (shop.orders)"),
+        ("Query", "use `shop`; TRUNCATE ORDERS"),
+        ("Query", "TRUNCATE SHOP.orders"),
+    ],
+)
+def test_the_case_of_names_counts_if_it_does_for_the_server(
+    event: str, info: str, ignores_case: bool
+) -> None:
+    """pingcap/dm#1646: a table that is spelled otherwise received nothing."""
+    wanted = Wanted("Shop", {"sales": "Orders"}, ignores_case)
+    assert list(_touched(wanted, event, info)) == (["sales"] if ignores_case else [])
+    assert wanted.name("shop", "orders") == ("sales" if ignores_case else None)
+    assert wanted.name("Shop", "Orders") == "sales"
+    assert wanted.name("other", "Orders") is None
+
+
+def test_an_xa_transaction_changes_its_tables_when_it_is_committed() -> None:
+    """apache/flink-cdc#1239, with the texts of MySQL."""
+    events = _Events(Wanted("shop", {"a": "a", "b": "b"}, ignores_case=False))
+    log = [
+        ("Query", "XA START X'78',X'',1", []),
+        ("Table_map", "table_id: 1 (shop.a)", ["a"]),
+        ("XA_prepare", "XA PREPARE X'78',X'',1", []),
+        ("Table_map", "table_id: 2 (shop.b)", ["b"]),
+        ("Query", "use `other`; XA COMMIT X'78',X'',1", ["a"]),
+        ("Query", "XA ROLLBACK X'79',X'',1", []),
+        # Prepared before the log that is looked at.
+        ("Query", "XA COMMIT X'7A',X'',1", ["a", "b"]),
+        ("Query", "XA START X'79',X'',1", []),
+        ("Table_map", "table_id: 2 (shop.b)", ["b"]),
+        ("XA_prepare", "XA COMMIT X'79',X'',1 ONE PHASE", []),
+    ]
+    assert [list(events.touched(event, info)) for event, info, _ in log] == [
+        tables for _, _, tables in log
+    ]
 
 
 DOCS = Table("docs", "", ("_id",), "incremental", (), cursor="at")

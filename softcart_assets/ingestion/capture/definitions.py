@@ -15,7 +15,7 @@ from softcart_assets.ingestion.capture.rewrites import Rewrites
 from softcart_assets.ingestion.captured import Captured, CapturedTable
 from softcart_assets.ingestion.changes import Changes
 from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
-from softcart_assets.ingestion.connectors.mysql.events import TableMap
+from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
 from softcart_assets.ingestion.connectors.mysql.schema import columns_of
 from softcart_assets.ingestion.connectors.mysql.session import Session, explained
 from softcart_assets.ingestion.connectors.mysql.tables import check_key, unique_keys
@@ -62,6 +62,11 @@ class Definitions:
         except (UnsupportedColumn, SchemaChanged) as error:
             self.captured.stop(table, str(error))
             return None
+
+    def refuse(self, table: CapturedTable, unreadable: Unreadable) -> None:
+        """Stop a table with changes that the log does not tell."""
+        reason = f"{table.asset}: {unreadable.what} {_goes_on(table, unreadable.remedy)}"
+        self.captured.stop(table, reason)
 
     def _check_key(self, table: CapturedTable, definition: TableMap) -> None:
         """Raise `SchemaChanged` if the declared key is not unique any more."""
@@ -172,9 +177,13 @@ def _returns(table: CapturedTable, change: TableChange) -> bool:
 
 
 def _frozen(table: CapturedTable, what: str) -> str:
+    goes_on = _goes_on(table, "Check what the change means for the models.")
+    return f"{table.asset}: {what} at the source, and the table's contract is 'freeze'. {goes_on}"
+
+
+def _goes_on(table: CapturedTable, remedy: str) -> str:
+    """Return what happens after a table stopped, and what to do."""
     source, name = table.asset.removeprefix("raw_").split("/", 1)
-    return (
-        f"{table.asset}: {what} at the source, and the table's contract is 'freeze'. The raw table "
-        "stays as it was before, and the other tables go on. Check what the change means for the "
-        f"models, then run `softcart resnapshot {source}.{name}`, which accepts the change."
-    )
+    command = f"Then run `softcart resnapshot {source}.{name}`, which takes it as it is now."
+    parts = ("The raw table stays as it was, and the other tables go on.", remedy, command)
+    return " ".join(filter(None, parts))

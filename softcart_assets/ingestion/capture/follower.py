@@ -24,7 +24,7 @@ from softcart_assets.ingestion.capture.job import FLUSH_BUCKETS, Job
 from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
 from softcart_assets.ingestion.captured import Captured, CapturedTable, TableFailed
 from softcart_assets.ingestion.changes import Changes
-from softcart_assets.ingestion.connectors.mysql.events import TableMap
+from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
 from softcart_assets.ingestion.position import Position
@@ -104,17 +104,14 @@ class Follower:
         start = self.place
         gtids = GtidSet(start.gtid) if start.gtid else None
         live = captured.live
-        names = {table.table.at_source: table.name for table in live}
-        database = job.connection.database
         with BinaryLog(
             job.source.name,
             job.connection,
-            {(database, name) for name in names},
+            {table.name: table.table.at_source for table in live},
             start.position,
             server=start.server,
             gtids=gtids,
             end=end,
-            names=names,
         ) as log:
             assert captured.place
             if log.server != captured.place.server:
@@ -131,10 +128,9 @@ class Follower:
                 log,
                 start,
                 self._columns_for,
+                self._refuse,
                 ahead,
-                database,
                 keys,
-                names,
                 _FLUSH_SECONDS,
                 job.status.pending,
             )
@@ -202,6 +198,13 @@ class Follower:
     def _columns_for(self, table_map: TableMap) -> Sequence[Column] | None:
         table = self.captured.tables[table_map.table]
         return None if table.stopped else self.definitions.adapt(table, table_map)
+
+    def _refuse(self, unreadable: Unreadable, name: str, position: Position) -> None:
+        """Stop a table with changes past `position` that the log does not tell."""
+        table = self.captured.tables[name]
+        # A table that is further than the log has these changes already, from its last copy.
+        if not table.stopped and position >= min(table.position, table.lake_position):
+            self.definitions.refuse(table, unreadable)
 
     def _flush(self, piece: Piece) -> None:
         """Bring a piece to the sinks, and commit what it completes."""

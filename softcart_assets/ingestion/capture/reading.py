@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from softcart_assets.ingestion.changes import Changes, Run
 from softcart_assets.ingestion.codec.logrows import RowsDecoder
@@ -26,6 +27,7 @@ from softcart_assets.ingestion.connectors.mysql.events import (
     Rows,
     Statement,
     TableMap,
+    Unreadable,
 )
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
@@ -116,11 +118,11 @@ class Reading:
     """A thread that reads a log into pieces.
 
     `columns_for` returns the columns to decode a table's rows in (None: skip the table). The
-    applying thread calls it when a definition is met for the first time. `ahead`: tables that are
-    further than the log, their positions, and the columns to use up to there without asking.
-    `keys`: the followed tables of `database` with their keys. `names`: the names of these tables,
-    by their names at the source. `pending`: gets the time of the oldest change of each piece. Who
-    commits the piece takes it out.
+    applying thread calls it when a definition is met for the first time. It calls `refuse` for a
+    table with changes past a position that the log does not tell. `ahead`: tables that are further
+    than the log, their positions, and the columns to use up to there without asking. `keys`: the
+    followed tables with their keys. `pending`: gets the time of the oldest change of each piece.
+    Who commits the piece takes it out.
     """
 
     def __init__(
@@ -128,10 +130,9 @@ class Reading:
         log: BinaryLog,
         place: Place,
         columns_for: Callable[[TableMap], Sequence[Column] | None],
+        refuse: Callable[[Unreadable, str, Position], None],
         ahead: Mapping[str, tuple[Position, Sequence[Column]]],
-        database: str,
         keys: Mapping[str, Sequence[str]],
-        names: Mapping[str, str],
         interval: float,
         pending: deque[float],
     ) -> None:
@@ -154,7 +155,8 @@ class Reading:
         """Whether the last piece ended within a transaction."""
         self._last_out = 0.0
         self._columns_for, self._ahead, self._interval = columns_for, dict(ahead), interval
-        self._database, self._keys, self._names = database, keys, names
+        self._refuse, self._keys = refuse, keys
+        self._refused: set[str] = set()
         self._decodings: dict[TableMap, _Decoding | None] = {}
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="softcart log reader", daemon=True)
@@ -207,6 +209,8 @@ class Reading:
                 self._on_idle(event)
             elif type(event) is Statement:
                 self._definitions += self._touching(event)
+            elif type(event) is Unreadable:
+                self._on_unreadable(event)
             elif type(event) is Rollback:
                 self._on_rollback()
         # The log has ended at the wanted position. The last piece says so, even if it is empty.
@@ -237,7 +241,6 @@ class Reading:
             # Large transactions are brought over in parts, what came before them together with the
             # first.
             self._hand_over(whole=False)
-            self._touched = []
 
     def _on_commit(self, event: Commit) -> None:
         self._position, self._committed_at = event.position, event.committed_at
@@ -274,6 +277,19 @@ class Reading:
         if is_due and self._is_awaited():
             self._hand_over(whole=True, caught_up=event.caught_up)
 
+    def _on_unreadable(self, event: Unreadable) -> None:
+        for name in event.tables:
+            if name in self._refused:
+                continue
+            self._stage(name)
+            self._ask(partial(self._refuse, event, name, self._position))
+            if name in self._ahead and self._position < self._ahead[name][0]:
+                continue  # asked again when the log is past its copy
+            self._refused.add(name)
+            for table_map in self._decodings:
+                if table_map.table == name:
+                    self._decodings[table_map] = None
+
     def _on_rollback(self) -> None:
         if self._is_partly_out:
             # The first part of the transaction has been staged: the sinks have to forget it.
@@ -302,23 +318,28 @@ class Reading:
         for table_map in [each for each in decodings if each.table in names or "" in names]:
             del decodings[table_map]
         self._rows = self._size = 0
+        # What these have of the open transaction is out. Their next rows touch them anew.
+        self._touched = []
         self._definitions = [] if whole else self._definitions
         self._is_partly_out = not whole
         self._last_out = time.monotonic()
 
     def _touching(self, statement: Statement) -> list[TableChange]:
         """Return what a statement does to the followed tables, by their names here."""
-        here, names, found = self._database, {"": ""} | dict(self._names), []
+        wanted, found = self.log.wanted, []
         for change in ddl.classify(statement.sql, statement.database):
-            table = names.get(change.table) if change.database == here else None
-            new = names.get(change.new[1]) if change.new and change.new[0] == here else None
+            is_all = not change.table and wanted.is_here(change.database)
+            table = "" if is_all else wanted.name(change.database, change.table)
+            new = wanted.name(*change.new) if change.new else None
             if table is not None or new is not None:
                 other = f"`{change.table}`"  # no table here is called so
                 found.append(
                     replace(
                         change,
+                        # As the settings spell it: the statement may do so otherwise.
+                        database=change.database if table is None else wanted.database,
                         table=other if table is None else table,
-                        new=(here, new) if new else None,
+                        new=(wanted.database, new) if new else None,
                     )
                 )
         return found
@@ -361,15 +382,9 @@ class Reading:
             # definition must not change it back.
             columns = ahead[1]
         else:
-            question = Question(lambda: self._columns_for(table_map))
             # Rows decoded with the old columns go first: the answer to the question may alter raw.
-            if any(
-                d is not None and d.table == name and len(d.decoder)
-                for d in self._decodings.values()
-            ):
-                self._hand_over(whole=False)
-            self._put(question)
-            columns = question.answer.result()
+            self._stage(name)
+            columns = self._ask(lambda: self._columns_for(table_map))
         if columns is None:
             return None
         indexes = {column.name: index for index, column in enumerate(table_map.columns)}
@@ -384,6 +399,19 @@ class Reading:
         decoder = RowsDecoder(table_map.columns, key, decoded, jsonb.to_text)
         names = [column.name for column in decoded if column.name in indexes]
         return _Decoding(name, columns, row_end, decoder, is_provisional, names)
+
+    def _stage(self, table: str) -> None:
+        """Hand over the decoded rows of a table, if there are any, with all that was gathered."""
+        if any(
+            d is not None and d.table == table and len(d.decoder) for d in self._decodings.values()
+        ):
+            self._hand_over(whole=False)
+
+    def _ask(self, ask: Callable[[], Sequence[Column] | None]) -> Sequence[Column] | None:
+        """Have the applying thread answer a question, after all that was handed over."""
+        question = Question(ask)
+        self._put(question)
+        return question.answer.result()
 
     def _catch_up(self) -> None:
         """Hand over when the log has reached the position of tables that were further. Their rows

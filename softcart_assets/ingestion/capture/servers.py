@@ -9,9 +9,13 @@ from contextlib import closing
 import psycopg
 
 from softcart_assets.ingestion.capture.job import Job
-from softcart_assets.ingestion.connectors.mysql.session import Session
-from softcart_assets.ingestion.connectors.mysql.state import ServerState, current_state
-from softcart_assets.ingestion.errors import PositionPurged
+from softcart_assets.ingestion.connectors.mysql.session import Session, explained
+from softcart_assets.ingestion.connectors.mysql.state import (
+    ServerState,
+    check_log,
+    current_state,
+)
+from softcart_assets.ingestion.errors import IngestionError, PositionPurged
 from softcart_assets.ingestion.position import Place, Position
 
 
@@ -24,9 +28,24 @@ def state_of(job: Job) -> ServerState:
 def start_here(job: Job, connection: psycopg.Connection) -> None:
     """Begin at the log's present end, if the source's log was never followed.
 
-    Snapshots taken from now on lie behind that.
+    Snapshots taken from now on lie behind that. Raises `IngestionError` if the server's log may
+    lack changes.
     """
-    state = state_of(job)
+    with (
+        explained(job.connection, f"database `{job.connection.database}`"),
+        closing(Session(job.connection)) as session,
+    ):
+        try:
+            check_log(session, job.source.name)
+        except IngestionError:
+            # What it lacks it does not get later: once the cause is removed, all rows are compared.
+            connection.execute(
+                "UPDATE ingestion.captures SET stale_since = coalesce(stale_since, position)"
+                " WHERE source = %s AND state = 'live'",
+                (job.source.name,),
+            )
+            raise
+        state = current_state(session)
     gtid = str(state.gtids) or None
     connection.execute(
         "INSERT INTO ingestion.streams (source, position, gtid, server, lake_position, lake_gtid, "

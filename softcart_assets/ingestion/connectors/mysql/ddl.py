@@ -21,9 +21,9 @@ class TableChange:
     `kind` is one of: `create` (also IF NOT EXISTS of an existing table), `drop` (an empty `table`
     means the whole database), `truncate`, `rename` (to `new`, database and table), `alter` (the
     definition), and `rewrite` (rows came or went without row events, as with partitions).
-    `changes_values`: an `alter` may have given existing rows other values without row events. Then
-    earlier copies are no longer right. `added`: the columns that an `alter` adds. All rows have
-    NULL in them, even if an earlier column of that name had values.
+    `changes_values`: an `alter` may have given existing rows other values without row events, or a
+    `create` has brought rows. Then earlier copies are no longer right. `added`: the columns that an
+    `alter` adds. All rows have NULL in them, even if an earlier column of that name had values.
     """
 
     kind: Literal["create", "drop", "truncate", "rename", "alter", "rewrite"]
@@ -58,6 +58,9 @@ _TOKENS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _END = _Token("", "")
+# So a server that restarts says that a table in memory is empty. Other deletions may be of a view,
+# or have triggers.
+_EMPTY_IN_MEMORY = re.compile(r"DELETE FROM `(?:[^`]|``)*`\.`(?:[^`]|``)*`")
 # With binlog_format=STATEMENT or MIXED the log has these instead of rows.
 _ROW_STATEMENTS = {
     "INSERT",
@@ -167,10 +170,8 @@ def classify(statement: str, default_database: str) -> list[TableChange]:
             reader.skip_any("ONLINE", "OFFLINE")
             is_lossy = reader.skip("IGNORE")
             return _alter(reader, is_lossy=is_lossy) if reader.skip("TABLE") else []
-        case "DELETE" if reader.skip("FROM"):
-            # So a server that restarts says that a table in memory is empty.
-            table = reader.table()
-            return [TableChange("truncate", *table)] if reader.next is _END else []
+        case "DELETE" if _EMPTY_IN_MEMORY.fullmatch(statement) and reader.skip("FROM"):
+            return [TableChange("truncate", *reader.table())]
     return []
 
 
@@ -188,13 +189,23 @@ def _create(reader: _Reader) -> Iterator[TableChange]:
         # CREATE OR REPLACE drops the old table, and the log has no deletions of its rows.
         if is_replacing:
             yield TableChange("drop", *table)
-        yield TableChange("create", *table)
+        yield TableChange("create", *table, changes_values=_is_query(reader))
     elif is_replacing and reader.skip_any("DATABASE", "SCHEMA"):
         yield TableChange("drop", reader.take().name, "")
     else:
         reader.skip_any("ONLINE", "OFFLINE", "UNIQUE", "FULLTEXT", "SPATIAL")
         if reader.skip("INDEX"):
             yield from _index(reader)
+
+
+def _is_query(reader: _Reader) -> bool:
+    """Return whether a new table has rows from a query.
+
+    With binlog_format=ROW the server logs the rows and leaves the query out. Otherwise nothing else
+    tells them.
+    """
+    words = {token.word for token in reader.tokens[reader.at :]}
+    return bool({"SELECT", "TABLE"} & words or {"VALUES", "ROW"} <= words)
 
 
 def _drop(reader: _Reader) -> Iterator[TableChange]:

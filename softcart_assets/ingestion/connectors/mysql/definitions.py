@@ -4,7 +4,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -12,9 +12,11 @@ import MySQLdb
 
 from softcart_assets.ingestion.connectors.mysql import schema
 from softcart_assets.ingestion.connectors.mysql.charsets import Charset
-from softcart_assets.ingestion.connectors.mysql.events import TableMap
+from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
+from softcart_assets.ingestion.connectors.mysql.names import Wanted
 from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.connectors.mysql.tables import definition_of, system_period
+from softcart_assets.ingestion.errors import IngestionError
 
 _MOST = 10_000
 """The number of remembered definitions: an update of many unwanted tables must not fill the
@@ -24,37 +26,38 @@ memory.
 
 @dataclass
 class Definitions:
-    """Table maps by their bytes.
+    """Table maps by their bytes. None: nobody wants the table."""
 
-    `names`: what a wanted table is called here, if not as at the source.
-    """
-
-    wanted: Collection[tuple[str, str]]
-    names: Mapping[str, str]
+    wanted: Wanted
     charsets: Mapping[int, Charset]
     is_mariadb: bool
     session: Callable[[], AbstractContextManager[Session]]
-    known: dict[bytes, TableMap | None] = field(default_factory=dict)
+    known: dict[bytes, TableMap | Unreadable | None] = field(default_factory=dict)
 
-    def add(self, definition: bytes) -> TableMap | None:
+    def add(self, definition: bytes) -> TableMap | Unreadable | None:
         """Return the table of a new table map event. None if nobody wants it."""
         if len(self.known) > _MOST:
             self.known = {key: table for key, table in self.known.items() if table}
-        database, name = schema.names_in(definition)
-        table = None
-        if (database, name) in self.wanted:
-            found = schema.define(definition, self.charsets, is_mariadb=self.is_mariadb)
-            row_end: str | None = None
-            hidden: tuple[str, ...] = ()
-            if self.is_mariadb and _needs_server(found.columns):
-                with self.session() as session:
-                    forms = schema.fetch_forms(session.query, database, name)
-                    row_end, hidden = _period(session, found)
-                found = schema.define(definition, self.charsets, forms, is_mariadb=True)
-            found = found._replace(table=self.names.get(name, name))
-            table = TableMap(*found, row_end, hidden)
+        name = self.wanted.name(*schema.names_in(definition))
+        table = None if name is None else self._define(definition, name)
         self.known[definition] = table
         return table
+
+    def _define(self, definition: bytes, name: str) -> TableMap | Unreadable:
+        """Read the definition of a wanted table, which is called `name` here."""
+        try:
+            found = schema.define(definition, self.charsets, is_mariadb=self.is_mariadb)
+        except IngestionError as error:
+            # Only this table cannot be read. The message says what to do at the source.
+            return Unreadable((name,), str(error), "")
+        row_end: str | None = None
+        hidden: tuple[str, ...] = ()
+        if self.is_mariadb and _needs_server(found.columns):
+            with self.session() as session:
+                forms = schema.fetch_forms(session.query, found.database, found.table)
+                row_end, hidden = _period(session, found)
+            found = schema.define(definition, self.charsets, forms, is_mariadb=True)
+        return TableMap(*found._replace(table=name), row_end, hidden)
 
     def forget_forms(self) -> None:
         """Forget tables of which the server had to tell something.
@@ -65,7 +68,7 @@ class Definitions:
             self.known = {
                 key: table
                 for key, table in self.known.items()
-                if table is None or not _needs_server(table.columns)
+                if not isinstance(table, TableMap) or not _needs_server(table.columns)
             }
 
 

@@ -69,6 +69,19 @@ class Statement:
 
 
 @dataclass(slots=True)
+class Unreadable:
+    """Changes that the log does not tell completely.
+
+    `tables`: the wanted tables that they may belong to. `what`: what the log lacks. `remedy`: what
+    to do at the source, before these tables are read again.
+    """
+
+    tables: tuple[str, ...]
+    what: str
+    remedy: str
+
+
+@dataclass(slots=True)
 class Commit:
     """The end of a transaction or DDL statement. Everything since the last one is now part of the
     source, wanted or not.
@@ -100,7 +113,7 @@ class Idle:
     caught_up: bool
 
 
-Event = Rows | Statement | Commit | Rollback | Idle
+Event = Rows | Statement | Unreadable | Commit | Rollback | Idle
 
 
 # Types of events. MariaDB's own start at 160.

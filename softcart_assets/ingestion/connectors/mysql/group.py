@@ -6,7 +6,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from softcart_assets.ingestion.connectors.mysql.events import TableMap
+from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
 from softcart_assets.ingestion.connectors.mysql.gtid import Gtid
 
 STANDALONE, _HAS_COMMIT_ID, PREPARED_XA, _COMPLETED_XA = 1, 2, 64, 128
@@ -26,7 +26,7 @@ class Group:
 
     is_only: bool = False
     void: Collection[range] = ()
-    tables: dict[bytes, TableMap | None] = field(default_factory=dict)
+    tables: dict[bytes, TableMap | Unreadable | None] = field(default_factory=dict)
     start: int = 0
     number: int = 0
     is_open: bool = False

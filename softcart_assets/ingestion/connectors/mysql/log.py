@@ -23,6 +23,7 @@ from softcart_assets.ingestion.connectors.mysql.definitions import Definitions
 from softcart_assets.ingestion.connectors.mysql.dump import Dump
 from softcart_assets.ingestion.connectors.mysql.events import Event
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
+from softcart_assets.ingestion.connectors.mysql.names import Wanted, ignores_case
 from softcart_assets.ingestion.connectors.mysql.refusals import Refusals
 from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.connectors.mysql.transactions import Transactions
@@ -33,13 +34,13 @@ from softcart_assets.ingestion.position import Position
 class BinaryLog:
     """The log of one server from a position on, as events in its order. Iterate over it once.
 
-    `wanted`: the tables (database, name) whose rows are given. `position` and `server`: where
-    reading goes on, and whose position that is (empty: the connected server's). If another server
-    answers, reading goes on by `gtids`, the transactions read so far, and its positions are of the
-    next epoch. `end`: reading stops exactly there, before anything later. Without it, reading never
-    stops by itself. `names`: the names of wanted tables in the `TableMap`, where they differ from
-    the source's. `poll`: seconds without an event until an `Idle` comes. The attribute `server`
-    tells who is read.
+    `tables`: the tables whose rows are given, their names at the source by their names here. A
+    `TableMap` has the latter. `position` and `server`: where reading goes on, and whose position
+    that is (empty: the connected server's). If another server answers, reading goes on by `gtids`,
+    the transactions read so far, and its positions are of the next epoch. `end`: reading stops
+    exactly there, before anything later. Without it, reading never stops by itself. `poll`: seconds
+    without an event until an `Idle` comes. The attribute `server` tells who is read, and `wanted`
+    what the server calls the tables.
 
     Raises `SourceLost` if the connection breaks: then open a new one with the last committed
     position. Raises `PositionPurged` if the server no longer has what follows.
@@ -49,16 +50,15 @@ class BinaryLog:
         self,
         source: str,
         connection: MySQLConnection,
-        wanted: Collection[tuple[str, str]],
+        tables: Mapping[str, str],
         position: Position,
         *,
         server: str = "",
         gtids: GtidSet | None = None,
         end: Position | None = None,
-        names: Mapping[str, str] | None = None,
         poll: float = 0.05,
     ) -> None:
-        self._source, self._connection, self._wanted = source, connection, frozenset(wanted)
+        self._source, self._connection = source, connection
         self._requested = position
         self._is_closed = False
         self._other: BinaryLog | None = None
@@ -73,9 +73,10 @@ class BinaryLog:
                 raise self._without_gtids(server, is_other=is_other)
             if is_other:
                 self._check_has(gtids)
+            self.wanted = Wanted(connection.database, tables, ignores_case(self._dump.query))
+            self._check_names()
             self._definitions = Definitions(
-                self._wanted,
-                names or {},
+                self.wanted,
                 charsets.fetch_charsets(
                     self._dump.query, connection.database, is_mariadb=self._dump.is_mariadb
                 ),
@@ -87,7 +88,7 @@ class BinaryLog:
             self._transactions = Transactions(
                 self._dump,
                 self._definitions,
-                Refusals(source, self._wanted, position),
+                Refusals(source, self.wanted, position),
                 at,
                 end.in_epoch(at.epoch) if end else None,
                 self,
@@ -115,6 +116,15 @@ class BinaryLog:
             "file's start that only GTIDs could "
             f"lead there, and none were recorded. Run `softcart resnapshot {self._source}`."
         )
+
+    def _check_names(self) -> None:
+        """Raise `IngestionError` if two wanted tables are one at the source."""
+        if same := self.wanted.twice():
+            raise IngestionError(
+                f"Source {self._source!r}: the tables {same[0]!r} and {same[1]!r} are both "
+                f"`{self.wanted.tables[same[1]]}` at the source, and each change can go to one "
+                "of them only. Remove one from the declaration."
+            )
 
     def _check_has(self, gtids: GtidSet | None) -> None:
         """Raise `PositionPurged` if another server lacks what was read from the one before it."""
@@ -183,9 +193,7 @@ class BinaryLog:
 
         The rows events numbered in `void` are left out.
         """
-        with BinaryLog(
-            self._source, self._connection, self._wanted, start, names=self._definitions.names
-        ) as self._other:
+        with BinaryLog(self._source, self._connection, self.wanted.tables, start) as self._other:
             # The definitions are shared, so that both give the same object for the same table.
             self._other._definitions.known = self._definitions.known
             yield from self._other._transactions.read(only_group=True, void=void)
@@ -193,14 +201,14 @@ class BinaryLog:
     def prepared_rows(self, xid: str, now: Position) -> Iterator[Event]:
         """Yield the rows of an XA transaction that is committed at `now`."""
         start = self._transactions.prepared.pop(xid, None)
-        if not self._wanted:
+        if not self.wanted.tables:
             return
         if start is None:
             # Prepared before we started: look for it from the oldest file on.
             with self._session() as session:
                 oldest = session.query("SHOW BINARY LOGS")[0][0]
             with BinaryLog(
-                self._source, self._connection, (), Position.parse(f"{oldest}:4"), end=now
+                self._source, self._connection, {}, Position.parse(f"{oldest}:4"), end=now
             ) as self._other:
                 for _ in self._other:
                     pass

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing, suppress
 
 import MySQLdb
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.findings import Finding
+from softcart_assets.ingestion.connectors.mysql.session import Session
+from softcart_assets.ingestion.connectors.mysql.state import gaps
 
 READER_PRIVILEGES = {
     "SELECT": "SELECT",
@@ -60,3 +63,7 @@ def examine(connection: MySQLConnection) -> Iterator[Finding]:
         yield Finding("note", f"{connection.prefix}: {text}")
     else:
         yield Finding("ok", f"{connection.prefix}: binary log with whole rows and column names")
+    # Without REPLICATION CLIENT, which is noted above, nobody may see it.
+    with closing(Session(connection)) as session, suppress(MySQLdb.OperationalError):
+        for gap in gaps(session):
+            yield Finding("blocks", f"{connection.prefix}: {gap}")

@@ -1,16 +1,19 @@
-"""Refuses the contents of a binary log that cannot be read exactly. Each refusal names the setting
-to change.
+"""Tells which contents of a binary log cannot be read exactly. Each refusal names the setting to
+change.
+
+Contents that belong to known tables are `Unreadable`: these tables stop, and the others go on.
+Contents that may belong to any table raise an error.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from softcart_assets.ingestion.connectors.mysql import events
-from softcart_assets.ingestion.connectors.mysql.events import TableMap
+from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
+from softcart_assets.ingestion.connectors.mysql.names import Wanted
 from softcart_assets.ingestion.connectors.mysql.schema import Bytes
+from softcart_assets.ingestion.connectors.mysql.statements import Logged
 from softcart_assets.ingestion.errors import IngestionError, PositionPurged
 from softcart_assets.ingestion.position import Position
 
@@ -23,26 +26,32 @@ class Refusals:
     """Refuses contents of a source's log. `requested`: the position at which reading began."""
 
     source: str
-    wanted: Collection[tuple[str, str]]
+    wanted: Wanted
     requested: Position
 
-    def statement(self, database: str, sql: str, behind: Position) -> None:
+    def statement(self, logged: Logged, behind: Position) -> Unreadable | None:
         """Refuse rows that a logged statement changed, if they may belong to a wanted table."""
-        # A statement may also name tables that it does not change. An error too many is better than
-        # rows that silently differ.
-        for wanted, table in sorted(self.wanted):
-            if (database == wanted or wanted in sql) and re.search(
-                rf"(?<![\w$]){re.escape(table)}(?![\w$])", sql, re.I
-            ):
-                raise IngestionError(
-                    f"Source {self.source!r}: rows of `{wanted}`.`{table}` may have been changed "
-                    "by a statement that the binary "
-                    f"log holds as text ({sql.split(maxsplit=1)[0].upper()} behind {behind}), so "
-                    "which rows is not "
-                    "known. Run SET GLOBAL binlog_format = ROW on the server and see that no "
-                    "session sets it otherwise, then "
-                    f"`softcart resnapshot {self.source}`."
-                )
+        wanted = self.wanted
+        if logged.used is not None:
+            is_ours = any(map(wanted.is_here, logged.used))
+        else:
+            # Without MySQL's list, a trigger of another database that changes this one is not
+            # noticed here. The comparison with the source's checksums finds that.
+            is_ours = wanted.is_here(logged.database) or (
+                wanted.fold(wanted.database) in wanted.fold(logged.sql)
+            )
+        if not is_ours or not wanted.tables:
+            return None
+        # All tables, whatever the text names: an UPDATE of a view or a trigger changes others
+        # (dbtrail#776, apache/flink-cdc#1454), and a user who only reads does not see triggers.
+        verb = logged.sql.split(maxsplit=1)[0].upper()
+        return Unreadable(
+            tuple(wanted.tables),
+            f"Its rows may have been changed by a statement that the binary log holds as text "
+            f"({verb} behind {behind}), so which rows is not known. Such a statement can change "
+            "any table of its database, through views and triggers.",
+            _no_session("binlog_format = ROW"),
+        )
 
     def unknown_table(self, table_id: bytes) -> None:
         """Refuse rows of a table that the log has not described before."""
@@ -52,22 +61,26 @@ class Refusals:
             raise PositionPurged(f"position {self.requested} lies within a transaction")
 
     def event(
-        self, kind: int, data: bytes, start: int, table: TableMap | None, behind: Position
-    ) -> None:
+        self,
+        kind: int,
+        data: bytes,
+        start: int,
+        table: TableMap | Unreadable | None,
+        behind: Position,
+    ) -> Unreadable | None:
         """Refuse an event with changes that cannot be read.
 
         `table`: the wanted table that it belongs to.
         """
         where = f"Source {self.source!r}: behind {behind} the binary log has"
         if kind == events.PARTIAL_UPDATE:
-            if table is not None:
-                raise IngestionError(
-                    f"{where} a partial update of JSON in `{table.database}`.`{table.table}`. Run "
-                    "SET GLOBAL "
-                    "binlog_row_value_options = '' on the server and see that no session sets it "
-                    "otherwise, then "
-                    f"`softcart resnapshot {self.source}`."
+            if isinstance(table, TableMap):
+                return Unreadable(
+                    (table.table,),
+                    f"Behind {behind} the binary log has updates of it with parts of JSON values.",
+                    _no_session("binlog_row_value_options = ''"),
                 )
+            return table
         elif kind == events.INCIDENT:
             message = data[start + 3 :].decode(errors="replace")
             raise IngestionError(
@@ -82,26 +95,31 @@ class Refusals:
                 "Tell the maintainers the "
                 f"server's version; until then use strategy 'snapshot' for source {self.source!r}."
             )
+        return None
 
 
-def refuse_partial(table: TableMap, beginning: bytes) -> None:
+def partial(table: TableMap, beginning: bytes, behind: Position) -> Unreadable | None:
     """Refuse rows without some of their columns.
 
     `beginning`: the start of a rows event's body, with its bitmaps of present columns.
     """
     if beginning in table.whole:
-        return
+        return None
     count = len(table.columns)
     reader = Bytes(beginning)
     is_whole = reader.number() == count
     while is_whole and reader.at < len(beginning):
         bitmap = int.from_bytes(reader.take((count + 7) // 8), "little")
         is_whole = bitmap & (1 << count) - 1 == (1 << count) - 1
-    if not is_whole:
-        raise IngestionError(
-            f"Rows of `{table.database}`.`{table.table}` are in the binary log without some of "
-            "their columns. Run SET GLOBAL binlog_row_image = FULL on the server, and check that "
-            "no session sets it otherwise. Changes logged before that cannot be read: take a new "
-            "snapshot with `softcart resnapshot`."
-        )
-    table.whole.add(beginning)
+    if is_whole:
+        table.whole.add(beginning)
+        return None
+    return Unreadable(
+        (table.table,),
+        f"Behind {behind} the binary log has rows of it without some of their columns.",
+        _no_session("binlog_row_image = FULL"),
+    )
+
+
+def _no_session(setting: str) -> str:
+    return f"Run SET GLOBAL {setting} on the server, and see that no session sets it otherwise."

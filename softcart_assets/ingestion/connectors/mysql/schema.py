@@ -186,9 +186,7 @@ def define(
             "FULL on the server (and set "
             "it in its configuration; MySQL before 8.0.1 and MariaDB before 10.5 do not have it: "
             "use strategy 'incremental' or "
-            "'snapshot' there). Changes logged before that cannot be read: take a new snapshot of "
-            "the tables with "
-            "`softcart resnapshot`."
+            "'snapshot' there). Changes logged before that cannot be read."
         )
     # The log has names only with binlog_row_metadata=FULL. Names from the catalog would not do: it
     # shows the table as it is now, not as it was when the row was logged.

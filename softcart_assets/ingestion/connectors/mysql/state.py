@@ -1,7 +1,8 @@
-"""Where the log of a MySQL or MariaDB server ends, and which server it is."""
+"""Where the log of a MySQL or MariaDB server ends, what it lacks, and which server it is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import MySQLdb
@@ -9,6 +10,7 @@ import MySQLdb
 from softcart_assets.ingestion.connectors.mysql.charsets import Query
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
 from softcart_assets.ingestion.connectors.mysql.session import Session, log_position
+from softcart_assets.ingestion.errors import IngestionError
 from softcart_assets.ingestion.position import Position
 
 
@@ -57,10 +59,79 @@ def bytes_behind(session: Session, position: Position) -> int:
 
 
 def _binary_log_status(session: Session) -> tuple[str | None, ...]:
+    """Return file, offset, filters, and on MySQL GTIDs. Nothing if the server keeps no log."""
     try:
-        return session.query("SHOW BINARY LOG STATUS")[0]
+        rows = session.query("SHOW BINARY LOG STATUS")
     except MySQLdb.ProgrammingError:  # before MySQL 8.2
-        return session.query("SHOW MASTER STATUS")[0]
+        rows = session.query("SHOW MASTER STATUS")
+    return rows[0] if rows else ()
+
+
+def gaps(session: Session) -> Iterator[str]:
+    """Yield why changes may be missing in the server's log, each with what to do.
+
+    A filter and a replica that does not log leave no trace in the log itself: it looks as if
+    nothing had changed (PeerDB-io/peerdb#3233, rusuly/MySqlCdc#10).
+    """
+    only, ignored = _binary_log_status(session)[2:4] or ("", "")
+    for option, databases in (("binlog-do-db", only), ("binlog-ignore-db", ignored)):
+        if databases:
+            # Also if our database passes: a statement such as TRUNCATE counts for the database in
+            # use, whichever database it names.
+            yield (
+                f"the server runs with {option}={databases}, so its binary log lacks changes. "
+                f"Remove {option} from its configuration and restart it."
+            )
+    variables = _variables(session)
+    logs_others = variables.get("log_replica_updates") or variables.get("log_slave_updates")
+    if logs_others != "OFF":
+        return
+    if _replicates(session):
+        yield (
+            "the server is a replica, and its binary log lacks what it gets from its primary "
+            "(log_replica_updates=OFF, on MariaDB log_slave_updates=OFF). Name the primary, or set "
+            "that to ON in the replica's configuration and restart it."
+        )
+    if variables.get("wsrep_on") == "ON":
+        yield (
+            "the server is one of a Galera cluster, and its binary log lacks what the other "
+            "servers write (log_slave_updates=OFF). Set that to ON in its configuration and "
+            "restart it."
+        )
+
+
+def check_log(session: Session, source: str) -> None:
+    """Raise `IngestionError` if changes may be missing in the server's log, see `gaps`."""
+    if found := list(gaps(session)):
+        connection = session.connection
+        raise IngestionError(
+            f"Source {source!r}, MySQL at {connection.host}:{connection.port}: "
+            + " Also: ".join(found)
+        )
+
+
+def _variables(session: Session) -> dict[str, str | None]:
+    rows = session.query(
+        "SHOW GLOBAL VARIABLES WHERE variable_name IN ('log_replica_updates', 'log_slave_updates', "
+        "'wsrep_on')"
+    )
+    return {str(name).lower(): value for name, value in rows}
+
+
+def _replicates(session: Session) -> bool:
+    """Return whether the server gets changes from another one."""
+    if not session.is_mariadb:
+        try:
+            return bool(session.query("SHOW REPLICA STATUS"))
+        except MySQLdb.ProgrammingError:  # before MySQL 8.0.22
+            return bool(session.query("SHOW SLAVE STATUS"))
+    try:
+        return bool(session.query("SHOW ALL SLAVES STATUS"))
+    except MySQLdb.OperationalError:
+        # This needs a privilege that loads do not need. Everybody may see how many replications
+        # run.
+        rows = session.query("SHOW GLOBAL STATUS LIKE 'Slaves_running'")
+        return bool(rows) and rows[0][1] != "0"
 
 
 def identity(query: Query) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Protocol
 
 from softcart_assets.ingestion.connectors.mysql import ddl, events
-from softcart_assets.ingestion.connectors.mysql.charsets import Charset
 from softcart_assets.ingestion.connectors.mysql.definitions import Definitions
 from softcart_assets.ingestion.connectors.mysql.dump import Dump, Raw, inflated
 from softcart_assets.ingestion.connectors.mysql.events import (
@@ -24,6 +23,7 @@ from softcart_assets.ingestion.connectors.mysql.events import (
     Rows,
     Statement,
     TableMap,
+    Unreadable,
 )
 from softcart_assets.ingestion.connectors.mysql.group import (
     PREPARED_XA,
@@ -34,7 +34,8 @@ from softcart_assets.ingestion.connectors.mysql.group import (
     xid_of,
 )
 from softcart_assets.ingestion.connectors.mysql.gtid import Gtid, tagged_gtid
-from softcart_assets.ingestion.connectors.mysql.refusals import Refusals, refuse_partial
+from softcart_assets.ingestion.connectors.mysql.refusals import Refusals, partial
+from softcart_assets.ingestion.connectors.mysql.statements import read_statement
 from softcart_assets.ingestion.position import Position
 
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
@@ -47,8 +48,6 @@ _CONTROL = re.compile(
     re.I,
 )
 """Statements that the server logs around rows."""
-_STATUS_LENGTHS = {0: 5, 1: 9, 3: 5, 4: 7, 6: 0}
-"""The lengths of a query event's leading status variables, the number in front included."""
 _UNKNOWN: Any = object()
 """Stands for a table whose definition the log has not told."""
 
@@ -162,7 +161,10 @@ class Transactions:
                 return
 
     def _note_table(
-        self, tables: dict[bytes, TableMap | None], table_id: bytes, definition: bytes
+        self,
+        tables: dict[bytes, TableMap | Unreadable | None],
+        table_id: bytes,
+        definition: bytes,
     ) -> None:
         try:
             tables[table_id] = self._definitions.known[definition]
@@ -181,19 +183,21 @@ class Transactions:
         group.is_past = self._move(ended)
         return Commit(self._at, group.gtid, group.committed_at or when * 1_000_000)
 
-    def _rows(self, group: Group, table: Any, event: Raw) -> Rows | None:
+    def _rows(self, group: Group, table: Any, event: Raw) -> Rows | Unreadable | None:
         """Handle a rows event of a wanted table."""
         kind, _, _, _, data, start, stop = event
         if table is _UNKNOWN:
             self._refuse.unknown_table(data[start : start + 6])
             return None
+        if type(table) is Unreadable:
+            return table
         start += 8 if kind in events.FIRST_VERSION else 8 + _U16.unpack_from(data, start + 8)[0]
         operation = events.ROWS[kind]
         beginning = data[start : start + table.beginnings[operation]]
         # Checked once for each form of an event: a partial image would be decoded into wrong
         # columns.
-        if beginning not in table.whole:
-            refuse_partial(table, beginning)
+        if beginning not in table.whole and (found := partial(table, beginning, self._at)):
+            return found
         if group.void and is_in(group.number, group.void):
             return None
         return Rows(table, operation, data[start:stop])
@@ -207,10 +211,13 @@ class Transactions:
             return ()
         if table is None or group.is_skipped or is_in(group.number, group.void):
             return ()
+        if isinstance(table, Unreadable):
+            return (table,)
         start += 8 if kind in events.FIRST_VERSION else 8 + _U16.unpack_from(data, start + 8)[0]
         operation = events.ROWS_COMPRESSED[kind]
         behind = start + table.beginnings[operation]
-        refuse_partial(table, data[start:behind])
+        if found := partial(table, data[start:behind], self._at):
+            return (found,)
         return (Rows(table, operation, data[start:behind] + inflated(data[behind:stop])),)
 
     def _on_nothing(self, group: Group, event: Raw) -> Iterable[Event]:
@@ -227,8 +234,8 @@ class Transactions:
     def _on_unknown(self, group: Group, event: Raw) -> Iterable[Event]:
         kind, _, _, _, data, start, _ = event
         table = group.tables.get(data[start : start + 6])
-        self._refuse.event(kind, data, start, table, self._at)
-        return ()
+        found = self._refuse.event(kind, data, start, table, self._at)
+        return (found,) if found and not group.is_skipped else ()
 
     def _handlers(self) -> dict[int, Callable[[Group, Raw], Iterable[Event]]]:
         """Return the handlers of the types of events.
@@ -303,14 +310,17 @@ class Transactions:
 
     def _on_statement(self, group: Group, event: Raw) -> Iterable[Event]:
         kind, _, _, _, data, start, stop = event
-        database, sql = self._statement(kind, data[start:stop])
+        logged = read_statement(kind, data[start:stop], self._definitions.charsets)
+        database, sql, _ = logged
         control = _CONTROL.match(sql)
         if control:
             word = " ".join(control[0].upper().split())
             return self._on_control(group, word, sql[control.end() :].strip().lower())
         found: Iterable[Event] = ()
         if kind == events.EXECUTE_LOAD or ddl.changes_rows(sql, database):
-            self._refuse.statement(database, sql, self._at)
+            refused = self._refuse.statement(logged, self._at)
+            # What counts later, or only in part, is read again.
+            found = (refused,) if refused and not group.is_skipped else ()
         # The start of a long ALTER TABLE changes nothing yet, and it may still fail.
         elif not group.alter_state & (_ALTER_STARTED | _ALTER_ROLLED_BACK):
             self._definitions.forget_forms()
@@ -377,22 +387,3 @@ class Transactions:
             if not group.is_past and not group.is_only:
                 return (Idle(self._at, True),)
         return ()
-
-    def _statement(self, kind: int, body: bytes) -> tuple[str, str]:
-        """Return the database in use and the statement of a query event."""
-        at = 26 if kind == events.EXECUTE_LOAD else 13
-        length, variables = body[8], _U16.unpack_from(body, 11)[0]
-        status, database = body[at : at + variables], body[at + variables : at + variables + length]
-        sql = body[at + variables + length + 1 :]
-        if kind == events.QUERY_COMPRESSED:
-            sql = inflated(sql)
-        # Clients may send statements in another character set. The event names it.
-        codec = "utf-8"
-        while status and status[0] in _STATUS_LENGTHS:
-            if status[0] == 4:
-                codec = self._definitions.charsets.get(
-                    _U16.unpack_from(status, 1)[0], Charset(codec, 4)
-                ).codec
-            status = status[_STATUS_LENGTHS[status[0]] or 2 + status[1] :]
-        # "replace": a statement may hold bytes that are no characters, and must not stop the log.
-        return database.decode(), sql.decode("utf-8" if codec == "binary" else codec, "replace")
