@@ -13,7 +13,8 @@ install: ## Install what is missing: Debian packages, Python packages in .venv
 	@./bootstrap.sh
 
 manifest: install ## Read the dbt project, from which Dagster's definitions are made
-	@.venv/bin/python -c "from softcart_assets.dbt import prepare_manifest; prepare_manifest()"
+	@.venv/bin/python -c "from softcart_assets.cli.settings import read_dotenv; read_dotenv(); \
+	  from softcart_assets.dbt import prepare_manifest; prepare_manifest()"
 
 demo: install ## Start servers, seed them, materialise everything, say what to open
 	@$(SOFTCART) demo

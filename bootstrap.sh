@@ -166,8 +166,9 @@ install_python_packages() {
   flock 9 # one set-up of this clone at a time
   venv_is_current && return
   echo "Setting up .venv: a minute or two the first time"
-  # A folder that was moved, or whose Python is gone, cannot be mended.
-  if ! grep -qs "venv $PWD/.venv\$" .venv/pyvenv.cfg || ! .venv/bin/python -c ''; then
+  # A folder that was moved, or whose Python is gone, cannot be mended: its scripts name the old
+  # path.
+  if ! grep -qsF "venv $PWD/.venv" .venv/pyvenv.cfg || ! .venv/bin/python -c ''; then
     rm -rf .venv
     "$python" -m venv .venv
   fi
@@ -181,7 +182,7 @@ install_python_packages() {
   exec 9<&-
 }
 
-wanted=$(
+wanted=$PWD:$(
   cat requirements* pyproject.toml bootstrap.sh setup.py \
     softcart_assets/ingestion/codec/*.{pyx,pxd,h} | sha256sum
 )

@@ -36,14 +36,13 @@ SOURCE = Source(
 )
 
 
-def document(number: int, *, with_decimals: bool) -> dict[str, Any]:
+def document(number: int) -> dict[str, Any]:
     """A product with nested fields, about 700 bytes."""
-    price = Decimal(number % 100_000) / 100
     return {
         "_id": number,
         "sku": f"SKU-{number:09}",
         "name": f"Käsereibe „{number % 977}“, rostfrei",
-        "price": Decimal128(price) if with_decimals else float(price),
+        "price": Decimal128(Decimal(number % 100_000) / 100),
         "is_active": number % 9 > 0,
         "description": f"Fits every kitchen. Item {number} of the collection. " * 4,
         "tags": [f"tag{number % n}" for n in (7, 11, 13)],
@@ -56,7 +55,7 @@ def document(number: int, *, with_decimals: bool) -> dict[str, Any]:
     }
 
 
-def fill(mongo: MongoConnection, count: int, *, with_decimals: bool) -> None:
+def fill(mongo: MongoConnection, count: int) -> None:
     """Fill the collection with `count` documents, unless it has as many."""
     with mongo.connect() as client:
         collection = client[mongo.database][COLLECTION]
@@ -65,10 +64,7 @@ def fill(mongo: MongoConnection, count: int, *, with_decimals: bool) -> None:
         print(f"filling {mongo.database}.{COLLECTION}: {count:,} documents", flush=True)
         collection.drop()
         for low in range(0, count, 1_000):
-            documents = [
-                document(number, with_decimals=with_decimals)
-                for number in range(low, min(low + 1_000, count))
-            ]
+            documents = [document(number) for number in range(low, min(low + 1_000, count))]
             collection.insert_many(documents, ordered=False)
 
 
@@ -100,7 +96,7 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> 
     """Measure and report."""
     count = int(DOCUMENTS * scale)
     mongo = replace(servers.mongo, database=f"documents_{count}")
-    fill(mongo, count, with_decimals=servers.mongo_is_real)  # the stand-in does not know the type
+    fill(mongo, count)
     work = servers.home / "work" / "documents"
 
     def measure(function: str) -> tuple[Usage, str]:
@@ -126,13 +122,12 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> 
     pairs = [(measure("read_raw_batches")[0], *measure("load_collection")) for _ in range(repeat)]
     raw, ours, comparison = sorted(pairs, key=lambda pair: pair[1].seconds)[repeat // 2]
     servers.drop_target("documents")
-    server = "MongoDB" if servers.mongo_is_real else "nx-27017, a stand-in for MongoDB"
     lines = [
         "# A collection of MongoDB",
         "",
-        f"{count:,} documents of {raw.report['bytes'] / count:,.0f} bytes, from {server}. Ours is "
-        "the whole load: PostgreSQL with "
-        "primary key, the lake, checksums.",
+        f"{count:,} documents of {raw.report['bytes'] / count:,.0f} bytes, from "
+        f"{servers.mongo_product}. Ours is the whole load: PostgreSQL with primary key, the lake, "
+        "checksums.",
         "",
         "| way | documents/s | seconds | CPU s | memory, MB |",
         "|---|---:|---:|---:|---:|",

@@ -85,14 +85,14 @@ class _Stack(Stack):
 class Servers:
     """The running servers and our folder.
 
-    `mongo_is_real`: whether MongoDB is no stand-in. `processes`: those of MySQL and PostgreSQL.
+    `mongo_product`: `mongod` or its stand-in. `processes`: those of MySQL and PostgreSQL.
     """
 
     home: Path
     mysql: MySQLConnection
     postgres: PostgresConnection
     mongo: MongoConnection
-    mongo_is_real: bool
+    mongo_product: str
     processes: tuple[psutil.Process, psutil.Process]
 
     def watched(self, work: Callable[[], Usage]) -> Usage:
@@ -160,7 +160,7 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
             MySQLConnection.from_env(_MYSQL_SOURCE.env_prefix),
             postgres,
             MongoConnection.from_env(_MONGO_SOURCE.env_prefix),
-            mongo_server.product[0] == "mongod",
+            mongo_server.product[0],
             (processes[0], processes[1]),
         )
     finally:

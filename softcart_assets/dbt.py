@@ -22,7 +22,7 @@ from filelock import FileLock
 PROJECT_DIR = Path(__file__).resolve().parent.parent / "dbt_project"
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
 PARSED_FOR = MANIFEST.with_name("parsed_for")
-"""The file with the server that the manifest was parsed for."""
+"""The file with the server that the manifest was parsed for, as old as the parsing's start."""
 Manifest = Mapping[str, Any]
 """The content of dbt's manifest.json."""
 DBT = Path(sys.executable).parent / "dbt"
@@ -62,14 +62,15 @@ def manifest_is_current() -> bool:
         return False
     if _parsed_for() not in ("", PARSED_FOR.read_text()):
         return False
-    built = MANIFEST.stat().st_mtime
+    parsed = PARSED_FOR.stat().st_mtime_ns
     folders = ("models", "macros", "tests")
     # Folders count too: they are as young as the last file that was removed from them.
     paths = [
         PROJECT_DIR / "dbt_project.yml",
+        PROJECT_DIR / "profiles.yml",
         *(path for folder in folders for path in (PROJECT_DIR / folder).rglob("*")),
     ]
-    return all(path.stat().st_mtime <= built for path in paths)
+    return all(path.stat().st_mtime_ns < parsed for path in paths)
 
 
 def prepare_manifest() -> None:
@@ -83,6 +84,9 @@ def prepare_manifest() -> None:
     with FileLock(MANIFEST.with_suffix(".lock")):
         if manifest_is_current():
             return
+        # Written before, for its time: a model that is saved while dbt parses is younger.
+        parsing_for = PARSED_FOR.with_suffix(".new")
+        parsing_for.write_text(_parsed_for())
         placeholders = {f"SOFTCART_STAGING_{name}": value for name, value in PLACEHOLDERS.items()}
         finished = subprocess.run(
             [DBT, "--quiet", "parse", "--no-partial-parse"],
@@ -95,8 +99,7 @@ def prepare_manifest() -> None:
             raise DbtParseFailed(
                 f"dbt parse failed in dbt_project/:\n{finished.stdout}{finished.stderr}"
             )
-        PARSED_FOR.write_text(_parsed_for())
-        MANIFEST.touch()
+        parsing_for.replace(PARSED_FOR)
 
 
 @cache

@@ -15,6 +15,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas import types
 from pyspark.sql.types import StructType
 
+LITERAL_PATHS = {"__globPaths__": "false"}
+"""The option of a reader or a table whose paths are no patterns.
+
+Otherwise Spark finds nothing in a folder whose path has brackets.
+"""
+
 
 def is_submitted() -> bool:
     """Whether spark-submit started this Python process. It then owns the Java process."""

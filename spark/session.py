@@ -139,6 +139,7 @@ def build_session(
         hive=hive,
         submitted=private.submitted_settings(),
     )
+    _name_files_in_utf8()
     builder = SparkSession.builder
     for name, value in (conf | dict(settings)).items():
         builder = builder.config(name, value)
@@ -150,6 +151,16 @@ def build_session(
         stop_session(session)
         raise
     return session
+
+
+def _name_files_in_utf8() -> None:
+    """Let Java, which starts next, read and write file names as Python does.
+
+    In the locale C, Python takes UTF-8 for file names. Java takes ASCII and finds no file whose
+    path has an umlaut.
+    """
+    if os.environ.get("LC_ALL") in ("C", "POSIX"):
+        os.environ["LC_ALL"] = "C.UTF-8"
 
 
 def stop_session(spark: SparkSession) -> None:

@@ -40,7 +40,10 @@ class Database(Protocol):
         ...
 
     def recreate(self, tables: Collection[Table]) -> None:
-        """Drop all tables and make these, empty. Call `marks` first: all tables must be ours."""
+        """Make these tables anew, empty. Call `marks` first: all tables must be ours.
+
+        Other declared tables stay. Tables that are no longer declared are dropped.
+        """
         ...
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
@@ -48,7 +51,7 @@ class Database(Protocol):
         ...
 
     def complete(self, tables: Collection[Table], parameters: str) -> None:
-        """Record that all databases of the line are loaded, with these parameters."""
+        """Record that these tables of all databases are loaded, with these parameters."""
         ...
 
 
@@ -62,5 +65,5 @@ def refusal(what: str, names: Collection[str], setting: str) -> str:
     """The text of the error about tables that are not ours."""
     return (
         f"{what} that `softcart seed` did not make for it ({some(names)}). Nothing was changed. "
-        f"Name an empty database in {setting}, or go on without seeding."
+        f"Name an empty database in {setting}, or go on without seed data."
     )

@@ -14,6 +14,7 @@ from bson import json_util
 from seed_data.common.parameters import Parameters
 from seed_data.common.traffic import Traffic
 from softcart_assets.lines.model import Source
+from spark import private
 
 if TYPE_CHECKING:  # a line may do without Spark
     from pyspark.sql import DataFrame, SparkSession
@@ -62,14 +63,15 @@ class Output:
         """Write a table that Spark computes."""
         if self.wants(table):
             path = self._directory / table
-            frame.write.parquet(path.as_uri())
+            frame.write.parquet(f"file://{path}")
             self._on_written(table, path)
 
     def stored(self, name: str, frame: DataFrame) -> DataFrame:
         """An intermediate table, computed once for several others. Its name has no source."""
-        path = (self._directory / name).as_uri()
+        # Spark takes the text literally where a URI has %20.
+        path = f"file://{self._directory / name}"
         frame.write.parquet(path)
-        return self.spark().read.parquet(path)
+        return self.spark().read.options(**private.LITERAL_PATHS).parquet(path)
 
 
 def documents(rows: Iterable[Mapping[str, Any]]) -> pa.Table:

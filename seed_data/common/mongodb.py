@@ -33,6 +33,7 @@ class MongoDatabase:
     def __init__(self, source: Source) -> None:
         self.mark = mark_of(source)
         self._server = MongoConnection.from_env(source.env_prefix)
+        self._declared = {table.at_source for table in source.tables}
         self._setting = f"{source.env_prefix}_DATABASE"
 
     @contextmanager
@@ -69,17 +70,18 @@ class MongoDatabase:
         return marks
 
     def recreate(self, tables: Collection[Table]) -> None:
-        """Drop our collections.
+        """Drop these collections, and those that are no longer declared.
 
         The marks come first. If a kill follows, they still say that the collections are ours.
         """
         with self._open() as database:
             ours = self._read(database)
             names = [table.at_source for table in tables]
-            self._write(database, dict.fromkeys([*ours, *names], self.mark))
-            for name in ours:
+            kept = {name: ours[name] for name in ours.keys() & self._declared - set(names)}
+            self._write(database, dict.fromkeys([*ours, *names], self.mark) | kept)
+            for name in ours.keys() - kept.keys():
                 database.drop_collection(name)
-            self._write(database, dict.fromkeys(names, self.mark))
+            self._write(database, dict.fromkeys(names, self.mark) | kept)
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
         """Insert the documents. Index the cursor, because incremental loads read by it."""
@@ -98,10 +100,11 @@ class MongoDatabase:
         return count
 
     def complete(self, tables: Collection[Table], parameters: str) -> None:
-        """Record that everything is loaded."""
+        """Record that these tables are loaded."""
         names = [table.at_source for table in tables]
         with self._open() as database:
-            self._write(database, dict.fromkeys(names, f"{self.mark} {parameters}"))
+            loaded = dict.fromkeys(names, f"{self.mark} {parameters}")
+            self._write(database, self._read(database) | loaded)
 
     def _read(self, database: Database[dict[str, Any]]) -> dict[str, str]:
         found = database[MARKS].find_one({"_id": _MARK}) or {"collections": []}

@@ -48,6 +48,7 @@ class MySQLDatabase:
         self.mark = mark_of(source)
         self._server = MySQLConnection.from_env(source.env_prefix)
         self._script = script
+        self._declared = {table.at_source for table in source.tables}
         self._setting = f"{source.env_prefix}_DATABASE"
         self._name = f"{self._server.database!r} at {self._server.host}:{self._server.port}"
 
@@ -83,7 +84,7 @@ class MySQLDatabase:
         return comments
 
     def recreate(self, tables: Collection[Table]) -> None:
-        """Drop all tables and create these, empty."""
+        """Create these tables anew. Drop those that are no longer declared."""
         creating = self._statements(tables)
         with self._server.connect() as connection, connection.cursor() as cursor:
             if not int(_scalar(connection, "SELECT @@local_infile")):
@@ -93,7 +94,8 @@ class MySQLDatabase:
                 )
             # Tables may refer to each other, so no order would be right for all drops.
             cursor.execute("SET foreign_key_checks = 0")
-            for name in self.marks():
+            kept = self._declared - {table.at_source for table in tables}
+            for name in self.marks().keys() - kept:
                 cursor.execute(f"DROP TABLE `{name}`")
             for statement in creating:
                 cursor.execute(f"{statement} COMMENT '{self.mark}'")
@@ -159,7 +161,7 @@ class MySQLDatabase:
             connection.commit()
 
     def complete(self, tables: Collection[Table], parameters: str) -> None:
-        """Record that everything is loaded."""
+        """Record that these tables are loaded."""
         mark = f"{self.mark} {parameters}"
         with self._server.connect() as connection, connection.cursor() as cursor:
             for table in tables:

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
+from seed_data.common.databases import Database
 from seed_data.common.model import LineSeed, SeedError
-from softcart_assets.lines.model import Line
+from seed_data.common.mongodb import MongoDatabase
+from seed_data.common.mysql import MySQLDatabase
+from softcart_assets.lines.model import Line, Source
 
 
 def seed_of(line: Line) -> LineSeed | None:
@@ -44,3 +47,12 @@ def folder_of(line: Line) -> Path:
     if spec is None or spec.origin is None:
         raise SeedError(f"There is no package seed_data/{line.name}.")
     return Path(spec.origin).parent
+
+
+def database_of(line: Line, source: Source) -> Database:
+    """The database of a source of the line."""
+    match source.kind:
+        case "mysql":
+            return MySQLDatabase(source, folder_of(line) / f"{source.name}.sql")
+        case "mongodb":
+            return MongoDatabase(source)

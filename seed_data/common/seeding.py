@@ -16,9 +16,7 @@ from pyspark.sql import SparkSession
 
 from seed_data.common.databases import Database
 from seed_data.common.model import LineSeed, Output, SeedError
-from seed_data.common.mongodb import MongoDatabase
-from seed_data.common.mysql import MySQLDatabase
-from seed_data.common.packages import folder_of, seeds_of
+from seed_data.common.packages import database_of, seeds_of
 from seed_data.common.parameters import Parameters
 from seed_data.common.session import spark_on_demand
 from softcart_assets.lines.model import Line, Source, Table
@@ -48,7 +46,7 @@ def seed(
     """Make the seed data of these lines, and load them into their sources.
 
     `until` (UTC): the data end at this moment, by default now. `tables`: make only these tables,
-    `<source>.<table>`. `spark`: a running session to use.
+    `<source>.<table>`, and leave the others as they are. `spark`: a running session to use.
 
     Returns the rows loaded per table. If the databases of a line hold this seed already, the line
     is left alone. Without `until`, a seed up to any moment counts as this one. Data of another seed
@@ -102,16 +100,8 @@ def _targets(line: Line, tables: Collection[str]) -> list[_Target]:
             if not tables or f"{source.name}.{table.name}" in tables
         ]
         if chosen:
-            targets.append(_Target(source, _database(line, source), chosen))
+            targets.append(_Target(source, database_of(line, source), chosen))
     return targets
-
-
-def _database(line: Line, source: Source) -> Database:
-    match source.kind:
-        case "mysql":
-            return MySQLDatabase(source, folder_of(line) / f"{source.name}.sql")
-        case "mongodb":
-            return MongoDatabase(source)
 
 
 @contextmanager
@@ -186,15 +176,23 @@ def _make_and_load(
     with ThreadPoolExecutor(LOADS_AT_ONCE, thread_name_prefix="load") as threads:
 
         def written(name: str, path: Path) -> None:
+            # A failed load ends the making of further tables, which may take minutes.
+            for job in list(jobs.values()):
+                if job.done():
+                    job.result()
             jobs[name] = threads.submit(load, name, path)
 
-        data.generate(parameters, Output(directory, databases, session, written))
-        if missing := databases.keys() - jobs.keys():
-            raise SeedError(
-                f"The generator did not write {', '.join(sorted(missing))}. "
-                "It must write every table that the line declares."
-            )
-        # The first failure is raised at once, and not only when its turn comes.
-        for job in as_completed(jobs.values()):
-            job.result()
+        try:
+            data.generate(parameters, Output(directory, databases, session, written))
+            if missing := databases.keys() - jobs.keys():
+                raise SeedError(
+                    f"The generator did not write {', '.join(sorted(missing))}. "
+                    "It must write every table that the line declares."
+                )
+            for job in as_completed(jobs.values()):
+                job.result()
+        except BaseException:
+            # Loads that have not begun would only delay the error.
+            threads.shutdown(cancel_futures=True)
+            raise
     return {name: job.result() for name, job in jobs.items()}

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from seed_data.common.packages import seeds_of
+from seed_data.common.databases import some
+from seed_data.common.model import SeedError
+from seed_data.common.packages import database_of, seeds_of
 from seed_data.common.traffic import Simulation, SimulationError, run_together
 from softcart_assets.lines.model import Line
 
@@ -24,7 +26,7 @@ def simulate(
     the number of operations by kind.
 
     If a server goes away, it waits. Raises `ServerUnreachable` if a server is missing at the start,
-    and `SimulationError` if there is no traffic or no data.
+    and `SimulationError` if there is no traffic, or a source does not hold a whole seed.
     """
     if rate <= 0:
         raise SimulationError(f"The rate must be above 0 operations per second, not {rate}.")
@@ -32,6 +34,7 @@ def simulate(
         simulations = []
         for line, data in seeds_of(lines):
             if data.traffic:
+                _require_seed(line)
                 traffic = data.traffic({source.name: source for source in line.sources}, seed)
                 opened.callback(traffic.close)
                 simulations.append(Simulation(line.name, traffic, seed))
@@ -39,3 +42,26 @@ def simulate(
             raise SimulationError("None of these lines of business has traffic to simulate.")
         run_together(simulations, rate, duration)
     return sum((simulation.counts for simulation in simulations), Counter())
+
+
+def _require_seed(line: Line) -> None:
+    """Raise `SimulationError` if any database of the line holds anything but a finished seed.
+
+    Somebody's own tables may have the names and columns of ours.
+    """
+    for source in line.sources:
+        database = database_of(line, source)
+        try:
+            marks = database.marks()
+        except SeedError as error:
+            raise SimulationError(str(error)) from None
+        # A table of an unfinished seed has the bare mark.
+        if lacking := [
+            table.name
+            for table in source.tables
+            if marks.get(table.at_source, database.mark) == database.mark
+        ]:
+            raise SimulationError(
+                f"{source.name} has no finished seed data in {some(lacking)}. Run `softcart seed` "
+                "first."
+            )

@@ -16,10 +16,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def read_dotenv() -> None:
-    """Read the settings in `.env`. Settings of the environment take precedence."""
-    if (REPOSITORY / ".env").exists():
-        from dotenv import load_dotenv
+    """Read the settings in `.env`. Settings of the environment take precedence.
 
+    Those of `softcart env` do not: they are ours, and a server that `.env` names is wanted.
+    """
+    if (REPOSITORY / ".env").exists():
+        from dotenv import dotenv_values, load_dotenv
+
+        from softcart_assets.stack.stack import forget_local
+
+        forget_local(dotenv_values(REPOSITORY / ".env"))
         load_dotenv(REPOSITORY / ".env")
 
 

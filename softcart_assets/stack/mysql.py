@@ -44,6 +44,8 @@ class MySQL(Server):
         """See `Server`. The account comes from `_first_statements` at each start."""
         product, program = self.product
         if product == "MariaDB":
+            # A shell script, which takes a path with a space for two. So no argument has a path of
+            # ours.
             command = [
                 "mariadb-install-db",
                 "--no-defaults",
@@ -52,11 +54,13 @@ class MySQL(Server):
                 "--skip-test-db",
                 "--skip-name-resolve",
                 "--force",  # a machine whose own name cannot be looked up will do, too
+                f"--datadir=./{data.name}",
             ]
         else:
             # Root gets a random password, which nobody keeps.
-            command = [str(program), "--no-defaults", "--initialize"]
-        self.run([*command, f"--datadir={data}", self._temporary(), *self._user])
+            command = [str(program), "--no-defaults", "--initialize", f"--datadir={data}"]
+        environment = os.environ | {"TMPDIR": str(self._temporary())}
+        self.run([*command, *self._user], cwd=data.parent, env=environment)
 
     def command(self) -> list[str]:
         """See `Server`."""
@@ -68,7 +72,7 @@ class MySQL(Server):
             "--socket=",
             "--skip-name-resolve",
             f"--pid-file={self.home / 'server.pid'}",
-            self._temporary(),
+            f"--tmpdir={self._temporary()}",
             f"--init-file={self._first_statements()}",
             # What change data capture needs: whole rows, with the names of their columns.
             "--server-id=1",
@@ -139,11 +143,11 @@ class MySQL(Server):
         """Both servers refuse to run as root unless told so."""
         return ["--user=root"] if os.geteuid() == 0 else []
 
-    def _temporary(self) -> str:
+    def _temporary(self) -> Path:
         """Our own folder for temporary tables: MariaDB deletes everything in it when it starts."""
         folder = self.home / "tmp"
         folder.mkdir(exist_ok=True)
-        return f"--tmpdir={folder}"
+        return folder
 
     def _first_statements(self) -> Path:
         """A file of statements that the server runs before it listens. They can run again."""

@@ -177,6 +177,8 @@ class Server(ABC):
         """Start the server unless it runs, and wait until it can be used. Raises `StackError`."""
         # Several attempts, because another program may take the port between our check and the
         # start of the server.
+        if (process := self.process()) and self._has_lost_its_home(process):
+            self.down()
         for last_attempt in (False, False, True):
             process = self.process()
             if process and self._is_ready(process):
@@ -196,7 +198,28 @@ class Server(ABC):
             alive_after([process], STOP_SECONDS)
         return True
 
-    def run(self, command: list[str], *, cwd: Path | None = None, input: str | None = None) -> None:
+    def _has_lost_its_home(self, process: psutil.Process) -> bool:
+        """Whether our folder is not the one that the process works in.
+
+        Somebody has removed or moved that one under the running server. Its data are gone with it.
+        """
+        work = f"/proc/{process.pid}/cwd"
+        try:
+            return not any(
+                folder.exists() and os.path.samefile(work, folder)
+                for folder in (self.home, self.data)
+            )
+        except OSError:  # a container may forbid to look at another user's process
+            return not self.data.exists()
+
+    def run(
+        self,
+        command: list[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,
+    ) -> None:
         """Run a preparatory command. Raises `StackError` with the end of its output if it fails."""
         done = subprocess.run(
             command,
@@ -205,6 +228,7 @@ class Server(ABC):
             text=True,
             check=False,
             cwd=cwd,
+            env=env,
             input=input,
         )
         if done.returncode:

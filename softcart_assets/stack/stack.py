@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,11 +29,39 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK_SECONDS = 180
 
 LOCAL_PREFIXES = "SOFTCART_LOCAL_PREFIXES"
-"""The environment variable in which `env` lists the prefixes that it set itself.
+"""The environment variable in which `env` lists the prefixes that it set itself: `PREFIX:digest`.
 
 In a shell that has evaluated `softcart env`, our own servers would otherwise look like servers that
-the user has named.
+the user has named. The digest is that of the settings: a server that is named later has another.
 """
+
+_ADDRESSES = ("HOST", "URI", "DIR")
+"""The ends of the settings of which one names a server or folder."""
+_SETTINGS = (*_ADDRESSES, "PORT", "USER", "PASSWORD", "DATABASE")
+"""The ends of all settings that `env` may set."""
+
+
+def _is_named(environment: Mapping[str, str | None], prefix: str) -> bool:
+    return any(environment.get(f"{prefix}_{end}") for end in _ADDRESSES)
+
+
+def _set_by_env() -> set[str]:
+    """The prefixes that `env` has set in this environment, and nobody has changed since."""
+    listed = (entry.partition(":") for entry in os.environ.get(LOCAL_PREFIXES, "").split())
+    return {prefix for prefix, _, digest in listed if digest == _digest(os.environ, prefix)}
+
+
+def _digest(environment: Mapping[str, str], prefix: str) -> str:
+    values = [environment.get(f"{prefix}_{end}") for end in _SETTINGS]
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
+
+
+def forget_local(named: Mapping[str, str | None]) -> None:
+    """Remove from the environment what `env` has set for servers that these settings name."""
+    for prefix in _set_by_env():
+        if _is_named(named, prefix):
+            for end in _SETTINGS:
+                os.environ.pop(f"{prefix}_{end}", None)
 
 
 def default_home() -> Path:
@@ -66,7 +96,7 @@ class Stack:
         The first start takes some seconds, later ones one second. If everything runs, it takes next
         to no time. Raises `StackError`.
         """
-        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_home()
         with self._lock():
             servers = self.servers()
             # Before the start, because the data directories are made with these passwords. After
@@ -77,6 +107,29 @@ class Stack:
             self._save_state(servers)
             self._write_dagster_yaml()
         return self.env()
+
+    def _make_home(self) -> None:
+        """Make the home, for its owner only: it holds the data and the passwords.
+
+        Raises `StackError` if others may read a folder that has other files. They may need it.
+        """
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mode = self.home.stat().st_mode & 0o777
+        if not mode & 0o077:
+            return
+        if not self._state_file.exists() and any(self.home.iterdir()):
+            raise StackError(
+                f"Others may look into {self.home} (mode {mode:o}), and it has files of something "
+                "else. Set SOFTCART_HOME to an empty folder, or run "
+                f"`chmod 700 {shlex.quote(str(self.home))}`."
+            )
+        try:
+            self.home.chmod(0o700)
+        except PermissionError:
+            raise StackError(
+                f"Others may look into {self.home} (mode {mode:o}), and it belongs to another "
+                "user. Set SOFTCART_HOME to a folder of your own."
+            ) from None
 
     def delete(self) -> None:
         """Stop the servers and delete this home with everything in it.
@@ -93,10 +146,10 @@ class Stack:
 
     def down(self) -> list[str]:
         """Stop the servers of this home and return the names of those that ran. Data stay."""
-        if not self.home.exists():
-            return []
         servers = self.servers()
-        with self._lock(), ThreadPoolExecutor(max_workers=len(servers)) as pool:
+        # Servers run on when somebody removes their home. There is no file to lock then.
+        lock = self._lock() if self.home.exists() else nullcontext()
+        with lock, ThreadPoolExecutor(max_workers=len(servers)) as pool:
             return [
                 server.title
                 for server, ran in zip(servers, pool.map(Server.down, servers), strict=True)
@@ -126,7 +179,7 @@ class Stack:
             env["SOFTCART_EXTRACTS_DIR"] = str(self.home / "extracts")
             local.append("SOFTCART_EXTRACTS")
         return env | {
-            LOCAL_PREFIXES: " ".join(local),
+            LOCAL_PREFIXES: " ".join(f"{prefix}:{_digest(env, prefix)}" for prefix in local),
             "SOFTCART_HOME": str(self.home),
             # Always ours: another project's instance must not receive our runs.
             "DAGSTER_HOME": str(self.home / "dagster"),
@@ -212,9 +265,6 @@ class Stack:
 
     def _is_local(self, prefix: str) -> bool:
         """Whether this stack provides the server of that prefix, because the user names none."""
-        named = any(os.environ.get(f"{prefix}_{variable}") for variable in ("HOST", "URI", "DIR"))
         return (
-            self._ignore_environment
-            or not named
-            or prefix in os.environ.get(LOCAL_PREFIXES, "").split()
+            self._ignore_environment or not _is_named(os.environ, prefix) or prefix in _set_by_env()
         )

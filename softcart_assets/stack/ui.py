@@ -89,8 +89,22 @@ def _dagster_dev(repository: Path, port: int) -> int:
         process.send_signal(signal.SIGINT)
         return 0
     finally:
-        for survivor in alive_after(list(_session(process.pid)), STOP_SECONDS):
-            survivor.kill()
+        _end_session(process.pid)
+
+
+def _end_session(leader: int) -> None:
+    """Wait until all processes of a session have ended, after `STOP_SECONDS` by force.
+
+    A further signal is impatience: then force comes at once, and nothing is left behind.
+    """
+    patience = STOP_SECONDS
+    while True:
+        try:
+            for survivor in alive_after(list(_session(leader)), patience):
+                survivor.kill()
+            return
+        except KeyboardInterrupt:
+            patience = 0
 
 
 def _session(leader: int) -> Iterator[psutil.Process]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
+from spark import private
 from spark.lake.schema import OF_CHANGES
 from spark.lake.table import ChangeFile, LakeTable, State
 
@@ -90,8 +91,10 @@ def create_table(
     definitions = ", ".join([columns.toDDL(), *([partition] if partition else [])])
     partitioned = f"PARTITIONED BY ({partition.split()[0]})" if partition else ""
     spark.sql(f"DROP TABLE IF EXISTS {name}")
+    options = ", ".join(f"'{key}' '{value}'" for key, value in private.LITERAL_PATHS.items())
     spark.sql(
-        f"CREATE TABLE {name} ({definitions}) USING parquet {partitioned} LOCATION {location}"
+        f"CREATE TABLE {name} ({definitions}) USING parquet OPTIONS ({options}) {partitioned} "
+        f"LOCATION {location}"
     )
 
 

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from spark import private
 from spark.lake.schema import OF_CHANGES
 from spark.lake.table import ChangeFile, LakeTable
 
@@ -19,7 +20,8 @@ def read(
 
     A load may write several versions of a row. Only file and place tell which one is the last.
     """
-    rows = spark.read.schema(schema).parquet(*(table.hadoop_path(file.path) for file in files))
+    paths = (table.hadoop_path(file.path) for file in files)
+    rows = spark.read.schema(schema).options(**private.LITERAL_PATHS).parquet(*paths)
     return rows.select(
         "*", F.col("_metadata.file_name").alias("_file"), F.col("_metadata.row_index").alias("_row")
     )

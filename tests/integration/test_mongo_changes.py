@@ -7,10 +7,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import shutil
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -36,7 +34,7 @@ from softcart_assets.connections import MongoConnection, PostgresConnection
 from softcart_assets.ingestion.connectors.mongodb import followed, values
 from softcart_assets.ingestion.connectors.mongodb.positions import token_of
 from softcart_assets.ingestion.connectors.mongodb.reader import MongoReader
-from softcart_assets.ingestion.errors import LoadsFailed, MissingTable
+from softcart_assets.ingestion.errors import LoadsFailed
 from softcart_assets.ingestion.load import (
     LoadRequest,
     LoadResult,
@@ -47,6 +45,8 @@ from softcart_assets.ingestion.load import (
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.stack.mongo import Mongo
+from softcart_assets.stack.server import free_port
 from tests.support.ingestion import classify, load_all, query, source_of
 
 CLASSES = classify(none="_id updated_at n size s colour price")
@@ -181,7 +181,8 @@ def test_what_happened_is_applied(database: Database, loader: Loader) -> None:
         ]
     )
     result = loader()
-    assert (result.inserted, result.updated, result.deleted) == (4, 4, 1)
+    # Also those that came and went are versions of the history.
+    assert (result.inserted, result.updated, result.deleted) == (6, 4, 3)
     loader.assert_equal()
     assert {("a", "update"), ("gone", "delete"), ("c", "insert"), ("12345", "insert")} <= {
         (row["_id"], row.get("_operation")) for row in loader.in_lake()
@@ -263,38 +264,71 @@ def test_a_collection_dropped_and_made_anew(database: Database, loader: Loader) 
     database.docs.insert_many([_doc(n, n=n) for n in range(5)])
     loader()
     database.docs.drop()
-    with pytest.raises(LoadsFailed, match="has no collection `docs`") as failed:
-        loader()
-    assert isinstance(failed.value.failures["docs"], MissingTable)
-    assert query(loader.postgres, "SELECT count(*) FROM raw_t.docs WHERE NOT _deleted") == [(5,)]
-    database.docs.insert_many(
-        [{**_doc(n, n=-n), "updated_at": NOON + timedelta(days=1)} for n in range(3, 8)]
-    )
     result = loader()
-    assert (result.inserted, result.updated, result.deleted) == (3, 2, 3)
-    assert "nx-27017" in result.warnings[0]
+    assert (result.total, result.deleted) == (0, 5)
+    assert "(drop)" in result.warnings[0]
+    loader.assert_equal()
+    database.docs.insert_many([_doc(n, n=-n) for n in range(3, 8)])
+    result = loader()
+    assert (result.strategy, result.inserted, result.warnings) == ("cdc", 5, [])
+    loader.assert_equal()
+    # Dropped and filled between two loads, with cursors that are no younger.
+    database.docs.drop()
+    database.docs.insert_many([_doc(n, n=n) for n in range(5, 9)])
+    result = loader()
+    assert (result.inserted, result.updated, result.deleted) == (1, 3, 2)
     loader.assert_equal()
 
 
-def test_more_events_than_the_local_server_keeps(database: Database, loader: Loader) -> None:
-    loader() if "docs" in database.list_collection_names() else None
+def test_another_collection_that_is_dropped_does_not_matter(
+    database: Database, loader: Loader
+) -> None:
+    """SecantusDB refuses to go on from the place of another collection's end."""
+    database.docs.insert_one(_doc("a", n=1))
+    loader()
+    for n in range(3):
+        database.others.insert_one({"n": n})
+        database.others.drop()
+        assert not loader().is_changed
+        database.docs.insert_one(_doc(n, n=n))
+        result = loader()
+        assert (result.strategy, result.inserted, result.warnings) == ("cdc", 1, [])
+    loader.assert_equal()
+
+
+def test_every_version_of_many_is_kept(database: Database, loader: Loader) -> None:
     database.docs.insert_many([_doc(n, n=n) for n in range(50)])
     loader()
     for turn in range(24):
         database.docs.bulk_write(
-            [
-                pymongo.ReplaceOne(
-                    {"_id": n}, {**_doc(n, n=turn), "updated_at": NOON + timedelta(hours=turn)}
-                )
-                for n in range(50)
-            ]
+            [pymongo.ReplaceOne({"_id": n}, _doc(n, n=turn)) for n in range(50)]
         )
     result = loader()
-    assert (result.strategy, result.updated) == ("incremental", 50) or result.updated == 50
-    assert "last 1,000 events" in result.warnings[0]
+    assert (result.strategy, result.warnings) == ("cdc", [])
     loader.assert_equal()
-    result = loader()
-    assert (result.strategy, result.is_changed, result.warnings) == ("cdc", False, [])
+    versions = "SELECT count(*), count(_committed_at) FROM raw_t.docs_history"
+    changes = 50 * 24 - 1  # the first replacement of the first document is equal to it
+    assert query(loader.postgres, versions) == [(50 + changes, changes)]
+    assert not loader().is_changed
+
+
+def test_a_transaction_arrives_whole_or_not_at_all(database: Database, loader: Loader) -> None:
+    docs = database.docs
+    docs.insert_many([_doc("a", n=1), _doc("b", n=1)])
+    loader()
+    with database.client.start_session() as session:
+        with session.start_transaction():
+            docs.update_one({"_id": "a"}, {"$inc": {"n": -1}}, session=session)
+            docs.update_one({"_id": "b"}, {"$inc": {"n": 1}}, session=session)
+            docs.insert_one(_doc("c", n=0), session=session)
+            assert not loader().is_changed
+        result = loader()
+        assert (result.inserted, result.updated) == (1, 2)
+        with session.start_transaction():
+            docs.delete_one({"_id": "c"}, session=session)
+            session.abort_transaction()
+    assert not loader().is_changed
+    loader.assert_equal()
 
 
 def _write(database: Database, stop: Callable[[], bool], pause: float = 0.002) -> None:
@@ -390,35 +424,24 @@ class OwnServer:
     """A server of this test's own, that can be killed."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        (home / "data").mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.connection = MongoConnection(
-            "SOFTCART_CATALOG", f"mongodb://127.0.0.1:{self.port}/?directConnection=true", "shop"
-        )
+        self._stack = Mongo(home, free_port(), "secret", {"SOFTCART_CATALOG": "shop"})
         self.start()
+        uri = self._stack.environment("SOFTCART_CATALOG")["SOFTCART_CATALOG_URI"]
+        self.connection = MongoConnection("SOFTCART_CATALOG", uri, "shop")
 
     def start(self) -> None:
-        pid_file = self.home / "pid"
-        pid_file.unlink(missing_ok=True)
-        program = Path(sys.executable).with_name("nx-27017")
-        options = [
-            f"--data-dir={self.home / 'data'}",
-            f"--port={self.port}",
-            "--host=127.0.0.1",
-            f"--pid-file={pid_file}",
-        ]
-        self.process = subprocess.Popen(
-            [program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        with self.connection.connect():
-            pass
+        self._stack.up()
 
     def stop(self, *, by: signal.Signals) -> None:
-        self.process.send_signal(by)
-        self.process.wait()
+        if process := self._stack.process():
+            process.send_signal(by)
+            process.wait()
+
+    def start_empty(self) -> None:
+        """Start again without the data, as another server at the same address."""
+        self.stop(by=signal.SIGKILL)
+        shutil.rmtree(self._stack.home)
+        self.start()
 
 
 @pytest.fixture
@@ -426,6 +449,28 @@ def server(tmp_path: Path) -> Iterator[OwnServer]:
     server = OwnServer(tmp_path)
     yield server
     server.stop(by=signal.SIGKILL)
+
+
+def test_a_place_in_the_log_of_another_server_is_not_waited_for(
+    server: OwnServer, postgres: PostgresConnection, lake: str
+) -> None:
+    """The log of the new server is shorter. What it has is before the place of the last load."""
+    loader = Loader(server.connection, postgres, lake)
+    with server.connection.connect() as client:
+        client.shop.docs.insert_many([_doc(n, n=0) for n in range(20)])
+    loader()
+    server.start_empty()
+    with server.connection.connect() as client:
+        client.shop.docs.insert_many(
+            [_doc(n, n=1) | {"updated_at": NOON + timedelta(hours=1)} for n in range(10)]
+        )
+    since = loaded_positions(loader.postgres, SOURCE)
+    assert set(changed_tables(SOURCE, loader.mongo, since).tables) == {"docs"}
+    result = loader()
+    assert (result.updated, result.deleted) == (10, 10)
+    assert "behind the end of this server's log" in result.warnings[0]
+    loader.assert_equal()
+    assert (loader().strategy, loader().warnings) == ("cdc", [])
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
@@ -443,7 +488,7 @@ def test_the_server_is_killed_between_events_and_commit(
             docs = client.shop.docs
             for n in range(40):
                 fields = {"n": turn, "updated_at": NOON + timedelta(hours=turn)}
-                docs.replace_one({"_id": n}, {"_id": n, **fields}, upsert=True)
+                docs.update_one({"_id": n}, {"$set": fields}, upsert=True)
             docs.delete_many({"_id": {"$in": [turn, turn + 10]}})
 
     write(0)
@@ -452,7 +497,7 @@ def test_the_server_is_killed_between_events_and_commit(
     documents = MongoReader.documents
 
     def killed_then_read(self: MongoReader, *arguments: Any) -> Iterator[bytes]:
-        # The events have been read; their documents have not.
+        # The events have been read; the documents of updates have not.
         server.stop(by=by)
         yield from documents(self, *arguments)
 
@@ -461,12 +506,7 @@ def test_the_server_is_killed_between_events_and_commit(
         with pytest.raises(LoadsFailed, match="run the load again"):
             loader()
     server.start()
-    write(2)  # nx-27017 does not note this if it was stopped in good order
-    result = loader()
-    assert result.strategy in ("incremental", "snapshot")
-    assert "started anew" in result.warnings[0]
-    loader.assert_equal()
-    write(3)
+    write(2)
     result = loader()
     assert (result.strategy, result.warnings) == ("cdc", [])
     loader.assert_equal()
@@ -501,7 +541,6 @@ class Scripted:
             return ScriptedStream(scripted, options["start_after"])
 
         monkeypatch.setattr(Collection, "watch", watch)
-        monkeypatch.setattr(MongoReader, "forgets_events", False)
 
     def token(self, after: bool = False) -> dict:
         return {"_data": f"82{self.time:016X}{'46' if after else '2B'}"}

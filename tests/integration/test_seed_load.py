@@ -108,8 +108,43 @@ def test_every_value_arrives_as_it_was_made(
 
     assert seed(scale=0.02, seed=4, spark=spark) == {}
     assert seed(scale=0.02, seed=4, until=UNTIL, spark=spark) == {}
-    replaced = seed(scale=0.02, seed=5, tables=SMALL)
-    assert _counts(mysql, mongo) == replaced
+
+
+def test_chosen_tables_are_made_anew_and_others_stay(
+    clinic: Line, mysql: MySQLConnection, mongo: MongoConnection
+) -> None:
+    seed_lines([clinic], seed=7)
+    assert seed_lines([clinic], seed=8, tables=["wards.visits"]) == {"wards.visits": 2}
+    assert seed_lines([clinic], seed=8, tables=["wards.beds"]) == {"wards.beds": 1}
+    assert seed_lines([clinic], seed=9, tables=["letters.visits"]) == {"letters.visits": 1}
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT max(v.id), max(b.id) FROM visits v, beds b")
+        assert cursor.fetchone() == (8, 8)
+    with mongo.connect() as client:
+        assert client[mongo.database]["bills"].find_one() == {"_id": 7}
+    # The marks of what stayed are whole: a seed of everything is not refused.
+    assert seed_lines([clinic], seed=7, tables=["letters.bills"]) == {}
+    assert len(seed_lines([clinic], seed=7)) == 4
+
+
+def test_a_failed_load_ends_the_making_of_tables(
+    clinic: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def generate(parameters: Parameters, output: Output) -> None:
+        output.write("wards.visits", pa.table({"id": [1, 1], "reason": ["a", "b"]}))
+        for table in ("wards.beds", "letters.visits", "letters.bills"):
+            time.sleep(1)  # the load fails meanwhile
+            made.append(table)
+            output.write(table, documents([]))
+
+    monkeypatch.setattr(
+        "seed_data.common.seeding.seeds_of", lambda _: [(clinic, LineSeed(generate))]
+    )
+    with pytest.raises(SeedError, match=r"visits"):
+        seed_lines([clinic])
+    assert made == ["wards.beds"]
 
 
 def _load(directory: Path) -> int:
@@ -286,6 +321,7 @@ def clinic(
     (package / "__init__.py").write_text(CLINIC)
     (package / "wards.sql").write_text(
         "CREATE TABLE visits (\n  id INT PRIMARY KEY, reason VARCHAR(9)\n);\n"
+        "CREATE TABLE beds (\n  id INT PRIMARY KEY\n);\n"
     )
     monkeypatch.setattr(seed_data, "__path__", [*seed_data.__path__, str(package.parent)])
     for name, value in os.environ.copy().items():
@@ -300,9 +336,15 @@ def clinic(
             name, "A test.", key=(key,), strategy="snapshot", columns=(), source_name=at_source
         )
 
-    wards = Source("wards", "mysql", "A test.", (table("visits", "id"),), prefix="WARDS")
+    wards = Source(
+        "wards", "mysql", "A test.", (table("visits", "id"), table("beds", "id")), prefix="WARDS"
+    )
     letters = Source(
-        "letters", "mongodb", "A test.", (table("visits", "_id", "all_visits"),), prefix="LETTERS"
+        "letters",
+        "mongodb",
+        "A test.",
+        (table("visits", "_id", "all_visits"), table("bills", "_id")),
+        prefix="LETTERS",
     )
     return Line("clinic", "A test.", owner="team:test", sources=(wards, letters))
 
@@ -314,7 +356,9 @@ from seed_data.common.parameters import Parameters
 
 def generate(parameters: Parameters, output: Output) -> None:
     output.write("wards.visits", pa.table({"id": [1, parameters.seed], "reason": ["cough", None]}))
+    output.write("wards.beds", pa.table({"id": [parameters.seed]}))
     output.write("letters.visits", documents([{"_id": 1, "text": "Get well soon"}]))
+    output.write("letters.bills", documents([{"_id": parameters.seed}]))
 
 SEED = LineSeed(generate)
 """
@@ -323,7 +367,8 @@ SEED = LineSeed(generate)
 def test_a_line_of_plain_tables_needs_no_spark(
     clinic: Line, mysql: MySQLConnection, mongo: MongoConnection
 ) -> None:
-    assert seed_lines([clinic], seed=7) == {"wards.visits": 2, "letters.visits": 1}
+    loaded = {"wards.visits": 2, "wards.beds": 1, "letters.visits": 1, "letters.bills": 1}
+    assert seed_lines([clinic], seed=7) == loaded
     with mysql.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT id, reason FROM visits ORDER BY id")
         assert cursor.fetchall() == ((1, "cough"), (7, None))
@@ -333,7 +378,7 @@ def test_a_line_of_plain_tables_needs_no_spark(
             "text": "Get well soon",
         }
     assert seed_lines([clinic], seed=7) == {}
-    assert seed_lines([clinic], seed=8) == {"wards.visits": 2, "letters.visits": 1}
+    assert seed_lines([clinic], seed=8) == loaded
     with pytest.raises(SeedError, match=r"no table wards\.visit; there are wards\.visits"):
         seed_lines([clinic], tables=["wards.visit"])
 
@@ -347,14 +392,16 @@ def test_a_table_that_the_generator_forgets_is_named(
     monkeypatch.setattr(
         "seed_data.common.seeding.seeds_of", lambda _: [(clinic, LineSeed(forgets))]
     )
-    with pytest.raises(SeedError, match=r"did not write wards\.visits"):
+    with pytest.raises(SeedError, match=r"did not write .*wards\.visits"):
         seed_lines([clinic])
 
 
 def test_a_table_without_a_statement_is_named(clinic: Line, tmp_path: Path) -> None:
     script = tmp_path / "packages" / "clinic" / "wards.sql"
     script.write_text("")
-    with pytest.raises(SeedError, match=r"wards\.sql has no CREATE TABLE statement for visits"):
+    with pytest.raises(
+        SeedError, match=r"wards\.sql has no CREATE TABLE statement for visits, beds"
+    ):
         seed_lines([clinic])
     script.unlink()
     with pytest.raises(SeedError, match=r"wards\.sql is missing"):
@@ -365,8 +412,13 @@ def test_databases_of_another_line_are_refused(
     clinic: Line, sources: None, mysql: MySQLConnection, mongo: MongoConnection
 ) -> None:
     assert seed_lines([clinic], seed=7)
-    with pytest.raises(SeedError, match=r"did not make for it \(visits\).*SOFTCART_SHOP_DATABASE"):
+    with pytest.raises(SeedError, match=r"did not make for it \(beds, visits\).*SHOP_DATABASE"):
         seed(scale=0.01, tables=["shop.stores"])
-    with pytest.raises(SeedError, match=r"\(all_visits\).*SOFTCART_CATALOG_DATABASE"):
+    with pytest.raises(SeedError, match=r"\(all_visits, bills\).*SOFTCART_CATALOG_DATABASE"):
         seed(scale=0.01, tables=["catalog.products"])
-    assert _counts(mysql, mongo) == {"shop.visits": 2, "catalog.all_visits": 1}
+    assert _counts(mysql, mongo) == {
+        "shop.visits": 2,
+        "shop.beds": 1,
+        "catalog.all_visits": 1,
+        "catalog.bills": 1,
+    }

@@ -155,6 +155,37 @@ def test_empty_sources_are_named(
         simulate([SHOP], duration=1)
 
 
+@pytest.mark.parametrize("state", ["theirs", "one more table", "an unfinished seed"])
+def test_a_database_with_other_data_is_not_written_to(
+    spark,
+    mysql: MySQLConnection,
+    mongo: MongoConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+) -> None:
+    """A company's own database may have tables with our names and columns."""
+    monkeypatch.setenv("SOFTCART_SHOP_DATABASE", mysql.database)
+    monkeypatch.setenv("SOFTCART_CATALOG_DATABASE", mongo.database)
+    seed([SHOP], scale=0.01, seed=2, spark=spark)
+    statement, message = {
+        "theirs": ("ALTER TABLE customers COMMENT = 'The customers.'", r"\(customers\)"),
+        "one more table": ("CREATE TABLE loans (id INT)", r"\(loans\)"),
+        "an unfinished seed": (
+            "ALTER TABLE orders COMMENT = 'SoftCart seed data for shop:'",
+            "no finished seed data in orders",
+        ),
+    }[state]
+    orders = "SELECT COUNT(*), MAX(updated_at) FROM orders"
+    with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        cursor.execute(orders)
+        before = cursor.fetchone()
+        with pytest.raises(SimulationError, match=message):
+            simulate([SHOP], rate=1_000, duration=1)
+        cursor.execute(orders)
+        assert cursor.fetchone() == before
+
+
 class _Traffic:
     """Counts in memory; what `problems` holds is raised by the next operations."""
 

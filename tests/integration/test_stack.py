@@ -5,6 +5,7 @@ commands.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,10 @@ import dagster as dg
 import psutil
 import psycopg
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
+from softcart_assets.cli import settings
 from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
@@ -33,6 +37,7 @@ from softcart_assets.lines.model import Source
 from softcart_assets.stack import REPOSITORY, Stack, StackError
 from softcart_assets.stack import stack as stack_module
 from softcart_assets.stack.derived import mysql_script
+from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAYS_FROM_ROOT
 from softcart_assets.stack.server import alive_after, free_port
@@ -146,7 +151,6 @@ def test_servers_come_back_after_kill_9_with_all_that_was_committed(
     postmaster.write_text(
         postmaster.read_text().replace(str(killed["postgres"].pid), str(os.getpid()))
     )
-    (own.home / "mongo" / "server.pid").write_text(str(os.getpid()))
     _export(monkeypatch, own)
     assert all(value in values for values in _read())
 
@@ -235,7 +239,7 @@ def test_a_server_that_no_source_needs_is_not_started(tmp_path: Path) -> None:
     try:
         env = stack.up()
         assert set(_processes(stack)) == {"postgres", "mongo"}
-        assert env["SOFTCART_LOCAL_PREFIXES"].split() == [
+        assert [each.partition(":")[0] for each in env["SOFTCART_LOCAL_PREFIXES"].split()] == [
             "SOFTCART_STAGING",
             "SOFTCART_PRODUCTION",
             "SOFTCART_DAGSTER",
@@ -251,10 +255,11 @@ def test_the_script_for_docker_compose_makes_databases_and_users(
     mysql97: MySQLConnection,
 ) -> None:
     sources = [Source("key", "mysql", "", ()), Source("crm", "mysql", "", (), prefix="SOFTCART_C")]
+    odd = r"""it's "$1" `2` \n \'; %"""
     # As the image does: it reads the file into a script that has this function.
     statements = subprocess.run(
         ["bash", "-eu", "-c", f"docker_process_sql() {{ cat; }}\n{mysql_script(sources)}"],
-        env=os.environ | {"SOFTCART_KEY_PASSWORD": "one", "SOFTCART_C_PASSWORD": "two"},
+        env=os.environ | {"SOFTCART_KEY_PASSWORD": odd, "SOFTCART_C_PASSWORD": "two"},
         text=True,
         capture_output=True,
         check=True,
@@ -262,7 +267,7 @@ def test_the_script_for_docker_compose_makes_databases_and_users(
     with mysql97.connect() as root:
         for statement in statements.split(";\n")[:-1]:
             root.query(statement)
-        for user, password in (("key", "one"), ("crm", "two")):
+        for user, password in (("key", odd), ("crm", "two")):
             own = replace(mysql97, user=user, password=password, database=user)
             with own.connect() as client:
                 client.query("CREATE TABLE t (i INT)")
@@ -348,6 +353,33 @@ def test_an_evaluated_environment_does_not_hide_the_local_servers(own: Stack) ->
     assert len(own.pids()) == 3
 
 
+def test_a_server_that_the_user_names_after_the_environment_was_evaluated_is_used(
+    own: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = set(own.env())
+    monkeypatch.setenv("SOFTCART_SHOP_HOST", "prod")
+    monkeypatch.setenv("SOFTCART_CATALOG_URI", "mongodb://prod")
+    env = Stack(own.home).env()
+    assert {name for name in local - set(env) if name.endswith(("HOST", "URI"))} == {
+        "SOFTCART_SHOP_HOST",
+        "SOFTCART_CATALOG_URI",
+    }
+    assert env["SOFTCART_STAGING_HOST"] == "127.0.0.1"
+
+
+def test_a_server_that_dotenv_names_after_the_environment_was_evaluated_is_used(
+    own: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("SOFTCART_SHOP_HOST=prod\nSOFTCART_STAGING_PORT=1\n")
+    monkeypatch.setattr(settings, "REPOSITORY", tmp_path)
+    settings.read_dotenv()
+    assert os.environ["SOFTCART_SHOP_HOST"] == "prod"
+    assert "SOFTCART_SHOP_PASSWORD" not in os.environ  # that of our own server
+    env = Stack(own.home).env()
+    assert "SOFTCART_SHOP_HOST" not in env
+    assert env["SOFTCART_STAGING_PORT"] == str(own.servers()[1].port)
+
+
 @pytest.mark.parametrize(
     ("kind", "prefix"),
     [(MySQLConnection, "SOFTCART_SHOP"), (PostgresConnection, "SOFTCART_STAGING")],
@@ -359,6 +391,118 @@ def test_a_wrong_password_is_refused_without_showing_it(own: Stack, kind, prefix
     ) as refusal:
         connection.connect()
     assert "not-the-password" not in str(refusal.value)
+
+
+def test_mongodb_asks_for_a_password(own: Stack) -> None:
+    connection = MongoConnection.from_env("SOFTCART_CATALOG")
+    anybody = replace(connection, uri=f"mongodb://{connection.uri.rpartition('@')[2]}")
+    with anybody.connect() as client:
+        with pytest.raises(OperationFailure, match="requires authentication"):
+            client[anybody.database].list_collection_names()
+        with pytest.raises(OperationFailure, match="requires authentication"):
+            client.admin.command("createUser", "me", pwd="mine", roles=["root"])
+    with pytest.raises(ServerUnreachable, match="Check SOFTCART_CATALOG_URI") as refusal:
+        replace(connection, uri=connection.uri.replace("softcart:", "softcart:x")).connect()
+    assert "softcart:x" not in str(refusal.value)
+
+
+def test_a_user_who_came_in_while_mongodb_was_made_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SecantusDB asks for no password until it has a user."""
+    server = Mongo(tmp_path, free_port(), "secret", {"SOFTCART_CATALOG": "catalog"})
+    create = Mongo._create_user
+
+    def and_another(self: Mongo, client: MongoClient) -> None:
+        create(self, client)
+        roles = [{"role": "root", "db": "admin"}]
+        client.shop.command("createUser", "softcart", pwd="mine", roles=roles)
+
+    monkeypatch.setattr(Mongo, "_create_user", and_another)
+    try:
+        with pytest.raises(StackError, match="somebody on this machine made a user"):
+            server.up()
+    finally:
+        server.down()
+
+
+def test_nothing_of_the_servers_lies_outside_the_home(own: Stack) -> None:
+    """A log in a folder of everybody's could be a link of somebody else's, or be his already."""
+    outside = {
+        file.path
+        for pid in own.pids()
+        for file in psutil.Process(pid).open_files()
+        if file.mode != "r" and not Path(file.path).is_relative_to(own.home)
+    }
+    assert outside == set()
+
+
+@pytest.fixture
+def odd_home(tmp_path: Path) -> Iterator[Path]:
+    """A home whose path has spaces, brackets and letters beyond ASCII."""
+    home = tmp_path / "Mein Klon [für (zwei)] 'ß'"
+    yield home
+    Stack(home, ignore_environment=True).delete()
+
+
+def test_the_path_of_the_home_may_have_any_character(
+    odd_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mariadb-install-db takes a path with a space for two."""
+    monkeypatch.setenv("LC_ALL", "C")
+    for _ in range(2):
+        odd = Stack(odd_home, ignore_environment=True)
+        _export(monkeypatch, odd)
+        _write(1) if _ == 0 else None
+        assert _read() == [{1}, {1}, {1}]
+        odd.down()
+
+
+def test_servers_whose_home_was_removed_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = Stack(tmp_path / "home", ignore_environment=True)
+    try:
+        _export(monkeypatch, stack)
+        _write(1)
+        before = _processes(stack)
+        shutil.rmtree(stack.home)
+        _export(monkeypatch, stack)
+        assert not any(process.is_running() for process in before.values())
+        _write(2)
+        assert _read() == [{2}, {2}, {2}]
+        # Moved away, and another one in its place.
+        before = _processes(stack)
+        stack.home.rename(tmp_path / "moved")
+        shutil.copytree(tmp_path / "moved", stack.home, ignore=shutil.ignore_patterns("data"))
+        stack.up()
+        assert not any(process.is_running() for process in before.values())
+        shutil.rmtree(stack.home)
+        assert len(stack.down()) == 3
+        assert stack.pids() == []
+    finally:
+        stack.down()
+
+
+def test_an_existing_home_is_for_its_owner_only(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    stack = Stack(tmp_path, sources=[], ignore_environment=True)
+    try:
+        stack.up()
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+        tmp_path.chmod(0o755)
+        stack.up()
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+    finally:
+        stack.delete()
+
+
+def test_an_open_folder_of_something_else_is_not_taken_for_a_home(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StackError, match=r"Others may look into .* \(mode 755\)"):
+        Stack(tmp_path, ignore_environment=True).up()
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_nobody_enters_mysql_as_root_without_a_password(own: Stack) -> None:
@@ -520,6 +664,9 @@ def test_the_ui_cleans_up_after_the_one_before_and_leaves_no_process_behind(
         serve(tmp_path, free_port())
     family = command.children(recursive=True)
     assert len(family) >= 3  # dagster dev, webserver, daemon, code server
-    command.send_signal(signal.SIGTERM)
+    # Twice, as an impatient person does: the second must not end the cleaning up.
+    command.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    command.send_signal(signal.SIGINT)
     assert command.wait(60) == 0
     assert alive_after(family, 0) == []

@@ -5,6 +5,7 @@ changed.
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pyarrow as pa
 from pyspark import SparkContext
@@ -51,3 +52,16 @@ def test_arrow_and_spark_schemas_become_each_other() -> None:
     ]
     assert private.arrow_schema(converted).field("at").type == pa.timestamp("us", tz="UTC")
     assert private.arrow_schema(converted).field("id").type == pa.decimal128(20, 0)
+
+
+def test_paths_are_taken_literally(spark, tmp_path: Path) -> None:
+    folder = f"file://{tmp_path}/a [b] {{c}}"
+    spark.range(3).write.parquet(folder)
+    assert spark.read.options(**private.LITERAL_PATHS).parquet(folder).count() == 3
+    options = ", ".join(f"'{key}' '{value}'" for key, value in private.LITERAL_PATHS.items())
+    spark.sql(
+        f"CREATE TABLE literal_paths (id BIGINT) USING parquet OPTIONS ({options}) "
+        f"LOCATION '{folder}'"
+    )
+    assert spark.table("literal_paths").count() == 3
+    spark.sql("DROP TABLE literal_paths")

@@ -1,5 +1,6 @@
 """What the dbt project's files promise, read without dbt and without a server."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,55 @@ def test_models_are_named_after_their_folder():
         assert file.stem.startswith(f"stg_{file.parent.name}__"), file.name
     for file in MODELS.glob("warehouse/*/*.sql"):
         assert file.stem.startswith(("dim_", "fct_", f"int_{file.parent.name}__")), file.name
+
+
+@pytest.fixture
+def project(monkeypatch, tmp_path):
+    """A dbt project in a folder of its own, whose parser is a script of the test."""
+    (tmp_path / "models").mkdir()
+    for name in ("dbt_project.yml", "profiles.yml", "models/one.sql"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(dbt, "PROJECT_DIR", tmp_path)
+    monkeypatch.setattr(dbt, "MANIFEST", tmp_path / "target" / "manifest.json")
+    monkeypatch.setattr(dbt, "PARSED_FOR", tmp_path / "target" / "parsed_for")
+    monkeypatch.setattr(dbt, "DBT", tmp_path / "dbt")
+    time.sleep(0.02)  # the clock of a file system moves in steps
+    return tmp_path
+
+
+def _parser(project, script):
+    (project / "dbt").write_text(f"#!/bin/sh\ntouch target/manifest.json\n{script}\n")
+    (project / "dbt").chmod(0o755)
+
+
+def test_a_model_that_is_saved_while_dbt_parses_is_parsed_the_next_time(project):
+    _parser(project, "sleep 0.1; touch models/one.sql; sleep 0.1")
+    dbt.prepare_manifest()
+    assert not dbt.manifest_is_current()
+    _parser(project, "")
+    dbt.prepare_manifest()
+    assert dbt.manifest_is_current()
+
+
+@pytest.mark.parametrize("name", ["profiles.yml", "dbt_project.yml", "models/one.sql"])
+def test_a_changed_file_makes_the_manifest_old(project, name):
+    _parser(project, "")
+    dbt.prepare_manifest()
+    assert dbt.manifest_is_current()
+    time.sleep(0.02)
+    (project / name).touch()
+    assert not dbt.manifest_is_current()
+
+
+def test_a_parse_that_fails_leaves_the_manifest_old(project):
+    _parser(project, "")
+    dbt.prepare_manifest()
+    time.sleep(0.02)
+    (project / "models/one.sql").touch()
+    _parser(project, "echo no such model; exit 1")
+    with pytest.raises(dbt.DbtParseFailed, match="no such model"):
+        dbt.prepare_manifest()
+    assert not dbt.manifest_is_current()
 
 
 def test_a_missing_manifest_names_the_command_that_makes_it(monkeypatch, tmp_path):

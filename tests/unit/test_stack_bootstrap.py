@@ -17,7 +17,10 @@ from softcart_assets.lines.model import Source
 from softcart_assets.stack.derived import dotenv
 
 REPOSITORY = Path(__file__).parents[2]
-TOOLS = ("bash", "cat", "dirname", "env", "grep", "head", "sed", "sha256sum", "sleep", "tail")
+TOOLS = (
+    *("bash", "cat", "chmod", "cp", "dirname", "env", "flock", "grep", "head", "mkdir", "rm"),
+    *("sed", "sha256sum", "sleep", "tail"),
+)
 
 
 class Machine:
@@ -172,3 +175,26 @@ def test_mysql_is_not_needed_without_a_source(machine: Machine) -> None:
     machine.remove("mysqld", "java")
     machine.declare()
     assert "could not be installed: openjdk-17-jre-headless\n" in machine.bootstrap().stdout
+
+
+def test_a_moved_clone_gets_a_new_environment(machine: Machine, tmp_path: Path) -> None:
+    """The scripts in .venv/bin name the path in which they were made."""
+    made = tmp_path / "made"
+    machine.add(
+        "python3",
+        f"""[[ "$1 $2" == "-m venv" ]] || exec {sys.executable} "$@"
+        mkdir -p .venv/bin
+        echo "command = python3 -m venv $PWD/.venv" >.venv/pyvenv.cfg
+        echo '#!/bin/bash' >.venv/bin/python
+        chmod +x .venv/bin/python
+        cp .venv/bin/python .venv/bin/uv
+        echo "$PWD" >>{made}""",
+    )
+    (machine.clone / "softcart_assets/ingestion/codec/logrows.abi.so").touch()
+    first = machine.clone
+    for _ in range(2):
+        assert machine.bootstrap().returncode == 0
+    machine.clone = first.rename(tmp_path / "Klon [für (zwei)]")
+    for _ in range(2):
+        assert machine.bootstrap().returncode == 0
+    assert made.read_text().splitlines() == [str(first), str(machine.clone)]

@@ -23,9 +23,8 @@ def product_edit(shop: Shop) -> None:
         change = {"price": document["price"] | {"amount_minor": int(price * 100)}}
     else:
         change = {"status": "discontinued" if product.active else "active"}
-    # The whole document, because $set on the local stand-in for MongoDB turns every date into text.
-    shop.documents.products.replace_one(
-        {"_id": product.id}, document | change | {"updated_at": datetime.now(UTC)}
+    shop.documents.products.update_one(
+        {"_id": product.id}, {"$set": change | {"updated_at": datetime.now(UTC)}}
     )
     product.price = price
     product.active ^= "status" in change

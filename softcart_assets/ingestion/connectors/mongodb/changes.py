@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from softcart_assets.connections import MongoConnection
-from softcart_assets.ingestion.connectors.mongodb.changestream import Token
 from softcart_assets.ingestion.connectors.mongodb.positions import is_apart, token_of
 from softcart_assets.ingestion.connectors.mongodb.reader import MongoReader, opened
 from softcart_assets.ingestion.connectors.protocol import Changes
@@ -33,8 +31,6 @@ def changed_tables(
 
 def _has_changed(reader: MongoReader, table: Table, since: str, now: str) -> bool:
     before = token_of(since) if table.strategy == "cdc" else None
-    if before and token_of(now) and not reader.forgets_events:
+    if before and token_of(now):
         return reader.has_changed_since(table, before)
-    return is_apart(since, now) or (
-        bool(before) and reader.has_changed_since(table, cast(Token, before))
-    )
+    return is_apart(since, now) or before is not None

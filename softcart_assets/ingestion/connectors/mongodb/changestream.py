@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -74,8 +75,8 @@ class Void:
 class Stream:
     """One collection's change stream, from a token or from now. Raises `NoStream` if there is none.
 
-    `has_images`: the collection keeps its documents as they were after each update. `is_exact`:
-    events contain documents as they were stored. Use it as a context. `token` is its present place.
+    `has_images`: the collection keeps its documents as they were after each update. Use it as a
+    context. `token` is its present place.
     """
 
     def __init__(
@@ -84,10 +85,8 @@ class Stream:
         token: Token | None = None,
         *,
         has_images: bool = False,
-        is_exact: bool = True,
     ) -> None:
         self._options = collection.codec_options
-        self._is_exact = is_exact
         raw: CodecOptions[RawBSONDocument] = CodecOptions(
             document_class=RawBSONDocument, tz_aware=True, tzinfo=UTC
         )
@@ -118,8 +117,11 @@ class Stream:
         """Yield the events up to a token. If tokens have no order, yield them up to the present.
 
         The last one may be a `Void`. When the next event is asked for, `token` stands behind the
-        one before.
+        one before. Raises `NoStream` if the stream's token is of a later moment than `until`, which
+        is the present: then it is another server's, and the events between would be skipped.
         """
+        if _is_of_the_future(self.token, until):
+            raise NoStream("the place of the last load lies behind the end of this server's log")
         stood_at, since = self.token, time.monotonic()
         while True:
             try:
@@ -129,6 +131,10 @@ class Stream:
             if event is None:
                 self.token = self._resume_token() or self.token
                 if not _is_past(until, self.token):
+                    # Both are places behind the last event. But SecantusDB refuses to go on from
+                    # the stream's own if another collection was dropped there.
+                    if until and _place(until):
+                        self.token = until
                     return
                 if self.token != stood_at:
                     stood_at, since = self.token, time.monotonic()
@@ -152,7 +158,7 @@ class Stream:
             self.token = token
 
     def _event(self, operation: str, event: Mapping[str, Any]) -> Event:
-        document = event.get("fullDocument") if self._is_exact and operation != "delete" else None
+        document = event.get("fullDocument") if operation != "delete" else None
         return Event(
             _OPERATIONS[operation],
             bson.decode(event["documentKey"].raw, self._options)["_id"],
@@ -171,7 +177,7 @@ def _committed_at(event: Mapping[str, Any]) -> datetime | None:
     """
     cluster_time = event.get("clusterTime")
     if not isinstance(cluster_time, bson.Timestamp):
-        return None  # a server that has no such time gives the present
+        return None
     return event.get("wallTime") or cluster_time.as_datetime()
 
 
@@ -181,18 +187,24 @@ def _is_past(one: Token | None, other: Token | None) -> bool:
     return len(places) == 2 and None not in places and places[0] > places[1]  # type: ignore[operator]
 
 
-def _place(token: Token) -> tuple[int, str] | None:
+def _is_of_the_future(token: Token | None, now: Token | None) -> bool:
+    """Return whether a token's moment lies after that of the present."""
+    places = [_place(each) for each in (token, now) if each]
+    return len(places) == 2 and None not in places and places[0][0] > places[1][0]  # type: ignore[index]
+
+
+def _place(token: Token) -> tuple[str, str] | None:
+    """Return a token's moment and its place within the moment, both to be compared as texts."""
     data = token.get("_data")
-    if not isinstance(data, str):
+    if not isinstance(data, str) or not re.fullmatch("([0-9a-fA-F]{2})+", data):
         return None
-    if data.startswith("nx:"):
-        return int(data[3:]), ""
-    # The bytes of MongoDB's tokens, written as hexadecimal digits, are made to be compared.
-    return (
-        (0, data.upper())
-        if all(character in "0123456789abcdefABCDEF" for character in data)
-        else None
-    )
+    raw = bytes.fromhex(data)
+    # SecantusDB's tokens are a document, which begins with its length. `s` counts the events.
+    if int.from_bytes(raw[:4], "little") == len(raw):
+        return f"{bson.decode(raw)['s']:020}", ""
+    # The bytes of MongoDB's tokens, written as hexadecimal digits, are made to be compared. After a
+    # byte for the type come eight for the cluster's time.
+    return data[:18].upper(), data[18:].upper()
 
 
 def _explained(error: pymongo.errors.OperationFailure) -> Exception:

@@ -25,9 +25,8 @@ from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.connectors.mongodb.changestream import Event, NoStream, Token, Void
 from softcart_assets.ingestion.connectors.mongodb.collection import CollectionLoad
 from softcart_assets.ingestion.connectors.mongodb.errors import explained
-from softcart_assets.ingestion.connectors.mongodb.positions import is_apart, token_of, with_token
-from softcart_assets.ingestion.connectors.mongodb.reader import EVENTS_KEPT
-from softcart_assets.ingestion.connectors.mongodb.values import id_value
+from softcart_assets.ingestion.connectors.mongodb.positions import token_of, with_token
+from softcart_assets.ingestion.connectors.mongodb.values import id_text, id_value
 from softcart_assets.ingestion.engine.table import Moved, Stated
 from softcart_assets.ingestion.request import Call
 from softcart_assets.ingestion.sinks.raw import Counts
@@ -38,9 +37,9 @@ from softcart_assets.lines.model import Table
 _EVENTS_A_ROUND = 10_000
 _BYTES_A_ROUND = 32 << 20
 
-Key = tuple[str, str | None]
-"""An `_id` as text, and its type. A type of None stands for any type."""
-_IS_TOUCHED = "t._id = {0}._id AND (t._id_type IS NULL OR t._id_type = {0}._id_type)"
+Key = tuple[str, str]
+"""An `_id` as text, and its type."""
+_IS_TOUCHED = "t._id = {0}._id AND t._id_type = {0}._id_type"
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,6 @@ class FollowedLoad(CollectionLoad):
         self._events = 0
         self._all_read_after: int | None = None
         """The number of events at the time when all documents were read. None: they were not."""
-        self._unknown: set[str] = set()
-        """Ids (as text) of documents that were looked up and not found.
-
-        Most of them are deleted by a later event.
-        """
         self._taking: Mapping[Key, _Version] | None = None
         self._documents: int | None = None
 
@@ -94,26 +88,11 @@ class FollowedLoad(CollectionLoad):
             columns = self._caught_up(self._all(columns))
             return columns, self._sums(), "snapshot"
         try:
-            if self.reader.has_restarted_since(last.position):
-                raise NoStream(
-                    "nx-27017 was started anew, and may have missed changes before it was asked "
-                    "again"
-                )
             self._token = token
             columns = self._follow(self._reread_released(columns))
         except NoStream as error:
             self._token = self.reader.token(self.table)
             return self._compared(columns, last, str(error))
-        if self.reader.forgets_events:
-            # The server may have dropped others without saying so.
-            if self._events >= EVENTS_KEPT:
-                return self._compared(
-                    columns, last, f"nx-27017 keeps its last {EVENTS_KEPT:,} events only"
-                )
-            if not self._events and is_apart(last.position, self.position):
-                return self._compared(
-                    columns, last, "nx-27017 told of nothing, though the collection changed"
-                )
         columns = self._caught_up(columns)
         return columns, self._sums(), "cdc"
 
@@ -165,14 +144,14 @@ class FollowedLoad(CollectionLoad):
             # Documents in quarantine are in the collection, but not in raw.
             self._documents = documents - self.quarantine.open()[0]
             rows, _ = self.raw.checksums([])
-            if rows == self._documents and not self._unknown:
+            if rows == self._documents:
                 return columns
         if not documents and self.reader.was_missing(self.table):
             raise self.reader.missing(self.table)
-        what = f"to {rows} documents where the collection has {self._documents}"
-        if self._unknown:
-            what = f"to ids that name no document, such as {min(self._unknown)!r}"
-        self.warnings.append(f"the change stream led {what}: all documents were read and compared")
+        self.warnings.append(
+            f"the change stream led to {rows} documents where the collection has "
+            f"{self._documents}: all documents were read and compared"
+        )
         return self._all(columns)
 
     def _sums(self) -> Stated | None:
@@ -223,7 +202,7 @@ class FollowedLoad(CollectionLoad):
         self._events += len(events)
         versions: dict[Key, list[_Version]] = {}
         for event in events:
-            key = self.reader.key_of_event(event.id)
+            key = id_text(event.id)
             line = versions.setdefault(key, [])
             is_new = event.operation == "insert"
             if line and line[-1].is_looked_up:  # looking it up twice would give the same
@@ -252,8 +231,7 @@ class FollowedLoad(CollectionLoad):
         self._touch(versions)
         self._forget_rejected(
             columns,
-            "EXISTS (SELECT FROM pg_temp.touched t WHERE t._id = key[1] AND (t._id_type IS NULL OR "
-            "t._id_type = key[2]))",
+            "EXISTS (SELECT FROM pg_temp.touched t WHERE t._id = key[1] AND t._id_type = key[2])",
         )
         documents = (
             version.document for version in versions.values() if version.document is not None
@@ -270,8 +248,6 @@ class FollowedLoad(CollectionLoad):
         finally:
             self._taking = None
         self._close_gone()
-        if self.reader.forgets_events:
-            self._note_unknown(versions)
         return columns
 
     def _reread_released(self, columns: Sequence[Column]) -> Sequence[Column]:
@@ -294,15 +270,15 @@ class FollowedLoad(CollectionLoad):
         """Create the temporary table `touched` with the documents' keys."""
         self._execute("DROP TABLE IF EXISTS pg_temp.touched")
         self._execute(
-            "CREATE TEMP TABLE touched (_id text, _id_type text, committed_at timestamptz, "
-            "is_looked_up boolean) ON COMMIT DROP"
+            "CREATE TEMP TABLE touched (_id text, _id_type text, committed_at timestamptz) "
+            "ON COMMIT DROP"
         )
         with self.raw.connection.cursor() as cursor:
             with cursor.copy("COPY pg_temp.touched FROM STDIN") as copy:
                 for (text, type_), version in versions.items():
                     # A text with a NUL is in no row of raw.
                     if "\0" not in text:
-                        copy.write_row((text, type_, version.committed_at, version.is_looked_up))
+                        copy.write_row((text, type_, version.committed_at))
         self._execute("CREATE INDEX ON pg_temp.touched (_id)")
         self._execute("ANALYZE pg_temp.touched")
 
@@ -328,7 +304,7 @@ class FollowedLoad(CollectionLoad):
         came = "(SELECT i._id, i._id_type FROM pg_temp.incoming i)"
         done = self.raw.connection.execute(
             "WITH t AS MATERIALIZED (SELECT _id, _id_type FROM pg_temp.touched"
-            f" WHERE _id_type IS NULL OR (_id, _id_type) NOT IN {came})"
+            f" WHERE (_id, _id_type) NOT IN {came})"
             f" INSERT INTO pg_temp.changes ({names}, _deleted, _is_new)"
             f" SELECT {of_r}, true, false FROM t JOIN {self.raw.name} r ON "
             f"{_IS_TOUCHED.format('r')}"
@@ -337,16 +313,6 @@ class FollowedLoad(CollectionLoad):
             "r._id_type)"
         )
         return Counts(deleted=done.rowcount)
-
-    def _note_unknown(self, versions: Mapping[Key, _Version]) -> None:
-        """Note documents that were to be looked up, and neither came nor were rejected."""
-        self._unknown -= {text for text, _ in versions}
-        rows = self.raw.connection.execute(
-            "SELECT t._id FROM pg_temp.touched t WHERE t.is_looked_up"
-            " AND t._id NOT IN (SELECT i._id FROM pg_temp.incoming i)"
-            " AND t._id NOT IN (SELECT h._id FROM pg_temp.held h WHERE h._held_seen)"
-        )
-        self._unknown.update(text for (text,) in rows)
 
     def _close_gone(self) -> None:
         """Close the quarantine entries of touched documents that no longer exist."""
@@ -370,7 +336,7 @@ class FollowedLoad(CollectionLoad):
             keys = zip(
                 rows.column("_id").to_pylist(), rows.column("_id_type").to_pylist(), strict=True
             )
-            versions = [self._taking.get(key) or self._taking.get((key[0], None)) for key in keys]
+            versions = [self._taking.get(key) for key in keys]
             operations = [
                 "delete" if is_deleted else version.operation if version else None
                 for version, is_deleted in zip(versions, deleted.to_pylist(), strict=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -27,7 +26,7 @@ from softcart_assets.ingestion.connectors.mongodb.errors import explained
 from softcart_assets.ingestion.connectors.mongodb.positions import with_token
 from softcart_assets.ingestion.connectors.mongodb.rows import batch_of, decoded
 from softcart_assets.ingestion.connectors.mongodb.spool import Misjudged, Spool, ahead
-from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, id_text, id_value
+from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, id_value
 from softcart_assets.ingestion.errors import MissingTable
 from softcart_assets.ingestion.proof.digest import Checksums, Segments
 from softcart_assets.ingestion.proof.tally import Accumulator
@@ -36,8 +35,6 @@ from softcart_assets.lines.model import Source, Table
 
 _BATCH_ROWS = 5_000
 _IDS_A_QUERY = 1_000
-EVENTS_KEPT = 1_000
-"""The number of events of a collection that nx-27017 keeps at least."""
 
 
 @contextmanager
@@ -73,7 +70,7 @@ class MongoReader:
         older than an event that we saw, and nothing is rolled back later.
         """
         collection = self._database[table.at_source]
-        if table.strategy != "cdc" or self.forgets_events or table.name in self._reasons:
+        if table.strategy != "cdc" or table.name in self._reasons:
             return collection
         return collection.with_options(
             read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("majority")
@@ -112,7 +109,7 @@ class MongoReader:
         stream says so.
         """
         if self.is_missing(table):
-            if not known or table.strategy != "cdc" or self.forgets_events:
+            if not known or table.strategy != "cdc":
                 raise self.missing(table)
             self._gone.add(table.name)
         return list(known) or [ID, ID_TYPE, DOCUMENT]
@@ -123,10 +120,7 @@ class MongoReader:
             return table.at_source not in self._database.list_collection_names()
 
     def was_missing(self, table: Table) -> bool:
-        """Return whether the collection did not exist when `columns` was called.
-
-        Any other question to nx-27017 would create it.
-        """
+        """Return whether the collection did not exist when `columns` was called."""
         return table.name in self._gone
 
     def missing(self, table: Table) -> MissingTable:
@@ -141,36 +135,12 @@ class MongoReader:
 
     # Change streams.
 
-    @cached_property
-    def forgets_events(self) -> bool:
-        """Whether the server is nx-27017.
-
-        It records events only while it runs and somebody has asked for them. It keeps the last
-        thousand of a collection. It gives ids as text, and documents not as they were stored. It
-        reports none of this.
-        """
-        return self._server.get("process") == "nx_27017"
-
-    @property
-    def _server(self) -> dict[str, Any]:
-        with explained(self.connection, self.source.schema):
-            return self._database.client.admin.command("buildInfo")
-
-    def has_restarted_since(self, position: str) -> bool:
-        """Return whether a server that forgets events was started after a position."""
-        if not self.forgets_events:
-            return False
-        age = datetime.now(UTC) - datetime.fromisoformat(position.split("|")[0])
-        return age.total_seconds() * 1000 > float(self._server["uptimeMillis"])
-
     def stream(self, table: Table, token: Token | None = None) -> Stream:
         """Open the collection's change stream, from a token or from now. Raises `NoStream` if there
         is none.
         """
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
             collection = self._collection(table)
-            if self.forgets_events:
-                return Stream(collection, token, is_exact=False)
             options = [
                 each.get("options", {})
                 for each in self._database.list_collections(filter={"name": table.at_source})
@@ -181,8 +151,6 @@ class MongoReader:
     def token(self, table: Table) -> Token | None:
         """Return the present place of the change stream. None if there is none."""
         self._reasons.pop(table.name, None)
-        if self.forgets_events and self.is_missing(table):
-            return None  # it would make the collection
         try:
             with self.stream(table) as stream:
                 token = stream.token
@@ -208,13 +176,6 @@ class MongoReader:
                 return next(stream.events(until), None) is not None
         except NoStream:
             return True
-
-    def key_of_event(self, id_: Any) -> tuple[str, str | None]:
-        """Return the key for an event's `_id`. Type None stands for any, if the server does not
-        tell.
-        """
-        text, type_ = id_text(id_)
-        return (text, None) if self.forgets_events else (text, type_)
 
     def count(self, table: Table, *, is_exact: bool) -> int:
         """Return the number of documents: as the server remembers it, or counted exactly."""
