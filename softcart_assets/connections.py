@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import psycopg
     import pymongo
     from MySQLdb.connections import Connection as MySQLClient
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""The names of this machine that no packet leaves."""
 
 
 class SettingError(RuntimeError):
@@ -80,6 +86,97 @@ class ServerUnreachable(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Tls:
+    """How a connection is encrypted and the server proves who it is. All files are in PEM format.
+
+    Encryption without proof is not offered: whoever can read the packets can often redirect them.
+    `ca`: the certificates of the authorities that are trusted, and no others. `cert`, `key`: the
+    certificate with which we prove who we are, or empty. `verify_host`: whether the server's
+    certificate must be for the host that we connect to.
+    """
+
+    ca: str
+    cert: str = ""
+    key: str = ""
+    verify_host: bool = True
+
+    @classmethod
+    def from_env(cls, prefix: str) -> Tls | None:
+        """Read `<prefix>_TLS_CA`, `_TLS_CERT`, `_TLS_KEY` and `_TLS_VERIFY_HOST`.
+
+        None without a CA. Raises `SettingError` if the settings or the files are of no use.
+        """
+        names = [f"{prefix}_TLS_{suffix}" for suffix in ("CA", "CERT", "KEY")]
+        ca, cert, key = (setting(name, "") for name in names)
+        verify = setting(f"{prefix}_TLS_VERIFY_HOST", "yes")
+        if verify not in ("yes", "no"):
+            raise SettingError(f"{prefix}_TLS_VERIFY_HOST must be yes or no, not {verify!r}.")
+        # A forgotten CA must not turn off what the other settings ask for.
+        if bool(cert) != bool(key) or (not ca and (cert or verify == "no")):
+            raise SettingError(
+                f"{prefix}_TLS_CERT and {prefix}_TLS_KEY need each other. Both of them and "
+                f"{prefix}_TLS_VERIFY_HOST need {prefix}_TLS_CA."
+            )
+        for name, file in zip(names, (ca, cert, key), strict=True):
+            # dbt reads the same settings, but works in another folder.
+            if file and not (Path(file).is_absolute() and Path(file).is_file()):
+                raise SettingError(f"{name} must be the absolute path of a file, not {file!r}.")
+        if not ca:
+            return None
+        found = cls(ca, cert, key, verify == "yes")
+        try:
+            found.context()
+        except OSError as error:
+            raise SettingError(
+                f"The files of {', '.join(names)} cannot be used: {error}. They must be in PEM "
+                "format, and the key without a passphrase."
+            ) from None
+        return found
+
+    def context(self) -> ssl.SSLContext:
+        """The same for Python's own TLS. Raises `OSError` if a file cannot be used."""
+        context = ssl.create_default_context(cafile=self.ca)
+        context.check_hostname = self.verify_host
+        # Certificates that MySQL has made for itself do not follow the letter of the standard.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if self.cert:
+            # Without a password here, a key with a passphrase would wait at the terminal for it.
+            context.load_cert_chain(self.cert, self.key, password="")
+        return context
+
+    def libpq(self) -> dict[str, Any]:
+        """The same as parameters of libpq. With these modes it never falls back to plain text."""
+        mode = "verify-full" if self.verify_host else "verify-ca"
+        client = {"sslcert": self.cert, "sslkey": self.key} if self.cert else {}
+        return {"sslmode": mode, "sslrootcert": self.ca, **client}
+
+    def mysqlclient(self) -> dict[str, Any]:
+        """The same as arguments of mysqlclient."""
+        import MySQLdb
+
+        client = {"cert": self.cert, "key": self.key} if self.cert else {}
+        # MariaDB's library (version 3) checks the authority whenever it has a CA, and takes
+        # VERIFY_CA for VERIFY_IDENTITY. MySQL's own does what the words say.
+        authority = "REQUIRED" if MySQLdb.get_client_info().startswith("3.") else "VERIFY_CA"
+        mode = "VERIFY_IDENTITY" if self.verify_host else authority
+        return {"ssl": {"ca": self.ca, **client}, "ssl_mode": mode}
+
+
+def _exposure(prefix: str, host: str, tls: Tls | None) -> str | None:
+    if tls and not tls.verify_host:
+        return (
+            f"whoever has a certificate of an authority in {prefix}_TLS_CA can pass for {host}, "
+            f"because of {prefix}_TLS_VERIFY_HOST=no."
+        )
+    if tls or host in LOOPBACK:
+        return None
+    return (
+        f"others on the way to {host} may read rows or pass for it. Set {prefix}_TLS_CA to the "
+        "certificates of the authority that vouches for the server."
+    )
+
+
+@dataclass(frozen=True)
 class MySQLConnection:
     """A database of MySQL or MariaDB. Error texts name its settings by `prefix`."""
 
@@ -89,10 +186,11 @@ class MySQLConnection:
     user: str
     password: str = field(repr=False)
     database: str
+    tls: Tls | None = None
 
     @classmethod
     def from_env(cls, prefix: str) -> MySQLConnection:
-        """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DATABASE`."""
+        """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD`, `_DATABASE` and those of `Tls`."""
         return cls(
             prefix,
             setting(f"{prefix}_HOST"),
@@ -100,7 +198,13 @@ class MySQLConnection:
             setting(f"{prefix}_USER"),
             setting(f"{prefix}_PASSWORD"),
             setting(f"{prefix}_DATABASE"),
+            Tls.from_env(prefix),
         )
+
+    @property
+    def exposure(self) -> str | None:
+        """What is unsafe about the way to the server, and what to do. None: it is safe."""
+        return _exposure(self.prefix, self.host, self.tls)
 
     def connect(self, **options: Any) -> MySQLClient:
         """Open a connection: UTF-8 (four bytes), session time zone UTC.
@@ -108,11 +212,12 @@ class MySQLConnection:
         Raises `ServerUnreachable`.
         """
         import MySQLdb
+        from MySQLdb.constants import CLIENT
 
         # MySQL's own `utf8` lacks characters of four bytes. It also converts TIMESTAMP values to
         # the time zone of the session, so the zone must not depend on the server.
         try:
-            connection = MySQLdb.connect(
+            client = MySQLdb.connect(
                 host=self.host,
                 port=self.port,
                 user=self.user,
@@ -123,17 +228,25 @@ class MySQLConnection:
                 read_timeout=_ANSWER_SECONDS,
                 write_timeout=_ANSWER_SECONDS,
                 init_command="SET time_zone = '+00:00'",
+                **(self.tls.mysqlclient() if self.tls else {}),
                 **options,
             )
-            _notice_silence(connection.fileno())
-            return connection
+            _notice_silence(client.fileno())
         except MySQLdb.OperationalError as error:
-            raise ServerUnreachable(
-                f"MySQL database {self.database!r} at {self.host}:{self.port} cannot be used as "
-                f"{self.user!r}: "
-                f"{error.args[-1]}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and "
-                "_DATABASE."
-            ) from None
+            raise self._unreachable(error.args[-1]) from None
+        # Without a host to verify, the library falls back to plain text, whatever mode is asked
+        # for. What the server has said that it can do tells.
+        if self.tls and not client.server_capabilities & CLIENT.SSL:
+            client.close()
+            raise self._unreachable("the server does not offer TLS, which _TLS_CA demands")
+        return client
+
+    def _unreachable(self, reason: object) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"MySQL database {self.database!r} at {self.host}:{self.port} cannot be used as "
+            f"{self.user!r}: {reason}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD, "
+            "_DATABASE and, if the server demands TLS, _TLS_CA."
+        )
 
 
 @dataclass(frozen=True)
@@ -146,10 +259,11 @@ class PostgresConnection:
     user: str
     password: str = field(repr=False)
     database: str
+    tls: Tls | None = None
 
     @classmethod
     def from_env(cls, prefix: str) -> PostgresConnection:
-        """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DATABASE`."""
+        """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD`, `_DATABASE` and those of `Tls`."""
         return cls(
             prefix,
             setting(f"{prefix}_HOST"),
@@ -157,7 +271,13 @@ class PostgresConnection:
             setting(f"{prefix}_USER"),
             setting(f"{prefix}_PASSWORD"),
             setting(f"{prefix}_DATABASE"),
+            Tls.from_env(prefix),
         )
+
+    @property
+    def exposure(self) -> str | None:
+        """What is unsafe about the way to the server, and what to do. None: it is safe."""
+        return _exposure(self.prefix, self.host, self.tls)
 
     def connect(self, **options: Any) -> psycopg.Connection:
         """Open a connection with time zone UTC. Raises `ServerUnreachable`.
@@ -184,6 +304,7 @@ class PostgresConnection:
                 keepalives_count=probes["count"],
                 tcp_user_timeout=_SILENT_SECONDS * 1000,
                 options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
+                **(self.tls.libpq() if self.tls else {}),
                 **options,
             )
         except psycopg.OperationalError as error:
@@ -192,7 +313,8 @@ class PostgresConnection:
                 f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used "
                 f"as {self.user!r}: "
                 f"{' '.join(str(error).split())}. "
-                f"Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD and _DATABASE."
+                f"Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD, _DATABASE and, if the server "
+                "demands TLS, _TLS_CA."
             ) from None
 
 
@@ -209,6 +331,23 @@ class MongoConnection:
         """Read `<prefix>_URI` and `<prefix>_DATABASE`."""
         return cls(prefix, setting(f"{prefix}_URI"), setting(f"{prefix}_DATABASE"))
 
+    @property
+    def exposure(self) -> str | None:
+        """What is unsafe about the way to the server, and what to do. None: it is safe."""
+        from pymongo.uri_parser import parse_uri
+
+        address = parse_uri(self.uri)
+        options, hosts = address["options"], [host for host, _ in address["nodelist"]]
+        # Each of these asks for TLS, and the last three of them do away with the proof.
+        trusting = ("tlsInsecure", "tlsAllowInvalidCertificates", "tlsAllowInvalidHostnames")
+        asked = any(options.get(name) for name in ("tls", "tlsCAFile", "tlsCertificateKeyFile"))
+        if set(hosts) <= {*LOOPBACK} or (asked and not any(map(options.get, trusting))):
+            return None
+        return (
+            f"others on the way to {', '.join(hosts)} may read rows or pass for it. Add "
+            f"tls=true&tlsCAFile=… to {self.prefix}_URI, and none of {', '.join(trusting)}."
+        )
+
     def connect(self) -> pymongo.MongoClient[dict[str, Any]]:
         """Open a client and check that the server answers. Times are in UTC.
 
@@ -218,14 +357,33 @@ class MongoConnection:
 
         try:
             client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-                self.uri, tz_aware=True, serverSelectionTimeoutMS=10_000
+                self.uri,
+                tz_aware=True,
+                serverSelectionTimeoutMS=10_000,
+                # Shorter, so that the error tells what was waited for: a server without TLS may
+                # keep silent.
+                connectTimeoutMS=5_000,
             )
             # The client connects at its first command only. Without one, a wrong address would
             # show up as an error in the middle of the work.
             client.admin.command("ping")
-        except pymongo.errors.PyMongoError as error:
+        except pymongo.errors.InvalidURI:
+            # Its text may show a part of the password.
+            raise SettingError(
+                f"{self.prefix}_URI is not a MongoDB URI. In user and password, write characters "
+                "such as @ : / % with a percent sign and their number (%40 for @)."
+            ) from None
+        except pymongo.errors.ConnectionFailure as error:
+            # The first of many lines: the rest describes every server of the replica set.
+            reason = str(error).partition(", Timeout:")[0]
             raise ServerUnreachable(
-                f"MongoDB database {self.database!r} cannot be used: {type(error).__name__}. "
+                f"MongoDB database {self.database!r} cannot be used: {reason}. "
+                f"Check {self.prefix}_URI and {self.prefix}_DATABASE."
+            ) from None
+        except (pymongo.errors.PyMongoError, OSError) as error:
+            text = f" ({error})" if isinstance(error, OSError) else ""
+            raise ServerUnreachable(
+                f"MongoDB database {self.database!r} cannot be used: {type(error).__name__}{text}. "
                 f"Check {self.prefix}_URI and {self.prefix}_DATABASE."
             ) from None
         return client

@@ -5,11 +5,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import dagster as dg
+from dagster._cli import dev
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-__all__ = ["GRPC_INFO_TAG", "CheckRunHealthResult", "WorkerStatus", "runs_in_code_server"]
+__all__ = [
+    "GRPC_INFO_TAG",
+    "CheckRunHealthResult",
+    "WorkerStatus",
+    "dagster_dev",
+    "runs_in_code_server",
+]
+
+WEBSERVER, DAEMON = "dagster_webserver", "dagster._daemon"
+"""The modules that `dagster dev` runs as processes of their own."""
 
 
 def runs_in_code_server(run: dg.DagsterRun) -> bool:
@@ -18,3 +31,23 @@ def runs_in_code_server(run: dg.DagsterRun) -> bool:
     Dagster tells nobody, but its launcher notes the server in a tag of the run.
     """
     return GRPC_INFO_TAG in run.tags
+
+
+def dagster_dev(arguments: Sequence[str], webserver: str) -> None:
+    """Run `dagster dev` with another module as webserver, which takes the same options.
+
+    `dagster dev` offers no choice. Raises `RuntimeError` if it starts anything else that we do not
+    know: nothing may serve the UI in the place of our webserver.
+    """
+    module_of_dev: Any = dev
+    start = module_of_dev.open_ipc_subprocess
+
+    def ours(command: Sequence[str], **options: Any) -> Any:
+        python, option, module, *others = command
+        if option != "-m" or module not in (WEBSERVER, DAEMON):
+            raise RuntimeError(f"`dagster dev` starts `{' '.join(command[:3])}`, not known here.")
+        module = webserver if module == WEBSERVER else module
+        return start([python, option, module, *others], **options)
+
+    module_of_dev.open_ipc_subprocess = ours
+    dev.dev_command(list(arguments))

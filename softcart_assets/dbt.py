@@ -37,7 +37,7 @@ class ManifestMissing(RuntimeError):
     """The dbt project has not been parsed yet. The message says what to do."""
 
 
-SERVER = ("HOST", "PORT", "USER", "DATABASE")
+SERVER = ("HOST", "PORT", "USER", "DATABASE", "TLS_CA", "TLS_CERT", "TLS_KEY", "TLS_VERIFY_HOST")
 PLACEHOLDERS = {
     "HOST": "127.0.0.1",
     "PORT": "5432",

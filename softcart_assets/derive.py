@@ -41,6 +41,7 @@ def derived_files(
         "dbt_project/macros/derived/lines.sql": partial(_contributors, lines, models),
         "docker-compose.yml": partial(stack.compose, lines.sources),
         "docker/mysql.sh": partial(stack.mysql_script, lines.sources),
+        "docker/passwords.sh": partial(stack.passwords_script, lines.sources),
         ".env.example": partial(stack.dotenv, lines.sources),
     }
     for source in lines.sources:

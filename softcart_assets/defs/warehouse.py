@@ -6,6 +6,7 @@ from dagster_dbt import DbtCliResource
 from softcart_assets.assembly import LINES
 from softcart_assets.components.dbt_models import dbt_models
 from softcart_assets.dbt import DBT, PROJECT_DIR, read_manifest
+from softcart_assets.resources import settled
 
 
 @dg.definitions
@@ -14,8 +15,12 @@ def warehouse() -> dg.Definitions:
     return dg.Definitions(
         assets=dbt_models(LINES, read_manifest()),
         resources={
-            "dbt": DbtCliResource(
-                project_dir=str(PROJECT_DIR), profiles_dir=str(PROJECT_DIR), dbt_executable=str(DBT)
+            "dbt": settled(
+                DbtCliResource(
+                    project_dir=str(PROJECT_DIR),
+                    profiles_dir=str(PROJECT_DIR),
+                    dbt_executable=str(DBT),
+                )
             )
         },
     )

@@ -20,6 +20,16 @@ from softcart_assets.ingestion.connectors import connector
 PREFIX = Field(description="The start of the names of the environment variables with the settings.")
 
 
+def settled(resource: dg.ConfigurableResourceFactory[Any]) -> dg.ResourceDefinition:
+    """The resource with the configuration that it has, which no run configuration can change.
+
+    Whoever may start a run could otherwise send a connection, its password or a program of Spark's
+    to a place of their choice.
+    """
+    definition: dg.ResourceDefinition = resource.get_resource_definition()
+    return definition.configured(resource.model_dump(exclude_none=True), config_schema={})
+
+
 class SourceResource(dg.ConfigurableResource[None]):
     """The database of a source."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.connectors import TLS_SETTINGS, connector
 from softcart_assets.lines.model import Source
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -30,12 +30,19 @@ def mysql_script(sources: Sequence[Source]) -> str:
     return _rendered("mysql.sh", sources)
 
 
+def passwords_script(sources: Sequence[Source]) -> str:
+    """The text of `docker/passwords.sh`, which generates the passwords of the containers."""
+    names = [f"{source.env_prefix}_PASSWORD" for source in _of_kind(sources, "mysql")]
+    names += ["SOFTCART_MONGO_PASSWORD"] if _of_kind(sources, "mongodb") else []
+    return _rendered("passwords.sh", sources, passwords=[*names, "SOFTCART_STAGING_PASSWORD"])
+
+
 def dotenv(sources: Sequence[Source]) -> str:
     """The text of `.env.example`: every setting with its explanation."""
     return _rendered("env.example", sources)
 
 
-def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
+def _rendered(name: str, sources: Sequence[Source], **values: str | Sequence[str]) -> str:
     # A misspelt name in a template is an error and not an empty text.
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -51,6 +58,7 @@ def _rendered(name: str, sources: Sequence[Source], **values: str) -> str:
         mysql=_of_kind(sources, "mysql"),
         mongodb=_of_kind(sources, "mongodb"),
         connector=connector,
+        tls=TLS_SETTINGS,
         **values,
     )
 

@@ -132,7 +132,14 @@ def _database(prefix: str, look: Callable[[str], Iterator[Finding]]) -> Iterator
 
 def _source(source: Source, prefix: str) -> Iterator[Finding]:
     kind = connector(source.kind)
-    yield from kind.examine(kind.connection(prefix))
+    connection = kind.connection(prefix)
+    yield from kind.examine(connection)
+    yield from _exposed(prefix, connection.exposure)
+
+
+def _exposed(prefix: str, exposure: str | None) -> Iterator[Finding]:
+    if exposure:
+        yield Finding("note", f"{prefix}: {exposure}")
 
 
 def _postgres(prefix: str) -> Iterator[Finding]:
@@ -150,3 +157,4 @@ def _postgres(prefix: str) -> Iterator[Finding]:
             f"{connection.prefix}: {connection.user} may not create schemas: "
             f"GRANT CREATE ON DATABASE {connection.database} TO {connection.user}.",
         )
+    yield from _exposed(prefix, connection.exposure)

@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import yaml
 from filelock import FileLock, Timeout
 
 from softcart_assets.assembly import LINES
+from softcart_assets.connections import Tls
 from softcart_assets.lines.model import Source
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
@@ -237,8 +239,11 @@ class Stack:
         """Put Dagster's configuration in place, in one step because Dagster may be reading it."""
         target = self.home / "dagster" / "dagster.yaml"
         target.parent.mkdir(exist_ok=True)
+        instance = yaml.safe_load(Path(__file__).with_name("dagster.yaml").read_text())
+        if tls := Tls.from_env("SOFTCART_DAGSTER"):
+            instance["storage"]["postgres"]["postgres_db"]["params"] = tls.libpq()
         new = target.with_suffix(".new")
-        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), new)
+        new.write_text(yaml.safe_dump(instance, sort_keys=False))
         new.replace(target)
 
     @contextmanager

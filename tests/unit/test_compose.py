@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dotenv import dotenv_values
 
 from softcart_assets.assembly import LINES
-from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.connectors import TLS_SETTINGS, connector
 from softcart_assets.lines.model import Source
-from softcart_assets.stack.derived import compose, dotenv
+from softcart_assets.stack.derived import compose, dotenv, passwords_script
 from softcart_assets.stack.postgres import WAREHOUSES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -124,7 +125,8 @@ def _version_problems(files: Files) -> Iterator[str]:
 
 def _setting_problems(files: Files) -> Iterator[str]:
     """Variables of .env.example against those that code and services read."""
-    suffixes = dict.fromkeys(WAREHOUSES, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE"))
+    tls = tuple(each.suffix for each in TLS_SETTINGS)
+    suffixes = dict.fromkeys(WAREHOUSES, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", *tls))
     suffixes |= {
         source.env_prefix: tuple(each.suffix for each in connector(source.kind).settings)
         for source in (*LINES.sources, *files.others)
@@ -133,11 +135,12 @@ def _setting_problems(files: Files) -> Iterator[str]:
     mentioned = set(VARIABLE.findall(files.code))
     read |= mentioned - suffixes.keys() - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS"}
     documented = set(re.findall(r"^#(SOFTCART_[A-Z_]+)=", files.dotenv, re.MULTILINE))
+    in_compose = set(VARIABLE.findall(yaml.dump(files.compose)))
     for name in sorted(read - documented):
         yield f".env.example: {name} is missing"
-    for name in sorted(documented - read):
+    for name in sorted(documented - read - in_compose):
         yield f".env.example: nothing reads {name}"
-    for name in sorted(set(VARIABLE.findall(yaml.dump(files.compose))) - documented):
+    for name in sorted(in_compose - documented):
         yield f"docker-compose.yml: {name} is not in .env.example"
     for before, line in zip(
         ["", *files.dotenv.splitlines()], files.dotenv.splitlines(), strict=False
@@ -161,9 +164,28 @@ def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> No
     assert _schema_check(path).returncode == 0
     environment = more.compose["services"]["dagster-daemon"]["environment"]
     assert environment["SOFTCART_LOCK_DATABASE"] == "key"
-    assert environment["SOFTCART_CRM_PASSWORD"] == "${SOFTCART_CRM_PASSWORD:-softcart}"
+    assert environment["SOFTCART_CRM_PASSWORD"].startswith("${SOFTCART_CRM_PASSWORD:?")
     passwords = more.compose["services"]["mysql"]["environment"]
     assert passwords["SOFTCART_CRM_PASSWORD"] == environment["SOFTCART_CRM_PASSWORD"]
+
+
+def test_every_password_is_generated_once(tmp_path: Path) -> None:
+    """No service starts with a password that everybody knows."""
+    sources = (*LINES.sources, *OTHERS)
+    (tmp_path / "docker").mkdir()
+    script = tmp_path / "docker" / "passwords.sh"
+    script.write_text(passwords_script(sources))
+    (tmp_path / ".env").write_text("SOFTCART_CRM_PASSWORD=mine\nSOFTCART_LOCK_PASSWORD=\n")
+    subprocess.run(["sh", str(script)], check=True)
+    generated = dotenv_values(tmp_path / ".env")
+    asked = set(re.findall(r"\$\{(\w+):\?", compose(sources)))
+    assert asked == {name for name, value in generated.items() if value}
+    assert generated["SOFTCART_CRM_PASSWORD"] == "mine"
+    assert len(set(generated.values())) == len(generated)
+    assert all(len(value) == 36 for value in generated.values() if value != "mine")
+    subprocess.run(["sh", str(script)], check=True)
+    assert dotenv_values(tmp_path / ".env") == generated
+    assert not re.search(r"PASSWORD:-\w|PASSWORD: \w", compose(sources))
 
 
 def test_a_product_that_no_source_needs_is_left_out(tmp_path: Path) -> None:

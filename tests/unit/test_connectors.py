@@ -31,7 +31,8 @@ def test_a_connection_reads_just_the_settings_that_its_connector_lists(
 ) -> None:
     found = connector(kind)
     for setting in found.settings:
-        monkeypatch.setenv(f"SOFTCART_X_{setting.suffix}", setting.default or "value")
+        value = "value" if setting.default is None else setting.default
+        monkeypatch.setenv(f"SOFTCART_X_{setting.suffix}", value)
     secrets = [s.suffix for s in found.settings if s.is_secret]
     assert secrets
     for suffix in secrets:

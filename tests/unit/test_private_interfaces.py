@@ -13,9 +13,17 @@ import dagster as dg
 import MySQLdb
 import pymysql
 import pytest
+from dagster._cli import dev
 from dagster._core.launcher import DefaultRunLauncher
+from dagster_webserver import cli
 
-from softcart_assets.dagster_private import GRPC_INFO_TAG, runs_in_code_server
+from softcart_assets.dagster_private import (
+    DAEMON,
+    GRPC_INFO_TAG,
+    WEBSERVER,
+    dagster_dev,
+    runs_in_code_server,
+)
 from softcart_assets.ingestion.connectors.mysql import private
 
 REPOSITORY = Path(__file__).parents[2]
@@ -30,6 +38,40 @@ def test_dagster_the_launcher_tags_runs_that_a_code_server_executes() -> None:
     assert runs_in_code_server(run.with_tags(tags))
     assert not runs_in_code_server(run)
     assert GRPC_INFO_TAG in tags
+
+
+def test_dagster_dev_starts_two_modules_and_ours_takes_the_place_of_the_webserver() -> None:
+    """tests/integration/test_ui_guard.py shows that it serves."""
+    source = inspect.getsource(dev.dev_command_impl)
+    started = re.findall(
+        r"\w*subprocess\w*\(\s*\[\s*sys.executable,\s*\"-m\",\s*\"([\w.]+)\"", source
+    )
+    assert started == [WEBSERVER, DAEMON]
+    assert source.count("open_ipc_subprocess(") == 2
+
+
+def test_dagster_dev_may_start_nothing_that_we_do_not_know() -> None:
+    commands: list[list[str]] = []
+
+    def run(_: list[str]) -> None:
+        for module in (WEBSERVER, DAEMON, "dagster_other"):
+            dev.open_ipc_subprocess(["python", "-m", module, "--port", "1"])
+
+    with (
+        mock.patch.object(dev, "open_ipc_subprocess", lambda command: commands.append(command)),
+        mock.patch.object(dev, "dev_command", run),
+        pytest.raises(RuntimeError, match="dagster_other"),
+    ):
+        dagster_dev([], "ours")
+    assert commands == [
+        ["python", "-m", "ours", "--port", "1"],
+        ["python", "-m", DAEMON, "--port", "1"],
+    ]
+
+
+def test_dagsters_webserver_makes_its_application_by_the_name_that_we_replace() -> None:
+    serve = cli.host_dagster_ui_with_workspace_process_context
+    assert "app = create_app_from_workspace_process_context(" in inspect.getsource(serve)
 
 
 def test_pymysql_has_the_private_methods_that_read_a_binary_log() -> None:

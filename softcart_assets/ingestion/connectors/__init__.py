@@ -10,10 +10,15 @@ import importlib
 from collections.abc import Iterator
 from functools import cache
 
-from softcart_assets.ingestion.connectors.protocol import Changes, Connector, Setting
+from softcart_assets.ingestion.connectors.protocol import (
+    TLS_SETTINGS,
+    Changes,
+    Connector,
+    Setting,
+)
 from softcart_assets.lines.model import Source
 
-__all__ = ["KINDS", "Changes", "Connector", "Setting", "connector", "problems"]
+__all__ = ["KINDS", "TLS_SETTINGS", "Changes", "Connector", "Setting", "connector", "problems"]
 
 KINDS = ("mysql", "mongodb")
 """The kinds of source systems. Each is a package next to this module with `connector.CONNECTOR`."""

@@ -38,6 +38,33 @@ class Setting:
     example: str = ""
 
 
+TLS_SETTINGS = (
+    Setting(
+        "TLS_CA",
+        "File with the certificates of the authorities that may vouch for the server (PEM). It "
+        "turns encryption on, and a server that cannot prove its name is refused.",
+        default="",
+        example="/etc/ssl/certs/ca-certificates.crt",
+    ),
+    Setting(
+        "TLS_CERT",
+        "File with our own certificate, for a server that asks for one.",
+        default="",
+        example="/etc/softcart/client.pem",
+    ),
+    Setting("TLS_KEY", "File with its key.", default="", example="/etc/softcart/client-key.pem"),
+    Setting(
+        "TLS_VERIFY_HOST",
+        "no: the certificate may be for any host. Some servers' certificates have no host's name.",
+        default="",
+        example="yes",
+    ),
+)
+"""The settings of an encrypted connection, the same for every server with `_HOST`. See
+`connections.Tls`.
+"""
+
+
 @dataclass(frozen=True)
 class Changes:
     """What changed at a source: the tables, each with the position of the last change found.

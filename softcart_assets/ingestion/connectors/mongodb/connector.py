@@ -31,7 +31,10 @@ class MongoConnector(Connector):
     settings = (
         Setting(
             "URI",
-            "Connection string, with user and password if there are any.",
+            "Connection string, with user and password if there are any. In them, write characters "
+            "such as @ as %40. With &tls=true&tlsCAFile=/etc/ssl/certs/ca.pem the connection is "
+            "encrypted, and a server that cannot prove its name is refused. If it asks for our own "
+            "certificate, add &tlsCertificateKeyFile=….",
             is_secret=True,
             example="mongodb://softcart_reader:…@{name}-db.example.com:27017/?replicaSet=rs0",
         ),

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.findings import Finding
-from softcart_assets.ingestion.connectors.protocol import Changes, Connector, Setting
+from softcart_assets.ingestion.connectors.protocol import (
+    TLS_SETTINGS,
+    Changes,
+    Connector,
+    Setting,
+)
 from softcart_assets.lines.model import Source
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ class MySQLConnector(Connector):
         Setting("USER", "The user.", example="softcart_reader"),
         Setting("PASSWORD", "The user's password.", is_secret=True),
         Setting("DATABASE", "The database.", example="{name}"),
+        *TLS_SETTINGS,
     )
     needs = """\
 The user only reads. It needs:

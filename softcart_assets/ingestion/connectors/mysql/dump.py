@@ -59,12 +59,15 @@ class Dump:
                 host=connection.host,
                 port=connection.port,
                 user=connection.user,
-                password=connection.password,
+                # As bytes: pymysql would encode a text as Latin-1, and the servers expect UTF-8.
+                password=connection.password.encode(),
                 database=connection.database,
                 charset="utf8mb4",
                 connect_timeout=10,
                 read_timeout=60,
                 autocommit=True,
+                # With a context, pymysql refuses a server without TLS.
+                ssl=connection.tls.context() if connection.tls else None,
             )
         except pymysql.MySQLError as error:
             raise self.explained(*error.args) from None
@@ -100,7 +103,7 @@ class Dump:
         return SourceLost(
             f"{self.where} failed while its binary log was read ({code}: {message}). Nothing is "
             "lost: the next run continues from the committed position. If it persists, check the "
-            f"server and {connection.prefix}_HOST, _PORT."
+            f"server and {connection.prefix}_HOST, _PORT and _TLS_CA."
         )
 
     def start(self, file: str, offset: int, gtids: GtidSet | None) -> None:

@@ -35,5 +35,7 @@ def socket_of(db: pymysql.Connection[Any]) -> socket.socket:
 def hang_up(db: pymysql.Connection[Any]) -> None:
     """Close a connection, even while another thread reads from it."""
     with suppress(Exception):
-        socket_of(db).shutdown(socket.SHUT_RDWR)
+        # A TLS socket's own `shutdown` also drops its TLS state. The other thread would then
+        # take encrypted bytes for the log.
+        socket.socket.shutdown(socket_of(db), socket.SHUT_RDWR)
     db._force_close()  # type: ignore[attr-defined]

@@ -1,0 +1,13 @@
+# Written by `softcart derive` from softcart_assets/stack/templates; do not edit.
+#
+# Generates the passwords of docker-compose.yml into .env, which git ignores. Those that are there
+# stay, so it can run again.
+set -eu
+cd "$(dirname "$0")/.."
+umask 077
+touch .env
+for name in SOFTCART_SHOP_PASSWORD SOFTCART_MONGO_PASSWORD SOFTCART_STAGING_PASSWORD; do
+  if ! grep -q "^$name=." .env; then
+    echo "$name=$(od -An -N18 -tx1 /dev/urandom | tr -d ' \n')" >> .env
+  fi
+done

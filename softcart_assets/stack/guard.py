@@ -1,0 +1,144 @@
+"""What stands between the network and Dagster's webserver.
+
+Dagster asks nobody who they are, and answers any web page: it runs mutations that come by GET, from
+every origin and for every host. A page that somebody opens in the same browser could start runs
+with a configuration of its own. docs/decisions/16-who-may-use-the-ui.md has the reasons.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from softcart_assets.connections import LOOPBACK
+
+USER = "softcart"
+"""The name for the login, if there is one."""
+
+Refusal = tuple[int, str]
+"""The status of an answer, and what is wrong with the request."""
+
+
+class Guard:
+    """An ASGI application that hands requests on to another one if its own pages send them.
+
+    `hosts`: the names by which people reach the UI, besides those of this machine. `password`: what
+    the browser asks for. Empty: nothing.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] = (), password: str = "") -> None:
+        self.app = app
+        self._hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
+        credentials = f"{USER}:{password}".encode()
+        self._login = b"basic " + base64.b64encode(credentials) if password else b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or hand it on."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, _unframed(send) if scope["type"] == "http" else send)
+        elif scope["type"] == "websocket":
+            # Closed before it is accepted: the server answers the handshake with 403.
+            await WebSocketClose(reason=refusal[1])(scope, receive, send)
+        else:
+            status, text = refusal
+            headers = {"WWW-Authenticate": 'Basic realm="SoftCart", charset="UTF-8"'}
+            answer = PlainTextResponse(f"{text}\n", status, headers if status == 401 else None)
+            await answer(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        headers = Headers(scope=scope)
+        found = _foreign_host(headers, self._hosts) or _foreign_page(scope, headers)
+        if found is None and scope["type"] == "http":
+            found = _unusual_graphql(scope, headers)
+        if found is None and not self._is_logged_in(headers):
+            found = 401, f"Log in as {USER} with the password in SOFTCART_UI_PASSWORD."
+        return found
+
+    def _is_logged_in(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = f"{scheme.lower()} {token.strip()}".encode()
+        # In a time that does not tell how much of the password was right.
+        return not self._login or secrets.compare_digest(given, self._login)
+
+
+def _foreign_host(headers: Headers, hosts: Collection[str]) -> Refusal | None:
+    """Whether the request is for another host.
+
+    A page of evil.example can make that name lead to this machine. Its requests then come from
+    the same origin, as the browser sees it, and only the name gives them away.
+    """
+    named = headers.getlist("host")
+    if len(named) == 1 and _hostname(f"//{named[0]}") in hosts:
+        return None
+    return 421, (
+        f"This server is not {', '.join(named) or 'without a name'}. If it is, add the name to "
+        "SOFTCART_UI_HOSTS and start the UI again."
+    )
+
+
+def _foreign_page(scope: Scope, headers: Headers) -> Refusal | None:
+    """Whether a page of another site has sent the request.
+
+    Browsers say so in `Origin`, and all but old ones in `Sec-Fetch-Site`. Programs other than
+    browsers send neither. They carry nobody's login and reach nothing that they could not reach
+    without us.
+    """
+    site, origins = headers.get("sec-fetch-site"), headers.getlist("origin")
+    is_link = (
+        # Somebody follows a link to the UI. The other page does not see what comes.
+        scope["type"] == "http"
+        and scope["method"] == "GET"
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
+    # Scheme aside: a proxy before us may speak HTTPS with the browser, and HTTP with us.
+    if any(urlsplit(origin).netloc != headers["host"] for origin in origins) or (
+        site not in (None, "same-origin", "none") and not is_link
+    ):
+        return 403, "A page of another site has sent this. Only pages of the Dagster UI may."
+    return None
+
+
+def _unusual_graphql(scope: Scope, headers: Headers) -> Refusal | None:
+    """Whether a request runs GraphQL in a way that a page could use without asking first.
+
+    Without a query, GET brings the playground, which is a page. A form of another site can send
+    any body but JSON.
+    """
+    if not scope["path"].rstrip("/").endswith("/graphql"):
+        return None
+    if scope["method"] != "POST" and scope["query_string"]:
+        return 405, "GraphQL is run by POST only."
+    content = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if scope["method"] == "POST" and content != "application/json":
+        return 415, "GraphQL comes as JSON: set Content-Type to application/json."
+    return None
+
+
+def _hostname(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # such as a bracket without an end
+        return None
+
+
+def _unframed(send: Send) -> Send:
+    """Send answers that no other site may show in a frame, where a click could be stolen."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["X-Frame-Options"] = "SAMEORIGIN"
+        await send(message)
+
+    return sending
