@@ -35,10 +35,11 @@ class KeyRange:
 class Copied:
     """What the copied ranges hold.
 
-    `position` is the earliest position of any range, None if there is none.
+    `position` is the earliest of the ranges' `positions`, None if there is none.
     """
 
     position: str | None
+    positions: list[str]
     rows: int
     files: list[LakeFile]
 
@@ -55,12 +56,14 @@ class PartTable:
         self.control = control
         self.key = (source.name, table.name)
         self.lake_uri = lake_uri
-        plain = f"part_{source.name}_{table.name}"
+        # A separator that no name has: table `eu_orders` of source `shop` is not `orders` of
+        # `shop_eu`.
+        plain = f"part {source.name} {table.name}"
         # PostgreSQL cuts longer names off.
         self.plain_name = (
             plain
             if len(plain.encode()) <= 63
-            else f"part_{hashlib.sha256(plain.encode()).hexdigest()[:32]}"
+            else f"part {hashlib.sha256(plain.encode()).hexdigest()[:32]}"
         )
         self.name = f"ingestion.{quote(self.plain_name)}"
 
@@ -169,8 +172,9 @@ class PartTable:
         ).fetchall()
         # The earliest counts: from there on, the log brings every range up to date. Positions are
         # compared as such, because their texts do not sort.
-        earliest = min((position for position, _ in rows), key=Position.parse, default=None)
-        return Copied(earliest, sum(count for _, count in rows), self.listed_files())
+        positions = [position for position, _ in rows]
+        earliest = min(positions, key=Position.parse, default=None)
+        return Copied(earliest, positions, sum(count for _, count in rows), self.listed_files())
 
     def forget(self, connection: psycopg.Connection) -> None:
         """Delete the list of ranges, in the transaction that makes their rows raw's."""
