@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
+from softcart_assets.ingestion.connectors.mongodb.names import (
+    NAME_BYTES,
+    OTHERS,
+    others_column,
+)
 from softcart_assets.ingestion.sinks.raw_schema import RESERVED
 from softcart_assets.ingestion.types import Column, widens
 
@@ -24,8 +28,6 @@ _TAKES = {
 }
 """The kinds of values, see `TARGET_TYPES`, that a column of a type takes. Other types take all."""
 _NUMBERS = {"wide numeric"}.union(*(_TAKES[t] for t in ("bigint", "double precision", _NUMERIC)))
-_OTHERS = "__text"
-_NAME_BYTES = 63
 MOST_FIELDS = 400
 """So many fields of a collection get columns.
 
@@ -38,14 +40,6 @@ ID = Column("_id", "_id", "text", nullable=False)
 ID_TYPE = Column("_id_type", "type of _id", "text", nullable=False)
 DOCUMENT = Column("document", "document", "jsonb", nullable=False)
 _OWN = {name.lower() for name in (*RESERVED, ID.name, ID_TYPE.name, DOCUMENT.name)}
-
-
-def others_column(name: str) -> str:
-    """Return the name of the column for a field's values that its own column does not take."""
-    plain = name + _OTHERS
-    if len(plain.encode()) <= _NAME_BYTES:
-        return plain
-    return hashlib.sha256(name.encode()).hexdigest()[:32] + _OTHERS
 
 
 def others_of(columns: Iterable[Column]) -> dict[str, str]:
@@ -90,7 +84,7 @@ def columns_for(
             mixed.append(name)
     if mixed:
         warnings.append(
-            _warning(mixed, f"values of several types. Column <field>{_OTHERS} has the rarer ones")
+            _warning(mixed, f"values of several types. Column <field>{OTHERS} has the rarer ones")
         )
     return list(by_name.values()), warnings
 
@@ -104,9 +98,9 @@ def _with_columns(
     fields, unnamed, alike = {}, [], []
     for name, counts in types.items():
         lower = name.lower()
-        is_usable = name and "\0" not in name and len(name.encode()) <= _NAME_BYTES
+        is_usable = name and "\0" not in name and len(name.encode()) <= NAME_BYTES
         # A name that ends like the second columns may be needed for one.
-        if not is_usable or lower in _OWN or lower.endswith(_OTHERS):
+        if not is_usable or lower in _OWN or lower.endswith(OTHERS):
             unnamed.append(name)
         elif spelled.setdefault(lower, name) != name:
             alike.append(name)
