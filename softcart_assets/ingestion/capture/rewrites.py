@@ -238,8 +238,8 @@ class Rewrites:
     def forget_rereads(self, table: CapturedTable) -> None:
         """Drop what was read again of a table that stops: it will be read as a whole."""
         rows = self.connection.execute(
-            "UPDATE ingestion.resnapshots SET merged_at = now(), rows_changed = 0 WHERE source = %s "
-            "AND table_name = %s AND merged_at IS NULL RETURNING relation",
+            "UPDATE ingestion.resnapshots SET merged_at = now(), rows_changed = 0"
+            " WHERE source = %s AND table_name = %s AND merged_at IS NULL RETURNING relation",
             (self.source.name, table.name),
         ).fetchall()
         for (relation,) in rows:

@@ -106,8 +106,9 @@ def _fitted(
     key: tuple[str, str],
 ) -> tuple[list[Any], dict[str, str]]:
     """Return a document's values for the columns, and the columns with values that do not fit."""
+    field_of = {second: name for name, second in others.items()}
     # No field has a column of other values as its own.
-    values = {name: value for name, value in document.items() if name not in others.values()}
+    values = {name: value for name, value in document.items() if name not in field_of}
     values |= {"_id": key[0], "_id_type": key[1], "document": document}
     row: dict[str, Any] = {}
     reasons: dict[str, str] = {}
@@ -119,5 +120,5 @@ def _fitted(
             if column.name in others:
                 row[column.name], values[others[column.name]] = None, values[column.name]
             else:
-                reasons[column.name] = str(unfit)
+                reasons[field_of.get(column.name, column.name)] = str(unfit)
     return [row.get(column.name) for column in columns], reasons
