@@ -100,7 +100,7 @@ def test_a_table_in_ranges_equals_its_source(
     assert query(postgres, "SELECT count(*) FROM raw_t.t_history") == [(1200,)]
     assert query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files") == [(1200,)]
     assert query(postgres, "SELECT count(*) FROM ingestion.snapshot_ranges") == [(0,)]
-    assert query(postgres, "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'part%'") == [(0,)]
+    assert query(postgres, "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'part_%'") == [(0,)]
 
 
 def test_bad_rows_of_ranges_are_in_quarantine(
@@ -207,13 +207,3 @@ def test_bad_rows_of_finished_ranges_stay_in_quarantine(
     assert compare(source, postgres, "t").is_equal
     closed = "SELECT key[1], closed_because FROM ingestion.quarantine WHERE closed_at IS NOT NULL"
     assert set(query(postgres, closed)) <= {("100", "mended"), ("200", "deleted")}
-
-
-def test_part_tables_of_two_sources_have_two_names(postgres: PostgresConnection) -> None:
-    def name(source: str, table: str) -> str:
-        declared = Table(table, "", ("id",), "cdc", ())
-        with postgres.connect() as control:
-            return PartTable(control, Source(source, "mysql", "", (declared,)), declared, "").name
-
-    assert name("shop", "eu_orders") != name("shop_eu", "orders")
-    assert name("shop", "eu_" + "o" * 60) != name("shop_eu", "o" * 60)

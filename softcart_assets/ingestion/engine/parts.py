@@ -56,14 +56,12 @@ class PartTable:
         self.control = control
         self.key = (source.name, table.name)
         self.lake_uri = lake_uri
-        # A separator that no name has: table `eu_orders` of source `shop` is not `orders` of
-        # `shop_eu`.
-        plain = f"part {source.name} {table.name}"
+        plain = f"part_{source.name}_{table.name}"
         # PostgreSQL cuts longer names off.
         self.plain_name = (
             plain
             if len(plain.encode()) <= 63
-            else f"part {hashlib.sha256(plain.encode()).hexdigest()[:32]}"
+            else f"part_{hashlib.sha256(plain.encode()).hexdigest()[:32]}"
         )
         self.name = f"ingestion.{quote(self.plain_name)}"
 
