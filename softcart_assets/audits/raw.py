@@ -1,4 +1,4 @@
-"""Audits of a raw table: it equals its source, and its size and age are plausible.
+"""Audits of a raw table: it equals its source, few rows are missing, size and age are plausible.
 
 Each function queries the staging database about one table and returns an `AuditResult`. It does not
 read the source: loads store what the source states. `softcart_assets.publishing.suite` has the
@@ -15,6 +15,7 @@ from psycopg import sql
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.quarantine import summarize
 from softcart_assets.lines.model import Source, Table
 
 MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)
@@ -86,6 +87,30 @@ def volume_plausible(staging: PostgresConnection, source: Source, table: Table) 
     return AuditResult(
         "volume_plausible", table.name, passed, {"rows": rows, "median of last loads": usual}
     )
+
+
+def quarantine_small(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
+    """Few rows are in quarantine, at most the share that the table's declaration allows."""
+    with staging.connect() as session:
+        row = session.execute(
+            sql.SQL(
+                "SELECT (SELECT count(*) FROM {} WHERE NOT _deleted), (SELECT count(*) FROM"
+                " ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL)"
+            ).format(sql.Identifier(source.schema, table.name)),
+            [source.name, table.name],
+        ).fetchone()
+    assert row
+    rows, quarantined = row
+    summary = summarize(staging, source.name, table.name)
+    details = {
+        "rows in raw": rows,
+        "rows in quarantine": quarantined,
+        "allowed share": str(table.max_quarantined),
+        "reasons": [f"{column}: {why} ({count} rows)" for column, why, count in summary.reasons],
+    }
+    # Compared as a product: an empty table without entries has no share.
+    passed = quarantined <= (rows + quarantined) * table.max_quarantined
+    return AuditResult("quarantine_small", table.name, passed, details)
 
 
 def fresh(

@@ -20,7 +20,7 @@ from softcart_assets.lines.model import Source, Table
 
 Audit = Callable[[PostgresConnection, Source, Table], AuditResult]
 
-BLOCKING: tuple[Audit, ...] = (raw.equals_source, raw.volume_plausible)
+BLOCKING: tuple[Audit, ...] = (raw.equals_source, raw.quarantine_small, raw.volume_plausible)
 WARNING: tuple[Audit, ...] = (raw.fresh, raw.latest_day_present)
 """Old data are still true. They are published, with a warning."""
 

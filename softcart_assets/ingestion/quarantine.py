@@ -168,6 +168,27 @@ class Recorder:
             (self.source, self.table),
         ).fetchall()
 
+    def take_over(self, positions: Sequence[str]) -> None:
+        """Treat open entries of earlier loads as met by this one.
+
+        `positions`: where those loads have read rows that this load does not read again.
+        """
+        self.connection.execute(
+            "UPDATE ingestion.quarantine SET load_id = %s WHERE source = %s AND table_name = %s "
+            "AND closed_at IS NULL AND position = ANY(%s)",
+            (self.load_id, self.source, self.table, list(positions)),
+        )
+
+    def open_entries(self) -> int:
+        """Return the number of open entries."""
+        row = self.connection.execute(
+            "SELECT count(*) FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND "
+            "closed_at IS NULL",
+            (self.source, self.table),
+        ).fetchone()
+        assert row
+        return int(row[0])
+
     def open(self) -> tuple[int, list[tuple[str, ...]]]:
         """Return the number of open entries, and the keys of those that have one."""
         rows = self.connection.execute(

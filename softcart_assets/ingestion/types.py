@@ -66,6 +66,8 @@ _ARROW = {
     "interval": pa.int64(),
     "jsonb": pa.string(),
 }
+ESCAPED_NUL = r"(?:^|[^\\])(?:\\\\)*\\u0000"
+"""A NUL in JSON: the escape, and not an escaped backslash before `u0000`."""
 _INTEGER_DIGITS = {"smallint": 5, "integer": 10, "bigint": 19}
 _LAKE_DECIMAL_DIGITS = 38
 """Spark's and Hive's limit. Wider decimals are text in the lake."""
@@ -202,7 +204,7 @@ def _refuse_nul(text: pa.Array, *, is_json: bool) -> None:
         raise Unfit("NUL character, which PostgreSQL's text cannot hold")
     # In JSON the NUL is an escape, so no byte shows it. PostgreSQL refuses it when it builds the
     # jsonb.
-    if is_json and pc.any(pc.match_substring(text, "\\u0000")).as_py():
+    if is_json and pc.any(pc.match_substring_regex(text, ESCAPED_NUL)).as_py():
         raise Unfit("NUL character, which PostgreSQL's jsonb cannot hold")
 
 

@@ -72,6 +72,8 @@ class Table:
     dimensions need it.
     `lake_partition`: a timestamp column. The lake table is partitioned by its month.
     `daily`: a timestamp column. Each full day must have rows.
+    `max_quarantined`: the share of its rows that may be in quarantine. With more, nothing is built
+    from the table.
 
     `strategy`: how the table is loaded.
 
@@ -98,6 +100,7 @@ class Table:
     history: bool = False
     lake_partition: str | None = None
     daily: str | None = None
+    max_quarantined: Decimal = Decimal("0.01")
     contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
     source_name: str | None = None
     declared_at: str = field(default_factory=_place, compare=False, repr=False)

@@ -180,6 +180,18 @@ def _in_loads(check: Check, change: str) -> Breakage:
     )
 
 
+def _quarantined(check: Check) -> Breakage:
+    """As many rows are in quarantine as in raw, and none of them is in raw."""
+    source = SCHEMAS[check.schema].name
+    return Breakage(
+        check.full_name,
+        "INSERT INTO ingestion.quarantine (source, table_name, identity, column_name, reason, row,"
+        " position, load_id, quarantined_at)"
+        f" SELECT '{source}', '{check.table}', 'odd ' || n, 'odd', 'odd', '{{}}', '', '', now()"
+        f" FROM generate_series(1, (SELECT count(*) FROM {check.relation})) n",
+    )
+
+
 def _no_latest_day(check: Check) -> Breakage:
     day = SCHEMAS[check.schema].table(check.table).daily
     earlier = (
@@ -289,6 +301,7 @@ BREAKAGES: dict[str, Callable[[Check], Breakage]] = {
     "equals_source": lambda check: check.update(
         "updated_at = updated_at + interval '1 microsecond'", "NOT _deleted"
     ),
+    "quarantine_small": _quarantined,
     # Half of the rows that there used to be.
     "volume_plausible": lambda check: _in_loads(check, "rows_total = 2 * rows_total"),
     "fresh": lambda check: _in_loads(check, "loaded_at = loaded_at - interval '27 hours'"),

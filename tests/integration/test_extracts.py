@@ -25,6 +25,7 @@ from softcart_assets.connections import PostgresConnection
 from softcart_assets.extracts import lineage
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extracts
 from softcart_assets.lines.model import Extract
+from softcart_assets.pages.shop import data
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.slots import read_shapes
 
@@ -245,3 +246,56 @@ def test_a_failing_extract_leaves_the_files_as_they_were(production, tmp_path, s
 def test_nothing_published_yet(postgres, tmp_path: Path):
     with pytest.raises(ExtractError, match="SOFTCART_STAGING_DATABASE"):
         write_extracts(postgres, tmp_path, EXTRACTS)
+
+
+@pytest.fixture(scope="module")
+def in_two_currencies(stack) -> Iterator[PostgresConnection]:
+    """A production in which some orders are in yen."""
+    with database() as warehouse, database() as connection:
+        create_warehouse(warehouse, orders=500)
+        with warehouse.connect() as session:
+            session.execute(
+                "UPDATE warehouse.fct_order_lines SET currency = 'JPY' WHERE order_id % 50 = 0"
+            )
+        publish(warehouse, connection, TABLES, AUDITS)
+        yield connection
+
+
+def test_no_extract_adds_up_two_currencies(
+    in_two_currencies: PostgresConnection, tmp_path: Path
+) -> None:
+    """odoo/odoo#30215, odoo/odoo#8612, woocommerce/woocommerce#22823: yen were added to euros."""
+    files = write_extracts(in_two_currencies, tmp_path, EXTRACTS)
+    money = {"net_amount", "margin_amount", "amount", "captured_amount", "monetary_amount"}
+    for extract in EXTRACTS:
+        assert "currency" in extract.columns or not money & extract.columns.keys(), extract.name
+        assert "EUR" not in " ".join((extract.description, *extract.columns.values()))
+    with in_two_currencies.connect() as session:
+        wanted = session.execute(
+            f"SELECT currency, sum(net_amount) {SOLD} GROUP BY currency ORDER BY currency"
+        ).fetchall()
+    assert [currency for currency, _ in wanted] == ["EUR", "JPY"]
+    for name in ("ext_sales_overview", "ext_orders_daily", "ext_top_products"):
+        table = pa.parquet.read_table(files[name].parquet)
+        sums = table.group_by("currency").aggregate([("net_amount", "sum")]).to_pylist()
+        found = [(row["currency"], row["net_amount_sum"]) for row in sums]
+        assert sorted(found) == wanted
+
+
+def test_one_order_in_another_currency_does_not_take_the_dashboard_away(
+    in_two_currencies: PostgresConnection,
+) -> None:
+    content = data.read(in_two_currencies)
+    with in_two_currencies.connect() as session:
+        (lines,) = session.execute(
+            "SELECT count(*) FROM production.fct_order_lines WHERE currency = 'JPY'"
+        ).fetchone() or (0,)
+        (orders,) = session.execute(
+            f"SELECT count(DISTINCT order_id) {SOLD} AND currency = 'EUR'"
+        ).fetchone() or (0,)
+    assert content.document["currency"] == "EUR"
+    assert content.document["otherCurrencies"] == [{"currency": "JPY", "lines": lines}]
+    assert sum(content.document["sales"]["items"]["orders"]) == orders
+    overview = data.read_overview(in_two_currencies)
+    assert overview
+    assert overview.currency == "EUR"

@@ -21,6 +21,7 @@ from softcart_assets.ingestion.errors import LoadsFailed, MissingTable
 from softcart_assets.ingestion.load import LoadRequest, changed_tables, load, loaded_positions
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
+from softcart_assets.lines.model import Table
 from tests.support.ingestion import incremental, load_all, query, snapshot, source_of
 
 SOURCE = source_of(incremental("docs", "_id", history=True), kind="mongodb")
@@ -130,25 +131,27 @@ def test_documents_become_typed_rows_and_follow_changes(
     assert compare(SOURCE, postgres, "docs").differing == ["deep"]
 
 
-def test_what_does_not_fit_is_quarantined_whole(
+def test_what_does_not_fit_is_text_and_what_no_text_holds_is_quarantined(
     database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
 ) -> None:
     database.docs.insert_many(
         [_doc(n, size=n) for n in range(5)] + [_doc("odd", size="XL"), _doc("nul", s="a\0b")]
     )
     result = load_all(SOURCE, mongo, postgres, lake)["docs"]
-    assert (result.total, result.quarantined) == (5, 2)
-    entries = {entry.key[0]: entry for entry in list_quarantine(postgres) if entry.key}
-    assert "type str does not fit column type bigint" in entries["odd"].reason
-    assert entries["nul"].column_name == "s"
-    assert json.loads(entries["odd"].row["document"] or "")["size"] == "XL"
+    assert (result.total, result.quarantined) == (6, 1)
+    (entry,) = list_quarantine(postgres)
+    assert (entry.key, entry.column_name) == (["nul", "string"], "s")
+    assert json.loads(entry.row["document"] or "")["s"] == "a\0b"
+    assert query(postgres, "SELECT size__text FROM raw_t.docs WHERE _id = 'odd'") == [("XL",)]
     assert compare(SOURCE, postgres, "docs").is_equal
     assert not load_all(SOURCE, mongo, postgres, lake)["docs"].is_changed
     _set(database, "odd", size=3.5)  # bigint grows
     database.docs.delete_one({"_id": "nul"})
     result = load_all(SOURCE, mongo, postgres, lake)["docs"]
     assert (result.total, result.quarantined) == (6, 0)
-    assert query(postgres, "SELECT sum(size)::float8 FROM raw_t.docs") == [(13.5,)]
+    assert query(postgres, "SELECT sum(size)::float8, max(size__text) FROM raw_t.docs") == [
+        (13.5, None)
+    ]
     assert compare(SOURCE, postgres, "docs").is_equal
 
 
@@ -175,19 +178,19 @@ def test_columns_that_the_first_documents_did_not_show(
     )
     database.docs.insert_many([_doc(f"b{n:03}", price=n + 0.5, late=True) for n in range(25)])
     result = load_all(source, mongo, postgres, lake)["docs"]
-    assert (result.inserted, result.quarantined, result.rows_read) == (49, 1, 50)
+    assert (result.inserted, result.quarantined, result.rows_read) == (50, 0, 50)
     types = {column["name"]: column["target_type"] for column in result.columns}
     assert (types["price"], types["late"]) == ("numeric(38,18)", "boolean")
     assert query(
         postgres, "SELECT sum(price)::float8, count(late) FROM raw_t.docs WHERE NOT _deleted"
-    ) == [(609.5, 25)]
-    assert query(postgres, "SELECT count(*) FROM raw_t.docs_history") == [(51 if is_full else 49,)]
+    ) == [(612.5, 25)]
+    assert query(postgres, "SELECT count(*) FROM raw_t.docs_history") == [(52 if is_full else 50,)]
     assert compare(source, postgres, "docs").is_equal
     root = Path(lake.removeprefix("file://"))
     listed = {path for (path,) in query(postgres, "SELECT path FROM ingestion.lake_files")}
     assert {str(path.relative_to(root)) for path in root.rglob("*.parquet")} == listed
     assert query(postgres, "SELECT sum(row_count) FROM ingestion.lake_files") == [
-        (51 if is_full else 49,)
+        (52 if is_full else 50,)
     ]
     assert query(postgres, "SELECT count(*) FROM ingestion.attempts") == [(0,)]
 
@@ -268,3 +271,74 @@ def test_a_missing_collection_is_named(
         list(load(LoadRequest(source, mongo, postgres, lake)))
     assert isinstance(failed.value.failures["gone"], MissingTable)
     assert query(postgres, "SELECT count(*) FROM raw_t.docs") == [(1,)]
+
+
+@pytest.mark.parametrize("strategy", ["snapshot", "incremental", "cdc"])
+def test_a_field_changes_its_type_between_two_loads(
+    database: Database,
+    mongo: MongoConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    strategy: Any,
+) -> None:
+    """airbytehq/airbyte#41604: 200 of 220 documents were in quarantine, and all was green."""
+    table = Table("docs", "", ("_id",), strategy, (), cursor="updated_at", history=True)
+    source = source_of(table, kind="mongodb")
+    database.docs.insert_many([_doc(str(n), zip=n) for n in range(20)])
+    load_all(source, mongo, postgres, lake)
+    later = NOON.replace(hour=13)
+    database.docs.insert_many(
+        [{**_doc(f"s{n}", zip=f"0{n}"), "updated_at": later} for n in range(200)]
+    )
+    result = load_all(source, mongo, postgres, lake)["docs"]
+    assert (result.total, result.quarantined) == (220, 0)
+    assert any("'zip'" in warning for warning in result.warnings)
+    assert query(
+        postgres, "SELECT count(zip), count(zip__text), min(zip__text) FROM raw_t.docs"
+    ) == [(20, 200, "00")]
+    assert compare(source, postgres, "docs").is_equal
+    assert not load_all(source, mongo, postgres, lake)["docs"].is_changed
+    # And back: what is a number again leaves the column of text.
+    database.docs.replace_one({"_id": "s7"}, {"_id": "s7", "zip": 7, "updated_at": later})
+    full = load_all(source, mongo, postgres, lake, full=True)["docs"]
+    assert full.updated == 1
+    assert query(postgres, "SELECT zip, zip__text FROM raw_t.docs WHERE _id = 's7'") == [(7, None)]
+    assert compare(source, postgres, "docs").is_equal
+
+
+def test_a_cursor_of_another_type_keeps_no_document_out(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    database.docs.insert_many([_doc(n, n=n) for n in range(3)])
+    database.docs.insert_one({"_id": "odd", "updated_at": "yesterday"})
+    result = load_all(SOURCE, mongo, postgres, lake)["docs"]
+    assert (result.total, result.quarantined) == (4, 0)
+    database.docs.delete_one({"_id": 1})
+    result = load_all(SOURCE, mongo, postgres, lake)["docs"]
+    assert (result.strategy, result.updated, result.deleted) == ("incremental", 0, 1)
+    assert compare(SOURCE, postgres, "docs").is_equal
+
+
+def test_documents_whose_keys_are_data(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    """estuary/connectors#3261: 1,700 fields became 1,600 columns, and then no load succeeded."""
+    database.docs.insert_many([{**_doc(n), f"customer {n}": n} for n in range(1700)])
+    for _ in range(2):
+        result = load_all(SOURCE, mongo, postgres, lake, full=True)["docs"]
+        assert (result.total, result.quarantined, len(result.columns)) == (1700, 0, 400)
+        assert any("no column" in warning for warning in result.warnings)
+    found = query(postgres, "SELECT count(*) FROM raw_t.docs WHERE document ? ('customer ' || _id)")
+    assert found == [(1700,)]
+
+
+def test_fields_that_differ_in_case_only_share_no_lake_table(
+    database: Database, mongo: MongoConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    """prestodb/presto#4136, apache/spark#22148: the lake's table could no longer be refreshed."""
+    database.docs.insert_one(_doc(1, Name="A", name="b"))
+    result = load_all(SOURCE, mongo, postgres, lake)["docs"]
+    names = [column["name"].lower() for column in result.columns]
+    assert len(names) == len(set(names))
+    assert any("upper and lower case" in warning for warning in result.warnings)
+    assert query(postgres, "SELECT document ->> 'name' FROM raw_t.docs") == [("b",)]

@@ -5,6 +5,7 @@ whole project.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import dagster as dg
 import pytest
@@ -174,3 +175,23 @@ def test_an_open_question_warns_and_names_its_state(loaded):
     assert late.metadata["source asked at position"].value.startswith(("binlog", "mysql"))
     _execute(loaded, "UPDATE raw_t.sales SET amount = 0")
     assert run_check().severity is dg.AssetCheckSeverity.ERROR
+
+
+@pytest.mark.parametrize(("rows", "allowed", "passed"), [
+    (1, "0.01", False), (1, "0.05", True), (2, "0.05", False), (20, "1", True), (0, "0", True),
+])  # fmt: skip
+def test_the_quarantine_is_small(mysql, postgres, lake, rows, allowed, passed):
+    """transferwise/pipelinewise-tap-mysql#136: one of a hundred rows arrived, and all was green."""
+    table = Table("t", "", ("id",), "snapshot", (), max_quarantined=Decimal(allowed))
+    source = source_of(table)
+    run(
+        mysql,
+        "SET sql_mode = ''",
+        "CREATE TABLE t (id INT PRIMARY KEY, d DATE NOT NULL)",
+        f"INSERT INTO t SELECT seq, IF(seq <= {rows}, '0000-00-00', '2026-01-01') FROM seq_1_to_20",
+    )
+    load_all(source, mysql, postgres, lake)
+    result = raw.quarantine_small(postgres, source, table)
+    assert result.passed == passed
+    assert result.details["rows in quarantine"] == rows
+    assert len(result.details["reasons"]) == (1 if rows else 0)

@@ -176,3 +176,34 @@ def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
     list(load(LoadRequest(captured, mysql, postgres, lake)))
     assert len(recorded) - before + done < before + 20
     assert raw_rows(postgres, "t") == mysql_rows(mysql, "t")
+
+
+def test_bad_rows_of_finished_ranges_stay_in_quarantine(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed copy does not read the finished ranges again, and must not take their bad rows for
+    deleted.
+    """
+    dates = "seq, IF(seq % 100 = 0, '0000-00-00', '2026-01-01')"
+    _make(mysql, "t", "id INT PRIMARY KEY, d DATE", dates)
+    record, recorded = PartTable.record, []
+
+    def failing(self: PartTable, *arguments) -> None:
+        record(self, *arguments)
+        recorded.append(arguments[1])
+        if len(recorded) == 8:
+            raise RuntimeError("the plug was pulled")
+
+    monkeypatch.setattr(PartTable, "record", failing)
+    source = source_of(Table("t", "", ("id",), "cdc", ()))
+    with pytest.raises(LoadsFailed, match="the plug was pulled"):
+        load_all(source, mysql, postgres, lake)
+    before = query(postgres, "SELECT count(*) FROM ingestion.quarantine")[0][0]
+    assert before > 0
+    # One of the bad rows is mended meanwhile, and one is deleted. The log tells both.
+    run(mysql, "UPDATE t SET d = '2026-02-02' WHERE id = 100", "DELETE FROM t WHERE id = 200")
+    result = load_all(source, mysql, postgres, lake)["t"]
+    assert (result.total, result.quarantined) == (991, 8)
+    assert compare(source, postgres, "t").is_equal
+    closed = "SELECT key[1], closed_because FROM ingestion.quarantine WHERE closed_at IS NOT NULL"
+    assert set(query(postgres, closed)) <= {("100", "mended"), ("200", "deleted")}

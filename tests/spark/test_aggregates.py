@@ -23,11 +23,11 @@ SHOPPED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)  # a Monday
 
 
 def orders(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
-    """Orders of (id, customer, time[, status[, device[, store]]])."""
-    full = [(*row, *("paid", "mobile", 1)[len(row) - 3 :]) for row in rows]
+    """Orders of (id, customer, time[, status[, device[, store[, currency]]]])."""
+    full = [(*row, *("paid", "mobile", 1, "EUR")[len(row) - 3 :]) for row in rows]
     schema = (
         "id decimal(20,0), customer_id decimal(20,0), ordered_at timestamp, status string, "
-        "device string, store_id bigint"
+        "device string, store_id bigint, currency string"
     )
     return spark.createDataFrame(
         [(Decimal(r[0]), r[1] and Decimal(r[1]), *r[2:]) for r in full], schema
@@ -45,6 +45,12 @@ def lines(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
     return spark.createDataFrame(
         [(Decimal(r[0]), r[1], r[2], *map(Decimal, r[3:]), SHOPPED) for r in full], schema
     )
+
+
+def stores(spark: SparkSession) -> DataFrame:
+    """A physical store and one online."""
+    rows = [(Decimal(1), "physical"), (Decimal(2), "online")]
+    return spark.createDataFrame(rows, "id decimal(20,0), channel string")
 
 
 def catalog(spark: SparkSession) -> tuple[DataFrame, DataFrame]:
@@ -281,15 +287,46 @@ def test_heat_map_counts_orders_and_not_lines(spark) -> None:
             (3, 1, SHOPPED + timedelta(days=6, hours=1)),
         ),
         *((4, 1, SHOPPED), (5, 1, SHOPPED, "cancelled")),
+        (6, 1, SHOPPED, "paid", None, 2),
+        (7, 1, SHOPPED, "paid", "mobile", 1, "JPY"),
     ]
-    line_rows = [(1, "a"), (1, "b"), (2, "a"), (3, "a", 3), (4, "a"), (5, "a")]
+    line_rows = [(1, "a"), (1, "b"), (2, "a"), (3, "a", 3), (4, "a"), (5, "a"), (6, "a"), (7, "a")]
+    line_rows.append((8, "a"))  # its order is missing
     result = JOBS["agg_orders_by_device_weekday_hour"].transform(
-        orders(spark, order_rows), lines(spark, line_rows)
+        orders(spark, order_rows), lines(spark, line_rows), stores(spark)
     )
-    assert rows_of(result, "device", "weekday", "hour", "order_count", "net_amount") == [
-        ("in_store", 1, 9, 1, Decimal("10.00")),
-        ("mobile", 1, 9, 2, Decimal("30.00")),
-        ("mobile", 7, 10, 1, Decimal("30.00")),
+    columns = ("currency", "device", "weekday", "hour", "order_count", "net_amount")
+    assert rows_of(result, *columns) == [
+        ("EUR", "in_store", 1, 9, 1, Decimal("10.00")),
+        ("EUR", "mobile", 1, 9, 2, Decimal("30.00")),
+        ("EUR", "mobile", 7, 10, 1, Decimal("30.00")),
+        ("EUR", "unknown", 1, 9, 1, Decimal("10.00")),
+        ("JPY", "mobile", 1, 9, 1, Decimal("10.00")),
+        ("XXX", "unknown", 1, 9, 1, Decimal("10.00")),
+    ]
+
+
+def test_amounts_of_two_currencies_are_not_added_up(spark) -> None:
+    """odoo/odoo#30215, woocommerce/woocommerce#22823: yen were added to euros."""
+    order_rows = [
+        (1, 1, SHOPPED),
+        (2, 1, SHOPPED, "paid", "mobile", 1, "JPY"),
+        (3, 1, SHOPPED),
+        (4, 2, SHOPPED, "paid", "mobile", 1, "JPY"),
+    ]
+    line_rows = [(1, "pan"), (2, "pan", 1, "1000.00"), (3, "pan"), (4, "pan", 1, "500.00")]
+    sold = orders(spark, order_rows), lines(spark, line_rows)
+    months = JOBS["agg_sales_by_category_month"].transform(*sold, *catalog(spark))
+    assert rows_of(months, "currency", "category_id", "order_count", "net_amount") == [
+        ("EUR", "pans", 2, Decimal("20.00")),
+        ("JPY", "pans", 2, Decimal("1500.00")),
+    ]
+    customers = spark.createDataFrame([(Decimal(1),), (Decimal(2),)], "id decimal(20,0)")
+    segments = JOBS["agg_rfm_by_customer"].transform(*sold, customers)
+    columns = ("customer_id", "currency", "frequency_count", "monetary_amount")
+    assert rows_of(segments, *columns) == [
+        (1, "EUR", 3, Decimal("20.00")),
+        (2, "JPY", 1, Decimal("500.00")),
     ]
 
 
@@ -348,6 +385,7 @@ def test_an_empty_shop_has_empty_aggregates(spark, name: str) -> None:
         "categories": categories,
         "customers": spark.createDataFrame([], "id decimal(20,0)"),
         "inventory": spark.createDataFrame([], inventory),
+        "stores": stores(spark),
     }
     job = JOBS[name]
     assert job.transform(*(tables[table.name] for _, table in job.inputs)).collect() == []
@@ -363,6 +401,7 @@ def test_writing_replaces_and_a_missing_input_is_named(spark, lake: str) -> None
         ):
             write_aggregate(spark, job, lake)
         lines(spark, [(1, "a")]).writeTo("lake_shop.order_lines").using("parquet").create()
+        stores(spark).writeTo("lake_shop.stores").using("parquet").create()
         assert [write_aggregate(spark, job, lake) for _ in range(2)] == [1, 1]
         assert rows_of(spark.table(f"aggregates.{job.name}"), "device", "order_count") == [
             ("mobile", 1)

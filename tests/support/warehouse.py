@@ -267,24 +267,24 @@ FROM moved;
 _AGGREGATES = """
 CREATE TABLE aggregates.agg_sales_by_category_month AS
 WITH months AS (
-  SELECT p.category_id, p.category_name, p.department_name, date_trunc('month',
+  SELECT p.category_id, p.category_name, p.department_name, f.currency, date_trunc('month',
     f.order_date)::date AS month,
          count(DISTINCT f.order_id) AS order_count, sum(f.quantity)::bigint AS units_count,
          sum(f.net_amount)::numeric(18,2) AS net_amount, sum(f.margin_amount)::numeric(18,2) AS
            margin_amount
   FROM warehouse.fct_order_lines f JOIN warehouse.dim_product p USING (product_key)
   WHERE NOT f.is_cancelled
-  GROUP BY 1, 2, 3, 4
+  GROUP BY 1, 2, 3, 4, 5
 )
 SELECT m.*, y.net_amount AS net_amount_previous_year,
        round((m.net_amount - y.net_amount) * 100 / y.net_amount,
          2)::numeric(9,2) AS net_amount_yoy_pct
-FROM months m LEFT JOIN months y ON y.category_id = m.category_id
+FROM months m LEFT JOIN months y ON y.category_id = m.category_id AND y.currency = m.currency
   AND y.month = m.month - interval '1 year';
 
 CREATE TABLE aggregates.agg_rfm_by_customer AS
 WITH customers AS (
-  SELECT customer_id, max(order_date) AS last_order_date,
+  SELECT customer_id, min(currency) AS currency, max(order_date) AS last_order_date,
          (timestamptz '{last}'::date - max(order_date))::bigint AS recency_days,
          count(DISTINCT order_id) AS frequency_count, sum(net_amount)::numeric(18,2) AS
            monetary_amount
@@ -318,12 +318,12 @@ ORDER BY basket_count DESC, 1, 2
 LIMIT 500;
 
 CREATE TABLE aggregates.agg_orders_by_device_weekday_hour AS
-SELECT d.device, extract(isodow FROM f.ordered_at)::bigint AS weekday,
+SELECT f.currency, d.device, extract(isodow FROM f.ordered_at)::bigint AS weekday,
   extract(hour FROM f.ordered_at)::bigint AS hour,
        count(DISTINCT f.order_id) AS order_count, sum(f.net_amount)::numeric(18,2) AS net_amount
 FROM warehouse.fct_order_lines f JOIN warehouse.dim_device d USING (device_key)
 WHERE NOT f.is_cancelled
-GROUP BY 1, 2, 3;
+GROUP BY 1, 2, 3, 4;
 
 CREATE TABLE aggregates.agg_stock_cover_by_store_product AS
 WITH stock AS (

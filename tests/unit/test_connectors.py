@@ -103,11 +103,14 @@ def test_what_documents_add_to_a_table() -> None:
     assert mongodb.privacy(DOCS, "_id_type") is Privacy.NONE
     assert mongodb.privacy(DOCS, "found") is None
     assert mongodb.own_columns.keys() == {"_id_type", "document"}
-    assert mongodb.column_origins(["_id", "_id_type", "document", "who"]) == {
+    # Values of another type are as private as those of the field.
+    assert mongodb.privacy(DOCS, "_id__text") is DOCS.privacy["_id"]
+    assert mongodb.column_origins(["_id", "_id_type", "document", "who", "who__text"]) == {
         "_id": ["_id"],
         "_id_type": ["_id"],
         "document": ["_id", "who"],
         "who": ["who"],
+        "who__text": ["who"],
     }
     mysql = connector("mysql")
     assert mysql.raw_key(DOCS) == ("_id",)

@@ -22,6 +22,7 @@ from softcart_assets.ingestion.connectors.mysql.tables import check_key, unique_
 from softcart_assets.ingestion.errors import SchemaChanged, UnsupportedColumn
 from softcart_assets.ingestion.position import Place
 from softcart_assets.ingestion.sinks import Sink
+from softcart_assets.ingestion.sinks.failures import BEYOND_LIMITS, explain
 from softcart_assets.ingestion.sinks.merge import RawSink
 from softcart_assets.ingestion.types import Column, widens
 
@@ -135,8 +136,11 @@ class Definitions:
         # All or nothing: what fails here stops this table, not the flush. The savepoint needs an
         # open transaction.
         connection.execute("SELECT 1")
-        with connection.transaction():
-            _, is_retyped = staged.raw.evolve(columns, table.columns)
+        try:
+            with connection.transaction():
+                _, is_retyped = staged.raw.evolve(columns, table.columns)
+        except BEYOND_LIMITS as error:
+            raise SchemaChanged(str(explain(error, table.asset, table.table.key))) from error
         table.is_retyped |= is_retyped
         for sink in self.sinks:
             sink.begin(table)

@@ -338,7 +338,9 @@ class Follower:
         # What the other tables had in hand is lost with it, and read from the log again.
         self.discard()
         self.connection.rollback()
-        self.captured.stop(self.captured.tables[failed.table], failed.reason)
+        table = self.captured.tables[failed.table]
+        self.definitions.rewrites.forget_rereads(table)
+        self.captured.stop(table, failed.reason)
         self.connection.commit()
         return Follower(self.job, self.connection, self.control)
 

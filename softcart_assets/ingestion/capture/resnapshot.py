@@ -26,6 +26,7 @@ from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.ingestion.request import LoadRequest, LoadResult, Progress
 from softcart_assets.ingestion.sinks.copying import copy_batches
+from softcart_assets.ingestion.sinks.failures import CAUSED_BY_ROWS, explain
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.sinks.sql import literal, quote, typed
 from softcart_assets.ingestion.types import Column, Kind
@@ -117,10 +118,10 @@ def resnapshot(
             is_merged, rows_changed, stopped = row
             # The merge is done in another session, perhaps another process. So its result is looked
             # up.
-            if is_merged:
-                return [Resnapshot(table, position, rows_changed)]
             if stopped:  # nobody merges rows of a table that has stopped meanwhile
                 raise SchemaChanged(stopped)
+            if is_merged:
+                return [Resnapshot(table, position, rows_changed)]
             # The stream merges the rows when it is past their position. Without one, a run does.
             if is_followed(source.name, control):
                 if time.monotonic() - told >= _REMIND_SECONDS:
@@ -177,11 +178,14 @@ def read_again(
         with closing(
             copy_batches(session, relation, columns, reader.batches(table, columns, where))
         ) as copied:
-            for batch in copied:
-                recorder.record(batch.rejected)
-                rows += len(batch.rows) + len(batch.rejected)
-                if on_progress:
-                    on_progress(table.name, rows, expected)
+            try:
+                for batch in copied:
+                    recorder.record(batch.rejected)
+                    rows += len(batch.rows) + len(batch.rejected)
+                    if on_progress:
+                        on_progress(table.name, rows, expected)
+            except CAUSED_BY_ROWS as error:
+                raise explain(error, asset, table.key) from error
         # For the merge, which may come before autovacuum does.
         session.execute(f"ANALYZE {relation}".encode())
         row = session.execute(

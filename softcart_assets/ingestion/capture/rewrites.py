@@ -80,7 +80,7 @@ class Rewrites:
             [entry for entry, at in recorder.positions() if Position.parse(at) < position],
             "deleted",
         )
-        table.open_entries = recorder.open()[0]
+        table.open_entries = recorder.open_entries()
 
     def unlisted(self, table: CapturedTable, position: Position) -> Iterator[Changes]:
         """Yield the changes since the lake's position, for when the log does not tell them.
@@ -177,7 +177,7 @@ class Rewrites:
         ).fetchall()
         for is_deleted, because in ((False, "mended"), (True, "deleted")):
             recorder.close([entry for entry, gone in rows if gone == is_deleted], because)
-        table.open_entries = recorder.open()[0]
+        table.open_entries = recorder.open_entries()
         self._finish(table, reread)
 
     def _drop_rows_gone(self, table: CapturedTable, reread: Reread, recorder: Recorder) -> None:
@@ -234,6 +234,16 @@ class Rewrites:
                 " AND NOT EXISTS (SELECT FROM pg_temp.held h WHERE h._held_seen AND {same_held})"
             ).format(**parts)
         )
+
+    def forget_rereads(self, table: CapturedTable) -> None:
+        """Drop what was read again of a table that stops: it will be read as a whole."""
+        rows = self.connection.execute(
+            "UPDATE ingestion.resnapshots SET merged_at = now(), rows_changed = 0"
+            " WHERE source = %s AND table_name = %s AND merged_at IS NULL RETURNING relation",
+            (self.source.name, table.name),
+        ).fetchall()
+        for (relation,) in rows:
+            self.raw.run(sql.SQL("DROP TABLE {}").format(text(relation)))
 
     def _finish(self, table: CapturedTable, reread: Reread) -> None:
         """Mark the order as done, and drop its relation."""

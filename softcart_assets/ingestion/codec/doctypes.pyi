@@ -1,13 +1,17 @@
 """The types of documents' values, compiled: a first pass, so that a second one can make columns."""
 
 TARGET_TYPES: tuple[str, ...]
-"""What `Types.counts` counts values as: PostgreSQL types, and `whole double`, a double without a
-fraction.
+"""What `Types.counts` counts values as: PostgreSQL types, and kinds of numbers.
+
+`whole double`: a double that bigint holds. `wide bigint`: perhaps not exact as a double. `wide
+double` and `wide numeric`: numeric(38,18) does not hold the value.
 """
 
 class Types:
-    """Counts the values of each type, per field of the documents' top level. NULLs and documents
-    that are not sound do not count.
+    """Counts the values of each type, per field of the documents' top level.
+
+    `_id`, NULLs and documents that are not sound do not count, nor does a field that is new after
+    4,096 others.
     """
 
     def add(self, raw: bytes) -> int:

@@ -4,7 +4,7 @@ A document with something rare is handed back unchanged: a rare type, a number t
 bytes that are not UTF-8. The MongoDB connector handles it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -15,10 +15,12 @@ class Decoder:
     `take`.
 
     Columns named `_id`, `_id_type` and `document` are made of the whole document. JSON is relaxed
-    Extended JSON, as PostgreSQL prints it from jsonb: keys by length, then by bytes.
+    Extended JSON, as PostgreSQL prints it from jsonb: keys by length, then by bytes. A column of
+    text takes any value: a value of another type as its JSON. `others`: for the name of a column,
+    that of the column of text for values of a type that it does not take.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None: ...
+    def __init__(self, columns: Sequence[Column], others: Mapping[str, str]) -> None: ...
     def add(self, raw: bytes) -> list[bytes]:
         """Add the documents that stand end to end in `raw`. Returns those that cannot be handled
         here, unchanged, one by one.

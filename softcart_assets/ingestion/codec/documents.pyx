@@ -5,7 +5,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp, memset
+from libc.string cimport memchr, memcmp, memset
 
 import pyarrow as pa
 
@@ -78,6 +78,7 @@ cdef struct Slot:
     int into
     int precision
     int scale
+    Py_ssize_t others  # the column of text that takes what does not fit here, or -1
     bint is_there
     int64_t whole
     double broken
@@ -113,7 +114,7 @@ cdef class Decoder:
     cdef Py_ssize_t ends[MOST_FIELDS]
     cdef Py_ssize_t id_place
 
-    def __cinit__(self, columns):
+    def __cinit__(self, columns, others):
         cdef Py_ssize_t number
         kinds = {
             "text": INTO_TEXT, "bigint": INTO_BIGINT, "double precision": INTO_DOUBLE, "boolean": INTO_BOOLEAN,
@@ -130,11 +131,17 @@ cdef class Decoder:
         memset(self.slots, 0, self.count * sizeof(Slot))
         memset(&self.scratch, 0, sizeof(Buffer))
         memset(&self.document, 0, sizeof(Buffer))
+        numbers = {column.name: number for number, column in enumerate(self.columns)}
         for number, column in enumerate(self.columns):
+            self.slots[number].others = -1
             if column.name in own:
                 self.slots[number].into = own[column.name]
                 continue
-            self.by_name[column.name.encode()] = number
+            if column.name in others:
+                self.slots[number].others = numbers[others[column.name]]
+            # No field has such a column as its own.
+            if column.name not in others.values():
+                self.by_name[column.name.encode()] = number
             if column.decimal and column.decimal[0] <= 38:
                 self.slots[number].into = INTO_DECIMAL
                 self.slots[number].precision, self.slots[number].scale = column.decimal
@@ -291,19 +298,16 @@ cdef class Decoder:
         cdef bint is_whole = False
         if element.type == NULL_:
             return True
+        if slot.others >= 0 and not _may_fit(slot.into, element.type):
+            self._set_text(&self.slots[slot.others], element, number)
+            return True
         slot.is_there = True
         if slot.into == INTO_JSON:
             slot.text, slot.text_size = self.document.data + self.starts[number], self.ends[number] - self.starts[number]
             return True
         if slot.into == INTO_TEXT:
-            if element.type == STRING:
-                slot.text, slot.text_size = <const char *>element.value + 4, element.size - 5
-                return True
-            if element.type == OBJECT_ID:
-                # Its JSON is {"$oid": "…"}.
-                slot.text, slot.text_size = self.document.data + self.starts[number] + 10, 24
-                return True
-            return False
+            self._set_text(slot, element, number)
+            return True
         if slot.into == INTO_BOOLEAN:
             slot.whole = element.type == BOOLEAN and element.value[0] != 0
             return element.type == BOOLEAN
@@ -348,6 +352,21 @@ cdef class Decoder:
                 return False
             return scaled_decimal(decimal, slot.precision, slot.scale, &slot.wide)
         return False
+
+    cdef void _set_text(self, Slot *slot, Element *element, Py_ssize_t number) noexcept:
+        """Set a column of text to any value: a text as it is, another value as its JSON."""
+        cdef const char *start = self.document.data + self.starts[number]
+        cdef Py_ssize_t size = self.ends[number] - self.starts[number], before
+        slot.is_there = True
+        if element.type == STRING:
+            slot.text, slot.text_size = <const char *>element.value + 4, element.size - 5
+            return
+        # Their JSON has one text, as in {"$oid": "…"}, or {"$numberLong": …} for early dates.
+        if element.type == OBJECT_ID or element.type == DECIMAL or element.type == DATE:
+            before = <const char *>memchr(start, b":", size) - start + 3
+            if start[before - 1] == b'"':
+                start, size = start + before, size - before - 2
+        slot.text, slot.text_size = start, size
 
     cdef int _append(self) except -1:
         cdef Slot *slot
@@ -427,6 +446,15 @@ cdef class Decoder:
             array = pa.Array.from_buffers(type, rows, [validity, pa.py_buffer(values)], nulls)
         slot.values.size = slot.offsets.size = slot.validity.size = slot.nulls = 0
         return array
+
+
+cdef bint _may_fit(int into, uint8_t type) noexcept nogil:
+    """Whether some value of a document's type fits a column."""
+    if into == INTO_BOOLEAN:
+        return type == BOOLEAN
+    if into == INTO_INSTANT:
+        return type == DATE
+    return type in (INT32, INT64, DOUBLE, DECIMAL)
 
 
 cdef bytes _bits(const char *flags, Py_ssize_t count):

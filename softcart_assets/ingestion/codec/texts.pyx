@@ -294,6 +294,24 @@ cdef bint is_text(const uint8_t* text, size_t length) noexcept nogil:
     return True
 
 
+cdef bint has_escaped_nul(const uint8_t* text, size_t length) noexcept nogil:
+    """Whether a JSON text has a NUL, which it writes as an escape."""
+    cdef const uint8_t* end = text + length
+    cdef const uint8_t* found = text
+    cdef const uint8_t* at
+    while True:
+        found = <const uint8_t*>memmem(found, end - found, b"\\u0000", 6)
+        if found == NULL:
+            return False
+        # After an odd number of backslashes, this one is escaped itself: a backslash and `u0000`.
+        at = found
+        while at > text and at[-1] == 0x5C:
+            at -= 1
+        if (found - at) % 2 == 0:
+            return True
+        found += 1
+
+
 cdef Outcome put_text(Builder* b, size_t row, const uint8_t* text, size_t length) noexcept nogil:
     """Put a value that is given as text."""
     cdef int32_t days
@@ -313,7 +331,7 @@ cdef Outcome put_text(Builder* b, size_t row, const uint8_t* text, size_t length
     if b.form == DOUBLE:
         return _put_double_text(b, row, text, length)
     if b.form == JSON:
-        if not is_text(text, length) or memmem(text, length, b"\\u0000", 6):
+        if not is_text(text, length) or has_escaped_nul(text, length):
             return UNFIT
         return put_bytes(b, row, text, length)
     if b.form == BYTES:

@@ -35,10 +35,11 @@ class KeyRange:
 class Copied:
     """What the copied ranges hold.
 
-    `position` is the earliest position of any range, None if there is none.
+    `position` is the earliest of the ranges' `positions`, None if there is none.
     """
 
     position: str | None
+    positions: list[str]
     rows: int
     files: list[LakeFile]
 
@@ -169,8 +170,9 @@ class PartTable:
         ).fetchall()
         # The earliest counts: from there on, the log brings every range up to date. Positions are
         # compared as such, because their texts do not sort.
-        earliest = min((position for position, _ in rows), key=Position.parse, default=None)
-        return Copied(earliest, sum(count for _, count in rows), self.listed_files())
+        positions = [position for position, _ in rows]
+        earliest = min(positions, key=Position.parse, default=None)
+        return Copied(earliest, positions, sum(count for _, count in rows), self.listed_files())
 
     def forget(self, connection: psycopg.Connection) -> None:
         """Delete the list of ranges, in the transaction that makes their rows raw's."""

@@ -49,6 +49,8 @@ def load_in_ranges(
     copied = part.copied()
     assert copied.position
     part.add_own_columns(copied.position, load.loaded_at)
+    # Ranges that a killed load copied are not read again. Their bad rows still are bad.
+    load.quarantine.take_over(copied.positions)
     # Ranges that a killed load copied stand for an earlier position, so the table does as well.
     load.position = load.quarantine.position = copied.position
     load.files.parts += copied.files

@@ -119,7 +119,7 @@ class TableLoad(LoadSteps):
             inserted=self.counts.inserted,
             updated=self.counts.updated,
             deleted=self.counts.deleted,
-            quarantined=self.quarantine.open()[0],
+            quarantined=self.quarantine.open_entries(),
             total=self.raw.rows(),
             rows_read=self.rows_read,
             bytes_read=self.bytes_read,

@@ -23,7 +23,7 @@ from softcart_assets.ingestion.captured import Captured, CapturedTable, TableFai
 from softcart_assets.ingestion.changes import Changes
 from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.position import Place, Position, ordered
-from softcart_assets.ingestion.sinks.failures import explain
+from softcart_assets.ingestion.sinks.failures import CAUSED_BY_ROWS, explain
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
 from softcart_assets.ingestion.sinks.staged import Rejection, Staged, quarantine
@@ -123,7 +123,7 @@ class RawSink:
             batch = batch.filter(batch.column("_last"))
         staged.pieces += 1
         staged.rows += len(batch)
-        self._copy(staged.relation, (*changes.columns, *_STAGED), batch)
+        self._copy(staged, (*changes.columns, *_STAGED), batch)
 
     def _with_own_columns(
         self, table: CapturedTable, changes: Changes, first: int
@@ -148,11 +148,16 @@ class RawSink:
         names = [column.name for column in (*changes.columns, *_STAGED)]
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
-    def _copy(self, relation: str, columns: Sequence[Column], batch: pa.RecordBatch) -> None:
+    def _copy(self, staged: Staged, columns: Sequence[Column], batch: pa.RecordBatch) -> None:
         statement = sql.SQL("COPY pg_temp.{} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.Identifier(relation), COMMA.join(sql.Identifier(c.name) for c in columns)
+            sql.Identifier(staged.relation), COMMA.join(sql.Identifier(c.name) for c in columns)
         )
-        with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
+        with (
+            # A row may be wider than a page (singer-io/tap-hubspot#262).
+            table_failures(staged.table),
+            self.connection.cursor() as cursor,
+            cursor.copy(statement) as copy,
+        ):
             copy.write(COPY_HEADER)
             for start in range(0, len(batch), _COPY_ROWS):
                 copy.write(copy_rows(columns, batch.slice(start, _COPY_ROWS)))
@@ -321,13 +326,14 @@ class RawSink:
         # Changes are staged in the log's order, so the last of alike rows has the latest position.
         self.run(
             sql.SQL(
-                "INSERT INTO {raw} ({names}, {own}) SELECT {names}, false, now(), "
-                "coalesce(position, {default}) FROM"
+                "INSERT INTO {raw} ({names}, {own}) SELECT {values}, false, now(), "
+                "coalesce(s._position, {default}) FROM"
                 " (SELECT {names}, (array_agg(_position ORDER BY _sequence DESC) FILTER (WHERE "
                 "_position IS NOT NULL))[1]"
-                " AS position, {sign} AS count FROM {staged} GROUP BY {names} HAVING {sign} > 0) s,"
-                " generate_series(1, s.count)"
-            ).format(**parts, default=_DEFAULT),
+                # Names of ours: the table may well have columns `position` and `count`.
+                " AS _position, {sign} AS _copies FROM {staged} GROUP BY {names} HAVING {sign} > 0)"
+                " s, generate_series(1, s._copies)"
+            ).format(**parts, values=names_of(names, "s"), default=_DEFAULT),
             position,
         )
 
@@ -354,7 +360,7 @@ def table_failures(table: CapturedTable) -> Iterator[None]:
     """
     try:
         yield
-    except (psycopg.IntegrityError, psycopg.DataError) as error:
+    except CAUSED_BY_ROWS as error:
         raise TableFailed(table.name, str(explain(error, table.asset, table.table.key))) from error
 
 
@@ -369,13 +375,13 @@ def _last_versions(rows: pa.RecordBatch, key: Sequence[str]) -> np.ndarray:
     if len(rows) == 1 or not key:
         return np.ones(len(rows), bool)
     numbers = pa.array(np.arange(len(rows), dtype=np.int64))
+    # Named by place, as a column of the key may have any name.
+    names = [str(place) for place in range(len(key))]
     keys = pa.Table.from_arrays(
-        [*(rows.column(name) for name in key), numbers], names=[*key, "_number"]
+        [*(rows.column(name) for name in key), numbers], names=[*names, "number"]
     )
     last = (
-        keys.group_by(list(key), use_threads=False)
-        .aggregate([("_number", "max")])
-        .column("_number_max")
+        keys.group_by(names, use_threads=False).aggregate([("number", "max")]).column("number_max")
     )
     is_last = np.zeros(len(rows), bool)
     is_last[last.to_numpy()] = True

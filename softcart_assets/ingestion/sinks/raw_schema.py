@@ -26,7 +26,7 @@ OWN_COLUMNS = {
 """What the engine adds to every raw table."""
 # All that raw, history, lake and temporary tables add, and PostgreSQL's system columns: a source's
 # column of such a name would be mixed up with ours.
-_RESERVED = {
+RESERVED = {
     *OWN_COLUMNS,
     "_version",
     "_committed_at",
@@ -35,6 +35,9 @@ _RESERVED = {
     "_month",
     "load_date",
     "_is_new",
+    "_sequence",
+    "_last",
+    "_copies",
 } | {
     "_held_entry",
     "_held_released",
@@ -183,7 +186,7 @@ class RawSchema:
     def _check_names(self, columns: Sequence[Column]) -> None:
         tables = [self.table.name, *([f"{self.table.name}_history"] if self.history else [])]
         for name in (*(c.name for c in columns), *tables):
-            if name in _RESERVED or len(name.encode()) > _NAME_BYTES or "\0" in name:
+            if name in RESERVED or len(name.encode()) > _NAME_BYTES or "\0" in name:
                 raise UnsupportedColumn(
                     f"{self.asset}: the name {name!r} cannot be used in PostgreSQL's raw table "
                     "(reserved, or longer than "

@@ -88,28 +88,39 @@ def quarantine(
             recorder.close(alike[:1], "deleted")
         else:
             recorder.record([each.row])
-    table.open_entries = recorder.open()[0]
+    table.open_entries = recorder.open_entries()
 
 
 def _close_overtaken(
     connection: psycopg.Connection, staged: Staged, recorder: Recorder, position: Position
 ) -> None:
     """Close the entries of rows that this flush brings in a good version or deletes."""
-    staged.raw.hold(staged.table.columns, recorder.entries([]))
+    by_name = {column.name: column for column in staged.table.columns}
+    keys = text(
+        ", ".join(
+            f"{typed(f'q.key[{n}]', by_name[name])} AS {quote(name)}"
+            for n, name in enumerate(staged.table.table.key, start=1)
+        )
+    )
     rows = connection.execute(
         sql.SQL(
+            # Joined at the server: there may be a hundred thousand entries, and a few changes.
+            "WITH h AS (SELECT q.id AS _held_entry, q.position AS _position, {} FROM"
+            " ingestion.quarantine q WHERE q.source = {} AND q.table_name = {}"
+            " AND q.closed_at IS NULL AND q.key IS NOT NULL)"
             # The last change of a row in the flush decides whether its entry was mended or deleted.
-            "SELECT DISTINCT ON (h._held_entry) h._held_entry, s._operation FROM pg_temp.held h "
-            "JOIN {} s ON {}"
-            " JOIN ingestion.quarantine q ON q.id = h._held_entry WHERE {} > {}"
-            " ORDER BY h._held_entry, s._sequence DESC"
+            " SELECT DISTINCT ON (h._held_entry) h._held_entry, s._operation FROM h"
+            " JOIN {} s ON {} WHERE {} > {} ORDER BY h._held_entry, s._sequence DESC"
         ).format(
+            keys,
+            sql.Literal(recorder.source),
+            sql.Literal(recorder.table),
             staged.name,
             same_key(staged.table.table.key, "h", "s"),
             ordered(sql.SQL("coalesce(s._position, {})").format(sql.Placeholder())),
             # The log may be read again after a snapshot. A change older than the entry does not
             # settle it.
-            ordered(sql.SQL("q.position")),
+            ordered(sql.SQL("h._position")),
         ),
         (position,),
     ).fetchall()

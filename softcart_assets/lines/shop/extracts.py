@@ -2,8 +2,8 @@
 so in its description.
 
 Revenue is the net amount of lines of orders that are not cancelled. Returns are shown beside it,
-not subtracted. Amounts are in EUR, dates in UTC. Names of products and stores are today's unless an
-extract says otherwise.
+not subtracted. Amounts of several currencies are never added up: each row is of one `currency`.
+Dates are in UTC. Names of products and stores are today's unless an extract says otherwise.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ _STORE = {
     "store_name": "The store's name.",
     "channel": "online or physical.",
 }
+
+_CURRENCY = {"currency": "Currency of the amounts, ISO 4217. XXX if the order is missing."}
 
 _SALES = {
     "units_count": "Units sold.",
@@ -38,8 +40,8 @@ _SALES_SQL = """
 EXTRACTS: tuple[Extract, ...] = (
     Extract(
         "ext_sales_overview",
-        "Sales of orders that are not cancelled, per day, store, shipping region, category and "
-        "device, with the names "
+        "Sales of orders that are not cancelled, per day, store, shipping region, category, device "
+        "and currency, with the names "
         "that stores and products had when the order was placed.",
         {
             "order_date": "The day of the order.",
@@ -49,6 +51,7 @@ EXTRACTS: tuple[Extract, ...] = (
             "department_name": "Top of the category tree.",
             "category_name": "The product's category.",
             "device": "laptop, mobile, tablet, in_store or unknown.",
+            **_CURRENCY,
             "line_count": "Order lines.",
             "distinct_order_count": (
                 "Orders with at least one line here. Do not add up: an order with lines in two "
@@ -60,7 +63,7 @@ EXTRACTS: tuple[Extract, ...] = (
         f"""
         SELECT f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
           p.department_name,
-               p.category_name, d.device, count(*) AS line_count,
+               p.category_name, d.device, f.currency, count(*) AS line_count,
                count(DISTINCT f.order_id) AS distinct_order_count,{_SALES_SQL}
         FROM production.fct_order_lines f
         JOIN production.dim_store s ON s.store_key = f.store_key
@@ -70,19 +73,21 @@ EXTRACTS: tuple[Extract, ...] = (
         WHERE NOT f.is_cancelled
         GROUP BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
           p.department_name,
-                 p.category_name, d.device
+                 p.category_name, d.device, f.currency
         ORDER BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
           p.department_name,
-                 p.category_name, d.device
+                 p.category_name, d.device, f.currency
         """,
     ),
     Extract(
         "ext_orders_daily",
-        "Orders per day, store and device. An order has one of each, so its counts add up.",
+        "Orders per day, store, device and currency. An order has one of each, so its counts add "
+        "up.",
         {
             "order_date": "The day of the order.",
             **_STORE,
             "device": "laptop, mobile, tablet, in_store or unknown.",
+            **_CURRENCY,
             "order_count": "Orders, without cancelled ones.",
             "cancelled_order_count": "Cancelled orders.",
             "distinct_customer_count": (
@@ -100,7 +105,7 @@ EXTRACTS: tuple[Extract, ...] = (
             ),
         },
         """
-        SELECT f.order_date, s.store_code, s.store_name, s.channel, d.device,
+        SELECT f.order_date, s.store_code, s.store_name, s.channel, d.device, f.currency,
                count(DISTINCT f.order_id) FILTER (WHERE NOT f.is_cancelled) AS order_count,
                count(DISTINCT f.order_id) FILTER (WHERE f.is_cancelled) AS cancelled_order_count,
                count(DISTINCT f.customer_id) FILTER (WHERE NOT f.is_cancelled) AS
@@ -122,17 +127,18 @@ EXTRACTS: tuple[Extract, ...] = (
         FROM production.fct_order_lines f
         JOIN production.dim_store s ON s.store_key = f.store_key
         JOIN production.dim_device d ON d.device_key = f.device_key
-        GROUP BY f.order_date, s.store_code, s.store_name, s.channel, d.device
-        ORDER BY f.order_date, s.store_code, s.store_name, s.channel, d.device
+        GROUP BY f.order_date, s.store_code, s.store_name, s.channel, d.device, f.currency
+        ORDER BY f.order_date, s.store_code, s.store_name, s.channel, d.device, f.currency
         """,
     ),
     Extract(
         "ext_top_products",
-        "Sales of each product in each month, of orders that are not cancelled, with its rank in "
-        "the month.",
+        "Sales of each product in each month and currency, of orders that are not cancelled, with "
+        "its rank there.",
         {
             "month": "First day of the month.",
-            "net_rank": "Place in the month by net amount; equal amounts share one.",
+            **_CURRENCY,
+            "net_rank": "Place in month and currency by net amount; equal amounts share one.",
             "product_id": "The product.",
             "product_name": "Its name; empty if the catalog does not know it.",
             "brand": "Its brand.",
@@ -145,8 +151,8 @@ EXTRACTS: tuple[Extract, ...] = (
             ),
         },
         f"""
-        SELECT date_trunc('month', f.order_date)::date AS month,
-               rank() OVER (PARTITION BY date_trunc('month', f.order_date)::date
+        SELECT date_trunc('month', f.order_date)::date AS month, f.currency,
+               rank() OVER (PARTITION BY date_trunc('month', f.order_date)::date, f.currency
                  ORDER BY sum(f.net_amount) DESC)
                  AS net_rank,
                f.product_id, p.product_name, p.brand, p.department_name,
@@ -156,20 +162,22 @@ EXTRACTS: tuple[Extract, ...] = (
         FROM production.fct_order_lines f
         LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
         WHERE NOT f.is_cancelled
-        GROUP BY date_trunc('month', f.order_date)::date, f.product_id, p.product_name, p.brand,
+        GROUP BY date_trunc('month', f.order_date)::date, f.currency, f.product_id,
+          p.product_name, p.brand,
           p.department_name,
                  p.category_name
-        ORDER BY month, net_rank, product_id
+        ORDER BY month, currency, net_rank, product_id
         """,
     ),
     Extract(
         "ext_categories_monthly",
-        "Sales per category and month with the same month a year before, of orders that are not "
-        "cancelled.",
+        "Sales per category, month and currency with the same month a year before, of orders that "
+        "are not cancelled.",
         {
             "month": "First day of the month.",
             "department_name": "Top of the category tree.",
             "category_name": "The category.",
+            **_CURRENCY,
             "distinct_order_count": (
                 "Orders with at least one line here. Do not add up: an order with lines in two "
                 "categories counts in "
@@ -186,30 +194,33 @@ EXTRACTS: tuple[Extract, ...] = (
             ),
         },
         """
-        SELECT month, department_name, category_name, order_count AS distinct_order_count,
+        SELECT month, department_name, category_name, currency, order_count AS distinct_order_count,
           units_count,
                net_amount::numeric(18, 2) AS net_amount, margin_amount::numeric(18,
                  2) AS margin_amount,
                net_amount_previous_year::numeric(18, 2) AS net_amount_previous_year,
                net_amount_yoy_pct::numeric(18, 2) AS net_amount_yoy_pct
         FROM production.agg_sales_by_category_month
-        ORDER BY month, department_name, category_name
+        ORDER BY month, department_name, category_name, currency
         """,
     ),
     Extract(
         "ext_orders_by_hour",
-        "Orders over all time per device, weekday and hour (UTC), without cancelled ones; adds up.",
+        "Orders over all time per device, currency, weekday and hour (UTC), without cancelled "
+        "ones; adds up.",
         {
-            "device": "laptop, mobile, tablet or in_store.",
+            "device": "laptop, mobile, tablet, in_store or unknown.",
+            **_CURRENCY,
             "weekday": "1 is Monday.",
             "hour": "0 to 23.",
             "order_count": "Orders.",
             "net_amount": "Revenue.",
         },
         """
-        SELECT device, weekday, hour, order_count, net_amount::numeric(18, 2) AS net_amount
+        SELECT device, currency, weekday, hour, order_count,
+               net_amount::numeric(18, 2) AS net_amount
         FROM production.agg_orders_by_device_weekday_hour
-        ORDER BY device, weekday, hour
+        ORDER BY device, currency, weekday, hour
         """,
     ),
     Extract(
@@ -231,7 +242,7 @@ EXTRACTS: tuple[Extract, ...] = (
                 "is sold. Do not add up."
             ),
             "stock_value_amount": (
-                "Units on the shelf at today's cost, rounded to cents; empty if "
+                "Units on the shelf at today's cost in the catalog, rounded to cents; empty if "
                 "the cost is unknown."
             ),
         },
@@ -292,49 +303,52 @@ EXTRACTS: tuple[Extract, ...] = (
     ),
     Extract(
         "ext_payments_daily",
-        "Payments per day, store, method and status; adds up.",
+        "Payments per day, store, method, status and currency; adds up.",
         {
             "payment_date": "The day of the payment or attempt.",
             **_STORE,
             "payment_method": "card, paypal, bank_transfer, voucher or cash.",
             "payment_status": "authorized, captured, failed or refunded.",
+            **_CURRENCY,
             "payment_count": "Payments and attempts.",
             "amount": "What they were for, tax included.",
             "captured_amount": "What was received.",
         },
         """
         SELECT f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
-          f.payment_status,
+          f.payment_status, f.currency,
                count(*) AS payment_count, sum(f.amount)::numeric(18, 2) AS amount,
                sum(f.captured_amount)::numeric(18, 2) AS captured_amount
         FROM production.fct_payments f
         JOIN production.dim_store s ON s.store_key = f.store_key
         GROUP BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
-          f.payment_status
+          f.payment_status, f.currency
         ORDER BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
-          f.payment_status
+          f.payment_status, f.currency
         """,
     ),
     Extract(
         "ext_customer_segments",
-        "Customers per segment of recency, frequency and value. A customer is in one segment, so "
-        "counts add up.",
+        "Customers per currency and segment of recency, frequency and value. A customer is in one "
+        "of each, so counts add up.",
         {
             "segment": "The segment.",
+            "currency": "The currency in which these customers buy most.",
             "customer_count": "Customers in it.",
             "order_count": "Orders of theirs that are not cancelled.",
-            "net_amount": "Revenue from them.",
+            "net_amount": "Revenue from them in that currency.",
             "mean_recency_days": (
                 "Days since their last order, on average, two decimals. Do not add up."
             ),
         },
         """
-        SELECT segment, count(*) AS customer_count, sum(frequency_count)::bigint AS order_count,
+        SELECT segment, currency, count(*) AS customer_count,
+               sum(frequency_count)::bigint AS order_count,
                sum(monetary_amount)::numeric(18, 2) AS net_amount,
                avg(recency_days)::numeric(18, 2) AS mean_recency_days
         FROM production.agg_rfm_by_customer
-        GROUP BY segment
-        ORDER BY segment
+        GROUP BY segment, currency
+        ORDER BY segment, currency
         """,
     ),
     Extract(

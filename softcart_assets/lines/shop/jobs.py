@@ -6,7 +6,7 @@ JOBS = (
     Job(
         "agg_sales_by_category_month",
         inputs=("shop.orders", "shop.order_lines", "catalog.products", "catalog.categories"),
-        key=("category_id", "month"),
+        key=("currency", "category_id", "month"),
     ),
     Job(
         "agg_rfm_by_customer",
@@ -20,8 +20,8 @@ JOBS = (
     ),
     Job(
         "agg_orders_by_device_weekday_hour",
-        inputs=("shop.orders", "shop.order_lines"),
-        key=("device", "weekday", "hour"),
+        inputs=("shop.orders", "shop.order_lines", "shop.stores"),
+        key=("currency", "device", "weekday", "hour"),
     ),
     Job(
         "agg_stock_cover_by_store_product",

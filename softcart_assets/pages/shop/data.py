@@ -74,6 +74,11 @@ class Overview:
     hours: list[dict[str, Any]]
 
 
+_CURRENCY = "softcart.currency"
+_IS_SHOWN = f"currency IN (current_setting('{_CURRENCY}'), 'XXX')"
+"""The rows in the currency of most orders, which `span` finds, and those whose order is missing."""
+_LINES = f"(SELECT * FROM production.fct_order_lines WHERE {_IS_SHOWN}) AS f"
+
 # The columns of a sale. The page stores a basket once, followed by its items.
 _BASKET = {
     "day": "f.order_date - %(first)s::date",
@@ -114,7 +119,7 @@ WITH sale AS (
   SELECT f.order_id, {columns},
          (f.net_amount * 100)::bigint AS revenue, (f.margin_amount * 100)::bigint AS margin,
          f.quantity AS units, (f.refund_amount * 100)::bigint AS refund
-  FROM production.fct_order_lines f
+  FROM {_LINES}
   LEFT JOIN production.dim_device d ON d.device_key = f.device_key
   LEFT JOIN production.dim_location l ON l.location_key = f.location_key
   LEFT JOIN production.dim_store s ON s.store_id = f.store_id AND s.is_current
@@ -168,7 +173,8 @@ def periods(first: date, last: date) -> dict[str, tuple[date, date]]:
         "30d": (last - timedelta(days=29), last),
         "90d": (last - timedelta(days=89), last),
         "year": (last.replace(month=1, day=1), last),
-        "12m": (years_before(last, 1) + timedelta(days=1), last),
+        # From the day after the year before, also if that is a 29 February there.
+        "12m": (years_before(last + timedelta(days=1), 1), last),
         "all": (first, last),
     }
 
@@ -204,7 +210,8 @@ def _reading(production: PostgresConnection) -> Iterator[_Reader]:
 def read(production: PostgresConnection) -> Content:
     """Read what the page shows, at one moment of production.
 
-    Raises `DashboardError` if a published table is missing or the orders are in several currencies.
+    It shows the orders in the currency that most have. Raises `DashboardError` if a published table
+    is missing.
     """
     with _reading(production) as reader:
         return reader.content()
@@ -244,22 +251,24 @@ class _Reader:
         return current.version if current else None
 
     def span(self) -> dict[str, Any]:
-        """First and last day of sales (None without sales), time of the last order, currency."""
+        """First and last day of sales (None without sales), time of the last order, currency.
+
+        `others` has the order lines in each other currency. From here on, everything that is read
+        leaves them out: amounts in several currencies cannot be added up.
+        """
+        # Lines whose order has not arrived yet have the currency XXX.
+        currencies = self.rows(
+            "SELECT currency, count(*) AS lines FROM production.fct_order_lines "
+            "WHERE currency <> 'XXX' GROUP BY currency ORDER BY lines DESC, currency"
+        )
+        currency = currencies[0]["currency"] if currencies else None
+        self.session.execute("SELECT set_config(%s, %s, true)", (_CURRENCY, currency or "XXX"))
         (span,) = self.rows(
             "SELECT min(order_date) FILTER (WHERE NOT is_cancelled) AS first, "
-            "max(order_date) FILTER (WHERE NOT is_cancelled) AS last, max(ordered_at) AS as_of, "
-            "min(currency) FILTER (WHERE currency <> 'XXX') AS currency, "
-            "max(currency) FILTER (WHERE currency <> 'XXX') AS other_currency FROM "
-            "production.fct_order_lines"
+            "max(order_date) FILTER (WHERE NOT is_cancelled) AS last, max(ordered_at) AS as_of "
+            f"FROM {_LINES}"
         )
-        # Lines whose order has not arrived yet have the currency XXX.
-        if span["currency"] != span["other_currency"]:
-            raise DashboardError(
-                "production.fct_order_lines holds orders in several currencies, which cannot be "
-                "added up. "
-                "Convert them to one in the warehouse model fct_order_lines."
-            )
-        return span
+        return span | {"currency": currency, "others": currencies[1:]}
 
     def content(self) -> Content:
         """Everything the page embeds."""
@@ -276,6 +285,7 @@ class _Reader:
         named = periods(first, last)
         document |= {
             "currency": span["currency"],
+            "otherCurrencies": span["others"],
             "first": first,
             "last": last,
             "earlier": span["first"] < first,
@@ -290,7 +300,8 @@ class _Reader:
                 "revenue, "
                 "round(avg(recency_days), 1)::float AS recency, round(avg(frequency_count), "
                 "2)::float AS frequency "
-                "FROM production.agg_rfm_by_customer GROUP BY segment ORDER BY revenue DESC"
+                f"FROM production.agg_rfm_by_customer WHERE {_IS_SHOWN} "
+                "GROUP BY segment ORDER BY revenue DESC"
             ),
         }
         if coarsened:
@@ -298,7 +309,7 @@ class _Reader:
             document["productMonths"] = self.product_months(first)
             document["hours"] = self.columns(
                 "SELECT device, weekday, hour, order_count AS orders FROM "
-                "production.agg_orders_by_device_weekday_hour"
+                f"production.agg_orders_by_device_weekday_hour WHERE {_IS_SHOWN}"
             )
             document["customers"] = self.customers(
                 [days for period in named.values() for days in (period, year_before(*period))]
@@ -319,7 +330,7 @@ class _Reader:
         (row,) = self.rows(
             f"""
             SELECT {counts}
-            FROM (SELECT {marks} FROM production.fct_order_lines
+            FROM (SELECT {marks} FROM {_LINES}
                   WHERE NOT is_cancelled AND customer_id IS NOT NULL
                     GROUP BY customer_id) customer"""
         )
@@ -335,13 +346,13 @@ class _Reader:
         before = year_before(start, end)
         # A sale of the year before counts in the same month of this year, in a column of its own.
         months = self.rows(
-            """
+            f"""
             WITH sale AS (
               SELECT date_trunc('month', CASE WHEN order_date >= %(start)s THEN order_date
                                               ELSE order_date + interval '1 year' END)::date AS
                                                 month,
                      order_date >= %(start)s AS is_now, order_id, net_amount, margin_amount
-              FROM production.fct_order_lines
+              FROM {_LINES}
               WHERE NOT is_cancelled
                 AND (order_date BETWEEN %(start)s AND %(end)s OR order_date BETWEEN %(from)s
                   AND %(to)s)
@@ -360,11 +371,11 @@ class _Reader:
             **dict(zip(("from", "to"), before, strict=True)),
         )
         hours = self.rows(
-            """
+            f"""
             SELECT coalesce(d.device, 'unknown') AS device, extract(isodow
               FROM f.order_date)::int AS weekday,
                    f.time_of_day_key / 60 AS hour, count(DISTINCT f.order_id) AS orders
-            FROM production.fct_order_lines f LEFT JOIN production.dim_device d
+            FROM {_LINES} LEFT JOIN production.dim_device d
               ON d.device_key = f.device_key
             WHERE NOT f.is_cancelled AND f.order_date BETWEEN %(start)s AND %(end)s
               AND f.time_of_day_key >= 0
@@ -381,7 +392,7 @@ class _Reader:
             "margin, "
             "count(DISTINCT order_id) AS orders, coalesce(sum(quantity), 0)::bigint AS units, "
             "coalesce(sum(refund_amount), 0) AS refund, count(DISTINCT customer_id) AS customers "
-            "FROM production.fct_order_lines WHERE NOT is_cancelled AND order_date BETWEEN "
+            f"FROM {_LINES} WHERE NOT is_cancelled AND order_date BETWEEN "
             "%(start)s AND %(end)s",
             start=start,
             end=end,
@@ -469,7 +480,7 @@ class _Reader:
         (totals,) = self.rows(
             "SELECT sum(net_amount) AS revenue, sum(margin_amount) AS margin, sum(quantity) AS "
             "units, "
-            "sum(refund_amount) AS refund FROM production.fct_order_lines "
+            f"sum(refund_amount) AS refund FROM {_LINES} "
             "WHERE NOT is_cancelled AND order_date >= %(first)s",
             first=first,
         )

@@ -756,6 +756,10 @@ function setUp() {
   $("#detail").textContent = left.length
     ? `This shop is too large to embed every order. Sales are summed by day, exactly; left out: ${left.join(", ")}.`
     : "Every order is in this page, without anything that identifies a customer; every figure follows every filter unless its panel says otherwise.";
+  const others = data.otherCurrencies.map(({ currency, lines }) => `${lines} in ${currency}`);
+  if (others.length)
+    $("#detail").textContent +=
+      ` Amounts in several currencies cannot be added up: this page shows ${data.currency}. Order lines not shown: ${others.join(", ")}.`;
   drawSegments();
 }
 

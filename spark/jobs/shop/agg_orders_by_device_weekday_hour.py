@@ -1,15 +1,17 @@
 """When people order, and on what device: the heat map of the week.
 
-Grain: one row per device, weekday and hour (UTC, of the order) with at least one order that was not
-cancelled.
+Grain: one row per currency, device, weekday and hour (UTC, of the order) with at least one order
+that was not cancelled.
 
 Columns:
 
-- device: 'laptop', 'mobile', 'tablet', or 'in_store' where an order has none
+- currency: 'XXX' where an order is missing
+- device: 'laptop', 'mobile' or 'tablet'; where an order has none, 'in_store' if its store is
+  physical, otherwise 'unknown'
 - weekday: 1 is Monday
 - hour: 0 to 23
 - order_count: orders with lines
-- net_amount: EUR, net of discount, before tax
+- net_amount: in `currency`, net of discount, before tax
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from spark.jobs import run
 from spark.jobs.shop.sales import MONEY, SOLD_LINES, sold_lines
 
 LINEAGE = {
-    "device": SOLD_LINES["device"],
+    "currency": SOLD_LINES["currency"],
+    "device": (*SOLD_LINES["device"], *SOLD_LINES["store_id"], "shop.stores.channel"),
     "weekday": SOLD_LINES["ordered_at"],
     "hour": SOLD_LINES["ordered_at"],
     "order_count": SOLD_LINES["order_id"],
@@ -29,20 +32,30 @@ LINEAGE = {
 }
 
 
-def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
+def transform(orders: DataFrame, order_lines: DataFrame, stores: DataFrame) -> DataFrame:
     """The aggregate, as the module describes it."""
     # First one row per order, because an order with several lines counts once.
     by_order = (
         sold_lines(orders, order_lines)
         .groupBy("order_id")
         .agg(
+            F.first("currency").alias("currency"),
             F.first("device").alias("device"),
+            F.first("store_id").alias("store_id"),
             F.min("ordered_at").alias("ordered_at"),
             F.sum("net_amount").alias("net"),
         )
     )
-    return by_order.groupBy(
-        "device", (F.weekday("ordered_at") + 1).alias("weekday"), F.hour("ordered_at").alias("hour")
+    channels = stores.select(F.col("id").cast("bigint").alias("store_id"), "channel")
+    # Without a device, only an order of a physical store was taken there.
+    in_store = F.when(F.col("channel") == "physical", "in_store")
+    device = F.coalesce("device", in_store, F.lit("unknown")).alias("device")
+    known = by_order.join(F.broadcast(channels), "store_id", "left").withColumn("device", device)
+    return known.groupBy(
+        "currency",
+        "device",
+        (F.weekday("ordered_at") + 1).alias("weekday"),
+        F.hour("ordered_at").alias("hour"),
     ).agg(F.count("*").alias("order_count"), F.sum("net").cast(MONEY).alias("net_amount"))
 
 

@@ -9,14 +9,16 @@ Columns:
 - last_order_date: UTC
 - recency_days: whole days from the last order to the day of the latest order in the lake
 - frequency_count: orders
-- monetary_amount: EUR, net of discount, before tax; returns are not subtracted
+- currency: in which the customer has ordered most often; of equals, the first by name
+- monetary_amount: the orders in `currency`, net of discount, before tax; returns are not subtracted
 - recency_score, frequency_score, monetary_score: 1 to 5, 5 is best
 - segment
 
 Method: quintiles after A. M. Hughes, Strategic Database Marketing (1994), by value and not by
 rank. A score is 1 plus the number of quintile boundaries (20, 40, 60, 80 %) that a value exceeds,
-reversed for recency. So equal values get equal scores. Sorting into five equal heaps (`ntile`)
-would split ties at random. Where many values are equal, a score may be skipped.
+reversed for recency. Customers are compared with those of the same currency. Equal values get equal
+scores. Sorting into five equal heaps (`ntile`) would split ties at random. Where many values are
+equal, a score may be skipped.
 
 The boundaries are approximate percentiles: the error in rank is below 1 in 100,000, and they are
 exact for smaller tables. Unlike `ntile` they need no sort of all customers in one task. The
@@ -42,6 +44,7 @@ _RECENCY, _FREQUENCY, _MONETARY = (
 )
 LINEAGE = {
     "customer_id": SOLD_LINES["customer_id"],
+    "currency": SOLD_LINES["currency"],
     "last_order_date": _RECENCY,
     "recency_days": _RECENCY,
     "frequency_count": _FREQUENCY,
@@ -76,26 +79,41 @@ def transform(orders: DataFrame, order_lines: DataFrame, customers: DataFrame) -
     bought = (
         sold_lines(orders, order_lines)
         .where("customer_id IS NOT NULL")
+        .groupBy("customer_id", "currency")
+        .agg(
+            F.max("ordered_at").alias("last_ordered_at"),
+            F.countDistinct("order_id").alias("orders"),
+            F.sum("net_amount").cast(MONEY).alias("amount"),
+        )
+        # An order has one currency, so its numbers add up over them. Amounts do not.
         .groupBy("customer_id")
         .agg(
-            F.to_date(F.max("ordered_at")).alias("last_order_date"),
-            F.countDistinct("order_id").alias("frequency_count"),
-            F.sum("net_amount").cast(MONEY).alias("monetary_amount"),
+            F.to_date(F.max("last_ordered_at")).alias("last_order_date"),
+            F.sum("orders").alias("frequency_count"),
+            F.min(F.struct(-F.col("orders"), "currency", "amount")).alias("main"),
+        )
+        .select(
+            "customer_id",
+            F.col("main.currency").alias("currency"),
+            "last_order_date",
+            "frequency_count",
+            F.col("main.amount").alias("monetary_amount"),
         )
         .join(known, "customer_id", "left_semi")
         .crossJoin(F.broadcast(present(orders)))
         .select("*", F.datediff(F.to_date("now"), "last_order_date").alias("recency_days"))
     )
     measures = ("recency_days", "frequency_count", "monetary_amount")
-    quintiles = bought.agg(
+    quintiles = bought.groupBy("currency").agg(
         *(
             F.percentile_approx(m, [0.2, 0.4, 0.6, 0.8], _ACCURACY).alias(f"{m}_boundaries")
             for m in measures
         )
     )
     exceeded = {measure: _exceeded(measure) for measure in measures}
-    scored = bought.crossJoin(F.broadcast(quintiles)).select(
+    scored = bought.join(F.broadcast(quintiles), "currency").select(
         "customer_id",
+        "currency",
         "last_order_date",
         *measures,
         (5 - exceeded["recency_days"]).alias("recency_score"),

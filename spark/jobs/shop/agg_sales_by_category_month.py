@@ -1,18 +1,20 @@
 """Sales by product category and month, beside the same month a year before.
 
-Grain: one row per category and calendar month (UTC, of the order), from the category's first month
-with a sale to the latest month of any sale. A month without sales in between is a row of zeros. So
-each month's previous-year amounts sum to the total of that earlier month.
+Grain: one row per currency, category and calendar month (UTC, of the order), from the first month
+in which the category sold in the currency to the latest month of any sale. A month without sales in
+between is a row of zeros. So each month's previous-year amounts sum to the total of that earlier
+month.
 
 Columns:
 
 - category_id, category_name, department_name: the department is the top of the category tree;
   'unknown'/'Unknown' for products or categories that the catalog does not have
+- currency: 'XXX' where an order is missing
 - month: its first day
 - order_count: orders with a line in the category
 - units_count: pieces
-- net_amount, margin_amount: EUR, before tax; returns are not subtracted
-- net_amount_previous_year: EUR; null where the sales history does not reach back to that month, 0
+- net_amount, margin_amount: in `currency`, before tax; returns are not subtracted
+- net_amount_previous_year: null where the sales history does not reach back to that month, 0
   where the category sold nothing in it
 - net_amount_yoy_pct: change in percent of the previous year's amount; null where that is null or 0.
   The latest month is not over: its change compares part of a month with a whole one.
@@ -30,6 +32,7 @@ LINEAGE = {
     "category_id": ("catalog.products.category_id",),
     "category_name": ("catalog.categories.name",),
     "department_name": ("catalog.categories.name", "catalog.categories.parent_id"),
+    "currency": SOLD_LINES["currency"],
     "month": SOLD_LINES["ordered_at"],
     "order_count": SOLD_LINES["order_id"],
     "units_count": SOLD_LINES["quantity"],
@@ -55,6 +58,7 @@ def transform(
         .join(F.broadcast(category_of), "product_id", "left")
         .groupBy(
             F.coalesce("category_id", F.lit("unknown")).alias("category_id"),
+            "currency",
             F.trunc(F.to_date("ordered_at"), "month").alias("month"),
         )
         .agg(
@@ -69,24 +73,25 @@ def transform(
     )
     history = sales.agg(F.min("month").alias("first_month"), F.max("month").alias("last_month"))
     months = (
-        sales.groupBy("category_id")
+        sales.groupBy("category_id", "currency")
         .agg(F.min("month").alias("month"))
         .crossJoin(F.broadcast(history))
         .select(
             "category_id",
+            "currency",
             "first_month",
             F.explode(F.expr("sequence(month, last_month, interval 1 month)")).alias("month"),
         )
     )
     # `months` has no gaps, so twelve rows before is always the same month of the year before.
-    by_month = Window.partitionBy("category_id").orderBy("month")
+    by_month = Window.partitionBy("category_id", "currency").orderBy("month")
     previous = F.when(
         F.add_months("month", -12) >= F.col("first_month"),
         F.coalesce(F.lag("net_amount", 12).over(by_month), F.lit(0)),
     )
     change = (F.col("net_amount") - F.col("net_amount_previous_year")) * 100
     return (
-        months.join(sales, ["category_id", "month"], "left")
+        months.join(sales, ["category_id", "currency", "month"], "left")
         .fillna(0, list(_MEASURES))
         .withColumn("net_amount_previous_year", previous.cast(MONEY))
         .join(F.broadcast(tree), "category_id", "left")
@@ -94,6 +99,7 @@ def transform(
             "category_id",
             F.coalesce("category_name", F.lit("Unknown")).alias("category_name"),
             F.coalesce("department_name", F.lit("Unknown")).alias("department_name"),
+            "currency",
             "month",
             *_MEASURES,
             "net_amount_previous_year",

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 MONEY = "decimal(18,2)"
-"""Sums of money, in the order's currency (EUR). A sum that does not fit is an error."""
+"""Sums of money, in one currency. A sum that does not fit is an error."""
 
 SOLD_LINES = {
     "order_id": ("shop.order_lines.order_id",),
@@ -17,6 +17,7 @@ SOLD_LINES = {
     "store_id": ("shop.orders.store_id",),
     "product_id": ("shop.order_lines.product_id",),
     "device": ("shop.orders.device",),
+    "currency": ("shop.orders.currency",),
     "ordered_at": ("shop.orders.ordered_at", "shop.order_lines.created_at"),
     "quantity": ("shop.order_lines.quantity",),
     "net_amount": (
@@ -37,13 +38,19 @@ SOLD_LINES = {
 def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """One row per line of an order that is not cancelled.
 
-    Columns: order_id, customer_id, store_id, product_id, device ('in_store' where the order has
-    none), ordered_at, quantity, net_amount (quantity times unit price, less discount, before tax),
-    margin_amount (net less cost). A line whose order is missing counts too: with its own time, and
-    with nothing else known of the order.
+    Columns: order_id, customer_id, store_id, product_id, device, currency (of the amounts, which
+    must not be added up over currencies), ordered_at, quantity, net_amount (quantity times unit
+    price, less discount, before tax), margin_amount (net less cost). A line whose order is missing
+    counts too: with its own time, the currency 'XXX', and nothing else known of the order.
     """
     headers = orders.select(
-        F.col("id").alias("order_id"), "customer_id", "store_id", "status", "ordered_at", "device"
+        F.col("id").alias("order_id"),
+        "customer_id",
+        "store_id",
+        "status",
+        "ordered_at",
+        "device",
+        "currency",
     )
     quantity = F.col("quantity").cast("decimal(10,0)")
     net = quantity * F.col("unit_price") - F.col("discount_amount")
@@ -56,7 +63,8 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
             F.col("customer_id").cast("bigint"),
             F.col("store_id").cast("bigint"),
             "product_id",
-            F.coalesce(F.col("device"), F.lit("in_store")).alias("device"),
+            "device",
+            F.coalesce("currency", F.lit("XXX")).alias("currency"),
             F.coalesce("ordered_at", "created_at").alias("ordered_at"),
             F.col("quantity").cast("bigint"),
             net.cast(MONEY).alias("net_amount"),

@@ -143,4 +143,8 @@ left join {{ ref('int_shop__product_vendors') }} as vendor
     on product.product_key = vendor.product_key
 left join {{ ref('dim_employee') }} as employee on lines.employee_id = employee.employee_id
 left join {{ ref('dim_device') }} as device
-    on lines.device = device.device and not lines.is_order_missing
+    on
+        not lines.is_order_missing
+        -- Without a device, only an order of a physical store was taken there.
+        and coalesce(lines.device, case when store.channel = 'physical' then 'in_store' end)
+        = device.device

@@ -46,7 +46,7 @@ payments as (
         payments.*,
         orders.customer_id,
         orders.store_id,
-        case when orders.order_id is not null then coalesce(orders.device, 'in_store') end as device
+        orders.device
     from touched_payments as payments
     left join orders on payments.order_id = orders.order_id
 )
@@ -78,4 +78,8 @@ left join {{ ref('dim_store') }} as store
     on
         payments.store_id = store.store_id
         and {{ is_valid_at('store', 'payments.paid_at') }}
-left join {{ ref('dim_device') }} as device on payments.device = device.device
+left join {{ ref('dim_device') }} as device
+    on
+        -- As in fct_order_lines.
+        coalesce(payments.device, case when store.channel = 'physical' then 'in_store' end)
+        = device.device

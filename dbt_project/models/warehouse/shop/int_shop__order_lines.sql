@@ -18,7 +18,7 @@ select
     orders.store_id,
     orders.employee_id,
     orders.shipping_address_id,
-    coalesce(orders.device, 'in_store') as device,
+    orders.device,
     coalesce(orders.order_status, 'unknown') as order_status,
     coalesce(orders.currency, 'XXX') as currency,
     coalesce(orders.ordered_at, lines.created_at) as ordered_at

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from softcart_assets.connections import MongoConnection
 from softcart_assets.findings import Finding
+from softcart_assets.ingestion.connectors.mongodb.names import field_of
 from softcart_assets.ingestion.connectors.protocol import Changes, Connector, Setting
 from softcart_assets.lines.model import Privacy, Source, Table
 
@@ -111,14 +112,18 @@ The user needs the role `read` on the database. `softcart seed` and `softcart si
         return (*table.key, "_id_type")
 
     def privacy(self, table: Table, column: str) -> Privacy | None:
-        """See `Connector`. A whole document is as private as its most private field."""
+        """See `Connector`.
+
+        A whole document is as private as its most private field, and a column of other values is as
+        private as the field.
+        """
         # The type of an id says nothing of a person.
         if column == "_id_type":
             return Privacy.NONE
         if column == "document":
             # The classes are declared in the order of their strictness.
             return max(table.privacy.values(), key=list(Privacy).index, default=Privacy.NONE)
-        return table.privacy.get(column)
+        return table.privacy.get(field_of(column, table.privacy))
 
     def column_origins(self, columns: Iterable[str]) -> dict[str, list[str]]:
         """See `Connector`.
@@ -126,9 +131,9 @@ The user needs the role `read` on the database. `softcart seed` and `softcart si
         A document contains all fields. The type of `_id` comes from `_id`.
         """
         names = list(columns)
-        fields = [name for name in names if name not in ("document", "_id_type")]
-        own = {"document": fields, "_id_type": ["_id"]}
-        return {name: own.get(name, [name]) for name in names}
+        fields = [field_of(name, names) for name in names if name not in ("document", "_id_type")]
+        own = {"document": list(dict.fromkeys(fields)), "_id_type": ["_id"]}
+        return {name: own.get(name, [field_of(name, names)]) for name in names}
 
 
 CONNECTOR = MongoConnector()

@@ -69,10 +69,6 @@ class FollowedLoad(CollectionLoad):
         self._documents: int | None = None
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
-        if self.raw.history:  # made before there was such a column
-            self._execute(
-                f"ALTER TABLE {self.raw.history} ADD COLUMN IF NOT EXISTS _committed_at timestamptz"
-            )
         # Rows need no token, which is long.
         self._token = token_of(self.position)
         self.position = self.quarantine.position = with_token(self.position, None)
@@ -130,6 +126,7 @@ class FollowedLoad(CollectionLoad):
         # The server's own count is cheap, but may be wrong after a crash. A difference is counted
         # exactly before all documents are read for it.
         for is_exact in (False, True):
+            self._documents = None
             for _ in range(3):
                 # Counted before the stream is read: if no event comes afterwards, nothing changed
                 # in between.
@@ -142,7 +139,7 @@ class FollowedLoad(CollectionLoad):
                 return columns  # writers do not pause: there is no number to compare with
             self._hold(columns)
             # Documents in quarantine are in the collection, but not in raw.
-            self._documents = documents - self.quarantine.open()[0]
+            self._documents = documents - self.quarantine.open_entries()
             rows, _ = self.raw.checksums([])
             if rows == self._documents:
                 return columns

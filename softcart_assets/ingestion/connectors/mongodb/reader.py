@@ -19,12 +19,11 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
 from softcart_assets.connections import MongoConnection
-from softcart_assets.ingestion.codec.documents import Decoder
 from softcart_assets.ingestion.connectors.mongodb.changestream import NoStream, Stream, Token
 from softcart_assets.ingestion.connectors.mongodb.columns import DOCUMENT, ID, ID_TYPE, columns_for
 from softcart_assets.ingestion.connectors.mongodb.errors import explained
 from softcart_assets.ingestion.connectors.mongodb.positions import with_token
-from softcart_assets.ingestion.connectors.mongodb.rows import batch_of, decoded
+from softcart_assets.ingestion.connectors.mongodb.rows import batch_of, decoded, decoder_for
 from softcart_assets.ingestion.connectors.mongodb.spool import Misjudged, Spool, ahead
 from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, id_value
 from softcart_assets.ingestion.errors import MissingTable
@@ -212,14 +211,20 @@ class MongoReader:
             self._hurried.remove(table.name)
             spool, documents = Spool(), ahead(self._read(table, {}))
             spool.add(next(documents, b""))
-            found, self._warnings[table.name] = columns_for(columns, spool.types.counts)
+            found = self._columns_for(table, columns, spool)
             return found, self._summed(
                 table, found, self._judged(table, columns, found, spool, documents)
             )
         if not spool:
             spool = Spool.of(self._read(table, {}))
-        found, self._warnings[table.name] = columns_for(columns, spool.types.counts)
+        found = self._columns_for(table, columns, spool)
         return found, self._summed(table, found, spool.rows(table, found))
+
+    def _columns_for(self, table: Table, known: Sequence[Column], spool: Spool) -> list[Column]:
+        """Return the columns that the documents of a spool need. Notes the warnings."""
+        declared = {column.name for column in table.columns}
+        found, self._warnings[table.name] = columns_for(known, spool.types.counts, declared)
+        return found
 
     def hurry(self, table: Table) -> None:
         """Let the next `all_rows` take the columns of the first documents, so that rows leave while
@@ -239,7 +244,7 @@ class MongoReader:
         documents: Iterator[bytes],
     ) -> Iterator[Batch]:
         """Yield rows from the spool and from `documents`, as long as the columns suffice."""
-        decoder = Decoder(columns)
+        decoder = decoder_for(columns)
         raw: bytes | None = spool.first
         is_misjudged = False
         while raw is not None:
@@ -249,8 +254,7 @@ class MongoReader:
             # the server.
             if (raw := next(documents, None)) is not None:
                 spool.add(raw)
-                needed, self._warnings[table.name] = columns_for(known, spool.types.counts)
-                is_misjudged |= needed != list(columns)
+                is_misjudged |= self._columns_for(table, known, spool) != list(columns)
         if is_misjudged:
             self._spools[table.name] = spool
             raise Misjudged
@@ -305,5 +309,8 @@ class MongoReader:
         They are first written to a temporary file, to learn their types.
         """
         spool = Spool.of(documents)
-        found, self._warnings[table.name] = columns_for(columns, spool.types.counts)
+        told = self.warnings(table)
+        found = self._columns_for(table, columns, spool)
+        # What was told of the documents before is still to be told.
+        self._warnings[table.name] = list(dict.fromkeys([*told, *self.warnings(table)]))
         return found, spool.rows(table, found)

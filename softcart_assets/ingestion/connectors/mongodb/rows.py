@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,15 @@ import pyarrow as pa
 from bson import json_util
 
 from softcart_assets.ingestion.codec.documents import Decoder
+from softcart_assets.ingestion.connectors.mongodb.columns import others_of
 from softcart_assets.ingestion.connectors.mongodb.values import OPTIONS, RELAXED, fit, id_text
 from softcart_assets.ingestion.types import Batch, Column, Rejected, Unfit
 from softcart_assets.lines.model import Table
+
+
+def decoder_for(columns: Sequence[Column]) -> Decoder:
+    """Return a decoder for a collection's columns."""
+    return Decoder(columns, others_of(columns))
 
 
 def decoded(table: Table, columns: Sequence[Column], decoder: Decoder, raw: bytes) -> Batch:
@@ -43,6 +49,7 @@ def batch_of(
     A document is rejected as a whole if it cannot be decoded, or has a value that does not fit.
     """
     rows, rejected = [], []
+    others = others_of(columns)
     for document in documents:
         if isinstance(document, bytes):
             # Decoded with replacements, only to name the document. Its bytes go to the quarantine
@@ -63,18 +70,7 @@ def batch_of(
             )
             continue
         key = id_text(document["_id"])
-        own = {"_id": key[0], "_id_type": key[1], "document": document}
-        row, reasons = [], {}
-        for column in columns:
-            try:
-                row.append(
-                    fit(
-                        column,
-                        own.get(column.name) if column.name in own else document.get(column.name),
-                    )
-                )
-            except Unfit as unfit:
-                reasons[column.name] = str(unfit)
+        row, reasons = _fitted(columns, others, document, key)
         if not reasons:
             rows.append(row)
             continue
@@ -101,3 +97,28 @@ def batch_of(
     values = zip(*rows, strict=True) if rows else [()] * len(columns)
     arrays = [pa.array(v, c.arrow_type) for c, v in zip(columns, values, strict=True)]
     return Batch(pa.RecordBatch.from_arrays(arrays, names=[c.name for c in columns]), rejected)
+
+
+def _fitted(
+    columns: Sequence[Column],
+    others: Mapping[str, str],
+    document: Mapping[str, Any],
+    key: tuple[str, str],
+) -> tuple[list[Any], dict[str, str]]:
+    """Return a document's values for the columns, and the columns with values that do not fit."""
+    field_of = {second: name for name, second in others.items()}
+    # No field has a column of other values as its own.
+    values = {name: value for name, value in document.items() if name not in field_of}
+    values |= {"_id": key[0], "_id_type": key[1], "document": document}
+    row: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    # First the columns whose values may have to go to another one.
+    for column in sorted(columns, key=lambda column: column.name not in others):
+        try:
+            row[column.name] = fit(column, values.get(column.name))
+        except Unfit as unfit:
+            if column.name in others:
+                row[column.name], values[others[column.name]] = None, values[column.name]
+            else:
+                reasons[field_of.get(column.name, column.name)] = str(unfit)
+    return [row.get(column.name) for column in columns], reasons

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from softcart_assets.ingestion.codec.doctypes import Types
-from softcart_assets.ingestion.codec.documents import Decoder
-from softcart_assets.ingestion.connectors.mongodb.rows import decoded
+from softcart_assets.ingestion.connectors.mongodb.rows import decoded, decoder_for
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Table
 
@@ -52,7 +51,7 @@ class Spool:
         """Yield the documents as batches. The spool is gone afterwards."""
         with self._file:
             self._file.seek(0)
-            decoder = Decoder(columns)
+            decoder = decoder_for(columns)
             for size in self._sizes:
                 yield decoded(table, columns, decoder, self._file.read(size))
 

@@ -17,10 +17,9 @@ from bson import json_util
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 
-from softcart_assets.ingestion.types import Column, Kind, Unfit
+from softcart_assets.ingestion.types import ESCAPED_NUL, Column, Kind, Unfit
 
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-"""The escaped NUL in JSON, and not a backslash before `u0000`."""
+_NUL = re.compile(ESCAPED_NUL)
 
 OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True,
@@ -95,6 +94,20 @@ def json_text(value: Any) -> str:
     return json.dumps(ordered(plain), ensure_ascii=False)
 
 
+def plain_text(value: Any) -> str:
+    """Return any value as text: a text as it is, another value as its JSON.
+
+    Numbers, dates and ids that Extended JSON wraps are unwrapped.
+    """
+    if isinstance(value, str):
+        return value
+    text = json_text(value)
+    if isinstance(value, bson.ObjectId | bson.Decimal128 | datetime):
+        (inner,) = json.loads(text).values()
+        return inner if isinstance(inner, str) else text
+    return text
+
+
 def fit(column: Column, value: Any) -> Any:
     """Return a value as its column's Arrow type takes it. Raises `Unfit` if that would change
     it.
@@ -110,17 +123,17 @@ def fit(column: Column, value: Any) -> Any:
     match kind, value:
         case Kind.BOOLEAN, bool():
             return value
-        case _, bool():
-            pass
         case Kind.TEXT, str():
             if "\0" in value:
                 raise Unfit("NUL character, which PostgreSQL's text cannot hold")
             return value
-        case Kind.TEXT, bson.ObjectId():
-            return str(value)
         case Kind.INSTANT, datetime():
             return value
-        case ((Kind.INTEGER | Kind.DOUBLE | Kind.DECIMAL), (int() | float() | bson.Decimal128())):
+        case Kind.TEXT, _:
+            return fit(column, plain_text(value))
+        case Kind.INTEGER | Kind.DOUBLE | Kind.DECIMAL, int() | float() | bson.Decimal128() if (
+            not isinstance(value, bool)
+        ):
             return _number(column, value)
     raise Unfit(f"a value of type {type_name(value)} does not fit column type {column.target_type}")
 
@@ -134,7 +147,7 @@ def _number(column: Column, value: int | float | bson.Decimal128) -> int | float
         if (
             column.kind is Kind.INTEGER
             and exact == exact.to_integral_value()
-            and abs(exact) < 1 << 63
+            and -(1 << 63) <= exact < 1 << 63
         ):
             return int(exact)
         # Only if the double prints as this very number: nothing may be rounded.
