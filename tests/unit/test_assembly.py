@@ -104,6 +104,14 @@ MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
         [with_tables(replace(ORDERS, history=True), replace(ORDERS, name="orders_history"))],
         "its history takes the name orders_history, which is a table of the source",
     ),
+    "lake tables that differ in case": (
+        [with_tables(ORDERS, replace(ORDERS, name="Orders"))],
+        "tables store.orders and store.Orders both need the lake table 'orders'",
+    ),
+    "lake table like a history": (
+        [with_tables(replace(ORDERS, name="ORDERS_changes"), ORDERS)],
+        "both need the lake table 'orders_changes'",
+    ),
     "column twice": ([with_table(columns=named("id", "id"))], "column 'id' is declared twice"),
     "no such column": (
         [with_table(daily="ordered_at")],
