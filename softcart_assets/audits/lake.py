@@ -8,7 +8,7 @@ beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -89,7 +89,7 @@ def _content_of_lake(table: LakeTable, raw: Content) -> tuple[int, Checksums]:
     }
 
 
-def _added(checksums: Any) -> str:
+def _added(checksums: Iterable[str | None]) -> str:
     count, total = Decimal(0), Decimal(0)
     for each in checksums:
         if each is None:
