@@ -928,7 +928,7 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
     with postgres.connect() as connection:
         connection.execute("DELETE FROM raw_t.late")
         with connection.cursor() as cursor:
-            cursor.executemany("INSERT INTO raw_t.late VALUES (%s, %s, %s, %s, %s)", before)
+            cursor.executemany("INSERT INTO raw_t.late VALUES (%s, %s, %s, %s, %s, %s)", before)
         ((ahead,),) = connection.execute("SELECT position FROM ingestion.streams").fetchall()
         behind, ahead = Position.parse(behind), Position.parse(ahead)
         assert ahead > behind

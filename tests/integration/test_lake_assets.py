@@ -17,6 +17,7 @@ from support.databases import name_server
 from support.ingestion import load_all, query, run
 from support.ingestion import source_of as source_of_mysql
 
+from softcart_assets.audits import lake as audit
 from softcart_assets.components.aggregates import aggregates
 from softcart_assets.components.keys import lake_key
 from softcart_assets.components.lake import lake_tables
@@ -61,15 +62,12 @@ def load(postgres: PostgresConnection, lake: str, source: Source, table: str, co
     with postgres.connect() as session:
         prepare(session, source.schema)
         raw = f"raw_{source.name}.{table}"
-        kind = "text" if pa.types.is_string(column.type) else "bigint"
         session.execute(
-            f"CREATE TABLE IF NOT EXISTS {raw} (id {kind}, _deleted boolean NOT NULL DEFAULT false)"
+            f"CREATE TABLE IF NOT EXISTS {raw} (id text, _deleted boolean NOT NULL DEFAULT false)"
         )
         # A row of an earlier load has the same key, and gives way.
-        session.execute(f"DELETE FROM {raw} WHERE id::text = ANY(%s)", [_texts(column)])
-        session.cursor().executemany(
-            f"INSERT INTO {raw} VALUES (%s::text::{kind})", [(text,) for text in _texts(column)]
-        )
+        session.execute(f"DELETE FROM {raw} WHERE id = ANY(%s)", [_texts(column)])
+        session.execute(f"INSERT INTO {raw} SELECT unnest(%s::text[])", [_texts(column)])
         (version,) = session.execute("SELECT nextval('ingestion.versions')").fetchone() or (0,)
     file = Path(lake.removeprefix("file://"), path)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -282,6 +280,7 @@ def test_the_lake_equals_raw_whatever_the_clock_says(
     postgres: PostgresConnection,
     mysql: MySQLConnection,
     lake: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The warehouse's clock is set back by a day between two loads, and around midnight two of its
     readings differ. The lake's check sees what is wrong, and names it.
@@ -342,6 +341,15 @@ def test_the_lake_equals_raw_whatever_the_clock_says(
     }
     load_all(SOURCE, mysql, postgres, lake, restate=True)
     assert compared(resources) == right
+
+    # Of the lake, the check reads only what the refresh has written.
+    read: list[str] = []
+    add_up = audit._add_up
+    monkeypatch.setattr(audit, "_add_up", lambda *of: (read.append(of[1].folder), add_up(*of))[1])
+    run(mysql, "UPDATE orders SET v = 'last' WHERE id = 1")
+    load_all(SOURCE, mysql, postgres, lake, ["orders"])
+    assert compared(resources) == right
+    assert [folder.partition("_month=")[2] for folder in read] == ["2026-01"]
 
 
 def test_names_that_differ_only_in_case_stay_apart(
