@@ -67,8 +67,8 @@ def one_moment(
     """A session that sees the raw tables and the list of change files as of one moment.
 
     A stream lists its files more rarely than it changes raw. So the moment is one at which no table
-    is being loaded: then all files are listed. None of `tables` is stale then, whose files would not
-    be all there. Loads go on as soon as the block begins.
+    is being loaded: then all files are listed. None of `tables` is stale then, as some of its files
+    would be missing. Loads go on as soon as the block begins.
     """
     reads = {(source.name, table) for table in tables}
     with staging.connect() as session:
