@@ -220,6 +220,7 @@ def _sources(together: Lines) -> Iterator[str]:
                     f"source would both be copied by way of part_{part}. Declare another name "
                     f"with source_name={table.at_source!r}."
                 )
+        yield from _lake_tables(source)
 
 
 def _tables(source: Source) -> Iterator[str]:
@@ -260,6 +261,22 @@ def _tables(source: Source) -> Iterator[str]:
                 f"{where}: {name!r} is its key, cursor, lake_partition or daily, and is not among "
                 "its columns. Declare the column, or correct the name."
             )
+
+
+def _lake_tables(source: Source) -> Iterator[str]:
+    """Lake tables of a source that Hive would take for one, since it ignores case in names."""
+    owners: dict[str, Table] = {}
+    for table in source.tables:
+        # The current rows, and the two tables of the history.
+        for name in (table.name, f"{table.name}_changes", f"{table.name}_change_files"):
+            other = owners.setdefault(name.lower(), table)
+            if other.name != table.name:
+                yield (
+                    f"{table.declared_at}: tables {source.name}.{other.name} and {source.name}."
+                    f"{table.name} both need the lake table {name.lower()!r}. Hive ignores upper "
+                    "and lower case. Declare one of them with another name and "
+                    f"source_name={table.at_source!r}."
+                )
 
 
 def _outputs(together: Lines) -> Iterator[str]:

@@ -25,6 +25,7 @@ _ENGINE_COLUMNS = {
     "_deleted": "Whether the row has been deleted at the source since.",
     "_loaded_at": "When this form of the row was loaded.",
     "_position": "The source's position that the load brought the table to.",
+    "_version": "Grows with each write to the table: the order in which rows came.",
 }
 _HISTORY_COLUMNS = {
     "_committed_at": "When the source committed this version; null where its log was not read.",

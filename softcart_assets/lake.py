@@ -7,15 +7,29 @@ This module connects both. It does not import Dagster.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psycopg
+from psycopg import IsolationLevel
 from pyspark.sql import SparkSession
 
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Source, Table
-from spark.lake import ChangeFile, LakeTable, compact, discard, pending_files, refresh_table
+from spark.lake import (
+    ChangeFile,
+    Exchange,
+    LakeTable,
+    compact,
+    discard,
+    pending_files,
+    refresh_table,
+    rename_columns,
+)
 
 
 @dataclass(frozen=True)
@@ -43,20 +57,43 @@ def lake_table(source: Source, table: Table, lake_uri: str) -> LakeTable:
     )
 
 
-def committed_files(staging: PostgresConnection, source: Source) -> dict[str, list[ChangeFile]]:
-    """The committed change files of a source by table, in the order of their loads.
+@contextmanager
+def one_moment(
+    staging: PostgresConnection,
+    source: Source,
+    tables: Iterable[str],
+    tell: Callable[[str], None],
+) -> Iterator[psycopg.Connection]:
+    """A session that sees the raw tables and the list of change files as of one moment.
+
+    A stream lists its files more rarely than it changes raw. So the moment is one at which no table
+    is being loaded: then all files are listed. None of `tables` is stale then, as some of its files
+    would be missing. Loads go on as soon as the block begins.
+    """
+    reads = {(source.name, table) for table in tables}
+    with staging.connect() as session:
+        bookkeeping.prepare(session, source.schema)
+        session.commit()
+        session.isolation_level = IsolationLevel.REPEATABLE_READ
+        with raw_tables_held(staging, still=True, tell=tell, reads=reads):
+            # The first statement decides what the session sees.
+            session.execute("SELECT")
+        yield session
+
+
+def committed_files(session: psycopg.Connection, source: Source) -> dict[str, list[ChangeFile]]:
+    """The committed change files of a source by table.
 
     Other files in the lake come from loads that were killed. Nobody may read them.
     """
     files: dict[str, list[ChangeFile]] = defaultdict(list)
-    with staging.connect() as session:
-        # Later loads overwrite rows of earlier ones, so the order matters.
-        for table, path, load_id, load_date in session.execute(
-            "SELECT table_name, path, load_id, load_date FROM ingestion.lake_files"
-            " WHERE source = %s ORDER BY loaded_at, path",
-            [source.name],
-        ):
-            files[table].append(ChangeFile(path, load_id, load_date.isoformat()))
+    for table, path, load_id, load_date in session.execute(
+        # The columns of a lake table come in this order. Which row is the latest, the files say.
+        "SELECT table_name, path, load_id, load_date FROM ingestion.lake_files"
+        " WHERE source = %s ORDER BY loaded_at, path",
+        [source.name],
+    ):
+        files[table].append(ChangeFile(path, load_id, load_date.isoformat()))
     return files
 
 
@@ -75,26 +112,33 @@ def refresh(
     state = table.state()
     if state is not None and not pending_files(table, files):
         return Refreshed(state.rows)
+    renamed = rename_columns(table, files)
+    _exchange(staging, source, table, renamed)
+    instead = {old.path: each.new for each in renamed for old in each.old}
+    files = [instead.get(file.path, file) for file in files]
     result = refresh_table(spark(), table, files)
+    compacted = compact(table, files)
+    _exchange(staging, source, table, compacted)
     return Refreshed(
         result.rows,
         len(result.applied_loads),
         result.partitions_rewritten,
-        _compact(staging, source, table, files),
+        sum(len(each.old) for each in compacted),
     )
 
 
-def _compact(
-    staging: PostgresConnection, source: Source, table: LakeTable, files: Sequence[ChangeFile]
-) -> int:
-    """Replace the many small change files of a date by one. Returns how many were replaced."""
-    written, struck = compact(table, files)
-    if not struck:
-        return 0
-    # One transaction, so that a reader sees either the old files or the new one.
+def _exchange(
+    staging: PostgresConnection, source: Source, table: LakeTable, exchanges: Iterable[Exchange]
+) -> None:
+    """List the new files in the place of the old ones, and delete these."""
+    exchanges = list(exchanges)
+    if not exchanges:
+        return
+    struck = [old for each in exchanges for old in each.old]
+    # One transaction, so that a reader sees either the old files or the new ones.
     with staging.connect() as session:
-        for new in written:
-            old = [file.path for file in struck if file.load_date == new.load_date]
+        for each in exchanges:
+            new, old = each.new, [file.path for file in each.old]
             session.execute(
                 "INSERT INTO ingestion.lake_files"
                 " SELECT %s, source, table_name, %s, load_date, sum(row_count), %s, max(loaded_at)"
@@ -108,4 +152,3 @@ def _compact(
         )
     # After the commit. A kill before it leaves the list as it was, with files that still exist.
     discard(table, struck)
-    return len(struck)

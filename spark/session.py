@@ -31,6 +31,8 @@ SETTINGS = {
     # Spark filters these partitions itself.
     "spark.sql.hive.metastorePartitionPruning": "false",
     "spark.hadoop.hive.stats.autogather": "false",
+    # Each task that writes holds a row group in memory. Parquet's default would be 128 MB.
+    "spark.hadoop.parquet.block.size": str(32 << 20),
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }

@@ -1,16 +1,17 @@
 {#-
   What the incremental facts share: which rows changed since a fact's last run.
 
-  High-water marks say, for each fact and each raw table it follows, until which _loaded_at it has
-  seen that table. One mark per table, not one per fact: tables load side by side, and a load may
-  commit after a later one of another table. A mark moves in the transaction that writes the fact,
-  so that a run that is killed does its changes again. The table dbt_state.watermarks is made by
-  the migrations in softcart_assets/warehouse_state/, before dbt is run.
+  High-water marks say, for each fact and each raw table it follows, until which _version it has
+  seen that table. Versions are numbers of our own, because a clock may be set back. One mark per
+  table, not one per fact: tables load side by side, and a load may commit after a later one of
+  another table. A mark moves in the transaction that writes the fact, so that a run that is killed
+  does its changes again. The table dbt_state.watermarks is made by the migrations in
+  softcart_assets/warehouse_state/, before dbt is run.
 -#}
 
 {#-
   Pre-hook of an incremental fact: moves its marks up to what `changes` (relations with columns
-  changed_table and _loaded_at) hold now, and keeps those of the run before for
+  changed_table and _version) hold now, and keeps those of the run before for
   `changed_since_last_run`. What arrives between here and the fact's own query is done twice, not
   lost.
 -#}
@@ -22,8 +23,8 @@
         '{{ this.identifier }}',
         '{{ relation.identifier }}',
         changed_table,
-        max(_loaded_at),
-        '-infinity'::timestamptz
+        max(_version),
+        -1
     from {{ relation }}
     group by changed_table
     {% if not loop.last %}union all{% endif %}
@@ -40,7 +41,7 @@
         on mark.model = '{{ this.identifier }}'
         and mark.changes = '{{ changes.identifier }}'
         and mark.changed_table = change.changed_table
-    where change._loaded_at > coalesce(mark.seen_before, '-infinity')
+    where change._version > coalesce(mark.seen_before, -1)
 {% endmacro %}
 
 {#-

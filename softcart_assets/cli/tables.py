@@ -60,6 +60,14 @@ def load(
     full: Annotated[
         bool, typer.Option("--full", help="Compare every row. Do not rely on cursors.")
     ] = False,
+    restate: Annotated[
+        bool,
+        typer.Option(
+            "--restate",
+            help="Also write all rows of the raw tables to the lake again. Use this if the check "
+            "`equals_raw` of a lake table fails.",
+        ),
+    ] = False,
 ) -> None:
     """Load raw tables from their sources now, without Dagster. Fails if a table was not loaded."""
     from softcart_assets.connections import ServerUnreachable, SettingError, lake_uri, staging
@@ -80,6 +88,7 @@ def load(
                     staging(),
                     lake_uri(),
                     full=full,
+                    restate=restate,
                     on_progress=progress.of(source.name),
                     tell=tell,
                 )

@@ -17,6 +17,7 @@ from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import raw_keys
 from softcart_assets.dbt import PROJECT_DIR, Manifest, ended_with_us
+from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
 from softcart_assets.resources import PostgresResource
@@ -175,6 +176,9 @@ def _models(
         ):
             # Here the incremental models record how far they have read the changes.
             warehouse_state.prepare(session, "dbt_state")
+            # After an upgrade, models read columns that this adds to the raw tables.
+            for source in lines.sources:
+                bookkeeping.prepare(session, source.schema)
             invocation = dbt.cli(arguments, context=context)
             with ended_with_us(invocation.process):
                 for event in invocation.stream().fetch_row_counts().fetch_column_metadata():

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import dagster as dg
 
+from softcart_assets.audits.lake import content_of_raw, equals_raw
+from softcart_assets.audits.model import AuditResult
 from softcart_assets.components.columns import same_columns_as
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import lake_key, raw_key
-from softcart_assets.ingestion.raw_tables import wait_until_settled
-from softcart_assets.lake import Refreshed, committed_files, lake_table, refresh
+from softcart_assets.lake import Refreshed, committed_files, lake_table, one_moment, refresh
 from softcart_assets.lines.model import Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
 from softcart_assets.resources.spark import SparkResource
@@ -63,12 +64,34 @@ def _columns(table: LakeTable, upstream: dg.AssetKey) -> dict[str, dg.MetadataVa
     return same_columns_as(dg.TableSchema(columns), upstream)
 
 
+def _check(source: Source, table: Table) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        equals_raw.__name__,
+        asset=lake_key(source, table),
+        description="Row count and every column's checksum are those of the raw table. This takes "
+        "one pass over the raw table in PostgreSQL, and reads the rewritten months of the lake. "
+        "If it fails, `softcart load SOURCE.TABLE --restate` writes all rows of raw to the lake "
+        "again.",
+        blocking=True,
+    )
+
+
+def _check_result(source: Source, table: Table, compared: AuditResult) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=lake_key(source, table),
+        check_name=compared.name,
+        passed=compared.passed,
+        metadata=compared.details,
+    )
+
+
 def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
     """The lake tables of a source, refreshed by one op."""
 
     @dg.multi_asset(
         name=f"refresh_{source.lake}",
         specs=list(_specs(line, source)),
+        check_specs=[_check(source, table) for table in source.tables],
         can_subset=True,
         pool=POOL,
     )
@@ -77,35 +100,41 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         staging: PostgresResource,
         lake: LakeResource,
         spark: SparkResource,
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        """Merge new change files into the selected tables. Others go on if one fails."""
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        """Merge new change files into the selected tables, then compare each with its raw table.
+
+        Others go on if one fails.
+        """
         connection = staging.connection()
-        selected = context.selected_asset_keys
-        with connection.connect(autocommit=True) as session:
-            captured = {
-                (source.name, table.name)
-                for table in source.tables
-                if lake_key(source, table) in selected
-            }
-            # The change files of a stale table are not all there yet.
-            wait_until_settled(session, captured, context.log.info)
-        committed = committed_files(connection, source)
+        assets, checks = context.selected_asset_keys, context.selected_asset_check_keys
         tables = [
             (declared, lake_table(source, declared, lake.uri))
             for declared in source.tables
-            if lake_key(source, declared) in selected
+            # To check a table alone brings it up to date, too. Otherwise it would lack what is new.
+            if lake_key(source, declared) in assets or _check(source, declared).key in checks
         ]
+        # What the tables must hold once the committed files are merged.
+        names = [table.name for _, table in tables]
+        with one_moment(connection, source, names, context.log.info) as session:
+            committed = committed_files(session, source)
+            contents = {
+                table.name: content_of_raw(session, source, declared)
+                for declared, table in tables
+                if _check(source, declared).key in checks
+            }
 
-        def work(table: LakeTable) -> Refreshed:
+        def work(table: LakeTable) -> tuple[Refreshed, AuditResult | None]:
             files = committed.get(table.name, [])
-            return refresh(connection, lambda: spark.spark_session, source, table, files)
+            done = refresh(connection, lambda: spark.spark_session, source, table, files)
+            content = contents.get(table.name)
+            return done, equals_raw(table, content) if content else None
 
         failures: dict[str, Exception] = {}
         with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
             jobs = [threads.submit(work, table) for _, table in tables]
             for (declared, table), job in zip(tables, jobs, strict=True):
                 try:
-                    done = job.result()
+                    done, compared = job.result()
                     # Only now, because until its own table is there, people may read the old one.
                     if has_predecessor(table):
                         drop_predecessor(spark.spark_session, table)
@@ -116,6 +145,10 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                 context.log.info(
                     f"{table.full_name}: {done.rows:,} rows, {done.partitions} partitions rewritten"
                 )
+                found = [_check_result(source, declared, compared)] if compared else []
+                if lake_key(source, declared) not in assets:
+                    yield from found
+                    continue
                 yield dg.MaterializeResult(
                     lake_key(source, declared),
                     metadata={
@@ -127,6 +160,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                         "change files": len(committed.get(table.name, [])),
                         "change files compacted": done.compacted,
                     },
+                    check_results=found,
                 )
         if failures:
             told = "\n".join(f"{name}: {error}" for name, error in failures.items())

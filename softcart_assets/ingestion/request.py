@@ -36,7 +36,8 @@ class LoadRequest:
     This takes the source seconds per million rows. It is asked sooner if nothing else tells what it
     has now, as after changes that are in no log. `released`: quarantine entries whose rows are read
     again. `sinks`: further targets for the changes of captured tables, besides raw and the lake.
-    `tell` is called with a text whenever the load waits for somebody else.
+    `tell` is called with a text whenever the load waits for somebody else. `restate`: write all
+    rows of raw to the lake again.
     """
 
     source: Source
@@ -49,6 +50,7 @@ class LoadRequest:
     on_progress: Progress | None = None
     sinks: Sequence[SinkMaker] = ()
     tell: Callable[[str], None] = lambda text: None
+    restate: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ One process at a time may refresh a table.
 """
 
 from spark.lake.compaction import COMPACT_FROM_FILES, compact, discard
+from spark.lake.names import rename_columns
 from spark.lake.refresh import (
     RefreshResult,
     pending_files,
@@ -28,12 +29,14 @@ from spark.lake.refresh import (
     refresh_table,
     replace_table,
 )
-from spark.lake.table import ChangeFile, LakeError, LakeTable, Partition, State
+from spark.lake.schema import source_names
+from spark.lake.table import ChangeFile, Exchange, LakeError, LakeTable, Partition, State
 from spark.lake.upgrade import drop_predecessor, has_predecessor
 
 __all__ = [
     "COMPACT_FROM_FILES",
     "ChangeFile",
+    "Exchange",
     "LakeError",
     "LakeTable",
     "Partition",
@@ -46,5 +49,7 @@ __all__ = [
     "pending_files",
     "rebuild_table",
     "refresh_table",
+    "rename_columns",
     "replace_table",
+    "source_names",
 ]

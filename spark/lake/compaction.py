@@ -13,22 +13,18 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyspark.sql.types import StructType
 
-from spark import private
-from spark.lake.schema import common_schema
-from spark.lake.table import ChangeFile, LakeTable
+from spark.lake.schema import as_arrow, common_schema
+from spark.lake.table import ChangeFile, Exchange, LakeTable
 
 COMPACT_FROM_FILES = 24
 """The number of change files from which a date is compacted."""
 
 
-def compact(
-    table: LakeTable, files: Iterable[ChangeFile]
-) -> tuple[list[ChangeFile], list[ChangeFile]]:
+def compact(table: LakeTable, files: Iterable[ChangeFile]) -> list[Exchange]:
     """Write the many change files of a date as one.
 
-    Returns the files to list as committed, and the files to strike off the list. A date is due
-    when it has `COMPACT_FROM_FILES` files that the table holds. Every row version is kept, in
-    order. Needs no Spark, and one batch of memory.
+    A date is due when it has `COMPACT_FROM_FILES` files that the table holds. Every row version is
+    kept, in order. Needs no Spark, and one batch of memory.
 
     The caller exchanges the files in its list, in one transaction, and then calls `discard`. If it
     is killed before, nobody reads the new file.
@@ -40,28 +36,29 @@ def compact(
         if file.path in held:
             dates.setdefault(file.load_date, []).append(file)
     due = {date: old for date, old in dates.items() if len(old) >= COMPACT_FROM_FILES}
-    written = []
+    written: list[Exchange] = []
     for date, old in due.items():
         load_id = f"compacted-{uuid.uuid4().hex}"
         new = ChangeFile(f"{old[0].path.rpartition('/')[0]}/{load_id}-0.parquet", load_id, date)
         # The files of a load in the order in which it wrote them: their names end in a number that
-        # grows. The order of rows in the new file decides which version of a row is the last.
+        # grows. The order of rows in the new file decides which version of a row is the last. Loads
+        # may come in any order, because each row has the number of its load.
         paths = [
             file.path
             for file in sorted(old, key=lambda file: (file.load_id, len(file.path), file.path))
         ]
-        schema = private.arrow_schema(common_schema(table, StructType(), old))
+        schema = as_arrow(common_schema(table, StructType(), old))
         with pq.ParquetWriter(
             new.path, schema, filesystem=table.store, compression="zstd"
         ) as writer:
             for batch in ds.dataset(paths, schema=schema, filesystem=table.store).to_batches():
                 writer.write_batch(batch)
-        written.append(new)
+        written.append(Exchange(new, tuple(old)))
     if state and written:
         # Before the list changes: a file that the table does not know would be merged again.
-        files_held = (*state.files, *(file.path for file in written))
+        files_held = (*state.files, *(each.new.path for each in written))
         table.write_state(replace(state, version=state.version + 1, files=files_held))
-    return written, [file for old in due.values() for file in old]
+    return written
 
 
 def discard(table: LakeTable, files: Iterable[ChangeFile]) -> None:

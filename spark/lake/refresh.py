@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
+from py4j.protocol import Py4JNetworkError
 from pyarrow import fs
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from spark.lake.hive import create_table, publish, quoted
 from spark.lake.merge import alive, latest_versions, merged, read, remaining
-from spark.lake.schema import common_schema
-from spark.lake.table import ChangeFile, LakeTable, Partition, State
+from spark.lake.schema import common_schema, source_names
+from spark.lake.table import ChangeFile, LakeError, LakeTable, Partition, State
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def refresh_table(
     of them.
 
     New files overwrite rows of older ones. So a load must be listed before the next one begins.
-    Raises `LakeError` if no type holds all values of a column without loss.
+    Raises `LakeError` if no type holds all values of a column without loss, or if Spark runs out of
+    memory.
     """
     state = table.state()
     if state is None or _must_rebuild(table, state, files):
@@ -64,17 +68,22 @@ def refresh_table(
     if not pending:
         return RefreshResult(state.rows, 0, (), changed=False)
     schema = common_schema(table, StructType.fromJson(state.schema), pending)
-    # Kept, because the merge reads these rows several times.
-    latest = latest_versions(table, read(spark, table, schema, pending)).persist()
-    try:
-        current = spark.table(f"`{table.database}`.`{table.name}`")
+    merging = _as_in_lake(table, schema)
+    changes = read(spark, merging, schema, pending)
+    current = spark.table(f"`{table.database}`.`{table.name}`")
+    with _memory_explained(table):
         if table.key:
-            rows, touched = merged(table, current, latest, schema)
+            # Kept, because the merge reads these rows several times. On disk, because there may be
+            # as many as the table has.
+            latest = latest_versions(merging, changes).persist(StorageLevel.DISK_ONLY)
+            try:
+                rows, touched = merged(merging, current, latest)
+                written = _write(table, rows)
+            finally:
+                latest.unpersist()
         else:
-            rows, touched = remaining(current, latest), set(state.partitions)
-        written = _write(table, rows)
-    finally:
-        latest.unpersist()
+            touched = set(state.partitions)
+            written = _write(table, remaining(current, changes))
     untouched = {
         month: partition for month, partition in state.partitions.items() if month not in touched
     }
@@ -100,8 +109,11 @@ def rebuild_table(
     if not files:
         return RefreshResult(0, 0, (), changed=False)
     schema = common_schema(table, StructType(), files)
-    latest = latest_versions(table, read(spark, table, schema, files))
-    written = _write(table, alive(latest) if table.key else remaining(None, latest))
+    merging = _as_in_lake(table, schema)
+    changes = read(spark, merging, schema, files)
+    with _memory_explained(table):
+        rows = alive(latest_versions(merging, changes)) if table.key else remaining(None, changes)
+        written = _write(table, rows)
     return _commit(spark, table, None, schema, written, files, files, len(written))
 
 
@@ -123,6 +135,35 @@ def _must_rebuild(table: LakeTable, state: State, files: Iterable[ChangeFile]) -
 def _unread(state: State, files: Iterable[ChangeFile]) -> list[ChangeFile]:
     held = set(state.files)
     return [file for file in files if file.path not in held]
+
+
+def _as_in_lake(table: LakeTable, schema: StructType) -> LakeTable:
+    """The table with the lake's names of its key and partition column, see `names`."""
+    names = source_names(schema)
+    column = table.partition_column
+    return replace(
+        table,
+        key=tuple(names.get(name, name) for name in table.key),
+        partition_column=column and names.get(column, column),
+    )
+
+
+@contextmanager
+def _memory_explained(table: LakeTable) -> Iterator[None]:
+    """Say which table was too big for Spark's memory, and which setting helps."""
+    try:
+        yield
+    except Exception as error:
+        # Spark's own error is a Java class's name in a long text. If Java itself runs out of
+        # memory, its process ends, and only the connection to it fails.
+        is_gone = isinstance(error, Py4JNetworkError | ConnectionError)
+        if not is_gone and "OutOfMemory" not in str(error):
+            raise
+        raise LakeError(
+            f"{table.full_name}: Spark ran out of memory while it refreshed the table, or its "
+            "Java process was ended. Nothing was changed. Give it more memory with "
+            "SOFTCART_SPARK_MEMORY (2g by default), then refresh again."
+        ) from error
 
 
 def _write(table: LakeTable, rows: DataFrame) -> dict[str, Partition]:

@@ -29,6 +29,14 @@ class ChangeFile:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """A new change file with exactly the rows of some old ones, to be listed in their place."""
+
+    new: ChangeFile
+    old: tuple[ChangeFile, ...]
+
+
+@dataclass(frozen=True)
 class Partition:
     """The folder of a month's rows under the lake's root, and the number of the rows."""
 

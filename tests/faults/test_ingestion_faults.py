@@ -132,7 +132,7 @@ def test_killed_at_any_moment(
         in_lake = (
             ds.dataset([str(root / path) for path in listed])
             .to_table()
-            .sort_by("_loaded_at")
+            .sort_by("_version")
             .to_pylist()
         )
         latest = {

@@ -72,13 +72,12 @@ def in_lake(postgres: PostgresConnection, lake: str, table: str) -> list[dict]:
     """The rows of the lake's listed files, in their order."""
     paths = query(
         postgres,
-        "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at, "
-        "length(path), path",
+        "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY length(path), path",
         table,
     )
     root = Path(lake.removeprefix("file://"))
     rows = [row for (path,) in paths for row in ds.dataset(root / path).to_table().to_pylist()]
-    return sorted(rows, key=lambda row: row["_loaded_at"])
+    return sorted(rows, key=lambda row: row["_version"])
 
 
 def latest_in_lake(rows: list[dict], *key: str) -> dict[tuple, dict]:
@@ -871,8 +870,8 @@ def test_another_server_takes_over_by_gtid(
             postgres, "facts"
         )
         keyless = in_lake(postgres, lake, "keyless")
-        stated = max(row["_loaded_at"] for row in keyless if row["_operation"] is None)
-        rows = [(row["v"], row["_deleted"]) for row in keyless if row["_loaded_at"] >= stated]
+        stated = max(row["_version"] for row in keyless if row["_operation"] is None)
+        rows = [(row["v"], row["_deleted"]) for row in keyless if row["_version"] >= stated]
         assert rows == [(1, False), (2, False)]
         for table in results:
             assert raw_rows(postgres, table) == mysql_rows(two, table)
@@ -929,7 +928,7 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
     with postgres.connect() as connection:
         connection.execute("DELETE FROM raw_t.late")
         with connection.cursor() as cursor:
-            cursor.executemany("INSERT INTO raw_t.late VALUES (%s, %s, %s, %s, %s)", before)
+            cursor.executemany("INSERT INTO raw_t.late VALUES (%s, %s, %s, %s, %s, %s)", before)
         ((ahead,),) = connection.execute("SELECT position FROM ingestion.streams").fetchall()
         behind, ahead = Position.parse(behind), Position.parse(ahead)
         assert ahead > behind

@@ -33,6 +33,7 @@ from spark.lake import (
     rebuild_table,
     refresh,
     refresh_table,
+    rename_columns,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -47,7 +48,9 @@ OWN = {
     "_loaded_at": INSTANT,
     "_position": pa.string(),
     "_load_id": pa.string(),
+    "_version": pa.int64(),
 }
+LOG = OWN | {"_operation": pa.string()}
 
 
 class Loads:
@@ -65,26 +68,32 @@ class Loads:
         types: dict[str, pa.DataType] = ORDER,
         committed: bool = True,
         parts: int = 1,
+        loaded_at: datetime | None = None,
+        is_numbered: bool = True,
+        operation: str | None = None,
     ) -> None:
         """One load; a version is a tuple of the columns' values, with a last True if it is a
-        deletion.
+        deletion. Releases until 2b4cd81 did not number their loads.
         """
         self._loads += 1
         load_id = f"load{self._loads:03}"
-        loaded_at = NOW + timedelta(minutes=self._loads)
+        loaded_at = loaded_at or NOW + timedelta(minutes=self._loads)
         folder = f"changes/shop/orders/load_date={loaded_at:%Y-%m-%d}"
         (self.root / folder).mkdir(parents=True, exist_ok=True)
         width = len(types)
-        rows = [(*v[:width], v[width:] == (True,), loaded_at, "p", load_id) for v in versions]
+        own = dict(OWN if operation is None else LOG)
+        values = (loaded_at, "p", load_id, self._loads, operation)[: len(own) - 1]
+        rows = [(*v[:width], v[width:] == (True,), *values) for v in versions]
         size = -(-len(rows) // parts)
         for part in range(parts):
             columns = zip(*rows[part * size : (part + 1) * size], strict=True)
             arrays = [
                 _array(values, type_)
-                for values, type_ in zip(columns, (types | OWN).values(), strict=True)
+                for values, type_ in zip(columns, (types | own).values(), strict=True)
             ]
             path = f"{folder}/{load_id}-{part}.parquet"
-            pq.write_table(pa.table(arrays, names=list(types | OWN)), self.root / path)
+            file = pa.table(arrays, names=list(types | own))
+            pq.write_table(file if is_numbered else file.drop("_version"), self.root / path)
             if committed:
                 self.files.append(ChangeFile(path, load_id, f"{loaded_at:%Y-%m-%d}"))
 
@@ -324,11 +333,10 @@ def test_compaction_keeps_history_and_nothing_is_merged_twice(spark, loads: Load
     for n in range(lake.COMPACT_FROM_FILES):
         loads.add((n % 5, JANUARY, f"{n}.00"), (99, JANUARY, f"{n}.00", *([True] if n % 2 else [])))
         if n == 1:
-            assert compact(loads.table, loads.files) == ([], [])
+            assert compact(loads.table, loads.files) == []
     refresh_table(spark, loads.table, loads.files)
     before = current(spark, loads.table)
-    written, struck_off = compact(loads.table, loads.files)
-    assert (len(written), struck_off) == (1, loads.files)
+    assert [each.old for each in compact(loads.table, loads.files)] == [tuple(loads.files)]
     # Killed here, before the list is exchanged: the new file is an orphan.
     assert pending_files(loads.table, loads.files) == loads.files
     refresh_table(spark, loads.table, loads.files)
@@ -337,9 +345,9 @@ def test_compaction_keeps_history_and_nothing_is_merged_twice(spark, loads: Load
         spark.table(f"{loads.table.database}.orders_changes").count() == 2 * lake.COMPACT_FROM_FILES
     )
 
-    written, struck_off = compact(loads.table, loads.files)
-    discard(loads.table, struck_off)
-    assert not any((loads.root / file.path).exists() for file in struck_off)
+    written = [each.new for each in compact(loads.table, loads.files)]
+    discard(loads.table, loads.files)
+    assert not any((loads.root / file.path).exists() for file in loads.files)
     assert pending_files(loads.table, written) == []
     rebuild_table(spark, loads.table, written)
     assert current(spark, loads.table) == before
@@ -377,6 +385,185 @@ def test_without_a_key_the_last_load_is_the_table(spark, loads: Loads) -> None:
     loads.add((1, JANUARY, "1.00"), (1, JANUARY, "1.00"))
     refresh_table(spark, loads.table, loads.files)
     assert current(spark, loads.table) == [(1, Decimal("1.00"), "2026-01")] * 2
+
+
+YESTERDAY = NOW - timedelta(days=1)
+
+
+def test_a_clock_that_was_set_back_changes_nothing(spark, loads: Loads) -> None:
+    """The times of loads go back, within a refresh, between two, and over midnight."""
+    loads.add((1, JANUARY, "1.00"), (2, JANUARY, "2.00"))
+    loads.add((1, JANUARY, "1.10"), (3, JANUARY, "3.00"), loaded_at=YESTERDAY)
+    refresh_table(spark, loads.table, loads.files)
+    loads.add((2, JANUARY, "2.00", True), (3, JANUARY, "3.30"), loaded_at=NOW)
+    loads.add((2, FEBRUARY, "2.20"), loaded_at=YESTERDAY)
+    loads.add((3, JANUARY, "3.30", True), loaded_at=YESTERDAY - timedelta(days=400))
+    right = [(1, Decimal("1.10"), "2026-01"), (2, Decimal("2.20"), "2026-02")]
+    refresh_table(spark, loads.table, loads.files)
+    assert current(spark, loads.table) == right
+    rebuild_table(spark, loads.table, loads.files)
+    assert current(spark, loads.table) == right
+
+
+def test_without_a_key_the_last_load_counts_whatever_its_time(spark, loads: Loads) -> None:
+    loads.table = replace(loads.table, key=())
+    one, two = (1, JANUARY, "1.00"), (2, FEBRUARY, "2.00")
+    loads.add((9, JANUARY, "9.00"), loaded_at=NOW)
+    loads.add((9, JANUARY, "9.00"), loaded_at=NOW, operation="insert")
+    loads.add(one, one, one, two, loaded_at=YESTERDAY)
+    loads.add((*one, True), two, loaded_at=YESTERDAY - timedelta(days=1), operation="update")
+    rows = [(1, Decimal("1.00"), "2026-01")] * 2 + [(2, Decimal("2.00"), "2026-02")] * 2
+    refresh_table(spark, loads.table, loads.files)
+    assert current(spark, loads.table) == rows
+    loads.add((*one, True), (*two, True), (*two, True), operation="delete", loaded_at=YESTERDAY)
+    refresh_table(spark, loads.table, loads.files)
+    assert current(spark, loads.table) == rows[:1]
+
+
+def test_files_of_an_older_release_come_before_numbered_ones(spark, loads: Loads) -> None:
+    """They have no numbers. Among them, their times decide, as they did then."""
+    loads.add((1, JANUARY, "1.20"), (3, JANUARY, "3.00"), is_numbered=False)
+    loads.add((1, JANUARY, "1.10"), (2, JANUARY, "2.00"), loaded_at=NOW, is_numbered=False)
+    refresh_table(spark, loads.table, loads.files)
+    assert [row[1] for row in current(spark, loads.table)] == [*map(Decimal, ("1.20", "2", "3"))]
+    loads.add((2, JANUARY, "2.20"), loaded_at=YESTERDAY)
+    loads.add((3, JANUARY, "3.00", True), loaded_at=YESTERDAY)
+    refresh_table(spark, loads.table, loads.files)
+    right = [(1, Decimal("1.20"), "2026-01"), (2, Decimal("2.20"), "2026-01")]
+    assert current(spark, loads.table) == right
+    rebuild_table(spark, loads.table, loads.files)
+    assert current(spark, loads.table) == right
+
+
+def renamed(loads: Loads) -> None:
+    """What `softcart_assets.lake` does with the list of files before a refresh."""
+    exchanges = rename_columns(loads.table, loads.files)
+    instead = {old.path: each.new for each in exchanges for old in each.old}
+    loads.files = [instead.get(file.path, file) for file in loads.files]
+    discard(loads.table, [old for each in exchanges for old in each.old])
+
+
+def test_names_that_differ_in_case_are_two_columns(spark, loads: Loads) -> None:
+    """apache/flink-cdc#2144 (a column's case changes), prestodb/presto#4136 and apache/spark#22148
+    (Parquet tells such names apart, Hive does not). A source's names may also be ours.
+    """
+    text = pa.string()
+    plain = {"id": ORDER["id"], "ordered_at": INSTANT}
+    loads.add((1, JANUARY, "a"), (2, JANUARY, "b"), types=plain | {"v": text})
+    loads.add((1, JANUARY, "A"), types=plain | {"V": text})
+    renamed(loads)
+    refresh_table(spark, loads.table, loads.files)
+    loads.add((3, JANUARY, "C", "m"), types=plain | {"V": text, "_MONTH": text}, parts=1)
+    both = {"V_2": text, "v": text, "V": text}
+    loads.add((4, JANUARY, "x", "d", "D"), (5, JANUARY, "y", "e", "E"), types=plain | both, parts=2)
+    renamed(loads)
+    refresh_table(spark, loads.table, loads.files)
+    columns = "CAST(id AS int), v, v_2, v_2_2, _month_2, _month"
+    rows = f"SELECT {columns} FROM {loads.table.database}.orders ORDER BY id"
+    right = [
+        (1, None, "A", None, None, "2026-01"),
+        (2, "b", None, None, None, "2026-01"),
+        (3, None, "C", None, "m", "2026-01"),
+        (4, "d", "D", "x", None, "2026-01"),
+        (5, "e", "E", "y", None, "2026-01"),
+    ]
+    assert [tuple(row) for row in spark.sql(rows).collect()] == right
+    history = spark.table(f"{loads.table.database}.orders_changes")
+    assert sorted(map(str, (row["V_2"] for row in history.select("V_2").collect()))) == [
+        *"ACDE",
+        "None",
+        "None",
+    ]
+    assert rename_columns(loads.table, loads.files) == []
+    assert rename_columns(replace(loads.table, name="anew"), loads.files) == []
+    rebuild_table(spark, loads.table, loads.files)
+    assert [tuple(row) for row in spark.sql(rows).collect()] == right
+
+
+def test_the_key_may_be_a_name_that_differs_in_case(spark, loads: Loads) -> None:
+    loads.table = replace(loads.table, key=("ID",), partition_column=None)
+    loads.add(("x", 1), ("y", 2), types={"id": pa.string(), "ID": pa.int64()})
+    loads.add(("z", 2), types={"id": pa.string(), "ID": pa.int64()})
+    renamed(loads)
+    refresh_table(spark, loads.table, loads.files)
+    rows = spark.sql(f"SELECT id, id_2 FROM {loads.table.database}.orders ORDER BY 2").collect()
+    assert [tuple(row) for row in rows] == [("x", 1), ("z", 2)]
+
+
+def test_a_table_too_big_for_the_memory_is_named(
+    spark, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spark's own error names neither the table nor the setting."""
+    loads.add((1, JANUARY, "1.00"))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("org.apache.spark.memory.SparkOutOfMemoryError: Unable to acquire")
+
+    monkeypatch.setattr(refresh, "_write", fail)
+    with pytest.raises(lake.LakeError, match=r"\.orders: .*memory.* SOFTCART_SPARK_MEMORY"):
+        refresh_table(spark, loads.table, loads.files)
+
+
+def test_a_table_without_a_key_needs_little_memory(loads: Loads, tmp_path: Path) -> None:
+    """The rows of other people's data set: 541,909 in a table without a key. In Java's smallest
+    memory that Spark accepts, 600,000 rows are built, changed and read.
+    """
+    child = textwrap.dedent(
+        """
+        import sys
+        from spark.lake import ChangeFile, LakeTable, refresh_table
+        from spark.session import build_session, stop_session
+
+        uri, *paths = sys.argv[1:]
+        table = LakeTable(uri, "lake_shop", "orders")
+        files = [ChangeFile(path, path, "2026-03-01") for path in paths]
+        spark = build_session("child", master="local[2]")
+        print(refresh_table(spark, table, files[:1]).rows, refresh_table(spark, table, files).rows)
+        print(spark.sql("SELECT count(*) FROM lake_shop.orders WHERE id = 7").first()[0])
+        stop_session(spark)
+        """
+    )
+    folder = "changes/shop/orders/load_date=2026-03-01"
+    (loads.root / folder).mkdir(parents=True)
+    count = 600_000
+    paths = [f"{folder}/{name}-0.parquet" for name in ("load", "log")]
+    numbers = pa.array(range(count), pa.int64())
+    # Texts that differ: equal ones would take no room.
+    texts = [secrets.token_hex(60) for _ in range(count)]
+    own = {
+        "_deleted": pa.repeat(False, count),
+        "_loaded_at": pa.repeat(pa.scalar(NOW, INSTANT), count),
+        "_position": pa.repeat("p", count),
+        "_load_id": pa.repeat("load", count),
+        "_version": pa.repeat(pa.scalar(1, pa.int64()), count),
+        "_operation": pa.nulls(count, pa.string()),
+    }
+    rows = pa.table({"id": numbers, "text": texts, **own})
+    pq.write_table(rows, loads.root / paths[0], row_group_size=100_000)
+    some = rows.slice(0, 1000)
+    changed = {
+        "_version": pa.repeat(pa.scalar(2, pa.int64()), 1000),
+        "_operation": pa.repeat("delete", 1000),
+        "_deleted": pa.repeat(True, 1000),
+    }
+    for name, values in changed.items():
+        some = some.set_column(some.schema.get_field_index(name), name, values)
+    pq.write_table(some, loads.root / paths[1])
+    environment = os.environ | {
+        "SOFTCART_HOME": str(tmp_path / "home"),
+        "SOFTCART_SPARK_MEMORY": "512m",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", child, loads.table.lake_uri, *paths],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["600000", "599000", "0"]
 
 
 def test_a_table_that_was_never_loaded_is_no_error(spark, loads: Loads) -> None:

@@ -14,11 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.databases import name_server
+from support.ingestion import load_all, query, run
+from support.ingestion import source_of as source_of_mysql
 
+from softcart_assets.audits import lake as audit
 from softcart_assets.components.aggregates import aggregates
 from softcart_assets.components.keys import lake_key
 from softcart_assets.components.lake import lake_tables
-from softcart_assets.connections import PostgresConnection
+from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.bookkeeping import prepare
 from softcart_assets.lines.model import NONE, Column, Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
@@ -41,6 +44,12 @@ def source_of(name: str, *tables: str) -> Source:
     )
 
 
+SOURCE = source_of_mysql(
+    Table("orders", "", ("id",), "snapshot", (), lake_partition="at"),
+    Table("plain", "", (), "snapshot", ()),
+    Table("facts", "", ("id",), "cdc", (), history=True),
+    Table("loose", "", (), "cdc", ()),
+)
 ONE, TWO = source_of("one", "customers", "broken"), source_of("two", "customers")
 LINE = Line("tried", "A line.", "team:tried", (ONE, TWO))
 
@@ -50,6 +59,16 @@ def load(postgres: PostgresConnection, lake: str, source: Source, table: str, co
     rows = len(column)
     load_id = os.urandom(4).hex()
     path = f"changes/{source.name}/{table}/load_date=2026-03-01/{load_id}-0.parquet"
+    with postgres.connect() as session:
+        prepare(session, source.schema)
+        raw = f"raw_{source.name}.{table}"
+        session.execute(
+            f"CREATE TABLE IF NOT EXISTS {raw} (id text, _deleted boolean NOT NULL DEFAULT false)"
+        )
+        # A row of an earlier load has the same key, and gives way.
+        session.execute(f"DELETE FROM {raw} WHERE id = ANY(%s)", [_texts(column)])
+        session.execute(f"INSERT INTO {raw} SELECT unnest(%s::text[])", [_texts(column)])
+        (version,) = session.execute("SELECT nextval('ingestion.versions')").fetchone() or (0,)
     file = Path(lake.removeprefix("file://"), path)
     file.parent.mkdir(parents=True, exist_ok=True)
     loaded_at = datetime.now(UTC)
@@ -58,6 +77,7 @@ def load(postgres: PostgresConnection, lake: str, source: Source, table: str, co
         "_loaded_at": pa.repeat(pa.scalar(loaded_at, pa.timestamp("us", tz="UTC")), rows),
         "_position": pa.repeat("p", rows),
         "_load_id": pa.repeat(load_id, rows),
+        "_version": pa.repeat(pa.scalar(version, pa.int64()), rows),
     }
     pq.write_table(pa.table({"id": column, **own}), file)
     with postgres.connect() as session:
@@ -65,6 +85,10 @@ def load(postgres: PostgresConnection, lake: str, source: Source, table: str, co
             "INSERT INTO ingestion.lake_files VALUES (%s, %s, %s, %s, %s, %s, 1, %s)",
             [path, source.name, table, load_id, NOW.date(), rows, loaded_at],
         )
+
+
+def _texts(column: pa.Array) -> list[str]:
+    return [str(value) for value in column.to_pylist()]
 
 
 @pytest.fixture
@@ -91,7 +115,7 @@ def resources(
         "lake": LakeResource(),
         "spark": TheTestsSession(),
     }
-    for source in LINE.sources:
+    for source in (*LINE.sources, SOURCE):
         spark.sql(f"DROP DATABASE IF EXISTS {source.lake} CASCADE")
 
 
@@ -201,3 +225,170 @@ def test_an_aggregate_is_computed_when_it_changed_and_fails_alone(
         spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
         for name in [name for name in sys.modules if name.startswith("spark.jobs.tried")]:
             del sys.modules[name]
+
+
+CLOCK = """
+CREATE SCHEMA clock;
+CREATE TABLE clock.shift AS SELECT interval '0' AS of_transactions, interval '0' AS of_statements;
+CREATE FUNCTION clock.now() RETURNS timestamptz STABLE LANGUAGE sql
+  AS 'SELECT pg_catalog.now() + of_transactions FROM clock.shift';
+CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+  AS 'SELECT pg_catalog.clock_timestamp() + of_statements FROM clock.shift';
+"""
+"""A clock that a test can set. With its schema in front, `now()` is its own."""
+
+ROWS = """
+CREATE TABLE orders (id INT UNSIGNED PRIMARY KEY, at DATETIME(6), v VARCHAR(20),
+  amount DECIMAL(12,2), wide DECIMAL(65,30), ratio DOUBLE, small TINYINT, big BIGINT UNSIGNED,
+  day DATE, span TIME(6), data BLOB, document JSON, bits BIT(9));
+CREATE TABLE plain (v VARCHAR(20), n INT);
+CREATE TABLE facts (id INT PRIMARY KEY, v VARCHAR(20), ratio FLOAT, amount DECIMAL(40,20));
+CREATE TABLE loose (v VARCHAR(20), n INT);
+INSERT INTO orders VALUES
+  (1, '2026-01-31 23:59:59.999999', 'Zoë 🚲', -0.01, 0.000000000000000000000000000001, 1e-300,
+    -128, 18446744073709551615, '0001-01-01', '-838:59:59', x'00ff', '{"a": [1, "b"]}', 511),
+  (4294967295, '2026-02-01', '', 9999999999.99, -12345678901234567890123456789012345.5, -0.1,
+    127, 0, '9999-12-31', '00:00:00.000001', '', '[]', 0);
+INSERT INTO orders (id) VALUES (3);
+INSERT INTO plain VALUES ('a', 1), ('a', 1), ('b', 2);
+INSERT INTO facts VALUES
+  (1, 'a', 0.1, 1.5), (2, 'b', 1e20, -0.00000000000000000001), (3, 'c', NULL, 0);
+INSERT INTO loose VALUES ('a', 1), ('a', 1), ('b', 2)
+"""
+
+
+def compared(resources: dict[str, Any], source: Source = SOURCE) -> dict[str, list[str] | bool]:
+    """Refresh and check the lake tables of a source: whether each equals raw, or what differs."""
+    line = Line("tried", "A line.", "team:tried", (source,))
+    assets = lake_tables(line, source)
+    job = dg.Definitions(
+        assets=[assets], resources=resources
+    ).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    found = {
+        each.asset_key.path[-1]: each.passed or each.metadata["differing columns"].value
+        for each in result.get_asset_check_evaluations()
+    }
+    assert result.success is all(value is True for value in found.values())
+    return found
+
+
+def test_the_lake_equals_raw_whatever_the_clock_says(
+    spark,
+    resources: dict[str, Any],
+    postgres: PostgresConnection,
+    mysql: MySQLConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The warehouse's clock is set back by a day between two loads, and around midnight two of its
+    readings differ. The lake's check sees what is wrong, and names it.
+    """
+    with postgres.connect(autocommit=True) as session:
+        session.execute(CLOCK)
+        session.execute(
+            f"ALTER DATABASE {postgres.database} SET search_path = clock, pg_catalog, public"
+        )
+
+    def set_clock(transactions: str, statements: str) -> None:
+        with postgres.connect() as session:
+            session.execute(
+                "UPDATE clock.shift SET (of_transactions, of_statements) = ROW (%s, %s)",
+                [transactions, statements],
+            )
+
+    right = dict.fromkeys(("orders", "plain", "facts", "loose"), True)
+    run(mysql, *filter(str.strip, ROWS.split(";\n")))
+    load_all(SOURCE, mysql, postgres, lake)
+    set_clock("-1 day", "-1 day")
+    run(
+        mysql,
+        "UPDATE orders SET v = 'later' WHERE id = 1",
+        "DELETE FROM orders WHERE id = 3",
+        "DELETE FROM plain LIMIT 1",
+        "UPDATE facts SET v = 'later' WHERE id = 1",
+        "DELETE FROM facts WHERE id = 3",
+        "DELETE FROM loose WHERE v = 'a' LIMIT 1",
+    )
+    load_all(SOURCE, mysql, postgres, lake)
+    assert compared(resources) == right
+    times = query(postgres, "SELECT _loaded_at FROM raw_t.orders ORDER BY id")
+    assert times[0] < times[-1], "the later load has the earlier time"
+    assert [row.v for row in spark.table("lake_t.plain").collect()].count("a") == 1
+
+    # A file's folder has the date of one reading of the clock, and the list of files another's.
+    set_clock("-1 day", "-2 days")
+    run(mysql, "UPDATE facts SET v = 'midnight' WHERE id = 2")
+    load_all(SOURCE, mysql, postgres, lake)
+    assert compared(resources) == right
+    history = spark.table("lake_t.facts_changes").select("id", "v").collect()
+    assert sorted(map(tuple, history)) == [
+        *((1, "a"), (1, "later"), (2, "b"), (2, "midnight"), (3, "c"), (3, "c")),
+    ]
+
+    # Files that somebody strikes off the list are missing in the lake, and the check says so.
+    with postgres.connect() as session:
+        session.execute(
+            "DELETE FROM ingestion.lake_files WHERE load_date <"
+            " (SELECT max(load_date) FROM ingestion.lake_files)"
+        )
+    assert compared(resources) == {
+        "orders": ["id", "v"],
+        "plain": ["v", "n"],
+        "facts": ["id", "v", "amount"],
+        "loose": ["v", "n"],
+    }
+    load_all(SOURCE, mysql, postgres, lake, restate=True)
+    assert compared(resources) == right
+
+    # Of the lake, the check reads only what the refresh has written.
+    read: list[str] = []
+    add_up = audit._add_up
+    monkeypatch.setattr(audit, "_add_up", lambda *of: (read.append(of[1].folder), add_up(*of))[1])
+    run(mysql, "UPDATE orders SET v = 'last' WHERE id = 1")
+    load_all(SOURCE, mysql, postgres, lake, ["orders"])
+    assert compared(resources) == right
+    assert [folder.partition("_month=")[2] for folder in read] == ["2026-01"]
+
+
+def test_names_that_differ_only_in_case_stay_apart(
+    spark,
+    resources: dict[str, Any],
+    postgres: PostgresConnection,
+    mysql: MySQLConnection,
+    mongo: MongoConnection,
+    lake: str,
+) -> None:
+    """apache/flink-cdc#2144 (a column's case changes), prestodb/presto#4136, apache/spark#22148."""
+    source = source_of_mysql(Table("orders", "", ("id",), "cdc", ()))
+    run(
+        mysql,
+        "CREATE TABLE orders (id INT PRIMARY KEY, v VARCHAR(20))",
+        "INSERT INTO orders VALUES (1, 'a'), (2, 'b')",
+    )
+    load_all(source, mysql, postgres, lake)
+    run(mysql, "ALTER TABLE orders CHANGE v V VARCHAR(20)", "INSERT INTO orders VALUES (3, 'c')")
+    load_all(source, mysql, postgres, lake)
+    assert compared(resources, source) == {"orders": True}
+    run(mysql, "UPDATE orders SET V = 'B' WHERE id = 2")
+    load_all(source, mysql, postgres, lake)
+    assert compared(resources, source) == {"orders": True}
+    rows = spark.sql("SELECT id, v, v_2 FROM lake_t.orders ORDER BY id").collect()
+    assert [tuple(row) for row in rows] == query(
+        postgres, 'SELECT id, v, "V" FROM raw_t.orders ORDER BY 1'
+    )
+
+    documents = source_of_mysql(Table("docs", "", ("_id",), "cdc", ()), kind="mongodb")
+    with mongo.connect() as client:
+        collection = client[mongo.database].docs
+        collection.insert_one({"_id": "1", "Name": "A", "name": "b", "_LOADED_AT": 7})
+        load_all(documents, mongo, postgres, lake)
+        assert compared(resources, documents) == {"docs": True}
+        collection.insert_one({"_id": "2", "NAME": "C"})
+    load_all(documents, mongo, postgres, lake)
+    assert compared(resources, documents) == {"docs": True}
+    rows = spark.sql("SELECT * FROM lake_t.docs ORDER BY _id").collect()
+    found = rows[0].asDict()
+    assert {found[name] for name in found if name.lower().startswith("name")} == {"A", "b", None}
+    assert found["_LOADED_AT_2"] == 7

@@ -25,6 +25,7 @@ from softcart_assets import warehouse_state
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.derive import derive
+from softcart_assets.ingestion import bookkeeping
 from softcart_assets.lines.shop.sources import CATALOG, SHOP
 
 ROOT = Path(__file__).parents[2]
@@ -71,12 +72,13 @@ class Raw:
             "_deleted boolean NOT NULL, _loaded_at timestamptz NOT NULL, _position text NOT "
             "NULL DEFAULT ''"
         )
+        numbered = "_version bigint NOT NULL DEFAULT nextval('ingestion.versions')"
         version = (
             "_committed_at timestamptz, _version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
         )
         schema = (ROOT / "seed_data" / "shop" / "shop.sql").read_text()
         for source in (SHOP, CATALOG):
-            self.session.execute(f"CREATE SCHEMA {source.schema}")
+            bookkeeping.prepare(self.session, source.schema)
             for table in source.tables:
                 columns, key = (
                     "_id text, _id_type text DEFAULT 'string', document jsonb",
@@ -94,8 +96,8 @@ class Raw:
                     )
                     key = ", ".join(table.key)
                 self.session.execute(
-                    f"CREATE TABLE {source.schema}.{table.name} ({columns}, {ours}, PRIMARY KEY "
-                    f"({key}))"
+                    f"CREATE TABLE {source.schema}.{table.name} ({columns}, {ours}, {numbered}, "
+                    f"PRIMARY KEY ({key}))"
                 )
                 if table.history:
                     self.session.execute(
@@ -122,7 +124,8 @@ class Raw:
             row_sql = f"({columns}) VALUES ({places})"
             self.session.execute(
                 f"INSERT INTO {source.schema}.{name} {row_sql} "
-                f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET ({columns}) = ROW ({places})",
+                f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET ({columns}, _version) = "
+                f"ROW ({places}, EXCLUDED._version)",
                 values,
             )
             if source.table(name).history:
@@ -394,10 +397,10 @@ def load_second_day(raw: Raw) -> None:
 
 def load_third_day(raw: Raw) -> None:
     """Only dimension rows, with changes that facts of the days before should have met."""
-    # The stores' load began before the last build and was committed after it.
-    raw.loaded_at = DAY_2 - timedelta(minutes=1)
+    # The warehouse's clock was set back by a month, and shows earlier times than those of the rows
+    # that the facts have seen.
+    raw.loaded_at = DAY_3 - timedelta(days=30)
     raw.put("stores", store(2, "physical", name="Corner", updated_at=at("2026-03-06")))
-    raw.loaded_at = DAY_3
     raw.put("customers", customer(1, "Ann Lee", updated_at=at("2026-03-06")))
     raw.put_documents("products", product(1, 1300, "2026-03-06T00:00:00Z"))
 

@@ -121,6 +121,14 @@ MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
         "table store.eu_orders and a table of another source would both be copied by way of "
         "part_store_eu_orders",
     ),
+    "lake tables that differ in case": (
+        [with_tables(ORDERS, replace(ORDERS, name="Orders"))],
+        "tables store.orders and store.Orders both need the lake table 'orders'",
+    ),
+    "lake table like a history": (
+        [with_tables(replace(ORDERS, name="ORDERS_changes"), ORDERS)],
+        "both need the lake table 'orders_changes'",
+    ),
     "column twice": ([with_table(columns=named("id", "id"))], "column 'id' is declared twice"),
     "no such column": (
         [with_table(daily="ordered_at")],

@@ -11,8 +11,8 @@ from softcart_assets.assembly import LINES
 
 MODELS = Path(__file__).parents[2] / "dbt_project" / "models"
 
-ENGINE_COLUMNS = {"_deleted", "_loaded_at", "_position"}
-HISTORY_COLUMNS = ENGINE_COLUMNS | {"_committed_at", "_version"}
+ENGINE_COLUMNS = {"_deleted", "_loaded_at", "_position", "_version"}
+HISTORY_COLUMNS = ENGINE_COLUMNS | {"_committed_at"}
 DOCUMENT_COLUMNS = {"_id_type", "document"}
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import psycopg
 
 from softcart_assets.ingestion.request import Call
-from softcart_assets.ingestion.sinks.lake import ChangeFiles, LakeFile, remove_files
+from softcart_assets.ingestion.sinks.lake import ChangeFiles, LakeFile, next_version, remove_files
 from softcart_assets.lines.model import Table
 
 
@@ -26,6 +26,7 @@ class LoadFiles:
         self.parts: list[LakeFile] = []
         """Files that were written range by range."""
         self._changes: ChangeFiles | None = None
+        self._version = 0
 
     @property
     def is_begun(self) -> bool:
@@ -33,7 +34,8 @@ class LoadFiles:
         return self._changes is not None
 
     def begin(self, loaded_at: datetime, position: str) -> None:
-        """Record the attempt."""
+        """Record the attempt, and draw the number that the rows of all its files have."""
+        self._version = next_version(self.call.control)
         self._changes = self.part(loaded_at, position)
         # Over `control`, which commits at once. In the load's transaction, a kill would undo the
         # record and leave the file.
@@ -53,7 +55,7 @@ class LoadFiles:
     def part(self, loaded_at: datetime, position: str, first_file: int = 0) -> ChangeFiles:
         """Return a separate writer, whose files are numbered from `first_file` on."""
         uri, load_id = self.call.request.lake_uri, self.call.load_id
-        return ChangeFiles(uri, *self.key, load_id, loaded_at, position, first_file)
+        return ChangeFiles(uri, *self.key, load_id, loaded_at, position, self._version, first_file)
 
     def close(self) -> list[LakeFile]:
         """Finish the files and return all that the load wrote."""

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks.lake import LakeFile, remove_files
-from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
+from softcart_assets.ingestion.sinks.raw_schema import NEXT_VERSION, OWN_COLUMNS, VERSION
 from softcart_assets.ingestion.sinks.sql import literal, quote
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
@@ -122,14 +122,17 @@ class PartTable:
         nothing: PostgreSQL keeps such values once for the whole table.
         """
         if all(name not in OWN_COLUMNS for name, _ in self._columns()):
+            row = self.control.execute(f"SELECT {NEXT_VERSION}").fetchone()
+            assert row
             values = {
                 "_deleted": "false",
                 "_loaded_at": literal(loaded_at),
                 "_position": literal(position),
+                VERSION: literal(row[0]),
             }
             added = (
                 f"ADD {name} {definition} DEFAULT {values[name]}"
-                for name, definition in OWN_COLUMNS.items()
+                for name, definition in (OWN_COLUMNS | {VERSION: "bigint NOT NULL"}).items()
             )
             self.control.execute(f"ALTER TABLE {self.name} {', '.join(added)}".encode())
 

@@ -12,7 +12,7 @@ from softcart_assets.ingestion.errors import TableBusy
 from softcart_assets.ingestion.proof import statements
 from softcart_assets.ingestion.proof.statements import Statement
 from softcart_assets.ingestion.request import LoadResult
-from softcart_assets.ingestion.sinks.lake import LakeFile
+from softcart_assets.ingestion.sinks.lake import LakeFile, list_file
 from softcart_assets.lines.model import Source
 
 
@@ -33,12 +33,7 @@ def record(
     # From here on, the files count: a lake file is valid if it is listed, and the list commits
     # together with the rows.
     for file in files:
-        connection.execute(
-            "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date,"
-            " row_count, byte_count, loaded_at) VALUES (%s, %s, %s, %s, now()::date, %s, %s, "
-            "now())",
-            (file.path, *key, result.load_id, file.rows, file.bytes),
-        )
+        list_file(connection, source, result.table, result.load_id, file)
     statements.write(connection, source.name, {result.table: statement})
     connection.execute(
         "INSERT INTO ingestion.loads (load_id, source, table_name, strategy, position, loaded_at,"

@@ -103,6 +103,21 @@ class LoadSteps:
         for rows, deleted in self.raw.changed_rows(columns):
             files.write(columns, rows, deleted=deleted)
 
+    def restate(self) -> None:
+        """Write all rows of raw to the lake, deleted ones included, whatever the lake has."""
+        if not self.table.key and self.files.is_begun:
+            return  # This load has just written the whole table.
+        columns = self.raw.columns()
+        self.raw.find_own(columns)
+        if not self.table.key:
+            # A table without rows needs one row that says so.
+            self.raw.connection.execute(
+                "INSERT INTO pg_temp.changes (_deleted, _is_new) SELECT true, false WHERE NOT "
+                "EXISTS (SELECT FROM pg_temp.changes)"
+            )
+        for rows, deleted in self.raw.changed_rows(columns):
+            self._lake_files().write(columns, rows, deleted=deleted)
+
     def _hold(self, columns: Sequence[Column]) -> None:
         self.raw.hold(columns, self.quarantine.entries(self.call.request.released))
 

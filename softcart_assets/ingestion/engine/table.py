@@ -102,6 +102,8 @@ class TableLoad(LoadSteps):
         if self.table.key:
             self._hold(columns)
         columns, told, strategy = self._move(columns, last)
+        if self.call.request.restate:
+            self.restate()
         # Only now: what is to be known of documents is found while they are read.
         doubts = self.reader.warnings(self.table)
         self.warnings += doubts
@@ -109,7 +111,13 @@ class TableLoad(LoadSteps):
 
         described = [self._described(column) for column in columns]
         is_same = last is not None and last.columns == described
-        is_changed = bool(self.counts or self.quarantine.new or self.closed or not is_same)
+        is_changed = bool(
+            self.counts
+            or self.quarantine.new
+            or self.closed
+            or not is_same
+            or self.call.request.restate
+        )
         statement = self._statement(columns, told, doubts, is_changed=is_changed)
         result = LoadResult(
             table=self.table.name,

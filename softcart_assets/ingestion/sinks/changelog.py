@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from softcart_assets.ingestion.captured import CapturedTable
 from softcart_assets.ingestion.changes import DELETE, UNLOADED, Changes, Run
 from softcart_assets.ingestion.position import Place, Position
-from softcart_assets.ingestion.sinks.lake import ChangeFiles, LakeFile, remove_files
+from softcart_assets.ingestion.sinks.lake import ChangeFiles, list_file, next_version, remove_files
 from softcart_assets.lines.model import Source
 
 _SPILLED_ROWS = 20_000
@@ -102,10 +102,17 @@ class ChangeLog:
 
     def _open(self, table: str) -> ChangeFiles:
         if table not in self._files:
-            # A table's files are read in the order of their times, so one clock gives them all.
             now = self.control.execute("SELECT clock_timestamp()").fetchone()
             assert now
-            files = ChangeFiles(self.lake_uri, self.source.name, table, self.load_id, now[0], "")
+            files = ChangeFiles(
+                self.lake_uri,
+                self.source.name,
+                table,
+                self.load_id,
+                now[0],
+                "",
+                next_version(self.control),
+            )
             # Committed at once, so that whoever comes after a kill knows of the files.
             self.control.execute(
                 "INSERT INTO ingestion.attempts (load_id, source, table_name, directory) VALUES "
@@ -172,18 +179,6 @@ class ChangeLog:
                 "= %s",
                 (load_id, self.source.name, table),
             )
-
-
-def list_file(
-    connection: psycopg.Connection, source: Source, table: str, load_id: str, file: LakeFile
-) -> None:
-    """List a file, so that it counts, in the transaction of `connection`."""
-    connection.execute(
-        "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, "
-        "row_count, byte_count, loaded_at)"
-        " VALUES (%s, %s, %s, %s, now()::date, %s, %s, now())",
-        (file.path, source.name, table, load_id, file.rows, file.bytes),
-    )
 
 
 class _Spilled:

@@ -10,12 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from softcart_assets.ingestion.errors import TargetFailed
+from softcart_assets.ingestion.sinks.raw_schema import NEXT_VERSION
 from softcart_assets.ingestion.types import Column, lake_array
+from softcart_assets.lines.model import Source
 
 _ROWS_A_FILE = 2_000_000
 _ROWS_A_GROUP = 100_000
@@ -29,6 +32,14 @@ class LakeFile:
     path: str
     rows: int
     bytes: int
+
+    @property
+    def load_date(self) -> str:
+        """The date of the file's folder, YYYY-MM-DD.
+
+        The list must have the same one. Around midnight, a clock that is read again may differ.
+        """
+        return self.path.rpartition("/")[0].rpartition("load_date=")[2]
 
 
 def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
@@ -51,6 +62,16 @@ def change_directory(source: str, table: str, loaded_at: datetime) -> str:
     return f"changes/{source}/{table}/load_date={loaded_at:%Y-%m-%d}"
 
 
+def next_version(connection: psycopg.Connection) -> int:
+    """Draw the number of a load's change files. Later loads of the table get larger ones.
+
+    It alone tells which load is the later one. A clock may have been set back in between.
+    """
+    row = connection.execute(f"SELECT {NEXT_VERSION}").fetchone()
+    assert row
+    return int(row[0])
+
+
 def remove_files(uri: str, directory: str, load_id: str, keep: Collection[str] = ()) -> None:
     """Remove the files that an uncommitted load has written, except the paths in `keep`."""
     system, root = open_lake(uri)
@@ -59,6 +80,18 @@ def remove_files(uri: str, directory: str, load_id: str, keep: Collection[str] =
         # By the load's own names only: other loads of the same day write into the same folder.
         if info.base_name.startswith(f"{load_id}-") and f"{directory}/{info.base_name}" not in keep:
             system.delete_file(info.path)
+
+
+def list_file(
+    connection: psycopg.Connection, source: Source, table: str, load_id: str, file: LakeFile
+) -> None:
+    """List a file, so that it counts, in the transaction of `connection`."""
+    connection.execute(
+        "INSERT INTO ingestion.lake_files (path, source, table_name, load_id, load_date, "
+        "row_count, byte_count, loaded_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, now())",
+        (file.path, source.name, table, load_id, file.load_date, file.rows, file.bytes),
+    )
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -80,9 +113,13 @@ class ChangeFiles:
         load_id: str,
         loaded_at: datetime,
         position: str,
+        version: int,
         first_file: int = 0,
     ) -> None:
-        """Several writers of one load number their files from different `first_file` on."""
+        """`version`: see `next_version`.
+
+        Several writers of one load number their files from different `first_file` on.
+        """
         self.uri = uri
         self._first_file = first_file
         self.directory = change_directory(source, table, loaded_at)
@@ -91,6 +128,7 @@ class ChangeFiles:
             "_loaded_at": pa.scalar(loaded_at, pa.timestamp("us", tz="UTC")),
             "_position": pa.scalar(position, pa.string()),
             "_load_id": pa.scalar(load_id, pa.string()),
+            "_version": pa.scalar(version, pa.int64()),
         }
         self._system, self._root = open_lake(uri)
         self._schema: pa.Schema | None = None
@@ -159,7 +197,7 @@ class ChangeFiles:
                     self._schema,
                     filesystem=self._system,
                     compression="zstd",
-                    use_dictionary=[*repeating, "_loaded_at"],
+                    use_dictionary=[*repeating, "_loaded_at", "_version"],
                 )
             table = pa.Table.from_batches(self._pending)
             # Of an empty table, too, so that a reader finds a file with its columns. Arrow refuses

@@ -25,7 +25,7 @@ from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, c
 from softcart_assets.ingestion.position import Place, Position, ordered
 from softcart_assets.ingestion.sinks.failures import CAUSED_BY_ROWS, explain
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
-from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS
+from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS, VERSION
 from softcart_assets.ingestion.sinks.staged import Rejection, Staged, quarantine
 from softcart_assets.ingestion.sinks.statements import COMMA, name_of, names_of, same_key, text
 from softcart_assets.ingestion.types import Column
@@ -273,7 +273,7 @@ class RawSink:
             )
         # Deleted rows stay in raw with their position. Otherwise an older change, read again, would
         # bring them back.
-        changed = [*(name for name in names if name not in key), *OWN_COLUMNS]
+        changed = [*(name for name in names if name not in key), *OWN_COLUMNS, VERSION]
         condition = sql.SQL(" WHERE {} < {}").format(
             ordered(sql.SQL("r._position")), ordered(sql.SQL("EXCLUDED._position"))
         )

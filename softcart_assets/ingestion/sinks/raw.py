@@ -21,7 +21,12 @@ from softcart_assets.ingestion.proof import digest
 from softcart_assets.ingestion.proof.digest import Checksums
 from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.sinks.copying import copy_batches
-from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS, RawSchema
+from softcart_assets.ingestion.sinks.raw_schema import (
+    NEXT_VERSION,
+    OWN_COLUMNS,
+    VERSION,
+    RawSchema,
+)
 from softcart_assets.ingestion.sinks.sql import as_text, listed, literal, quote, typed
 from softcart_assets.ingestion.types import Batch, Column, Kind
 
@@ -77,7 +82,12 @@ class RawTable(RawSchema):
         """Copy the batches into the empty table. They are yielded as by `copy`."""
         has_key = bool(self._primary_key())
         # The same for all rows: as defaults they cost nothing on the way.
-        defaults = {"_deleted": "false", "_loaded_at": "now()", "_position": literal(position)}
+        defaults = {
+            "_deleted": "false",
+            "_loaded_at": "now()",
+            "_position": literal(position),
+            VERSION: literal(self._one(f"SELECT {NEXT_VERSION}")[0]),
+        }
         for name, value in defaults.items():
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} SET DEFAULT {value}")
         yield from self.copy(self.name, columns, batches)
@@ -107,6 +117,7 @@ class RawTable(RawSchema):
         """
         for name in OWN_COLUMNS:
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} DROP DEFAULT")
+        self._run(f"ALTER TABLE {self.name} ALTER COLUMN {VERSION} SET DEFAULT {NEXT_VERSION}")
         if self.key and not has_key:
             # Sorting the keys is a third of a first load. The default of 64 MB spills to disk.
             self._run("SET LOCAL maintenance_work_mem = '256MB'")
@@ -252,7 +263,12 @@ class RawTable(RawSchema):
         # A column that the source no longer has is NULL in each new version, here as in the
         # history.
         names_of_raw = {c.name: None for c in [*columns, *self.columns()]}
-        values = [*(quote(name) for name in names_of_raw if name not in self.key), *OWN_COLUMNS]
+        values = [
+            *(quote(name) for name in names_of_raw if name not in self.key),
+            *OWN_COLUMNS,
+            # Its default has made a new number for the row of `changes`.
+            VERSION,
+        ]
         conflict = (
             f" ON CONFLICT ({listed(self.key)}) DO UPDATE SET "
             + ", ".join(f"{name} = EXCLUDED.{name}" for name in values)

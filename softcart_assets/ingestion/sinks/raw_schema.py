@@ -23,12 +23,19 @@ OWN_COLUMNS = {
     "_loaded_at": "timestamptz NOT NULL",
     "_position": "text NOT NULL",
 }
-"""What the engine adds to every raw table."""
+"""What the engine adds to every raw table and its history."""
+VERSION = "_version"
+"""The number of the write that brought a row: it grows with each write to a table.
+
+What follows raw goes by it and not by `_loaded_at`, because clocks are set back. A history numbers
+its rows itself, in a column of the same name.
+"""
+NEXT_VERSION = "nextval('ingestion.versions')"
 # All that raw, history, lake and temporary tables add, and PostgreSQL's system columns: a source's
 # column of such a name would be mixed up with ours.
 RESERVED = {
     *OWN_COLUMNS,
-    "_version",
+    VERSION,
     "_committed_at",
     "_operation",
     "_load_id",
@@ -90,7 +97,7 @@ class RawSchema:
         }
         columns = []
         for name, type_ in rows:
-            if name not in OWN_COLUMNS:
+            if name not in OWN_COLUMNS and name != VERSION:
                 source_type, nullable = known.get(name, ("", True))
                 columns.append(Column(name, source_type, short.get(type_) or type_, nullable))
         return columns
@@ -106,7 +113,7 @@ class RawSchema:
         """
         self._check_names(columns)
         if not known:
-            self._create(self.name, columns)
+            self._create(self.name, columns, f"{VERSION} bigint NOT NULL DEFAULT {NEXT_VERSION}")
         if self.history and self._one("SELECT to_regclass(%s) IS NULL", (self.history,))[0]:
             self._begin_history(known or columns)
         if not known:
@@ -124,7 +131,7 @@ class RawSchema:
     def _begin_history(self, columns: Sequence[Column]) -> None:
         """Create the history. The table's present rows are its first versions."""
         assert self.history
-        version = "_version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        version = f"{VERSION} bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
         self._create(self.history, columns, "_committed_at timestamptz", version)
         self._made_history = True
         names = ", ".join([*(quote(c.name) for c in columns), *OWN_COLUMNS])

@@ -198,7 +198,7 @@ class Verdict:
         columns = self.session.execute(
             "SELECT column_name FROM information_schema.columns WHERE table_schema = 'raw_t' AND "
             "table_name = %s"
-            " AND column_name NOT IN ('_loaded_at', '_position')",
+            " AND column_name NOT IN ('_loaded_at', '_position', '_version')",
             (table,),
         ).fetchall()
         names = ", ".join(name for (name,) in columns)
@@ -224,7 +224,8 @@ class Verdict:
 
     def _listed(self, table: str) -> list[str]:
         rows = self.session.execute(
-            "SELECT path FROM ingestion.lake_files WHERE table_name = %s ORDER BY loaded_at, path",
+            "SELECT path FROM ingestion.lake_files WHERE table_name = %s "
+            "ORDER BY length(path), path",
             (table,),
         ).fetchall()
         return [path for (path,) in rows]
@@ -237,13 +238,9 @@ class Verdict:
                 yield f"{table}: listed file {path} does not exist"
                 return
             changes += pq.ParquetFile(self.lake / path).read().to_pylist()
-        # Stable, so that rows of one file stay in their order.
-        changes.sort(
-            key=lambda row: (
-                row["_position"] if key and self.strategy == "cdc" else row["_loaded_at"]
-            )
-        )
-        own = {"_loaded_at", "_position"}
+        # Stable, so that rows of one load stay in their order.
+        changes.sort(key=lambda row: row["_version"])
+        own = {"_loaded_at", "_position", "_version"}
         raw = [
             {n: v for n, v in row.items() if n not in own}
             for row in self._target_rows(f"SELECT * FROM raw_t.{table} WHERE NOT _deleted")
@@ -253,10 +250,10 @@ class Verdict:
             # A load of the whole table names no operation, and counts instead of all that came
             # before.
             held: Counter = Counter()
-            loaded_at = None
+            load = None
             for row in changes:
-                if row.get("_operation") is None and row["_loaded_at"] != loaded_at:
-                    held, loaded_at = Counter(), row["_loaded_at"]
+                if row.get("_operation") is None and row["_load_id"] != load:
+                    held, load = Counter(), row["_load_id"]
                 if row.get("_operation") is not None or not row["_deleted"]:
                     held[_hashable(_from_lake(row, names))] += -1 if row["_deleted"] else 1
             held = +held

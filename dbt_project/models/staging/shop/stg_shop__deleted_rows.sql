@@ -22,7 +22,8 @@ select
     {{ columns.get(key, 'null') }}::{{ type }} as {{ key }},
     {% endfor %}
     '{{ table }}' as changed_table,
-    _loaded_at
+    _loaded_at,
+    _version
 from {{ source('raw_shop', table) }}
 where _deleted
 {% if not loop.last %}union all{% endif %}

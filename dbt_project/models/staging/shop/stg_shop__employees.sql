@@ -9,6 +9,7 @@ select
     salary_amount,
     created_at at time zone 'UTC' as created_at,
     updated_at at time zone 'UTC' as updated_at,
-    _loaded_at
+    _loaded_at,
+    _version
 from {{ source('raw_shop', 'employees') }}
 where not _deleted

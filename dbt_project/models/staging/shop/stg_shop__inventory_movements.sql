@@ -7,6 +7,7 @@ select
     order_id::bigint as order_id,
     moved_at at time zone 'UTC' as moved_at,
     updated_at at time zone 'UTC' as updated_at,
-    _loaded_at
+    _loaded_at,
+    _version
 from {{ source('raw_shop', 'inventory_movements') }}
 where not _deleted

@@ -11,6 +11,7 @@ select
     tax_amount,
     created_at at time zone 'UTC' as created_at,
     updated_at at time zone 'UTC' as updated_at,
-    _loaded_at
+    _loaded_at,
+    _version
 from {{ source('raw_shop', 'order_lines') }}
 where not _deleted

@@ -13,6 +13,7 @@ select
     total_amount,
     note,
     updated_at at time zone 'UTC' as updated_at,
-    _loaded_at
+    _loaded_at,
+    _version
 from {{ source('raw_shop', 'orders') }}
 where not _deleted

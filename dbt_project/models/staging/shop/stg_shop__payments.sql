@@ -8,6 +8,7 @@ select
     paid_at at time zone 'UTC' as paid_at,
     card_last4,
     updated_at at time zone 'UTC' as updated_at,
-    _loaded_at
+    _loaded_at,
+    _version
 from {{ source('raw_shop', 'payments') }}
 where not _deleted

@@ -8,6 +8,7 @@ select
     is_active <> 0 as is_active,
     created_at at time zone 'UTC' as created_at,
     updated_at at time zone 'UTC' as updated_at,
-    _loaded_at
+    _loaded_at,
+    _version
 from {{ source('raw_shop', 'vendors') }}
 where not _deleted

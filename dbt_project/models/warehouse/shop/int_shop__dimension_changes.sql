@@ -22,7 +22,7 @@ select
     {{ key if key == natural_key else 'null' }}::{{ type }} as {{ key }},
     {% endfor %}
     '{{ changed_table }}' as changed_table,
-    _loaded_at
+    _version
 from {{ ref(staging) }}
 union all
 {% endfor %}
@@ -34,6 +34,6 @@ select
     vendor_id,
     employee_id,
     changed_table,
-    _loaded_at
+    _version
 from {{ ref('stg_shop__deleted_rows') }}
 where changed_table in ('vendors', 'employees')

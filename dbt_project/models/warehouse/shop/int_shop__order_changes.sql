@@ -3,32 +3,32 @@
 select
     order_id,
     'orders' as changed_table,
-    _loaded_at
+    _version
 from {{ ref('stg_shop__orders') }}
 union all
 select
     order_id,
     'order_lines' as changed_table,
-    _loaded_at
+    _version
 from {{ ref('stg_shop__order_lines') }}
 union all
 select
     order_id,
     'payments' as changed_table,
-    _loaded_at
+    _version
 from {{ ref('stg_shop__payments') }}
 union all
 select
     order_id,
     changed_table,
-    _loaded_at
+    _version
 from {{ ref('stg_shop__deleted_rows') }}
 where changed_table in ('orders', 'order_lines', 'payments')
 union all
 select
     orders.order_id,
     'addresses_history' as changed_table,
-    addresses._loaded_at
+    addresses._version
 from {{ ref('stg_shop__addresses_history') }} as addresses
 inner join {{ ref('stg_shop__orders') }} as orders
     on addresses.address_id = orders.shipping_address_id
