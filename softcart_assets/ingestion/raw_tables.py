@@ -17,7 +17,7 @@ from softcart_assets import locks
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK, capture_lock
 from softcart_assets.ingestion.engine.tables import own_name
-from softcart_assets.ingestion.errors import TableStale
+from softcart_assets.ingestion.errors import TableStale, TargetFailed
 
 _WAIT_SECONDS = 3600.0
 """So long a load waits for builds, and a build for loads."""
@@ -45,7 +45,8 @@ def raw_tables_held(
     """Hold the raw tables while the block runs: shared for a load, or alone (`still`) for a build.
 
     `reads`: the tables of which none may be stale. `tell` is called with the reason when a wait
-    begins, and then once a minute. Raises `LockHeld`, which names the holder, or `TableStale`.
+    begins, and then once a minute. Raises `LockHeld`, which names the holder, or `TableStale`. At
+    the end, raises `TargetFailed` if the lock was lost on the way.
     """
 
     def on_wait(holder: locks.LockSession | None) -> None:
@@ -67,7 +68,20 @@ def raw_tables_held(
             # Again, because a stream may have met a change meanwhile. Now none can.
             if not _stale(connection, reads):
                 yield
+                _check_held(connection)
                 return
+
+
+def _check_held(connection: psycopg.Connection) -> None:
+    """Raise `TargetFailed` if the lock was lost on the way: a lock ends with its session."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError as error:
+        raise TargetFailed(
+            "The connection that held the raw tables was lost meanwhile "
+            f"({' '.join(str(error).split())}). Others may have changed them at the same time. "
+            "Run this again."
+        ) from None
 
 
 def wait_until_settled(

@@ -14,7 +14,7 @@ from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import raw_tables
 from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK, capture_lock
 from softcart_assets.ingestion.capture import holding
-from softcart_assets.ingestion.errors import TableBusy
+from softcart_assets.ingestion.errors import TableBusy, TargetFailed
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from tests.integration.test_capture import cdc, streaming, until
 
@@ -109,3 +109,15 @@ def test_loads_and_builds_say_for_whom_they_wait(
         with pytest.raises(locks.LockHeld, match=r"held for 1 s by 'somebody'.*since 20"):
             with raw_tables_held(postgres, still=True, tell=print):
                 pass
+
+
+def test_a_build_fails_if_its_lock_was_lost_on_the_way(postgres: PostgresConnection) -> None:
+    def build() -> None:
+        with raw_tables_held(postgres, still=True, tell=print), _session(postgres, "x") as other:
+            held = locks.holder(other, RAW_TABLES_LOCK)
+            assert held
+            assert held.application.startswith("softcart build ")
+            other.execute("SELECT pg_terminate_backend(%s)", [held.process])
+
+    with pytest.raises(TargetFailed, match="held the raw tables was lost"):
+        build()
