@@ -17,7 +17,11 @@ from softcart_assets.audits import raw as audits
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture import reading, resnapshot, stream
+from softcart_assets.ingestion.capture.follower import Follower
+from softcart_assets.ingestion.capture.holding import hold
+from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.captured import Captured
+from softcart_assets.ingestion.connectors.mysql.session import current_position
 from softcart_assets.ingestion.load import LoadRequest
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.statements import ASK_EVERY
@@ -243,6 +247,30 @@ def test_a_transaction_that_is_rolled_back_in_the_log_adds_nothing(
         )
         copy.tick()
         assert copy.compare().is_equal
+    copy.assert_added_up()
+
+
+def test_what_is_read_again_for_the_lake_is_added_once(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lake lists its files more rarely than raw commits. After a kill, the log is read again
+    from there, in parts of transactions whose end is not known yet.
+    """
+    monkeypatch.setattr(reading, "_PIECE_ROWS", 7)
+    fill(copy.mysql, "orders", [(n, "before", None) for n in range(10, 60)])
+    copy.tick()
+    copy.run("UPDATE orders SET v = 'large'", "DELETE FROM orders WHERE id < 30")
+    request = LoadRequest(ORDERS, copy.mysql, copy.postgres, copy.lake)
+    job = Job.of(request)
+    with hold(job) as holder, copy.postgres.connect(autocommit=True) as control:
+        # Gone before the lake's files are listed, as if killed.
+        Follower(job, holder, control).follow(current_position(copy.mysql))
+    assert query(copy.postgres, "SELECT position = lake_position FROM ingestion.streams") == [
+        (False,)
+    ]
+    assert copy.compare().is_equal
+    copy.run("INSERT INTO orders VALUES (1000, 'last', NULL)")
+    copy.tick()
     copy.assert_added_up()
 
 
