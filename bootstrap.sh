@@ -39,6 +39,7 @@ find_unnamed_mysql_servers() {
   while read -r line; do
     case $line in
       '# --- '*) heading=$line ;;
+      '#SOFTCART_'*_TLS_VERIFY_HOST=*) ;;
       '#SOFTCART_'*_HOST=*)
         name=${line#\#} name=${name%%=*}
         [[ $heading != '# --- MySQL '* || -n ${!name:-} ]] ||

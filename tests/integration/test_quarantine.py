@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import dagster as dg
 import pytest
 from support.databases import database
 from typer.testing import CliRunner
@@ -193,11 +192,6 @@ def test_tables_are_loaded_and_reconciled_on_the_command_line(
     assert code == 0, told
     assert "t.people" in told
     assert "Loaded" in told
-    with dg.DagsterInstance.get() as instance:
-        event = instance.get_latest_materialization_event(dg.AssetKey(["raw_t", "people"]))
-        assert event
-        assert event.asset_materialization
-        assert event.asset_materialization.metadata["rows inserted"].value == 1
     code, told = softcart("reconcile")
     assert code == 0, told
     assert told.count("equal") == 2

@@ -81,27 +81,12 @@ def copy(any_mysql: MySQLConnection, postgres: PostgresConnection, lake: str) ->
     return copy
 
 
-UNLOGGED = {
-    "without a log": ("SET SESSION sql_log_bin = 0", "UPDATE orders SET v = 'z'"),
-    "through a view": ("SET SESSION binlog_format = 'STATEMENT'", "UPDATE w SET v = 'z'"),
-    "by a trigger": ("SET SESSION binlog_format = 'STATEMENT'", "INSERT INTO other VALUES (1)"),
-}
-
-
-@pytest.mark.parametrize("how", UNLOGGED)
-def test_what_the_log_did_not_tell_is_never_green_once_the_source_is_asked(
-    copy: Copy, how: str
-) -> None:
-    """PeerDB-io/peerdb#3233, apache/flink-cdc#1454, dbtrail/dbtrail#776: nothing of this is in the
-    log. The checksums of the last load were used again, and passed just then.
+def test_what_the_log_did_not_tell_is_never_green_once_the_source_is_asked(copy: Copy) -> None:
+    """dbtrail/dbtrail#776: this is not in the log. The checksums of the last load were used again,
+    and passed just then. A change that is logged as a statement stops the table.
     """
-    copy.run(
-        "CREATE VIEW w AS SELECT * FROM orders",
-        "CREATE TABLE other (id INT)",
-        "CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW UPDATE orders SET v = 't'",
-    )
     copy.tick()
-    copy.run(*UNLOGGED[how])
+    copy.run("SET SESSION sql_log_bin = 0", "UPDATE orders SET v = 'z'")
     copy.tick(ask_after=timedelta(0))
     result = copy.audit()
     assert not result.passed
