@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 import psycopg
 import pyarrow.dataset as ds
@@ -70,7 +72,9 @@ def _build(
 ) -> int:
     """Compute an aggregate and copy it into the warehouse. Returns the number of its rows."""
     write_aggregate(spark, job, lake_uri)
-    files = [open_lake(uri) for uri in spark.table(f"aggregates.{job.name}").inputFiles()]
+    uris = spark.table(f"aggregates.{job.name}").inputFiles()
+    # Java leaves letters beyond ASCII as they are in a URI, and Arrow refuses them.
+    files = [open_lake(quote(uri, safe=string.punctuation)) for uri in uris]
     rows = ds.dataset([path for _, path in files], filesystem=files[0][0], format="parquet")
     # One transaction, so that a kill in between cannot mark old rows as computed from new inputs.
     with staging.connect() as session:
