@@ -20,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql.types import StructType
 
 from spark import lake
 from spark.lake import (
@@ -35,6 +36,8 @@ from spark.lake import (
     refresh_table,
     rename_columns,
 )
+from spark.lake.merge import read, remaining
+from spark.lake.schema import common_schema
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 JANUARY, FEBRUARY = (
@@ -502,6 +505,19 @@ def test_a_table_too_big_for_the_memory_is_named(
     monkeypatch.setattr(refresh, "_write", fail)
     with pytest.raises(lake.LakeError, match=r"\.orders: .*memory.* SOFTCART_SPARK_MEMORY"):
         refresh_table(spark, loads.table, loads.files)
+
+
+def test_a_whole_load_without_a_key_is_gathered_in_no_task(
+    spark, loads: Loads, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """UCI Online Retail has 541,909 rows without a key. One task of Spark got all of them."""
+    loads.table = replace(loads.table, key=(), partition_column=None)
+    loads.add((1, JANUARY, "1.00"), (2, FEBRUARY, "2.00"))
+    schema = common_schema(loads.table, StructType(), loads.files)
+    remaining(None, read(spark, loads.table, schema, loads.files)).explain()
+    plan = capsys.readouterr().out
+    assert "Scan parquet" in plan
+    assert "Exchange" not in plan
 
 
 def test_a_table_without_a_key_needs_little_memory(loads: Loads, tmp_path: Path) -> None:
