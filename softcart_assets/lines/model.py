@@ -17,9 +17,6 @@ from typing import Literal
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
-Kind = Literal["mysql", "mongodb"]
-"""A kind of source system: the name of its connector in `softcart_assets.ingestion.connectors`."""
-
 
 def _place() -> str:
     """The file and line of the declaration that is being made, for error texts.
@@ -120,12 +117,12 @@ class Table:
 class Source:
     """One operational database.
 
-    `prefix`: the start of the names of the environment variables with its connection. The default
-    is `SOFTCART_<NAME>`.
+    `kind`: the name of its connector in `softcart_assets.ingestion.connectors`. `prefix`: the start
+    of the names of the environment variables with its connection. The default is `SOFTCART_<NAME>`.
     """
 
     name: str
-    kind: Kind
+    kind: str
     description: str
     tables: tuple[Table, ...]
     owner: str = ""

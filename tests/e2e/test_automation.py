@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 import dagster as dg
 import psutil
 import pytest
-from support.project import QUIET
 
 from softcart_assets.components.changes import UNDER_WAY
 from softcart_assets.connections import (
@@ -23,6 +22,7 @@ from softcart_assets.connections import (
     ServerUnreachable,
     production,
 )
+from softcart_assets.runs import QUIET
 from softcart_assets.stack.server import free_port
 
 ARRIVES_WITHIN_SECONDS = 400

@@ -20,7 +20,7 @@ import dagster as dg
 import psycopg
 import pytest
 from support.databases import database
-from support.project import QUIET, Project
+from support.project import Project
 from support.published import AUDITS
 from support.published import TABLES as PUBLISHED
 
@@ -30,6 +30,7 @@ from softcart_assets.components.raw_checks import RECONCILES
 from softcart_assets.connections import PostgresConnection, production, staging
 from softcart_assets.dbt import read_manifest
 from softcart_assets.publishing import slots
+from softcart_assets.runs import QUIET
 
 SCHEMAS = {source.schema: source for source in LINES.sources}
 SOURCE_OF = {

@@ -17,8 +17,6 @@ from softcart_assets.stack import REPOSITORY
 
 SCALE = "0.03"
 PROGRAMS = Path(sys.executable).parent
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Run configuration of a job in this process that prints nothing."""
 
 
 @dataclass(frozen=True)
