@@ -163,7 +163,7 @@ def test_documents_are_found_by_their_fields(
         collection = client[mongo.database]["people"]
         collection.insert_many([{"_id": n, "size": n} for n in range(3)])
         load_all(source, mongo, postgres, lake)
-        collection.insert_one({"_id": 4711, "size": "large", "person": 12})
+        collection.insert_one({"_id": 4711, "size": "lar\0ge", "person": 12})
     load_all(source, mongo, postgres, lake)
     (entry,) = list_quarantine(postgres)
     assert [row.id for row in entries_with(postgres, "t", "person", "12")] == [entry.id]
