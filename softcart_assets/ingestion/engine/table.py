@@ -71,7 +71,8 @@ class TableLoad(LoadSteps):
             # The next load sees in the bookkeeping whether it did.
             if not self.is_committing:
                 with suppress(Exception):  # what cannot be removed now, the next load removes
-                    if not self.is_resumable:
+                    # Before that, the part table is one of a killed load. It can still be resumed.
+                    if self.part.is_begun and not self.is_resumable:
                         self.part.discard()
                     self.files.discard({file.path for file in self.part.listed_files()})
             if isinstance(error, psycopg.Error):
