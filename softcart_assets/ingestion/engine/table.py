@@ -129,7 +129,7 @@ class TableLoad(LoadSteps):
             updated=self.counts.updated,
             deleted=self.counts.deleted,
             quarantined=self.quarantine.open_entries(),
-            total=self.raw.rows(),
+            total=self._total(last),
             rows_read=self.rows_read,
             bytes_read=self.bytes_read,
             seconds=time.monotonic() - started,
@@ -150,6 +150,15 @@ class TableLoad(LoadSteps):
         self.is_committing = True
         connection.commit()
         return result
+
+    def _total(self, last: LastLoad | None) -> int:
+        """Return the number of raw's current rows.
+
+        Counting reads the whole table, so it is left out where the changes tell the number.
+        """
+        if last is None or self.must_count:
+            return self.raw.rows()
+        return last.rows_total + self.counts.inserted - self.counts.deleted
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
         """Make raw fit the source. Returns its columns, and whether any was added."""
@@ -180,6 +189,7 @@ class TableLoad(LoadSteps):
         """Read every row. An empty raw table takes them as they are. Otherwise all rows are
         compared.
         """
+        self.must_count = True
         known = self.raw.columns()
         # One range gains nothing from a part table, and would need another pass over the rows.
         if len(conditions := self._ranges(columns)) > 1:
