@@ -373,9 +373,7 @@ class TableLoad(LoadSteps):
         is_recent = known.was_asked_within(request.ask_after, self.loaded_at)
         if request.full or may_differ or known.rows is None or not is_recent:
             return True
-        quarantined, keys = self.quarantine.open()
-        can_state_columns = quarantined == len(keys)
-        return can_state_columns and not all(map(known.states, columns))
+        return not all(map(known.states, columns)) and not self.quarantine.any_without_key()
 
     def _source_checksums(self, columns: Sequence[Column]) -> Stated:
         """Return what the source says of the rows that are not in quarantine."""
