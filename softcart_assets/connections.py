@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -356,17 +357,22 @@ class MongoConnection:
         import pymongo
 
         try:
-            client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-                self.uri,
-                tz_aware=True,
-                serverSelectionTimeoutMS=10_000,
-                # Shorter, so that the error tells what was waited for: a server without TLS may
-                # keep silent.
-                connectTimeoutMS=5_000,
-            )
-            # The client connects at its first command only. Without one, a wrong address would
-            # show up as an error in the middle of the work.
-            client.admin.command("ping")
+            with ExitStack() as failed:
+                client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+                    self.uri,
+                    tz_aware=True,
+                    serverSelectionTimeoutMS=10_000,
+                    # Shorter, so that the error tells what was waited for: a server without TLS
+                    # may keep silent.
+                    connectTimeoutMS=5_000,
+                )
+                # Its threads would look for the server for as long as the process runs.
+                failed.callback(client.close)
+                # The client connects at its first command only. Without one, a wrong address would
+                # show up as an error in the middle of the work.
+                client.admin.command("ping")
+                failed.pop_all()
+                return client
         except pymongo.errors.InvalidURI:
             # Its text may show a part of the password.
             raise SettingError(
@@ -386,7 +392,6 @@ class MongoConnection:
                 f"MongoDB database {self.database!r} cannot be used: {type(error).__name__}{text}. "
                 f"Check {self.prefix}_URI and {self.prefix}_DATABASE."
             ) from None
-        return client
 
 
 def staging() -> PostgresConnection:

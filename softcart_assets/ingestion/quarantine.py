@@ -62,23 +62,17 @@ class Recorder:
         With `only_new`, open entries stay as they are. It is meant for rows of which only a part is
         known.
         """
-        for each in rejected:
-            text = json.dumps(each.row)
-            identity = identity_of(each)
-            # Rows without a key may be identical. A running number gives each copy an entry of its
-            # own.
-            if each.key is None:
-                self._seen[identity] += 1
-                identity += f"#{self._seen[identity]}"
-            conflict = (
-                "NOTHING"
-                if only_new
-                else "UPDATE SET column_name = EXCLUDED.column_name, reason = EXCLUDED.reason,"
-                " row = EXCLUDED.row,"
-                " cursor_value = EXCLUDED.cursor_value, position = EXCLUDED.position, load_id = "
-                "EXCLUDED.load_id"
-            )
-            row = self.connection.execute(
+        if not rejected:
+            return
+        conflict = (
+            "NOTHING"
+            if only_new
+            else "UPDATE SET column_name = EXCLUDED.column_name, reason = EXCLUDED.reason,"
+            " row = EXCLUDED.row, cursor_value = EXCLUDED.cursor_value,"
+            " position = EXCLUDED.position, load_id = EXCLUDED.load_id"
+        )
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
                 "INSERT INTO ingestion.quarantine AS q (source, table_name, identity, key, "
                 "cursor_value, column_name, reason,"
                 " row, position, load_id, quarantined_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, "
@@ -90,20 +84,36 @@ class Recorder:
                 # `now()` is the transaction's start, so it tells an entry of this load from an
                 # older one.
                 " RETURNING quarantined_at = now()",
-                (
-                    self.source,
-                    self.table,
-                    identity,
-                    list(each.key) if each.key else None,
-                    each.cursor,
-                    each.column,
-                    each.reason,
-                    text,
-                    self.position,
-                    self.load_id,
-                ),
-            ).fetchone()
-            self.new += bool(row and row[0])
+                [
+                    (
+                        self.source,
+                        self.table,
+                        self._numbered(each),
+                        list(each.key) if each.key else None,
+                        each.cursor,
+                        each.column,
+                        each.reason,
+                        json.dumps(each.row),
+                        self.position,
+                        self.load_id,
+                    )
+                    for each in rejected
+                ],
+                returning=True,
+            )
+            for result in cursor.results():
+                self.new += sum(is_new for (is_new,) in result)
+
+    def _numbered(self, rejected: Rejected) -> str:
+        """Return what identifies an entry.
+
+        Rows without a key may be identical. A running number gives each copy an entry of its own.
+        """
+        identity = identity_of(rejected)
+        if rejected.key is not None:
+            return identity
+        self._seen[identity] += 1
+        return f"{identity}#{self._seen[identity]}"
 
     def entries(self, released: Sequence[int]) -> str:
         """Return the query of the table's open entries.
@@ -188,6 +198,15 @@ class Recorder:
         ).fetchone()
         assert row
         return int(row[0])
+
+    def any_without_key(self) -> bool:
+        """Return whether an open entry has no key by which to find its row."""
+        row = self.connection.execute(
+            "SELECT EXISTS (SELECT FROM ingestion.quarantine WHERE source = %s AND table_name = %s "
+            "AND closed_at IS NULL AND key IS NULL)",
+            (self.source, self.table),
+        ).fetchone()
+        return bool(row and row[0])
 
     def open(self) -> tuple[int, list[tuple[str, ...]]]:
         """Return the number of open entries, and the keys of those that have one."""

@@ -301,8 +301,8 @@ class CapturedLoad(TableLoad):
             columns = self._released(columns)
         connection, key = self.raw.connection, (self.source.name, self.table.name)
         row = connection.execute(
-            "SELECT rows_inserted, rows_updated, rows_deleted, (SELECT count(*) FROM "
-            "ingestion.quarantine q"
+            "SELECT rows_inserted, rows_updated, rows_deleted, consistent_at,"
+            " (SELECT count(*) FROM ingestion.quarantine q"
             " JOIN ingestion.positions p USING (source, table_name) WHERE (source, table_name) = "
             "(c.source, c.table_name)"
             " AND greatest(quarantined_at, closed_at) > p.loaded_at)"
@@ -310,8 +310,16 @@ class CapturedLoad(TableLoad):
             key,
         ).fetchone()
         assert row
-        inserted, updated, deleted, quarantined = row
+        inserted, updated, deleted, consistent_at, quarantined = row
         self.counts += Counts(inserted, updated, deleted)
+        # The log's operations tell how many rows raw has, unless some are in quarantine, or were
+        # copied later than the log is read from.
+        self.must_count |= bool(
+            quarantined
+            or self.quarantine.open_entries()
+            or last is None
+            or Position.parse(last.position) < Position.parse(consistent_at)
+        )
         self.rows_read += inserted + updated + deleted
         self.closed += quarantined
         connection.execute(

@@ -6,11 +6,13 @@ the log is past that position. A row of raw that stands for a later position sta
 
 from __future__ import annotations
 
+import pickle
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from tempfile import SpooledTemporaryFile
 
 from softcart_assets import locks
 from softcart_assets.connections import MySQLConnection, PostgresConnection
@@ -33,6 +35,7 @@ from softcart_assets.ingestion.types import Column, Kind
 from softcart_assets.lines.model import Source, Table
 
 _REMIND_SECONDS = 60.0
+_SPOOLED_BYTES = 8 << 20
 
 KeyRange = tuple[str | None, str | None]
 """The first and the last value of the leading key column, as text. None: no limit."""
@@ -175,19 +178,26 @@ def read_again(
         where, scope = _conditions(reader, table, columns, key_range)
         recorder = Recorder(session, source.name, table.name, relation, position)
         rows, expected = 0, reader.expected_rows(table)
-        with closing(
-            copy_batches(session, relation, columns, reader.batches(table, columns, where))
-        ) as copied:
-            try:
+        # There may be as many as the table has rows.
+        rejected = stack.enter_context(SpooledTemporaryFile(max_size=_SPOOLED_BYTES))
+        batches = reader.batches(table, columns, where)
+        try:
+            with closing(copy_batches(session, relation, columns, batches)) as copied:
                 for batch in copied:
-                    recorder.record(batch.rejected)
+                    if batch.rejected:
+                        pickle.dump(batch.rejected, rejected)
                     rows += len(batch.rows) + len(batch.rejected)
                     if on_progress:
                         on_progress(table.name, rows, expected)
-            except CAUSED_BY_ROWS as error:
-                raise explain(error, asset, table.key) from error
-        # For the merge, which may come before autovacuum does.
-        session.execute(f"ANALYZE {relation}".encode())
+            # For the merge, which may come before autovacuum does.
+            session.execute(f"ANALYZE {relation}".encode())
+            # Last: a flush that meets one of these entries waits for the end of this transaction.
+            length = rejected.tell()
+            rejected.seek(0)
+            while rejected.tell() < length:
+                recorder.record(pickle.load(rejected))
+        except CAUSED_BY_ROWS as error:
+            raise explain(error, asset, table.key) from error
         row = session.execute(
             "INSERT INTO ingestion.resnapshots (source, table_name, relation, position, scope)"
             " VALUES (%s, %s, %s, %s, %s) RETURNING id",

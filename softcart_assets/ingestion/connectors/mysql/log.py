@@ -185,7 +185,9 @@ class BinaryLog:
         try:
             with closing(Session(self._connection)) as session:
                 yield session
-        except (MySQLdb.Error, ServerUnreachable) as error:
+        except MySQLdb.Error as error:
+            raise self._dump.explained(*error.args) from None
+        except ServerUnreachable as error:
             raise self._dump.explained(0, error) from None
 
     def again(self, start: Position, void: Collection[range] = ()) -> Iterator[Event]:

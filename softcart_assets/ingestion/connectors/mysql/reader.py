@@ -175,9 +175,10 @@ class MySQLReader:
 
     def expected_rows(self, table: Table) -> int | None:
         """The server's estimate of the number of rows."""
-        rows = self.session.query(
+        rows = self.query(
+            table,
             "SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE()"
-            f" AND table_name = {self.session.literal(table.at_source)}"
+            f" AND table_name = {self.session.literal(table.at_source)}",
         )
         return int(rows[0][0]) if rows and rows[0][0] else None
 
@@ -205,7 +206,8 @@ class MySQLReader:
     def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
         """Return conditions that cut the table into key ranges, see `ranges`."""
         rows = self.expected_rows(table) or 0
-        return ranges.conditions(self.session, table, columns, rows, hands)
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
+            return ranges.conditions(self.session, table, columns, rows, hands)
 
     def rows_past(
         self, table: Table, columns: Sequence[Column], cursor_value: str
@@ -282,8 +284,8 @@ class MySQLReader:
         lowest = highest = 0
         if digest.is_whole(key[0]):
             name = mysql_value(key[0])
-            found = self.session.query(
-                f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
+            found = self.query(
+                table, f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
             )[0]
             lowest, highest = (int(value or 0) for value in found)
         return Segments.of_about_a_thousand_rows(key, cursor, rows, lowest, highest)

@@ -9,11 +9,13 @@ import MySQLdb
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion.codec.textrows import TextReader
+from softcart_assets.ingestion.connectors.mysql.codes import is_transient
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,
     SchemaChanged,
     SourceLost,
+    SourceRefused,
 )
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.types import Column
@@ -42,11 +44,15 @@ def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
             raise SchemaChanged(
                 f"{what}: the table was altered while it was read ({text}). Run the load again."
             ) from None
+        failed = f"{what}: MySQL at {connection.host}:{connection.port} failed ({code}: {text})."
+        if not is_transient(code):
+            raise SourceRefused(
+                f"{failed} Nothing of it was committed. The same error comes back until its cause "
+                "at the server is removed."
+            ) from None
         raise SourceLost(
-            f"{what}: MySQL at {connection.host}:{connection.port} failed ({code}: {text}). "
-            "Nothing of it was committed; "
-            f"run the load again. If it persists, check the server and {connection.prefix}_HOST, "
-            "_PORT."
+            f"{failed} Nothing of it was committed. Run the load again. If it persists, check the "
+            f"server and {connection.prefix}_HOST, _PORT."
         ) from None
 
 
@@ -61,7 +67,7 @@ class Session:
         self.is_mariadb = "MariaDB" in self._db.get_server_info()
         # A slow target must not make the server hang up, and no setting of the server may bend
         # values or our syntax.
-        self.query(
+        self._set_up(
             "SET SESSION sql_mode = '', sql_quote_show_create = 1, net_write_timeout = 3600, "
             "wait_timeout = 86400, "
             + ("max_statement_time = 0" if self.is_mariadb else "max_execution_time = 0")
@@ -70,6 +76,14 @@ class Session:
             # servers that have the setting: MySQL from 8.0.30 on.
             + " /*!80030 , show_gipk_in_create_table_and_information_schema = ON */"
         )
+
+    def _set_up(self, statement: str) -> None:
+        try:
+            self.query(statement)
+        except BaseException:
+            # Nobody else knows of the connection yet.
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection. This ends the snapshot, too."""
