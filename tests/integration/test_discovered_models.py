@@ -107,6 +107,8 @@ def test_discovered_models_pass_lint_and_build_untouched(
     _check(project, DBT, "build")
     _check(project, sys.executable, "-m", "sqlfluff", "lint", "models")
     declared = tmp_path / "softcart_assets" / "lines" / "it"
+    # Ruff sorts imports by where it finds the modules.
+    shutil.copy(REPOSITORY / "softcart_assets" / "lines" / "model.py", declared.parent)
     config = ("--config", REPOSITORY / "pyproject.toml")
     _check(tmp_path, sys.executable, "-m", "ruff", "check", *config, declared)
     _check(tmp_path, sys.executable, "-m", "ruff", "format", "--check", *config, declared)
@@ -170,6 +172,9 @@ def test_a_test_that_fails_in_dagster_shows_its_rows(
     assert "It checks columns: ['v'].\nUp to 5 of its rows:\nv=7, row_count=2\n" in told
     file = told.splitlines()[-1].removeprefix("Its SQL: ")
     assert "row_count" in (project.parent / file).read_text()
+    # By hand, dbt shows them.
+    shown = _check(project, DBT, "show", "-s", "primary_key_stg_x__t")
+    assert "| 7 |         2 |" in shown
     [failure] = result.filter_events(lambda event: event.is_step_failure)
     # What the demo prints, too.
     assert told in runs.root_cause(failure.step_failure_data.error)

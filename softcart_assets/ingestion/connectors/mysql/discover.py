@@ -176,7 +176,7 @@ class _Catalog:
         collation = self.collations[table, column]
         if column not in key or not collation.endswith("_ci"):
             return description
-        # Found with the stock codes of a real shop: 112 of them met nothing in the warehouse.
+        # Found with the stock codes of a real retailer: 112 of them met nothing in the warehouse.
         note = (
             f"Here {collation} ignores case, in PostgreSQL nothing does: "
             f"join on folded_key('{column}')."
