@@ -43,6 +43,7 @@ PURPOSES = {
     "resources": "handles on servers",
     "run_processes": "which runs are alive",
     "runs": "everything, in one process",
+    "scaffold": "first files of a source",
     "seed_data": "made-up data",
     "spark": "aggregates in PySpark",
     "stack": "the local servers",

@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _NAME = re.compile(r"[A-Za-z0-9_]{1,63}")
 # Names of lines and sources become Python packages, PostgreSQL schemas and Hive databases. With
 # small letters only, none of these needs quotes.
-_LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 _LAYERS = ("staging", "warehouse", "aggregates", "production", "extracts", "lake", "dagster")
@@ -160,7 +160,7 @@ def assemble(declared: Iterable[Line]) -> Lines:
 def _lines(together: Lines) -> Iterator[str]:
     yield from _repeated(together, "lines of business", "Rename one of them")
     for line in together:
-        if not _LINE_NAME.fullmatch(line.name):
+        if not LINE_NAME.fullmatch(line.name):
             yield (
                 f"{line.declared_at}: {line.name!r} cannot be the name of a line. Use small "
                 "letters, digits and _, beginning with a letter."
@@ -187,7 +187,7 @@ def _sources(together: Lines) -> Iterator[str]:
         f"{source}_{table}" for source, table in {(s.name, t.name) for s, t in together.tables()}
     )
     for source in together.sources:
-        if not _LINE_NAME.fullmatch(source.name):
+        if not LINE_NAME.fullmatch(source.name):
             yield (
                 f"{source.declared_at}: {source.name!r} cannot be the name of a source. Use small "
                 "letters, digits and _, beginning with a letter."

@@ -9,6 +9,7 @@ process of `dagster dev`, which takes about 7 s every time.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -111,6 +112,11 @@ def read_manifest() -> Manifest:
             "Run `make manifest`."
         )
     return json.loads(MANIFEST.read_text())  # type: ignore[no-any-return]
+
+
+def without_jinja(text: str) -> str:
+    """A description as dbt reads it literally. dbt would take `{{` in it for Jinja."""
+    return re.sub(r"\{(?=[{%#])", "{ ", text)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from softcart_assets.assembly import LINES, REPOSITORY, Lines
+from softcart_assets.dbt import without_jinja
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack import derived as stack
@@ -109,7 +110,7 @@ def _dbt_sources(source: Source) -> str:
             {
                 "name": source.schema,
                 "schema": source.schema,
-                "description": f"{source.description} Exact copies of its tables.",
+                "description": without_jinja(f"{source.description} Exact copies of its tables."),
                 "tables": [
                     entry for table in source.tables for entry in _raw_tables(source, table)
                 ],
@@ -138,5 +139,7 @@ def _raw_tables(source: Source, table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _raw_table(name: str, description: str, columns: Mapping[str, str]) -> dict[str, Any]:
-    described = [{"name": name, "description": text} for name, text in columns.items()]
-    return {"name": name, "description": description, "columns": described}
+    described = [
+        {"name": name, "description": without_jinja(text)} for name, text in columns.items()
+    ]
+    return {"name": name, "description": without_jinja(description), "columns": described}

@@ -94,7 +94,7 @@ def materialize_everything(
         ],
         [check for result in results for check in result.get_asset_check_evaluations()],
         [
-            f"{event.step_key}: {_root_cause(event.step_failure_data.error)}"
+            f"{event.step_key}: {root_cause(event.step_failure_data.error)}"
             for result in results
             for event in result.filter_events(lambda event: event.is_step_failure)
         ],
@@ -211,7 +211,7 @@ def _followed(
         follower.join()
 
 
-def _root_cause(error: Any) -> str:
+def root_cause(error: Any) -> str:
     """The message of the first error in the chain. Dagster wraps an asset's own error."""
     while error and error.cause:
         error = error.cause

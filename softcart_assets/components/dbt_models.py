@@ -10,11 +10,13 @@ from typing import Any
 import dagster as dg
 import psycopg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from psycopg import sql
 
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.failed_tests import explained
 from softcart_assets.components.keys import raw_keys
 from softcart_assets.dbt import PROJECT_DIR, Manifest, ended_with_us
 from softcart_assets.ingestion import bookkeeping
@@ -180,9 +182,23 @@ def _models(
             for source in lines.sources:
                 bookkeeping.prepare(session, source.schema)
             invocation = dbt.cli(arguments, context=context)
-            with ended_with_us(invocation.process):
-                for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
-                    yield _with_row_count(session, event)
+            told = []
+            try:
+                with ended_with_us(invocation.process):
+                    for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
+                        if isinstance(event, dg.AssetCheckResult) and not event.passed:
+                            event = explained(
+                                session, lines, manifest, invocation.target_path, event
+                            )
+                            context.log.warning(event.description)
+                            if event.severity == dg.AssetCheckSeverity.ERROR:
+                                told.append(event.description or "")
+                        yield _with_row_count(session, event)
+            except DagsterDbtCliRuntimeError as error:
+                # dbt's own message has the number of rows only.
+                for text in told:
+                    error.add_note(text)
+                raise
 
     return build
 
