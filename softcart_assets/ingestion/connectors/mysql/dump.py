@@ -96,8 +96,7 @@ class Dump:
         if code in (1044, 1045, 1142, 1227):
             return MissingGrant(
                 f"{self.where}: user {connection.user!r} may not read the binary log ({message}). "
-                "Run "
-                "GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO "
+                "Run GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO "
                 f"{connection.user!r}."
             )
         return SourceLost(
@@ -134,7 +133,10 @@ class Dump:
             + name
             + struct.pack("<BBHII", 0, 0, port, 0, 0),
         )
-        private.read_ok(self._db)
+        try:
+            private.read_ok(self._db)
+        except pymysql.MySQLError as error:
+            raise self.explained(*error.args) from None
         if gtids is not None and not self.is_mariadb:
             data = gtids.encoded()
             self._command(0x1E, struct.pack("<HIIQI", 4, self.server_id, 0, 4, len(data)) + data)
