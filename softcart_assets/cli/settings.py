@@ -64,8 +64,16 @@ def chosen(names: list[str]) -> list[tuple[Source, list[str]]]:
             [each.name for each in sources[source_name].tables] if source_name in sources else []
         )
         if source_name not in sources or (table and table not in known):
-            options = [f"{source_name}.{each}" for each in known] or list(sources)
-            raise typer.BadParameter(f"{name!r} is not declared. There are {', '.join(options)}.")
+            # A table without its source is what people type first.
+            options = [
+                f"{source.name}.{name}"
+                for source in sources.values()
+                if name in [each.name for each in source.tables]
+            ] or [f"{source_name}.{each}" for each in known]
+            raise typer.BadParameter(
+                f"{name!r} is not declared. There are {', '.join(options or sources)}.",
+                param_hint="SOURCE[.TABLE]",
+            )
         # The arguments may name a source and one of its tables too.
         tables[source_name] += [
             each for each in ([table] if table else known) if each not in tables[source_name]

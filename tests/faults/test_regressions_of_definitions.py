@@ -461,7 +461,7 @@ def reading(any_mysql: MySQLConnection) -> Iterator[MySQLConnection]:
         any_mysql,
         f"CREATE USER {user} IDENTIFIED BY 'x'",
         f"GRANT SELECT ON {any_mysql.database}.* TO {user}",
-        f"GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.* TO {user}",
+        f"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}",
     )
     yield replace(any_mysql, user=user, password="x")
     run(any_mysql, f"DROP USER {user}")

@@ -160,7 +160,8 @@ def read_again(
     relation = f"ingestion.{quote(f'reread_{uuid.uuid4().hex}')}"
     with ExitStack() as stack:
         epoch = epoch_of_reread(job)
-        reader = stack.enter_context(snapshot(source, job.connection, 1, epoch))[0]
+        only = replace(source, tables=(table,))
+        reader = stack.enter_context(snapshot(only, job.connection, 1, epoch))[0]
         session = stack.enter_context(
             job.staging.connect(application_name=f"softcart resnapshot {asset}"[:63])
         )

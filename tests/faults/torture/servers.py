@@ -29,7 +29,7 @@ READER = "torture_reader"
 """The reader's own account at the source, with just the privileges that `.env.example` asks for."""
 GRANTS = (
     f"CREATE USER IF NOT EXISTS {READER}@'%' IDENTIFIED BY '{READER}'",
-    f"GRANT SELECT, RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {READER}@'%'",
+    f"GRANT SELECT, LOCK TABLES, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {READER}@'%'",
 )
 
 

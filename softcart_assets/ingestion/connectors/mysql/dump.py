@@ -103,8 +103,7 @@ class Dump:
         if code in (1044, 1045, 1142, 1227):
             return MissingGrant(
                 f"{self.where}: user {connection.user!r} may not read the binary log ({message}). "
-                "Run "
-                "GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO "
+                "Run GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO "
                 f"{connection.user!r}."
             )
         if not is_transient(code):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
@@ -37,7 +38,7 @@ def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
         if code in (1044, 1045, 1227):
             raise MissingGrant(
                 f"{what}: MySQL user {user!r} lacks a privilege ({text}). "
-                f"Run GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {user!r}."
+                f"Run GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {user!r}."
             ) from None
         # Unknown column, unknown table, and a table that was altered after the snapshot.
         if code in (1054, 1146, 1412):
@@ -64,7 +65,11 @@ class Session:
         # No converters: MySQLdb's own turn zero dates into None.
         self._db = connection.connect(conv={}, use_unicode=False)
         self._reader: TextReader | None = None
-        self.is_mariadb = "MariaDB" in self._db.get_server_info()
+        version = self._db.get_server_info()
+        self.is_mariadb = "MariaDB" in version
+        is_renamed = not self.is_mariadb and [*map(int, re.findall(r"\d+", version)[:2])] >= [8, 2]
+        self.log_status = "SHOW BINARY LOG STATUS" if is_renamed else "SHOW MASTER STATUS"
+        """The statement that tells where the binary log ends."""
         # A slow target must not make the server hang up, and no setting of the server may bend
         # values or our syntax.
         self._set_up(
@@ -96,6 +101,17 @@ class Session:
         Bytes that are no characters, as in statements of the binary log, become escapes.
         """
         self._db.query(sql.encode() if isinstance(sql, str) else sql)
+        return self._rows()
+
+    def several(self, *statements: str) -> list[list[tuple[str | None, ...]]]:
+        """Run statements that are sent together, and return the rows of each as text."""
+        self._db.query("; ".join(statements).encode())
+        results = [self._rows()]
+        while self._db.next_result() == 0:
+            results.append(self._rows())
+        return results
+
+    def _rows(self) -> list[tuple[str | None, ...]]:
         result = self._db.store_result()
         rows = result.fetch_row(maxrows=0) if result else ()
         return [
@@ -140,10 +156,7 @@ def log_position(session: Session) -> Position:
         status = {row[0]: row[1] for row in session.query("SHOW STATUS LIKE 'binlog_snapshot_%'")}
         file, position = status.get("Binlog_snapshot_file"), status.get("Binlog_snapshot_position")
     else:
-        try:
-            rows = session.query("SHOW BINARY LOG STATUS")
-        except MySQLdb.ProgrammingError:  # before MySQL 8.2
-            rows = session.query("SHOW MASTER STATUS")
+        rows = session.query(session.log_status)
         file, position = rows[0][:2] if rows else (None, None)
     if not file or not position:
         raise IngestionError(
