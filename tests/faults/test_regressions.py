@@ -84,7 +84,7 @@ def assert_same_in_lake(
 ) -> None:
     """Raw's current rows are the source's, and what the lake's files come to."""
     assert_same(mysql, postgres, table)
-    verdict = Verdict(Model([]), mysql, postgres, Path(lake.removeprefix("file://")), "cdc")
+    verdict = Verdict(Model([]), mysql, postgres, Path(lake.removeprefix("file://")), source_of())
     with postgres.connect() as verdict.session:
         assert list(verdict.replayed(table, key)) == []
 
