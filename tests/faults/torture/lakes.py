@@ -11,8 +11,10 @@ from softcart_assets.audits.lake import content_of_raw, equals_raw
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lake import committed_files, lake_table, one_moment, refresh
 from softcart_assets.lines.model import Source
+from spark.lake import LakeError
 from spark.session import build_session, stop_session
 from tests.faults.torture.model import Row
+from tests.faults.torture.workload import ALTERED
 
 
 class Lakes:
@@ -58,7 +60,13 @@ class Lakes:
         for declared in source.tables:
             if files := committed.get(declared.name):
                 table = lake_table(source, declared, lake_uri)
-                refresh(postgres, self.session, source, table, files)
+                try:
+                    refresh(postgres, self.session, source, table, files)
+                except LakeError:
+                    # As documented: no type holds what a column held before and after some changes.
+                    if declared.name == ALTERED:
+                        continue
+                    raise
                 result = equals_raw(table, contents[declared.name])
                 if not result.passed:
                     yield f"{table.full_name} is not what raw is: {result.details}"
