@@ -312,7 +312,9 @@ def test_purged_position(any_mysql: MySQLConnection) -> None:
         with pytest.raises(PositionPurged) as raised:
             read(any_mysql, start, **options)
         assert str(start.position) in str(raised.value)
-        assert str(files[0][0]) in str(raised.value)
+        # Another server's list of files says nothing about the log that was followed.
+        expected = options.get("server") or files[0][0]
+        assert str(expected) in str(raised.value)
         assert "softcart resnapshot t" in str(raised.value)
 
 
