@@ -26,7 +26,7 @@ def raw_tables_held() -> Iterator[None]:
     from softcart_assets.connections import staging
     from softcart_assets.ingestion.raw_tables import raw_tables_held as held
 
-    with held(staging(), still=False, tell=tell):
+    with held(staging(), exclusive=False, tell=tell):
         yield
 
 

@@ -173,7 +173,9 @@ def _models(
         if others:
             arguments += ["--exclude", " ".join(others)]
         with (
-            raw_tables_held(staging.connection(), still=True, tell=context.log.info, reads=reads),
+            raw_tables_held(
+                staging.connection(), exclusive=True, tell=context.log.info, reads=reads
+            ),
             staging.connection().connect(autocommit=True) as session,
         ):
             # Here the incremental models record how far they have read the changes.

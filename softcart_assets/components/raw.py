@@ -203,7 +203,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             tell=context.log.info,
         )
         # Shared with other loads. Only a build needs the tables to stand still.
-        with raw_tables_held(staging.connection(), still=False, tell=context.log.info):
+        with raw_tables_held(staging.connection(), exclusive=False, tell=context.log.info):
             for result in load(request, [table.name for table in tables]):
                 for line in result.warnings:
                     context.log.warning(f"{source.schema}/{result.table}: {line}")

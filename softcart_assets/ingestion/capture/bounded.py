@@ -25,7 +25,6 @@ from softcart_assets.ingestion.capture.servers import end_after, epoch_now, star
 from softcart_assets.ingestion.captured import TableFailed, capture
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
 from softcart_assets.ingestion.connectors.mysql.session import current_position
-from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine.table import Moved, TableLoad
 from softcart_assets.ingestion.engine.tables import read_tables
 from softcart_assets.ingestion.errors import LoadsFailed, SchemaChanged, SourceLost
@@ -37,6 +36,7 @@ from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.failures import explain
 from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
+from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source, Table
 
 _HANDS = 3
@@ -110,8 +110,8 @@ def bring_up(
                 table for table in follower.captured.tables.values() if table.stopped
             )
         follower.finish()
-        crew: Crew[Reader] = stack.enter_context(Crew(readers))
-        call = Call(request, follower.control, crew, str(uuid.uuid4()))
+        pool: WorkerPool[Reader] = stack.enter_context(WorkerPool(readers))
+        call = Call(request, follower.control, pool, str(uuid.uuid4()))
         futures = {}
         for table in tables:
             captured = follower.captured.tables.get(table.name)
@@ -127,7 +127,7 @@ def bring_up(
                 follower.sinks,
                 is_full=request.full or bool(captured.stale_since or captured.stopped),
             )
-            futures[crew.submit(load.run)] = table.name
+            futures[pool.submit(load.run)] = table.name
         for future in as_completed(futures):
             name = futures[future]
             try:
@@ -215,7 +215,7 @@ def first_contact(
             ask_after=None,
             on_progress=on_progress,
         )
-        results = read_tables(request, new, epoch=epoch, along=follow)
+        results = read_tables(request, new, epoch=epoch, on_commit=follow)
         try:
             for result in results:
                 copied[result.table] = result

@@ -82,7 +82,7 @@ def resnapshot(
     def caught_up(request: LoadRequest, **how: bool) -> list[LoadResult]:
         # Builds wait meanwhile. But they must not wait while we wait for the stream to merge rows:
         # the stream gives way to them, and each would wait for the next.
-        with raw_tables_held(staging, still=False, tell=tell):
+        with raw_tables_held(staging, exclusive=False, tell=tell):
             return list(catch_up(request, chosen, **how))
 
     with staging.connect(autocommit=True) as control:

@@ -144,8 +144,8 @@ class TableLoad(LoadSteps):
         record(connection, self.source, result, files, statement, self.cursor_value, last)
         self.files.forget(connection)
         # In the same transaction: a captured table is copied and followed, or neither.
-        if self.call.along:
-            self.call.along(connection, self.table.name, self.position)
+        if self.call.on_commit:
+            self.call.on_commit(connection, self.table.name, self.position)
         # From here on, a lost connection does not tell whether the commit happened.
         self.is_committing = True
         connection.commit()
@@ -221,7 +221,7 @@ class TableLoad(LoadSteps):
     def _ranges(self, columns: Sequence[Column]) -> Sequence[str | None]:
         if not isinstance(self.reader, RangedReader):
             return [None]
-        return self.reader.ranges(self.table, columns, self.call.crew.size)
+        return self.reader.ranges(self.table, columns, self.call.pool.size)
 
     def _after_full(self, loaded: str, columns: Sequence[Column]) -> Sequence[Column]:
         """Note the cursor, and close the quarantine entries that reading every row has settled.

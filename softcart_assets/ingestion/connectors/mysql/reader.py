@@ -204,11 +204,11 @@ class MySQLReader:
                 yield Batch(rows, rejected)
             self.session.finished()
 
-    def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
+    def ranges(self, table: Table, columns: Sequence[Column], workers: int) -> list[str | None]:
         """Return conditions that cut the table into key ranges, see `ranges`."""
         rows = self.expected_rows(table) or 0
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            return ranges.conditions(self.session, table, columns, rows, hands)
+            return ranges.conditions(self.session, table, columns, rows, workers)
 
     def rows_past(
         self, table: Table, columns: Sequence[Column], cursor_value: str

@@ -159,12 +159,17 @@ def log_position(session: Session) -> Position:
         rows = session.query(session.log_status)
         file, position = rows[0][:2] if rows else (None, None)
     if not file or not position:
-        raise IngestionError(
-            f"MySQL at {session.connection.host}:{session.connection.port} keeps no binary log, so "
-            "no position can be stated. Set log_bin (and binlog_format=ROW) on the server that "
-            f"{session.connection.prefix}_HOST names."
-        )
+        raise no_log(session.connection)
     return Position.parse(f"{file}:{position}")
+
+
+def no_log(connection: MySQLConnection) -> IngestionError:
+    """Return the exception for a server that keeps no binary log."""
+    return IngestionError(
+        f"MySQL at {connection.host}:{connection.port} keeps no binary log, so no position can be "
+        "stated. Set log_bin (and binlog_format=ROW) on the server that "
+        f"{connection.prefix}_HOST names."
+    )
 
 
 def current_position(connection: MySQLConnection) -> Position:

@@ -11,7 +11,7 @@ import MySQLdb
 
 from softcart_assets.ingestion.connectors.mysql.charsets import Query
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
-from softcart_assets.ingestion.connectors.mysql.session import Session, log_position
+from softcart_assets.ingestion.connectors.mysql.session import Session, log_position, no_log
 from softcart_assets.ingestion.errors import IngestionError
 from softcart_assets.ingestion.position import Position
 
@@ -21,28 +21,23 @@ _SECONDS = 2.0
 
 @dataclass(frozen=True)
 class ServerState:
-    """Where a server's log ends, and which server it is.
-
-    `gtids` is empty if it has none. `files` are its log files in order, with their sizes in bytes.
-    """
+    """Where a server's log ends, and which server it is. `gtids` is empty if it has none."""
 
     position: Position
     gtids: GtidSet
     server: str
-    files: list[tuple[str, int]]
 
 
 def current_state(session: Session) -> ServerState:
     """Return the present end of the server's log. Raises `IngestionError` if it keeps none."""
-    position = log_position(session)
     if session.is_mariadb:
+        position = log_position(session)
         gtids = session.query(
             f"SELECT BINLOG_GTID_POS({session.literal(position.file)}, {position.offset})"
         )[0][0]
     else:
         position, gtids = _end_with_gtids(session)
-    files = [(str(row[0]), int(row[1] or 0)) for row in session.query("SHOW BINARY LOGS")]
-    return ServerState(position, GtidSet(gtids or ""), identity(session.query), files)
+    return ServerState(position, GtidSet(gtids or ""), identity(session.query))
 
 
 def _end_with_gtids(session: Session) -> tuple[Position, str | None]:
@@ -56,6 +51,8 @@ def _end_with_gtids(session: Session) -> tuple[Position, str | None]:
         before, owned, after = session.several(
             session.log_status, "SELECT @@GLOBAL.gtid_owned <> ''", session.log_status
         )
+        if not after:
+            raise no_log(session.connection)
         is_complete = owned == [("0",)] and before[0][:2] == after[0][:2]
         if is_complete or time.monotonic() > until:
             file, offset, _, _, gtids = after[0][:5]

@@ -11,7 +11,7 @@ from softcart_assets.ingestion.sinks.lake import open_lake
 from softcart_assets.lines.model import Source, Table
 
 
-def strays(
+def orphans(
     control: psycopg.Connection, lake_uri: str, source: Source, table: Table
 ) -> Iterator[str]:
     """Yield what the lake has beyond the listed files, and which listed files it lacks."""
@@ -29,7 +29,7 @@ def strays(
     with control.cursor() as cursor, cursor.copy("COPY pg_temp.present FROM STDIN") as copy:
         for path in _present(lake_uri, f"changes/{source.name}/{table.name}"):
             copy.write_row((path,))
-    orphans, first = _counted(
+    count, first = _counted(
         control,
         "SELECT path FROM pg_temp.present p"
         " WHERE NOT EXISTS (SELECT FROM ingestion.lake_files l WHERE l.path = p.path)"
@@ -40,8 +40,8 @@ def strays(
         "(%s, %s) AND starts_with(regexp_replace(p.path, '^.*/', ''), a.load_id))",
         (*key, *key),
     )
-    if orphans:
-        yield f"{orphans} file(s) in the lake do not count and can be deleted, among them {first}"
+    if count:
+        yield f"{count} file(s) in the lake do not count and can be deleted, among them {first}"
     lost, first = _counted(
         control, "SELECT path FROM pg_temp.listed EXCEPT SELECT path FROM pg_temp.present", ()
     )
