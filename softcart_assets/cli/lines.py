@@ -8,15 +8,19 @@ from typing import Annotated, Literal
 import typer
 
 from softcart_assets.cli import settings
+from softcart_assets.paths import REPOSITORY
 
 
 def derive() -> None:
-    """Write the files that are derived from the declarations, such as dbt's sources."""
+    """Write the files that are derived from the declarations, such as dbt's sources.
+
+    The file of a source that is no longer declared is deleted.
+    """
     from softcart_assets.derive import derive as write_derived
 
-    for path in (written := write_derived()):
-        typer.echo(f"Written: {path}")
-    if not written:
+    for path in (changed := write_derived()):
+        typer.echo(f"{'Written' if (REPOSITORY / path).exists() else 'Deleted'}: {path}")
+    if not changed:
         typer.echo("Every derived file is up to date.")
 
 
