@@ -61,12 +61,12 @@ def discover(
         settings.apply(start=False)
     connection = MySQLConnection.from_env(prefix)
     found = discover_source(name, connection, strategy=strategy, views=views, owner=owner)
-    files = first_files(line, found, column_types(found, connection), settings.REPOSITORY)
-    for path in (written := write_missing(files, settings.REPOSITORY)):
+    files = first_files(line, found, column_types(found, connection), REPOSITORY)
+    for path in (written := write_missing(files, REPOSITORY)):
         typer.echo(f"Written: {path}")
     if not written:
         typer.echo("Every file is there already.")
-    declared = settings.REPOSITORY / "softcart_assets" / "lines" / line / "__init__.py"
+    declared = REPOSITORY / "softcart_assets" / "lines" / line / "__init__.py"
     if constant_of(found) not in declared.read_text():
         typer.echo(f"Add {constant_of(found)} to `sources` of the LINE in {declared}.")
     typer.echo(
