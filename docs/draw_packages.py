@@ -38,6 +38,7 @@ PURPOSES = {
     "locks": "advisory locks",
     "migrations": "numbered SQL files",
     "pages": "dashboards",
+    "paths": "where the files are",
     "progress": "bars and status lines",
     "publishing": "write, audit, publish",
     "resources": "handles on servers",

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from softcart_assets import lines
 from softcart_assets.ingestion import connectors
+from softcart_assets.lines import conformed
 from softcart_assets.lines.model import (
     Dashboard,
     Extract,
@@ -25,8 +26,7 @@ from softcart_assets.lines.model import (
     Source,
     Table,
 )
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from softcart_assets.paths import REPOSITORY
 
 # Dagster's rule for the parts of an asset key. PostgreSQL cuts longer names off.
 _NAME = re.compile(r"[A-Za-z0-9_]{1,63}")
@@ -53,6 +53,11 @@ class DeclarationError(RuntimeError):
 
 class Lines(tuple[Line, ...]):
     """Every line of business, in the order of their names."""
+
+    @property
+    def conformed(self) -> Line:
+        """The line that holds what the others share. Raises `KeyError` if it is missing."""
+        return self.line(conformed.LINE.name)
 
     @property
     def sources(self) -> tuple[Source, ...]:

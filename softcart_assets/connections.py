@@ -13,7 +13,7 @@ import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     import psycopg
@@ -163,23 +163,12 @@ class Tls:
         return {"ssl": {"ca": self.ca, **client}, "ssl_mode": mode}
 
 
-def _exposure(prefix: str, host: str, tls: Tls | None) -> str | None:
-    if tls and not tls.verify_host:
-        return (
-            f"whoever has a certificate of an authority in {prefix}_TLS_CA can pass for {host}, "
-            f"because of {prefix}_TLS_VERIFY_HOST=no."
-        )
-    if tls or host in LOOPBACK:
-        return None
-    return (
-        f"others on the way to {host} may read rows or pass for it. Set {prefix}_TLS_CA to the "
-        "certificates of the authority that vouches for the server."
-    )
-
-
 @dataclass(frozen=True)
-class MySQLConnection:
-    """A database of MySQL or MariaDB. Error texts name its settings by `prefix`."""
+class _SqlConnection:
+    """A database of a server with accounts. Error texts name its settings by `prefix`."""
+
+    product: ClassVar[str]
+    default_port: ClassVar[str]
 
     prefix: str
     host: str
@@ -190,12 +179,12 @@ class MySQLConnection:
     tls: Tls | None = None
 
     @classmethod
-    def from_env(cls, prefix: str) -> MySQLConnection:
+    def from_env(cls, prefix: str) -> Self:
         """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD`, `_DATABASE` and those of `Tls`."""
         return cls(
             prefix,
             setting(f"{prefix}_HOST"),
-            _port(f"{prefix}_PORT", "3306"),
+            _port(f"{prefix}_PORT", cls.default_port),
             setting(f"{prefix}_USER"),
             setting(f"{prefix}_PASSWORD"),
             setting(f"{prefix}_DATABASE"),
@@ -205,7 +194,32 @@ class MySQLConnection:
     @property
     def exposure(self) -> str | None:
         """What is unsafe about the way to the server, and what to do. None: it is safe."""
-        return _exposure(self.prefix, self.host, self.tls)
+        if self.tls and not self.tls.verify_host:
+            return (
+                f"whoever has a certificate of an authority in {self.prefix}_TLS_CA can pass for "
+                f"{self.host}, because of {self.prefix}_TLS_VERIFY_HOST=no."
+            )
+        if self.tls or self.host in LOOPBACK:
+            return None
+        return (
+            f"others on the way to {self.host} may read rows or pass for it. Set "
+            f"{self.prefix}_TLS_CA to the certificates of the authority that vouches for the "
+            "server."
+        )
+
+    def _unreachable(self, reason: object) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"{self.product} database {self.database!r} at {self.host}:{self.port} cannot be used "
+            f"as {self.user!r}: {reason}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD, "
+            "_DATABASE and, if the server demands TLS, _TLS_CA."
+        )
+
+
+class MySQLConnection(_SqlConnection):
+    """A database of MySQL or MariaDB. Error texts name its settings by `prefix`."""
+
+    product = "MySQL"
+    default_port = "3306"
 
     def connect(self, **options: Any) -> MySQLClient:
         """Open a connection: UTF-8 (four bytes), session time zone UTC.
@@ -242,43 +256,12 @@ class MySQLConnection:
             raise self._unreachable("the server does not offer TLS, which _TLS_CA demands")
         return client
 
-    def _unreachable(self, reason: object) -> ServerUnreachable:
-        return ServerUnreachable(
-            f"MySQL database {self.database!r} at {self.host}:{self.port} cannot be used as "
-            f"{self.user!r}: {reason}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD, "
-            "_DATABASE and, if the server demands TLS, _TLS_CA."
-        )
 
-
-@dataclass(frozen=True)
-class PostgresConnection:
+class PostgresConnection(_SqlConnection):
     """A database of PostgreSQL. Error texts name its settings by `prefix`."""
 
-    prefix: str
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    database: str
-    tls: Tls | None = None
-
-    @classmethod
-    def from_env(cls, prefix: str) -> PostgresConnection:
-        """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD`, `_DATABASE` and those of `Tls`."""
-        return cls(
-            prefix,
-            setting(f"{prefix}_HOST"),
-            _port(f"{prefix}_PORT", "5432"),
-            setting(f"{prefix}_USER"),
-            setting(f"{prefix}_PASSWORD"),
-            setting(f"{prefix}_DATABASE"),
-            Tls.from_env(prefix),
-        )
-
-    @property
-    def exposure(self) -> str | None:
-        """What is unsafe about the way to the server, and what to do. None: it is safe."""
-        return _exposure(self.prefix, self.host, self.tls)
+    product = "PostgreSQL"
+    default_port = "5432"
 
     def connect(self, **options: Any) -> psycopg.Connection:
         """Open a connection with time zone UTC. Raises `ServerUnreachable`.
@@ -310,13 +293,7 @@ class PostgresConnection:
             )
         except psycopg.OperationalError as error:
             # libpq's message has several lines. This makes one of them.
-            raise ServerUnreachable(
-                f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used "
-                f"as {self.user!r}: "
-                f"{' '.join(str(error).split())}. "
-                f"Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD, _DATABASE and, if the server "
-                "demands TLS, _TLS_CA."
-            ) from None
+            raise self._unreachable(" ".join(str(error).split())) from None
 
 
 @dataclass(frozen=True)

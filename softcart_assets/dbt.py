@@ -20,7 +20,9 @@ from typing import Any
 
 from filelock import FileLock
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent / "dbt_project"
+from softcart_assets.paths import REPOSITORY
+
+PROJECT_DIR = REPOSITORY / "dbt_project"
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
 PARSED_FOR = MANIFEST.with_name("parsed_for")
 """The file with the server that the manifest was parsed for, as old as the parsing's start."""

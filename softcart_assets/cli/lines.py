@@ -8,15 +8,19 @@ from typing import Annotated, Literal
 import typer
 
 from softcart_assets.cli import settings
+from softcart_assets.paths import REPOSITORY
 
 
 def derive() -> None:
-    """Write the files that are derived from the declarations, such as dbt's sources."""
+    """Write the files that are derived from the declarations, such as dbt's sources.
+
+    The file of a source that is no longer declared is deleted.
+    """
     from softcart_assets.derive import derive as write_derived
 
-    for path in (written := write_derived()):
-        typer.echo(f"Written: {path}")
-    if not written:
+    for path in (changed := write_derived()):
+        typer.echo(f"{'Written' if (REPOSITORY / path).exists() else 'Deleted'}: {path}")
+    if not changed:
         typer.echo("Every derived file is up to date.")
 
 
@@ -57,12 +61,12 @@ def discover(
         settings.apply(start=False)
     connection = MySQLConnection.from_env(prefix)
     found = discover_source(name, connection, strategy=strategy, views=views, owner=owner)
-    files = first_files(line, found, column_types(found, connection), settings.REPOSITORY)
-    for path in (written := write_missing(files, settings.REPOSITORY)):
+    files = first_files(line, found, column_types(found, connection), REPOSITORY)
+    for path in (written := write_missing(files, REPOSITORY)):
         typer.echo(f"Written: {path}")
     if not written:
         typer.echo("Every file is there already.")
-    declared = settings.REPOSITORY / "softcart_assets" / "lines" / line / "__init__.py"
+    declared = REPOSITORY / "softcart_assets" / "lines" / line / "__init__.py"
     if constant_of(found) not in declared.read_text():
         typer.echo(f"Add {constant_of(found)} to `sources` of the LINE in {declared}.")
     typer.echo(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from softcart_assets.paths import REPOSITORY, softcart_home
+
 if TYPE_CHECKING:
     from softcart_assets.lines.model import Line, Source
     from softcart_assets.stack import Stack
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def read_dotenv() -> None:
@@ -31,9 +30,9 @@ def read_dotenv() -> None:
 
 def stack() -> Stack:
     """The local stack in the folder that the settings name."""
-    from softcart_assets.stack import Stack, default_home
+    from softcart_assets.stack import Stack
 
-    return Stack(default_home())
+    return Stack(softcart_home())
 
 
 def environment(*, start: bool) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from softcart_assets.cli import settings
+from softcart_assets.paths import REPOSITORY
 
 _MARKS = {
     "ok": ("✓", typer.colors.GREEN),
@@ -126,4 +127,4 @@ def ui() -> None:
     typer.secho(
         f"Dagster UI: http://127.0.0.1:{port} (ready in a few seconds, Ctrl-C ends it)", bold=True
     )
-    raise typer.Exit(serve(settings.REPOSITORY, port))
+    raise typer.Exit(serve(REPOSITORY, port))

@@ -24,9 +24,6 @@ from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
 from softcart_assets.resources import PostgresResource
 
-CONFORMED = "conformed"
-"""The line that holds what the others share, and the folder of its models."""
-
 
 class MisplacedModel(RuntimeError):
     """A dbt model is in a folder of no line and no source. The message names it."""
@@ -74,8 +71,8 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
                 "Move it to models/staging/<source>/ or models/warehouse/<line>/, or declare the "
                 "line in softcart_assets/lines/."
             )
-    shared = _conformed(manifest)
-    found = [_models(f"dbt_{CONFORMED}", lines, translator, manifest, shared)]
+    shared = _and_upstream(lines.conformed, manifest)
+    found = [_models(f"dbt_{lines.conformed.name}", lines, translator, manifest, shared)]
     for line in lines:
         folders = _folders(line)
         own = {node["name"] for node in _nodes(manifest, "model") if _folder(node) in folders}
@@ -84,11 +81,11 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
     return found
 
 
-def _conformed(manifest: Manifest) -> set[str]:
-    """The names of the conformed models and of all models that they read."""
+def _and_upstream(line: Line, manifest: Manifest) -> set[str]:
+    """The names of the warehouse models of a line and of all models that they read."""
     models = {node["unique_id"]: node for node in _nodes(manifest, "model")}
     found: set[str] = set()
-    wanted = [each for each, node in models.items() if _folder(node) == ("warehouse", CONFORMED)]
+    wanted = [each for each, node in models.items() if _folder(node) == ("warehouse", line.name)]
     while wanted:
         node = models[wanted.pop()]
         found.add(node["name"])

@@ -3,7 +3,8 @@
 People read the views of the schema `production`. The rows are in tables with two partitions,
 *slots*. The single row of `production_meta.current` names the current slot, and a view shows the
 rows of that slot. PostgreSQL looks the slot up once per query and does not execute the other
-partition. A publication fills the other slot and then updates the row.
+partition. A publication fills the other slot and then updates the row. Elsewhere, two such slots
+are called blue and green.
 
 So the switch is an ordinary row version. All tables switch at one moment. The switch is right for
 every snapshot of every reader, at any isolation level, and it locks nothing that people read.

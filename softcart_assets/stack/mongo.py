@@ -14,12 +14,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softcart_assets.stack.server import START_SECONDS, Server, StackError, find_program, free_port
+from softcart_assets.stack.server import (
+    START_SECONDS,
+    USER,
+    Server,
+    StackError,
+    find_program,
+    free_port,
+)
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-USER = "softcart"
 
 NOT_FOR_ANYBODY = 13
 """MongoDB's error code of a command that needs a login."""

@@ -40,7 +40,8 @@ from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.ingestion.request import LoadRequest
 from softcart_assets.ingestion.sinks.changelog import ChangeLog
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.stack import REPOSITORY, Stack
+from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack import Stack
 from tests.faults.torture.model import Model
 from tests.faults.torture.servers import Proxy
 from tests.faults.torture.verdict import Verdict

@@ -27,7 +27,7 @@ from softcart_assets.ingestion.errors import LoadsFailed, MissingTable, SourceLo
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 from tests.support.ingestion import (
     incremental,
     load_all,

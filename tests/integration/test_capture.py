@@ -36,8 +36,8 @@ from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.ingestion.sinks import changelog
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.stack.mysql import USER, MySQL
-from softcart_assets.stack.server import free_port
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.server import USER, free_port
 from spark.lake import ChangeFile, LakeTable, refresh_table
 
 

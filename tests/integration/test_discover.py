@@ -12,7 +12,7 @@ import pytest
 from support.ingestion import classify, load_all, raw_rows, run, source_of
 from typer.testing import CliRunner, Result
 
-from softcart_assets.cli import app, settings
+from softcart_assets.cli import app, lines
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.connectors.mysql.discover import as_python, discover, guess_privacy
 from softcart_assets.ingestion.errors import MissingTable
@@ -119,7 +119,7 @@ def test_the_command_writes_it_with_staging_models(
     mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run(mysql, *TABLES)
-    monkeypatch.setattr(settings, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(lines, "REPOSITORY", tmp_path)
     for variable in ("host", "port", "user", "password", "database"):
         monkeypatch.setenv(f"SOFTCART_SHOP2_{variable.upper()}", str(getattr(mysql, variable)))
 

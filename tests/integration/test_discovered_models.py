@@ -18,13 +18,14 @@ import yaml
 from dagster_dbt import DbtCliResource
 
 from softcart_assets import runs
-from softcart_assets.assembly import REPOSITORY, Lines
+from softcart_assets.assembly import Lines
 from softcart_assets.components import dbt_models, failed_tests
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.dbt import DBT
 from softcart_assets.derive import derive
 from softcart_assets.ingestion.connectors.mysql.discover import column_types, discover
 from softcart_assets.lines.model import Line, Source
+from softcart_assets.paths import REPOSITORY
 from softcart_assets.resources import PostgresResource
 from softcart_assets.scaffold import first_files, write_missing
 from tests.integration.test_sample_databases import SAMPLES, run_script

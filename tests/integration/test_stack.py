@@ -34,7 +34,8 @@ from softcart_assets.connections import (
 )
 from softcart_assets.dagster_private import GRPC_INFO_TAG
 from softcart_assets.lines.model import Source
-from softcart_assets.stack import REPOSITORY, Stack, StackError
+from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack import Stack, StackError
 from softcart_assets.stack import stack as stack_module
 from softcart_assets.stack.derived import mysql_script
 from softcart_assets.stack.mongo import Mongo

@@ -42,8 +42,8 @@ from softcart_assets.ingestion.connectors.mysql.dump import Dump
 from softcart_assets.ingestion.errors import IngestionError
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack import Stack, doctor
-from softcart_assets.stack.mysql import USER, MySQL
-from softcart_assets.stack.server import Server, free_port
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.server import USER, Server, free_port
 
 HOST = "127.0.0.1"
 SAME_HOST = "127.1"

@@ -30,7 +30,8 @@ from support.browser import chromium
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from softcart_assets.stack import REPOSITORY, Stack
+from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port
 
 JSON = {"Content-Type": "application/json"}

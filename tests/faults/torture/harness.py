@@ -27,7 +27,7 @@ from softcart_assets.ingestion.errors import MissingTable
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Source
 from softcart_assets.locks import LockHeld
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.server import Server
 from tests.faults.torture import documents, reader, workload
 from tests.faults.torture.lakes import Lakes
