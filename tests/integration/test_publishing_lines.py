@@ -333,6 +333,35 @@ def test_lines_switch_at_one_moment_while_one_is_held(staging, production):
     assert min(reads.values()) >= 5
 
 
+def test_readers_that_lock_in_another_order_do_not_keep_new_columns_out(
+    staging, production, monkeypatch
+):
+    """Each side had a lock that the other waited for, at every attempt, until patience ended."""
+    monkeypatch.setattr(slots, "DDL_PATIENCE_SECONDS", 15.0)
+    publish(staging, production, TABLES, ())
+    change(staging, "ALTER TABLE fct_right ADD COLUMN extra text")
+    finished = threading.Event()
+
+    def read() -> None:
+        with production.connect() as session:
+            while not finished.is_set():
+                for name in reversed(NAMES):
+                    session.execute(f"SELECT count(*) FROM production.{name}".encode())
+                    time.sleep(0.03)
+                session.commit()
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)
+    try:
+        assert publish(staging, production, TABLES, ()).version == 2
+    finally:
+        finished.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_a_database_from_before_lines_keeps_its_version(staging, production):
     """Production as the release before lines made it: no record of lines, one held at once."""
     publish(staging, production, TABLES, AUDITS)

@@ -66,7 +66,11 @@ mutation Launch($selector: JobOrPipelineSelector!) {
     executionParams: {selector: $selector, mode: "default", runConfigData: {}}
   ) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
 }"""
-RUNS = "query { runsOrError { ... on Runs { results { runId status } } } }"
+# Of our job only: what other tests have run is in the same storage.
+RUNS = """
+query {
+  runsOrError(filter: {pipelineName: "steal"}) { ... on Runs { results { runId status } } }
+}"""
 
 
 @dataclass(frozen=True)

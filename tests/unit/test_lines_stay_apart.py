@@ -14,7 +14,7 @@ from softcart_assets.paths import REPOSITORY
 
 ROOTS = ("softcart_assets", "spark", "seed_data", "dbt_project", "docker", ".ci")
 FILES = ("Makefile", "bootstrap.sh", "setup.py", "pyproject.toml", "workspace.yaml")
-LEFT_OUT = {"__pycache__", "target", "logs", "dbt_packages", "build"}
+LEFT_OUT = {"__pycache__", ".grimp_cache", "target", "logs", "dbt_packages", "build"}
 
 PLANNED = ("shop", "inspire", "telecom", "xtec")
 """The lines of the design; those that are not there yet must not be waited for either."""
