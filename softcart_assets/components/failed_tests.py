@@ -77,7 +77,9 @@ def _hidden(
         for column in table.columns
         if column.privacy is not Privacy.NONE
     }
-    keys = {*arguments.get("columns", ()), arguments.get("natural_key")} - personal
+    natural = arguments.get("natural_key", ())
+    columns = {*arguments.get("columns", ()), *([natural] if isinstance(natural, str) else natural)}
+    keys = columns - personal
     return {
         name
         for model in read

@@ -151,6 +151,8 @@ class Mongo(Server):
             "--host=127.0.0.1",
             f"--port={port}",
             "--cache-size=256M",
+            # As MongoDB does by default for a replica set: what it has confirmed survives kill -9.
+            "--sync-on-commit",
             # A followed collection can still catch up after a week without a load.
             f"--oplog-retention-seconds={7 * 24 * 3600}",
             "--oplog-max-entries=1000000",

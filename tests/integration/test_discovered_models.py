@@ -18,7 +18,7 @@ import yaml
 from dagster_dbt import DbtCliResource
 
 from softcart_assets import runs
-from softcart_assets.assembly import Lines
+from softcart_assets.assembly import LINES, Lines
 from softcart_assets.components import dbt_models, failed_tests
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.dbt import DBT
@@ -65,7 +65,7 @@ def discovered(
         run_script(mysql, script)
         source = discover(name, mysql, views=True)
         write_missing(first_files("it", source, column_types(source, mysql), tmp_path), tmp_path)
-        derive(Lines([line_of(source)]), tmp_path)
+        derive(Lines([LINES.conformed, line_of(source)]), tmp_path)
         load_all(source, mysql, postgres, lake)
         return source
 
@@ -161,7 +161,7 @@ def test_a_test_that_fails_in_dagster_shows_its_rows(
     manifest = json.loads((project / "target" / "manifest.json").read_text())
     for module in (dbt_models, failed_tests):
         monkeypatch.setattr(module, "PROJECT_DIR", project)
-    *_, models = dbt_models.dbt_models(Lines([line_of(source)]), manifest)
+    *_, models = dbt_models.dbt_models(Lines([LINES.conformed, line_of(source)]), manifest)
     dbt = DbtCliResource(str(project), profiles_dir=str(project), dbt_executable=str(DBT))
     staging = PostgresResource(prefix="SOFTCART_STAGING")
     result = dg.materialize(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from softcart_assets.assembly import Lines
 from softcart_assets.components.failed_tests import explained
@@ -58,6 +59,14 @@ def test_limits_figures_and_keys_are_shown_and_other_values_are_not(
     assert lines[-1].endswith("compiled/softcart/models/staging/x/_models.yml/some_test.sql")
     assert "a@b.c" not in told
     assert "3.5" not in told
+
+
+@pytest.mark.parametrize("natural_key", ["code", ["code"]])
+def test_a_natural_key_is_one_column_or_several(
+    postgres: PostgresConnection, tmp_path: Path, natural_key: object
+) -> None:
+    told = _told(postgres, tmp_path, "select 'c1' as code", natural_key=natural_key)
+    assert told.splitlines()[3] == "code=c1"
 
 
 def test_a_limit_of_a_reference_is_shown_with_its_figure(
