@@ -332,16 +332,19 @@ class MongoConnection:
         Raises `ServerUnreachable`.
         """
         import pymongo
+        from pymongo.uri_parser import parse_uri
 
+        # The second is shorter, so that the error tells what was waited for: a server without TLS
+        # may keep silent.
+        patience: dict[str, Any] = {"serverSelectionTimeoutMS": 10_000, "connectTimeoutMS": 5_000}
         try:
+            # The client would prefer ours to those of the URI.
+            own = parse_uri(self.uri)["options"]
             with ExitStack() as failed:
                 client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
                     self.uri,
                     tz_aware=True,
-                    serverSelectionTimeoutMS=10_000,
-                    # Shorter, so that the error tells what was waited for: a server without TLS
-                    # may keep silent.
-                    connectTimeoutMS=5_000,
+                    **{name: value for name, value in patience.items() if name not in own},
                 )
                 # Its threads would look for the server for as long as the process runs.
                 failed.callback(client.close)
