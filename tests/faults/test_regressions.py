@@ -36,7 +36,7 @@ from softcart_assets.ingestion.errors import (
 )
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.verify import compare
-from softcart_assets.ingestion.quarantine import list_quarantine
+from softcart_assets.ingestion.quarantine import erase, list_quarantine
 from softcart_assets.ingestion.request import LoadRequest
 from softcart_assets.ingestion.sinks.changelog import ChangeLog
 from softcart_assets.lines.model import Source, Table
@@ -45,6 +45,7 @@ from softcart_assets.stack import Stack
 from tests.faults.torture.model import Model
 from tests.faults.torture.servers import Proxy
 from tests.faults.torture.verdict import Verdict
+from tests.support.clock import give_clock, set_clock
 from tests.support.ingestion import fill, incremental, load_all, query, run, snapshot, source_of
 
 Load = Callable[..., Any]
@@ -724,6 +725,43 @@ def test_rows_that_are_fit_and_unfit_by_turns(
             if not row["_deleted"]:
                 current[row["id"]] = row["n"]
     assert sorted(current.items()) == raw, told
+
+
+@pytest.mark.parametrize("shift", ["-1 day", "1 day"])
+def test_the_quarantine_is_counted_whatever_the_clock_says(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, unstrict: None, shift: str
+) -> None:
+    """Found by the torture (seed 600120): after the clock of the warehouse was set back, every load
+    found the old entries of the quarantine again. With a clock that ran ahead, none counted the new
+    ones, and the number of rows became wrong.
+    """
+    source = source_of(captured("t", "id"))
+    run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, day DATE)")
+    give_clock(postgres)
+    load(source)
+    run(mysql, "INSERT INTO t VALUES (1, '0000-00-00'), (2, '0000-00-00'), (3, '2024-01-01')")
+    assert load(source)["t"].quarantined == 2
+
+    def found() -> list[tuple[bool, int, int]]:
+        """What a load finds, and what the next one does."""
+        results = [load(source)["t"] for _ in range(2)]
+        return [(result.is_changed, result.quarantined, result.total) for result in results]
+
+    set_clock(postgres, shift, shift)
+    assert found() == [(False, 2, 1), (False, 2, 1)]
+    set_clock(postgres, "0", "0")
+    # The log tells of updates, and to raw they are new rows.
+    run(mysql, "UPDATE t SET day = '2024-01-02' WHERE id < 3")
+    assert found() == [(True, 0, 3), (False, 0, 3)]
+    assert compare(source, postgres, "t").is_equal
+    run(mysql, "INSERT INTO t VALUES (4, '0000-00-00')")
+    assert found() == [(True, 1, 3), (False, 1, 3)]
+    [entry] = list_quarantine(postgres, "t", "t")
+    erase(postgres, [entry.id], "somebody")
+    with postgres.connect() as session:
+        session.execute("SELECT FROM ingestion.quarantine FOR UPDATE")
+        assert load(source)["t"].is_changed, "without waiting for the end of that transaction"
+    assert found() == [(True, 0, 3), (False, 0, 3)]
 
 
 def test_versions_go_on_counting_after_a_crash(

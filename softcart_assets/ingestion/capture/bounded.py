@@ -30,6 +30,7 @@ from softcart_assets.ingestion.engine.tables import read_tables
 from softcart_assets.ingestion.errors import LoadsFailed, SchemaChanged, SourceLost
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.statements import Statement
+from softcart_assets.ingestion.quarantine import count_changed
 from softcart_assets.ingestion.readers import KeyedReader, Reader
 from softcart_assets.ingestion.request import Call, LoadRequest, LoadResult, Progress
 from softcart_assets.ingestion.sinks import Sink
@@ -336,16 +337,13 @@ class CapturedLoad(TableLoad):
             columns = self._released(columns)
         connection, key = self.raw.connection, (self.source.name, self.table.name)
         row = connection.execute(
-            "SELECT rows_inserted, rows_updated, rows_deleted, consistent_at,"
-            " (SELECT count(*) FROM ingestion.quarantine q"
-            " JOIN ingestion.positions p USING (source, table_name) WHERE (source, table_name) = "
-            "(c.source, c.table_name)"
-            " AND greatest(quarantined_at, closed_at) > p.loaded_at)"
-            " FROM ingestion.captures c WHERE source = %s AND table_name = %s FOR UPDATE",
+            "SELECT rows_inserted, rows_updated, rows_deleted, consistent_at"
+            " FROM ingestion.captures WHERE source = %s AND table_name = %s FOR UPDATE",
             key,
         ).fetchone()
         assert row
-        inserted, updated, deleted, consistent_at, quarantined = row
+        inserted, updated, deleted, consistent_at = row
+        quarantined = count_changed(connection, *key)
         self.counts += Counts(inserted, updated, deleted)
         # The log's operations tell how many rows raw has, unless some are in quarantine, or were
         # copied later than the log is read from.
