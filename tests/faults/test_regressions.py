@@ -1039,6 +1039,26 @@ def test_what_was_read_again_settles_no_quarantine_that_the_log_told_meanwhile(
     assert (found.is_equal, found.raw_rows) == (True, 2)
 
 
+def test_what_was_read_again_and_has_no_key_leaves_quarantine_with_the_row(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str, unstrict: None
+) -> None:
+    """A deletion is all that tells of such a row, and it may come before the merge."""
+    source = source_of(captured("t", "day"))
+    run(mysql, "CREATE TABLE t (day DATE PRIMARY KEY)", "INSERT INTO t VALUES ('2024-01-01')")
+    load(source)
+    read = (Job(source, mysql, postgres, lake, Status("t")), source.tables[0])
+    for merged_before in (True, False):
+        run(mysql, "SET sql_log_bin = 0", "INSERT INTO t VALUES ('0000-00-00')")
+        read_again(*read)
+        if merged_before:
+            load(source)
+        assert [row.key for row in list_quarantine(postgres, "t", "t")] == [None]
+        run(mysql, "DELETE FROM t WHERE day = '0000-00-00'")
+        load(source)
+        assert list_quarantine(postgres, "t", "t") == []
+        assert compare(source, postgres, "t").is_equal
+
+
 def test_what_was_read_again_before_a_truncation_stays_gone(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str
 ) -> None:
