@@ -19,7 +19,18 @@ from psycopg.rows import class_row
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.errors import UnknownEntry
+from softcart_assets.ingestion.position import ordered
 from softcart_assets.ingestion.types import Rejected
+
+_OPEN = "(source, table_name, identity) WHERE closed_at IS NULL"
+"""Only open entries conflict: a row that was mended and is bad again gets a new entry, and the old
+one stays as history.
+"""
+_RENEWED = (
+    "UPDATE SET column_name = EXCLUDED.column_name, reason = EXCLUDED.reason, row = EXCLUDED.row,"
+    " cursor_value = EXCLUDED.cursor_value, position = EXCLUDED.position, load_id ="
+    " EXCLUDED.load_id"
+)
 
 
 @dataclass(frozen=True)
@@ -46,12 +57,20 @@ class QuarantinedRow:
 class Recorder:
     """Records the rejected rows of one load. A row with an open entry is not recorded a second
     time.
+
+    `relation`: where `record` writes entries, if that is not the quarantine.
     """
 
     def __init__(
-        self, connection: psycopg.Connection, source: str, table: str, load_id: str, position: str
+        self,
+        connection: psycopg.Connection,
+        source: str,
+        table: str,
+        load_id: str,
+        position: str,
+        relation: str = "ingestion.quarantine",
     ) -> None:
-        self.connection = connection
+        self.connection, self.relation = connection, relation
         self.source, self.table, self.load_id, self.position = source, table, load_id, position
         self.new = 0
         self._seen: Counter[str] = Counter()
@@ -64,23 +83,14 @@ class Recorder:
         """
         if not rejected:
             return
-        conflict = (
-            "NOTHING"
-            if only_new
-            else "UPDATE SET column_name = EXCLUDED.column_name, reason = EXCLUDED.reason,"
-            " row = EXCLUDED.row, cursor_value = EXCLUDED.cursor_value,"
-            " position = EXCLUDED.position, load_id = EXCLUDED.load_id"
-        )
+        conflict = "NOTHING" if only_new else _RENEWED
         with self.connection.cursor() as cursor:
             cursor.executemany(
-                "INSERT INTO ingestion.quarantine AS q (source, table_name, identity, key, "
+                # Rejected rows that leave no trace were asked for in dlt-hub/dlt#1980.
+                f"INSERT INTO {self.relation} AS q (source, table_name, identity, key, "
                 "cursor_value, column_name, reason,"
                 " row, position, load_id, quarantined_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, "
-                "%s, %s, now())"
-                # Only open entries conflict: a row that was mended and is bad again gets a new
-                # entry, and the old one stays as history. Rejected rows that leave no trace were
-                # asked for in dlt-hub/dlt#1980.
-                f" ON CONFLICT (source, table_name, identity) WHERE closed_at IS NULL DO {conflict}"
+                f"%s, %s, now()) ON CONFLICT {_OPEN} DO {conflict}"
                 # `now()` is the transaction's start, so it tells an entry of this load from an
                 # older one.
                 " RETURNING quarantined_at = now()",
@@ -103,6 +113,30 @@ class Recorder:
             )
             for result in cursor.results():
                 self.new += sum(is_new for (is_new,) in result)
+
+    def make(self) -> None:
+        """Create the relation like the quarantine, unless it is there."""
+        statement = f"CREATE TABLE IF NOT EXISTS {self.relation} (LIKE ingestion.quarantine"
+        self.connection.execute(f"{statement} INCLUDING ALL)".encode())
+
+    def take_in(self, relation: str, *, with_key: bool) -> None:
+        """Bring a relation's entries into the quarantine: those with a key, or the others.
+
+        An open entry with a later position stays as it is.
+        """
+        row = self.connection.execute("SELECT to_regclass(%s) IS NULL", (relation,)).fetchone()
+        if row and row[0]:  # all rows were fit
+            return
+        names = (
+            "source, table_name, identity, key, cursor_value, column_name, reason, row, position,"
+            " load_id"
+        )
+        new, old = (ordered(sql.SQL(f"{t}.position")).as_string() for t in ("EXCLUDED", "q"))
+        self.connection.execute(
+            f"INSERT INTO ingestion.quarantine AS q ({names}, quarantined_at)"
+            f" SELECT {names}, now() FROM {relation} WHERE (key IS NOT NULL) = {with_key}"
+            f" ON CONFLICT {_OPEN} DO {_RENEWED} WHERE {old} < {new}".encode()
+        )
 
     def _numbered(self, rejected: Rejected) -> str:
         """Return what identifies an entry.

@@ -1021,4 +1021,5 @@ def test_rows_read_again_hold_up_nobody_who_meets_their_quarantine(
     run(mysql, "SET sql_mode = ''", "INSERT INTO days VALUES (3, '0000-00-00')")
     read_again(Job(source, mysql, postgres, lake, Status("t")), source.tables[0], None, meet)
     assert met == [(["1"],)]
+    load_all(source, mysql, postgres, lake)
     assert len(list_quarantine(postgres, "t")) == 2

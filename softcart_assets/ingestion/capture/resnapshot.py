@@ -6,13 +6,11 @@ the log is past that position. A row of raw that stands for a later position sta
 
 from __future__ import annotations
 
-import pickle
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from tempfile import SpooledTemporaryFile
 
 from softcart_assets import locks
 from softcart_assets.connections import MySQLConnection, PostgresConnection
@@ -20,6 +18,7 @@ from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.bounded import catch_up
 from softcart_assets.ingestion.capture.holding import is_followed
 from softcart_assets.ingestion.capture.job import Job
+from softcart_assets.ingestion.capture.rewrites import unfit_of
 from softcart_assets.ingestion.capture.servers import epoch_of_reread
 from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
@@ -35,7 +34,6 @@ from softcart_assets.ingestion.types import Column, Kind
 from softcart_assets.lines.model import Source, Table
 
 _REMIND_SECONDS = 60.0
-_SPOOLED_BYTES = 8 << 20
 
 KeyRange = tuple[str | None, str | None]
 """The first and the last value of the leading key column, as text. None: no limit."""
@@ -177,26 +175,27 @@ def read_again(
         # Not unlogged: a crash would empty it, and all rows would be taken for deleted.
         session.execute(f"CREATE TABLE {relation} ({definitions})".encode())
         where, scope = _conditions(reader, table, columns, key_range)
-        recorder = Recorder(session, source.name, table.name, relation, position)
+        unfit = unfit_of(relation)
+        recorder = Recorder(session, source.name, table.name, relation, position, unfit)
         rows, expected = 0, reader.expected_rows(table)
-        # There may be as many as the table has rows.
-        rejected = stack.enter_context(SpooledTemporaryFile(max_size=_SPOOLED_BYTES))
         batches = reader.batches(table, columns, where)
         try:
             with closing(copy_batches(session, relation, columns, batches)) as copied:
                 for batch in copied:
+                    # Not in quarantine before raw is at this position. Found by the torture (seed
+                    # 597551): whoever compared raw, or asked the source, left out rows that were
+                    # still fit.
                     if batch.rejected:
-                        pickle.dump(batch.rejected, rejected)
+                        recorder.make()
+                        recorder.record(batch.rejected)
                     rows += len(batch.rows) + len(batch.rejected)
                     if on_progress:
                         on_progress(table.name, rows, expected)
             # For the merge, which may come before autovacuum does.
             session.execute(f"ANALYZE {relation}".encode())
-            # Last: a flush that meets one of these entries waits for the end of this transaction.
-            length = rejected.tell()
-            rejected.seek(0)
-            while rejected.tell() < length:
-                recorder.record(pickle.load(rejected))
+            # A row without a key leaves no trace in raw, so only its entry can show the merge that
+            # it went meanwhile. Last, as a flush that meets an entry waits for this transaction.
+            recorder.take_in(unfit, with_key=False)
         except CAUSED_BY_ROWS as error:
             raise explain(error, asset, table.key) from error
         row = session.execute(
