@@ -5,10 +5,14 @@
 
   `history` is a relation or CTE with one row per version: `key`, the `attributes`, updated_at,
   is_deleted, _committed_at, _loaded_at and _version, which alone gives the order. A version whose
-  attributes equal those of the one before is dropped. A version begins at the source's updated_at.
-  A deleted row has none, so a deletion begins at its commit. If the source's log was not read, it
-  begins when we saw it. The first version begins in 1900, so that older events find it too. Source
-  clocks may go back or stand still. Then a version begins a microsecond after the one before it.
+  attributes equal those of the one before is dropped. The first version begins in 1900, so that
+  older events find it too. Each later one begins at the source's updated_at, as long as that can be
+  true. It cannot be after the commit: a typing error like 2099 would keep all corrections from
+  ever being valid. Nor can it be before the updated_at of the version before. Such a version begins
+  at its commit, and so does a deletion, because a deleted row has no updated_at of its own. If the
+  source's log was not read, the time when we saw it stands for the commit, and an updated_at that
+  goes back or stands still stands. No version is empty: it begins a microsecond after the one before
+  it, or later.
 -#}
 {% macro scd2_versions(history, key, attributes) %}
     select
@@ -31,8 +35,15 @@
                 *,
                 case
                     when version_number = 1 then '1900-01-01 00:00+00'
-                    when is_deleted then coalesce(_committed_at, _loaded_at)
-                    else coalesce(updated_at, _loaded_at)
+                    when is_deleted or updated_at is null then known_at
+                    when
+                        _committed_at is not null
+                        and updated_at <= lag(updated_at)
+                            over (partition by {{ key }} order by version_number)
+                        then known_at
+                    -- MySQL's log cuts commit times to the second.
+                    when updated_at < known_at + interval '1 second' then updated_at
+                    else coalesce(known_at, updated_at)
                 end as changed_at
             from (
                 select
@@ -42,6 +53,14 @@
                 from (
                     select
                         *,
+                        -- The time of a load is a clock of ours, which may be set back.
+                        coalesce(
+                            _committed_at,
+                            max(_loaded_at) over (
+                                partition by {{ key }}
+                                order by _version rows unbounded preceding
+                            )
+                        ) as known_at,
                         (
                             row({{ attributes | join(', ') }}, is_deleted)
                             is distinct from lag(row({{ attributes | join(', ') }}, is_deleted))
