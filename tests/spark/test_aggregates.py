@@ -72,7 +72,12 @@ def catalog(spark: SparkSession) -> tuple[DataFrame, DataFrame]:
         ("orphan", "Orphan", "lost"),
     ]
     return (
-        spark.createDataFrame(products, "_id string, category_id string"),
+        spark.createDataFrame(
+            [(key, "string", category) for key, category in products]
+            # tapdata/tapdata#2506: it doubled the sales of the product whose id is a text.
+            + [("pan", "int", "garden")],
+            "_id string, _id_type string, category_id string",
+        ),
         spark.createDataFrame(tree, "_id string, name string, parent_id string"),
     )
 

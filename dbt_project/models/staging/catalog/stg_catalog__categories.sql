@@ -1,13 +1,20 @@
 with recursive
+own_keys as ({{ document_keys(source('raw_catalog', 'categories')) }}),
+
+parent_keys as (select * from own_keys),
+
 categories as (
     select
-        _id as category_id,
+        coalesce(own_keys.document_key, documents._id) as category_id,
         {{ json_text("document -> 'name'") }} as category_name,
-        {{ json_text("document -> 'parent_id'") }} as parent_category_id,
+        coalesce(parent_keys.document_key, {{ json_text("document -> 'parent_id'") }})
+            as parent_category_id,
         {{ json_timestamp("document -> 'updated_at'") }} as updated_at,
-        _loaded_at
-    from {{ source('raw_catalog', 'categories') }}
-    where not _deleted
+        documents._loaded_at
+    from {{ source('raw_catalog', 'categories') }} as documents
+    {{ join_document_keys('documents', 'own_keys') }}
+    {{ join_referenced_keys("document -> 'parent_id'", 'parent_keys') }}
+    where not documents._deleted
 ),
 
 -- From the roots down. A category whose parent is missing is a root. A category that is its own

@@ -1,6 +1,11 @@
+with
+{{ catalog_product_keys() }}
+
 select
     {{ catalog_product_columns() }},
-    _deleted as is_deleted,
-    _committed_at,
-    _version
-from {{ source('raw_catalog', 'products_history') }}
+    products._id as document_id,
+    products._deleted as is_deleted,
+    products._committed_at,
+    products._version
+from {{ source('raw_catalog', 'products_history') }} as products
+{{ catalog_product_joins() }}
