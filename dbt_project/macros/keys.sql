@@ -1,13 +1,9 @@
 {#-
-  A surrogate key from the text of a natural key: the same on every rebuild. A null is an empty
-  text.
+  A surrogate key from a natural key: the same on every rebuild. It is the hash of a JSON array, in
+  which null and '', 5 and '5', or ['a|b', 'c'] and ['a', 'b|c'] are not alike.
 -#}
 {% macro surrogate_key(columns) -%}
-    md5(
-        {%- for column in columns -%}
-        coalesce({{ column }}::text, ''){% if not loop.last %} || '|' || {% endif %}
-        {%- endfor -%}
-    )::uuid
+    md5(jsonb_build_array({{ columns | join(', ') }})::text)::uuid
 {%- endmacro %}
 
 {#-
@@ -16,6 +12,15 @@
 -#}
 {% macro version_key(natural_key, valid_from) -%}
     {{ surrogate_key(natural_key + ['extract(epoch from ' ~ valid_from ~ ')']) }}
+{%- endmacro %}
+
+{#-
+  A text that is another one after each change of what makes the keys of rows, see `incremental.sql`.
+-#}
+{% macro key_formula() -%}
+    {{ local_md5(
+        version_key(['id', 'name'], 'valid_from') ~ scd2_versions('history', 'id', ['name'])
+    ) }}
 {%- endmacro %}
 
 {#-

@@ -22,18 +22,23 @@
     {{ return({'relations': [target]}) }}
 {% endmaterialization %}
 
-{#- Whether a view has the columns that a query begins with, in their order and of their types. -#}
+{#-
+  Whether a view has the columns that a query begins with, in their order and of their types. dbt's
+  own columns of a query do not tell numeric(18, 2) from numeric(24, 2).
+-#}
 {% macro is_extended_by(relation, query) %}
     {%- if not relation.is_view -%}
         {{ return(false) }}
     {%- endif -%}
-    {%- set queried = adapter.get_column_schema_from_query(get_empty_subquery_sql(query)) -%}
-    {%- set present = adapter.get_column_schema_from_query(
-        get_empty_subquery_sql('select * from ' ~ relation)
+    {%- set columns -%}
+        select attnum, attname, atttypid, atttypmod, attcollation from pg_attribute
+        where attnum > 0 and attrelid
+    {%- endset -%}
+    {%- do run_query('create temporary view as_queried as ' ~ query) -%}
+    {%- set lost = run_query(
+        columns ~ " = '" ~ relation.include(database=false) ~ "'::regclass except "
+        ~ columns ~ " = 'pg_temp.as_queried'::regclass"
     ) -%}
-    {%- set begin = queried[: present | length] -%}
-    {{ return(
-        (begin | map(attribute='name') | list) == (present | map(attribute='name') | list)
-        and (begin | map(attribute='dtype') | list) == (present | map(attribute='dtype') | list)
-    ) }}
+    {%- do run_query('drop view pg_temp.as_queried') -%}
+    {{ return(lost | length == 0) }}
 {% endmacro %}

@@ -7,15 +7,16 @@
     incremental_strategy='delete+insert',
     unique_key=['store_id', 'product_id'],
     indexes=[{'columns': ['store_id', 'product_id']}],
-    pre_hook="{{ advance_watermarks([
-        ref('int_shop__inventory_changes'),
-        ref('int_shop__dimension_changes')
-    ]) }}",
     post_hook="delete from {{ this }} as fact where not exists (
         select 1 from {{ ref('stg_shop__inventory') }} as shelf
         where shelf.store_id = fact.store_id and shelf.product_id = fact.product_id
     )",
 ) }}
+
+{# dbt parses the model as one that is not incremental, and must learn of these. #}
+{% if not execute %}
+{% do [ref('int_shop__inventory_changes'), ref('int_shop__dimension_changes')] %}
+{% endif %}
 
 -- The quantity on hand was counted, so balances run back from it. If the movements do not explain
 -- it, the opening balance of the first day has the difference. The test
@@ -42,11 +43,49 @@ days as (
     cross join generate_series(0, {{ inventory_days() }} - 1) as series (days_before)
 ),
 
+-- Movements dated after the last day count on the last day.
+dated_movements as (
+    select
+        movements.store_id,
+        movements.product_id,
+        movements.movement_kind,
+        movements.quantity,
+        last_day.last_date,
+        least((movements.moved_at at time zone 'UTC')::date, last_day.last_date) as inventory_date
+    from {{ ref('stg_shop__inventory_movements') }} as movements
+    cross join last_day
+),
+
+moved as (
+    select
+        store_id,
+        product_id,
+        inventory_date,
+        coalesce(sum(quantity) filter (where movement_kind = 'receipt'), 0)::bigint
+            as received_quantity,
+        -coalesce(sum(quantity) filter (where movement_kind = 'sale'), 0)::bigint
+            as sold_quantity,
+        coalesce(sum(quantity) filter (where movement_kind = 'return'), 0)::bigint
+            as returned_quantity,
+        coalesce(sum(quantity) filter (where movement_kind = 'transfer'), 0)::bigint
+            as transferred_quantity,
+        coalesce(
+            sum(quantity) filter (
+                where movement_kind not in ('receipt', 'sale', 'return', 'transfer')
+            ), 0
+        )::bigint as adjusted_quantity,
+        sum(quantity)::bigint as net_quantity
+    from dated_movements
+    where inventory_date > last_date - {{ inventory_days() }}
+    group by store_id, product_id, inventory_date
+),
+
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
 -- Pairs to rebuild as a whole: there were movements, the window moved on, or a dimension gives
--- another answer than before.
+-- another answer than before. All movements are compared, because one that moves to another store
+-- or product leaves no trace at the old one.
 touched_pairs as (
     select
         store_id,
@@ -66,6 +105,30 @@ touched_pairs as (
     ) }}
     union
     select
+        fact.store_id,
+        fact.product_id
+    from {{ this }} as fact
+    left join moved
+        on
+            fact.store_id = moved.store_id
+            and fact.product_id = moved.product_id
+            and fact.inventory_date = moved.inventory_date
+    where
+        (
+            fact.received_quantity,
+            fact.sold_quantity,
+            fact.returned_quantity,
+            fact.transferred_quantity,
+            fact.adjusted_quantity
+        ) is distinct from (
+            coalesce(moved.received_quantity, 0),
+            coalesce(moved.sold_quantity, 0),
+            coalesce(moved.returned_quantity, 0),
+            coalesce(moved.transferred_quantity, 0),
+            coalesce(moved.adjusted_quantity, 0)
+        )
+    union
+    select
         store_id,
         product_id
     from {{ ref('stg_shop__inventory') }}
@@ -76,47 +139,6 @@ touched_pairs as (
 {% endif %}
 
 shelves as {{ only_touched(ref('stg_shop__inventory'), 'store_id, product_id', 'touched_pairs') }},
-
-movements as {{
-    only_touched(ref('stg_shop__inventory_movements'), 'store_id, product_id', 'touched_pairs')
-}},
-
--- Movements dated after the last day count on the last day.
-dated_movements as (
-    select
-        movements.store_id,
-        movements.product_id,
-        movements.movement_kind,
-        movements.quantity,
-        last_day.last_date,
-        least((movements.moved_at at time zone 'UTC')::date, last_day.last_date) as inventory_date
-    from movements
-    cross join last_day
-),
-
-moved as (
-    select
-        store_id,
-        product_id,
-        inventory_date,
-        coalesce(sum(quantity) filter (where movement_kind = 'receipt'), 0)::integer
-            as received_quantity,
-        -coalesce(sum(quantity) filter (where movement_kind = 'sale'), 0)::integer
-            as sold_quantity,
-        coalesce(sum(quantity) filter (where movement_kind = 'return'), 0)::integer
-            as returned_quantity,
-        coalesce(sum(quantity) filter (where movement_kind = 'transfer'), 0)::integer
-            as transferred_quantity,
-        coalesce(
-            sum(quantity) filter (
-                where movement_kind not in ('receipt', 'sale', 'return', 'transfer')
-            ), 0
-        )::integer as adjusted_quantity,
-        sum(quantity)::integer as net_quantity
-    from dated_movements
-    where inventory_date > last_date - {{ inventory_days() }}
-    group by store_id, product_id, inventory_date
-),
 
 fact as (
     select
@@ -135,7 +157,7 @@ fact as (
                 order by days.inventory_date desc
                 rows between unbounded preceding and 1 preceding
             ), 0
-        )::integer as closing_quantity
+        )::bigint as closing_quantity
     from shelves
     cross join days
     left join moved

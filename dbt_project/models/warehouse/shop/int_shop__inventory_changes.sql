@@ -3,21 +3,21 @@
 select
     store_id,
     product_id,
-    'inventory' as changed_table,
+    'raw_shop.inventory' as changed_table,
     _version
 from {{ ref('stg_shop__inventory') }}
 union all
 select
     store_id,
     product_id,
-    'inventory_movements' as changed_table,
+    'raw_shop.inventory_movements' as changed_table,
     _version
 from {{ ref('stg_shop__inventory_movements') }}
 union all
 select
     store_id,
     product_id,
-    changed_table,
+    'raw_shop.' || changed_table as changed_table,
     _version
 from {{ ref('stg_shop__deleted_rows') }}
 where changed_table in ('inventory', 'inventory_movements')

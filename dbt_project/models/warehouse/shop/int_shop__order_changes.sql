@@ -2,32 +2,32 @@
 
 select
     order_id,
-    'orders' as changed_table,
+    'raw_shop.orders' as changed_table,
     _version
 from {{ ref('stg_shop__orders') }}
 union all
 select
     order_id,
-    'order_lines' as changed_table,
+    'raw_shop.order_lines' as changed_table,
     _version
 from {{ ref('stg_shop__order_lines') }}
 union all
 select
     order_id,
-    'payments' as changed_table,
+    'raw_shop.payments' as changed_table,
     _version
 from {{ ref('stg_shop__payments') }}
 union all
 select
     order_id,
-    changed_table,
+    'raw_shop.' || changed_table as changed_table,
     _version
 from {{ ref('stg_shop__deleted_rows') }}
 where changed_table in ('orders', 'order_lines', 'payments')
 union all
 select
     orders.order_id,
-    'addresses_history' as changed_table,
+    'raw_shop.addresses_history' as changed_table,
     addresses._version
 from {{ ref('stg_shop__addresses_history') }} as addresses
 inner join {{ ref('stg_shop__orders') }} as orders

@@ -7,12 +7,12 @@ select
     lines.product_id,
     lines.quantity,
     lines.unit_price_amount,
-    (lines.quantity * lines.unit_price_amount)::numeric(18, 2) as gross_amount,
+    (lines.quantity * lines.unit_price_amount)::numeric(24, 2) as gross_amount,
     lines.discount_amount,
-    (lines.quantity * lines.unit_price_amount - lines.discount_amount)::numeric(18, 2)
+    (lines.quantity * lines.unit_price_amount - lines.discount_amount)::numeric(24, 2)
         as net_amount,
     lines.tax_amount,
-    (lines.quantity * lines.unit_cost_amount)::numeric(18, 2) as cost_amount,
+    (lines.quantity * lines.unit_cost_amount)::numeric(24, 2) as cost_amount,
     orders.order_id is null as is_order_missing,
     orders.customer_id,
     orders.store_id,
