@@ -93,6 +93,14 @@ class TestSalesByCategoryMonth:
         inputs = orders(spark, order_rows), lines(spark, line_rows), *catalog(spark)
         return JOBS["agg_sales_by_category_month"].transform(*inputs)
 
+    def test_a_bar_code_as_quantity_stops_nothing(self, spark) -> None:
+        """academic-moodle-cooperation/moodle-mod_offlinequiz#91: sums were as narrow as inputs."""
+        most, price = 2**31 - 1, "9999999999.99"
+        line_rows = [(1, "pan", most, price, "0.00", "0.00")] * 2
+        result = self.run(spark, [(1, 1, SHOPPED)], line_rows)
+        expected = 2 * most * Decimal(price)
+        assert rows_of(result, "units_count", "net_amount") == [(2 * most, expected)]
+
     def test_year_on_year_with_months_without_sales(self, spark) -> None:
         """A lag over the rows that exist would compare June 2025 with whatever row comes twelve
         before it.

@@ -31,12 +31,12 @@ _SALES = {
 
 _SALES_SQL = """
        sum(f.quantity)::bigint AS units_count,
-       sum(f.gross_amount)::numeric(18, 2) AS gross_amount,
-       sum(f.discount_amount)::numeric(18, 2) AS discount_amount,
-       sum(f.net_amount)::numeric(18, 2) AS net_amount,
-       sum(f.margin_amount)::numeric(18, 2) AS margin_amount,
+       sum(f.gross_amount)::numeric(24, 2) AS gross_amount,
+       sum(f.discount_amount)::numeric(24, 2) AS discount_amount,
+       sum(f.net_amount)::numeric(24, 2) AS net_amount,
+       sum(f.margin_amount)::numeric(24, 2) AS margin_amount,
        sum(f.returned_quantity)::bigint AS returned_units_count,
-       sum(f.refund_amount)::numeric(18, 2) AS refund_amount"""
+       sum(f.refund_amount)::numeric(24, 2) AS refund_amount"""
 
 EXTRACTS: tuple[Extract, ...] = (
     Extract(
@@ -109,18 +109,18 @@ EXTRACTS: tuple[Extract, ...] = (
                  AS distinct_customer_count,
                coalesce(sum(f.quantity) FILTER (WHERE NOT f.is_cancelled), 0)::bigint
                  AS units_count,
-               coalesce(sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2)
+               coalesce(sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(24, 2)
                  AS net_amount,
-               coalesce(sum(f.margin_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2)
+               coalesce(sum(f.margin_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(24, 2)
                  AS margin_amount,
-               coalesce(sum(f.tax_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2)
+               coalesce(sum(f.tax_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(24, 2)
                  AS tax_amount,
-               coalesce(sum(f.refund_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2)
+               coalesce(sum(f.refund_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(24, 2)
                  AS refund_amount,
                (
                  sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled)
                  / nullif(count(DISTINCT f.order_id) FILTER (WHERE NOT f.is_cancelled), 0)
-               )::numeric(18, 2) AS mean_basket_amount
+               )::numeric(24, 2) AS mean_basket_amount
         FROM production.fct_order_lines f
         JOIN production.dim_store s ON s.store_key = f.store_key
         JOIN production.dim_device d ON d.device_key = f.device_key
@@ -191,10 +191,10 @@ EXTRACTS: tuple[Extract, ...] = (
         """
         SELECT month, department_name, category_name, currency,
                order_count AS distinct_order_count, units_count,
-               net_amount::numeric(18, 2) AS net_amount,
-               margin_amount::numeric(18, 2) AS margin_amount,
-               net_amount_previous_year::numeric(18, 2) AS net_amount_previous_year,
-               net_amount_yoy_pct::numeric(18, 2) AS net_amount_yoy_pct
+               net_amount::numeric(24, 2) AS net_amount,
+               margin_amount::numeric(24, 2) AS margin_amount,
+               net_amount_previous_year::numeric(24, 2) AS net_amount_previous_year,
+               net_amount_yoy_pct::numeric(24, 2) AS net_amount_yoy_pct
         FROM production.agg_sales_by_category_month
         ORDER BY month, department_name, category_name, currency
         """,
@@ -213,7 +213,7 @@ EXTRACTS: tuple[Extract, ...] = (
         },
         """
         SELECT device, currency, weekday, hour, order_count,
-               net_amount::numeric(18, 2) AS net_amount
+               net_amount::numeric(24, 2) AS net_amount
         FROM production.agg_orders_by_device_weekday_hour
         ORDER BY device, currency, weekday, hour
         """,
@@ -245,7 +245,7 @@ EXTRACTS: tuple[Extract, ...] = (
         SELECT s.store_code, s.store_name, s.channel, a.product_id, p.product_name,
                p.department_name, p.category_name, a.stock_risk, a.quantity_on_hand,
                a.reorder_point, a.sold_quantity_28d, a.cover_days::numeric(18, 1) AS cover_days,
-               (a.quantity_on_hand * p.cost_amount)::numeric(18, 2) AS stock_value_amount
+               (a.quantity_on_hand * p.cost_amount)::numeric(24, 2) AS stock_value_amount
         FROM production.agg_stock_cover_by_store_product a
         LEFT JOIN production.dim_store s ON s.store_id = a.store_id AND s.is_current
         LEFT JOIN production.dim_product p ON p.product_id = a.product_id AND p.is_current
@@ -309,8 +309,8 @@ EXTRACTS: tuple[Extract, ...] = (
         """
         SELECT f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
                f.payment_status, f.currency, count(*) AS payment_count,
-               sum(f.amount)::numeric(18, 2) AS amount,
-               sum(f.captured_amount)::numeric(18, 2) AS captured_amount
+               sum(f.amount)::numeric(24, 2) AS amount,
+               sum(f.captured_amount)::numeric(24, 2) AS captured_amount
         FROM production.fct_payments f
         JOIN production.dim_store s ON s.store_key = f.store_key
         GROUP BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
@@ -336,8 +336,8 @@ EXTRACTS: tuple[Extract, ...] = (
         """
         SELECT segment, currency, count(*) AS customer_count,
                sum(frequency_count)::bigint AS order_count,
-               sum(monetary_amount)::numeric(18, 2) AS net_amount,
-               avg(recency_days)::numeric(18, 2) AS mean_recency_days
+               sum(monetary_amount)::numeric(24, 2) AS net_amount,
+               avg(recency_days)::numeric(24, 2) AS mean_recency_days
         FROM production.agg_rfm_by_customer
         GROUP BY segment, currency
         ORDER BY segment, currency

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-MONEY = "decimal(18,2)"
+MONEY = "decimal(24,2)"
 """Sums of money, in one currency. A sum that does not fit is an error."""
 
 SOLD_LINES = {
