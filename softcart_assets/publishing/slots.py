@@ -53,6 +53,9 @@ DDL_PATIENCE_SECONDS = 60.0
 """How long a publication that must replace views waits for transactions that read them."""
 
 
+VERSIONS_OF_HISTORY = 20
+"""How many versions say what number of rows is usual."""
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -103,6 +106,22 @@ def read_current(session: psycopg.Connection) -> Current | None:
         "SELECT version, slot, switch_xid::text, row_counts FROM production_meta.current"
     ).fetchone()
     return Current(*row) if row else None
+
+
+def read_usual(session: psycopg.Connection) -> dict[str, int]:
+    """The median of each table's rows in the last versions."""
+    return dict(
+        session.execute(
+            """
+            SELECT rows.key, percentile_disc(0.5) WITHIN GROUP (ORDER BY rows.value::bigint)
+            FROM (
+              SELECT row_counts FROM production_meta.versions ORDER BY version DESC LIMIT %s
+            ) last, jsonb_each_text(last.row_counts) rows
+            GROUP BY rows.key
+            """,
+            [VERSIONS_OF_HISTORY],
+        ).fetchall()
+    )
 
 
 def read_lines(session: psycopg.Connection) -> dict[str, LiveLine]:
@@ -469,8 +488,13 @@ def _as(column: str, kind: str, there: Mapping[str, str]) -> sql.Composable:
     return sql.SQL("({})::{} AS {}").format(value, sql.SQL(kind), sql.Identifier(column))
 
 
-def switch(session: psycopg.Connection, new: Version, current: Current | None) -> None:
-    """Let readers see this version from now on.
+def switch(
+    session: psycopg.Connection,
+    new: Version,
+    current: Current | None,
+    also: Callable[[], None] = lambda: None,
+) -> None:
+    """Let readers see this version from now on. `also`: what else commits with the switch.
 
     Raises `PublishError` if views must be replaced, and readers use them for longer than
     `DDL_PATIENCE_SECONDS` or other objects depend on them.
@@ -499,6 +523,15 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
             """,
             [new.number, new.slot, Jsonb(dict(new.row_counts))],
         )
+        session.execute(
+            "INSERT INTO production_meta.versions"
+            " SELECT version, published_at, row_counts FROM production_meta.current"
+        )
+        session.execute(
+            "DELETE FROM production_meta.versions WHERE version <= %s",
+            [new.number - VERSIONS_OF_HISTORY],
+        )
+        also()
 
     try:
         done = with_short_locks(session, time.monotonic() + DDL_PATIENCE_SECONDS, publish)
