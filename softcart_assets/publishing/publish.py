@@ -143,14 +143,13 @@ def publish(
         # An acceptance that was not needed is used up too. It was for this publication, and would
         # let a mistake pass later.
         over = [each for each in accepted.values() if each.line in candidate.new]
-        with naming("production: switching"):
-            slots.switch(
-                session,
-                version,
-                live.current,
-                lambda: acceptances.use(session, over, version.number),
-            )
+
+        def note() -> None:
+            acceptances.use(session, over, version.number)
             acceptances.record(session, wanted, held)
+
+        with naming("production: switching"):
+            slots.switch(session, version, live.current, also=note)
         tell(f"version {version.number} published")
     outcomes = {
         line: LineOutcome(

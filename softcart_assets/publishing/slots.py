@@ -492,7 +492,7 @@ def switch(
     session: psycopg.Connection,
     new: Version,
     current: Current | None,
-    also: Callable[[], None] = lambda: None,
+    also: Callable[[], None],
 ) -> None:
     """Let readers see this version from now on. `also`: what else commits with the switch.
 
