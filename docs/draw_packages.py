@@ -48,6 +48,7 @@ PURPOSES = {
     "seed_data": "made-up data",
     "spark": "aggregates in PySpark",
     "stack": "the local servers",
+    "views": "views made again",
     "warehouse_state": "what steps remember",
 }
 """What each package is for, in a few words."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.sql import Composed
+
+from softcart_assets.lines.model import Limit
 
 Details = dict[str, Any]
 """Figures by name: integers, texts (also for exact decimals and dates), lists of them, or None."""
@@ -24,7 +26,8 @@ class AuditResult:
     """The result of one audit.
 
     `details`: its figures, with a sample of the offending keys. `is_open`: it did not pass because
-    nobody can tell now, and not because something is wrong.
+    nobody can tell now, and not because something is wrong. `limit`: the limit that the audit
+    compares `share` with, if it has one. `what`: what `share` is a share of.
     """
 
     name: str
@@ -32,6 +35,19 @@ class AuditResult:
     passed: bool
     details: Details
     is_open: bool = False
+    limit: Limit | None = None
+    share: Decimal | None = None
+    what: str = ""
+
+    @property
+    def message(self) -> str:
+        """The result for people: of a limit, its figure, the limit and where to change it."""
+        if self.limit is None or self.share is None:
+            return f"{self.name}: {self.details}"
+        return (
+            f"{self.name}: {self.share:.2%} {self.what}. The limit is {self.limit.value:.2%}: "
+            f"{self.limit.reason} It is declared at {self.limit.declared_at}."
+        )
 
 
 @dataclass(frozen=True)
@@ -39,62 +55,100 @@ class Audit:
     """A query about one set of tables.
 
     `sql` returns one row with the counts `offending` and `total`, and any other figures. A column
-    `sample` lists keys of offending rows. The audit passes if the share of offending rows is at
-    most `max_share`. `reads`: the other tables in the query.
+    `sample` lists keys of offending rows. The audit passes if no row is offending, or if their
+    share is within the limit. `what`: what an offending row is, for the message of a limit.
+    `reads`: the other tables in the query.
     """
 
     name: str
     table: str
     description: str
     sql: Composed
-    max_share: Decimal = Decimal(0)
+    limit: Limit | None = None
+    what: str = ""
     reads: tuple[str, ...] = ()
 
     def run(self, session: psycopg.Connection, *schemas: str) -> AuditResult:
         """Run the query. A table is looked for in these schemas, in their order."""
         figures = _figures(session, self.sql, schemas)
-        passed = figures["offending"] <= figures["total"] * self.max_share
         details = _plain(figures)
-        if self.max_share:
-            details["allowed_share"] = str(self.max_share)
-        return AuditResult(self.name, self.table, passed, details)
+        if self.limit is None:
+            return AuditResult(self.name, self.table, not figures["offending"], details)
+        share = Decimal(figures["offending"]) / max(figures["total"], 1)
+        return AuditResult(
+            self.name,
+            self.table,
+            share <= self.limit.value,
+            details | _declared(self.limit),
+            limit=self.limit,
+            share=share,
+            what=self.what,
+        )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One query, run on a candidate and on a reference. `sql` returns one row of figures.
-
-    Against `staging`, all figures must be equal. Against `current`, the published version, numbers
-    may be smaller by at most the share `max_drop`. They may be larger without limit.
+    """One query, run on a candidate and on staging. `sql` returns one row of figures, and all of
+    them must be equal.
     """
 
     name: str
     table: str
     description: str
     sql: Composed
-    against: Literal["staging", "current"]
-    max_drop: Decimal = Decimal(0)
 
     def compare(
         self,
         candidate: tuple[psycopg.Connection, tuple[str, ...]],
-        reference: tuple[psycopg.Connection, tuple[str, ...]],
+        staging: tuple[psycopg.Connection, tuple[str, ...]],
     ) -> AuditResult:
         """Run the query on both sides. Each side is a connection and the schemas of its tables."""
         ours = _figures(candidate[0], self.sql, candidate[1])
-        theirs = _figures(reference[0], self.sql, reference[1])
-        if self.against == "staging":
-            passed = ours == theirs
-        else:
-            passed = all(
-                ours[name] >= value * (1 - self.max_drop) for name, value in theirs.items()
-            )
-        details = _plain(ours) | {
-            f"{name}_{self.against}": value for name, value in _plain(theirs).items()
-        }
-        if self.max_drop:
-            details["allowed_drop"] = str(self.max_drop)
-        return AuditResult(self.name, self.table, passed, details)
+        theirs = _figures(staging[0], self.sql, staging[1])
+        details = _plain(ours) | {f"{n}_staging": value for n, value in _plain(theirs).items()}
+        return AuditResult(self.name, self.table, ours == theirs, details)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The number of rows of a table, compared with the versions before.
+
+    `sql` returns it as `row_count`. The audit passes if the table has not lost more rows than the
+    limit, of those in the version before or of those in a usual version. One version with too many
+    rows would otherwise make its own correction a loss.
+    """
+
+    name: str
+    table: str
+    description: str
+    sql: Composed
+    limit: Limit
+
+    def compare(
+        self, session: psycopg.Connection, schemas: tuple[str, ...], live: int, usual: int
+    ) -> AuditResult:
+        """Run the query. `live`: the rows of the version before. `usual`: the median of several."""
+        rows = _figures(session, self.sql, schemas)["row_count"]
+        before = min(live, usual)
+        share = max(Decimal(before - rows) / max(before, 1), Decimal(0))
+        return AuditResult(
+            self.name,
+            self.table,
+            share <= self.limit.value,
+            {"row_count": rows, "row_count_current": live, "row_count_usual": usual}
+            | _declared(self.limit),
+            limit=self.limit,
+            share=share,
+            what=f"of the rows of {self.table} are gone: {rows:,} instead of {before:,}",
+        )
+
+
+def _declared(limit: Limit) -> Details:
+    return {
+        "limit": str(limit.value),
+        "reason of the limit": limit.reason,
+        "limit declared at": limit.declared_at,
+    }
 
 
 def _figures(session: psycopg.Connection, question: Composed, schemas: tuple[str, ...]) -> Details:

@@ -8,7 +8,6 @@ audits of published tables.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 from psycopg import sql
 
@@ -16,15 +15,10 @@ from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import summarize
-from softcart_assets.lines.model import Source, Table
+from softcart_assets.lines.model import Limit, Source, Table
 
-MAX_DROP, MAX_GROWTH = Decimal("0.2"), Decimal(10)
-"""The share of its rows that a table may lose, and the factor by which it may grow.
-
-Both are measured against the median of its last loads. One load with an unusual number of rows does
-not move the median.
-"""
 LOADS_OF_HISTORY = 20
+"""How many loads say what number of rows is usual. One unusual load does not move their median."""
 MAX_AGE = timedelta(hours=26)
 """A day, and two hours for the nightly load itself."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -85,10 +79,21 @@ def volume_plausible(staging: PostgresConnection, source: Source, table: Table) 
         ).fetchone()
     # Without earlier loads there is nothing to compare with, and any number of rows passes.
     rows, usual = (current[0] if current else 0), (median[0] if median and median[0] else 0)
-    passed = usual * (1 - MAX_DROP) <= rows and (rows <= usual * MAX_GROWTH or not usual)
-    return AuditResult(
-        "volume_plausible", table.name, passed, {"rows": rows, "median of last loads": usual}
-    )
+    least, most = usual * (1 - table.max_drop.value), usual * table.max_growth.value
+    details = {
+        "rows": rows,
+        "median of last loads": usual,
+        "allowed": f"from {least:,.0f} to {most:,.0f}",
+        "max_drop": _limit(table.max_drop),
+        "max_growth": _limit(table.max_growth),
+    }
+    passed = least <= rows and (rows <= most or not usual)
+    return AuditResult("volume_plausible", table.name, passed, details)
+
+
+def _limit(limit: Limit) -> str:
+    """A limit for people: its value, its reason and where to change it."""
+    return f"{limit.value}: {limit.reason} It is declared at {limit.declared_at}."
 
 
 def quarantine_small(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
@@ -107,11 +112,11 @@ def quarantine_small(staging: PostgresConnection, source: Source, table: Table) 
     details = {
         "rows in raw": rows,
         "rows in quarantine": quarantined,
-        "allowed share": str(table.max_quarantined),
+        "max_quarantined": _limit(table.max_quarantined),
         "reasons": [f"{column}: {why} ({count} rows)" for column, why, count in summary.reasons],
     }
     # Compared as a product: an empty table without entries has no share.
-    passed = quarantined <= (rows + quarantined) * table.max_quarantined
+    passed = quarantined <= (rows + quarantined) * table.max_quarantined.value
     return AuditResult("quarantine_small", table.name, passed, details)
 
 

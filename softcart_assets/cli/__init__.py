@@ -12,7 +12,16 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from softcart_assets.cli import lines, quarantine, seed, settings, stack, stream, tables
+from softcart_assets.cli import (
+    lines,
+    publication,
+    quarantine,
+    seed,
+    settings,
+    stack,
+    stream,
+    tables,
+)
 
 _OURS = ("softcart_assets", "seed_data", "spark")
 
@@ -60,6 +69,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     tables.load,
     tables.reconcile,
     tables.resnapshot,
+    publication.accept,
     stream.stream,
 )
 for _command in _COMMANDS:

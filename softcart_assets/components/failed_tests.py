@@ -38,7 +38,7 @@ def explained(
     compiled = _compiled(target, node)
     parts = [f"{node['name']} failed."]
     arguments = (node.get("test_metadata") or {}).get("kwargs", {})
-    # The limits of references are in the rows.
+    # The rows name the references that fail.
     if limits := [
         f"{name}: {value}"
         for name, value in arguments.items()

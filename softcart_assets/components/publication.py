@@ -1,16 +1,23 @@
 """The published tables of all lines as assets. One op audits and publishes them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from softcart_assets.assembly import Lines
-from softcart_assets.audits.model import Audit, AuditResult, Comparison
+from softcart_assets.audits.model import AuditResult
 from softcart_assets.components.columns import same_columns_as, table_schema
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import production_key
-from softcart_assets.publishing.publish import AuditFailed, Publication, publish
+from softcart_assets.publishing.acceptances import Acceptance
+from softcart_assets.publishing.publish import (
+    AnyAudit,
+    AuditFailed,
+    Publication,
+    publish,
+    remedy,
+)
 from softcart_assets.publishing.tables import PublishedTable
 from softcart_assets.resources import PostgresResource
 
@@ -35,7 +42,7 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
     )
 
 
-def _check(audit: Audit | Comparison) -> dg.AssetCheckSpec:
+def _check(audit: AnyAudit) -> dg.AssetCheckSpec:
     # These checks do not block in Dagster's sense. If a blocking check fails, Dagster fails the
     # whole step and skips everything after it, for all lines. Here, the publication holds the
     # failed line and does not materialise its tables. So Dagster skips only assets that read them.
@@ -45,20 +52,28 @@ def _check(audit: Audit | Comparison) -> dg.AssetCheckSpec:
 
 
 def _results(
-    context: dg.AssetExecutionContext, audits: Sequence[AuditResult]
+    context: dg.AssetExecutionContext,
+    audits: Sequence[AuditResult],
+    accepted: Mapping[str, Acceptance],
 ) -> Iterator[dg.AssetCheckResult]:
-    """The results of the checks that were selected."""
+    """The results of the checks that were selected. One that a person accepted is a warning."""
     wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
     for audit in audits:
         key = production_key(audit.table)
         if (key, audit.name) in wanted:
+            acceptance = accepted.get(audit.name)
             yield dg.AssetCheckResult(
-                asset_key=key, check_name=audit.name, passed=audit.passed, metadata=audit.details
+                asset_key=key,
+                check_name=audit.name,
+                passed=audit.passed,
+                severity=dg.AssetCheckSeverity.WARN if acceptance else dg.AssetCheckSeverity.ERROR,
+                description=None if audit.passed or not audit.limit else audit.message,
+                metadata=audit.details | ({"accepted": str(acceptance)} if acceptance else {}),
             )
 
 
 def published_assets(
-    lines: Lines, tables: Sequence[PublishedTable], audits: Sequence[Audit | Comparison]
+    lines: Lines, tables: Sequence[PublishedTable], audits: Sequence[AnyAudit]
 ) -> dg.AssetsDefinition:
     """The op that publishes those tables, with the audits as checks."""
 
@@ -94,15 +109,15 @@ def published_assets(
             )
         except AuditFailed as error:
             # The results of the checks come before the failure, so that the UI shows them.
-            yield from _results(context, error.failed)
+            yield from _results(context, error.failed, {})
             # A retry would find the same tables in staging.
             raise dg.Failure(str(error), allow_retries=False) from None
         for line, outcome in done.lines.items():
             if not outcome.passed:
-                names = ", ".join(audit.name for audit in outcome.failed)
+                failed = "".join(f"\n  {audit.message}" for audit in outcome.failed)
                 context.log.error(
-                    f"{line} was not published and keeps its version: {names} failed. Correct the "
-                    "tables in staging and publish again."
+                    f"{line} was not published and keeps its version, "
+                    f"{len(outcome.failed)} audit(s) failed:{failed}\n{remedy(outcome.failed)}"
                 )
         for table in tables:
             if table.name in done.row_counts:
@@ -113,7 +128,7 @@ def published_assets(
                 else:
                     # Dagster accepts results of selected assets only, but this one is live too.
                     context.log_event(dg.AssetMaterialization(key, metadata=metadata))
-        yield from _results(context, done.audits)
+        yield from _results(context, done.audits, done.accepted)
 
     return publication
 
@@ -122,9 +137,15 @@ def _metadata(
     table: PublishedTable, done: Publication, production: PostgresResource
 ) -> dict[str, Any]:
     columns = table_schema(production.connection(), "production", table.name)
+    accepted = {
+        f"accepted {audit.name}": f"{audit.message} Accepted: {done.accepted[audit.name]}"
+        for audit in done.audits
+        if audit.table == table.name and audit.name in done.accepted
+    }
     return {
         "dagster/row_count": done.row_counts[table.name],
         "version": done.version,
         "seconds": round(done.seconds, 2),
+        **accepted,
         **same_columns_as(columns, _upstream(table)),
     }

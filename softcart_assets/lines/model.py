@@ -32,6 +32,15 @@ def _place() -> str:
     return f"{shown}:{frame.f_lineno}"
 
 
+@dataclass(frozen=True)
+class Limit:
+    """How far data may deviate, and why. `value`: a share, from 0 to 1, unless said otherwise."""
+
+    value: Decimal
+    reason: str
+    declared_at: str = field(default_factory=_place, compare=False)
+
+
 class Privacy(StrEnum):
     """How a column's content relates to a person."""
 
@@ -71,6 +80,8 @@ class Table:
     `daily`: a timestamp column. Each full day must have rows.
     `max_quarantined`: the share of its rows that may be in quarantine. With more, nothing is built
     from the table.
+    `max_drop`, `max_growth`: the share of its rows that the table may lose, and the factor by which
+    it may grow, both against the median of its last loads. Otherwise nothing is built from it.
 
     `strategy`: how the table is loaded.
 
@@ -97,7 +108,19 @@ class Table:
     history: bool = False
     lake_partition: str | None = None
     daily: str | None = None
-    max_quarantined: Decimal = Decimal("0.01")
+    max_quarantined: Limit = field(
+        default_factory=lambda: Limit(Decimal("0.01"), "Rows in quarantine are missing in figures.")
+    )
+    max_drop: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal("0.2"), "A source that loses many rows at once was often emptied by mistake."
+        )
+    )
+    max_growth: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal(10), "A source that grows so fast often has all its rows several times."
+        )
+    )
     contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
     source_name: str | None = None
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
@@ -180,7 +203,8 @@ class Published:
     `latest`: a time column whose latest day must be the same as in staging.
     `adds_up`: sums that must agree with other published tables.
     `may_be_empty`: whether the table may have no rows at all.
-    `max_drop`: the share of its rows that a table may lose from one publication to the next.
+    `max_drop`: the share of its rows that a table may lose from one publication to the next. It is
+    measured against the last version and against the median of several, whichever has fewer rows.
     """
 
     name: str
@@ -189,7 +213,11 @@ class Published:
     latest: str | None = None
     adds_up: tuple[AddsUp, ...] = ()
     may_be_empty: bool = False
-    max_drop: Decimal = Decimal("0.1")
+    max_drop: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal("0.1"), "A table that loses many rows at once was often built from too few."
+        )
+    )
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
 

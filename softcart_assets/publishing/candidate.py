@@ -37,19 +37,20 @@ class Live:
     """What readers see now.
 
     `current`: the version, None before the first. `shape`: its tables with their columns. `lines`:
-    the live tables of each declared line.
+    the live tables of each declared line. `usual`: the rows that each table usually has.
     """
 
     current: Current | None
     shape: Shape
     lines: Mapping[str, LiveLine]
+    usual: Mapping[str, int]
 
     @classmethod
     def read(cls, session: psycopg.Connection, tables: Sequence[PublishedTable]) -> Live:
         """Read it from the production database. `tables`: all declared tables."""
         current = slots.read_current(session)
         if current is None:
-            return cls(None, {}, {})
+            return cls(None, {}, {}, {})
         recorded = slots.read_lines(session)
         # The declarations override the records. A table may have moved to another line, and tables
         # that were published before lines were recorded belong to none.
@@ -61,7 +62,8 @@ class Live:
             if names:
                 known = recorded.get(line)
                 lines[line] = LiveLine(known.version if known else current.version, names)
-        return cls(current, slots.read_pairs(session)[slots.pair_of(current.slot)], lines)
+        shape = slots.read_pairs(session)[slots.pair_of(current.slot)]
+        return cls(current, shape, lines, slots.read_usual(session))
 
     @property
     def number(self) -> int:

@@ -10,7 +10,7 @@ process changes nothing for them, and the next publication starts again.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,9 +18,10 @@ import psycopg
 from psycopg import sql
 
 from softcart_assets import locks
-from softcart_assets.audits.model import Audit, AuditResult, Comparison
+from softcart_assets.audits.model import Audit, AuditResult, Comparison, Volume
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.publishing import slots
+from softcart_assets.publishing import acceptances, slots
+from softcart_assets.publishing.acceptances import Acceptance
 from softcart_assets.publishing.candidate import Candidate, Live, Tell, naming
 from softcart_assets.publishing.copying import Snapshot, staging_snapshot
 from softcart_assets.publishing.slots import PublishError
@@ -28,6 +29,9 @@ from softcart_assets.publishing.tables import PublishedTable
 
 APPLICATION = "softcart publish"
 """The application name of a publication's connections."""
+
+AnyAudit = Audit | Comparison | Volume
+"""What a publication asks of a candidate."""
 
 _LOCK = 0x50F7CA27
 """The advisory lock that a publication holds in the production database.
@@ -44,11 +48,22 @@ class AuditFailed(PublishError):
 
     def __init__(self, failed: Sequence[AuditResult]) -> None:
         self.failed = failed
-        lines = "".join(f"\n  {result.name}: {result.details}" for result in failed)
+        lines = "".join(f"\n  {result.message}" for result in failed)
         super().__init__(
-            f"Nothing was published, {len(failed)} audit(s) failed:{lines}\n"
-            "Correct the tables in staging and publish again."
+            f"Nothing was published, {len(failed)} audit(s) failed:{lines}\n{remedy(failed)}"
         )
+
+
+def remedy(failed: Sequence[AuditResult]) -> str:
+    """What to do about failed audits."""
+    text = "Correct the tables in staging and publish again."
+    if names := [result.name for result in failed if result.limit]:
+        text += (
+            " If a limit does not fit your data, change it where it is declared. If the deviation "
+            "is right this once, run softcart accept "
+            f"{names[0]} --reason '…' and publish again."
+        )
+    return text
 
 
 @dataclass(frozen=True)
@@ -71,12 +86,14 @@ class Publication:
     `version`: 1, 2, … `lines`: the outcome of each requested line. `row_counts`: rows per table
     that went live. `audits`: the result of every audit that ran. An audit that failed for the new
     tables of a held line counts as failed, even if it passed for the tables that the line keeps.
+    `accepted`: the acceptances that let failed audits pass, by audit.
     """
 
     version: int
     lines: dict[str, LineOutcome]
     row_counts: dict[str, int]
     audits: list[AuditResult]
+    accepted: dict[str, Acceptance]
     seconds: float
 
 
@@ -84,7 +101,7 @@ def publish(
     staging: PostgresConnection,
     production: PostgresConnection,
     tables: Sequence[PublishedTable],
-    audits: Sequence[Audit | Comparison],
+    audits: Sequence[AnyAudit],
     lines: Collection[str] | None = None,
     on_progress: Tell | None = None,
 ) -> Publication:
@@ -107,23 +124,32 @@ def publish(
         with naming("production: setting up"):
             slots.set_up(session)
             live = Live.read(session, tables)
+            accepted = acceptances.read_open(session)
         held = _absent(staging, [table for table in tables if table.line in wanted], audits)
         new = wanted - held.keys()
         if not new:
-            raise AuditFailed(_flat(held))
+            raise _all_failed(session, wanted, held)
         with _snapshot(staging, production, [t for t in tables if t.line in new]) as snapshot:
             candidate = Candidate.prepare(session, snapshot, live, tables, new, tell)
             candidate.write()
-            auditor = _Auditor(snapshot, candidate, tables, held, tell)
+            auditor = _Auditor(snapshot, candidate, tables, held, accepted, tell)
             auditor.hold_what_fails(audits)
             if not candidate.new:
-                raise AuditFailed(_flat(held))
+                raise _all_failed(session, wanted, held)
             # After the audits, because a line that they hold gets its tables once more.
             candidate.prepare_for_readers()
             tell("indexes and statistics made")
         version = candidate.version()
+        # An acceptance that was not needed is used up too. It was for this publication, and would
+        # let a mistake pass later.
+        over = [each for each in accepted.values() if each.line in candidate.new]
+
+        def note() -> None:
+            acceptances.use(session, over, version.number)
+            acceptances.record(session, wanted, held)
+
         with naming("production: switching"):
-            slots.switch(session, version, live.current)
+            slots.switch(session, version, live.current, also=note)
         tell(f"version {version.number} published")
     outcomes = {
         line: LineOutcome(
@@ -141,6 +167,7 @@ def publish(
         rows,
         # A table that staging lacks was never audited, but its line is held for it.
         list((auditor.results | {result.name: result for result in _flat(held)}).values()),
+        {name: accepted[name] for name in auditor.needed if accepted[name] in over},
         time.monotonic() - started,
     )
 
@@ -160,10 +187,19 @@ def _lock(session: psycopg.Connection) -> None:
         ) from None
 
 
+def _all_failed(
+    session: psycopg.Connection, wanted: Collection[str], held: dict[str, list[AuditResult]]
+) -> AuditFailed:
+    """The error of a publication without a line that passed. Records the limits that failed."""
+    with naming("production: recording the limits that failed"):
+        acceptances.record(session, wanted, held)
+    return AuditFailed(_flat(held))
+
+
 def _absent(
     staging: PostgresConnection,
     tables: Sequence[PublishedTable],
-    audits: Sequence[Audit | Comparison],
+    audits: Sequence[AnyAudit],
 ) -> dict[str, list[AuditResult]]:
     """The lines with tables that staging does not have, each with the audits that fail for it.
 
@@ -181,9 +217,7 @@ def _absent(
             names = [
                 audit.name
                 for audit in audits
-                if audit.table == table.name
-                and isinstance(audit, Comparison)
-                and audit.against == "staging"
+                if audit.table == table.name and isinstance(audit, Comparison)
             ]
             held.setdefault(table.line, []).extend(
                 AuditResult(name, table.name, False, details)
@@ -212,7 +246,8 @@ class _Auditor:
     """Audits a candidate and holds the lines that fail.
 
     `held`: these lines, each with the audits that failed. `results`: the result of each audit. If
-    an audit failed in any round, its result is that failure.
+    an audit failed in any round, its result is that failure. `needed`: the audits that failed and
+    hold no line, because a person accepted that.
     """
 
     def __init__(
@@ -221,15 +256,18 @@ class _Auditor:
         candidate: Candidate,
         tables: Sequence[PublishedTable],
         held: dict[str, list[AuditResult]],
+        accepted: Mapping[str, Acceptance],
         tell: Tell,
     ) -> None:
         self.held = held
         self.results: dict[str, AuditResult] = {}
+        self.needed: set[str] = set()
+        self._accepted = accepted
         self._snapshot, self._candidate, self._tell = snapshot, candidate, tell
         self._line_of = {table.name: table.line for table in tables}
         self._staging_schemas = tuple({table.schema for table in tables})
 
-    def hold_what_fails(self, audits: Sequence[Audit | Comparison]) -> None:
+    def hold_what_fails(self, audits: Sequence[AnyAudit]) -> None:
         """Hold lines until all tables that will be live pass their audits and fit together."""
         candidate = self._candidate
         own = [audit for audit in audits if len(self._lines(audit)) == 1]
@@ -247,12 +285,12 @@ class _Auditor:
             # Holding a line exchanges its tables. Audits of other tables cannot change.
             left = [audit for audit in crossing if self._lines(audit) & failed.keys()]
 
-    def _lines(self, audit: Audit | Comparison) -> set[str]:
+    def _lines(self, audit: AnyAudit) -> set[str]:
         """The lines whose tables an audit reads."""
         reads = audit.reads if isinstance(audit, Audit) else ()
         return {self._line_of[name] for name in (audit.table, *reads)}
 
-    def _round(self, audits: Sequence[Audit | Comparison]) -> dict[str, list[AuditResult]]:
+    def _round(self, audits: Sequence[AnyAudit]) -> dict[str, list[AuditResult]]:
         """Run the audits that concern new lines. Returns the lines to hold, with their failures."""
         new = self._candidate.new
         concerned = [audit for audit in audits if self._lines(audit) & new]
@@ -262,6 +300,8 @@ class _Auditor:
             self.results.setdefault(audit.name, result)
             if not result.passed:
                 self.results[audit.name] = result
+                if self._is_accepted(result):
+                    continue
                 own = {self._line_of[audit.table]}
                 # If the table is live already, its rows stay. Then the line that they refer to has
                 # to be held.
@@ -271,6 +311,15 @@ class _Auditor:
             passed = sum(result.passed for result in results)
             self._tell(f"{passed} of {len(concerned)} audits passed")
         return failed
+
+    def _is_accepted(self, result: AuditResult) -> bool:
+        acceptance = self._accepted.get(result.name)
+        if not acceptance or not acceptance.covers(result):
+            return False
+        if result.name not in self.needed:
+            self.needed.add(result.name)
+            self._tell(f"{result.message} Accepted once: {acceptance}")
+        return True
 
     def _hold(self, failed: dict[str, list[AuditResult]]) -> None:
         self.held |= failed
@@ -286,7 +335,7 @@ class _Auditor:
         self,
         staging: psycopg.Connection,
         production: psycopg.Connection,
-        audit: Audit | Comparison,
+        audit: AnyAudit,
     ) -> AuditResult:
         """Run an audit of either kind on the candidate."""
         current = self._candidate.live.current
@@ -294,10 +343,12 @@ class _Auditor:
         with naming(f"production/{audit.table}: audit {audit.name}"):
             if isinstance(audit, Audit):
                 return self._run_audit(production, audit)
-            if audit.against == "staging":
+            if isinstance(audit, Comparison):
                 return audit.compare((production, ours), (staging, self._staging_schemas))
             if current and audit.table in current.row_counts:
-                return audit.compare((production, ours), (production, ("production",)))
+                live = current.row_counts[audit.table]
+                usual = self._candidate.live.usual.get(audit.table, live)
+                return audit.compare(production, ours, live, usual)
             note = {"note": "first publication of this table"}
             return AuditResult(audit.name, audit.table, True, note)
 

@@ -19,8 +19,11 @@ removed, or get other columns, a publication makes a new pair. It replaces the v
 transaction that switches. To readers with an older snapshot, the views still show the rows of the
 old pair, with the new columns. A later publication drops the old pair when no such reader is left.
 
-To let a role read: GRANT USAGE ON SCHEMA production, and ALTER DEFAULT PRIVILEGES IN SCHEMA
-production GRANT SELECT ON TABLES. PostgreSQL 13 or later is required.
+To let a role read: GRANT USAGE ON SCHEMA production and SELECT ON ALL TABLES IN SCHEMA production.
+A view keeps its privileges when its columns change. A table that is published for the first time
+gets the default privileges. They hold for the role that creates the view, so FOR ROLE must name the
+publishing user: ALTER DEFAULT PRIVILEGES FOR ROLE <user> IN SCHEMA production GRANT SELECT ON
+TABLES. PostgreSQL 13 or later is required.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from softcart_assets import views
 from softcart_assets.migrations import migrate
 
 Columns = tuple[tuple[str, str], ...]
@@ -48,6 +52,9 @@ PATIENCE_SECONDS = 2.0
 DDL_PATIENCE_SECONDS = 60.0
 """How long a publication that must replace views waits for transactions that read them."""
 
+
+VERSIONS_OF_HISTORY = 20
+"""How many versions say what number of rows is usual."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -101,6 +108,22 @@ def read_current(session: psycopg.Connection) -> Current | None:
     return Current(*row) if row else None
 
 
+def read_usual(session: psycopg.Connection) -> dict[str, int]:
+    """The median of each table's rows in the last versions."""
+    return dict(
+        session.execute(
+            """
+            SELECT rows.key, percentile_disc(0.5) WITHIN GROUP (ORDER BY rows.value::bigint)
+            FROM (
+              SELECT row_counts FROM production_meta.versions ORDER BY version DESC LIMIT %s
+            ) last, jsonb_each_text(last.row_counts) rows
+            GROUP BY rows.key
+            """,
+            [VERSIONS_OF_HISTORY],
+        ).fetchall()
+    )
+
+
 def read_lines(session: psycopg.Connection) -> dict[str, LiveLine]:
     """The live part of each line, without tables published before lines were recorded."""
     rows = session.execute("SELECT line, version, tables FROM production_meta.lines").fetchall()
@@ -130,6 +153,11 @@ def slot_table(slot: int, name: str) -> sql.Identifier:
 def pair_table(pair: int, name: str) -> sql.Identifier:
     """The partitioned table over a pair's slots, for use in SQL."""
     return sql.Identifier(f"production_pair_{pair}", name)
+
+
+def view_name(name: str) -> str:
+    """The view that people read, quoted."""
+    return sql.Identifier("production", name).as_string()
 
 
 def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
@@ -428,11 +456,10 @@ def replace_views(
     waits for.
 
     If a pair has other columns, the view casts them to the new types by way of text. Missing
-    columns are null. A view that only gets more columns at its end stays. Any other view is dropped
-    and created again. Its grants then come from the default privileges of the schema.
+    columns are null. `softcart_assets.views` keeps what people gave the views and built on them.
     """
     for name in order:
-        columns, view = shape[name], sql.Identifier("production", name)
+        columns = shape[name]
         parts = [
             sql.SQL(
                 "SELECT {} FROM {} WHERE _slot = (SELECT slot FROM production_meta.current)"
@@ -445,16 +472,8 @@ def replace_views(
             for pair, there in pairs.items()
             if name in there
         ]
-        create = sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(
-            view, sql.SQL(" UNION ALL ").join(parts)
-        )
         try:
-            # A block of its own, because a refusal would spoil the transaction that switches.
-            with session.transaction():
-                session.execute(create)
-        except psycopg.errors.InvalidTableDefinition:
-            session.execute(sql.SQL("DROP VIEW {}").format(view))
-            session.execute(create)
+            views.replace(session, view_name(name), sql.SQL(" UNION ALL ").join(parts).as_string())
         except psycopg.errors.LockNotAvailable:
             order.remove(name)
             order.insert(0, name)
@@ -469,8 +488,13 @@ def _as(column: str, kind: str, there: Mapping[str, str]) -> sql.Composable:
     return sql.SQL("({})::{} AS {}").format(value, sql.SQL(kind), sql.Identifier(column))
 
 
-def switch(session: psycopg.Connection, new: Version, current: Current | None) -> None:
-    """Let readers see this version from now on.
+def switch(
+    session: psycopg.Connection,
+    new: Version,
+    current: Current | None,
+    also: Callable[[], None],
+) -> None:
+    """Let readers see this version from now on. `also`: what else commits with the switch.
 
     Raises `PublishError` if views must be replaced, and readers use them for longer than
     `DDL_PATIENCE_SECONDS` or other objects depend on them.
@@ -482,8 +506,10 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
         if current is None or pair_of(new.slot) != pair_of(current.slot):
             gone = current.row_counts.keys() - new.shape.keys() if current else ()
             for name in gone:
-                session.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier("production", name)))
+                session.execute(f"DROP VIEW {view_name(name)}".encode())
             replace_views(session, new.shape, read_pairs(session), order)
+            if current:
+                _carry_privileges(session, pair_of(current.slot), pair_of(new.slot))
         # Before the switch, because it reads the time of the version that is still current.
         _record_lines(session, new)
         session.execute(
@@ -497,6 +523,15 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
             """,
             [new.number, new.slot, Jsonb(dict(new.row_counts))],
         )
+        session.execute(
+            "INSERT INTO production_meta.versions"
+            " SELECT version, published_at, row_counts FROM production_meta.current"
+        )
+        session.execute(
+            "DELETE FROM production_meta.versions WHERE version <= %s",
+            [new.number - VERSIONS_OF_HISTORY],
+        )
+        also()
 
     try:
         done = with_short_locks(session, time.monotonic() + DDL_PATIENCE_SECONDS, publish)
@@ -505,6 +540,12 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
             "Nothing was published: columns or tables were taken away or changed, and something of "
             f"others depends on them in production: {error.diag.message_detail} Drop it, publish, "
             "and create it again."
+        ) from None
+    except views.ViewKept as error:
+        raise PublishError(
+            f"Nothing was published: published tables have other columns than before, and {error}. "
+            "Drop the view, publish, and create it again. If the publishing user only lacks the "
+            "right to change it, GRANT the view's owner to that user instead."
         ) from None
     if not done:
         readers = session.execute(
@@ -521,6 +562,32 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
             f"must be replaced, but for {DDL_PATIENCE_SECONDS:.0f} s transactions kept reading "
             f"them: {', '.join(reader for (reader,) in readers) or 'none any more'}. End them and "
             "publish again."
+        )
+
+
+def _carry_privileges(session: psycopg.Connection, old: int, new: int) -> None:
+    """Give the tables of a new pair the privileges of the old one.
+
+    A view reads them as its owner, who may be another role than the publishing user.
+    """
+    tables = read_pairs(session)
+    for name in tables[old].keys() & tables[new].keys():
+        views.carry_privileges(
+            session, *(pair_table(pair, name).as_string() for pair in (old, new))
+        )
+    for grantee, privilege in session.execute(
+        """
+        SELECT pg_get_userbyid(g.grantee), g.privilege_type
+        FROM pg_namespace, aclexplode(nspacl) g WHERE nspname = %s AND g.grantee <> 0
+        """,
+        [f"production_pair_{old}"],
+    ).fetchall():
+        session.execute(
+            sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(
+                sql.SQL(privilege),
+                sql.Identifier(f"production_pair_{new}"),
+                sql.Identifier(grantee),
+            )
         )
 
 

@@ -7,12 +7,13 @@ total there. To add an audit of a reference, add it to the tests of the dbt mode
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 from psycopg import sql
 from psycopg.sql import SQL, Identifier
 
-from softcart_assets.audits.model import Audit, Comparison
-from softcart_assets.lines.model import AddsUp
+from softcart_assets.audits.model import Audit, Comparison, Volume
+from softcart_assets.lines.model import AddsUp, Limit
 from softcart_assets.publishing.tables import UNKNOWN, PublishedTable, Reference
 
 
@@ -53,6 +54,12 @@ def _not_empty(table: PublishedTable) -> Audit:
         SQL("SELECT (NOT EXISTS (SELECT FROM {}))::int AS offending, 1 AS total").format(
             Identifier(table.name)
         ),
+        limit=Limit(
+            Decimal(0),
+            "Only a table that is declared as may_be_empty may have no rows.",
+            table.declared.declared_at,
+        ),
+        what=f"of {table.name} is empty",
     )
 
 
@@ -66,19 +73,17 @@ def _row_count(table: PublishedTable) -> Comparison:
         table.name,
         f"{table.name} has as many rows as in staging.",
         _count(table),
-        "staging",
     )
 
 
-def _volume(table: PublishedTable) -> Comparison:
-    return Comparison(
+def _volume(table: PublishedTable) -> Volume:
+    return Volume(
         f"{table.name}_volume",
         table.name,
-        f"{table.name} has not lost more than {table.declared.max_drop:.0%} of its rows since the "
-        "last publication.",
+        f"{table.name} has not lost more than {table.declared.max_drop.value:.0%} of its rows "
+        "since the last publication, or compared with usual ones.",
         _count(table),
-        "current",
-        max_drop=table.declared.max_drop,
+        table.declared.max_drop,
     )
 
 
@@ -144,15 +149,23 @@ def _resolves(fact: str, reference: Reference) -> Audit:
 
 
 def _known(fact: str, reference: Reference) -> Audit:
+    counted = f" with {reference.where}" if reference.where else ""
     return Audit(
         f"{fact}_{reference.column}_known",
         fact,
-        f"At most {reference.max_unknown:%} of the rows of {fact} have the unknown member as "
-        f"{reference.column}.",
+        f"At most {reference.max_unknown.value:%} of the rows of {fact}{counted} have the unknown "
+        f"member as {reference.column}.",
         SQL(
-            "SELECT count(*) FILTER (WHERE {} = {}) AS offending, count(*) AS total FROM {}"
-        ).format(Identifier(reference.column), SQL(reference.unknown), Identifier(fact)),
-        max_share=reference.max_unknown,
+            "SELECT count(*) FILTER (WHERE {} = {}) AS offending, count(*) AS total FROM {} "
+            "WHERE {}"
+        ).format(
+            Identifier(reference.column),
+            SQL(reference.unknown),
+            Identifier(fact),
+            SQL(reference.where or "true"),
+        ),
+        limit=reference.max_unknown,
+        what=f"of the rows of {fact}{counted} have the unknown member as {reference.column}",
     )
 
 
@@ -163,7 +176,6 @@ def _totals(table: PublishedTable) -> Comparison:
         table.name,
         f"The sums of {table.name} equal staging's exactly.",
         SQL("SELECT {} FROM {}").format(SQL(", ").join(sums), Identifier(table.name)),
-        "staging",
     )
 
 
@@ -175,7 +187,6 @@ def _latest(fact: str, column: str) -> Comparison:
         SQL("SELECT max({})::date AS latest_day FROM {}").format(
             Identifier(column), Identifier(fact)
         ),
-        "staging",
     )
 
 
@@ -205,7 +216,7 @@ def _adds_up(table: str, sums: AddsUp) -> Audit:
     )
 
 
-def audits_of(tables: Iterable[PublishedTable]) -> tuple[Audit | Comparison, ...]:
+def audits_of(tables: Iterable[PublishedTable]) -> tuple[Audit | Comparison | Volume, ...]:
     """Every audit of a publication of these tables."""
     tables = list(tables)
     references = [(table.name, each) for table in tables for each in table.references]
@@ -216,7 +227,7 @@ def audits_of(tables: Iterable[PublishedTable]) -> tuple[Audit | Comparison, ...
         *map(_volume, tables),
         *(_intervals(table) for table in tables if table.versions_of),
         *(_resolves(*reference) for reference in references),
-        *(_known(*reference) for reference in references if reference[1].max_unknown < 1),
+        *(_known(*reference) for reference in references if reference[1].max_unknown.value < 1),
         *(_totals(table) for table in tables if table.declared.totals),
         *(_latest(table.name, table.declared.latest) for table in tables if table.declared.latest),
         *(_adds_up(table.name, sums) for table in tables for sums in table.declared.adds_up),

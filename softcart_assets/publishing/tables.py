@@ -12,21 +12,23 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from softcart_assets.lines.model import Line, Published
+from softcart_assets.lines.model import Limit, Line, Published
 
 
 @dataclass(frozen=True)
 class Reference:
     """A key column of a fact. `unknown`: the key of the unknown member, as SQL.
 
-    `max_unknown`: the share of rows that may refer to the unknown member.
+    `max_unknown`: the share of rows that may refer to the unknown member. `where`: the rows that
+    are counted, as SQL. Empty: all of them.
     """
 
     column: str
     dimension: str
     key: str
     unknown: str
-    max_unknown: Decimal
+    max_unknown: Limit
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,12 +150,16 @@ def _refuse_unknown_columns(table: Published, models: Mapping[str, Mapping[str, 
 
 
 def _tests(manifest: Mapping[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Model → name of a generic test on it → the arguments of each such test."""
+    """Model → name of a generic test on it → the arguments of each such test.
+
+    Beside the arguments is `declared_at`, the test and its file.
+    """
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for node in manifest["nodes"].values():
         if node["resource_type"] == "test" and node.get("test_metadata"):
             model = (node.get("attached_node") or "").rpartition(".")[2]
-            arguments = node["test_metadata"]["kwargs"]
+            place = f"dbt_project/{node['original_file_path']}: {node['name']}"
+            arguments = {**node["test_metadata"]["kwargs"], "declared_at": place}
             of_model = found.setdefault(model, {})
             of_model.setdefault(node["test_metadata"]["name"], []).append(arguments)
     return found
@@ -168,5 +174,10 @@ def _references(test: Mapping[str, Any]) -> Iterable[Reference]:
             dimension,
             reference.get("key", column),
             str(reference.get("unknown", UNKNOWN)),
-            Decimal(str(reference["max_unknown_pct"])) / 100,
+            Limit(
+                Decimal(str(reference["max_unknown_pct"])) / 100,
+                reference.get("reason", "No reason is declared."),
+                f"{test['declared_at']}, max_unknown_pct of {column}",
+            ),
+            reference.get("where", ""),
         )

@@ -16,6 +16,7 @@ from softcart_assets.components.extracts import dashboard_page, extract_files
 from softcart_assets.components.publication import published_assets
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.model import Dashboard, Extract, Line, Published
+from softcart_assets.publishing.acceptances import accept
 from softcart_assets.resources import OutputResource, PostgresResource
 
 PAGE = """
@@ -166,3 +167,27 @@ def test_a_selection_publishes_its_lines_and_what_they_share(databases, definiti
             "(SELECT max(member) FROM production.dim_member)"
         ).fetchone()
     assert row == (1, 11)
+
+
+def test_a_limit_and_its_acceptance_are_shown(databases, definitions):
+    run(definitions)
+    change(databases[0], "DELETE FROM fct_left WHERE id > 40")
+    [shown] = [each for each in run(definitions).get_asset_check_evaluations() if not each.passed]
+    message = "fct_left_volume: 60.00% of the rows of fct_left are gone: 40 instead of 100."
+    assert (shown.description or "").startswith(message)
+    assert shown.metadata["limit"].value == "0.1"
+    assert "tests/support/two_lines.py:" in shown.metadata["limit declared at"].value
+
+    accept(databases[1], "fct_left_volume", "A branch was closed.", "ann")
+    result = run(definitions)
+    assert result.success
+    assert failed(result) == {("fct_left_volume", dg.AssetCheckSeverity.WARN)}
+    [metadata] = [
+        event.step_materialization_data.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == dg.AssetKey(["production", "fct_left"])
+    ]
+    accepted = str(metadata["accepted fct_left_volume"].value)
+    assert accepted.startswith(message)
+    assert "Accepted: A branch was closed. (ann, " in accepted
+    assert failed(run(definitions)) == set()

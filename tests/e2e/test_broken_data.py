@@ -379,8 +379,21 @@ def _staging_breakage(key: dg.AssetCheckKey, kind: str) -> Breakage:
             return Breakage(check, f"INSERT INTO {table} DEFAULT VALUES")  # nulls only
         case "key_unique":
             return Breakage(check, f"UPDATE {table} SET {TABLES[name].key[-1]} = NULL {one}")
-        case "not_empty":  # all at once: facts that have no rows refer to nothing
-            return Breakage(check, f"TRUNCATE {table}", frozenset({_audit(name, "volume")}))
+        case "not_empty":
+            # All at once: facts that have no rows refer to nothing. This goes for those, too, which
+            # may have none.
+            emptied = [
+                each
+                for each in TABLES.values()
+                if each.name == name
+                or (
+                    each.declared.may_be_empty
+                    and name in {reference.dimension for reference in each.references}
+                )
+            ]
+            truncated = ", ".join(f"{each.schema}.{each.name}" for each in emptied)
+            also = frozenset(_audit(each.name, "volume") for each in emptied)
+            return Breakage(check, f"TRUNCATE {truncated}", also)
         case "intervals":
             gap = "valid_from = valid_from + interval '1 microsecond'"
             known = _one(table, _is_known(name))
@@ -444,13 +457,15 @@ def _candidate_breakage(key: dg.AssetCheckKey, kind: str, candidate: str) -> Bre
     )
 
 
-def _published_breakage(key: dg.AssetCheckKey, current: str) -> Breakage:
-    """Twice more rows in the version that is published, so that the next one has lost them."""
+def _published_breakage(key: dg.AssetCheckKey) -> Breakage:
+    """Twice more rows in all versions so far, so that the next one has lost them."""
     name = key.asset_key.path[1]
-    column = TABLES[name].key[0]
-    many = (
-        f"INSERT INTO {current}.{name} ({column}) SELECT NULL FROM {current}.{name}, "
-        "generate_series(1, 2)"
+    more = (
+        f"row_counts = jsonb_set(row_counts, '{{{name}}}',"
+        f" to_jsonb(3 * (row_counts ->> '{name}')::bigint))"
+    )
+    many = "; ".join(
+        f"UPDATE production_meta.{table} SET {more}" for table in ("current", "versions")
     )
     return Breakage(key.to_user_string(), many)
 
@@ -594,9 +609,7 @@ def test_each_audit_fails_when_just_that_is_broken_and_its_line_is_held(
                     ]
                 case "volume":
                     session = publishing
-                    breakages = [
-                        _published_breakage(key, slots.slot_schema(current.slot)) for key in keys
-                    ]
+                    breakages = [_published_breakage(key) for key in keys]
                 case _:
                     breakages = [_staging_breakage(key, kind) for key in keys]
             for breakage in breakages:

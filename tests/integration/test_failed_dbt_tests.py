@@ -69,14 +69,12 @@ def test_a_natural_key_is_one_column_or_several(
     assert told.splitlines()[3] == "code=c1"
 
 
-def test_a_limit_of_a_reference_is_shown_with_its_figure(
-    postgres: PostgresConnection, tmp_path: Path
-) -> None:
-    sql = "select 'order_id' as key_column, 7.5 as unknown_pct, 5 as max_unknown_pct"
-    told = _told(postgres, tmp_path, sql, references={"order_id": {"max_unknown_pct": 5}})
+def test_a_reference_is_shown_with_its_figure(postgres: PostgresConnection, tmp_path: Path) -> None:
+    sql = "select 'order_id' as key_column, 7 as dangling_count"
+    told = _told(postgres, tmp_path, sql, references={"order_id": {"to": "x"}})
     assert told.splitlines()[1:3] == [
         "Up to 5 of its rows:",
-        "key_column=order_id, unknown_pct=7.5, max_unknown_pct=5",
+        "key_column=order_id, dangling_count=7",
     ]
 
 

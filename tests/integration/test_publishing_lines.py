@@ -367,7 +367,8 @@ def test_a_database_from_before_lines_keeps_its_version(staging, production):
     publish(staging, production, TABLES, AUDITS)
     before = live(production)
     with production.connect() as session:
-        session.execute("DROP TABLE production_meta.lines, production_meta._migrations")
+        for table in ("lines", "versions", "deviations", "acceptances", "_migrations"):
+            session.execute(f"DROP TABLE production_meta.{table}".encode())
     change(staging, f"{TWICE}; INSERT INTO fct_right VALUES (500, 1, 1)")
     done = publish(staging, production, TABLES, AUDITS)
     assert (done.version, held(done)) == (2, {"left": {"fct_left_key_unique"}})

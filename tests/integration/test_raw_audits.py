@@ -4,6 +4,8 @@ whole project.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -14,7 +16,7 @@ from support.ingestion import fill, load_all, query, run, source_of
 from softcart_assets.audits import raw
 from softcart_assets.components.raw_checks import raw_table_checks
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.model import Source, Table
+from softcart_assets.lines.model import Limit, Source, Table
 
 ROWS = 20
 TODAY = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -189,7 +191,7 @@ def test_an_open_question_warns_and_names_its_state(loaded):
 ])  # fmt: skip
 def test_the_quarantine_is_small(mysql, postgres, lake, rows, allowed, passed):
     """transferwise/pipelinewise-tap-mysql#136: one of a hundred rows arrived, and all was green."""
-    table = Table("t", "", ("id",), "snapshot", (), max_quarantined=Decimal(allowed))
+    table = Table("t", "", ("id",), "snapshot", (), max_quarantined=Limit(Decimal(allowed), "Why."))
     source = source_of(table)
     run(
         mysql,
@@ -202,3 +204,32 @@ def test_the_quarantine_is_small(mysql, postgres, lake, rows, allowed, passed):
     assert result.passed == passed
     assert result.details["rows in quarantine"] == rows
     assert len(result.details["reasons"]) == (1 if rows else 0)
+
+
+def test_a_limit_of_a_raw_table_says_where_it_is_declared_and_another_lets_the_table_pass(loaded):
+    """GSA/site-scanning#1920: stale rows were removed on purpose, and a limit stopped all."""
+    staging, _, table = loaded
+    _execute(loaded, "UPDATE raw_t.sales SET _deleted = true WHERE id >= 10")
+    result = raw.volume_plausible(*loaded)
+    assert not result.passed
+    assert (result.details["rows"], result.details["allowed"]) == (10, "from 16 to 200")
+    assert re.match(
+        r"0\.2: A source that loses .* declared at tests/integration/test_raw_audits\.py:\d+\.$",
+        str(result.details["max_drop"]),
+    )
+    purged = replace(table, max_drop=Limit(Decimal("0.5"), "Old sales are purged in spring."))
+    result = raw.volume_plausible(staging, source_of(purged), purged)
+    assert result.passed
+    assert "0.5: Old sales are purged in spring." in str(result.details["max_drop"])
+    few = replace(table, max_growth=Limit(Decimal("0.1"), "Sales never grow."))
+    result = raw.volume_plausible(staging, source_of(few), few)
+    assert not result.passed
+    assert "0.1: Sales never grow. It is declared at tests/" in str(result.details["max_growth"])
+
+
+def test_the_quarantine_says_where_its_limit_is_declared(loaded):
+    result = raw.quarantine_small(*loaded)
+    assert re.match(
+        r"0\.01: Rows in quarantine .* declared at tests/integration/test_raw_audits\.py:\d+\.$",
+        str(result.details["max_quarantined"]),
+    )

@@ -55,11 +55,16 @@ TABLES = {
     ),
     "aggregates": "_built_from",
     "dbt_state": "key_formulas watermarks",
-    "production_meta": "current lines",
+    "production_meta": "acceptances current deviations lines versions",
 }
-ADDED = {"production_meta.lines", "dbt_state.key_formulas"}
+ADDED = {
+    "dbt_state.key_formulas",
+    "production_meta.acceptances",
+    "production_meta.deviations",
+    "production_meta.lines",
+}
 """Tables that an upgrade adds, and leaves empty."""
-FILLED = {"ingestion.statements"}
+FILLED = {"ingestion.statements", "production_meta.versions"}
 """Tables that an upgrade adds, with what it takes from others."""
 
 EMPTIED = {"dbt_state.watermarks"}

@@ -5,6 +5,7 @@ A small shop of hand-made rows is loaded on three days, as ingestion would, and 
 The module shares one database and one parse of the project; cases that break data work on copies.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from dbt.cli.main import dbtRunner
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from support.cafe import add_cafe
+from support.databases import database
+from support.published import TABLES
 
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import LINES, Lines
@@ -29,6 +32,9 @@ from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.derive import derive
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.lines.shop.sources import CATALOG, SHOP
+from softcart_assets.publishing.publish import publish
+from softcart_assets.publishing.suite import audits_of
+from softcart_assets.publishing.tables import published_tables
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "dbt_project"
@@ -928,7 +934,7 @@ BREAKS = [
     (
         "references_resolved_fct_payments",
         "fail",
-        f"UPDATE warehouse.fct_payments SET customer_key = '{UNKNOWN}' WHERE payment_id = 1",
+        "UPDATE warehouse.fct_payments SET customer_key = gen_random_uuid() WHERE payment_id = 1",
     ),
     (
         "scd2_intervals_dim_product",
@@ -1054,6 +1060,54 @@ def test_conformed_models_are_built_without_any_line(warehouse, tmp_path):
         (None, "Unknown")
     ]
     assert warehouse.query("SELECT city FROM warehouse.dim_location") == [("Unknown",)]
+    manifest = json.loads((tmp_path / "target" / "manifest.json").read_text())
+    tables = published_tables([LINES.conformed], manifest)
+    with database() as production:
+        done = publish(warehouse.server, production, tables, audits_of(tables))
+    assert done.row_counts.keys() == {table.name for table in tables}
+    assert all(audit.passed for audit in done.audits)
+
+
+def test_a_shop_of_guests_without_payments_stock_or_vendors_is_published(warehouse):
+    """Limits that fit the demo must not stop such a shop: each fourth order is a guest's."""
+    warehouse.create(DATABASE, "template0")
+    with warehouse.server.connect(autocommit=True) as session:
+        raw = Raw(session)
+        raw.create()
+        raw.put("stores", store(1, "online"))
+        raw.put_documents("categories", {"_id": "C2", "name": "Pans"})
+        raw.put_documents("products", product(1, 1050) | {"vendor_id": None})
+        raw.put("customers", customer(1, "Ann"))
+        raw.put("addresses", address(1, 1, "Riga"))
+        guest = {"customer_id": None, "shipping_address_id": None}
+        ids = range(1, 9)
+        raw.put(
+            "orders",
+            *(order(n, f"2026-03-0{n}", device=None) | (guest if n % 4 == 0 else {}) for n in ids),
+        )
+        raw.put("order_lines", *(line(n, 1) for n in ids))
+        warehouse_state.prepare(session, "dbt_state")
+    warehouse.build("--exclude-resource-type", "unit_test")
+    tables = [table for table in TABLES if table.schema == "warehouse"]
+    with database() as production:
+        done = publish(warehouse.server, production, tables, audits_of(tables))
+        assert [audit.message for audit in done.audits if not audit.passed] == []
+        assert done.row_counts["fct_order_lines"] == 8
+        assert done.row_counts["fct_payments"] == done.row_counts["fct_inventory_daily"] == 0
+        # Customers whom the shop lost are another matter. The message says where the limit is.
+        with warehouse.server.connect() as session:
+            session.execute(
+                f"UPDATE warehouse.fct_order_lines SET customer_key = '{UNKNOWN}'"
+                " WHERE order_id = 1"
+            )
+        done = publish(warehouse.server, production, tables, audits_of(tables))
+        assert [audit.message for audit in done.lines["shop"].failed] == [
+            "fct_order_lines_customer_key_known: 16.67% of the rows of fct_order_lines with "
+            "customer_id is not null have the unknown member as customer_key. The limit is 10.00%: "
+            "A customer whom an order names is in the shop. A guest is nobody's fault. It is "
+            "declared at dbt_project/models/warehouse/shop/_models.yml: "
+            "references_resolved_fct_order_lines, max_unknown_pct of customer_key."
+        ]
 
 
 CAFE = """

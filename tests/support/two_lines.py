@@ -8,9 +8,11 @@ from __future__ import annotations
 from decimal import Decimal
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.model import AddsUp, Published
+from softcart_assets.lines.model import AddsUp, Limit, Published
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import PublishedTable, Reference
+
+MANY = Limit(Decimal(1), "All of them.")
 
 
 def _fact(line: str, adds_up: tuple[AddsUp, ...] = ()) -> PublishedTable:
@@ -19,7 +21,7 @@ def _fact(line: str, adds_up: tuple[AddsUp, ...] = ()) -> PublishedTable:
         "warehouse",
         ("id",),
         line,
-        references=(Reference("member", "dim_member", "member", "0", Decimal(1)),),
+        references=(Reference("member", "dim_member", "member", "0", MANY),),
     )
 
 

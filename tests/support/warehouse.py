@@ -230,10 +230,10 @@ SELECT pg_temp.key('payment' || order_id) AS payment_key, order_id AS payment_id
        sum(net_amount + tax_amount)::numeric(12,2) AS amount,
        CASE WHEN is_cancelled THEN 0 ELSE sum(net_amount + tax_amount) END::numeric(12,2) AS
          captured_amount,
-       'EUR' AS currency
+       'EUR' AS currency, customer_id
 FROM warehouse.fct_order_lines
 GROUP BY order_id, customer_key, store_key, device_key, order_date, time_of_day_key, ordered_at,
-  is_cancelled;
+  is_cancelled, customer_id;
 
 CREATE TABLE warehouse.fct_inventory_daily AS
 WITH days AS (

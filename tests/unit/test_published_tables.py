@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from softcart_assets.lines.model import AddsUp, Job, Line, Published
+from softcart_assets.lines.model import AddsUp, Job, Limit, Line, Published
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import (
     UNKNOWN,
@@ -32,13 +32,24 @@ def manifest(*models: tuple[str, str, list[tuple[str, dict[str, Any]]]]) -> dict
             nodes[f"test.p.{name}_{model}_{number}"] = {
                 "resource_type": "test",
                 "attached_node": f"model.p.{model}",
+                "name": f"{name}_{model}",
+                "original_file_path": "models/warehouse/cafe/_models.yml",
                 "test_metadata": {"name": name, "kwargs": arguments},
             }
     return {"nodes": nodes}
 
 
 REFERENCES = [
-    {"references": {"member_key": {"to": "ref('dim_member')", "max_unknown_pct": 0.5}}},
+    {
+        "references": {
+            "member_key": {
+                "to": "ref('dim_member')",
+                "max_unknown_pct": 0.5,
+                "where": "amount > 0",
+                "reason": "Members pay.",
+            }
+        }
+    },
     # A second test of the same kind, written in another way.
     {
         "references": {
@@ -88,8 +99,25 @@ def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
     visits, member, aggregate = published_tables([declared], MANIFEST)
     assert (visits.schema, visits.key, visits.line) == ("warehouse", ("id",), "cafe")
     assert visits.references == (
-        Reference("member_key", "dim_member", "member_key", UNKNOWN, Decimal("0.005")),
-        Reference("day", "dim_member", "first_day", "date '1900-01-01'", Decimal(1)),
+        Reference(
+            "member_key",
+            "dim_member",
+            "member_key",
+            UNKNOWN,
+            Limit(Decimal("0.005"), "Members pay."),
+            "amount > 0",
+        ),
+        Reference(
+            "day",
+            "dim_member",
+            "first_day",
+            "date '1900-01-01'",
+            Limit(Decimal(1), "No reason is declared."),
+        ),
+    )
+    assert visits.references[0].max_unknown.declared_at == (
+        "dbt_project/models/warehouse/cafe/_models.yml: references_resolved_fct_visits, "
+        "max_unknown_pct of member_key"
     )
     assert member.versions_of == ("member_id",)
     assert (aggregate.schema, aggregate.key) == ("aggregates", ("drink", "month"))

@@ -14,9 +14,9 @@ import psycopg
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.errors import SchemaChanged, UnsupportedColumn
 from softcart_assets.ingestion.sinks.sql import literal, quote
-from softcart_assets.ingestion.sinks.views import put_aside
 from softcart_assets.ingestion.types import Column, widens
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.views import ViewKept, put_aside
 
 OWN_COLUMNS = {
     "_deleted": "boolean NOT NULL",
@@ -239,11 +239,12 @@ class RawSchema:
             psycopg.ProgrammingError,
             psycopg.NotSupportedError,
             psycopg.errors.DependentObjectsStillExist,
+            ViewKept,
         ) as error:
             raise SchemaChanged(
                 f"{self.asset}: column {column.name!r} became {column.source_type} at the source, "
                 f"but the raw column cannot become {column.target_type} while something depends on "
-                f"it ({error.diag.message_detail or error.diag.message_primary}). Drop that in the "
+                f"it ({_cause(error)}). Drop that in the "
                 f"staging warehouse, {self._again}, and make it anew."
             ) from None
 
@@ -340,3 +341,9 @@ class RawSchema:
         row = self.connection.execute(query, parameters).fetchone()
         assert row is not None
         return row
+
+
+def _cause(error: psycopg.Error | ViewKept) -> str:
+    if isinstance(error, ViewKept):
+        return str(error)
+    return error.diag.message_detail or error.diag.message_primary or str(error)

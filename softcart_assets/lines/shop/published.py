@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from softcart_assets.lines.model import AddsUp, Published
+from softcart_assets.lines.model import AddsUp, Limit, Published
 
 PUBLISHED = (
     Published(
@@ -26,6 +26,8 @@ PUBLISHED = (
         indexes=(("payment_date",), ("order_id",)),
         totals=("amount", "captured_amount"),
         latest="paid_at",
+        # Payments may be kept in a system that is no source.
+        may_be_empty=True,
     ),
     Published(
         "fct_inventory_daily",
@@ -38,6 +40,8 @@ PUBLISHED = (
             "closing_quantity",
         ),
         latest="inventory_date",
+        # So may the stock.
+        may_be_empty=True,
     ),
     Published("dim_vendor"),
     Published("dim_employee"),
@@ -47,12 +51,18 @@ PUBLISHED = (
         "agg_sales_by_category_month",
         adds_up=(AddsUp("net_amount", "fct_order_lines", "net_amount", "NOT is_cancelled"),),
     ),
-    Published("agg_rfm_by_customer"),
-    # Each new basket changes which pairs are frequent enough, and there may be no such pair.
-    Published("agg_baskets_by_product_pair", may_be_empty=True, max_drop=Decimal("0.5")),
+    # All orders may be of guests.
+    Published("agg_rfm_by_customer", may_be_empty=True),
+    Published(
+        "agg_baskets_by_product_pair",
+        may_be_empty=True,
+        max_drop=Limit(
+            Decimal("0.5"), "Each new basket changes which pairs of products are frequent enough."
+        ),
+    ),
     Published(
         "agg_orders_by_device_weekday_hour",
         adds_up=(AddsUp("net_amount", "fct_order_lines", "net_amount", "NOT is_cancelled"),),
     ),
-    Published("agg_stock_cover_by_store_product"),
+    Published("agg_stock_cover_by_store_product", may_be_empty=True),
 )
