@@ -23,8 +23,8 @@ Details = dict[str, Any]
 class AuditResult:
     """The result of one audit.
 
-    `details`: its figures, with a sample of the offending keys. `is_open`: it did not pass because
-    nobody can tell now, and not because something is wrong.
+    `details`: its figures, with a sample of the offending keys. `is_open`: nobody can tell now
+    whether something is wrong, so it may have passed without a proof.
     """
 
     name: str
