@@ -32,10 +32,17 @@ def build_if_changed(
     """
     inputs = _inputs(job, lake_uri)
     with staging.connect() as session:
-        rows = _rows_if_current(session, job, inputs)
-    if rows is not None:
-        return rows, False
+        last = _last_build(session, job)
+    if last and last[1] == inputs:
+        return last[0], False
     return _build(staging, spark(), job, inputs, lake_uri), True
+
+
+def rows_kept(staging: PostgresConnection, job: Job) -> int | None:
+    """The number of rows of an aggregate as it was computed last. None if there is none."""
+    with staging.connect() as session:
+        last = _last_build(session, job)
+    return last[0] if last else None
 
 
 def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
@@ -50,17 +57,15 @@ def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
     }
 
 
-def _rows_if_current(
-    session: psycopg.Connection, job: Job, inputs: Mapping[str, object]
-) -> int | None:
+def _last_build(session: psycopg.Connection, job: Job) -> tuple[int, dict[str, object]] | None:
+    """The number of rows of an aggregate, and what it was computed from. None if there is none."""
     warehouse_state.prepare(session, "aggregates")
     # Somebody may have dropped the table. Its row in `_built_from` would still be there.
-    row = session.execute(
-        "SELECT row_count FROM aggregates._built_from WHERE table_name = %s AND inputs = %s"
+    return session.execute(
+        "SELECT row_count, inputs FROM aggregates._built_from WHERE table_name = %s"
         " AND to_regclass('aggregates.' || table_name) IS NOT NULL",
-        [job.name, Jsonb(inputs)],
+        [job.name],
     ).fetchone()
-    return row[0] if row else None
 
 
 def _build(

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import dagster as dg
 
-from softcart_assets.assembly import LINES, Lines
-from softcart_assets.components.keys import production_key
+from softcart_assets.assembly import LINES
+from softcart_assets.components.publication import go_live_together
 from softcart_assets.run_processes import fail_dead_runs, note_process
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -97,16 +97,6 @@ def materialize_everything(
             for event in result.filter_events(lambda event: event.is_step_failure)
         ],
     )
-
-
-def go_live_together(lines: Lines) -> dict[dg.AssetKey, set[dg.AssetKey]]:
-    """For each published table, all tables that go live with it, even if they are not selected.
-
-    They are the tables of its line and those that the lines share.
-    """
-    of_line = {line.name: {production_key(t.name) for t in line.published} for line in lines}
-    shared = of_line[lines.conformed.name]
-    return {key: keys | shared for keys in of_line.values() for key in keys}
 
 
 def held_back(

@@ -25,9 +25,9 @@ Details = dict[str, Any]
 class AuditResult:
     """The result of one audit.
 
-    `details`: its figures, with a sample of the offending keys. `is_open`: it did not pass because
-    nobody can tell now, and not because something is wrong. `limit`: the limit that the audit
-    compares `share` with, if it has one. `what`: what `share` is a share of.
+    `details`: its figures, with a sample of the offending keys. `is_open`: nobody can tell now
+    whether something is wrong, so it may have passed without a proof. `limit`: the limit that the
+    audit compares `share` with, if it has one. `what`: what `share` is a share of.
     """
 
     name: str

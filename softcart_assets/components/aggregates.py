@@ -1,6 +1,8 @@
 """The aggregates of a line of business as assets: one op per line computes them with Spark.
 
-There is one op per line, so a failing job holds back only its own line.
+A failing job holds back its own aggregate only, which keeps its last rows. If the step failed,
+Dagster would skip the publication of everything in that run. The audits of a publication tell
+whether the kept rows still fit the other tables.
 """
 
 import time
@@ -8,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from softcart_assets.aggregates import build_if_changed
+from softcart_assets.aggregates import build_if_changed, rows_kept
 from softcart_assets.components.columns import table_schema
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.failures import fail_for
@@ -29,6 +31,26 @@ def _spec(line: Line, job: Job) -> dg.AssetSpec:
         kinds={"spark", "postgres", "table"},
         automation_condition=FOLLOWS_UPSTREAM,
         skippable=True,
+    )
+
+
+def _check(job: Job) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        "computed",
+        asset=aggregate_key(job.name),
+        description="The job succeeded, or there was nothing new to compute. Otherwise the "
+        "aggregate keeps its last rows, and they are what a publication publishes.",
+    )
+
+
+def _result(job: Job, failed: Exception | None) -> dg.AssetCheckResult:
+    """The result of the check. `failed`: the error of the job."""
+    return dg.AssetCheckResult(
+        asset_key=aggregate_key(job.name),
+        check_name=_check(job).name,
+        passed=failed is None,
+        # The first lines say what happened. Java's stack traces have hundreds.
+        metadata={"error": "\n".join(str(failed).splitlines()[:20])} if failed else {},
     )
 
 
@@ -54,6 +76,7 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"aggregates_{line.name}",
         specs=[_spec(line, job) for job in jobs],
+        check_specs=[_check(job) for job in jobs],
         can_subset=True,
         pool=POOL,
     )
@@ -62,26 +85,40 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
         staging: PostgresResource,
         lake: LakeResource,
         spark: SparkResource,
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        """Compute the selected aggregates if their inputs or their code changed."""
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        """Compute the selected aggregates if their inputs or their code changed.
+
+        A job whose check alone is selected is computed, too. The step fails only for a job that
+        never succeeded: then there are no rows to go on with.
+        """
         connection = staging.connection()
+        assets, checks = context.selected_asset_keys, context.selected_asset_check_keys
         failures: dict[str, Exception] = {}
         for job in jobs:
-            if aggregate_key(job.name) not in context.selected_asset_keys:
+            key, is_checked = aggregate_key(job.name), _check(job).key in checks
+            if key not in assets and not is_checked:
                 continue
             started = time.monotonic()
+            failed: Exception | None = None
             try:
                 rows, computed = build_if_changed(
                     connection, lambda: spark.spark_session, job, lake.uri
                 )
             except Exception as error:
-                # Dagster keeps the results that were yielded before the step fails at its end.
                 context.log.exception(f"aggregates.{job.name} could not be computed")
-                failures[f"aggregates.{job.name}"] = error
+                kept = rows_kept(connection, job)
+                if kept is None:
+                    # Dagster keeps the results that were yielded before the step fails at its end.
+                    failures[f"aggregates.{job.name}"] = error
+                    continue
+                rows, computed, failed = kept, False, error
+            check = _result(job, failed)
+            if key not in assets:
+                yield check
                 continue
             schema = table_schema(connection, "aggregates", job.name)
             yield dg.MaterializeResult(
-                aggregate_key(job.name),
+                key,
                 metadata={
                     "dagster/row_count": rows,
                     "dagster/column_schema": dg.MetadataValue.table_schema(schema),
@@ -89,6 +126,7 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
                     "computed": computed,
                     "seconds": round(time.monotonic() - started, 2),
                 },
+                check_results=[check] if is_checked else [],
             )
         fail_for(failures, "Not computed")
 

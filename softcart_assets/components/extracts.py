@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from softcart_assets.assembly import Lines
-from softcart_assets.components.conditions import FOLLOWS_UPSTREAM
+from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import extract_key, production_key
 from softcart_assets.extracts import lineage
 from softcart_assets.extracts.write import ExtractFiles, write_extracts
@@ -57,8 +57,8 @@ def extract_files(lines: Lines, line: Line) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"write_{line.name}_extracts",
         specs=[_spec(lines, line, extract) for extract in line.extracts],
-        # It is in no pool, because it reads production only. A publication may switch meanwhile.
         can_subset=True,
+        pool=POOL,
     )
     def write(
         context: dg.AssetExecutionContext, production: PostgresResource, output: OutputResource
@@ -89,6 +89,7 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
         owners=[line.owner],
         kinds={"python", "html"},
         automation_condition=FOLLOWS_UPSTREAM,
+        pool=POOL,
     )
     def build(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult[None]:
         """Write the page, and pictures of its charts as metadata."""

@@ -133,6 +133,16 @@ def published_assets(
     return publication
 
 
+def go_live_together(lines: Lines) -> dict[dg.AssetKey, set[dg.AssetKey]]:
+    """For each published table, all tables that go live with it, even if they are not selected.
+
+    They are the tables of its line and those that the lines share.
+    """
+    of_line = {line.name: {production_key(t.name) for t in line.published} for line in lines}
+    shared = of_line[lines.conformed.name]
+    return {key: keys | shared for keys in of_line.values() for key in keys}
+
+
 def _metadata(
     table: PublishedTable, done: Publication, production: PostgresResource
 ) -> dict[str, Any]:

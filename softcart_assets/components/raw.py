@@ -8,7 +8,7 @@ import dagster as dg
 from psycopg import sql
 
 from softcart_assets.audits.raw import MAX_AGE
-from softcart_assets.components.conditions import POOL, SOURCE_TAG
+from softcart_assets.components.conditions import LOADS_AGAIN, POOL, SOURCE_TAG
 from softcart_assets.components.keys import history_key, raw_key, raw_keys, source_key
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
@@ -26,7 +26,6 @@ FRESH = dg.FreshnessPolicy.time_window(fail_window=MAX_AGE, warn_window=timedelt
 def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
     for table in source.tables:
         common: dict[str, Any] = {
-            "deps": [source_key(source, table)],
             "group_name": source.schema,
             "owners": [line.owner_of(source)],
             "kinds": {source.kind, "postgres", "table"},
@@ -37,6 +36,8 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
         key = ", ".join(table.key) or "none"
         yield dg.AssetSpec(
             raw_key(source, table),
+            deps=[source_key(source, table)],
+            automation_condition=LOADS_AGAIN,
             description=f"{table.description} An exact copy at a known position of the source. "
             "Rows deleted there stay, marked `_deleted`. "
             f"Key: {key}. Load strategy: {table.strategy}.",
@@ -45,6 +46,8 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
         if table.history:
             yield dg.AssetSpec(
                 history_key(source, table),
+                # The same load makes both. A check of the table that fails holds for its history.
+                deps=[source_key(source, table), raw_key(source, table)],
                 description=f"One row per version of a row of {table.name}, in the order of "
                 "`_version`. A deletion is a version. "
                 "Slowly changing dimensions are built from it.",

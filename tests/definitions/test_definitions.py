@@ -19,10 +19,11 @@ RAW = {source.schema for source in LINES.sources}
 LAKE = {source.lake for source in LINES.sources}
 
 # Which layers an asset may read: the one before it, and its own for what is built in steps. An
-# aggregate and a model may join sources; a raw or lake table is made from one.
+# aggregate and a model may join sources; a raw or lake table is made from one. A history goes with
+# its raw table.
 READS = {
     "sources": set(),
-    **{source.schema: {"sources"} for source in LINES.sources},
+    **{source.schema: {"sources", source.schema} for source in LINES.sources},
     **{source.lake: {source.schema} for source in LINES.sources},
     "staging": RAW,
     "warehouse": {"staging", "warehouse"},

@@ -21,7 +21,7 @@ from support.ingestion import source_of as source_of_mysql
 
 from softcart_assets.audits import lake as audit
 from softcart_assets.components.aggregates import aggregates
-from softcart_assets.components.keys import lake_key
+from softcart_assets.components.keys import aggregate_key, lake_key
 from softcart_assets.components.lake import lake_tables
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.bookkeeping import prepare
@@ -223,6 +223,75 @@ def test_an_aggregate_is_computed_when_it_changed_and_fails_alone(
             "lake_one/customers",
             "lake_two/customers",
         ]
+    finally:
+        spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
+        for name in [name for name in sys.modules if name.startswith("spark.jobs.tried")]:
+            del sys.modules[name]
+
+
+def test_an_aggregate_whose_job_fails_keeps_its_rows_and_holds_nothing_back(
+    spark,
+    resources: dict[str, Any],
+    postgres: PostgresConnection,
+    lake: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A customer's orders overflowed the stack of one job, and nothing at all was published."""
+    folder = tmp_path / "jobs" / "tried"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    for name, most in (("agg_fussy", 2), ("agg_good", 9)):
+        (folder / f"{name}.py").write_text(
+            "LINEAGE = {}\n"
+            "def transform(rows):\n"
+            f"    assert rows.count() <= {most}, 'too many'\n"
+            "    return rows.selectExpr('count(*) AS n')\n"
+        )
+    monkeypatch.setattr(spark_jobs, "__path__", [*spark_jobs.__path__, str(tmp_path / "jobs")])
+    customers = (ONE, ONE.table("customers"))
+    jobs = [Job(name, "tried", (customers,)) for name in ("agg_fussy", "agg_good")]
+
+    @dg.asset(deps=[aggregate_key(job.name) for job in jobs])
+    def publication() -> None:
+        """What publishes both."""
+
+    def run_all() -> tuple[set[str], dict[str, bool], list[int]]:
+        """What was made, which aggregates were computed, and what each counts."""
+        job = dg.Definitions(
+            [lake_tables(LINE, ONE), aggregates(LINE, jobs), publication], resources=resources
+        ).resolve_implicit_global_asset_job_def()
+        selection = [lake_key(*customers), *(aggregate_key(j.name) for j in jobs), publication.key]
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = job.execute_in_process(
+                instance=instance, raise_on_error=False, asset_selection=selection
+            )
+        made = {e.asset_key.path[-1] for e in result.get_asset_materialization_events()}
+        checks = {
+            check.asset_key.path[-1]: check.passed
+            for check in result.get_asset_check_evaluations()
+            if check.check_name == "computed"
+        }
+        if len(checks) < len(jobs):
+            return made, checks, []
+        with postgres.connect() as session:
+            (fussy,) = session.execute("SELECT n FROM aggregates.agg_fussy").fetchone() or (0,)
+            (good,) = session.execute("SELECT n FROM aggregates.agg_good").fetchone() or (0,)
+        return made, checks, [fussy, good]
+
+    everything = {"customers", "agg_fussy", "agg_good", "publication"}
+    try:
+        load(postgres, lake, ONE, "customers", pa.array([1, 2]))
+        assert run_all() == (everything, {"agg_fussy": True, "agg_good": True}, [2, 2])
+        load(postgres, lake, ONE, "customers", pa.array([3]))
+        for _ in range(2):
+            # It is tried again each time, because its rows are not those of its inputs.
+            assert run_all() == (everything, {"agg_fussy": False, "agg_good": True}, [2, 3])
+        # Nobody knows what to go on with if there are no rows.
+        with postgres.connect() as session:
+            session.execute("DROP TABLE aggregates.agg_fussy")
+        made, _, _ = run_all()
+        assert made == {"customers", "agg_good"}
     finally:
         spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
         for name in [name for name in sys.modules if name.startswith("spark.jobs.tried")]:

@@ -14,7 +14,7 @@ import pytest
 from support.ingestion import fill, load_all, query, run, source_of
 
 from softcart_assets.audits import raw
-from softcart_assets.components.raw_checks import raw_table_checks
+from softcart_assets.components.raw_checks import SOURCE_ASKED, raw_table_checks
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.model import Limit, Source, Table
 
@@ -154,8 +154,10 @@ def test_the_latest_day_that_is_over_has_rows(loaded, change, passed):
     assert result.details["expected day"] == "2026-03-09"
 
 
-def test_an_open_question_warns_and_names_its_state(loaded):
-    """A check that fails with an error keeps what follows from being built. A warning does not."""
+def test_an_open_question_warns_and_blocks_nothing(loaded):
+    """Automation takes a blocking check that only warns for a failed one. So the question whether
+    `equals_source` could tell is a check of its own.
+    """
 
     class Staging:
         def connection(self) -> PostgresConnection:
@@ -165,25 +167,27 @@ def test_an_open_question_warns_and_names_its_state(loaded):
         asset_checks=[raw_table_checks(SOURCE)], resources={"staging": Staging()}
     )
 
-    def run_check() -> dg.AssetCheckEvaluation:
+    def run_checks() -> tuple[dg.AssetCheckEvaluation, dg.AssetCheckEvaluation]:
         job = definitions.resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(raise_on_error=False)
-        [found] = [
-            each
-            for each in result.get_asset_check_evaluations()
-            if each.check_name == raw.equals_source.__name__
-        ]
-        return found
+        found = {each.check_name: each for each in result.get_asset_check_evaluations()}
+        return found[raw.equals_source.__name__], found[SOURCE_ASKED]
 
-    assert run_check().passed
+    equal, asked = run_checks()
+    assert equal.passed
+    assert asked.passed
     _execute(loaded, "UPDATE ingestion.statements SET asked_at = asked_at - interval '27 hours'")
-    late = run_check()
-    assert not late.passed
-    assert late.severity is dg.AssetCheckSeverity.WARN
-    assert late.description == "not asked within its interval"
-    assert late.metadata["source asked at position"].value.startswith(("binlog", "mysql"))
+    equal, asked = run_checks()
+    assert equal.passed
+    assert not asked.passed
+    assert asked.severity is dg.AssetCheckSeverity.WARN
+    assert asked.description == equal.description == "not asked within its interval"
+    assert asked.metadata["source asked at position"].value.startswith(("binlog", "mysql"))
     _execute(loaded, "UPDATE raw_t.sales SET amount = 0")
-    assert run_check().severity is dg.AssetCheckSeverity.ERROR
+    equal, asked = run_checks()
+    assert not equal.passed
+    assert equal.severity is dg.AssetCheckSeverity.ERROR
+    assert not asked.passed
 
 
 @pytest.mark.parametrize(("rows", "allowed", "passed"), [

@@ -56,6 +56,11 @@ class Copy:
         now = datetime.now(UTC) + after
         return audits.equals_source(self.postgres, source, source.tables[0], now=now)
 
+    def is_proved(self, source: Source = ORDERS) -> bool:
+        """Whether the audit passes, and not only because nobody can tell."""
+        result = self.audit(source=source)
+        return result.passed and not result.is_open
+
     def assert_added_up(self, source: Source = ORDERS, table: str = "orders") -> None:
         """What is stated was not asked anew, and is what the source says when it is asked."""
         before = self.compare(source, table)
@@ -98,13 +103,13 @@ def test_what_the_log_did_not_tell_is_never_green_once_the_source_is_asked(copy:
 def test_a_source_that_was_not_asked_for_too_long_is_not_green(copy: Copy) -> None:
     copy.run("UPDATE orders SET v = 'c' WHERE id = 1")
     copy.tick()
-    assert copy.audit().passed
+    assert copy.is_proved()
     late = copy.audit(after=audits.MAX_AGE + timedelta(seconds=1))
-    assert (late.passed, late.is_open) == (False, True)
+    assert (late.passed, late.is_open) == (True, True)
     assert late.details["state"] == "not asked within its interval"
     assert late.details["source asked at position"] < late.details["position"]
     # A clock that was set back does not make the last question younger.
-    assert not copy.audit(after=-timedelta(days=3)).passed
+    assert copy.audit(after=-timedelta(days=3)).is_open
 
 
 def test_a_tick_asks_again_after_the_interval(copy: Copy) -> None:
@@ -127,7 +132,7 @@ def test_a_tick_asks_again_after_the_interval(copy: Copy) -> None:
 def test_a_full_load_tells_that_it_repaired_what_the_log_did_not_tell(copy: Copy) -> None:
     copy.run("SET SESSION sql_log_bin = 0", "UPDATE orders SET v = 'z' WHERE id = 1")
     [result] = load_all(ORDERS, copy.mysql, copy.postgres, copy.lake, full=True).values()
-    assert copy.audit().passed
+    assert copy.is_proved()
     assert "updated 1" in "".join(result.warnings)
     [result] = load_all(ORDERS, copy.mysql, copy.postgres, copy.lake, full=True).values()
     assert "repair" not in "".join(result.warnings)
@@ -345,10 +350,10 @@ def test_a_table_that_was_read_again_is_asked_at_the_next_load(copy: Copy) -> No
     copy.run("INSERT INTO orders VALUES (3, 'c', NULL)")
     resnapshot(ORDERS, copy.mysql, copy.postgres, copy.lake)
     result = copy.audit()
-    assert (result.passed, result.is_open) == (False, True)
+    assert (result.passed, result.is_open) == (True, True)
     assert "read from the source again" in result.details["state"]
     copy.tick()
-    assert copy.audit().passed
+    assert copy.is_proved()
 
 
 @pytest.mark.parametrize("strategy", ["cdc", "snapshot"])
@@ -369,7 +374,7 @@ def test_reconcile_asks_and_the_check_knows_what_it_found(copy: Copy, strategy: 
     assert after.statement.asked_at > before.asked_at
     assert after.differing == (["v", "d"] if strategy == "cdc" else ["v"])
     reconcile(request, "orders", repair=True)
-    assert copy.audit(source=source).passed
+    assert copy.is_proved(source)
 
 
 def test_a_stream_keeps_the_statement_and_a_comparison_sees_both_at_one_moment(

@@ -308,7 +308,7 @@ SELECT a.product_id AS product_id_a, b.product_id AS product_id_b, count(*) AS b
        (count(*) * 100.0 / t.n)::numeric(9,4) AS support_pct,
        (count(*) * 100.0 / sa.n)::numeric(9,4) AS confidence_a_to_b_pct,
        (count(*) * 100.0 / sb.n)::numeric(9,4) AS confidence_b_to_a_pct,
-       (count(*) * t.n::numeric / sa.n / sb.n)::numeric(18,4) AS lift
+       (count(*) * t.n::numeric / sa.n / sb.n)::numeric(18,4) AS lift, 0::bigint AS left_out_count
 FROM baskets a
 JOIN baskets b ON b.order_id = a.order_id AND a.product_id < b.product_id
 JOIN singles sa ON sa.product_id = a.product_id

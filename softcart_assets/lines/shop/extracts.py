@@ -356,6 +356,8 @@ EXTRACTS: tuple[Extract, ...] = (
             "confidence_a_to_b_pct": "Of 100 orders with a, how many have b.",
             "confidence_b_to_a_pct": "Of 100 orders with b, how many have a.",
             "lift": "How much more often than by chance.",
+            "left_out_count": "Orders of so many products that they count nowhere here. "
+            "The same in every row.",
         },
         """
         SELECT a.product_id_a, x.product_name AS product_name_a, a.product_id_b,
@@ -363,7 +365,7 @@ EXTRACTS: tuple[Extract, ...] = (
                a.support_pct::numeric(18, 4) AS support_pct,
                a.confidence_a_to_b_pct::numeric(18, 4) AS confidence_a_to_b_pct,
                a.confidence_b_to_a_pct::numeric(18, 4) AS confidence_b_to_a_pct,
-               a.lift::numeric(18, 4) AS lift
+               a.lift::numeric(18, 4) AS lift, a.left_out_count
         FROM production.agg_baskets_by_product_pair a
         LEFT JOIN production.dim_product x ON x.product_id = a.product_id_a AND x.is_current
         LEFT JOIN production.dim_product y ON y.product_id = a.product_id_b AND y.is_current
