@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -644,6 +644,17 @@ def test_stock_is_there_for_every_shelf_and_day(warehouse):
     ]
 
 
+def test_a_week_has_seven_days_in_its_iso_year(warehouse):
+    """Week 1 of 2024 had nine days, because 30 and 31 December are in week 1 of 2025."""
+    assert warehouse.query("""
+        SELECT iso_year, iso_week, count(*) FROM warehouse.dim_date
+        WHERE year BETWEEN 2001 AND 2048 GROUP BY 1, 2 HAVING count(*) <> 7
+    """) == [(2048, 53, 4)]
+    assert warehouse.query("""
+        SELECT iso_year, iso_week FROM warehouse.dim_date WHERE date_key = '2024-12-30'
+    """) == [(2025, 1)]
+
+
 def test_a_deleted_customer_ends_with_a_deleted_version(warehouse):
     assert warehouse.query("""
         SELECT version_number, is_current, is_deleted, valid_from FROM warehouse.dim_customer
@@ -705,6 +716,16 @@ BREAKS = [
         "relationships_stg_shop__order_lines_order_id__order_id__ref_stg_shop__orders_",
         "warn",
         "UPDATE raw_shop.orders SET _deleted = true WHERE id = 8",
+    ),
+    (
+        "dated_plausibly_stg_shop__orders",
+        "warn",
+        "UPDATE raw_shop.orders SET ordered_at = '2062-01-01' WHERE id = 8",
+    ),
+    (
+        "dated_plausibly_stg_shop__inventory_movements",
+        "warn",
+        "UPDATE raw_shop.inventory_movements SET moved_at = '1970-01-01' WHERE id = 3",
     ),
     (
         "accepted_values_stg_shop__orders_order_status",
@@ -781,6 +802,36 @@ def test_a_view_that_is_built_alone_leaves_those_that_read_it(warehouse):
     """The way of dbt itself drops the old view with every view that reads it."""
     warehouse.build("--select", "stg_shop__orders")
     warehouse.build("--select", "fct_order_lines")
+
+
+def test_a_mistyped_year_moves_no_window_and_is_named(warehouse):
+    """rilldata/rill#685: one row dated far ahead became "now"."""
+    warehouse.create(DATABASE, BUILT)
+    days = "SELECT min(inventory_date), max(inventory_date) FROM warehouse.fct_inventory_daily"
+    before = warehouse.query(days)
+    with warehouse.server.connect() as session:
+        raw = Raw(session)
+        raw.loaded_at = DAY_3
+        ahead = order(8, "2062-01-01", customer_id=2, shipping_address_id=2)
+        raw.put("orders", ahead)
+        raw.put("payments", payment(8, 9, status="failed", paid_at=at("9999-12-31 23:59:59")))
+        raw.put("inventory_movements", movement(4, 1, "P1", "sale", -2, "2049-03-11"))
+    results = warehouse.dbt("build", "--exclude-resource-type", "unit_test")
+    assert {name for name, result in results.items() if result.status == "warn"} >= {
+        "dated_plausibly_stg_shop__orders",
+        "dated_plausibly_stg_shop__payments",
+        "dated_plausibly_stg_shop__inventory_movements",
+    }
+    unknown = date(1900, 1, 1)
+    facts = "SELECT order_date, ordered_at FROM warehouse.fct_order_lines WHERE order_id = 8"
+    assert warehouse.query(facts) == [(unknown, datetime(2062, 1, 1, tzinfo=UTC))]
+    assert warehouse.query(
+        "SELECT payment_date FROM warehouse.fct_payments WHERE payment_id = 8"
+    ) == [(unknown,)]
+    # The movement of the last day has gone, so the window ends with the one before.
+    [(first, last)] = warehouse.query(days)
+    assert (last - first).days == 89
+    assert (last, before[0][1]) == (date(2026, 3, 6), date(2026, 3, 11))
 
 
 def test_conformed_models_are_built_without_any_line(warehouse, tmp_path):
