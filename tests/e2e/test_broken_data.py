@@ -85,7 +85,8 @@ NULL_ROW_ALSO = {
     },
     # ... and nobody knows what an intermediate model is to do with it.
     "stg_shop__returns": {
-        "warehouse/int_shop__order_line_returns:primary_key_int_shop__order_line_returns"
+        "warehouse/int_shop__order_line_returns:primary_key_int_shop__order_line_returns",
+        "warehouse/fct_returns:fct_returns_match_source",
     },
     "stg_shop__customers_history": {
         "warehouse/int_shop__customer_versions:primary_key_int_shop__customer_versions"
@@ -137,6 +138,7 @@ ODD_AMOUNTS = {
     "inventory_explained_by_movements": ("raw_shop.inventory_movements", "quantity"),
     "fct_order_lines_match_source": ("warehouse.fct_order_lines", "tax_amount"),
     "fct_order_lines_match_returns": ("warehouse.fct_order_lines", "refund_amount"),
+    "fct_returns_match_source": ("warehouse.fct_returns", "refund_amount"),
     "fct_payments_match_source": ("warehouse.fct_payments", "captured_amount"),
     "fct_inventory_daily_balances": ("warehouse.fct_inventory_daily", "opening_quantity"),
 }

@@ -90,6 +90,11 @@ TOTALS = {
         "amount": f"sum(amount) {PAID}",
         "captured_amount": f"sum(captured_amount) {PAID}",
     },
+    "ext_returns_daily": {
+        "return_count": "count(*) FROM production.fct_returns",
+        "returned_units_count": f"sum(returned_quantity) {SOLD}",
+        "refund_amount": f"sum(refund_amount) {SOLD}",
+    },
     "ext_customer_segments": {
         "customer_count": "count(*) FROM production.agg_rfm_by_customer",
         "net_amount": "sum(monetary_amount) FROM production.agg_rfm_by_customer",

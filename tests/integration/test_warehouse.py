@@ -750,6 +750,11 @@ BREAKS = [
         "= 9",
     ),
     (
+        "fct_returns_match_source",
+        "fail",
+        "UPDATE raw_shop.returns SET refund_amount = refund_amount + 0.01 WHERE id = 2",
+    ),
+    (
         "fct_payments_match_source",
         "fail",
         "UPDATE warehouse.fct_payments SET captured_amount = amount"
@@ -802,6 +807,46 @@ def test_a_view_that_is_built_alone_leaves_those_that_read_it(warehouse):
     """The way of dbt itself drops the old view with every view that reads it."""
     warehouse.build("--select", "stg_shop__orders")
     warehouse.build("--select", "fct_order_lines")
+
+
+REFUNDS = "SELECT refund_amount, {0}::text FROM warehouse.{1} WHERE refund_amount <> 0 ORDER BY 2"
+
+
+def test_returns_count_on_their_day_and_on_the_day_of_the_order(warehouse):
+    """woocommerce/woocommerce#14585, shuup/shuup#1177, antiwork/gumroad#5897: a return of May
+    changed the refunds of March.
+    """
+    warehouse.create(DATABASE, BUILT)
+    with warehouse.server.connect() as session:
+        raw = Raw(session)
+        raw.loaded_at = datetime(2026, 5, 21, tzinfo=UTC)
+        may = {"returned_at": at("2026-05-20"), "updated_at": at("2026-05-20")}
+        # Its order is in March. That of the third return has not arrived.
+        raw.put("returns", return_(3, 2, 1) | may, return_(4, 77, 1) | may)
+    warehouse.dbt("build", "--exclude-resource-type", "unit_test")
+    refund = Decimal("11.90")
+    assert warehouse.query(REFUNDS.format("return_date", "fct_returns")) == [
+        (refund, "2026-03-05"),
+        (refund, "2026-03-05"),
+        (refund, "2026-05-20"),
+        (refund, "2026-05-20"),
+    ]
+    by_order = [(refund, "2026-03-01"), (refund, "2026-03-01"), (refund, "2026-03-02")]
+    assert warehouse.query(REFUNDS.format("order_date", "fct_order_lines")) == by_order
+    lost = (refund, "1900-01-01")
+    assert warehouse.query(REFUNDS.format("order_date", "fct_returns")) == [lost, *by_order]
+    # The customer married on 6 March, before the return of the order of 2 March.
+    assert warehouse.query("""
+        SELECT return_id, c.full_name, p.list_price_amount, s.store_name, currency
+        FROM warehouse.fct_returns JOIN warehouse.dim_customer c USING (customer_key)
+        JOIN warehouse.dim_product p USING (product_key)
+        JOIN warehouse.dim_store s USING (store_key) ORDER BY 1
+    """) == [
+        (1, "Ann", Decimal("12.00"), "Store 1", "EUR"),
+        (2, "Ann", Decimal("12.00"), "Store 1", "EUR"),
+        (3, "Ann Lee", Decimal("13.00"), "Store 1", "EUR"),
+        (4, "Unknown", None, "Unknown", "XXX"),
+    ]
 
 
 def test_a_mistyped_year_moves_no_window_and_is_named(warehouse):

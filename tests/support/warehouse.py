@@ -221,6 +221,14 @@ JOIN warehouse.dim_customer c
 JOIN warehouse.dim_store s ON s.store_id = a.store_id AND a.ordered_at >= s.valid_from
   AND a.ordered_at < s.valid_to;
 
+CREATE TABLE warehouse.fct_returns AS
+SELECT pg_temp.key('return' || order_id || '-' || line_number) AS return_key,
+       order_id * 10 + line_number AS return_id, order_id, line_number, customer_key, product_key,
+       store_key, order_date + 9 AS return_date, time_of_day_key,
+       ordered_at + interval '9 days' AS returned_at, order_date, 'late' AS return_reason,
+       returned_quantity, refund_amount, currency, customer_id, product_id, store_id
+FROM warehouse.fct_order_lines WHERE returned_quantity > 0;
+
 CREATE TABLE warehouse.fct_payments AS
 SELECT pg_temp.key('payment' || order_id) AS payment_key, order_id AS payment_id, order_id,
   customer_key, store_key,

@@ -2,7 +2,8 @@
 so in its description.
 
 Revenue is the net amount of lines of orders that are not cancelled. Returns are shown beside it,
-not subtracted. Amounts of several currencies are never added up: each row is of one `currency`.
+not subtracted. There they count on the day of the order. In ext_returns_daily they count on their
+own day. Amounts of several currencies are never added up: each row is of one `currency`.
 Dates are in UTC. An event without a plausible date has 1900-01-01. Extracts per day have the names
 that stores and products had on that day. The others have today's. Names of categories are always
 today's.
@@ -321,6 +322,35 @@ EXTRACTS: tuple[Extract, ...] = (
                  f.payment_status, f.currency
         ORDER BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
                  f.payment_status, f.currency
+        """,
+    ),
+    Extract(
+        "ext_returns_daily",
+        "Returns per day of the return, store, category, reason and currency; adds up. A later "
+        "return changes no earlier day. The other extracts count refunds on the day of the order.",
+        {
+            "return_date": "The day of the return; 1900-01-01 if its date is implausible.",
+            **_STORE,
+            "department_name": "Top of the category tree.",
+            "category_name": "The product's category.",
+            "return_reason": "damaged, wrong_item, not_as_described, changed_mind or late.",
+            **_CURRENCY,
+            "return_count": "Returns.",
+            "returned_units_count": "Units that came back.",
+            "refund_amount": "Refunded for them; not subtracted anywhere.",
+        },
+        """
+        SELECT f.return_date, s.store_code, s.store_name, s.channel, p.department_name,
+               p.category_name, f.return_reason, f.currency, count(*) AS return_count,
+               sum(f.returned_quantity)::bigint AS returned_units_count,
+               sum(f.refund_amount)::numeric(18, 2) AS refund_amount
+        FROM production.fct_returns f
+        JOIN production.dim_store s ON s.store_key = f.store_key
+        JOIN production.dim_product p ON p.product_key = f.product_key
+        GROUP BY f.return_date, s.store_code, s.store_name, s.channel, p.department_name,
+                 p.category_name, f.return_reason, f.currency
+        ORDER BY f.return_date, s.store_code, s.store_name, s.channel, p.department_name,
+                 p.category_name, f.return_reason, f.currency
         """,
     ),
     Extract(

@@ -27,6 +27,14 @@ PUBLISHED = (
         totals=("amount", "captured_amount"),
         latest="paid_at",
     ),
+    # A shop may have no returns yet.
+    Published(
+        "fct_returns",
+        indexes=(("return_date",), ("order_id",)),
+        totals=("returned_quantity", "refund_amount"),
+        latest="returned_at",
+        may_be_empty=True,
+    ),
     Published(
         "fct_inventory_daily",
         indexes=(("inventory_date",), ("product_id",)),
