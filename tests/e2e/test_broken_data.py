@@ -398,21 +398,16 @@ def _staging_breakage(key: dg.AssetCheckKey, kind: str) -> Breakage:
             return Breakage(check, f"INSERT INTO {table} DEFAULT VALUES")  # nulls only
         case "key_unique":
             return Breakage(check, f"UPDATE {table} SET {TABLES[name].key[-1]} = NULL {one}")
-        case "not_empty":
-            # All at once: facts that have no rows refer to nothing. This goes for those, too, which
-            # may have none.
-            emptied = [
-                each
-                for each in TABLES.values()
-                if each.name == name
-                or (
-                    each.declared.may_be_empty
-                    and name in {reference.dimension for reference in each.references}
-                )
-            ]
-            truncated = ", ".join(f"{each.schema}.{each.name}" for each in emptied)
-            also = frozenset(_audit(each.name, "volume") for each in emptied)
-            return Breakage(check, f"TRUNCATE {truncated}", also)
+        case "not_empty":  # all at once: facts that have no rows refer to nothing
+            facts = {
+                each.name: f"{each.schema}.{each.name}"
+                for each in PUBLISHED
+                if each.declared.may_be_empty
+                and name in {reference.dimension for reference in each.references}
+            }
+            emptied = ", ".join([table, *facts.values()])
+            lost = frozenset(_audit(each, "volume") for each in (name, *facts))
+            return Breakage(check, f"TRUNCATE {emptied}", lost)
         case "intervals":
             gap = "valid_from = valid_from + interval '1 microsecond'"
             known = _one(table, _is_known(name))
