@@ -37,12 +37,21 @@
     '00000000-0000-0000-0000-000000000000'::uuid
 {%- endmacro %}
 
-{#- The key of dim_date for an instant; an instant outside the calendar is the unknown date. -#}
-{% macro date_key(instant) -%}
+{#-
+  Whether the time of an event is plausible: in the calendar, and not after the row was loaded. "Now"
+  is the time of the load. A mistyped year must not become the latest day of everything. A day is
+  allowed, because some shops write their local time.
+-#}
+{% macro is_dated_plausibly(instant, loaded_at) -%}
+    {{ instant }} >= '{{ var("calendar_start") }} 00:00+00'
+    and {{ instant }} < '{{ var("calendar_end") }} 00:00+00'
+    and {{ instant }} <= {{ loaded_at }} + interval '1 day'
+{%- endmacro %}
+
+{#- The key of dim_date for the time of an event. An implausible time is the unknown date. -#}
+{% macro date_key(instant, loaded_at) -%}
     case
-        when
-            {{ instant }} >= '{{ var("calendar_start") }} 00:00+00'
-            and {{ instant }} < '{{ var("calendar_end") }} 00:00+00'
+        when {{ is_dated_plausibly(instant, loaded_at) }}
             then ({{ instant }} at time zone 'UTC')::date
         else {{ unknown_date() }}
     end

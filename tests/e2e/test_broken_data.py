@@ -85,7 +85,8 @@ NULL_ROW_ALSO = {
     },
     # ... and nobody knows what an intermediate model is to do with it.
     "stg_shop__returns": {
-        "warehouse/int_shop__order_line_returns:primary_key_int_shop__order_line_returns"
+        "warehouse/int_shop__order_line_returns:primary_key_int_shop__order_line_returns",
+        "warehouse/fct_returns:fct_returns_match_source",
     },
     "stg_shop__customers_history": {
         "warehouse/int_shop__customer_versions:primary_key_int_shop__customer_versions"
@@ -123,11 +124,21 @@ ODD_VALUES = {
 amount depends.
 """
 
+EVENTS = {
+    "orders": "ordered_at",
+    "order_lines": "created_at",
+    "payments": "paid_at",
+    "returns": "returned_at",
+    "inventory_movements": "moved_at",
+}
+"""Raw table → the time of its events."""
+
 ODD_AMOUNTS = {
     "order_totals_match_lines": ("raw_shop.orders", "total_amount"),
     "inventory_explained_by_movements": ("raw_shop.inventory_movements", "quantity"),
     "fct_order_lines_match_source": ("warehouse.fct_order_lines", "tax_amount"),
     "fct_order_lines_match_returns": ("warehouse.fct_order_lines", "refund_amount"),
+    "fct_returns_match_source": ("warehouse.fct_returns", "refund_amount"),
     "fct_payments_match_source": ("warehouse.fct_payments", "captured_amount"),
     "fct_inventory_daily_balances": ("warehouse.fct_inventory_daily", "opening_quantity"),
 }
@@ -296,6 +307,13 @@ def _odd_value(check: Check) -> Breakage:
     return Breakage(check.full_name, statement, _unlike_source(raw))
 
 
+def _mistyped_year(check: Check) -> Breakage:
+    name = check.table.removeprefix("stg_shop__")
+    raw, column = f"raw_shop.{name}", EVENTS[name]
+    statement = f"UPDATE {raw} SET {column} = {column} + interval '100 years' WHERE {_one(raw)}"
+    return Breakage(check.full_name, statement, _unlike_source(raw))
+
+
 def _odd_amount(check: Check) -> Breakage:
     relation, column = ODD_AMOUNTS[check.name]
     statement = f"UPDATE {relation} SET {column} = {column} + 1 WHERE {_one(relation)}"
@@ -323,6 +341,7 @@ BREAKAGES: dict[str, Callable[[Check], Breakage]] = {
     "dim_customer_matches_source": _no_current_version,
     "references_resolved": lambda check: check.update(f"store_key = {NOBODY}"),
     "plausible": _implausible,
+    "dated_plausibly": _mistyped_year,
     "relationships": _lost_order,
     "accepted_values": _odd_value,
     **dict.fromkeys(ODD_AMOUNTS, _odd_amount),

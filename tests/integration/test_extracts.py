@@ -90,6 +90,11 @@ TOTALS = {
         "amount": f"sum(amount) {PAID}",
         "captured_amount": f"sum(captured_amount) {PAID}",
     },
+    "ext_returns_daily": {
+        "return_count": "count(*) FROM production.fct_returns",
+        "returned_units_count": f"sum(returned_quantity) {SOLD}",
+        "refund_amount": f"sum(refund_amount) {SOLD}",
+    },
     "ext_customer_segments": {
         "customer_count": "count(*) FROM production.agg_rfm_by_customer",
         "net_amount": "sum(monetary_amount) FROM production.agg_rfm_by_customer",
@@ -281,6 +286,36 @@ def test_no_extract_adds_up_two_currencies(
         sums = table.group_by("currency").aggregate([("net_amount", "sum")]).to_pylist()
         found = [(row["currency"], row["net_amount_sum"]) for row in sums]
         assert sorted(found) == wanted
+
+
+def test_an_order_without_a_plausible_date_moves_no_period_of_the_dashboard(
+    staging: PostgresConnection, production: PostgresConnection
+) -> None:
+    """rilldata/rill#685: with one order in 2049, the dashboard fell to the sales of that day."""
+    before = data.read(production)
+    with database(template=staging) as warehouse, database() as connection:
+        with warehouse.connect() as session:
+            session.execute(
+                "UPDATE warehouse.fct_order_lines"
+                " SET order_date = '1900-01-01', ordered_at = '2049-01-01' WHERE order_id = 100"
+            )
+        publish(warehouse, connection, TABLES, AUDITS)
+        with connection.connect() as session:
+            undated, amount = session.execute(
+                f"SELECT count(*), sum(net_amount) {SOLD} AND order_id = 100"
+            ).fetchone() or (0, 0)
+        content = data.read(connection)
+    assert undated
+    assert content.document["undated"] == undated
+    assert before.document["undated"] == 0
+    for name in ("asOf", "first", "last", "periods"):
+        assert content.document[name] == before.document[name], name
+    # Order 100 was placed long ago, and was in the whole period only.
+    assert content.figures == before.figures
+    revenue, revenue_before = (
+        Decimal(sum(each.document["sales"]["items"]["revenue"])) / 100 for each in (content, before)
+    )
+    assert revenue == revenue_before - amount
 
 
 def test_a_page_and_its_pictures_are_of_one_version(

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -664,6 +664,17 @@ def test_stock_is_there_for_every_shelf_and_day(warehouse):
     ]
 
 
+def test_a_week_has_seven_days_in_its_iso_year(warehouse):
+    """Week 1 of 2024 had nine days, because 30 and 31 December are in week 1 of 2025."""
+    assert warehouse.query("""
+        SELECT iso_year, iso_week, count(*) FROM warehouse.dim_date
+        WHERE year BETWEEN 2001 AND 2048 GROUP BY 1, 2 HAVING count(*) <> 7
+    """) == [(2048, 53, 4)]
+    assert warehouse.query("""
+        SELECT iso_year, iso_week FROM warehouse.dim_date WHERE date_key = '2024-12-30'
+    """) == [(2025, 1)]
+
+
 def test_a_deleted_customer_ends_with_a_deleted_version(warehouse):
     assert warehouse.query("""
         SELECT version_number, is_current, is_deleted, valid_from FROM warehouse.dim_customer
@@ -969,6 +980,16 @@ BREAKS = [
         "UPDATE raw_shop.orders SET _deleted = true WHERE id = 8",
     ),
     (
+        "dated_plausibly_stg_shop__orders",
+        "warn",
+        "UPDATE raw_shop.orders SET ordered_at = '2062-01-01' WHERE id = 8",
+    ),
+    (
+        "dated_plausibly_stg_shop__inventory_movements",
+        "warn",
+        "UPDATE raw_shop.inventory_movements SET moved_at = '1970-01-01' WHERE id = 3",
+    ),
+    (
         "accepted_values_stg_shop__orders_order_status",
         "warn",
         "UPDATE raw_shop.orders SET status = 'lost' WHERE id = 8",
@@ -989,6 +1010,11 @@ BREAKS = [
         "fail",
         "UPDATE warehouse.fct_order_lines SET refund_amount = refund_amount - 0.01 WHERE order_id "
         "= 9",
+    ),
+    (
+        "fct_returns_match_source",
+        "fail",
+        "UPDATE raw_shop.returns SET refund_amount = refund_amount + 0.01 WHERE id = 2",
     ),
     (
         "fct_payments_match_source",
@@ -1043,6 +1069,76 @@ def test_a_view_that_is_built_alone_leaves_those_that_read_it(warehouse):
     """The way of dbt itself drops the old view with every view that reads it."""
     warehouse.build("--select", "stg_shop__orders")
     warehouse.build("--select", "fct_order_lines")
+
+
+REFUNDS = "SELECT refund_amount, {0}::text FROM warehouse.{1} WHERE refund_amount <> 0 ORDER BY 2"
+
+
+def test_returns_count_on_their_day_and_on_the_day_of_the_order(warehouse):
+    """woocommerce/woocommerce#14585, shuup/shuup#1177, antiwork/gumroad#5897: a return of May
+    changed the refunds of March.
+    """
+    warehouse.create(DATABASE, BUILT)
+    with warehouse.server.connect() as session:
+        raw = Raw(session)
+        raw.loaded_at = datetime(2026, 5, 21, tzinfo=UTC)
+        may = {"returned_at": at("2026-05-20"), "updated_at": at("2026-05-20")}
+        # Its order is in March. That of the third return has not arrived.
+        raw.put("returns", return_(3, 2, 1) | may, return_(4, 77, 1) | may)
+    warehouse.dbt("build", "--exclude-resource-type", "unit_test")
+    refund = Decimal("11.90")
+    assert warehouse.query(REFUNDS.format("return_date", "fct_returns")) == [
+        (refund, "2026-03-05"),
+        (refund, "2026-03-05"),
+        (refund, "2026-05-20"),
+        (refund, "2026-05-20"),
+    ]
+    by_order = [(refund, "2026-03-01"), (refund, "2026-03-01"), (refund, "2026-03-02")]
+    assert warehouse.query(REFUNDS.format("order_date", "fct_order_lines")) == by_order
+    lost = (refund, "1900-01-01")
+    assert warehouse.query(REFUNDS.format("order_date", "fct_returns")) == [lost, *by_order]
+    # The customer married on 6 March, before the return of the order of 2 March.
+    assert warehouse.query("""
+        SELECT return_id, c.full_name, p.list_price_amount, s.store_name, currency
+        FROM warehouse.fct_returns JOIN warehouse.dim_customer c USING (customer_key)
+        JOIN warehouse.dim_product p USING (product_key)
+        JOIN warehouse.dim_store s USING (store_key) ORDER BY 1
+    """) == [
+        (1, "Ann", Decimal("12.00"), "Store 1", "EUR"),
+        (2, "Ann", Decimal("12.00"), "Store 1", "EUR"),
+        (3, "Ann Lee", Decimal("13.00"), "Store 1", "EUR"),
+        (4, "Unknown", None, "Unknown", "XXX"),
+    ]
+
+
+def test_a_mistyped_year_moves_no_window_and_is_named(warehouse):
+    """rilldata/rill#685: one row dated far ahead became "now"."""
+    warehouse.create(DATABASE, BUILT)
+    days = "SELECT min(inventory_date), max(inventory_date) FROM warehouse.fct_inventory_daily"
+    before = warehouse.query(days)
+    with warehouse.server.connect() as session:
+        raw = Raw(session)
+        raw.loaded_at = DAY_3
+        ahead = order(8, "2062-01-01", customer_id=2, shipping_address_id=2)
+        raw.put("orders", ahead)
+        raw.put("payments", payment(8, 9, status="failed", paid_at=at("9999-12-31 23:59:59")))
+        raw.put("inventory_movements", movement(4, 1, "P1", "sale", -2, "2049-03-11"))
+    results = warehouse.dbt("build", "--exclude-resource-type", "unit_test")
+    assert {name for name, result in results.items() if result.status == "warn"} >= {
+        "dated_plausibly_stg_shop__orders",
+        "dated_plausibly_stg_shop__payments",
+        "dated_plausibly_stg_shop__inventory_movements",
+    }
+    unknown = date(1900, 1, 1)
+    facts = "SELECT order_date, ordered_at FROM warehouse.fct_order_lines WHERE order_id = 8"
+    assert warehouse.query(facts) == [(unknown, datetime(2062, 1, 1, tzinfo=UTC))]
+    assert warehouse.query(
+        "SELECT payment_date FROM warehouse.fct_payments WHERE payment_id = 8"
+    ) == [(unknown,)]
+    # The movement of the last day has gone, so the window ends with the one before.
+    [(first, last)] = warehouse.query(days)
+    assert (last - first).days == 89
+    assert (last, before[0][1]) == (date(2026, 3, 6), date(2026, 3, 11))
 
 
 def test_conformed_models_are_built_without_any_line(warehouse, tmp_path):

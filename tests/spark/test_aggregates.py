@@ -20,6 +20,7 @@ from spark.jobs.shop.agg_rfm_by_customer import segment
 from spark.lake import LakeTable
 
 SHOPPED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)  # a Monday
+LOADED = SHOPPED + timedelta(days=60)
 
 
 def orders(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
@@ -27,10 +28,10 @@ def orders(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
     full = [(*row, *("paid", "mobile", 1, "EUR")[len(row) - 3 :]) for row in rows]
     schema = (
         "id decimal(20,0), customer_id decimal(20,0), ordered_at timestamp, status string, "
-        "device string, store_id bigint, currency string"
+        "device string, store_id bigint, currency string, _loaded_at timestamp"
     )
     return spark.createDataFrame(
-        [(Decimal(r[0]), r[1] and Decimal(r[1]), *r[2:]) for r in full], schema
+        [(Decimal(r[0]), r[1] and Decimal(r[1]), *r[2:], LOADED) for r in full], schema
     )
 
 
@@ -40,10 +41,10 @@ def lines(spark: SparkSession, rows: Iterable[tuple]) -> DataFrame:
     schema = (
         "order_id decimal(20,0), product_id string, quantity int, unit_price decimal(12,2), "
         "discount_amount decimal(12,2),"
-        "unit_cost decimal(12,2), created_at timestamp"
+        "unit_cost decimal(12,2), created_at timestamp, _loaded_at timestamp"
     )
     return spark.createDataFrame(
-        [(Decimal(r[0]), r[1], r[2], *map(Decimal, r[3:]), SHOPPED) for r in full], schema
+        [(Decimal(r[0]), r[1], r[2], *map(Decimal, r[3:]), SHOPPED, LOADED) for r in full], schema
     )
 
 
@@ -137,6 +138,16 @@ class TestSalesByCategoryMonth:
         assert found["garden", "2025-07"] == (Decimal(20), Decimal(0), None)
         assert len(found) == 15 + 14
         result.unpersist()
+
+    def test_growth_from_a_loss_is_growth(self, spark) -> None:
+        """From -100 to -50 was shown as -50%."""
+        times = (SHOPPED.replace(year=2025), SHOPPED)
+        for amounts, change in (((-100, -50), "50"), ((-100, -150), "-50"), ((-50, 50), "200")):
+            order_rows = [(n, 1, time) for n, time in enumerate(times)]
+            # What is given away costs more than it brings.
+            line_rows = [(n, "pan", 1, "0.00", str(-amount)) for n, amount in enumerate(amounts)]
+            months = self.run(spark, order_rows, line_rows).where("month = '2026-03-01'")
+            assert rows_of(months, "net_amount_yoy_pct") == [(Decimal(change),)]
 
     def test_cancelled_unknown_and_departments(self, spark) -> None:
         order_rows = [(1, 1, SHOPPED), (2, 1, SHOPPED, "cancelled")]
@@ -358,6 +369,48 @@ def test_heat_map_counts_orders_and_not_lines(spark) -> None:
         ("JPY", "mobile", 1, 9, 1, Decimal("10.00")),
         ("XXX", "unknown", 1, 9, 1, Decimal("10.00")),
     ]
+
+
+@pytest.mark.parametrize(
+    "mistyped",
+    [SHOPPED.replace(year=2062), SHOPPED.replace(year=9999), SHOPPED.replace(year=1026)],
+    ids=lambda time: f"{time:%Y}",
+)
+def test_a_mistyped_year_moves_no_window_and_no_grid(spark, mistyped: datetime) -> None:
+    """rilldata/rill#685: one order dated far ahead took all sales out of every window."""
+    order_rows = [
+        (1, 1, SHOPPED - timedelta(days=30)),
+        (2, 2, SHOPPED),
+        (3, 1, SHOPPED - timedelta(days=365)),
+    ]
+    line_rows = [(1, "pan"), (2, "pan", 2), (3, "pan")]
+    with_it = [*order_rows, (4, 1, mistyped)], [*line_rows, (4, "pan", 5, "7.00")]
+    customers = spark.createDataFrame([(Decimal(1),), (Decimal(2),)], "id decimal(20,0)")
+    inventory = spark.createDataFrame(
+        [(1, "pan", 10, 5)],
+        "store_id bigint, product_id string, quantity_on_hand int, reorder_point int",
+    )
+    found = []
+    for some_orders, some_lines in ((order_rows, line_rows), with_it):
+        sold = orders(spark, some_orders), lines(spark, some_lines)
+        segments = JOBS["agg_rfm_by_customer"].transform(*sold, customers)
+        cover = JOBS["agg_stock_cover_by_store_product"].transform(*sold, inventory)
+        months = JOBS["agg_sales_by_category_month"].transform(*sold, *catalog(spark))
+        found.append(
+            (
+                rows_of(segments, "customer_id", "recency_days", "frequency_count", "segment"),
+                rows_of(cover, "product_id", "sold_quantity_28d", "cover_days"),
+                rows_of(months, "month", "net_amount", "net_amount_previous_year"),
+            )
+        )
+    (*windows, grid), (*windows_with_it, grid_with_it) = found
+    assert windows_with_it == windows
+    assert [row[:2] for row in windows[0]] == [(1, 30), (2, 0)]
+    assert windows[1] == [("pan", 2, Decimal("140.0"))]
+    # Its amount is not lost, or the total would differ from that of the order lines.
+    unknown = (date(1900, 1, 1), Decimal("35.00"), None)
+    assert grid_with_it == sorted([*grid, unknown], key=repr)
+    assert len(grid) == 13
 
 
 def test_amounts_of_two_currencies_are_not_added_up(spark) -> None:

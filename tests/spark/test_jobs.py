@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from softcart_assets.dbt import PROJECT_DIR
 from spark import jobs
 from spark.jobs import JOBS, Job
+from spark.jobs.shop import sales
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -47,3 +50,12 @@ def test_the_version_of_a_jobs_code_covers_what_it_imports(
             del sys.modules[name]
     assert versions[0] == versions[1]
     assert len(set(versions)) == 4
+
+
+def test_the_calendar_of_the_jobs_is_that_of_the_warehouse() -> None:
+    """Otherwise an event would be in a month there and in none here."""
+    variables = yaml.safe_load((PROJECT_DIR / "dbt_project.yml").read_text())["vars"]
+    calendar = variables["calendar_start"], variables["calendar_end"]
+    assert (sales._CALENDAR_START[:10], sales._CALENDAR_END[:10]) == calendar
+    keys = (PROJECT_DIR / "macros" / "keys.sql").read_text()
+    assert f"'{sales.UNKNOWN_DATE}'::date" in keys

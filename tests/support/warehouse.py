@@ -23,7 +23,8 @@ CREATE TABLE warehouse.dim_date AS
 SELECT d::date AS date_key, extract(year FROM d)::int AS year,
   extract(quarter FROM d)::int AS quarter,
        extract(month FROM d)::int AS month, date_trunc('month', d)::date AS month_start_date,
-       to_char(d, 'FMMonth') AS month_name, extract(week FROM d)::int AS iso_week,
+       to_char(d, 'FMMonth') AS month_name,
+       extract(isoyear FROM d)::int AS iso_year, extract(week FROM d)::int AS iso_week,
        extract(day FROM d)::int AS day_of_month, extract(isodow FROM d)::int AS day_of_week,
        to_char(d, 'FMDay') AS day_name, extract(isodow FROM d) > 5 AS is_weekend
 FROM (SELECT timestamp '1900-01-01' AS d
@@ -220,6 +221,14 @@ JOIN warehouse.dim_customer c
 JOIN warehouse.dim_store s ON s.store_id = a.store_id AND a.ordered_at >= s.valid_from
   AND a.ordered_at < s.valid_to;
 
+CREATE TABLE warehouse.fct_returns AS
+SELECT pg_temp.key('return' || order_id || '-' || line_number) AS return_key,
+       order_id * 10 + line_number AS return_id, order_id, line_number, customer_key, product_key,
+       store_key, order_date + 9 AS return_date, time_of_day_key,
+       ordered_at + interval '9 days' AS returned_at, order_date, 'late' AS return_reason,
+       returned_quantity, refund_amount, currency, customer_id, product_id, store_id
+FROM warehouse.fct_order_lines WHERE returned_quantity > 0;
+
 CREATE TABLE warehouse.fct_payments AS
 SELECT pg_temp.key('payment' || order_id) AS payment_key, order_id AS payment_id, order_id,
   customer_key, store_key,
@@ -278,7 +287,7 @@ WITH months AS (
   GROUP BY 1, 2, 3, 4, 5
 )
 SELECT m.*, y.net_amount AS net_amount_previous_year,
-       round((m.net_amount - y.net_amount) * 100 / y.net_amount,
+       round((m.net_amount - y.net_amount) * 100 / abs(y.net_amount),
          2)::numeric(9,2) AS net_amount_yoy_pct
 FROM months m LEFT JOIN months y ON y.category_id = m.category_id AND y.currency = m.currency
   AND y.month = m.month - interval '1 year';

@@ -2,9 +2,11 @@
 so in its description.
 
 Revenue is the net amount of lines of orders that are not cancelled. Returns are shown beside it,
-not subtracted. Amounts of several currencies are never added up: each row is of one `currency`.
-Dates are in UTC. Extracts per day have the names that stores and products had on that day. The
-others have today's. Names of categories are always today's.
+not subtracted. There they count on the day of the order. In ext_returns_daily they count on their
+own day. Amounts of several currencies are never added up: each row is of one `currency`.
+Dates are in UTC. An event without a plausible date has 1900-01-01. Extracts per day have the names
+that stores and products had on that day. The others have today's. Names of categories are always
+today's.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ EXTRACTS: tuple[Extract, ...] = (
         "Sales of orders that are not cancelled, per day, store, shipping region, category, device "
         "and currency, with the names that stores and products had when the order was placed.",
         {
-            "order_date": "The day of the order.",
+            "order_date": "The day of the order; 1900-01-01 if its date is implausible.",
             **_STORE,
             "country_code": "Where the order goes, or where the store is.",
             "region": "Region of that country.",
@@ -81,7 +83,7 @@ EXTRACTS: tuple[Extract, ...] = (
         "Orders per day, store, device and currency. An order has one of each, so its counts add "
         "up.",
         {
-            "order_date": "The day of the order.",
+            "order_date": "The day of the order; 1900-01-01 if its date is implausible.",
             **_STORE,
             "device": "laptop, mobile, tablet, in_store or unknown.",
             **_CURRENCY,
@@ -133,7 +135,7 @@ EXTRACTS: tuple[Extract, ...] = (
         "Sales of each product in each month and currency, of orders that are not cancelled, with "
         "its rank there.",
         {
-            "month": "First day of the month.",
+            "month": "First day of the month; 1900-01-01 for orders with an implausible date.",
             **_CURRENCY,
             "net_rank": "Place in month and currency by net amount; equal amounts share one.",
             "product_id": "The product.",
@@ -170,7 +172,7 @@ EXTRACTS: tuple[Extract, ...] = (
         "Sales per category, month and currency with the same month a year before, of orders that "
         "are not cancelled.",
         {
-            "month": "First day of the month.",
+            "month": "First day of the month; 1900-01-01 for orders with an implausible date.",
             "department_name": "Top of the category tree.",
             "category_name": "The category.",
             **_CURRENCY,
@@ -185,7 +187,8 @@ EXTRACTS: tuple[Extract, ...] = (
                 "Revenue of the month a year before; empty if there was none."
             ),
             "net_amount_yoy_pct": (
-                "Growth over it in percent, two decimals. Do not add up or average."
+                "Growth over it in percent of its size, two decimals; positive for growth, also "
+                "from a loss. Do not add up or average."
             ),
         },
         """
@@ -297,7 +300,9 @@ EXTRACTS: tuple[Extract, ...] = (
         "ext_payments_daily",
         "Payments per day, store, method, status and currency; adds up.",
         {
-            "payment_date": "The day of the payment or attempt.",
+            "payment_date": (
+                "The day of the payment or attempt; 1900-01-01 if its date is implausible."
+            ),
             **_STORE,
             "payment_method": "card, paypal, bank_transfer, voucher or cash.",
             "payment_status": "authorized, captured, failed or refunded.",
@@ -317,6 +322,35 @@ EXTRACTS: tuple[Extract, ...] = (
                  f.payment_status, f.currency
         ORDER BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
                  f.payment_status, f.currency
+        """,
+    ),
+    Extract(
+        "ext_returns_daily",
+        "Returns per day of the return, store, category, reason and currency; adds up. A later "
+        "return changes no earlier day. The other extracts count refunds on the day of the order.",
+        {
+            "return_date": "The day of the return; 1900-01-01 if its date is implausible.",
+            **_STORE,
+            "department_name": "Top of the category tree.",
+            "category_name": "The product's category.",
+            "return_reason": "damaged, wrong_item, not_as_described, changed_mind or late.",
+            **_CURRENCY,
+            "return_count": "Returns.",
+            "returned_units_count": "Units that came back.",
+            "refund_amount": "Refunded for them; not subtracted anywhere.",
+        },
+        """
+        SELECT f.return_date, s.store_code, s.store_name, s.channel, p.department_name,
+               p.category_name, f.return_reason, f.currency, count(*) AS return_count,
+               sum(f.returned_quantity)::bigint AS returned_units_count,
+               sum(f.refund_amount)::numeric(18, 2) AS refund_amount
+        FROM production.fct_returns f
+        JOIN production.dim_store s ON s.store_key = f.store_key
+        JOIN production.dim_product p ON p.product_key = f.product_key
+        GROUP BY f.return_date, s.store_code, s.store_name, s.channel, p.department_name,
+                 p.category_name, f.return_reason, f.currency
+        ORDER BY f.return_date, s.store_code, s.store_name, s.channel, p.department_name,
+                 p.category_name, f.return_reason, f.currency
         """,
     ),
     Extract(

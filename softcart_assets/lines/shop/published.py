@@ -29,6 +29,14 @@ PUBLISHED = (
         # Payments may be kept in a system that is no source.
         may_be_empty=True,
     ),
+    # A shop may have no returns yet.
+    Published(
+        "fct_returns",
+        indexes=(("return_date",), ("order_id",)),
+        totals=("returned_quantity", "refund_amount"),
+        latest="returned_at",
+        may_be_empty=True,
+    ),
     Published(
         "fct_inventory_daily",
         indexes=(("inventory_date",), ("product_id",)),

@@ -7,7 +7,8 @@ Definitions. Revenue is the net amount of order lines, without cancelled orders.
 minus cost. Refunds are shown next to revenue and count on the day of the order. Products and stores
 have their present name and category. The place of a sale comes from the fact: the place of delivery
 or, for a purchase in a store, the place of the store. Days and hours are UTC. The page stores every
-amount as a whole number of cents.
+amount as a whole number of cents. An order with the unknown date, because its time is after its
+load or outside the calendar, is in no period.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ _CURRENCY = "softcart.currency"
 _IS_SHOWN = f"currency IN (current_setting('{_CURRENCY}'), 'XXX')"
 """The rows in the currency of most orders, which `span` finds, and those whose order is missing."""
 _LINES = f"(SELECT * FROM production.fct_order_lines WHERE {_IS_SHOWN}) AS f"
+
+_IS_DATED = "order_date <> '1900-01-01'"
+"""Not the unknown date, which would be the first day of everything."""
 
 # The columns of a sale. The page stores a basket once, followed by its items.
 _BASKET = {
@@ -240,7 +244,8 @@ class _Reader:
         """First and last day of sales (None without sales), time of the last order, currency.
 
         `others` has the order lines in each other currency. From here on, everything that is read
-        leaves them out: amounts in several currencies cannot be added up.
+        leaves them out: amounts in several currencies cannot be added up. `undated` is the number
+        of order lines with the unknown date. They are in no period.
         """
         # Lines whose order has not arrived yet have the currency XXX.
         currencies = self.rows(
@@ -252,9 +257,10 @@ class _Reader:
         self.session.execute("SELECT set_config(%s, %s, true)", (_CURRENCY, currency or "XXX"))
         (span,) = self.rows(
             f"""
-            SELECT min(order_date) FILTER (WHERE NOT is_cancelled) AS first,
-                   max(order_date) FILTER (WHERE NOT is_cancelled) AS last,
-                   max(ordered_at) AS as_of
+            SELECT min(order_date) FILTER (WHERE NOT is_cancelled AND {_IS_DATED}) AS first,
+                   max(order_date) FILTER (WHERE NOT is_cancelled AND {_IS_DATED}) AS last,
+                   max(ordered_at) FILTER (WHERE {_IS_DATED}) AS as_of,
+                   count(*) FILTER (WHERE NOT is_cancelled AND NOT {_IS_DATED}) AS undated
             FROM {_LINES}"""
         )
         return span | {"currency": currency, "others": currencies[1:]}
@@ -275,6 +281,7 @@ class _Reader:
         document |= {
             "currency": span["currency"],
             "otherCurrencies": span["others"],
+            "undated": span["undated"],
             "first": first,
             "last": last,
             "earlier": span["first"] < first,

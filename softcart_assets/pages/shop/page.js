@@ -760,6 +760,8 @@ function setUp() {
   if (others.length)
     $("#detail").textContent +=
       ` Amounts in several currencies cannot be added up: this page shows ${data.currency}. Order lines not shown: ${others.join(", ")}.`;
+  if (data.undated)
+    $("#detail").textContent += ` Order lines not shown because their date is implausible: ${whole(data.undated)}.`;
   drawSegments();
 }
 

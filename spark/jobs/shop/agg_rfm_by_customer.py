@@ -1,7 +1,7 @@
 """Customers by recency, frequency and monetary value (RFM), and the segment that follows.
 
 Grain: one row per customer who has bought at least once (not cancelled) and whom the shop still
-has.
+has. An order with an implausible time does not count, because nobody knows how recent it is.
 
 Columns:
 
@@ -35,7 +35,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_LINES, present, sold_lines
+from spark.jobs.shop.sales import MONEY, SOLD_LINES, UNKNOWN_DATE, present, sold_lines
 
 _RECENCY, _FREQUENCY, _MONETARY = (
     SOLD_LINES["ordered_at"],
@@ -79,6 +79,7 @@ def transform(orders: DataFrame, order_lines: DataFrame, customers: DataFrame) -
     bought = (
         sold_lines(orders, order_lines)
         .where("customer_id IS NOT NULL")
+        .where(F.col("order_date") != F.lit(UNKNOWN_DATE).cast("date"))
         .groupBy("customer_id", "currency")
         .agg(
             F.max("ordered_at").alias("last_ordered_at"),

@@ -3,7 +3,7 @@
 Grain: one row per currency, category and calendar month (UTC, of the order), from the first month
 in which the category sold in the currency to the latest month of any sale. A month without sales in
 between is a row of zeros. So each month's previous-year amounts sum to the total of that earlier
-month.
+month. Sales with an implausible time are in the month of the unknown date, 1900-01.
 
 Columns:
 
@@ -16,8 +16,9 @@ Columns:
 - net_amount, margin_amount: in `currency`, before tax; returns are not subtracted
 - net_amount_previous_year: null where the sales history does not reach back to that month, 0
   where the category sold nothing in it
-- net_amount_yoy_pct: change in percent of the previous year's amount; null where that is null or 0.
-  The latest month is not over: its change compares part of a month with a whole one.
+- net_amount_yoy_pct: change in percent of the size of the previous year's amount, so that growth is
+  positive, also from a loss; null where that amount is null or 0. The latest month is not over: its
+  change compares part of a month with a whole one.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_LINES, sold_lines
+from spark.jobs.shop.sales import MONEY, SOLD_LINES, UNKNOWN_DATE, sold_lines
 
 LINEAGE = {
     "category_id": ("catalog.products.category_id",),
     "category_name": ("catalog.categories.name",),
     "department_name": ("catalog.categories.name", "catalog.categories.parent_id"),
     "currency": SOLD_LINES["currency"],
-    "month": SOLD_LINES["ordered_at"],
+    "month": SOLD_LINES["order_date"],
     "order_count": SOLD_LINES["order_id"],
     "units_count": SOLD_LINES["quantity"],
     "net_amount": SOLD_LINES["net_amount"],
@@ -63,7 +64,7 @@ def transform(
         .groupBy(
             F.coalesce("category_id", F.lit("unknown")).alias("category_id"),
             "currency",
-            F.trunc(F.to_date("ordered_at"), "month").alias("month"),
+            F.trunc("order_date", "month").alias("month"),
         )
         .agg(
             F.countDistinct("order_id").alias("order_count"),
@@ -75,9 +76,11 @@ def transform(
         .repartition(1)
         .persist()
     )
-    history = sales.agg(F.min("month").alias("first_month"), F.max("month").alias("last_month"))
+    # One mistyped year would otherwise make a row of zeros for every month until then.
+    dated = sales.where(F.col("month") != F.lit(UNKNOWN_DATE).cast("date"))
+    history = dated.agg(F.min("month").alias("first_month"), F.max("month").alias("last_month"))
     months = (
-        sales.groupBy("category_id", "currency")
+        dated.groupBy("category_id", "currency")
         .agg(F.min("month").alias("month"))
         .crossJoin(F.broadcast(history))
         .select(
@@ -87,15 +90,16 @@ def transform(
             F.explode(F.expr("sequence(month, last_month, interval 1 month)")).alias("month"),
         )
     )
-    # `months` has no gaps, so twelve rows before is always the same month of the year before.
-    by_month = Window.partitionBy("category_id", "currency").orderBy("month")
+    # `months` has no gaps, so twelve rows before is always the same month of the year before. The
+    # unknown month is not among them: it has no `first_month`.
+    by_month = Window.partitionBy("category_id", "currency", "first_month").orderBy("month")
     previous = F.when(
         F.add_months("month", -12) >= F.col("first_month"),
         F.coalesce(F.lag("net_amount", 12).over(by_month), F.lit(0)),
     )
     change = (F.col("net_amount") - F.col("net_amount_previous_year")) * 100
     return (
-        months.join(sales, ["category_id", "currency", "month"], "left")
+        months.join(sales, ["category_id", "currency", "month"], "full")
         .fillna(0, list(_MEASURES))
         .withColumn("net_amount_previous_year", previous.cast(MONEY))
         .join(F.broadcast(tree), "category_id", "left")
@@ -107,7 +111,7 @@ def transform(
             "month",
             *_MEASURES,
             "net_amount_previous_year",
-            F.round(change / F.nullif("net_amount_previous_year", F.lit(0)), 2)
+            F.round(change / F.nullif(F.abs("net_amount_previous_year"), F.lit(0)), 2)
             .cast(MONEY)
             .alias("net_amount_yoy_pct"),
         )

@@ -7,7 +7,7 @@ Columns:
 - store_id, product_id
 - quantity_on_hand, reorder_point: pieces, now
 - sold_quantity_28d: pieces of orders that were not cancelled, in the 28 days up to the latest order
-  in the lake; returns are not subtracted
+  in the lake; returns are not subtracted, and orders with an implausible time are not counted
 - daily_sales_avg: pieces a day over those 28 days
 - cover_days: days that the stock lasts at that rate; null when nothing was sold, 0 when nothing is
   on hand
@@ -29,7 +29,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import SOLD_LINES, present, sold_lines
+from spark.jobs.shop.sales import SOLD_LINES, UNKNOWN_DATE, present, sold_lines
 
 _ON_HAND, _SOLD = ("shop.inventory.quantity_on_hand",), SOLD_LINES["quantity"]
 LINEAGE = {
@@ -55,6 +55,7 @@ def transform(orders: DataFrame, order_lines: DataFrame, inventory: DataFrame) -
         sold_lines(orders, order_lines)
         .crossJoin(F.broadcast(present(orders)))
         .where(F.col("ordered_at") > F.col("now") - F.expr(f"INTERVAL {WINDOW_DAYS} DAYS"))
+        .where(F.col("order_date") != F.lit(UNKNOWN_DATE).cast("date"))
         .groupBy("store_id", "product_id")
         .agg(F.sum("quantity").alias("sold"))
     )

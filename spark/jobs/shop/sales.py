@@ -5,11 +5,17 @@ The warehouse's `fct_order_lines` means the same.
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 MONEY = "decimal(24,2)"
 """Sums of money, in one currency. A sum that does not fit is an error."""
+
+UNKNOWN_DATE = "1900-01-01"
+"""The date of events whose time is implausible, as in the warehouse."""
+
+_CALENDAR_START, _CALENDAR_END = "2000-01-01T00:00:00Z", "2050-01-01T00:00:00Z"
+"""Of the warehouse's dim_date."""
 
 SOLD_LINES = {
     "order_id": ("shop.order_lines.order_id",),
@@ -19,6 +25,7 @@ SOLD_LINES = {
     "device": ("shop.orders.device",),
     "currency": ("shop.orders.currency",),
     "ordered_at": ("shop.orders.ordered_at", "shop.order_lines.created_at"),
+    "order_date": ("shop.orders.ordered_at", "shop.order_lines.created_at"),
     "quantity": ("shop.order_lines.quantity",),
     "net_amount": (
         "shop.order_lines.quantity",
@@ -39,9 +46,10 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """One row per line of an order that is not cancelled.
 
     Columns: order_id, customer_id, store_id, product_id, device, currency (of the amounts, which
-    must not be added up over currencies), ordered_at, quantity, net_amount (quantity times unit
-    price, less discount, before tax), margin_amount (net less cost). A line whose order is missing
-    counts too: with its own time, the currency 'XXX', and nothing else known of the order.
+    must not be added up over currencies), ordered_at, order_date (UTC, `UNKNOWN_DATE` if the time
+    is implausible), quantity, net_amount (quantity times unit price, less discount, before tax),
+    margin_amount (net less cost). A line whose order is missing counts too: with its own time, the
+    currency 'XXX', and nothing else known of the order.
     """
     headers = orders.select(
         F.col("id").alias("order_id"),
@@ -51,7 +59,10 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
         "ordered_at",
         "device",
         "currency",
+        F.col("_loaded_at").alias("order_loaded_at"),
     )
+    ordered_at = F.coalesce("ordered_at", "created_at")
+    loaded_at = F.coalesce("order_loaded_at", "_loaded_at")
     quantity = F.col("quantity").cast("decimal(10,0)")
     net = quantity * F.col("unit_price") - F.col("discount_amount")
     return (
@@ -65,7 +76,10 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
             "product_id",
             "device",
             F.coalesce("currency", F.lit("XXX")).alias("currency"),
-            F.coalesce("ordered_at", "created_at").alias("ordered_at"),
+            ordered_at.alias("ordered_at"),
+            F.when(is_dated_plausibly(ordered_at, loaded_at), F.to_date(ordered_at))
+            .otherwise(F.lit(UNKNOWN_DATE).cast("date"))
+            .alias("order_date"),
             F.col("quantity").cast("bigint"),
             net.cast(MONEY).alias("net_amount"),
             (net - quantity * F.col("unit_cost")).cast(MONEY).alias("margin_amount"),
@@ -73,9 +87,20 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     )
 
 
+def is_dated_plausibly(instant: Column, loaded_at: Column) -> Column:
+    """Whether the time of an event is in the calendar, and not after the load of its row.
+
+    A day is allowed, because some shops write their local time.
+    """
+    start, end = (F.lit(day).cast("timestamp") for day in (_CALENDAR_START, _CALENDAR_END))
+    return (instant >= start) & (instant < end) & (instant <= loaded_at + F.expr("INTERVAL 1 DAY"))
+
+
 def present(orders: DataFrame) -> DataFrame:
     """The data's "now": one row `now`, the time of the latest order of any status.
 
-    With the wall clock, the same data would give other results an hour later.
+    With the wall clock, the same data would give other results an hour later. An order that is
+    dated after its load does not count. It would move every window.
     """
-    return orders.agg(F.max("ordered_at").alias("now"))
+    plausible = is_dated_plausibly(F.col("ordered_at"), F.col("_loaded_at"))
+    return orders.where(plausible).agg(F.max("ordered_at").alias("now"))

@@ -17,6 +17,7 @@ select
     extract(month from date_key)::integer as month,
     date_trunc('month', date_key)::date as month_start_date,
     to_char(date_key, 'FMMonth') as month_name,
+    extract(isoyear from date_key)::integer as iso_year,
     extract(week from date_key)::integer as iso_week,
     extract(day from date_key)::integer as day_of_month,
     extract(isodow from date_key)::integer as day_of_week,

@@ -23,16 +23,17 @@
 -- inventory_explained_by_movements reports it.
 with
 last_day as (
-    -- A movement dated after its own load is a typing error. It must not open days to come.
+    -- A mistyped date must not open days to come.
     select coalesce(
         (
             select (max(moved_at) at time zone 'UTC')::date
             from {{ ref('stg_shop__inventory_movements') }}
-            where moved_at <= _loaded_at + interval '1 day'
+            where {{ is_dated_plausibly('moved_at', '_loaded_at') }}
         ),
         (
             select (max(updated_at) at time zone 'UTC')::date
             from {{ ref('stg_shop__inventory') }}
+            where {{ is_dated_plausibly('updated_at', '_loaded_at') }}
         )
     ) as last_date
 ),

@@ -101,7 +101,7 @@ select
         else {{ unknown_key() }}
     end as location_key,
     coalesce(device.device_key, {{ unknown_key() }}) as device_key,
-    {{ date_key('lines.ordered_at') }} as order_date,
+    {{ date_key('lines.ordered_at', 'lines._loaded_at') }} as order_date,
     {{ time_of_day_key('lines.ordered_at') }} as time_of_day_key,
     lines.ordered_at,
     lines.order_status,

@@ -59,7 +59,7 @@ select
     coalesce(customer.customer_key, {{ unknown_key() }}) as customer_key,
     coalesce(store.store_key, {{ unknown_key() }}) as store_key,
     coalesce(device.device_key, {{ unknown_key() }}) as device_key,
-    {{ date_key('payments.paid_at') }} as payment_date,
+    {{ date_key('payments.paid_at', 'payments._loaded_at') }} as payment_date,
     {{ time_of_day_key('payments.paid_at') }} as time_of_day_key,
     payments.paid_at,
     payments.payment_method,

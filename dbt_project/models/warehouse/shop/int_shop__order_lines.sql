@@ -21,6 +21,7 @@ select
     orders.device,
     coalesce(orders.order_status, 'unknown') as order_status,
     coalesce(orders.currency, 'XXX') as currency,
-    coalesce(orders.ordered_at, lines.created_at) as ordered_at
+    coalesce(orders.ordered_at, lines.created_at) as ordered_at,
+    coalesce(orders._loaded_at, lines._loaded_at) as _loaded_at
 from {{ ref('stg_shop__order_lines') }} as lines
 left join {{ ref('stg_shop__orders') }} as orders on lines.order_id = orders.order_id

@@ -2,7 +2,7 @@ select
     {{ surrogate_key(['visits.visit_id']) }} as visit_key,
     coalesce(customers.customer_key, {{ unknown_key() }}) as customer_key,
     coalesce(drinks.drink_key, {{ unknown_key() }}) as drink_key,
-    {{ date_key('visits.visited_at') }} as visit_date,
+    {{ date_key('visits.visited_at', 'visits._loaded_at') }} as visit_date,
     {{ time_of_day_key('visits.visited_at') }} as time_of_day_key,
     visits.visited_at,
     visits.amount
