@@ -243,27 +243,11 @@ def _dbt_tests() -> frozenset[str]:
 
 
 def _no_key(check: Check) -> Breakage:
-    if check.table.startswith("stg_") and SOURCE_OF[check.table].kind == "mongodb":
-        return _key_twice(check)
     if check.table.startswith(("stg_", "int_")):
         return _row_of_nulls(check)
     if check.table.startswith("dim_"):
         return Breakage(check.full_name, f"INSERT INTO {check.relation} DEFAULT VALUES")  # nulls
     return check.update(f"{TABLES[check.table].key[0]} = NULL")
-
-
-def _key_twice(check: Check) -> Breakage:
-    """Documents whose keys of two types are written alike, as "7" and 7 are."""
-    raw = f"raw_{check.table.removeprefix('stg_').replace('__', '.')}"
-    if raw.endswith("_history"):  # its rows are versions, whatever their keys
-        return _row_of_nulls(check)
-    twin = '(jsonb_populate_record(original, \'{"_id_type": "int"}\')).*'
-    also = _unlike_source(raw)
-    # Of two such categories each finds the other's place in the tree, too.
-    if check.table == "stg_catalog__categories":
-        also |= {f"{check.schema}/{check.table}:one_to_one_with_raw_{check.table}"}
-    statement = f"INSERT INTO {raw} SELECT {twin} FROM {raw} AS original ORDER BY _id DESC LIMIT 1"
-    return Breakage(check.full_name, statement, also)
 
 
 def _is_known(dimension: str) -> str:
