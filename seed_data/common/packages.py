@@ -50,9 +50,10 @@ def folder_of(line: Line) -> Path:
 
 
 def database_of(line: Line, source: Source) -> Database:
-    """The database of a source of the line."""
+    """The database of a source of the line. Raises `SeedError` for a kind without seed data."""
     match source.kind:
         case "mysql":
             return MySQLDatabase(source, folder_of(line) / f"{source.name}.sql")
         case "mongodb":
             return MongoDatabase(source)
+    raise SeedError(f"Seed data cannot be written into a source of kind {source.kind!r}.")
