@@ -24,7 +24,7 @@ from benchmarks.equality import differences, truth
 from benchmarks.peers import Task
 from benchmarks.rig import CORES, RESULTS, Failed, Servers, Usage, python
 from benchmarks.tables import MadeTable, make, order_lines, orders
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 
 ORDERS = 2_000_000
 LONG_SECONDS = 45

@@ -23,7 +23,7 @@ from softcart_assets.connections import MongoConnection, PostgresConnection
 from softcart_assets.ingestion.load import LoadRequest, load
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 
 DOCUMENTS = 100_000
 COLLECTION = "products"

@@ -28,12 +28,12 @@ from softcart_assets.ingestion.connectors.mysql import jsonb
 from softcart_assets.ingestion.connectors.mysql.events import Rows
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
-from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.load import LoadRequest, load
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks.copying import copy_batches
 from softcart_assets.ingestion.sinks.lake import ChangeFiles
 from softcart_assets.ingestion.sinks.sql import quote
+from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source, Table
 
 SCHEMA = "raw_bench"
@@ -103,17 +103,17 @@ def _copy(job: Job, *, with_lake: bool) -> int:
         session.execute(f"CREATE SCHEMA {SCHEMA}".encode())
     with (
         snapshot(job.source, job.mysql, os.cpu_count() or 1) as readers,
-        Crew(readers) as crew,
+        WorkerPool(readers) as pool,
     ):
         tables = [
-            crew.submit(partial(_copy_table, job, crew, with_lake, table))
+            pool.submit(partial(_copy_table, job, pool, with_lake, table))
             for table in job.source.tables
         ]
         return sum(table.result() for table in tables)
 
 
 def _copy_table(
-    job: Job, crew: Crew[Any], with_lake: bool, table: Table, reader: MySQLReader
+    job: Job, pool: WorkerPool[Any], with_lake: bool, table: Table, reader: MySQLReader
 ) -> int:
     columns = reader.columns(table, ())
     name = f"{SCHEMA}.{quote(table.name)}"
@@ -136,9 +136,9 @@ def _copy_table(
         files.close()
         return rows
 
-    ranges = enumerate(reader.ranges(table, columns, crew.size))
+    ranges = enumerate(reader.ranges(table, columns, pool.size))
     return sum(
-        crew.share(reader, [partial(copy_range, number, condition) for number, condition in ranges])
+        pool.share(reader, [partial(copy_range, number, condition) for number, condition in ranges])
     )
 
 

@@ -32,7 +32,8 @@ from softcart_assets.connections import (
     staging,
 )
 from softcart_assets.lines.model import Source
-from softcart_assets.stack import Stack, default_home
+from softcart_assets.paths import softcart_home
+from softcart_assets.stack import Stack
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import Postgres
 from softcart_assets.stack.server import Server
@@ -74,7 +75,7 @@ class _Postgres(Postgres):
 class _Stack(Stack):
     def servers(self) -> tuple[Server, ...]:
         """See `Stack`."""
-        kinds = {MySQL: _MySQL, Postgres: _Postgres}
+        kinds: dict[type[Server], type[Server]] = {MySQL: _MySQL, Postgres: _Postgres}
         return tuple(
             kinds.get(type(s), type(s))(self.home, s.port, s.password, s.databases)
             for s in super().servers()
@@ -128,7 +129,7 @@ class Servers:
 @contextmanager
 def servers(home: Path | None = None) -> Iterator[Servers]:
     """The measurements' own servers. At the end they stop. Their data stay in `home`."""
-    home = home or default_home() / "bench"
+    home = home or softcart_home() / "bench"
     # A setting of the shell could lead a measurement to a real server.
     for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
         del os.environ[name]

@@ -14,5 +14,5 @@ CREATE DATABASE \`shop\` CHARACTER SET utf8mb4;
 CREATE USER \`shop\` IDENTIFIED BY $(quoted "${SOFTCART_SHOP_PASSWORD}");
 GRANT ALL ON \`shop\`.* TO \`shop\`;
 -- What a reader of change data needs besides.
-GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.* TO \`shop\`;
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO \`shop\`;
 SQL

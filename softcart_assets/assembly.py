@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from softcart_assets import lines
 from softcart_assets.ingestion import connectors
+from softcart_assets.lines import conformed
 from softcart_assets.lines.model import (
     Dashboard,
     Extract,
@@ -25,14 +26,13 @@ from softcart_assets.lines.model import (
     Source,
     Table,
 )
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from softcart_assets.paths import REPOSITORY
 
 # Dagster's rule for the parts of an asset key. PostgreSQL cuts longer names off.
 _NAME = re.compile(r"[A-Za-z0-9_]{1,63}")
 # Names of lines and sources become Python packages, PostgreSQL schemas and Hive databases. With
 # small letters only, none of these needs quotes.
-_LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 _LAYERS = ("staging", "warehouse", "aggregates", "production", "extracts", "lake", "dagster")
@@ -53,6 +53,11 @@ class DeclarationError(RuntimeError):
 
 class Lines(tuple[Line, ...]):
     """Every line of business, in the order of their names."""
+
+    @property
+    def conformed(self) -> Line:
+        """The line that holds what the others share. Raises `KeyError` if it is missing."""
+        return self.line(conformed.LINE.name)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -160,7 +165,7 @@ def assemble(declared: Iterable[Line]) -> Lines:
 def _lines(together: Lines) -> Iterator[str]:
     yield from _repeated(together, "lines of business", "Rename one of them")
     for line in together:
-        if not _LINE_NAME.fullmatch(line.name):
+        if not LINE_NAME.fullmatch(line.name):
             yield (
                 f"{line.declared_at}: {line.name!r} cannot be the name of a line. Use small "
                 "letters, digits and _, beginning with a letter."
@@ -187,7 +192,7 @@ def _sources(together: Lines) -> Iterator[str]:
         f"{source}_{table}" for source, table in {(s.name, t.name) for s, t in together.tables()}
     )
     for source in together.sources:
-        if not _LINE_NAME.fullmatch(source.name):
+        if not LINE_NAME.fullmatch(source.name):
             yield (
                 f"{source.declared_at}: {source.name!r} cannot be the name of a source. Use small "
                 "letters, digits and _, beginning with a letter."

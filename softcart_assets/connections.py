@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     import psycopg
@@ -162,23 +163,12 @@ class Tls:
         return {"ssl": {"ca": self.ca, **client}, "ssl_mode": mode}
 
 
-def _exposure(prefix: str, host: str, tls: Tls | None) -> str | None:
-    if tls and not tls.verify_host:
-        return (
-            f"whoever has a certificate of an authority in {prefix}_TLS_CA can pass for {host}, "
-            f"because of {prefix}_TLS_VERIFY_HOST=no."
-        )
-    if tls or host in LOOPBACK:
-        return None
-    return (
-        f"others on the way to {host} may read rows or pass for it. Set {prefix}_TLS_CA to the "
-        "certificates of the authority that vouches for the server."
-    )
-
-
 @dataclass(frozen=True)
-class MySQLConnection:
-    """A database of MySQL or MariaDB. Error texts name its settings by `prefix`."""
+class _SqlConnection:
+    """A database of a server with accounts. Error texts name its settings by `prefix`."""
+
+    product: ClassVar[str]
+    default_port: ClassVar[str]
 
     prefix: str
     host: str
@@ -189,12 +179,12 @@ class MySQLConnection:
     tls: Tls | None = None
 
     @classmethod
-    def from_env(cls, prefix: str) -> MySQLConnection:
+    def from_env(cls, prefix: str) -> Self:
         """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD`, `_DATABASE` and those of `Tls`."""
         return cls(
             prefix,
             setting(f"{prefix}_HOST"),
-            _port(f"{prefix}_PORT", "3306"),
+            _port(f"{prefix}_PORT", cls.default_port),
             setting(f"{prefix}_USER"),
             setting(f"{prefix}_PASSWORD"),
             setting(f"{prefix}_DATABASE"),
@@ -204,7 +194,32 @@ class MySQLConnection:
     @property
     def exposure(self) -> str | None:
         """What is unsafe about the way to the server, and what to do. None: it is safe."""
-        return _exposure(self.prefix, self.host, self.tls)
+        if self.tls and not self.tls.verify_host:
+            return (
+                f"whoever has a certificate of an authority in {self.prefix}_TLS_CA can pass for "
+                f"{self.host}, because of {self.prefix}_TLS_VERIFY_HOST=no."
+            )
+        if self.tls or self.host in LOOPBACK:
+            return None
+        return (
+            f"others on the way to {self.host} may read rows or pass for it. Set "
+            f"{self.prefix}_TLS_CA to the certificates of the authority that vouches for the "
+            "server."
+        )
+
+    def _unreachable(self, reason: object) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"{self.product} database {self.database!r} at {self.host}:{self.port} cannot be used "
+            f"as {self.user!r}: {reason}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD, "
+            "_DATABASE and, if the server demands TLS, _TLS_CA."
+        )
+
+
+class MySQLConnection(_SqlConnection):
+    """A database of MySQL or MariaDB. Error texts name its settings by `prefix`."""
+
+    product = "MySQL"
+    default_port = "3306"
 
     def connect(self, **options: Any) -> MySQLClient:
         """Open a connection: UTF-8 (four bytes), session time zone UTC.
@@ -241,43 +256,12 @@ class MySQLConnection:
             raise self._unreachable("the server does not offer TLS, which _TLS_CA demands")
         return client
 
-    def _unreachable(self, reason: object) -> ServerUnreachable:
-        return ServerUnreachable(
-            f"MySQL database {self.database!r} at {self.host}:{self.port} cannot be used as "
-            f"{self.user!r}: {reason}. Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD, "
-            "_DATABASE and, if the server demands TLS, _TLS_CA."
-        )
 
-
-@dataclass(frozen=True)
-class PostgresConnection:
+class PostgresConnection(_SqlConnection):
     """A database of PostgreSQL. Error texts name its settings by `prefix`."""
 
-    prefix: str
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    database: str
-    tls: Tls | None = None
-
-    @classmethod
-    def from_env(cls, prefix: str) -> PostgresConnection:
-        """Read `<prefix>_HOST`, `_PORT`, `_USER`, `_PASSWORD`, `_DATABASE` and those of `Tls`."""
-        return cls(
-            prefix,
-            setting(f"{prefix}_HOST"),
-            _port(f"{prefix}_PORT", "5432"),
-            setting(f"{prefix}_USER"),
-            setting(f"{prefix}_PASSWORD"),
-            setting(f"{prefix}_DATABASE"),
-            Tls.from_env(prefix),
-        )
-
-    @property
-    def exposure(self) -> str | None:
-        """What is unsafe about the way to the server, and what to do. None: it is safe."""
-        return _exposure(self.prefix, self.host, self.tls)
+    product = "PostgreSQL"
+    default_port = "5432"
 
     def connect(self, **options: Any) -> psycopg.Connection:
         """Open a connection with time zone UTC. Raises `ServerUnreachable`.
@@ -309,13 +293,7 @@ class PostgresConnection:
             )
         except psycopg.OperationalError as error:
             # libpq's message has several lines. This makes one of them.
-            raise ServerUnreachable(
-                f"PostgreSQL database {self.database!r} at {self.host}:{self.port} cannot be used "
-                f"as {self.user!r}: "
-                f"{' '.join(str(error).split())}. "
-                f"Check {self.prefix}_HOST, _PORT, _USER, _PASSWORD, _DATABASE and, if the server "
-                "demands TLS, _TLS_CA."
-            ) from None
+            raise self._unreachable(" ".join(str(error).split())) from None
 
 
 @dataclass(frozen=True)
@@ -354,19 +332,27 @@ class MongoConnection:
         Raises `ServerUnreachable`.
         """
         import pymongo
+        from pymongo.uri_parser import parse_uri
 
+        # The second is shorter, so that the error tells what was waited for: a server without TLS
+        # may keep silent.
+        patience: dict[str, Any] = {"serverSelectionTimeoutMS": 10_000, "connectTimeoutMS": 5_000}
         try:
-            client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-                self.uri,
-                tz_aware=True,
-                serverSelectionTimeoutMS=10_000,
-                # Shorter, so that the error tells what was waited for: a server without TLS may
-                # keep silent.
-                connectTimeoutMS=5_000,
-            )
-            # The client connects at its first command only. Without one, a wrong address would
-            # show up as an error in the middle of the work.
-            client.admin.command("ping")
+            # The client would prefer ours to those of the URI.
+            own = parse_uri(self.uri)["options"]
+            with ExitStack() as failed:
+                client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+                    self.uri,
+                    tz_aware=True,
+                    **{name: value for name, value in patience.items() if name not in own},
+                )
+                # Its threads would look for the server for as long as the process runs.
+                failed.callback(client.close)
+                # The client connects at its first command only. Without one, a wrong address would
+                # show up as an error in the middle of the work.
+                client.admin.command("ping")
+                failed.pop_all()
+                return client
         except pymongo.errors.InvalidURI:
             # Its text may show a part of the password.
             raise SettingError(
@@ -386,7 +372,6 @@ class MongoConnection:
                 f"MongoDB database {self.database!r} cannot be used: {type(error).__name__}{text}. "
                 f"Check {self.prefix}_URI and {self.prefix}_DATABASE."
             ) from None
-        return client
 
 
 def staging() -> PostgresConnection:

@@ -9,6 +9,7 @@ process of `dagster dev`, which takes about 7 s every time.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,9 @@ from typing import Any
 
 from filelock import FileLock
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent / "dbt_project"
+from softcart_assets.paths import REPOSITORY
+
+PROJECT_DIR = REPOSITORY / "dbt_project"
 MANIFEST = PROJECT_DIR / "target" / "manifest.json"
 PARSED_FOR = MANIFEST.with_name("parsed_for")
 """The file with the server that the manifest was parsed for, as old as the parsing's start."""
@@ -111,6 +114,11 @@ def read_manifest() -> Manifest:
             "Run `make manifest`."
         )
     return json.loads(MANIFEST.read_text())  # type: ignore[no-any-return]
+
+
+def without_jinja(text: str) -> str:
+    """A description as dbt reads it literally. dbt would take `{{` in it for Jinja."""
+    return re.sub(r"\{(?=[{%#])", "{ ", text)
 
 
 @contextmanager

@@ -22,11 +22,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from seed_data.common.seeding import seed as seed_lines
 from softcart_assets.assembly import LINES
 from softcart_assets.dbt import prepare_manifest
 from softcart_assets.lines.model import Source
 from softcart_assets.progress import Stages
-from softcart_assets.runs import Outcome
+from softcart_assets.runs import Outcome, materialize_everything
 from softcart_assets.stack import Stack
 
 SAMPLE_SECONDS = 3
@@ -185,9 +186,6 @@ def run(scale: float, seed: int, home: Path) -> Report:
     Raises `DemoFailed` after the summary if a step failed. Raises `StackError` if a server does not
     start, and `SeedError` if a source cannot be filled.
     """
-    from seed_data.common.seeding import seed as seed_lines
-    from softcart_assets.runs import materialize_everything
-
     console = Console()
     started = time.monotonic()
     stages = Stages(console)

@@ -14,12 +14,15 @@ from typing import Any
 
 import yaml
 
-from softcart_assets.assembly import LINES, REPOSITORY, Lines
+from softcart_assets.assembly import LINES, Lines
+from softcart_assets.dbt import without_jinja
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack import derived as stack
 
 COMMAND = "softcart derive"
+_STAGING = "dbt_project/models/staging"
 
 _ENGINE_COLUMNS = {
     "_deleted": "Whether the row has been deleted at the source since.",
@@ -46,30 +49,51 @@ def derived_files(
         ".env.example": partial(stack.dotenv, lines.sources),
     }
     for source in lines.sources:
-        path = f"dbt_project/models/staging/{source.name}/_sources.yml"
+        path = f"{_STAGING}/{source.name}/_sources.yml"
         files[path] = partial(_dbt_sources, source)
     return files
 
 
-def outdated(lines: Lines = LINES, repository: Path = REPOSITORY) -> dict[str, str]:
-    """Path → text of every derived file that is missing or says something else."""
-    texts = {path: text() for path, text in derived_files(lines, repository).items()}
+def outdated(lines: Lines = LINES, repository: Path = REPOSITORY) -> dict[str, str | None]:
+    """Path → text of every derived file that is missing or says something else.
+
+    The text is None for a file of a source that is no longer declared. It has to go.
+    """
+    texts: dict[str, str | None] = {
+        path: text() for path, text in derived_files(lines, repository).items()
+    }
+    # dbt would still offer the tables of such a source to the models.
+    for file in sorted((repository / _STAGING).glob("*/_sources.yml")):
+        path = file.relative_to(repository).as_posix()
+        # What somebody wrote by hand is not ours to delete.
+        if path not in texts and _read(file).startswith(f"# Written by `{COMMAND}`"):
+            texts[path] = None
     return {
         path: text
         for path, text in texts.items()
-        if not (file := repository / path).is_file() or file.read_text() != text
+        if (_read(file) if (file := repository / path).is_file() else None) != text
     }
 
 
 def derive(lines: Lines = LINES, repository: Path = REPOSITORY) -> list[str]:
-    """Write the derived files that are out of date, and return their paths."""
+    """Write the derived files that are out of date, delete those that have to go, and return the
+    paths of both.
+    """
     changed = outdated(lines, repository)
     # Other files stay untouched, because a younger file makes dbt parse its project again.
     for path, text in changed.items():
         file = repository / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        if text is None:
+            file.unlink()
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
     return list(changed)
+
+
+def _read(file: Path) -> str:
+    # Descriptions may have any letter, whatever the locale.
+    return file.read_text(encoding="utf-8")
 
 
 def _contributors(lines: Lines, models: Path) -> str:
@@ -80,8 +104,8 @@ def _contributors(lines: Lines, models: Path) -> str:
     """
     asked = {
         what
-        for file in (models / "conformed").glob("*.sql")
-        for what in re.findall(r"union_of_lines\('(\w+)'", file.read_text())
+        for file in (models / lines.conformed.name).glob("*.sql")
+        for what in re.findall(r"union_of_lines\('(\w+)'", _read(file))
     }
     found = {
         what: [
@@ -109,7 +133,7 @@ def _dbt_sources(source: Source) -> str:
             {
                 "name": source.schema,
                 "schema": source.schema,
-                "description": f"{source.description} Exact copies of its tables.",
+                "description": without_jinja(f"{source.description} Exact copies of its tables."),
                 "tables": [
                     entry for table in source.tables for entry in _raw_tables(source, table)
                 ],
@@ -138,5 +162,7 @@ def _raw_tables(source: Source, table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _raw_table(name: str, description: str, columns: Mapping[str, str]) -> dict[str, Any]:
-    described = [{"name": name, "description": text} for name, text in columns.items()]
-    return {"name": name, "description": description, "columns": described}
+    described = [
+        {"name": name, "description": without_jinja(text)} for name, text in columns.items()
+    ]
+    return {"name": name, "description": without_jinja(description), "columns": described}

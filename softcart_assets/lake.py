@@ -75,7 +75,7 @@ def one_moment(
         bookkeeping.prepare(session, source.schema)
         session.commit()
         session.isolation_level = IsolationLevel.REPEATABLE_READ
-        with raw_tables_held(staging, still=True, tell=tell, reads=reads):
+        with raw_tables_held(staging, exclusive=True, tell=tell, reads=reads):
             # The first statement decides what the session sees.
             session.execute("SELECT")
         yield session

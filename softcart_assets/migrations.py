@@ -105,18 +105,15 @@ def _applied(connection: psycopg.Connection, schema: str, files: Sequence[_File]
     if len(rows) > len(files):
         raise MigrationError(
             f"{database} was upgraded by a newer release of SoftCart: {rows[-1][1]} was applied "
-            "there, and this "
-            f"release knows only {files[-1].name} and those before. Install the newer release, or "
-            "restore a backup "
-            "of the database from before the upgrade."
+            f"there, and this release knows only {files[-1].name} and those before. Install the "
+            "newer release, or restore a backup of the database from before the upgrade."
         )
     for (version, name, checksum, applied_at), file in zip(rows, files, strict=False):
         if (version, checksum) != (file.version, file.checksum):
             raise MigrationError(
                 f"{database} has {name} applied at {applied_at:%Y-%m-%d %H:%M} UTC, and "
-                f"{file.name} has other contents "
-                "now. An applied migration must not change. Restore the file, and make the change "
-                "in a new one."
+                f"{file.name} has other contents now. An applied migration must not change. "
+                "Restore the file, and make the change in a new one."
             )
     return [version for version, *_ in rows]
 

@@ -16,10 +16,8 @@ from typing import Any, Protocol
 
 import dagster as dg
 
-from softcart_assets.assembly import LINES
-from softcart_assets.components.dbt_models import CONFORMED
+from softcart_assets.assembly import LINES, Lines
 from softcart_assets.components.keys import production_key
-from softcart_assets.lines.model import Line
 from softcart_assets.run_processes import fail_dead_runs, note_process
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -94,20 +92,20 @@ def materialize_everything(
         ],
         [check for result in results for check in result.get_asset_check_evaluations()],
         [
-            f"{event.step_key}: {_root_cause(event.step_failure_data.error)}"
+            f"{event.step_key}: {root_cause(event.step_failure_data.error)}"
             for result in results
             for event in result.filter_events(lambda event: event.is_step_failure)
         ],
     )
 
 
-def go_live_together(lines: Iterable[Line]) -> dict[dg.AssetKey, set[dg.AssetKey]]:
+def go_live_together(lines: Lines) -> dict[dg.AssetKey, set[dg.AssetKey]]:
     """For each published table, all tables that go live with it, even if they are not selected.
 
     They are the tables of its line and those that the lines share.
     """
     of_line = {line.name: {production_key(t.name) for t in line.published} for line in lines}
-    shared = of_line.get(CONFORMED, set())
+    shared = of_line[lines.conformed.name]
     return {key: keys | shared for keys in of_line.values() for key in keys}
 
 
@@ -211,7 +209,7 @@ def _followed(
         follower.join()
 
 
-def _root_cause(error: Any) -> str:
+def root_cause(error: Any) -> str:
     """The message of the first error in the chain. Dagster wraps an asset's own error."""
     while error and error.cause:
         error = error.cause

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
+from softcart_assets.paths import local_lake, softcart_home
 from spark import private
 from spark.metastore import forget_locks, lock_metastore, metastore_settings
 
@@ -46,18 +47,9 @@ LOCAL_SETTINGS = {
 """Settings of sessions that run in this process."""
 
 
-def softcart_home(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder of everything that runs locally.
-
-    It is `SOFTCART_HOME`, by default `.softcart` in the repository.
-    """
-    home = environment.get("SOFTCART_HOME") or Path(__file__).parents[1] / ".softcart"
-    return Path(home).resolve()
-
-
 def default_lake_uri(environment: Mapping[str, str] = os.environ) -> str:
     """The lake's root: `SOFTCART_LAKE_URI`, by default `lake` in `SOFTCART_HOME`."""
-    return environment.get("SOFTCART_LAKE_URI") or (softcart_home(environment) / "lake").as_uri()
+    return environment.get("SOFTCART_LAKE_URI") or local_lake(softcart_home(environment))
 
 
 def spark_conf(

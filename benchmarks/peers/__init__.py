@@ -24,7 +24,7 @@ from benchmarks.equality import Truth, make_target_tables
 from benchmarks.rig import CORES, Failed, Usage, connection, watch
 from benchmarks.tables import MadeTable
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 
 HERE = Path(__file__).parent
 SCHEMA = "copied"

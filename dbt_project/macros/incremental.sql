@@ -48,14 +48,17 @@
   The `columns` of the fact's rows that a dimension now answers otherwise than when they were
   written: its row arrived late, a new version begins before them, or it is gone. Only natural
   keys in the CTE dimension_changes are compared. `key` is the surrogate key, named alike on both
-  sides; `instant` is the fact's time, none for a dimension without versions.
+  sides; `instant` is the fact's time, none for a dimension without versions. `line` is the fact's
+  line of business, for a dimension that is a union over the lines.
 -#}
-{% macro rows_with_stale_key(columns, dimension, natural_key, key, instant=none) %}
+{% macro rows_with_stale_key(columns, dimension, natural_key, key, instant=none, line=none) %}
     select {% for column in columns %}fact.{{ column }}{{ ", " if not loop.last }}{% endfor %}
 
     from {{ this }} as fact
     left join {{ dimension }} as dimension
         on dimension.{{ natural_key }} = fact.{{ natural_key }}
+        {% if line %}and dimension.line_of_business = '{{ line }}'{% endif %}
+
         {% if instant %}and {{ is_valid_at('dimension', instant) }}{% endif %}
 
     where

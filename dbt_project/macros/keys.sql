@@ -11,10 +11,11 @@
 {%- endmacro %}
 
 {#-
-  The surrogate key of one version of an SCD2 row. The epoch's text depends on no session setting.
+  The surrogate key of one version of an SCD2 row, whose `natural_key` is a list of columns. The
+  epoch's text depends on no session setting.
 -#}
 {% macro version_key(natural_key, valid_from) -%}
-    {{ surrogate_key([natural_key, 'extract(epoch from ' ~ valid_from ~ ')']) }}
+    {{ surrogate_key(natural_key + ['extract(epoch from ' ~ valid_from ~ ')']) }}
 {%- endmacro %}
 
 {#-

@@ -20,8 +20,8 @@ from seed_data.common.packages import database_of, seeds_of
 from seed_data.common.parameters import Parameters
 from seed_data.common.session import spark_on_demand
 from softcart_assets.lines.model import Line, Source, Table
+from softcart_assets.paths import softcart_home
 from softcart_assets.progress import TableProgress
-from spark.session import softcart_home
 
 LOADS_AT_ONCE = 4
 

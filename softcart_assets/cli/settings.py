@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from softcart_assets.paths import REPOSITORY, softcart_home
+
 if TYPE_CHECKING:
     from softcart_assets.lines.model import Line, Source
     from softcart_assets.stack import Stack
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def read_dotenv() -> None:
@@ -31,9 +30,9 @@ def read_dotenv() -> None:
 
 def stack() -> Stack:
     """The local stack in the folder that the settings name."""
-    from softcart_assets.stack import Stack, default_home
+    from softcart_assets.stack import Stack
 
-    return Stack(default_home())
+    return Stack(softcart_home())
 
 
 def environment(*, start: bool) -> dict[str, str]:
@@ -64,8 +63,16 @@ def chosen(names: list[str]) -> list[tuple[Source, list[str]]]:
             [each.name for each in sources[source_name].tables] if source_name in sources else []
         )
         if source_name not in sources or (table and table not in known):
-            options = [f"{source_name}.{each}" for each in known] or list(sources)
-            raise typer.BadParameter(f"{name!r} is not declared. There are {', '.join(options)}.")
+            # A table without its source is what people type first.
+            options = [
+                f"{source.name}.{name}"
+                for source in sources.values()
+                if name in [each.name for each in source.tables]
+            ] or [f"{source_name}.{each}" for each in known]
+            raise typer.BadParameter(
+                f"{name!r} is not declared. There are {', '.join(options or sources)}.",
+                param_hint="SOURCE[.TABLE]",
+            )
         # The arguments may name a source and one of its tables too.
         tables[source_name] += [
             each for each in ([table] if table else known) if each not in tables[source_name]

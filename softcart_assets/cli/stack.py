@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from softcart_assets.cli import settings
+from softcart_assets.paths import REPOSITORY
 
 _MARKS = {
     "ok": ("✓", typer.colors.GREEN),
@@ -74,8 +75,17 @@ def env() -> None:
 def run(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
 ) -> None:
-    """Run a program of .venv with the settings, for example: softcart run -- dbt build."""
-    environment = os.environ | settings.environment(start=True)
+    """Run a program of .venv with the settings, for example: softcart run -- dbt build.
+
+    The dbt project is parsed first if it has changed, because the Dagster definitions need that.
+    """
+    from softcart_assets.dbt import prepare_manifest
+
+    settings.apply(start=True)
+    environment = dict(os.environ)
+    # dbt parses for itself, and tells more about a mistake.
+    if Path(command[0]).name != "dbt":
+        prepare_manifest()
     environment["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
     )
@@ -117,4 +127,4 @@ def ui() -> None:
     typer.secho(
         f"Dagster UI: http://127.0.0.1:{port} (ready in a few seconds, Ctrl-C ends it)", bold=True
     )
-    raise typer.Exit(serve(settings.REPOSITORY, port))
+    raise typer.Exit(serve(REPOSITORY, port))

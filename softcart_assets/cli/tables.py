@@ -26,7 +26,7 @@ def raw_tables_held() -> Iterator[None]:
     from softcart_assets.connections import staging
     from softcart_assets.ingestion.raw_tables import raw_tables_held as held
 
-    with held(staging(), still=False, tell=tell):
+    with held(staging(), exclusive=False, tell=tell):
         yield
 
 
@@ -78,7 +78,7 @@ def load(
 
     settings.apply(start=False)
     chosen = settings.chosen(tables or [])
-    rows, failures = [], []
+    rows, warnings, failures = [], [], []
     with raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:
             try:
@@ -93,7 +93,9 @@ def load(
                     tell=tell,
                 )
                 for result in load_tables(request, names):
-                    progress.done(f"{source.name}.{result.table}", result.rows_read)
+                    name = f"{source.name}.{result.table}"
+                    progress.done(name, result.rows_read)
+                    warnings += [f"{name}: {each}" for each in result.warnings]
                     figures = (
                         result.rows_read,
                         result.inserted,
@@ -103,7 +105,7 @@ def load(
                     )
                     rows.append(
                         [
-                            f"{source.name}.{result.table}",
+                            name,
                             *(f"{figure:,}" for figure in figures),
                             f"{result.seconds:.1f}",
                             f"{result.rows_per_second:,.0f}",
@@ -119,6 +121,8 @@ def load(
         ["table", "read", "inserted", "updated", "deleted", "out", "s", "rows/s", "position"],
         rows,
     )
+    for line in warnings:
+        typer.secho(line, err=True, fg=typer.colors.YELLOW)
     if failures:
         typer.secho("\n".join(failures), err=True, fg=typer.colors.RED)
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ import dagster as dg
 from softcart_assets.aggregates import build_if_changed
 from softcart_assets.components.columns import table_schema
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.failures import fail_for
 from softcart_assets.components.keys import aggregate_key, lake_key
 from softcart_assets.lines.model import Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
@@ -76,7 +77,7 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
             except Exception as error:
                 # Dagster keeps the results that were yielded before the step fails at its end.
                 context.log.exception(f"aggregates.{job.name} could not be computed")
-                failures[job.name] = error
+                failures[f"aggregates.{job.name}"] = error
                 continue
             schema = table_schema(connection, "aggregates", job.name)
             yield dg.MaterializeResult(
@@ -89,8 +90,6 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
                     "seconds": round(time.monotonic() - started, 2),
                 },
             )
-        if failures:
-            told = "\n".join(f"aggregates.{name}: {error}" for name, error in failures.items())
-            raise dg.Failure(f"Not computed:\n{told}") from next(iter(failures.values()))
+        fail_for(failures, "Not computed")
 
     return compute

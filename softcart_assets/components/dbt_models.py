@@ -10,20 +10,19 @@ from typing import Any
 import dagster as dg
 import psycopg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from psycopg import sql
 
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.failed_tests import explained
 from softcart_assets.components.keys import raw_keys
 from softcart_assets.dbt import PROJECT_DIR, Manifest, ended_with_us
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
 from softcart_assets.resources import PostgresResource
-
-CONFORMED = "conformed"
-"""The line that holds what the others share, and the folder of its models."""
 
 
 class MisplacedModel(RuntimeError):
@@ -72,8 +71,8 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
                 "Move it to models/staging/<source>/ or models/warehouse/<line>/, or declare the "
                 "line in softcart_assets/lines/."
             )
-    shared = _conformed(manifest)
-    found = [_models(f"dbt_{CONFORMED}", lines, translator, manifest, shared)]
+    shared = _and_upstream(lines.conformed, manifest)
+    found = [_models(f"dbt_{lines.conformed.name}", lines, translator, manifest, shared)]
     for line in lines:
         folders = _folders(line)
         own = {node["name"] for node in _nodes(manifest, "model") if _folder(node) in folders}
@@ -82,11 +81,11 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
     return found
 
 
-def _conformed(manifest: Manifest) -> set[str]:
-    """The names of the conformed models and of all models that they read."""
+def _and_upstream(line: Line, manifest: Manifest) -> set[str]:
+    """The names of the warehouse models of a line and of all models that they read."""
     models = {node["unique_id"]: node for node in _nodes(manifest, "model")}
     found: set[str] = set()
-    wanted = [each for each, node in models.items() if _folder(node) == ("warehouse", CONFORMED)]
+    wanted = [each for each, node in models.items() if _folder(node) == ("warehouse", line.name)]
     while wanted:
         node = models[wanted.pop()]
         found.add(node["name"])
@@ -171,7 +170,9 @@ def _models(
         if others:
             arguments += ["--exclude", " ".join(others)]
         with (
-            raw_tables_held(staging.connection(), still=True, tell=context.log.info, reads=reads),
+            raw_tables_held(
+                staging.connection(), exclusive=True, tell=context.log.info, reads=reads
+            ),
             staging.connection().connect(autocommit=True) as session,
         ):
             # Here the incremental models record how far they have read the changes.
@@ -180,9 +181,23 @@ def _models(
             for source in lines.sources:
                 bookkeeping.prepare(session, source.schema)
             invocation = dbt.cli(arguments, context=context)
-            with ended_with_us(invocation.process):
-                for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
-                    yield _with_row_count(session, event)
+            told = []
+            try:
+                with ended_with_us(invocation.process):
+                    for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
+                        if isinstance(event, dg.AssetCheckResult) and not event.passed:
+                            event = explained(
+                                session, lines, manifest, invocation.target_path, event
+                            )
+                            context.log.warning(event.description)
+                            if event.severity == dg.AssetCheckSeverity.ERROR:
+                                told.append(event.description or "")
+                        yield _with_row_count(session, event)
+            except DagsterDbtCliRuntimeError as error:
+                # dbt's own message has the number of rows only.
+                for text in told:
+                    error.add_note(text)
+                raise
 
     return build
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM
 from softcart_assets.components.keys import extract_key, production_key
 from softcart_assets.extracts import lineage
@@ -15,10 +16,11 @@ from softcart_assets.lines.model import Dashboard, Extract, Line
 from softcart_assets.resources import OutputResource, PostgresResource
 
 
-def _spec(line: Line, extract: Extract) -> dg.AssetSpec:
+def _spec(lines: Lines, line: Line, extract: Extract) -> dg.AssetSpec:
+    published = {table.name for table in lines.published}
     return dg.AssetSpec(
         extract_key(extract.name),
-        deps=[production_key(table) for table in lineage.tables(extract)],
+        deps=[production_key(table) for table in lineage.tables(extract, published)],
         description=extract.description,
         group_name="extracts",
         owners=[line.owner],
@@ -46,15 +48,15 @@ def _metadata(extract: Extract, files: ExtractFiles) -> dict[str, Any]:
     }
 
 
-def extract_files(line: Line) -> dg.AssetsDefinition:
-    """The extracts of a line.
+def extract_files(lines: Lines, line: Line) -> dg.AssetsDefinition:
+    """The extracts of a line. Raises `ForeignTable` if one reads what no line publishes.
 
     There is one op per line. Dagster would skip an op for all lines if any line is held.
     """
 
     @dg.multi_asset(
         name=f"write_{line.name}_extracts",
-        specs=[_spec(line, extract) for extract in line.extracts],
+        specs=[_spec(lines, line, extract) for extract in line.extracts],
         # It is in no pool, because it reads production only. A publication may switch meanwhile.
         can_subset=True,
     )
@@ -98,7 +100,7 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
             f"chart: {name}": dg.MetadataValue.md(
                 f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
             )
-            for name, png in package.pictures(production.connection()).items()
+            for name, png in page.pictures.items()
         }
         return dg.MaterializeResult(
             metadata={

@@ -14,6 +14,7 @@ from softcart_assets.audits.lake import content_of_raw, equals_raw
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.components.columns import same_columns_as
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
+from softcart_assets.components.failures import fail_for
 from softcart_assets.components.keys import lake_key, raw_key
 from softcart_assets.lake import Refreshed, committed_files, lake_table, one_moment, refresh
 from softcart_assets.lines.model import Line, Source, Table
@@ -162,8 +163,6 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                     },
                     check_results=found,
                 )
-        if failures:
-            told = "\n".join(f"{name}: {error}" for name, error in failures.items())
-            raise dg.Failure(f"Not refreshed:\n{told}") from next(iter(failures.values()))
+        fail_for(failures, "Not refreshed")
 
     return refresh_tables

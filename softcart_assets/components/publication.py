@@ -10,7 +10,6 @@ from softcart_assets.audits.model import Audit, AuditResult, Comparison
 from softcart_assets.components.columns import same_columns_as, table_schema
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import production_key
-from softcart_assets.lines import conformed
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish
 from softcart_assets.publishing.tables import PublishedTable
 from softcart_assets.resources import PostgresResource
@@ -82,7 +81,7 @@ def published_assets(
             table.line
             for table in tables
             if production_key(table.name) in context.selected_asset_keys
-            or table.line == conformed.LINE.name
+            or table.line == lines.conformed.name
         }
         try:
             done = publish(

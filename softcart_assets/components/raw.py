@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from psycopg import sql
 
+from softcart_assets.audits.raw import MAX_AGE
 from softcart_assets.components.conditions import POOL, SOURCE_TAG
 from softcart_assets.components.keys import history_key, raw_key, raw_keys, source_key
 from softcart_assets.components.resources import source_resource_key
@@ -18,9 +19,7 @@ from softcart_assets.ingestion.quarantine import summarize
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line, Source, Table
 
-FRESH = dg.FreshnessPolicy.time_window(
-    fail_window=timedelta(hours=26), warn_window=timedelta(hours=25)
-)
+FRESH = dg.FreshnessPolicy.time_window(fail_window=MAX_AGE, warn_window=timedelta(hours=25))
 """The job `nightly_repair` loads every table every 24 hours. The rest is the time that it takes."""
 
 
@@ -203,7 +202,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             tell=context.log.info,
         )
         # Shared with other loads. Only a build needs the tables to stand still.
-        with raw_tables_held(staging.connection(), still=False, tell=context.log.info):
+        with raw_tables_held(staging.connection(), exclusive=False, tell=context.log.info):
             for result in load(request, [table.name for table in tables]):
                 for line in result.warnings:
                     context.log.warning(f"{source.schema}/{result.table}: {line}")

@@ -146,7 +146,9 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             resources.lake.uri,
             tell=context.log.info,
         )
-        with raw_tables_held(resources.staging.connection(), still=False, tell=context.log.info):
+        with raw_tables_held(
+            resources.staging.connection(), exclusive=False, tell=context.log.info
+        ):
             for table in source.tables:
                 key = raw_key(source, table)
                 if dg.AssetCheckKey(key, RECONCILES) not in context.selected_asset_check_keys:

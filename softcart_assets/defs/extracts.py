@@ -11,7 +11,7 @@ def extracts() -> dg.Definitions:
     """One op per line writes its extracts. One op per dashboard writes its page."""
     return dg.Definitions(
         assets=[
-            *(extract_files(line) for line in LINES if line.extracts),
+            *(extract_files(LINES, line) for line in LINES if line.extracts),
             *(dashboard_page(line, each) for line in LINES for each in line.dashboards),
         ]
     )

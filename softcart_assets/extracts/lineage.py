@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlglot
 from sqlglot import exp
 from sqlglot.lineage import lineage
@@ -13,11 +15,16 @@ SCHEMA = "production"
 
 
 class ForeignTable(RuntimeError):
-    """An extract reads a table outside `production`. The message names both."""
+    """An extract reads a table outside `production`, or one that no line publishes. The message
+    names both.
+    """
 
 
-def tables(extract: Extract) -> tuple[str, ...]:
-    """The published tables that the extract reads, in the order of their names."""
+def tables(extract: Extract, published: Collection[str]) -> tuple[str, ...]:
+    """The published tables that the extract reads, in the order of their names.
+
+    `published`: the names of all published tables. Raises `ForeignTable`.
+    """
     query = sqlglot.parse_one(extract.sql, dialect="postgres")
     # A name without a schema may be a part of the query itself (WITH … AS).
     inside = {cte.alias for cte in query.find_all(exp.CTE)}
@@ -28,7 +35,15 @@ def tables(extract: Extract) -> tuple[str, ...]:
             f"{extract.declared_at}: {extract.name} reads {', '.join(foreign)}. An extract reads "
             f"{SCHEMA}.* only: publish the table, or read another one."
         )
-    return tuple(sorted({table.name for table in found}))
+    names = sorted({table.name for table in found})
+    # Dagster would take such a table for one that somebody else makes.
+    unknown = [f"{SCHEMA}.{name}" for name in names if name not in published]
+    if unknown:
+        raise ForeignTable(
+            f"{extract.declared_at}: {extract.name} reads {', '.join(unknown)}, which no line "
+            "publishes. Publish the table, or correct the name."
+        )
+    return tuple(names)
 
 
 def sources(extract: Extract) -> dict[str, tuple[tuple[str, str], ...]]:

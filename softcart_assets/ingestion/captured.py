@@ -15,6 +15,7 @@ import psycopg
 from softcart_assets.ingestion.errors import TableBusy
 from softcart_assets.ingestion.position import Place, Position
 from softcart_assets.ingestion.proof import statements
+from softcart_assets.ingestion.quarantine import count_changed
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
 
@@ -123,6 +124,8 @@ def capture(
         "rows_deleted = 0",
         (source, table, position, consistent_at, position),
     )
+    # The record of the copy tells of its entries.
+    count_changed(connection, source, table)
 
 
 class Captured:

@@ -26,7 +26,11 @@ class SchemaChanged(IngestionError):
 
 
 class SourceLost(IngestionError):
-    """The source went away during a load, or refuses a query. The load can be run again."""
+    """The source went away during a load, or was too busy. The load can be run again."""
+
+
+class SourceRefused(IngestionError):
+    """The source refuses a statement. It will do so again until somebody removes the cause."""
 
 
 class PositionPurged(IngestionError):

@@ -38,11 +38,11 @@ CapturedName = tuple[str, str]
 def raw_tables_held(
     staging: PostgresConnection,
     *,
-    still: bool,
+    exclusive: bool,
     tell: Callable[[str], None],
     reads: Collection[CapturedName] = (),
 ) -> Iterator[None]:
-    """Hold the raw tables while the block runs: shared for a load, or alone (`still`) for a build.
+    """Hold the raw tables while the block runs: shared for a load, or `exclusive` for a build.
 
     `reads`: the tables of which none may be stale. `tell` is called with the reason when a wait
     begins, and then once a minute. Raises `LockHeld`, which names the holder, or `TableStale`. At
@@ -53,7 +53,7 @@ def raw_tables_held(
         tell(f"Waiting for the raw tables, which {holder or 'another run'} is using.")
 
     # The name is how others see for whom they wait.
-    name = own_name("build" if still else "load")
+    name = own_name("build" if exclusive else "load")
     while True:
         # A session of its own: PostgreSQL frees the lock with the session, even after a kill.
         with staging.connect(autocommit=True, application_name=name[:63]) as connection:
@@ -61,7 +61,7 @@ def raw_tables_held(
             locks.take(
                 connection,
                 RAW_TABLES_LOCK,
-                shared=not still,
+                shared=not exclusive,
                 wait_seconds=_WAIT_SECONDS,
                 on_wait=on_wait,
             )

@@ -48,8 +48,8 @@ class Reader(Protocol):
 class RangedReader(Reader, Protocol):
     """Can read a part of a table, so that several readers share a big one."""
 
-    def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
-        """Return conditions that divide the table among `hands` readers. Each row meets exactly
+    def ranges(self, table: Table, columns: Sequence[Column], workers: int) -> list[str | None]:
+        """Return conditions that divide the table among `workers` readers. Each row meets exactly
         one.
 
         `[None]`: the table is not worth dividing, or cannot be divided.

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import psycopg
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.readers import Reader
 from softcart_assets.ingestion.sinks import SinkMaker
+from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source
 
 Progress = Callable[[str, int, int | None], None]
@@ -57,15 +57,16 @@ class LoadRequest:
 class Call:
     """What the tables of one run of a request share.
 
-    `control` commits each statement by itself and holds the locks. `along` commits something else
-    together with a table. It gets the load's connection, the table's name and the position.
+    `control` commits each statement by itself and holds the locks. `on_commit` is called before a
+    table's commit with the load's connection, the table's name and the position. What it writes
+    over that connection commits together with the table.
     """
 
     request: LoadRequest
     control: psycopg.Connection
-    crew: Crew[Reader]
+    pool: WorkerPool[Reader]
     load_id: str
-    along: Callable[[psycopg.Connection, str, str], None] | None = None
+    on_commit: Callable[[psycopg.Connection, str, str], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
+from softcart_assets.paths import REPOSITORY
 
 
 def _place() -> str:
@@ -28,7 +28,7 @@ def _place() -> str:
     while frame.f_back and frame.f_code.co_filename in (__file__, "<string>"):
         frame = frame.f_back
     path = Path(frame.f_code.co_filename)
-    shown = path.relative_to(_REPOSITORY) if path.is_relative_to(_REPOSITORY) else path
+    shown = path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
     return f"{shown}:{frame.f_lineno}"
 
 
@@ -228,9 +228,9 @@ class Extract:
 class Dashboard:
     """A page for people, made from published tables: the asset `extracts/<name>`, `<name>.html`.
 
-    `package`: the package of the page. Its function `build_page(production, path)` writes the page,
-    and `pictures(production)` returns the charts as PNG by name. The package is imported when the
-    page is built.
+    `package`: the package of the page. Its function `build_page(production, path)` reads production
+    once, writes the page, and returns its size, production version,
+    figures and charts (PNG by name). The package is imported when the page is built.
     `reads`: the published tables that the page shows.
     """
 

@@ -1,4 +1,4 @@
-"""The pages for people, one package per line of business with `build_page` and `pictures`.
+"""The pages for people, one package per line of business with `build_page`.
 
 A package does everything between `production.*` and the finished file. It does not use Dagster.
 """

@@ -8,15 +8,16 @@ one that keeps its live tables (`Candidate.keep`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.copying import Snapshot, copy_rows
-from softcart_assets.publishing.slots import LiveLine, PublishError, Shape, Version
+from softcart_assets.publishing.slots import Current, LiveLine, PublishError, Shape, Version
 from softcart_assets.publishing.tables import PublishedTable
 
 Tell = Callable[[str], None]
@@ -31,24 +32,36 @@ def naming(step: str) -> Iterator[None]:
         raise PublishError(f"{step} failed, nothing was published: {str(error).strip()}") from error
 
 
+@dataclass(frozen=True)
 class Live:
-    """What readers see now: the current version, and the live tables of each declared line."""
+    """What readers see now.
 
-    def __init__(self, session: psycopg.Connection, tables: Sequence[PublishedTable]) -> None:
-        self.current = slots.read_current(session)
+    `current`: the version, None before the first. `shape`: its tables with their columns. `lines`:
+    the live tables of each declared line.
+    """
+
+    current: Current | None
+    shape: Shape
+    lines: Mapping[str, LiveLine]
+
+    @classmethod
+    def read(cls, session: psycopg.Connection, tables: Sequence[PublishedTable]) -> Live:
+        """Read it from the production database. `tables`: all declared tables."""
+        current = slots.read_current(session)
+        if current is None:
+            return cls(None, {}, {})
         recorded = slots.read_lines(session)
         # The declarations override the records. A table may have moved to another line, and tables
         # that were published before lines were recorded belong to none.
         owners = {name: line for line, live in recorded.items() for name in live.tables}
         owners |= {table.name: table.line for table in tables}
-        self.lines: dict[str, LiveLine] = {}
-        if self.current:
-            for line in {table.line for table in tables}:
-                names = [name for name in self.current.row_counts if owners.get(name) == line]
-                if names:
-                    known = recorded.get(line)
-                    version = known.version if known else self.current.version
-                    self.lines[line] = LiveLine(version, tuple(names))
+        lines: dict[str, LiveLine] = {}
+        for line in {table.line for table in tables}:
+            names = tuple(name for name in current.row_counts if owners.get(name) == line)
+            if names:
+                known = recorded.get(line)
+                lines[line] = LiveLine(known.version if known else current.version, names)
+        return cls(current, slots.read_pairs(session)[slots.pair_of(current.slot)], lines)
 
     @property
     def number(self) -> int:
@@ -60,8 +73,37 @@ class Live:
         return self.lines[line].tables if line in self.lines else ()
 
 
+def _take_slot(
+    session: psycopg.Connection, live: Live, shape: Shape, tell: Tell
+) -> tuple[int, bool]:
+    """The slot to fill, and whether nobody sees its rows. If the columns have changed, it is in a
+    new pair, which this makes.
+    """
+    current = live.current
+    # First, so that a new pair does not need space next to an old one that nobody reads.
+    slots.drop_other_pairs(session, current)
+    if current is None or live.shape != shape:
+        # A number above all others, because readers may still see an old pair.
+        pair = max(slots.read_pairs(session), default=0) + 1
+        slots.create_pair(session, pair, shape)
+        return slots.slots_of(pair)[0], True
+    (slot,) = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
+    # The other slot has the version before the current one. A reader whose snapshot is older than
+    # the last switch still sees it.
+    readers = slots.wait_for_old_readers(session, current.switch_xid)
+    if readers:
+        tell(
+            f"version {current.version - 1} is still read, so its rows are deleted one by one: "
+            f"{', '.join(readers)}"
+        )
+    return slot, not readers
+
+
 class Candidate:
-    """The next version while it is written: `new` lines come from staging, others keep theirs."""
+    """The next version while it is written: `new` lines come from staging, others keep theirs.
+
+    `shape`: its tables with their columns. `slot`: where they are written. `prepare` makes one.
+    """
 
     def __init__(
         self,
@@ -71,53 +113,58 @@ class Candidate:
         tables: Sequence[PublishedTable],
         new: Collection[str],
         tell: Tell,
+        *,
+        shape: Shape,
+        slot: int,
+        nobody_sees_it: bool,
     ) -> None:
         self.live = live
         self.new = set(new)
+        self.shape = shape
+        self.slot = slot
         self._session, self._snapshot, self._tell = session, snapshot, tell
         self._tables = {table.name: table for table in tables if table.line in new}
         self._lines = list(dict.fromkeys(table.line for table in tables))
         self._row_counts: dict[str, int] = {}
-        staging = slots.read_shapes(
-            snapshot.session, "|".join({table.schema for table in self._tables.values()})
-        )
-        self.shape: Shape = {
-            name: staging[table.schema][name] for name, table in self._tables.items()
-        }
+        self._nobody_sees_it = nobody_sees_it
+
+    @classmethod
+    def prepare(
+        cls,
+        session: psycopg.Connection,
+        snapshot: Snapshot,
+        live: Live,
+        tables: Sequence[PublishedTable],
+        new: Collection[str],
+        tell: Tell,
+    ) -> Candidate:
+        """A candidate with a slot to fill. `tables`: all declared tables.
+
+        This changes the production database. It drops pairs that nobody reads and makes a new one
+        if the columns have changed. It may wait for readers.
+        """
+        fresh = [table for table in tables if table.line in new]
+        staging = slots.read_shapes(snapshot.session, "|".join({table.schema for table in fresh}))
+        shape = {table.name: staging[table.schema][table.name] for table in fresh}
+        for line in {table.line for table in tables} - set(new):
+            shape |= {name: live.shape[name] for name in live.tables(line)}
         with naming("production: preparing a slot"):
-            pairs = slots.read_pairs(session)
-            self._live_shape = pairs[slots.pair_of(live.current.slot)] if live.current else {}
-            for line in set(self._lines) - self.new:
-                self.shape |= {name: self._live_shape[name] for name in live.tables(line)}
-            self.slot, self._nobody_sees_it = self._choose_slot()
+            slot, nobody_sees_it = _take_slot(session, live, shape, tell)
+        return cls(
+            session,
+            snapshot,
+            live,
+            tables,
+            new,
+            tell,
+            shape=shape,
+            slot=slot,
+            nobody_sees_it=nobody_sees_it,
+        )
 
     def is_new(self, table: str) -> bool:
         """Whether a table comes from staging."""
         return table in self._tables
-
-    def _choose_slot(self) -> tuple[int, bool]:
-        """The slot to fill, and whether nobody sees its rows.
-
-        If the columns have changed, it is in a new pair.
-        """
-        current = self.live.current
-        # First, so that a new pair does not need space next to an old one that nobody reads.
-        slots.drop_other_pairs(self._session, current)
-        if current is None or self._live_shape != self.shape:
-            # A number above all others, because readers may still see an old pair.
-            pair = max(slots.read_pairs(self._session), default=0) + 1
-            slots.create_pair(self._session, pair, self.shape)
-            return slots.slots_of(pair)[0], True
-        (slot,) = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
-        # The other slot has the version before the current one. A reader whose snapshot is older
-        # than the last switch still sees it.
-        readers = slots.wait_for_old_readers(self._session, current.switch_xid)
-        if readers:
-            self._tell(
-                f"version {current.version - 1} is still read, so its rows are deleted one by one: "
-                f"{', '.join(readers)}"
-            )
-        return slot, not readers
 
     def write(self) -> None:
         """Fill the tables of the slot.
@@ -143,11 +190,11 @@ class Candidate:
             # In the current pair, every table has the live columns already.
             if current is None or slots.pair_of(self.slot) != slots.pair_of(current.slot):
                 for name in new_tables | live_tables:
-                    columns = self._live_shape[name] if name in live_tables else None
+                    columns = self.live.shape[name] if name in live_tables else None
                     slots.replace_table(self._session, slots.pair_of(self.slot), name, columns)
         for name in new_tables:
             del self._tables[name], self.shape[name], self._row_counts[name]
-        self.shape |= {name: self._live_shape[name] for name in live_tables}
+        self.shape |= {name: self.live.shape[name] for name in live_tables}
         self._fill(sorted(live_tables))
 
     def _fill(self, names: Sequence[str]) -> None:
@@ -191,7 +238,7 @@ class Candidate:
         indexes += [
             (name, f"{name}_{'_'.join(columns)}", columns, False)
             for name, table in self._tables.items()
-            for columns in table.indexes
+            for columns in table.declared.indexes
         ]
         if self.live.current:
             # A table that keeps its live columns keeps its live indexes. The declared indexes may

@@ -10,7 +10,7 @@ process changes nothing for them, and the next publication starts again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -106,16 +106,16 @@ def publish(
         _lock(session)
         with naming("production: setting up"):
             slots.set_up(session)
-            live = Live(session, tables)
+            live = Live.read(session, tables)
         held = _absent(staging, [table for table in tables if table.line in wanted], audits)
         new = wanted - held.keys()
         if not new:
             raise AuditFailed(_flat(held))
         with _snapshot(staging, production, [t for t in tables if t.line in new]) as snapshot:
-            candidate = Candidate(session, snapshot, live, tables, new, tell)
+            candidate = Candidate.prepare(session, snapshot, live, tables, new, tell)
             candidate.write()
             auditor = _Auditor(snapshot, candidate, tables, held, tell)
-            auditor.settle(audits)
+            auditor.hold_what_fails(audits)
             if not candidate.new:
                 raise AuditFailed(_flat(held))
             # After the audits, because a line that they hold gets its tables once more.
@@ -227,9 +227,9 @@ class _Auditor:
         self.results: dict[str, AuditResult] = {}
         self._snapshot, self._candidate, self._tell = snapshot, candidate, tell
         self._line_of = {table.name: table.line for table in tables}
-        self._ask = _asking(candidate, tables)
+        self._staging_schemas = tuple({table.schema for table in tables})
 
-    def settle(self, audits: Sequence[Audit | Comparison]) -> None:
+    def hold_what_fails(self, audits: Sequence[Audit | Comparison]) -> None:
         """Hold lines until all tables that will be live pass their audits and fit together."""
         candidate = self._candidate
         own = [audit for audit in audits if len(self._lines(audit)) == 1]
@@ -237,15 +237,15 @@ class _Auditor:
         # Audits of single lines come first. Otherwise a line could be held because of a mistake in
         # another line that will not go live at all.
         failed = self._round(own)
-        asked = crossing
+        left = crossing
         while candidate.new:
             if failed:
                 self._hold(failed)
-            failed = self._round(asked)
+            failed = self._round(left)
             if not failed:
                 break
             # Holding a line exchanges its tables. Audits of other tables cannot change.
-            asked = [audit for audit in crossing if self._lines(audit) & failed.keys()]
+            left = [audit for audit in crossing if self._lines(audit) & failed.keys()]
 
     def _lines(self, audit: Audit | Comparison) -> set[str]:
         """The lines whose tables an audit reads."""
@@ -255,10 +255,10 @@ class _Auditor:
     def _round(self, audits: Sequence[Audit | Comparison]) -> dict[str, list[AuditResult]]:
         """Run the audits that concern new lines. Returns the lines to hold, with their failures."""
         new = self._candidate.new
-        asked = [audit for audit in audits if self._lines(audit) & new]
-        answers = self._snapshot.map(self._ask, asked)
+        concerned = [audit for audit in audits if self._lines(audit) & new]
+        results = self._snapshot.map(self._run, concerned)
         failed: dict[str, list[AuditResult]] = {}
-        for audit, result in zip(asked, answers, strict=True):
+        for audit, result in zip(concerned, results, strict=True):
             self.results.setdefault(audit.name, result)
             if not result.passed:
                 self.results[audit.name] = result
@@ -267,9 +267,9 @@ class _Auditor:
                 # to be held.
                 for line in own & new or self._lines(audit) & new:
                     failed.setdefault(line, []).append(result)
-        if asked:
-            passed = sum(result.passed for result in answers)
-            self._tell(f"{passed} of {len(asked)} audits passed")
+        if concerned:
+            passed = sum(result.passed for result in results)
+            self._tell(f"{passed} of {len(concerned)} audits passed")
         return failed
 
     def _hold(self, failed: dict[str, list[AuditResult]]) -> None:
@@ -282,49 +282,47 @@ class _Auditor:
         else:
             self._candidate.keep(failed)
 
-
-def _asking(
-    candidate: Candidate, tables: Sequence[PublishedTable]
-) -> Callable[[psycopg.Connection, psycopg.Connection, Audit | Comparison], AuditResult]:
-    schemas = tuple({table.schema for table in tables})
-    ours = (slots.slot_schema(candidate.slot),)
-    current = candidate.live.current
-
-    def ask(
-        staging: psycopg.Connection, production: psycopg.Connection, audit: Audit | Comparison
+    def _run(
+        self,
+        staging: psycopg.Connection,
+        production: psycopg.Connection,
+        audit: Audit | Comparison,
     ) -> AuditResult:
+        """Run an audit of either kind on the candidate."""
+        current = self._candidate.live.current
+        ours = (slots.slot_schema(self._candidate.slot),)
         with naming(f"production/{audit.table}: audit {audit.name}"):
             if isinstance(audit, Audit):
-                return _ask(production, candidate, audit)
+                return self._run_audit(production, audit)
             if audit.against == "staging":
-                return audit.compare((production, ours), (staging, schemas))
+                return audit.compare((production, ours), (staging, self._staging_schemas))
             if current and audit.table in current.row_counts:
                 return audit.compare((production, ours), (production, ("production",)))
             note = {"note": "first publication of this table"}
             return AuditResult(audit.name, audit.table, True, note)
 
-    return ask
-
-
-def _ask(production: psycopg.Connection, candidate: Candidate, audit: Audit) -> AuditResult:
-    """Run an audit on the candidate. Lines that keep their tables may lack a table or a column."""
-    if audit.table not in candidate.shape:
-        note = f"{audit.table} will not be live"
-        return AuditResult(audit.name, audit.table, True, {"note": note})
-    if missing := [name for name in audit.reads if name not in candidate.shape]:
-        note = f"{', '.join(missing)} will not be live: its line is held and was never published"
-        return AuditResult(audit.name, audit.table, False, {"note": note})
-    try:
-        return audit.run(production, slots.slot_schema(candidate.slot))
-    except psycopg.ProgrammingError as error:
-        # A live table may lack columns that are declared today. Rows without a reference's column
-        # refer to nothing, so they break no reference.
-        kept = {name for name in (audit.table, *audit.reads) if not candidate.is_new(name)}
-        if not kept:
-            raise
-        harmless = audit.table in kept and isinstance(error, psycopg.errors.UndefinedColumn)
-        note = f"{', '.join(sorted(kept))} as it is live: {str(error).strip()}"
-        return AuditResult(audit.name, audit.table, harmless, {"note": note})
+    def _run_audit(self, production: psycopg.Connection, audit: Audit) -> AuditResult:
+        """Lines that keep their tables may lack a table or a column that the audit reads."""
+        candidate = self._candidate
+        if audit.table not in candidate.shape:
+            note = f"{audit.table} will not be live"
+            return AuditResult(audit.name, audit.table, True, {"note": note})
+        if missing := [name for name in audit.reads if name not in candidate.shape]:
+            note = (
+                f"{', '.join(missing)} will not be live: its line is held and was never published"
+            )
+            return AuditResult(audit.name, audit.table, False, {"note": note})
+        try:
+            return audit.run(production, slots.slot_schema(candidate.slot))
+        except psycopg.ProgrammingError as error:
+            # A live table may lack columns that are declared today. Rows without a reference's
+            # column refer to nothing, so they break no reference.
+            kept = {name for name in (audit.table, *audit.reads) if not candidate.is_new(name)}
+            if not kept:
+                raise
+            harmless = audit.table in kept and isinstance(error, psycopg.errors.UndefinedColumn)
+            note = f"{', '.join(sorted(kept))} as it is live: {str(error).strip()}"
+            return AuditResult(audit.name, audit.table, harmless, {"note": note})
 
 
 def _flat(held: dict[str, list[AuditResult]]) -> list[AuditResult]:

@@ -3,7 +3,8 @@
 People read the views of the schema `production`. The rows are in tables with two partitions,
 *slots*. The single row of `production_meta.current` names the current slot, and a view shows the
 rows of that slot. PostgreSQL looks the slot up once per query and does not execute the other
-partition. A publication fills the other slot and then updates the row.
+partition. A publication fills the other slot and then updates the row. Elsewhere, two such slots
+are called blue and green.
 
 So the switch is an ordinary row version. All tables switch at one moment. The switch is right for
 every snapshot of every reader, at any isolation level, and it locks nothing that people read.
@@ -288,11 +289,13 @@ def drop_other_pairs(session: psycopg.Connection, current: Current | None) -> No
     if not others or (current and old_readers(session, current.switch_xid)):
         return
 
+    kept = pair_of(current.slot) if current else None
+    order = list(pairs[kept]) if kept is not None else []
+
     def drop() -> None:
-        if current:
+        if kept is not None:
             # The views read the old pairs too, for readers with an older snapshot.
-            kept = pair_of(current.slot)
-            replace_views(session, pairs[kept], {kept: pairs[kept]})
+            replace_views(session, pairs[kept], {kept: pairs[kept]}, order)
         for pair in others:
             schemas = [f"production_pair_{pair}", *map(slot_schema, slots_of(pair))]
             session.execute(
@@ -414,15 +417,22 @@ def analyze(session: psycopg.Connection, slot: int, name: str) -> None:
         session.execute(sql.SQL("ANALYZE {}").format(whole))
 
 
-def replace_views(session: psycopg.Connection, shape: Shape, pairs: Mapping[int, Shape]) -> None:
+def replace_views(
+    session: psycopg.Connection, shape: Shape, pairs: Mapping[int, Shape], order: list[str]
+) -> None:
     """Give the schema `production` one view per table of `shape`, each over these pairs.
+
+    `order`: the names of the tables, in the order in which views are locked. Readers that take the
+    locks in another order could refuse us one of them for ever. So the view that was not to be had
+    becomes the first of the next attempt: before it is waited for, no lock is held that a reader
+    waits for.
 
     If a pair has other columns, the view casts them to the new types by way of text. Missing
     columns are null. A view that only gets more columns at its end stays. Any other view is dropped
     and created again. Its grants then come from the default privileges of the schema.
     """
-    for name, columns in shape.items():
-        view = sql.Identifier("production", name)
+    for name in order:
+        columns, view = shape[name], sql.Identifier("production", name)
         parts = [
             sql.SQL(
                 "SELECT {} FROM {} WHERE _slot = (SELECT slot FROM production_meta.current)"
@@ -445,6 +455,10 @@ def replace_views(session: psycopg.Connection, shape: Shape, pairs: Mapping[int,
         except psycopg.errors.InvalidTableDefinition:
             session.execute(sql.SQL("DROP VIEW {}").format(view))
             session.execute(create)
+        except psycopg.errors.LockNotAvailable:
+            order.remove(name)
+            order.insert(0, name)
+            raise
 
 
 def _as(column: str, kind: str, there: Mapping[str, str]) -> sql.Composable:
@@ -462,12 +476,14 @@ def switch(session: psycopg.Connection, new: Version, current: Current | None) -
     `DDL_PATIENCE_SECONDS` or other objects depend on them.
     """
 
+    order = list(new.shape)
+
     def publish() -> None:
         if current is None or pair_of(new.slot) != pair_of(current.slot):
             gone = current.row_counts.keys() - new.shape.keys() if current else ()
             for name in gone:
                 session.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier("production", name)))
-            replace_views(session, new.shape, read_pairs(session))
+            replace_views(session, new.shape, read_pairs(session), order)
         # Before the switch, because it reads the time of the version that is still current.
         _record_lines(session, new)
         session.execute(

@@ -74,21 +74,21 @@ def _volume(table: PublishedTable) -> Comparison:
     return Comparison(
         f"{table.name}_volume",
         table.name,
-        f"{table.name} has not lost more than {table.max_drop:.0%} of its rows since the last "
-        "publication.",
+        f"{table.name} has not lost more than {table.declared.max_drop:.0%} of its rows since the "
+        "last publication.",
         _count(table),
         "current",
-        max_drop=table.max_drop,
+        max_drop=table.declared.max_drop,
     )
 
 
-def _intervals(table: PublishedTable, member: str) -> Audit:
+def _intervals(table: PublishedTable) -> Audit:
     # The row for the unknown member is left out, because it has no versions.
     return Audit(
         f"{table.name}_intervals",
         table.name,
-        f"The versions of each {member} in {table.name} cover all time, without gap or overlap. "
-        "The last is current.",
+        f"The versions of each {', '.join(table.versions_of)} in {table.name} cover all time, "
+        "without gap or overlap. The last is current.",
         SQL(
             """
             WITH versions AS (
@@ -104,12 +104,13 @@ def _intervals(table: PublishedTable, member: str) -> Audit:
                  OR (next_from IS NULL AND valid_to <> '9999-12-31 00:00+00')
             )
             SELECT (SELECT count(*) FROM offenders) AS offending,
-                   (SELECT count(DISTINCT {member}) FROM versions) AS total,
-                   (SELECT array_agg({member}::text) FROM (SELECT * FROM offenders LIMIT 5) few)
+                   (SELECT count(DISTINCT ({member})) FROM versions) AS total,
+                   (SELECT array_agg(concat_ws('/', {member}))
+                    FROM (SELECT * FROM offenders LIMIT 5) few)
                      AS sample
             """
         ).format(
-            member=Identifier(member),
+            member=_names(table.versions_of),
             table=Identifier(table.name),
             key=Identifier(table.key[0]),
             unknown=SQL(UNKNOWN),
@@ -156,7 +157,7 @@ def _known(fact: str, reference: Reference) -> Audit:
 
 
 def _totals(table: PublishedTable) -> Comparison:
-    sums = [SQL("sum({0}) AS {0}").format(Identifier(column)) for column in table.totals]
+    sums = [SQL("sum({0}) AS {0}").format(Identifier(column)) for column in table.declared.totals]
     return Comparison(
         f"{table.name}_totals",
         table.name,
@@ -210,13 +211,13 @@ def audits_of(tables: Iterable[PublishedTable]) -> tuple[Audit | Comparison, ...
     references = [(table.name, each) for table in tables for each in table.references]
     return (
         *map(_key, tables),
-        *(_not_empty(table) for table in tables if not table.may_be_empty),
+        *(_not_empty(table) for table in tables if not table.declared.may_be_empty),
         *map(_row_count, tables),
         *map(_volume, tables),
-        *(_intervals(table, table.versions_of) for table in tables if table.versions_of),
+        *(_intervals(table) for table in tables if table.versions_of),
         *(_resolves(*reference) for reference in references),
         *(_known(*reference) for reference in references if reference[1].max_unknown < 1),
-        *(_totals(table) for table in tables if table.totals),
-        *(_latest(table.name, table.latest) for table in tables if table.latest),
-        *(_adds_up(table.name, sums) for table in tables for sums in table.adds_up),
+        *(_totals(table) for table in tables if table.declared.totals),
+        *(_latest(table.name, table.declared.latest) for table in tables if table.declared.latest),
+        *(_adds_up(table.name, sums) for table in tables for sums in table.declared.adds_up),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from softcart_assets.lines.model import AddsUp, Line
+from softcart_assets.lines.model import Line, Published
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,23 @@ class Reference:
 class PublishedTable:
     """One table that people may read as `production.<name>`.
 
-    `schema`: its schema in the staging database. `line`: the line of business that owns it. `key`:
-    the columns that identify a row, unique and not null. `versions_of`: for a dimension with
-    history (SCD2), the column that its versions share. `lines.model.Published` explains the rest.
+    `declared`: what its line of business says of it. `schema`: its schema in the staging database.
+    `key`: the columns that identify a row, unique and not null. `line`: the line of business that
+    owns it. `versions_of`: for a dimension with history (SCD2), the columns that its versions
+    share.
     """
 
-    name: str
+    declared: Published
     schema: str
     key: tuple[str, ...]
     line: str
-    indexes: tuple[tuple[str, ...], ...] = ()
-    versions_of: str | None = None
-    may_be_empty: bool = False
-    max_drop: Decimal = Decimal("0.1")
+    versions_of: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
-    totals: tuple[str, ...] = ()
-    latest: str | None = None
-    adds_up: tuple[AddsUp, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the table, in staging and in production."""
+        return self.declared.name
 
 
 UNKNOWN = "'00000000-0000-0000-0000-000000000000'"
@@ -60,68 +60,91 @@ class UnknownTable(RuntimeError):
     """A table to publish, or one that it refers to, is unknown. The message says where."""
 
 
+class UnknownColumn(RuntimeError):
+    """A declaration names columns that a published model does not have. The message says where."""
+
+
 def published_tables(
     lines: Iterable[Line], manifest: Mapping[str, Any]
 ) -> tuple[PublishedTable, ...]:
     """Every published table of these lines, completed with the tests in dbt's manifest.
 
     Raises `UnknownTable` if a table is neither a model nor an aggregate, or refers to a table that
-    is not published.
+    is not published. Raises `UnknownColumn` if a declared column is not in the model.
     """
     lines = list(lines)
     models = {
-        node["name"]: node["schema"]
+        node["name"]: node
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model"
     }
     tests = _tests(manifest)
-    jobs = {job.name: job for line in lines for job in line.jobs}
-    published = {table.name for line in lines for table in line.published}
-    found = []
-    for line in lines:
-        for table in line.published:
-            of_model = tests.get(table.name, {})
-            if job := jobs.get(table.name):
-                schema, key = "aggregates", job.key
-            elif table.name in models and "primary_key" in of_model:
-                schema, key = models[table.name], tuple(of_model["primary_key"][0]["columns"])
-            else:
+    found = tuple(
+        _published_table(line, table, models, tests.get(table.name, {}))
+        for line in lines
+        for table in line.published
+    )
+    names = {table.name for table in found}
+    for table in found:
+        for reference in table.references:
+            if reference.dimension not in names:
                 raise UnknownTable(
-                    f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model "
-                    "with a primary_key test. Add the model, its test or the job, or remove the "
-                    "table."
+                    f"{table.declared.declared_at}: {table.name} refers to {reference.dimension}, "
+                    f"which no line publishes. Publish it, or take {reference.column} out of the "
+                    "references_resolved test."
                 )
-            references = tuple(
-                reference
-                for test in of_model.get("references_resolved", [])
-                for reference in _references(test)
-            )
-            for reference in references:
-                if reference.dimension not in published:
-                    raise UnknownTable(
-                        f"{table.declared_at}: {table.name} refers to {reference.dimension}, which "
-                        f"no line publishes. Publish it, or take {reference.column} out of the "
-                        "references_resolved test."
-                    )
-            found.append(
-                PublishedTable(
-                    table.name,
-                    schema=schema,
-                    key=key,
-                    line=line.name,
-                    indexes=table.indexes,
-                    versions_of=next(
-                        (test["natural_key"] for test in of_model.get("scd2_intervals", [])), None
-                    ),
-                    may_be_empty=table.may_be_empty,
-                    max_drop=table.max_drop,
-                    references=references,
-                    totals=table.totals,
-                    latest=table.latest,
-                    adds_up=table.adds_up,
-                )
-            )
-    return tuple(found)
+        _refuse_unknown_columns(table.declared, models)
+    return found
+
+
+def _published_table(
+    line: Line,
+    table: Published,
+    models: Mapping[str, Mapping[str, Any]],
+    tests: Mapping[str, list[dict[str, Any]]],
+) -> PublishedTable:
+    """The table with its key and its references. `tests`: the generic tests of its model."""
+    if job := {job.name: job for job in line.jobs}.get(table.name):
+        return PublishedTable(table, "aggregates", job.key, line.name)
+    if table.name not in models or "primary_key" not in tests:
+        raise UnknownTable(
+            f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model with a "
+            "primary_key test. Add the model, its test or the job, or remove the table."
+        )
+    return PublishedTable(
+        table,
+        schema=models[table.name]["schema"],
+        key=tuple(tests["primary_key"][0]["columns"]),
+        line=line.name,
+        versions_of=next(
+            (tuple(test["natural_key"]) for test in tests.get("scd2_intervals", [])), ()
+        ),
+        references=tuple(
+            reference
+            for test in tests.get("references_resolved", [])
+            for reference in _references(test)
+        ),
+    )
+
+
+def _refuse_unknown_columns(table: Published, models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `UnknownColumn` for declared columns that the models do not have."""
+    named = [(table.name, column) for columns in table.indexes for column in columns]
+    named += [(table.name, column) for column in (*table.totals, *filter(None, (table.latest,)))]
+    for sums in table.adds_up:
+        named += [(table.name, sums.column), (sums.other_table, sums.other_column)]
+    # The columns of an aggregate are not known before Spark has made it.
+    unknown = [
+        f"{name}.{column}"
+        for name, column in dict.fromkeys(named)
+        if name in models and column not in models[name]["columns"]
+    ]
+    if unknown:
+        raise UnknownColumn(
+            f"{table.declared_at}: {table.name} names columns that its dbt models do not have: "
+            f"{', '.join(unknown)}. Correct the declaration, or add the columns to the models and "
+            "their _models.yml."
+        )
 
 
 def _tests(manifest: Mapping[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:

@@ -6,6 +6,6 @@ environment that tells the rest of the project where they are. It does not know 
 """
 
 from softcart_assets.stack.server import StackError
-from softcart_assets.stack.stack import REPOSITORY, Stack, default_home
+from softcart_assets.stack.stack import Stack
 
-__all__ = ["REPOSITORY", "Stack", "StackError", "default_home"]
+__all__ = ["Stack", "StackError"]

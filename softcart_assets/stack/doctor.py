@@ -133,7 +133,7 @@ def _database(prefix: str, look: Callable[[str], Iterator[Finding]]) -> Iterator
 def _source(source: Source, prefix: str) -> Iterator[Finding]:
     kind = connector(source.kind)
     connection = kind.connection(prefix)
-    yield from kind.examine(connection)
+    yield from kind.examine(source, connection)
     yield from _exposed(prefix, connection.exposure)
 
 
@@ -144,17 +144,29 @@ def _exposed(prefix: str, exposure: str | None) -> Iterator[Finding]:
 
 def _postgres(prefix: str) -> Iterator[Finding]:
     connection = PostgresConnection.from_env(prefix)
+    user, database = connection.user, connection.database
+    # Dagster makes its tables in the schema `public`, and the warehouses have schemas of their own.
+    has_tables = prefix == "SOFTCART_DAGSTER"
     with connection.connect() as client:
-        version, may_create = client.execute(
+        version, *may_create = client.execute(
             "SELECT current_setting('server_version'),"
-            " has_database_privilege(current_database(), 'CREATE')"
-        ).fetchone() or ("", False)
-    if may_create:
-        yield Finding("ok", f"{connection.prefix}: {connection.user} reaches PostgreSQL {version}")
+            " has_database_privilege(current_database(), 'CREATE'),"
+            # Not by its name: it may have been dropped.
+            " EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public'"
+            " AND has_schema_privilege(oid, 'CREATE'))"
+        ).fetchone() or ("", False, False)
+    if may_create[has_tables]:
+        yield Finding("ok", f"{prefix}: {user} reaches PostgreSQL {version}")
+    elif has_tables:
+        yield Finding(
+            "blocks",
+            f"{prefix}: {user} may not create tables in the schema public of database {database}. "
+            f'Run GRANT CREATE ON SCHEMA public TO "{user}" there.',
+        )
     else:
         yield Finding(
             "blocks",
-            f"{connection.prefix}: {connection.user} may not create schemas: "
-            f"GRANT CREATE ON DATABASE {connection.database} TO {connection.user}.",
+            f"{prefix}: {user} may not create schemas. Run "
+            f'GRANT CREATE ON DATABASE "{database}" TO "{user}".',
         )
     yield from _exposed(prefix, connection.exposure)

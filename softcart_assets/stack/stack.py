@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import Tls
 from softcart_assets.lines.model import Source
+from softcart_assets.paths import local_lake
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
@@ -27,7 +28,6 @@ from softcart_assets.stack.server import Server, StackError, free_port
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo}
 """The local server for each kind of source system. Sources of other kinds have none."""
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK_SECONDS = 180
 
 LOCAL_PREFIXES = "SOFTCART_LOCAL_PREFIXES"
@@ -64,11 +64,6 @@ def forget_local(named: Mapping[str, str | None]) -> None:
         if _is_named(named, prefix):
             for end in _SETTINGS:
                 os.environ.pop(f"{prefix}_{end}", None)
-
-
-def default_home() -> Path:
-    """The default folder of all data: $SOFTCART_HOME, or `.softcart` in the repository."""
-    return Path(os.environ.get("SOFTCART_HOME") or REPOSITORY / ".softcart").resolve()
 
 
 class Stack:
@@ -175,7 +170,7 @@ class Stack:
         }
         local = list(prefixes)
         if self._is_local("SOFTCART_LAKE"):
-            env["SOFTCART_LAKE_URI"] = (self.home / "lake").as_uri()
+            env["SOFTCART_LAKE_URI"] = local_lake(self.home)
             local.append("SOFTCART_LAKE")
         if self._is_local("SOFTCART_EXTRACTS"):
             env["SOFTCART_EXTRACTS_DIR"] = str(self.home / "extracts")

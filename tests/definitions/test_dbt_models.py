@@ -2,16 +2,14 @@
 another.
 """
 
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from support.cafe import add_cafe
 
-from softcart_assets.assembly import LINES, REPOSITORY, Lines
+from softcart_assets.assembly import LINES
 from softcart_assets.components.dbt_models import (
     MisplacedModel,
     UnassignedTest,
@@ -20,9 +18,6 @@ from softcart_assets.components.dbt_models import (
     foreign_tests,
 )
 from softcart_assets.dbt import DBT, PLACEHOLDERS, prepare_manifest
-from softcart_assets.derive import derive
-
-NEW_LINE = Path(__file__).parents[1] / "support" / "new_line"
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +25,7 @@ def two_lines(tmp_path_factory):
     """The lines with one more, and the manifest of a project that has its models, too."""
     folder = tmp_path_factory.mktemp("two_lines")
     project = folder / "dbt_project"
-    shutil.copytree(
-        REPOSITORY / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs")
-    )
-    shutil.copytree(NEW_LINE / "dbt_project", project, dirs_exist_ok=True)
-    declared = NEW_LINE / "softcart_assets" / "lines" / "cafe" / "__init__.py"
-    spec = importlib.util.spec_from_file_location("cafe", declared)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    lines = Lines([*LINES, module.LINE])
-    derive(lines, folder)
+    lines = add_cafe(folder)
     settings = {f"SOFTCART_STAGING_{name}": value for name, value in PLACEHOLDERS.items()}
     subprocess.run(
         [DBT, "--quiet", "parse", "--profiles-dir", project],

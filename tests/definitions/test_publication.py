@@ -23,10 +23,7 @@ from types import SimpleNamespace
 
 def build_page(production, path):
     path.write_text("page")
-    return SimpleNamespace(path=path, bytes=4, seconds=0, version=1, figures={})
-
-def pictures(production):
-    return {}
+    return SimpleNamespace(path=path, bytes=4, seconds=0, version=1, figures={}, pictures={})
 """
 
 
@@ -85,7 +82,7 @@ def definitions(databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
     return dg.Definitions(
         assets=[
             published_assets(LINES, TABLES, AUDITS),
-            *(extract_files(line) for line in LINES if line.extracts),
+            *(extract_files(LINES, line) for line in LINES if line.extracts),
             *(dashboard_page(line, page) for line in LINES for page in line.dashboards),
         ],
         resources={

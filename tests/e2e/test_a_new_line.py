@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from softcart_assets.assembly import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.postgres import NOBODY
 
 NEW = Path(__file__).parents[1] / "support" / "new_line"

@@ -110,7 +110,11 @@ def test_a_load_by_the_command_line_is_followed(project, definitions, instance):
     ("source", "variable", "value"),
     [
         ("shop", "SOFTCART_SHOP_PORT", "{port}"),
-        ("catalog", "SOFTCART_CATALOG_URI", "mongodb://127.0.0.1:{port}"),
+        (
+            "catalog",
+            "SOFTCART_CATALOG_URI",
+            "mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=1000",
+        ),
     ],
 )
 def test_a_source_that_is_down_is_not_taken_for_unchanged(

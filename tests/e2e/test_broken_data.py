@@ -255,14 +255,18 @@ def _key_twice(check: Check) -> Breakage:
     return Breakage(check.full_name, statement, also)
 
 
+def _is_known(dimension: str) -> str:
+    """The condition that leaves out the unknown member of a dimension with versions."""
+    return f"({', '.join(TABLES[dimension].versions_of)}) IS NOT NULL"
+
+
 def _versions_with_a_gap(check: Check) -> Breakage:
     gap = "valid_from = valid_from + interval '1 microsecond'"
-    return check.update(gap, f"{TABLES[check.table].versions_of} IS NOT NULL")
+    return check.update(gap, _is_known(check.table))
 
 
 def _no_current_version(check: Check) -> Breakage:
-    member = TABLES[check.table].versions_of
-    current = f"{member} IS NOT NULL AND is_current AND NOT is_deleted"
+    current = f"{_is_known(check.table)} AND is_current AND NOT is_deleted"
     return check.update("is_deleted = true", current)
 
 
@@ -379,8 +383,8 @@ def _staging_breakage(key: dg.AssetCheckKey, kind: str) -> Breakage:
             return Breakage(check, f"TRUNCATE {table}", frozenset({_audit(name, "volume")}))
         case "intervals":
             gap = "valid_from = valid_from + interval '1 microsecond'"
-            known = f"{TABLES[name].versions_of} IS NOT NULL"
-            return Breakage(check, f"UPDATE {table} SET {gap} WHERE {_one(table, known)}")
+            known = _one(table, _is_known(name))
+            return Breakage(check, f"UPDATE {table} SET {gap} WHERE {known}")
         case "resolves":
             value = {"dim_date": "'1850-01-01'", "dim_time_of_day": "9999"}.get(
                 references[column].dimension, NOBODY
@@ -389,7 +393,7 @@ def _staging_breakage(key: dg.AssetCheckKey, kind: str) -> Breakage:
         case "known":
             return Breakage(check, f"UPDATE {table} SET {column} = {references[column].unknown}")
         case "agrees_with":
-            column = TABLES[name].adds_up[0].column
+            column = TABLES[name].declared.adds_up[0].column
             return Breakage(check, f"UPDATE {table} SET {column} = {column} + 0.01 {one}")
     raise AssertionError(kind)
 
@@ -412,10 +416,10 @@ def _candidate_breakage(key: dg.AssetCheckKey, kind: str, candidate: str) -> Bre
                 if TABLES[reference.dimension].line == TABLES[name].line
             }
         case "totals":
-            column = TABLES[name].totals[-1]
+            column = TABLES[name].declared.totals[-1]
             spoil = f"UPDATE {table} SET {column} = {column} + 1 WHERE {_one(table)}"
         case "latest_day":
-            column = TABLES[name].latest
+            column = TABLES[name].declared.latest
             latest = f"(SELECT max({column})::date FROM {table})"
             spoil = (
                 f"UPDATE {table} SET {column} = {column} - interval '1 day' WHERE "

@@ -30,7 +30,7 @@ from support.published import TABLES
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection, staging
-from softcart_assets.pages.shop import DashboardError, build_page, charts, data, pictures
+from softcart_assets.pages.shop import DashboardError, build_page, charts, data
 from softcart_assets.publishing.publish import publish
 
 HOSTILE = (
@@ -674,8 +674,7 @@ def test_periods_are_cut_without_gap_and_matched_with_the_year_before(browser):
 def test_production_without_a_publication_gives_a_page_that_says_so(browser, stack, tmp_path):
     with fresh_database() as nothing:
         result = build_page(nothing, tmp_path / "page.html")
-        assert pictures(nothing) == {}
-    assert (result.version, result.figures) == (None, {})
+    assert (result.version, result.figures, result.pictures) == (None, {}, {})
     browser.get_log("browser")
     open_page(browser, result.path)
     assert "no sales yet" in browser.find_element(By.ID, "message").text
@@ -690,7 +689,7 @@ def test_a_publication_without_sales_gives_a_page_that_says_so(browser, stack, t
             session.execute("UPDATE warehouse.fct_order_lines SET is_cancelled = true")
         publish(database, database, TABLES, audits=())
         result = build_page(database, tmp_path / "page.html")
-        assert pictures(database) == {}
+    assert result.pictures == {}
     open_page(browser, result.path)
     assert browser.find_element(By.ID, "version").text == "1"
     assert "no sales yet" in browser.find_element(By.ID, "message").text
@@ -731,7 +730,7 @@ def test_the_result_and_the_pictures_are_of_the_same_figures(production, tmp_pat
     assert result.figures == {name: expected[name, ""] for name in result.figures}
     assert result.version == 1
     assert result.bytes == (tmp_path / "page.html").stat().st_size
-    overview = data.read_overview(production)
+    overview = data.read(production).overview
     assert overview is not None
     for name in ("revenue", "margin", "orders"):
         assert sum(month[name] for month in overview.months) == result.figures[name]
@@ -739,6 +738,6 @@ def test_the_result_and_the_pictures_are_of_the_same_figures(production, tmp_pat
             sum(month[f"{name}_before"] for month in overview.months)
             == expected[f"{name}-before", ""]
         )
-    for name, picture in pictures(production).items():
+    for name, picture in result.pictures.items():
         assert picture.startswith(b"\x89PNG"), name
         assert len(picture) > 10_000, name

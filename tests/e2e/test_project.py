@@ -20,7 +20,7 @@ from softcart_assets.assembly import LINES
 from softcart_assets.cli import app
 from softcart_assets.demo import layers
 from softcart_assets.extracts import lineage
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 
 MATERIALIZE = ("dagster", "asset", "materialize", "-m", "softcart_assets.definitions", "--select")
 

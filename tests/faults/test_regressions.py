@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,19 @@ from softcart_assets.ingestion.errors import (
     SourceLost,
     TableBehind,
 )
+from softcart_assets.ingestion.proof import statements
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.verify import compare
-from softcart_assets.ingestion.quarantine import list_quarantine
+from softcart_assets.ingestion.quarantine import erase, list_quarantine
 from softcart_assets.ingestion.request import LoadRequest
 from softcart_assets.ingestion.sinks.changelog import ChangeLog
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.stack import REPOSITORY, Stack
+from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack import Stack
 from tests.faults.torture.model import Model
 from tests.faults.torture.servers import Proxy
 from tests.faults.torture.verdict import Verdict
+from tests.support.clock import give_clock, set_clock
 from tests.support.ingestion import fill, incremental, load_all, query, run, snapshot, source_of
 
 Load = Callable[..., Any]
@@ -84,7 +88,7 @@ def assert_same_in_lake(
 ) -> None:
     """Raw's current rows are the source's, and what the lake's files come to."""
     assert_same(mysql, postgres, table)
-    verdict = Verdict(Model([]), mysql, postgres, Path(lake.removeprefix("file://")), "cdc")
+    verdict = Verdict(Model([]), mysql, postgres, Path(lake.removeprefix("file://")), source_of())
     with postgres.connect() as verdict.session:
         assert list(verdict.replayed(table, key)) == []
 
@@ -725,6 +729,43 @@ def test_rows_that_are_fit_and_unfit_by_turns(
     assert sorted(current.items()) == raw, told
 
 
+@pytest.mark.parametrize("shift", ["-1 day", "1 day"])
+def test_the_quarantine_is_counted_whatever_the_clock_says(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, unstrict: None, shift: str
+) -> None:
+    """Found by the torture (seed 600120): after the clock of the warehouse was set back, every load
+    found the old entries of the quarantine again. With a clock that ran ahead, none counted the new
+    ones, and the number of rows became wrong.
+    """
+    source = source_of(captured("t", "id"))
+    run(mysql, "CREATE TABLE t (id INT PRIMARY KEY, day DATE)")
+    give_clock(postgres)
+    load(source)
+    run(mysql, "INSERT INTO t VALUES (1, '0000-00-00'), (2, '0000-00-00'), (3, '2024-01-01')")
+    assert load(source)["t"].quarantined == 2
+
+    def found() -> list[tuple[bool, int, int]]:
+        """What a load finds, and what the next one does."""
+        results = [load(source)["t"] for _ in range(2)]
+        return [(result.is_changed, result.quarantined, result.total) for result in results]
+
+    set_clock(postgres, shift, shift)
+    assert found() == [(False, 2, 1), (False, 2, 1)]
+    set_clock(postgres, "0", "0")
+    # The log tells of updates, and to raw they are new rows.
+    run(mysql, "UPDATE t SET day = '2024-01-02' WHERE id < 3")
+    assert found() == [(True, 0, 3), (False, 0, 3)]
+    assert compare(source, postgres, "t").is_equal
+    run(mysql, "INSERT INTO t VALUES (4, '0000-00-00')")
+    assert found() == [(True, 1, 3), (False, 1, 3)]
+    [entry] = list_quarantine(postgres, "t", "t")
+    erase(postgres, [entry.id], "somebody")
+    with postgres.connect() as session:
+        session.execute("SELECT FROM ingestion.quarantine FOR UPDATE")
+        assert load(source)["t"].is_changed, "without waiting for the end of that transaction"
+    assert found() == [(True, 0, 3), (False, 0, 3)]
+
+
 def test_versions_go_on_counting_after_a_crash(
     mysql: MySQLConnection, postgres: PostgresConnection, load: Load, stack: Stack
 ) -> None:
@@ -958,6 +999,102 @@ def test_what_was_read_again_settles_the_quarantine_of_rows_that_went_unseen(
         assert {row.row["id"] for row in list_quarantine(postgres, "t", "t")} == left
     closed = list_quarantine(postgres, "t", "t", closed=True)
     assert {row.row["id"]: row.closed_because for row in closed} == {"1": "deleted", "2": "mended"}
+
+
+@pytest.mark.parametrize("moment", ["of the comparison", "of the source's answer"])
+def test_what_was_read_again_is_in_quarantine_no_sooner_than_raw_is_there(
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    load: Load,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+    unstrict: None,
+    moment: str,
+) -> None:
+    """Our own torture's, seed 597551: a row was in quarantine since it was read again, though raw
+    stood where the row was fit. So raw was not what the source had stated. A source that answered
+    meanwhile left out the row, and the log took it away once more.
+    """
+    source = source_of(captured("t", "id"))
+    run(
+        mysql,
+        "CREATE TABLE t (id INT PRIMARY KEY, day DATE)",
+        "INSERT INTO t VALUES (1, '2024-01-01'), (2, '2024-01-01'), (3, '0000-00-00')",
+    )
+    load(source, ask_after=timedelta(0))
+
+    def become_unfit() -> None:
+        run(mysql, "UPDATE t SET day = '0000-00-00' WHERE id = 1")
+        read_again(Job(source, mysql, postgres, lake, Status("t")), source.tables[0])
+
+    if moment == "of the comparison":
+        become_unfit()
+    else:
+        ask = statements.ask
+
+        def ask_later(*arguments: Any) -> Any:
+            become_unfit()
+            return ask(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(statements, "ask", ask_later)
+            load(source, ask_after=timedelta(0))
+    found = compare(source, postgres, "t")
+    assert (found.is_equal, found.raw_rows, found.quarantined_rows) == (True, 2, 1)
+    # Only what the log tells, so that what the source has answered must have been right.
+    load(source, ask_after=None)
+    found = compare(source, postgres, "t")
+    assert (found.is_equal, found.raw_rows, found.quarantined_rows) == (True, 1, 2)
+
+
+def test_what_was_read_again_settles_no_quarantine_that_the_log_told_meanwhile(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str, unstrict: None
+) -> None:
+    """Rows that are still unfit, fit or gone before the reading ends, and is merged later."""
+    source = source_of(captured("t", "id"))
+    run(
+        mysql,
+        "CREATE TABLE t (id INT PRIMARY KEY, day DATE, v INT)",
+        "INSERT INTO t VALUES (0, '2024-01-01', 1), (1, '0000-00-00', 1), (2, '0000-00-00', 1), "
+        "(3, '0000-00-00', 1), (4, '0000-00-00', 1)",
+    )
+    load(source)
+
+    def go_on(*_: object) -> None:
+        run(
+            mysql,
+            "UPDATE t SET v = 2 WHERE id = 1",
+            "UPDATE t SET day = '2024-01-01' WHERE id = 2",
+            "DELETE FROM t WHERE id = 3",
+        )
+        load(source)
+
+    read_again(Job(source, mysql, postgres, lake, Status("t")), source.tables[0], None, go_on)
+    load(source, ask_after=timedelta(0))
+    entries = list_quarantine(postgres, "t", "t")
+    assert {row.row["id"]: row.row["v"] for row in entries} == {"1": "2", "4": "1"}
+    found = compare(source, postgres, "t")
+    assert (found.is_equal, found.raw_rows) == (True, 2)
+
+
+def test_what_was_read_again_and_has_no_key_leaves_quarantine_with_the_row(
+    mysql: MySQLConnection, postgres: PostgresConnection, load: Load, lake: str, unstrict: None
+) -> None:
+    """A deletion is all that tells of such a row, and it may come before the merge."""
+    source = source_of(captured("t", "day"))
+    run(mysql, "CREATE TABLE t (day DATE PRIMARY KEY)", "INSERT INTO t VALUES ('2024-01-01')")
+    load(source)
+    read = (Job(source, mysql, postgres, lake, Status("t")), source.tables[0])
+    for merged_before in (True, False):
+        run(mysql, "SET sql_log_bin = 0", "INSERT INTO t VALUES ('0000-00-00')")
+        read_again(*read)
+        if merged_before:
+            load(source)
+        assert [row.key for row in list_quarantine(postgres, "t", "t")] == [None]
+        run(mysql, "DELETE FROM t WHERE day = '0000-00-00'")
+        load(source)
+        assert list_quarantine(postgres, "t", "t") == []
+        assert compare(source, postgres, "t").is_equal
 
 
 def test_what_was_read_again_before_a_truncation_stays_gone(

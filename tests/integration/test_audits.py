@@ -47,7 +47,7 @@ def breakage(audit: Audit | Comparison) -> str:
             return f"DELETE FROM {name} WHERE {some}"
         case "volume":
             return f"DELETE FROM {name} WHERE " + many.format(
-                f"floor(count(*) * {table.max_drop}) + 1"
+                f"floor(count(*) * {table.declared.max_drop}) + 1"
             )
         case "intervals":
             return (
@@ -55,12 +55,14 @@ def breakage(audit: Audit | Comparison) -> str:
                 f"WHERE ctid IN (SELECT ctid FROM {name} WHERE NOT is_current LIMIT 1)"
             )
         case "totals":
-            last = table.totals[-1]
+            last = table.declared.totals[-1]
             return f"UPDATE {name} SET {last} = {last} + 1 WHERE {some}"
         case "latest_day":
-            day = f"{table.latest}::date"
+            day = f"{table.declared.latest}::date"
             return f"DELETE FROM {name} WHERE {day} = (SELECT max({day}) FROM {name})"
-    if sums := [each for each in table.adds_up if question.startswith(f"{each.column}_agrees")]:
+    if sums := [
+        each for each in table.declared.adds_up if question.startswith(f"{each.column}_agrees")
+    ]:
         return f"UPDATE {name} SET {sums[0].column} = {sums[0].column} + 0.01 WHERE {some}"
     reference = references[column]
     if kind == "known":

@@ -25,6 +25,7 @@ from softcart_assets.ingestion.capture import Status, reading, resnapshot, strea
 from softcart_assets.ingestion.capture.follower import Follower
 from softcart_assets.ingestion.capture.holding import hold
 from softcart_assets.ingestion.capture.job import Job
+from softcart_assets.ingestion.capture.resnapshot import read_again
 from softcart_assets.ingestion.captured import capture
 from softcart_assets.ingestion.connectors.mysql.session import current_position
 from softcart_assets.ingestion.errors import LoadsFailed, PositionPurged, SchemaChanged, TableBusy
@@ -33,9 +34,10 @@ from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.ingestion.sinks import changelog
+from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.stack.mysql import USER, MySQL
-from softcart_assets.stack.server import free_port
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.server import USER, free_port
 from spark.lake import ChangeFile, LakeTable, refresh_table
 
 
@@ -951,3 +953,73 @@ def test_another_server_takes_over_while_a_new_table_is_behind(
         assert sorted((row["id"], row["v"]) for row in current.values()) == raw_rows(
             postgres, table
         )
+
+
+def test_rows_of_followed_tables_are_counted_only_in_doubt(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log's operations tell the number of rows, but not if some were in quarantine."""
+    counted, rows = [], RawTable.rows
+
+    def watched(self: RawTable) -> int:
+        counted.append(self.asset)
+        return rows(self)
+
+    run(
+        mysql,
+        "CREATE TABLE days (id INT PRIMARY KEY, d DATE)",
+        "INSERT INTO days SELECT seq, '2026-01-01' FROM seq_1_to_10",
+    )
+    source = source_of(cdc("days", "id"))
+
+    def total() -> int:
+        counted.clear()
+        found = load_all(source, mysql, postgres, lake)["days"].total
+        current = "SELECT count(*) FROM raw_t.days WHERE NOT _deleted"
+        assert query(postgres, current) == [(found,)]
+        return found
+
+    assert total() == 10
+    monkeypatch.setattr(RawTable, "rows", watched)
+    run(
+        mysql,
+        "INSERT INTO days VALUES (11, NULL), (12, NULL)",
+        "UPDATE days SET id = 100 WHERE id = 1",
+        "DELETE FROM days WHERE id IN (2, 3, 12)",
+    )
+    assert (total(), counted) == (9, [])
+    assert (total(), counted) == (9, [])
+    run(mysql, "TRUNCATE days", "INSERT INTO days VALUES (1, NULL), (2, NULL)")
+    assert (total(), counted) == (2, [])
+    # Never in raw, and then there by an update, or gone by a deletion.
+    run(mysql, "SET sql_mode = ''", "INSERT INTO days VALUES (3, '0000-00-00'), (4, '0000-00-00')")
+    assert (total(), counted) == (2, ["raw_t/days"])
+    run(mysql, "UPDATE days SET d = NULL WHERE id = 3", "DELETE FROM days WHERE id = 4")
+    assert (total(), counted) == (3, ["raw_t/days"])
+    assert (total(), counted) == (3, [])
+
+
+def test_rows_read_again_hold_up_nobody_who_meets_their_quarantine(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    """A flush of the log waited for the end of the copy if it met an entry."""
+    run(
+        mysql,
+        "SET sql_mode = ''",
+        "CREATE TABLE days (id INT PRIMARY KEY, d DATE)",
+        "INSERT INTO days VALUES (1, '0000-00-00'), (2, '2026-01-01')",
+    )
+    source = source_of(cdc("days", "id"))
+    load_all(source, mysql, postgres, lake)
+    met = []
+
+    def meet(*_: object) -> None:
+        with postgres.connect() as other:
+            lock = "SELECT key FROM ingestion.quarantine FOR UPDATE NOWAIT"
+            met.extend(other.execute(lock).fetchall())
+
+    run(mysql, "SET sql_mode = ''", "INSERT INTO days VALUES (3, '0000-00-00')")
+    read_again(Job(source, mysql, postgres, lake, Status("t")), source.tables[0], None, meet)
+    assert met == [(["1"],)]
+    load_all(source, mysql, postgres, lake)
+    assert len(list_quarantine(postgres, "t")) == 2

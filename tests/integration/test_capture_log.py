@@ -305,14 +305,16 @@ def test_purged_position(any_mysql: MySQLConnection) -> None:
         current = current_state(opened).position.file
         while True:  # a file may still be in use for a moment
             opened.query(f"PURGE BINARY LOGS TO '{current}'")
-            if len(files := current_state(opened).files) == 1:
+            if len(files := opened.query("SHOW BINARY LOGS")) == 1:
                 break
             time.sleep(0.1)
     for options in ({}, {"server": "another", "gtids": start.gtids}):
         with pytest.raises(PositionPurged) as raised:
             read(any_mysql, start, **options)
         assert str(start.position) in str(raised.value)
-        assert files[0][0] in str(raised.value)
+        # Another server's list of files says nothing about the log that was followed.
+        expected = options.get("server") or files[0][0]
+        assert str(expected) in str(raised.value)
         assert "softcart resnapshot t" in str(raised.value)
 
 

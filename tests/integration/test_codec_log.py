@@ -62,7 +62,6 @@ class Log:
             decoder = decoder or RowsDecoder(table_map.columns, table_map.key, columns)
             assert decoder.decode(event.body, event.kind) > 0
         assert decoder
-        assert decoder.nbytes > 0
         batch, operations, unfit = decoder.take()
         batch.validate(full=True)
         operations.validate(full=True)

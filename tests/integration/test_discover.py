@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.ingestion import classify, load_all, raw_rows, run, source_of
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from softcart_assets.cli import app
+from softcart_assets.cli import app, lines
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.connectors.mysql.discover import as_python, discover, guess_privacy
 from softcart_assets.ingestion.errors import MissingTable
@@ -114,16 +115,50 @@ def test_its_text_is_a_module_that_declares_the_same(any_mysql: MySQLConnection)
     subprocess.run([sys.executable, "-m", "ruff", "check", "-"], input=text, text=True, check=True)
 
 
-def test_the_command_prints_it(mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_it_with_staging_models(
+    mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     run(mysql, *TABLES)
+    monkeypatch.setattr(lines, "REPOSITORY", tmp_path)
     for variable in ("host", "port", "user", "password", "database"):
         monkeypatch.setenv(f"SOFTCART_SHOP2_{variable.upper()}", str(getattr(mysql, variable)))
-    told = CliRunner().invoke(
-        app, ["discover", "SOFTCART_SHOP2", "--strategy", "snapshot", "--owner", "team:x"]
-    )
+
+    def invoke(*arguments: str) -> Result:
+        options = ("--strategy", "snapshot", "--owner", "team:x")
+        return CliRunner().invoke(app, ["discover", "SOFTCART_SHOP2", *arguments, *options])
+
+    told = invoke("marketing")
     assert told.exit_code == 0, told.output
-    assert told.output == as_python(
+    declared = tmp_path / "softcart_assets/lines/marketing/shop2.py"
+    assert declared.read_text() == as_python(
         discover("shop2", mysql, env_prefix="SOFTCART_SHOP2", strategy="snapshot", owner="team:x")
+    )
+    models = tmp_path / "dbt_project/models/staging/shop2"
+    assert {path.name for path in models.iterdir()} == {
+        "_models.yml",
+        *(f"stg_shop2__{table.name}.sql" for table in discover("shop2", mysql).tables),
+    }
+    assert "Written: softcart_assets/lines/marketing/__init__.py" in told.output
+    assert told.output.endswith("Then run `softcart derive` and `softcart load shop2`.\n")
+    assert invoke("marketing").output.startswith("Every file is there already.\n")
+
+    declared.write_text("# edited\n")
+    told = invoke("marketing")
+    assert told.exit_code == 1
+    assert told.output.startswith("Nothing was written.")
+    assert declared.read_text() == "# edited\n"
+    second = invoke("marketing", "--name", "shop3")
+    assert "Add SHOP3 to `sources` of the LINE in " in second.output
+    assert "small letters" in invoke("Marketing").output
+
+
+def test_a_table_without_a_comment_says_what_a_row_is(mysql: MySQLConnection) -> None:
+    run(mysql, "CREATE TABLE a (id INT)", "CREATE TABLE b (id INT) COMMENT 'Vouchers'")
+    a, b = (table.description for table in discover("x", mysql).tables)
+    of = f"of MySQL database `{mysql.database}`"
+    assert (a, b) == (
+        f"One row per row of table `a` {of}.",
+        f"One row per row of table `b` {of}: Vouchers",
     )
 
 

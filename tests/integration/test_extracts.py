@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
@@ -25,7 +26,7 @@ from softcart_assets.connections import PostgresConnection
 from softcart_assets.extracts import lineage
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extracts
 from softcart_assets.lines.model import Extract
-from softcart_assets.pages.shop import data
+from softcart_assets.pages.shop import build_page, data
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.slots import read_shapes
 
@@ -282,6 +283,23 @@ def test_no_extract_adds_up_two_currencies(
         assert sorted(found) == wanted
 
 
+def test_a_page_and_its_pictures_are_of_one_version(
+    in_two_currencies: PostgresConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were read one after the other, so a publication in between came into the pictures."""
+    connects: list[str] = []
+    connect = PostgresConnection.connect
+
+    def counted(self: PostgresConnection, **options: Any) -> Any:
+        connects.append(self.database)
+        return connect(self, **options)
+
+    monkeypatch.setattr(PostgresConnection, "connect", counted)
+    page = build_page(in_two_currencies, tmp_path / "page.html")
+    assert page.pictures
+    assert connects == [in_two_currencies.database]
+
+
 def test_one_order_in_another_currency_does_not_take_the_dashboard_away(
     in_two_currencies: PostgresConnection,
 ) -> None:
@@ -296,6 +314,5 @@ def test_one_order_in_another_currency_does_not_take_the_dashboard_away(
     assert content.document["currency"] == "EUR"
     assert content.document["otherCurrencies"] == [{"currency": "JPY", "lines": lines}]
     assert sum(content.document["sales"]["items"]["orders"]) == orders
-    overview = data.read_overview(in_two_currencies)
-    assert overview
-    assert overview.currency == "EUR"
+    assert content.overview
+    assert content.overview.currency == "EUR"

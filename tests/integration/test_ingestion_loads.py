@@ -32,6 +32,7 @@ from softcart_assets.ingestion.load import (
 )
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine, show
+from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.lines.model import Table
 from tests.support.ingestion import (
     classify,
@@ -134,6 +135,31 @@ def test_nothing_changed_means_nothing_written(
     ) == [(900, 1)]
     assert query(postgres, "SELECT count(DISTINCT load_id) FROM ingestion.lake_files") == [(1,)]
     assert compare(SOURCE, postgres, "items").is_equal
+
+
+def test_rows_are_counted_only_where_changes_do_not_tell_their_number(
+    items: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting reads the whole raw table, in every load, though nothing changed."""
+    counted, rows = [], RawTable.rows
+
+    def watched(self: RawTable) -> int:
+        counted.append(self.asset)
+        return rows(self)
+
+    monkeypatch.setattr(RawTable, "rows", watched)
+    run(
+        items,
+        "INSERT INTO items (id, name) VALUES (9001, 'x'), (9002, 'y')",
+        "DELETE FROM items WHERE id IN (1, 2, 3)",
+        "UPDATE items SET name = 'z' WHERE id = 9",
+    )
+    result = load_all(SOURCE, items, postgres, lake)["items"]
+    assert (result.inserted, result.updated, result.deleted, result.total) == (2, 1, 3, 899)
+    assert load_all(SOURCE, items, postgres, lake)["items"].total == 899
+    assert counted == []
+    assert load_all(SOURCE, items, postgres, lake, full=True)["items"].total == 899
+    assert counted == ["raw_t/items"]
 
 
 def test_a_row_that_comes_back_is_current_again(

@@ -14,6 +14,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.clock import give_clock, set_clock
 from support.databases import name_server
 from support.ingestion import load_all, query, run
 from support.ingestion import source_of as source_of_mysql
@@ -228,16 +229,6 @@ def test_an_aggregate_is_computed_when_it_changed_and_fails_alone(
             del sys.modules[name]
 
 
-CLOCK = """
-CREATE SCHEMA clock;
-CREATE TABLE clock.shift AS SELECT interval '0' AS of_transactions, interval '0' AS of_statements;
-CREATE FUNCTION clock.now() RETURNS timestamptz STABLE LANGUAGE sql
-  AS 'SELECT pg_catalog.now() + of_transactions FROM clock.shift';
-CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql
-  AS 'SELECT pg_catalog.clock_timestamp() + of_statements FROM clock.shift';
-"""
-"""A clock that a test can set. With its schema in front, `now()` is its own."""
-
 ROWS = """
 CREATE TABLE orders (id INT UNSIGNED PRIMARY KEY, at DATETIME(6), v VARCHAR(20),
   amount DECIMAL(12,2), wide DECIMAL(65,30), ratio DOUBLE, small TINYINT, big BIGINT UNSIGNED,
@@ -286,23 +277,11 @@ def test_the_lake_equals_raw_whatever_the_clock_says(
     """The warehouse's clock is set back by a day between two loads, and around midnight two of its
     readings differ. The lake's check sees what is wrong, and names it.
     """
-    with postgres.connect(autocommit=True) as session:
-        session.execute(CLOCK)
-        session.execute(
-            f"ALTER DATABASE {postgres.database} SET search_path = clock, pg_catalog, public"
-        )
-
-    def set_clock(transactions: str, statements: str) -> None:
-        with postgres.connect() as session:
-            session.execute(
-                "UPDATE clock.shift SET (of_transactions, of_statements) = ROW (%s, %s)",
-                [transactions, statements],
-            )
-
+    give_clock(postgres)
     right = dict.fromkeys(("orders", "plain", "facts", "loose"), True)
     run(mysql, *filter(str.strip, ROWS.split(";\n")))
     load_all(SOURCE, mysql, postgres, lake)
-    set_clock("-1 day", "-1 day")
+    set_clock(postgres, "-1 day", "-1 day")
     run(
         mysql,
         "UPDATE orders SET v = 'later' WHERE id = 1",
@@ -319,7 +298,7 @@ def test_the_lake_equals_raw_whatever_the_clock_says(
     assert [row.v for row in spark.table("lake_t.plain").collect()].count("a") == 1
 
     # A file's folder has the date of one reading of the clock, and the list of files another's.
-    set_clock("-1 day", "-2 days")
+    set_clock(postgres, "-1 day", "-2 days")
     run(mysql, "UPDATE facts SET v = 'midnight' WHERE id = 2")
     load_all(SOURCE, mysql, postgres, lake)
     assert compared(resources) == right

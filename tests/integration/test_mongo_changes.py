@@ -538,7 +538,7 @@ def test_the_server_is_killed_between_events_and_commit(
 
     with monkeypatch.context() as patch:
         patch.setattr(MongoReader, "documents", killed_then_read)
-        with pytest.raises(LoadsFailed, match="run the load again"):
+        with pytest.raises(LoadsFailed, match="Run the load again"):
             loader()
     server.start()
     write(2)

@@ -65,7 +65,7 @@ class PlainConnector(Connector):
     def connection(self, prefix: str) -> Any:
         raise NotImplementedError
 
-    def examine(self, connection: Any) -> Iterator[Finding]:
+    def examine(self, source: Source, connection: Any) -> Iterator[Finding]:
         raise NotImplementedError
 
     def changed_tables(self, source: Source, connection: Rows, since: Mapping[str, str]) -> Changes:

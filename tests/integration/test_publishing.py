@@ -15,13 +15,14 @@ from support.published import AUDITS, TABLES
 from support.warehouse import create_warehouse
 
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.model import Published
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.publish import AuditFailed, PublishError, publish
 from softcart_assets.publishing.tables import PublishedTable
 
 PAIR = (
-    PublishedTable("one", "warehouse", ("id",), "first"),
-    PublishedTable("two", "warehouse", ("id",), "first"),
+    PublishedTable(Published("one"), "warehouse", ("id",), "first"),
+    PublishedTable(Published("two"), "warehouse", ("id",), "first"),
 )
 """Two small tables whose rows carry the version that they belong to."""
 
@@ -352,7 +353,7 @@ def test_a_second_publication_is_refused_and_told_who_is_first(staging, producti
 
 
 def test_a_missing_table_is_named(staging, production):
-    missing = PublishedTable("dim_nothing", "warehouse", ("id",), "first")
+    missing = PublishedTable(Published("dim_nothing"), "warehouse", ("id",), "first")
     with pytest.raises(AuditFailed, match=r"warehouse\.dim_nothing does not exist.*Materialise"):
         publish(staging, production, [*PAIR, missing], audits=())
 
@@ -362,10 +363,12 @@ def test_memory_does_not_grow_with_rows(staging, production):
 import resource, sys
 from dataclasses import replace
 from softcart_assets import connections
+from softcart_assets.lines.model import Published
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.tables import PublishedTable
 staging, production = (replace(connections.staging(), database=name) for name in sys.argv[1:])
-publish(staging, production, [PublishedTable("one", "warehouse", ("id",), "first")], audits=())
+tables = [PublishedTable(Published("one"), "warehouse", ("id",), "first")]
+publish(staging, production, tables, audits=())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

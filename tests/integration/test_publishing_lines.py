@@ -12,6 +12,7 @@ from support.databases import database, fingerprints
 from support.two_lines import AUDITS, SUMS, TABLES, change, create
 
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.model import Published
 from softcart_assets.migrations import migrate
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish
@@ -120,7 +121,7 @@ def test_a_held_line_keeps_its_columns_indexes_and_tables(staging, production):
         assert ("fct_left", "fct_left_key", ("id",), True) in indexes
     # A table that the declarations no longer have stays while its line is held.
     others = [table for table in TABLES if table.name != "fct_left"]
-    kept = replace(TABLES[1], name="fct_left_new", references=(), totals=(), indexes=())
+    kept = replace(TABLES[1], declared=Published("fct_left_new"), references=())
     change(
         staging, "CREATE TABLE fct_left_new AS SELECT 1 AS id; INSERT INTO fct_left_new VALUES (1)"
     )
@@ -330,6 +331,35 @@ def test_lines_switch_at_one_moment_while_one_is_held(staging, production):
             thread.join()
     assert (wrong, failures) == ([], [])
     assert min(reads.values()) >= 5
+
+
+def test_readers_that_lock_in_another_order_do_not_keep_new_columns_out(
+    staging, production, monkeypatch
+):
+    """Each side had a lock that the other waited for, at every attempt, until patience ended."""
+    monkeypatch.setattr(slots, "DDL_PATIENCE_SECONDS", 15.0)
+    publish(staging, production, TABLES, ())
+    change(staging, "ALTER TABLE fct_right ADD COLUMN extra text")
+    finished = threading.Event()
+
+    def read() -> None:
+        with production.connect() as session:
+            while not finished.is_set():
+                for name in reversed(NAMES):
+                    session.execute(f"SELECT count(*) FROM production.{name}".encode())
+                    time.sleep(0.03)
+                session.commit()
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)
+    try:
+        assert publish(staging, production, TABLES, ()).version == 2
+    finally:
+        finished.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_database_from_before_lines_keeps_its_version(staging, production):

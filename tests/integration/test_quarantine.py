@@ -192,6 +192,7 @@ def test_tables_are_loaded_and_reconciled_on_the_command_line(
     assert code == 0, told
     assert "t.people" in told
     assert "Loaded" in told
+    assert "t.people: column 'born' is not classified" in told
     code, told = softcart("reconcile")
     assert code == 0, told
     assert told.count("equal") == 2
@@ -208,6 +209,12 @@ def test_tables_are_loaded_and_reconciled_on_the_command_line(
     assert code == 2
     assert "'t.pepole' is not declared. There are t.people, t.visits." in " ".join(
         told.replace("│", "").split()
+    )
+    # Without its source: the argument that lacks it is named, and what to write.
+    code, told = softcart("resnapshot", "people")
+    assert code == 2
+    assert "Invalid value for SOURCE[.TABLE]: 'people' is not declared. There are t.people." in (
+        " ".join(told.replace("│", "").split())
     )
     run(people, "DROP TABLE people")
     code, told = softcart("load")

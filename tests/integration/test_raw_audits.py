@@ -98,7 +98,8 @@ def test_loads_of_long_ago_are_not_usual_any_more(loaded):
         f"""
         INSERT INTO ingestion.loads OVERRIDING SYSTEM VALUE
         SELECT (jsonb_populate_record(l, jsonb_build_object(
-            'load_id', n, 'rows_total', 1000, 'loaded_at', loaded_at - n * interval '1 day'))).*
+            'load_id', n, 'rows_total', 1000, 'number', number - n,
+            'loaded_at', loaded_at - n * interval '1 day'))).*
         FROM ingestion.loads l, generate_series(1, {raw.LOADS_OF_HISTORY}) n
         """,
     )
@@ -116,6 +117,12 @@ def test_fresh_until_its_age_is_reached(loaded):
     assert raw.fresh(*loaded).passed
     assert raw.fresh(*loaded, now=loaded_at + raw.MAX_AGE).passed
     assert not raw.fresh(*loaded, now=loaded_at + raw.MAX_AGE + timedelta(microseconds=1)).passed
+
+
+def test_a_load_of_a_clock_that_ran_ahead_is_not_fresh(loaded):
+    [(loaded_at,)] = query(loaded[0], "SELECT loaded_at FROM ingestion.loads")
+    assert raw.fresh(*loaded, now=loaded_at - raw.CLOCK_TOLERANCE).passed
+    assert not raw.fresh(*loaded, now=loaded_at - timedelta(hours=1)).passed
 
 
 def test_a_table_that_was_never_loaded_is_not_fresh(loaded):

@@ -377,6 +377,14 @@ def test_an_added_column_and_stray_files(
     assert len(found.warnings) == 1
     assert "1 file(s) in the lake do not count" in found.warnings[0]
     assert query(postgres, "SELECT w FROM raw_t.items") == [(5,)]
+    (directory / "stray-0.parquet").unlink()
+    (directory.parent / "odd").mkdir()
+    (directory.parent / "odd" / "stray.parquet").write_text("")
+    for path in directory.glob("*.parquet"):
+        path.unlink()
+    odd, lost = _reconcile(source, mysql, postgres, lake).warnings
+    assert odd.endswith("among them changes/t/items/odd/stray.parquet")
+    assert "are missing in the lake, among them changes/t/items/load_date=" in lost
 
 
 @pytest.mark.parametrize("strategy", ["snapshot", "incremental", "cdc"])

@@ -19,7 +19,7 @@ from softcart_assets.ingestion.proof.verify import compare
 SAMPLES = Path(__file__).resolve().parents[1] / "support" / "samples"
 
 
-def _run(mysql: MySQLConnection, script: str) -> None:
+def run_script(mysql: MySQLConnection, script: str) -> None:
     statements = "\n".join(line for line in script.splitlines() if not line.startswith("-- "))
     with mysql.connect(autocommit=True) as connection:
         for statement in filter(str.strip, statements.split(";\n")):
@@ -48,10 +48,10 @@ def test_a_database_that_was_not_made_for_us_arrives_whole(
     strategy: Strategy,
 ) -> None:
     setup, changes = (SAMPLES / f"{sample}.sql").read_text().split("\n-- changes\n")
-    _run(any_mysql, setup)
+    run_script(any_mysql, setup)
     source = discover(sample, any_mysql, views=True, strategy=strategy)
     for script, expected in (("", quarantined[0]), (changes, quarantined[1]), ("", quarantined[1])):
-        _run(any_mysql, script)
+        run_script(any_mysql, script)
         results = load_all(source, any_mysql, postgres, lake)
         assert results.keys() == {table.name for table in source.tables}
         assert sum(result.quarantined for result in results.values()) == expected

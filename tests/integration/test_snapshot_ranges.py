@@ -5,6 +5,7 @@ equals the source.
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from softcart_assets.ingestion.connectors.mysql import ranges
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
 from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.engine.parts import PartTable
-from softcart_assets.ingestion.errors import LoadsFailed
+from softcart_assets.ingestion.errors import LoadsFailed, MissingGrant
 from softcart_assets.ingestion.load import LoadRequest, load
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Source, Table
@@ -176,6 +177,42 @@ def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
     list(load(LoadRequest(captured, mysql, postgres, lake)))
     assert len(recorded) - before + done < before + 20
     assert raw_rows(postgres, "t") == mysql_rows(mysql, "t")
+
+
+def test_finished_ranges_outlast_a_failure_before_the_copy_goes_on(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grant that is missing at the next attempt must not cost the hours of the first one."""
+    _make(mysql, "t", "id INT PRIMARY KEY", "seq")
+    record, recorded = PartTable.record, []
+
+    def failing(self: PartTable, *arguments) -> None:
+        record(self, *arguments)
+        recorded.append(arguments[1])
+        if len(recorded) == 4:
+            raise RuntimeError("the plug was pulled")
+
+    def refused(*_: object) -> None:
+        raise MissingGrant("not now")
+
+    source = source_of(Table("t", "", ("id",), "cdc", ()))
+    monkeypatch.setattr(PartTable, "record", failing)
+    with pytest.raises(LoadsFailed, match="the plug was pulled"):
+        load_all(source, mysql, postgres, lake)
+    done = "SELECT number FROM ingestion.snapshot_ranges WHERE position IS NOT NULL ORDER BY 1"
+    finished = query(postgres, done)
+    assert finished
+    with monkeypatch.context() as patch:
+        patch.setattr(MySQLReader, "columns", refused)
+        with pytest.raises(LoadsFailed, match="not now"):
+            load_all(source, mysql, postgres, lake)
+    assert query(postgres, done) == finished
+    recorded[:] = [0] * 4
+    load_all(source, mysql, postgres, lake)
+    assert not {number for (number,) in finished} & set(recorded[4:])
+    assert raw_rows(postgres, "t") == mysql_rows(mysql, "t")
+    paths = query(postgres, "SELECT path FROM ingestion.lake_files")
+    assert all((Path(lake.removeprefix("file://")) / path).exists() for (path,) in paths)
 
 
 def test_bad_rows_of_finished_ranges_stay_in_quarantine(

@@ -34,7 +34,8 @@ from softcart_assets.connections import (
 )
 from softcart_assets.dagster_private import GRPC_INFO_TAG
 from softcart_assets.lines.model import Source
-from softcart_assets.stack import REPOSITORY, Stack, StackError
+from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack import Stack, StackError
 from softcart_assets.stack import stack as stack_module
 from softcart_assets.stack.derived import mysql_script
 from softcart_assets.stack.mongo import Mongo
@@ -152,7 +153,8 @@ def test_servers_come_back_after_kill_9_with_all_that_was_committed(
         postmaster.read_text().replace(str(killed["postgres"].pid), str(os.getpid()))
     )
     _export(monkeypatch, own)
-    assert all(value in values for values in _read())
+    found = _read()
+    assert [value in values for values in found] == [True] * 3, found
 
 
 @pytest.mark.parametrize("name", ["mysql", "postgres", "mongo"])
@@ -195,7 +197,8 @@ def test_a_taken_port_is_exchanged_and_data_are_kept(
         _export(monkeypatch, own)
         after = {server.name: server.port for server in own.servers()}
         assert {name for name in before if before[name] != after[name]} == {"mysql", "postgres"}
-        assert all(value in values for values in _read())
+        found = _read()
+    assert [value in values for values in found] == [True] * 3, found
 
 
 def test_the_state_is_right_again_after_a_kill_between_start_and_note(own: Stack) -> None:

@@ -23,7 +23,7 @@ def test_a_stream_stands_still_while_models_are_built(
     with streaming(source, mysql, postgres, lake):
         run(mysql, "UPDATE t SET v = 20 WHERE id = 2")
         until(lambda: query(postgres, "SELECT v FROM raw_t.t WHERE id = 2") == [(20,)])
-        with raw_tables_held(postgres, still=True, tell=print):
+        with raw_tables_held(postgres, exclusive=True, tell=print):
             run(mysql, "INSERT INTO t VALUES (3, 3)")
             time.sleep(2)
             assert query(postgres, "SELECT id, v FROM raw_t.t ORDER BY id") == [(1, 1), (2, 20)]

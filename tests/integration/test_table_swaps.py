@@ -102,14 +102,14 @@ def test_builds_wait_while_a_stream_compares_a_table_that_was_swapped(
         until(lambda: (status.tables.get("t") or ("",))[0] == "stale")
 
         def build() -> None:
-            with raw_tables_held(postgres, still=True, tell=told.append, reads=[("t", "t")]):
+            with raw_tables_held(postgres, exclusive=True, tell=told.append, reads=[("t", "t")]):
                 seen.append(raw_rows(postgres, "t"))
 
         building = threading.Thread(target=build)
         building.start()
         until(lambda: told)
         # Somebody who does not ask sees at least all rows.
-        with raw_tables_held(postgres, still=True, tell=print):
+        with raw_tables_held(postgres, exclusive=True, tell=print):
             assert query(postgres, "SELECT count(*) FROM raw_t.t WHERE NOT _deleted") == [(ROWS,)]
         assert not seen
         may_read.set()
@@ -143,9 +143,9 @@ def test_a_build_is_refused_if_nobody_compares_the_table(
     assert raw_rows(postgres, "u") == [(1,), (2,)]
     monkeypatch.setattr(raw_tables, "_ALONE_SECONDS", 0.5)
     with pytest.raises(TableStale, match=r"raw_t/t has to be compared .*softcart load t\.t"):
-        with raw_tables_held(postgres, still=True, tell=print, reads=[("t", "t"), ("t", "u")]):
+        with raw_tables_held(postgres, exclusive=True, tell=print, reads=[("t", "t"), ("t", "u")]):
             pass
-    with raw_tables_held(postgres, still=True, tell=print, reads=[("t", "u")]):
+    with raw_tables_held(postgres, exclusive=True, tell=print, reads=[("t", "u")]):
         pass
     with streaming(source, t, postgres, lake) as status:
         until(lambda: status.tables.get("t", ("",))[0] == "missing")

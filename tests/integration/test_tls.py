@@ -42,8 +42,8 @@ from softcart_assets.ingestion.connectors.mysql.dump import Dump
 from softcart_assets.ingestion.errors import IngestionError
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack import Stack, doctor
-from softcart_assets.stack.mysql import USER, MySQL
-from softcart_assets.stack.server import Server, free_port
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.server import USER, Server, free_port
 
 HOST = "127.0.0.1"
 SAME_HOST = "127.1"
@@ -329,7 +329,7 @@ def test_mongodb_is_used_if_it_proves_its_name(
 
         def named(host: str, port: int, options: str) -> MongoConnection:
             uri = mongo.uri.replace(f"{HOST}:{plain}", f"{host}:{port}")
-            return replace(mongo, uri=f"{uri}&{options}&serverSelectionTimeoutMS=3000")
+            return replace(mongo, uri=f"{uri}&{options}&serverSelectionTimeoutMS=1500")
 
         mongo_opened(named(HOST, port, f"tlsCAFile={files.ca}"))
         mongo_opened(named(SAME_HOST, port, f"tlsCAFile={files.ca}&tlsAllowInvalidHostnames=true"))
@@ -342,7 +342,7 @@ def test_mongodb_is_used_if_it_proves_its_name(
             assert f"{mongo.prefix}_URI" in told
             assert "certificate verify failed" in told
         assert f"{mongo.prefix}_URI" in refusal(
-            mongo_opened, named(HOST, plain, f"tlsCAFile={files.ca}&connectTimeoutMS=1000")
+            mongo_opened, named(HOST, plain, f"tlsCAFile={files.ca}&connectTimeoutMS=500")
         )
         assert (
             "no such file"

@@ -30,7 +30,8 @@ from support.browser import chromium
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from softcart_assets.stack import REPOSITORY, Stack
+from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port
 
 JSON = {"Content-Type": "application/json"}
@@ -65,7 +66,11 @@ mutation Launch($selector: JobOrPipelineSelector!) {
     executionParams: {selector: $selector, mode: "default", runConfigData: {}}
   ) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
 }"""
-RUNS = "query { runsOrError { ... on Runs { results { runId status } } } }"
+# Of our job only: what other tests have run is in the same storage.
+RUNS = """
+query {
+  runsOrError(filter: {pipelineName: "steal"}) { ... on Runs { results { runId status } } }
+}"""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.proof import statements
 from softcart_assets.ingestion.quarantine import list_quarantine
+from softcart_assets.lines.model import Published
 from softcart_assets.migrations import MigrationError
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.publish import publish
@@ -35,6 +36,7 @@ ONE_SIDED = {
     "ingestion.resnapshots": {"columns", "error"},
     # The first two are new. The others have moved into a table of their own.
     "ingestion.loads": {"number", "is_reported", "source_rows", "source_checksums"},
+    "ingestion.quarantine": {"is_counted"},
     # Times until then. Each model reads all changes once more.
     "dbt_state.watermarks": {"seen_until", "seen_before"},
 }
@@ -266,7 +268,7 @@ def test_a_publication_goes_over_the_version_that_an_old_release_published(
 ) -> None:
     source, target = staging.connection, production.connection
     tables = [
-        PublishedTable(name, schema, tuple(key), "shop")
+        PublishedTable(Published(name), schema, tuple(key), "shop")
         for name, schema, key in query(
             target,
             """

@@ -81,10 +81,10 @@ def test_loads_and_builds_say_for_whom_they_wait(
     entered = threading.Event()
 
     def build() -> None:
-        with raw_tables_held(postgres, still=True, tell=told.append):
+        with raw_tables_held(postgres, exclusive=True, tell=told.append):
             entered.set()
 
-    with raw_tables_held(postgres, still=False, tell=print):
+    with raw_tables_held(postgres, exclusive=False, tell=print):
         waiting = threading.Thread(target=build)
         waiting.start()
         until(lambda: len(told) >= 3)
@@ -107,13 +107,16 @@ def test_loads_and_builds_say_for_whom_they_wait(
     with _session(postgres, "somebody") as other:
         locks.take(other, RAW_TABLES_LOCK)
         with pytest.raises(locks.LockHeld, match=r"held for 1 s by 'somebody'.*since 20"):
-            with raw_tables_held(postgres, still=True, tell=print):
+            with raw_tables_held(postgres, exclusive=True, tell=print):
                 pass
 
 
 def test_a_build_fails_if_its_lock_was_lost_on_the_way(postgres: PostgresConnection) -> None:
     def build() -> None:
-        with raw_tables_held(postgres, still=True, tell=print), _session(postgres, "x") as other:
+        with (
+            raw_tables_held(postgres, exclusive=True, tell=print),
+            _session(postgres, "x") as other,
+        ):
             held = locks.holder(other, RAW_TABLES_LOCK)
             assert held
             assert held.application.startswith("softcart build ")

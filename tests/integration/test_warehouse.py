@@ -20,6 +20,7 @@ import pytest
 from dbt.cli.main import dbtRunner
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
+from support.cafe import add_cafe
 
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import LINES, Lines
@@ -788,10 +789,48 @@ def test_conformed_models_are_built_without_any_line(warehouse, tmp_path):
     of_lines += [source.name for source in LINES.sources]
     ignored = shutil.ignore_patterns("target", "logs", *of_lines)
     shutil.copytree(PROJECT, project, ignore=ignored)
-    derive(Lines([LINES.line("conformed")]), tmp_path)
+    derive(Lines([LINES.conformed]), tmp_path)
     warehouse.create(DATABASE, "template0")
     Warehouse(warehouse.server, tmp_path, project).build()
     assert warehouse.query("SELECT customer_id, full_name FROM warehouse.dim_customer") == [
         (None, "Unknown")
     ]
     assert warehouse.query("SELECT city FROM warehouse.dim_location") == [("Unknown",)]
+
+
+CAFE = """
+CREATE SCHEMA raw_cafe;
+CREATE TABLE raw_cafe.customers (id bigint, full_name text, {ours});
+CREATE TABLE raw_cafe.visits (
+  id bigint, customer_id bigint, drink_id text, amount numeric(12, 2), visited_at timestamp, {ours}
+);
+CREATE SCHEMA raw_cafe_menu;
+CREATE TABLE raw_cafe_menu.drinks (_id text, document jsonb, {ours});
+INSERT INTO raw_cafe.customers VALUES (1, 'Zoë Brew');
+INSERT INTO raw_cafe.visits VALUES (1, 1, 'tea', 1.95, '2026-03-01'), (2, 9, 'tea', 1.95, now());
+INSERT INTO raw_cafe_menu.drinks VALUES ('tea', '{{"name": "Tea"}}')
+""".format(ours="_deleted boolean DEFAULT false, _loaded_at timestamptz DEFAULT now()")
+
+
+def test_customers_of_two_lines_with_one_id_are_two_customers(warehouse, tmp_path):
+    """Both have a customer 1. Their versions had one key, and every fact would have met both."""
+    add_cafe(tmp_path)
+    warehouse.create(DATABASE, BUILT)
+    before = warehouse.facts()
+    with warehouse.server.connect() as session:
+        session.execute(CAFE)
+    both = Warehouse(warehouse.server, tmp_path, tmp_path / "dbt_project")
+    both.build("--exclude-resource-type", "unit_test")
+    assert warehouse.query("""
+        SELECT line_of_business, full_name FROM warehouse.dim_customer
+        WHERE customer_id = 1 AND is_current ORDER BY 1
+    """) == [("cafe", "Zoë Brew"), ("shop", "Ann Lee")]
+    assert warehouse.query("""
+        SELECT visit.amount::text, customer.line_of_business, customer.full_name
+        FROM warehouse.fct_visits AS visit JOIN warehouse.dim_customer AS customer
+          USING (customer_key)
+        ORDER BY visit.visited_at
+    """) == [("1.95", "cafe", "Zoë Brew"), ("1.95", None, "Unknown")]
+    assert warehouse.facts() == before
+    both.dbt("run", "--full-refresh", "--select", *FACTS)
+    assert warehouse.facts() == before

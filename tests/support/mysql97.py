@@ -16,7 +16,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.stack.mysql import USER, MySQL
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.server import USER
 
 _PACKAGE = "mysql-server-core"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softcart"

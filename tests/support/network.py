@@ -37,14 +37,13 @@ class Proxy:
         """Drop all packets from now on, of new connections, too."""
         self.is_silent = True
         for each in (self._listener, *(client for client, _ in self._pairs)):
-            _drop_all(each)
+            drop_all(each)
 
     def speak(self) -> None:
         """Let packets pass again."""
         self.remaining = float("inf")
         for each in (self._listener, *(client for client, _ in self._pairs)):
-            with suppress(OSError):
-                each.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+            let_pass(each)
         self.is_silent = False
 
     def close(self) -> None:
@@ -62,7 +61,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            _ask_often(client)
+            ask_often(client)
             server = socket.create_connection(("127.0.0.1", self.target))
             self._pairs.append((client, server))
             for pair in ((client, server), (server, client)):
@@ -82,7 +81,7 @@ class Proxy:
             writing.shutdown(socket.SHUT_WR)
 
 
-def _ask_often(connection: socket.socket) -> None:
+def ask_often(connection: socket.socket) -> None:
     """Notice a client that is gone as the server would, for which the proxy stands."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
@@ -90,11 +89,18 @@ def _ask_often(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 5)
 
 
-def _drop_all(connection: socket.socket) -> None:
+def drop_all(connection: socket.socket) -> None:
+    """Have the kernel drop what arrives, before it confirms it."""
     program = ctypes.create_string_buffer(_RETURN_NOTHING, len(_RETURN_NOTHING))
     pointer = struct.pack("HL", 1, ctypes.addressof(program))
     with suppress(OSError):  # closed meanwhile
         connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+
+
+def let_pass(connection: socket.socket) -> None:
+    """End what `drop_all` began."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 @contextmanager

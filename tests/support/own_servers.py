@@ -12,8 +12,8 @@ import pytest
 from support.mysql97 import RealMySQL, Unavailable
 
 from softcart_assets.connections import MySQLConnection
-from softcart_assets.stack.mysql import USER, MySQL
-from softcart_assets.stack.server import free_port
+from softcart_assets.stack.mysql import MySQL
+from softcart_assets.stack.server import USER, free_port
 
 PRODUCTS = (MySQL, RealMySQL)
 """MariaDB, and real MySQL. Parametrise tests with them."""

@@ -13,7 +13,7 @@ from support.databases import fingerprints
 from support.published import TABLES
 
 from softcart_assets.connections import production
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 
 SCALE = "0.03"
 PROGRAMS = Path(sys.executable).parent

@@ -8,26 +8,23 @@ from __future__ import annotations
 from decimal import Decimal
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.model import AddsUp
+from softcart_assets.lines.model import AddsUp, Published
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import PublishedTable, Reference
 
 
 def _fact(line: str, adds_up: tuple[AddsUp, ...] = ()) -> PublishedTable:
     return PublishedTable(
-        f"fct_{line}",
+        Published(f"fct_{line}", indexes=(("member",),), totals=("amount",), adds_up=adds_up),
         "warehouse",
         ("id",),
         line,
-        indexes=(("member",),),
         references=(Reference("member", "dim_member", "member", "0", Decimal(1)),),
-        totals=("amount",),
-        adds_up=adds_up,
     )
 
 
 TABLES = (
-    PublishedTable("dim_member", "warehouse", ("member",), "conformed"),
+    PublishedTable(Published("dim_member"), "warehouse", ("member",), "conformed"),
     _fact("left"),
     _fact("right"),
 )

@@ -130,7 +130,8 @@ FROM generate_series(1, {products}) i CROSS JOIN generate_series(1, 2) v
 WHERE v = 1 OR i % 4 = 0;
 
 CREATE TABLE warehouse.dim_customer AS
-SELECT '00000000-0000-0000-0000-000000000000'::uuid AS customer_key, NULL::bigint AS customer_id,
+SELECT '00000000-0000-0000-0000-000000000000'::uuid AS customer_key,
+       NULL::text AS line_of_business, NULL::bigint AS customer_id,
        'Unknown' AS full_name, NULL::text AS email, NULL::text AS phone, NULL::date AS birth_date,
          NULL::text AS gender,
        NULL::text AS loyalty_tier, NULL::boolean AS is_marketing_consented, NULL::text AS city,
@@ -141,8 +142,8 @@ SELECT '00000000-0000-0000-0000-000000000000'::uuid AS customer_key, NULL::bigin
          valid_to,
        true AS is_current, 1::bigint AS version_number
 UNION ALL
-SELECT pg_temp.key('customer' || i || v), i, 'Customer ' || i || ' 𝒵é', 'c' || i || '@example.org',
-  NULL,
+SELECT pg_temp.key('customer' || i || v), 'shop', i, 'Customer ' || i || ' 𝒵é',
+       'c' || i || '@example.org', NULL,
        date '1950-01-01' + pg_temp.pick('birth' || i, 20000), (ARRAY['f', 'm', 'x'])[i % 3 + 1],
        (ARRAY['none', 'bronze', 'silver', 'gold'])[i % 4 + 1], i % 2 = 0, l.city, l.region,
          l.country_code,

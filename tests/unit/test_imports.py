@@ -10,7 +10,7 @@ from pathlib import Path
 import grimp
 
 from docs import draw_packages
-from softcart_assets.assembly import REPOSITORY
+from softcart_assets.paths import REPOSITORY
 
 PACKAGES = ("softcart_assets", "seed_data", "spark")
 

@@ -15,6 +15,8 @@ class Server:
 
     def __init__(self, is_mariadb: bool, answers: dict[str, Any]) -> None:
         self.is_mariadb, self.answers = is_mariadb, answers
+        renamed = "SHOW BINARY LOG STATUS"
+        self.log_status = renamed if renamed in answers else "SHOW MASTER STATUS"
 
     def query(self, sql: str) -> list[tuple[str | None, ...]]:
         for start, answer in self.answers.items():

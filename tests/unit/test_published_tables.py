@@ -10,19 +10,23 @@ from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import (
     UNKNOWN,
     Reference,
+    UnknownColumn,
     UnknownTable,
     published_tables,
 )
 
 
-def manifest(*models: tuple[str, list[tuple[str, dict[str, Any]]]]) -> dict[str, Any]:
-    """A manifest with models of schema `warehouse` and their generic tests with arguments."""
+def manifest(*models: tuple[str, str, list[tuple[str, dict[str, Any]]]]) -> dict[str, Any]:
+    """A manifest with models of schema `warehouse`, their columns, and their generic tests with
+    arguments.
+    """
     nodes: dict[str, Any] = {}
-    for model, tests in models:
+    for model, columns, tests in models:
         nodes[f"model.p.{model}"] = {
             "resource_type": "model",
             "name": model,
             "schema": "warehouse",
+            "columns": {name: {"name": name} for name in columns.split()},
         }
         for number, (name, arguments) in enumerate(tests):
             nodes[f"test.p.{name}_{model}_{number}"] = {
@@ -50,19 +54,21 @@ REFERENCES = [
 MANIFEST = manifest(
     (
         "dim_member",
+        "member_key member_id",
         [
             ("primary_key", {"columns": ["member_key"]}),
-            ("scd2_intervals", {"natural_key": "member_id"}),
+            ("scd2_intervals", {"natural_key": ["member_id"]}),
         ],
     ),
     (
         "fct_visits",
+        "id member_key day amount visited_at",
         [
             ("primary_key", {"columns": ["id"]}),
             *(("references_resolved", each) for each in REFERENCES),
         ],
     ),
-    ("stg_visits", []),
+    ("stg_visits", "id", []),
 )
 
 
@@ -85,7 +91,7 @@ def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
         Reference("member_key", "dim_member", "member_key", UNKNOWN, Decimal("0.005")),
         Reference("day", "dim_member", "first_day", "date '1900-01-01'", Decimal(1)),
     )
-    assert member.versions_of == "member_id"
+    assert member.versions_of == ("member_id",)
     assert (aggregate.schema, aggregate.key) == ("aggregates", ("drink", "month"))
     audits = {audit.name: audit for audit in audits_of([visits, member, aggregate])}
     always = ("key_unique", "row_count", "volume")
@@ -116,3 +122,24 @@ def test_an_error_names_the_file_the_table_and_what_to_do(tables, message):
     declared = line(*map(Published, tables))
     with pytest.raises(UnknownTable, match=rf"test_published_tables\.py:\d+: {message}"):
         published_tables([declared], MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("declared", "unknown"),
+    [
+        (Published("fct_visits", totals=("amount", "amuont")), "fct_visits.amuont"),
+        (Published("fct_visits", latest="visit_at"), "fct_visits.visit_at"),
+        (Published("fct_visits", indexes=(("day", "drink"),)), "fct_visits.drink"),
+        (
+            Published("fct_visits", adds_up=(AddsUp("sum", "dim_member", "n"),)),
+            "fct_visits.sum, dim_member.n",
+        ),
+    ],
+)
+def test_a_column_that_the_model_does_not_have_is_refused(declared, unknown):
+    together = line(declared, Published("dim_member"))
+    with pytest.raises(
+        UnknownColumn,
+        match=rf"test_published_tables\.py:\d+: fct_visits names .* {unknown}\. Correct",
+    ):
+        published_tables([together], MANIFEST)

@@ -49,3 +49,17 @@ def test_settings_come_from_dotenv_but_the_shell_wins(monkeypatch, tmp_path) -> 
     assert os.environ["SOFTCART_CATALOG_URI"] == "from-file"
     told = CliRunner().invoke(cli.app, ["status"]).output
     assert "SOFTCART_CATALOG_*: yours, named by the environment or .env" in told
+
+
+def test_a_program_finds_a_manifest_of_the_present_project(monkeypatch) -> None:
+    """But dbt parses for itself: a mistake in the project must not keep it from starting."""
+    done: list[str] = []
+    monkeypatch.setattr(cli.settings, "apply", lambda start: done.append("servers"))
+    monkeypatch.setattr("softcart_assets.dbt.prepare_manifest", lambda: done.append("manifest"))
+    monkeypatch.setattr(os, "execvpe", lambda name, *more: done.append(name))
+    runner = CliRunner()
+    assert runner.invoke(cli.app, ["run", "--", "dagster", "--help"]).exit_code == 0
+    assert done == ["servers", "manifest", "dagster"]
+    done.clear()
+    assert runner.invoke(cli.app, ["run", "--", "dbt", "build"]).exit_code == 0
+    assert done == ["servers", "dbt"]

@@ -2,6 +2,7 @@
 {% macro contributors(what) %}
     {% do return({
         'customer_versions': ['shop'],
+        'devices': ['shop'],
         'locations': ['shop'],
     }[what]) %}
 {% endmacro %}

@@ -1,12 +1,12 @@
 {#-
-  The versions of each natural key cover all of time once: the first begins in 1900, each begins
-  where the one before ends, they are numbered from 1, none is empty, and the last, alone, is
-  current. The unknown member has no natural key and is left out.
+  The versions of each natural key, a list of columns, cover all of time once: the first begins in
+  1900, each begins where the one before ends, they are numbered from 1, none is empty, and the last,
+  alone, is current. The unknown member has no natural key and is left out.
 -#}
 {% test scd2_intervals(model, natural_key) %}
     with versions as (
         select
-            {{ natural_key }},
+            {{ natural_key | join(', ') }},
             version_number,
             valid_from,
             valid_to,
@@ -15,8 +15,8 @@
             lag(valid_to, 1, '1900-01-01 00:00+00') over by_time as expected_from,
             lead(valid_from) over by_time is null as is_last
         from {{ model }}
-        where {{ natural_key }} is not null
-        window by_time as (partition by {{ natural_key }} order by valid_from, valid_to)
+        where ({{ natural_key | join(', ') }}) is not null
+        window by_time as (partition by {{ natural_key | join(', ') }} order by valid_from, valid_to)
     )
 
     select *

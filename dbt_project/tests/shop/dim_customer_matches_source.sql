@@ -8,5 +8,9 @@ select
     dimension.customer_id
 from {{ source('raw_shop', 'customers') }} as raw
 left join {{ ref('dim_customer') }} as dimension
-    on raw.id = dimension.customer_id and dimension.is_current and not dimension.is_deleted
+    on
+        raw.id = dimension.customer_id
+        and dimension.line_of_business = 'shop'
+        and dimension.is_current
+        and not dimension.is_deleted
 where raw._deleted = (dimension.customer_id is not null)

@@ -7,7 +7,7 @@ with
 bounds as (
     select
         max(inventory_date) as last_date,
-        {{ var('inventory_days') }} as day_count
+        {{ inventory_days() }} as day_count
     from {{ ref('fct_inventory_daily') }}
 ),
 

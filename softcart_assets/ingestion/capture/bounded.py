@@ -23,20 +23,21 @@ from softcart_assets.ingestion.capture.holding import hold
 from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.capture.servers import end_after, epoch_now, start_here
 from softcart_assets.ingestion.captured import TableFailed, capture
-from softcart_assets.ingestion.connectors.mysql.reader import snapshot
+from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
 from softcart_assets.ingestion.connectors.mysql.session import current_position
-from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine.table import Moved, TableLoad
 from softcart_assets.ingestion.engine.tables import read_tables
-from softcart_assets.ingestion.errors import LoadsFailed, SchemaChanged
+from softcart_assets.ingestion.errors import LoadsFailed, SchemaChanged, SourceLost
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof.statements import Statement
+from softcart_assets.ingestion.quarantine import count_changed
 from softcart_assets.ingestion.readers import KeyedReader, Reader
 from softcart_assets.ingestion.request import Call, LoadRequest, LoadResult, Progress
 from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.failures import explain
 from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
+from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source, Table
 
 _HANDS = 3
@@ -100,22 +101,18 @@ def bring_up(
     """Do what `catch_up` does, for a caller that holds the source. Failures are added to
     `failures`.
     """
-    job = follower.job
     copied = first_contact(follower, tables, failures, request.on_progress)
     with ExitStack() as stack:
-        epoch = epoch_of(follower)
-        # First the snapshot, then the log up to exactly its position: so the source's checksums and
-        # raw describe the same rows. A reader that ran past its end gave the next one rows a second
-        # time (pipelinewise-tap-mysql#57).
-        readers = stack.enter_context(snapshot(job.source, job.connection, _HANDS, epoch))
-        follower = follow_to(follower, Position.parse(readers[0].position(tables[0])))
+        follower, readers = _at_one_position(stack, follower, may_lock=False)
+        if not readers[0].is_exact and _is_read(follower, request, tables, taken_over=taken_over):
+            follower, readers = _at_one_position(stack, follower, may_lock=True)
         if taken_over:
             follower.write_unlisted(
                 table for table in follower.captured.tables.values() if table.stopped
             )
         follower.finish()
-        crew: Crew[Reader] = stack.enter_context(Crew(readers))
-        call = Call(request, follower.control, crew, str(uuid.uuid4()))
+        pool: WorkerPool[Reader] = stack.enter_context(WorkerPool(readers))
+        call = Call(request, follower.control, pool, str(uuid.uuid4()))
         futures = {}
         for table in tables:
             captured = follower.captured.tables.get(table.name)
@@ -131,7 +128,7 @@ def bring_up(
                 follower.sinks,
                 is_full=request.full or bool(captured.stale_since or captured.stopped),
             )
-            futures[crew.submit(load.run)] = table.name
+            futures[pool.submit(load.run)] = table.name
         for future in as_completed(futures):
             name = futures[future]
             try:
@@ -151,6 +148,35 @@ def bring_up(
             yield result
     # What the loads made of stale and stopped tables.
     follower.take_up(anew=True)
+
+
+def _at_one_position(
+    stack: ExitStack, follower: Follower, *, may_lock: bool
+) -> tuple[Follower, Sequence[MySQLReader]]:
+    """Open readers, which `stack` closes, and apply the log exactly up to their position."""
+    job = follower.job
+    epoch = epoch_of(follower)
+    # First the snapshot, then the log up to exactly its position: so the source's checksums and raw
+    # describe the same rows. A reader that ran past its end gave the next one rows a second time
+    # (pipelinewise-tap-mysql#57).
+    readers = stack.enter_context(
+        snapshot(job.source, job.connection, _HANDS, epoch, may_lock=may_lock)
+    )
+    position = readers[0].position(job.source.tables[0])
+    return follow_to(follower, Position.parse(position)), readers
+
+
+def _is_read(
+    follower: Follower, request: LoadRequest, tables: Sequence[Table], *, taken_over: bool
+) -> bool:
+    """Return whether rows of a table have to be read, since the log does not tell them."""
+    captured = follower.captured.tables
+    followed = [captured[table.name] for table in tables if table.name in captured]
+    return (
+        request.full
+        or bool(request.released)
+        or any(each.stale_since or (each.stopped and taken_over) for each in followed)
+    )
 
 
 def epoch_of(follower: Follower) -> int:
@@ -190,7 +216,7 @@ def first_contact(
             ask_after=None,
             on_progress=on_progress,
         )
-        results = read_tables(request, new, epoch=epoch, along=follow)
+        results = read_tables(request, new, epoch=epoch, on_commit=follow)
         try:
             for result in results:
                 copied[result.table] = result
@@ -287,7 +313,17 @@ class CapturedLoad(TableLoad):
         return bool(row and row[0])
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
-        """Account for what the log brought since the last load, and read what it could not tell."""
+        """Account for what the log brought since the last load, and read what it could not tell.
+
+        Raises `SourceLost` if rows have to be read, and the reader's position is not exactly
+        theirs.
+        """
+        if self.is_full and not self._is_exact:
+            raise SourceLost(
+                f"{self.asset}: its columns changed without a trace in the log, and transactions "
+                "were being committed all the time, so its rows could not be read at one position. "
+                f"Run `softcart load {self.source.name}.{self.table.name} --full`."
+            )
         if self.is_full:
             columns = self._full(columns)
             self.found = self.counts
@@ -301,17 +337,22 @@ class CapturedLoad(TableLoad):
             columns = self._released(columns)
         connection, key = self.raw.connection, (self.source.name, self.table.name)
         row = connection.execute(
-            "SELECT rows_inserted, rows_updated, rows_deleted, (SELECT count(*) FROM "
-            "ingestion.quarantine q"
-            " JOIN ingestion.positions p USING (source, table_name) WHERE (source, table_name) = "
-            "(c.source, c.table_name)"
-            " AND greatest(quarantined_at, closed_at) > p.loaded_at)"
-            " FROM ingestion.captures c WHERE source = %s AND table_name = %s FOR UPDATE",
+            "SELECT rows_inserted, rows_updated, rows_deleted, consistent_at"
+            " FROM ingestion.captures WHERE source = %s AND table_name = %s FOR UPDATE",
             key,
         ).fetchone()
         assert row
-        inserted, updated, deleted, quarantined = row
+        inserted, updated, deleted, consistent_at = row
+        quarantined = count_changed(connection, *key)
         self.counts += Counts(inserted, updated, deleted)
+        # The log's operations tell how many rows raw has, unless some are in quarantine, or were
+        # copied later than the log is read from.
+        self.must_count |= bool(
+            quarantined
+            or self.quarantine.open_entries()
+            or last is None
+            or Position.parse(last.position) < Position.parse(consistent_at)
+        )
         self.rows_read += inserted + updated + deleted
         self.closed += quarantined
         connection.execute(
@@ -331,6 +372,23 @@ class CapturedLoad(TableLoad):
                 (self.position, self.position, self.position, dropped, *key),
             )
         return columns, None, "cdc"
+
+    @property
+    def _is_exact(self) -> bool:
+        return not isinstance(self.reader, MySQLReader) or self.reader.is_exact
+
+    def _is_to_be_asked(
+        self, known: Statement, columns: Sequence[Column], doubts: Sequence[str]
+    ) -> bool:
+        """See `TableLoad`."""
+        is_due = super()._is_to_be_asked(known, columns, doubts)
+        if is_due and not self._is_exact:
+            self.warnings.append(
+                "the source was not asked for its checksums: the position of an answer is not "
+                "known, as transactions were being committed all the time, or nobody can see them "
+                "(`softcart doctor` tells). The next load tries again"
+            )
+        return is_due and self._is_exact
 
     def _known(self, known: Statement, *, is_changed: bool) -> Statement:
         """See `TableLoad`. Every flush has added what the log told."""

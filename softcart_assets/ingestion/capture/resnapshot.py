@@ -18,6 +18,7 @@ from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.capture.bounded import catch_up
 from softcart_assets.ingestion.capture.holding import is_followed
 from softcart_assets.ingestion.capture.job import Job
+from softcart_assets.ingestion.capture.rewrites import unfit_of
 from softcart_assets.ingestion.capture.servers import epoch_of_reread
 from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader, snapshot
@@ -79,7 +80,7 @@ def resnapshot(
     def caught_up(request: LoadRequest, **how: bool) -> list[LoadResult]:
         # Builds wait meanwhile. But they must not wait while we wait for the stream to merge rows:
         # the stream gives way to them, and each would wait for the next.
-        with raw_tables_held(staging, still=False, tell=tell):
+        with raw_tables_held(staging, exclusive=False, tell=tell):
             return list(catch_up(request, chosen, **how))
 
     with staging.connect(autocommit=True) as control:
@@ -157,7 +158,8 @@ def read_again(
     relation = f"ingestion.{quote(f'reread_{uuid.uuid4().hex}')}"
     with ExitStack() as stack:
         epoch = epoch_of_reread(job)
-        reader = stack.enter_context(snapshot(source, job.connection, 1, epoch))[0]
+        only = replace(source, tables=(table,))
+        reader = stack.enter_context(snapshot(only, job.connection, 1, epoch))[0]
         session = stack.enter_context(
             job.staging.connect(application_name=f"softcart resnapshot {asset}"[:63])
         )
@@ -173,21 +175,29 @@ def read_again(
         # Not unlogged: a crash would empty it, and all rows would be taken for deleted.
         session.execute(f"CREATE TABLE {relation} ({definitions})".encode())
         where, scope = _conditions(reader, table, columns, key_range)
-        recorder = Recorder(session, source.name, table.name, relation, position)
+        unfit = unfit_of(relation)
+        recorder = Recorder(session, source.name, table.name, relation, position, unfit)
         rows, expected = 0, reader.expected_rows(table)
-        with closing(
-            copy_batches(session, relation, columns, reader.batches(table, columns, where))
-        ) as copied:
-            try:
+        batches = reader.batches(table, columns, where)
+        try:
+            with closing(copy_batches(session, relation, columns, batches)) as copied:
                 for batch in copied:
-                    recorder.record(batch.rejected)
+                    # Not in quarantine before raw is at this position. Found by the torture (seed
+                    # 597551): whoever compared raw, or asked the source, left out rows that were
+                    # still fit.
+                    if batch.rejected:
+                        recorder.make()
+                        recorder.record(batch.rejected)
                     rows += len(batch.rows) + len(batch.rejected)
                     if on_progress:
                         on_progress(table.name, rows, expected)
-            except CAUSED_BY_ROWS as error:
-                raise explain(error, asset, table.key) from error
-        # For the merge, which may come before autovacuum does.
-        session.execute(f"ANALYZE {relation}".encode())
+            # For the merge, which may come before autovacuum does.
+            session.execute(f"ANALYZE {relation}".encode())
+            # A row without a key leaves no trace in raw, so only its entry can show the merge that
+            # it went meanwhile. Last, as a flush that meets an entry waits for this transaction.
+            recorder.take_in(unfit, with_key=False)
+        except CAUSED_BY_ROWS as error:
+            raise explain(error, asset, table.key) from error
         row = session.execute(
             "INSERT INTO ingestion.resnapshots (source, table_name, relation, position, scope)"
             " VALUES (%s, %s, %s, %s, %s) RETURNING id",

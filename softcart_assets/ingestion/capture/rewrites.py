@@ -39,6 +39,15 @@ class Reread:
     scope: str | None
 
 
+def unfit_of(relation: str) -> str:
+    """Return the relation of the entries of rows that could not be read again into `relation`.
+
+    `relation` is quoted. The other one is only there if there are such rows. The merge brings its
+    entries into the quarantine.
+    """
+    return f'{relation[:-1]}_unfit"'
+
+
 class Rewrites:
     """Corrects raw where the log is not enough."""
 
@@ -140,7 +149,8 @@ class Rewrites:
         raw, key = self.raw.staged[table.name].raw, table.table.key
         raw.stage(columns)
         recorder = self._recorder(table, reread.relation, reread.position)
-        self._drop_rows_gone(table, reread, recorder)
+        if not self._drop_rows_gone(table, reread, recorder):
+            recorder.take_in(unfit_of(reread.relation), with_key=True)
         raw.hold(table.columns, recorder.entries([]))
         # Found by the torture (seed 800000): the log goes on before the merge, and a row that it
         # has made unfit since is not settled by the values of before.
@@ -180,21 +190,22 @@ class Rewrites:
         table.open_entries = recorder.open_entries()
         self._finish(table, reread)
 
-    def _drop_rows_gone(self, table: CapturedTable, reread: Reread, recorder: Recorder) -> None:
+    def _drop_rows_gone(self, table: CapturedTable, reread: Reread, recorder: Recorder) -> bool:
         """Empty the relation if all rows went after it was read, including rows that raw never
-        had.
+        had. Returns whether they did.
         """
         emptied_at = self.captured.emptied_at(table)
         # Found by the torture (seed 9035): rows that came with a RENAME and were read again are not
         # in raw yet. A truncation before the merge cannot delete them there, and the merge would
         # bring them back.
         if emptied_at is None or emptied_at <= reread.position:
-            return
+            return False
         self.raw.run(sql.SQL("DELETE FROM {}").format(text(reread.relation)))
         recorder.close(
             [entry for entry, at in recorder.positions() if Position.parse(at) <= reread.position],
             "deleted",
         )
+        return True
 
     def _find_changes(self, raw: RawTable, reread: Reread, names: Sequence[str]) -> None:
         """Fill `changes` with what the rows read again change: other values, new rows, and missing
@@ -243,12 +254,16 @@ class Rewrites:
             (self.source.name, table.name),
         ).fetchall()
         for (relation,) in rows:
-            self.raw.run(sql.SQL("DROP TABLE {}").format(text(relation)))
+            self._drop(relation)
+
+    def _drop(self, relation: str) -> None:
+        self.raw.run(sql.SQL("DROP TABLE {}").format(text(relation)))
+        self.raw.run(sql.SQL("DROP TABLE IF EXISTS {}").format(text(unfit_of(relation))))
 
     def _finish(self, table: CapturedTable, reread: Reread) -> None:
         """Mark the order as done, and drop its relation."""
         changed = self.connection.execute("SELECT count(*) FROM pg_temp.changes").fetchone()
-        self.raw.run(sql.SQL("DROP TABLE {}").format(text(reread.relation)))
+        self._drop(reread.relation)
         self.connection.execute(
             "UPDATE ingestion.resnapshots SET merged_at = now(), rows_changed = %s WHERE id = %s",
             (changed and changed[0], reread.id),

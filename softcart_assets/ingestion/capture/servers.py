@@ -21,7 +21,10 @@ from softcart_assets.ingestion.position import Place, Position
 
 def state_of(job: Job) -> ServerState:
     """Return where the log of the server that answers now ends."""
-    with closing(Session(job.connection)) as session:
+    with (
+        explained(job.connection, f"database `{job.connection.database}`"),
+        closing(Session(job.connection)) as session,
+    ):
         return current_state(session)
 
 

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Documents as MongoDB sends them: elements, growing buffers, decimals."""
+"""Documents as MongoDB sends them: their elements, and buffers that grow."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy

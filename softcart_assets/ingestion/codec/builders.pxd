@@ -57,7 +57,6 @@ cdef class Builders:
 
     cdef Outcome make_room(self) noexcept nogil
     cdef void cut(self, size_t rows) noexcept nogil
-    cdef size_t nbytes(self) noexcept nogil
     cdef object take(self)
 
 

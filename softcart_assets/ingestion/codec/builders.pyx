@@ -123,13 +123,6 @@ cdef class Builders:
             if not b.width and b.values:
                 b.used = (<int32_t*>b.values)[rows]
 
-    cdef size_t nbytes(self) noexcept nogil:
-        cdef size_t total = 0
-        cdef Builder* b
-        for b in self.each[: self.count]:
-            total += self.rows * (1 + (b.width if b.width else 4)) + b.used
-        return total
-
     cdef object take(self):
         """Return the rows as a RecordBatch. The builders are empty afterwards."""
         cdef size_t rows = self.rows, nulls

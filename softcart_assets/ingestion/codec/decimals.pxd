@@ -16,4 +16,4 @@ cdef bint decimal_at(const uint8_t *at, Decimal *decimal) noexcept nogil
 cdef int digits_of(uint128 number, char *out) noexcept nogil
 cdef int plain_decimal(Decimal decimal, char *out) noexcept nogil
 cdef bint scaled_decimal(Decimal decimal, int precision, int scale, int128 *out) noexcept nogil
-cdef bint decimal_of_double(double value, Decimal *decimal) except -1
+cdef int decimal_of_double(double value, Decimal *decimal) except -1

@@ -97,8 +97,8 @@ cdef bint scaled_decimal(Decimal decimal, int precision, int scale, int128 *out)
     return True
 
 
-cdef bint decimal_of_double(double value, Decimal *decimal) except -1:
-    """Return in `decimal` what a finite double is printed as. False if its exponent is extreme."""
+cdef int decimal_of_double(double value, Decimal *decimal) except -1:
+    """Return in `decimal` what a finite double is printed as."""
     # The shortest text that gives the same double: 0.1 stays 0.1, and not its 55 binary digits.
     cdef char *text = PyOS_double_to_string(value, b"r", 0, 0, NULL)
     cdef const char *at = text
@@ -128,4 +128,4 @@ cdef bint decimal_of_double(double value, Decimal *decimal) except -1:
             at += 1
     PyMem_Free(text)
     decimal.exponent = sign * exponent - after_point
-    return True
+    return 0

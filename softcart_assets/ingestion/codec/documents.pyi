@@ -34,9 +34,5 @@ class Decoder:
         `arrow_type`.
         """
 
-    @property
-    def nbytes(self) -> int:
-        """About how many bytes of memory the values take."""
-
     def __len__(self) -> int:
         """Return the number of rows that `take` would return."""

@@ -94,7 +94,7 @@ cdef struct Slot:
 
 
 cdef class Decoder:
-    """Makes Arrow arrays of documents, for columns of `mongodb`. Holds the documents added since `take`."""
+    """Makes batches of documents. Holds the rows that were added since the last `take`."""
 
     cdef list columns
     cdef dict by_name
@@ -406,14 +406,6 @@ cdef class Decoder:
                 put(&slot.values, <const char *>&whole, 8)
         self.rows += 1
         return 0
-
-    @property
-    def nbytes(self):
-        """About how many bytes of memory the values take."""
-        cdef Py_ssize_t column, size = 0
-        for column in range(self.count):
-            size += self.slots[column].values.size + self.slots[column].offsets.size
-        return size
 
     def __len__(self):
         return self.rows

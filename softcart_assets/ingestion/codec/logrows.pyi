@@ -60,7 +60,3 @@ class RowsDecoder:
 
     def __len__(self) -> int:
         """Return the number of changes that `take` would return, fit or not."""
-
-    @property
-    def nbytes(self) -> int:
-        """About how many bytes of memory they take."""

@@ -57,7 +57,7 @@ cdef class RowsDecoder:
     cdef const uint8_t** _starts  # of the values of the image before, then of the one after; NULL for NULL
     cdef size_t* _lengths
     cdef int8_t* _operations
-    cdef size_t _operations_size, _unfit_bytes
+    cdef size_t _operations_size
     cdef int _failed  # the field whose value was not fit
     cdef list _last  # the last value of each field that Python made a text of, and the text
 
@@ -231,7 +231,6 @@ cdef class RowsDecoder:
                 continue
             source = given
             if starts[source]:
-                self._unfit_bytes += lengths[source]
                 try:
                     texts[-1] = text_of(
                         &self._fields[source], self._log_columns[source], self._json_text, starts[source], lengths[source]
@@ -313,7 +312,6 @@ cdef class RowsDecoder:
         cdef const uint8_t* start
         cdef Builders before = self._before
         cdef size_t rows = builders.rows, rows_before = before.rows, changes = 0
-        cdef size_t unfit_bytes = self._unfit_bytes
         cdef Py_ssize_t unfit = len(self._unfit), at_bitmap
         cdef Outcome outcome = FIT
         cdef int index, images = 2 if kind == 2 else 1, image, first, last, operation, bitmap = (self._count + 7) // 8
@@ -383,7 +381,6 @@ cdef class RowsDecoder:
             builders.cut(rows)
             before.cut(rows_before)
             del self._unfit[unfit:]
-            self._unfit_bytes = unfit_bytes
             raise
         return changes
 
@@ -396,7 +393,6 @@ cdef class RowsDecoder:
             self._operations = NULL
             self._operations_size = 0
         unfit, self._unfit = self._unfit, []
-        self._unfit_bytes = 0
         return batch, operations, unfit
 
     def take_before(self):
@@ -408,12 +404,6 @@ cdef class RowsDecoder:
 
     def __len__(self):
         return self._builders.rows + len(self._unfit)
-
-    @property
-    def nbytes(self):
-        return (
-            self._builders.nbytes() + self._before.nbytes() + self._builders.rows + 2 * self._unfit_bytes
-        )
 
 
 cdef tuple _length_encoded(bytes data):

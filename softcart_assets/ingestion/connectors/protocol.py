@@ -121,9 +121,10 @@ class Connector(ABC):
         """
 
     @abstractmethod
-    def examine(self, connection: Any) -> Iterator[Finding]:
-        """Connect, and report whether the user may do what loads need. Raises
-        `ServerUnreachable`.
+    def examine(self, source: Source, connection: Any) -> Iterator[Finding]:
+        """Connect, and report all that keeps the source from being loaded as declared.
+
+        Raises `ServerUnreachable`.
         """
 
     @abstractmethod

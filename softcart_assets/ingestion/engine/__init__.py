@@ -1,4 +1,7 @@
-"""The load of tables by reading them: which rows are read, and the order of the steps.
+"""The load of tables by reading them.
 
-Connectors read rows and `sinks` write them. Nothing here knows one kind of source from another.
+`tables` shares the tables of a call among threads. `table` decides which rows a load reads, and
+orders its steps. `ranges` and `parts` copy big tables in key ranges. `files` and `record` are what
+the lake and the bookkeeping get. No module asks for a kind of source: the protocols in `readers`
+tell what each can do.
 """

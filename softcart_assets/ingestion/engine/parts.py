@@ -64,6 +64,8 @@ class PartTable:
             else f"part_{hashlib.sha256(plain.encode()).hexdigest()[:32]}"
         )
         self.name = f"ingestion.{quote(self.plain_name)}"
+        self.is_begun = False
+        """Whether this load has made the part table, or taken it over."""
 
     def listed_files(self) -> list[LakeFile]:
         """Return the lake files of the copied ranges."""
@@ -88,6 +90,7 @@ class PartTable:
         Rows copied from now on stand for `position`. A part table with other columns is not
         continued.
         """
+        self.is_begun = True
         wanted = [(c.name, c.target_type) for c in columns]
         # Only the beginning has to match: a resumed table may have the engine's columns at its end.
         if not (resume and self._columns()[: len(wanted)] == wanted):

@@ -45,7 +45,7 @@ def load_in_ranges(
     if was_empty:
         # Before any range: a range's files may be there when the load is killed.
         load.files.begin(load.loaded_at, load.position)
-    call.crew.share(load.reader, [copy(each) for each in ranges])
+    call.pool.share(load.reader, [copy(each) for each in ranges])
     copied = part.copied()
     assert copied.position
     part.add_own_columns(copied.position, load.loaded_at)

@@ -49,6 +49,8 @@ class LoadSteps:
         self.cursor_value: str | None = None
         self.warnings: list[str] = []
         self.is_committing = self.is_resumable = self.is_widened = False
+        self.must_count = False
+        """Whether the number of raw's rows does not follow from the last load's and `counts`."""
 
     def _take_changes(self, columns: Sequence[Column], batches: Iterable[Batch]) -> None:
         """Stage some rows and merge those that differ from raw."""

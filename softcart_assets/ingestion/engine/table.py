@@ -71,7 +71,8 @@ class TableLoad(LoadSteps):
             # The next load sees in the bookkeeping whether it did.
             if not self.is_committing:
                 with suppress(Exception):  # what cannot be removed now, the next load removes
-                    if not self.is_resumable:
+                    # Before that, the part table is one of a killed load. It can still be resumed.
+                    if self.part.is_begun and not self.is_resumable:
                         self.part.discard()
                     self.files.discard({file.path for file in self.part.listed_files()})
             if isinstance(error, psycopg.Error):
@@ -128,7 +129,7 @@ class TableLoad(LoadSteps):
             updated=self.counts.updated,
             deleted=self.counts.deleted,
             quarantined=self.quarantine.open_entries(),
-            total=self.raw.rows(),
+            total=self._total(last),
             rows_read=self.rows_read,
             bytes_read=self.bytes_read,
             seconds=time.monotonic() - started,
@@ -143,12 +144,21 @@ class TableLoad(LoadSteps):
         record(connection, self.source, result, files, statement, self.cursor_value, last)
         self.files.forget(connection)
         # In the same transaction: a captured table is copied and followed, or neither.
-        if self.call.along:
-            self.call.along(connection, self.table.name, self.position)
+        if self.call.on_commit:
+            self.call.on_commit(connection, self.table.name, self.position)
         # From here on, a lost connection does not tell whether the commit happened.
         self.is_committing = True
         connection.commit()
         return result
+
+    def _total(self, last: LastLoad | None) -> int:
+        """Return the number of raw's current rows.
+
+        Counting reads the whole table, so it is left out where the changes tell the number.
+        """
+        if last is None or self.must_count:
+            return self.raw.rows()
+        return last.rows_total + self.counts.inserted - self.counts.deleted
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
         """Make raw fit the source. Returns its columns, and whether any was added."""
@@ -179,6 +189,7 @@ class TableLoad(LoadSteps):
         """Read every row. An empty raw table takes them as they are. Otherwise all rows are
         compared.
         """
+        self.must_count = True
         known = self.raw.columns()
         # One range gains nothing from a part table, and would need another pass over the rows.
         if len(conditions := self._ranges(columns)) > 1:
@@ -210,7 +221,7 @@ class TableLoad(LoadSteps):
     def _ranges(self, columns: Sequence[Column]) -> Sequence[str | None]:
         if not isinstance(self.reader, RangedReader):
             return [None]
-        return self.reader.ranges(self.table, columns, self.call.crew.size)
+        return self.reader.ranges(self.table, columns, self.call.pool.size)
 
     def _after_full(self, loaded: str, columns: Sequence[Column]) -> Sequence[Column]:
         """Note the cursor, and close the quarantine entries that reading every row has settled.
@@ -362,9 +373,7 @@ class TableLoad(LoadSteps):
         is_recent = known.was_asked_within(request.ask_after, self.loaded_at)
         if request.full or may_differ or known.rows is None or not is_recent:
             return True
-        quarantined, keys = self.quarantine.open()
-        can_state_columns = quarantined == len(keys)
-        return can_state_columns and not all(map(known.states, columns))
+        return not all(map(known.states, columns)) and not self.quarantine.any_without_key()
 
     def _source_checksums(self, columns: Sequence[Column]) -> Stated:
         """Return what the source says of the rows that are not in quarantine."""

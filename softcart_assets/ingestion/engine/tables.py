@@ -15,13 +15,13 @@ import psycopg
 from softcart_assets import locks
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.connectors import connector
-from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine.table import TableLoad
 from softcart_assets.ingestion.errors import LoadsFailed, TableBusy
 from softcart_assets.ingestion.request import Call, Load, LoadRequest, LoadResult
+from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source, Table
 
-_HANDS = min(max(os.cpu_count() or 1, 2), 8)
+_WORKERS = min(max(os.cpu_count() or 1, 2), 8)
 """Threads that read and copy at once, each with a connection to either side.
 
 The servers share the work with them, and on a small machine the processors, too.
@@ -34,11 +34,11 @@ def read_tables(
     chosen: Sequence[Table],
     *,
     epoch: int = 0,
-    along: Callable[[psycopg.Connection, str, str], None] | None = None,
+    on_commit: Callable[[psycopg.Connection, str, str], None] | None = None,
 ) -> Iterator[LoadResult]:
     """Load tables by reading them, whole or in part, see `load.load`.
 
-    `epoch`: the epoch of the positions, see `Position`. `along`: see `Call`.
+    `epoch`: the epoch of the positions, see `Position`. `on_commit`: see `Call`.
     """
     if not chosen:
         return
@@ -54,13 +54,13 @@ def read_tables(
             lock(control, source, table, request.tell)
         # Only now: a position read before the wait for another load could lie before that load's.
         readers = stack.enter_context(
-            connector(source.kind).readers(source, request.connection, _HANDS, epoch)
+            connector(source.kind).readers(source, request.connection, _WORKERS, epoch)
         )
         stack.enter_context(_rare_garbage_collection())
         # Entered last, left first: no thread works on a connection that is closed.
-        crew = stack.enter_context(Crew(readers))
-        call = Call(request, control, crew, str(uuid.uuid4()), along)
-        futures = {crew.submit(load_of(call, table).run): table for table in chosen}
+        pool = stack.enter_context(WorkerPool(readers))
+        call = Call(request, control, pool, str(uuid.uuid4()), on_commit)
+        futures = {pool.submit(load_of(call, table).run): table for table in chosen}
         for future in as_completed(futures):
             try:
                 result = future.result()

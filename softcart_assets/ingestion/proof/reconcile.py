@@ -25,22 +25,22 @@ from softcart_assets.ingestion.capture.follower import Follower
 from softcart_assets.ingestion.capture.holding import hold
 from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.connectors import connector
-from softcart_assets.ingestion.crew import Crew
 from softcart_assets.ingestion.engine.tables import load_of, lock, own_name
 from softcart_assets.ingestion.errors import MissingTable, SchemaChanged, TableBehind
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.proof import statements
+from softcart_assets.ingestion.proof.orphans import orphans
 from softcart_assets.ingestion.proof.repair import CapturedRepair, Repair
 from softcart_assets.ingestion.proof.result import Reconciliation
 from softcart_assets.ingestion.proof.rows import RowComparison
 from softcart_assets.ingestion.proof.statements import Statement
-from softcart_assets.ingestion.proof.strays import strays
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.readers import ChecksumReader, Reader, SqlReader
 from softcart_assets.ingestion.request import Call, LoadRequest, LoadResult
 from softcart_assets.ingestion.sinks.failures import explain
 from softcart_assets.ingestion.sinks.raw import RawTable
+from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source, Table
 
 
@@ -68,7 +68,7 @@ def reconcile(
         bookkeeping.prepare(control, source.schema)
 
         def call(readers: Sequence[Reader]) -> Call:
-            return Call(plain, control, stack.enter_context(Crew(readers)), str(uuid.uuid4()))
+            return Call(plain, control, stack.enter_context(WorkerPool(readers)), str(uuid.uuid4()))
 
         if kind.has_log and declared.strategy == "cdc":
             if not may_load:
@@ -80,7 +80,7 @@ def reconcile(
         lock(control, source, declared, request.tell)
         readers = stack.enter_context(kind.readers(source, request.connection, 2))
         work = _Reconciler(call(readers), request, declared)
-        return work.call.crew.submit(
+        return work.call.pool.submit(
             lambda reader: work.run(reader, repair=repair, may_load=may_load)
         ).result()
 
@@ -125,7 +125,7 @@ def _reconcile_captured(
                 if not may_load:
                     raise _behind(source, table)
                 load = CapturedLoad(call(readers), table, follower.sinks, is_full=True)
-                loaded = load.call.crew.submit(load.run).result()
+                loaded = load.call.pool.submit(load.run).result()
             # Opened while the source is still held, so that raw is seen at exactly the readers'
             # position.
             view = views.enter_context(job.staging.connect(application_name=own_name("reconcile")))
@@ -135,9 +135,9 @@ def _reconcile_captured(
         found = comparison.compare(readers[0], raw)
         if asked := _asked(readers[0], comparison, raw):
             _state(control, source, table, asked, statements.read(view, source.name, table.name))
-        stray = strays(control, job.lake_uri, source, table)
+        orphaned = orphans(control, job.lake_uri, source, table)
         doubts = readers[0].warnings(table)
-        found = replace(found, warnings=[*comparison.warnings, *doubts, *stray])
+        found = replace(found, warnings=[*comparison.warnings, *doubts, *orphaned])
     if repair and found.differences:
         # At a position of its own: whatever changed meanwhile is left alone, as it no longer
         # differs.
@@ -150,7 +150,7 @@ def _reconcile_captured(
                 if table.key
                 else CapturedLoad(call(readers), table, follower.sinks, is_full=True)
             )
-            found = replace(found, repair=mend.call.crew.submit(mend.run).result())
+            found = replace(found, repair=mend.call.pool.submit(mend.run).result())
     return replace(found, load=loaded, seconds=time.monotonic() - started)
 
 
@@ -274,13 +274,13 @@ class _Reconciler:
                 statements.write(self.call.control, self.source.name, {self.table.name: asked})
         if repair and found.differences:
             found = replace(found, repair=self._repair(reader, comparison))
-        stray = strays(self.call.control, self.request.lake_uri, self.source, self.table)
+        orphaned = orphans(self.call.control, self.request.lake_uri, self.source, self.table)
         return replace(
             found,
             before_load=before_load,
             load=loaded,
             seconds=time.monotonic() - started,
-            warnings=[*comparison.warnings, *reader.warnings(self.table), *stray],
+            warnings=[*comparison.warnings, *reader.warnings(self.table), *orphaned],
         )
 
     def _repair(self, reader: Reader, comparison: RowComparison) -> LoadResult:

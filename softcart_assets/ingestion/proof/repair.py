@@ -70,6 +70,7 @@ def _take_rows(
     deleted.
     """
     raw = load.raw
+    load.must_count = True  # raw was not what the last load had left
     raw.stage(columns)
     assert isinstance(load.reader, KeyedReader)
     _, batches = load.reader.rows_of(load.table, columns, chain(fetch, extra))

@@ -102,7 +102,11 @@ class RowComparison:
             self.fetch.add(found.fetch)
             self.extra.add(found.extra)
         result = Reconciliation(
-            self.asset, position, narrowing.rows, narrowing.segments, quarantined=recorder.open()[0]
+            self.asset,
+            position,
+            narrowing.rows,
+            narrowing.segments,
+            quarantined=recorder.open_entries(),
         )
         if not (self.fetch or self.extra):
             return result
@@ -154,7 +158,7 @@ class RowComparison:
         columns = self._columns(raw, reader)
         quarantined = Recorder(
             raw.connection, self.source.name, self.table.name, "", position
-        ).open()[0]
+        ).open_entries()
         narrowing = self._narrowing(reader, raw, columns, [])
         for found in narrowing.differing():
             missing += sum(count for count in found.surplus.values() if count > 0)
@@ -240,7 +244,7 @@ class RowComparison:
             f"DELETE FROM pg_temp.changes c USING pg_temp.held h WHERE {same} AND "
             "c._deleted".encode()
         )
-        described, quarantined = _describe(raw, columns), recorder.open()[0]
+        described, quarantined = _describe(raw, columns), recorder.open_entries()
         return Reconciliation(
             self.asset,
             position,

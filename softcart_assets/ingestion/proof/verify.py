@@ -96,7 +96,7 @@ def compare(source: Source, staging: PostgresConnection, table: str) -> Comparis
             position=position,
             statement=statement,
             raw_rows=rows,
-            quarantined_rows=quarantine.open()[0],
+            quarantined_rows=quarantine.open_entries(),
             compared=[c.name for c in compared],
             unstated=[c.name for c in columns if c not in compared],
             differing=[c.name for c in compared if checksums[c.name] != statement.checksum(c)],

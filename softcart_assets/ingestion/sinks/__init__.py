@@ -53,7 +53,7 @@ class Sink(Protocol):
         """Take a table anew, as raw has it, because a load has copied or compared it as a whole.
 
         This happens in the load's own transaction, over its connection. The log's changes go on
-        behind it.
+        behind it. Several threads call it at once, each for another table.
         """
 
     def discard(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import psycopg
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -35,9 +37,11 @@ def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds
     """Make `schema.table` hold just these rows, in the session's transaction. Returns their number.
 
     Rows are streamed in batches. The table is created anew, so columns may differ from before.
-    Readers see the old one until the transaction commits. Raises `UnsupportedColumn`.
+    Readers see the old one until the rows are copied. They then wait for the transaction's end,
+    which should follow at once. Raises `UnsupportedColumn`.
     """
-    name = sql.Identifier(schema, table)
+    # Beside the old table: to drop that first would lock its readers out for the whole copy.
+    name = sql.Identifier(schema, f"next_{uuid.uuid4().hex}")
     columns = sql.SQL(", ").join(
         sql.SQL("{} {}").format(
             sql.Identifier(field.name), sql.SQL(_target_type(f"{schema}.{table}", field))
@@ -45,7 +49,6 @@ def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds
         for field in rows.schema
     )
     session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-    session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
     session.execute(sql.SQL("CREATE TABLE {} ({})").format(name, columns))
     with session.cursor() as cursor:
         with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(name)) as copy:
@@ -55,4 +58,6 @@ def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds
         count = cursor.rowcount  # a closed cursor has forgotten it
     # A new table has no statistics until autovacuum comes by.
     session.execute(sql.SQL("ANALYZE {}").format(name))
+    session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, table)))
+    session.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(name, sql.Identifier(table)))
     return count

@@ -150,7 +150,7 @@ def _is_superseded(
         sql.SQL(
             "SELECT EXISTS (SELECT FROM {} s WHERE {} AND s._sequence > {}) OR"
             " EXISTS (SELECT FROM {} WHERE {} AND {} > {}) OR"
-            # Of rows that were read later than the log is at, as when they are read again.
+            # Of rows that were read later than the log is at, as in the parts of a first copy.
             " EXISTS (SELECT FROM ingestion.quarantine WHERE id = ANY({}::bigint[]) AND {} > {})"
         ).format(
             staged.name,

@@ -1,4 +1,4 @@
-"""The shop: the online store with its stores, its stock and its product catalog."""
+"""The shop: the online and the physical stores, their stock and their product catalog."""
 
 from softcart_assets.lines.model import Line
 from softcart_assets.lines.shop.dashboards import DASHBOARDS
@@ -9,7 +9,7 @@ from softcart_assets.lines.shop.sources import CATALOG, SHOP
 
 LINE = Line(
     "shop",
-    "The online store: sales, stock and the product catalog.",
+    "The online and the physical stores: sales, stock and the product catalog.",
     owner="team:shop",
     sources=(SHOP, CATALOG),
     published=PUBLISHED,

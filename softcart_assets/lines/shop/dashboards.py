@@ -6,8 +6,7 @@ DASHBOARDS = (
     Dashboard(
         "dashboard",
         "The shop manager's dashboard: one self-contained page that opens from disk, and pictures "
-        "of "
-        "its charts.",
+        "of its charts.",
         package="softcart_assets.pages.shop",
         reads=(
             "fct_order_lines",

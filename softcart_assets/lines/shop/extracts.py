@@ -3,7 +3,8 @@ so in its description.
 
 Revenue is the net amount of lines of orders that are not cancelled. Returns are shown beside it,
 not subtracted. Amounts of several currencies are never added up: each row is of one `currency`.
-Dates are in UTC. Names of products and stores are today's unless an extract says otherwise.
+Dates are in UTC. Extracts per day have the names that stores and products had on that day. The
+others have today's. Names of categories are always today's.
 """
 
 from __future__ import annotations
@@ -41,8 +42,7 @@ EXTRACTS: tuple[Extract, ...] = (
     Extract(
         "ext_sales_overview",
         "Sales of orders that are not cancelled, per day, store, shipping region, category, device "
-        "and currency, with the names "
-        "that stores and products had when the order was placed.",
+        "and currency, with the names that stores and products had when the order was placed.",
         {
             "order_date": "The day of the order.",
             **_STORE,
@@ -55,15 +55,14 @@ EXTRACTS: tuple[Extract, ...] = (
             "line_count": "Order lines.",
             "distinct_order_count": (
                 "Orders with at least one line here. Do not add up: an order with lines in two "
-                "categories counts in "
-                "both. Numbers of orders that add up stand in ext_orders_daily."
+                "categories counts in both. Numbers of orders that add up stand in "
+                "ext_orders_daily."
             ),
             **_SALES,
         },
         f"""
         SELECT f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
-          p.department_name,
-               p.category_name, d.device, f.currency, count(*) AS line_count,
+               p.department_name, p.category_name, d.device, f.currency, count(*) AS line_count,
                count(DISTINCT f.order_id) AS distinct_order_count,{_SALES_SQL}
         FROM production.fct_order_lines f
         JOIN production.dim_store s ON s.store_key = f.store_key
@@ -72,11 +71,9 @@ EXTRACTS: tuple[Extract, ...] = (
         JOIN production.dim_device d ON d.device_key = f.device_key
         WHERE NOT f.is_cancelled
         GROUP BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
-          p.department_name,
-                 p.category_name, d.device, f.currency
+                 p.department_name, p.category_name, d.device, f.currency
         ORDER BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
-          p.department_name,
-                 p.category_name, d.device, f.currency
+                 p.department_name, p.category_name, d.device, f.currency
         """,
     ),
     Extract(
@@ -108,22 +105,22 @@ EXTRACTS: tuple[Extract, ...] = (
         SELECT f.order_date, s.store_code, s.store_name, s.channel, d.device, f.currency,
                count(DISTINCT f.order_id) FILTER (WHERE NOT f.is_cancelled) AS order_count,
                count(DISTINCT f.order_id) FILTER (WHERE f.is_cancelled) AS cancelled_order_count,
-               count(DISTINCT f.customer_id) FILTER (WHERE NOT f.is_cancelled) AS
-                 distinct_customer_count,
-               coalesce(sum(f.quantity) FILTER (WHERE NOT f.is_cancelled),
-                 0)::bigint AS units_count,
-               coalesce(sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18,
-                 2) AS net_amount,
-               coalesce(sum(f.margin_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18,
-                 2) AS margin_amount,
-               coalesce(sum(f.tax_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18,
-                 2) AS tax_amount,
-               coalesce(sum(f.refund_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18,
-                 2) AS refund_amount,
-               (sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled)
-                / nullif(count(DISTINCT f.order_id) FILTER (WHERE NOT f.is_cancelled),
-                  0))::numeric(18, 2)
-                 AS mean_basket_amount
+               count(DISTINCT f.customer_id) FILTER (WHERE NOT f.is_cancelled)
+                 AS distinct_customer_count,
+               coalesce(sum(f.quantity) FILTER (WHERE NOT f.is_cancelled), 0)::bigint
+                 AS units_count,
+               coalesce(sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2)
+                 AS net_amount,
+               coalesce(sum(f.margin_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2)
+                 AS margin_amount,
+               coalesce(sum(f.tax_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2)
+                 AS tax_amount,
+               coalesce(sum(f.refund_amount) FILTER (WHERE NOT f.is_cancelled), 0)::numeric(18, 2)
+                 AS refund_amount,
+               (
+                 sum(f.net_amount) FILTER (WHERE NOT f.is_cancelled)
+                 / nullif(count(DISTINCT f.order_id) FILTER (WHERE NOT f.is_cancelled), 0)
+               )::numeric(18, 2) AS mean_basket_amount
         FROM production.fct_order_lines f
         JOIN production.dim_store s ON s.store_key = f.store_key
         JOIN production.dim_device d ON d.device_key = f.device_key
@@ -152,20 +149,19 @@ EXTRACTS: tuple[Extract, ...] = (
         },
         f"""
         SELECT date_trunc('month', f.order_date)::date AS month, f.currency,
-               rank() OVER (PARTITION BY date_trunc('month', f.order_date)::date, f.currency
-                 ORDER BY sum(f.net_amount) DESC)
-                 AS net_rank,
-               f.product_id, p.product_name, p.brand, p.department_name,
-                 p.category_name,{_SALES_SQL},
-               (sum(f.returned_quantity) * 100.0 / nullif(sum(f.quantity), 0))::numeric(9,
-                 2) AS return_rate_pct
+               rank() OVER (
+                 PARTITION BY date_trunc('month', f.order_date)::date, f.currency
+                 ORDER BY sum(f.net_amount) DESC
+               ) AS net_rank,
+               f.product_id, p.product_name, p.brand, p.department_name, p.category_name,
+               {_SALES_SQL},
+               (sum(f.returned_quantity) * 100.0 / nullif(sum(f.quantity), 0))::numeric(9, 2)
+                 AS return_rate_pct
         FROM production.fct_order_lines f
         LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
         WHERE NOT f.is_cancelled
         GROUP BY date_trunc('month', f.order_date)::date, f.currency, f.product_id,
-          p.product_name, p.brand,
-          p.department_name,
-                 p.category_name
+                 p.product_name, p.brand, p.department_name, p.category_name
         ORDER BY month, currency, net_rank, product_id
         """,
     ),
@@ -180,8 +176,7 @@ EXTRACTS: tuple[Extract, ...] = (
             **_CURRENCY,
             "distinct_order_count": (
                 "Orders with at least one line here. Do not add up: an order with lines in two "
-                "categories counts in "
-                "both."
+                "categories counts in both."
             ),
             "units_count": "Units sold.",
             "net_amount": "Revenue.",
@@ -194,10 +189,10 @@ EXTRACTS: tuple[Extract, ...] = (
             ),
         },
         """
-        SELECT month, department_name, category_name, currency, order_count AS distinct_order_count,
-          units_count,
-               net_amount::numeric(18, 2) AS net_amount, margin_amount::numeric(18,
-                 2) AS margin_amount,
+        SELECT month, department_name, category_name, currency,
+               order_count AS distinct_order_count, units_count,
+               net_amount::numeric(18, 2) AS net_amount,
+               margin_amount::numeric(18, 2) AS margin_amount,
                net_amount_previous_year::numeric(18, 2) AS net_amount_previous_year,
                net_amount_yoy_pct::numeric(18, 2) AS net_amount_yoy_pct
         FROM production.agg_sales_by_category_month
@@ -248,9 +243,8 @@ EXTRACTS: tuple[Extract, ...] = (
         },
         """
         SELECT s.store_code, s.store_name, s.channel, a.product_id, p.product_name,
-          p.department_name, p.category_name,
-               a.stock_risk, a.quantity_on_hand, a.reorder_point, a.sold_quantity_28d,
-               a.cover_days::numeric(18, 1) AS cover_days,
+               p.department_name, p.category_name, a.stock_risk, a.quantity_on_hand,
+               a.reorder_point, a.sold_quantity_28d, a.cover_days::numeric(18, 1) AS cover_days,
                (a.quantity_on_hand * p.cost_amount)::numeric(18, 2) AS stock_value_amount
         FROM production.agg_stock_cover_by_store_product a
         LEFT JOIN production.dim_store s ON s.store_id = a.store_id AND s.is_current
@@ -261,8 +255,7 @@ EXTRACTS: tuple[Extract, ...] = (
     Extract(
         "ext_inventory_daily",
         "Stock and its movements per day, store and category. Opening plus received, returned, "
-        "transferred and "
-        "adjusted less sold is closing.",
+        "transferred and adjusted less sold is closing.",
         {
             "inventory_date": "The day.",
             **_STORE,
@@ -282,9 +275,8 @@ EXTRACTS: tuple[Extract, ...] = (
         },
         """
         SELECT f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name,
-          p.category_name,
-               count(*) AS product_count, count(*) FILTER (WHERE f.is_out_of_stock) AS
-                 out_of_stock_product_count,
+               p.category_name, count(*) AS product_count,
+               count(*) FILTER (WHERE f.is_out_of_stock) AS out_of_stock_product_count,
                sum(f.opening_quantity)::bigint AS opening_quantity,
                sum(f.received_quantity)::bigint AS received_quantity,
                sum(f.sold_quantity)::bigint AS sold_quantity,
@@ -296,9 +288,9 @@ EXTRACTS: tuple[Extract, ...] = (
         JOIN production.dim_store s ON s.store_key = f.store_key
         JOIN production.dim_product p ON p.product_key = f.product_key
         GROUP BY f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name,
-          p.category_name
+                 p.category_name
         ORDER BY f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name,
-          p.category_name
+                 p.category_name
         """,
     ),
     Extract(
@@ -316,15 +308,15 @@ EXTRACTS: tuple[Extract, ...] = (
         },
         """
         SELECT f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
-          f.payment_status, f.currency,
-               count(*) AS payment_count, sum(f.amount)::numeric(18, 2) AS amount,
+               f.payment_status, f.currency, count(*) AS payment_count,
+               sum(f.amount)::numeric(18, 2) AS amount,
                sum(f.captured_amount)::numeric(18, 2) AS captured_amount
         FROM production.fct_payments f
         JOIN production.dim_store s ON s.store_key = f.store_key
         GROUP BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
-          f.payment_status, f.currency
+                 f.payment_status, f.currency
         ORDER BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
-          f.payment_status, f.currency
+                 f.payment_status, f.currency
         """,
     ),
     Extract(
@@ -367,11 +359,11 @@ EXTRACTS: tuple[Extract, ...] = (
         },
         """
         SELECT a.product_id_a, x.product_name AS product_name_a, a.product_id_b,
-          y.product_name AS product_name_b,
-               a.basket_count, a.support_pct::numeric(18, 4) AS support_pct,
+               y.product_name AS product_name_b, a.basket_count,
+               a.support_pct::numeric(18, 4) AS support_pct,
                a.confidence_a_to_b_pct::numeric(18, 4) AS confidence_a_to_b_pct,
-               a.confidence_b_to_a_pct::numeric(18, 4) AS confidence_b_to_a_pct, a.lift::numeric(18,
-                 4) AS lift
+               a.confidence_b_to_a_pct::numeric(18, 4) AS confidence_b_to_a_pct,
+               a.lift::numeric(18, 4) AS lift
         FROM production.agg_baskets_by_product_pair a
         LEFT JOIN production.dim_product x ON x.product_id = a.product_id_a AND x.is_current
         LEFT JOIN production.dim_product y ON y.product_id = a.product_id_b AND y.is_current

@@ -5,7 +5,7 @@ from softcart_assets.lines.model import NONE, PII, SENSITIVE, Column, Source, Ta
 SHOP = Source(
     "shop",
     "mysql",
-    "The online store's sales and inventory.",
+    "Sales and inventory of the online and the physical stores.",
     tables=(
         Table(
             "customers",
@@ -129,7 +129,7 @@ SHOP = Source(
                 Column(
                     "device",
                     NONE,
-                    "`laptop`, `mobile` or `tablet`; null for an order taken in a store.",
+                    "`laptop`, `mobile` or `tablet`; null in a store, or if it is not known.",
                 ),
                 Column("status", NONE, "`placed`, `paid`, `shipped`, `delivered` or `cancelled`."),
                 Column("currency", NONE, "Currency of all amounts of the order, ISO 4217."),
@@ -221,7 +221,7 @@ SHOP = Source(
         ),
         Table(
             "inventory_movements",
-            "One row per movement of stock; their sum per store and product is the stock on hand.",
+            "One row per movement of stock. A store's stock of a product should be their sum.",
             key=("id",),
             strategy="cdc",
             lake_partition="moved_at",

@@ -5,6 +5,6 @@ Dagster.
 """
 
 from softcart_assets.pages.shop.data import DashboardError
-from softcart_assets.pages.shop.page import PageResult, build_page, pictures
+from softcart_assets.pages.shop.page import PageResult, build_page
 
-__all__ = ["DashboardError", "PageResult", "build_page", "pictures"]
+__all__ = ["DashboardError", "PageResult", "build_page"]

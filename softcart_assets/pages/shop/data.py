@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -43,20 +42,6 @@ class DashboardError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Content:
-    """The contents of a page (`document`, ready for JSON), and figures for its builder.
-
-    `figures` are those of the default period. `coarsened` names the columns of sales that the page
-    leaves out. It is empty while every order fits.
-    """
-
-    document: dict[str, Any]
-    figures: dict[str, Decimal | int]
-    version: int | None
-    coarsened: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Overview:
     """All sales of the default period, for the pictures.
 
@@ -66,12 +51,26 @@ class Overview:
     and `hour`.
     """
 
-    version: int
     currency: str
     start: date
     end: date
     months: list[dict[str, Any]]
     hours: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The contents of a page (`document`, ready for JSON), and figures for its builder.
+
+    `figures` are those of the default period. `coarsened` names the columns of sales that the page
+    leaves out. It is empty while every order fits. `overview` is None if there are no sales.
+    """
+
+    document: dict[str, Any]
+    figures: dict[str, Decimal | int]
+    version: int | None
+    coarsened: tuple[str, ...]
+    overview: Overview | None
 
 
 _CURRENCY = "softcart.currency"
@@ -137,9 +136,8 @@ def _sales_query(coarsened: Iterable[str]) -> str:
     """
     basket, item = ", ".join(_BASKET), ", ".join(_ITEM)
     first = (
-        "(row_number() OVER (PARTITION BY order_id{} ORDER BY department, category, product) "
-        "= "
-        "1)::int"
+        "(row_number() OVER "
+        "(PARTITION BY order_id{} ORDER BY department, category, product) = 1)::int"
     )
     return f"""{_sales(coarsened)}
 SELECT {basket}, {item}, {", ".join(f"sum({name})::bigint" for name in _MEASURES)},
@@ -190,37 +188,25 @@ class _Codes(defaultdict[Any, int]):
         self.default_factory = self.__len__
 
 
-@contextmanager
-def _reading(production: PostgresConnection) -> Iterator[_Reader]:
-    """A reader of one moment of production."""
+def read(production: PostgresConnection) -> Content:
+    """Read what the page and its pictures show, at one moment of production.
+
+    It shows the orders in the currency that most have. Raises `DashboardError` if a published table
+    is missing.
+    """
     with production.connect() as session:
+        # One transaction. In the next one, another version may be live.
         session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         session.read_only = True
         # With this much memory, the orders of a large shop are not sorted on disk.
         session.execute("SET LOCAL work_mem = '64MB'")
         try:
-            yield _Reader(session)
+            return _Reader(session).content()
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             raise DashboardError(
                 f"Production lacks what the dashboard reads: {error.diag.message_primary}. "
                 "Publish all tables together: materialise the whole group `production`."
             ) from None
-
-
-def read(production: PostgresConnection) -> Content:
-    """Read what the page shows, at one moment of production.
-
-    It shows the orders in the currency that most have. Raises `DashboardError` if a published table
-    is missing.
-    """
-    with _reading(production) as reader:
-        return reader.content()
-
-
-def read_overview(production: PostgresConnection) -> Overview | None:
-    """Read what the pictures show, at one moment of production. None if there are no sales."""
-    with _reading(production) as reader:
-        return reader.overview()
 
 
 class _Reader:
@@ -258,15 +244,18 @@ class _Reader:
         """
         # Lines whose order has not arrived yet have the currency XXX.
         currencies = self.rows(
-            "SELECT currency, count(*) AS lines FROM production.fct_order_lines "
-            "WHERE currency <> 'XXX' GROUP BY currency ORDER BY lines DESC, currency"
+            """
+            SELECT currency, count(*) AS lines FROM production.fct_order_lines
+            WHERE currency <> 'XXX' GROUP BY currency ORDER BY lines DESC, currency"""
         )
         currency = currencies[0]["currency"] if currencies else None
         self.session.execute("SELECT set_config(%s, %s, true)", (_CURRENCY, currency or "XXX"))
         (span,) = self.rows(
-            "SELECT min(order_date) FILTER (WHERE NOT is_cancelled) AS first, "
-            "max(order_date) FILTER (WHERE NOT is_cancelled) AS last, max(ordered_at) AS as_of "
-            f"FROM {_LINES}"
+            f"""
+            SELECT min(order_date) FILTER (WHERE NOT is_cancelled) AS first,
+                   max(order_date) FILTER (WHERE NOT is_cancelled) AS last,
+                   max(ordered_at) AS as_of
+            FROM {_LINES}"""
         )
         return span | {"currency": currency, "others": currencies[1:]}
 
@@ -274,11 +263,11 @@ class _Reader:
         """Everything the page embeds."""
         version = self.version()
         if version is None:
-            return Content({"version": None, "sales": None}, {}, None, ())
+            return Content({"version": None, "sales": None}, {}, None, (), None)
         span = self.span()
         document: dict[str, Any] = {"version": version, "asOf": span["as_of"]}
         if span["last"] is None:
-            return Content(document | {"sales": None}, {}, version, ())
+            return Content(document | {"sales": None}, {}, version, (), None)
         last = span["last"]
         first = max(span["first"], years_before(last, HISTORY_YEARS) + timedelta(days=1))
         coarsened = self.choose_grain(first, last)
@@ -296,26 +285,35 @@ class _Reader:
             "stock": self.stock(),
             "pairs": self.pairs(),
             "segments": self.columns(
-                "SELECT segment, count(*) AS customers, (sum(monetary_amount) * 100)::bigint AS "
-                "revenue, "
-                "round(avg(recency_days), 1)::float AS recency, round(avg(frequency_count), "
-                "2)::float AS frequency "
-                f"FROM production.agg_rfm_by_customer WHERE {_IS_SHOWN} "
-                "GROUP BY segment ORDER BY revenue DESC"
+                f"""
+                SELECT segment, count(*) AS customers,
+                       (sum(monetary_amount) * 100)::bigint AS revenue,
+                       round(avg(recency_days), 1)::float AS recency,
+                       round(avg(frequency_count), 2)::float AS frequency
+                FROM production.agg_rfm_by_customer WHERE {_IS_SHOWN}
+                GROUP BY segment ORDER BY revenue DESC"""
             ),
         }
         if coarsened:
             # Without every order, the page cannot compute these figures itself.
             document["productMonths"] = self.product_months(first)
             document["hours"] = self.columns(
-                "SELECT device, weekday, hour, order_count AS orders FROM "
-                f"production.agg_orders_by_device_weekday_hour WHERE {_IS_SHOWN}"
+                f"""
+                SELECT device, weekday, hour, order_count AS orders
+                FROM production.agg_orders_by_device_weekday_hour WHERE {_IS_SHOWN}"""
             )
             document["customers"] = self.customers(
                 [days for period in named.values() for days in (period, year_before(*period))]
             )
         document |= self.names()
-        return Content(document, self.figures(*named[DEFAULT_PERIOD]), version, coarsened)
+        start, end = named[DEFAULT_PERIOD]
+        return Content(
+            document,
+            self.figures(start, end),
+            version,
+            coarsened,
+            self.overview(span["currency"], start, end),
+        )
 
     def customers(self, ranges: list[tuple[date, date]]) -> dict[str, int]:
         """How many customers ordered in each range of days, by `<first day>/<last day>`."""
@@ -332,33 +330,29 @@ class _Reader:
             SELECT {counts}
             FROM (SELECT {marks} FROM {_LINES}
                   WHERE NOT is_cancelled AND customer_id IS NOT NULL
-                    GROUP BY customer_id) customer"""
+                  GROUP BY customer_id) customer"""
         )
         return row
 
-    def overview(self) -> Overview | None:
-        """What the pictures show."""
-        version = self.version()
-        span = self.span() if version is not None else None
-        if version is None or span is None or span["last"] is None:
-            return None
-        start, end = periods(span["first"], span["last"])[DEFAULT_PERIOD]
+    def overview(self, currency: str, start: date, end: date) -> Overview:
+        """What the pictures show of these days."""
         before = year_before(start, end)
         # A sale of the year before counts in the same month of this year, in a column of its own.
         months = self.rows(
             f"""
             WITH sale AS (
-              SELECT date_trunc('month', CASE WHEN order_date >= %(start)s THEN order_date
-                                              ELSE order_date + interval '1 year' END)::date AS
-                                                month,
+              SELECT date_trunc('month', CASE
+                       WHEN order_date >= %(start)s THEN order_date
+                       ELSE order_date + interval '1 year'
+                     END)::date AS month,
                      order_date >= %(start)s AS is_now, order_id, net_amount, margin_amount
               FROM {_LINES}
               WHERE NOT is_cancelled
-                AND (order_date BETWEEN %(start)s AND %(end)s OR order_date BETWEEN %(from)s
-                  AND %(to)s)
+                AND (order_date BETWEEN %(start)s AND %(end)s
+                     OR order_date BETWEEN %(from)s AND %(to)s)
             )
-            SELECT month, month >= %(start)s AND month + interval '1 month' <= %(end)s::date + 1 AS
-              whole,
+            SELECT month,
+                   month >= %(start)s AND month + interval '1 month' <= %(end)s::date + 1 AS whole,
                    coalesce(sum(net_amount) FILTER (WHERE is_now), 0) AS revenue,
                    coalesce(sum(margin_amount) FILTER (WHERE is_now), 0) AS margin,
                    count(DISTINCT order_id) FILTER (WHERE is_now) AS orders,
@@ -372,28 +366,31 @@ class _Reader:
         )
         hours = self.rows(
             f"""
-            SELECT coalesce(d.device, 'unknown') AS device, extract(isodow
-              FROM f.order_date)::int AS weekday,
+            SELECT coalesce(d.device, 'unknown') AS device,
+                   extract(isodow FROM f.order_date)::int AS weekday,
                    f.time_of_day_key / 60 AS hour, count(DISTINCT f.order_id) AS orders
-            FROM {_LINES} LEFT JOIN production.dim_device d
-              ON d.device_key = f.device_key
+            FROM {_LINES}
+            LEFT JOIN production.dim_device d ON d.device_key = f.device_key
             WHERE NOT f.is_cancelled AND f.order_date BETWEEN %(start)s AND %(end)s
               AND f.time_of_day_key >= 0
             GROUP BY 1, 2, 3""",
             start=start,
             end=end,
         )
-        return Overview(version, span["currency"], start, end, months, hours)
+        return Overview(currency, start, end, months, hours)
 
     def figures(self, start: date, end: date) -> dict[str, Decimal | int]:
         """The figures of all sales of these days, from the fact itself."""
         (row,) = self.rows(
-            "SELECT coalesce(sum(net_amount), 0) AS revenue, coalesce(sum(margin_amount), 0) AS "
-            "margin, "
-            "count(DISTINCT order_id) AS orders, coalesce(sum(quantity), 0)::bigint AS units, "
-            "coalesce(sum(refund_amount), 0) AS refund, count(DISTINCT customer_id) AS customers "
-            f"FROM {_LINES} WHERE NOT is_cancelled AND order_date BETWEEN "
-            "%(start)s AND %(end)s",
+            f"""
+            SELECT coalesce(sum(net_amount), 0) AS revenue,
+                   coalesce(sum(margin_amount), 0) AS margin,
+                   count(DISTINCT order_id) AS orders,
+                   coalesce(sum(quantity), 0)::bigint AS units,
+                   coalesce(sum(refund_amount), 0) AS refund,
+                   count(DISTINCT customer_id) AS customers
+            FROM {_LINES}
+            WHERE NOT is_cancelled AND order_date BETWEEN %(start)s AND %(end)s""",
             start=start,
             end=end,
         )
@@ -407,13 +404,14 @@ class _Reader:
         """
         basket = ("channel", "store", "device", "country", "region")
         combinations = self.rows(
-            f"{_sales(())} SELECT {', '.join(basket)}, count(*) AS lines FROM sale GROUP BY "
-            f"{', '.join(basket)}",
+            f"""{_sales(())}
+            SELECT {", ".join(basket)}, count(*) AS lines FROM sale GROUP BY {", ".join(basket)}""",
             first=first,
         )
         groups = self.rows(
-            "SELECT DISTINCT department_name AS department, category_id AS category "
-            "FROM production.dim_product WHERE is_current"
+            """
+            SELECT DISTINCT department_name AS department, category_id AS category
+            FROM production.dim_product WHERE is_current"""
         )
 
         def most_rows(coarsened: tuple[str, ...]) -> int:
@@ -478,10 +476,11 @@ class _Reader:
                 ):
                     column.append(value)
         (totals,) = self.rows(
-            "SELECT sum(net_amount) AS revenue, sum(margin_amount) AS margin, sum(quantity) AS "
-            "units, "
-            f"sum(refund_amount) AS refund FROM {_LINES} "
-            "WHERE NOT is_cancelled AND order_date >= %(first)s",
+            f"""
+            SELECT sum(net_amount) AS revenue, sum(margin_amount) AS margin,
+                   sum(quantity) AS units, sum(refund_amount) AS refund
+            FROM {_LINES}
+            WHERE NOT is_cancelled AND order_date >= %(first)s""",
             first=first,
         )
         # The joins with dimensions must neither lose nor double a sale.
@@ -490,10 +489,9 @@ class _Reader:
             if embedded != total:
                 raise DashboardError(
                     f"The {name} read for the dashboard is {embedded}, that of "
-                    f"production.fct_order_lines {total}. "
-                    "Either a product, store, location or device has two current rows in its "
-                    "dimension, or an amount "
-                    "has fractions of a cent: correct the warehouse and publish again."
+                    f"production.fct_order_lines {total}. Either a product, store, location or "
+                    "device has two current rows in its dimension, or an amount has fractions of a "
+                    "cent: correct the warehouse and publish again."
                 )
         if coarsened:
             # These columns are empty then.
@@ -518,8 +516,8 @@ class _Reader:
         """The best-selling products by month, for pages that leave out the product of a sale."""
         columns = self.columns(
             f"""{_sales(())}, best AS (
-              SELECT product FROM sale GROUP BY product ORDER BY sum(revenue) DESC,
-                product LIMIT {PRODUCT_LIMIT}
+              SELECT product FROM sale GROUP BY product
+              ORDER BY sum(revenue) DESC, product LIMIT {PRODUCT_LIMIT}
             )
             SELECT date_trunc('month', %(first)s::date + day)::date AS month, product,
                    {", ".join(f"sum({name})::bigint AS {name}" for name in _MEASURES)}
@@ -535,24 +533,24 @@ class _Reader:
         category.
         """
         columns = self.columns(
-            "SELECT store_id AS store, product_id AS product, stock_risk AS risk, quantity_on_hand "
-            "AS quantity, "
-            "reorder_point AS reorder, sold_quantity_28d AS sold, round(cover_days::numeric, "
-            "1)::float AS cover "
-            "FROM production.agg_stock_cover_by_store_product WHERE stock_risk IN ('out', "
-            "'critical', 'low') "
-            "ORDER BY array_position(ARRAY['out', 'critical', 'low'], stock_risk), "
-            "sold_quantity_28d DESC, 1, 2 "
-            f"LIMIT {STOCK_LIMIT}"
+            f"""
+            SELECT store_id AS store, product_id AS product, stock_risk AS risk,
+                   quantity_on_hand AS quantity, reorder_point AS reorder,
+                   sold_quantity_28d AS sold, round(cover_days::numeric, 1)::float AS cover
+            FROM production.agg_stock_cover_by_store_product
+            WHERE stock_risk IN ('out', 'critical', 'low')
+            ORDER BY array_position(ARRAY['out', 'critical', 'low'], stock_risk),
+                     sold_quantity_28d DESC, 1, 2
+            LIMIT {STOCK_LIMIT}"""
         )
         counts = self.columns(
-            "SELECT c.store_id AS store, p.department_name AS department, p.category_id AS "
-            "category, "
-            "c.stock_risk AS risk, count(*) AS products "
-            "FROM production.agg_stock_cover_by_store_product c "
-            "LEFT JOIN production.dim_product p ON p.product_id = c.product_id AND p.is_current "
-            "WHERE c.stock_risk IN ('out', 'critical', 'low') GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, "
-            "3, 4"
+            """
+            SELECT c.store_id AS store, p.department_name AS department,
+                   p.category_id AS category, c.stock_risk AS risk, count(*) AS products
+            FROM production.agg_stock_cover_by_store_product c
+            LEFT JOIN production.dim_product p ON p.product_id = c.product_id AND p.is_current
+            WHERE c.stock_risk IN ('out', 'critical', 'low')
+            GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"""
         )
         return columns | {
             "product": [self.products[product] for product in columns["product"]],
@@ -562,11 +560,12 @@ class _Reader:
     def pairs(self) -> dict[str, list[Any]]:
         """The products most often bought together."""
         columns = self.columns(
-            "SELECT product_id_a AS a, product_id_b AS b, basket_count AS baskets, lift::float AS "
-            "lift, "
-            "confidence_a_to_b_pct::float AS ab, confidence_b_to_a_pct::float AS ba "
-            "FROM production.agg_baskets_by_product_pair ORDER BY basket_count DESC, 1, 2 "
-            f"LIMIT {PAIR_LIMIT}"
+            f"""
+            SELECT product_id_a AS a, product_id_b AS b, basket_count AS baskets,
+                   lift::float AS lift, confidence_a_to_b_pct::float AS ab,
+                   confidence_b_to_a_pct::float AS ba
+            FROM production.agg_baskets_by_product_pair
+            ORDER BY basket_count DESC, 1, 2 LIMIT {PAIR_LIMIT}"""
         )
         return columns | {
             side: [self.products[product] for product in columns[side]] for side in ("a", "b")
@@ -577,9 +576,10 @@ class _Reader:
         known = {
             row["product_id"]: row
             for row in self.rows(
-                "SELECT product_id, product_name, department_name, category_id FROM "
-                "production.dim_product "
-                "WHERE is_current AND product_id = ANY(%(ids)s)",
+                """
+                SELECT product_id, product_name, department_name, category_id
+                FROM production.dim_product
+                WHERE is_current AND product_id = ANY(%(ids)s)""",
                 ids=list(self.products),
             )
         }
@@ -598,16 +598,18 @@ class _Reader:
             "categories": {
                 row["category_id"]: row["category_name"]
                 for row in self.rows(
-                    "SELECT category_id, max(category_name) AS category_name FROM "
-                    "production.dim_product "
-                    "WHERE is_current AND category_id IS NOT NULL GROUP BY 1"
+                    """
+                    SELECT category_id, max(category_name) AS category_name
+                    FROM production.dim_product
+                    WHERE is_current AND category_id IS NOT NULL GROUP BY 1"""
                 )
             },
             "stores": {
                 row["store_id"]: {"name": row["store_name"], "channel": row["channel"]}
                 for row in self.rows(
-                    "SELECT store_id, store_name, channel FROM production.dim_store "
-                    "WHERE is_current AND store_id IS NOT NULL"
+                    """
+                    SELECT store_id, store_name, channel FROM production.dim_store
+                    WHERE is_current AND store_id IS NOT NULL"""
                 )
             },
         }

@@ -29,6 +29,9 @@ from softcart_assets.pages.shop import charts, data
 
 _HERE = Path(__file__).parent
 
+Pictures = dict[str, bytes]
+"""PNGs of charts, by the name of the chart."""
+
 
 @dataclass(frozen=True)
 class PageResult:
@@ -37,6 +40,7 @@ class PageResult:
     `version`: the production version of its data (None: nothing was published yet). `figures`:
     those of the default period, with amounts in the currency of the fact. It is empty without
     sales. `coarsened`: the columns of sales that the page leaves out, since not every order fits.
+    `pictures`: its charts for the default period, without a filter. There are none without sales.
     """
 
     path: Path
@@ -45,6 +49,7 @@ class PageResult:
     version: int | None
     figures: dict[str, Decimal | int]
     coarsened: tuple[str, ...]
+    pictures: Pictures
 
 
 def build_page(production: PostgresConnection, path: Path) -> PageResult:
@@ -60,9 +65,9 @@ def build_page(production: PostgresConnection, path: Path) -> PageResult:
         "themes": {name: charts.page_config(theme) for name, theme in charts.THEMES.items()},
     }
     vega = _vega()
-    script = "\n".join((_HERE / name).read_text() for name in ("sales.js", "page.js"))
-    html = Template((_HERE / "page.html").read_text()).substitute(
-        style=_variables() + (_HERE / "page.css").read_text(),
+    script = "\n".join(map(_text, ("sales.js", "page.js")))
+    html = Template(_text("page.html")).substitute(
+        style=_variables() + _text("page.css"),
         script_hashes=" ".join(_hash(text) for text in (vega, script)),
         vega=vega,
         script=script,
@@ -80,7 +85,13 @@ def build_page(production: PostgresConnection, path: Path) -> PageResult:
         version=content.version,
         figures=content.figures,
         coarsened=content.coarsened,
+        pictures=_pictures(content.overview) if content.overview else {},
     )
+
+
+def _text(name: str) -> str:
+    """A file of this package."""
+    return (_HERE / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -128,14 +139,7 @@ def _pack(document: dict[str, Any]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
-def pictures(production: PostgresConnection) -> dict[str, bytes]:
-    """PNGs of the page's charts for the default period, by the name of the chart.
-
-    There is no filter. Without sales there are no pictures. Raises like `build_page`.
-    """
-    overview = data.read_overview(production)
-    if overview is None:
-        return {}
+def _pictures(overview: data.Overview) -> Pictures:
 
     def ratio(amount: Decimal | None, count: int | None) -> Decimal | None:
         return amount / count if amount is not None and count else None

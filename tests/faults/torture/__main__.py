@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from tests.faults.torture.harness import Plan, Round, TortureFailed
+from tests.faults.torture.lakes import Lakes
 from tests.faults.torture.servers import Servers
 
 STRATEGIES = ("cdc", "cdc", "cdc", "snapshot", "incremental")
@@ -53,7 +54,7 @@ def main() -> int:
     seed = random.randrange(10**6) if told.seed is None else told.seed
     end = time.monotonic() + told.seconds
     home = Path(tempfile.mkdtemp(prefix="softcart-torture-"))
-    servers = Servers(home, is_mysql=told.mysql)
+    servers, lakes = Servers(home, is_mysql=told.mysql), Lakes(home / "spark")
     failed = False
     try:
         servers.up()
@@ -62,7 +63,7 @@ def main() -> int:
             plan = Plan(seed, strategy, told.round, told.writers, told.pause)
             folder = home / f"round-{seed}"
             folder.mkdir()
-            round_ = Round(servers, plan, folder)
+            round_ = Round(servers, lakes, plan, folder)
             print(round_.run(), flush=True)
             round_.clean_up()
             seed += 1
@@ -73,6 +74,7 @@ def main() -> int:
         print(f"{error}{' --mysql' if told.mysql else ''}", file=sys.stderr)
         return 1
     finally:
+        lakes.close()
         servers.down()
         if failed:  # what the servers held is of use; that they ran is not
             print(f"What the servers held stays in {home}.", file=sys.stderr)

@@ -16,22 +16,62 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import psycopg
 
-from softcart_assets.connections import ServerUnreachable
-from softcart_assets.stack import REPOSITORY
+from softcart_assets.connections import MongoConnection, MySQLConnection, ServerUnreachable
+from softcart_assets.ingestion.errors import MissingTable
+from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.lines.model import Source
+from softcart_assets.locks import LockHeld
+from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.server import Server
-from tests.faults.torture import reader, workload
+from tests.faults.torture import documents, reader, workload
+from tests.faults.torture.lakes import Lakes
 from tests.faults.torture.model import Model
-from tests.faults.torture.servers import GRANTS, Servers
-from tests.faults.torture.verdict import Verdict, ledger_total
+from tests.faults.torture.servers import GRANTS, Proxy, Servers
+from tests.faults.torture.verdict import Verdict, ledger_total, torn_rows
+from tests.support.clock import give_clock, set_clock
 
 Strategy = Literal["cdc", "snapshot", "incremental"]
 LAST_SECONDS = 120
 """So long the last bounded run may take."""
+NOTICED_SECONDS = 12
+"""So long after a silence either side may still find connections that the other one has lost."""
+
+
+class Extra(StrEnum):
+    """What only some rounds have, as their seeds say."""
+
+    SHARED = "shared rows"
+    """Writers change the same rows, so that only the source knows their order."""
+    STALLS = "long stalls"
+    """Connections stall for up to ten seconds, instead of two."""
+    SILENCE = "silence"
+    """Packets are dropped, so that neither side learns anything."""
+    CLOCKS = "shifted clocks"
+    """The target's clock jumps, and the log of a captured source has wrong times."""
+    SECOND = "a second source"
+    """Another source declares some of the tables, too."""
+    DOCUMENTS = "documents"
+    """A MongoDB is followed as well."""
+    LAKE = "lake tables"
+    """Spark makes the lake's tables all the time, and in the end it reads them."""
+
+
+CHANCES = {
+    Extra.SHARED: 0.8,
+    Extra.STALLS: 0.4,
+    Extra.SILENCE: 0.4,
+    Extra.CLOCKS: 0.5,
+    Extra.SECOND: 0.4,
+    Extra.DOCUMENTS: 0.4,
+    Extra.LAKE: 0.25,  # Spark is slow to start, and takes the processor from everything else
+}
+"""In which share of all rounds they are."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +87,17 @@ class Plan:
     pause: float = 0.03
     """Seconds between a writer's transactions, on average."""
 
+    @property
+    def extras(self) -> frozenset[Extra]:
+        """What the round has besides what all have."""
+        dice = random.Random(f"{self.seed} extras")
+        return frozenset(extra for extra, chance in CHANCES.items() if dice.random() < chance)
+
+    @property
+    def second_strategy(self) -> Strategy:
+        """How the tables of the second source are loaded."""
+        return random.Random(f"{self.seed} second").choice(get_args(Strategy))
+
     def command(self) -> str:
         """What replays the round."""
         return (
@@ -54,6 +105,18 @@ class Plan:
             f"{self.strategy}"
             f" --round {self.seconds:g} --writers {self.writers} --pause {self.pause:g}"
         )
+
+
+@dataclass
+class Followed:
+    """A source that is read all the time."""
+
+    source: Source
+    config: Path
+    modes: tuple[str, ...]
+    """The reader's modes, the first of which brings everything to the source's end."""
+    first_attempt: float = 0.0
+    first_success: float = 0.0
 
 
 class TortureFailed(AssertionError):
@@ -65,10 +128,11 @@ class Round:
     `folder`.
     """
 
-    def __init__(self, servers: Servers, plan: Plan, folder: Path) -> None:
-        self.servers, self.plan, self.folder = servers, plan, folder
+    def __init__(self, servers: Servers, lakes: Lakes, plan: Plan, folder: Path) -> None:
+        self.servers, self.lakes, self.plan, self.folder = servers, lakes, plan, folder
+        self.extras = plan.extras
         self.dice = random.Random(f"{plan.seed} faults")
-        self.reader_dice = random.Random(f"{plan.seed} reader")
+        self._clock_dice = random.Random(f"{plan.seed} clocks")
         self.database = f"torture_{plan.seed}"
         self.lake = folder / "lake"
         self.counts: Counter[str] = Counter()
@@ -84,14 +148,18 @@ class Round:
         """
         self._faults: list[list[float]] = []
         """When each began and ended."""
-        self._first_attempt = self._first_success = 0.0
+        self._followed: list[Followed] = []
+        """The first one is the main source, which the auditor and the watcher look at."""
+        self._document_writer: documents.DocumentWriter | None = None
         self._renewed = 0.0
         """When the last renewal of everything ended, whose tables come one by one; a run that began
         later makes them a whole.
         """
         self._is_whole = False
         model = Model(shape.name for shape in workload.KNOWN)
-        self.world = workload.World(lambda: self.servers.mysql(self.database), model, self.note)
+        self.world = workload.World(
+            lambda: self.servers.mysql(self.database), model, self.note, self._shift_of_source
+        )
 
     def note(self, what: str) -> None:
         """Write an event and its time into the round's log."""
@@ -112,8 +180,8 @@ class Round:
         finally:
             self._log.close()
         done = (
-            f"seed {self.plan.seed}, {self.plan.strategy}: {sum(w.done for w in self._writers)} "
-            "transactions, "
+            f"seed {self.plan.seed}, {', '.join([self.plan.strategy, *sorted(self.extras)])}: "
+            f"{sum(w.done for w in self._writers)} transactions, "
             + ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
         )
         if self.problems:
@@ -134,6 +202,11 @@ class Round:
             session.query(f"DROP DATABASE IF EXISTS {self.database}")
         with self.servers.postgres("postgres").connect(autocommit=True) as session:
             session.execute(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)".encode())
+        if Extra.DOCUMENTS in self.extras:
+            with self.servers.mongo(self.database).connect() as client:
+                client.drop_database(self.database)
+        for followed in self._followed:
+            self.lakes.forget(followed.source)
         shutil.rmtree(self.folder)
 
     def _prepare(self) -> None:
@@ -147,38 +220,79 @@ class Round:
             session.execute(f"CREATE DATABASE {self.database}".encode())
         workload.create(self.servers.mysql(self.database))
         self.lake.mkdir()
-        self._config = self.folder / "reader.json"
-        self._config.write_text(
+        if Extra.CLOCKS in self.extras:
+            give_clock(self.servers.postgres(self.database))
+        self._follow(workload.source(self.plan.strategy), self.plan.strategy)
+        if Extra.SECOND in self.extras:
+            strategy = self.plan.second_strategy
+            self._follow(workload.source(strategy, "second"), strategy)
+        if Extra.DOCUMENTS in self.extras:
+            self.servers.documents.up()
+            self._follow(documents.SOURCE, "cdc")
+            self._document_writer = documents.DocumentWriter(
+                self.servers.mongo(self.database), str(self.plan.seed), self.world.stopping
+            )
+
+    def _follow(self, source: Source, strategy: Strategy) -> None:
+        """Have a source read from now on."""
+        is_mysql = source.kind == "mysql"
+        connection: MySQLConnection | MongoConnection = (
+            self.servers.mysql_of_reader(self.database)
+            if is_mysql
+            else self.servers.mongo_of_reader(self.database)
+        )
+        file = self.folder / f"{source.name}.json"
+        file.write_text(
             reader.config(
-                self.plan.strategy,
-                self.servers.mysql_of_reader(self.database),
+                source,
+                strategy,
+                connection,
                 self.servers.postgres_of_reader(self.database),
                 self.lake.as_uri(),
+                is_impatient=bool(self.extras & {Extra.STALLS, Extra.SILENCE}),
             )
         )
+        has_log = is_mysql and strategy == "cdc"
+        modes = ("bounded", "unasked", "stream") if has_log else ("bounded",)
+        self._followed.append(Followed(source, file, modes))
 
     def _torture(self) -> None:
         plan, seed = self.plan, str(self.plan.seed)
         self._writers = [
-            workload.Writer(self.world, seed, n, pause=plan.pause) for n in range(plan.writers)
+            workload.Writer(
+                self.world, seed, n, pause=plan.pause, shares=Extra.SHARED in self.extras
+            )
+            for n in range(plan.writers)
         ]
         schemas = workload.SchemaChanger(self.world, seed, plan.strategy, pause=plan.seconds / 16)
+        threads: list[workload.Writer | workload.SchemaChanger | documents.DocumentWriter]
         threads = [*self._writers, schemas]
+        if self._document_writer:
+            threads.append(self._document_writer)
         for thread in threads:
             thread.start()
         while sum(writer.done for writer in self._writers) < 30 and all(
             t.failure is None for t in threads
         ):
             time.sleep(0.05)
-        reading = threading.Thread(target=self._keep_reading, name="reader")
-        watching = threading.Thread(target=self._watch, name="watcher")
-        auditing = threading.Thread(target=self._keep_auditing, name="auditor")
-        for each in (reading, watching, auditing):
+        main = self._followed[0]
+        jobs: dict[str, tuple[Callable[[Followed], None], Followed]] = {
+            f"reader of {each.source.name}": (self._keep_reading, each) for each in self._followed
+        }
+        jobs |= {"watcher": (self._watch, main), "auditor": (self._keep_auditing, main)}
+        if Extra.LAKE in self.extras:
+            jobs["lake"] = (self._keep_refreshing, main)
+        # Daemons: one that hangs is a problem that is told, and not a reason to hang as well.
+        readers = [
+            threading.Thread(target=job, args=(each,), name=name, daemon=True)
+            for name, (job, each) in jobs.items()
+        ]
+        for each in readers:
             each.start()
         try:
             if self.dice.random() < 0.7:  # otherwise what is harmed is the first copy
                 calm = time.time() + LAST_SECONDS
-                while not self._first_success and time.time() < calm and not self.problems:
+                while not main.first_success and time.time() < calm and not self.problems:
                     time.sleep(0.05)
             end = time.time() + plan.seconds
             while (
@@ -192,10 +306,11 @@ class Round:
             for thread in threads:
                 thread.join(60)
             self._stopping.set()
-            for each in (reading, watching, auditing):
+            for each in readers:
                 each.join(LAST_SECONDS)
             for process in self._processes.values():
                 process.kill()
+        self.problems += [f"the {each.name} did not stop" for each in readers if each.is_alive()]
         self.counts.update({f"{kind} statements": count for kind, count in schemas.changes.items()})
         for thread in threads:
             if thread.failure:
@@ -205,28 +320,33 @@ class Round:
 
     # The reader
 
-    def _keep_reading(self) -> None:
+    def _keep_reading(self, followed: Followed) -> None:
         """Run the reader again and again; one that fails while nobody harmed it is a problem."""
-        modes = ["bounded"] if self.plan.strategy != "cdc" else ["bounded", "stream"]
+        name = followed.source.name
+        dice = random.Random(f"{self.plan.seed} reader of {name}")
         while not self._stopping.is_set() and not self.problems:
-            mode = self.reader_dice.choice(modes) if self._first_success else "bounded"
-            patience = self.reader_dice.uniform(1, 10)
+            mode = dice.choice(followed.modes) if followed.first_success else "bounded"
+            patience = dice.uniform(1, 10)
             began = time.time()
-            self._first_attempt = self._first_attempt or began
-            code, told = self._read(mode, patience=patience if mode == "stream" else LAST_SECONDS)
+            followed.first_attempt = followed.first_attempt or began
+            code, told = self._read(
+                followed, mode, patience=patience if mode == "stream" else LAST_SECONDS
+            )
             ended = time.time()
             if code == 0:
-                if mode == "bounded":
-                    self._first_success = self._first_success or ended
-                    self._is_whole |= began > self._renewed
+                if mode != "stream":
+                    followed.first_success = followed.first_success or ended
+                    if followed is self._followed[0]:
+                        self._is_whole |= began > self._renewed
             elif code == -signal.SIGTERM:
                 pass  # told to end before it had begun
             elif not self._was_harmed(began, ended) and not self._may_fail(code, told):
                 self.problems.append(
-                    f"the reader ({mode}) ended with {code} though nobody harmed it: {told[-3000:]}"
+                    f"the reader of {name} ({mode}) ended with {code} though nobody harmed it: "
+                    f"{told[-3000:]}"
                 )
 
-    def _keep_auditing(self) -> None:
+    def _keep_auditing(self, main: Followed) -> None:
         """Now and then compare a table with its source, or read it again, while all goes on.
 
         A difference is a problem, whatever was harmed.
@@ -243,19 +363,46 @@ class Round:
                 command = ["resnapshot", *dice.choice([[dice.choice(known)], ranged, ranged])]
                 if dice.random() < 0.1:
                     command = ["resnapshot"]
-            if not self._first_success:
+            if not main.first_success:
                 continue
             if command == ["resnapshot"]:  # begins at the log's end, whatever was before
                 self.resnapshotted |= set(known)
                 self._renewed, self._is_whole = float("inf"), False
             began = time.time()
-            code, told = self._read(*command)
+            code, told = self._read(main, *command)
             if command == ["resnapshot"]:
                 self._renewed = time.time()
             if code == reader.DIFFERENT or (code and not self._was_harmed(began, time.time())):
                 self.problems.append(f"{' '.join(command)} ended with {code}: {told[-3000:]}")
 
-    def _read(self, *command: str, patience: float = LAST_SECONDS) -> tuple[int, str]:
+    def _keep_refreshing(self, main: Followed) -> None:
+        """Have Spark make the main source's tables of the lake, again and again."""
+
+        def tell(reason: str) -> None:
+            # A table that nobody reads any more may stay stale.
+            if self._stopping.is_set():
+                raise InterruptedError
+            self.note(reason)
+
+        while not self._stopping.wait(1) and not self.problems:
+            if not main.first_success:
+                continue
+            began = time.time()
+            try:
+                self.problems += self.lakes.refresh(
+                    main.source, self.servers.postgres(self.database), self.lake.as_uri(), tell
+                )
+                self.counts["refreshes of the lake"] += 1
+            except InterruptedError:
+                return
+            except Exception as error:
+                if not self._was_harmed(began, time.time()):
+                    self.problems.append(f"the lake could not be refreshed: {error!r}")
+                self.note(f"the lake was not refreshed: {error}")
+
+    def _read(
+        self, followed: Followed, *command: str, patience: float = LAST_SECONDS
+    ) -> tuple[int, str]:
         """One process from start to end; it is told to end after some seconds. Its exit code and
         what it printed.
         """
@@ -263,7 +410,13 @@ class Round:
         began = time.time()
         with (self.folder / f"{name}.log").open("w+") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.torture.reader", str(self._config), *command],
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.faults.torture.reader",
+                    str(followed.config),
+                    *command,
+                ],
                 cwd=REPOSITORY,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -310,29 +463,39 @@ class Round:
             for table, error in failures.items()
         )
 
-    def _watch(self) -> None:
+    def _watch(self, main: Followed) -> None:
         """Whoever looks at the target sees whole transactions only, once all tables are followed:
-        the ledgers balance.
+        the ledgers balance, and the shared rows are what the trail says. At any time raw is what
+        the source states, if it states anything.
         """
+        dice = random.Random(f"{self.plan.seed} watcher")
+        tables = [table.name for table in main.source.tables]
+        postgres = self.servers.postgres(self.database)
         while self.plan.strategy == "cdc" and not self._stopping.wait(0.2):
             if not self._is_whole:
                 continue
             with (
                 suppress(psycopg.Error, ServerUnreachable),
-                self.servers.postgres(self.database).connect() as session,
+                postgres.connect() as session,
             ):
-                total = ledger_total(session)
+                session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                total, torn = ledger_total(session, main.source), torn_rows(session, main.source)
                 self.counts["looks"] += 1
-                if total:
+                if total or torn:
                     self.problems.append(
                         "a reader of the target saw half a transaction: the ledgers' sum was "
-                        f"{total}"
+                        f"{total}, and {torn} shared rows were not what the trail said"
                     )
+            with suppress(psycopg.Error, ServerUnreachable, LockHeld, MissingTable):
+                found = compare(main.source, postgres, dice.choice(tables))
+                self.counts["comparisons" if found.is_stated else "nothing stated"] += 1
+                if found.is_stated and not found.is_equal:
+                    self.problems.append(f"while the reader was at work: {found}")
 
     # Harm
 
     @contextmanager
-    def _fault(self, what: str) -> Iterator[None]:
+    def _fault(self, what: str, noticed_within: float = 0) -> Iterator[None]:
         self.note(what)
         self.counts[what.partition(":")[0]] += 1
         fault = [time.time(), float("inf")]
@@ -340,7 +503,7 @@ class Round:
         try:
             yield
         finally:
-            fault[1] = time.time()
+            fault[1] = time.time() + noticed_within
             self.note(f"{what} is over")
 
     def _harm(self) -> None:
@@ -354,6 +517,10 @@ class Round:
             (self._cut, 4),
             (self._stall, 2),
         ]
+        if Extra.SILENCE in self.extras:
+            harms.append((self._be_silent, 2))
+        if Extra.CLOCKS in self.extras:
+            harms.append((self._shift_clock, 3))
         self.dice.choices([harm for harm, _ in harms], [weight for _, weight in harms])[0]()
 
     def _kill_reader(self) -> None:
@@ -378,27 +545,59 @@ class Round:
         with self._fault("terminations at the target"):
             self.note(f"{self.servers.kill_connections_at_target(self.database)} terminated")
 
+    def _proxy(self) -> tuple[str, Proxy]:
+        """One of the proxies, and in front of what it is."""
+        servers = self.servers
+        proxies = {"source": servers.to_source, "target": servers.to_target}
+        if Extra.DOCUMENTS in self.extras:
+            proxies["documents"] = servers.to_documents
+        return self.dice.choice(list(proxies.items()))
+
     def _cut(self) -> None:
-        proxy = self.dice.choice(
-            [self.servers.to_source, self.servers.to_source, self.servers.to_target]
-        )
+        name, proxy = self._proxy()
         after = self.dice.choice([0, self.dice.randrange(1, 3000), self.dice.randrange(1, 300_000)])
-        with self._fault(
-            f"cuts: {'source' if proxy is self.servers.to_source else 'target'} after {after} bytes"
-        ):
+        with self._fault(f"cuts: {name} after {after} bytes"):
             proxy.cut(after=after)
             if after:
                 time.sleep(self.dice.uniform(0.1, 1))
                 proxy.flow()
 
     def _stall(self) -> None:
-        proxy = self.dice.choice([self.servers.to_source, self.servers.to_target])
-        with self._fault(f"stalls: {'source' if proxy is self.servers.to_source else 'target'}"):
+        name, proxy = self._proxy()
+        longest = 10 if Extra.STALLS in self.extras else 2
+        with self._fault(f"stalls: {name}"):
             proxy.stall()
-            time.sleep(self.dice.uniform(0.1, 2))
+            time.sleep(self.dice.uniform(0.1, longest))
             if self.dice.random() < 0.5:
                 proxy.cut()
             proxy.flow()
+
+    def _be_silent(self) -> None:
+        name, proxy = self._proxy()
+        with self._fault(f"silences: {name}", NOTICED_SECONDS):
+            proxy.drop()
+            # Less and more than an impatient reader waits.
+            time.sleep(self.dice.uniform(0.5, 2 * reader.IMPATIENCE_SECONDS))
+            proxy.flow()
+
+    def _shift_clock(self) -> None:
+        """Set the target's clock, at some times so that two readings of it are on different days.
+
+        It is no harm that anything may fail from.
+        """
+        hours = [self.dice.choice([-48, -24, -1, 0, 1, 24]) for _ in range(2)]
+        with suppress(psycopg.Error, ServerUnreachable):
+            set_clock(self.servers.postgres(self.database), *(f"{each} hours" for each in hours))
+            self.counts["shifts of the clock"] += 1
+            self.note(f"the clock is shifted by {hours} hours")
+
+    def _shift_of_source(self) -> int:
+        """By how many seconds the clock of a session at the source is wrong."""
+        # Whoever goes by a cursor has to trust the source's clock.
+        strategies = {table.strategy for each in self._followed for table in each.source.tables}
+        if Extra.CLOCKS not in self.extras or "incremental" in strategies:
+            return 0
+        return self._clock_dice.choice([0, -86_400, 3_600])
 
     # The end
 
@@ -406,19 +605,42 @@ class Round:
         """Nobody writes or harms any more: a last run brings everything to the source's end, a
         second one finds nothing.
         """
-        for run in ("the last run", "a run after the last"):
-            code, told = self._read("bounded")
-            if code:
-                self.problems.append(f"{run} ended with {code}: {told[-3000:]}")
-                return
-            if run != "the last run" and " changed " in told:
-                self.problems.append(f"{run} found changes: {told}")
-        first_load = (self._first_attempt, self._first_success or time.time())
+        for followed in self._followed:
+            self._judge_source(followed)
+
+    def _judge_source(self, followed: Followed) -> None:
+        name, postgres = followed.source.name, self.servers.postgres(self.database)
         verdict = Verdict(
             self.world.model,
             self.servers.mysql(self.database),
-            self.servers.postgres(self.database),
+            postgres,
             self.lake,
-            self.plan.strategy,
+            followed.source,
         )
-        self.problems += verdict.problems(first_load, self.resnapshotted)
+        is_mysql = followed.source.kind == "mysql"
+        # Without asking the source, so that it shows whether what the log told adds up.
+        last = "unasked" if "unasked" in followed.modes else "bounded"
+        for run, mode in (("the last run", last), ("a run after the last", "bounded")):
+            code, told = self._read(followed, mode)
+            if code:
+                self.problems.append(f"{run} of {name} ended with {code}: {told[-3000:]}")
+                return
+            if run != "the last run" and " changed " in told:
+                self.problems.append(f"{run} of {name} found changes: {told}")
+            if is_mysql:
+                # The second one asks. So from then on everything is stated.
+                self.problems += verdict.statements(all_are_stated=run != "the last run")
+        if is_mysql:
+            first_load = (followed.first_attempt, followed.first_success or time.time())
+            renewed = self.resnapshotted if followed is self._followed[0] else set()
+            self.problems += verdict.problems(first_load, renewed)
+        elif self._document_writer:
+            self.problems += documents.problems(
+                self._document_writer.model, self.servers.mongo(self.database), postgres
+            )
+        if Extra.LAKE in self.extras:
+            self.problems += self.lakes.refresh(
+                followed.source, postgres, self.lake.as_uri(), self.note
+            )
+            if is_mysql:
+                self.problems += verdict.lake_tables(self.lakes)

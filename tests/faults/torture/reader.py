@@ -1,10 +1,11 @@
 """The process that is killed: `python -m tests.faults.torture.reader CONFIG
-bounded|stream|reconcile|repair|resnapshot [TABLE [FROM TO]]`.
+bounded|unasked|stream|reconcile|repair|resnapshot [TABLE [FROM TO]]`.
 
-CONFIG is a JSON file (`config`) with the strategy, both connections and the lake. A bounded run
+CONFIG is a JSON file (`config`) with the source, both connections and the lake. A bounded run
 prints which tables changed and ends with 0; one whose tables failed prints their errors as JSON and
-ends with `TABLES_FAILED`. A reconciliation that finds differences, and a table that is read again
-and is not what it was although it did not wait for that, end with `DIFFERENT`.
+ends with `TABLES_FAILED`. An unasked one is the same without asking the source for checksums. A
+reconciliation that finds differences, and a table that is read again and is not what it was
+although it did not wait for that, end with `DIFFERENT`.
 """
 
 from __future__ import annotations
@@ -12,31 +13,61 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
-from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets import connections
+from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture.resnapshot import resnapshot
 from softcart_assets.ingestion.capture.stream import stream
+from softcart_assets.ingestion.connectors.mysql import dump
 from softcart_assets.ingestion.errors import LoadsFailed
 from softcart_assets.ingestion.load import LoadRequest, load
 from softcart_assets.ingestion.proof.reconcile import reconcile
-from tests.faults.torture import workload
+from softcart_assets.lines.model import Source
+from tests.faults.torture import documents, workload
 
 TABLES_FAILED, DIFFERENT = 3, 4
 
 
-def config(strategy: str, mysql: MySQLConnection, postgres: PostgresConnection, lake: str) -> str:
+IMPATIENCE_SECONDS = 6
+"""After so long a silence an impatient reader takes a server for lost, instead of a minute."""
+
+
+def config(
+    source: Source,
+    strategy: str,
+    connection: MySQLConnection | MongoConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    *,
+    is_impatient: bool = False,
+) -> str:
     """What the process is to be told."""
     return json.dumps(
-        {"strategy": strategy, "mysql": asdict(mysql), "postgres": asdict(postgres), "lake": lake}
+        {
+            "source": source.name,
+            "strategy": strategy,
+            "connection": asdict(connection),
+            "postgres": asdict(postgres),
+            "lake": lake,
+            "is_impatient": is_impatient,
+        }
     )
 
 
 def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
     """Run once, or until told to end; the exit code."""
     told = json.loads(Path(file).read_text())
-    source = workload.source(told["strategy"])
-    mysql, postgres = MySQLConnection(**told["mysql"]), PostgresConnection(**told["postgres"])
+    if told["is_impatient"]:
+        connections._SILENT_SECONDS = IMPATIENCE_SECONDS
+        dump._SILENCE_SECONDS = float(IMPATIENCE_SECONDS)
+    postgres = PostgresConnection(**told["postgres"])
+    if told["source"] == documents.SOURCE.name:
+        mongo = MongoConnection(**told["connection"])
+        return _load(LoadRequest(documents.SOURCE, mongo, postgres, told["lake"]))
+    source = workload.source(told["strategy"], told["source"])
+    mysql = MySQLConnection(**told["connection"])
     if mode == "stream":
         stream(source, mysql, postgres, told["lake"])
         return 0
@@ -55,8 +86,13 @@ def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
         again = resnapshot(source, mysql, postgres, told["lake"], table or None, key_range or None)  # type: ignore[arg-type]
         print(again)
         return DIFFERENT if not is_awaited and any(each.rows_changed for each in again) else 0
+    ask_after = None if mode == "unasked" else timedelta(0)
+    return _load(LoadRequest(source, mysql, postgres, told["lake"], ask_after=ask_after))
+
+
+def _load(request: LoadRequest) -> int:
     try:
-        for result in load(LoadRequest(source, mysql, postgres, told["lake"])):
+        for result in load(request):
             print(
                 result.table,
                 "changed" if result.is_changed else "same",

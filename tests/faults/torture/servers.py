@@ -1,4 +1,5 @@
-"""Private servers of a torture, and everything that harms them: kills, cut and stalled connections.
+"""Private servers of a torture, and everything that harms them: kills, and connections that are
+cut, stalled or silent.
 
 What is written to them, and what must be true afterwards, is not known here.
 """
@@ -17,25 +18,34 @@ from pathlib import Path
 import MySQLdb
 import psycopg
 
-from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
+from softcart_assets.connections import (
+    MongoConnection,
+    MySQLConnection,
+    PostgresConnection,
+    ServerUnreachable,
+)
+from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
 from softcart_assets.stack.server import Server, alive_after, free_port, port_is_free
 from tests.support.mysql97 import RealMySQL
+from tests.support.network import ask_often, drop_all, let_pass
 
 SOURCE = "SOFTCART_TORTURE"
 """The prefix of the source's settings."""
+DOCUMENTS = "SOFTCART_TORTURE_DOCUMENTS"
+"""The prefix of the settings of the source with documents."""
 READER = "torture_reader"
 """The reader's own account at the source, with just the privileges that `.env.example` asks for."""
 GRANTS = (
     f"CREATE USER IF NOT EXISTS {READER}@'%' IDENTIFIED BY '{READER}'",
-    f"GRANT SELECT, RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {READER}@'%'",
+    f"GRANT SELECT, LOCK TABLES, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {READER}@'%'",
 )
 
 
 class Proxy:
-    """A TCP proxy on a loopback port whose connections can be cut off, stalled, or cut after some
-    bytes.
+    """A TCP proxy on a loopback port whose connections can be cut off, at once or after some
+    bytes, stalled, or silent.
 
     `target` gives the port to forward to, asked anew for each connection.
     """
@@ -48,6 +58,7 @@ class Proxy:
         self._flowing.set()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._clients: set[socket.socket] = set()
         self._left: int | None = None
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -63,11 +74,22 @@ class Proxy:
         """Keep the connections, let nothing through."""
         self._flowing.clear()
 
-    def flow(self) -> None:
-        """End what `stall` began, and forget a cut that was still to come."""
-        self._flowing.set()
+    def drop(self) -> None:
+        """Drop all packets of the clients, those of new connections, too, and let nothing through
+        to them.
+        """
+        self.stall()
         with self._lock:
+            for each in (self._listener, *self._clients):
+                drop_all(each)
+
+    def flow(self) -> None:
+        """End what `stall` or `drop` began, and forget a cut that was still to come."""
+        with self._lock:
+            for each in (self._listener, *self._clients):
+                let_pass(each)
             self._left = None
+        self._flowing.set()
 
     def close(self) -> None:
         """Cut off everything and listen no longer."""
@@ -89,8 +111,10 @@ class Proxy:
                 continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            ask_often(client)
             with self._lock:
                 self._open |= {client, server}
+                self._clients.add(client)
             for ends in ((client, server), (server, client)):
                 threading.Thread(
                     target=self._forward, args=(*ends, ends[0] is server), daemon=True
@@ -110,6 +134,7 @@ class Proxy:
                 target.sendall(data)
         with self._lock:
             self._open -= {source, target}
+            self._clients -= {source, target}
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -141,20 +166,22 @@ class Servers:
             home, free_port(), "source", {SOURCE: "torture"}
         )
         self.target = Postgres(home, free_port(), "target", WAREHOUSES)
+        self.documents = Mongo(home, free_port(), "documents", {DOCUMENTS: "torture"})
         self.to_source = Proxy(lambda: self.source.port)
         self.to_target = Proxy(lambda: self.target.port)
+        self.to_documents = Proxy(lambda: self.documents.port)
 
     def up(self) -> None:
-        """Start what does not run."""
+        """Start what does not run. The server of documents starts when a round needs it."""
         self.source.up()
         self.target.up()
 
     def down(self) -> None:
-        """Stop both and the proxies."""
-        self.to_source.close()
-        self.to_target.close()
-        self.source.down()
-        self.target.down()
+        """Stop all of them and the proxies."""
+        for proxy in (self.to_source, self.to_target, self.to_documents):
+            proxy.close()
+        for server in (self.source, self.target, self.documents):
+            server.down()
 
     def kill(self, server: Server) -> None:
         """End a server by SIGKILL."""
@@ -182,6 +209,19 @@ class Servers:
     def mysql_of_reader(self, database: str) -> MySQLConnection:
         """The source as the reader reaches it."""
         return replace(self.mysql(database), port=self.to_source.port, user=READER, password=READER)
+
+    def mongo(self, database: str) -> MongoConnection:
+        """The source with documents, reached directly."""
+        return MongoConnection(
+            DOCUMENTS, self.documents.environment(DOCUMENTS)[f"{DOCUMENTS}_URI"], database
+        )
+
+    def mongo_of_reader(self, database: str) -> MongoConnection:
+        """The source with documents as the reader reaches it."""
+        direct = self.mongo(database)
+        near = direct.uri.replace(f":{self.documents.port}/", f":{self.to_documents.port}/")
+        # The client watches the server by itself. So it does that every second.
+        return replace(direct, uri=f"{near}&heartbeatFrequencyMS=1000")
 
     def postgres(self, database: str) -> PostgresConnection:
         """The target, reached directly."""

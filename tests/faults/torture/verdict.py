@@ -5,7 +5,7 @@ function yields what does not.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +15,11 @@ import psycopg
 import pyarrow.parquet as pq
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from tests.faults.torture.model import Key, Model, Row, canonical_row, history_error
-from tests.faults.torture.workload import BULK, KEYLESS, KNOWN, LEDGERS, LOOSE, UNFIT, Shape
+from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.lines.model import Source
+from tests.faults.torture.lakes import Lakes
+from tests.faults.torture.model import Key, Model, Row, Version, canonical_row, history_error
+from tests.faults.torture.workload import ALTERED, KNOWN, LEDGERS, SHARED, TRAIL, UNFIT, Shape
 
 TYPES = {
     "ints": "id integer, n integer, s text",
@@ -50,41 +53,82 @@ class Verdict:
         mysql: MySQLConnection,
         postgres: PostgresConnection,
         lake: Path,
-        strategy: str,
+        source: Source,
     ) -> None:
-        self.model, self.mysql, self.postgres, self.lake, self.strategy = (
+        self.model, self.mysql, self.postgres, self.lake, self.source = (
             model,
             mysql,
             postgres,
             lake,
-            strategy,
+            source,
         )
+        declared = {table.name for table in source.tables}
+        self.known = [shape for shape in KNOWN if shape.name in declared]
 
     def problems(self, first_load: tuple[float, float], resnapshotted: set[str]) -> Iterator[str]:
         """Everything that does not agree; `resnapshotted` are tables whose history may have missed
         versions.
         """
+        # Of what was done to the shared rows, and in what order, the source itself has the record.
+        self.model.versions[SHARED.name] = self._trail()
         with self.postgres.connect() as session:
             self.session = session
-            for shape in KNOWN:
-                at_source = self.source_rows(shape.name)
-                yield from self._source(shape, at_source)
-                yield from self._raw(shape.name, shape.key, at_source)
+            for shape in self.known:
+                yield from self._source(shape, self.source_rows(shape.name))
                 yield from self._types(shape)
-                every = self.strategy == "cdc" and shape.name not in resnapshotted
+                is_captured = self.source.table(shape.name).strategy == "cdc"
+                every = is_captured and shape.name not in resnapshotted
                 yield from self._history(shape, first_load, every_version=every)
-                yield from self._newest(shape.name, shape.key)
-                yield from self.replayed(shape.name, shape.key)
-            for name in LOOSE:
-                key = () if name == KEYLESS else ("id",)
-                yield from self._raw(name, key, self.source_rows(name))
-                if name not in (KEYLESS, BULK):
-                    yield from self._newest(name, key)
-                if key or self.strategy == "cdc":
-                    yield from self.replayed(name, key)
+            for table in self.source.tables:
+                yield from self._raw(table.name, table.key, self.source_rows(table.name))
+                if table.history:
+                    yield from self._newest(table.name, table.key)
+                if table.key or table.strategy == "cdc":
+                    yield from self.replayed(table.name, table.key)
             yield from self._quarantine()
-            yield from self._ledgers()
+            if total := ledger_total(session, self.source):
+                yield f"the ledgers' sum is {total}"
+            if torn := torn_rows(session, self.source):
+                yield f"{torn} shared rows are not what the trail says"
             yield from self._files()
+
+    def statements(self, *, all_are_stated: bool) -> Iterator[str]:
+        """Raw against what the source states of it, as counts and checksums."""
+        for table in self.source.tables:
+            found = compare(self.source, self.postgres, table.name)
+            if not found.is_equal and (found.is_stated or all_are_stated):
+                yield str(found)
+
+    def lake_tables(self, lakes: Lakes) -> Iterator[str]:
+        """The rows that Spark reads in the lake's tables are those of raw."""
+        with self.postgres.connect() as session:
+            self.session = session
+            for table in self.source.tables:
+                if table.name == ALTERED:  # the lake may refuse it
+                    continue
+                raw = self._without_own(table.name)
+                names = [name for name in (raw[0] if raw else {}) if name != "_deleted"]
+                found = [_from_lake(row, names) for row in lakes.rows(self.source, table.name)]
+                if not names:
+                    yield from some(table.name, "Spark still has", found)
+                    continue
+                if table.key:
+                    here, there = (_by_key(rows, table.key) for rows in (found, raw))
+                    yield from _unlike("Spark", table.name, names, here, there)
+                else:
+                    counted, held = _counted(found, names), _counted(raw, names)
+                    yield from some(table.name, "only Spark has", (counted - held).items())
+                    yield from some(table.name, "Spark lacks", (held - counted).items())
+
+    def _trail(self) -> dict[Key, list[Version]]:
+        versions: dict[Key, list[Version]] = defaultdict(list)
+        for row in sorted(self.source_rows(TRAIL), key=lambda row: row["seq"]):
+            values = {name: row[name] for name in SHARED.names}
+            versions[row["id"],].append(
+                # When it was committed, nobody has noted: at any time after this.
+                Version(values, bool(row["gone"]), began_at=row["began"], ended_at=float("inf"))
+            )
+        return versions
 
     def source_rows(self, table: str) -> list[Row]:
         """All rows at the source."""
@@ -131,10 +175,10 @@ class Verdict:
         """Raw's current rows against the source's, row by row, in the columns that the source has
         now.
         """
-        if not self._exists(f"raw_t.{table}"):
+        if not self._exists(f"{self.source.schema}.{table}"):
             yield f"{table}: raw does not exist"
             return
-        raw = self._target_rows(f"SELECT * FROM raw_t.{table} WHERE NOT _deleted")
+        raw = self._target_rows(f"SELECT * FROM {self.source.schema}.{table} WHERE NOT _deleted")
         names = list(at_source[0]) if at_source else []
         if raw and (lacking := [name for name in names if name not in raw[0]]):
             yield f"{table}: raw lacks {lacking}"
@@ -147,7 +191,7 @@ class Verdict:
             yield from some(table, "only raw has", (differing[1] - differing[0]).items())
             return
         here, there = _by_key(at_source, key), _by_key(raw, key)
-        unfit = self.model.unfit(table) if table not in LOOSE else set()
+        unfit = self.model.unfit(table) if table in self.model.versions else set()
         yield from some(table, "raw lacks", here.keys() - there.keys() - unfit)
         yield from some(table, "raw still has", there.keys() - here.keys())
         yield from some(
@@ -164,9 +208,9 @@ class Verdict:
         rows = self.session.execute(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
             " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
-            (f"raw_t.{shape.name}",),
+            (f"{self.source.schema}.{shape.name}",),
         ).fetchall()
-        found = dict(rows)
+        found: dict[str, str] = dict(rows)
         for each in TYPES.get(shape.name, "").split(", ") if shape.name in TYPES else ():
             name, _, type_ = each.strip().partition(" ")
             if found.get(name) != type_:
@@ -178,10 +222,8 @@ class Verdict:
         """The versions of each key against those of the model."""
         names = [*shape.names, "_deleted"]
         found: dict[Key, list[tuple[bool, Row]]] = defaultdict(list)
-        order = "_version"
-        for row in self._target_rows(
-            f"SELECT {', '.join(names)} FROM raw_t.{shape.name}_history ORDER BY {order}"
-        ):
+        history = f"{self.source.schema}.{shape.name}_history"
+        for row in self._target_rows(f"SELECT {', '.join(names)} FROM {history} ORDER BY _version"):
             key = tuple(row[name] for name in shape.key)
             found[key].append((row.pop("_deleted"), row))
         wrong = []
@@ -196,21 +238,20 @@ class Verdict:
     def _newest(self, table: str, key: tuple[str, ...]) -> Iterator[str]:
         """The newest version of each key in the history is raw's row, deleted ones included."""
         columns = self.session.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'raw_t' AND "
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND "
             "table_name = %s"
             " AND column_name NOT IN ('_loaded_at', '_position', '_version')",
-            (table,),
+            (self.source.schema, table),
         ).fetchall()
         names = ", ".join(name for (name,) in columns)
         keys = ", ".join(key)
         newest = (
-            f"SELECT DISTINCT ON ({keys}) {names} FROM raw_t.{table}_history ORDER BY "
-            f"{keys}, "
-            "_version DESC"
+            f"SELECT DISTINCT ON ({keys}) {names} FROM {self.source.schema}.{table}_history "
+            f"ORDER BY {keys}, _version DESC"
         )
         for one, other, what in (
-            (newest, f"SELECT {names} FROM raw_t.{table}", "only the history has"),
-            (f"SELECT {names} FROM raw_t.{table}", newest, "only raw has"),
+            (newest, f"SELECT {names} FROM {self.source.schema}.{table}", "only the history has"),
+            (f"SELECT {names} FROM {self.source.schema}.{table}", newest, "only raw has"),
         ):
             yield from some(table, what, self._differing(one, other, table))
 
@@ -224,9 +265,9 @@ class Verdict:
 
     def _listed(self, table: str) -> list[str]:
         rows = self.session.execute(
-            "SELECT path FROM ingestion.lake_files WHERE table_name = %s "
+            "SELECT path FROM ingestion.lake_files WHERE source = %s AND table_name = %s "
             "ORDER BY length(path), path",
-            (table,),
+            (self.source.name, table),
         ).fetchall()
         return [path for (path,) in rows]
 
@@ -240,16 +281,12 @@ class Verdict:
             changes += pq.ParquetFile(self.lake / path).read().to_pylist()
         # Stable, so that rows of one load stay in their order.
         changes.sort(key=lambda row: row["_version"])
-        own = {"_loaded_at", "_position", "_version"}
-        raw = [
-            {n: v for n, v in row.items() if n not in own}
-            for row in self._target_rows(f"SELECT * FROM raw_t.{table} WHERE NOT _deleted")
-        ]
+        raw = self._without_own(table)
         names = [name for name in (raw[0] if raw else {}) if name != "_deleted"]
         if not key:
             # A load of the whole table names no operation, and counts instead of all that came
             # before.
-            held: Counter = Counter()
+            held: Counter[Any] = Counter()
             load = None
             for row in changes:
                 if row.get("_operation") is None and row["_load_id"] != load:
@@ -269,26 +306,13 @@ class Verdict:
                 current.pop(identity, None)
             else:
                 current[identity] = change
-        there = _by_key(raw, key)
-        if names:
-            yield from some(table, "the lake lacks", there.keys() - current.keys())
-            yield from some(
-                table,
-                "(lake, raw)",
-                (
-                    (
-                        k,
-                        {
-                            n: (current[k][n], there[k][n])
-                            for n in names
-                            if current[k][n] != there[k][n]
-                        },
-                    )
-                    for k in current.keys() & there.keys()
-                    if any(current[k][n] != there[k][n] for n in names)
-                ),
-            )
-        yield from some(table, "the lake still has", current.keys() - there.keys())
+        yield from _unlike("the lake's files", table, names, current, _by_key(raw, key))
+
+    def _without_own(self, table: str) -> list[Row]:
+        """Raw's current rows without the engine's own columns."""
+        own = {"_loaded_at", "_position", "_version"}
+        query = f"SELECT * FROM {self.source.schema}.{table} WHERE NOT _deleted"
+        return [{n: v for n, v in row.items() if n not in own} for row in self._target_rows(query)]
 
     def _files(self) -> Iterator[str]:
         """No file lies in the lake that is not listed."""
@@ -305,9 +329,11 @@ class Verdict:
     def _quarantine(self) -> Iterator[str]:
         """The open entries are the rows at the source that cannot be carried, as they are now."""
         rows = self.session.execute(
-            "SELECT table_name, key, row FROM ingestion.quarantine WHERE closed_at IS NULL"
+            "SELECT table_name, key, row FROM ingestion.quarantine WHERE closed_at IS NULL "
+            "AND source = %s",
+            (self.source.name,),
         ).fetchall()
-        for shape in KNOWN:
+        for shape in self.known:
             found = {
                 tuple(map(str, key)): row
                 for name, key, row in rows
@@ -320,22 +346,49 @@ class Verdict:
             for key in expected.keys() & found.keys():
                 if found[key]["tick"] != str(expected[key]["tick"]):
                     yield f"{shape.name} {key}: another version is in quarantine: {found[key]}"
-        if others := [row for row in rows if row[0] not in {shape.name for shape in KNOWN}]:
+        if others := [row for row in rows if row[0] not in {s.name for s in self.known}]:
             yield f"in quarantine for no reason: {others[:MOST_TOLD]}"
 
-    def _ledgers(self) -> Iterator[str]:
-        if total := ledger_total(self.session):
-            yield f"the ledgers' sum is {total}"
 
-
-def ledger_total(session: psycopg.Connection) -> int:
+def ledger_total(session: psycopg.Connection, source: Source) -> int:
     """The sum of both ledgers in raw at one moment."""
     sums = " + ".join(
-        f"(SELECT coalesce(sum(amount), 0) FROM raw_t.{s.name} WHERE NOT _deleted)" for s in LEDGERS
+        f"(SELECT coalesce(sum(amount), 0) FROM {source.schema}.{s.name} WHERE NOT _deleted)"
+        for s in LEDGERS
     )
     row = session.execute(f"SELECT {sums}".encode()).fetchone()
     assert row
     return int(row[0])
+
+
+def torn_rows(session: psycopg.Connection, source: Source) -> int:
+    """How many of the shared rows in raw are not what raw's trail says at the same moment."""
+    row = session.execute(
+        f"SELECT count(*) FROM (SELECT DISTINCT ON (id) id, gone, tick "
+        f"FROM {source.schema}.{TRAIL} ORDER BY id, seq DESC) trail "
+        f"FULL JOIN (SELECT id, tick FROM {source.schema}.{SHARED.name} WHERE NOT _deleted) shared "
+        "USING (id) WHERE shared.tick IS DISTINCT FROM "
+        "CASE WHEN trail.gone = 0 THEN trail.tick END".encode()
+    ).fetchone()
+    assert row
+    return int(row[0])
+
+
+def _unlike(
+    who: str, table: str, names: Sequence[str], found: dict[Key, Row], raw: dict[Key, Row]
+) -> Iterator[str]:
+    """In what rows that somebody else has are not raw's."""
+    yield from some(table, f"{who} lacks", raw.keys() - found.keys())
+    yield from some(table, f"{who} still has", found.keys() - raw.keys())
+    yield from some(
+        table,
+        f"({who}, raw)",
+        (
+            (key, {n: (found[key][n], raw[key][n]) for n in names if found[key][n] != raw[key][n]})
+            for key in found.keys() & raw.keys()
+            if any(found[key][n] != raw[key][n] for n in names)
+        ),
+    )
 
 
 def _by_key(rows: Iterable[Row], key: tuple[str, ...]) -> dict[Key, Row]:
@@ -350,10 +403,10 @@ def _from_lake(row: Row, names: Iterable[str]) -> Row:
     return found
 
 
-def _hashable(row: Row) -> tuple:
+def _hashable(row: Row) -> tuple[Any, ...]:
     return tuple(sorted(row.items()))
 
 
-def _counted(rows: Iterable[Row], names: Iterable[str]) -> Counter:
+def _counted(rows: Iterable[Row], names: Iterable[str]) -> Counter[Any]:
     chosen = list(names)
     return Counter(_hashable({name: row[name] for name in chosen}) for row in rows)

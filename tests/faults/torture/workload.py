@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import MySQLdb
 import MySQLdb.cursors
@@ -192,10 +192,26 @@ LEDGERS = tuple(
 """Two tables between which every transaction moves as much as it takes: their sum is zero at each
 moment.
 """
-KNOWN = (*SHAPES, COMMITS, *LEDGERS)
+SHARED = Shape(
+    "shared",
+    ("id",),
+    "id INT NOT NULL PRIMARY KEY, s VARCHAR(100), n INT",
+    lambda dice, writer: (dice.randrange(30),),
+    {"s": _word, "n": lambda dice: dice.randrange(1000)},
+)
+"""A table whose rows all writers write. Only the source knows in what order they committed."""
+TRAIL = "trail"
+"""What was done to `shared`, in the same transactions. A row's lock lasts until the commit, so the
+rows of a key have here the order of its commits.
+"""
+KNOWN = (*SHAPES, COMMITS, *LEDGERS, SHARED)
 ALTERED, SWAPPED, REMADE, KEYLESS, BULK = "altered", "swapped", "remade", "keyless", "bulk"
 LOOSE = (ALTERED, SWAPPED, REMADE, KEYLESS, BULK)
-"""Tables of which the source itself says in the end what they must hold."""
+"""Tables of which the source itself says in the end what they must hold, and whose shape
+changes.
+"""
+TWICE = ("ints", "codes", COMMITS.name, *(ledger.name for ledger in LEDGERS), SHARED.name, TRAIL)
+"""The tables that a second source declares as well."""
 TRUNCATED = "pairs"
 """The one of the known tables that is truncated."""
 
@@ -212,24 +228,26 @@ UNFIT = {
 """Values that PostgreSQL cannot hold; rows with them belong in quarantine."""
 
 
-def source(strategy: str) -> Source:
-    """The declaration of the torture's source, all tables with one strategy as far as they can be
-    carried by it.
+def source(strategy: str, name: str = "t") -> Source:
+    """The declaration of a source of the torture, all tables with one strategy as far as they can
+    be carried by it. Any other than `t` has those of `TWICE`, of the same database.
     """
 
-    def table(name: str, key: tuple[str, ...], history: bool) -> Table:
+    def table(table: str, key: tuple[str, ...], history: bool) -> Table:
         if strategy == "incremental" and key:
-            return Table(name, "", key, "incremental", (), cursor="updated_at", history=history)
-        return Table(
-            name, "", key, strategy if strategy == "cdc" else "snapshot", (), history=history
-        )  # type: ignore[arg-type]
+            return Table(table, "", key, "incremental", (), cursor="updated_at", history=history)
+        whole: Literal["cdc", "snapshot"] = "cdc" if strategy == "cdc" else "snapshot"
+        return Table(table, "", key, whole, (), history=history)
 
-    known = [table(shape.name, shape.key, True) for shape in KNOWN]
-    loose = [
-        table(name, () if name == KEYLESS else ("id",), name not in (KEYLESS, BULK))
-        for name in LOOSE
+    tables = [table(shape.name, shape.key, True) for shape in KNOWN]
+    tables += [
+        table(each, () if each == KEYLESS else ("id",), each not in (KEYLESS, BULK))
+        for each in LOOSE
     ]
-    return Source("t", "mysql", "", (*known, *loose), owner="team:test", prefix="SOFTCART_TORTURE")
+    tables.append(table(TRAIL, ("seq",), False))
+    if name != "t":
+        tables = [each for each in tables if each.name in TWICE]
+    return Source(name, "mysql", "", tuple(tables), owner="team:test", prefix="SOFTCART_TORTURE")
 
 
 def create(connection: MySQLConnection) -> None:
@@ -237,6 +255,10 @@ def create(connection: MySQLConnection) -> None:
     with closing(connection.connect()) as session:
         for shape in KNOWN:
             session.query(f"CREATE TABLE {shape.name} ({shape.definition}{_OWN})")
+        session.query(
+            f"CREATE TABLE {TRAIL} (seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, id INT NOT "
+            f"NULL, s VARCHAR(100), n INT, gone INT NOT NULL, began DOUBLE NOT NULL{_OWN})"
+        )
         for name in LOOSE:
             definition = (
                 _LOOSE_DEFINITION.replace(" PRIMARY KEY", ", KEY (id)")
@@ -252,9 +274,13 @@ class World:
     """
 
     def __init__(
-        self, connect: Callable[[], MySQLConnection], model: Model, note: Callable[[str], None]
+        self,
+        connect: Callable[[], MySQLConnection],
+        model: Model,
+        note: Callable[[str], None],
+        clocks: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.connect, self.model, self.note = connect, model, note
+        self.connect, self.model, self.note, self.clocks = connect, model, note, clocks
         self.stopping = threading.Event()
         self.no_kill = threading.Lock()
         """Held while a DDL runs and while the source is killed: nobody knows whether a TRUNCATE cut
@@ -301,6 +327,8 @@ class World:
                     "SET SESSION sql_mode = '', innodb_lock_wait_timeout = 3, lock_wait_timeout = 5"
                 )
                 session.query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                if shift := self.clocks():  # the log gets this session's times
+                    session.query(f"SET SESSION timestamp = {time.time() + shift:.6f}")
                 return session
             except (ServerUnreachable, MySQLdb.Error):
                 time.sleep(0.05)
@@ -340,16 +368,25 @@ class Writer(threading.Thread):
     """
 
     def __init__(
-        self, world: World, seed: str, number: int, *, pause: float, limit: int | None = None
+        self,
+        world: World,
+        seed: str,
+        number: int,
+        *,
+        pause: float,
+        limit: int | None = None,
+        shares: bool = False,
     ) -> None:
         super().__init__(name=f"writer {number}", daemon=True)
         self.world, self.number, self.pause, self.limit = world, number, pause, limit
+        self.shares = shares
         self.dice = random.Random(f"{seed} writer {number}")
         self.session: MySQLdb.connections.Connection | None = None
         self.done = 0
         self.tick = self._clock = 0
         self.failure: BaseException | None = None
         self._now = _Transaction()
+        self._began = 0.0
 
     def run(self) -> None:
         """Write until told to stop."""
@@ -370,7 +407,7 @@ class Writer(threading.Thread):
     def _transact(self) -> None:
         """One transaction, and what became of it."""
         self._now = _Transaction()
-        began = time.time()
+        self._began = began = time.time()
         is_committing = False
         while self.session is None:
             self.session = self.world.session()
@@ -445,6 +482,8 @@ class Writer(threading.Thread):
             self._move()
         elif kind < 0.315:
             self._bulk()
+        elif kind < 0.45 and self.shares:
+            self._share()
         else:
             shape = self.dice.choice(SHAPES)
             act = self.dice.choices(
@@ -674,6 +713,65 @@ class Writer(threading.Thread):
                 self._execute(
                     f"DELETE FROM {BULK} WHERE {own} AND id % 3 = {self.dice.randrange(3)}"
                 )
+
+    def _share(self) -> None:
+        """Something on rows that all writers write, and in the trail what it was."""
+        ids = list(dict.fromkeys(SHARED.make_key(self.dice, 0)[0] for _ in range(4)))
+        marks = ", ".join(map(str, ids))
+        tick = self._stamp()["tick"]
+        match self.dice.randrange(5):
+            case 0 | 1:
+                rows = ", ".join(["(%s, %s, %s)"] * len(ids))
+                self._execute(
+                    f"INSERT INTO shared (id, s, tick) VALUES {rows} ON DUPLICATE KEY UPDATE "
+                    "s = VALUES(s), n = COALESCE(n, 0) + 1, tick = VALUES(tick)",
+                    [value for each in ids for value in (each, _word(self.dice), tick)],
+                )
+            case 2:
+                self._execute(
+                    f"UPDATE shared SET n = COALESCE(n, 0) + 1, tick = %s WHERE id IN ({marks})",
+                    (tick,),
+                )
+            case 3:
+                old = self._locked(f"id = {ids[0]}")
+                # Somebody may have the other key. Then nothing happens.
+                if old and self._execute(
+                    "UPDATE IGNORE shared SET id = %s, tick = %s WHERE id = %s",
+                    (ids[-1], tick, ids[0]),
+                ):
+                    self._bury(old if len(ids) > 1 else ())
+            case _:
+                old = self._locked(f"id IN ({marks})")
+                if old:
+                    found = ", ".join(str(row[0]) for row in old)
+                    self._execute(f"DELETE FROM shared WHERE id IN ({found})")
+                    self._bury(old)
+        # No other statement has this tick, so these are the rows that this one has written.
+        self._execute(
+            f"INSERT INTO {TRAIL} (id, s, n, gone, began, tick, updated_at) "
+            "SELECT id, s, n, 0, %s, tick, updated_at FROM shared WHERE tick = %s",
+            (self._began, tick),
+        )
+
+    def _locked(self, where: str) -> Sequence[Sequence[Any]]:
+        """Shared rows as they are, which nobody else can change until the end of this
+        transaction.
+        """
+        assert self.session
+        with self.session.cursor() as cursor:
+            cursor.execute(
+                f"SELECT id, s, n, tick, updated_at FROM shared WHERE {where} FOR UPDATE"
+            )
+            return list(cursor.fetchall())
+
+    def _bury(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Write into the trail that the keys of these shared rows are gone."""
+        for key, s, n, tick, updated_at in rows:
+            self._execute(
+                f"INSERT INTO {TRAIL} (id, s, n, gone, began, tick, updated_at) "
+                "VALUES (%s, %s, %s, 1, %s, %s, %s)",
+                (key, s, n, self._began, tick, updated_at),
+            )
 
     def _loose(self) -> None:
         """Something on a table whose shape others change, or which has no key."""

@@ -1,3 +1,4 @@
+-- Two lines may give different customers the same id. So a customer is the line's name and its id.
 {% set attributes = [
     'customer_id', 'full_name', 'email', 'phone', 'birth_date', 'gender', 'loyalty_tier',
     'is_marketing_consented', 'city', 'region', 'country_code', 'postal_code', 'created_at',
@@ -10,12 +11,13 @@ versions as (
 )
 
 select
-    {{ version_key('customer_id', 'valid_from') }} as customer_key,
+    {{ version_key(['line_of_business', 'customer_id'], 'valid_from') }} as customer_key,
     *
 from versions
 union all
 select
     {{ unknown_key() }} as customer_key,
+    null as line_of_business,
     null as customer_id,
     'Unknown' as full_name,
     null as email,

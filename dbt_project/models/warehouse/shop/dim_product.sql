@@ -9,7 +9,7 @@ with versions as (
 
 -- The category tree keeps no history: its names are those of today on every version.
 select
-    {{ version_key('product_id', 'valid_from') }} as product_key,
+    {{ version_key(['product_id'], 'valid_from') }} as product_key,
     versions.product_id,
     versions.product_name,
     versions.brand,

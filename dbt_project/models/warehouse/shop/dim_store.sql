@@ -8,7 +8,7 @@ with versions as (
 )
 
 select
-    {{ version_key('store_id', 'valid_from') }} as store_key,
+    {{ version_key(['store_id'], 'valid_from') }} as store_key,
     store_id,
     {% for attribute in attributes %}
     {{ attribute }},

@@ -39,7 +39,7 @@ last_day as (
 days as (
     select last_day.last_date - series.days_before as inventory_date
     from last_day
-    cross join generate_series(0, {{ var('inventory_days') }} - 1) as series (days_before)
+    cross join generate_series(0, {{ inventory_days() }} - 1) as series (days_before)
 ),
 
 {% if is_incremental() %}
@@ -114,7 +114,7 @@ moved as (
         )::integer as adjusted_quantity,
         sum(quantity)::integer as net_quantity
     from dated_movements
-    where inventory_date > last_date - {{ var('inventory_days') }}
+    where inventory_date > last_date - {{ inventory_days() }}
     group by store_id, product_id, inventory_date
 ),
 

@@ -28,7 +28,7 @@ touched_orders as (
     {{ rows_with_stale_key(
         ['order_id'],
         ref('dim_customer'),
-        'customer_id', 'customer_key', 'fact.ordered_at'
+        'customer_id', 'customer_key', 'fact.ordered_at', line='shop'
     ) }}
     union
     {{ rows_with_stale_key(
@@ -130,6 +130,7 @@ left join address_versions as address
 left join {{ ref('dim_customer') }} as customer
     on
         lines.customer_id = customer.customer_id
+        and customer.line_of_business = 'shop'
         and {{ is_valid_at('customer', 'lines.ordered_at') }}
 left join {{ ref('dim_store') }} as store
     on

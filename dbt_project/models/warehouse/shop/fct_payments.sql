@@ -26,7 +26,7 @@ touched_orders as (
     {{ rows_with_stale_key(
         ['order_id'],
         ref('dim_customer'),
-        'customer_id', 'customer_key', 'fact.paid_at'
+        'customer_id', 'customer_key', 'fact.paid_at', line='shop'
     ) }}
     union
     {{ rows_with_stale_key(
@@ -73,6 +73,7 @@ from payments
 left join {{ ref('dim_customer') }} as customer
     on
         payments.customer_id = customer.customer_id
+        and customer.line_of_business = 'shop'
         and {{ is_valid_at('customer', 'payments.paid_at') }}
 left join {{ ref('dim_store') }} as store
     on

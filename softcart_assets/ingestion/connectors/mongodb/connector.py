@@ -74,7 +74,7 @@ The user needs the role `read` on the database. `softcart seed` and `softcart si
         """See `Connector`."""
         return MongoConnection.from_env(prefix)
 
-    def examine(self, connection: MongoConnection) -> Iterator[Finding]:
+    def examine(self, source: Source, connection: MongoConnection) -> Iterator[Finding]:
         """See `Connector`."""
         from softcart_assets.ingestion.connectors.mongodb.privileges import examine
 

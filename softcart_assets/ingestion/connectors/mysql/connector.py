@@ -38,10 +38,10 @@ class MySQLConnector(Connector):
     needs = """\
 The user only reads. It needs:
   GRANT SELECT ON {name}.* and
-  GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.*
-MariaDB calls the second of them BINLOG MONITOR. `softcart seed` and `softcart simulate` write.
-They need ALL ON {name}.*. Change data capture needs a server that runs with
-binlog_format=ROW, binlog_row_image=FULL and binlog_row_metadata=FULL."""
+  GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.*
+MySQL without gtid_mode=ON also needs SELECT ON performance_schema.* or LOCK TABLES ON {name}.*.
+`softcart seed` and `softcart simulate` write. They need ALL ON {name}.*. Change data capture needs
+a server with binlog_format=ROW, binlog_row_image=FULL and binlog_row_metadata=FULL."""
     strategies = frozenset({"snapshot", "incremental", "cdc"})
     has_log = True
 
@@ -49,11 +49,11 @@ binlog_format=ROW, binlog_row_image=FULL and binlog_row_metadata=FULL."""
         """See `Connector`."""
         return MySQLConnection.from_env(prefix)
 
-    def examine(self, connection: MySQLConnection) -> Iterator[Finding]:
+    def examine(self, source: Source, connection: MySQLConnection) -> Iterator[Finding]:
         """See `Connector`."""
         from softcart_assets.ingestion.connectors.mysql.privileges import examine
 
-        return examine(connection)
+        return examine(source, connection)
 
     def changed_tables(
         self, source: Source, connection: MySQLConnection, since: Mapping[str, str]

@@ -1,8 +1,9 @@
 """Declares a MySQL database from its own catalog.
 
 The result is an ordinary `Source` with tables, keys, strategies and privacy classes, or the text of
-its module. Nothing is loaded. A person then adds descriptions and history, and reviews the privacy
-classes, which are guessed from the columns' names.
+its module. `softcart_assets.scaffold` adds staging models. Nothing is loaded. A person then adds
+descriptions and history, and reviews the privacy classes, which are guessed from the columns'
+names.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from softcart_assets.ingestion.connectors.mysql.tables import (
     is_cascaded_into,
     logs_cascades,
 )
-from softcart_assets.ingestion.errors import MissingTable
+from softcart_assets.ingestion.connectors.mysql.types import target_type
+from softcart_assets.ingestion.errors import MissingTable, UnsupportedColumn
 from softcart_assets.lines.model import Column, Privacy, Source, Table
 
 Strategy = Literal["snapshot", "incremental", "cdc"]
@@ -36,6 +38,8 @@ _TABLES = {"BASE TABLE", "SYSTEM VERSIONED"}
 _PLAIN = re.compile(r"[A-Za-z0-9_]{1,63}")
 _NAME_LENGTH = 50
 """Length of a made-up name. It leaves room for `_history`."""
+_LONGEST = 63
+"""Length of a name of PostgreSQL, such as the one of a table's staging view."""
 _WIDTH = 78
 """Width of a line within a table's columns. With its indentation it has at most 100 characters."""
 
@@ -148,13 +152,14 @@ class _Catalog:
         key = self._key(table)
         cursor = self._cursor(table)
         strategy = self._strategy(table, strategy, key, cursor)
-        what = "View" if kind == "VIEW" else "Table"
+        what = "view" if kind == "VIEW" else "table"
         return Table(
             name=name,
-            description=comment
-            # MySQL gives every view the comment "VIEW".
-            if comment and kind != "VIEW"
-            else f"{what} `{table}` of MySQL database `{database}`.",
+            description=_grain(
+                f"{what} `{table}` of MySQL database `{database}`",
+                # MySQL gives every view the comment "VIEW".
+                "" if kind == "VIEW" else comment,
+            ),
             key=key,
             strategy=strategy,
             columns=tuple(
@@ -223,17 +228,60 @@ class _Catalog:
         return wanted if fits else "snapshot"
 
 
+def _grain(what: str, comment: str) -> str:
+    """Return a description that says what a row is, as those of all tables and models do."""
+    if comment.startswith("One "):
+        return comment
+    return f"One row per row of {what}" + (f": {comment}" if comment else ".")
+
+
+def column_types(source: Source, connection: MySQLConnection) -> dict[str, dict[str, str]]:
+    """Table → column → type of the column in the raw table, for the tables of a source.
+
+    Raises `UnsupportedColumn` if a column's values could not be copied exactly.
+    """
+    with (
+        explained(connection, f"database `{connection.database}`"),
+        closing(Session(connection)) as session,
+    ):
+        rows = session.query(
+            "SELECT table_name, column_name, column_type, numeric_precision, numeric_scale FROM "
+            "information_schema.columns WHERE table_schema = DATABASE() "
+            "ORDER BY table_name, ordinal_position"
+        )
+    names = {table.at_source: table.name for table in source.tables}
+    types: dict[str, dict[str, str]] = {table.name: {} for table in source.tables}
+    for table, column, source_type, *digits in rows:
+        if table not in names:
+            continue
+        precision, scale = (int(each) if each else None for each in digits)
+        if (target := target_type(str(source_type), precision, scale)) is None:
+            raise UnsupportedColumn(
+                f"Column `{column}` of `{table}` has type {source_type}, which cannot be carried "
+                "exactly. Convert it at the source, or make a view without it."
+            )
+        types[names[table]][str(column)] = target
+    return types
+
+
 def _plain_names(tables: Iterable[str], source: str) -> dict[str, str]:
     """Return the tables' names here. They differ in more than case, because Hive ignores case."""
     used: set[str] = set()
     names = {}
+    room = _LONGEST - len(f"stg_{source}__")
+    made_up = min(_NAME_LENGTH, room - len("_99"))
+
+    def can_stay(table: str) -> bool:
+        return bool(_PLAIN.fullmatch(table)) and len(table) <= room
+
     # Names that can stay come first, so that a made-up name never takes one of theirs.
-    for table in sorted(tables, key=lambda table: (not _PLAIN.fullmatch(table), table)):
+    for table in sorted(tables, key=lambda table: (not can_stay(table), table)):
         letters = unicodedata.normalize("NFKD", table).encode("ascii", "ignore").decode()
         plain = re.sub(r"[^A-Za-z0-9_]+", "_", letters).strip("_") or "table"
-        plain = table if _PLAIN.fullmatch(table) else plain[:_NAME_LENGTH]
+        plain = table if can_stay(table) else plain[:made_up]
         candidates = chain(
-            [plain, f"{source}_{plain}"[:_NAME_LENGTH]], (f"{plain}_{n}" for n in count(2))
+            [plain, f"{source}_{plain}"[:made_up]],
+            (f"{plain[:made_up]}_{n}" for n in count(2)),
         )
         names[table] = next(name for name in candidates if name.lower() not in used)
         used.add(names[table].lower())
@@ -250,9 +298,13 @@ def guess_privacy(column: str) -> Privacy:
     return Privacy.NONE
 
 
+def constant_of(source: Source) -> str:
+    """Return the name of the source's constant in its module."""
+    return re.sub(r"\W", "_", source.name).upper()
+
+
 def as_python(source: Source) -> str:
-    """Return the text of a module `sources.py` that declares the source for a line of business."""
-    constant = re.sub(r"\W", "_", source.name).upper()
+    """Return the text of a module that declares the source for a line of business."""
     tables = "".join(textwrap.indent(_table_text(table), 8 * " ") for table in source.tables)
     used = {column.privacy for table in source.tables for column in table.columns}
     # In the order in which ruff sorts imports: constants before classes.
@@ -262,7 +314,7 @@ def as_python(source: Source) -> str:
 
 from softcart_assets.lines.model import {", ".join(names)}
 
-{constant} = Source(
+{constant_of(source)} = Source(
     {_literal(source.name)},
     {_literal(source.kind)},
     {_literal(source.description)},
@@ -275,7 +327,7 @@ from softcart_assets.lines.model import {", ".join(names)}
 
 
 def _table_text(table: Table) -> str:
-    """Return the call of `Table` as ruff would format it, apart from the choice of quotes."""
+    """Return the call of `Table` as ruff would format it."""
     lines = [f"{_literal(table.name)},", *_argument("", table.description)]
     lines.append(f"key=({', '.join(map(_literal, table.key))}{',' * (len(table.key) == 1)}),")
     lines.append(f"strategy={_literal(table.strategy)},")
@@ -322,4 +374,9 @@ def _argument(name: str, text: str, width: int = _TEXT_OF_A_TABLE) -> list[str]:
 
 
 def _literal(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    """Return a text as a literal, in the quotes that need fewer escapes, as ruff wants it."""
+    literal = json.dumps(text, ensure_ascii=False)
+    if text.count('"') <= text.count("'"):
+        return literal
+    inner = literal[1:-1].replace('\\"', '"').replace("'", "\\'")
+    return f"'{inner}'"

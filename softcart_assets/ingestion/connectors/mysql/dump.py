@@ -20,6 +20,7 @@ import zstandard
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql import private
+from softcart_assets.ingestion.connectors.mysql.codes import is_transient
 from softcart_assets.ingestion.connectors.mysql.events import FORMAT, PAYLOAD
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
 from softcart_assets.ingestion.connectors.mysql.schema import Bytes
@@ -29,6 +30,7 @@ from softcart_assets.ingestion.errors import (
     MissingGrant,
     PositionPurged,
     SourceLost,
+    SourceRefused,
 )
 
 _HEADER = struct.Struct("<IBIB4xII2x")
@@ -71,11 +73,16 @@ class Dump:
             )
         except pymysql.MySQLError as error:
             raise self.explained(*error.args) from None
-        self.is_mariadb = "MariaDB" in str(self.query("SELECT VERSION()")[0][0])
         self._heard = time.monotonic()
         # A server hangs up on a replica if another one comes with the same number, so it is random.
         self.server_id = secrets.randbelow(1 << 31) + (1 << 31)
-        self.server = identity(self.query)
+        try:
+            self.is_mariadb = "MariaDB" in str(self.query("SELECT VERSION()")[0][0])
+            self.server = identity(self.query)
+        except BaseException:
+            # Nobody else knows of the connection yet.
+            self.close()
+            raise
 
     def query(self, sql: str) -> list[tuple[str | None, ...]]:
         """Run a statement and return its rows as text. Raises as `explained` says."""
@@ -96,9 +103,13 @@ class Dump:
         if code in (1044, 1045, 1142, 1227):
             return MissingGrant(
                 f"{self.where}: user {connection.user!r} may not read the binary log ({message}). "
-                "Run "
-                "GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO "
+                "Run GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO "
                 f"{connection.user!r}."
+            )
+        if not is_transient(code):
+            return SourceRefused(
+                f"{self.where} refuses to send its binary log ({code}: {message}). Nothing is "
+                "lost. The same error comes back until its cause at the server is removed."
             )
         return SourceLost(
             f"{self.where} failed while its binary log was read ({code}: {message}). Nothing is "
@@ -134,7 +145,10 @@ class Dump:
             + name
             + struct.pack("<BBHII", 0, 0, port, 0, 0),
         )
-        private.read_ok(self._db)
+        try:
+            private.read_ok(self._db)
+        except pymysql.MySQLError as error:
+            raise self.explained(*error.args) from None
         if gtids is not None and not self.is_mariadb:
             data = gtids.encoded()
             self._command(0x1E, struct.pack("<HIIQI", 4, self.server_id, 0, 4, len(data)) + data)

@@ -72,14 +72,6 @@ class GtidSet:
             end += 1
         intervals[at:end] = [[first, last]]
 
-    def __contains__(self, gtid: Gtid) -> bool:
-        if len(gtid.source) < 36:
-            last = self._last.get(gtid.source.partition("-")[0])
-            return last is not None and last.number >= gtid.number
-        return any(
-            first <= gtid.number <= last for first, last in self._intervals.get(gtid.source, ())
-        )
-
     def __bool__(self) -> bool:
         return bool(self._intervals or self._last)
 

@@ -66,7 +66,8 @@ class BinaryLog:
         self._dump = Dump(connection, poll)
         try:
             self.server = self._dump.server
-            is_other = bool(server) and server != self.server
+            self._before = server if server != self.server else ""
+            is_other = bool(self._before)
             # The command for a position has four bytes for the offset. Farther on, only GTIDs lead.
             is_far = bool(position.offset >> 32)
             if (is_other or is_far) and not gtids:
@@ -135,11 +136,12 @@ class BinaryLog:
         lacking = self._dump.query(f"SELECT GTID_SUBTRACT('{gtids}', @@global.gtid_executed)")[0][0]
         if lacking:
             raise PositionPurged(
-                f"Source {self._source!r}: {self._dump.where} does not have transactions that "
-                "were read from the server before it "
-                f"({lacking}). If it is a replica that lags, try again when it has them. If they "
-                "were lost in the fail-over, "
-                f"run `softcart resnapshot {self._source}`."
+                f"Source {self._source!r}: {self._dump.where} is server {self.server!r}, and it "
+                f"does not have transactions that were read from the server before it, "
+                f"{self._before!r} ({lacking}). Check {self._connection.prefix}_HOST and _PORT. If "
+                "it is a replica that lags, try again when it has them. If they were lost in the "
+                f"fail-over, or the server was really replaced, run `softcart resnapshot "
+                f"{self._source}`."
             )
 
     def close(self) -> None:
@@ -166,6 +168,15 @@ class BinaryLog:
                 raise
 
     def _purged(self, message: str) -> PositionPurged:
+        connection = self._connection
+        if self._before:
+            return PositionPurged(
+                f"Source {self._source!r}: {self._dump.where} is server {self.server!r}, and its "
+                f"log was followed on server {self._before!r} up to {self._requested}. The present "
+                f"one does not have what follows there ({message}). Check {connection.prefix}_HOST "
+                f"and _PORT. If the server was really replaced, run `softcart resnapshot "
+                f"{self._source}`."
+            )
         try:
             with self._session() as session:
                 files = [str(row[0]) for row in session.query("SHOW BINARY LOGS")]
@@ -176,7 +187,9 @@ class BinaryLog:
             f"Source {self._source!r}: {self._dump.where} no longer has the binary log that "
             f"follows position {self._requested} "
             f"({message}). {has}. Take a new snapshot: run `softcart resnapshot {self._source}`. "
-            "Have the server keep its log longer than any pause (binlog_expire_logs_seconds)."
+            "Have the server keep its log longer than any pause (binlog_expire_logs_seconds). If "
+            f"this is not the server that was read before, check {connection.prefix}_HOST and "
+            "_PORT: some servers cannot be told apart."
         )
 
     @contextmanager
@@ -185,7 +198,9 @@ class BinaryLog:
         try:
             with closing(Session(self._connection)) as session:
                 yield session
-        except (MySQLdb.Error, ServerUnreachable) as error:
+        except MySQLdb.Error as error:
+            raise self._dump.explained(*error.args) from None
+        except ServerUnreachable as error:
             raise self._dump.explained(0, error) from None
 
     def again(self, start: Position, void: Collection[range] = ()) -> Iterator[Event]:

@@ -29,10 +29,10 @@ _CUT_BY_WALKING = {
 
 
 def conditions(
-    session: Session, table: Table, columns: Sequence[Column], rows: int, hands: int
+    session: Session, table: Table, columns: Sequence[Column], rows: int, workers: int
 ) -> list[str | None]:
     """Return conditions that cut a table of about `rows` rows into key ranges of about equal size,
-    several for each of `hands` readers.
+    several for each of `workers` readers.
 
     A single one (None: all rows) is returned if ranges would not pay or no index serves, as for a
     small table or one without a key. Whole numbers are cut by the server's estimates of the rows in
@@ -40,7 +40,7 @@ def conditions(
     is not cut if its order in the index is not that of its comparison.
     """
     # Four for each reader: they finish at different times, and the last range should not be long.
-    size = min(max(rows // (4 * hands), _RANGE_ROWS[0]), _RANGE_ROWS[1])
+    size = min(max(rows // (4 * workers), _RANGE_ROWS[0]), _RANGE_ROWS[1])
     leading = next((c for c in columns if table.key and c.name == table.key[0]), None)
     if rows < 2 * size or leading is None or not _is_indexed(session, table, leading.name):
         return [None]

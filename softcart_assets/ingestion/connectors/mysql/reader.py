@@ -14,7 +14,8 @@ import pyarrow as pa
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql import ranges
 from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL, mysql_value
-from softcart_assets.ingestion.connectors.mysql.session import Session, explained, log_position
+from softcart_assets.ingestion.connectors.mysql.moment import open_moment
+from softcart_assets.ingestion.connectors.mysql.session import Session, explained
 from softcart_assets.ingestion.connectors.mysql.tables import (
     TRANSACTIONAL_ENGINES,
     catalog_rows,
@@ -38,16 +39,19 @@ _KEYS_A_QUERY = 500
 
 @contextmanager
 def snapshot(
-    source: Source, connection: MySQLConnection, wanted: int, epoch: int = 0
+    source: Source,
+    connection: MySQLConnection,
+    wanted: int,
+    epoch: int = 0,
+    *,
+    may_lock: bool = True,
 ) -> Iterator[list[MySQLReader]]:
     """Open up to `wanted` readers that see the same moment. They know its position in the binary
     log.
 
-    `epoch`: the epoch of that position, see `Position`.
-
-    MariaDB tells a snapshot's position without any lock. If somebody wrote between the openings,
-    readers with another position are dropped. MySQL has to hold all writers while the snapshots
-    open (FLUSH TABLES WITH READ LOCK).
+    `epoch`: the epoch of that position, see `Position`. `may_lock`: whether writers of the source's
+    tables may be held up while the snapshots open, if there is no other way to know the position.
+    Raises what `open_moment` does.
     """
     with ExitStack() as stack, explained(connection, f"database `{connection.database}`"):
 
@@ -56,34 +60,31 @@ def snapshot(
             stack.callback(opened.close)
             return opened
 
+        tables = [table.at_source for table in source.tables]
         sessions = [session() for _ in range(wanted)]
-        with ExitStack() as lock:
-            if not sessions[0].is_mariadb:
-                guard = session()
-                # The lock waits for running statements, and all later writers wait behind it. After
-                # 15 s the load fails rather than hold up the source.
-                guard.query("SET SESSION lock_wait_timeout = 15")
-                guard.query("FLUSH TABLES WITH READ LOCK")
-                lock.callback(guard.query, "UNLOCK TABLES")
-            for each in sessions:
-                # WITH CONSISTENT SNAPSHOT has an effect in this isolation level only.
-                each.query("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                each.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-            position = log_position(sessions[0])
-            # The first session is kept in any case, so there is always a reader.
-            if sessions[0].is_mariadb:
-                sessions = [each for each in sessions if log_position(each) == position]
-        stated = str(position.in_epoch(epoch))
-        yield [MySQLReader(source, each, stated) for each in sessions]
+        moment = open_moment(sessions, tables, may_lock=may_lock)
+        for each in sessions:
+            if each not in moment.sessions:
+                # Its snapshot would keep the server from clearing away old rows.
+                each.close()
+        stated = str(moment.position.in_epoch(epoch))
+        yield [
+            MySQLReader(source, each, stated, is_exact=moment.is_exact) for each in moment.sessions
+        ]
 
 
 class MySQLReader:
-    """Reads one database as of one moment."""
+    """Reads one database as of one moment.
+
+    `is_exact`: the position is exactly that of the rows. Otherwise no rows must be read.
+    """
 
     dialect = MYSQL
 
-    def __init__(self, source: Source, session: Session, position: str) -> None:
-        self.source = source
+    def __init__(
+        self, source: Source, session: Session, position: str, *, is_exact: bool = True
+    ) -> None:
+        self.source, self.is_exact = source, is_exact
         self._position = position
         self.session = session
         self.connection = session.connection
@@ -175,9 +176,10 @@ class MySQLReader:
 
     def expected_rows(self, table: Table) -> int | None:
         """The server's estimate of the number of rows."""
-        rows = self.session.query(
+        rows = self.query(
+            table,
             "SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE()"
-            f" AND table_name = {self.session.literal(table.at_source)}"
+            f" AND table_name = {self.session.literal(table.at_source)}",
         )
         return int(rows[0][0]) if rows and rows[0][0] else None
 
@@ -202,10 +204,11 @@ class MySQLReader:
                 yield Batch(rows, rejected)
             self.session.finished()
 
-    def ranges(self, table: Table, columns: Sequence[Column], hands: int) -> list[str | None]:
+    def ranges(self, table: Table, columns: Sequence[Column], workers: int) -> list[str | None]:
         """Return conditions that cut the table into key ranges, see `ranges`."""
         rows = self.expected_rows(table) or 0
-        return ranges.conditions(self.session, table, columns, rows, hands)
+        with explained(self.connection, f"{self.source.schema}/{table.name}"):
+            return ranges.conditions(self.session, table, columns, rows, workers)
 
     def rows_past(
         self, table: Table, columns: Sequence[Column], cursor_value: str
@@ -282,8 +285,8 @@ class MySQLReader:
         lowest = highest = 0
         if digest.is_whole(key[0]):
             name = mysql_value(key[0])
-            found = self.session.query(
-                f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
+            found = self.query(
+                table, f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
             )[0]
             lowest, highest = (int(value or 0) for value in found)
         return Segments.of_about_a_thousand_rows(key, cursor, rows, lowest, highest)

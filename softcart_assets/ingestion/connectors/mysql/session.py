@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
@@ -9,11 +10,13 @@ import MySQLdb
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion.codec.textrows import TextReader
+from softcart_assets.ingestion.connectors.mysql.codes import is_transient
 from softcart_assets.ingestion.errors import (
     IngestionError,
     MissingGrant,
     SchemaChanged,
     SourceLost,
+    SourceRefused,
 )
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.types import Column
@@ -35,18 +38,22 @@ def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
         if code in (1044, 1045, 1227):
             raise MissingGrant(
                 f"{what}: MySQL user {user!r} lacks a privilege ({text}). "
-                f"Run GRANT RELOAD, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {user!r}."
+                f"Run GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {user!r}."
             ) from None
         # Unknown column, unknown table, and a table that was altered after the snapshot.
         if code in (1054, 1146, 1412):
             raise SchemaChanged(
                 f"{what}: the table was altered while it was read ({text}). Run the load again."
             ) from None
+        failed = f"{what}: MySQL at {connection.host}:{connection.port} failed ({code}: {text})."
+        if not is_transient(code):
+            raise SourceRefused(
+                f"{failed} Nothing of it was committed. The same error comes back until its cause "
+                "at the server is removed."
+            ) from None
         raise SourceLost(
-            f"{what}: MySQL at {connection.host}:{connection.port} failed ({code}: {text}). "
-            "Nothing of it was committed; "
-            f"run the load again. If it persists, check the server and {connection.prefix}_HOST, "
-            "_PORT."
+            f"{failed} Nothing of it was committed. Run the load again. If it persists, check the "
+            f"server and {connection.prefix}_HOST, _PORT."
         ) from None
 
 
@@ -58,10 +65,14 @@ class Session:
         # No converters: MySQLdb's own turn zero dates into None.
         self._db = connection.connect(conv={}, use_unicode=False)
         self._reader: TextReader | None = None
-        self.is_mariadb = "MariaDB" in self._db.get_server_info()
+        version = self._db.get_server_info()
+        self.is_mariadb = "MariaDB" in version
+        is_renamed = not self.is_mariadb and [*map(int, re.findall(r"\d+", version)[:2])] >= [8, 2]
+        self.log_status = "SHOW BINARY LOG STATUS" if is_renamed else "SHOW MASTER STATUS"
+        """The statement that tells where the binary log ends."""
         # A slow target must not make the server hang up, and no setting of the server may bend
         # values or our syntax.
-        self.query(
+        self._set_up(
             "SET SESSION sql_mode = '', sql_quote_show_create = 1, net_write_timeout = 3600, "
             "wait_timeout = 86400, "
             + ("max_statement_time = 0" if self.is_mariadb else "max_execution_time = 0")
@@ -70,6 +81,14 @@ class Session:
             # servers that have the setting: MySQL from 8.0.30 on.
             + " /*!80030 , show_gipk_in_create_table_and_information_schema = ON */"
         )
+
+    def _set_up(self, statement: str) -> None:
+        try:
+            self.query(statement)
+        except BaseException:
+            # Nobody else knows of the connection yet.
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection. This ends the snapshot, too."""
@@ -82,6 +101,17 @@ class Session:
         Bytes that are no characters, as in statements of the binary log, become escapes.
         """
         self._db.query(sql.encode() if isinstance(sql, str) else sql)
+        return self._rows()
+
+    def several(self, *statements: str) -> list[list[tuple[str | None, ...]]]:
+        """Run statements that are sent together, and return the rows of each as text."""
+        self._db.query("; ".join(statements).encode())
+        results = [self._rows()]
+        while self._db.next_result() == 0:
+            results.append(self._rows())
+        return results
+
+    def _rows(self) -> list[tuple[str | None, ...]]:
         result = self._db.store_result()
         rows = result.fetch_row(maxrows=0) if result else ()
         return [
@@ -126,18 +156,20 @@ def log_position(session: Session) -> Position:
         status = {row[0]: row[1] for row in session.query("SHOW STATUS LIKE 'binlog_snapshot_%'")}
         file, position = status.get("Binlog_snapshot_file"), status.get("Binlog_snapshot_position")
     else:
-        try:
-            rows = session.query("SHOW BINARY LOG STATUS")
-        except MySQLdb.ProgrammingError:  # before MySQL 8.2
-            rows = session.query("SHOW MASTER STATUS")
+        rows = session.query(session.log_status)
         file, position = rows[0][:2] if rows else (None, None)
     if not file or not position:
-        raise IngestionError(
-            f"MySQL at {session.connection.host}:{session.connection.port} keeps no binary log, so "
-            "no position can be stated. Set log_bin (and binlog_format=ROW) on the server that "
-            f"{session.connection.prefix}_HOST names."
-        )
+        raise no_log(session.connection)
     return Position.parse(f"{file}:{position}")
+
+
+def no_log(connection: MySQLConnection) -> IngestionError:
+    """Return the exception for a server that keeps no binary log."""
+    return IngestionError(
+        f"MySQL at {connection.host}:{connection.port} keeps no binary log, so no position can be "
+        "stated. Set log_bin (and binlog_format=ROW) on the server that "
+        f"{connection.prefix}_HOST names."
+    )
 
 
 def current_position(connection: MySQLConnection) -> Position:

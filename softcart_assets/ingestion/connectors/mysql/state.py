@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,40 +11,53 @@ import MySQLdb
 
 from softcart_assets.ingestion.connectors.mysql.charsets import Query
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
-from softcart_assets.ingestion.connectors.mysql.session import Session, log_position
+from softcart_assets.ingestion.connectors.mysql.session import Session, log_position, no_log
 from softcart_assets.ingestion.errors import IngestionError
 from softcart_assets.ingestion.position import Position
+
+_SECONDS = 2.0
+"""How long to wait for a moment at which nothing is being committed."""
 
 
 @dataclass(frozen=True)
 class ServerState:
-    """Where a server's log ends, and which server it is.
-
-    `gtids` is empty if it has none. `files` are its log files in order, with their sizes in bytes.
-    """
+    """Where a server's log ends, and which server it is. `gtids` is empty if it has none."""
 
     position: Position
     gtids: GtidSet
     server: str
-    files: list[tuple[str, int]]
 
 
 def current_state(session: Session) -> ServerState:
-    """Return the present end of the server's log.
-
-    Inside a snapshot of MariaDB, or under MySQL's lock, it is the snapshot's position.
-    """
-    position = log_position(session)
+    """Return the present end of the server's log. Raises `IngestionError` if it keeps none."""
     if session.is_mariadb:
+        position = log_position(session)
         gtids = session.query(
             f"SELECT BINLOG_GTID_POS({session.literal(position.file)}, {position.offset})"
         )[0][0]
     else:
-        # Both from one row, which is of one moment.
-        status = _binary_log_status(session)
-        position, gtids = Position.parse(f"{status[0]}:{status[1]}"), status[4]
-    files = [(str(row[0]), int(row[1] or 0)) for row in session.query("SHOW BINARY LOGS")]
-    return ServerState(position, GtidSet(gtids or ""), identity(session.query), files)
+        position, gtids = _end_with_gtids(session)
+    return ServerState(position, GtidSet(gtids or ""), identity(session.query))
+
+
+def _end_with_gtids(session: Session) -> tuple[Position, str | None]:
+    """Return where MySQL's log ends, and the GTIDs of what is in it.
+
+    The GTIDs of one answer lack transactions that are in the log and still being committed. Another
+    server would send these again, and old rows would replace newer ones.
+    """
+    until = time.monotonic() + _SECONDS
+    while True:
+        before, owned, after = session.several(
+            session.log_status, "SELECT @@GLOBAL.gtid_owned <> ''", session.log_status
+        )
+        if not after:
+            raise no_log(session.connection)
+        is_complete = owned == [("0",)] and before[0][:2] == after[0][:2]
+        if is_complete or time.monotonic() > until:
+            file, offset, _, _, gtids = after[0][:5]
+            return Position.parse(f"{file}:{offset}"), gtids
+        time.sleep(random.uniform(0.0005, 0.01))
 
 
 def bytes_behind(session: Session, position: Position) -> int:
@@ -60,10 +75,7 @@ def bytes_behind(session: Session, position: Position) -> int:
 
 def _binary_log_status(session: Session) -> tuple[str | None, ...]:
     """Return file, offset, filters, and on MySQL GTIDs. Nothing if the server keeps no log."""
-    try:
-        rows = session.query("SHOW BINARY LOG STATUS")
-    except MySQLdb.ProgrammingError:  # before MySQL 8.2
-        rows = session.query("SHOW MASTER STATUS")
+    rows = session.query(session.log_status)
     return rows[0] if rows else ()
 
 

@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Resettable)
 T = TypeVar("T")
 
 
-class Crew(Generic[R]):
+class WorkerPool(Generic[R]):
     """One thread per reader.
 
     Ranges of tables under way come before new tables, so that started tables finish first.
@@ -46,7 +46,7 @@ class Crew(Generic[R]):
         for thread in self._threads:
             thread.start()
 
-    def __enter__(self) -> Crew[R]:
+    def __enter__(self) -> WorkerPool[R]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,7 +75,7 @@ class Crew(Generic[R]):
         The first failure is raised once no job of the table runs any more. Jobs that did not begin
         are dropped.
         """
-        # The caller's thread works on ranges itself. If it only waited, a crew of one would never
+        # The caller's thread works on ranges itself. If it only waited, a pool of one would never
         # finish.
         futures: list[Future[T]] = [Future() for _ in jobs]
         with self._changed:
