@@ -134,7 +134,7 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
     for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
         del os.environ[name]
     stack = _Stack(home, sources=(_MYSQL_SOURCE, _MONGO_SOURCE), ignore_environment=True)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(home / "bench.lock")
     try:
         lock.acquire(timeout=0)

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     import psycopg
@@ -332,19 +333,19 @@ class MongoConnection:
         Raises `ServerUnreachable`.
         """
         import pymongo
-        from pymongo.uri_parser import parse_uri
 
         # The second is shorter, so that the error tells what was waited for: a server without TLS
         # may keep silent.
         patience: dict[str, Any] = {"serverSelectionTimeoutMS": 10_000, "connectTimeoutMS": 5_000}
+        # The client would prefer ours to those of the URI. Parsing the whole URI would look up the
+        # servers' names once more.
+        own = {name.lower() for name, _ in parse_qsl(self.uri.partition("?")[2])}
         try:
-            # The client would prefer ours to those of the URI.
-            own = parse_uri(self.uri)["options"]
             with ExitStack() as failed:
                 client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
                     self.uri,
                     tz_aware=True,
-                    **{name: value for name, value in patience.items() if name not in own},
+                    **{name: value for name, value in patience.items() if name.lower() not in own},
                 )
                 # Its threads would look for the server for as long as the process runs.
                 failed.callback(client.close)

@@ -100,6 +100,24 @@ def versions(postgres: PostgresConnection, table: str, columns: str = "id, v") -
     )
 
 
+def renewal_that_dies(
+    source: Source,
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A renewal of the whole source loses it before the first load."""
+
+    def lost(*_: object) -> None:
+        raise SourceLost("the source is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CapturedLoad, "run", lost)
+        with pytest.raises(LoadsFailed):
+            resnapshot(source, mysql, postgres, lake)
+
+
 def stream_position(postgres: PostgresConnection) -> str:
     return query(postgres, "SELECT position FROM ingestion.streams WHERE source = 't'")[0][0]
 
@@ -892,14 +910,7 @@ def test_a_comparison_after_a_new_start_that_died_reads_the_table_again(
         "INSERT INTO {} VALUES (4, 4)",
     )
     run(mysql, *(change.format(table) for table in ("t", "other") for change in skipped))
-
-    def lost(*_: object) -> None:
-        raise SourceLost("the source is gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CapturedLoad, "run", lost)
-        with pytest.raises(LoadsFailed):
-            resnapshot(source, mysql, postgres, lake)
+    renewal_that_dies(source, mysql, postgres, lake, monkeypatch)
     request = LoadRequest(source, mysql, postgres, lake)
     with pytest.raises(TableBehind):
         reconcile(request, "t", may_load=False)
@@ -980,14 +991,7 @@ def test_what_was_read_again_settles_the_quarantine_of_rows_that_went_unseen(
     )
     load(source)
     run(mysql, "DELETE FROM t WHERE id = 1", "UPDATE t SET day = '2024-01-01' WHERE id = 2")
-
-    def lost(*_: object) -> None:
-        raise SourceLost("the source is gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CapturedLoad, "run", lost)
-        with pytest.raises(LoadsFailed):
-            resnapshot(source, mysql, postgres, lake)
+    renewal_that_dies(source, mysql, postgres, lake, monkeypatch)
     job = Job(source, mysql, postgres, lake, Status("t"))
     # The first does not reach the row that went. The second is of the whole table, as a stream's.
     for key_range, left in ((("2", None), {"1", "3"}), (None, {"3"})):

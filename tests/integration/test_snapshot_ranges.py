@@ -60,6 +60,20 @@ def _make(
     )
 
 
+def plug_pulled_at(number: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the load fail when so many ranges are recorded. Returns their list, which grows."""
+    record, recorded = PartTable.record, []
+
+    def failing(self: PartTable, *arguments) -> None:
+        record(self, *arguments)
+        recorded.append(arguments[1])
+        if len(recorded) == number:
+            raise RuntimeError("the plug was pulled")
+
+    monkeypatch.setattr(PartTable, "record", failing)
+    return recorded
+
+
 @pytest.mark.parametrize("kind", KEYS)
 def test_ranges_hold_every_row_once(mysql: MySQLConnection, kind: str) -> None:
     columns, values = KEYS[kind]
@@ -143,16 +157,7 @@ def test_finished_ranges_outlast_a_failure_where_the_log_completes_them(
     what is missing.
     """
     _make(mysql, "t", "id INT PRIMARY KEY", "seq")
-    record = PartTable.record
-    recorded = []
-
-    def failing(self: PartTable, *arguments) -> None:
-        record(self, *arguments)
-        recorded.append(arguments[1])
-        if len(recorded) == 4:
-            raise RuntimeError("the plug was pulled")
-
-    monkeypatch.setattr(PartTable, "record", failing)
+    recorded = plug_pulled_at(4, monkeypatch)
     source = source_of(snapshot("t", "id"))
     with pytest.raises(LoadsFailed, match="the plug was pulled"):
         list(load(LoadRequest(source, mysql, postgres, lake)))
@@ -184,19 +189,12 @@ def test_finished_ranges_outlast_a_failure_before_the_copy_goes_on(
 ) -> None:
     """A grant that is missing at the next attempt must not cost the hours of the first one."""
     _make(mysql, "t", "id INT PRIMARY KEY", "seq")
-    record, recorded = PartTable.record, []
-
-    def failing(self: PartTable, *arguments) -> None:
-        record(self, *arguments)
-        recorded.append(arguments[1])
-        if len(recorded) == 4:
-            raise RuntimeError("the plug was pulled")
+    recorded = plug_pulled_at(4, monkeypatch)
 
     def refused(*_: object) -> None:
         raise MissingGrant("not now")
 
     source = source_of(Table("t", "", ("id",), "cdc", ()))
-    monkeypatch.setattr(PartTable, "record", failing)
     with pytest.raises(LoadsFailed, match="the plug was pulled"):
         load_all(source, mysql, postgres, lake)
     done = "SELECT number FROM ingestion.snapshot_ranges WHERE position IS NOT NULL ORDER BY 1"
@@ -223,15 +221,7 @@ def test_bad_rows_of_finished_ranges_stay_in_quarantine(
     """
     dates = "seq, IF(seq % 100 = 0, '0000-00-00', '2026-01-01')"
     _make(mysql, "t", "id INT PRIMARY KEY, d DATE", dates)
-    record, recorded = PartTable.record, []
-
-    def failing(self: PartTable, *arguments) -> None:
-        record(self, *arguments)
-        recorded.append(arguments[1])
-        if len(recorded) == 8:
-            raise RuntimeError("the plug was pulled")
-
-    monkeypatch.setattr(PartTable, "record", failing)
+    plug_pulled_at(8, monkeypatch)
     source = source_of(Table("t", "", ("id",), "cdc", ()))
     with pytest.raises(LoadsFailed, match="the plug was pulled"):
         load_all(source, mysql, postgres, lake)
