@@ -327,12 +327,10 @@ class CapturedLoad(TableLoad):
         if self.is_full:
             columns = self._full(columns)
             self.found = self.counts
-            # All that the lake has is of another type. A table without a key is stated as a whole
-            # anyway, if it differs.
-            if self.is_retyped and (self.table.key or not self.counts):
-                self.raw.find_own(columns)
-                for rows, deleted in self.raw.changed_rows(columns):
-                    self._lake_files().write(columns, rows, deleted=deleted)
+            # All that the lake has is of another type. It gets the columns that the source has
+            # dropped as well: raw keeps their values.
+            if self.is_retyped:
+                self.restate()
         elif self.call.request.released:
             columns = self._released(columns)
         connection, key = self.raw.connection, (self.source.name, self.table.name)
