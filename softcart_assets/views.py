@@ -14,8 +14,17 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+# What a view loses with a DROP, and what no query makes again.
+_EXTRAS = """
+SELECT tgname::text FROM pg_trigger WHERE tgrelid = {view}
+UNION ALL
+SELECT rulename FROM pg_rewrite WHERE ev_class = {view} AND rulename <> '_RETURN'
+UNION ALL
+SELECT 'default of ' || a.attname FROM pg_attrdef f
+JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum WHERE f.adrelid = {view}
+"""
 # Without a column: the views that read any part of the relation.
-_FIND = """
+_FIND = f"""
 WITH RECURSIVE reading (view, depth) AS (
   SELECT r.ev_class, 1
   FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
@@ -31,8 +40,9 @@ WITH RECURSIVE reading (view, depth) AS (
 )
 SELECT v.oid, format('%%I.%%I', n.nspname, v.relname), pg_get_viewdef(v.oid)
 FROM (SELECT view, max(depth) AS depth FROM reading GROUP BY view) found
-JOIN pg_class v ON v.oid = found.view AND v.relkind = 'v' AND NOT v.relhastriggers
+JOIN pg_class v ON v.oid = found.view AND v.relkind = 'v'
 JOIN pg_namespace n ON n.oid = v.relnamespace
+WHERE NOT EXISTS ({_EXTRAS.format(view="v.oid")})
 ORDER BY found.depth
 """
 # NULL stands for the privileges that PostgreSQL gives by default: all of them to the owner.
@@ -76,8 +86,8 @@ def put_aside(
     after the block.
 
     `relation`: its quoted name. `column`: only those that read this column. The transaction must be
-    open. A materialized view stays, and so does a view with a trigger. PostgreSQL then refuses the
-    change. Raises `ViewKept` if a view cannot be made again.
+    open. A materialized view stays, and so does a view with triggers, rules or defaults of its own.
+    PostgreSQL then refuses the change. Raises `ViewKept` if a view cannot be made again.
     """
     found = _found(connection, relation, column)
     # Those that read others first.
@@ -111,7 +121,7 @@ def replace(connection: psycopg.Connection, view: str, query: str) -> None:
     except psycopg.errors.InvalidTableDefinition:
         # Other columns than before, and not only more of them.
         assert kept
-        _refuse_triggers(connection, view)
+        _refuse_extras(connection, view)
         with put_aside(connection, view):
             connection.execute(f"DROP VIEW {view}".encode())
             connection.execute(create)
@@ -119,23 +129,25 @@ def replace(connection: psycopg.Connection, view: str, query: str) -> None:
 
 
 def carry_privileges(connection: psycopg.Connection, old: str, new: str) -> None:
-    """Give a table the privileges of another one. Both are quoted names."""
+    """Give a table the privileges of another one, without those on columns that it does not have.
+
+    Both are quoted names.
+    """
     present = _oid(connection, old)
     assert present, f"{old} does not exist"
     _grant(connection, new, _kept(connection, present).privileges)
 
 
-def _refuse_triggers(connection: psycopg.Connection, view: str) -> None:
-    """Raise `ViewKept` for what would be lost with a view: its triggers, its own rules."""
+def _refuse_extras(connection: psycopg.Connection, view: str) -> None:
+    """Raise `ViewKept` for what would be lost with a view: its triggers, rules and defaults."""
     extras = connection.execute(
-        "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%(view)s) UNION ALL"
-        " SELECT rulename FROM pg_rewrite WHERE ev_class = to_regclass(%(view)s)"
-        " AND rulename <> '_RETURN'",
-        {"view": view},
+        _EXTRAS.format(view="to_regclass(%(view)s)").encode(), {"view": view}
     ).fetchall()
     if extras:
         names = ", ".join(name for (name,) in extras)
-        raise ViewKept(f"view {view} cannot be made again with its triggers and rules: {names}")
+        raise ViewKept(
+            f"view {view} cannot be made again with its triggers, rules and defaults: {names}"
+        )
 
 
 def _found(
@@ -177,9 +189,8 @@ def _give_back(connection: psycopg.Connection, view: str, kept: _Kept) -> None:
     # The new view has the default privileges of its schema, which may be others.
     for grantee in {grantee for _, _, grantee, _ in new.privileges} | {kept.owner}:
         connection.execute(f"REVOKE ALL ON {view} FROM {_role(grantee)}".encode())
+    _grant(connection, view, kept.privileges)
     columns = _columns(connection, view)
-    present = [each for each in kept.privileges if each[0] is None or each[0] in columns]
-    _grant(connection, view, present)
     for column, comment in kept.comments:
         if column is None or column in columns:
             what = f"COLUMN {view}.{_quoted(column)}" if column else f"VIEW {view}"
@@ -200,7 +211,10 @@ def _grant(
     relation: str,
     privileges: Sequence[tuple[str | None, str, str | None, bool]],
 ) -> None:
+    columns = _columns(connection, relation)
     for column, privilege, grantee, is_grantable in privileges:
+        if column and column not in columns:
+            continue
         part = f" ({_quoted(column)})" if column else ""
         option = " WITH GRANT OPTION" if is_grantable and grantee else ""
         connection.execute(

@@ -205,8 +205,36 @@ def test_triggers_are_not_lost_silently(rig: Rig) -> None:
         " EXECUTE FUNCTION public.refuse()"
     )
     rig.change("DROP marker")
-    with pytest.raises(PublishError, match=r"with its triggers and rules: theirs\. Drop"):
+    with pytest.raises(PublishError, match=r"triggers, rules and defaults: theirs\. Drop"):
         rig.publish()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "CREATE RULE theirs AS ON INSERT TO public.noted DO INSTEAD NOTHING",
+        "ALTER VIEW public.noted ALTER COLUMN id SET DEFAULT 7",
+    ],
+)
+def test_rules_and_defaults_of_a_view_that_reads_it_are_not_lost_silently(
+    rig: Rig, extra: str
+) -> None:
+    rig.run(f"CREATE VIEW public.noted AS SELECT id FROM production.one; {extra}")
+    rig.change("ALTER id TYPE bigint")
+    with pytest.raises(PublishError, match=r"noted depends on view production\.one.*Drop it"):
+        rig.publish()
+    assert query(rig.publisher, "SELECT count(*) FROM public.noted") == [(2,)]
+
+
+def test_a_privilege_on_a_column_that_is_lost_stops_nothing(rig: Rig) -> None:
+    """The table under the view has it for another owner of the view."""
+    rig.run(
+        "GRANT USAGE ON SCHEMA production TO {reader}; GRANT SELECT ON production.one TO {reader};"
+        "GRANT SELECT (id, marker) ON production_pair_1.one TO {reader}"
+    )
+    rig.change("DROP marker")
+    rig.publish()
+    assert rig.read() == 2
 
 
 def test_the_documented_commands_let_a_role_read_what_is_and_what_comes(rig: Rig) -> None:
