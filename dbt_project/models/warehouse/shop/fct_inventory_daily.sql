@@ -34,6 +34,11 @@ last_day as (
             select (max(updated_at) at time zone 'UTC')::date
             from {{ ref('stg_shop__inventory') }}
             where {{ is_dated_plausibly('updated_at', '_loaded_at') }}
+        ),
+        (
+            -- Nothing has a plausible time. The stock was on hand when it was loaded.
+            select (max(_loaded_at) at time zone 'UTC')::date
+            from {{ ref('stg_shop__inventory') }}
         )
     ) as last_date
 ),
