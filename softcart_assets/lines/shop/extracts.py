@@ -343,7 +343,7 @@ EXTRACTS: tuple[Extract, ...] = (
         SELECT f.return_date, s.store_code, s.store_name, s.channel, p.department_name,
                p.category_name, f.return_reason, f.currency, count(*) AS return_count,
                sum(f.returned_quantity)::bigint AS returned_units_count,
-               sum(f.refund_amount)::numeric(18, 2) AS refund_amount
+               sum(f.refund_amount)::numeric(24, 2) AS refund_amount
         FROM production.fct_returns f
         JOIN production.dim_store s ON s.store_key = f.store_key
         JOIN production.dim_product p ON p.product_key = f.product_key
