@@ -79,7 +79,12 @@ def catalog(spark: SparkSession) -> tuple[DataFrame, DataFrame]:
             + [("pan", "int", "garden")],
             "_id string, _id_type string, category_id string",
         ),
-        spark.createDataFrame(tree, "_id string, name string, parent_id string"),
+        spark.createDataFrame(
+            # The same for categories: the string keeps its name and its place.
+            [(key, "string", name, parent) for key, name, parent in tree]
+            + [("pans", "int", "Number", None)],
+            "_id string, _id_type string, name string, parent_id string",
+        ),
     )
 
 

@@ -125,7 +125,10 @@ def category_tree(categories: DataFrame) -> DataFrame:
     and its depth unknown, so it is walked here. A parent that is missing ends the walk. A category
     that is its own ancestor has no department.
     """
-    rows = {row["_id"]: row for row in categories.select("_id", "name", "parent_id").collect()}
+    found = categories.select("_id", "_id_type", "name", "parent_id").collect()
+    # 5 and "5" are two categories with one text. As of two products, the string stays: it is last.
+    found.sort(key=lambda row: (row["_id_type"] != "string", row["_id_type"]), reverse=True)
+    rows = {row["_id"]: row for row in found}
 
     def department(category_id: str) -> str | None:
         seen = set()
