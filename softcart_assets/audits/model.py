@@ -143,6 +143,10 @@ class Volume:
         )
 
 
+AnyAudit = Audit | Comparison | Volume
+"""What a publication asks of a candidate."""
+
+
 def _declared(limit: Limit) -> Details:
     return {
         "limit": str(limit.value),

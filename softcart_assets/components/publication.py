@@ -6,18 +6,12 @@ from typing import Any
 import dagster as dg
 
 from softcart_assets.assembly import Lines
-from softcart_assets.audits.model import AuditResult
+from softcart_assets.audits.model import AnyAudit, AuditResult
 from softcart_assets.components.columns import same_columns_as, table_schema
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import production_key
 from softcart_assets.publishing.acceptances import Acceptance
-from softcart_assets.publishing.publish import (
-    AnyAudit,
-    AuditFailed,
-    Publication,
-    publish,
-    remedy,
-)
+from softcart_assets.publishing.publish import AuditFailed, Publication, publish, remedy
 from softcart_assets.publishing.tables import PublishedTable
 from softcart_assets.resources import PostgresResource
 

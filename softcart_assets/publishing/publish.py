@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from softcart_assets import locks
-from softcart_assets.audits.model import Audit, AuditResult, Comparison, Volume
+from softcart_assets.audits.model import AnyAudit, Audit, AuditResult, Comparison
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.publishing import acceptances, slots
 from softcart_assets.publishing.acceptances import Acceptance
@@ -29,9 +29,6 @@ from softcart_assets.publishing.tables import PublishedTable
 
 APPLICATION = "softcart publish"
 """The application name of a publication's connections."""
-
-AnyAudit = Audit | Comparison | Volume
-"""What a publication asks of a candidate."""
 
 _LOCK = 0x50F7CA27
 """The advisory lock that a publication holds in the production database.

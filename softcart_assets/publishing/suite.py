@@ -12,7 +12,7 @@ from decimal import Decimal
 from psycopg import sql
 from psycopg.sql import SQL, Identifier
 
-from softcart_assets.audits.model import Audit, Comparison, Volume
+from softcart_assets.audits.model import AnyAudit, Audit, Comparison, Volume
 from softcart_assets.lines.model import AddsUp, Limit
 from softcart_assets.publishing.tables import UNKNOWN, PublishedTable, Reference
 
@@ -216,7 +216,7 @@ def _adds_up(table: str, sums: AddsUp) -> Audit:
     )
 
 
-def audits_of(tables: Iterable[PublishedTable]) -> tuple[Audit | Comparison | Volume, ...]:
+def audits_of(tables: Iterable[PublishedTable]) -> tuple[AnyAudit, ...]:
     """Every audit of a publication of these tables."""
     tables = list(tables)
     references = [(table.name, each) for table in tables for each in table.references]

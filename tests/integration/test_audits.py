@@ -12,9 +12,9 @@ from support.published import AUDITS
 from support.warehouse import create_warehouse
 
 from softcart_assets.assembly import LINES
-from softcart_assets.audits.model import Audit, AuditResult, Volume
+from softcart_assets.audits.model import AnyAudit, Audit, AuditResult, Volume
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.publishing.publish import AnyAudit, AuditFailed, PublishError, publish
+from softcart_assets.publishing.publish import AuditFailed, PublishError, publish
 from softcart_assets.publishing.tables import Reference
 
 SCHEMAS = ("warehouse", "aggregates")
