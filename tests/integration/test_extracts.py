@@ -288,6 +288,21 @@ def test_no_extract_adds_up_two_currencies(
         assert sorted(found) == wanted
 
 
+def test_a_bar_code_as_pieces_stops_no_extract(staging: PostgresConnection, tmp_path: Path) -> None:
+    """academic-moodle-cooperation/moodle-mod_offlinequiz#91: a rate was as narrow as usual ones."""
+    with database(template=staging) as warehouse, database() as connection:
+        with warehouse.connect() as session:
+            session.execute(
+                "UPDATE warehouse.fct_order_lines SET returned_quantity = 2147483647"
+                " WHERE (order_id, line_number) = (SELECT order_id, line_number"
+                " FROM warehouse.fct_order_lines WHERE NOT is_cancelled LIMIT 1)"
+            )
+        publish(warehouse, connection, TABLES, AUDITS)
+        files = write_extracts(connection, tmp_path, EXTRACTS)
+    rates = pa.parquet.read_table(files["ext_top_products"].parquet)["return_rate_pct"]
+    assert pa.compute.max(rates).as_py() > 10_000_000
+
+
 def test_an_order_without_a_plausible_date_moves_no_period_of_the_dashboard(
     staging: PostgresConnection, production: PostgresConnection
 ) -> None:

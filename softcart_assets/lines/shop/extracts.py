@@ -157,7 +157,7 @@ EXTRACTS: tuple[Extract, ...] = (
                ) AS net_rank,
                f.product_id, p.product_name, p.brand, p.department_name, p.category_name,
                {_SALES_SQL},
-               (sum(f.returned_quantity) * 100.0 / nullif(sum(f.quantity), 0))::numeric(9, 2)
+               (sum(f.returned_quantity) * 100.0 / nullif(sum(f.quantity), 0))::numeric(24, 2)
                  AS return_rate_pct
         FROM production.fct_order_lines f
         LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
