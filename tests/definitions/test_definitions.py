@@ -2,6 +2,9 @@
 sees.
 """
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -144,6 +147,37 @@ print(len(defs().resolve_asset_graph().get_all_asset_keys()))
     )
     assert finished.returncode == 0, finished.stderr
     assert int(finished.stdout.split()[-1]) > 50
+
+
+LOAD = """
+from softcart_assets.assembly import LINES
+from softcart_assets.dbt import prepare_manifest
+from softcart_assets.derive import derive
+from softcart_assets.paths import REPOSITORY
+derive(LINES, REPOSITORY)
+prepare_manifest()
+from softcart_assets.definitions import defs
+print(*{key.path[0] for key in defs().resolve_asset_graph().materializable_asset_keys})
+"""
+
+
+def test_a_clone_without_the_lines_of_the_demo(tmp_path: Path) -> None:
+    """The documented command deletes them. What the lines share is left, and can be published."""
+    for name in ("softcart_assets", "dbt_project", "spark", "seed_data"):
+        ignored = shutil.ignore_patterns("__pycache__", "target", "logs")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    [command] = re.findall(r"^find .*$", (ROOT / "docs" / "add-a-line.md").read_text(), re.M)
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.splitlines()[-1].split()) == {"warehouse", "production"}
 
 
 def test_workspace_and_project_name_the_same_code_location():
