@@ -864,7 +864,7 @@ def test_ids_of_two_types_with_one_text_are_two_documents(warehouse: Warehouse, 
     raw.put_documents(
         "products",
         product(5, 100) | {"_id": "5", "category_id": "5"},
-        product(5, 200) | {"_id": 5, "category_id": 5},
+        product(5, 200) | {"_id": 5, "category_id": 5, "vendor_id": None},
         product(6, 300) | {"_id": 6, "category_id": 5},
     )
     raw.put("order_lines", line(1, 1, "5"), line(2, 1, "6"))
@@ -883,6 +883,9 @@ def test_ids_of_two_types_with_one_text_are_two_documents(warehouse: Warehouse, 
     raw.put_documents("products", product(5, 100) | {"_id": "5"}, deleted=True)
     assert not built(warehouse)
     assert prices(warehouse)[1] == Decimal("2.00")
+    # Its key is that of the string, but its vendor is another.
+    grown = warehouse.facts()
+    assert grown == refreshed(warehouse)
 
 
 def test_sums_are_wider_than_what_they_add(warehouse: Warehouse, raw: Raw) -> None:

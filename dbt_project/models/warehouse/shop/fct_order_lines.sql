@@ -55,7 +55,12 @@ touched_orders as (
     inner join {{ ref('dim_product') }} as product on fact.product_key = product.product_key
     left join {{ ref('dim_vendor') }} as vendor on product.vendor_id = vendor.vendor_id
     where
-        product.vendor_id in (select change.vendor_id from dimension_changes as change)
+        (
+            product.vendor_id in (select change.vendor_id from dimension_changes as change)
+            -- A version may have another vendor under the same key, if its text names another
+            -- document now.
+            or product.product_id in (select change.product_id from dimension_changes as change)
+        )
         and fact.vendor_key <> coalesce(vendor.vendor_key, {{ unknown_key() }})
     union
     select fact.order_id
