@@ -45,7 +45,7 @@
 {% macro is_dated_plausibly(instant, loaded_at) -%}
     {{ instant }} >= '{{ var("calendar_start") }} 00:00+00'
     and {{ instant }} < '{{ var("calendar_end") }} 00:00+00'
-    and {{ instant }} <= {{ loaded_at }} + interval '1 day'
+    and {{ instant }} <= {{ loaded_at }} + interval '24 hours'
 {%- endmacro %}
 
 {#- The key of dim_date for the time of an event. An implausible time is the unknown date. -#}
