@@ -25,6 +25,7 @@ PURPOSES = {
     "components": "declarations to Dagster objects",
     "connections": "where the servers are",
     "dagster_private": "what Dagster hides",
+    "dagster_storage": "keeps connections",
     "dbt": "the dbt project's manifest",
     "definitions": "Dagster's way in",
     "defs": "loops over the lines",

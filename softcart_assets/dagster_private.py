@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,18 @@ import dagster as dg
 from dagster._cli import dev
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy.engine import Engine
 
 __all__ = [
     "GRPC_INFO_TAG",
     "CheckRunHealthResult",
+    "ConfigurableClassData",
     "WorkerStatus",
     "dagster_dev",
     "runs_in_code_server",
+    "use_engine",
 ]
 
 WEBSERVER, DAEMON = "dagster_webserver", "dagster._daemon"
@@ -51,3 +57,13 @@ def dagster_dev(arguments: Sequence[str], webserver: str) -> None:
 
     module_of_dev.open_ipc_subprocess = ours
     dev.dev_command(list(arguments))
+
+
+def use_engine(storage: DagsterPostgresStorage, engine: Engine) -> None:
+    """Let all parts of a storage connect by this engine. It is disposed of with the storage."""
+    parts: Any = (storage.run_storage, storage.event_log_storage, storage.schedule_storage)
+    for part in parts:
+        part._engine = engine
+    # An instance keeps the parts and not the storage. A code server makes one for every tick of a
+    # sensor, so their connections would become many.
+    weakref.finalize(storage.event_log_storage, engine.dispose)

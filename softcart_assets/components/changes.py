@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from softcart_assets.components.conditions import SOURCE_TAG
-from softcart_assets.components.decision import decide, look_from
-from softcart_assets.components.keys import raw_keys
+from softcart_assets.components.decision import RETRY_AFTER, decide, look_from
+from softcart_assets.components.keys import raw_key, raw_keys
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.load import (
@@ -26,16 +26,39 @@ UNDER_WAY = [
 ]
 
 
-def _last_failure(instance: dg.DagsterInstance, source: Source) -> datetime | None:
-    """When the last run of this sensor failed. None if it did not fail, or there was none."""
-    records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=1)
-    if (
-        not records
-        or records[0].dagster_run.status != dg.DagsterRunStatus.FAILURE
-        or not records[0].end_time
+def _failed_loads(
+    instance: dg.DagsterInstance, source: Source, since: datetime
+) -> dict[str, datetime]:
+    """The tables whose last load by this sensor failed since then, and when.
+
+    A run fails also if a check does. What it loaded before is loaded all the same, and the other
+    tables of the source have nothing to do with it.
+    """
+    failed: dict[str, datetime] = {}
+    seen: set[str] = set()
+    ended = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS]
+    tags = {SOURCE_TAG: source.name}
+    # The newest run comes first, and a table's own last one counts.
+    for record in instance.get_run_records(
+        dg.RunsFilter(tags=tags, statuses=ended, updated_after=since)
     ):
-        return None
-    return datetime.fromtimestamp(records[0].end_time, UTC)
+        run = record.dagster_run
+        asked = {
+            table.name: raw_key(source, table)
+            for table in source.tables
+            if raw_key(source, table) in (run.asset_selection or ()) and table.name not in seen
+        }
+        seen |= asked.keys()
+        if run.status == dg.DagsterRunStatus.FAILURE and record.end_time:
+            loaded = {
+                event.get_dagster_event().asset_key
+                for event in instance.all_logs(
+                    run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+                )
+            }
+            at = datetime.fromtimestamp(record.end_time, UTC)
+            failed |= {name: at for name, key in asked.items() if key not in loaded}
+    return failed
 
 
 def change_sensor(source: Source) -> dg.SensorDefinition:
@@ -73,7 +96,9 @@ def change_sensor(source: Source) -> dg.SensorDefinition:
         # Raw may be up to date and Dagster not know it: see `unreported_tables`. Without them, the
         # assets after such a table would stay old until its next change.
         behind = {*found.tables, *unreported_tables(resources.staging.connection(), source)}
-        decision = decide(behind, in_flight, _last_failure(instance, source), datetime.now(UTC))
+        now = datetime.now(UTC)
+        failed = _failed_loads(instance, source, now - RETRY_AFTER)
+        decision = decide(behind, in_flight, failed, now)
         # The cursor says that no table was behind there, so it stays until that is true again.
         cursor = found.position if decision.caught_up else context.cursor
         if not decision.request:

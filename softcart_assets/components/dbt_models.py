@@ -59,7 +59,7 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
     """The models of all lines, split so that no op waits for another line's tests.
 
     `dbt_conformed`: the conformed models and everything that they read. `dbt_<line>`: the line's
-    other models. Raises `MisplacedModel`.
+    other models. Raises `MisplacedModel`, `UnassignedTest`.
     """
     translator = LineTranslator(
         {folder: owner for line in lines for folder, owner in _folders(line).items()}
@@ -71,6 +71,7 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
                 "Move it to models/staging/<source>/ or models/warehouse/<line>/, or declare the "
                 "line in softcart_assets/lines/."
             )
+    _check_assignment(manifest)
     shared = _and_upstream(lines.conformed, manifest)
     found = [_models(f"dbt_{lines.conformed.name}", lines, translator, manifest, shared)]
     for line in lines:
@@ -144,7 +145,6 @@ def _models(
     """
     # `prepare_if_dev` is not called here, see `softcart_assets.dbt`.
     project = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
-    others = foreign_tests(manifest, models)
     reads = captured_tables_read(lines, manifest, models)
 
     @dbt_assets(
@@ -167,7 +167,11 @@ def _models(
         """
         command = "build" if context.selected_asset_keys else "test"
         arguments = [command, "--exclude-resource-type", "unit_test"]
-        if others:
+        if others := unselected_tests(
+            manifest,
+            {key.path[-1] for key in context.selected_asset_keys},
+            {key.name for key in context.selected_asset_check_keys},
+        ):
             arguments += ["--exclude", " ".join(others)]
         with (
             raw_tables_held(
@@ -202,34 +206,34 @@ def _models(
     return build
 
 
-def foreign_tests(manifest: Manifest, models: set[str]) -> list[str]:
-    """Tests of other ops' models that also read these models, in dbt's syntax of selection.
+def unselected_tests(manifest: Manifest, models: set[str], checks: set[str]) -> list[str]:
+    """Tests that read these models and are none of these checks, in dbt's syntax of selection.
 
-    dbt would run them in this op, although the models that they test may not be built yet.
+    dbt would run them with the models. But they check other models, which may be built later, in
+    another op or another run. A test of a fact that is held back would find the new rows of a
+    staging model missing, and its failure would end the run.
     """
-    model_names = {node["unique_id"]: node["name"] for node in _nodes(manifest, "model")}
-    found = []
+    selected = {node["unique_id"] for node in _nodes(manifest, "model") if node["name"] in models}
+    return [
+        ".".join(test["fqn"])
+        for test in _nodes(manifest, "test")
+        if test["name"] not in checks and selected.intersection(test["depends_on"]["nodes"])
+    ]
+
+
+def _check_assignment(manifest: Manifest) -> None:
+    """Raise `UnassignedTest` for a test of several models that does not name the one it checks."""
+    names = {node["unique_id"]: node["name"] for node in _nodes(manifest, "model")}
     for test in _nodes(manifest, "test"):
-        reads = {model_names[each] for each in test["depends_on"]["nodes"] if each in model_names}
-        tested = _tested(test, model_names)
-        if len(reads) > 1 and tested is None:
+        reads = [names[each] for each in test["depends_on"]["nodes"] if each in names]
+        named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
+        # dbt attaches a generic test to its model.
+        if len(reads) > 1 and not named and test.get("attached_node") not in names:
             raise UnassignedTest(
                 f"dbt_project/{test['original_file_path']} reads {', '.join(sorted(reads))}, and "
                 "does not say which of them it checks, so it would never run. Name the model in "
                 "the test: {{ config(meta={'dagster': {'ref': {'name': '<model>'}}}) }}"
             )
-        if reads & models and tested not in models:
-            found.append(".".join(test["fqn"]))
-    return found
-
-
-def _tested(test: dict[str, Any], model_names: dict[str, str]) -> str | None:
-    """The model that a test checks: the one that it names, or else the only one that it reads."""
-    # A test that reads several models names the one that it checks in its meta.
-    named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
-    attached = test.get("attached_node")
-    only = test["depends_on"]["nodes"] if len(test["depends_on"]["nodes"]) == 1 else [attached]
-    return named or model_names.get(only[0])
 
 
 def _with_row_count(session: psycopg.Connection, event: Any) -> Any:

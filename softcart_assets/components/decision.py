@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from softcart_assets.ingestion.position import latest
 
 RETRY_AFTER = timedelta(minutes=5)
-"""How long to wait after a failed load before requesting the same tables again."""
+"""How long to wait after a failed load of a table before requesting it again."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ def look_from(loaded: Mapping[str, str], cursor: str | None) -> dict[str, str]:
 
 
 def decide(
-    behind: Collection[str], in_flight: bool, last_failure: datetime | None, now: datetime
+    behind: Collection[str], in_flight: bool, failed: Mapping[str, datetime], now: datetime
 ) -> Decision:
     """Which tables to request.
 
     `behind`: the tables that changed since their last load, or whose last load Dagster does not
     know. Empty means that the source was read and nothing is behind. (If it cannot be read, the
-    caller must raise.) `in_flight`: a load of this source is queued or runs. `last_failure`: when
-    the last load of this source failed, None if it succeeded or there was none.
+    caller must raise.) `in_flight`: a load of this source is queued or runs. `failed`: the tables
+    whose last load failed, and when. They wait, and no other table waits for them.
     """
     if not behind:
         return Decision(
@@ -52,19 +52,21 @@ def decide(
             caught_up=True,
             reason="Every table is loaded up to the source's last change.",
         )
-    names = ", ".join(sorted(behind))
     if in_flight:
+        names = ", ".join(sorted(behind))
         return Decision(
             frozenset(), caught_up=False, reason=f"A load is under way. Behind: {names}."
         )
-    if last_failure is not None and now - last_failure < RETRY_AFTER:
-        wait = RETRY_AFTER - (now - last_failure)
-        return Decision(
-            frozenset(),
-            caught_up=False,
-            reason=(
-                f"The last load failed. {names} will be requested again in "
-                f"{wait.total_seconds():.0f} s."
-            ),
+    waiting = {
+        table: left
+        for table in sorted(behind)
+        if table in failed and (left := RETRY_AFTER - (now - failed[table])) > timedelta()
+    }
+    request = frozenset(behind) - waiting.keys()
+    told = [f"Behind: {', '.join(sorted(request))}."] if request else []
+    if waiting:
+        told.append(
+            f"The last load of {', '.join(waiting)} failed. The next request is in "
+            f"{min(waiting.values()).total_seconds():.0f} s."
         )
-    return Decision(frozenset(behind), caught_up=False, reason=f"Behind: {names}.")
+    return Decision(request, caught_up=False, reason=" ".join(told))

@@ -236,7 +236,7 @@ class Stack:
         target.parent.mkdir(exist_ok=True)
         instance = yaml.safe_load(Path(__file__).with_name("dagster.yaml").read_text())
         if tls := Tls.from_env("SOFTCART_DAGSTER"):
-            instance["storage"]["postgres"]["postgres_db"]["params"] = tls.libpq()
+            instance["storage"]["custom"]["config"]["postgres_db"]["params"] = tls.libpq()
         new = target.with_suffix(".new")
         new.write_text(yaml.safe_dump(instance, sort_keys=False))
         new.replace(target)

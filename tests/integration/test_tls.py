@@ -306,7 +306,7 @@ def test_dagster_and_dbt_use_the_same_settings(
     assert "certificate verify failed" in dbt().stdout
     stack.up()
     written = yaml.safe_load((tmp_path / "home" / "dagster" / "dagster.yaml").read_text())
-    assert written["storage"]["postgres"]["postgres_db"]["params"] == {
+    assert written["storage"]["custom"]["config"]["postgres_db"]["params"] == {
         "sslmode": "verify-full",
         "sslrootcert": files.foreign_ca,
         "sslcert": files.client[0],

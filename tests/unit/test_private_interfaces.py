@@ -15,6 +15,11 @@ import pymysql
 import pytest
 from dagster._cli import dev
 from dagster._core.launcher import DefaultRunLauncher
+from dagster_postgres import (
+    PostgresEventLogStorage,
+    PostgresRunStorage,
+    PostgresScheduleStorage,
+)
 from dagster_webserver import cli
 
 from softcart_assets.dagster_private import (
@@ -72,6 +77,19 @@ def test_dagster_dev_may_start_nothing_that_we_do_not_know() -> None:
 def test_dagsters_webserver_makes_its_application_by_the_name_that_we_replace() -> None:
     serve = cli.host_dagster_ui_with_workspace_process_context
     assert "app = create_app_from_workspace_process_context(" in inspect.getsource(serve)
+
+
+@pytest.mark.parametrize(
+    ("part", "connect"),
+    [
+        (PostgresRunStorage, "connect"),
+        (PostgresEventLogStorage, "_connect"),
+        (PostgresScheduleStorage, "connect"),
+    ],
+)
+def test_dagsters_storage_connects_by_the_engine_that_we_replace(part: type, connect: str) -> None:
+    """tests/integration/test_dagster_storage.py shows that it then keeps its connections."""
+    assert "create_pg_connection(self._engine)" in inspect.getsource(getattr(part, connect))
 
 
 def test_pymysql_has_the_private_methods_that_read_a_binary_log() -> None:

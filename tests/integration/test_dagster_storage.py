@@ -1,0 +1,86 @@
+"""Dagster's storage keeps its connections, and loses nothing by that."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from unittest import mock
+
+import dagster as dg
+import psycopg
+import psycopg2
+import pytest
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.stack import Stack
+
+KEY = dg.AssetKey("table")
+
+
+@pytest.fixture
+def opened() -> Iterator[mock.Mock]:
+    """What opens the connections of Dagster's storage."""
+    with mock.patch.object(psycopg2, "connect", wraps=psycopg2.connect) as connect:
+        yield connect
+
+
+@pytest.fixture
+def admin(stack: Stack) -> Iterator[psycopg.Connection]:
+    with PostgresConnection.from_env("SOFTCART_DAGSTER").connect(autocommit=True) as session:
+        yield session
+
+
+def _others(session: psycopg.Connection) -> list[int]:
+    """The other connections to this database."""
+    found = session.execute(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    return [pid for (pid,) in found]
+
+
+def _materialized(instance: dg.DagsterInstance) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY))
+
+
+def test_events_do_not_open_connections(stack: Stack, opened: mock.Mock) -> None:
+    """A run writes about a thousand events, each of which opened a connection or two."""
+    with dg.DagsterInstance.get() as instance:
+        _materialized(instance)
+        before = opened.call_count
+        for _ in range(20):
+            _materialized(instance)
+        assert instance.get_latest_materialization_event(KEY)
+        assert instance.get_runs() == []
+        assert opened.call_count == before
+
+
+def test_a_connection_that_the_server_closed_is_replaced(
+    stack: Stack, admin: psycopg.Connection
+) -> None:
+    with dg.DagsterInstance.get() as instance:
+        _materialized(instance)
+        first = instance.get_latest_materialization_event(KEY)
+        assert first
+        for pid in _others(admin):
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        _materialized(instance)
+        second = instance.get_latest_materialization_event(KEY)
+        assert second
+        assert second.timestamp > first.timestamp
+
+
+def test_connections_end_with_their_instance(stack: Stack, admin: psycopg.Connection) -> None:
+    """A code server makes an instance for each tick of a sensor."""
+    before = set(_others(admin))
+    with dg.DagsterInstance.get() as instance:
+        _materialized(instance)
+        assert set(_others(admin)) - before
+    del instance
+    gc.collect()
+    # The server needs a moment to notice it.
+    given_up_at = time.monotonic() + 5
+    while set(_others(admin)) - before:
+        assert time.monotonic() < given_up_at
+        time.sleep(0.05)
