@@ -1,16 +1,20 @@
 """The files for people as assets: extracts, and the pages of dashboards."""
 
-import base64
 import importlib
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
+from psycopg import IsolationLevel
 
 from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import extract_key, production_key
-from softcart_assets.extracts import lineage
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.extracts import kept, lineage
 from softcart_assets.extracts.write import ExtractFiles, write_extracts
 from softcart_assets.lines.model import Dashboard, Extract, Line
 from softcart_assets.resources import OutputResource, PostgresResource
@@ -45,7 +49,12 @@ def _metadata(extract: Extract, files: ExtractFiles) -> dict[str, Any]:
         "parquet bytes": files.parquet_bytes,
         "csv bytes": files.csv_bytes,
         "production version": files.version,
+        "state": _state(files.version, files.is_new),
     }
+
+
+def _state(version: int | None, is_new: bool) -> str:
+    return "written" if is_new else f"unchanged since production version {version}"
 
 
 def extract_files(lines: Lines, line: Line) -> dg.AssetsDefinition:
@@ -71,8 +80,11 @@ def extract_files(lines: Lines, line: Line) -> dg.AssetsDefinition:
         ]
         written = write_extracts(production.connection(), output.path, wanted)
         for extract in wanted:
+            files = written[extract.name]
             yield dg.MaterializeResult(
-                extract_key(extract.name), metadata=_metadata(extract, written[extract.name])
+                extract_key(extract.name),
+                metadata=_metadata(extract, files),
+                data_version=dg.DataVersion(files.data_version),
             )
 
     return write
@@ -92,26 +104,64 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
         pool=POOL,
     )
     def build(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult[None]:
-        """Write the page, and pictures of its charts as metadata."""
-        # By name, because no module outside the folders of a line may name the line.
-        package = importlib.import_module(dashboard.package)
-        page = package.build_page(production.connection(), output.path / f"{dashboard.name}.html")
-        # Dagster has no metadata type for images, but its UI shows an image in a Markdown text.
-        images = {
-            f"chart: {name}": dg.MetadataValue.md(
-                f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
-            )
-            for name, png in page.pictures.items()
-        }
+        """Write the page, and pictures of its charts beside it.
+
+        Nothing is written if the tables and the code of the page are the same as last time.
+        """
+        number, version = _versions(production.connection(), dashboard)
+        told = kept.find(output.path, dashboard.name, version)
+        is_new = told is None
+        if told is None:
+            told = _build(production.connection(), output.path, dashboard)
+            # After a publication in between, the page is of other tables than those.
+            if told["version"] == number:
+                files = [output.path / each for each in (told["page"], *told["pictures"].values())]
+                kept.keep(output.path, dashboard.name, version, files, told)
         return dg.MaterializeResult(
             metadata={
-                "page": dg.MetadataValue.url(page.path.resolve().as_uri()),
-                "bytes": page.bytes,
-                "seconds": round(page.seconds, 2),
-                "production version": page.version,
-                **{name: str(figure) for name, figure in page.figures.items()},
-                **images,
-            }
+                "page": dg.MetadataValue.url((output.path / told["page"]).resolve().as_uri()),
+                "bytes": told["bytes"],
+                "seconds to write": told["seconds"],
+                "production version": told["version"],
+                "state": _state(told["version"], is_new),
+                **told["figures"],
+                # The files and not the pictures themselves: an event is read again and again.
+                **{
+                    f"chart: {name}": dg.MetadataValue.path(str(output.path / file))
+                    for name, file in told["pictures"].items()
+                },
+            },
+            data_version=dg.DataVersion(version),
         )
 
     return build
+
+
+def _versions(production: PostgresConnection, dashboard: Dashboard) -> tuple[int | None, str]:
+    """The version of production, None before the first, and that of a page: of tables and code."""
+    with production.connect() as session:
+        session.isolation_level = IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        number, tables = None, []
+        # Where a table is missing, nothing is kept. The page says so, or its builder.
+        with suppress(psycopg.errors.UndefinedTable), session.transaction():
+            row = session.execute("SELECT version FROM production_meta.current").fetchone()
+            tables = [kept.table_version(session, table) for table in sorted(dashboard.reads)]
+            number = row[0] if row else None
+    return number, kept.digest([kept.code_version(dashboard.package), tables])
+
+
+def _build(production: PostgresConnection, folder: Path, dashboard: Dashboard) -> dict[str, Any]:
+    """Write a page. Returns what is told about it, as JSON, with files by their names."""
+    # By name, because no module outside the folders of a line may name the line. And only here,
+    # because it takes a second.
+    package = importlib.import_module(dashboard.package)
+    page = package.build_page(production, folder / f"{dashboard.name}.html")
+    return {
+        "page": page.path.name,
+        "bytes": page.bytes,
+        "seconds": round(page.seconds, 2),
+        "version": page.version,
+        "figures": {name: str(figure) for name, figure in page.figures.items()},
+        "pictures": {name: file.name for name, file in page.pictures.items()},
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import sqlglot
@@ -25,17 +26,7 @@ def tables(extract: Extract, published: Collection[str]) -> tuple[str, ...]:
 
     `published`: the names of all published tables. Raises `ForeignTable`.
     """
-    query = sqlglot.parse_one(extract.sql, dialect="postgres")
-    # A name without a schema may be a part of the query itself (WITH … AS).
-    inside = {cte.alias for cte in query.find_all(exp.CTE)}
-    found = [table for table in query.find_all(exp.Table) if table.db or table.name not in inside]
-    foreign = sorted({table.sql() for table in found if table.db != SCHEMA})
-    if foreign:
-        raise ForeignTable(
-            f"{extract.declared_at}: {extract.name} reads {', '.join(foreign)}. An extract reads "
-            f"{SCHEMA}.* only: publish the table, or read another one."
-        )
-    names = sorted({table.name for table in found})
+    names = tables_read(extract)
     # Dagster would take such a table for one that somebody else makes.
     unknown = [f"{SCHEMA}.{name}" for name in names if name not in published]
     if unknown:
@@ -43,7 +34,42 @@ def tables(extract: Extract, published: Collection[str]) -> tuple[str, ...]:
             f"{extract.declared_at}: {extract.name} reads {', '.join(unknown)}, which no line "
             "publishes. Publish the table, or correct the name."
         )
-    return tuple(names)
+    return names
+
+
+def tables_read(extract: Extract) -> tuple[str, ...]:
+    """The tables of `production` that the extract names, in order. Raises `ForeignTable`."""
+    query = sqlglot.parse_one(extract.sql, dialect="postgres")
+    # A name without a schema may be a part of the query itself (WITH … AS).
+    inside = {cte.alias for cte in query.find_all(exp.CTE)}
+    found = [
+        table
+        for table in query.find_all(exp.Table)
+        # Not a function that returns rows.
+        if isinstance(table.this, exp.Identifier) and (table.db or table.name not in inside)
+    ]
+    foreign = sorted({table.sql() for table in found if table.db != SCHEMA})
+    if foreign:
+        raise ForeignTable(
+            f"{extract.declared_at}: {extract.name} reads {', '.join(foreign)}. An extract reads "
+            f"{SCHEMA}.* only: publish the table, or read another one."
+        )
+    return tuple(sorted({table.name for table in found}))
+
+
+_CHANGING = re.compile(
+    r"\b(now|today|tomorrow|yesterday|age|random\w*|gen_random_uuid|timeofday"
+    r"|current_\w+|localtime\w*|\w+_timestamp)\b",
+    re.IGNORECASE,
+)
+
+
+def may_change_by_itself(extract: Extract) -> bool:
+    """Whether the extract may differ although its tables do not: it names the time, or chance.
+
+    A column of such a name counts too. Then the extract is written once too often.
+    """
+    return bool(_CHANGING.search(extract.sql))
 
 
 def sources(extract: Extract) -> dict[str, tuple[tuple[str, str], ...]]:

@@ -1,8 +1,11 @@
 """Writes extracts as Parquet and CSV.
 
-One read produces both files of an extract, in batches of bounded size. All files get their names
-when the last one is complete. Values are exact: decimals keep PostgreSQL's precision and scale,
-times are UTC with microseconds.
+PostgreSQL writes the CSV file, and Arrow makes the Parquet file from that, in blocks of bounded
+size. No value becomes a Python object on the way, which would take most of the time. All files get
+their names when the last one is complete. Values are exact: decimals keep PostgreSQL's precision
+and scale, times are UTC with microseconds.
+
+An extract is left as it is while its tables, its declaration and its files are the same.
 """
 
 from __future__ import annotations
@@ -16,13 +19,14 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from psycopg import IsolationLevel
+from psycopg import IsolationLevel, sql
 
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.extracts import kept, lineage
 from softcart_assets.lines.model import Extract
 
-BATCH_ROWS = 20_000
-"""Rows in memory at once."""
+BLOCK_BYTES = 4 * 2**20
+"""So much of a CSV file is in memory at once, and no row may be longer."""
 
 _TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
@@ -47,7 +51,11 @@ class ExtractError(RuntimeError):
 
 @dataclass(frozen=True)
 class ExtractFiles:
-    """The files of one extract, their sizes, and the version of production that they contain."""
+    """The files of one extract, their sizes, and the version of production that they contain.
+
+    `data_version`: a number of what they were made of. `is_new`: whether they were written now. If
+    not, the present version of production has the same rows.
+    """
 
     parquet: Path
     csv: Path
@@ -55,6 +63,8 @@ class ExtractFiles:
     parquet_bytes: int
     csv_bytes: int
     version: int
+    data_version: str
+    is_new: bool
 
 
 def write_extracts(
@@ -62,6 +72,7 @@ def write_extracts(
 ) -> dict[str, ExtractFiles]:
     """Write `<directory>/<name>.parquet` and `.csv` of extracts, from one version of production.
 
+    Files that would become the same again are not written.
     Returns the files by the name of the extract. The metadata of the Parquet file has the version
     (`softcart.production_version`) and the descriptions of the columns. The CSV file is UTF-8 with
     a header. Its texts are quoted, so an empty text differs from null.
@@ -83,17 +94,62 @@ def write_extracts(
             )
         # Inside the directory, because a file can be renamed only within one file system.
         with TemporaryDirectory(dir=directory, prefix=".extracts-") as temporary:
-            written = {}
+            versions = _Versions(session)
+            found = {}
             for extract in extracts:
                 try:
-                    written[extract.name] = _write(session, extract, Path(temporary), row[0])
+                    version = versions.of(extract)
+                    found[extract.name] = _kept(directory, extract, version) or _write(
+                        session, extract, Path(temporary), row[0], version
+                    )
                 except (psycopg.Error, pa.ArrowException, OSError) as error:
                     raise ExtractError(
                         f"extracts/{extract.name} was not written to {directory} "
                         f"(SOFTCART_EXTRACTS_DIR): {error}"
                     ) from error
             # All at the end. A failure in the middle would leave files of two versions.
-            return {name: _moved(files, directory) for name, files in written.items()}
+            found = {name: _moved(files, directory) for name, files in found.items()}
+            for name, files in found.items():
+                if files.is_new:
+                    told = {"rows": files.rows, "version": files.version}
+                    kept.keep(directory, name, files.data_version, (files.parquet, files.csv), told)
+            return found
+
+
+class _Versions:
+    """The versions of extracts. The version of a table is read once for all of them."""
+
+    def __init__(self, session: psycopg.Connection) -> None:
+        self._session = session
+        self._tables: dict[str, str] = {}
+
+    def of(self, extract: Extract) -> str:
+        for table in (tables := lineage.tables_read(extract)):
+            if table not in self._tables:
+                self._tables[table] = kept.table_version(self._session, table)
+        return kept.digest(
+            [
+                kept.code_version("softcart_assets.extracts"),
+                extract.sql,
+                extract.description,
+                list(extract.columns.items()),
+                [self._tables[table] for table in tables],
+            ]
+        )
+
+
+def _kept(directory: Path, extract: Extract, version: str) -> ExtractFiles | None:
+    """The files in the directory, if they are what would be written."""
+    if lineage.may_change_by_itself(extract):
+        return None
+    told = kept.find(directory, extract.name, version)
+    if told is None:
+        return None
+    parquet, csv = directory / f"{extract.name}.parquet", directory / f"{extract.name}.csv"
+    sizes = parquet.stat().st_size, csv.stat().st_size
+    return ExtractFiles(
+        parquet, csv, told["rows"], *sizes, told["version"], data_version=version, is_new=False
+    )
 
 
 def _moved(files: ExtractFiles, directory: Path) -> ExtractFiles:
@@ -105,34 +161,87 @@ def _moved(files: ExtractFiles, directory: Path) -> ExtractFiles:
 
 
 def _write(
-    session: psycopg.Connection, extract: Extract, directory: Path, version: int
+    session: psycopg.Connection,
+    extract: Extract,
+    directory: Path,
+    version: int,
+    data_version: str,
 ) -> ExtractFiles:
     parquet, csv = directory / f"{extract.name}.parquet", directory / f"{extract.name}.csv"
-    # The cursor has a name, so the server keeps the result and sends it in batches.
-    with session.cursor(extract.name) as rows:
-        rows.itersize = BATCH_ROWS
-        rows.execute(extract.sql.encode())
-        schema = _schema(rows, extract, version)
-        count = 0
-        with (
-            pyarrow.parquet.ParquetWriter(parquet, schema, compression="zstd") as parquet_writer,
-            pyarrow.csv.CSVWriter(csv, schema) as csv_writer,
-        ):
-            while batch := rows.fetchmany(BATCH_ROWS):
-                columns = zip(*batch, strict=True)
-                arrays = [
-                    pa.array(values, field.type)
-                    for values, field in zip(columns, schema, strict=True)
-                ]
-                table = pa.Table.from_arrays(arrays, schema=schema)
-                parquet_writer.write_table(table)
-                csv_writer.write_table(table)
-                count += len(batch)
-    return ExtractFiles(parquet, csv, count, parquet.stat().st_size, csv.stat().st_size, version)
+    query = f"({extract.sql.strip().removesuffix(';')}\n) AS extract"
+    described = session.execute(f"SELECT * FROM {query} LIMIT 0".encode())
+    schema = _schema(described, extract, version)
+    rows = _copy_csv(session, query, schema, csv)
+    if (read := _to_parquet(csv, parquet, schema)) != rows:
+        raise ExtractError(
+            f"extracts/{extract.name}: PostgreSQL wrote {rows} rows, and Arrow read {read} of them."
+        )
+    sizes = parquet.stat().st_size, csv.stat().st_size
+    return ExtractFiles(parquet, csv, rows, *sizes, version, data_version, is_new=True)
 
 
-def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Schema:
-    described = rows.description or []
+def _copy_csv(session: psycopg.Connection, query: str, schema: pa.Schema, path: Path) -> int:
+    """Write the result of a query as CSV. Returns the number of rows."""
+    names = {field.name: sql.Identifier(field.name).as_string() for field in schema}
+    values = ", ".join(_as_csv(names[field.name], field.type) for field in schema)
+    texts = ", ".join(names[field.name] for field in schema if pa.types.is_string(field.type))
+    options = f"FORMAT csv{f', FORCE_QUOTE ({texts})' if texts else ''}"
+    statement = f"COPY (SELECT {values} FROM {query}) TO STDOUT ({options})"
+    with (
+        path.open("wb") as file,
+        session.cursor() as cursor,
+        cursor.copy(statement.encode()) as blocks,
+    ):
+        # Here, because COPY would quote only those names that need it.
+        header = ['"{}"'.format(name.replace('"', '""')) for name in names]
+        file.write(",".join(header).encode() + b"\n")
+        for block in blocks:
+            file.write(block)
+        return cursor.rowcount
+
+
+def _as_csv(column: str, kind: pa.DataType) -> str:
+    """How a column is written. COPY alone would write `t` and the time zone `+00`."""
+    if pa.types.is_boolean(kind):
+        return f"{column}::text AS {column}"
+    if pa.types.is_timestamp(kind):
+        # Outside of these years, to_char leaves something out. Arrow refuses the text of those.
+        return (
+            f"CASE WHEN {column} BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'"
+            f" THEN to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"Z\"')"
+            f" ELSE {column}::text END AS {column}"
+        )
+    return column
+
+
+def _to_parquet(csv: Path, parquet: Path, schema: pa.Schema) -> int:
+    """Write the rows of a CSV file as Parquet. Returns their number."""
+    rows = 0
+    with (
+        pyarrow.csv.open_csv(
+            csv,
+            pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
+            pyarrow.csv.ParseOptions(newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(
+                column_types={field.name: field.type for field in schema},
+                # A text is quoted, so an empty one is not null.
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                true_values=["true"],
+                false_values=["false"],
+            ),
+        ) as batches,
+        pyarrow.parquet.ParquetWriter(parquet, schema, compression="zstd") as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+            rows += batch.num_rows
+    return rows
+
+
+def _schema(result: psycopg.Cursor, extract: Extract, version: int) -> pa.Schema:
+    described = result.description or []
     names = [column.name for column in described]
     if names != list(extract.columns):
         raise ExtractError(
@@ -140,7 +249,7 @@ def _schema(rows: psycopg.ServerCursor, extract: Extract, version: int) -> pa.Sc
         )
     fields = []
     for found, description in zip(described, extract.columns.values(), strict=True):
-        base = rows.adapters.types.get(found.type_code)
+        base = result.adapters.types.get(found.type_code)
         # A numeric without precision and scale has values that no decimal type of Arrow holds.
         if found.precision is not None and found.scale is not None and found.scale <= MAX_SCALE:
             type_ = pa.decimal128(found.precision, found.scale)

@@ -258,8 +258,9 @@ class Dashboard:
 
     `package`: the package of the page. Its function `build_page(production, path)` reads production
     once, writes the page, and returns its size, production version,
-    figures and charts (PNG by name). The package is imported when the page is built.
-    `reads`: the published tables that the page shows.
+    figures and charts (PNG files by name). The package is imported when the page is built.
+    `reads`: the published tables that the page shows. While they are the same, the page is not
+    written again, so it must depend on nothing else.
     """
 
     name: str

@@ -24,7 +24,9 @@ from types import SimpleNamespace
 
 def build_page(production, path):
     path.write_text("page")
-    return SimpleNamespace(path=path, bytes=4, seconds=0, version=1, figures={}, pictures={})
+    with production.connect() as session:
+        (version,) = session.execute("SELECT version FROM production_meta.current").fetchone()
+    return SimpleNamespace(path=path, bytes=4, seconds=0, version=version, figures={}, pictures={})
 """
 
 
@@ -191,3 +193,35 @@ def test_a_limit_and_its_acceptance_are_shown(databases, definitions):
     assert accepted.startswith(message)
     assert "Accepted: A branch was closed. (ann, " in accepted
     assert failed(run(definitions)) == set()
+
+
+def test_outputs_whose_tables_are_the_same_are_not_written_again(databases, definitions, tmp_path):
+    def told(*keys: str) -> dict[str, tuple[str, str]]:
+        """What was told of each output: its state and its data version."""
+        return {
+            event.asset_key.path[-1]: (
+                event.step_materialization_data.materialization.metadata["state"].value,
+                event.step_materialization_data.materialization.tags["dagster/data_version"],
+            )
+            for event in run(definitions, *keys).get_asset_materialization_events()
+            if event.asset_key.path[0] == "extracts"
+        }
+
+    names = {f"{kind}_{line}" for kind in ("ext", "page") for line in ("left", "right")}
+    first = told()
+    assert {name: state for name, (state, _) in first.items()} == dict.fromkeys(names, "written")
+    pages = tmp_path / "extracts"
+    (pages / "page_left.html").write_text("damaged")
+    change(databases[0], "UPDATE fct_right SET amount = 2 WHERE id = 1")
+    second = told()
+    assert {name: state for name, (state, _) in second.items()} == {
+        "ext_left": "unchanged since production version 1",
+        "page_left": "written",
+        "ext_right": "written",
+        "page_right": "written",
+    }
+    assert (pages / "page_left.html").read_text() == "page"
+    changed = {name for name in names if first[name][1] != second[name][1]}
+    assert changed == {"ext_right", "page_right"}
+    third = told("extracts/page_left", "extracts/page_right")
+    assert {state for state, _ in third.values()} == {"unchanged since production version 2"}

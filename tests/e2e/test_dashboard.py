@@ -738,6 +738,7 @@ def test_the_result_and_the_pictures_are_of_the_same_figures(production, tmp_pat
             sum(month[f"{name}_before"] for month in overview.months)
             == expected[f"{name}-before", ""]
         )
-    for name, picture in result.pictures.items():
+    for name, file in result.pictures.items():
+        picture = file.read_bytes()
         assert picture.startswith(b"\x89PNG"), name
         assert len(picture) > 10_000, name

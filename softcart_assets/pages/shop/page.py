@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cache
+from importlib import metadata
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -29,8 +29,8 @@ from softcart_assets.pages.shop import charts, data
 
 _HERE = Path(__file__).parent
 
-Pictures = dict[str, bytes]
-"""PNGs of charts, by the name of the chart."""
+Pictures = dict[str, Path]
+"""Files with charts as PNG, by the name of the chart."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class PageResult:
     `version`: the production version of its data (None: nothing was published yet). `figures`:
     those of the default period, with amounts in the currency of the fact. It is empty without
     sales. `coarsened`: the columns of sales that the page leaves out, since not every order fits.
-    `pictures`: its charts for the default period, without a filter. There are none without sales.
+    `pictures`: its charts for the default period, without a filter, beside the page. There are none
+    without sales.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class PageResult:
 def build_page(production: PostgresConnection, path: Path) -> PageResult:
     """Write the dashboard of the present production data to `path`, as a whole or not at all.
 
+    The pictures of its charts get the names `<name of the page>-<chart>.png`.
     Raises `DashboardError` if production cannot be shown, `ServerUnreachable` if it does not
     answer.
     """
@@ -64,7 +66,8 @@ def build_page(production: PostgresConnection, path: Path) -> PageResult:
         "charts": charts.CHARTS,
         "themes": {name: charts.page_config(theme) for name, theme in charts.THEMES.items()},
     }
-    vega = _vega()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    vega = _vega(path.parent)
     script = "\n".join(map(_text, ("sales.js", "page.js")))
     html = Template(_text("page.html")).substitute(
         style=_variables() + _text("page.css"),
@@ -73,11 +76,11 @@ def build_page(production: PostgresConnection, path: Path) -> PageResult:
         script=script,
         data=_pack(document),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Somebody may open the page at this moment. A renamed file is there as a whole or not at all.
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(html, encoding="utf-8")
-    os.replace(unfinished, path)
+    pictures = {}
+    for name, png in (_pictures(content.overview) if content.overview else {}).items():
+        pictures[name] = path.with_name(f"{path.stem}-{name}.png")
+        _write(pictures[name], png)
+    _write(path, html.encode())
     return PageResult(
         path=path,
         bytes=path.stat().st_size,
@@ -85,8 +88,15 @@ def build_page(production: PostgresConnection, path: Path) -> PageResult:
         version=content.version,
         figures=content.figures,
         coarsened=content.coarsened,
-        pictures=_pictures(content.overview) if content.overview else {},
+        pictures=pictures,
     )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that somebody may open at this moment: as a whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
 
 
 def _text(name: str) -> str:
@@ -94,10 +104,17 @@ def _text(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
-@cache
-def _vega() -> str:
-    """Vega, Vega-Lite and vega-embed as one script without dependencies."""
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+def _vega(folder: Path) -> str:
+    """Vega, Vega-Lite and vega-embed as one script without dependencies.
+
+    It takes 1.5 s to make and only changes with the library, so it is kept in a folder.
+    """
+    path = folder / f".vega-{metadata.version('vl-convert-python')}.js"
+    if not path.exists():
+        for old in folder.glob(".vega-*.js"):
+            old.unlink()
+        _write(path, vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").encode())
+    return path.read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:
@@ -139,7 +156,8 @@ def _pack(document: dict[str, Any]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
-def _pictures(overview: data.Overview) -> Pictures:
+def _pictures(overview: data.Overview) -> dict[str, bytes]:
+    """The charts as PNG."""
 
     def ratio(amount: Decimal | None, count: int | None) -> Decimal | None:
         return amount / count if amount is not None and count else None
