@@ -24,9 +24,13 @@ from types import SimpleNamespace
 
 def build_page(production, path):
     path.write_text("page")
+    picture = path.with_suffix(".png")
+    picture.write_bytes(b"png" * 100_000)
     with production.connect() as session:
         (version,) = session.execute("SELECT version FROM production_meta.current").fetchone()
-    return SimpleNamespace(path=path, bytes=4, seconds=0, version=version, figures={}, pictures={})
+    return SimpleNamespace(
+        path=path, bytes=4, seconds=0, version=version, figures={}, pictures={"sales": picture}
+    )
 """
 
 
@@ -193,6 +197,18 @@ def test_a_limit_and_its_acceptance_are_shown(databases, definitions):
     assert accepted.startswith(message)
     assert "Accepted: A branch was closed. (ann, " in accepted
     assert failed(run(definitions)) == set()
+
+
+def test_the_event_of_a_page_names_its_pictures_and_does_not_contain_them(definitions, tmp_path):
+    """They made an event of 1.5 MB in each run."""
+    [event] = [
+        event
+        for event in run(definitions).get_asset_materialization_events()
+        if event.asset_key.path[-1] == "page_left"
+    ]
+    shown = event.step_materialization_data.materialization.metadata["chart: sales"]
+    assert shown == dg.MetadataValue.path(str(tmp_path / "extracts" / "page_left.png"))
+    assert len(dg.serialize_value(event)) < 10_000
 
 
 def test_outputs_whose_tables_are_the_same_are_not_written_again(databases, definitions, tmp_path):
