@@ -149,6 +149,10 @@ class TableLoad(LoadSteps):
         # From here on, a lost connection does not tell whether the commit happened.
         self.is_committing = True
         connection.commit()
+        if self.was_empty:
+            # Only now: nobody has to wait for the rows until their statistics are there.
+            with suppress(psycopg.Error):  # the rows are committed, and autovacuum comes by
+                self.raw.analyze()
         return result
 
     def _total(self, last: LastLoad | None) -> int:
@@ -156,9 +160,10 @@ class TableLoad(LoadSteps):
 
         Counting reads the whole table, so it is left out where the changes tell the number.
         """
-        if last is None or self.must_count:
+        if self.must_count or not (last or self.was_empty):
             return self.raw.rows()
-        return last.rows_total + self.counts.inserted - self.counts.deleted
+        before = last.rows_total if last and not self.was_empty else 0
+        return before + self.counts.inserted - self.counts.deleted
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
         """Make raw fit the source. Returns its columns, and whether any was added."""
@@ -189,7 +194,9 @@ class TableLoad(LoadSteps):
         """Read every row. An empty raw table takes them as they are. Otherwise all rows are
         compared.
         """
-        self.must_count = True
+        self.was_empty = self.raw.is_empty()
+        # Comparing tells what a load changed, and not what somebody else did to raw before it.
+        self.must_count = not self.was_empty
         known = self.raw.columns()
         # One range gains nothing from a part table, and would need another pass over the rows.
         if len(conditions := self._ranges(columns)) > 1:
@@ -203,7 +210,7 @@ class TableLoad(LoadSteps):
         # afterwards.
         columns, batches = self.reader.all_rows(self.table, columns)
         columns, _ = self.raw.prepare(columns, known)
-        if self.raw.is_empty():
+        if self.was_empty:
             self.take(self.raw.fill(columns, batches, self.position), columns, to_lake=True)
             if self.is_new and not self.counts.inserted:
                 # Of an empty table the lake gets a file with its columns and no rows, so that what
