@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from softcart_assets.ingestion.proof.digest import Checksums, Dialect, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Dialect, Digest, Segments
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Table
 
@@ -101,8 +101,10 @@ class DigestReader(PairReader, Protocol):
     def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
         """Return how to divide a table of about `rows` rows for comparison."""
 
-    def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
-        """The digest of each segment that has rows."""
+    def digests(
+        self, table: Table, segments: Segments, part: Segments, number: int
+    ) -> dict[int, Digest]:
+        """The digest of each segment that has rows in segment `number` of the coarser `part`."""
 
 
 @runtime_checkable

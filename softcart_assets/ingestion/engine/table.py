@@ -6,11 +6,12 @@ A load reads the whole table or only what changed. This module decides which, an
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pyarrow as pa
@@ -22,7 +23,8 @@ from softcart_assets.ingestion.engine.record import record
 from softcart_assets.ingestion.engine.steps import LoadSteps
 from softcart_assets.ingestion.errors import MissingTable
 from softcart_assets.ingestion.proof import statements
-from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Digest, Segments
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.proof.statements import Statement, typed
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.readers import (
@@ -294,14 +296,38 @@ class TableLoad(LoadSteps):
             by_name = {column.name: column for column in columns}
             key = tuple(by_name[name] for name in self.raw.key)
             return Pairs(self.raw, Segments(key, by_name[self.table.cursor or ""], 1)), [0]
-        pairs = Pairs(self.raw, self.reader.segments(self.table, columns, rows))
-        at_source, in_raw = self.reader.digests(self.table, pairs.segments), pairs.digests()
-        differing = sorted(
+        segments = self.reader.segments(self.table, columns, rows)
+        pairs, parts = Pairs(self.raw, segments), segments.parts()
+        # Raw may have rows beyond the source's bounds, so it is asked for all its parts.
+        if not (differing := self._unequal(pairs, parts, parts, parts.numbers(), "true")):
+            return pairs, []
+        where = parts.where(POSTGRES, differing)
+        return pairs, self._unequal(pairs, segments, parts, differing, where)
+
+    def _unequal(
+        self, pairs: Pairs, segments: Segments, parts: Segments, numbers: Sequence[int], where: str
+    ) -> list[int]:
+        """Return the segments whose digests differ, in the parts with some numbers.
+
+        `where`: the condition of belonging to these, in PostgreSQL's SQL. Both servers compute at
+        the same time, and the source over all readers.
+        """
+
+        def ask(number: int) -> Callable[[Reader], dict[int, Digest]]:
+            return lambda reader: cast(DigestReader, reader).digests(
+                self.table, segments, parts, number
+            )
+
+        with ThreadPoolExecutor(1) as executor:
+            asked = executor.submit(pairs.digests, segments, where)
+            answers = self.call.pool.share(self.reader, [ask(number) for number in numbers])
+            in_raw = asked.result()
+        at_source = dict(ChainMap(*answers))
+        return sorted(
             each
             for each in at_source.keys() | in_raw.keys()
-            if not _equal(at_source.get(each), in_raw.get(each))
+            if at_source.get(each) != in_raw.get(each)
         )
-        return pairs, differing
 
     # What the record says of the table.
 
@@ -389,9 +415,3 @@ class TableLoad(LoadSteps):
         if not isinstance(self.reader, ChecksumReader):
             return None, None
         return statements.ask(self.reader, self.table, columns, self.quarantine)
-
-
-def _equal(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
-    return bool(one and other) and [Decimal(n) for n in one or ()] == [
-        Decimal(n) for n in other or ()
-    ]
