@@ -108,15 +108,20 @@ class DigestReader(PairReader, Protocol):
 
 
 @runtime_checkable
-class ChecksumReader(Reader, Protocol):
+class ChecksumReader(RangedReader, Protocol):
     """Can be asked at any time for checksums of the table as of the reader's position."""
 
     def checksums(
-        self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
+        self, table: Table, columns: Sequence[Column], where: str | None = None
     ) -> tuple[int, Checksums]:
-        """Return the number of rows and the checksum of each column, without the rows of the keys
-        `without`.
+        """Return the number of rows and the checksum of each column, of all rows or of those that
+        meet a condition of `ranges` or `any_of`.
         """
+
+    def any_of(
+        self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
+    ) -> Iterator[str]:
+        """Conditions that together hold for the rows with these keys."""
 
 
 @runtime_checkable

@@ -414,4 +414,4 @@ class TableLoad(LoadSteps):
             return self.reader.tally(self.table, columns)
         if not isinstance(self.reader, ChecksumReader):
             return None, None
-        return statements.ask(self.reader, self.table, columns, self.quarantine)
+        return statements.ask(self.reader, self.table, columns, self.quarantine, self.call.pool)

@@ -222,10 +222,12 @@ def checksums_by(
     return int(str(rows)), found
 
 
-def minus(all_rows: tuple[int, Checksums], some: tuple[int, Checksums]) -> tuple[int, Checksums]:
-    """Return the checksums of the rows that remain without `some`."""
-    rest = {name: added(sums, some[1][name], -1) for name, sums in all_rows[1].items()}
-    return all_rows[0] - some[0], rest
+def combined(
+    one: tuple[int, Checksums], other: tuple[int, Checksums], sign: int = 1
+) -> tuple[int, Checksums]:
+    """Return the checksums of the rows of both, see `added`."""
+    sums = {name: added(each, other[1][name], sign) for name, each in one[1].items()}
+    return one[0] + sign * other[0], sums
 
 
 def added(one: str, other: str, sign: int = 1) -> str:

@@ -102,8 +102,8 @@ POSTGRES = Dialect(
     number=_postgres_number,
     whole=lambda column: _double_quotes(column.name),
     weight=lambda whole: (
-        # The remainder first: the smallest bigint has no absolute value.
-        f"(1 + mod(abs({whole} % 1009)::int * abs({whole} % 1009)::int, 31))::bigint"
+        # The remainder first, as the square of a bigint has too many bits. A square has no sign.
+        f"(1 + mod(({whole} % 1009)::int * ({whole} % 1009)::int, 31))::bigint"
     ),
     divide=lambda column, by: (
         # `div` computes decimals.

@@ -134,8 +134,8 @@ MYSQL = Dialect(
     number=_mysql_number,
     whole=mysql_value,
     weight=lambda whole: (
-        # The remainder first: the smallest bigint has no absolute value.
-        f"CAST(1 + MOD(ABS(MOD({whole}, 1009)) * ABS(MOD({whole}, 1009)), 31) AS SIGNED)"
+        # The remainder first, as the square of a bigint has too many bits. A square has no sign.
+        f"CAST(1 + MOD(MOD({whole}, 1009) * MOD({whole}, 1009), 31) AS SIGNED)"
     ),
     divide=lambda column, by: f"({mysql_value(column)} DIV {by})",
     remainder=_remainder,
