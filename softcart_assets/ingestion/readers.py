@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from softcart_assets.ingestion.proof.digest import Checksums, Dialect, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Dialect, Digest, Segments
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Table
 
@@ -101,20 +101,27 @@ class DigestReader(PairReader, Protocol):
     def segments(self, table: Table, columns: Sequence[Column], rows: int) -> Segments:
         """Return how to divide a table of about `rows` rows for comparison."""
 
-    def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
-        """The digest of each segment that has rows."""
+    def digests(
+        self, table: Table, segments: Segments, part: Segments, number: int
+    ) -> dict[int, Digest]:
+        """The digest of each segment that has rows in segment `number` of the coarser `part`."""
 
 
 @runtime_checkable
-class ChecksumReader(Reader, Protocol):
+class ChecksumReader(RangedReader, Protocol):
     """Can be asked at any time for checksums of the table as of the reader's position."""
 
     def checksums(
-        self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
+        self, table: Table, columns: Sequence[Column], where: str | None = None
     ) -> tuple[int, Checksums]:
-        """Return the number of rows and the checksum of each column, without the rows of the keys
-        `without`.
+        """Return the number of rows and the checksum of each column, of all rows or of those that
+        meet a condition of `ranges` or `any_of`.
         """
+
+    def any_of(
+        self, table: Table, columns: Sequence[Column], keys: Iterable[tuple[str, ...]]
+    ) -> Iterator[str]:
+        """Conditions that together hold for the rows with these keys."""
 
 
 @runtime_checkable

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
 
@@ -28,15 +30,19 @@ T = TypeVar("T")
 class WorkerPool(Generic[R]):
     """One thread per reader.
 
-    Ranges of tables under way come before new tables, so that started tables finish first.
+    Ranges of tables under way come before new tables, so that started tables finish first. Among
+    them, those of the table that was submitted first come first.
     """
 
     def __init__(self, readers: Sequence[R]) -> None:
         # One condition guards both queues. Threads, not processes: the codec runs without Python's
         # lock, and each process would need another 90 MB for Arrow and the clients.
         self._changed = threading.Condition()
-        self._tables: deque[tuple[Future[Any], Callable[[R], object]]] = deque()
-        self._ranges: deque[tuple[Future[Any], Callable[[R], object]]] = deque()
+        self._tables: deque[tuple[int, Future[Any], Callable[[R], object]]] = deque()
+        # A heap by the number of the table, and a number that no two ranges share.
+        self._ranges: list[tuple[int, int, Future[Any], Callable[[R], object]]] = []
+        self._numbers = count()
+        self._of_this_thread = threading.local()
         self._is_open = True
         self.size = len(readers)
         # Daemons: a thread that waits for a dead server must not keep the process from ending.
@@ -53,8 +59,8 @@ class WorkerPool(Generic[R]):
         """Let no further table begin, and wait for those under way."""
         with self._changed:
             self._is_open = False
-            for future, _job in self._tables:
-                future.cancel()
+            for _number, waiting, _job in self._tables:
+                waiting.cancel()
             self._tables.clear()
             self._changed.notify_all()
         for thread in self._threads:
@@ -64,7 +70,7 @@ class WorkerPool(Generic[R]):
         """Have the next free thread do a table's job."""
         future: Future[T] = Future()
         with self._changed:
-            self._tables.append((future, job))
+            self._tables.append((next(self._numbers), future, job))
             self._changed.notify()
         return future
 
@@ -79,7 +85,9 @@ class WorkerPool(Generic[R]):
         # finish.
         futures: list[Future[T]] = [Future() for _ in jobs]
         with self._changed:
-            self._ranges.extend(zip(futures, jobs, strict=True))
+            table: int = self._of_this_thread.table
+            for each in zip(futures, jobs, strict=True):
+                heappush(self._ranges, (table, next(self._numbers), *each))
             self._changed.notify_all()
         while True:
             with self._changed:
@@ -91,7 +99,7 @@ class WorkerPool(Generic[R]):
                 if not self._ranges:
                     self._changed.wait()
                     continue
-                future, job = self._ranges.popleft()
+                _, _, future, job = heappop(self._ranges)
             self._run(future, job, reader)
         # Not before all jobs have ended: one that still copies would write into a table that the
         # failed load is about to remove.
@@ -107,7 +115,10 @@ class WorkerPool(Generic[R]):
                     if not self._is_open:
                         return
                     self._changed.wait()
-                future, job = (self._ranges or self._tables).popleft()
+                if self._ranges:
+                    _, _, future, job = heappop(self._ranges)
+                else:
+                    self._of_this_thread.table, future, job = self._tables.popleft()
             self._run(future, job, reader)
 
     def _run(self, future: Future[Any], job: Callable[[R], object], reader: R) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import psycopg
 import pyarrow.dataset as ds
 import pytest
 
@@ -160,6 +161,52 @@ def test_rows_are_counted_only_where_changes_do_not_tell_their_number(
     assert counted == []
     assert load_all(SOURCE, items, postgres, lake, full=True)["items"].total == 899
     assert counted == ["raw_t/items"]
+    counted.clear()
+    with postgres.connect() as session:
+        session.execute("TRUNCATE raw_t.items")
+    assert load_all(SOURCE, items, postgres, lake)["items"].total == 899
+    assert counted == []
+
+
+def test_a_first_load_is_there_before_its_statistics(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but speed depends on statistics, so a load does not fail for want of them."""
+    seen, analyze = [], RawTable.analyze
+
+    def watched(self: RawTable) -> None:
+        seen.append(query(postgres, f"SELECT count(*) FROM {self.name}"))
+        analyze(self)
+        if self.table.name == "refused":
+            raise psycopg.errors.InsufficientPrivilege("must be owner")
+
+    monkeypatch.setattr(RawTable, "analyze", watched)
+    source = source_of(snapshot("items", "id"), snapshot("refused", "id"))
+    for name in ("items", "refused"):
+        run(mysql, ITEMS.replace("items", name), f"INSERT INTO {name} (id) VALUES (1), (2)")
+    results = load_all(source, mysql, postgres, lake)
+    assert seen == [[(2,)]] * 2
+    assert {name: result.total for name, result in results.items()} == {"items": 2, "refused": 2}
+    figures = "SELECT count(*) FROM pg_stats WHERE schemaname = 'raw_t' AND tablename = 'items'"
+    assert query(postgres, figures) > [(4,)]
+    load_all(source, mysql, postgres, lake)
+    assert len(seen) == 2
+
+
+def test_big_tables_come_first(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key of a big one is built beside the copy of others, and no thread waits for it."""
+    monkeypatch.setattr(tables, "_WORKERS", 1)
+    for name, rows in (("a", 10), ("b", 3000), ("c", 300)):
+        run(
+            mysql,
+            f"CREATE TABLE {name} (id INT PRIMARY KEY)",
+            f"INSERT INTO {name} SELECT seq FROM seq_1_to_{rows}",
+            f"ANALYZE TABLE {name}",
+        )
+    source = source_of(*(snapshot(name, "id") for name in "abc"))
+    assert list(load_all(source, mysql, postgres, lake)) == ["b", "c", "a"]
 
 
 def test_a_row_that_comes_back_is_current_again(

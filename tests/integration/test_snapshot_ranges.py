@@ -136,6 +136,51 @@ def test_bad_rows_of_ranges_are_in_quarantine(
     assert compare(source, postgres, "t").is_equal
 
 
+def test_all_readers_share_the_question_for_checksums(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reader takes a source of two processors twice the time."""
+    asked, checksums = [], MySQLReader.checksums
+
+    def watched(self, table, columns, where=None):
+        asked.append((columns, where))
+        return checksums(self, table, columns, where)
+
+    monkeypatch.setattr(MySQLReader, "checksums", watched)
+    _make(
+        mysql,
+        "t",
+        "id BIGINT UNSIGNED PRIMARY KEY, d DATE",
+        "18446744073709551615 - seq * 3, IF(seq % 100 = 0, '0000-00-00', '1969-01-01')",
+    )
+    source = source_of(snapshot("t", "id"))
+    load_all(source, mysql, postgres, lake)
+    assert len({where for _, where in asked}) > 4
+    assert [columns for columns, where in asked if not where] == [()]
+    found = compare(source, postgres, "t")
+    assert found.is_equal
+    assert (found.statement.rows, found.quarantined_rows) == (990, 10)
+
+
+def test_a_row_that_ranges_lose_is_missed(
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source states its rows by the same ranges. It must not state too few, as raw has."""
+    conditions = ranges.conditions
+
+    def fewer(*arguments) -> list[str | None]:
+        return conditions(*arguments)[:-1]
+
+    monkeypatch.setattr(ranges, "conditions", fewer)
+    _make(mysql, "t", "id INT PRIMARY KEY", "seq")
+    source = source_of(snapshot("t", "id"))
+    lost = 1000 - load_all(source, mysql, postgres, lake)["t"].total
+    found = compare(source, postgres, "t")
+    assert lost
+    assert (found.statement.rows, found.raw_rows) == (1000, 1000 - lost)
+    assert not found.is_equal
+
+
 def test_an_empty_raw_table_with_a_view_is_filled_in_place(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:

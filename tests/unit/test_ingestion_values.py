@@ -136,6 +136,19 @@ def test_ranges_cover_their_segments_exactly(number: int, chosen: list[int], siz
     assert is_in == (math.trunc(number / size) in chosen)
 
 
+@given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6), st.integers(0, 10**8))
+def test_parts_have_whole_segments_and_every_key(one: int, other: int, rows: int) -> None:
+    key = Column("id", "bigint", "bigint")
+    bounds = min(one, other), max(one, other)
+    segments = Segments.of_about_a_thousand_rows((key,), key, rows, bounds, is_indexed=True)
+    parts = segments.parts()
+    for number in (one, other):
+        assert math.trunc(number / parts.size) in parts.numbers()
+        segment = math.trunc(number / segments.size)
+        assert math.trunc(segment * segments.size / parts.size) == math.trunc(number / parts.size)
+    assert len(parts.numbers()) <= 203
+
+
 @pytest.mark.parametrize(
     ("event", "info", "tables"),
     [

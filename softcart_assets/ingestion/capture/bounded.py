@@ -346,7 +346,8 @@ class CapturedLoad(TableLoad):
         # The log's operations tell how many rows raw has, unless some are in quarantine, or were
         # copied later than the log is read from.
         self.must_count |= bool(
-            quarantined
+            self.is_full
+            or quarantined
             or self.quarantine.open_entries()
             or last is None
             or Position.parse(last.position) < Position.parse(consistent_at)

@@ -28,7 +28,6 @@ def load_in_ranges(
     log brings all ranges to one position afterwards.
     """
     raw, part, call = load.raw, load.part, load.call
-    was_empty = raw.is_empty()
     # Only with a log: without one, ranges read at two positions could never be brought to one.
     load.is_resumable = load.is_new and load.table.strategy == "cdc"
     ranges = part.begin(
@@ -39,10 +38,10 @@ def load_in_ranges(
 
     def copy(key_range: KeyRange) -> Callable[[Reader], None]:
         return lambda reader: _copy_range(
-            load, cast(RangedReader, reader), columns, key_range, expected, to_lake=was_empty
+            load, cast(RangedReader, reader), columns, key_range, expected, to_lake=load.was_empty
         )
 
-    if was_empty:
+    if load.was_empty:
         # Before any range: a range's files may be there when the load is killed.
         load.files.begin(load.loaded_at, load.position)
     call.pool.share(load.reader, [copy(each) for each in ranges])
@@ -59,12 +58,12 @@ def load_in_ranges(
     part.forget(raw.connection)
     # No second copy: in a first load the part table is renamed to raw, and its key is built after
     # the rows, which takes a third less time.
-    if was_empty and raw.adopt(columns, part.name):
+    if load.was_empty and raw.adopt(columns, part.name):
         load.counts += Counts(inserted=copied.rows)
         return raw.name
     raw.stage(columns)
     found = raw.find_changes(columns, missing_is_deleted=True, incoming=part.name)
-    if was_empty:  # a view kept the empty table in its place; the lake has the rows
+    if load.was_empty:  # a view kept the empty table in its place; the lake has the rows
         load.counts += found
         raw.apply_changes(columns, load.position)
     else:

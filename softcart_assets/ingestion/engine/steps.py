@@ -49,6 +49,8 @@ class LoadSteps:
         self.cursor_value: str | None = None
         self.warnings: list[str] = []
         self.is_committing = self.is_resumable = self.is_widened = False
+        self.was_empty = False
+        """Whether every row was read into an empty raw table."""
         self.must_count = False
         """Whether the number of raw's rows does not follow from the last load's and `counts`."""
 

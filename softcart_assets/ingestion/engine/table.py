@@ -6,11 +6,12 @@ A load reads the whole table or only what changed. This module decides which, an
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pyarrow as pa
@@ -22,7 +23,8 @@ from softcart_assets.ingestion.engine.record import record
 from softcart_assets.ingestion.engine.steps import LoadSteps
 from softcart_assets.ingestion.errors import MissingTable
 from softcart_assets.ingestion.proof import statements
-from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Digest, Segments
+from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.proof.statements import Statement, typed
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.readers import (
@@ -149,6 +151,10 @@ class TableLoad(LoadSteps):
         # From here on, a lost connection does not tell whether the commit happened.
         self.is_committing = True
         connection.commit()
+        if self.was_empty:
+            # Only now: nobody has to wait for the rows until their statistics are there.
+            with suppress(psycopg.Error):  # the rows are committed, and autovacuum comes by
+                self.raw.analyze()
         return result
 
     def _total(self, last: LastLoad | None) -> int:
@@ -156,9 +162,10 @@ class TableLoad(LoadSteps):
 
         Counting reads the whole table, so it is left out where the changes tell the number.
         """
-        if last is None or self.must_count:
+        if self.must_count or not (last or self.was_empty):
             return self.raw.rows()
-        return last.rows_total + self.counts.inserted - self.counts.deleted
+        before = last.rows_total if last and not self.was_empty else 0
+        return before + self.counts.inserted - self.counts.deleted
 
     def _prepare(self, known: Sequence[Column]) -> tuple[list[Column], bool]:
         """Make raw fit the source. Returns its columns, and whether any was added."""
@@ -189,7 +196,9 @@ class TableLoad(LoadSteps):
         """Read every row. An empty raw table takes them as they are. Otherwise all rows are
         compared.
         """
-        self.must_count = True
+        self.was_empty = self.raw.is_empty()
+        # Comparing tells what a load changed, and not what somebody else did to raw before it.
+        self.must_count = not self.was_empty
         known = self.raw.columns()
         # One range gains nothing from a part table, and would need another pass over the rows.
         if len(conditions := self._ranges(columns)) > 1:
@@ -203,7 +212,7 @@ class TableLoad(LoadSteps):
         # afterwards.
         columns, batches = self.reader.all_rows(self.table, columns)
         columns, _ = self.raw.prepare(columns, known)
-        if self.raw.is_empty():
+        if self.was_empty:
             self.take(self.raw.fill(columns, batches, self.position), columns, to_lake=True)
             if self.is_new and not self.counts.inserted:
                 # Of an empty table the lake gets a file with its columns and no rows, so that what
@@ -287,14 +296,38 @@ class TableLoad(LoadSteps):
             by_name = {column.name: column for column in columns}
             key = tuple(by_name[name] for name in self.raw.key)
             return Pairs(self.raw, Segments(key, by_name[self.table.cursor or ""], 1)), [0]
-        pairs = Pairs(self.raw, self.reader.segments(self.table, columns, rows))
-        at_source, in_raw = self.reader.digests(self.table, pairs.segments), pairs.digests()
-        differing = sorted(
+        segments = self.reader.segments(self.table, columns, rows)
+        pairs, parts = Pairs(self.raw, segments), segments.parts()
+        # Raw may have rows beyond the source's bounds, so it is asked for all its parts.
+        if not (differing := self._unequal(pairs, parts, parts, parts.numbers(), "true")):
+            return pairs, []
+        where = parts.where(POSTGRES, differing)
+        return pairs, self._unequal(pairs, segments, parts, differing, where)
+
+    def _unequal(
+        self, pairs: Pairs, segments: Segments, parts: Segments, numbers: Sequence[int], where: str
+    ) -> list[int]:
+        """Return the segments whose digests differ, in the parts with some numbers.
+
+        `where`: the condition of belonging to these, in PostgreSQL's SQL. Both servers compute at
+        the same time, and the source over all readers.
+        """
+
+        def ask(number: int) -> Callable[[Reader], dict[int, Digest]]:
+            return lambda reader: cast(DigestReader, reader).digests(
+                self.table, segments, parts, number
+            )
+
+        with ThreadPoolExecutor(1) as executor:
+            asked = executor.submit(pairs.digests, segments, where)
+            answers = self.call.pool.share(self.reader, [ask(number) for number in numbers])
+            in_raw = asked.result()
+        at_source = dict(ChainMap(*answers))
+        return sorted(
             each
             for each in at_source.keys() | in_raw.keys()
-            if not _equal(at_source.get(each), in_raw.get(each))
+            if at_source.get(each) != in_raw.get(each)
         )
-        return pairs, differing
 
     # What the record says of the table.
 
@@ -381,10 +414,4 @@ class TableLoad(LoadSteps):
             return self.reader.tally(self.table, columns)
         if not isinstance(self.reader, ChecksumReader):
             return None, None
-        return statements.ask(self.reader, self.table, columns, self.quarantine)
-
-
-def _equal(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
-    return bool(one and other) and [Decimal(n) for n in one or ()] == [
-        Decimal(n) for n in other or ()
-    ]
+        return statements.ask(self.reader, self.table, columns, self.quarantine, self.call.pool)

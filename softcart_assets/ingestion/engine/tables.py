@@ -16,7 +16,8 @@ from softcart_assets import locks
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.engine.table import TableLoad
-from softcart_assets.ingestion.errors import LoadsFailed, TableBusy
+from softcart_assets.ingestion.errors import IngestionError, LoadsFailed, TableBusy
+from softcart_assets.ingestion.readers import Reader
 from softcart_assets.ingestion.request import Call, Load, LoadRequest, LoadResult
 from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source, Table
@@ -60,7 +61,10 @@ def read_tables(
         # Entered last, left first: no thread works on a connection that is closed.
         pool = stack.enter_context(WorkerPool(readers))
         call = Call(request, control, pool, str(uuid.uuid4()), on_commit)
-        futures = {pool.submit(load_of(call, table).run): table for table in chosen}
+        # Big ones first: their keys are built, and their sources asked, beside the next copies.
+        # A big one at the end would leave all threads but its own without work.
+        biggest_first = sorted(chosen, key=lambda table: -_rows_about(readers[0], table))
+        futures = {pool.submit(load_of(call, table).run): table for table in biggest_first}
         for future in as_completed(futures):
             try:
                 result = future.result()
@@ -77,6 +81,14 @@ def load_of(call: Call, table: Table) -> Load:
     """Return the load of a table: its connector's own, or the engine's."""
     own = connector(call.request.source.kind).table_load(call, table)
     return own or TableLoad(call, table)
+
+
+def _rows_about(reader: Reader, table: Table) -> int:
+    """Return about how many rows a table has at its source. 0: unknown."""
+    try:
+        return reader.expected_rows(table) or 0
+    except IngestionError:  # the table's own load says what is wrong with it
+        return 0
 
 
 @contextmanager

@@ -8,8 +8,9 @@ their results.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 
 from softcart_assets.ingestion.types import Column, Kind
@@ -19,7 +20,12 @@ HASH_DIGITS = 14
 
 (MySQL 9 has no MD5.)
 """
+LONGEST_DECIMAL = 30
+"""Digits of a decimal whose number is itself. The sums of longer ones could exceed the 65 digits
+that MySQL has, so they count by a hash.
+"""
 EXACT = Context(prec=200)
+_SEGMENTS_A_PART = 100
 _COLUMNS_A_QUERY = 500
 """PostgreSQL takes 1,664 items in a select list, and a column needs two."""
 
@@ -30,9 +36,11 @@ class Dialect:
 
     `number`: a column's number. `whole`: the value of a column of whole numbers, unchanged.
     `weight`: 1 to 31, from a whole number. It is squared on the way, so that pairs of keys with the
-    same sum differ in weight. `divide`: whole division, towards zero. `row_text`: values of columns
-    as one text. It is the same in every dialect for the same values, and different for others.
-    `row_number`: 56 bits of a hash over that text, never NULL.
+    same sum differ in weight. `divide`: whole division of a column, towards zero. `remainder`: what
+    a division leaves of a column's number, with a sign. `xor`: the 62 low bits of two numbers,
+    exclusive or. `row_text`: values of columns as one text. It is the same in every dialect for the
+    same values, and different for others. `row_number`: 56 bits of a hash over that text, never
+    NULL.
 
     Sums of weighted values show which column differs. They can miss two values exchanged between
     rows of the same weight. A hash over all values of a row misses nothing.
@@ -42,7 +50,9 @@ class Dialect:
     number: Callable[[Column], str]
     whole: Callable[[Column], str]
     weight: Callable[[str], str]
-    divide: Callable[[str, int], str]
+    divide: Callable[[Column, int], str]
+    remainder: Callable[[Column, str, int], str]
+    xor: Callable[[str, str], str]
     row_text: Callable[[Sequence[Column]], str]
     row_number: Callable[[Sequence[Column]], str]
 
@@ -52,33 +62,61 @@ def _weight(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> 
     return f" * {dialect.weight(dialect.whole(leading))}" if leading and is_whole(leading) else ""
 
 
+Digest = tuple[int, int]
+"""How many rows there are, and the sum of a number for each."""
+
+
 @dataclass(frozen=True)
 class Segments:
-    """A division of a table's rows by their leading key column.
+    """A division of a table's rows by their leading key column, for digests of keys and cursors.
 
     A whole number is divided into ranges of `size` numbers. Another value is divided by its hash
-    into `size` buckets.
+    into `size` buckets. A `size` of 0: all rows are in segment 0. `bounds`: the lowest and the
+    highest key at the source, if an index there finds ranges of keys. `salt`: random numbers. They
+    make other digests of the same rows each time, see `_pair_number`.
     """
 
     key: tuple[Column, ...]
     cursor: Column
     size: int
+    bounds: tuple[int, int] | None = None
+    salt: tuple[int, ...] = ()
 
     @classmethod
     def of_about_a_thousand_rows(
-        cls, key: tuple[Column, ...], cursor: Column, rows: int, lowest: int, highest: int
+        cls,
+        key: tuple[Column, ...],
+        cursor: Column,
+        rows: int,
+        bounds: tuple[int, int] = (0, 0),
+        *,
+        is_indexed: bool = False,
     ) -> Segments:
-        """Return segments for a table of `rows` rows. `lowest` and `highest`: bounds of a whole
-        leading key.
-        """
+        """Return segments for a table of `rows` rows. `bounds`: those of a whole leading key."""
         # The digests of all segments are held in memory, so their number is limited.
         count = min(max(rows // 1000, 1), 20_000)
-        return cls(key, cursor, (highest - lowest) // count + 1 if is_whole(key[0]) else count)
+        size = (bounds[1] - bounds[0]) // count + 1 if is_whole(key[0]) else count
+        salt = tuple(1 << 30 | secrets.randbits(30) for _ in range(2 * len(key) + 4))
+        return cls(key, cursor, size, bounds if is_indexed else None, salt)
+
+    def parts(self) -> Segments:
+        """Return a coarser division. Each of its segments consists of whole segments of this."""
+        return replace(self, size=self.size * _SEGMENTS_A_PART if self.bounds else 0)
+
+    def numbers(self) -> Sequence[int]:
+        """Return the numbers of all segments that the source may have rows in."""
+        if not self.size:
+            return [0]
+        assert self.bounds
+        low, high = (abs(key) // self.size * (-1 if key < 0 else 1) for key in self.bounds)
+        return range(low, high + 1)
 
     def expression(self, dialect: Dialect) -> str:
         """Return SQL for the segment's number."""
+        if not self.size:
+            return "0"
         if is_whole(self.key[0]):
-            return dialect.divide(dialect.whole(self.key[0]), self.size)
+            return dialect.divide(self.key[0], self.size)
         number = dialect.number(self.key[0])
         if self.key[0].kind is Kind.DECIMAL:
             number = f"FLOOR({number})"
@@ -86,17 +124,45 @@ class Segments:
 
     def select(self, dialect: Dialect) -> str:
         """Return the select list of the digests. Group by its first item, the segment's number."""
-        numbers = [dialect.whole(c) if is_whole(c) else dialect.number(c) for c in self.key]
-        sums = [f"SUM({number})" for number in numbers]
-        cursor = (
-            f"SUM({dialect.number(self.cursor)}{_weight(dialect, self.key, [self.key[0].name])})"
-        )
-        return ", ".join([self.expression(dialect), "COUNT(*)", *sums, cursor])
+        return f"{self.expression(dialect)}, {self.digest(dialect)}"
+
+    def digest(self, dialect: Dialect) -> str:
+        """Return the items of a select list that give the digest of all rows."""
+        return f"COUNT(*), SUM({self._pair_number(dialect)})"
+
+    def _pair_number(self, dialect: Dialect) -> str:
+        """Return SQL for a number of 62 bits from key and cursor.
+
+        It is made of sums of the values, each multiplied by a random number. Such sums alone would
+        not do: 1 and 4 have the sum of 2 and 3, whatever they are multiplied by, and equal sums of
+        squares are as easy to find. The bits of two sums, one of them after a remainder, are in no
+        such relation. So different rows have equal digests by chance alone: never in a hundred
+        million trials with keys that have equal sums up to the fifth power. The next comparison
+        draws other random numbers, so what chance might hide does not stay hidden.
+        """
+        columns = list(dict.fromkeys([*self.key, self.cursor]))
+        # So that no sum of products exceeds 63 bits.
+        bits = (63 - len(columns).bit_length()) // 2
+        modulus, multiplier, null, *factors = (number >> 31 - bits for number in self.salt)
+
+        def rest(column: Column) -> str:
+            found = dialect.remainder(column, _whole_number(dialect, column), modulus)
+            is_null = column == self.cursor and column.nullable
+            return f"COALESCE({found}, {null})" if is_null else found
+
+        def form(columns: Sequence[Column], factors: Sequence[int]) -> str:
+            terms = (f"{rest(c)} * {factor}" for c, factor in zip(columns, factors, strict=False))
+            return " + ".join(terms)
+
+        of_key, of_all = form(self.key, factors), form(columns, factors[len(self.key) :])
+        return dialect.xor(f"MOD({of_key}, {modulus}) * {multiplier}", of_all)
 
     def where(self, dialect: Dialect, segments: Sequence[int]) -> str:
         """Return the condition of belonging to one of the segments. On a whole key, its index
         serves.
         """
+        if not self.size:
+            return "1 = 1"
         if not is_whole(self.key[0]):
             return f"{self.expression(dialect)} IN ({', '.join(map(str, segments))})"
         key = dialect.whole(self.key[0])
@@ -116,6 +182,15 @@ class Segments:
 def is_whole(column: Column) -> bool:
     """Return whether the column holds whole numbers."""
     return column.kind is Kind.INTEGER or (column.decimal is not None and column.decimal[1] == 0)
+
+
+def _whole_number(dialect: Dialect, column: Column) -> str:
+    """Return SQL for a column's number, without a fraction."""
+    if is_whole(column):
+        return dialect.whole(column)
+    if column.decimal and column.decimal[0] <= LONGEST_DECIMAL:
+        return f"{dialect.number(column)} * 1{'0' * column.decimal[1]}"
+    return dialect.number(column)
 
 
 Checksums = dict[str, str]
@@ -147,10 +222,12 @@ def checksums_by(
     return int(str(rows)), found
 
 
-def minus(all_rows: tuple[int, Checksums], some: tuple[int, Checksums]) -> tuple[int, Checksums]:
-    """Return the checksums of the rows that remain without `some`."""
-    rest = {name: added(sums, some[1][name], -1) for name, sums in all_rows[1].items()}
-    return all_rows[0] - some[0], rest
+def combined(
+    one: tuple[int, Checksums], other: tuple[int, Checksums], sign: int = 1
+) -> tuple[int, Checksums]:
+    """Return the checksums of the rows of both, see `added`."""
+    sums = {name: added(each, other[1][name], sign) for name, each in one[1].items()}
+    return one[0] + sign * other[0], sums
 
 
 def added(one: str, other: str, sign: int = 1) -> str:

@@ -9,17 +9,20 @@ Nothing here is computed from raw. Otherwise the comparison of raw with it would
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import reduce
+from typing import cast
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from softcart_assets.ingestion.proof.digest import Checksums, added
+from softcart_assets.ingestion.proof.digest import Checksums, added, combined
 from softcart_assets.ingestion.quarantine import Recorder
-from softcart_assets.ingestion.readers import ChecksumReader
+from softcart_assets.ingestion.readers import ChecksumReader, Reader
 from softcart_assets.ingestion.types import Column
+from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Table
 
 ASK_EVERY = timedelta(days=1)
@@ -90,16 +93,46 @@ class Statement:
 
 
 def ask(
-    reader: ChecksumReader, table: Table, columns: Sequence[Column], quarantine: Recorder
+    reader: ChecksumReader,
+    table: Table,
+    columns: Sequence[Column],
+    quarantine: Recorder,
+    pool: WorkerPool[Reader] | None = None,
 ) -> tuple[int, Checksums]:
     """Have a source compute the checksums of its rows that are not in quarantine.
 
-    It is only their number if some rows in quarantine have no key by which to leave them out.
+    It is only their number if some rows in quarantine have no key by which to leave them out. All
+    readers of a `pool` share the key ranges of a big table.
     """
     quarantined, keys = quarantine.open()
-    rows, checksums = reader.checksums(table, columns, keys)
+    answer = (pool and _by_ranges(reader, table, columns, pool)) or reader.checksums(table, columns)
+    # All rows, less some by key: a condition on many keys would slow down the whole scan.
+    for where in reader.any_of(table, columns, keys):
+        answer = combined(answer, reader.checksums(table, columns, where), -1)
+    rows, checksums = answer
     without_key = quarantined - len(keys)
     return (rows - without_key, {}) if without_key else (rows, checksums)
+
+
+def _by_ranges(
+    reader: ChecksumReader, table: Table, columns: Sequence[Column], pool: WorkerPool[Reader]
+) -> tuple[int, Checksums] | None:
+    """Return the checksums of all rows, from all readers. None if ranges do not pay or lose rows.
+
+    The rows were copied by such ranges. If these lost one, it would be missing on both sides and
+    nobody would know. So the source counts all rows as well, which takes little time.
+    """
+    conditions = reader.ranges(table, columns, pool.size)
+    if len(conditions) < 2:
+        return None
+
+    def ask(some: Sequence[Column], where: str | None) -> Callable[[Reader], tuple[int, Checksums]]:
+        return lambda each: cast(ChecksumReader, each).checksums(table, some, where)
+
+    jobs = [ask((), None), *(ask(columns, where) for where in conditions)]
+    all_rows, *parts = pool.share(reader, jobs)
+    answer = reduce(combined, parts)
+    return answer if answer[0] == all_rows[0] else None
 
 
 def typed(columns: Sequence[Column], checksums: Checksums) -> dict[str, tuple[str, str]]:

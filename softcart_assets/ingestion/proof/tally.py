@@ -10,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from softcart_assets.ingestion.codec.hashing import double_hash_sum, hash_sum
-from softcart_assets.ingestion.proof.digest import EXACT, Checksums, checksum, is_whole
+from softcart_assets.ingestion.proof.digest import (
+    EXACT,
+    LONGEST_DECIMAL,
+    Checksums,
+    checksum,
+    is_whole,
+)
 from softcart_assets.ingestion.types import Column, Kind
 
 _MODULUS = 1009
@@ -86,7 +92,7 @@ def _sum_of_numbers(column: Column, values: pa.Array, weights: np.ndarray | None
             return Decimal(hash_sum(values, True, weights=weights))
         case Kind.DOUBLE:
             return Decimal(double_hash_sum(values, _double_text, weights))
-        case Kind.DECIMAL if column.decimal and column.decimal[0] > 30:
+        case Kind.DECIMAL if column.decimal and column.decimal[0] > LONGEST_DECIMAL:
             texts = [None if v is None else format(v, "f") for v in values.to_pylist()]
             return Decimal(hash_sum(pa.array(texts, pa.string()), weights=weights))
     if weights is not None:

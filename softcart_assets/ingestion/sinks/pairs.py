@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Digest, Segments
 from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.sql import as_text, listed, literal, quote, typed
@@ -28,14 +28,15 @@ class Pairs:
         # A cursor may be part of the key. It must not be selected twice.
         self.columns = list(dict.fromkeys([*segments.key, segments.cursor]))
 
-    def digests(self) -> dict[int, tuple[str, ...]]:
-        """Return the digest of each segment of raw's current rows, with quarantined rows
-        included.
+    def digests(self, segments: Segments, where: str) -> dict[int, Digest]:
+        """Return the digest of each segment of raw's current rows that meet a condition, with
+        quarantined rows included.
         """
         rows = self._connection.execute(
-            f"SELECT {self.segments.select(POSTGRES)} FROM ({self._live()}) live GROUP BY 1"
+            f"SELECT {segments.select(POSTGRES)} FROM ({self._live()}) live WHERE {where} GROUP BY "
+            "1".encode()
         )
-        return {int(row[0]): tuple(str(value or 0) for value in row[1:]) for row in rows}
+        return {int(each): (count, int(total)) for each, count, total in rows}
 
     def _live(self) -> str:
         """Return the query of key and cursor of the rows that raw knows of the source."""

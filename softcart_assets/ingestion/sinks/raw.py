@@ -70,6 +70,10 @@ class RawTable(RawSchema):
         """Return whether the table has no row at all, including deleted ones."""
         return not self._one(f"SELECT EXISTS (SELECT FROM {self.name})")[0]
 
+    def analyze(self) -> None:
+        """Give the planner figures of the table's rows. Nothing depends on them but speed."""
+        self._run(f"ANALYZE {self.name}")
+
     def copy(
         self, into: str, columns: Sequence[Column], batches: Iterable[Batch]
     ) -> Generator[Batch]:
@@ -112,9 +116,7 @@ class RawTable(RawSchema):
         return True
 
     def _filled(self, columns: Sequence[Column], *, has_key: bool) -> None:
-        """Add the key, the first versions and statistics to a table that has just got all its
-        rows.
-        """
+        """Add the key and the first versions to a table that has just got all its rows."""
         for name in OWN_COLUMNS:
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} DROP DEFAULT")
         self._run(f"ALTER TABLE {self.name} ALTER COLUMN {VERSION} SET DEFAULT {NEXT_VERSION}")
@@ -126,7 +128,6 @@ class RawTable(RawSchema):
             names = listed([*(c.name for c in columns), *OWN_COLUMNS])
             self._run(f"INSERT INTO {self.history} ({names}) SELECT {names} FROM {self.name}")
             self._keep_versions()
-        self._run(f"ANALYZE {self.name}")
 
     def stage(self, columns: Sequence[Column]) -> None:
         """Create the temporary tables `incoming` (rows as the source has them) and `changes` (what

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softcart_assets.ingestion.proof.digest import HASH_DIGITS, Dialect
+from softcart_assets.ingestion.proof.digest import HASH_DIGITS, LONGEST_DECIMAL, Dialect
 from softcart_assets.ingestion.proof.expressions import (
     ABSENT,
     EXTREME_NUMBERS,
@@ -14,6 +14,9 @@ from softcart_assets.ingestion.proof.expressions import (
     scaled_double,
 )
 from softcart_assets.ingestion.types import Column, Kind
+
+_SIGNED = {Kind.DATE, Kind.DATETIME, Kind.INSTANT}
+"""Kinds whose numbers are whole and have a sign."""
 
 
 def _backticks(name: str) -> str:
@@ -51,8 +54,7 @@ def _mysql_number(column: Column) -> str:
         case Kind.INTEGER:
             # As a decimal: multiplied by its weight, a bigint may not fit into 64 bits.
             return name if column.target_type != "bigint" else f"CAST({name} AS DECIMAL(20,0))"
-        # MySQL's decimals have 65 digits at most, sums included. Longer ones count by a hash.
-        case Kind.DECIMAL if column.decimal and column.decimal[0] <= 30:
+        case Kind.DECIMAL if column.decimal and column.decimal[0] <= LONGEST_DECIMAL:
             return (
                 name
                 if column.source_type.startswith("decimal")
@@ -119,15 +121,26 @@ def _row_number(columns: Sequence[Column]) -> str:
     return f"CAST(CONV(LEFT(SHA2({text}, 256), {HASH_DIGITS}), 16, 10) AS UNSIGNED)"
 
 
+def _remainder(column: Column, number: str, by: int) -> str:
+    rest = f"MOD({number}, {by})"
+    type_ = column.source_type
+    is_signed = column.kind in _SIGNED or ("int" in type_ and "unsigned" not in type_)
+    # MySQL refuses to add a negative number to an unsigned one if the sum is negative.
+    return rest if is_signed else f"CAST({rest} AS SIGNED)"
+
+
 MYSQL = Dialect(
     quote=_backticks,
     number=_mysql_number,
     whole=mysql_value,
     weight=lambda whole: (
-        # The remainder first: the smallest bigint has no absolute value.
-        f"CAST(1 + MOD(ABS(MOD({whole}, 1009)) * ABS(MOD({whole}, 1009)), 31) AS SIGNED)"
+        # The remainder first, as the square of a bigint has too many bits. A square has no sign.
+        f"CAST(1 + MOD(MOD({whole}, 1009) * MOD({whole}, 1009), 31) AS SIGNED)"
     ),
-    divide=lambda whole, by: f"({whole} DIV {by})",
+    divide=lambda column, by: f"({mysql_value(column)} DIV {by})",
+    remainder=_remainder,
+    # Of numbers without a sign, which are the same bits.
+    xor=lambda one, other: f"((({one}) ^ ({other})) & {2**62 - 1})",
     row_text=_row_text,
     row_number=_row_number,
 )

@@ -42,7 +42,7 @@ def conditions(
     # Four for each reader: they finish at different times, and the last range should not be long.
     size = min(max(rows // (4 * workers), _RANGE_ROWS[0]), _RANGE_ROWS[1])
     leading = next((c for c in columns if table.key and c.name == table.key[0]), None)
-    if rows < 2 * size or leading is None or not _is_indexed(session, table, leading.name):
+    if rows < 2 * size or leading is None or not is_indexed(session, table, leading.name):
         return [None]
     type_ = re.split(r"[ (]", leading.source_type)[0]
     if type_.endswith("int"):
@@ -52,7 +52,8 @@ def conditions(
     return [None]
 
 
-def _is_indexed(session: Session, table: Table, column: str) -> bool:
+def is_indexed(session: Session, table: Table, column: str) -> bool:
+    """Return whether an index serves ranges of a column's values."""
     literal = session.literal
     return bool(
         session.query(

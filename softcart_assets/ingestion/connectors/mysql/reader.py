@@ -27,7 +27,7 @@ from softcart_assets.ingestion.connectors.mysql.tables import (
 from softcart_assets.ingestion.connectors.mysql.types import target_type
 from softcart_assets.ingestion.errors import MissingTable, UnsupportedColumn
 from softcart_assets.ingestion.proof import digest
-from softcart_assets.ingestion.proof.digest import Checksums, Segments
+from softcart_assets.ingestion.proof.digest import Checksums, Digest, Segments
 from softcart_assets.ingestion.types import Batch, Column, Kind, parse_rows
 from softcart_assets.lines.model import Source, Table
 
@@ -282,22 +282,30 @@ class MySQLReader:
         """Return how to divide a table of about `rows` rows for comparison."""
         by_name = {c.name: c for c in columns}
         key, cursor = tuple(by_name[name] for name in table.key), by_name[table.cursor or ""]
-        lowest = highest = 0
-        if digest.is_whole(key[0]):
-            name = mysql_value(key[0])
-            found = self.query(
-                table, f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
-            )[0]
-            lowest, highest = (int(value or 0) for value in found)
-        return Segments.of_about_a_thousand_rows(key, cursor, rows, lowest, highest)
-
-    def digests(self, table: Table, segments: Segments) -> dict[int, tuple[str, ...]]:
-        """Return the digest of each segment that has rows."""
+        if not digest.is_whole(key[0]):
+            return Segments.of_about_a_thousand_rows(key, cursor, rows)
+        name = mysql_value(key[0])
+        [(low, high)] = self.query(
+            table, f"SELECT MIN({name}), MAX({name}) FROM {MYSQL.quote(table.at_source)}"
+        )
         with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            rows = self.session.query(
-                f"SELECT {segments.select(MYSQL)} FROM {MYSQL.quote(table.at_source)} GROUP BY 1"
-            )
-        return {int(row[0] or 0): tuple(value or "0" for value in row[1:]) for row in rows}
+            is_indexed = ranges.is_indexed(self.session, table, key[0].name)
+        return Segments.of_about_a_thousand_rows(
+            key, cursor, rows, (int(low or 0), int(high or 0)), is_indexed=is_indexed
+        )
+
+    def digests(
+        self, table: Table, segments: Segments, part: Segments, number: int
+    ) -> dict[int, Digest]:
+        """Return the digest of each segment that has rows in a part."""
+        # Groups of a single number take MySQL half the time of groups by an expression.
+        group = str(number) if segments == part else segments.expression(MYSQL)
+        rows = self.query(
+            table,
+            f"SELECT {group}, {segments.digest(MYSQL)} FROM {MYSQL.quote(table.at_source)}"
+            f" WHERE {part.where(MYSQL, [number])} GROUP BY 1",
+        )
+        return {int(each or 0): (int(count or 0), int(total or 0)) for each, count, total in rows}
 
     def pairs(self, table: Table, segments: Segments, differing: Sequence[int]) -> Iterator[Batch]:
         """Yield key and cursor of every row in the segments."""
@@ -310,26 +318,10 @@ class MySQLReader:
             )
 
     def checksums(
-        self, table: Table, columns: Sequence[Column], without: Iterable[tuple[str, ...]]
+        self, table: Table, columns: Sequence[Column], where: str | None = None
     ) -> tuple[int, Checksums]:
-        """Return the number of rows and the checksum of each column, computed by the server.
-
-        The rows with the keys `without` are left out.
-        """
-
-        def ask(where: str = "") -> tuple[int, Checksums]:
-            rows = f" FROM {MYSQL.quote(table.at_source)}{where}"
-            return digest.checksums_by(
-                lambda sums: self.session.query(f"SELECT {sums}{rows}")[0],
-                MYSQL,
-                columns,
-                table.key,
-            )
-
-        with explained(self.connection, f"{self.source.schema}/{table.name}"):
-            result = ask()
-            for where in self.any_of(table, columns, without):
-                # One scan of all rows, less some rows by key: NOT IN over many keys would slow down
-                # the whole scan.
-                result = digest.minus(result, ask(f" WHERE {where}"))
-        return result
+        """Return the number of rows and the checksum of each column, computed by the server."""
+        rows = f" FROM {MYSQL.quote(table.at_source)}" + (f" WHERE {where}" if where else "")
+        return digest.checksums_by(
+            lambda sums: self.query(table, f"SELECT {sums}{rows}")[0], MYSQL, columns, table.key
+        )
