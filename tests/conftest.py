@@ -61,7 +61,11 @@ class _Together(LoadScopeScheduling):
         return "project" if file.startswith("tests/e2e/test_") and file not in ALONE else file
 
 
-ALONE = {"tests/e2e/test_a_new_line.py", "tests/e2e/test_dashboard.py"}
+ALONE = {
+    "tests/e2e/test_a_new_line.py",
+    "tests/e2e/test_dashboard.py",
+    "tests/e2e/test_online_retail.py",
+}
 """Files of tests/e2e that do without the project."""
 
 

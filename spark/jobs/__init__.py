@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.lines.model import Source, Table
@@ -137,12 +138,27 @@ def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
                 f"aggregates.{job.name} needs {name}, which does not exist: load and refresh that "
                 "table first."
             )
-    result = job.transform(*map(spark.table, names))
+    result = job.transform(
+        *(
+            _with_declared(spark.table(name), table)
+            for name, (_, table) in zip(names, job.inputs, strict=True)
+        )
+    )
     try:
         return replace_table(spark, LakeTable(lake_uri, "aggregates", job.name), result)
     finally:
         # Jobs persist intermediate tables. The session lives on for the other jobs of the run.
         spark.catalog.clearCache()
+
+
+def _with_declared(rows: DataFrame, table: Table) -> DataFrame:
+    """The rows with every declared column.
+
+    A collection has the columns that its documents have. A field that is declared but in no
+    document, such as the parent of categories without a tree, is null.
+    """
+    missing = [column.name for column in table.columns if column.name not in rows.columns]
+    return rows.withColumns({name: F.lit(None).cast("string") for name in missing})
 
 
 def run(name: str) -> None:

@@ -523,3 +523,28 @@ def test_writing_replaces_and_a_missing_input_is_named(spark, lake: str) -> None
     finally:
         spark.sql("DROP DATABASE lake_shop CASCADE")
         spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
+
+
+def test_a_field_that_no_document_has_is_null(spark, lake: str) -> None:
+    """Online Retail: categories without a parent had no such column, and the job failed."""
+    job = JOBS["agg_sales_by_category_month"]
+    products, _ = catalog(spark)
+    flat = spark.createDataFrame([("pans", "Pans")], "_id string, name string")
+    frames = {
+        "shop.orders": orders(spark, [(1, 1, SHOPPED)]),
+        "shop.order_lines": lines(spark, [(1, "pan")]),
+        "catalog.products": products,
+        "catalog.categories": flat,
+    }
+    try:
+        for name, frame in frames.items():
+            spark.sql(f"CREATE DATABASE IF NOT EXISTS lake_{name.partition('.')[0]}")
+            frame.writeTo(f"lake_{name}").using("parquet").create()
+        write_aggregate(spark, job, lake)
+        made = spark.table(f"aggregates.{job.name}")
+        assert rows_of(made, "category_name", "department_name", "order_count") == [
+            ("Pans", "Pans", 1)
+        ]
+    finally:
+        for name in ("lake_shop", "lake_catalog", "aggregates"):
+            spark.sql(f"DROP DATABASE IF EXISTS {name} CASCADE")

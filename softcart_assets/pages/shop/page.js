@@ -1,6 +1,6 @@
 // The page: filters, cards, tables and charts over the sums of sales.js.
 // Text from the data goes into the document as text only, never as markup.
-// Every figure shown carries data-figure and data-value (exact, in euros, units or parts of one).
+// Every figure shown carries data-figure and data-value: exact, in units, parts of one or currency.
 
 const $ = (selector, root = document) => root.querySelector(selector);
 
