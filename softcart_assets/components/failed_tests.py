@@ -77,9 +77,7 @@ def _hidden(
         for column in table.columns
         if column.privacy is not Privacy.NONE
     }
-    natural = arguments.get("natural_key", ())
-    columns = {*arguments.get("columns", ()), *([natural] if isinstance(natural, str) else natural)}
-    keys = columns - personal
+    keys = {*arguments.get("columns", ()), *arguments.get("natural_key", ())} - personal
     return {
         name
         for model in read

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pytest
 
 from softcart_assets.assembly import Lines
 from softcart_assets.components.failed_tests import explained
@@ -61,12 +60,15 @@ def test_limits_figures_and_keys_are_shown_and_other_values_are_not(
     assert "3.5" not in told
 
 
-@pytest.mark.parametrize("natural_key", ["code", ["code"]])
-def test_a_natural_key_is_one_column_or_several(
-    postgres: PostgresConnection, tmp_path: Path, natural_key: object
+def test_a_natural_key_is_shown_without_personal_columns(
+    postgres: PostgresConnection, tmp_path: Path
 ) -> None:
-    told = _told(postgres, tmp_path, "select 'c1' as code", natural_key=natural_key)
-    assert told.splitlines()[3] == "code=c1"
+    sql = "select 'c1' as code, 'a@b.c' as email"
+    told = _told(postgres, tmp_path, sql, natural_key=["code", "email"])
+    assert told.splitlines()[3:5] == [
+        "code=c1",
+        "Left out, because they may be personal: email",
+    ]
 
 
 def test_a_reference_is_shown_with_its_figure(postgres: PostgresConnection, tmp_path: Path) -> None:
