@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
-
 from softcart_assets.assembly import Lines
 from softcart_assets.components.failed_tests import explained
 from softcart_assets.connections import PostgresConnection
@@ -31,11 +29,8 @@ def _told(postgres: PostgresConnection, folder: Path, sql: str, **arguments: Any
     }
     columns = dict.fromkeys(["order_id", "code", "email", "amount"])
     manifest = {"nodes": {"test.t": test, "model.m": {"columns": columns}}}
-    result = dg.AssetCheckResult(
-        passed=False, asset_key="m", check_name="c", metadata={"unique_id": "test.t"}
-    )
     with postgres.connect(autocommit=True) as session:
-        return explained(session, LINES, manifest, folder, result).description or ""
+        return explained(session, LINES, manifest, folder, test)
 
 
 def test_limits_figures_and_keys_are_shown_and_other_values_are_not(
