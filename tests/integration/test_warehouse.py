@@ -1102,8 +1102,8 @@ def test_a_view_whose_columns_got_other_types_is_held_against_its_contract(
     warehouse: Warehouse, raw: Raw
 ) -> None:
     """Ingestion makes a view again as it was when a column that it reads gets another type."""
-    with warehouse.server.connect() as session, put_aside(session, "raw_shop.vendors", "name"):
-        session.execute("ALTER TABLE raw_shop.vendors ALTER name TYPE varchar(200)")
+    with warehouse.server.connect() as session, put_aside(session, "raw_shop.vendors", "rating"):
+        session.execute("ALTER TABLE raw_shop.vendors ALTER rating TYPE float8")
     result = warehouse.dbt("run", "--select", "stg_shop__vendors")["stg_shop__vendors"]
     assert result.status == "error"
     assert "enforced contract that failed" in result.message
