@@ -281,7 +281,7 @@ def _built(
         query = compiled_sql(target, node).read_text()
         origins = kept_lineage(query, read, target / "lineage" / f"{name}.json")
         described = node["columns"]
-        schema = [
+        shown = [
             dg.TableColumn(column, type_, described.get(column, {}).get("description"))
             for column, type_ in columns[table].items()
         ]
@@ -297,7 +297,7 @@ def _built(
             asset_key=_key(node),
             metadata={
                 "dagster/row_count": _row_count(session, table),
-                "dagster/column_schema": dg.TableSchema(schema),
+                "dagster/column_schema": dg.TableSchema(shown),
                 "dagster/column_lineage": dg.TableColumnLineage(lineage),
                 "Execution Duration": seconds,
             },
