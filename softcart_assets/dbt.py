@@ -3,8 +3,8 @@
 The Dagster definitions are made from the manifest. Set-up and tests use this module too, so it does
 not import Dagster. `softcart_assets.components.dbt_models` makes assets from the models.
 
-`prepare_manifest` parses before Dagster starts. `prepare_if_dev` of dagster-dbt would parse in each
-process of `dagster dev`, which takes about 7 s every time.
+`prepare_manifest` parses before Dagster starts, because every process of `dagster dev` loads the
+definitions, and parsing takes about 5 s.
 """
 
 import json
@@ -12,8 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ PLACEHOLDERS = {
 }
 
 
-def _parsed_for() -> str:
+def server_named() -> str:
     """The server that the environment names, or an empty text."""
     return ":".join(os.environ.get(f"SOFTCART_STAGING_{name}", "") for name in SERVER).strip(":")
 
@@ -63,7 +62,7 @@ def manifest_is_current() -> bool:
     """
     if not MANIFEST.exists() or not PARSED_FOR.exists():
         return False
-    if _parsed_for() not in ("", PARSED_FOR.read_text()):
+    if server_named() not in ("", PARSED_FOR.read_text()):
         return False
     parsed = PARSED_FOR.stat().st_mtime_ns
     folders = ("models", "macros", "tests")
@@ -89,7 +88,7 @@ def prepare_manifest() -> None:
             return
         # Written before, for its time: a model that is saved while dbt parses is younger.
         parsing_for = PARSED_FOR.with_suffix(".new")
-        parsing_for.write_text(_parsed_for())
+        parsing_for.write_text(server_named())
         placeholders = {f"SOFTCART_STAGING_{name}": value for name, value in PLACEHOLDERS.items()}
         finished = subprocess.run(
             [DBT, "--quiet", "parse", "--no-partial-parse"],
@@ -119,20 +118,3 @@ def read_manifest() -> Manifest:
 def without_jinja(text: str) -> str:
     """A description as dbt reads it literally. dbt would take `{{` in it for Jinja."""
     return re.sub(r"\{(?=[{%#])", "{ ", text)
-
-
-@contextmanager
-def ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Have a process killed if this one dies while the block runs, even by SIGKILL."""
-    # The shell's input ends when we die, because nobody else has the other end of its pipe. In a
-    # session of its own it outlives a signal to all of our processes.
-    guard = subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _ || kill -KILL "$0"', str(process.pid)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        # A line instead of the end: the guard leaves without a kill.
-        guard.communicate(b"\n")

@@ -189,3 +189,25 @@
     (select * from {{ relation }})
     {%- endif -%}
 {% endmacro %}
+
+{#-
+  The rows of the CTE `made`; in an incremental run only those that the table does not have already,
+  as they are. What reads the table by difference would take a row that is written again for a
+  change. `values` are the columns that say whether a row differs from the one with its `key`.
+-#}
+{% macro rows_to_write(made, key, values) %}
+    select made.*
+    from {{ made }} as made
+    {%- if is_incremental() %}
+
+    left join {{ this }} as written
+        on
+            {%- for column in key %}
+            {{ 'and ' if not loop.first }}made.{{ column }} = written.{{ column }}
+            {%- endfor %}
+
+    where
+        (made.{{ values | join(', made.') }})
+        is distinct from (written.{{ values | join(', written.') }})
+    {%- endif %}
+{% endmacro %}

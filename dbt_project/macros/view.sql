@@ -3,10 +3,17 @@
   that reads it: to build one staging view alone would take the intermediate models with it.
   PostgreSQL replaces a view in place only if its columns stay and new ones come last. For any other
   change the old view goes, with what reads it.
+
+  A view that is as its code made it stays: to replace it waits for everybody who reads it.
 -#}
 {% materialization view, adapter='postgres' %}
     {%- set target = this.incorporate(type='view') -%}
     {%- set existing = load_cached_relation(this) -%}
+    {%- set code = local_md5(sql ~ model.contract.checksum) -%}
+    {%- if existing is not none and is_as_made(existing, code) -%}
+        {%- call noop_statement('main', 'UNCHANGED') -%}{{ sql }}{%- endcall -%}
+        {{ return({'relations': [target]}) }}
+    {%- endif -%}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {%- if existing is not none and not is_extended_by(existing, sql) -%}
@@ -15,7 +22,7 @@
     {% call statement('main') -%}
         {{ get_create_view_as_sql(target, sql) | replace('create view', 'create or replace view', 1) }}
     {%- endcall %}
-    {%- do persist_docs(target, model) -%}
+    {%- do run_query(note_as_made(target, code)) -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {{ adapter.commit() }}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
@@ -42,3 +49,39 @@
     {%- do run_query('drop view pg_temp.as_queried') -%}
     {{ return(lost | length == 0) }}
 {% endmacro %}
+
+{#-
+  The comment on a view says of which code it was made, and what it was then. So a view that somebody
+  else replaces is made again, and so is one whose columns got other types: the contract is checked
+  then.
+-#}
+{% macro note_as_made(relation, code) %}
+    do $$ begin execute format(
+        'comment on view {{ relation.include(database=false) }} is %L',
+        {{ as_made(relation, code) }}
+    ); end $$
+{% endmacro %}
+
+{#- Whether a relation is the view that this code made. -#}
+{% macro is_as_made(relation, code) %}
+    {%- if not relation.is_view -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- set found = run_query(
+        "select coalesce(obj_description('" ~ relation.include(database=false)
+        ~ "'::regclass, 'pg_class') = " ~ as_made(relation, code) ~ ", false)"
+    ) -%}
+    {{ return(found.columns[0].values()[0]) }}
+{% endmacro %}
+
+{#- An expression: the code, and the view's query and columns as PostgreSQL keeps them. -#}
+{% macro as_made(relation, code) -%}
+    {%- set view = "'" ~ relation.include(database=false) ~ "'::regclass" -%}
+    'dbt {{ code }} ' || (
+        select md5(pg_get_viewdef({{ view }}) || string_agg(
+            concat_ws(' ', attname, format_type(atttypid, atttypmod), attcollation), ', '
+            order by attnum
+        ))
+        from pg_attribute where attrelid = {{ view }} and attnum > 0
+    )
+{%- endmacro %}

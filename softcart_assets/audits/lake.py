@@ -15,7 +15,6 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pyarrow import fs
 from pyspark.sql.types import StructType
 
@@ -129,6 +128,9 @@ def _add_up(
     table: LakeTable, partition: Partition, raw: Content, names: Mapping[str, str]
 ) -> tuple[int, dict[str, str | None], set[str]]:
     """Read a folder, a batch at a time. Also returns the names at the source of its columns."""
+    # It imports pandas: 0.4 CPU seconds in each process that loads the definitions.
+    import pyarrow.dataset as ds
+
     found = table.store.get_file_info(fs.FileSelector(partition.folder))
     files = [info.path for info in found if info.extension == "parquet"]
     data = ds.dataset(files, filesystem=table.store, format="parquet")

@@ -4,21 +4,23 @@ One op builds the shared models, and one op per line builds the rest. So a faili
 stops the models of that line and no others.
 """
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psycopg
-from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
-from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from psycopg import sql
 
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
-from softcart_assets.components.failed_tests import explained
+from softcart_assets.components.dbt_runs import DbtFailed, run_dbt
+from softcart_assets.components.failed_tests import compiled_sql, explained
 from softcart_assets.components.keys import raw_keys
-from softcart_assets.dbt import PROJECT_DIR, Manifest, ended_with_us
+from softcart_assets.components.model_columns import column_types, kept_lineage
+from softcart_assets.dbt import PROJECT_DIR, Manifest
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
@@ -33,52 +35,35 @@ class UnassignedTest(RuntimeError):
     """A dbt test belongs to no model, so no op would run it. The message names it."""
 
 
-class LineTranslator(DagsterDbtTranslator):
-    """Takes names and descriptions from dbt, owners from folders, groups from schemas."""
-
-    def __init__(self, owners: Mapping[tuple[str, str], str]) -> None:
-        super().__init__()
-        self.owners = owners
-
-    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The layer, which is the schema."""
-        return str(dbt_resource_props["schema"])
-
-    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
-        """The owner of the line, or of the source that a staging model reads."""
-        return [self.owners[_folder(dbt_resource_props)]]
-
-    def get_automation_condition(
-        self, dbt_resource_props: Mapping[str, Any]
-    ) -> dg.AutomationCondition[Any]:
-        """Models follow what they read."""
-        return FOLLOWS_UPSTREAM
-
-
 def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
     """The models of all lines, split so that no op waits for another line's tests.
 
     `dbt_conformed`: the conformed models and everything that they read. `dbt_<line>`: the line's
-    other models. Raises `MisplacedModel`, `UnassignedTest`.
+    other models. Raises `MisplacedModel` and `UnassignedTest`.
     """
-    translator = LineTranslator(
-        {folder: owner for line in lines for folder, owner in _folders(line).items()}
-    )
-    for node in _nodes(manifest, "model"):
-        if _folder(node) not in translator.owners:
+    owners = {folder: owner for line in lines for folder, owner in _folders(line).items()}
+    models = list(_nodes(manifest, "model"))
+    for node in models:
+        if _folder(node) not in owners:
             raise MisplacedModel(
                 f"dbt_project/{node['original_file_path']} is in no folder of a line of business. "
                 "Move it to models/staging/<source>/ or models/warehouse/<line>/, or declare the "
                 "line in softcart_assets/lines/."
             )
-    _check_assignment(manifest)
     shared = _and_upstream(lines.conformed, manifest)
-    found = [_models(f"dbt_{lines.conformed.name}", lines, translator, manifest, shared)]
+    specs = {node["name"]: _spec(manifest, node, owners[_folder(node)]) for node in models}
+    checks = _check_specs(manifest)
+
+    def op(line: Line, names: set[str]) -> dg.AssetsDefinition:
+        mine = {name: specs[name] for name in sorted(names)}
+        return _op(f"dbt_{line.name}", lines, manifest, mine, checks)
+
+    found = [op(lines.conformed, shared)]
     for line in lines:
         folders = _folders(line)
-        own = {node["name"] for node in _nodes(manifest, "model") if _folder(node) in folders}
+        own = {node["name"] for node in models if _folder(node) in folders}
         if own - shared:
-            found.append(_models(f"dbt_{line.name}", lines, translator, manifest, own - shared))
+            found.append(op(line, own - shared))
     return found
 
 
@@ -136,43 +121,113 @@ def captured_tables_read(
     }
 
 
-def _models(
-    name: str, lines: Lines, translator: LineTranslator, manifest: Manifest, models: set[str]
-) -> dg.AssetsDefinition:
-    """The op that builds these models.
+def _key(node: Mapping[str, Any]) -> dg.AssetKey:
+    return dg.AssetKey([node["schema"], node["name"]])
 
-    It selects them by name. An `exclude` would drop every test that also reads an excluded model.
+
+def _parents(manifest: Manifest, node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The models and sources that a model or a test reads."""
+    nodes, sources = manifest["nodes"], manifest["sources"]
+    return [nodes.get(each) or sources[each] for each in node["depends_on"]["nodes"]]
+
+
+def _spec(manifest: Manifest, node: Mapping[str, Any], owner: str) -> dg.AssetSpec:
+    """A model as an asset: what its files say, the layer as group, and its SQL."""
+    code = textwrap.indent(node["raw_code"], "    ")
+    columns = [
+        dg.TableColumn(name, column["data_type"] or "?", column["description"])
+        for name, column in node["columns"].items()
+    ]
+    return dg.AssetSpec(
+        _key(node),
+        deps={_key(each) for each in _parents(manifest, node)},
+        description=f"{node['description']}\n\n#### Raw SQL:\n```sql\n{code}\n```",
+        metadata={
+            "dagster/table_name": node["relation_name"].replace('"', ""),
+            "dagster/column_schema": dg.TableSchema(columns),
+        },
+        group_name=node["schema"],
+        code_version=node["checksum"]["checksum"],
+        # Models follow what they read.
+        automation_condition=FOLLOWS_UPSTREAM,
+        owners=[owner],
+        kinds={"dbt", "postgres", "view" if _is_view(node) else "table"},
+    )
+
+
+def _is_view(node: Mapping[str, Any]) -> bool:
+    return bool(node["config"]["materialized"] == "view")
+
+
+def _check_specs(manifest: Manifest) -> dict[str, dg.AssetCheckSpec]:
+    """Every test as a check of the model that it tests, by the test's id.
+
+    An error blocks what follows, a warning does not. Raises `UnassignedTest`.
     """
-    # `prepare_if_dev` is not called here, see `softcart_assets.dbt`.
-    project = DbtProject(project_dir=PROJECT_DIR, profiles_dir=PROJECT_DIR)
-    reads = captured_tables_read(lines, manifest, models)
+    found = {}
+    for test in _nodes(manifest, "test"):
+        parents = _parents(manifest, test)
+        tested = _tested(test, parents)
+        found[test["unique_id"]] = dg.AssetCheckSpec(
+            test["name"],
+            asset=_key(tested),
+            additional_deps={_key(each) for each in parents} - {_key(tested)},
+            description=test["description"] or None,
+            blocking=test["config"]["severity"].lower() == "error",
+        )
+    return found
 
-    @dbt_assets(
-        manifest=manifest,
-        project=project,
-        dagster_dbt_translator=translator,
+
+def _tested(test: Mapping[str, Any], parents: list[dict[str, Any]]) -> dict[str, Any]:
+    """The model that a test checks: the one that it names, or else the only one that it reads."""
+    # A test that reads several models names the one that it checks in its meta.
+    named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
+    for parent in parents:
+        if len(parents) == 1 or named == parent["name"]:
+            return parent
+        if not named and test.get("attached_node") == parent["unique_id"]:
+            return parent
+    raise UnassignedTest(
+        f"dbt_project/{test['original_file_path']} reads "
+        f"{', '.join(sorted(each['name'] for each in parents))}, and "
+        "does not say which of them it checks, so it would never run. Name the model in "
+        "the test: {{ config(meta={'dagster': {'ref': {'name': '<model>'}}}) }}"
+    )
+
+
+def _op(
+    name: str,
+    lines: Lines,
+    manifest: Manifest,
+    models: Mapping[str, dg.AssetSpec],
+    checks: Mapping[str, dg.AssetCheckSpec],
+) -> dg.AssetsDefinition:
+    """The op that builds these models and runs their tests."""
+    reads = captured_tables_read(lines, manifest, set(models))
+    specs = list(models.values())
+    keys = {spec.key for spec in specs}
+    check_specs = {test: spec for test, spec in checks.items() if spec.asset_key in keys}
+    nodes = {spec.key: manifest["nodes"][test] for test, spec in check_specs.items()} | {
+        _key(node): node for node in _nodes(manifest, "model") if node["name"] in models
+    }
+
+    @dg.multi_asset(
         name=name,
-        select=" ".join(sorted(models)),
+        specs=specs,
+        check_specs=list(check_specs.values()),
+        can_subset=True,
         pool=POOL,
     )
-    def build(
-        context: dg.AssetExecutionContext, dbt: DbtCliResource, staging: PostgresResource
-    ) -> Iterator[Any]:
-        """Run `dbt build` for the selected models, in one process.
+    def build(context: dg.AssetExecutionContext, staging: PostgresResource) -> Iterator[Any]:
+        """Run `dbt build` for the selected models and checks, and for nothing else.
 
         If only checks are selected, `dbt test` runs them. `dbt build` would skip checks of models
-        after a failed check. Unit tests belong to the test suite and are left out. Loads wait
-        meanwhile, so models and tests see one state of the raw tables. If this process is killed,
-        dbt ends with it: it must not go on when the raw tables change again.
+        after a failed check. Unit tests belong to the test suite. Loads wait meanwhile, so models
+        and tests see one state of the raw tables.
         """
         command = "build" if context.selected_asset_keys else "test"
-        arguments = [command, "--exclude-resource-type", "unit_test"]
-        if others := unselected_tests(
-            manifest,
-            {key.path[-1] for key in context.selected_asset_keys},
-            {key.name for key in context.selected_asset_check_keys},
-        ):
-            arguments += ["--exclude", " ".join(others)]
+        selected = [*context.selected_asset_keys, *context.selected_asset_check_keys]
+        target = PROJECT_DIR / "target" / name
         with (
             raw_tables_held(
                 staging.connection(), exclusive=True, tell=context.log.info, reads=reads
@@ -184,62 +239,99 @@ def _models(
             # After an upgrade, models read columns that this adds to the raw tables.
             for source in lines.sources:
                 bookkeeping.prepare(session, source.schema)
-            invocation = dbt.cli(arguments, context=context)
-            told = []
-            try:
-                with ended_with_us(invocation.process):
-                    for event in invocation.stream().fetch_row_counts().fetch_column_metadata():
-                        if isinstance(event, dg.AssetCheckResult) and not event.passed:
-                            event = explained(
-                                session, lines, manifest, invocation.target_path, event
-                            )
-                            context.log.warning(event.description)
-                            if event.severity == dg.AssetCheckSeverity.ERROR:
-                                told.append(event.description or "")
-                        yield _with_row_count(session, event)
-            except DagsterDbtCliRuntimeError as error:
-                # dbt's own message has the number of rows only.
-                for text in told:
-                    error.add_note(text)
-                raise
+            paths = [".".join(nodes[key]["fqn"]) for key in selected]
+            results = run_dbt(command, paths, PROJECT_DIR, target)
+            yield from _built(session, manifest, target, results)
+            failures = [each.message for each in results if _is_failed_model(each)]
+            for check in _checked(session, lines, manifest, target, results):
+                if not check.passed:
+                    context.log.warning(check.description)
+                    if check.severity == dg.AssetCheckSeverity.ERROR:
+                        failures.append(check.description or "")
+                yield check
+        if failures:
+            raise DbtFailed("\n".join([f"dbt {command} failed.", *failures]))
 
     return build
 
 
-def unselected_tests(manifest: Manifest, models: set[str], checks: set[str]) -> list[str]:
-    """Tests that read these models and are none of these checks, in dbt's syntax of selection.
+def _is_failed_model(result: Any) -> bool:
+    return result.node.resource_type == "model" and result.status in ("error", "partial success")
 
-    dbt would run them with the models. But they check other models, which may be built later, in
-    another op or another run. A test of a fact that is held back would find the new rows of a
-    staging model missing, and its failure would end the run.
-    """
-    selected = {node["unique_id"] for node in _nodes(manifest, "model") if node["name"] in models}
-    return [
-        ".".join(test["fqn"])
-        for test in _nodes(manifest, "test")
-        if test["name"] not in checks and selected.intersection(test["depends_on"]["nodes"])
+
+def _built(
+    session: psycopg.Connection, manifest: Manifest, target: Path, results: Iterable[Any]
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """The models that dbt has built, each with its rows, its columns and where these come from."""
+    built = [
+        (manifest["nodes"][each.node.unique_id], each.execution_time)
+        for each in results
+        if each.node.resource_type == "model" and each.status == "success"
     ]
+    parents = {
+        node["name"]: [_table(each) for each in _parents(manifest, node)] for node, _ in built
+    }
+    columns = column_types(
+        session, {table for node, _ in built for table in (_table(node), *parents[node["name"]])}
+    )
+    for node, seconds in built:
+        table, name = _table(node), node["name"]
+        # An incremental model also reads itself.
+        read = {each: columns[each] for each in (*parents[name], table)}
+        query = compiled_sql(target, node).read_text()
+        origins = kept_lineage(query, read, target / "lineage" / f"{name}.json")
+        described = node["columns"]
+        shown = [
+            dg.TableColumn(column, type_, described.get(column, {}).get("description"))
+            for column, type_ in columns[table].items()
+        ]
+        lineage = {
+            column: [
+                dg.TableColumnDep(dg.AssetKey([schema, name]), origin)
+                for schema, name, origin in origins.get(column, [])
+                if (schema, name) != table
+            ]
+            for column in columns[table]
+        }
+        yield dg.MaterializeResult(
+            asset_key=_key(node),
+            metadata={
+                "dagster/row_count": _row_count(session, table),
+                "dagster/column_schema": dg.TableSchema(shown),
+                "dagster/column_lineage": dg.TableColumnLineage(lineage),
+                "Execution Duration": seconds,
+            },
+        )
 
 
-def _check_assignment(manifest: Manifest) -> None:
-    """Raise `UnassignedTest` for a test of several models that does not name the one it checks."""
-    names = {node["unique_id"]: node["name"] for node in _nodes(manifest, "model")}
-    for test in _nodes(manifest, "test"):
-        reads = [names[each] for each in test["depends_on"]["nodes"] if each in names]
-        named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
-        # dbt attaches a generic test to its model.
-        if len(reads) > 1 and not named and test.get("attached_node") not in names:
-            raise UnassignedTest(
-                f"dbt_project/{test['original_file_path']} reads {', '.join(sorted(reads))}, and "
-                "does not say which of them it checks, so it would never run. Name the model in "
-                "the test: {{ config(meta={'dagster': {'ref': {'name': '<model>'}}}) }}"
-            )
+def _table(node: Mapping[str, Any]) -> tuple[str, str]:
+    return node["schema"], node["name"]
 
 
-def _with_row_count(session: psycopg.Connection, event: Any) -> Any:
-    """Add the row count to the event of a view. dagster-dbt adds it only for tables."""
-    if not isinstance(event, dg.Output) or "dagster/row_count" in event.metadata:
-        return event
-    view = sql.Identifier(*event.output_name.split("__", 1))
-    row = session.execute(sql.SQL("SELECT count(*) FROM {}").format(view)).fetchone()
-    return event.with_metadata({**event.metadata, "dagster/row_count": row[0] if row else 0})
+def _row_count(session: psycopg.Connection, table: tuple[str, str]) -> int:
+    count = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*table))
+    row = session.execute(count).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _checked(
+    session: psycopg.Connection,
+    lines: Lines,
+    manifest: Manifest,
+    target: Path,
+    results: Iterable[Any],
+) -> Iterator[dg.AssetCheckResult]:
+    """What the tests said. One that failed has a description."""
+    for each in results:
+        if each.node.resource_type != "test" or each.status == "skipped":
+            continue
+        node, passed = manifest["nodes"][each.node.unique_id], each.status == "pass"
+        warns = each.status == "warn"
+        yield dg.AssetCheckResult(
+            passed=passed,
+            asset_key=_key(_tested(node, _parents(manifest, node))),
+            check_name=node["name"],
+            severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
+            description=None if passed else explained(session, lines, manifest, target, node),
+            metadata={"Failed Rows": each.failures or 0, "Execution Duration": each.execution_time},
+        )

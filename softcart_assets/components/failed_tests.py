@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import psycopg
 
 from softcart_assets.assembly import Lines
@@ -28,14 +27,13 @@ def explained(
     lines: Lines,
     manifest: Manifest,
     target: Path,
-    result: dg.AssetCheckResult,
-) -> dg.AssetCheckResult:
-    """Add a description to the result of a failed test. `target`: where dbt wrote its SQL.
+    node: Mapping[str, Any],
+) -> str:
+    """The description of a failed test, a node of the manifest. `target`: where dbt wrote its SQL.
 
     The model must not have changed since, because the test's SQL runs once more.
     """
-    node = manifest["nodes"][result.metadata["unique_id"].value]
-    compiled = _compiled(target, node)
+    compiled = compiled_sql(target, node)
     parts = [f"{node['name']} failed."]
     arguments = (node.get("test_metadata") or {}).get("kwargs", {})
     # The rows name the references that fail.
@@ -48,18 +46,11 @@ def explained(
     if compiled.is_file():
         parts += _rows(session, compiled.read_text(), _hidden(lines, manifest, node, arguments))
         parts.append(f"Its SQL: {os.path.relpath(compiled, PROJECT_DIR.parent)}")
-    return dg.AssetCheckResult(
-        passed=result.passed,
-        asset_key=result.asset_key,
-        check_name=result.check_name,
-        metadata=result.metadata,
-        severity=result.severity,
-        description="\n".join(parts),
-    )
+    return "\n".join(parts)
 
 
-def _compiled(target: Path, node: Mapping[str, Any]) -> Path:
-    """The file with the test's SQL, as dbt names it."""
+def compiled_sql(target: Path, node: Mapping[str, Any]) -> Path:
+    """The file with the SQL of a model or a test, as dbt names it."""
     written = Path("compiled", node["package_name"], node["original_file_path"])
     # A generic test is one of many in its file.
     return target / (written if written.name == Path(node["path"]).name else written / node["path"])
@@ -77,9 +68,7 @@ def _hidden(
         for column in table.columns
         if column.privacy is not Privacy.NONE
     }
-    natural = arguments.get("natural_key", ())
-    columns = {*arguments.get("columns", ()), *([natural] if isinstance(natural, str) else natural)}
-    keys = columns - personal
+    keys = {*arguments.get("columns", ()), *arguments.get("natural_key", ())} - personal
     return {
         name
         for model in read

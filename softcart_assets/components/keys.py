@@ -1,4 +1,4 @@
-"""The asset keys of every layer. A key is the schema and the name of a table, as in dagster-dbt."""
+"""The asset keys of every layer. A key is the schema and the name of a table."""
 
 from __future__ import annotations
 

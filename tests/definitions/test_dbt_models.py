@@ -5,19 +5,22 @@ another.
 import json
 import os
 import subprocess
+from unittest.mock import MagicMock
 
+import dagster as dg
 import pytest
 from support.cafe import add_cafe
 
 from softcart_assets.assembly import LINES
+from softcart_assets.components import dbt_models as dbt_models_module
 from softcart_assets.components.dbt_models import (
     MisplacedModel,
     UnassignedTest,
     captured_tables_read,
     dbt_models,
-    unselected_tests,
 )
 from softcart_assets.dbt import DBT, PLACEHOLDERS, prepare_manifest
+from softcart_assets.resources import PostgresResource
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +58,6 @@ def test_every_test_is_a_check_of_exactly_one_op(two_lines):
     checks = [key.name for op in ops for key in op.check_keys]
     tests = [n["name"] for n in manifest["nodes"].values() if n["resource_type"] == "test"]
     assert sorted(checks) == sorted(tests)
-    # What an op does not run is run by another one.
-    for op in ops:
-        own = {key.name for key in op.check_keys}
-        names = {key.path[-1] for key in op.keys}
-        left_out = {each.rpartition(".")[2] for each in unselected_tests(manifest, names, own)}
-        assert not left_out & own
 
 
 def test_lines_do_not_read_each_other(two_lines):
@@ -80,29 +77,44 @@ def test_lines_do_not_read_each_other(two_lines):
     assert reads["dbt_cafe"] & produced["dbt_conformed"]
 
 
-def test_an_op_leaves_out_tests_of_models_that_are_not_selected(two_lines):
-    """An op runs every test that reads a selected model. A fact was held behind a failed check, and
-    its tests ran with the staging models that followed: they found the fact's rows missing.
+def test_a_test_that_reads_models_of_two_ops_belongs_to_the_one_whose_model_it_tests(two_lines):
+    conformed, shop, _ = dbt_models(*two_lines)
+    [key] = [key for key in shop.check_keys if key.name == "references_resolved_fct_order_lines"]
+    assert key.asset_key.path[-1] == "fct_order_lines"
+    assert shop.get_spec_for_check_key(key).additional_deps
+    assert not [key for key in conformed.check_keys if key.name.startswith("references_resolved")]
+
+
+def test_an_op_runs_what_is_selected_and_no_tests_of_other_models(two_lines, monkeypatch):
+    """By default dbt runs every test that reads a selected model. A fact was held behind a failed
+    check, and its tests ran with the staging models that followed: they found its rows missing.
     """
-    lines, manifest = two_lines
-    conformed, shop, *_ = dbt_models(lines, manifest)
+    asked = []
 
-    def left_out(names: set[str]) -> set[str]:
-        checks = {
-            key.name
-            for op in (conformed, shop)
-            for key in op.check_keys
-            if key.asset_key.path[-1] in names
-        }
-        return {each.rpartition(".")[2] for each in unselected_tests(manifest, names, checks)}
+    def run_dbt(command, nodes, *_):
+        asked.append((command, {node.rpartition(".")[2] for node in nodes}))
+        return []
 
-    of_conformed = left_out({key.path[-1] for key in conformed.keys})
-    assert "references_resolved_fct_order_lines" in of_conformed
-    of_staging = left_out({"stg_shop__orders", "stg_shop__order_lines"})
-    assert "fct_order_lines_match_source" in of_staging
-    assert not {each for each in of_staging if each.startswith(("unique_stg", "not_null_stg"))}
-    both = {"stg_shop__orders", "stg_shop__order_lines", "fct_order_lines"}
-    assert "fct_order_lines_match_source" not in left_out(both)
+    for owner, name in (
+        (dbt_models_module, "raw_tables_held"),
+        (dbt_models_module.warehouse_state, "prepare"),
+        (dbt_models_module.bookkeeping, "prepare"),
+        (PostgresResource, "connection"),
+    ):
+        monkeypatch.setattr(owner, name, MagicMock())
+    monkeypatch.setattr(dbt_models_module, "run_dbt", run_dbt)
+    ops = dbt_models(*two_lines)
+    staging = {"staging": PostgresResource(prefix="NOT_ASKED")}
+    key = dg.AssetKey(["staging", "stg_shop__orders"])
+    [own] = [
+        {each.name for each in op.check_keys if each.asset_key == key}
+        for op in ops
+        if key in op.keys
+    ]
+    for selection in (dg.AssetSelection.assets(key), dg.AssetSelection.checks_for_assets(key)):
+        dg.materialize(ops, selection=selection, resources=staging, raise_on_error=False)
+    assert "one_to_one_with_raw_stg_shop__orders" in own
+    assert asked == [("build", {key.path[-1], *own}), ("test", own)]
 
 
 def test_dagster_does_not_split_the_ops():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
-import psutil
 import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
+from softcart_assets.connections import PostgresConnection
 from softcart_assets.run_processes import GONE, fail_dead_runs
 
 DEFINITIONS = """
@@ -107,36 +107,57 @@ def test_a_run_of_the_command_line_fails_when_its_process_is_killed(
     }
 
 
-GUARDED = """
-import subprocess, sys, time
-from softcart_assets.dbt import ended_with_us
-process = subprocess.Popen(["sleep", "300"])
-with ended_with_us(process):
-    print(process.pid, flush=True)
-    if sys.argv[1:]:
-        time.sleep(300)
+BUILDS_FOR_LONG = """
+import sys
+from pathlib import Path
+import dagster as dg
+from softcart_assets.components.dbt_runs import run_dbt
+
+project = Path(sys.argv[1])
+try:
+    run_dbt("build", ["slow.long"], project, project / "target" / "op")
+except dg.DagsterExecutionInterruptedError:
+    sys.exit(7)
 """
 
 
-@pytest.mark.parametrize("is_killed", [True, False])
-def test_dbt_ends_with_its_run(is_killed: bool) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_dbt_and_its_queries_end_with_their_run(
+    postgres: PostgresConnection, tmp_path: Path, number: signal.Signals
+) -> None:
     """A `dbt build` went on after its run was killed, and the lock on the raw tables was free."""
-    program = subprocess.Popen(
-        [sys.executable, "-c", GUARDED, *(["killed"] if is_killed else [])],
-        stdout=subprocess.PIPE,
-        env=os.environ,
+    (tmp_path / "models").mkdir()
+    model = "{{ config(materialized='table') }} select pg_sleep(300)::text as slept"
+    (tmp_path / "models" / "long.sql").write_text(model)
+    (tmp_path / "dbt_project.yml").write_text("{name: slow, version: '1.0.0', profile: slow}")
+    login = {"host": postgres.host, "port": int(postgres.port), "user": postgres.user}
+    server = {**login, "password": postgres.password, "dbname": postgres.database}
+    target = {"type": "postgres", "schema": "public", "threads": 2, **server}
+    profile = {"slow": {"target": "it", "outputs": {"it": target}}}
+    (tmp_path / "profiles.yml").write_text(json.dumps(profile))
+    run = subprocess.Popen(
+        [sys.executable, "-c", BUILDS_FOR_LONG, tmp_path], stdout=subprocess.DEVNULL
     )
-    assert program.stdout
-    child = psutil.Process(int(program.stdout.readline()))
     try:
-        if is_killed:
-            program.send_signal(signal.SIGKILL)
-        program.wait(30)
-        if is_killed:
-            _until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
-        else:
-            time.sleep(0.5)
-            assert child.is_running()
+        with postgres.connect(autocommit=True) as session:
+
+            def backends() -> list[int]:
+                rows = session.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND pid <> pg_backend_pid() AND query LIKE '%pg_sleep(300)%'"
+                    " AND state = 'active'"
+                )
+                return [pid for (pid,) in rows]
+
+            _until(backends)
+            run.send_signal(number)
+            assert run.wait(30) == (-number if number == signal.SIGKILL else 7)
+            if number == signal.SIGKILL:
+                # Nobody is left who could tell PostgreSQL. It writes nothing that is committed.
+                for pid in backends():
+                    session.execute("SELECT pg_terminate_backend(%s)", [pid])
+            _until(lambda: not backends(), 10)
+            assert session.execute("SELECT to_regclass('public.long')").fetchone() == (None,)
     finally:
-        if child.is_running():
-            child.kill()
+        run.kill()
+        run.wait()

@@ -35,6 +35,7 @@ from softcart_assets.lines.shop.sources import CATALOG, SHOP
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import published_tables
+from softcart_assets.views import put_aside
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "dbt_project"
@@ -1072,6 +1073,75 @@ def test_a_view_that_is_built_alone_leaves_those_that_read_it(warehouse):
     """The way of dbt itself drops the old view with every view that reads it."""
     warehouse.build("--select", "stg_shop__orders")
     warehouse.build("--select", "fct_order_lines")
+
+
+def test_a_view_is_replaced_only_if_its_code_or_the_view_itself_changed(
+    warehouse: Warehouse, raw: Raw
+) -> None:
+    """To replace a view waits for everybody who reads it, and keeps readers away meanwhile."""
+    # PostgreSQL writes this row whenever a view is replaced.
+    views = """
+        SELECT v.relname, r.xmin::text FROM pg_rewrite r JOIN pg_class v ON v.oid = r.ev_class
+        JOIN pg_namespace n ON n.oid = v.relnamespace
+        WHERE n.nspname IN ('staging', 'warehouse') AND v.relkind = 'v'
+    """
+    before = dict(warehouse.query(views))
+    assert len(before) > 20
+    warehouse.dbt("run")
+    assert dict(warehouse.query(views)) == before
+    [(query,)] = warehouse.query("SELECT rtrim(pg_get_viewdef('staging.stg_shop__stores'), ';')")
+    with warehouse.server.connect(autocommit=True) as session:
+        session.execute(f"CREATE OR REPLACE VIEW staging.stg_shop__stores AS {query} LIMIT 0")
+    warehouse.dbt("run")
+    after = dict(warehouse.query(views))
+    assert {name for name in after if after[name] != before[name]} == {"stg_shop__stores"}
+    assert warehouse.query("SELECT pg_get_viewdef('staging.stg_shop__stores')") == [(f"{query};",)]
+
+
+def test_a_view_whose_columns_got_other_types_is_held_against_its_contract(
+    warehouse: Warehouse, raw: Raw
+) -> None:
+    """Ingestion makes a view again as it was when a column that it reads gets another type."""
+    with warehouse.server.connect() as session, put_aside(session, "raw_shop.vendors", "rating"):
+        session.execute("ALTER TABLE raw_shop.vendors ALTER rating TYPE float8")
+    result = warehouse.dbt("run", "--select", "stg_shop__vendors")["stg_shop__vendors"]
+    assert result.status == "error"
+    assert "enforced contract that failed" in result.message
+
+
+def test_a_movement_writes_the_days_that_it_changes_and_no_others(
+    warehouse: Warehouse, raw: Raw
+) -> None:
+    """Each movement wrote all ninety days of its shelf again."""
+
+    def rows_written() -> int:
+        [result] = warehouse.dbt("run", "--select", "fct_inventory_daily").values()
+        return result.adapter_response["rows_affected"]
+
+    def days() -> dict[str, str]:
+        rows = "SELECT inventory_daily_key::text, t::text FROM warehouse.fct_inventory_daily t"
+        return dict(warehouse.query(rows))
+
+    before = days()
+    raw.put("inventory", shelf(1, "P1", 9))
+    raw.put("inventory_movements", movement(5, 1, "P1", "sale", -1, "2026-03-05"))
+    assert rows_written() == 2  # the day of the movement, and the one day after it
+    changed = days()
+    assert len({key for key, row in changed.items() if row != before[key]}) == 2
+    # The window moves on: each of the three shelves gets a day and loses its first.
+    last = movement(6, 2, "P1", "adjustment", 0, "2026-03-07")
+    raw.put("inventory_movements", last)
+    assert rows_written() == 3
+    moved = days()
+    assert len(moved.keys() - changed.keys()) == len(changed.keys() - moved.keys()) == 3
+    # And back again.
+    raw.put(
+        "inventory_movements", movement(6, 2, "P1", "adjustment", 0, "2026-03-07"), deleted=True
+    )
+    assert rows_written() == 3
+    assert days() == changed
+    grown = warehouse.facts()
+    assert grown == refreshed(warehouse)
 
 
 REFUNDS = "SELECT refund_amount, {0}::text FROM warehouse.{1} WHERE refund_amount <> 0 ORDER BY 2"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from typing import TYPE_CHECKING
 
 import psycopg
 import pyarrow as pa
-import pyarrow.dataset as ds
 from psycopg import sql
 
 from softcart_assets.ingestion.errors import UnsupportedColumn
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 _BATCH_ROWS = 20_000
 

@@ -5,12 +5,16 @@
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
-    unique_key=['store_id', 'product_id'],
-    indexes=[{'columns': ['store_id', 'product_id']}],
-    post_hook="delete from {{ this }} as fact where not exists (
-        select 1 from {{ ref('stg_shop__inventory') }} as shelf
-        where shelf.store_id = fact.store_id and shelf.product_id = fact.product_id
-    )",
+    unique_key=['store_id', 'product_id', 'inventory_date'],
+    indexes=[{'columns': ['store_id', 'product_id', 'inventory_date']}],
+    post_hook="delete from {{ this }} as fact
+        using (select {{ last_inventory_date() }} as last_date) as last_day
+        where fact.inventory_date not between
+            last_day.last_date - {{ inventory_days() }} + 1 and last_day.last_date
+        or not exists (
+            select 1 from {{ ref('stg_shop__inventory') }} as shelf
+            where shelf.store_id = fact.store_id and shelf.product_id = fact.product_id
+        )",
 ) }}
 
 {# dbt parses the model as one that is not incremental, and must learn of these. #}
@@ -23,24 +27,7 @@
 -- inventory_explained_by_movements reports it.
 with
 last_day as (
-    -- A mistyped date must not open days to come.
-    select coalesce(
-        (
-            select (max(moved_at) at time zone 'UTC')::date
-            from {{ ref('stg_shop__inventory_movements') }}
-            where {{ is_dated_plausibly('moved_at', '_loaded_at') }}
-        ),
-        (
-            select (max(updated_at) at time zone 'UTC')::date
-            from {{ ref('stg_shop__inventory') }}
-            where {{ is_dated_plausibly('updated_at', '_loaded_at') }}
-        ),
-        (
-            -- Nothing has a plausible time. The stock was on hand when it was loaded.
-            select (max(_loaded_at) at time zone 'UTC')::date
-            from {{ ref('stg_shop__inventory') }}
-        )
-    ) as last_date
+    select {{ last_inventory_date() }} as last_date
 ),
 
 days as (
@@ -89,7 +76,7 @@ moved as (
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
--- Pairs to rebuild as a whole: there were movements, the window moved on, or a dimension gives
+-- Pairs to compute as a whole: there were movements, the window moved on, or a dimension gives
 -- another answer than before. All movements are compared, because one that moves to another store
 -- or product leaves no trace at the old one.
 touched_pairs as (
@@ -171,30 +158,41 @@ fact as (
             shelves.store_id = moved.store_id
             and shelves.product_id = moved.product_id
             and days.inventory_date = moved.inventory_date
+),
+
+made as (
+    select
+        {{ surrogate_key(['fact.store_id', 'fact.product_id', 'fact.inventory_date']) }}
+            as inventory_daily_key,
+        coalesce(store.store_key, {{ unknown_key() }}) as store_key,
+        coalesce(product.product_key, {{ unknown_key() }}) as product_key,
+        fact.store_id,
+        fact.product_id,
+        fact.inventory_date,
+        fact.closing_quantity - fact.net_quantity as opening_quantity,
+        fact.received_quantity,
+        fact.sold_quantity,
+        fact.returned_quantity,
+        fact.transferred_quantity,
+        fact.adjusted_quantity,
+        fact.closing_quantity,
+        fact.closing_quantity <= 0 as is_out_of_stock
+    from fact
+    left join {{ ref('dim_store') }} as store
+        on
+            fact.store_id = store.store_id
+            and {{ is_valid_at('store', fact_instant) }}
+    left join {{ ref('dim_product') }} as product
+        on
+            fact.product_id = product.product_id
+            and {{ is_valid_at('product', fact_instant) }}
 )
 
-select
-    {{ surrogate_key(['fact.store_id', 'fact.product_id', 'fact.inventory_date']) }}
-        as inventory_daily_key,
-    coalesce(store.store_key, {{ unknown_key() }}) as store_key,
-    coalesce(product.product_key, {{ unknown_key() }}) as product_key,
-    fact.store_id,
-    fact.product_id,
-    fact.inventory_date,
-    fact.closing_quantity - fact.net_quantity as opening_quantity,
-    fact.received_quantity,
-    fact.sold_quantity,
-    fact.returned_quantity,
-    fact.transferred_quantity,
-    fact.adjusted_quantity,
-    fact.closing_quantity,
-    fact.closing_quantity <= 0 as is_out_of_stock
-from fact
-left join {{ ref('dim_store') }} as store
-    on
-        fact.store_id = store.store_id
-        and {{ is_valid_at('store', fact_instant) }}
-left join {{ ref('dim_product') }} as product
-    on
-        fact.product_id = product.product_id
-        and {{ is_valid_at('product', fact_instant) }}
+{{ rows_to_write(
+    'made',
+    key=['store_id', 'product_id', 'inventory_date'],
+    values=[
+        'store_key', 'product_key', 'opening_quantity', 'received_quantity', 'sold_quantity',
+        'returned_quantity', 'transferred_quantity', 'adjusted_quantity', 'closing_quantity',
+    ],
+) }}
