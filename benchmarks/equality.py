@@ -33,7 +33,7 @@ def truth(connection: MySQLConnection, tables: Sequence[MadeTable]) -> Truth:
     with snapshot(source, connection, 1) as (reader, *_):
         for table in source.tables:
             columns = list(reader.columns(table, ()))
-            found[table.name] = (columns, *reader.checksums(table, columns, ()))
+            found[table.name] = (columns, *reader.checksums(table, columns))
     return found
 
 
