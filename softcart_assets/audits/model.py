@@ -113,9 +113,10 @@ class Comparison:
 class Volume:
     """The number of rows of a table, compared with the versions before.
 
-    `sql` returns it as `row_count`. The audit passes if the table has not lost more rows than the
-    limit, of those in the version before or of those in a usual version. One version with too many
-    rows would otherwise make its own correction a loss.
+    `sql` returns it as `row_count`. The audit passes if the table has not lost more rows of the
+    version before than the limit allows. One version with too many rows would make its own
+    correction a loss. So a table may also go back to its usual number of rows. That it still has
+    more than the usual number is no excuse: a table that has grown would lose most of its rows.
     """
 
     name: str
@@ -129,7 +130,8 @@ class Volume:
     ) -> AuditResult:
         """Run the query. `live`: the rows of the version before. `usual`: the median of several."""
         rows = _figures(session, self.sql, schemas)["row_count"]
-        before = min(live, usual)
+        is_usual = rows <= usual * (1 + self.limit.value)
+        before = min(live, usual) if is_usual else live
         share = max(Decimal(before - rows) / max(before, 1), Decimal(0))
         return AuditResult(
             self.name,

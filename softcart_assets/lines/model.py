@@ -203,8 +203,8 @@ class Published:
     `latest`: a time column whose latest day must be the same as in staging.
     `adds_up`: sums that must agree with other published tables.
     `may_be_empty`: whether the table may have no rows at all.
-    `max_drop`: the share of its rows that a table may lose from one publication to the next. It is
-    measured against the last version and against the median of several, whichever has fewer rows.
+    `max_drop`: the share of its rows that a table may lose from one publication to the next. A
+    table that goes back to its usual number of rows, the median of several versions, loses none.
     """
 
     name: str

@@ -81,7 +81,7 @@ def _volume(table: PublishedTable) -> Volume:
         f"{table.name}_volume",
         table.name,
         f"{table.name} has not lost more than {table.declared.max_drop.value:.0%} of its rows "
-        "since the last publication, or compared with usual ones.",
+        "since the last publication, or has its usual number again.",
         _count(table),
         table.declared.max_drop,
     )

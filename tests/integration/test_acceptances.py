@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from support.databases import database
 from support.ingestion import query
 from support.published import AUDITS, TABLES
@@ -18,6 +19,7 @@ from support.warehouse import create_warehouse
 from typer.testing import CliRunner, Result
 
 from softcart_assets import cli
+from softcart_assets.audits.model import Volume
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.model import Limit, Published
 from softcart_assets.publishing import slots
@@ -111,6 +113,50 @@ def test_a_corrected_order_can_be_published(stack: object) -> None:
         right = publish(warehouse, production, TABLES, AUDITS)
         assert right.row_counts == first.row_counts
         assert right.accepted == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "rows", "passed"),
+    [
+        # A grown table loses rows, also if it has still more than long ago, or as many.
+        ([100] * 11 + [1000] * 9, 200, False),
+        ([100] * 11 + [1000] * 9, 100, False),
+        ([100] * 4 + [1000] * 2, 200, False),
+        ([100, 1000], 200, False),
+        # The correction of a mistake in one or two versions, and another one that loses too much.
+        ([1000] * 5 + [3294], 1040, True),
+        ([1000] * 5 + [3294, 3300], 1040, True),
+        ([1000] * 5 + [3294, 3300], 880, False),
+        ([1000, 3294], 1000, True),
+        # After a loss that a person accepted, and after steady growth.
+        ([1000] * 5 + [400], 400, True),
+        ([1000] * 5 + [400], 300, False),
+        ([100, 200, 400, 800, 1600], 1500, True),
+        ([100, 200, 400, 800, 1600], 500, False),
+    ],
+)
+def test_a_grown_table_loses_rows_and_a_mistake_does_not(
+    staging: PostgresConnection,
+    production: PostgresConnection,
+    before: list[int],
+    rows: int,
+    passed: bool,
+) -> None:
+    """The median of many versions was the measure, and a table of 1,000 rows could lose 800."""
+    with production.connect() as session:
+        slots.set_up(session)
+        for number, count in enumerate(before, start=1):
+            session.execute(
+                "INSERT INTO production_meta.versions VALUES (%s, now(), %s)",
+                [number, Jsonb({"few": count})],
+            )
+        usual = slots.read_usual(session)["few"]
+    change(staging, f"CREATE TABLE few AS SELECT i AS id FROM generate_series(1, {rows}) i")
+    [volume] = [audit for audit in audits_of([FEW]) if audit.name == "few_volume"]
+    assert isinstance(volume, Volume)
+    with staging.connect() as session:
+        result = volume.compare(session, ("warehouse",), before[-1], usual)
+    assert result.passed == passed, result.message
 
 
 def test_a_loss_is_seen_accepted_once_and_no_second_time(
