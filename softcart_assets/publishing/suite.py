@@ -12,7 +12,7 @@ from decimal import Decimal
 from psycopg import sql
 from psycopg.sql import SQL, Identifier
 
-from softcart_assets.audits.model import AnyAudit, Audit, Comparison, Volume
+from softcart_assets.audits.model import AnyAudit, Audit, Comparison, Growth, Volume
 from softcart_assets.lines.model import AddsUp, Limit
 from softcart_assets.publishing.tables import UNKNOWN, PublishedTable, Reference
 
@@ -84,6 +84,17 @@ def _volume(table: PublishedTable) -> Volume:
         "since the last publication, or has its usual number again.",
         _count(table),
         table.declared.max_drop,
+    )
+
+
+def _growth(table: PublishedTable) -> Growth:
+    return Growth(
+        f"{table.name}_growth",
+        table.name,
+        f"{table.name} has at most {table.declared.max_growth.value} times as many rows as in the "
+        "last publication, or as usual.",
+        _count(table),
+        table.declared.max_growth,
     )
 
 
@@ -225,6 +236,7 @@ def audits_of(tables: Iterable[PublishedTable]) -> tuple[AnyAudit, ...]:
         *(_not_empty(table) for table in tables if not table.declared.may_be_empty),
         *map(_row_count, tables),
         *map(_volume, tables),
+        *map(_growth, tables),
         *(_intervals(table) for table in tables if table.versions_of),
         *(_resolves(*reference) for reference in references),
         *(_known(*reference) for reference in references if reference[1].max_unknown.value < 1),

@@ -203,6 +203,53 @@ def test_a_loss_is_seen_accepted_once_and_no_second_time(
     assert "few_volume: 60.00%" in _refused(staging, production, FEW)
 
 
+def test_a_growth_is_seen_accepted_once_and_no_second_time(
+    staging: PostgresConnection, production: PostgresConnection, softcart: Softcart
+) -> None:
+    """rilldata/rill#685: one date far ahead made a table three times as long, and nothing said so.
+
+    The first version has nothing to compare with, and an empty table may get any number of rows.
+    """
+    declared = replace(
+        FEW.declared, may_be_empty=True, max_growth=Limit(Decimal(3), "Weeks are alike.")
+    )
+    few = replace(FEW, declared=declared)
+    change(staging, "CREATE TABLE few (id int)")
+    _publish(staging, production, few)
+    change(staging, "INSERT INTO few SELECT generate_series(1, 100)")
+    _publish(staging, production, few)
+    change(staging, "INSERT INTO few SELECT generate_series(101, 317)")
+    told = _refused(staging, production, few)
+    assert re.search(
+        r"few_growth: 317\.00% of the rows that few had: 317 instead of 100\. The limit is"
+        r" 300\.00%: Weeks are alike\. It is declared at tests/integration/test_acceptances\.py:",
+        told,
+    )
+    done = softcart("accept", "few_growth", "--reason", "A second shop was bought")
+    assert done.exit_code == 0, done.output
+    published = _publish(staging, production, few)
+    assert published.accepted["few_growth"].reason == "A second shop was bought"
+    # It is the measure from now on, and lets no other growth pass.
+    change(staging, "INSERT INTO few SELECT generate_series(318, 952)")
+    assert "few_growth: 300.32%" in _refused(staging, production, few)
+    change(staging, "DELETE FROM few WHERE id > 951")
+    assert _publish(staging, production, few).accepted == {}
+
+
+def test_a_table_that_gets_its_rows_back_has_not_grown(
+    staging: PostgresConnection, production: PostgresConnection, softcart: Softcart
+) -> None:
+    change(staging, "CREATE TABLE few AS SELECT i AS id FROM generate_series(1, 100) i")
+    for _ in range(2):
+        _publish(staging, production, FEW)
+    change(staging, "DELETE FROM few WHERE id > 5")
+    _refused(staging, production, FEW)
+    softcart("accept", "few_volume", "--reason", "A mistake.")
+    _publish(staging, production, FEW)
+    change(staging, "INSERT INTO few SELECT generate_series(6, 100)")
+    assert _publish(staging, production, FEW).row_counts == {"few": 100}
+
+
 def test_a_loss_that_grew_after_it_was_accepted_is_not_published(
     staging: PostgresConnection, production: PostgresConnection, softcart: Softcart
 ) -> None:
