@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from softcart_assets import cli
 from softcart_assets.audits.model import Volume
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.model import Limit, Published
+from softcart_assets.lines.model import AddsUp, Limit, Published
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish
 from softcart_assets.publishing.slots import PublishError
@@ -329,6 +329,43 @@ def test_unknown_members_are_seen_corrected_or_accepted(
     # Rows that the source gives no member are not counted.
     change(staging, "UPDATE fct_left SET member = 0, amount = 0 WHERE id <= 90")
     assert _publish(staging, production, *tables).lines["left"].passed
+
+
+@pytest.mark.parametrize("where", ["amuont > 0", "amount >", "amount > 'none'", "amount / 0 > 1"])
+def test_a_typing_error_in_a_condition_holds_its_own_line(
+    staging: PostgresConnection, production: PostgresConnection, where: str
+) -> None:
+    """The publication of all lines stopped, each time."""
+    known = replace(KNOWN, references=(replace(KNOWN.references[0], where=where),))
+    for _ in range(2):
+        done = _publish(staging, production, MEMBERS, known, RIGHT)
+        assert {line: each.passed for line, each in done.lines.items()} == {
+            "conformed": True,
+            "left": False,
+            "right": True,
+        }
+        [failed] = done.lines["left"].failed
+        assert failed.message.startswith(
+            "fct_left_member_known: {'note': 'The query of the audit is refused: "
+        ) or failed.message.startswith(
+            "fct_left_member_known: {'note': \"The query of the audit is refused: "
+        )
+        assert "It is declared at _models.yml: max_unknown_pct of member." in failed.message
+
+
+@pytest.mark.parametrize("where", ["amuont > 0", "amount >", "amount > 'none'"])
+def test_a_typing_error_in_a_sum_holds_the_line_that_declares_it(
+    staging: PostgresConnection, production: PostgresConnection, where: str
+) -> None:
+    _publish(staging, production, *LEFT_AND_RIGHT)
+    sums = AddsUp("amount", "fct_left", "amount", where)
+    right = replace(RIGHT, declared=replace(RIGHT.declared, adds_up=(sums,)))
+    done = _publish(staging, production, MEMBERS, LEFT, right)
+    assert {line: each.version for line, each in done.lines.items()} == {
+        "conformed": 2,
+        "left": 2,
+        "right": 1,
+    }
 
 
 def test_an_empty_table_is_seen_filled_or_accepted_or_declared(
