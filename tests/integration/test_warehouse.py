@@ -927,6 +927,27 @@ def test_keys_of_two_formulas_do_not_meet(warehouse: Warehouse, raw: Raw) -> Non
     assert warehouse.facts() == expected
 
 
+def test_the_formula_of_keys_has_no_comments(warehouse: Warehouse, tmp_path: Path) -> None:
+    """A word in a comment made every installation refuse its facts."""
+
+    def formula(project: Warehouse) -> str:
+        [made] = project.dbt("compile", "--inline", "{{ key_formula() }}").values()
+        return str(made.node.compiled_code)
+
+    expected = formula(warehouse)
+    project = tmp_path / "dbt_project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    macros = project / "macros" / "scd2.sql"
+    text = macros.read_text()
+    said = text.replace("-- MySQL's log cuts", "-- As everybody knows,\n  -- the log of MySQL cuts")
+    counted = text.replace("interval '1 microsecond'", "interval '1 millisecond'")
+    assert text not in (said, counted)
+    macros.write_text(said)
+    assert formula(Warehouse(warehouse.server, tmp_path, project)) == expected
+    macros.write_text(counted)
+    assert formula(Warehouse(warehouse.server, tmp_path, project)) != expected
+
+
 EMPTY_VIEW = """
     DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW staging.stg_shop__vendors AS SELECT * FROM ('
         || rtrim(pg_get_viewdef('staging.stg_shop__vendors'), ';') || ') AS vendors LIMIT 0'; END $$
