@@ -59,7 +59,7 @@ def _not_empty(table: PublishedTable) -> Audit:
             "Only a table that is declared as may_be_empty may have no rows.",
             table.declared.declared_at,
         ),
-        what=f"of {table.name} is empty",
+        what=f"of the expected rows of {table.name} are missing: it is empty",
     )
 
 

@@ -373,7 +373,10 @@ def test_an_empty_table_is_seen_filled_or_accepted_or_declared(
 ) -> None:
     change(staging, "CREATE TABLE few (id int)")
     told = _refused(staging, production, FEW)
-    assert "few_not_empty: 100.00% of few is empty. The limit is 0.00%: Only a table" in told
+    assert (
+        "few_not_empty: 100.00% of the expected rows of few are missing: it is empty. The limit is "
+        "0.00%: Only a table that is declared as may_be_empty may have no rows." in told
+    )
     assert f"It is declared at {FEW.declared.declared_at}." in told
     softcart("accept", "few_not_empty", "--reason", "The shop opens on Monday.")
     assert _publish(staging, production, FEW).row_counts == {"few": 0}
