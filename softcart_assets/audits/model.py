@@ -45,7 +45,7 @@ class AuditResult:
         if self.limit is None or self.share is None:
             return f"{self.name}: {self.details}"
         return (
-            f"{self.name}: {self.share:.2%} {self.what}. The limit is {self.limit.value:.2%}: "
+            f"{self.name}: {self.share:,.2%} {self.what}. The limit is {self.limit.value:,.2%}: "
             f"{self.limit.reason} It is declared at {self.limit.declared_at}."
         )
 
@@ -111,11 +111,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Volume:
-    """The number of rows of a table, compared with the versions before.
+    """The number of rows of a table, compared with the versions before: how many are gone.
 
-    `sql` returns it as `row_count`. The audit passes if the table has not lost more rows than the
-    limit, of those in the version before or of those in a usual version. One version with too many
-    rows would otherwise make its own correction a loss.
+    `sql` returns it as `row_count`. The audit passes if the table has not lost more rows of the
+    version before than the limit allows. One version with too many rows would make its own
+    correction a loss. So a table may also go back to its usual number of rows. That it still has
+    more than the usual number is no excuse: a table that has grown would lose most of its rows.
     """
 
     name: str
@@ -129,8 +130,7 @@ class Volume:
     ) -> AuditResult:
         """Run the query. `live`: the rows of the version before. `usual`: the median of several."""
         rows = _figures(session, self.sql, schemas)["row_count"]
-        before = min(live, usual)
-        share = max(Decimal(before - rows) / max(before, 1), Decimal(0))
+        share, what = self._share(rows, live, usual)
         return AuditResult(
             self.name,
             self.table,
@@ -139,8 +139,28 @@ class Volume:
             | _declared(self.limit),
             limit=self.limit,
             share=share,
-            what=f"of the rows of {self.table} are gone: {rows:,} instead of {before:,}",
+            what=what,
         )
+
+    def _share(self, rows: int, live: int, usual: int) -> tuple[Decimal, str]:
+        """What the limit is compared with, and what it is a share of."""
+        is_usual = rows <= usual * (1 + self.limit.value)
+        before = min(live, usual) if is_usual else live
+        share = max(Decimal(before - rows) / max(before, 1), Decimal(0))
+        return share, f"of the rows of {self.table} are gone: {rows:,} instead of {before:,}"
+
+
+class Growth(Volume):
+    """The same of a table that grows: its rows as a multiple of those before.
+
+    A table that gets its usual number of rows again has not grown. One that was empty may get any
+    number: nothing says yet how many are plausible.
+    """
+
+    def _share(self, rows: int, live: int, usual: int) -> tuple[Decimal, str]:
+        before = max(live, usual)
+        share = Decimal(rows) / before if before else Decimal(0)
+        return share, f"of the rows that {self.table} had: {rows:,} instead of {before:,}"
 
 
 AnyAudit = Audit | Comparison | Volume

@@ -1,19 +1,21 @@
 """The aggregates of a line of business as assets: one op per line computes them with Spark.
 
-A failing job holds back its own aggregate only, which keeps its last rows. If the step failed,
-Dagster would skip the publication of everything in that run. The audits of a publication tell
-whether the kept rows still fit the other tables.
+A failing job holds back its own aggregate only, which keeps its last rows. If the step failed, or
+had no output for an aggregate, Dagster would skip the publication of all lines in that run. So each
+job ends with a materialisation, and the check `computed` says what it is worth. The audits of a
+publication tell whether the kept rows still fit the other tables. If there are no rows at all, a
+publication holds the line.
 """
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 
 from softcart_assets.aggregates import build_if_changed, rows_kept
 from softcart_assets.components.columns import table_schema
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
-from softcart_assets.components.failures import fail_for
 from softcart_assets.components.keys import aggregate_key, lake_key
 from softcart_assets.lines.model import Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
@@ -39,7 +41,8 @@ def _check(job: Job) -> dg.AssetCheckSpec:
         "computed",
         asset=aggregate_key(job.name),
         description="The job succeeded, or there was nothing new to compute. Otherwise the "
-        "aggregate keeps its last rows, and they are what a publication publishes.",
+        "aggregate keeps its last rows, and they are what a publication publishes. If it has none, "
+        "its line is held.",
     )
 
 
@@ -88,17 +91,16 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         """Compute the selected aggregates if their inputs or their code changed.
 
-        A job whose check alone is selected is computed, too. The step fails only for a job that
-        never succeeded: then there are no rows to go on with.
+        A job whose check alone is selected is computed, too.
         """
         connection = staging.connection()
         assets, checks = context.selected_asset_keys, context.selected_asset_check_keys
-        failures: dict[str, Exception] = {}
         for job in jobs:
             key, is_checked = aggregate_key(job.name), _check(job).key in checks
             if key not in assets and not is_checked:
                 continue
             started = time.monotonic()
+            rows: int | None
             failed: Exception | None = None
             try:
                 rows, computed = build_if_changed(
@@ -106,28 +108,24 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
                 )
             except Exception as error:
                 context.log.exception(f"aggregates.{job.name} could not be computed")
-                kept = rows_kept(connection, job)
-                if kept is None:
-                    # Dagster keeps the results that were yielded before the step fails at its end.
-                    failures[f"aggregates.{job.name}"] = error
-                    continue
-                rows, computed, failed = kept, False, error
+                rows, computed, failed = rows_kept(connection, job), False, error
             check = _result(job, failed)
             if key not in assets:
                 yield check
                 continue
-            schema = table_schema(connection, "aggregates", job.name)
-            yield dg.MaterializeResult(
-                key,
-                metadata={
+            metadata: dict[str, Any] = {
+                "dagster/column_lineage": dg.MetadataValue.column_lineage(_lineage(job)),
+                "computed": computed,
+                "seconds": round(time.monotonic() - started, 2),
+            }
+            if rows is not None:
+                schema = table_schema(connection, "aggregates", job.name)
+                metadata |= {
                     "dagster/row_count": rows,
                     "dagster/column_schema": dg.MetadataValue.table_schema(schema),
-                    "dagster/column_lineage": dg.MetadataValue.column_lineage(_lineage(job)),
-                    "computed": computed,
-                    "seconds": round(time.monotonic() - started, 2),
-                },
-                check_results=[check] if is_checked else [],
+                }
+            yield dg.MaterializeResult(
+                key, metadata=metadata, check_results=[check] if is_checked else []
             )
-        fail_for(failures, "Not computed")
 
     return compute

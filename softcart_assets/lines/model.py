@@ -203,8 +203,9 @@ class Published:
     `latest`: a time column whose latest day must be the same as in staging.
     `adds_up`: sums that must agree with other published tables.
     `may_be_empty`: whether the table may have no rows at all.
-    `max_drop`: the share of its rows that a table may lose from one publication to the next. It is
-    measured against the last version and against the median of several, whichever has fewer rows.
+    `max_drop`: the share of its rows that a table may lose from one publication to the next. A
+    table that goes back to its usual number of rows, the median of several versions, loses none.
+    `max_growth`: the factor by which it may grow, against the last version or the usual number.
     """
 
     name: str
@@ -216,6 +217,13 @@ class Published:
     max_drop: Limit = field(
         default_factory=lambda: Limit(
             Decimal("0.1"), "A table that loses many rows at once was often built from too few."
+        )
+    )
+    # Not less: a young shop has 3 orders on one day and 20 on the next.
+    max_growth: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal(10),
+            "A table that grows so fast often has its rows several times, or a time far ahead.",
         )
     )
     declared_at: str = field(default_factory=_place, compare=False, repr=False)

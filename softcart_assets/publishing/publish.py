@@ -239,6 +239,12 @@ def _snapshot(
         ) from None
 
 
+_REFUSED = (psycopg.ProgrammingError, psycopg.DataError)
+"""A query that cannot be answered, whatever the state of the server."""
+_HARMLESS = (psycopg.errors.UndefinedColumn, psycopg.errors.SyntaxError, psycopg.DataError)
+"""What a query that a line declares today may lack in the tables that the line keeps."""
+
+
 class _Auditor:
     """Audits a candidate and holds the lines that fail.
 
@@ -334,20 +340,38 @@ class _Auditor:
         production: psycopg.Connection,
         audit: AnyAudit,
     ) -> AuditResult:
-        """Run an audit of either kind on the candidate."""
+        """Run an audit of either kind on the candidate.
+
+        A query that PostgreSQL refuses is a mistake in a declaration, such as in the `where` of a
+        reference. It is a failed audit, so that it holds its own line only.
+        """
+        with naming(f"production/{audit.table}: audit {audit.name}"):
+            try:
+                return self._ask(staging, production, audit)
+            except _REFUSED as error:
+                note = f"The query of the audit is refused: {str(error).strip()}."
+                if isinstance(audit, Audit) and audit.limit:
+                    note += f" It is declared at {audit.limit.declared_at}."
+                return AuditResult(audit.name, audit.table, False, {"note": note})
+
+    def _ask(
+        self,
+        staging: psycopg.Connection,
+        production: psycopg.Connection,
+        audit: AnyAudit,
+    ) -> AuditResult:
         current = self._candidate.live.current
         ours = (slots.slot_schema(self._candidate.slot),)
-        with naming(f"production/{audit.table}: audit {audit.name}"):
-            if isinstance(audit, Audit):
-                return self._run_audit(production, audit)
-            if isinstance(audit, Comparison):
-                return audit.compare((production, ours), (staging, self._staging_schemas))
-            if current and audit.table in current.row_counts:
-                live = current.row_counts[audit.table]
-                usual = self._candidate.live.usual.get(audit.table, live)
-                return audit.compare(production, ours, live, usual)
-            note = {"note": "first publication of this table"}
-            return AuditResult(audit.name, audit.table, True, note)
+        if isinstance(audit, Audit):
+            return self._run_audit(production, audit)
+        if isinstance(audit, Comparison):
+            return audit.compare((production, ours), (staging, self._staging_schemas))
+        if current and audit.table in current.row_counts:
+            live = current.row_counts[audit.table]
+            usual = self._candidate.live.usual.get(audit.table, live)
+            return audit.compare(production, ours, live, usual)
+        note = {"note": "first publication of this table"}
+        return AuditResult(audit.name, audit.table, True, note)
 
     def _run_audit(self, production: psycopg.Connection, audit: Audit) -> AuditResult:
         """Lines that keep their tables may lack a table or a column that the audit reads."""
@@ -362,13 +386,14 @@ class _Auditor:
             return AuditResult(audit.name, audit.table, False, {"note": note})
         try:
             return audit.run(production, slots.slot_schema(candidate.slot))
-        except psycopg.ProgrammingError as error:
+        except _REFUSED as error:
             # A live table may lack columns that are declared today. Rows without a reference's
-            # column refer to nothing, so they break no reference.
+            # column refer to nothing, so they break no reference. Nor does a mistake in the
+            # declaration of a line that is held already.
             kept = {name for name in (audit.table, *audit.reads) if not candidate.is_new(name)}
             if not kept:
                 raise
-            harmless = audit.table in kept and isinstance(error, psycopg.errors.UndefinedColumn)
+            harmless = audit.table in kept and isinstance(error, _HARMLESS)
             note = f"{', '.join(sorted(kept))} as it is live: {str(error).strip()}"
             return AuditResult(audit.name, audit.table, harmless, {"note": note})
 

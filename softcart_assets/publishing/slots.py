@@ -53,8 +53,12 @@ DDL_PATIENCE_SECONDS = 60.0
 """How long a publication that must replace views waits for transactions that read them."""
 
 
-VERSIONS_OF_HISTORY = 20
-"""How many versions say what number of rows is usual."""
+VERSIONS_OF_HISTORY = 5
+"""How many versions say what number of rows is usual.
+
+Their median outvotes a mistake in two versions. If the memory were longer, a table that has grown
+could fall back to its old size for a long time.
+"""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 

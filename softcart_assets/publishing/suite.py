@@ -12,7 +12,7 @@ from decimal import Decimal
 from psycopg import sql
 from psycopg.sql import SQL, Identifier
 
-from softcart_assets.audits.model import AnyAudit, Audit, Comparison, Volume
+from softcart_assets.audits.model import AnyAudit, Audit, Comparison, Growth, Volume
 from softcart_assets.lines.model import AddsUp, Limit
 from softcart_assets.publishing.tables import UNKNOWN, PublishedTable, Reference
 
@@ -59,7 +59,7 @@ def _not_empty(table: PublishedTable) -> Audit:
             "Only a table that is declared as may_be_empty may have no rows.",
             table.declared.declared_at,
         ),
-        what=f"of {table.name} is empty",
+        what=f"of the expected rows of {table.name} are missing: it is empty",
     )
 
 
@@ -81,9 +81,20 @@ def _volume(table: PublishedTable) -> Volume:
         f"{table.name}_volume",
         table.name,
         f"{table.name} has not lost more than {table.declared.max_drop.value:.0%} of its rows "
-        "since the last publication, or compared with usual ones.",
+        "since the last publication, or has its usual number again.",
         _count(table),
         table.declared.max_drop,
+    )
+
+
+def _growth(table: PublishedTable) -> Growth:
+    return Growth(
+        f"{table.name}_growth",
+        table.name,
+        f"{table.name} has at most {table.declared.max_growth.value} times as many rows as in the "
+        "last publication, or as usual.",
+        _count(table),
+        table.declared.max_growth,
     )
 
 
@@ -225,6 +236,7 @@ def audits_of(tables: Iterable[PublishedTable]) -> tuple[AnyAudit, ...]:
         *(_not_empty(table) for table in tables if not table.declared.may_be_empty),
         *map(_row_count, tables),
         *map(_volume, tables),
+        *map(_growth, tables),
         *(_intervals(table) for table in tables if table.versions_of),
         *(_resolves(*reference) for reference in references),
         *(_known(*reference) for reference in references if reference[1].max_unknown.value < 1),

@@ -62,6 +62,10 @@ class UnknownTable(RuntimeError):
     """A table to publish, or one that it refers to, is unknown. The message says where."""
 
 
+class UnexplainedLimit(RuntimeError):
+    """A reference has no limit, or one without a reason. The message says where."""
+
+
 class UnknownColumn(RuntimeError):
     """A declaration names columns that a published model does not have. The message says where."""
 
@@ -72,7 +76,8 @@ def published_tables(
     """Every published table of these lines, completed with the tests in dbt's manifest.
 
     Raises `UnknownTable` if a table is neither a model nor an aggregate, or refers to a table that
-    is not published. Raises `UnknownColumn` if a declared column is not in the model.
+    is not published. Raises `UnknownColumn` if a declared column is not in the model. Raises
+    `UnexplainedLimit` if a reference has no limit or no reason for it.
     """
     lines = list(lines)
     models = {
@@ -169,14 +174,28 @@ def _references(test: Mapping[str, Any]) -> Iterable[Reference]:
     for column, reference in test.get("references", {}).items():
         # The manifest has the arguments of a test as they are written, so a ref() is still text.
         dimension = re.sub(r"""^ref\(\s*['"](.*)['"]\s*\)$""", r"\1", reference["to"])
+        if "max_unknown_pct" not in reference:
+            raise UnexplainedLimit(
+                f"{test['declared_at']}: {column} has no max_unknown_pct. Write how many percent "
+                "of the rows may refer to the unknown member."
+            )
+        most = Decimal(str(reference["max_unknown_pct"])) / 100
+        reason = str(reference.get("reason") or "").strip()
+        # Who is held by a limit sees its reason, and decides by it whether to accept.
+        if most < 1 and not reason:
+            raise UnexplainedLimit(
+                f"{test['declared_at']}: max_unknown_pct of {column} is "
+                f"{reference['max_unknown_pct']} without a reason. Write the reason next to it, "
+                "or 100 if any number of rows may refer to the unknown member."
+            )
         yield Reference(
             column,
             dimension,
             reference.get("key", column),
             str(reference.get("unknown", UNKNOWN)),
             Limit(
-                Decimal(str(reference["max_unknown_pct"])) / 100,
-                reference.get("reason", "No reason is declared."),
+                most,
+                reason or "Any number is right.",
                 f"{test['declared_at']}, max_unknown_pct of {column}",
             ),
             reference.get("where", ""),

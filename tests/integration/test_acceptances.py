@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from support.databases import database
 from support.ingestion import query
 from support.published import AUDITS, TABLES
@@ -18,8 +19,9 @@ from support.warehouse import create_warehouse
 from typer.testing import CliRunner, Result
 
 from softcart_assets import cli
+from softcart_assets.audits.model import Volume
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.model import Limit, Published
+from softcart_assets.lines.model import AddsUp, Limit, Published
 from softcart_assets.publishing import slots
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish
 from softcart_assets.publishing.slots import PublishError
@@ -113,6 +115,50 @@ def test_a_corrected_order_can_be_published(stack: object) -> None:
         assert right.accepted == {}
 
 
+@pytest.mark.parametrize(
+    ("before", "rows", "passed"),
+    [
+        # A grown table loses rows, also if it has still more than long ago, or as many.
+        ([100] * 11 + [1000] * 9, 200, False),
+        ([100] * 11 + [1000] * 9, 100, False),
+        ([100] * 4 + [1000] * 2, 200, False),
+        ([100, 1000], 200, False),
+        # The correction of a mistake in one or two versions, and another one that loses too much.
+        ([1000] * 5 + [3294], 1040, True),
+        ([1000] * 5 + [3294, 3300], 1040, True),
+        ([1000] * 5 + [3294, 3300], 880, False),
+        ([1000, 3294], 1000, True),
+        # After a loss that a person accepted, and after steady growth.
+        ([1000] * 5 + [400], 400, True),
+        ([1000] * 5 + [400], 300, False),
+        ([100, 200, 400, 800, 1600], 1500, True),
+        ([100, 200, 400, 800, 1600], 500, False),
+    ],
+)
+def test_a_grown_table_loses_rows_and_a_mistake_does_not(
+    staging: PostgresConnection,
+    production: PostgresConnection,
+    before: list[int],
+    rows: int,
+    passed: bool,
+) -> None:
+    """The median of many versions was the measure, and a table of 1,000 rows could lose 800."""
+    with production.connect() as session:
+        slots.set_up(session)
+        for number, count in enumerate(before, start=1):
+            session.execute(
+                "INSERT INTO production_meta.versions VALUES (%s, now(), %s)",
+                [number, Jsonb({"few": count})],
+            )
+        usual = slots.read_usual(session)["few"]
+    change(staging, f"CREATE TABLE few AS SELECT i AS id FROM generate_series(1, {rows}) i")
+    [volume] = [audit for audit in audits_of([FEW]) if audit.name == "few_volume"]
+    assert isinstance(volume, Volume)
+    with staging.connect() as session:
+        result = volume.compare(session, ("warehouse",), before[-1], usual)
+    assert result.passed == passed, result.message
+
+
 def test_a_loss_is_seen_accepted_once_and_no_second_time(
     staging: PostgresConnection, production: PostgresConnection, softcart: Softcart
 ) -> None:
@@ -155,6 +201,53 @@ def test_a_loss_is_seen_accepted_once_and_no_second_time(
     assert _publish(staging, production, FEW).accepted == {}
     change(staging, "DELETE FROM few WHERE id > 16")
     assert "few_volume: 60.00%" in _refused(staging, production, FEW)
+
+
+def test_a_growth_is_seen_accepted_once_and_no_second_time(
+    staging: PostgresConnection, production: PostgresConnection, softcart: Softcart
+) -> None:
+    """rilldata/rill#685: one date far ahead made a table three times as long, and nothing said so.
+
+    The first version has nothing to compare with, and an empty table may get any number of rows.
+    """
+    declared = replace(
+        FEW.declared, may_be_empty=True, max_growth=Limit(Decimal(3), "Weeks are alike.")
+    )
+    few = replace(FEW, declared=declared)
+    change(staging, "CREATE TABLE few (id int)")
+    _publish(staging, production, few)
+    change(staging, "INSERT INTO few SELECT generate_series(1, 100)")
+    _publish(staging, production, few)
+    change(staging, "INSERT INTO few SELECT generate_series(101, 317)")
+    told = _refused(staging, production, few)
+    assert re.search(
+        r"few_growth: 317\.00% of the rows that few had: 317 instead of 100\. The limit is"
+        r" 300\.00%: Weeks are alike\. It is declared at tests/integration/test_acceptances\.py:",
+        told,
+    )
+    done = softcart("accept", "few_growth", "--reason", "A second shop was bought")
+    assert done.exit_code == 0, done.output
+    published = _publish(staging, production, few)
+    assert published.accepted["few_growth"].reason == "A second shop was bought"
+    # It is the measure from now on, and lets no other growth pass.
+    change(staging, "INSERT INTO few SELECT generate_series(318, 952)")
+    assert "few_growth: 300.32%" in _refused(staging, production, few)
+    change(staging, "DELETE FROM few WHERE id > 951")
+    assert _publish(staging, production, few).accepted == {}
+
+
+def test_a_table_that_gets_its_rows_back_has_not_grown(
+    staging: PostgresConnection, production: PostgresConnection, softcart: Softcart
+) -> None:
+    change(staging, "CREATE TABLE few AS SELECT i AS id FROM generate_series(1, 100) i")
+    for _ in range(2):
+        _publish(staging, production, FEW)
+    change(staging, "DELETE FROM few WHERE id > 5")
+    _refused(staging, production, FEW)
+    softcart("accept", "few_volume", "--reason", "A mistake.")
+    _publish(staging, production, FEW)
+    change(staging, "INSERT INTO few SELECT generate_series(6, 100)")
+    assert _publish(staging, production, FEW).row_counts == {"few": 100}
 
 
 def test_a_loss_that_grew_after_it_was_accepted_is_not_published(
@@ -238,12 +331,52 @@ def test_unknown_members_are_seen_corrected_or_accepted(
     assert _publish(staging, production, *tables).lines["left"].passed
 
 
+@pytest.mark.parametrize("where", ["amuont > 0", "amount >", "amount > 'none'", "amount / 0 > 1"])
+def test_a_typing_error_in_a_condition_holds_its_own_line(
+    staging: PostgresConnection, production: PostgresConnection, where: str
+) -> None:
+    """The publication of all lines stopped, each time."""
+    known = replace(KNOWN, references=(replace(KNOWN.references[0], where=where),))
+    for _ in range(2):
+        done = _publish(staging, production, MEMBERS, known, RIGHT)
+        assert {line: each.passed for line, each in done.lines.items()} == {
+            "conformed": True,
+            "left": False,
+            "right": True,
+        }
+        [failed] = done.lines["left"].failed
+        assert failed.message.startswith(
+            "fct_left_member_known: {'note': 'The query of the audit is refused: "
+        ) or failed.message.startswith(
+            "fct_left_member_known: {'note': \"The query of the audit is refused: "
+        )
+        assert "It is declared at _models.yml: max_unknown_pct of member." in failed.message
+
+
+@pytest.mark.parametrize("where", ["amuont > 0", "amount >", "amount > 'none'"])
+def test_a_typing_error_in_a_sum_holds_the_line_that_declares_it(
+    staging: PostgresConnection, production: PostgresConnection, where: str
+) -> None:
+    _publish(staging, production, *LEFT_AND_RIGHT)
+    sums = AddsUp("amount", "fct_left", "amount", where)
+    right = replace(RIGHT, declared=replace(RIGHT.declared, adds_up=(sums,)))
+    done = _publish(staging, production, MEMBERS, LEFT, right)
+    assert {line: each.version for line, each in done.lines.items()} == {
+        "conformed": 2,
+        "left": 2,
+        "right": 1,
+    }
+
+
 def test_an_empty_table_is_seen_filled_or_accepted_or_declared(
     staging: PostgresConnection, production: PostgresConnection, softcart: Softcart
 ) -> None:
     change(staging, "CREATE TABLE few (id int)")
     told = _refused(staging, production, FEW)
-    assert "few_not_empty: 100.00% of few is empty. The limit is 0.00%: Only a table" in told
+    assert (
+        "few_not_empty: 100.00% of the expected rows of few are missing: it is empty. The limit is "
+        "0.00%: Only a table that is declared as may_be_empty may have no rows." in told
+    )
     assert f"It is declared at {FEW.declared.declared_at}." in told
     softcart("accept", "few_not_empty", "--reason", "The shop opens on Monday.")
     assert _publish(staging, production, FEW).row_counts == {"few": 0}

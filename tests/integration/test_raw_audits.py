@@ -14,7 +14,8 @@ import pytest
 from support.ingestion import fill, load_all, query, run, source_of
 
 from softcart_assets.audits import raw
-from softcart_assets.components.raw_checks import SOURCE_ASKED, raw_table_checks
+from softcart_assets.components.keys import raw_key
+from softcart_assets.components.raw_checks import BLOCKING, SOURCE_ASKED, raw_table_checks
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.model import Limit, Source, Table
 
@@ -237,3 +238,73 @@ def test_the_quarantine_says_where_its_limit_is_declared(loaded):
         r"0\.01: Rows in quarantine .* declared at tests/integration/test_raw_audits\.py:\d+\.$",
         str(result.details["max_quarantined"]),
     )
+
+
+@pytest.mark.parametrize(
+    ("check", "usual", "before", "after"),
+    [
+        (
+            "volume_plausible",
+            40,
+            {},
+            {"max_drop": Limit(Decimal("0.6"), "Old sales were purged.")},
+        ),
+        (
+            "volume_plausible",
+            1,
+            {},
+            {"max_growth": Limit(Decimal(20), "A second till was opened.")},
+        ),
+        (
+            "quarantine_small",
+            19,
+            {"max_quarantined": Limit(Decimal("0.01"), "Each sale counts.")},
+            {"max_quarantined": Limit(Decimal("0.05"), "The old till knows no dates.")},
+        ),
+    ],
+)
+def test_a_person_goes_on_with_another_limit_in_the_declaration(
+    mysql, postgres, lake, check: str, usual: int, before: dict, after: dict
+) -> None:
+    """A limit of a raw table holds what follows. The declaration keeps the reason to go on."""
+    some = Limit(Decimal("0.1"), "Some sales have no date.")
+    table = Table("t", "", ("id",), "snapshot", (), max_quarantined=some)
+    run(
+        mysql,
+        "SET sql_mode = ''",
+        "CREATE TABLE t (id INT PRIMARY KEY, d DATE NOT NULL)",
+        "INSERT INTO t SELECT seq, IF(seq = 1, '0000-00-00', '2026-01-01') FROM seq_1_to_20",
+    )
+    load_all(source_of(table), mysql, postgres, lake)
+    query(postgres, "UPDATE ingestion.loads SET rows_total = %s RETURNING 1", usual)
+
+    class Staging:
+        def connection(self) -> PostgresConnection:
+            return postgres
+
+    def run_all(declared: Table) -> tuple[set[str], set[str]]:
+        """The blocking checks that failed, and what was made."""
+        source = source_of(declared)
+
+        @dg.asset(key=raw_key(source, declared))
+        def load() -> None:
+            """Stands for another load, which finds nothing new."""
+
+        @dg.asset(deps=[load])
+        def follower() -> None:
+            """What is made from the raw table."""
+
+        job = dg.Definitions(
+            [load, follower],
+            asset_checks=[raw_table_checks(source)],
+            resources={"staging": Staging()},
+        ).resolve_implicit_global_asset_job_def()
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = job.execute_in_process(instance=instance, raise_on_error=False)
+        made = {event.asset_key.path[-1] for event in result.get_asset_materialization_events()}
+        results = result.get_asset_check_evaluations()
+        failed = {each.check_name for each in results if not each.passed}
+        return failed & {audit.__name__ for audit in BLOCKING}, made
+
+    assert run_all(replace(table, **before)) == ({check}, {"t"})
+    assert run_all(replace(table, **after)) == (set(), {"t", "follower"})

@@ -730,6 +730,15 @@ def change(raw: Raw, chance: Random) -> None:
     number = chance.randint(1, 3)
     order_id, line_number = chance.randint(1, 5), chance.randint(1, 2)
     day = chance.choice(("2026-03-01", "2026-03-03 12:00", "2026-03-08", "2099-01-01"))
+    # Before the calendar, or after it was loaded: for a few hours, or for good.
+    happened_at = chance.choice(
+        (
+            *(f"2026-03-0{n} 10:00" for n in (1, 3, 5, 9)),
+            "2026-03-12 09:00",
+            "2062-01-01",
+            "1899-01-01",
+        )
+    )
     clock = {"updated_at": at(day)}
     shown = chance.choice(("Ann", "Bob", "Cid"))
     deleted = chance.random() < 0.25
@@ -745,24 +754,33 @@ def change(raw: Raw, chance: Random) -> None:
                 "vendors": {"id": number, "name": shown, "country_code": "LV", "is_active": 1},
                 "employees": EMPLOYEE | {"id": number, "full_name": shown},
                 "products": product(number, chance.randint(1, 4) * 100, f"{day[:10]}T00:00:00Z")
-                | {"vendor_id": chance.randint(1, 3), "_id": chance.choice((f"P{number}", number))},
+                | {
+                    "vendor_id": chance.randint(1, 3),
+                    "_id": chance.choice((f"P{number}", number, str(number))),
+                },
             }
         case _:
             rows = {
                 "orders": order(
                     order_id,
-                    f"2026-03-0{chance.randint(1, 9)} 10:00",
+                    happened_at,
                     customer_id=number,
                     store_id=chance.randint(1, 3),
                     employee_id=chance.choice((None, number)),
                     shipping_address_id=chance.choice((None, number)),
                 ),
                 "order_lines": line(order_id, line_number, chance.choice(("P1", "P2", "3"))),
-                "payments": payment(number, order_id),
-                "returns": return_(number, order_id, line_number),
-                "inventory": shelf(number, "P1", chance.randint(0, 9)),
+                "payments": payment(number, order_id, paid_at=at(happened_at)),
+                "returns": return_(number, order_id, line_number)
+                | {"returned_at": at(happened_at)},
+                "inventory": shelf(number, chance.choice(("P1", "3")), chance.randint(0, 9)),
                 "inventory_movements": movement(
-                    number, chance.randint(1, 3), "P1", "sale", -1, f"2026-03-0{number}"
+                    number,
+                    chance.randint(1, 3),
+                    chance.choice(("P1", "3")),
+                    "sale",
+                    -1,
+                    happened_at,
                 ),
             }
     table = chance.choice(sorted(rows))
@@ -778,13 +796,17 @@ def test_any_order_of_partial_builds_makes_the_facts_of_a_full_refresh(
     for _ in range(5):
         for _ in range(chance.randint(2, 8)):
             change(raw, chance)
-        models = chance.sample((*DIMENSIONS, *FACTS), chance.randint(1, 4))
+        models = chance.sample((*DIMENSIONS, *FACTS, "fct_returns"), chance.randint(1, 4))
         results = warehouse.dbt("run", "--select", *models)
         assert {result.status for result in results.values()} == {"success"}
     results = warehouse.dbt("run")
     assert {result.status for result in results.values()} == {"success"}
     grown = warehouse.facts()
     assert grown == refreshed(warehouse)
+    results = warehouse.dbt(
+        "test", "--select", "fct_returns_match_source", "fct_order_lines_match_returns"
+    )
+    assert [result.status for result in results.values()] == ["pass", "pass"]
 
 
 def prices(warehouse: Warehouse) -> dict[int, Decimal]:
@@ -926,6 +948,27 @@ def test_keys_of_two_formulas_do_not_meet(warehouse: Warehouse, raw: Raw) -> Non
     assert "dim_customer, dim_device, dim_store. Build these first" in result.message
     assert not built(warehouse)
     assert warehouse.facts() == expected
+
+
+def test_the_formula_of_keys_has_no_comments(warehouse: Warehouse, tmp_path: Path) -> None:
+    """A word in a comment made every installation refuse its facts."""
+
+    def formula(project: Warehouse) -> str:
+        [made] = project.dbt("compile", "--inline", "{{ key_formula() }}").values()
+        return str(made.node.compiled_code)
+
+    expected = formula(warehouse)
+    project = tmp_path / "dbt_project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    macros = project / "macros" / "scd2.sql"
+    text = macros.read_text()
+    said = text.replace("-- MySQL's log cuts", "-- As everybody knows,\n  -- the log of MySQL cuts")
+    counted = text.replace("interval '1 microsecond'", "interval '1 millisecond'")
+    assert text not in (said, counted)
+    macros.write_text(said)
+    assert formula(Warehouse(warehouse.server, tmp_path, project)) == expected
+    macros.write_text(counted)
+    assert formula(Warehouse(warehouse.server, tmp_path, project)) != expected
 
 
 EMPTY_VIEW = """

@@ -10,6 +10,7 @@ from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import (
     UNKNOWN,
     Reference,
+    UnexplainedLimit,
     UnknownColumn,
     UnknownTable,
     published_tables,
@@ -112,7 +113,7 @@ def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
             "dim_member",
             "first_day",
             "date '1900-01-01'",
-            Limit(Decimal(1), "No reason is declared."),
+            Limit(Decimal(1), "Any number is right."),
         ),
     )
     assert visits.references[0].max_unknown.declared_at == (
@@ -122,7 +123,7 @@ def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
     assert member.versions_of == ("member_id",)
     assert (aggregate.schema, aggregate.key) == ("aggregates", ("drink", "month"))
     audits = {audit.name: audit for audit in audits_of([visits, member, aggregate])}
-    always = ("key_unique", "row_count", "volume")
+    always = ("key_unique", "row_count", "volume", "growth")
     assert audits.keys() == {
         *(
             f"{name}_{kind}"
@@ -171,3 +172,34 @@ def test_a_column_that_the_model_does_not_have_is_refused(declared, unknown):
         match=rf"test_published_tables\.py:\d+: fct_visits names .* {unknown}\. Correct",
     ):
         published_tables([together], MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ({"max_unknown_pct": 5}, "max_unknown_pct of member_key is 5 without a reason. Write"),
+        ({"max_unknown_pct": 0, "reason": " "}, "max_unknown_pct of member_key is 0 without a"),
+        ({"max_unknown_pct": 99.9, "reason": None}, "max_unknown_pct of member_key is 99.9 with"),
+        ({}, "member_key has no max_unknown_pct. Write how many percent"),
+    ],
+)
+def test_a_limit_without_a_reason_is_refused_by_file_and_column(limit, message):
+    """A line was held, and the message could only say that no reason is declared."""
+    references = {"member_key": {"to": "ref('dim_member')", **limit}}
+    written = manifest(
+        ("dim_member", "member_key", [("primary_key", {"columns": ["member_key"]})]),
+        (
+            "fct_visits",
+            "id member_key",
+            [
+                ("primary_key", {"columns": ["id"]}),
+                ("references_resolved", {"references": references}),
+            ],
+        ),
+    )
+    declared = line(Published("fct_visits"), Published("dim_member"))
+    with pytest.raises(UnexplainedLimit) as caught:
+        published_tables([declared], written)
+    assert str(caught.value).startswith(
+        "dbt_project/models/warehouse/cafe/_models.yml: references_resolved_fct_visits: " + message
+    )

@@ -4,7 +4,8 @@
   all zeros. One scan of the fact. Each row returned is a key that fails.
 
   How many rows may find the unknown member is a limit of the publication, which a person can accept
-  once: `max_unknown_pct` of the rows that meet `where` (all without it), and a `reason`.
+  once: `max_unknown_pct` of the rows that meet `where` (all without it), and a `reason`. With 100, it
+  needs none.
 -#}
 {% test references_resolved(model, references) %}
     with counts as (

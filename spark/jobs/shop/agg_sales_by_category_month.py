@@ -126,7 +126,8 @@ def category_tree(categories: DataFrame) -> DataFrame:
     that is its own ancestor has no department.
     """
     found = categories.select("_id", "_id_type", "name", "parent_id").collect()
-    # 5 and "5" are two categories with one text. As of two products, the string stays: it is last.
+    # 5 and "5" are two categories with one text. The string stays because it comes last. It is the
+    # same with products.
     found.sort(key=lambda row: (row["_id_type"] != "string", row["_id_type"]), reverse=True)
     rows = {row["_id"]: row for row in found}
 
