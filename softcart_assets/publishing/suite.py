@@ -29,11 +29,12 @@ def _key(table: PublishedTable) -> Audit:
         f"Each row of {table.name} has a key ({key}) of its own, without nulls.",
         SQL(
             """
-            SELECT coalesce(sum(n) FILTER (WHERE n > 1 OR NOT present), 0)::bigint AS offending,
-                   coalesce(sum(n), 0)::bigint AS total,
+            SELECT coalesce(sum(_rows) FILTER (WHERE _rows > 1 OR NOT _present), 0)::bigint
+                     AS offending,
+                   coalesce(sum(_rows), 0)::bigint AS total,
                    (array_agg(concat_ws('/', {key}))
-                     FILTER (WHERE n > 1 OR NOT present))[:5] AS sample
-            FROM (SELECT {key}, {present} AS present, count(*) AS n
+                     FILTER (WHERE _rows > 1 OR NOT _present))[:5] AS sample
+            FROM (SELECT {key}, {present} AS _present, count(*) AS _rows
                   FROM {table} GROUP BY {key}) keys
             """
         ).format(
@@ -142,11 +143,11 @@ def _resolves(fact: str, reference: Reference) -> Audit:
         f"Each {reference.column} of {fact} stands in {reference.dimension}.",
         SQL(
             """
-            SELECT coalesce(sum(n) FILTER (WHERE d.{key} IS NULL), 0)::bigint AS offending,
-                   coalesce(sum(n), 0)::bigint AS total,
+            SELECT coalesce(sum(f._rows) FILTER (WHERE d.{key} IS NULL), 0)::bigint AS offending,
+                   coalesce(sum(f._rows), 0)::bigint AS total,
                    (array_agg(coalesce(f.{column}::text, 'null'))
                      FILTER (WHERE d.{key} IS NULL))[:5] AS sample
-            FROM (SELECT {column}, count(*) AS n FROM {fact} GROUP BY {column}) f
+            FROM (SELECT {column}, count(*) AS _rows FROM {fact} GROUP BY {column}) f
             LEFT JOIN {dimension} d ON d.{key} = f.{column}
             """
         ).format(
