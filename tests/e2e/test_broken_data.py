@@ -41,6 +41,8 @@ SOURCE_OF = {
 TABLES = {table.name: table for table in PUBLISHED}
 NOBODY = "'ffffffff-0000-0000-0000-000000000000'"
 NONE: frozenset[str] = frozenset()
+FAILED_CHECKS = ("DagsterAssetCheckFailedError", "DbtFailed")
+"""The errors of ops of which checks failed."""
 
 
 @dataclass(frozen=True)
@@ -512,10 +514,10 @@ def _restore(sound: dict[PostgresConnection, PostgresConnection]) -> None:
             )
 
 
-def _failed(definitions: dg.Definitions, selection: dg.AssetSelection) -> tuple[set[str], bool]:
-    """Run checks, or what is selected with its checks: those that failed, and whether the run
-    succeeded.
-    """
+def _run(
+    definitions: dg.Definitions, selection: dg.AssetSelection
+) -> tuple[set[str], dg.ExecuteInProcessResult]:
+    """Run checks, or what is selected with its checks: those that failed, and the result."""
     job = dg.define_asset_job("checked", selection=selection)
     result = (
         dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
@@ -527,7 +529,20 @@ def _failed(definitions: dg.Definitions, selection: dg.AssetSelection) -> tuple[
     evaluations = result.get_asset_check_evaluations()
     return {
         each.asset_check_key.to_user_string() for each in evaluations if not each.passed
-    }, result.success
+    }, result
+
+
+def _failed_checks(definitions: dg.Definitions, keys: list[dg.AssetCheckKey]) -> set[str]:
+    """Run checks of one op. An op that fails by anything else has not run all of them."""
+    failed, result = _run(definitions, dg.AssetSelection.checks(*keys))
+    assert not (failed and result.success)
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        error = event.step_failure_data.error
+        while error.cause:
+            error = error.cause
+        assert error.cls_name in FAILED_CHECKS, f"{event.step_key}: {error.to_string()}"
+    assert {each.asset_check_key for each in result.get_asset_check_evaluations()} == set(keys)
+    return failed
 
 
 def _together(breakages: Iterable[Breakage]) -> list[list[Breakage]]:
@@ -590,9 +605,7 @@ def test_each_check_before_publication_fails_when_just_that_is_broken(sound, def
             # running.
             failed = frozenset[str]()
             for together in _by_op(definitions, keys):
-                failed_there, succeeded = _failed(definitions, dg.AssetSelection.checks(*together))
-                assert not (failed_there and succeeded)
-                failed |= failed_there
+                failed |= _failed_checks(definitions, together)
             assert failed == frozenset().union(*(breakage.fails for breakage in batch))
 
 
@@ -624,11 +637,11 @@ def test_each_audit_fails_when_just_that_is_broken_and_its_line_is_held(
             for breakage in breakages:
                 session.execute(breakage.sql)
             before, versions = project.published(), slots.read_lines(publishing)
-            failed, succeeded = _failed(definitions, dg.AssetSelection.groups("production"))
+            failed, result = _run(definitions, dg.AssetSelection.groups("production"))
             assert failed == frozenset().union(*(breakage.fails for breakage in breakages))
             # The other lines go live, with the rows that they had.
             held = {TABLES[key.asset_key.path[1]].line for key in keys}
-            assert succeeded == (held < versions.keys())
+            assert result.success == (held < versions.keys())
             after = slots.read_lines(publishing)
             assert {line for line in after if after[line].version == versions[line].version} == held
             assert project.published() == before
