@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ _DERBY = "jdbc:derby:"
 
 _locks: dict[Path, Any] = {}
 """The locks that Java holds. Without a reference from Python, Java would collect and free them."""
+
+
+def metastore_server(environment: Mapping[str, str]) -> str | None:
+    """The address of the metastore server that the settings name. None: the embedded one."""
+    return environment.get("SOFTCART_HIVE_METASTORE_URI") or None
 
 
 def metastore_settings(server: str | None, home: Path) -> dict[str, str]:

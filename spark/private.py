@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import pyarrow as pa
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
-from pyspark.sql.pandas import types
-from pyspark.sql.types import StructType
 
 LITERAL_PATHS = {"__globPaths__": "false"}
 """The option of a reader or a table whose paths are no patterns.
@@ -55,13 +52,3 @@ def end_java() -> bool:
     gateway.proc.wait()
     SparkContext._gateway = SparkContext._jvm = None
     return True
-
-
-def spark_schema(schema: pa.Schema) -> StructType:
-    """Spark's types of an Arrow schema."""
-    return types.from_arrow_schema(schema)
-
-
-def arrow_schema(schema: StructType) -> pa.Schema:
-    """Arrow's types of a Spark schema, with times in UTC."""
-    return types.to_arrow_schema(schema, timezone="UTC")

@@ -16,7 +16,6 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 from pyarrow import fs
-from pyspark.sql.types import StructType
 
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.ingestion.proof.digest import EXACT, Checksums, checksum, checksums_by
@@ -24,8 +23,8 @@ from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.proof.tally import Accumulator
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.types import Column
+from softcart_assets.lake import LakeTable, Partition, from_json, source_names
 from softcart_assets.lines.model import Source, Table
-from spark.lake import LakeTable, Partition, source_names
 
 _SUMS = "_checksums.json"
 """Spark and Hive take no file whose name begins so for data."""
@@ -81,7 +80,7 @@ def equals_raw(table: LakeTable, raw: Content) -> AuditResult:
 def _content_of_lake(table: LakeTable, raw: Content) -> tuple[int, Checksums]:
     state = table.state()
     partitions = list(state.partitions.values()) if state else []
-    names = source_names(StructType.fromJson(state.schema)) if state else {}
+    names = source_names(from_json(state.schema)) if state else {}
     found = [_sums(table, partition, raw, names) for partition in partitions]
     return sum(rows for rows, _ in found), {
         c.name: _added(sums.get(c.name, _NOTHING) for _, sums in found) for c in raw.columns

@@ -1,10 +1,11 @@
 """The lake's tables of a source as assets: one op per source refreshes them.
 
 There is one op per source, and not one for all. If a step fails, Dagster skips everything
-downstream of it in the same run. So a failing source holds back only its own assets. The ops share
-the Spark session of the run. A further step costs little, because all steps run in one process.
+downstream of it in the same run. So a failing source holds back only its own assets. A further step
+costs little, because all steps run in one process.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,11 +17,21 @@ from softcart_assets.components.columns import same_columns_as
 from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.failures import fail_for
 from softcart_assets.components.keys import lake_key, raw_key
-from softcart_assets.lake import Refreshed, committed_files, lake_table, one_moment, refresh
+from softcart_assets.lake import (
+    LakeTable,
+    Refreshed,
+    State,
+    committed_files,
+    lake_table,
+    one_moment,
+    refresh,
+)
 from softcart_assets.lines.model import Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
 from softcart_assets.resources.spark import SparkResource
-from spark.lake import LakeTable, drop_predecessor, has_predecessor
+from spark.lake import publish
+from spark.metastore import metastore_server
+from spark.upgrade import drop_predecessor, has_predecessor
 
 TABLES_AT_ONCE = 4
 """Tables of a source to refresh at the same time. One alone leaves cores idle."""
@@ -43,7 +54,7 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
             description=_description(source, table),
             group_name=source.lake,
             owners=[line.owner_of(source)],
-            kinds={"spark", "hive", "parquet"},
+            kinds={"duckdb", "hive", "parquet"},
             automation_condition=FOLLOWS_UPSTREAM,
             skippable=True,
         )
@@ -52,8 +63,7 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
 def _columns(table: LakeTable, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
     """Column schema from the state of the table, and lineage to the raw table.
 
-    The columns that only change files have are left out. The state is a small file, so this does
-    not start Spark for a table without news.
+    The columns that only change files have are left out.
     """
     state = table.state()
     fields = state.schema["fields"] if state else []
@@ -124,18 +134,21 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                 if _check(source, declared).key in checks
             }
 
-        def work(table: LakeTable) -> tuple[Refreshed, AuditResult | None]:
-            files = committed.get(table.name, [])
-            done = refresh(connection, lambda: spark.spark_session, source, table, files)
+        def work(table: LakeTable) -> tuple[State | None, Refreshed, AuditResult | None]:
+            before = table.state()
+            done = refresh(connection, source, table, committed.get(table.name, []))
             content = contents.get(table.name)
-            return done, equals_raw(table, content) if content else None
+            return before, done, equals_raw(table, content) if content else None
 
         failures: dict[str, Exception] = {}
         with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
             jobs = [threads.submit(work, table) for _, table in tables]
             for (declared, table), job in zip(tables, jobs, strict=True):
                 try:
-                    done, compared = job.result()
+                    before, done, compared = job.result()
+                    # The embedded metastore serves only one session, which tells it by itself.
+                    if metastore_server(os.environ):
+                        publish(lambda: spark.spark_session, table, before)
                     # Only now, because until its own table is there, people may read the old one.
                     if has_predecessor(table):
                         drop_predecessor(spark.spark_session, table)
@@ -143,8 +156,9 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                     context.log.exception(f"{table.full_name} could not be refreshed")
                     failures[table.full_name] = error
                     continue
+                written = len(done.months)
                 context.log.info(
-                    f"{table.full_name}: {done.rows:,} rows, {done.partitions} partitions rewritten"
+                    f"{table.full_name}: {done.rows:,} rows, {written} partitions rewritten"
                 )
                 found = [_check_result(source, declared, compared)] if compared else []
                 if lake_key(source, declared) not in assets:
@@ -157,7 +171,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                         "dagster/uri": f"{lake.uri}/{table.folder}",
                         **_columns(table, raw_key(source, declared)),
                         "loads merged": done.loads,
-                        "partitions rewritten": done.partitions,
+                        "partitions rewritten": written,
                         "change files": len(committed.get(table.name, [])),
                         "change files compacted": done.compacted,
                     },

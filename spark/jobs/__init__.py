@@ -22,8 +22,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from softcart_assets.assembly import LINES, Lines
+from softcart_assets.lake import LakeTable
 from softcart_assets.lines.model import Source, Table
-from spark.lake import LakeTable, replace_table
+from spark.lake import read, replace_table
 from spark.session import build_session, default_lake_uri, stop_session
 
 
@@ -131,17 +132,22 @@ def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
     Returns the number of its rows. The old rows stay until the new ones are complete. Raises
     `MissingInput`.
     """
-    names = [f"{source.lake}.{table.name}" for source, table in job.inputs]
-    for name in names:
-        if not spark.catalog.tableExists(name):
+    tables = [
+        LakeTable(lake_uri, source.lake, table.name, partition_column=table.lake_partition)
+        for source, table in job.inputs
+    ]
+    inputs = [read(spark, table) for table in tables]
+    for table, rows in zip(tables, inputs, strict=True):
+        if rows is None:
             raise MissingInput(
-                f"aggregates.{job.name} needs {name}, which does not exist: load and refresh that "
-                "table first."
+                f"aggregates.{job.name} needs {table.full_name}, which does not exist: load and "
+                "refresh that table first."
             )
     result = job.transform(
         *(
-            _with_declared(spark.table(name), table)
-            for name, (_, table) in zip(names, job.inputs, strict=True)
+            _with_declared(rows, declared)
+            for rows, (_, declared) in zip(inputs, job.inputs, strict=True)
+            if rows is not None
         )
     )
     try:
@@ -163,7 +169,7 @@ def _with_declared(rows: DataFrame, table: Table) -> DataFrame:
 
 def run(name: str) -> None:
     """The command line of each job: build the aggregate in a session of its own."""
-    spark = build_session(name)
+    spark = build_session(name, lake_tables=False)
     try:
         print(f"aggregates.{name}: {write_aggregate(spark, JOBS[name], default_lake_uri()):,} rows")
     finally:

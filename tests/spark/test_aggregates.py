@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow.fs import FileSelector
 from pyspark.sql import DataFrame, SparkSession
+from support.lake import fill
 
+from softcart_assets.lake import LakeTable
 from spark.jobs import JOBS, MissingInput, write_aggregate
 from spark.jobs.shop import agg_baskets_by_product_pair as baskets
 from spark.jobs.shop.agg_rfm_by_customer import segment
-from spark.lake import LakeTable
 
 SHOPPED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)  # a Monday
 LOADED = SHOPPED + timedelta(days=60)
@@ -505,15 +506,18 @@ def test_an_empty_shop_has_empty_aggregates(spark, name: str) -> None:
 
 def test_writing_replaces_and_a_missing_input_is_named(spark, lake: str) -> None:
     job = JOBS["agg_orders_by_device_weekday_hour"]
-    spark.sql("CREATE DATABASE IF NOT EXISTS lake_shop")
+
+    def put(name: str, rows: DataFrame) -> None:
+        fill(LakeTable(lake, "lake_shop", name), rows.toArrow())
+
     try:
-        orders(spark, [(1, 1, SHOPPED)]).writeTo("lake_shop.orders").using("parquet").create()
+        put("orders", orders(spark, [(1, 1, SHOPPED)]))
         with pytest.raises(
             MissingInput, match=r"agg_orders_by_device_weekday_hour needs lake_shop\.order_lines"
         ):
             write_aggregate(spark, job, lake)
-        lines(spark, [(1, "a")]).writeTo("lake_shop.order_lines").using("parquet").create()
-        stores(spark).writeTo("lake_shop.stores").using("parquet").create()
+        put("order_lines", lines(spark, [(1, "a")]))
+        put("stores", stores(spark))
         assert [write_aggregate(spark, job, lake) for _ in range(2)] == [1, 1]
         assert rows_of(spark.table(f"aggregates.{job.name}"), "device", "order_count") == [
             ("mobile", 1)
@@ -521,7 +525,6 @@ def test_writing_replaces_and_a_missing_input_is_named(spark, lake: str) -> None
         table = LakeTable(lake, "aggregates", job.name)
         assert len(table.store.get_file_info(FileSelector(table.folder))) == 1
     finally:
-        spark.sql("DROP DATABASE lake_shop CASCADE")
         spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pyarrow as pa
 from pyspark import SparkContext
-from pyspark.sql.types import StructType
 
 from spark import private
 
@@ -33,25 +31,6 @@ def test_the_gateway_knows_its_java_process_and_can_end_it(spark) -> None:
 
 def test_java_packages_can_be_called(spark) -> None:
     assert private.java(spark).lang.Integer.parseInt("42") == 42
-
-
-def test_arrow_and_spark_schemas_become_each_other() -> None:
-    schema = pa.schema(
-        [
-            ("id", pa.decimal128(20, 0)),
-            ("at", pa.timestamp("us", tz="UTC")),
-            ("tags", pa.list_(pa.string())),
-        ]
-    )
-    converted = private.spark_schema(schema)
-    assert isinstance(converted, StructType)
-    assert [field.dataType.simpleString() for field in converted] == [
-        "decimal(20,0)",
-        "timestamp",
-        "array<string>",
-    ]
-    assert private.arrow_schema(converted).field("at").type == pa.timestamp("us", tz="UTC")
-    assert private.arrow_schema(converted).field("id").type == pa.decimal128(20, 0)
 
 
 def test_paths_are_taken_literally(spark, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Extra(StrEnum):
     DOCUMENTS = "documents"
     """A MongoDB is followed as well."""
     LAKE = "lake tables"
-    """Spark makes the lake's tables all the time, and in the end it reads them."""
+    """The lake's tables are made all the time, and in the end Spark reads them."""
 
 
 CHANCES = {
@@ -205,8 +205,6 @@ class Round:
         if Extra.DOCUMENTS in self.extras:
             with self.servers.mongo(self.database).connect() as client:
                 client.drop_database(self.database)
-        for followed in self._followed:
-            self.lakes.forget(followed.source)
         shutil.rmtree(self.folder)
 
     def _prepare(self) -> None:
@@ -376,7 +374,7 @@ class Round:
                 self.problems.append(f"{' '.join(command)} ended with {code}: {told[-3000:]}")
 
     def _keep_refreshing(self, main: Followed) -> None:
-        """Have Spark make the main source's tables of the lake, again and again."""
+        """Make the main source's tables of the lake, again and again."""
 
         def tell(reason: str) -> None:
             # A table that nobody reads any more may stay stale.

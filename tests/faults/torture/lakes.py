@@ -1,4 +1,4 @@
-"""The lake's tables of a round, which Spark makes from the change files and reads."""
+"""The lake's tables of a round, which are made from the change files, and which Spark reads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pyspark.sql import SparkSession
 
 from softcart_assets.audits.lake import content_of_raw, equals_raw
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lake import committed_files, lake_table, one_moment, refresh
+from softcart_assets.lake import LakeError, committed_files, lake_table, one_moment, refresh
 from softcart_assets.lines.model import Source
-from spark.lake import LakeError
+from spark.lake import read
 from spark.session import build_session, stop_session
 from tests.faults.torture.model import Row
 from tests.faults.torture.workload import ALTERED
@@ -32,6 +32,7 @@ class Lakes:
                 master="local[2]",
                 home=self.home,
                 warehouse_uri=(self.home / "warehouse").as_uri(),
+                hive=False,
                 settings={"spark.driver.memory": "1g"},
             )
         return self._session
@@ -61,7 +62,7 @@ class Lakes:
             if files := committed.get(declared.name):
                 table = lake_table(source, declared, lake_uri)
                 try:
-                    refresh(postgres, self.session, source, table, files)
+                    refresh(postgres, source, table, files)
                 except LakeError:
                     # As documented: no type holds what a column held before and after some changes.
                     if declared.name == ALTERED:
@@ -71,15 +72,8 @@ class Lakes:
                 if not result.passed:
                     yield f"{table.full_name} is not what raw is: {result.details}"
 
-    def rows(self, source: Source, table: str) -> list[Row]:
+    def rows(self, source: Source, table: str, lake_uri: str) -> list[Row]:
         """The rows of a lake table as Spark gives them."""
-        name, session = f"{source.lake}.{table}", self.session()
+        found = read(self.session(), lake_table(source, source.table(table), lake_uri))
         # A table that never had a row has none in the lake, either.
-        return (
-            session.table(name).toArrow().to_pylist() if session.catalog.tableExists(name) else []
-        )
-
-    def forget(self, source: Source) -> None:
-        """Drop a source's lake tables."""
-        if self._session is not None:
-            self._session.sql(f"DROP DATABASE IF EXISTS {source.lake} CASCADE")
+        return found.toArrow().to_pylist() if found else []

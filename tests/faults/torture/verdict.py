@@ -108,7 +108,10 @@ class Verdict:
                     continue
                 raw = self._without_own(table.name)
                 names = [name for name in (raw[0] if raw else {}) if name != "_deleted"]
-                found = [_from_lake(row, names) for row in lakes.rows(self.source, table.name)]
+                found = [
+                    _from_lake(row, names)
+                    for row in lakes.rows(self.source, table.name, self.lake.as_uri())
+                ]
                 if not names:
                     yield from some(table.name, "Spark still has", found)
                     continue

@@ -1,7 +1,7 @@
-"""Refreshes the lake's tables of the declared sources from committed change files.
+"""Refreshes the lake's tables of the declared sources from the list of committed change files.
 
-`softcart_assets.ingestion` writes change files and lists them. `spark.lake` makes tables from them.
-This module connects both. It does not import Dagster.
+`softcart_assets.ingestion` writes change files and lists them in PostgreSQL. The other modules of
+this package make tables from them. This module connects both.
 """
 
 from __future__ import annotations
@@ -13,36 +13,30 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import IsolationLevel
-from pyspark.sql import SparkSession
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.raw_tables import raw_tables_held
+from softcart_assets.lake.compaction import compact, discard
+from softcart_assets.lake.names import rename_columns
+from softcart_assets.lake.refreshing import pending_files, refresh_table
+from softcart_assets.lake.table import ChangeFile, Exchange, LakeTable
 from softcart_assets.lines.model import Source, Table
-from spark.lake import (
-    ChangeFile,
-    Exchange,
-    LakeTable,
-    compact,
-    discard,
-    pending_files,
-    refresh_table,
-    rename_columns,
-)
 
 
 @dataclass(frozen=True)
 class Refreshed:
     """What a refresh did. All figures but `rows` are 0 if nothing was new.
 
-    `rows`: rows of the table now. `loads`: loads merged. `partitions`: partitions rewritten.
-    `compacted`: change files replaced by larger ones.
+    `rows`: rows of the table now. `loads`: loads merged. `months`: the months that were written or
+    dropped, '' for a table that is not partitioned. `compacted`: change files replaced by larger
+    ones.
     """
 
     rows: int
     loads: int = 0
-    partitions: int = 0
+    months: tuple[str, ...] = ()
     compacted: int = 0
 
 
@@ -99,16 +93,11 @@ def committed_files(session: psycopg.Connection, source: Source) -> dict[str, li
 
 def refresh(
     staging: PostgresConnection,
-    spark: Callable[[], SparkSession],
     source: Source,
     table: LakeTable,
     files: Sequence[ChangeFile],
 ) -> Refreshed:
-    """Merge the new ones of a table's committed change files, and compact old ones.
-
-    `spark` returns the session. It is called only if a file is new, because Spark takes seconds to
-    start.
-    """
+    """Merge the new ones of a table's committed change files, and compact old ones."""
     state = table.state()
     if state is not None and not pending_files(table, files):
         return Refreshed(state.rows)
@@ -116,13 +105,13 @@ def refresh(
     _exchange(staging, source, table, renamed)
     instead = {old.path: each.new for each in renamed for old in each.old}
     files = [instead.get(file.path, file) for file in files]
-    result = refresh_table(spark(), table, files)
+    result = refresh_table(table, files)
     compacted = compact(table, files)
     _exchange(staging, source, table, compacted)
     return Refreshed(
         result.rows,
         len(result.applied_loads),
-        result.partitions_rewritten,
+        result.months,
         sum(len(each.old) for each in compacted),
     )
 

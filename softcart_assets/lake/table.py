@@ -1,7 +1,4 @@
-"""A table of the lake and its state: the merged change files, and the folder of each month.
-
-This module needs no Spark, so that a table without news does not start it.
-"""
+"""A table of the lake and its state: the merged change files, and the folder of each month."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ class State:
     `layout`: the key and the partition column that the table was built with.
     `files`: the paths of the merged change files.
     `partitions`: by month, '' if the table is not partitioned.
-    `published`: whether Hive points at these partitions.
+    `published`: whether a metastore server points at these partitions. Always false without one.
     """
 
     version: int
@@ -59,7 +56,7 @@ class State:
     schema: dict[str, Any]
     files: tuple[str, ...]
     partitions: dict[str, Partition]
-    published: bool
+    published: bool = False
 
     @property
     def rows(self) -> int:
@@ -96,7 +93,12 @@ class LakeTable:
     @property
     def layout(self) -> dict[str, Any]:
         """What cannot change without building the table anew."""
-        return {"key": list(self.key), "partition_column": self.partition_column}
+        layout: dict[str, Any] = {
+            "key": list(self.key),
+            "partition_column": self.partition_column,
+        }
+        # Releases until 2b4cd81 had a folder for each refresh, with the months in it.
+        return layout | ({"folders": "by month"} if self.partition_column else {})
 
     @cached_property
     def store(self) -> fs.FileSystem:
@@ -107,7 +109,7 @@ class LakeTable:
         return fs.SubTreeFileSystem(root, system)
 
     def hadoop_path(self, path: str) -> str:
-        """A path under the lake's root as Spark wants it.
+        """A path under the lake's root as Spark and Hive want it.
 
         Hadoop takes text literally where a URI has %20.
         """

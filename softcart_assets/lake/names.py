@@ -14,20 +14,26 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql.types import StructType
 
-from spark.lake.schema import OWN_COLUMNS, SOURCE_NAME, file_schema, source_name, source_names
-from spark.lake.table import ChangeFile, Exchange, LakeTable
+from softcart_assets.lake.schema import (
+    OWN_COLUMNS,
+    SOURCE_NAME,
+    file_schema,
+    from_json,
+    source_name,
+    source_names,
+)
+from softcart_assets.lake.table import ChangeFile, Exchange, LakeTable
 
 
 def rename_columns(table: LakeTable, files: Sequence[ChangeFile]) -> list[Exchange]:
     """Write those of the files again whose columns need other names in the lake.
 
     The caller exchanges the files in its list, in one transaction, before it refreshes the table.
-    Rows and their order stay. Needs no Spark, and one row group of memory.
+    Rows and their order stay. Needs one row group of memory.
     """
     state = table.state()
-    known = StructType.fromJson(state.schema) if state else StructType()
+    known = from_json(state.schema) if state else pa.schema([])
     # Files in the table have the right names. They only tell which names are taken.
     held = set(state.files) if state else set()
     new = [(file, file_schema(table, file)) for file in files if file.path not in held]
@@ -46,7 +52,7 @@ def rename_columns(table: LakeTable, files: Sequence[ChangeFile]) -> list[Exchan
     return exchanges
 
 
-def _names(known: StructType, schemas: Iterable[pa.Schema]) -> dict[str, str]:
+def _names(known: pa.Schema, schemas: Iterable[pa.Schema]) -> dict[str, str]:
     """The lake's name of every column, by its name at the source."""
     names = {name: name for name in OWN_COLUMNS} | source_names(known)
     taken = {name.lower() for name in names.values()}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pyarrow import fs
 from pyspark.sql import SparkSession
 
-from spark.lake.table import LakeTable
+from softcart_assets.lake import LakeTable
 
 _DATABASE = "lake"
 
@@ -25,10 +25,10 @@ def has_predecessor(table: LakeTable) -> bool:
 def drop_predecessor(spark: SparkSession, table: LakeTable) -> None:
     """Drop the table from the old database. With its last table, drop the old database too.
 
-    This does nothing before the new table is published. Tables of others in the old database stay.
+    This does nothing before the new table is there. Tables of others in the old database stay.
     """
     old, new = _predecessor(table), table.state()
-    if old is None or new is None or not new.published:
+    if old is None or new is None:
         return
     database, folder = f"`{_DATABASE}`", old.folder.rpartition("/")[0]
     is_last = len(old.store.get_file_info(fs.FileSelector(folder))) == 1
