@@ -150,7 +150,7 @@ def _count(outcome: Outcome) -> tuple[Counter[str], Counter[str]]:
     return assets, rows
 
 
-def _summary(console: Console, outcome: Outcome, report: Report, outputs: list[str]) -> None:
+def _summary(console: Console, outcome: Outcome, report: Report) -> None:
     table = Table("layer", "assets", "rows", title="What there is now", title_justify="left")
     table.columns[1].justify = table.columns[2].justify = "right"
     for layer in layers(LINES.sources):
@@ -171,9 +171,6 @@ def _summary(console: Console, outcome: Outcome, report: Report, outputs: list[s
         f"The run took {report.seconds:.0f} s, and at most {report.peak_bytes / 2**30:.1f} GB of "
         "memory, servers included."
     )
-    console.print("Open:")
-    for output in outputs:
-        console.print(f"  {output}")
 
 
 def _outputs(home: Path) -> list[str]:
@@ -208,13 +205,16 @@ def run(scale: float, seed: int, home: Path) -> Report:
     seconds = time.monotonic() - started
     report = Report(stages.seconds, seconds, dict(assets), dict(rows), memory.peak_bytes)
     if outcome.runs or outcome.waiting:
-        _summary(console, outcome, report, _outputs(home))
+        _summary(console, outcome, report)
     else:
         where = ", ".join(f"{name} {each}" for name, each in outcome.positions.items())
         console.print(
             f"Unchanged since position {where}, checked at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} "
             f"UTC. No run was started, in {report.seconds:.0f} s."
         )
+    console.print("Open:")
+    for output in _outputs(home):
+        console.print(f"  {output}")
     # An audit that failed holds a line of business back without making a step fail.
     held = [
         f"{check.asset_key.to_user_string()}: {check.check_name}"
