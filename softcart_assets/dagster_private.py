@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._cli import dev
+from dagster._core.definitions.data_version import DATA_VERSION_TAG, DataProvenance
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
@@ -18,9 +19,11 @@ from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy.engine import Engine
 
 __all__ = [
+    "DATA_VERSION_TAG",
     "GRPC_INFO_TAG",
     "CheckRunHealthResult",
     "ConfigurableClassData",
+    "DataProvenance",
     "WorkerStatus",
     "dagster_dev",
     "runs_in_code_server",

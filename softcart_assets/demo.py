@@ -1,7 +1,7 @@
 """`make demo`: everything once, with progress while it works and a summary at the end.
 
-The demo starts the servers (`stack`), fills the sources (`seed_data`) and materialises every asset
-and check of the code location (`runs`). This module shows what happens. The UI shows the runs
+The demo starts the servers (`stack`), fills the sources (`seed_data`) and makes every asset that is
+not up to date (`runs`). This module shows what happens. The UI shows the runs
 afterwards.
 """
 
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -138,7 +139,7 @@ class Report:
 
 
 def _count(outcome: Outcome) -> tuple[Counter[str], Counter[str]]:
-    """Materialised assets and their rows, per layer."""
+    """Assets and their rows, per layer."""
     assets: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     for event in outcome.materializations:
@@ -149,7 +150,7 @@ def _count(outcome: Outcome) -> tuple[Counter[str], Counter[str]]:
     return assets, rows
 
 
-def _summary(console: Console, outcome: Outcome, report: Report, outputs: list[str]) -> None:
+def _summary(console: Console, outcome: Outcome, report: Report) -> None:
     table = Table("layer", "assets", "rows", title="What there is now", title_justify="left")
     table.columns[1].justify = table.columns[2].justify = "right"
     for layer in layers(LINES.sources):
@@ -163,13 +164,13 @@ def _summary(console: Console, outcome: Outcome, report: Report, outputs: list[s
             f"  [yellow]{check.severity.value.lower()}[/] "
             f"{check.asset_key.to_user_string()}: {check.check_name}"
         )
+    if outcome.waiting:
+        names = ", ".join(key.to_user_string() for key in sorted(outcome.waiting))
+        console.print(f"Not up to date, because something before them failed: {names}")
     console.print(
         f"The run took {report.seconds:.0f} s, and at most {report.peak_bytes / 2**30:.1f} GB of "
         "memory, servers included."
     )
-    console.print("Open:")
-    for output in outputs:
-        console.print(f"  {output}")
 
 
 def _outputs(home: Path) -> list[str]:
@@ -181,7 +182,7 @@ def _outputs(home: Path) -> list[str]:
 
 
 def run(scale: float, seed: int, home: Path) -> Report:
-    """Start the servers, fill the sources, materialise everything, show the outcome.
+    """Start the servers, fill the sources, make what is not up to date, show the outcome.
 
     Raises `DemoFailed` after the summary if a step failed. Raises `StackError` if a server does not
     start, and `SeedError` if a source cannot be filled.
@@ -203,7 +204,17 @@ def run(scale: float, seed: int, home: Path) -> Report:
     assets, rows = _count(outcome)
     seconds = time.monotonic() - started
     report = Report(stages.seconds, seconds, dict(assets), dict(rows), memory.peak_bytes)
-    _summary(console, outcome, report, _outputs(home))
+    if outcome.runs or outcome.waiting:
+        _summary(console, outcome, report)
+    else:
+        where = ", ".join(f"{name} {each}" for name, each in outcome.positions.items())
+        console.print(
+            f"Unchanged since position {where}, checked at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} "
+            f"UTC. No run was started, in {report.seconds:.0f} s."
+        )
+    console.print("Open:")
+    for output in _outputs(home):
+        console.print(f"  {output}")
     # An audit that failed holds a line of business back without making a step fail.
     held = [
         f"{check.asset_key.to_user_string()}: {check.check_name}"

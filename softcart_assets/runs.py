@@ -1,23 +1,27 @@
 """Runs of the whole code location in this process, for the command line.
 
+They follow the same plan as the planning sensor's: first a load, then a wave of what is behind it.
 If a step fails, Dagster skips every step after it in the same run. One publication serves all lines
-of business, so one source that is down would hold back every line. Therefore a second run makes the
-skipped assets whose inputs are sound. With the daemon, automation does the same.
+of business, so the next plan requests what is sound among the skipped assets.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import dagster as dg
 
 from softcart_assets.assembly import LINES
-from softcart_assets.components.publication import go_live_together
+from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Keys
+from softcart_assets.components.planning import Memory, Servers, next_run
+from softcart_assets.connections import staging
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.run_processes import fail_dead_runs, note_process
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -34,11 +38,19 @@ class _Status(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of runs: materialisations, check evaluations, and a text per failed step."""
+    """What there is after the runs.
+
+    `materializations` and `checks`: the last of each asset and check. `failures`: a text per failed
+    step. `runs`: how many runs there were. `waiting`: assets that are not up to date. `positions`:
+    where raw is, by source.
+    """
 
     materializations: list[dg.AssetMaterialization]
     checks: list[dg.AssetCheckEvaluation]
     failures: list[str]
+    runs: int
+    waiting: Keys
+    positions: Mapping[str, str]
 
 
 def materialize_everything(
@@ -46,25 +58,22 @@ def materialize_everything(
     on_failed: Callable[[str], None],
     status: Callable[[str], AbstractContextManager[_Status]],
 ) -> Outcome:
-    """Run every asset and check against the instance in `DAGSTER_HOME`.
+    """Load and build all that is not up to date, against the instance in `DAGSTER_HOME`.
 
     `on_done` is called with the name and the seconds of each step that ends, `on_failed` with the
-    name of each step that fails. `status` makes the display of the step that runs. Assets that were
-    skipped although their inputs are sound run once more.
+    name of each step that fails. `status` makes the display of the step that runs.
     """
     from softcart_assets.definitions import defs
 
     definitions = defs()
+    repository = definitions.get_repository_def()
     job = definitions.resolve_implicit_global_asset_job_def()
-    graph = definitions.resolve_asset_graph()
-    steps = {
-        assets.node_def.name: set(assets.keys)
-        for assets in graph.assets_defs
-        if assets.is_executable
-    }
-    parents = {key: graph.get(key).parent_keys for key in graph.get_all_asset_keys()}
+    servers = Servers(staging, lambda each: connector(each.kind).connection(each.env_prefix))
+    # Whoever asks does not wait for what was tried before. The time stands still, so that nothing
+    # which fails now is tried twice.
+    now = datetime.now(UTC) + CHECK_AGAIN_AFTER
 
-    def execute(selection: Collection[dg.AssetKey] | None) -> dg.ExecuteInProcessResult:
+    def execute(selection: Collection[dg.AssetKey]) -> dg.ExecuteInProcessResult:
         # Chosen here, so that the display can follow the run from its first event.
         run_id = str(uuid.uuid4())
         note_process(instance, run_id)
@@ -72,89 +81,56 @@ def materialize_everything(
             return job.execute_in_process(
                 instance=instance,
                 run_id=run_id,
-                asset_selection=list(selection) if selection else None,
+                asset_selection=sorted(selection),
                 raise_on_error=False,
                 run_config=QUIET,
             )
 
     with dg.DagsterInstance.get() as instance:
         fail_dead_runs(instance)
-        results = [execute(None)]
-        if not results[0].success and (
-            more := held_back(steps, parents, go_live_together(LINES), results[0])
-        ):
-            results.append(execute(more))
-    return Outcome(
-        [
-            event.materialization
-            for result in results
-            for event in result.get_asset_materialization_events()
-        ],
-        [check for result in results for check in result.get_asset_check_evaluations()],
-        [
+        results: list[dg.ExecuteInProcessResult] = []
+        memory, has_loaded = Memory(), False
+        while True:
+            planned = next_run(instance, repository, LINES, servers, memory, now)
+            found, memory = planned.plan, planned.memory
+            # A second load would find what changed meanwhile, and a busy source would keep us here.
+            if not found.request or (found.is_load and has_loaded):
+                break
+            has_loaded |= found.is_load
+            results.append(execute(found.request))
+        failures = [
             f"{event.step_key}: {root_cause(event.step_failure_data.error)}"
             for result in results
             for event in result.filter_events(lambda event: event.is_step_failure)
+        ]
+        return Outcome(
+            *_latest(instance, repository),
+            failures=failures + [f"{name}: {error}" for name, error in planned.unread.items()],
+            runs=len(results),
+            waiting=found.waiting,
+            positions=planned.positions,
+        )
+
+
+def _latest(
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition
+) -> tuple[list[dg.AssetMaterialization], list[dg.AssetCheckEvaluation]]:
+    """The last materialisation of each asset, and the last result of each check."""
+    graph = repository.asset_graph
+    records = instance.get_asset_records(list(graph.materializable_asset_keys))
+    events = [record.asset_entry.last_materialization for record in records]
+    checks = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        list(graph.asset_check_keys)
+    )
+    return (
+        [event.asset_materialization for event in events if event and event.asset_materialization],
+        [
+            check.evaluation
+            for check in checks.values()
+            # Of a run that ended too early, a check is planned.
+            if isinstance(check.evaluation, dg.AssetCheckEvaluation)
         ],
     )
-
-
-def held_back(
-    steps: Mapping[str, Collection[dg.AssetKey]],
-    parents: Mapping[dg.AssetKey, Iterable[dg.AssetKey]],
-    together: Mapping[dg.AssetKey, Collection[dg.AssetKey]],
-    result: dg.ExecuteInProcessResult,
-) -> set[dg.AssetKey]:
-    """The assets of steps that did not start, although none of their inputs failed.
-
-    `steps`: step → the assets that it makes. `parents`: asset → the assets that it reads.
-    `together`: asset → the assets that are made with it. If an input of one of these failed, none
-    of them is returned. Otherwise a table whose check failed would go live with the others.
-    """
-    started = {event.step_key for event in result.filter_events(_is_start)}
-    of_step = {key: step for step, keys in steps.items() for key in keys}
-    usable = _usable(of_step, result)
-    sound: dict[dg.AssetKey, bool] = {}
-
-    def is_sound(key: dg.AssetKey) -> bool:
-        if key not in sound:
-            # External assets are always there.
-            is_made = of_step.get(key) not in started or key in usable
-            reads = {
-                parent for each in {key, *together.get(key, ())} for parent in parents.get(each, ())
-            }
-            sound[key] = is_made and all(map(is_sound, reads))
-        return sound[key]
-
-    return {key for key, step in of_step.items() if step not in started and is_sound(key)}
-
-
-def _usable(
-    of_step: Mapping[dg.AssetKey, str], result: dg.ExecuteInProcessResult
-) -> set[dg.AssetKey]:
-    """The assets that the run made and that others may be made of.
-
-    Not those of a step that failed, even if it made them before: their checks may not have passed.
-    Nor those whose checks are in a step that failed: Dagster blocks everything behind such a step.
-    """
-    failed = {event.step_key for event in result.filter_events(lambda each: each.is_step_failure)}
-    blocked = {
-        event.asset_check_evaluation_data.asset_key
-        for event in result.filter_events(_is_check)
-        if event.step_key in failed
-    }
-    # With a table goes its history, which has no check of its own: the same step made both.
-    unusable = failed | {of_step[key] for key in blocked if key in of_step}
-    made = {event.asset_key for event in result.get_asset_materialization_events()}
-    return {key for key in made if key and of_step.get(key) not in unusable}
-
-
-def _is_check(event: dg.DagsterEvent) -> bool:
-    return event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
-
-
-def _is_start(event: dg.DagsterEvent) -> bool:
-    return event.event_type == _STARTED
 
 
 @contextmanager

@@ -15,8 +15,8 @@ import dagster as dg
 
 from softcart_assets.aggregates import build_if_changed, rows_kept
 from softcart_assets.components.columns import table_schema
-from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import aggregate_key, lake_key
+from softcart_assets.components.pool import POOL
 from softcart_assets.lines.model import Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
 from softcart_assets.resources.spark import SparkResource
@@ -31,7 +31,7 @@ def _spec(line: Line, job: Job) -> dg.AssetSpec:
         group_name="aggregates",
         owners=[line.owner],
         kinds={"spark", "postgres", "table"},
-        automation_condition=FOLLOWS_UPSTREAM,
+        code_version=job.code_version,
         skippable=True,
     )
 

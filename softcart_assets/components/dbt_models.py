@@ -15,12 +15,13 @@ from psycopg import sql
 
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
-from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.dbt_runs import DbtFailed, run_dbt
 from softcart_assets.components.failed_tests import compiled_sql, explained
 from softcart_assets.components.keys import raw_keys
 from softcart_assets.components.model_columns import column_types, kept_lineage
+from softcart_assets.components.pool import POOL
 from softcart_assets.dbt import PROJECT_DIR, Manifest
+from softcart_assets.extracts.kept import digest
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
@@ -147,11 +148,22 @@ def _spec(manifest: Manifest, node: Mapping[str, Any], owner: str) -> dg.AssetSp
             "dagster/column_schema": dg.TableSchema(columns),
         },
         group_name=node["schema"],
-        code_version=node["checksum"]["checksum"],
-        # Models follow what they read.
-        automation_condition=FOLLOWS_UPSTREAM,
+        code_version=_code_version(manifest, node),
         owners=[owner],
         kinds={"dbt", "postgres", "view" if _is_view(node) else "table"},
+    )
+
+
+def _code_version(manifest: Manifest, node: Mapping[str, Any]) -> str:
+    """A number of the SQL and configuration of a model, and of all macros that it needs."""
+    macros, found = manifest["macros"], {}
+    wanted = list(node["depends_on"]["macros"])
+    while wanted:
+        if (name := wanted.pop()) not in found:
+            found[name] = macros[name]["macro_sql"]
+            wanted += macros[name]["depends_on"]["macros"]
+    return digest(
+        [node["raw_code"], sorted(node["unrendered_config"].items()), sorted(found.items())]
     )
 
 

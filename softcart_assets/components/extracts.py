@@ -11,8 +11,8 @@ import psycopg
 from psycopg import IsolationLevel
 
 from softcart_assets.assembly import Lines
-from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import extract_key, production_key
+from softcart_assets.components.pool import POOL
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.extracts import kept, lineage
 from softcart_assets.extracts.write import ExtractFiles, write_extracts
@@ -29,7 +29,7 @@ def _spec(lines: Lines, line: Line, extract: Extract) -> dg.AssetSpec:
         group_name="extracts",
         owners=[line.owner],
         kinds={"python", "parquet", "csv"},
-        automation_condition=FOLLOWS_UPSTREAM,
+        code_version=kept.digest([extract.sql, list(extract.columns)]),
         skippable=True,
     )
 
@@ -100,7 +100,7 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
         group_name="extracts",
         owners=[line.owner],
         kinds={"python", "html"},
-        automation_condition=FOLLOWS_UPSTREAM,
+        code_version=kept.code_version(dashboard.package),
         pool=POOL,
     )
     def build(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult[None]:

@@ -8,8 +8,9 @@ import dagster as dg
 from softcart_assets.assembly import Lines
 from softcart_assets.audits.model import AnyAudit, AuditResult
 from softcart_assets.components.columns import same_columns_as, table_schema
-from softcart_assets.components.conditions import FOLLOWS_UPSTREAM, POOL
 from softcart_assets.components.keys import production_key
+from softcart_assets.components.pool import POOL
+from softcart_assets.extracts.kept import digest
 from softcart_assets.publishing.acceptances import Acceptance
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish, remedy
 from softcart_assets.publishing.tables import PublishedTable
@@ -30,7 +31,8 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
         group_name="production",
         owners=[owner],
         kinds={"postgres", "table"},
-        automation_condition=FOLLOWS_UPSTREAM,
+        # Another limit counts, too: what it held may go live.
+        code_version=digest([table]),
         # The tables of a held line are not materialised. Dagster then skips what reads them.
         skippable=True,
     )
@@ -114,14 +116,14 @@ def published_assets(
                     f"{len(outcome.failed)} audit(s) failed:{failed}\n{remedy(outcome.failed)}"
                 )
         for table in tables:
-            if table.name in done.row_counts:
+            # Others of a line that went live were not selected, so their checks have no result.
+            # The plan requests them if there was anything new in them.
+            if (
+                table.name in done.row_counts
+                and production_key(table.name) in context.selected_asset_keys
+            ):
                 metadata = _metadata(table, done, production)
-                key = production_key(table.name)
-                if key in context.selected_asset_keys:
-                    yield dg.MaterializeResult(key, metadata=metadata)
-                else:
-                    # Dagster accepts results of selected assets only, but this one is live too.
-                    context.log_event(dg.AssetMaterialization(key, metadata=metadata))
+                yield dg.MaterializeResult(production_key(table.name), metadata=metadata)
         yield from _results(context, done.audits, done.accepted)
 
     return publication

@@ -8,12 +8,12 @@ import dagster as dg
 from psycopg import sql
 
 from softcart_assets.audits.raw import MAX_AGE
-from softcart_assets.components.conditions import LOADS_AGAIN, POOL, SOURCE_TAG
 from softcart_assets.components.keys import history_key, raw_key, raw_keys, source_key
+from softcart_assets.components.pool import PLANNED_TAG, POOL
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.connectors import connector
-from softcart_assets.ingestion.load import LoadRequest, LoadResult, load, note_reported
+from softcart_assets.ingestion.load import LoadRequest, LoadResult, load, raw_versions
 from softcart_assets.ingestion.proof.statements import ASK_EVERY
 from softcart_assets.ingestion.quarantine import summarize
 from softcart_assets.ingestion.raw_tables import raw_tables_held
@@ -37,7 +37,6 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
         yield dg.AssetSpec(
             raw_key(source, table),
             deps=[source_key(source, table)],
-            automation_condition=LOADS_AGAIN,
             description=f"{table.description} An exact copy at a known position of the source. "
             "Rows deleted there stay, marked `_deleted`. "
             f"Key: {key}. Load strategy: {table.strategy}.",
@@ -200,7 +199,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             resources.lake.uri,
             full=config.full,
             # A sensor starts many runs, and each answer costs the source a scan of the table.
-            ask_after=ASK_EVERY if SOURCE_TAG in context.run.tags else timedelta(0),
+            ask_after=ASK_EVERY if PLANNED_TAG in context.run.tags else timedelta(0),
             on_progress=tell,
             tell=context.log.info,
         )
@@ -209,13 +208,15 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             for result in load(request, [table.name for table in tables]):
                 for line in result.warnings:
                     context.log.warning(f"{source.schema}/{result.table}: {line}")
+                # Read after the commit, so it may be that of a later change. Whatever is built next
+                # reads that, too.
+                version = raw_versions(staging.connection(), source)[result.table]
                 for key, metadata in _events(source, result, staging.connection()):
+                    # Raw and its history change together. Whichever of them was not selected has a
+                    # version that Dagster does not know, so the plan requests it.
                     if key in selected:
-                        yield dg.MaterializeResult(key, metadata=metadata)
-                    else:
-                        # Raw and its history change together, whichever of them was selected.
-                        context.log_event(dg.AssetMaterialization(key, metadata=metadata))
-                # After the events: a kill in between reports the load once more, never not at all.
-                note_reported(staging.connection(), source, result)
+                        yield dg.MaterializeResult(
+                            key, metadata=metadata, data_version=dg.DataVersion(version)
+                        )
 
     return load_tables

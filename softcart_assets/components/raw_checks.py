@@ -7,8 +7,8 @@ import dagster as dg
 
 from softcart_assets.audits import raw
 from softcart_assets.audits.model import AuditResult
-from softcart_assets.components.conditions import POOL, SOURCE_TAG
 from softcart_assets.components.keys import raw_key
+from softcart_assets.components.pool import PLANNED_TAG, POOL
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.errors import IngestionError, TableBehind
@@ -25,8 +25,7 @@ BLOCKING: tuple[Audit, ...] = (raw.equals_source, raw.quarantine_small, raw.volu
 SOURCE_ASKED = "source_asked"
 """The check that says whether `equals_source` could tell.
 
-It is a check of its own, because automation takes any failed result of a blocking check for a
-failure, also one that only warns.
+It is a check of its own, because it warns, and `equals_source` blocks.
 """
 
 
@@ -155,12 +154,12 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
     def reconcile_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         """Compare the selected tables.
 
-        A table that changed since its last load is loaded first. The source's sensor then requests
-        it, so that the assets after it follow. In a run that makes assets, such a table is left
-        out: it must not change while others are built from it. The runs of change sensors compare
+        A table that changed since its last load is loaded first. The next plan then requests it, so
+        that the assets after it follow. In a run that makes assets, such a table is left out: it
+        must not change while others are built from it. The runs of the planning sensor compare
         nothing, as there are many.
         """
-        if SOURCE_TAG in context.run.tags:
+        if PLANNED_TAG in context.run.tags:
             return
         makes_assets = bool(context.job_def.asset_layer.selected_asset_keys)
         resources = context.resources

@@ -78,29 +78,20 @@ def loaded_positions(connection: psycopg.Connection, source: str) -> dict[str, s
     return {str(table): latest(*filter(None, positions)) for table, *positions in rows}
 
 
-def unreported_tables(connection: psycopg.Connection, source: str) -> set[str]:
-    """Return the tables of a source whose raw rows changed without an event in Dagster.
+def versions(connection: psycopg.Connection, source: str) -> dict[str, str]:
+    """Return the version of each loaded table of a source. It is another one after every change.
 
-    A load outside of a Dagster run is recorded and not reported. A bounded run or the stream
-    applies the log to all followed tables, but records a load only of those it was asked for: the
-    counters in `ingestion.captures` hold what came to the others since.
+    A bounded run or the stream applies the log to all followed tables, but records a load only of
+    those it was asked for: the counters in `ingestion.captures` hold what came to the others since.
     """
     rows = connection.execute(
-        "SELECT table_name FROM ingestion.loads"
-        " WHERE source = %s AND is_changed AND NOT is_reported"
-        " UNION SELECT table_name FROM ingestion.captures"
-        " WHERE source = %s AND rows_inserted + rows_updated + rows_deleted > 0",
-        (source, source),
+        # The name of a load and not its number: in a new database, numbers start again.
+        "SELECT table_name, coalesce(l.load_id, p.load_id),"
+        " coalesce(c.rows_inserted + c.rows_updated + c.rows_deleted, 0)"
+        " FROM ingestion.positions p LEFT JOIN LATERAL (SELECT load_id FROM ingestion.loads"
+        " WHERE (source, table_name) = (p.source, p.table_name) AND is_changed"
+        " ORDER BY number DESC LIMIT 1) l ON true"
+        " LEFT JOIN ingestion.captures c USING (source, table_name) WHERE p.source = %s",
+        (source,),
     )
-    return {table for (table,) in rows}
-
-
-def note_reported(connection: psycopg.Connection, source: str, table: str, load_id: str) -> None:
-    """Note that Dagster has an event of a load, and so of the table's loads before it."""
-    connection.execute(
-        # By number: a load of another process that committed since stays unreported.
-        "UPDATE ingestion.loads SET is_reported = true WHERE (source, table_name) = (%s, %s)"
-        " AND NOT is_reported AND number <= (SELECT number FROM ingestion.loads"
-        " WHERE (source, table_name, load_id) = (%s, %s, %s))",
-        (source, table, source, table, load_id),
-    )
+    return {table: f"{load}+{more}" if more else load for table, load, more in rows}

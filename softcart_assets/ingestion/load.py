@@ -25,10 +25,10 @@ __all__ = [
     "Progress",
     "changed_tables",
     "load",
+    "load_of",
     "loaded_positions",
-    "note_reported",
+    "raw_versions",
     "replay",
-    "unreported_tables",
 ]
 
 
@@ -94,19 +94,16 @@ def loaded_positions(staging: PostgresConnection, source: Source) -> dict[str, s
         return bookkeeping.loaded_positions(connection, source.name)
 
 
-def unreported_tables(staging: PostgresConnection, source: Source) -> set[str]:
-    """Return the declared tables whose raw rows changed without an event in Dagster.
+def raw_versions(staging: PostgresConnection, source: Source) -> dict[str, str]:
+    """Return the version of each loaded table of a source. It is another one after every change.
 
-    Such changes come from the command line, from comparisons, from a stream, and from runs that
-    selected other tables of the source.
+    Loads change it, also from the command line and by comparisons, and so does a stream.
     """
     with staging.connect() as connection:
         bookkeeping.prepare(connection, source.schema)
-        found = bookkeeping.unreported_tables(connection, source.name)
-    return found & {table.name for table in source.tables}
+        return bookkeeping.versions(connection, source.name)
 
 
-def note_reported(staging: PostgresConnection, source: Source, result: LoadResult) -> None:
-    """Note that Dagster has an event of a load. Call it once the event is stored."""
-    with staging.connect() as connection:
-        bookkeeping.note_reported(connection, source.name, result.table, result.load_id)
+def load_of(version: str) -> str:
+    """Return the load in a version. Captured changes since that load change the version only."""
+    return version.partition("+")[0]

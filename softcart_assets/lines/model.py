@@ -38,7 +38,7 @@ class Limit:
 
     value: Decimal
     reason: str
-    declared_at: str = field(default_factory=_place, compare=False)
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
 
 class Privacy(StrEnum):

@@ -9,6 +9,7 @@ import pytest
 
 from softcart_assets import runs
 from softcart_assets.assembly import LINES
+from softcart_assets.components import planning
 from softcart_assets.components.keys import raw_key
 
 
@@ -94,12 +95,16 @@ def test_what_a_check_blocks_is_not_made(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_was_made_by_a_step_that_failed_later_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Dbt makes a model, then tests it: a failed test fails the step after the model is made."""
+    """Dbt makes a model, then tests it. Without the result of its test, the model is not sound."""
 
-    @dg.multi_asset(specs=[dg.AssetSpec("made"), dg.AssetSpec("not_made")], name="both")
+    @dg.multi_asset(
+        specs=[dg.AssetSpec("made"), dg.AssetSpec("not_made")],
+        check_specs=[dg.AssetCheckSpec("sound", asset="made", blocking=True)],
+        name="both",
+    )
     def both() -> Iterator[dg.MaterializeResult]:
         yield dg.MaterializeResult("made")
-        raise RuntimeError("a test failed")
+        raise RuntimeError("it was killed")
 
     @dg.asset(deps=["made"])
     def follower() -> None:
@@ -119,7 +124,7 @@ def test_what_goes_live_with_a_failed_table_is_not_made(monkeypatch: pytest.Monk
     definitions = dg.Definitions(assets=[sound, broken, publication, page])
     monkeypatch.setattr("softcart_assets.definitions.defs", lambda: definitions)
     line = {dg.AssetKey("published_sound"), dg.AssetKey("published_broken")}
-    monkeypatch.setattr(runs, "go_live_together", lambda lines: dict.fromkeys(line, line))
+    monkeypatch.setattr(planning, "go_live_together", lambda lines: dict.fromkeys(line, line))
     told = Told([], [])
     with dg.DagsterInstance.ephemeral() as instance:
         monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)

@@ -1,5 +1,5 @@
-"""What runs by itself: the change sensors asked one by one, then the daemon, which carries a new
-order to the dashboard, unless a check on its way has failed.
+"""What runs by itself: the planning sensor asked tick by tick, then the daemon, which carries a new
+order to the dashboard, unless a check on its way has failed, and under traffic that never stops.
 
 The changes of the first part touch no column of the star schema, so what is published stays as it
 is.
@@ -18,7 +18,10 @@ import psutil
 import pytest
 from support.project import Project
 
-from softcart_assets.components.changes import UNDER_WAY
+from softcart_assets.assembly import LINES
+from softcart_assets.components.keys import raw_keys
+from softcart_assets.components.planning import UNDER_WAY
+from softcart_assets.components.pool import PLANNED_TAG
 from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
@@ -33,16 +36,52 @@ ARRIVES_WITHIN_SECONDS = 400
 """What a slow machine may take; about 60 on four cores."""
 
 
-def _tick(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    source: str,
-    cursor: str | None = None,
-):
-    """Evaluate a source's change sensor once, as the daemon does."""
-    resources = definitions.get_repository_def().get_top_level_resources()
-    with dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context:
-        return definitions.resolve_sensor_def(f"{source}_changes").evaluate_tick(context)
+class Sensor:
+    """Ticks of the planning sensor, as the daemon evaluates them."""
+
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.definitions, self.instance = definitions, instance
+        self.cursor: str | None = None
+
+    def tick(self) -> dg.SensorEvaluationContext:
+        """Evaluate the sensor once."""
+        repository = self.definitions.get_repository_def()
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            repository_def=repository,
+            resources=repository.get_top_level_resources(),
+        ) as context:
+            told = self.definitions.resolve_sensor_def("plan").evaluate_tick(context)
+        self.cursor = told.cursor
+        return told
+
+    def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        """What the daemon does with a request."""
+        job = self.definitions.resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=self.instance,
+            asset_selection=request.asset_selection,
+            tags=request.tags,
+            run_config=QUIET,
+        )
+
+    def settle(self) -> list[set[dg.AssetKey]]:
+        """Do what is requested until nothing is. Returns the requests."""
+        found = []
+        while requests := self.tick().run_requests:
+            [request] = requests
+            assert self.run(request).success
+            found.append(set(request.asset_selection))
+        return found
+
+
+@pytest.fixture
+def sensor(project: Project, definitions, instance) -> Sensor:
+    """The sensor, with nothing to do."""
+    sensor = Sensor(definitions, instance)
+    sensor.settle()
+    return sensor
 
 
 def _change_an_address() -> None:
@@ -58,56 +97,74 @@ def _edit_a_product() -> None:
         products.update_one({"_id": products.find_one()["_id"]}, {"$set": edit})
 
 
+def _loaded_with(source: str, table: str) -> set[dg.AssetKey]:
+    """The raw tables that a load of this one changes: all that its log tells of."""
+    found = LINES.source(source)
+    followed = [t for t in found.tables if found.kind == "mysql" and t.strategy == "cdc"]
+    tables = followed if found.table(table) in followed else [found.table(table)]
+    return {key for each in tables for key in raw_keys(found, each)}
+
+
+def _behind(definitions: dg.Definitions, source: str, table: str) -> set[dg.AssetKey]:
+    graph = definitions.resolve_asset_graph()
+    found, wanted = set(), set(raw_keys(LINES.source(source), LINES.source(source).table(table)))
+    while wanted:
+        children = graph.get(wanted.pop()).child_keys - found
+        found |= children
+        wanted |= children
+    return {key for key in found if not key.path[0].startswith("raw_")}
+
+
 @pytest.mark.parametrize(
     ("source", "change", "table"),
     [("shop", _change_an_address, "addresses"), ("catalog", _edit_a_product, "products")],
 )
-def test_a_sensor_requests_just_the_tables_that_changed(
-    definitions, instance, source, change, table
+def test_a_change_is_loaded_then_all_behind_it_is_built_and_nothing_else(
+    sensor, definitions, source, change, table
 ):
-    quiet = _tick(definitions, instance, source)
-    assert not quiet.run_requests
+    quiet = sensor.tick()
     assert "loaded up to the source's last change" in quiet.skip_message
-    assert quiet.cursor
-
     change()
-    told = _tick(definitions, instance, source, quiet.cursor)
-    [request] = told.run_requests
-    assert set(request.asset_selection) == {
-        dg.AssetKey([f"raw_{source}", name]) for name in (table, f"{table}_history")
-    }
-    assert told.cursor == quiet.cursor  # what is not loaded yet is not left behind
-
-    job = definitions.resolve_implicit_global_asset_job_def()
-    assert job.execute_in_process(
-        instance=instance,
-        asset_selection=request.asset_selection,
-        tags=request.tags,
-        run_config=QUIET,
-    ).success
-    after = _tick(definitions, instance, source, quiet.cursor)
-    assert not after.run_requests
-    assert after.cursor > quiet.cursor
+    load, wave = sensor.settle()
+    assert load == _loaded_with(source, table)
+    behind = _behind(definitions, source, table)
+    assert wave >= behind
+    # With a published table goes its line, and nothing more.
+    assert {key.path[0] for key in wave - behind} <= {"production", "extracts"}
+    assert "loaded up to the source's last change" in sensor.tick().skip_message
 
 
-def test_a_load_by_the_command_line_is_followed(project, definitions, instance):
+def test_a_tick_without_news_is_cheap(sensor):
+    sensor.tick()
+    started = time.process_time()
+    for _ in range(5):
+        assert not sensor.tick().run_requests
+    assert (time.process_time() - started) / 5 < 1
+
+
+def test_a_load_by_the_command_line_is_followed(project, sensor):
     _change_an_address()
     code, told = project.run("softcart", "load", "shop.addresses")
     assert code == 0, told
-    [request] = _tick(definitions, instance, "shop").run_requests
-    assert {key.path[-1] for key in request.asset_selection} == {"addresses", "addresses_history"}
-    # Only one of both is asked for, and both are reported.
-    job = definitions.resolve_implicit_global_asset_job_def()
-    done = job.execute_in_process(
-        instance=instance,
-        asset_selection=[dg.AssetKey(["raw_shop", "addresses"])],
-        run_config=QUIET,
-    )
-    assert {event.asset_key.path[-1] for event in done.get_asset_materialization_events()} == {
-        "addresses",
-        "addresses_history",
-    }
-    assert not _tick(definitions, instance, "shop").run_requests
+    load, wave = sensor.settle()
+    assert load >= set(raw_keys(*LINES.table("shop.addresses")))
+    assert wave
+
+
+def test_a_demo_without_changes_starts_no_run(project, instance, sensor):
+    before = instance.get_runs_count()
+    started = time.time()
+    code, told = project.demo()
+    assert code == 0, told
+    assert "Unchanged since position shop " in told
+    assert instance.get_runs_count() == before
+    print(f"unchanged demo: {time.time() - started:.1f} s")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__
 
 
 @pytest.mark.parametrize(
@@ -122,12 +179,17 @@ def test_a_load_by_the_command_line_is_followed(project, definitions, instance):
     ],
 )
 def test_a_source_that_is_down_is_not_taken_for_unchanged(
-    definitions, instance, monkeypatch, source, variable, value
+    sensor, monkeypatch, source, variable, value
 ):
     monkeypatch.setenv(variable, value.format(port=free_port()))
     with pytest.raises(Exception, match=f"Check SOFTCART_{source.upper()}_") as caught:
-        _tick(definitions, instance, source)
-    assert ServerUnreachable in {type(error) for error in (caught.value, caught.value.__cause__)}
+        sensor.tick()
+    assert ServerUnreachable in {type(error) for error in _chain(caught.value)}
+    # It keeps nothing else waiting.
+    change = _edit_a_product if source == "shop" else _change_an_address
+    change()
+    [request] = sensor.tick().run_requests
+    assert sensor.run(request).success
 
 
 def _repeat_the_last_order() -> int:
@@ -204,6 +266,16 @@ def _is_at_rest(instance: dg.DagsterInstance) -> bool:
     return instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY)) == 0
 
 
+def _runs_since(
+    instance: dg.DagsterInstance, moment: float, status: dg.DagsterRunStatus, **tags: str
+) -> int:
+    return instance.get_runs_count(
+        dg.RunsFilter(
+            statuses=[status], tags=tags, created_after=datetime.fromtimestamp(moment, UTC)
+        )
+    )
+
+
 def test_the_daemon_carries_a_new_order_to_the_dashboard(project, definitions, instance, tmp_path):
     with _ui(project, tmp_path / "ui.log") as wait:
         order, written_at = _repeat_the_last_order(), time.time()
@@ -211,17 +283,38 @@ def test_the_daemon_carries_a_new_order_to_the_dashboard(project, definitions, i
         wait(lambda: _is_published(order))
         wait(lambda: page.stat().st_mtime > written_at)
         wait(lambda: _is_at_rest(instance))
-    failed = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.FAILURE],
-        created_after=datetime.fromtimestamp(written_at, UTC),
-    )
-    assert not instance.get_runs_count(failed)
+    assert not _runs_since(instance, written_at, dg.DagsterRunStatus.FAILURE)
     # A blocking check that no run comes to would have its table made again for ever.
     graph = definitions.resolve_asset_graph()
     blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
     known = instance.event_log_storage.get_latest_asset_check_execution_by_key(blocking)
     assert blocking
     assert not [key for key in blocking if not (key in known and known[key].evaluation)]
+
+
+def test_no_run_is_early_under_traffic_that_never_stops(project, instance, tmp_path):
+    """A wave that began while raw was being loaded had audits find two states, and the dashboard
+    was never rebuilt.
+    """
+    started, done = time.time(), dg.DagsterRunStatus.SUCCESS
+    with (
+        _ui(project, tmp_path / "ui.log") as wait,
+        (tmp_path / "traffic.log").open("w") as log,
+        project.start("softcart", "simulate", "--rate", "5", to=log) as traffic,
+    ):
+        with ExitStack() as stack:
+            # Otherwise a failure would wait for the end of the traffic.
+            stack.callback(traffic.terminate)
+            page = project.extracts / "dashboard.html"
+            wait(lambda: _runs_since(instance, started, done, **{PLANNED_TAG: "build"}) >= 1)
+            wait(lambda: _runs_since(instance, started, done, **{PLANNED_TAG: "build"}) >= 2)
+            assert page.stat().st_mtime > started
+            assert traffic.poll() is None, (tmp_path / "traffic.log").read_text()
+        traffic.wait(timeout=60)
+        loads = _runs_since(instance, started, done, **{PLANNED_TAG: "load"})
+        wait(lambda: _is_at_rest(instance))
+    assert loads >= 2
+    assert not _runs_since(instance, started, dg.DagsterRunStatus.FAILURE)
 
 
 def _return_changes() -> None:

@@ -130,11 +130,8 @@ def test_one_asset_or_a_group_can_be_materialised_from_the_shell(project, defini
     graph = definitions.resolve_asset_graph()
     selections = {
         "warehouse/fct_order_lines": {dg.AssetKey(["warehouse", "fct_order_lines"])},
-        # Published together, whatever is selected: tables that go live one by one would not fit
-        # together.
-        "production/dim_vendor": {
-            key for key in graph.materializable_asset_keys if key.path[0] == "production"
-        },
+        # Published with its line, whatever is selected, but recorded alone.
+        "production/dim_vendor": {dg.AssetKey(["production", "dim_vendor"])},
         "group:aggregates": {
             key for key in graph.materializable_asset_keys if key.path[0] == "aggregates"
         },

@@ -24,8 +24,10 @@ from dagster_webserver import cli
 
 from softcart_assets.dagster_private import (
     DAEMON,
+    DATA_VERSION_TAG,
     GRPC_INFO_TAG,
     WEBSERVER,
+    DataProvenance,
     dagster_dev,
     runs_in_code_server,
 )
@@ -72,6 +74,26 @@ def test_dagster_dev_may_start_nothing_that_we_do_not_know() -> None:
         ["python", "-m", "ours", "--port", "1"],
         ["python", "-m", DAEMON, "--port", "1"],
     ]
+
+
+def test_dagster_tags_an_event_with_its_data_version_and_what_it_was_made_of() -> None:
+    @dg.asset(code_version="1")
+    def one() -> dg.MaterializeResult[None]:
+        return dg.MaterializeResult(data_version=dg.DataVersion("of one"))
+
+    @dg.asset(code_version="2", deps=[one])
+    def two() -> None: ...
+
+    found = dg.materialize([one, two]).get_asset_materialization_events()
+    tags = [event.step_materialization_data.materialization.tags or {} for event in found]
+    assert tags[0][DATA_VERSION_TAG] == "of one"
+    assert tags[1][DATA_VERSION_TAG]
+    origin = DataProvenance.from_tags(tags[1])
+    assert origin
+    assert origin.code_version == "2"
+    assert {key.path[0]: each.value for key, each in origin.input_data_versions.items()} == {
+        "one": "of one"
+    }
 
 
 def test_dagsters_webserver_makes_its_application_by_the_name_that_we_replace() -> None:

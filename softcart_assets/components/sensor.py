@@ -1,0 +1,78 @@
+"""The planning sensor: it starts runs when a source, a table or code has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from softcart_assets.assembly import Lines
+from softcart_assets.components.failures import fail_for
+from softcart_assets.components.planning import Memory, Servers, is_busy, next_run
+from softcart_assets.components.pool import PLANNED_TAG
+from softcart_assets.components.resources import source_resource_key
+
+SECONDS_BETWEEN_TICKS = 5
+"""A tick that finds nothing costs a fraction of a CPU second, and every change waits for one."""
+
+
+def planning_sensor(lines: Lines) -> dg.SensorDefinition:
+    """A sensor that requests what the plan says, one run at a time."""
+
+    @dg.sensor(
+        name="plan",
+        target=dg.AssetSelection.all(),
+        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={*map(source_resource_key, lines.sources), "staging"},
+        description="Asks the sources what changed and loads that. Then rebuilds and publishes "
+        "all that is behind it.",
+    )
+    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        """Request the next run.
+
+        If a source cannot be read, the tick fails unless there is other work. It must not look like
+        "nothing changed".
+        """
+        if is_busy(context.instance):
+            return dg.SensorResult(skip_reason="A run is under way.", cursor=context.cursor)
+        resources = context.resources
+        servers = Servers(
+            lambda: resources.staging.connection(),
+            lambda source: getattr(resources, source_resource_key(source)).connection(),
+        )
+        assert context.repository_def
+        planned = next_run(
+            context.instance,
+            context.repository_def,
+            lines,
+            servers,
+            Memory.read(context.cursor),
+            datetime.now(UTC),
+        )
+        found = planned.plan
+        if not found.request:
+            fail_for(planned.unread, "Not asked for changes")
+            return dg.SensorResult(skip_reason=_rest(found.waiting), cursor=planned.memory.cursor())
+        for name, error in planned.unread.items():
+            context.log.error(f"{name} was not asked for changes: {error}")
+        # No run key: Dagster would remember it for ever and drop the next request.
+        request = dg.RunRequest(
+            asset_selection=sorted(found.request),
+            tags={PLANNED_TAG: "load" if found.is_load else "build"},
+        )
+        return dg.SensorResult(run_requests=[request], cursor=planned.memory.cursor())
+
+    return tick
+
+
+def _rest(waiting: Collection[dg.AssetKey]) -> str:
+    """Why nothing is requested."""
+    if not waiting:
+        return "Every table is loaded up to the source's last change, and everything is built."
+    names = ", ".join(key.to_user_string() for key in sorted(waiting))
+    return (
+        "Nothing to do but wait. Something before these failed or did not pass a blocking check, "
+        f"or they failed a short time ago: {names}"
+    )
