@@ -219,7 +219,7 @@ class Published:
             Decimal("0.1"), "A table that loses many rows at once was often built from too few."
         )
     )
-    # Not less: a young shop has 3 orders on one day and 20 on the next.
+    # Not less: a young business has 3 orders on one day and 20 on the next.
     max_growth: Limit = field(
         default_factory=lambda: Limit(
             Decimal(10),

@@ -363,6 +363,7 @@ def _audit_kind(key: dg.AssetCheckKey) -> str:
         "not_empty",
         "row_count",
         "volume",
+        "growth",
         "intervals",
         "resolves",
         "known",
@@ -434,11 +435,16 @@ def _candidate_breakage(key: dg.AssetCheckKey, kind: str, candidate: str) -> Bre
     name = key.asset_key.path[1]
     table, also = f"{candidate}.{name}", set()
     match kind:
-        case (
-            "row_count"
-        ):  # a row of nulls too many: without a key, and of a fact's row without what it refers to
-            spoil = f"INSERT INTO {table} ({TABLES[name].key[0]}) VALUES (NULL)"
-            also = {_audit(name, "key_unique")} | {
+        # Rows of nulls too many: without a key, and of a fact's row without what it refers to. One
+        # of them is no growth.
+        case "row_count" | "growth":
+            more = "1" if kind == "row_count" else f"(SELECT 10 * count(*) FROM {table})"
+            key_column = TABLES[name].key[0]
+            spoil = (
+                f"INSERT INTO {table} ({key_column}) SELECT NULL FROM generate_series(1, {more})"
+            )
+            others = {"key_unique", "row_count"} - {kind}
+            also = {_audit(name, other) for other in others} | {
                 _audit(name, f"{reference.column}_resolves")
                 for reference in TABLES[name].references
                 if TABLES[reference.dimension].line == TABLES[name].line
@@ -629,7 +635,7 @@ def test_each_audit_fails_when_just_that_is_broken_and_its_line_is_held(
             assert current
             [candidate] = set(slots.slots_of(slots.pair_of(current.slot))) - {current.slot}
             match kind:
-                case "row_count" | "totals" | "latest_day":
+                case "row_count" | "growth" | "totals" | "latest_day":
                     session = publishing
                     breakages = [
                         _candidate_breakage(key, kind, slots.slot_schema(candidate)) for key in keys

@@ -532,7 +532,9 @@ def test_a_field_that_no_document_has_is_null(spark, lake: str) -> None:
     """Online Retail: categories without a parent had no such column, and the job failed."""
     job = JOBS["agg_sales_by_category_month"]
     products, _ = catalog(spark)
-    flat = spark.createDataFrame([("pans", "Pans")], "_id string, name string")
+    flat = spark.createDataFrame(
+        [("pans", "string", "Pans")], "_id string, _id_type string, name string"
+    )
     frames = {
         "shop.orders": orders(spark, [(1, 1, SHOPPED)]),
         "shop.order_lines": lines(spark, [(1, "pan")]),
