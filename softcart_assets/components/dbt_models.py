@@ -23,9 +23,8 @@ from softcart_assets.components.pool import POOL
 from softcart_assets.dbt import PROJECT_DIR, Manifest
 from softcart_assets.extracts.kept import digest
 from softcart_assets.ingestion import bookkeeping
-from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
-from softcart_assets.resources import PostgresResource
+from softcart_assets.resources import BUILDS_MODELS, PostgresResource, RawStateResource
 
 
 class MisplacedModel(RuntimeError):
@@ -229,21 +228,22 @@ def _op(
         check_specs=list(check_specs.values()),
         can_subset=True,
         pool=POOL,
+        op_tags=BUILDS_MODELS,
     )
-    def build(context: dg.AssetExecutionContext, staging: PostgresResource) -> Iterator[Any]:
+    def build(
+        context: dg.AssetExecutionContext, staging: PostgresResource, raw_state: RawStateResource
+    ) -> Iterator[Any]:
         """Run `dbt build` for the selected models and checks, and for nothing else.
 
         If only checks are selected, `dbt test` runs them. `dbt build` would skip checks of models
-        after a failed check. Unit tests belong to the test suite. Loads wait meanwhile, so models
-        and tests see one state of the raw tables.
+        after a failed check. Unit tests belong to the test suite. Loads wait until the last op of
+        the run has what it needs, so models, tests and lake see one state of the raw tables.
         """
         command = "build" if context.selected_asset_keys else "test"
         selected = [*context.selected_asset_keys, *context.selected_asset_check_keys]
         target = PROJECT_DIR / "target" / name
         with (
-            raw_tables_held(
-                staging.connection(), exclusive=True, tell=context.log.info, reads=reads
-            ),
+            raw_state.building(context, reads),
             staging.connection().connect(autocommit=True) as session,
         ):
             # Here the incremental models record how far they have read the changes.

@@ -24,11 +24,15 @@ from softcart_assets.lake import (
     State,
     committed_files,
     lake_table,
-    one_moment,
     refresh,
 )
 from softcart_assets.lines.model import Line, Source, Table
-from softcart_assets.resources import LakeResource, PostgresResource
+from softcart_assets.resources import (
+    BUILDS_FROM_RAW,
+    LakeResource,
+    PostgresResource,
+    RawStateResource,
+)
 from softcart_assets.resources.spark import SparkResource
 from spark.lake import publish
 from spark.metastore import metastore_server
@@ -107,10 +111,12 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         check_specs=[_check(source, table) for table in source.tables],
         can_subset=True,
         pool=POOL,
+        op_tags=BUILDS_FROM_RAW,
     )
     def refresh_tables(
         context: dg.AssetExecutionContext,
         staging: PostgresResource,
+        raw_state: RawStateResource,
         lake: LakeResource,
         spark: SparkResource,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -128,7 +134,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         ]
         # What the tables must hold once the committed files are merged.
         names = [table.name for _, table in tables]
-        with one_moment(connection, source, names, context.log.info) as session:
+        with raw_state.moment(context, source, names) as session:
             committed = committed_files(session, source)
             contents = {
                 table.name: content_of_raw(session, source, declared)

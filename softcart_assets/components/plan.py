@@ -82,14 +82,15 @@ class State:
 
     `builds`: the last success of each asset that has one. `behind`: the raw tables to load, as the
     source changed, or Dagster does not know the version that raw has. `is_unsettled`: a load that
-    Dagster does not know changed some of them. `attempts`: what was requested and did not succeed
-    yet, as the last plan left it.
+    Dagster does not know changed some of them. `followed`: the raw tables that a stream changes at
+    any time. `attempts`: what was requested and did not succeed yet, as the last plan left it.
     """
 
     now: datetime
     builds: Mapping[dg.AssetKey, Build]
     behind: Keys = frozenset()
     is_unsettled: bool = False
+    followed: Keys = frozenset()
     attempts: Mapping[dg.AssetKey, Attempt] = field(default_factory=dict)
 
 
@@ -141,6 +142,8 @@ class _Planner:
     def __init__(self, assets: Mapping[dg.AssetKey, Asset], state: State) -> None:
         self._assets, self._now = assets, state.now
         self._builds, self._behind, self._attempts = state.builds, state.behind, state.attempts
+        self._followed = state.followed
+        self._moving: Keys = frozenset()
         self.is_requested = cache(self._is_requested)
         self._is_usable = cache(self._usable)
 
@@ -163,8 +166,18 @@ class _Planner:
         )
 
     def wave(self) -> Keys:
-        """What to build now: all that lies behind what moved, if everything before it is sound."""
+        """What to build now: all that lies behind what moved, if everything before it is sound.
+
+        What a stream follows moves until the wave begins, and nobody knows which tables. So any
+        wave has all that is behind these tables. Otherwise facts would come without the new rows
+        of their dimensions.
+        """
         found = {key for key in self._assets if self.is_requested(key)}
+        if found and self._followed:
+            self._moving = self._followed
+            self.is_requested.cache_clear()
+            self._is_usable.cache_clear()
+            found = {key for key in self._assets if self.is_requested(key)}
         return frozenset(mate for key in found for mate in self._assets[key].together)
 
     def is_needed(self, key: dg.AssetKey) -> bool:
@@ -213,6 +226,7 @@ class _Planner:
         return (
             (self._is_outdated(key) and self._may_try(key, BUILD_AGAIN_AFTER))
             or self._lacks_result(key)
+            or not self._moving.isdisjoint(self._assets[key].parents)
             or any(map(self.is_requested, self._assets[key].parents))
         )
 

@@ -17,7 +17,13 @@ from softcart_assets.components.publication import go_live_together
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.dagster_private import DATA_VERSION_TAG, DataProvenance
 from softcart_assets.ingestion.connectors import connector
-from softcart_assets.ingestion.load import changed_tables, load_of, loaded_positions, raw_versions
+from softcart_assets.ingestion.load import (
+    changed_tables,
+    is_followed,
+    load_of,
+    loaded_positions,
+    raw_versions,
+)
 from softcart_assets.ingestion.position import latest
 from softcart_assets.lines.model import Source
 
@@ -109,6 +115,7 @@ def next_run(
             found.builds,
             behind=frozenset(found.behind),
             is_unsettled=found.is_unsettled,
+            followed=frozenset(found.followed),
             attempts=memory.attempts,
         ),
     )
@@ -123,6 +130,7 @@ class _Found:
     builds: Mapping[dg.AssetKey, Build]
     behind: set[dg.AssetKey] = field(default_factory=set)
     is_unsettled: bool = False
+    followed: set[dg.AssetKey] = field(default_factory=set)
     positions: dict[str, str] = field(default_factory=dict)
     caught_up: dict[str, str] = field(default_factory=dict)
     unread: dict[str, Exception] = field(default_factory=dict)
@@ -133,6 +141,9 @@ class _Found:
         for table, version in raw_versions(staging, source).items():
             if table in (each.name for each in source.tables):
                 self._compare(raw_keys(source, source.table(table)), version)
+        if is_followed(source, staging):
+            captured = (table for table in source.tables if table.strategy == "cdc")
+            self.followed |= {key for table in captured for key in raw_keys(source, table)}
         loaded = loaded_positions(staging, source)
         # Without a log, positions do not follow one another. Only the loads tell where to look.
         later = [start] if start and has_log else []

@@ -16,7 +16,6 @@ from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.load import LoadRequest, LoadResult, load, raw_versions
 from softcart_assets.ingestion.proof.statements import ASK_EVERY
 from softcart_assets.ingestion.quarantine import summarize
-from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line, Source, Table
 
 FRESH = dg.FreshnessPolicy.time_window(fail_window=MAX_AGE, warn_window=timedelta(hours=25))
@@ -171,7 +170,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         can_subset=True,
         pool=POOL,
         # By name, because each source has a resource of its own.
-        required_resource_keys={database, "staging", "lake"},
+        required_resource_keys={database, "staging", "lake", "raw_state"},
     )
     def load_tables(
         context: dg.AssetExecutionContext, config: LoadConfig
@@ -204,7 +203,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             tell=context.log.info,
         )
         # Shared with other loads. Only a build needs the tables to stand still.
-        with raw_tables_held(staging.connection(), exclusive=False, tell=context.log.info):
+        with resources.raw_state.loading(context):
             for result in load(request, [table.name for table in tables]):
                 for line in result.warnings:
                     context.log.warning(f"{source.schema}/{result.table}: {line}")

@@ -15,7 +15,6 @@ from softcart_assets.ingestion.errors import IngestionError, TableBehind
 from softcart_assets.ingestion.load import LoadRequest
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.result import Reconciliation
-from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Source, Table
 
 Audit = Callable[[PostgresConnection, Source, Table], AuditResult]
@@ -149,7 +148,7 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
         can_subset=True,
         # It may load a table before it compares, and that must not overlap with a build.
         pool=POOL,
-        required_resource_keys={database, "staging", "lake"},
+        required_resource_keys={database, "staging", "lake", "raw_state"},
     )
     def reconcile_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         """Compare the selected tables.
@@ -170,9 +169,7 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             resources.lake.uri,
             tell=context.log.info,
         )
-        with raw_tables_held(
-            resources.staging.connection(), exclusive=False, tell=context.log.info
-        ):
+        with resources.raw_state.loading(context):
             for table in source.tables:
                 key = raw_key(source, table)
                 if dg.AssetCheckKey(key, RECONCILES) not in context.selected_asset_check_keys:

@@ -8,6 +8,7 @@ from softcart_assets.resources import (
     LakeResource,
     OutputResource,
     PostgresResource,
+    RawStateResource,
     SourceResource,
     settled,
 )
@@ -24,6 +25,7 @@ def resources() -> dg.Definitions:
             for source in LINES.sources
         },
         "staging": PostgresResource(prefix="SOFTCART_STAGING"),
+        "raw_state": RawStateResource(prefix="SOFTCART_STAGING"),
         "production": PostgresResource(prefix="SOFTCART_PRODUCTION"),
         "lake": LakeResource(),
         "spark": SparkResource(),

@@ -11,6 +11,7 @@ from typing import Any
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import bookkeeping
+from softcart_assets.ingestion.capture import holding
 from softcart_assets.ingestion.capture.bounded import catch_up
 from softcart_assets.ingestion.connectors import Changes, connector
 from softcart_assets.ingestion.engine.tables import read_tables
@@ -24,6 +25,7 @@ __all__ = [
     "LoadResult",
     "Progress",
     "changed_tables",
+    "is_followed",
     "load",
     "load_of",
     "loaded_positions",
@@ -102,6 +104,12 @@ def raw_versions(staging: PostgresConnection, source: Source) -> dict[str, str]:
     with staging.connect() as connection:
         bookkeeping.prepare(connection, source.schema)
         return bookkeeping.versions(connection, source.name)
+
+
+def is_followed(source: Source, staging: PostgresConnection) -> bool:
+    """Return whether a stream follows the log of a source, or waits for others to do so."""
+    with staging.connect() as connection:
+        return holding.is_followed(source.name, connection)
 
 
 def load_of(version: str) -> str:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import psycopg
+from psycopg import IsolationLevel, sql
 
 from softcart_assets import locks
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK, capture_lock
 from softcart_assets.ingestion.engine.tables import own_name
 from softcart_assets.ingestion.errors import TableStale, TargetFailed
+from softcart_assets.lines.model import Source
 
 _WAIT_SECONDS = 3600.0
 """So long a load waits for builds, and a build for loads."""
@@ -48,6 +51,20 @@ def raw_tables_held(
     begins, and then once a minute. Raises `LockHeld`, which names the holder, or `TableStale`. At
     the end, raises `TargetFailed` if the lock was lost on the way.
     """
+    with _lock(staging, exclusive=exclusive, tell=tell, reads=reads) as connection:
+        yield
+        _check_held(connection)
+
+
+@contextmanager
+def _lock(
+    staging: PostgresConnection,
+    *,
+    exclusive: bool,
+    tell: Callable[[str], None],
+    reads: Collection[CapturedName],
+) -> Iterator[psycopg.Connection]:
+    """A session that has the lock, see `raw_tables_held`."""
 
     def on_wait(holder: locks.LockSession | None) -> None:
         tell(f"Waiting for the raw tables, which {holder or 'another run'} is using.")
@@ -67,9 +84,113 @@ def raw_tables_held(
             )
             # Again, because a stream may have met a change meanwhile. Now none can.
             if not _stale(connection, reads):
-                yield
-                _check_held(connection)
+                yield connection
                 return
+
+
+class RawState:
+    """One state of the raw tables for all steps of a run that build from them.
+
+    Between two steps, a stream or a load of somebody else's would change raw. Facts would refer to
+    dimensions without their rows, and the lake would have other totals than the star schema. So a
+    step keeps the lock for the next one. The lake needs it for a moment only: it reads what its
+    sessions see as of then.
+    """
+
+    def __init__(self, staging: PostgresConnection) -> None:
+        self._staging = staging
+        self._held: tuple[psycopg.Connection, ExitStack] | None = None
+        self._moment: tuple[str, ExitStack] | None = None
+        """A snapshot of PostgreSQL, and the session that keeps it."""
+
+    def loading(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold the tables for a load while a block runs. What was built before keeps no lock."""
+        # Otherwise a run that loads one source after it has built from another would wait for
+        # itself.
+        self.close()
+        return raw_tables_held(self._staging, exclusive=False, tell=tell)
+
+    @contextmanager
+    def building(
+        self, reads: Collection[CapturedName], tell: Callable[[str], None], *, is_last: bool
+    ) -> Iterator[None]:
+        """Hold the tables while the block runs, and for the next step unless this `is_last`.
+
+        Raises what `raw_tables_held` does.
+        """
+        connection = self._take(reads, tell)
+        try:
+            yield
+            _check_held(connection)
+        finally:
+            if is_last:
+                self._release()
+
+    @contextmanager
+    def moment(
+        self, source: Source, tables: Collection[str], tell: Callable[[str], None]
+    ) -> Iterator[psycopg.Connection]:
+        """A session that sees raw and the list of change files as the models of this run saw them.
+
+        A stream lists its files more rarely than it changes raw. So the moment is one at which no
+        table is being loaded: then all files are listed. None of `tables` is stale then, as some of
+        its files would be missing. Loads go on as soon as the block begins.
+        """
+        reads = {(source.name, table) for table in tables}
+        with self._staging.connect() as session:
+            bookkeeping.prepare(session, source.schema)
+        while True:
+            snapshot = self._moment[0] if self._moment else self._begin_moment(reads, tell)
+            with self._staging.connect() as session:
+                session.isolation_level = IsolationLevel.REPEATABLE_READ
+                session.execute(
+                    sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot))
+                )
+                if not _stale(session, reads):
+                    yield session
+                    return
+            # It was begun for the tables of another source.
+            self.close()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._release()
+        if self._moment:
+            self._moment[1].close()
+            self._moment = None
+
+    def _take(
+        self, reads: Collection[CapturedName], tell: Callable[[str], None]
+    ) -> psycopg.Connection:
+        if self._held:
+            connection, _ = self._held
+            _check_held(connection)
+            if not _stale(connection, reads):
+                return connection
+            # Whoever compares it with its source waits for us.
+            self._release()
+        stack = ExitStack()
+        connection = stack.enter_context(
+            _lock(self._staging, exclusive=True, tell=tell, reads=reads)
+        )
+        self._held = connection, stack
+        return connection
+
+    def _release(self) -> None:
+        if self._held:
+            self._held[1].close()
+            self._held = None
+
+    def _begin_moment(self, reads: Collection[CapturedName], tell: Callable[[str], None]) -> str:
+        self._take(reads, tell)
+        stack = ExitStack()
+        session = stack.enter_context(self._staging.connect())
+        session.isolation_level = IsolationLevel.REPEATABLE_READ
+        row = session.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row
+        self._moment = row[0], stack
+        self._release()
+        return self._moment[0]
 
 
 def _check_held(connection: psycopg.Connection) -> None:

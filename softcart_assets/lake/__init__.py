@@ -20,7 +20,6 @@ from softcart_assets.lake.committed import (
     Refreshed,
     committed_files,
     lake_table,
-    one_moment,
     refresh,
 )
 from softcart_assets.lake.compaction import COMPACT_FROM_FILES, compact, discard
@@ -54,7 +53,6 @@ __all__ = [
     "from_json",
     "lake_table",
     "new_folder",
-    "one_moment",
     "pending_files",
     "rebuild_table",
     "refresh",

@@ -7,17 +7,13 @@ this package make tables from them. This module connects both.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import IsolationLevel
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.connectors import connector
-from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lake.compaction import compact, discard
 from softcart_assets.lake.names import rename_columns
 from softcart_assets.lake.refreshing import pending_files, refresh_table
@@ -49,30 +45,6 @@ def lake_table(source: Source, table: Table, lake_uri: str) -> LakeTable:
         connector(source.kind).raw_key(table),
         table.lake_partition,
     )
-
-
-@contextmanager
-def one_moment(
-    staging: PostgresConnection,
-    source: Source,
-    tables: Iterable[str],
-    tell: Callable[[str], None],
-) -> Iterator[psycopg.Connection]:
-    """A session that sees the raw tables and the list of change files as of one moment.
-
-    A stream lists its files more rarely than it changes raw. So the moment is one at which no table
-    is being loaded: then all files are listed. None of `tables` is stale then, as some of its files
-    would be missing. Loads go on as soon as the block begins.
-    """
-    reads = {(source.name, table) for table in tables}
-    with staging.connect() as session:
-        bookkeeping.prepare(session, source.schema)
-        session.commit()
-        session.isolation_level = IsolationLevel.REPEATABLE_READ
-        with raw_tables_held(staging, exclusive=True, tell=tell, reads=reads):
-            # The first statement decides what the session sees.
-            session.execute("SELECT")
-        yield session
 
 
 def committed_files(session: psycopg.Connection, source: Source) -> dict[str, list[ChangeFile]]:

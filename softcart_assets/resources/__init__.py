@@ -8,14 +8,19 @@ module imports pyspark.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+import psycopg
+from pydantic import Field, PrivateAttr
 
 from softcart_assets.connections import PostgresConnection, lake_uri, setting
 from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.raw_tables import CapturedName, RawState
+from softcart_assets.lines.model import Source
 
 PREFIX = Field(description="The start of the names of the environment variables with the settings.")
 
@@ -49,6 +54,59 @@ class PostgresResource(dg.ConfigurableResource[None]):
     def connection(self) -> PostgresConnection:
         """The connection, not yet opened. Raises `SettingError`."""
         return PostgresConnection.from_env(self.prefix)
+
+
+BUILDS_FROM_RAW = {"softcart/builds_from_raw": "true"}
+"""The tag of ops that read raw tables."""
+
+BUILDS_MODELS = {**BUILDS_FROM_RAW, "dagster/priority": "1"}
+"""The tags of ops that read raw tables for as long as they run.
+
+They come first. The lake needs one moment of raw, and then a load may go on.
+"""
+
+
+class RawStateResource(dg.ConfigurableResource[None]):
+    """One state of the raw tables for each run, see `RawState`."""
+
+    prefix: str = PREFIX
+
+    _state: RawState | None = PrivateAttr(default=None)
+    _begun: set[str] = PrivateAttr(default_factory=set)
+
+    def loading(
+        self, context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+    ) -> AbstractContextManager[None]:
+        """Hold the raw tables for a load."""
+        return self._of_run().loading(context.log.info)
+
+    def building(
+        self, context: dg.AssetExecutionContext, reads: Collection[CapturedName]
+    ) -> AbstractContextManager[None]:
+        """Hold the raw tables for the models of this op, and for the ops of the run that follow."""
+        self._begun.add(context.op_def.name)
+        ops = {
+            node.name
+            for node in context.job_def.nodes
+            if BUILDS_FROM_RAW.items() <= node.tags.items()
+        }
+        return self._of_run().building(reads, context.log.info, is_last=ops <= self._begun)
+
+    def moment(
+        self, context: dg.AssetExecutionContext, source: Source, tables: Collection[str]
+    ) -> AbstractContextManager[psycopg.Connection]:
+        """A session that sees these raw tables as the models of this run saw them."""
+        return self._of_run().moment(source, tables, context.log.info)
+
+    def _of_run(self) -> RawState:
+        if self._state is None:
+            self._state = RawState(PostgresConnection.from_env(self.prefix))
+        return self._state
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let go of the tables, whatever steps failed."""
+        if self._state is not None:
+            self._state.close()
 
 
 class LakeResource(dg.ConfigurableResource[None]):

@@ -20,7 +20,7 @@ from softcart_assets.components.dbt_models import (
     dbt_models,
 )
 from softcart_assets.dbt import DBT, PLACEHOLDERS, prepare_manifest
-from softcart_assets.resources import PostgresResource
+from softcart_assets.resources import PostgresResource, RawStateResource
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +96,18 @@ def test_an_op_runs_what_is_selected_and_no_tests_of_other_models(two_lines, mon
         return []
 
     for owner, name in (
-        (dbt_models_module, "raw_tables_held"),
         (dbt_models_module.warehouse_state, "prepare"),
         (dbt_models_module.bookkeeping, "prepare"),
         (PostgresResource, "connection"),
+        (RawStateResource, "building"),
     ):
         monkeypatch.setattr(owner, name, MagicMock())
     monkeypatch.setattr(dbt_models_module, "run_dbt", run_dbt)
     ops = dbt_models(*two_lines)
-    staging = {"staging": PostgresResource(prefix="NOT_ASKED")}
+    resources = {
+        "staging": PostgresResource(prefix="NOT_ASKED"),
+        "raw_state": RawStateResource(prefix="NOT_ASKED"),
+    }
     key = dg.AssetKey(["staging", "stg_shop__orders"])
     [own] = [
         {each.name for each in op.check_keys if each.asset_key == key}
@@ -112,7 +115,7 @@ def test_an_op_runs_what_is_selected_and_no_tests_of_other_models(two_lines, mon
         if key in op.keys
     ]
     for selection in (dg.AssetSelection.assets(key), dg.AssetSelection.checks_for_assets(key)):
-        dg.materialize(ops, selection=selection, resources=staging, raise_on_error=False)
+        dg.materialize(ops, selection=selection, resources=resources, raise_on_error=False)
     assert "one_to_one_with_raw_stg_shop__orders" in own
     assert asked == [("build", {key.path[-1], *own}), ("test", own)]
 

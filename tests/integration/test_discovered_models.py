@@ -25,7 +25,7 @@ from softcart_assets.derive import derive
 from softcart_assets.ingestion.connectors.mysql.discover import column_types, discover
 from softcart_assets.lines.model import Line, Source
 from softcart_assets.paths import REPOSITORY
-from softcart_assets.resources import PostgresResource
+from softcart_assets.resources import PostgresResource, RawStateResource
 from softcart_assets.scaffold import first_files, write_missing
 from tests.integration.test_sample_databases import SAMPLES, run_script
 from tests.support.ingestion import load_all, query
@@ -161,8 +161,11 @@ def test_a_test_that_fails_in_dagster_shows_its_rows(
     for module in (dbt_models, failed_tests):
         monkeypatch.setattr(module, "PROJECT_DIR", project)
     *_, models = dbt_models.dbt_models(Lines([LINES.conformed, line_of(source)]), manifest)
-    staging = PostgresResource(prefix="SOFTCART_STAGING")
-    result = dg.materialize([models], resources={"staging": staging}, raise_on_error=False)
+    resources = {
+        "staging": PostgresResource(prefix="SOFTCART_STAGING"),
+        "raw_state": RawStateResource(prefix="SOFTCART_STAGING"),
+    }
+    result = dg.materialize([models], resources=resources, raise_on_error=False)
     [failed] = [each for each in result.get_asset_check_evaluations() if not each.passed]
     assert failed.check_name == "primary_key_stg_x__t"
     told = failed.description or ""

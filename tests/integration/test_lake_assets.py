@@ -31,7 +31,7 @@ from softcart_assets.lines.model import NONE, Column, Line, Published, Source, T
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import PublishedTable
-from softcart_assets.resources import LakeResource, PostgresResource
+from softcart_assets.resources import LakeResource, PostgresResource, RawStateResource
 from softcart_assets.resources.spark import SparkResource
 from spark import jobs as spark_jobs
 from spark.jobs import Job
@@ -120,6 +120,7 @@ def resources(
         prepare(session, "raw_one")
     yield {
         "staging": PostgresResource(prefix=postgres.prefix),
+        "raw_state": RawStateResource(prefix=postgres.prefix),
         "lake": LakeResource(),
         "spark": TheTestsSession(),
     }

@@ -29,7 +29,12 @@ from softcart_assets.ingestion.proof.result import Difference, Reconciliation
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.resources import LakeResource, PostgresResource, SourceResource
+from softcart_assets.resources import (
+    LakeResource,
+    PostgresResource,
+    RawStateResource,
+    SourceResource,
+)
 from tests.support.ingestion import (
     fill,
     incremental,
@@ -544,6 +549,7 @@ def test_the_check_tells_dagster(
         resources={
             "t_database": SourceResource(kind="mysql", prefix=mysql.prefix),
             "staging": PostgresResource(prefix=postgres.prefix),
+            "raw_state": RawStateResource(prefix=postgres.prefix),
             "lake": LakeResource(),
         },
     )

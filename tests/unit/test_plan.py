@@ -80,6 +80,7 @@ class World:
         self.moved_by_load: set[dg.AssetKey] = set()
         self.attempts: Mapping[dg.AssetKey, Attempt] = {}
         self.code: dict[dg.AssetKey, str] = {}
+        self.followed: frozenset[dg.AssetKey] = frozenset()
 
     @property
     def assets(self) -> dict[dg.AssetKey, Asset]:
@@ -123,7 +124,14 @@ class World:
         unsettled = {key for key in self.moved_by_load if known.get(key) != str(self.raw[key])}
         found = plan(
             self.assets,
-            State(self.now, self.builds, frozenset(behind), bool(unsettled), self.attempts),
+            State(
+                self.now,
+                self.builds,
+                frozenset(behind),
+                bool(unsettled),
+                self.followed,
+                self.attempts,
+            ),
         )
         self.attempts = found.attempts
         return found
@@ -247,6 +255,20 @@ def test_a_stream_that_never_rests_keeps_nothing_from_being_built(world: World) 
         world.change("lines")
         world.stream()
         assert world.step() == _keys(BEHIND_LINES)
+
+
+def test_a_wave_has_all_that_a_stream_may_change_before_it_begins(world: World) -> None:
+    """Otherwise facts would have new rows, and their dimensions would not."""
+    world.followed = _keys("orders lines")
+    assert not world.step()
+    world.change("products")
+    assert world.step() == _keys("products")
+    found = world.plan()
+    world.change("lines")
+    world.stream()
+    world.run(found)
+    assert found.request == frozenset(ASSETS) - frozenset(RAW) - _keys("calendar")
+    assert not world.outdated()
 
 
 def test_nothing_is_built_behind_a_failed_check_and_the_rest_is(world: World) -> None:

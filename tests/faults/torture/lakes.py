@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from softcart_assets.audits.lake import content_of_raw, equals_raw
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lake import LakeError, committed_files, lake_table, one_moment, refresh
+from softcart_assets.ingestion.raw_tables import RawState
+from softcart_assets.lake import LakeError, committed_files, lake_table, refresh
 from softcart_assets.lines.model import Source
 from spark.lake import read
 from spark.session import build_session, stop_session
@@ -53,7 +55,7 @@ class Lakes:
         is called when others are waited for.
         """
         names = [table.name for table in source.tables]
-        with one_moment(postgres, source, names, tell) as moment:
+        with closing(RawState(postgres)) as raw, raw.moment(source, names, tell) as moment:
             committed = committed_files(moment, source)
             contents = {
                 table.name: content_of_raw(moment, source, table) for table in source.tables
