@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import capture, copy, demo, documents, incremental, rig, shapes
+from benchmarks import capture, copy, demo, documents, incremental, live, rig, shapes
 
+WHOLE = ("demo", "live")
+"""What runs the whole project, on servers of its own."""
 INGESTION = {
     "copy": copy,
     "shapes": shapes,
@@ -18,7 +20,7 @@ INGESTION = {
 def main() -> None:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"demo {' '.join(INGESTION)}; default: all")
+    parser.add_argument("names", nargs="*", help=f"{' '.join([*WHOLE, *INGESTION])}; default: all")
     parser.add_argument(
         "--scale",
         type=float,
@@ -37,15 +39,19 @@ def main() -> None:
     parser.add_argument(
         "--keep", action="store_true", help="keep the demo's data of each size, for a look"
     )
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="how long the live path runs, in each way"
+    )
     arguments = parser.parse_args()
-    names = arguments.names or ["demo", *INGESTION]
-    if unknown := set(names) - {"demo", *INGESTION}:
-        parser.error(
-            f"there is no benchmark {', '.join(unknown)}; there are demo, {', '.join(INGESTION)}"
-        )
+    known = [*WHOLE, *INGESTION]
+    names = arguments.names or known
+    if unknown := set(names) - set(known):
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     if "demo" in names:
         demo.run(sorted(map(float, arguments.scales.split(","))), keep=arguments.keep)
-    if wanted := [INGESTION[name] for name in names if name != "demo"]:
+    if "live" in names:
+        live.run(arguments.minutes)
+    if wanted := [INGESTION[name] for name in names if name not in WHOLE]:
         with rig.servers() as servers:
             for benchmark in wanted:
                 benchmark.run(servers, arguments.scale, arguments.only, arguments.repeat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 
@@ -13,8 +14,11 @@ from softcart_assets.components.planning import Memory, Servers, is_busy, next_r
 from softcart_assets.components.pool import PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 
-SECONDS_BETWEEN_TICKS = 5
-"""A tick that finds nothing costs a fraction of a CPU second, and every change waits for one."""
+LOOKS_PER_TICK = 5
+SECONDS_BETWEEN_LOOKS = 1
+"""Every change waits for a look, and so does every wave. Dagster begins a tick every 5 seconds, so
+a tick goes on looking until the next one. It ends as soon as it has something to request.
+"""
 
 
 def planning_sensor(lines: Lines) -> dg.SensorDefinition:
@@ -23,7 +27,7 @@ def planning_sensor(lines: Lines) -> dg.SensorDefinition:
     @dg.sensor(
         name="plan",
         target=dg.AssetSelection.all(),
-        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+        minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={*map(source_resource_key, lines.sources), "staging"},
         description="Asks the sources what changed and loads that. Then rebuilds and publishes "
@@ -35,36 +39,47 @@ def planning_sensor(lines: Lines) -> dg.SensorDefinition:
         If a source cannot be read, the tick fails unless there is other work. It must not look like
         "nothing changed".
         """
-        if is_busy(context.instance):
-            return dg.SensorResult(skip_reason="A run is under way.", cursor=context.cursor)
-        resources = context.resources
-        servers = Servers(
-            lambda: resources.staging.connection(),
-            lambda source: getattr(resources, source_resource_key(source)).connection(),
-        )
-        assert context.repository_def
-        planned = next_run(
-            context.instance,
-            context.repository_def,
-            lines,
-            servers,
-            Memory.read(context.cursor),
-            datetime.now(UTC),
-        )
-        found = planned.plan
-        if not found.request:
-            fail_for(planned.unread, "Not asked for changes")
-            return dg.SensorResult(skip_reason=_rest(found.waiting), cursor=planned.memory.cursor())
-        for name, error in planned.unread.items():
-            context.log.error(f"{name} was not asked for changes: {error}")
-        # No run key: Dagster would remember it for ever and drop the next request.
-        request = dg.RunRequest(
-            asset_selection=sorted(found.request),
-            tags={PLANNED_TAG: "load" if found.is_load else "build"},
-        )
-        return dg.SensorResult(run_requests=[request], cursor=planned.memory.cursor())
+        for look in range(LOOKS_PER_TICK):
+            time.sleep(SECONDS_BETWEEN_LOOKS if look else 0)
+            if is_busy(context.instance):
+                found = dg.SensorResult(skip_reason="A run is under way.", cursor=context.cursor)
+                continue
+            found = _request(context, lines)
+            if found.run_requests:
+                break
+        return found
 
     return tick
+
+
+def _request(context: dg.SensorEvaluationContext, lines: Lines) -> dg.SensorResult:
+    """What is to be requested now, while no run is under way."""
+    resources = context.resources
+    servers = Servers(
+        lambda: resources.staging.connection(),
+        lambda source: getattr(resources, source_resource_key(source)).connection(),
+    )
+    assert context.repository_def
+    planned = next_run(
+        context.instance,
+        context.repository_def,
+        lines,
+        servers,
+        Memory.read(context.cursor),
+        datetime.now(UTC),
+    )
+    found = planned.plan
+    if not found.request:
+        fail_for(planned.unread, "Not asked for changes")
+        return dg.SensorResult(skip_reason=_rest(found.waiting), cursor=planned.memory.cursor())
+    for name, error in planned.unread.items():
+        context.log.error(f"{name} was not asked for changes: {error}")
+    # No run key: Dagster would remember it for ever and drop the next request.
+    request = dg.RunRequest(
+        asset_selection=sorted(found.request),
+        tags={PLANNED_TAG: "load" if found.is_load else "build"},
+    )
+    return dg.SensorResult(run_requests=[request], cursor=planned.memory.cursor())
 
 
 def _rest(waiting: Collection[dg.AssetKey]) -> str:

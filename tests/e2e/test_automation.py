@@ -19,6 +19,7 @@ import pytest
 from support.project import Project
 
 from softcart_assets.assembly import LINES
+from softcart_assets.components import sensor as sensor_module
 from softcart_assets.components.keys import raw_keys
 from softcart_assets.components.planning import UNDER_WAY
 from softcart_assets.components.pool import PLANNED_TAG
@@ -37,7 +38,7 @@ ARRIVES_WITHIN_SECONDS = 400
 
 
 class Sensor:
-    """Ticks of the planning sensor, as the daemon evaluates them."""
+    """Ticks of the planning sensor, as the daemon evaluates them. Each looks once."""
 
     def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
         self.definitions, self.instance = definitions, instance
@@ -77,8 +78,9 @@ class Sensor:
 
 
 @pytest.fixture
-def sensor(project: Project, definitions, instance) -> Sensor:
+def sensor(project: Project, definitions, instance, monkeypatch) -> Sensor:
     """The sensor, with nothing to do."""
+    monkeypatch.setattr(sensor_module, "LOOKS_PER_TICK", 1)
     sensor = Sensor(definitions, instance)
     sensor.settle()
     return sensor
