@@ -40,9 +40,9 @@ class _Status(Protocol):
 class Outcome:
     """What there is after the runs.
 
-    `materializations` and `checks`: the last of each asset and check. `failures`: a text per failed
-    step. `runs`: how many runs there were. `waiting`: assets that are not up to date. `positions`:
-    where raw is, by source.
+    `materializations` and `checks`: the last of each asset and check, nothing if there was no run.
+    `failures`: a text per failed step. `runs`: how many runs there were. `waiting`: assets that are
+    not up to date. `positions`: where raw is, by source.
     """
 
     materializations: list[dg.AssetMaterialization]

@@ -17,7 +17,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 
-import pyarrow.dataset as ds
 from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType
@@ -65,6 +64,9 @@ def replace_table(spark: SparkSession, table: LakeTable, rows: DataFrame) -> int
 
     Returns their number. The table has no state: it is made from the lake, and not a part of it.
     """
+    # It imports pandas: 0.3 CPU seconds in each process that loads the definitions.
+    import pyarrow.dataset as ds
+
     folder = new_folder(table)
     rows.write.parquet(table.hadoop_path(folder))
     spark.sql(f"CREATE DATABASE IF NOT EXISTS `{table.database}`")

@@ -294,9 +294,27 @@ def test_the_daemon_carries_a_new_order_to_the_dashboard(project, definitions, i
     assert not [key for key in blocking if not (key in known and known[key].evaluation)]
 
 
-def test_no_run_is_early_under_traffic_that_never_stops(project, instance, tmp_path):
+def _refused(instance: dg.DagsterInstance, moment: float) -> list[str]:
+    """The checks that failed since a moment. One that holds a line makes no run fail."""
+    runs = instance.get_runs(dg.RunsFilter(created_after=datetime.fromtimestamp(moment, UTC)))
+    kind = {dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+    events = [
+        record.event_log_entry.get_dagster_event()
+        for run in runs
+        for record in instance.get_records_for_run(run.run_id, of_type=kind).records
+    ]
+    checks = [event.asset_check_evaluation_data for event in events]
+    return [
+        f"{check.asset_key.to_user_string()}: {check.check_name}"
+        for check in checks
+        if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
+    ]
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_no_run_is_early_under_traffic_that_never_stops(project, instance, tmp_path, is_followed):
     """A wave that began while raw was being loaded had audits find two states, and the dashboard
-    was never rebuilt.
+    was never rebuilt. A stream changes raw even while a wave is under way.
     """
     started, done = time.time(), dg.DagsterRunStatus.SUCCESS
     with (
@@ -307,6 +325,11 @@ def test_no_run_is_early_under_traffic_that_never_stops(project, instance, tmp_p
         with ExitStack() as stack:
             # Otherwise a failure would wait for the end of the traffic.
             stack.callback(traffic.terminate)
+            if is_followed:
+                told = stack.enter_context((tmp_path / "stream.log").open("w"))
+                stream = project.start("softcart", "stream", "shop", to=told)
+                stack.callback(stream.wait, timeout=60)
+                stack.callback(stream.terminate)
             page = project.extracts / "dashboard.html"
             wait(lambda: _runs_since(instance, started, done, **{PLANNED_TAG: "build"}) >= 1)
             wait(lambda: _runs_since(instance, started, done, **{PLANNED_TAG: "build"}) >= 2)
@@ -317,6 +340,7 @@ def test_no_run_is_early_under_traffic_that_never_stops(project, instance, tmp_p
         wait(lambda: _is_at_rest(instance))
     assert loads >= 2
     assert not _runs_since(instance, started, dg.DagsterRunStatus.FAILURE)
+    assert not _refused(instance, started)
 
 
 def _return_changes() -> None:
