@@ -4,6 +4,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from softcart_assets.dagster_private import fork_runs
+
+fork_runs("softcart_assets.preloaded")
+
 
 @dg.definitions
 def defs() -> dg.Definitions:

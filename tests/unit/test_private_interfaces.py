@@ -15,6 +15,7 @@ import pymysql
 import pytest
 from dagster._cli import dev
 from dagster._core.launcher import DefaultRunLauncher
+from dagster._grpc import server
 from dagster_postgres import (
     PostgresEventLogStorage,
     PostgresRunStorage,
@@ -37,10 +38,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def test_dagster_the_launcher_tags_runs_that_a_code_server_executes() -> None:
-    instance, server = mock.Mock(), mock.Mock(host="localhost", port=1, use_ssl=False)
+    instance, client = mock.Mock(), mock.Mock(host="localhost", port=1, use_ssl=False)
     run = dg.DagsterRun(job_name="job")
     with suppress(Exception):  # it goes on to ask the server, which there is none of
-        DefaultRunLauncher.launch_run_from_grpc_client(instance, run, server)
+        DefaultRunLauncher.launch_run_from_grpc_client(instance, run, client)
     _, tags = instance.add_run_tags.call_args.args
     assert runs_in_code_server(run.with_tags(tags))
     assert not runs_in_code_server(run)
@@ -74,6 +75,15 @@ def test_dagster_dev_may_start_nothing_that_we_do_not_know() -> None:
         ["python", "-m", "ours", "--port", "1"],
         ["python", "-m", DAEMON, "--port", "1"],
     ]
+
+
+def test_a_code_server_starts_its_runs_by_the_context_that_we_replace() -> None:
+    """tests/e2e/test_automation.py shows that runs are then forked, and end with the server."""
+    assert 'self._mp_ctx = multiprocessing.get_context("spawn")' in inspect.getsource(
+        server.DagsterApiServer.__init__
+    )
+    started = inspect.getsource(server.DagsterApiServer.StartRun)
+    assert set(re.findall(r"_mp_ctx\.(\w+)\(", started)) == {"Queue", "Event", "Process"}
 
 
 def test_dagster_tags_an_event_with_its_data_version_and_what_it_was_made_of() -> None:
