@@ -83,7 +83,8 @@ class State:
     `builds`: the last success of each asset that has one. `behind`: the raw tables to load, as the
     source changed, or Dagster does not know the version that raw has. `is_unsettled`: a load that
     Dagster does not know changed some of them. `followed`: the raw tables that a stream changes at
-    any time. `attempts`: what was requested and did not succeed yet, as the last plan left it.
+    any time. `is_building`: a wave is under way. `attempts`: what was requested and did not succeed
+    yet, as the last plan left it.
     """
 
     now: datetime
@@ -91,6 +92,7 @@ class State:
     behind: Keys = frozenset()
     is_unsettled: bool = False
     followed: Keys = frozenset()
+    is_building: bool = False
     attempts: Mapping[dg.AssetKey, Attempt] = field(default_factory=dict)
 
 
@@ -111,13 +113,17 @@ class Plan:
 def plan(assets: Mapping[dg.AssetKey, Asset], state: State) -> Plan:
     """What to request in this state.
 
-    The caller asks only while no run is queued or under way. A wave comes before the next load, as
-    a source never rests. But after a load that Dagster does not know, a load comes first and
+    The caller asks only while no run is queued or under way, or a wave alone. A load may go beside
+    a wave: it waits until the wave has read raw. So new rows do not wait for the publication. A
+    stream needs no such help. Otherwise a wave comes before the next load, as a source never rests.
+    But after a load that Dagster does not know, a load comes first and
     reports all that changed: a wave that knows some of the changes would not be whole. So it does
     for a table that was never loaded.
     """
     planner = _Planner(assets, state)
     wave, load = planner.wave(), planner.load()
+    if state.is_building:
+        wave, load = frozenset(), load - state.followed
     is_new = any(key not in state.builds for key in load)
     is_load = bool(load) and (not wave or state.is_unsettled or is_new)
     request = load if is_load else wave

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ import dagster as dg
 from softcart_assets.assembly import Lines
 from softcart_assets.components.keys import raw_key, raw_keys
 from softcart_assets.components.plan import Asset, Attempt, Build, Keys, Plan, State, Verdict, plan
+from softcart_assets.components.pool import BUILD, PLANNED_TAG
 from softcart_assets.components.publication import go_live_together
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.dagster_private import DATA_VERSION_TAG, DataProvenance
@@ -96,8 +98,12 @@ def next_run(
     servers: Servers,
     memory: Memory,
     now: datetime,
+    *,
+    is_building: bool = False,
 ) -> Planned:
-    """Plan the next run. It costs a query per source, two to Dagster's storage, and few to staging.
+    """Plan the next run, while a wave is under way (`is_building`) or nothing.
+
+    It costs a query per source, two to Dagster's storage, and few to staging.
 
     A source that cannot be asked does not keep the others waiting. It must not look like "nothing
     changed", so the caller tells it.
@@ -116,6 +122,7 @@ def next_run(
             behind=frozenset(found.behind),
             is_unsettled=found.is_unsettled,
             followed=frozenset(found.followed),
+            is_building=is_building,
             attempts=memory.attempts,
         ),
     )
@@ -170,10 +177,32 @@ class _Found:
             self.is_unsettled |= load_of(known) != load_of(version)
 
 
-def is_busy(instance: dg.DagsterInstance) -> bool:
-    """Whether a run is queued or under way."""
+class Activity(Enum):
+    """What the runs are at that are queued or under way."""
+
+    NOTHING = auto()
+    WAVE = auto()
+    """A wave that has raw for itself, or has read it already, and nothing else."""
+    MORE = auto()
+
+
+def activity(instance: dg.DagsterInstance) -> Activity:
+    """What is going on."""
     # A run that waits in the queue counts too. Otherwise each tick would request the same again.
-    return instance.get_runs_count(dg.RunsFilter(statuses=UNDER_WAY)) > 0
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
+    if not runs:
+        return Activity.NOTHING
+    is_wave = all(run.tags.get(PLANNED_TAG) == BUILD and _has_begun(instance, run) for run in runs)
+    return Activity.WAVE if is_wave else Activity.MORE
+
+
+def _has_begun(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a step of a run has ended. The first steps of a wave take the raw tables.
+
+    A load that came before them would change tables whose readers are not in the wave.
+    """
+    ended = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE}
+    return bool(instance.get_records_for_run(run.run_id, of_type=ended, limit=1).records)
 
 
 def made_assets(graph: Any, lines: Lines) -> dict[dg.AssetKey, Asset]:

@@ -1,11 +1,12 @@
 """The pool that every op which changes something waits for, and the tag of planned runs."""
 
 POOL = "warehouse"
-"""The pool of every op that loads, builds, publishes or writes extracts. One run at a time has it.
+"""The pool of every op that builds, publishes or writes extracts. One run at a time has it.
 
-With a load between two steps of a build, the lake and the star schema would show two states, and an
-audit that compares them would fail. The embedded Hive metastore also serves only one process.
+A publication between two steps of another run's build would show two states. The embedded Hive
+metastore also serves only one process. Loads need no pool: the lock on the raw tables keeps them
+apart from what reads these.
 """
 
-PLANNED_TAG = "softcart/planned"
-"""The tag of runs that the planning sensor requests: `load` or `build`."""
+PLANNED_TAG, LOAD, BUILD = "softcart/planned", "load", "build"
+"""The tag of runs that the planning sensor requests, and its values."""

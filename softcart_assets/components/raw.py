@@ -9,7 +9,7 @@ from psycopg import sql
 
 from softcart_assets.audits.raw import MAX_AGE
 from softcart_assets.components.keys import history_key, raw_key, raw_keys, source_key
-from softcart_assets.components.pool import PLANNED_TAG, POOL
+from softcart_assets.components.pool import PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.connectors import connector
@@ -168,7 +168,6 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         name=load_op_name(source),
         specs=list(_specs(line, source)),
         can_subset=True,
-        pool=POOL,
         # By name, because each source has a resource of its own.
         required_resource_keys={database, "staging", "lake", "raw_state"},
     )

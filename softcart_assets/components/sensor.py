@@ -10,8 +10,8 @@ import dagster as dg
 
 from softcart_assets.assembly import Lines
 from softcart_assets.components.failures import fail_for
-from softcart_assets.components.planning import Memory, Servers, is_busy, next_run
-from softcart_assets.components.pool import PLANNED_TAG
+from softcart_assets.components.planning import Activity, Memory, Servers, activity, next_run
+from softcart_assets.components.pool import BUILD, LOAD, PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 
 LOOKS_PER_TICK = 5
@@ -41,10 +41,11 @@ def planning_sensor(lines: Lines) -> dg.SensorDefinition:
         """
         for look in range(LOOKS_PER_TICK):
             time.sleep(SECONDS_BETWEEN_LOOKS if look else 0)
-            if is_busy(context.instance):
+            now = activity(context.instance)
+            if now is Activity.MORE:
                 found = dg.SensorResult(skip_reason="A run is under way.", cursor=context.cursor)
                 continue
-            found = _request(context, lines)
+            found = _request(context, lines, is_building=now is Activity.WAVE)
             if found.run_requests:
                 break
         return found
@@ -52,8 +53,10 @@ def planning_sensor(lines: Lines) -> dg.SensorDefinition:
     return tick
 
 
-def _request(context: dg.SensorEvaluationContext, lines: Lines) -> dg.SensorResult:
-    """What is to be requested now, while no run is under way."""
+def _request(
+    context: dg.SensorEvaluationContext, lines: Lines, *, is_building: bool
+) -> dg.SensorResult:
+    """What is to be requested now, while a wave is under way or nothing."""
     resources = context.resources
     servers = Servers(
         lambda: resources.staging.connection(),
@@ -67,6 +70,7 @@ def _request(context: dg.SensorEvaluationContext, lines: Lines) -> dg.SensorResu
         servers,
         Memory.read(context.cursor),
         datetime.now(UTC),
+        is_building=is_building,
     )
     found = planned.plan
     if not found.request:
@@ -77,7 +81,7 @@ def _request(context: dg.SensorEvaluationContext, lines: Lines) -> dg.SensorResu
     # No run key: Dagster would remember it for ever and drop the next request.
     request = dg.RunRequest(
         asset_selection=sorted(found.request),
-        tags={PLANNED_TAG: "load" if found.is_load else "build"},
+        tags={PLANNED_TAG: LOAD if found.is_load else BUILD},
     )
     return dg.SensorResult(run_requests=[request], cursor=planned.memory.cursor())
 

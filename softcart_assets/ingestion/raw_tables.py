@@ -93,8 +93,8 @@ class RawState:
 
     Between two steps, a stream or a load of somebody else's would change raw. Facts would refer to
     dimensions without their rows, and the lake would have other totals than the star schema. So a
-    step keeps the lock for the next one. The lake needs it for a moment only: it reads what its
-    sessions see as of then.
+    step keeps the lock for the next one. The lake does not need it while it is written: it reads
+    what its sessions see as of one moment.
     """
 
     def __init__(self, staging: PostgresConnection) -> None:
@@ -128,13 +128,18 @@ class RawState:
 
     @contextmanager
     def moment(
-        self, source: Source, tables: Collection[str], tell: Callable[[str], None]
+        self,
+        source: Source,
+        tables: Collection[str],
+        tell: Callable[[str], None],
+        *,
+        is_last: bool = True,
     ) -> Iterator[psycopg.Connection]:
         """A session that sees raw and the list of change files as the models of this run saw them.
 
         A stream lists its files more rarely than it changes raw. So the moment is one at which no
         table is being loaded: then all files are listed. None of `tables` is stale then, as some of
-        its files would be missing. Loads go on as soon as the block begins.
+        its files would be missing. Loads go on as soon as the block of the last step begins.
         """
         reads = {(source.name, table) for table in tables}
         with self._staging.connect() as session:
@@ -147,6 +152,8 @@ class RawState:
                     sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot))
                 )
                 if not _stale(session, reads):
+                    if is_last:
+                        self._release()
                     yield session
                     return
             # It was begun for the tables of another source.
@@ -189,7 +196,6 @@ class RawState:
         row = session.execute("SELECT pg_export_snapshot()").fetchone()
         assert row
         self._moment = row[0], stack
-        self._release()
         return self._moment[0]
 
 

@@ -84,19 +84,25 @@ class RawStateResource(dg.ConfigurableResource[None]):
         self, context: dg.AssetExecutionContext, reads: Collection[CapturedName]
     ) -> AbstractContextManager[None]:
         """Hold the raw tables for the models of this op, and for the ops of the run that follow."""
-        self._begun.add(context.op_def.name)
-        ops = {
-            node.name
-            for node in context.job_def.nodes
-            if BUILDS_FROM_RAW.items() <= node.tags.items()
-        }
-        return self._of_run().building(reads, context.log.info, is_last=ops <= self._begun)
+        return self._of_run().building(reads, context.log.info, is_last=self._is_last(context))
 
     def moment(
         self, context: dg.AssetExecutionContext, source: Source, tables: Collection[str]
     ) -> AbstractContextManager[psycopg.Connection]:
         """A session that sees these raw tables as the models of this run saw them."""
-        return self._of_run().moment(source, tables, context.log.info)
+        is_last = self._is_last(context)
+        return self._of_run().moment(source, tables, context.log.info, is_last=is_last)
+
+    def _is_last(self, context: dg.AssetExecutionContext) -> bool:
+        """Whether every op of the run that reads raw has begun.
+
+        At its start, an op notes the versions of what it reads. So no load may change them before
+        the last op has begun.
+        """
+        self._begun.add(context.op_def.name)
+        nodes = context.job_def.nodes
+        ops = {node.name for node in nodes if BUILDS_FROM_RAW.items() <= node.tags.items()}
+        return ops <= self._begun
 
     def _of_run(self) -> RawState:
         if self._state is None:

@@ -13,7 +13,7 @@ from softcart_assets.resources import BUILDS_FROM_RAW, BUILDS_MODELS, RawStateRe
 @pytest.mark.parametrize(
     ("selection", "expected"),
     [
-        ("*", ["building", "building", "moment", "close"]),
+        ("*", ["building", "building", "moment", "moment last", "close"]),
         ("first, second", ["building", "building last", "close"]),
         ("second", ["building last", "close"]),
     ],
@@ -31,8 +31,8 @@ def test_models_come_first_and_whoever_comes_last_lets_go(
             told.append("building last" if is_last else "building")
             return nullcontext()
 
-        def moment(self, *_: object) -> nullcontext[None]:
-            told.append("moment")
+        def moment(self, *_: object, is_last: bool) -> nullcontext[None]:
+            told.append("moment last" if is_last else "moment")
             return nullcontext()
 
         def close(self) -> None:
@@ -47,6 +47,11 @@ def test_models_come_first_and_whoever_comes_last_lets_go(
         with raw_state.moment(context, MagicMock(), []):
             pass
 
+    @dg.asset(op_tags=BUILDS_FROM_RAW)
+    def b_lake(context: dg.AssetExecutionContext, raw_state: RawStateResource) -> None:
+        with raw_state.moment(context, MagicMock(), []):
+            pass
+
     @dg.asset(op_tags=BUILDS_MODELS)
     def first(context: dg.AssetExecutionContext, raw_state: RawStateResource) -> None:
         with raw_state.building(context, []):
@@ -58,7 +63,7 @@ def test_models_come_first_and_whoever_comes_last_lets_go(
             pass
 
     done = dg.materialize(
-        [a_lake, first, second],
+        [a_lake, b_lake, first, second],
         selection=dg.AssetSelection.all()
         if selection == "*"
         else dg.AssetSelection.assets(*selection.split(", ")),

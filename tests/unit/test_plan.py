@@ -114,7 +114,7 @@ class World:
         if key in self.builds:
             self.builds[key] = Build(**vars(self.builds[key]) | {"verdict": Verdict.FAILED})
 
-    def plan(self) -> Plan:
+    def plan(self, is_building: bool = False) -> Plan:
         known = {key: self.builds[key].version for key in RAW if key in self.builds}
         behind = {
             key
@@ -130,6 +130,7 @@ class World:
                 frozenset(behind),
                 bool(unsettled),
                 self.followed,
+                is_building,
                 self.attempts,
             ),
         )
@@ -255,6 +256,28 @@ def test_a_stream_that_never_rests_keeps_nothing_from_being_built(world: World) 
         world.change("lines")
         world.stream()
         assert world.step() == _keys(BEHIND_LINES)
+
+
+def test_a_load_may_go_beside_a_wave_and_no_second_wave_may(world: World) -> None:
+    world.change("lines")
+    world.step()
+    wave = world.plan()
+    assert not world.plan(is_building=True).request
+    world.change("products", "lines")
+    load = world.plan(is_building=True)
+    assert load.is_load
+    assert load.request == frozenset(RAW)
+    # The wave has read raw before the load changes it.
+    world.run(wave)
+    world.run(load)
+    assert world.step() == frozenset(ASSETS) - frozenset(RAW) - _keys("calendar")
+    assert not world.outdated()
+
+
+def test_beside_a_wave_nothing_is_loaded_that_a_stream_follows(world: World) -> None:
+    world.followed = _keys("orders lines")
+    world.change("lines", "products")
+    assert world.plan(is_building=True).request == _keys("products")
 
 
 def test_a_wave_has_all_that_a_stream_may_change_before_it_begins(world: World) -> None:
