@@ -19,7 +19,7 @@ import dagster as dg
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Keys
-from softcart_assets.components.planning import Memory, Servers, next_run
+from softcart_assets.components.planning import Memory, Records, Servers, next_run
 from softcart_assets.connections import staging
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.run_processes import fail_dead_runs, note_process
@@ -89,9 +89,9 @@ def materialize_everything(
     with dg.DagsterInstance.get() as instance:
         fail_dead_runs(instance)
         results: list[dg.ExecuteInProcessResult] = []
-        memory, has_loaded = Memory(), False
+        records, memory, has_loaded = Records(instance, repository, LINES), Memory(), False
         while True:
-            planned = next_run(instance, repository, LINES, servers, memory, now)
+            planned = next_run(records, LINES, servers, memory, now)
             found, memory = planned.plan, planned.memory
             # A second load would find what changed meanwhile, and a busy source would keep us here.
             if not found.request or (found.is_load and has_loaded):
@@ -104,7 +104,8 @@ def materialize_everything(
             for event in result.filter_events(lambda event: event.is_step_failure)
         ]
         return Outcome(
-            *_latest(instance, repository),
+            _last_builds(instance, repository) if results or found.waiting else [],
+            _last_checks(instance, repository),
             failures=failures + [f"{name}: {error}" for name, error in planned.unread.items()],
             runs=len(results),
             waiting=found.waiting,
@@ -112,25 +113,30 @@ def materialize_everything(
         )
 
 
-def _latest(
+def _last_builds(
     instance: dg.DagsterInstance, repository: dg.RepositoryDefinition
-) -> tuple[list[dg.AssetMaterialization], list[dg.AssetCheckEvaluation]]:
-    """The last materialisation of each asset, and the last result of each check."""
-    graph = repository.asset_graph
-    records = instance.get_asset_records(list(graph.materializable_asset_keys))
+) -> list[dg.AssetMaterialization]:
+    """The last materialisation of each asset."""
+    records = instance.get_asset_records(list(repository.asset_graph.materializable_asset_keys))
     events = [record.asset_entry.last_materialization for record in records]
+    return [
+        event.asset_materialization for event in events if event and event.asset_materialization
+    ]
+
+
+def _last_checks(
+    instance: dg.DagsterInstance, repository: dg.RepositoryDefinition
+) -> list[dg.AssetCheckEvaluation]:
+    """The last result of each check."""
     checks = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        list(graph.asset_check_keys)
+        list(repository.asset_graph.asset_check_keys)
     )
-    return (
-        [event.asset_materialization for event in events if event and event.asset_materialization],
-        [
-            check.evaluation
-            for check in checks.values()
-            # Of a run that ended too early, a check is planned.
-            if isinstance(check.evaluation, dg.AssetCheckEvaluation)
-        ],
-    )
+    return [
+        check.evaluation
+        for check in checks.values()
+        # Of a run that ended too early, a check is planned.
+        if isinstance(check.evaluation, dg.AssetCheckEvaluation)
+    ]
 
 
 @contextmanager

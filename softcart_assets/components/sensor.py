@@ -10,7 +10,14 @@ import dagster as dg
 
 from softcart_assets.assembly import Lines
 from softcart_assets.components.failures import fail_for
-from softcart_assets.components.planning import Activity, Memory, Servers, activity, next_run
+from softcart_assets.components.planning import (
+    Activity,
+    Memory,
+    Records,
+    Servers,
+    activity,
+    next_run,
+)
 from softcart_assets.components.pool import BUILD, LOAD, PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 
@@ -39,13 +46,15 @@ def planning_sensor(lines: Lines) -> dg.SensorDefinition:
         If a source cannot be read, the tick fails unless there is other work. It must not look like
         "nothing changed".
         """
+        assert context.repository_def
+        records = Records(context.instance, context.repository_def, lines)
         for look in range(LOOKS_PER_TICK):
             time.sleep(SECONDS_BETWEEN_LOOKS if look else 0)
             now = activity(context.instance)
             if now is Activity.MORE:
                 found = dg.SensorResult(skip_reason="A run is under way.", cursor=context.cursor)
                 continue
-            found = _request(context, lines, is_building=now is Activity.WAVE)
+            found = _request(context, records, lines, is_building=now is Activity.WAVE)
             if found.run_requests:
                 break
         return found
@@ -54,7 +63,7 @@ def planning_sensor(lines: Lines) -> dg.SensorDefinition:
 
 
 def _request(
-    context: dg.SensorEvaluationContext, lines: Lines, *, is_building: bool
+    context: dg.SensorEvaluationContext, records: Records, lines: Lines, *, is_building: bool
 ) -> dg.SensorResult:
     """What is to be requested now, while a wave is under way or nothing."""
     resources = context.resources
@@ -62,10 +71,8 @@ def _request(
         lambda: resources.staging.connection(),
         lambda source: getattr(resources, source_resource_key(source)).connection(),
     )
-    assert context.repository_def
     planned = next_run(
-        context.instance,
-        context.repository_def,
+        records,
         lines,
         servers,
         Memory.read(context.cursor),

@@ -14,8 +14,17 @@ import pytest
 from softcart_assets.assembly import LINES
 from softcart_assets.components.keys import lake_key, production_key, raw_key, raw_keys
 from softcart_assets.components.plan import CHECK_AGAIN_AFTER, State, plan
-from softcart_assets.components.planning import Memory, Servers, is_busy, made_assets, next_run
+from softcart_assets.components.planning import (
+    Activity,
+    Memory,
+    Records,
+    Servers,
+    activity,
+    made_assets,
+    next_run,
+)
 from softcart_assets.components.planning import _builds as builds_of
+from softcart_assets.components.pool import BUILD, LOAD, PLANNED_TAG
 from softcart_assets.components.publication import go_live_together
 from softcart_assets.connections import PostgresConnection
 
@@ -41,8 +50,7 @@ class Planner:
     def next(self, after: timedelta = timedelta(0)) -> set[str]:
         """What is requested that much later."""
         planned = next_run(
-            self.instance,
-            self.definitions.get_repository_def(),
+            Records(self.instance, self.definitions.get_repository_def(), LINES),
             LINES,
             Servers(_no_server, lambda source: None),
             # As the sensor keeps it.
@@ -147,10 +155,30 @@ def test_a_check_without_a_result_of_the_last_build_holds_and_is_made_good(
 
 
 def test_a_run_that_waits_or_works_is_seen(instance: dg.DagsterInstance) -> None:
-    assert not is_busy(instance)
+    assert activity(instance) is Activity.NOTHING
     run = Planner(instance, first).definitions.resolve_implicit_global_asset_job_def()
     instance.create_run_for_job(run, status=dg.DagsterRunStatus.STARTED)
-    assert is_busy(instance)
+    assert activity(instance) is Activity.MORE
+
+
+def test_a_wave_is_known_for_one_when_its_first_step_has_ended(
+    instance: dg.DagsterInstance,
+) -> None:
+    """A load before would change tables whose readers are not in the wave."""
+    seen = []
+
+    @dg.asset
+    def early() -> None:
+        seen.append(activity(instance))
+
+    @dg.asset(deps=[early])
+    def later() -> None:
+        seen.append(activity(instance))
+
+    job = dg.Definitions([early, later]).resolve_implicit_global_asset_job_def()
+    for kind in (BUILD, LOAD):
+        assert job.execute_in_process(instance=instance, tags={PLANNED_TAG: kind}).success
+    assert seen == [Activity.MORE, Activity.WAVE, Activity.MORE, Activity.MORE]
 
 
 class TestOwnDefinitions:
