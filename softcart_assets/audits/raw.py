@@ -13,7 +13,7 @@ from psycopg import sql
 
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.proof.verify import compare, current_rows
 from softcart_assets.ingestion.quarantine import summarize
 from softcart_assets.lines.model import Limit, Source, Table
 
@@ -52,6 +52,7 @@ def equals_source(
         "allowed age": str(MAX_AGE),
         "rows at the source": stated.rows,
         "rows in raw": found.raw_rows,
+        "raw read whole at": found.raw_read_at.isoformat() if found.raw_read_at else "not read",
         "rows in quarantine": found.quarantined_rows,
         "columns compared": len(found.compared),
         "columns not stated": found.unstated,
@@ -63,12 +64,8 @@ def equals_source(
 
 def volume_plausible(staging: PostgresConnection, source: Source, table: Table) -> AuditResult:
     """The number of rows is plausible, compared with the median of the last loads."""
+    rows = current_rows(staging, source, table)
     with staging.connect() as session:
-        current = session.execute(
-            sql.SQL("SELECT count(*) FROM {} WHERE NOT _deleted").format(
-                sql.Identifier(source.schema, table.name)
-            )
-        ).fetchone()
         median = session.execute(
             "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY rows_total)"
             " FROM (SELECT rows_total FROM ingestion.loads"
@@ -76,7 +73,7 @@ def volume_plausible(staging: PostgresConnection, source: Source, table: Table) 
             [source.name, table.name, LOADS_OF_HISTORY],
         ).fetchone()
     # Without earlier loads there is nothing to compare with, and any number of rows passes.
-    rows, usual = (current[0] if current else 0), (median[0] if median and median[0] else 0)
+    usual = median[0] if median and median[0] else 0
     least, most = usual * (1 - table.max_drop.value), usual * table.max_growth.value
     details = {
         "rows": rows,
@@ -98,14 +95,12 @@ def quarantine_small(staging: PostgresConnection, source: Source, table: Table) 
     """Few rows are in quarantine, at most the share that the table's declaration allows."""
     with staging.connect() as session:
         row = session.execute(
-            sql.SQL(
-                "SELECT (SELECT count(*) FROM {} WHERE NOT _deleted), (SELECT count(*) FROM"
-                " ingestion.quarantine WHERE source = %s AND table_name = %s AND closed_at IS NULL)"
-            ).format(sql.Identifier(source.schema, table.name)),
+            "SELECT count(*) FROM ingestion.quarantine WHERE source = %s AND table_name = %s AND"
+            " closed_at IS NULL",
             [source.name, table.name],
         ).fetchone()
     assert row
-    rows, quarantined = row
+    rows, (quarantined,) = current_rows(staging, source, table), row
     summary = summarize(staging, source.name, table.name)
     details = {
         "rows in raw": rows,

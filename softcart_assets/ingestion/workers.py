@@ -44,6 +44,7 @@ class WorkerPool(Generic[R]):
         self._numbers = count()
         self._of_this_thread = threading.local()
         self._is_open = True
+        self._running = 0
         self.size = len(readers)
         # Daemons: a thread that waits for a dead server must not keep the process from ending.
         self._threads = [
@@ -108,6 +109,11 @@ class WorkerPool(Generic[R]):
                 raise error
         return [future.result() for future in futures]
 
+    def is_busy(self) -> bool:
+        """Return whether any other job runs or waits. Called from a job, behind its ranges."""
+        with self._changed:
+            return bool(self._running > 1 or self._ranges or self._tables)
+
     def _work(self, reader: R) -> None:
         while True:
             with self._changed:
@@ -123,6 +129,8 @@ class WorkerPool(Generic[R]):
 
     def _run(self, future: Future[Any], job: Callable[[R], object], reader: R) -> None:
         if future.set_running_or_notify_cancel():
+            with self._changed:
+                self._running += 1
             try:
                 future.set_result(job(reader))
             except BaseException as error:
@@ -133,5 +141,7 @@ class WorkerPool(Generic[R]):
                     Exception
                 ):  # a reader that is beyond use fails the next job with its own error
                     reader.reset()
+            with self._changed:
+                self._running -= 1
         with self._changed:
             self._changed.notify_all()

@@ -19,6 +19,7 @@ from softcart_assets.ingestion.proof import digest
 from softcart_assets.ingestion.proof.digest import Digest, Segments
 from softcart_assets.ingestion.proof.postgres import POSTGRES
 from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.sinks.pairs import Pairs
 from softcart_assets.ingestion.types import Column
 from tests.support.ingestion import (
     fill,
@@ -165,6 +166,70 @@ def test_late_keys_in_place_of_deleted_ones_are_found(
     assert (result.strategy, result.inserted, result.deleted) == ("incremental", 3, 3)
     assert raw_rows(postgres, "items") == mysql_rows(items, "items")
     assert compare(SOURCE, postgres, "items").is_equal
+
+
+def test_a_load_reads_nothing_of_raw_to_find_that_no_row_is_gone(
+    items: MySQLConnection, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What raw has follows its writes, so only the source has to look at all rows."""
+    digests = Pairs.digests
+
+    def refused(*_: object) -> dict[int, Digest]:
+        raise AssertionError("raw was read")
+
+    monkeypatch.setattr(Pairs, "digests", refused)
+    assert not load_all(SOURCE, items, postgres, lake)["items"].is_changed
+    later = START + timedelta(2)
+    run(
+        items,
+        f"UPDATE items SET name = 'new', updated_at = '{later}' WHERE id % 100 = 7",
+        f"INSERT INTO items VALUES (103, 'new', '{later}')",
+    )
+    result = load_all(SOURCE, items, postgres, lake)["items"]
+    assert (result.inserted, result.updated) == (1, 44)
+    monkeypatch.setattr(Pairs, "digests", digests)
+    run(items, "DELETE FROM items WHERE id = 5")
+    assert load_all(SOURCE, items, postgres, lake)["items"].deleted == 1
+    monkeypatch.setattr(Pairs, "digests", refused)
+    assert not load_all(SOURCE, items, postgres, lake)["items"].is_changed
+    assert raw_rows(postgres, "items") == mysql_rows(items, "items")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM raw_t.items WHERE id = 5",
+        "UPDATE raw_t.items SET updated_at = NULL WHERE id = 5",
+        "TRUNCATE raw_t.items",
+        "CREATE TABLE raw_t.other (LIKE raw_t.items INCLUDING ALL); INSERT INTO raw_t.other SELECT"
+        " * FROM raw_t.items WHERE id <> 5; DROP TABLE raw_t.items; ALTER TABLE raw_t.other RENAME"
+        " TO items",
+    ],
+)
+def test_what_somebody_else_did_to_raw_is_mended_by_the_next_load(
+    items: MySQLConnection, postgres: PostgresConnection, lake: str, statement: str
+) -> None:
+    load_all(SOURCE, items, postgres, lake)
+    with postgres.connect() as session:
+        session.execute(statement.encode())
+    load_all(SOURCE, items, postgres, lake)
+    assert raw_rows(postgres, "items") == mysql_rows(items, "items")
+
+
+def test_another_day_has_other_random_numbers(
+    items: MySQLConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    """What chance hides from one comparison of all rows, it does not hide from the next."""
+    salts = []
+    for age in (0, 0, 2):
+        with postgres.connect() as session:
+            session.execute(
+                "UPDATE ingestion.raw_sums SET read_at = read_at - %s", [timedelta(age)]
+            )
+        load_all(SOURCE, items, postgres, lake)
+        salts += query(postgres, "SELECT salt FROM ingestion.raw_sums")
+    assert salts[0] == salts[1] != salts[2]
+    assert query(postgres, "SELECT sums[1] FROM ingestion.raw_sums") == [(8998,)]
 
 
 def test_only_the_parts_that_differ_are_looked_at_closer(

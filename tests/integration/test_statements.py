@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from support.ingestion import fill, load_all, query, run, snapshot, source_of
@@ -23,9 +24,12 @@ from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.captured import Captured
 from softcart_assets.ingestion.connectors.mysql.session import current_position
 from softcart_assets.ingestion.load import LoadRequest
+from softcart_assets.ingestion.proof import carried
+from softcart_assets.ingestion.proof.carried import CarriedSums
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.statements import ASK_EVERY
 from softcart_assets.ingestion.proof.verify import Comparison, compare
+from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.lines.model import Source, Table
 
 
@@ -424,3 +428,135 @@ def test_a_table_of_900_columns_is_compared(
     with postgres.connect() as session:
         session.execute("UPDATE raw_t.orders SET c899 = 0 WHERE id = 1")
     assert copy.audit().details["differing columns"] == ["c899"]
+
+
+@pytest.fixture
+def unread(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    """The orders, compared once. Whoever reads all of raw again fails."""
+    assert copy.compare().is_equal
+    checksums = RawTable.checksums
+
+    def watched(self: RawTable, *of: object, held: bool | None = None) -> object:
+        assert held, "all of raw was read"
+        return checksums(self, *of, held=held)
+
+    monkeypatch.setattr(RawTable, "checksums", watched)
+    monkeypatch.setattr(RawTable, "rows", watched)
+    return copy
+
+
+def test_a_check_reads_nothing_of_raw_but_what_has_changed(unread: Copy) -> None:
+    read_at = unread.compare().raw_read_at
+    assert read_at
+    unread.run(
+        "INSERT INTO orders VALUES (3, NULL, '2026-03-03'), (4, 'é🛒', NULL)",
+        "UPDATE orders SET v = 'B', d = NULL WHERE id = 2",
+        "DELETE FROM orders WHERE id = 1",
+        "UPDATE orders SET id = 5 WHERE id = 4",
+    )
+    unread.tick()
+    found = unread.compare()
+    assert (found.is_equal, found.raw_rows, found.raw_read_at) == (True, 3, read_at)
+    assert unread.is_proved()
+    for audit in (audits.volume_plausible, audits.quarantine_small):
+        assert audit(unread.postgres, ORDERS, ORDERS.tables[0]).passed
+
+
+@pytest.mark.parametrize(
+    ("statement", "differing"),
+    [
+        ("UPDATE raw_t.orders SET v = 'x' WHERE id = 1", ["v"]),
+        ("UPDATE raw_t.orders SET _deleted = true WHERE id = 1", ["id", "v"]),
+        ("DELETE FROM raw_t.orders", ["id", "v", "d"]),
+        ("INSERT INTO raw_t.orders SELECT 3, v, d, _deleted, now(), '' FROM raw_t.orders", None),
+    ],
+)
+def test_what_somebody_else_did_to_raw_is_seen_without_reading_it(
+    unread: Copy, statement: str, differing: list[str] | None
+) -> None:
+    with unread.postgres.connect() as session:
+        session.execute(statement.replace("SELECT 3", "SELECT id + 2").encode())
+    assert not unread.audit().passed
+    assert differing is None or unread.compare().differing == differing
+
+
+def test_all_of_raw_is_read_when_the_source_was_asked_anew(copy: Copy) -> None:
+    """A superuser can change rows without any trigger, and a disk can."""
+    first = copy.compare()
+    with copy.postgres.connect() as session:
+        session.execute("SET session_replication_role = replica")
+        session.execute("UPDATE raw_t.orders SET v = 'x' WHERE id = 1")
+    copy.tick(ask_after=timedelta(0))
+    found = copy.compare()
+    assert first.raw_read_at
+    assert found.raw_read_at
+    assert found.raw_read_at > first.raw_read_at
+    assert found.differing == ["v"]
+
+
+def test_a_write_of_many_rows_is_not_followed_and_read_later(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Following it would take a catch-up several times as long."""
+    monkeypatch.setattr(carried, "_MOST_ROWS", 2)
+    first = copy.compare()
+    copy.run("INSERT INTO orders VALUES (3, 'c', NULL), (4, 'd', NULL), (5, 'e', NULL)")
+    copy.tick()
+    assert query(copy.postgres, "SELECT read_at FROM ingestion.raw_sums") == [(None,)]
+    second = copy.compare()
+    assert (second.is_equal, second.raw_rows) == (True, 5)
+    assert first.raw_read_at != second.raw_read_at
+    copy.run("UPDATE orders SET v = 'z' WHERE id < 3")
+    copy.tick()
+    third = copy.compare()
+    assert (third.is_equal, third.raw_read_at) == (True, second.raw_read_at)
+
+
+def test_columns_that_change_their_type_or_name_keep_no_write_from_raw(copy: Copy) -> None:
+    copy.compare()
+    copy.run(
+        "ALTER TABLE orders MODIFY v VARBINARY(20), ADD `more` INT DEFAULT 4, ADD `many` INT, "
+        "ADD `rows_now` INT, ADD `sums` INT, ADD `a%b` INT DEFAULT 5",
+        "INSERT INTO orders (id, `more`) VALUES (3, 3)",
+    )
+    copy.tick()
+    copy.run("UPDATE orders SET `more` = 5, `a%b` = 6 WHERE id = 1")
+    copy.tick(ask_after=timedelta(0))
+    assert len(copy.compare().compared) == 8
+    copy.run("UPDATE orders SET `sums` = 5, v = 'q' WHERE id = 2", "DELETE FROM orders WHERE id=3")
+    copy.tick()
+    before = copy.compare()
+    assert before.is_equal, before
+    copy.run("ALTER TABLE orders DROP `more`", "UPDATE orders SET v = 'r'")
+    copy.tick()
+    with copy.postgres.connect() as session:
+        session.execute("ALTER TABLE raw_t.orders DROP many")
+    copy.run("ALTER TABLE orders DROP `many`", "UPDATE orders SET v = 's'")
+    copy.tick()
+    there = query(copy.postgres, "SELECT DISTINCT v FROM raw_t.orders WHERE NOT _deleted")
+    assert there == [(b"s",)]
+    assert not copy.compare().differing
+
+
+def test_writes_while_all_rows_are_read_are_not_lost(copy: Copy) -> None:
+    """The sums of all rows are those of a moment, and the table goes on."""
+    with copy.postgres.connect() as session:
+        sums = CarriedSums(session, ("t", "orders"), "raw_t.orders", ["count(*)", "sum(id)"])
+        sums.follow()
+        then = sums.read()
+        assert then
+        moment = session.execute("SELECT now()").fetchone()
+        assert moment
+        session.execute("DELETE FROM raw_t.orders WHERE id = 2")
+        sums.complete(then, [Decimal(2), Decimal(3)], moment[0])
+        session.execute("UPDATE raw_t.orders SET id = 9 WHERE id = 1")
+        after = sums.read()
+        assert after
+        assert (after.sums, after.is_whole_since(moment[0])) == ([1, 9], True)
+        session.execute("TRUNCATE raw_t.orders")
+        # Of the generation before.
+        sums.complete(then, [Decimal(2), Decimal(3)], moment[0])
+        after = sums.read()
+        assert after
+        assert after.read_at is None
+        assert after.sums == [0, 0]

@@ -50,8 +50,8 @@ PREPARE: dict[str, Callable[[psycopg.Connection], None]] = {
 OF_STAGING = ("ingestion", "aggregates", "dbt_state")
 TABLES = {
     "ingestion": (
-        "attempts captures lake_files loads positions quarantine resnapshots "
-        "snapshot_ranges statements streams"
+        "attempts captures lake_files loads positions quarantine raw_sums "
+        "resnapshots snapshot_ranges statements streams"
     ),
     "aggregates": "_built_from",
     "dbt_state": "key_formulas watermarks",
@@ -59,6 +59,7 @@ TABLES = {
 }
 ADDED = {
     "dbt_state.key_formulas",
+    "ingestion.raw_sums",
     "production_meta.acceptances",
     "production_meta.deviations",
     "production_meta.lines",

@@ -44,3 +44,20 @@ def test_ranges_of_the_table_that_was_submitted_first_come_first() -> None:
             future.result(20)
     assert done[:3] == ["big 0", "big 1", "big 2"]
     assert sorted(done[3:]) == ["small 0", "small 1", "small 2"]
+
+
+def test_a_job_knows_whether_it_is_the_last() -> None:
+    """A key that is built last may have all processors, and no other."""
+    second_may_end = Event()
+
+    def first(reader: Reader) -> bool:
+        pool.share(reader, [lambda _: None] * 3)
+        return pool.is_busy()
+
+    with WorkerPool([Reader(), Reader()]) as pool:
+        second = pool.submit(lambda _: second_may_end.wait(20))
+        assert pool.submit(first).result(20)
+        second_may_end.set()
+        second.result(20)
+    with WorkerPool([Reader()]) as pool:
+        assert not pool.submit(first).result(20)

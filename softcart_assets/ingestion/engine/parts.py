@@ -15,6 +15,7 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.sinks.lake import LakeFile, remove_files
 from softcart_assets.ingestion.sinks.raw_schema import NEXT_VERSION, OWN_COLUMNS, VERSION
@@ -55,6 +56,7 @@ class PartTable:
     ) -> None:
         self.control = control
         self.key = (source.name, table.name)
+        self.raw_key = connector(source.kind).raw_key(table)
         self.lake_uri = lake_uri
         plain = f"part_{source.name}_{table.name}"
         # PostgreSQL cuts longer names off.
@@ -95,7 +97,12 @@ class PartTable:
         # Only the beginning has to match: a resumed table may have the engine's columns at its end.
         if not (resume and self._columns()[: len(wanted)] == wanted):
             self.discard()
-            definitions = ", ".join(f"{quote(name)} {type_}" for name, type_ in wanted)
+            # Known to be without NULLs, the rows are not read another time for that when the key
+            # is built.
+            never_null = dict.fromkeys(self.raw_key, " NOT NULL")
+            definitions = ", ".join(
+                f"{quote(name)} {type_}{never_null.get(name, '')}" for name, type_ in wanted
+            )
             # In this order: where there is a part table, there is the whole list of its ranges.
             self.control.execute(
                 "INSERT INTO ingestion.snapshot_ranges (source, table_name, number, condition)"

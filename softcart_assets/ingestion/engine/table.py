@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +21,7 @@ from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.engine.ranges import load_in_ranges
 from softcart_assets.ingestion.engine.record import record
 from softcart_assets.ingestion.engine.steps import LoadSteps
-from softcart_assets.ingestion.errors import MissingTable
+from softcart_assets.ingestion.errors import IngestionError, MissingTable
 from softcart_assets.ingestion.proof import statements
 from softcart_assets.ingestion.proof.digest import Checksums, Digest, Segments
 from softcart_assets.ingestion.proof.postgres import POSTGRES
@@ -39,7 +39,7 @@ from softcart_assets.ingestion.readers import (
 )
 from softcart_assets.ingestion.request import LoadResult
 from softcart_assets.ingestion.sinks.failures import explain
-from softcart_assets.ingestion.sinks.pairs import Pairs
+from softcart_assets.ingestion.sinks.pairs import Pairs, total
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.types import Column
 
@@ -153,8 +153,9 @@ class TableLoad(LoadSteps):
         connection.commit()
         if self.was_empty:
             # Only now: nobody has to wait for the rows until their statistics are there.
-            with suppress(psycopg.Error):  # the rows are committed, and autovacuum comes by
+            with suppress(psycopg.Error, IngestionError):  # the rows are committed
                 self.raw.analyze()
+                self._carry(columns)
         return result
 
     def _total(self, last: LastLoad | None) -> int:
@@ -296,21 +297,35 @@ class TableLoad(LoadSteps):
             by_name = {column.name: column for column in columns}
             key = tuple(by_name[name] for name in self.raw.key)
             return Pairs(self.raw, Segments(key, by_name[self.table.cursor or ""], 1)), [0]
-        segments = self.reader.segments(self.table, columns, rows)
-        pairs, parts = Pairs(self.raw, segments), segments.parts()
+        pairs = Pairs(self.raw, self.reader.segments(self.table, columns, rows))
+        # What raw has may be known: then only the source has to compute.
+        known = pairs.carried(self.loaded_at)
+        parts = pairs.segments.parts()
         # Raw may have rows beyond the source's bounds, so it is asked for all its parts.
-        if not (differing := self._unequal(pairs, parts, parts, parts.numbers(), "true")):
+        of_raw = dict if known else pairs.carry
+        at_source, in_raw = self._digests(of_raw, parts, parts, parts.numbers())
+        if known:
+            if known == total(at_source):
+                return pairs, []
+            in_raw = pairs.digests(parts, "true")
+        if not (differing := _unequal(at_source, in_raw)):
             return pairs, []
-        where = parts.where(POSTGRES, differing)
-        return pairs, self._unequal(pairs, segments, parts, differing, where)
+        segments, where = pairs.segments, parts.where(POSTGRES, differing)
+        at_source, in_some = self._digests(
+            lambda: pairs.digests(segments, where), segments, parts, differing
+        )
+        return pairs, _unequal(at_source, in_some)
 
-    def _unequal(
-        self, pairs: Pairs, segments: Segments, parts: Segments, numbers: Sequence[int], where: str
-    ) -> list[int]:
-        """Return the segments whose digests differ, in the parts with some numbers.
+    def _digests(
+        self,
+        of_raw: Callable[[], dict[int, Digest]],
+        segments: Segments,
+        parts: Segments,
+        numbers: Sequence[int],
+    ) -> tuple[dict[int, Digest], dict[int, Digest]]:
+        """Return the source's digests of the segments in some parts, and what `of_raw` returns.
 
-        `where`: the condition of belonging to these, in PostgreSQL's SQL. Both servers compute at
-        the same time, and the source over all readers.
+        Both servers compute at the same time, and the source over all readers.
         """
 
         def ask(number: int) -> Callable[[Reader], dict[int, Digest]]:
@@ -319,15 +334,17 @@ class TableLoad(LoadSteps):
             )
 
         with ThreadPoolExecutor(1) as executor:
-            asked = executor.submit(pairs.digests, segments, where)
+            asked = executor.submit(of_raw)
             answers = self.call.pool.share(self.reader, [ask(number) for number in numbers])
-            in_raw = asked.result()
-        at_source = dict(ChainMap(*answers))
-        return sorted(
-            each
-            for each in at_source.keys() | in_raw.keys()
-            if at_source.get(each) != in_raw.get(each)
-        )
+            return dict(ChainMap(*answers)), asked.result()
+
+    def _carry(self, columns: Sequence[Column]) -> None:
+        """Let the digest of what raw has follow its writes, so that the next load need not read
+        raw.
+        """
+        if self.table.strategy == "incremental" and isinstance(self.reader, DigestReader):
+            self._hold(columns)
+            Pairs(self.raw, self.reader.segments(self.table, columns, 0)).carry()
 
     # What the record says of the table.
 
@@ -415,3 +432,8 @@ class TableLoad(LoadSteps):
         if not isinstance(self.reader, ChecksumReader):
             return None, None
         return statements.ask(self.reader, self.table, columns, self.quarantine, self.call.pool)
+
+
+def _unequal(one: Mapping[int, Digest], other: Mapping[int, Digest]) -> list[int]:
+    """Return the segments whose digests differ."""
+    return sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))

@@ -128,7 +128,11 @@ class Segments:
 
     def digest(self, dialect: Dialect) -> str:
         """Return the items of a select list that give the digest of all rows."""
-        return f"COUNT(*), SUM({self._pair_number(dialect)})"
+        return ", ".join(self.sums(dialect))
+
+    def sums(self, dialect: Dialect) -> list[str]:
+        """Return SQL for the two sums that make a digest."""
+        return ["COUNT(*)", f"SUM({self._pair_number(dialect)})"]
 
     def _pair_number(self, dialect: Dialect) -> str:
         """Return SQL for a number of 62 bits from key and cursor.
@@ -209,17 +213,40 @@ def checksums_by(
     the same rows.
     """
     weight = _weight(dialect, columns, key)
-    rows: object = 0
+    rows = 0
     found: Checksums = {}
     for start in range(0, max(len(columns), 1), _COLUMNS_A_QUERY):
         some = columns[start : start + _COLUMNS_A_QUERY]
-        sums = (f"COUNT({dialect.quote(c.name)}), SUM({dialect.number(c)}{weight})" for c in some)
-        answer = ask(", ".join(["COUNT(*)", *sums]))
-        rows, *values = answer
-        numbers = [Decimal(str(value)) if value is not None else Decimal(0) for value in values]
-        pairs = zip(some, numbers[::2], numbers[1::2], strict=True)
-        found |= {c.name: checksum(count, total) for c, count, total in pairs}
-    return int(str(rows)), found
+        answer = ask(", ".join(_sums(dialect, some, weight)))
+        numbers = [Decimal(str(value)) if value is not None else Decimal(0) for value in answer]
+        rows, sums = checksums_of(some, numbers)
+        found |= sums
+    return rows, found
+
+
+def sums_of(dialect: Dialect, columns: Sequence[Column], key: Sequence[str]) -> list[str]:
+    """Return SQL for the sums that make a table's checksums: its rows, then two for a column."""
+    return _sums(dialect, columns, _weight(dialect, columns, key))
+
+
+def _sums(dialect: Dialect, columns: Sequence[Column], weight: str) -> list[str]:
+    found = ["COUNT(*)"]
+    for c in columns:
+        found += [f"COUNT({dialect.quote(c.name)})", f"SUM({dialect.number(c)}{weight})"]
+    return found
+
+
+def checksums_of(columns: Sequence[Column], sums: Sequence[Decimal]) -> tuple[int, Checksums]:
+    """Return the number of rows and the checksums that `sums_of` tells."""
+    rows, *numbers = sums
+    pairs = zip(columns, numbers[::2], numbers[1::2], strict=True)
+    return int(rows), {c.name: checksum(count, total) for c, count, total in pairs}
+
+
+def sums_in(columns: Sequence[Column], rows: int, checksums: Checksums) -> list[Decimal]:
+    """Return the sums from which `checksums_of` has made checksums."""
+    parts = (part for c in columns for part in checksums[c.name].split(":"))
+    return [Decimal(rows), *map(Decimal, parts)]
 
 
 def combined(

@@ -5,10 +5,15 @@ equal.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
 
+from softcart_assets.ingestion.proof.carried import CarriedSums, known_salt
 from softcart_assets.ingestion.proof.digest import Checksums, Digest, Segments
 from softcart_assets.ingestion.proof.postgres import POSTGRES
+from softcart_assets.ingestion.proof.statements import ASK_EVERY
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.sql import as_text, listed, literal, quote, typed
 from softcart_assets.ingestion.types import Column
@@ -28,6 +33,46 @@ class Pairs:
         # A cursor may be part of the key. It must not be selected twice.
         self.columns = list(dict.fromkeys([*segments.key, segments.cursor]))
 
+    def carried(self, now: datetime) -> Digest | None:
+        """Return the digest of raw's current rows, if it is known without reading them.
+
+        The segments take the random numbers that it was made with. These hold for a day.
+        """
+        source, table = self.raw.source.name, self.raw.table.name
+        salt = known_salt(self._connection, source, table)
+        if len(salt) != len(self.segments.salt) or self.raw.any_held():
+            return None
+        segments = replace(self.segments, salt=tuple(salt))
+        found = self._sums(segments).read()
+        # Another day, other numbers: they show what chance may have hidden.
+        if not found or not found.read_at or not timedelta(0) <= now - found.read_at <= ASK_EVERY:
+            return None
+        self.segments = segments
+        count, total = map(int, found.sums)
+        return count, total
+
+    def carry(self) -> dict[int, Digest]:
+        """Return the digest of each part of raw, and let the sum of all follow each write.
+
+        With rows in quarantine nothing follows, as these count with what they have at the source.
+        """
+        parts = self.segments.parts()
+        if self.raw.any_held():
+            return self.digests(parts, "true")
+        sums = self._sums(self.segments)
+        # Before the rows are read: nobody else can write any more.
+        sums.follow()
+        then = sums.read()
+        assert then
+        found = self.digests(parts, "true")
+        sums.complete(then, [Decimal(each) for each in total(found)], self.raw.now())
+        return found
+
+    def _sums(self, segments: Segments) -> CarriedSums:
+        key = self.raw.source.name, self.raw.table.name
+        sums = segments.sums(POSTGRES)
+        return CarriedSums(self._connection, key, self.raw.name, sums, segments.salt)
+
     def digests(self, segments: Segments, where: str) -> dict[int, Digest]:
         """Return the digest of each segment of raw's current rows that meet a condition, with
         quarantined rows included.
@@ -42,8 +87,7 @@ class Pairs:
         """Return the query of key and cursor of the rows that raw knows of the source."""
         raw, pair = self.raw, listed(column.name for column in self.columns)
         rows = f"SELECT {pair} FROM {raw.name} r WHERE NOT _deleted"
-        any_held = self._connection.execute("SELECT EXISTS (SELECT FROM pg_temp.held)").fetchone()
-        if any_held == (False,):
+        if not self.raw.any_held():
             # The usual case. Temporary tables would keep PostgreSQL from working in parallel.
             return rows
         return (
@@ -137,10 +181,15 @@ class Pairs:
         """Return the checksums of the source's pairs, for a source that cannot be asked for
         checksums.
         """
-        return self.raw.checksums(self.columns, "pg_temp.at_source")
+        return self.raw.checksums(self.columns, "pg_temp.at_source", held=False)
 
     def _in(self, segments: Sequence[int]) -> str:
         return f"{self.segments.expression(POSTGRES)} = ANY ({literal([int(s) for s in segments])})"
 
     def _run(self, statement: str) -> None:
         self._connection.execute(statement.encode())
+
+
+def total(digests: Mapping[int, Digest]) -> Digest:
+    """Return the digest of the rows of several segments."""
+    return sum(count for count, _ in digests.values()), sum(each for _, each in digests.values())

@@ -121,8 +121,12 @@ class RawTable(RawSchema):
             self._run(f"ALTER TABLE {self.name} ALTER COLUMN {name} DROP DEFAULT")
         self._run(f"ALTER TABLE {self.name} ALTER COLUMN {VERSION} SET DEFAULT {NEXT_VERSION}")
         if self.key and not has_key:
-            # Sorting the keys is a third of a first load. The default of 64 MB spills to disk.
-            self._run("SET LOCAL maintenance_work_mem = '256MB'")
+            # Sorting the keys is a third of a first load. The default of 64 MB spills to disk. A
+            # server that gives more keeps it.
+            self._run(
+                "SELECT set_config(name, greatest(setting::bigint, 256 * 1024)::text, true)"
+                " FROM pg_settings WHERE name = 'maintenance_work_mem'"
+            )
             self._run(f"ALTER TABLE {self.name} ADD PRIMARY KEY ({listed(self.key)})")
         if self.history:
             names = listed([*(c.name for c in columns), *OWN_COLUMNS])
@@ -359,21 +363,22 @@ class RawTable(RawSchema):
         return [row[0] for row in rows]
 
     def checksums(
-        self, columns: Sequence[Column], relation: str | None = None
+        self, columns: Sequence[Column], relation: str | None = None, *, held: bool | None = None
     ) -> tuple[int, Checksums]:
         """Return the number of current rows and the checksum of each column, of the table or
-        another relation.
-
-        Rows in `held` are left out.
+        another relation. `held`: only of rows that are in `held`, or are not.
         """
         conditions = [] if relation else ["NOT _deleted"]
-        if self.key and self._one("SELECT EXISTS (SELECT FROM pg_temp.held)")[0]:
-            conditions.append(
-                f"NOT EXISTS (SELECT FROM pg_temp.held h WHERE {self.same_key('h', 'r')})"
-            )
+        if held is not None:
+            exists = f"EXISTS (SELECT FROM pg_temp.held h WHERE {self.same_key('h', 'r')})"
+            conditions.append(exists if held else f"NOT {exists}")
         rows = f" FROM {relation or self.name} r"
         if conditions:
             rows += f" WHERE {' AND '.join(conditions)}"
         return digest.checksums_by(
             lambda sums: self._one(f"SELECT {sums}{rows}"), POSTGRES, columns, self.key
         )
+
+    def any_held(self) -> bool:
+        """Return whether rows are in `held`."""
+        return bool(self._one("SELECT EXISTS (SELECT FROM pg_temp.held)")[0])

@@ -65,7 +65,7 @@ class RawSchema:
 
     def __init__(self, connection: psycopg.Connection, source: Source, table: Table) -> None:
         self.connection = connection
-        self.table = table
+        self.source, self.table = source, table
         self.asset = f"{source.schema}/{table.name}"
         self.key = connector(source.kind).raw_key(table)
         self.name = f"{quote(source.schema)}.{quote(table.name)}"

@@ -73,7 +73,8 @@ def _mysql_number(column: Column) -> str:
             # origin.
             return f"TO_DAYS({name})"
         case Kind.DATETIME | Kind.INSTANT:
-            return f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {name})"
+            # A time as a text would be parsed for each row, which takes half of the whole.
+            return f"TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', {name})"
         case Kind.TIME:
             return name
         case Kind.JSON:
