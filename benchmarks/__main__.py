@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import capture, copy, demo, documents, incremental, rig, shapes
+from benchmarks import capture, copy, demo, documents, incremental, publication, rig, shapes
 
 INGESTION = {
     "copy": copy,
@@ -12,6 +12,7 @@ INGESTION = {
     "incremental": incremental,
     "capture": capture,
     "documents": documents,
+    "publication": publication,
 }
 
 
