@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import capture, copy, demo, documents, incremental, live, rig, shapes
+from benchmarks import (
+    capture,
+    copy,
+    demo,
+    documents,
+    incremental,
+    live,
+    publication,
+    rig,
+    shapes,
+)
 
 WHOLE = ("demo", "live")
 """What runs the whole project, on servers of its own."""
@@ -14,6 +24,7 @@ INGESTION = {
     "incremental": incremental,
     "capture": capture,
     "documents": documents,
+    "publication": publication,
 }
 
 

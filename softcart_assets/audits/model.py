@@ -6,7 +6,8 @@ audit runs on staging (`warehouse`, `aggregates`), on a candidate and on `produc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -58,6 +59,10 @@ class Audit:
     `sample` lists keys of offending rows. The audit passes if no row is offending, or if their
     share is within the limit. `what`: what an offending row is, for the message of a limit.
     `reads`: the other tables in the query.
+
+    `added`: the same query about added rows only. It suffices if the other rows passed, and the
+    columns in `refers_to`, each a table and a column, have lost no value since. None: nothing less
+    than the whole table suffices.
     """
 
     name: str
@@ -67,6 +72,8 @@ class Audit:
     limit: Limit | None = None
     what: str = ""
     reads: tuple[str, ...] = ()
+    added: Composed | None = None
+    refers_to: tuple[tuple[str, str], ...] = ()
 
     def run(self, session: psycopg.Connection, *schemas: str) -> AuditResult:
         """Run the query. A table is looked for in these schemas, in their order."""
@@ -75,15 +82,55 @@ class Audit:
         if self.limit is None:
             return AuditResult(self.name, self.table, not figures["offending"], details)
         share = Decimal(figures["offending"]) / max(figures["total"], 1)
-        return AuditResult(
-            self.name,
-            self.table,
-            share <= self.limit.value,
-            details | _declared(self.limit),
-            limit=self.limit,
-            share=share,
-            what=self.what,
-        )
+        return _limited(self, share, self.limit, details)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Figures that add up over the rows of a table: those of all rows are those of some and of the
+    others. `sql` returns one row of numbers. Null counts as 0.
+    """
+
+    table: str
+    sql: Composed
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An audit of figures that add up. They are carried forward when some rows change.
+
+    With a limit, `parts` has one part with the counts `offending` and `total`, as of an `Audit`.
+    Without one, all figures of all parts must be equal.
+    """
+
+    name: str
+    table: str
+    description: str
+    parts: tuple[Part, ...]
+    limit: Limit | None = None
+    what: str = ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tables of the figures beside its own."""
+        return tuple(part.table for part in self.parts if part.table != self.table)
+
+    def run(self, session: psycopg.Connection, *schemas: str) -> AuditResult:
+        """Add the figures up over whole tables and judge them."""
+        figures = [figures_of(session, part.sql, schemas) for part in self.parts]
+        return self.judge({name: value for each in figures for name, value in each.items()})
+
+    def judge(self, figures: Mapping[str, Decimal]) -> AuditResult:
+        """The result for these figures."""
+        details: Details = {
+            # Counts are integers, and sums keep their digits.
+            name: int(value) if value.as_tuple().exponent == 0 else str(value)
+            for name, value in figures.items()
+        }
+        if self.limit is None:
+            return AuditResult(self.name, self.table, len(set(figures.values())) == 1, details)
+        share = figures["offending"] / max(figures["total"], Decimal(1))
+        return _limited(self, share, self.limit, details)
 
 
 @dataclass(frozen=True)
@@ -110,37 +157,39 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Volume:
-    """The number of rows of a table, compared with the versions before: how many are gone.
-
-    `sql` returns it as `row_count`. The audit passes if the table has not lost more rows of the
-    version before than the limit allows. One version with too many rows would make its own
-    correction a loss. So a table may also go back to its usual number of rows. That it still has
-    more than the usual number is no excuse: a table that has grown would lose most of its rows.
+class Equality:
+    """The rows of a candidate are those of staging. A publication compares them itself: it adds up
+    whole tables, or the changes on both sides.
     """
 
     name: str
     table: str
     description: str
-    sql: Composed
-    limit: Limit
 
-    def compare(
-        self, session: psycopg.Connection, schemas: tuple[str, ...], live: int, usual: int
-    ) -> AuditResult:
-        """Run the query. `live`: the rows of the version before. `usual`: the median of several."""
-        rows = _figures(session, self.sql, schemas)["row_count"]
+
+@dataclass(frozen=True)
+class Volume:
+    """The number of rows of a table, compared with the versions before: how many are gone.
+
+    The audit passes if the table has not lost more rows of the version before than the limit
+    allows. One version with too many rows would make its own correction a loss. So a table may also
+    go back to its usual number of rows. That it still has more than the usual number is no excuse:
+    a table that has grown would lose most of its rows.
+    """
+
+    name: str
+    table: str
+    description: str
+    limit: Limit
+    what: str = ""
+
+    def compare(self, rows: int, live: int, usual: int) -> AuditResult:
+        """The result for a number of rows. `live`: that of the version before. `usual`: the median
+        of several.
+        """
         share, what = self._share(rows, live, usual)
-        return AuditResult(
-            self.name,
-            self.table,
-            share <= self.limit.value,
-            {"row_count": rows, "row_count_current": live, "row_count_usual": usual}
-            | _declared(self.limit),
-            limit=self.limit,
-            share=share,
-            what=what,
-        )
+        details = {"row_count": rows, "row_count_current": live, "row_count_usual": usual}
+        return _limited(replace(self, what=what), share, self.limit, details)
 
     def _share(self, rows: int, live: int, usual: int) -> tuple[Decimal, str]:
         """What the limit is compared with, and what it is a share of."""
@@ -163,16 +212,36 @@ class Growth(Volume):
         return share, f"of the rows that {self.table} had: {rows:,} instead of {before:,}"
 
 
-AnyAudit = Audit | Comparison | Volume
+AnyAudit = Audit | Measured | Comparison | Equality | Volume
 """What a publication asks of a candidate."""
 
 
-def _declared(limit: Limit) -> Details:
-    return {
+def _limited(
+    audit: Audit | Measured | Volume, share: Decimal, limit: Limit, details: Details
+) -> AuditResult:
+    """The result of an audit that compares a share with a limit."""
+    declared = {
         "limit": str(limit.value),
         "reason of the limit": limit.reason,
         "limit declared at": limit.declared_at,
     }
+    return AuditResult(
+        audit.name,
+        audit.table,
+        share <= limit.value,
+        details | declared,
+        limit=limit,
+        share=share,
+        what=audit.what,
+    )
+
+
+def figures_of(
+    session: psycopg.Connection, question: Composed, schemas: tuple[str, ...]
+) -> dict[str, Decimal]:
+    """Run a query of numbers, with its tables looked for in these schemas."""
+    figures = _figures(session, question, schemas)
+    return {name: Decimal(value or 0) for name, value in figures.items()}
 
 
 def _figures(session: psycopg.Connection, question: Composed, schemas: tuple[str, ...]) -> Details:

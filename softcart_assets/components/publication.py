@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from softcart_assets.assembly import Lines
 from softcart_assets.audits.model import AnyAudit, AuditResult
@@ -15,6 +16,16 @@ from softcart_assets.publishing.acceptances import Acceptance
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish, remedy
 from softcart_assets.publishing.tables import PublishedTable
 from softcart_assets.resources import PostgresResource
+
+
+class PublicationConfig(dg.Config):
+    """How to publish."""
+
+    complete: bool = Field(
+        default=False,
+        description="Compare every row with staging and let all audits read all rows, not only "
+        "those that changed. A table that differs is copied whole.",
+    )
 
 
 def _upstream(table: PublishedTable) -> dg.AssetKey:
@@ -81,7 +92,10 @@ def published_assets(
         pool=POOL,
     )
     def publication(
-        context: dg.AssetExecutionContext, staging: PostgresResource, production: PostgresResource
+        context: dg.AssetExecutionContext,
+        config: PublicationConfig,
+        staging: PostgresResource,
+        production: PostgresResource,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         """Publish the lines of the selected tables and the conformed tables, in one switch.
 
@@ -102,6 +116,7 @@ def published_assets(
                 audits,
                 lines=asked,
                 on_progress=context.log.info,
+                complete=config.complete,
             )
         except AuditFailed as error:
             # The results of the checks come before the failure, so that the UI shows them.
@@ -123,7 +138,11 @@ def published_assets(
                 and production_key(table.name) in context.selected_asset_keys
             ):
                 metadata = _metadata(table, done, production)
-                yield dg.MaterializeResult(production_key(table.name), metadata=metadata)
+                # The same rows keep their version, so what reads them stays up to date.
+                version = dg.DataVersion(done.versions[table.name])
+                yield dg.MaterializeResult(
+                    production_key(table.name), metadata=metadata, data_version=version
+                )
         yield from _results(context, done.audits, done.accepted)
 
     return publication
@@ -151,6 +170,7 @@ def _metadata(
     return {
         "dagster/row_count": done.row_counts[table.name],
         "version": done.version,
+        "rows written": done.written[table.name],
         "seconds": round(done.seconds, 2),
         **accepted,
         **same_columns_as(columns, _upstream(table)),

@@ -18,24 +18,19 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from softcart_assets.publishing.contents import version_of
+
 _LIBRARIES = ("altair", "pyarrow", "vl-convert-python")
 """What else decides how a file looks."""
 
 
 def table_version(session: psycopg.Connection, table: str) -> str:
-    """A number of all rows and columns of a published table.
-
-    The number of the publication would not do. It copies every table, changed or not.
-    """
+    """A number of the version of a published table's rows, and of its columns."""
     name = sql.Identifier("production", table)
     columns = session.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(name)).description or ()
-    # A number per row and their sum, so the order of the rows does not count.
-    row = session.execute(
-        sql.SQL("SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {} AS t").format(
-            name
-        )
-    ).fetchone()
-    return digest([[(column.name, column.type_display) for column in columns], row])
+    return digest(
+        [[(column.name, column.type_display) for column in columns], version_of(session, table)]
+    )
 
 
 @cache

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.publishing import contents
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,8 +37,8 @@ PostgreSQL sends one message per row, and small writes are slow.
 class Snapshot:
     """Staging as of one moment, and threads that read it.
 
-    `session`: a connection that sees this moment. Each thread has another one, and one to
-    production.
+    `session`: a connection that sees this moment. `seen`: the moment, as a `pg_snapshot`. Each
+    thread has another connection, and one to production.
     """
 
     def __init__(
@@ -46,6 +47,9 @@ class Snapshot:
         pairs: Iterable[tuple[psycopg.Connection, psycopg.Connection]],
     ) -> None:
         self.session = session
+        row = session.execute("SELECT pg_current_snapshot()::text").fetchone()
+        assert row is not None
+        self.seen: str = row[0]
         self._pairs: SimpleQueue[tuple[psycopg.Connection, psycopg.Connection]] = SimpleQueue()
         for pair in pairs:
             self._pairs.put(pair)
@@ -86,7 +90,10 @@ def staging_snapshot(
     with ExitStack() as stack:
 
         def connect(database: PostgresConnection, **options: bool) -> psycopg.Connection:
-            return stack.enter_context(database.connect(application_name=application, **options))
+            connection = database.connect(application_name=application, **options)
+            stack.enter_context(connection)
+            contents.prepare(connection)
+            return connection
 
         session, *readers = (connect(staging) for _ in range(1 + WORKERS))
         # PostgreSQL lets only such transactions share a snapshot.
@@ -137,19 +144,19 @@ def _take_snapshot(
 
 def copy_rows(
     source: psycopg.Connection,
-    source_table: sql.Composable,
+    query: sql.Composable,
     target: psycopg.Connection,
-    target_table: sql.Composable,
+    table: sql.Composable,
     columns: Iterable[str],
 ) -> int:
-    """Append all rows of one table to another with the same columns and types.
+    """Append the rows of a query to a table that has its columns and types.
 
     Returns the number of rows. The rows travel in PostgreSQL's binary format, so they stay exact.
     They travel in pieces of `BUFFER_BYTES`, so the memory stays bounded.
     """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    read = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)").format(names, source_table)
-    write = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target_table, names)
+    read = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
+    write = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(table, names)
     with source.cursor() as reader, target.cursor() as writer:
         with reader.copy(read) as rows, writer.copy(write) as sink:
             buffer = bytearray()

@@ -1,6 +1,6 @@
 """Write, audit, publish: the one way into the production database.
 
-A publication copies tables from one snapshot of staging into a slot that nobody reads
+A publication writes the tables of one snapshot of staging into a slot that nobody reads
 (`candidate`). It audits the tables there, and switches all readers to them at one moment (`slots`).
 If a line of business fails its audits, it is held: it keeps its live tables, and the other lines
 continue without it. Until the switch, readers see the version that they had. An error or a killed
@@ -12,19 +12,27 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
 
 from softcart_assets import locks
-from softcart_assets.audits.model import AnyAudit, Audit, AuditResult, Comparison
-from softcart_assets.connections import PostgresConnection
-from softcart_assets.publishing import acceptances, slots
+from softcart_assets.audits.model import (
+    AnyAudit,
+    Audit,
+    AuditResult,
+    Comparison,
+    Details,
+    Equality,
+    Measured,
+)
+from softcart_assets.connections import PostgresConnection, ServerUnreachable
+from softcart_assets.publishing import acceptances, changes, differences, slots
 from softcart_assets.publishing.acceptances import Acceptance
 from softcart_assets.publishing.candidate import Candidate, Live, Tell, naming
 from softcart_assets.publishing.copying import Snapshot, staging_snapshot
-from softcart_assets.publishing.slots import PublishError
+from softcart_assets.publishing.slots import PublishError, Version
 from softcart_assets.publishing.tables import PublishedTable
 
 APPLICATION = "softcart publish"
@@ -81,14 +89,18 @@ class Publication:
     """The result of a publication.
 
     `version`: 1, 2, … `lines`: the outcome of each requested line. `row_counts`: rows per table
-    that went live. `audits`: the result of every audit that ran. An audit that failed for the new
-    tables of a held line counts as failed, even if it passed for the tables that the line keeps.
-    `accepted`: the acceptances that let failed audits pass, by audit.
+    that went live. `written`: the rows that were deleted and inserted in each table. `versions`:
+    what the live rows of each table are known by. It is another text if they are other rows.
+    `audits`: the result of every audit that ran. An audit that failed for the new tables of a held
+    line counts as failed, even if it passed for the tables that the line keeps. `accepted`: the
+    acceptances that let failed audits pass, by audit.
     """
 
     version: int
     lines: dict[str, LineOutcome]
     row_counts: dict[str, int]
+    written: dict[str, int]
+    versions: dict[str, str]
     audits: list[AuditResult]
     accepted: dict[str, Acceptance]
     seconds: float
@@ -101,12 +113,16 @@ def publish(
     audits: Sequence[AnyAudit],
     lines: Collection[str] | None = None,
     on_progress: Tell | None = None,
+    *,
+    complete: bool = False,
 ) -> Publication:
     """Publish the lines of business that pass their audits, all at one moment.
 
     `tables`: every declared table of every line. A table that is left out disappears from
     production. `lines`: the lines to publish, by default all. The others keep their live tables.
-    `on_progress` is called with a line of text after each part, from several threads.
+    `on_progress` is called with a line of text after each part, from several threads. `complete`:
+    compare every row with staging and let all audits read all rows, not only those that changed. A
+    table that differs is copied whole.
 
     Raises `AuditFailed` if no line passes. Raises `PublishError` if another publication is running,
     or if a server refuses a statement.
@@ -126,10 +142,14 @@ def publish(
         new = wanted - held.keys()
         if not new:
             raise _all_failed(session, wanted, held)
-        with _snapshot(staging, production, [t for t in tables if t.line in new]) as snapshot:
+        _watch(staging, tables, tell)
+        with (
+            _snapshot(staging, production, [t for t in tables if t.line in new]) as snapshot,
+            differences.room(session),
+        ):
             candidate = Candidate.prepare(session, snapshot, live, tables, new, tell)
-            candidate.write()
-            auditor = _Auditor(snapshot, candidate, tables, held, accepted, tell)
+            candidate.write(complete=complete)
+            auditor = _Auditor(snapshot, candidate, tables, held, accepted, tell, complete)
             auditor.hold_what_fails(audits)
             if not candidate.new:
                 raise _all_failed(session, wanted, held)
@@ -148,6 +168,7 @@ def publish(
         with naming("production: switching"):
             slots.switch(session, version, live.current, also=note)
         tell(f"version {version.number} published")
+    _drop_notes(staging, candidate, version, tell)
     outcomes = {
         line: LineOutcome(
             line in candidate.new,
@@ -162,6 +183,8 @@ def publish(
         version.number,
         outcomes,
         rows,
+        candidate.written,
+        {name: content.label for name, content in version.contents.items()},
         # A table that staging lacks was never audited, but its line is held for it.
         list((auditor.results | {result.name: result for result in _flat(held)}).values()),
         {name: accepted[name] for name in auditor.needed if accepted[name] in over},
@@ -214,7 +237,7 @@ def _absent(
             names = [
                 audit.name
                 for audit in audits
-                if audit.table == table.name and isinstance(audit, Comparison)
+                if audit.table == table.name and isinstance(audit, Comparison | Equality)
             ]
             held.setdefault(table.line, []).extend(
                 AuditResult(name, table.name, False, details)
@@ -239,6 +262,32 @@ def _snapshot(
         ) from None
 
 
+def _watch(staging: PostgresConnection, tables: Sequence[PublishedTable], tell: Tell) -> None:
+    """Note from now on what changes in staging. It comes before the snapshot, so nothing is missed
+    between the two.
+    """
+    try:
+        with staging.connect(application_name=APPLICATION, autocommit=True) as session:
+            changes.watch(session, tables, tell)
+    except psycopg.Error as error:
+        raise PublishError(
+            f"Changes cannot be noted in staging database {staging.database!r}, nothing was "
+            f"published: {str(error).strip()}. Its user must own the tables and may create the "
+            f"schema {changes.SCHEMA}."
+        ) from None
+
+
+def _drop_notes(
+    staging: PostgresConnection, candidate: Candidate, version: Version, tell: Tell
+) -> None:
+    """Readers see the version already, so a failure is told and not raised."""
+    try:
+        with staging.connect(application_name=APPLICATION, autocommit=True) as session:
+            candidate.drop_notes(session, version)
+    except (psycopg.Error, ServerUnreachable) as error:
+        tell(f"old notes of changes stay in staging until the next publication: {error}")
+
+
 _REFUSED = (psycopg.ProgrammingError, psycopg.DataError)
 """A query that cannot be answered, whatever the state of the server."""
 _HARMLESS = (psycopg.errors.UndefinedColumn, psycopg.errors.SyntaxError, psycopg.DataError)
@@ -250,7 +299,7 @@ class _Auditor:
 
     `held`: these lines, each with the audits that failed. `results`: the result of each audit. If
     an audit failed in any round, its result is that failure. `needed`: the audits that failed and
-    hold no line, because a person accepted that.
+    hold no line, because a person accepted that. `complete`: all audits read all rows.
     """
 
     def __init__(
@@ -261,11 +310,12 @@ class _Auditor:
         held: dict[str, list[AuditResult]],
         accepted: Mapping[str, Acceptance],
         tell: Tell,
+        complete: bool,
     ) -> None:
         self.held = held
         self.results: dict[str, AuditResult] = {}
         self.needed: set[str] = set()
-        self._accepted = accepted
+        self._accepted, self._complete = accepted, complete
         self._snapshot, self._candidate, self._tell = snapshot, candidate, tell
         self._line_of = {table.name: table.line for table in tables}
         self._staging_schemas = tuple({table.schema for table in tables})
@@ -290,7 +340,7 @@ class _Auditor:
 
     def _lines(self, audit: AnyAudit) -> set[str]:
         """The lines whose tables an audit reads."""
-        reads = audit.reads if isinstance(audit, Audit) else ()
+        reads = audit.reads if isinstance(audit, Audit | Measured) else ()
         return {self._line_of[name] for name in (audit.table, *reads)}
 
     def _round(self, audits: Sequence[AnyAudit]) -> dict[str, list[AuditResult]]:
@@ -350,7 +400,7 @@ class _Auditor:
                 return self._ask(staging, production, audit)
             except _REFUSED as error:
                 note = f"The query of the audit is refused: {str(error).strip()}."
-                if isinstance(audit, Audit) and audit.limit:
+                if isinstance(audit, Audit | Measured) and audit.limit:
                     note += f" It is declared at {audit.limit.declared_at}."
                 return AuditResult(audit.name, audit.table, False, {"note": note})
 
@@ -360,20 +410,29 @@ class _Auditor:
         production: psycopg.Connection,
         audit: AnyAudit,
     ) -> AuditResult:
-        current = self._candidate.live.current
-        ours = (slots.slot_schema(self._candidate.slot),)
-        if isinstance(audit, Audit):
+        candidate = self._candidate
+        current = candidate.live.current
+        if isinstance(audit, Audit | Measured):
             return self._run_audit(production, audit)
+        if isinstance(audit, Equality):
+            ours, theirs = candidate.equality[audit.table]
+            how = "changed rows" if candidate.is_difference(audit.table) else "all rows"
+            details = {"row_count": ours.count, "row_count_staging": theirs.count, "compared": how}
+            return AuditResult(audit.name, audit.table, ours == theirs, details)
         if isinstance(audit, Comparison):
-            return audit.compare((production, ours), (staging, self._staging_schemas))
+            if candidate.is_difference(audit.table):
+                note = {"note": "all rows are those of staging"}
+                return AuditResult(audit.name, audit.table, True, note)
+            slot = (slots.slot_schema(candidate.slot),)
+            return audit.compare((production, slot), (staging, self._staging_schemas))
         if current and audit.table in current.row_counts:
             live = current.row_counts[audit.table]
-            usual = self._candidate.live.usual.get(audit.table, live)
-            return audit.compare(production, ours, live, usual)
+            usual = candidate.live.usual.get(audit.table, live)
+            return audit.compare(candidate.rows(audit.table), live, usual)
         note = {"note": "first publication of this table"}
         return AuditResult(audit.name, audit.table, True, note)
 
-    def _run_audit(self, production: psycopg.Connection, audit: Audit) -> AuditResult:
+    def _run_audit(self, production: psycopg.Connection, audit: Audit | Measured) -> AuditResult:
         """Lines that keep their tables may lack a table or a column that the audit reads."""
         candidate = self._candidate
         if audit.table not in candidate.shape:
@@ -385,7 +444,10 @@ class _Auditor:
             )
             return AuditResult(audit.name, audit.table, False, {"note": note})
         try:
-            return audit.run(production, slots.slot_schema(candidate.slot))
+            if isinstance(audit, Measured):
+                figures = [candidate.measure(production, part) for part in audit.parts]
+                return audit.judge({name: n for each in figures for name, n in each.items()})
+            return self._run_on_rows(production, audit)
         except _REFUSED as error:
             # A live table may lack columns that are declared today. Rows without a reference's
             # column refer to nothing, so they break no reference. Nor does a mistake in the
@@ -396,6 +458,32 @@ class _Auditor:
             harmless = audit.table in kept and isinstance(error, _HARMLESS)
             note = f"{', '.join(sorted(kept))} as it is live: {str(error).strip()}"
             return AuditResult(audit.name, audit.table, harmless, {"note": note})
+
+    def _run_on_rows(self, production: psycopg.Connection, audit: Audit) -> AuditResult:
+        """Run the audit on added rows if the others passed it and refer to nothing that is gone.
+        Otherwise, or if an added row fails, run it on all rows.
+        """
+        candidate = self._candidate
+        slot = slots.slot_schema(candidate.slot)
+        if audit.added is None:
+            return audit.run(production, slot)
+        question = audit.sql.as_string()
+        result = None
+        if (
+            not self._complete
+            and candidate.live_passed(audit.table, question)
+            and not any(candidate.has_lost(production, *column) for column in audit.refers_to)
+        ):
+            if candidate.is_as_live(audit.table):
+                details: Details = {"offending": 0, "total": candidate.rows(audit.table)}
+                result = AuditResult(audit.name, audit.table, True, details)
+            elif candidate.has_added(audit.table):
+                result = replace(audit, sql=audit.added).run(production, slot)
+        if result is None or not result.passed:
+            result = audit.run(production, slot)
+        if result.passed:
+            candidate.passed(audit.table, question)
+        return result
 
 
 def _flat(held: dict[str, list[AuditResult]]) -> list[AuditResult]:

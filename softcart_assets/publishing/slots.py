@@ -29,7 +29,7 @@ TABLES. PostgreSQL 13 or later is required.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,8 @@ from psycopg.types.json import Jsonb
 
 from softcart_assets import views
 from softcart_assets.migrations import migrate
+from softcart_assets.publishing import contents
+from softcart_assets.publishing.contents import Content, Rows
 
 Columns = tuple[tuple[str, str], ...]
 """Each column's name and its type as PostgreSQL writes it."""
@@ -95,8 +97,13 @@ class Version:
     number: int
     slot: int
     shape: Shape
-    row_counts: Mapping[str, int]
+    contents: Mapping[str, Content]
     lines: Mapping[str, LiveLine]
+
+    @property
+    def row_counts(self) -> dict[str, int]:
+        """The rows per table."""
+        return {name: content.rows.count for name, content in self.contents.items()}
 
 
 def set_up(session: psycopg.Connection) -> None:
@@ -164,8 +171,11 @@ def view_name(name: str) -> str:
     return sql.Identifier("production", name).as_string()
 
 
-def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
-    """Schema → shape of its tables, for schemas whose whole name matches a regular expression."""
+def read_shapes(session: psycopg.Connection, schemas: str, kinds: str = "rpmv") -> dict[str, Shape]:
+    """Schema → shape of its tables, for schemas whose whole name matches a regular expression.
+
+    `kinds`: the kinds of relations, as in `pg_class.relkind`.
+    """
     shapes: dict[str, Shape] = {}
     # `_slot` is ours. The tables in staging do not have it.
     for schema, name, columns, types in session.execute(
@@ -173,13 +183,13 @@ def read_shapes(session: psycopg.Connection, schemas: str) -> dict[str, Shape]:
         SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum),
                array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
         FROM pg_namespace n
-        JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'm', 'v')
+        JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind::text = ANY(%s)
         JOIN pg_attribute a
           ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> '_slot'
         WHERE n.nspname ~ %s
         GROUP BY n.nspname, c.relname
         """,
-        [f"^({schemas})$"],
+        [list(kinds), f"^({schemas})$"],
     ):
         shapes.setdefault(schema, {})[name] = tuple(zip(columns, types, strict=True))
     return shapes
@@ -208,6 +218,7 @@ def read_pairs(session: psycopg.Connection) -> dict[int, Shape]:
 def create_pair(session: psycopg.Connection, pair: int, shape: Shape) -> None:
     """Create a pair with empty tables."""
     with session.transaction():
+        contents.forget(session, slots_of(pair))
         session.execute(
             sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(f"production_pair_{pair}"))
         )
@@ -245,6 +256,7 @@ def replace_table(
 ) -> None:
     """Give a table other columns, or remove it (None). Nobody may read its pair yet."""
     with session.transaction():
+        contents.forget(session, slots_of(pair), name)
         session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(pair_table(pair, name)))
         if columns is not None:
             create_table(session, pair, name, columns)
@@ -335,6 +347,7 @@ def drop_other_pairs(session: psycopg.Connection, current: Current | None) -> No
                     sql.SQL(", ").join(map(sql.Identifier, schemas))
                 )
             )
+            contents.forget(session, slots_of(pair))
 
     with_short_locks(session, time.monotonic() + PATIENCE_SECONDS, drop)
 
@@ -361,35 +374,40 @@ def empty_table(
 
     if patient_until is None or not with_short_locks(session, patient_until, truncate):
         session.execute(sql.SQL("DELETE FROM {}").format(slot_table(slot, name)))
-        # To shorten the file, VACUUM would need the lock that could not be had.
-        session.execute(sql.SQL("VACUUM (TRUNCATE false) {}").format(slot_table(slot, name)))
+        vacuum(session, slot, name)
+
+
+def vacuum(session: psycopg.Connection, slot: int, name: str) -> None:
+    """Free the space of rows that nobody sees any more.
+
+    To shorten the file, VACUUM would need a lock that excludes readers.
+    """
+    session.execute(sql.SQL("VACUUM (TRUNCATE false) {}").format(slot_table(slot, name)))
 
 
 def copy_slot(
-    session: psycopg.Connection, source: int, target: int, name: str, columns: Iterable[str]
-) -> int:
-    """Append all rows of a table in one slot to the same table in another. Returns their number.
+    session: psycopg.Connection, source: int, target: int, name: str, columns: Sequence[str]
+) -> Rows:
+    """Append all rows of a table in one slot to the same table in another. Returns them.
 
-    No audit compares this copy with staging, so a checksum compares both tables. Raises
-    `PublishError` if they differ.
+    No audit compares this copy with staging, so both tables are added up. Raises `PublishError` if
+    they differ.
     """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    copied = session.execute(
+    session.execute(
         sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
             slot_table(target, name), names, names, slot_table(source, name)
         )
     )
-    checksum = sql.SQL("SELECT count(*), sum(hashtextextended(ROW({})::text, 0)::numeric) FROM {}")
     before, after = (
-        session.execute(checksum.format(names, slot_table(slot, name))).fetchone()
-        for slot in (source, target)
+        contents.count(session, slot_table(slot, name), columns) for slot in (source, target)
     )
     if before != after:
         raise PublishError(
             f"production/{name}: the copy of what is live has other rows, nothing was published. "
             f"Look for triggers on {slot_schema(target)}.{name}."
         )
-    return copied.rowcount
+    return after
 
 
 def create_index(
@@ -525,8 +543,9 @@ def switch(
               version = excluded.version, slot = excluded.slot, switch_xid = excluded.switch_xid,
               published_at = excluded.published_at, row_counts = excluded.row_counts
             """,
-            [new.number, new.slot, Jsonb(dict(new.row_counts))],
+            [new.number, new.slot, Jsonb(new.row_counts)],
         )
+        contents.store(session, new.slot, new.contents)
         session.execute(
             "INSERT INTO production_meta.versions"
             " SELECT version, published_at, row_counts FROM production_meta.current"

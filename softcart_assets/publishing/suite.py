@@ -12,8 +12,18 @@ from decimal import Decimal
 from psycopg import sql
 from psycopg.sql import SQL, Identifier
 
-from softcart_assets.audits.model import AnyAudit, Audit, Comparison, Growth, Volume
+from softcart_assets.audits.model import (
+    AnyAudit,
+    Audit,
+    Comparison,
+    Equality,
+    Growth,
+    Measured,
+    Part,
+    Volume,
+)
 from softcart_assets.lines.model import AddsUp, Limit
+from softcart_assets.publishing.differences import ADDED
 from softcart_assets.publishing.tables import UNKNOWN, PublishedTable, Reference
 
 
@@ -23,11 +33,9 @@ def _names(columns: Iterable[str]) -> sql.Composed:
 
 def _key(table: PublishedTable) -> Audit:
     key = ", ".join(table.key)
-    return Audit(
-        f"{table.name}_key_unique",
-        table.name,
-        f"Each row of {table.name} has a key ({key}) of its own, without nulls.",
-        SQL(
+
+    def question(rows: Identifier) -> sql.Composed:
+        return SQL(
             """
             SELECT coalesce(sum(_rows) FILTER (WHERE _rows > 1 OR NOT _present), 0)::bigint
                      AS offending,
@@ -42,8 +50,16 @@ def _key(table: PublishedTable) -> Audit:
             present=SQL(" AND ").join(
                 SQL("{} IS NOT NULL").format(Identifier(column)) for column in table.key
             ),
-            table=Identifier(table.name),
-        ),
+            table=rows,
+        )
+
+    return Audit(
+        f"{table.name}_key_unique",
+        table.name,
+        f"Each row of {table.name} has a key ({key}) of its own, without nulls.",
+        question(Identifier(table.name)),
+        # The unique index of the slot keeps added rows apart from the others.
+        added=question(Identifier(ADDED, table.name)),
     )
 
 
@@ -64,16 +80,11 @@ def _not_empty(table: PublishedTable) -> Audit:
     )
 
 
-def _count(table: PublishedTable) -> sql.Composed:
-    return SQL("SELECT count(*) AS row_count FROM {}").format(Identifier(table.name))
-
-
-def _row_count(table: PublishedTable) -> Comparison:
-    return Comparison(
-        f"{table.name}_row_count",
+def _equality(table: PublishedTable) -> Equality:
+    return Equality(
+        f"{table.name}_equals_staging",
         table.name,
-        f"{table.name} has as many rows as in staging.",
-        _count(table),
+        f"{table.name} has the rows that it has in staging.",
     )
 
 
@@ -83,7 +94,6 @@ def _volume(table: PublishedTable) -> Volume:
         table.name,
         f"{table.name} has not lost more than {table.declared.max_drop.value:.0%} of its rows "
         "since the last publication, or has its usual number again.",
-        _count(table),
         table.declared.max_drop,
     )
 
@@ -94,7 +104,6 @@ def _growth(table: PublishedTable) -> Growth:
         table.name,
         f"{table.name} has at most {table.declared.max_growth.value} times as many rows as in the "
         "last publication, or as usual.",
-        _count(table),
         table.declared.max_growth,
     )
 
@@ -136,12 +145,9 @@ def _intervals(table: PublishedTable) -> Audit:
 
 
 def _resolves(fact: str, reference: Reference) -> Audit:
-    # Grouped before the join: a fact has many rows, but few different keys.
-    return Audit(
-        f"{fact}_{reference.column}_resolves",
-        fact,
-        f"Each {reference.column} of {fact} stands in {reference.dimension}.",
-        SQL(
+    def question(rows: Identifier) -> sql.Composed:
+        # Grouped before the join: a fact has many rows, but few different keys.
+        return SQL(
             """
             SELECT coalesce(sum(f._rows) FILTER (WHERE d.{key} IS NULL), 0)::bigint AS offending,
                    coalesce(sum(f._rows), 0)::bigint AS total,
@@ -153,29 +159,37 @@ def _resolves(fact: str, reference: Reference) -> Audit:
         ).format(
             key=Identifier(reference.key),
             column=Identifier(reference.column),
-            fact=Identifier(fact),
+            fact=rows,
             dimension=Identifier(reference.dimension),
-        ),
+        )
+
+    return Audit(
+        f"{fact}_{reference.column}_resolves",
+        fact,
+        f"Each {reference.column} of {fact} stands in {reference.dimension}.",
+        question(Identifier(fact)),
         reads=(reference.dimension,),
+        added=question(Identifier(ADDED, fact)),
+        refers_to=((reference.dimension, reference.key),),
     )
 
 
-def _known(fact: str, reference: Reference) -> Audit:
+def _known(fact: str, reference: Reference) -> Measured:
     counted = f" with {reference.where}" if reference.where else ""
-    return Audit(
+    question = SQL(
+        "SELECT count(*) FILTER (WHERE {} = {}) AS offending, count(*) AS total FROM {} WHERE {}"
+    ).format(
+        Identifier(reference.column),
+        SQL(reference.unknown),
+        Identifier(fact),
+        SQL(reference.where or "true"),
+    )
+    return Measured(
         f"{fact}_{reference.column}_known",
         fact,
         f"At most {reference.max_unknown.value:%} of the rows of {fact}{counted} have the unknown "
         f"member as {reference.column}.",
-        SQL(
-            "SELECT count(*) FILTER (WHERE {} = {}) AS offending, count(*) AS total FROM {} "
-            "WHERE {}"
-        ).format(
-            Identifier(reference.column),
-            SQL(reference.unknown),
-            Identifier(fact),
-            SQL(reference.where or "true"),
-        ),
+        (Part(fact, question),),
         limit=reference.max_unknown,
         what=f"of the rows of {fact}{counted} have the unknown member as {reference.column}",
     )
@@ -202,29 +216,21 @@ def _latest(fact: str, column: str) -> Comparison:
     )
 
 
-def _adds_up(table: str, sums: AddsUp) -> Audit:
+def _adds_up(table: str, sums: AddsUp) -> Measured:
     column, other = sums.column, sums.other_table
-    return Audit(
+    ours = SQL("SELECT sum({0}) AS {0} FROM {1}").format(Identifier(column), Identifier(table))
+    theirs = SQL("SELECT sum({}) AS {} FROM {} WHERE {}").format(
+        Identifier(sums.other_column),
+        Identifier(f"{column}_of_{other}"),
+        Identifier(other),
+        SQL(sums.where),
+    )
+    return Measured(
         f"{table}_{column}_agrees_with_{other}",
         table,
         f"The sum of {column} of {table} equals that of {sums.other_column} of {other} where "
         f"{sums.where}.",
-        SQL(
-            """
-            SELECT (a.total IS DISTINCT FROM b.total)::int AS offending, 1 AS total,
-                   a.total AS {column}, b.total AS {of_other}
-            FROM (SELECT sum({column}) AS total FROM {table}) a,
-                 (SELECT sum({other_column}) AS total FROM {other} WHERE {where}) b
-            """
-        ).format(
-            column=Identifier(column),
-            of_other=Identifier(f"{column}_of_{other}"),
-            table=Identifier(table),
-            other_column=Identifier(sums.other_column),
-            other=Identifier(other),
-            where=SQL(sums.where),
-        ),
-        reads=(other,),
+        (Part(table, ours), Part(other, theirs)),
     )
 
 
@@ -235,7 +241,7 @@ def audits_of(tables: Iterable[PublishedTable]) -> tuple[AnyAudit, ...]:
     return (
         *map(_key, tables),
         *(_not_empty(table) for table in tables if not table.declared.may_be_empty),
-        *map(_row_count, tables),
+        *map(_equality, tables),
         *map(_volume, tables),
         *map(_growth, tables),
         *(_intervals(table) for table in tables if table.versions_of),

@@ -146,7 +146,7 @@ def test_a_line_is_held_with_a_failed_check_if_staging_lacks_its_table(databases
     result = run(definitions)
     assert made(result) == {"production/dim_member"} | of("right")
     assert failed(result) == {
-        ("fct_left_row_count", dg.AssetCheckSeverity.ERROR),
+        ("fct_left_equals_staging", dg.AssetCheckSeverity.ERROR),
         ("fct_left_totals", dg.AssetCheckSeverity.ERROR),
     }
 

@@ -14,7 +14,7 @@ from support.two_lines import AUDITS, SUMS, TABLES, change, create
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.model import Published
 from softcart_assets.migrations import migrate
-from softcart_assets.publishing import slots
+from softcart_assets.publishing import contents, slots
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish
 from softcart_assets.publishing.suite import audits_of
 
@@ -161,7 +161,7 @@ def test_a_line_that_was_never_published_is_left_out(staging, production):
 def test_a_line_whose_tables_do_not_exist_holds_no_other_back(staging, production):
     change(staging, "DROP TABLE fct_left")
     done = publish(staging, production, TABLES, AUDITS)
-    assert held(done) == {"left": {"fct_left_row_count", "fct_left_totals"}}
+    assert held(done) == {"left": {"fct_left_equals_staging", "fct_left_totals"}}
     assert "warehouse.fct_left does not exist" in str(done.lines["left"].failed)
     assert views(production) == {"dim_member", "fct_right"}
 
@@ -261,13 +261,15 @@ def test_nothing_is_published_if_every_line_is_held(staging, production):
 def test_the_largest_table_is_copied_first(staging, production, monkeypatch):
     change(staging, "INSERT INTO fct_right SELECT i, 1, 1 FROM generate_series(1000, 50000) i")
     order: list[str] = []
-    empty_table = slots.empty_table
+    forget = contents.forget
 
-    def record(session, slot, name, patient_until) -> None:
-        order.append(name)
-        empty_table(session, slot, name, patient_until)
+    def record(session, these, name=None) -> None:
+        if name:
+            order.append(name)
+        forget(session, these, name)
 
-    monkeypatch.setattr(slots, "empty_table", record)
+    # The first thing that a copy does.
+    monkeypatch.setattr(contents, "forget", record)
     publish(staging, production, TABLES, ())
     assert order[0] == "fct_right"
 
@@ -367,7 +369,7 @@ def test_a_database_from_before_lines_keeps_its_version(staging, production):
     publish(staging, production, TABLES, AUDITS)
     before = live(production)
     with production.connect() as session:
-        for table in ("lines", "versions", "deviations", "acceptances", "_migrations"):
+        for table in ("contents", "lines", "versions", "deviations", "acceptances", "_migrations"):
             session.execute(f"DROP TABLE production_meta.{table}".encode())
     change(staging, f"{TWICE}; INSERT INTO fct_right VALUES (500, 1, 1)")
     done = publish(staging, production, TABLES, AUDITS)

@@ -55,12 +55,13 @@ TABLES = {
     ),
     "aggregates": "_built_from",
     "dbt_state": "key_formulas watermarks",
-    "production_meta": "acceptances current deviations lines versions",
+    "production_meta": "acceptances contents current deviations lines versions",
 }
 ADDED = {
     "dbt_state.key_formulas",
     "ingestion.raw_sums",
     "production_meta.acceptances",
+    "production_meta.contents",
     "production_meta.deviations",
     "production_meta.lines",
 }

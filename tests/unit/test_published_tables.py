@@ -123,7 +123,7 @@ def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
     assert member.versions_of == ("member_id",)
     assert (aggregate.schema, aggregate.key) == ("aggregates", ("drink", "month"))
     audits = {audit.name: audit for audit in audits_of([visits, member, aggregate])}
-    always = ("key_unique", "row_count", "volume", "growth")
+    always = ("key_unique", "equals_staging", "volume", "growth")
     assert audits.keys() == {
         *(
             f"{name}_{kind}"
