@@ -118,3 +118,15 @@ def read_manifest() -> Manifest:
 def without_jinja(text: str) -> str:
     """A description as dbt reads it literally. dbt would take `{{` in it for Jinja."""
     return re.sub(r"\{(?=[{%#])", "{ ", text)
+
+
+def name_flags_at_once() -> None:
+    """Keep dbt from looking for the module that declares each of its flags on the call stack.
+
+    It reads the source files of the whole stack for that, again for each flag and each command. And
+    with each command of a process it has one flag more. This replaces a private function of dbt.
+    """
+    # Only a process that runs dbt should pay for the import.
+    from dbt_common.behavior_flags import BehaviorFlagRendered
+
+    BehaviorFlagRendered._default_source = staticmethod(lambda: "dbt")  # type: ignore[method-assign]

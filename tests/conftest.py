@@ -16,6 +16,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from support.databases import without_fsync
 from support.mysql97 import RealMySQL, Unavailable
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -53,14 +54,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 
-class _Together(LoadScopeScheduling):
-    """Keeps tests with shared fixtures on one worker: those of a file, and those of the project."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "project" if file.startswith("tests/e2e/test_") and file not in ALONE else file
-
-
 ALONE = {
     "tests/e2e/test_a_new_line.py",
     "tests/e2e/test_dashboard.py",
@@ -68,10 +61,44 @@ ALONE = {
 }
 """Files of tests/e2e that do without the project."""
 
+LONGEST = (
+    "tests/e2e",
+    "tests/e2e/test_a_new_line.py",
+    "tests/spark",
+    "tests/e2e/test_online_retail.py",
+    "tests/faults/test_torture.py",
+    "tests/integration/test_warehouse.py",
+)
+"""What takes a minute or more comes first. Then no worker is left alone with it in the end."""
+
+
+def _together(nodeid: str) -> str:
+    """The name of what has to run on one worker, because it shares fixtures that take long to make.
+
+    These are the tests of a file, those of the project, and those with a Spark session.
+    """
+    file = nodeid.partition("::")[0]
+    folder = file.rpartition("/")[0]
+    return folder if folder in ("tests/e2e", "tests/spark") and file not in ALONE else file
+
+
+class _Together(LoadScopeScheduling):
+    """Workers share nothing. If tests were scattered over both, everything would be made twice."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _together(nodeid)
+
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """Workers share nothing. If tests were scattered over both, everything would be made twice."""
+    """Hand out files in the order of `pytest_collection_modifyitems`, not by their size."""
+    config.option.loadscopereorder = False
     return _Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(_together(item.nodeid), len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -101,6 +128,7 @@ def stack(home: Path) -> Iterator[Stack]:
         try:
             for name, value in stack.up().items():
                 patch.setenv(name, value)
+            without_fsync(stack)
             yield stack
         finally:
             stack.down()

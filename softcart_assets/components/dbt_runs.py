@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from softcart_assets.dbt import server_named
+from softcart_assets.dbt import name_flags_at_once, server_named
 
 _one_at_a_time = threading.Lock()
 """dbt keeps its flags, its log and its connections in global variables."""
@@ -76,6 +76,7 @@ def _invoke(arguments: list[str], manifest: Any = None) -> Any:
     # 1.2 CPU seconds, which only a run that needs dbt should pay.
     from dbt.cli.main import dbtRunner
 
+    name_flags_at_once()
     done = dbtRunner(manifest=manifest).invoke(arguments)
     if isinstance(done.exception, KeyboardInterrupt):
         raise dg.DagsterExecutionInterruptedError

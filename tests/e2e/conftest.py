@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from support.databases import without_fsync
 from support.project import Project
 
 from softcart_assets.stack import Stack
@@ -36,6 +37,7 @@ def first_demo(home: Path) -> Iterator[Project]:
     }
     try:
         env |= stack.up()
+        without_fsync(stack)
         project = Project(own_home, env)
         code, told = project.demo()
         assert code == 0, told

@@ -185,8 +185,13 @@ def copy() -> Iterator[Copy]:
         shutil.rmtree(folder)
 
 
-def test_the_line_goes_from_its_sources_to_its_extract(copy: Copy) -> None:
-    there = copy.ask(WHAT_THERE_IS)
+@pytest.fixture(scope="module")
+def there(copy: Copy) -> dict:
+    """What there is after the demo."""
+    return copy.ask(WHAT_THERE_IS)
+
+
+def test_the_line_goes_from_its_sources_to_its_extract(copy: Copy, there: dict) -> None:
     shop_customers = there["staging"].pop("raw_shop.customers")
     assert there["staging"] == {
         "raw_cafe.customers": 2,
@@ -206,8 +211,7 @@ def test_the_line_goes_from_its_sources_to_its_extract(copy: Copy) -> None:
     assert "passed" in copy.told
 
 
-def test_the_line_has_lineage_from_source_to_extract(copy: Copy) -> None:
-    there = copy.ask(WHAT_THERE_IS)
+def test_the_line_has_lineage_from_source_to_extract(there: dict) -> None:
     assert there["aggregate"]["amount"] == ["lake_cafe/visits.amount"]
     assert there["aggregate"]["drink_name"] == ["lake_cafe_menu/drinks.name"]
     assert there["extract"]["drink_name"] == ["production/dim_drink.drink_name"]

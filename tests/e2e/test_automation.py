@@ -397,7 +397,7 @@ def test_the_daemon_builds_nothing_behind_a_failed_check_until_it_passes(
         # What is not behind the check follows.
         wait(lambda: made_at(dg.AssetKey(["lake_shop", "order_lines"])) > written_at)
         wait(lambda: _is_at_rest(instance))
-        time.sleep(40)  # two ticks
+        time.sleep(20)  # two ticks
         wait(lambda: _is_at_rest(instance))
         assert made_at(fact) < written_at
         assert not _is_published(order)

@@ -29,6 +29,7 @@ from support.published import TABLES
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.connections import PostgresConnection, staging
+from softcart_assets.dbt import name_flags_at_once
 from softcart_assets.derive import derive
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.lines.shop.sources import CATALOG, SHOP
@@ -446,6 +447,7 @@ class Warehouse:
             str(self.folder / "logs"),
             "--quiet",
         ]
+        name_flags_at_once()
         result = runner.invoke([*arguments, *options])
         if result.exception:
             raise result.exception

@@ -11,6 +11,21 @@ import pytest
 
 from softcart_assets import connections
 from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.stack import Stack
+from softcart_assets.stack.server import USER
+
+
+def without_fsync(stack: Stack) -> None:
+    """Let a stack's PostgreSQL not wait for the disk, so that only a crash of the machine harms it.
+
+    With each database that is dropped, PostgreSQL writes everything that changed to the disk.
+    """
+    [server] = [each for each in stack.servers() if each.name == "postgres"]
+    address = ("127.0.0.1", server.port, USER, server.password, "postgres")
+    with PostgresConnection("", *address).connect(autocommit=True) as session:
+        for setting in ("fsync", "full_page_writes"):
+            session.execute(f"ALTER SYSTEM SET {setting} = off".encode())
+        session.execute("SELECT pg_reload_conf()")
 
 
 def name_server(

@@ -22,6 +22,7 @@ from dagster_postgres import (
     PostgresScheduleStorage,
 )
 from dagster_webserver import cli
+from dbt_common.behavior_flags import BehaviorFlagRendered
 
 from softcart_assets.dagster_private import (
     DAEMON,
@@ -32,6 +33,7 @@ from softcart_assets.dagster_private import (
     dagster_dev,
     runs_in_code_server,
 )
+from softcart_assets.dbt import name_flags_at_once
 from softcart_assets.ingestion.connectors.mysql import private
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,6 +48,18 @@ def test_dagster_the_launcher_tags_runs_that_a_code_server_executes() -> None:
     assert runs_in_code_server(run.with_tags(tags))
     assert not runs_in_code_server(run)
     assert GRPC_INFO_TAG in tags
+
+
+def test_dbt_does_not_look_for_its_flags_on_the_call_stack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So that it is as it was afterwards.
+    monkeypatch.setattr(
+        BehaviorFlagRendered, "_default_source", BehaviorFlagRendered._default_source
+    )
+    name_flags_at_once()
+    with mock.patch("inspect.stack", side_effect=AssertionError):
+        BehaviorFlagRendered({"name": "flag", "default": True, "docs_url": ""}, {})
 
 
 def test_dagster_dev_starts_two_modules_and_ours_takes_the_place_of_the_webserver() -> None:

@@ -264,7 +264,7 @@ class Round:
         ]
         schemas = workload.SchemaChanger(self.world, seed, plan.strategy, pause=plan.seconds / 16)
         threads: list[workload.Writer | workload.SchemaChanger | documents.DocumentWriter]
-        threads = [*self._writers, schemas]
+        threads = [*self._writers]
         if self._document_writer:
             threads.append(self._document_writer)
         for thread in threads:
@@ -292,6 +292,10 @@ class Round:
                 calm = time.time() + LAST_SECONDS
                 while not main.first_success and time.time() < calm and not self.problems:
                     time.sleep(0.05)
+            # A table that changes while it is copied is copied again. With changes all the time the
+            # first copy of all tables takes minutes.
+            schemas.start()
+            threads.append(schemas)
             end = time.time() + plan.seconds
             while (
                 time.time() < end and not self.problems and all(t.failure is None for t in threads)
