@@ -40,6 +40,7 @@ PURPOSES = {
     "migrations": "numbered SQL files",
     "pages": "dashboards",
     "paths": "where the files are",
+    "preloaded": "what runs are forked from",
     "progress": "bars and status lines",
     "publishing": "write, audit, publish",
     "resources": "handles on servers",

@@ -8,7 +8,7 @@ import dagster as dg
 from softcart_assets.audits import raw
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.components.keys import raw_key
-from softcart_assets.components.pool import PLANNED_TAG, POOL
+from softcart_assets.components.pool import PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.errors import IngestionError, TableBehind
@@ -146,8 +146,6 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
             for table in source.tables
         ],
         can_subset=True,
-        # It may load a table before it compares, and that must not overlap with a build.
-        pool=POOL,
         required_resource_keys={database, "staging", "lake", "raw_state"},
     )
     def reconcile_tables(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:

@@ -27,6 +27,8 @@ SECONDS_BETWEEN_LOOKS = 1
 a tick goes on looking until the next one. It ends as soon as it has something to request.
 """
 
+UNDER_WAY = "A run is under way."
+
 
 def planning_sensor(lines: Lines) -> dg.SensorDefinition:
     """A sensor that requests what the plan says, one run at a time."""
@@ -51,8 +53,9 @@ def planning_sensor(lines: Lines) -> dg.SensorDefinition:
         for look in range(LOOKS_PER_TICK):
             time.sleep(SECONDS_BETWEEN_LOOKS if look else 0)
             now = activity(context.instance)
-            if now is Activity.MORE:
-                found = dg.SensorResult(skip_reason="A run is under way.", cursor=context.cursor)
+            # During a wave, Dagster's records are others at each look, and reading them is work.
+            if now is Activity.MORE or (now is Activity.WAVE and look):
+                found = dg.SensorResult(skip_reason=UNDER_WAY, cursor=context.cursor)
                 continue
             found = _request(context, records, lines, is_building=now is Activity.WAVE)
             if found.run_requests:
@@ -82,7 +85,9 @@ def _request(
     found = planned.plan
     if not found.request:
         fail_for(planned.unread, "Not asked for changes")
-        return dg.SensorResult(skip_reason=_rest(found.waiting), cursor=planned.memory.cursor())
+        # What a wave has not built yet waits for nothing else.
+        reason = UNDER_WAY if is_building else _rest(found.waiting)
+        return dg.SensorResult(skip_reason=reason, cursor=planned.memory.cursor())
     for name, error in planned.unread.items():
         context.log.error(f"{name} was not asked for changes: {error}")
     # No run key: Dagster would remember it for ever and drop the next request.

@@ -56,14 +56,13 @@ class PostgresResource(dg.ConfigurableResource[None]):
         return PostgresConnection.from_env(self.prefix)
 
 
-BUILDS_FROM_RAW = {"softcart/builds_from_raw": "true"}
-"""The tag of ops that read raw tables."""
-
-BUILDS_MODELS = {**BUILDS_FROM_RAW, "dagster/priority": "1"}
-"""The tags of ops that read raw tables for as long as they run.
-
-They come first. The lake needs one moment of raw, and then a load may go on.
+_BUILDS_FROM_RAW = "softcart/builds_from_raw"
+BUILDS_FROM_RAW = {_BUILDS_FROM_RAW: "true", "dagster/priority": "1"}
+"""The tags of ops that need one moment of the raw tables. Nothing else of their run may come in
+between: a comparison takes the tables for itself.
 """
+BUILDS_MODELS = {**BUILDS_FROM_RAW, "dagster/priority": "2"}
+"""The tags of ops that need the raw tables for as long as they run. So they come first."""
 
 
 class RawStateResource(dg.ConfigurableResource[None]):
@@ -100,8 +99,7 @@ class RawStateResource(dg.ConfigurableResource[None]):
         the last op has begun.
         """
         self._begun.add(context.op_def.name)
-        nodes = context.job_def.nodes
-        ops = {node.name for node in nodes if BUILDS_FROM_RAW.items() <= node.tags.items()}
+        ops = {node.name for node in context.job_def.nodes if _BUILDS_FROM_RAW in node.tags}
         return ops <= self._begun
 
     def _of_run(self) -> RawState:

@@ -73,6 +73,16 @@ def test_models_come_first_and_whoever_comes_last_lets_go(
     assert told == expected
 
 
+def test_a_run_that_loads_waits_for_no_pool() -> None:
+    """Otherwise it would stay in the queue until a wave has published."""
+    from softcart_assets.definitions import defs
+
+    nodes = defs().resolve_implicit_global_asset_job_def().nodes
+    loading = [n for n in nodes if n.name.startswith(("load_", "check_raw_", "reconcile_"))]
+    assert loading
+    assert not [node.name for node in loading if node.definition.pools]
+
+
 def test_the_ops_that_build_from_raw_say_so() -> None:
     from softcart_assets.definitions import defs
 
@@ -80,6 +90,7 @@ def test_the_ops_that_build_from_raw_say_so() -> None:
     users = {n.name: n.tags for n in nodes if "raw_state" in n.definition.required_resource_keys}
     for name, tags in users.items():
         is_load = name.startswith(("load_", "reconcile_"))
-        assert (BUILDS_FROM_RAW.items() <= tags.items()) != is_load, name
-        assert (BUILDS_MODELS.items() <= tags.items()) == name.startswith("dbt_"), name
+        is_model = name.startswith("dbt_")
+        assert (BUILDS_FROM_RAW.items() <= tags.items()) != (is_load or is_model), name
+        assert (BUILDS_MODELS.items() <= tags.items()) == is_model, name
     assert {name.partition("_")[0] for name in users} == {"load", "reconcile", "dbt", "refresh"}
