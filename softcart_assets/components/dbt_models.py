@@ -27,9 +27,15 @@ from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.lines.model import Line
 from softcart_assets.resources import PostgresResource
 
+_MATERIALIZATIONS = ("view", "table", "incremental")
+
 
 class MisplacedModel(RuntimeError):
     """A dbt model is in a folder of no line and no source. The message names it."""
+
+
+class UnknownMaterialization(RuntimeError):
+    """A dbt model is neither a view nor a table. The message names it."""
 
 
 class UnassignedTest(RuntimeError):
@@ -40,7 +46,7 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
     """The models of all lines, split so that no op waits for another line's tests.
 
     `dbt_conformed`: the conformed models and everything that they read. `dbt_<line>`: the line's
-    other models. Raises `MisplacedModel` and `UnassignedTest`.
+    other models. Raises `MisplacedModel`, `UnknownMaterialization` and `UnassignedTest`.
     """
     owners = {folder: owner for line in lines for folder, owner in _folders(line).items()}
     models = list(_nodes(manifest, "model"))
@@ -50,6 +56,11 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
                 f"dbt_project/{node['original_file_path']} is in no folder of a line of business. "
                 "Move it to models/staging/<source>/ or models/warehouse/<line>/, or declare the "
                 "line in softcart_assets/lines/."
+            )
+        if (kind := node["config"]["materialized"]) not in _MATERIALIZATIONS:
+            raise UnknownMaterialization(
+                f"dbt_project/{node['original_file_path']} is materialized as {kind!r}. Marks and "
+                f"column types are kept of {', '.join(_MATERIALIZATIONS)} only. Use one of these."
             )
     shared = _and_upstream(lines.conformed, manifest)
     specs = {node["name"]: _spec(manifest, node, owners[_folder(node)]) for node in models}
