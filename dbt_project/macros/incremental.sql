@@ -81,26 +81,69 @@
     {%- endif -%}
 {% endmacro %}
 
-{#- The rows of `changes`, with columns changed_table and _version, that the fact has not applied. -#}
-{% macro changed_since_last_run(changes) %}
+{#-
+  The rows of `changes`, with columns changed_table and _version, that the fact has not applied.
+
+  The marks are read now and written into the query as numbers. For a number, PostgreSQL knows how
+  few rows come after it, and reads them by the index on `_version`. A model's query is written
+  before its pre-hook moves the marks, a post-hook is written later: for that, `mark` is
+  'seen_before'.
+-#}
+{% macro changed_since_last_run(changes, mark='seen_until') %}
     select change.*
     from {{ changes }} as change
-    left join dbt_state.watermarks as mark
-        on mark.model = '{{ this.identifier }}' and mark.raw_table = change.changed_table
-    where change._version > coalesce(mark.seen_before, -1)
+    where
+        {% for raw_table, version in applied_versions(mark).items() %}
+        (change.changed_table = '{{ raw_table }}' and change._version > {{ version }}) or
+        {% endfor %}
+        false
+{% endmacro %}
+
+{#- The marks of this model by raw table. Of a table that it has not applied yet, it is -1. -#}
+{% macro applied_versions(mark) %}
+    {%- set versions = {} -%}
+    {%- if execute -%}
+    {%- for _, source in ways_to_raw(graph.nodes[model.unique_id]) -%}
+        {%- do versions.update({source.schema ~ '.' ~ source.identifier: -1}) -%}
+    {%- endfor -%}
+    {%- set found = run_query(
+        "select raw_table, " ~ mark ~ " from dbt_state.watermarks"
+        ~ " where model = '" ~ this.identifier ~ "'"
+    ) -%}
+    {%- for row in found.rows -%}{%- do versions.update({row[0]: row[1] | int}) -%}{%- endfor -%}
+    {%- endif -%}
+    {{ return(versions) }}
 {% endmacro %}
 
 {#-
   Whether an incremental model is built from scratch, called by dbt's materialization and by
   `is_incremental`. It is so, too, if the table has keys of another formula than today's: after an
-  upgrade, new rows would have other keys than the ones beside them.
+  upgrade, new rows would have other keys than the ones beside them. And it is so if a raw table is
+  another one than then. Ingestion marks what is deleted, but of a table that was dropped, nobody
+  knows which rows are gone.
 -#}
 {% macro should_full_refresh() %}
     {%- if dbt.should_full_refresh() or model.config.materialized != 'incremental' -%}
         {{ return(dbt.should_full_refresh()) }}
     {%- endif -%}
-    {{ return(tables_with_other_keys([this.identifier]) | length > 0) }}
+    {%- if tables_with_other_keys([this.identifier]) -%}
+        {{ return(true) }}
+    {%- endif -%}
+    {%- set found = run_query(
+        "select raw_tables = " ~ raw_tables_now() ~ " from dbt_state.key_formulas where model = '"
+        ~ this.identifier ~ "'"
+    ) -%}
+    {{ return(not found.columns[0].values()[0]) }}
 {% endmacro %}
+
+{#- An expression: the raw tables of this model, as PostgreSQL knows them. -#}
+{% macro raw_tables_now() -%}
+    {%- set names = [] -%}
+    {%- for _, source in ways_to_raw(graph.nodes[model.unique_id]) -%}
+        {%- do names.append("to_regclass('" ~ source.schema ~ '.' ~ source.identifier ~ "')") -%}
+    {%- endfor -%}
+    array[{{ names | unique | sort | join(', ') }}]::oid[]
+{%- endmacro %}
 
 {#- Those of the tables, names of models, that were not built with today's formula of keys. -#}
 {% macro tables_with_other_keys(tables) %}
@@ -142,37 +185,67 @@
 {% endmacro %}
 
 {#-
-  Post-hook of every table: it has keys of today's formula. Not earlier, because dbt asks
-  `should_full_refresh` again after it has written the table.
+  Post-hook of every table. A new one has no statistics, and the planner would join it as if it were
+  tiny. Where a few rows are replaced they stay good, and autovacuum renews them.
+-#}
+{% macro analyze_if_new() %}
+    {%- if model.config.materialized != 'view' and not is_incremental() -%}
+    analyze {{ this }}
+    {%- endif -%}
+{% endmacro %}
+
+{#-
+  Post-hook of every table: it has keys of today's formula, and is made of today's raw tables. Not
+  earlier, because dbt asks `should_full_refresh` again after it has written the table.
 -#}
 {% macro note_key_formula() %}
-    {%- if model.config.materialized != 'view' -%}
-    insert into dbt_state.key_formulas as noted (model, formula)
-    values ('{{ this.identifier }}', '{{ key_formula() }}')
-    on conflict (model) do update set formula = excluded.formula
+    {%- if execute and model.config.materialized != 'view' -%}
+    insert into dbt_state.key_formulas as noted (model, formula, raw_tables)
+    values ('{{ this.identifier }}', '{{ key_formula() }}', {{ raw_tables_now() }})
+    on conflict (model) do update
+        set formula = excluded.formula, raw_tables = excluded.raw_tables
     {%- endif -%}
 {% endmacro %}
 
 {#-
   The `columns` of the fact's rows that a dimension now answers otherwise than when they were
-  written: its row arrived late, a new version begins before them, or it is gone. Only natural
-  keys in the CTE dimension_changes are compared. `key` is the surrogate key, named alike on both
-  sides; `instant` is the fact's time, none for a dimension without versions. `line` is the fact's
-  line of business, for a dimension that is a union over the lines.
+  written: its row arrived late, a new version begins before them, or it is gone. Only rows with a
+  natural key in the CTE dimension_changes are compared, or rows that meet `or_rows`, a condition.
+  So the fact is read once, and few rows are joined. `dimensions`: for each alias, its `relation`,
+  `natural_key` and surrogate `key`, both named alike on both sides. `instant` is the fact's time,
+  none for a dimension without versions. `line` is the fact's line of business, for a dimension that
+  is a union over the lines. `joins` and `or_stale`: more joins, and what they show to be out of date.
 -#}
-{% macro rows_with_stale_key(columns, dimension, natural_key, key, instant=none, line=none) %}
+{% macro rows_with_stale_key(columns, dimensions, or_rows='false', joins='', or_stale='false') %}
     select {% for column in columns %}fact.{{ column }}{{ ", " if not loop.last }}{% endfor %}
 
-    from {{ this }} as fact
-    left join {{ dimension }} as dimension
-        on dimension.{{ natural_key }} = fact.{{ natural_key }}
-        {% if line %}and dimension.line_of_business = '{{ line }}'{% endif %}
+    from (
+        select fact.*
+        from {{ this }} as fact
+        where
+            {% for dimension in dimensions.values() %}
+            fact.{{ dimension.natural_key }} in (
+                select change.{{ dimension.natural_key }}
+                from dimension_changes as change
+                where change.{{ dimension.natural_key }} is not null
+            ) or
+            {% endfor %}
+            {{ or_rows }}
+    ) as fact
+    {% for alias, dimension in dimensions.items() %}
+    left join {{ dimension.relation }} as {{ alias }}
+        on {{ alias }}.{{ dimension.natural_key }} = fact.{{ dimension.natural_key }}
+        {% if dimension.line %}and {{ alias }}.line_of_business = '{{ dimension.line }}'{% endif %}
 
-        {% if instant %}and {{ is_valid_at('dimension', instant) }}{% endif %}
+        {% if dimension.instant %}and {{ is_valid_at(alias, dimension.instant) }}{% endif %}
 
+    {% endfor %}
+    {{ joins }}
     where
-        fact.{{ natural_key }} in (select {{ natural_key }} from dimension_changes)
-        and fact.{{ key }} <> coalesce(dimension.{{ key }}, {{ unknown_key() }})
+        {% for alias, dimension in dimensions.items() %}
+        fact.{{ dimension.key }} <> coalesce({{ alias }}.{{ dimension.key }}, {{ unknown_key() }}) or
+        {% endfor %}
+        {{ or_stale }}
 {% endmacro %}
 
 {#-
@@ -193,19 +266,25 @@
 {#-
   The rows of the CTE `made`; in an incremental run only those that the table does not have already,
   as they are. What reads the table by difference would take a row that is written again for a
-  change. `values` are the columns that say whether a row differs from the one with its `key`.
+  change. `values` are the columns that say whether a row differs from the one with its `key`. Each
+  row is looked up by the index of its key: PostgreSQL cannot know how few are made, and would read
+  the whole table.
 -#}
 {% macro rows_to_write(made, key, values) %}
     select made.*
     from {{ made }} as made
     {%- if is_incremental() %}
 
-    left join {{ this }} as written
-        on
+    left join lateral (
+        select *
+        from {{ this }} as present
+        where
             {%- for column in key %}
-            {{ 'and ' if not loop.first }}made.{{ column }} = written.{{ column }}
+            {{ 'and ' if not loop.first }}present.{{ column }} = made.{{ column }}
             {%- endfor %}
 
+        limit 1
+    ) as written on true
     where
         (made.{{ values | join(', made.') }})
         is distinct from (written.{{ values | join(', written.') }})

@@ -68,3 +68,18 @@
 {% macro time_of_day_key(instant) -%}
     floor(extract(epoch from ({{ instant }} at time zone 'UTC')::time) / 60)::integer
 {%- endmacro %}
+
+{#- Whether PostgreSQL itself refuses two rows of a relation that share these columns. -#}
+{% macro is_unique_by_index(relation, columns) %}
+    {%- if not execute -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- set found = run_query(
+        "select 1 as found from pg_index where indrelid = to_regclass('" ~ relation ~ "')"
+        ~ " and indisunique and indisvalid and indimmediate and indpred is null"
+        ~ " and indnkeyatts = indnatts and array["
+        ~ "'" ~ columns | sort | join("', '") ~ "'] = (select array_agg(attname::text order by attname)"
+        ~ " from pg_attribute where attrelid = indrelid and attnum = any(indkey))"
+    ) -%}
+    {{ return(found | length > 0) }}
+{% endmacro %}

@@ -26,9 +26,15 @@ from softcart_assets.ingestion import bookkeeping
 from softcart_assets.lines.model import Line
 from softcart_assets.resources import BUILDS_MODELS, PostgresResource, RawStateResource
 
+_MATERIALIZATIONS = ("view", "table", "incremental")
+
 
 class MisplacedModel(RuntimeError):
     """A dbt model is in a folder of no line and no source. The message names it."""
+
+
+class UnknownMaterialization(RuntimeError):
+    """A dbt model is neither a view nor a table. The message names it."""
 
 
 class UnassignedTest(RuntimeError):
@@ -39,7 +45,7 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
     """The models of all lines, split so that no op waits for another line's tests.
 
     `dbt_conformed`: the conformed models and everything that they read. `dbt_<line>`: the line's
-    other models. Raises `MisplacedModel` and `UnassignedTest`.
+    other models. Raises `MisplacedModel`, `UnknownMaterialization` and `UnassignedTest`.
     """
     owners = {folder: owner for line in lines for folder, owner in _folders(line).items()}
     models = list(_nodes(manifest, "model"))
@@ -49,6 +55,11 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
                 f"dbt_project/{node['original_file_path']} is in no folder of a line of business. "
                 "Move it to models/staging/<source>/ or models/warehouse/<line>/, or declare the "
                 "line in softcart_assets/lines/."
+            )
+        if (kind := node["config"]["materialized"]) not in _MATERIALIZATIONS:
+            raise UnknownMaterialization(
+                f"dbt_project/{node['original_file_path']} is materialized as {kind!r}. Marks and "
+                f"column types are kept of {', '.join(_MATERIALIZATIONS)} only. Use one of these."
             )
     shared = _and_upstream(lines.conformed, manifest)
     specs = {node["name"]: _spec(manifest, node, owners[_folder(node)]) for node in models}
@@ -251,11 +262,12 @@ def _op(
             # After an upgrade, models read columns that this adds to the raw tables.
             for source in lines.sources:
                 bookkeeping.prepare(session, source.schema)
+                index_versions(session, source.schema)
             paths = [".".join(nodes[key]["fqn"]) for key in selected]
             results = run_dbt(command, paths, PROJECT_DIR, target)
             yield from _built(session, manifest, target, results)
             failures = [each.message for each in results if _is_failed_model(each)]
-            for check in _checked(session, lines, manifest, target, results):
+            for check in _checked(session, lines, manifest, target, results, check_specs):
                 if not check.passed:
                     context.log.warning(check.description)
                     if check.severity == dg.AssetCheckSeverity.ERROR:
@@ -265,6 +277,34 @@ def _op(
             raise DbtFailed("\n".join([f"dbt {command} failed.", *failures]))
 
     return build
+
+
+def index_versions(session: psycopg.Connection, schema: str) -> None:
+    """Index the versions of the raw tables in a schema, by which models find what changed.
+
+    Not earlier: a whole load is faster without, and the first build reads everything. A history has
+    its versions as key.
+    """
+    session.execute(
+        sql.SQL(
+            """
+            DO $$
+            DECLARE
+              raw_table regclass;
+            BEGIN
+              FOR raw_table IN
+                SELECT attrelid FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+                WHERE relnamespace = to_regnamespace({}) AND relkind = 'r' AND attname = '_version'
+                  AND NOT EXISTS (
+                    SELECT FROM pg_index WHERE indrelid = attrelid AND indkey[0] = attnum
+                  )
+              LOOP
+                EXECUTE format('CREATE INDEX ON %s (_version)', raw_table);
+              END LOOP;
+            END $$
+            """
+        ).format(sql.Literal(schema))
+    )
 
 
 def _is_failed_model(result: Any) -> bool:
@@ -308,7 +348,8 @@ def _built(
         yield dg.MaterializeResult(
             asset_key=_key(node),
             metadata={
-                "dagster/row_count": _row_count(session, table),
+                # To count a view reads all that it reads, even if little changed.
+                **({} if _is_view(node) else {"dagster/row_count": _row_count(session, table)}),
                 "dagster/column_schema": dg.TableSchema(shown),
                 "dagster/column_lineage": dg.TableColumnLineage(lineage),
                 "Execution Duration": seconds,
@@ -332,8 +373,9 @@ def _checked(
     manifest: Manifest,
     target: Path,
     results: Iterable[Any],
+    specs: Mapping[str, dg.AssetCheckSpec],
 ) -> Iterator[dg.AssetCheckResult]:
-    """What the tests said. One that failed has a description."""
+    """What the tests said, which `specs` has by their ids. One that failed has a description."""
     for each in results:
         if each.node.resource_type != "test" or each.status == "skipped":
             continue
@@ -341,7 +383,7 @@ def _checked(
         warns = each.status == "warn"
         yield dg.AssetCheckResult(
             passed=passed,
-            asset_key=_key(_tested(node, _parents(manifest, node))),
+            asset_key=specs[each.node.unique_id].asset_key,
             check_name=node["name"],
             severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
             description=None if passed else explained(session, lines, manifest, target, node),

@@ -16,6 +16,7 @@ from softcart_assets.components import dbt_models as dbt_models_module
 from softcart_assets.components.dbt_models import (
     MisplacedModel,
     UnassignedTest,
+    UnknownMaterialization,
     captured_tables_read,
     dbt_models,
 )
@@ -147,6 +148,16 @@ def test_a_model_in_the_folder_of_no_line_is_refused(two_lines, folders):
     node["fqn"] = ["softcart", *folders, "dim_date"]
     node["original_file_path"] = "/".join(("models", *folders, "dim_date.sql"))
     with pytest.raises(MisplacedModel, match=f"dbt_project/{node['original_file_path']} is in no"):
+        dbt_models(LINES, manifest)
+
+
+def test_a_materialization_that_no_marks_are_kept_of_is_refused(two_lines):
+    """It was refused by its first run, and by nothing before."""
+    _, manifest = two_lines
+    manifest = json.loads(json.dumps(manifest))
+    [node] = [n for n in manifest["nodes"].values() if n["name"] == "dim_date"]
+    node["config"]["materialized"] = "ephemeral"
+    with pytest.raises(UnknownMaterialization, match=r"dim_date.sql is materialized as 'ephemeral"):
         dbt_models(LINES, manifest)
 
 

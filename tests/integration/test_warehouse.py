@@ -28,6 +28,7 @@ from support.published import TABLES
 
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import LINES, Lines
+from softcart_assets.components.dbt_models import index_versions
 from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.dbt import name_flags_at_once
 from softcart_assets.derive import derive
@@ -952,6 +953,30 @@ def test_keys_of_two_formulas_do_not_meet(warehouse: Warehouse, raw: Raw) -> Non
     assert warehouse.facts() == expected
 
 
+def test_a_fact_is_built_from_scratch_if_a_raw_table_is_another_one(
+    warehouse: Warehouse, raw: Raw
+) -> None:
+    """Ingestion marks what is deleted. Of a raw table that was dropped, no row is marked."""
+    raw.session.execute(
+        """
+        CREATE TABLE raw_shop.others (LIKE raw_shop.payments INCLUDING ALL);
+        INSERT INTO raw_shop.others SELECT * FROM raw_shop.payments WHERE id <> 3;
+        DROP TABLE raw_shop.payments CASCADE;
+        ALTER TABLE raw_shop.others RENAME TO payments
+        """
+    )
+    assert not built(warehouse)
+    ids = "SELECT payment_id FROM warehouse.fct_payments ORDER BY 1"
+    assert [number for (number,) in warehouse.query(ids)] == [1, 2, 4, 5, 6, 7, 8]
+
+
+def test_a_unique_index_proves_a_primary_key_without_a_scan(warehouse: Warehouse) -> None:
+    results = warehouse.dbt("test", "--select", "primary_key_fct_payments", "primary_key_dim_date")
+    assert {result.status for result in results.values()} == {"pass"}
+    scans = {name: "having" in result.node.compiled_code for name, result in results.items()}
+    assert scans == {"primary_key_fct_payments": False, "primary_key_dim_date": True}
+
+
 def test_the_formula_of_keys_has_no_comments(warehouse: Warehouse, tmp_path: Path) -> None:
     """A word in a comment made every installation refuse its facts."""
 
@@ -984,7 +1009,20 @@ BREAKS = [
         "fail",
         "INSERT INTO warehouse.dim_vendor SELECT * FROM warehouse.dim_vendor",
     ),
+    # Its unique index takes any number of nulls.
     ("primary_key_fct_payments", "fail", "UPDATE warehouse.fct_payments SET payment_key = NULL"),
+    # Nobody has the index any more, so the rows are read.
+    (
+        "primary_key_fct_order_lines",
+        "fail",
+        """
+        DO $$ BEGIN EXECUTE (
+            SELECT string_agg(format('DROP INDEX %s', indexrelid::regclass), ';') FROM pg_index
+            WHERE indrelid = 'warehouse.fct_order_lines'::regclass AND indisunique
+        ); END $$;
+        INSERT INTO warehouse.fct_order_lines SELECT * FROM warehouse.fct_order_lines
+        """,
+    ),
     ("one_to_one_with_raw_stg_shop__vendors", "fail", EMPTY_VIEW),
     (
         "references_resolved_fct_order_lines",
@@ -1051,8 +1089,11 @@ BREAKS = [
     (
         "fct_order_lines_match_source",
         "fail",
-        "INSERT INTO warehouse.fct_order_lines SELECT * FROM warehouse.fct_order_lines WHERE "
-        "order_id = 8",
+        """
+        INSERT INTO warehouse.fct_order_lines SELECT (jsonb_populate_record(
+            fact, '{"order_line_key": "00000000-0000-0000-0000-000000000008"}'
+        )).* FROM warehouse.fct_order_lines AS fact WHERE order_id = 8
+        """,
     ),
     (
         "fct_order_lines_match_returns",
@@ -1185,6 +1226,54 @@ def test_a_movement_writes_the_days_that_it_changes_and_no_others(
     )
     assert rows_written() == 3
     assert days() == changed
+    grown = warehouse.facts()
+    assert grown == refreshed(warehouse)
+
+
+def _rows_scanned(warehouse: Warehouse) -> dict[str, int]:
+    """How many rows scans of whole tables have read so far, by raw table and fact."""
+    return dict(
+        warehouse.query(
+            "SELECT relname, seq_tup_read FROM pg_stat_user_tables"
+            " WHERE schemaname = 'raw_shop' OR relname LIKE 'fct%'"
+        )
+    )
+
+
+def test_facts_find_what_changed_without_reading_everything(warehouse: Warehouse, raw: Raw) -> None:
+    """Each fact scanned every raw table for its latest version, for changes and for deletions."""
+    rows = 5_000
+    for table, numbered, like in (
+        ("orders", ["id"], "id = 1"),
+        ("order_lines", ["order_id"], "order_id = 1 AND line_number = 1"),
+        ("payments", ["id", "order_id"], "id = 1"),
+        ("inventory_movements", ["id"], "id = 2"),
+    ):
+        numbers = ", ".join(f"'{column}', n" for column in numbered)
+        raw.session.execute(
+            f"INSERT INTO raw_shop.{table} SELECT (jsonb_populate_record(r,"
+            f" jsonb_build_object({numbers}) || jsonb_build_object('_version',"
+            f" nextval('ingestion.versions')))).* FROM raw_shop.{table} r,"
+            f" generate_series(1001, {1000 + rows}) n WHERE {like}"
+        )
+    index_versions(raw.session, "raw_shop")
+    raw.session.execute("ANALYZE")
+    # The first run builds from all rows, and the second one has the index of its first.
+    for _ in range(2):
+        warehouse.dbt("run", "--select", *FACTS)
+    raw.put("orders", order(1001, "2026-03-01 10:00", status="cancelled"))
+    raw.put("payments", payment(1002, 1002), deleted=True)
+    raw.put("inventory_movements", movement(1003, 1, "P1", "sale", -5, "2026-03-05"))
+    before = _rows_scanned(warehouse)
+    results = warehouse.dbt("run", "--select", *FACTS)
+    after = _rows_scanned(warehouse)
+    # The order's line, and its payment.
+    assert results["fct_order_lines"].adapter_response["rows_affected"] == 1
+    assert results["fct_payments"].adapter_response["rows_affected"] == 1
+    scans = {table: round((after[table] - before[table]) / rows, 1) for table in after}
+    assert scans["inventory_movements"] == 0
+    # By fact once, for the rows of the orders that changed. There were ten scans of the orders.
+    assert max(n for table, n in scans.items() if not table.startswith("fct")) <= 2
     grown = warehouse.facts()
     assert grown == refreshed(warehouse)
 

@@ -1,5 +1,6 @@
 {%- set keys = {
     'order_id': 'bigint',
+    'payment_id': 'bigint',
     'store_id': 'bigint',
     'product_id': 'text',
     'vendor_id': 'bigint',
@@ -8,9 +9,8 @@
 {%- set tables = {
     'orders': {'order_id': 'id'},
     'order_lines': {'order_id': 'order_id'},
-    'payments': {'order_id': 'order_id'},
+    'payments': {'payment_id': 'id', 'order_id': 'order_id'},
     'inventory': {'store_id': 'store_id', 'product_id': 'product_id'},
-    'inventory_movements': {'store_id': 'store_id', 'product_id': 'product_id'},
     'vendors': {'vendor_id': 'id'},
     'employees': {'employee_id': 'id'},
 } -%}
@@ -21,7 +21,7 @@ select
     {% for key, type in keys.items() %}
     {{ columns.get(key, 'null') }}::{{ type }} as {{ key }},
     {% endfor %}
-    '{{ table }}' as changed_table,
+    'raw_shop.{{ table }}' as changed_table,
     _loaded_at,
     _version
 from {{ source('raw_shop', table) }}

@@ -2,19 +2,46 @@
 {% set fact_instant =
     "(fact.inventory_date + 1)::timestamp at time zone 'UTC' - interval '1 microsecond'" %}
 
+{% set has_movements =
+    "received_quantity <> 0 or sold_quantity <> 0 or returned_quantity <> 0"
+    ~ " or transferred_quantity <> 0 or adjusted_quantity <> 0" %}
+
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
     unique_key=['store_id', 'product_id', 'inventory_date'],
-    indexes=[{'columns': ['store_id', 'product_id', 'inventory_date']}],
-    post_hook="delete from {{ this }} as fact
-        using (select {{ last_inventory_date() }} as last_date) as last_day
-        where fact.inventory_date not between
-            last_day.last_date - {{ inventory_days() }} + 1 and last_day.last_date
-        or not exists (
+    indexes=[
+        {'columns': ['inventory_date', 'store_id', 'product_id']},
+        {'columns': ['inventory_daily_key'], 'unique': true},
+    ],
+    pre_hook="create index if not exists inventory_movements_moved_at
+        on raw_shop.inventory_movements ((moved_at at time zone 'UTC'))",
+    post_hook=[
+        "delete from {{ this }}
+        where inventory_date = any(array(
+            select outside::date
+            from (select {{ last_inventory_date() }} as last_date) as last_day
+            cross join (
+                select min(inventory_date) as first_date, max(inventory_date) as last_date
+                from {{ this }}
+            ) as present
+            cross join generate_series(present.first_date, present.last_date, interval '1 day')
+                as series (outside)
+            where outside::date not between
+                last_day.last_date - {{ inventory_days() }} + 1 and last_day.last_date
+        ))",
+        "delete from {{ this }} as fact
+        using ({{ changed_since_last_run(ref('stg_shop__deleted_rows'), 'seen_before') }}) as gone
+        where gone.changed_table = 'raw_shop.inventory'
+        and gone.store_id = fact.store_id
+        and gone.product_id = fact.product_id
+        and not exists (
             select 1 from {{ ref('stg_shop__inventory') }} as shelf
             where shelf.store_id = fact.store_id and shelf.product_id = fact.product_id
         )",
+        "create index if not exists fct_inventory_daily_has_movements
+        on {{ this }} (store_id, product_id, inventory_date) where " ~ has_movements,
+    ],
 ) }}
 
 {# dbt parses the model as one that is not incremental, and must learn of these. #}
@@ -47,6 +74,14 @@ dated_movements as (
         least((movements.moved_at at time zone 'UTC')::date, last_day.last_date) as inventory_date
     from {{ ref('stg_shop__inventory_movements') }} as movements
     cross join last_day
+    where
+        movements.moved_at >= (
+            select (window_end.last_date - {{ inventory_days() }} + 1)::timestamp at time zone 'UTC'
+            from last_day as window_end
+        )
+        -- True. PostgreSQL takes what is between two limits for a small part of the table, and
+        -- reads it by the index.
+        and movements.moved_at <= (select timestamptz 'infinity')
 ),
 
 moved as (
@@ -69,57 +104,21 @@ moved as (
         )::bigint as adjusted_quantity,
         sum(quantity)::bigint as net_quantity
     from dated_movements
-    where inventory_date > last_date - {{ inventory_days() }}
     group by store_id, product_id, inventory_date
 ),
 
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
--- Pairs to compute as a whole: there were movements, the window moved on, or a dimension gives
--- another answer than before. All movements are compared, because one that moves to another store
--- or product leaves no trace at the old one.
+-- Pairs to compute as a whole: the count at the source or a movement of these days changed, the
+-- window moved on, or a dimension may give another answer than before. Movements are compared with
+-- what the fact has of them, because one that moves to another store or product leaves no trace at
+-- the old one.
 touched_pairs as (
     select
         store_id,
         product_id
     from ({{ changed_since_last_run(ref('int_shop__inventory_changes')) }}) as inventory_changes
-    union
-    {{ rows_with_stale_key(
-        ['store_id', 'product_id'],
-        ref('dim_store'),
-        'store_id', 'store_key', fact_instant
-    ) }}
-    union
-    {{ rows_with_stale_key(
-        ['store_id', 'product_id'],
-        ref('dim_product'),
-        'product_id', 'product_key', fact_instant
-    ) }}
-    union
-    select
-        fact.store_id,
-        fact.product_id
-    from {{ this }} as fact
-    left join moved
-        on
-            fact.store_id = moved.store_id
-            and fact.product_id = moved.product_id
-            and fact.inventory_date = moved.inventory_date
-    where
-        (
-            fact.received_quantity,
-            fact.sold_quantity,
-            fact.returned_quantity,
-            fact.transferred_quantity,
-            fact.adjusted_quantity
-        ) is distinct from (
-            coalesce(moved.received_quantity, 0),
-            coalesce(moved.sold_quantity, 0),
-            coalesce(moved.returned_quantity, 0),
-            coalesce(moved.transferred_quantity, 0),
-            coalesce(moved.adjusted_quantity, 0)
-        )
     union
     select
         store_id,
@@ -128,6 +127,34 @@ touched_pairs as (
     where
         (select last_day.last_date from last_day)
         is distinct from (select max(fact.inventory_date) from {{ this }} as fact)
+        or store_id in (
+            select change.store_id from dimension_changes as change
+            where change.store_id is not null
+        )
+        or product_id in (
+            select change.product_id from dimension_changes as change
+            where change.product_id is not null
+        )
+    union
+    select
+        coalesce(fact.store_id, moved.store_id) as store_id,
+        coalesce(fact.product_id, moved.product_id) as product_id
+    from (
+        select *
+        from {{ this }}
+        where {{ has_movements }}
+    ) as fact
+    full join moved
+        on
+            fact.store_id = moved.store_id
+            and fact.product_id = moved.product_id
+            and fact.inventory_date = moved.inventory_date
+    where
+        coalesce(fact.received_quantity, 0) <> coalesce(moved.received_quantity, 0)
+        or coalesce(fact.sold_quantity, 0) <> coalesce(moved.sold_quantity, 0)
+        or coalesce(fact.returned_quantity, 0) <> coalesce(moved.returned_quantity, 0)
+        or coalesce(fact.transferred_quantity, 0) <> coalesce(moved.transferred_quantity, 0)
+        or coalesce(fact.adjusted_quantity, 0) <> coalesce(moved.adjusted_quantity, 0)
 ),
 {% endif %}
 

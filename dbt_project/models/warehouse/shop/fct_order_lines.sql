@@ -2,11 +2,18 @@
     materialized='incremental',
     incremental_strategy='delete+insert',
     unique_key='order_id',
-    indexes=[{'columns': ['order_id', 'line_number']}],
-    post_hook="delete from {{ this }} as fact where not exists (
-        select 1 from {{ ref('stg_shop__order_lines') }} as line
-        where line.order_id = fact.order_id and line.line_number = fact.line_number
-    )",
+    indexes=[
+        {'columns': ['order_id', 'line_number']},
+        {'columns': ['order_line_key'], 'unique': true},
+    ],
+    post_hook="delete from {{ this }} as fact
+        using ({{ changed_since_last_run(ref('stg_shop__deleted_rows'), 'seen_before') }}) as gone
+        where gone.changed_table = 'raw_shop.order_lines'
+        and gone.order_id = fact.order_id
+        and not exists (
+            select 1 from {{ ref('stg_shop__order_lines') }} as line
+            where line.order_id = fact.order_id and line.line_number = fact.line_number
+        )",
 ) }}
 
 {# dbt parses the model as one that is not incremental, and must learn of these. #}
@@ -18,9 +25,16 @@ with
 {% if is_incremental() %}
 dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes')) }}),
 
+-- The vendor of a fact is that of its product.
+products_of_changed_vendors as (
+    select product_id
+    from {{ ref('dim_product') }}
+    where vendor_id in (select change.vendor_id from dimension_changes as change)
+),
+
 -- Orders to rebuild as a whole. Their own rows changed, or a dimension or the returns give another
--- answer than before. All returns are compared, because a return that moves to another line leaves
--- no trace at the old one.
+-- answer than before. All lines with returns, now or before, are compared, because a return that
+-- moves to another line leaves no trace at the old one.
 touched_orders as (
     select order_id
     from ({{ changed_since_last_run(ref('int_shop__order_changes')) }}) as order_changes
@@ -28,48 +42,36 @@ touched_orders as (
     union
     {{ rows_with_stale_key(
         ['order_id'],
-        ref('dim_customer'),
-        'customer_id', 'customer_key', 'fact.ordered_at', line='shop'
+        {
+            'customer': {
+                'relation': ref('dim_customer'), 'natural_key': 'customer_id',
+                'key': 'customer_key', 'instant': 'fact.ordered_at', 'line': 'shop',
+            },
+            'store': {
+                'relation': ref('dim_store'), 'natural_key': 'store_id',
+                'key': 'store_key', 'instant': 'fact.ordered_at',
+            },
+            'product': {
+                'relation': ref('dim_product'), 'natural_key': 'product_id',
+                'key': 'product_key', 'instant': 'fact.ordered_at',
+            },
+            'employee': {
+                'relation': ref('dim_employee'), 'natural_key': 'employee_id',
+                'key': 'employee_key',
+            },
+        },
+        or_rows="fact.product_id in (select product_id from products_of_changed_vendors)"
+            ~ " or (fact.order_id, fact.line_number) in ("
+            ~ "select order_id, line_number from " ~ ref('int_shop__order_line_returns') ~ ")"
+            ~ " or fact.returned_quantity <> 0 or fact.refund_amount <> 0",
+        joins="left join " ~ ref('dim_vendor') ~ " as vendor"
+            ~ " on product.vendor_id = vendor.vendor_id"
+            ~ " left join " ~ ref('int_shop__order_line_returns') ~ " as returns"
+            ~ " on fact.order_id = returns.order_id and fact.line_number = returns.line_number",
+        or_stale="fact.vendor_key <> coalesce(vendor.vendor_key, " ~ unknown_key() ~ ")"
+            ~ " or fact.returned_quantity <> coalesce(returns.returned_quantity, 0)"
+            ~ " or fact.refund_amount <> coalesce(returns.refund_amount, 0)",
     ) }}
-    union
-    {{ rows_with_stale_key(
-        ['order_id'],
-        ref('dim_store'),
-        'store_id', 'store_key', 'fact.ordered_at'
-    ) }}
-    union
-    {{ rows_with_stale_key(
-        ['order_id'],
-        ref('dim_product'),
-        'product_id', 'product_key', 'fact.ordered_at'
-    ) }}
-    union
-    {{ rows_with_stale_key(
-        ['order_id'],
-        ref('dim_employee'),
-        'employee_id', 'employee_key'
-    ) }}
-    union
-    select fact.order_id
-    from {{ this }} as fact
-    inner join {{ ref('dim_product') }} as product on fact.product_key = product.product_key
-    left join {{ ref('dim_vendor') }} as vendor on product.vendor_id = vendor.vendor_id
-    where
-        (
-            product.vendor_id in (select change.vendor_id from dimension_changes as change)
-            -- A version may have another vendor under the same key, if its text names another
-            -- document now.
-            or product.product_id in (select change.product_id from dimension_changes as change)
-        )
-        and fact.vendor_key <> coalesce(vendor.vendor_key, {{ unknown_key() }})
-    union
-    select fact.order_id
-    from {{ this }} as fact
-    left join {{ ref('int_shop__order_line_returns') }} as returns
-        on fact.order_id = returns.order_id and fact.line_number = returns.line_number
-    where
-        fact.returned_quantity <> coalesce(returns.returned_quantity, 0)
-        or fact.refund_amount <> coalesce(returns.refund_amount, 0)
 ),
 {% endif %}
 

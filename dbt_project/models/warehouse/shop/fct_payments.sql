@@ -2,11 +2,15 @@
     materialized='incremental',
     incremental_strategy='delete+insert',
     unique_key='payment_id',
-    indexes=[{'columns': ['payment_id']}],
-    post_hook="delete from {{ this }} as fact where not exists (
-        select 1 from {{ ref('stg_shop__payments') }} as payment
-        where payment.payment_id = fact.payment_id
-    )",
+    indexes=[{'columns': ['payment_id']}, {'columns': ['payment_key'], 'unique': true}],
+    post_hook="delete from {{ this }} as fact
+        using ({{ changed_since_last_run(ref('stg_shop__deleted_rows'), 'seen_before') }}) as gone
+        where gone.changed_table = 'raw_shop.payments'
+        and gone.payment_id = fact.payment_id
+        and not exists (
+            select 1 from {{ ref('stg_shop__payments') }} as payment
+            where payment.payment_id = fact.payment_id
+        )",
 ) }}
 
 {# dbt parses the model as one that is not incremental, and must learn of these. #}
@@ -22,18 +26,20 @@ dimension_changes as ({{ changed_since_last_run(ref('int_shop__dimension_changes
 touched_orders as (
     select order_id
     from ({{ changed_since_last_run(ref('int_shop__order_changes')) }}) as order_changes
-    where changed_table not in ('raw_shop.order_lines', 'raw_shop.addresses_history')
+    where changed_table in ('raw_shop.orders', 'raw_shop.payments')
     union
     {{ rows_with_stale_key(
         ['order_id'],
-        ref('dim_customer'),
-        'customer_id', 'customer_key', 'fact.paid_at', line='shop'
-    ) }}
-    union
-    {{ rows_with_stale_key(
-        ['order_id'],
-        ref('dim_store'),
-        'store_id', 'store_key', 'fact.paid_at'
+        {
+            'customer': {
+                'relation': ref('dim_customer'), 'natural_key': 'customer_id',
+                'key': 'customer_key', 'instant': 'fact.paid_at', 'line': 'shop',
+            },
+            'store': {
+                'relation': ref('dim_store'), 'natural_key': 'store_id',
+                'key': 'store_key', 'instant': 'fact.paid_at',
+            },
+        },
     ) }}
 ),
 {% endif %}

@@ -35,7 +35,7 @@ select
     product_id,
     vendor_id,
     employee_id,
-    'raw_shop.' || changed_table as changed_table,
+    changed_table,
     _version
 from {{ ref('stg_shop__deleted_rows') }}
-where changed_table in ('vendors', 'employees')
+where changed_table in ('raw_shop.vendors', 'raw_shop.employees')

@@ -10,14 +10,7 @@ union all
 select
     store_id,
     product_id,
-    'raw_shop.inventory_movements' as changed_table,
-    _version
-from {{ ref('stg_shop__inventory_movements') }}
-union all
-select
-    store_id,
-    product_id,
-    'raw_shop.' || changed_table as changed_table,
+    changed_table,
     _version
 from {{ ref('stg_shop__deleted_rows') }}
-where changed_table in ('inventory', 'inventory_movements')
+where changed_table = 'raw_shop.inventory'

@@ -20,10 +20,10 @@ from {{ ref('stg_shop__payments') }}
 union all
 select
     order_id,
-    'raw_shop.' || changed_table as changed_table,
+    changed_table,
     _version
 from {{ ref('stg_shop__deleted_rows') }}
-where changed_table in ('orders', 'order_lines', 'payments')
+where changed_table in ('raw_shop.orders', 'raw_shop.order_lines', 'raw_shop.payments')
 union all
 select
     orders.order_id,
