@@ -18,7 +18,7 @@ from benchmarks import (
 
 WHOLE = ("demo", "live")
 """What runs the whole project, on servers of its own."""
-INGESTION = {
+PARTS = {
     "copy": copy,
     "shapes": shapes,
     "incremental": incremental,
@@ -31,7 +31,7 @@ INGESTION = {
 def main() -> None:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"{' '.join([*WHOLE, *INGESTION])}; default: all")
+    parser.add_argument("names", nargs="*", help=f"{' '.join([*WHOLE, *PARTS])}; default: all")
     parser.add_argument(
         "--scale",
         type=float,
@@ -54,7 +54,7 @@ def main() -> None:
         "--minutes", type=float, default=60, help="how long the live path runs, in each way"
     )
     arguments = parser.parse_args()
-    known = [*WHOLE, *INGESTION]
+    known = [*WHOLE, *PARTS]
     names = arguments.names or known
     if unknown := set(names) - set(known):
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
@@ -62,7 +62,7 @@ def main() -> None:
         demo.run(sorted(map(float, arguments.scales.split(","))), keep=arguments.keep)
     if "live" in names:
         live.run(arguments.minutes)
-    if wanted := [INGESTION[name] for name in names if name not in WHOLE]:
+    if wanted := [PARTS[name] for name in names if name not in WHOLE]:
         with rig.servers() as servers:
             for benchmark in wanted:
                 benchmark.run(servers, arguments.scale, arguments.only, arguments.repeat)
