@@ -95,7 +95,11 @@ class LineSeed:
 
     `traffic` opens live traffic on the line's sources. It gets the sources by name, and a number
     that makes its choices repeatable. None: the line has no traffic.
+
+    `change` changes a share of the rows at once, the newest or some of each time, and returns their
+    number. Measurements need it. None: the line has no changes.
     """
 
     generate: Callable[[Parameters, Output], None]
     traffic: Callable[[Mapping[str, Source], int | None], Traffic] | None = None
+    change: Callable[[Mapping[str, Source], float, bool], int] | None = None
