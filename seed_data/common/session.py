@@ -12,7 +12,10 @@ from pyspark.sql import SparkSession
 from spark.session import build_session, stop_session
 
 SHORT_SCALE = 10
-"""Up to this scale, Java's optimising compiler takes more time than it saves."""
+"""Up to this scale, Java's optimising compiler takes more time than it saves.
+
+At scale 4, the rows took 46 seconds of CPU without it, and 72 with it.
+"""
 
 
 @contextmanager
