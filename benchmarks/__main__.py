@@ -45,7 +45,7 @@ def main() -> None:
         "--repeat", type=int, default=3, help="runs of each short measurement, whose median counts"
     )
     parser.add_argument(
-        "--scales", default="1,10,100", help="sizes of the demo, as multiples of its default"
+        "--scales", default="1,10", help="sizes of the demo, as multiples of its default"
     )
     parser.add_argument(
         "--keep", action="store_true", help="keep the demo's data of each size, for a look"

@@ -98,10 +98,10 @@ class Servers:
 
     def watched(self, work: Callable[[], Usage]) -> Usage:
         """Do some work, and note the processor time of MySQL and PostgreSQL for it."""
-        before = [_cpu_seconds(process) for process in self.processes]
+        before = [cpu_seconds(process) for process in self.processes]
         usage = work()
         mysql, postgres = (
-            _cpu_seconds(p) - earlier for p, earlier in zip(self.processes, before, strict=True)
+            cpu_seconds(p) - earlier for p, earlier in zip(self.processes, before, strict=True)
         )
         return replace(usage, mysql_seconds=mysql, postgres_seconds=postgres)
 
@@ -248,7 +248,7 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-def _cpu_seconds(root: psutil.Process) -> float:
+def cpu_seconds(root: psutil.Process) -> float:
     """The processor time of a process and its children, even of those that have ended."""
     total = 0.0
     for process in [root, *root.children(recursive=True)]:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -195,10 +196,11 @@ def run(scale: float, seed: int, home: Path) -> Report:
         os.environ |= stack.up()
     memory = PeakMemory([psutil.Process().pid, *stack.pids()])
     with memory.measured():
-        with stages.stage("seed data"):
+        # dbt parses in a process of its own, beside Spark, which often needs one core only.
+        with stages.stage("seed data, dbt manifest"), ThreadPoolExecutor(1) as beside:
+            manifest = beside.submit(prepare_manifest)
             seed_lines(LINES, scale=scale, seed=seed)
-        with stages.stage("dbt manifest"):
-            prepare_manifest()
+            manifest.result()
         with _output_to(home / "logs" / "demo.log") as stages.console:
             outcome = materialize_everything(stages.add, stages.failed, stages.console.status)
     assets, rows = _count(outcome)

@@ -63,15 +63,20 @@ class Output:
         """Write a table that Spark computes."""
         if self.wants(table):
             path = self._directory / table
-            frame.write.parquet(f"file://{path}")
+            _write(frame, f"file://{path}")
             self._on_written(table, path)
 
     def stored(self, name: str, frame: DataFrame) -> DataFrame:
         """An intermediate table, computed once for several others. Its name has no source."""
         # Spark takes the text literally where a URI has %20.
         path = f"file://{self._directory / name}"
-        frame.write.parquet(path)
+        _write(frame, path)
         return self.spark().read.options(**private.LITERAL_PATHS).parquet(path)
+
+
+def _write(frame: DataFrame, path: str) -> None:
+    # The files are read once. A dictionary per column takes more time than it saves.
+    frame.write.option("parquet.enable.dictionary", "false").parquet(path)
 
 
 def documents(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -90,7 +95,11 @@ class LineSeed:
 
     `traffic` opens live traffic on the line's sources. It gets the sources by name, and a number
     that makes its choices repeatable. None: the line has no traffic.
+
+    `change` changes a share of the rows at once, the newest or some of each time, and returns their
+    number. Measurements need it. None: the line has no changes.
     """
 
     generate: Callable[[Parameters, Output], None]
     traffic: Callable[[Mapping[str, Source], int | None], Traffic] | None = None
+    change: Callable[[Mapping[str, Source], float, bool], int] | None = None

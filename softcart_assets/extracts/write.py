@@ -10,10 +10,14 @@ An extract is left as it is while its tables, its declaration and its files are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from typing import Self, TypeVar
 
 import psycopg
 import pyarrow as pa
@@ -27,6 +31,12 @@ from softcart_assets.lines.model import Extract
 
 BLOCK_BYTES = 4 * 2**20
 """So much of a CSV file is in memory at once, and no row may be longer."""
+
+AT_ONCE = 2
+"""So many extracts are written at the same time. A server sorts one of them on one core."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
@@ -79,63 +89,127 @@ def write_extracts(
     Raises `ExtractError` if nothing is published yet or a file cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with production.connect(application_name="softcart extracts") as session:
-        # One snapshot for the version and all extracts. A publication may switch in between.
+    # Inside the directory, because a file can be renamed only within one file system.
+    with (
+        _Snapshot(production) as snapshot,
+        TemporaryDirectory(dir=directory, prefix=".extracts-") as temporary,
+    ):
+        readers = {table: each for each in extracts for table in lineage.tables_read(each)}
+
+        def table_version(session: psycopg.Connection, table: str) -> str:
+            with _named(readers[table], directory):
+                return kept.table_version(session, table)
+
+        versions = dict(zip(readers, snapshot.map(table_version, readers), strict=True))
+
+        def write(session: psycopg.Connection, extract: Extract) -> ExtractFiles:
+            version = _version(extract, versions)
+            with _named(extract, directory):
+                return _kept(directory, extract, version) or _write(
+                    session, extract, Path(temporary), snapshot.version, version
+                )
+
+        written = snapshot.map(write, extracts)
+        # All at the end. A failure in the middle would leave files of two versions.
+        found = {
+            extract.name: _moved(files, directory)
+            for extract, files in zip(extracts, written, strict=True)
+        }
+        for name, files in found.items():
+            if files.is_new:
+                told = {"rows": files.rows, "version": files.version}
+                kept.keep(directory, name, files.data_version, (files.parquet, files.csv), told)
+        return found
+
+
+@contextmanager
+def _named(extract: Extract, directory: Path) -> Iterator[None]:
+    """Turn what went wrong into an error that names the extract."""
+    try:
+        yield
+    except (psycopg.Error, pa.ArrowException, OSError) as error:
+        raise ExtractError(
+            f"extracts/{extract.name} was not written to {directory} (SOFTCART_EXTRACTS_DIR): "
+            f"{error}"
+        ) from error
+
+
+class _Snapshot:
+    """Sessions that see the same state of production, for a few things at once.
+
+    `version`: the published version. Raises `ExtractError` if there is none.
+    """
+
+    version: int
+
+    def __init__(self, production: PostgresConnection) -> None:
+        self._production = production
+        self._opened = ExitStack()
+        # A session serves one caller at a time.
+        self._idle: SimpleQueue[psycopg.Connection] = SimpleQueue()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            first = self._open(opened)
+            try:
+                row = first.execute(
+                    "SELECT version, pg_export_snapshot() FROM production_meta.current"
+                ).fetchone()
+            except psycopg.errors.UndefinedTable:
+                row = None
+            if row is None:
+                raise ExtractError(
+                    f"Nothing is published in {self._production.database!r} yet: materialise the "
+                    f"group `production`, or correct {self._production.prefix}_DATABASE."
+                )
+            self.version = row[0]
+            for _ in range(AT_ONCE - 1):
+                # A publication may switch in between.
+                self._open(opened).execute(
+                    sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(row[1]))
+                )
+            self._threads = opened.enter_context(ThreadPoolExecutor(AT_ONCE))
+            self._opened = opened.pop_all()
+        return self
+
+    def _open(self, opened: ExitStack) -> psycopg.Connection:
+        session = opened.enter_context(
+            self._production.connect(application_name="softcart extracts")
+        )
         session.isolation_level = IsolationLevel.REPEATABLE_READ
         session.read_only = True
-        try:
-            row = session.execute("SELECT version FROM production_meta.current").fetchone()
-        except psycopg.errors.UndefinedTable:
-            row = None
-        if row is None:
-            raise ExtractError(
-                f"Nothing is published in {production.database!r} yet: materialise the group "
-                f"`production`, or correct {production.prefix}_DATABASE."
-            )
-        # Inside the directory, because a file can be renamed only within one file system.
-        with TemporaryDirectory(dir=directory, prefix=".extracts-") as temporary:
-            versions = _Versions(session)
-            found = {}
-            for extract in extracts:
-                try:
-                    version = versions.of(extract)
-                    found[extract.name] = _kept(directory, extract, version) or _write(
-                        session, extract, Path(temporary), row[0], version
-                    )
-                except (psycopg.Error, pa.ArrowException, OSError) as error:
-                    raise ExtractError(
-                        f"extracts/{extract.name} was not written to {directory} "
-                        f"(SOFTCART_EXTRACTS_DIR): {error}"
-                    ) from error
-            # All at the end. A failure in the middle would leave files of two versions.
-            found = {name: _moved(files, directory) for name, files in found.items()}
-            for name, files in found.items():
-                if files.is_new:
-                    told = {"rows": files.rows, "version": files.version}
-                    kept.keep(directory, name, files.data_version, (files.parquet, files.csv), told)
-            return found
+        self._idle.put(session)
+        return session
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def map(
+        self, work: Callable[[psycopg.Connection, _Item], _Result], items: Iterable[_Item]
+    ) -> list[_Result]:
+        """The results of `work` with a session and each item. Raises the first error."""
+
+        def do(item: _Item) -> _Result:
+            session = self._idle.get()
+            try:
+                return work(session, item)
+            finally:
+                self._idle.put(session)
+
+        return list(self._threads.map(do, items))
 
 
-class _Versions:
-    """The versions of extracts. The version of a table is read once for all of them."""
-
-    def __init__(self, session: psycopg.Connection) -> None:
-        self._session = session
-        self._tables: dict[str, str] = {}
-
-    def of(self, extract: Extract) -> str:
-        for table in (tables := lineage.tables_read(extract)):
-            if table not in self._tables:
-                self._tables[table] = kept.table_version(self._session, table)
-        return kept.digest(
-            [
-                kept.code_version("softcart_assets.extracts"),
-                extract.sql,
-                extract.description,
-                list(extract.columns.items()),
-                [self._tables[table] for table in tables],
-            ]
-        )
+def _version(extract: Extract, versions: Mapping[str, str]) -> str:
+    """The version of an extract, from the versions of all tables."""
+    return kept.digest(
+        [
+            kept.code_version("softcart_assets.extracts"),
+            extract.sql,
+            extract.description,
+            list(extract.columns.items()),
+            [versions[table] for table in lineage.tables_read(extract)],
+        ]
+    )
 
 
 def _kept(directory: Path, extract: Extract, version: str) -> ExtractFiles | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from support.warehouse import create_warehouse
 
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.extracts import lineage
+from softcart_assets.extracts import lineage, write
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extracts
 from softcart_assets.lines.model import Extract
 from softcart_assets.pages.shop import build_page, data
@@ -174,24 +175,29 @@ def test_lineage_is_what_the_sql_uses(extract, production):
         assert (projection.alias_or_name, set(declared[name])) == (name, used)
 
 
-def test_all_extracts_show_one_version(staging, tmp_path):
+def test_all_extracts_show_one_version(staging, tmp_path, monkeypatch):
+    """Two sessions write them. A publication that comes when they have begun is seen by neither."""
     with database(template=staging) as changing, database() as production:
         publish(changing, production, TABLES, AUDITS)
+        write_one, once = write._write, Lock()
+        versions = iter([2])
 
-        def meanwhile() -> Iterator[Extract]:
-            yield EXTRACTS[0]
-            with changing.connect() as session:
-                session.execute("UPDATE warehouse.fct_payments SET amount = amount + 1")
-            assert publish(changing, production, TABLES, AUDITS).version == 2
-            yield next(extract for extract in EXTRACTS if extract.name == "ext_payments_daily")
+        def write_after_publication(*arguments: Any) -> ExtractFiles:
+            with once:
+                for version in versions:
+                    with changing.connect() as session:
+                        session.execute("UPDATE warehouse.fct_payments SET amount = amount + 1")
+                    assert publish(changing, production, TABLES, AUDITS).version == version
+            return write_one(*arguments)
 
+        monkeypatch.setattr(write, "_write", write_after_publication)
+        payments = [extract for extract in EXTRACTS if extract.name == "ext_payments_daily"]
         with production.connect() as session:
             (before,) = session.execute(f"SELECT sum(amount) {PAID}").fetchone()
-        written = write_extracts(production, tmp_path, meanwhile())
-        payments = pa.parquet.read_table(written["ext_payments_daily"].parquet)
-        assert pa.compute.sum(payments["amount"]).as_py() == before
+        written = write_extracts(production, tmp_path, [EXTRACTS[0], *payments])
+        rows = pa.parquet.read_table(written["ext_payments_daily"].parquet)
+        assert pa.compute.sum(rows["amount"]).as_py() == before
         assert {files.version for files in written.values()} == {1}
-        payments = [extract for extract in EXTRACTS if extract.name == "ext_payments_daily"]
         [files] = write_extracts(production, tmp_path, payments).values()
         assert files.version == 2
 
