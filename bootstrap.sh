@@ -49,6 +49,12 @@ find_unnamed_mysql_servers() {
   done <.env.example
 }
 
+# Java's driver for PostgreSQL, which the local Hive metastore needs.
+have_java_driver() {
+  [[ -f /usr/share/java/postgresql.jar || -n ${SOFTCART_HIVE_METASTORE_URI:-} ]] ||
+    grep -qsE '^(export )?SOFTCART_HIVE_METASTORE_URI=.' .env
+}
+
 find_python() {
   local name
   for name in python3 python3.13 python3.12 python3.11; do
@@ -69,6 +75,7 @@ venv_is_current() {
 find_missing_packages() {
   missing=()
   have_java || missing+=(openjdk-17-jre-headless)
+  have_java_driver || missing+=(libpostgresql-jdbc-java)
   find_unnamed_mysql_servers
   if [[ $mode == --tests ]] || ((${#unnamed[@]})); then
     have mysqld || have mariadbd || missing+=(mariadb-server-core mariadb-client-core)
@@ -102,6 +109,9 @@ give_up() {
     for package in "${missing[@]}"; do
       case $package in
         openjdk-*) echo "  $package: set JAVA_HOME to a Java 17 or newer" ;;
+        libpostgresql-jdbc-java)
+          echo "  $package: name a Hive metastore of your own with SOFTCART_HIVE_METASTORE_URI"
+          ;;
         mariadb-server-core)
           echo "  $package, mariadb-client-core: put a mysqld on PATH" \
             "or name MySQL servers of your own with ${unnamed[*]:-the settings in .env.example}" \

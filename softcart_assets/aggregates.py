@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -15,10 +13,9 @@ from pyspark.sql import SparkSession
 
 from softcart_assets import warehouse_state
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion.sinks.lake import open_lake
 from softcart_assets.ingestion.sinks.parquet import replace_table
 from softcart_assets.lake import lake_table
-from spark.jobs import Job, write_aggregate
+from spark.jobs import Job, aggregate_table, write_aggregate
 
 
 def build_if_changed(
@@ -79,10 +76,11 @@ def _build(
     import pyarrow.dataset as ds
 
     write_aggregate(spark, job, lake_uri)
-    uris = spark.table(f"aggregates.{job.name}").inputFiles()
-    # Java leaves letters beyond ASCII as they are in a URI, and Arrow refuses them.
-    files = [open_lake(quote(uri, safe=string.punctuation)) for uri in uris]
-    rows = ds.dataset([path for _, path in files], filesystem=files[0][0], format="parquet")
+    table = aggregate_table(job, lake_uri)
+    state = table.state()
+    assert state
+    folder = state.partitions[""].folder
+    rows = ds.dataset(folder, filesystem=table.store, format="parquet")
     # One transaction, so that a kill in between cannot mark old rows as computed from new inputs.
     with staging.connect() as session:
         count = replace_table(session, "aggregates", job.name, rows)

@@ -41,6 +41,23 @@ def setting(name: str, default: str | None = None) -> str:
     return value
 
 
+METASTORE = "SOFTCART_HIVE_METASTORE"
+"""The prefix of the setting with the address of the Hive metastore."""
+
+LOCAL_PREFIXES = "SOFTCART_LOCAL_PREFIXES"
+"""The environment variable in which `stack` lists the prefixes that it set itself: `PREFIX:digest`.
+
+In a shell that has evaluated `softcart env`, our own servers would otherwise look like servers that
+the user has named. The digest is that of the settings: a server that is named later has another.
+"""
+
+
+def is_local(prefix: str) -> bool:
+    """Whether the settings with this prefix are those of a server of the local stack."""
+    entries = os.environ.get(LOCAL_PREFIXES, "").split()
+    return prefix in (entry.partition(":")[0] for entry in entries)
+
+
 def _port(name: str, default: str) -> int:
     text = setting(name, default)
     if not text.isdigit():

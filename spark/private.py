@@ -7,10 +7,8 @@ version changes one of these names, `tests/spark/test_private.py` fails and says
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from pyspark import SparkConf, SparkContext
-from pyspark.sql import SparkSession
 
 LITERAL_PATHS = {"__globPaths__": "false"}
 """The option of a reader or a table whose paths are no patterns.
@@ -31,11 +29,6 @@ def submitted_settings() -> dict[str, str]:
     # Java runs already. Once Python is connected to it, a new SparkConf has spark-submit's options.
     SparkContext._ensure_initialized()
     return dict(SparkConf().getAll())
-
-
-def java(spark: SparkSession) -> Any:
-    """The `java` packages of the session's Java process, as py4j offers them."""
-    return spark.sparkContext._jvm.java  # type: ignore[union-attr]
 
 
 def end_java() -> bool:

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
+from softcart_assets.connections import METASTORE
 from softcart_assets.paths import local_lake, softcart_home
-from spark import lake, private
-from spark.metastore import forget_locks, lock_metastore, metastore_server, metastore_settings
+from spark import private
 
 SETTINGS = {
     # Exactness: UTC, errors instead of silent NULLs, microseconds.
@@ -58,34 +58,33 @@ def spark_conf(
     *,
     master: str | None = None,
     warehouse_uri: str | None = None,
-    home: Path | None = None,
     hive: bool = True,
     submitted: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """All settings of a session, from these arguments alone.
 
-    `hive=False`: a session without any metastore. `submitted`: the settings of spark-submit, which
-    override ours. `environment` has the settings that the caller leaves out:
+    `hive`: whether SQL finds the tables of the metastore, if there is one. `submitted`: the
+    settings of spark-submit, which override ours. `environment` has the settings that the caller
+    leaves out:
 
     - `SOFTCART_SPARK_MASTER`, by default `local[*]`
     - `SOFTCART_SPARK_MEMORY` of the driver, by default 2g
     - `SOFTCART_LAKE_URI`: its folder `warehouse` has the tables
-    - `SOFTCART_HOME`: its folder `metastore` has the embedded Hive metastore
-    - `SOFTCART_HIVE_METASTORE_URI` (thrift://…), which replaces the embedded one
+    - `SOFTCART_HIVE_METASTORE_URI` (thrift://…)
     """
-    home = (home or softcart_home(environment)).resolve()
     master = master or environment.get("SOFTCART_SPARK_MASTER") or "local[*]"
     warehouse = warehouse_uri or f"{default_lake_uri(environment).rstrip('/')}/warehouse"
+    metastore = environment.get(f"{METASTORE}_URI") if hive else None
     conf = SETTINGS | {
         "spark.app.name": app_name,
         "spark.master": master,
         "spark.driver.memory": environment.get("SOFTCART_SPARK_MEMORY") or "2g",
         "spark.driver.extraJavaOptions": _java_options(local=master.startswith("local")),
         "spark.sql.warehouse.dir": unquote(warehouse),
-        "spark.sql.catalogImplementation": "hive" if hive else "in-memory",
+        "spark.sql.catalogImplementation": "hive" if metastore else "in-memory",
     }
-    if hive:
-        conf |= metastore_settings(metastore_server(environment), home)
+    if metastore:
+        conf["spark.hadoop.hive.metastore.uris"] = metastore
     conf |= submitted
     # Last, because spark-submit may have named the master.
     if conf["spark.master"].startswith("local"):
@@ -116,23 +115,19 @@ def build_session(
     *,
     master: str | None = None,
     warehouse_uri: str | None = None,
-    home: Path | None = None,
     hive: bool = True,
-    lake_tables: bool = True,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> SparkSession:
     """Start the one session of this process with `spark_conf`. `stop_session` ends it.
 
-    `lake_tables`: whether the embedded metastore is told of the lake's tables, so that SQL finds
-    them. The platform's own jobs read them without Hive, and save these seconds. `settings`
-    override all others. This waits if another process uses the embedded metastore.
+    The platform's own jobs read the lake without Hive. So they need no metastore, and save the
+    seconds in which Spark loads its client. `settings` override all others.
     """
     conf = spark_conf(
         app_name,
         os.environ,
         master=master,
         warehouse_uri=warehouse_uri,
-        home=home,
         hive=hive,
         submitted=private.submitted_settings(),
     )
@@ -140,17 +135,7 @@ def build_session(
     builder = SparkSession.builder
     for name, value in (conf | dict(settings)).items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    # The first SQL statement opens the metastore, so the lock comes before it.
-    try:
-        lock_metastore(session)
-        if hive and lake_tables and not metastore_server(os.environ):
-            root = warehouse_uri.rpartition("/")[0] if warehouse_uri else default_lake_uri()
-            lake.register(session, root)
-    except BaseException:
-        stop_session(session)
-        raise
-    return session
+    return builder.getOrCreate()
 
 
 def _name_files_in_utf8() -> None:
@@ -164,10 +149,9 @@ def _name_files_in_utf8() -> None:
 
 
 def stop_session(spark: SparkSession) -> None:
-    """Stop the session and its Java process, which frees its memory and the metastore's lock.
+    """Stop the session and its Java process, which frees its memory.
 
     The end of the Python process does the same, however it ends.
     """
     spark.stop()
-    if private.end_java():
-        forget_locks()
+    private.end_java()

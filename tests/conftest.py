@@ -177,13 +177,20 @@ def lake(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def spark(home: Path):
-    """A Spark session with Hive support on two cores, shared by all tests, in the tests' home."""
+def metastore(stack: Stack) -> str:
+    """The address of the tests' own Hive metastore, running."""
+    return stack.up(metastore=True)["SOFTCART_HIVE_METASTORE_URI"]
+
+
+@pytest.fixture(scope="session")
+def spark(stack: Stack):
+    """A Spark session on two cores, shared by all tests, in the tests' home.
+
+    Tests that ask it for tables of Hive need `metastore`, too.
+    """
     from spark.session import build_session, stop_session
 
-    session = build_session(
-        "tests", home=home / "spark", warehouse_uri=(home / "spark" / "warehouse").as_uri()
-    )
+    session = build_session("tests", warehouse_uri=(stack.home / "spark" / "warehouse").as_uri())
     yield session
     stop_session(session)
 

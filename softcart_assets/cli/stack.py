@@ -21,8 +21,14 @@ _MARKS = {
 
 
 def up() -> None:
-    """Start the local servers that are not running."""
-    settings.apply(start=True)
+    """Start the local servers that are not running, with the Hive metastore for queries."""
+    from softcart_assets.connections import METASTORE, is_local, lake_uri, setting
+    from softcart_assets.lake.hive import publish_all
+
+    settings.apply(start=True, metastore=True)
+    # It may not have run when tables were refreshed.
+    if is_local(METASTORE):
+        publish_all(setting(f"{METASTORE}_URI"), lake_uri())
     status()
 
 

@@ -17,10 +17,11 @@ from softcart_assets.aggregates import build_if_changed, rows_kept
 from softcart_assets.components.columns import table_schema
 from softcart_assets.components.keys import aggregate_key, lake_key
 from softcart_assets.components.pool import POOL
+from softcart_assets.lake.hive import publish
 from softcart_assets.lines.model import Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
 from softcart_assets.resources.spark import SparkResource
-from spark.jobs import Job
+from spark.jobs import Job, aggregate_table
 
 
 def _spec(line: Line, job: Job) -> dg.AssetSpec:
@@ -106,6 +107,7 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
                 rows, computed = build_if_changed(
                     connection, lambda: spark.spark_session, job, lake.uri
                 )
+                publish(aggregate_table(job, lake.uri), context.log.info)
             except Exception as error:
                 context.log.exception(f"aggregates.{job.name} could not be computed")
                 rows, computed, failed = rows_kept(connection, job), False, error

@@ -5,7 +5,6 @@ downstream of it in the same run. So a failing source holds back only its own as
 costs little, because all steps run in one process.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,18 +20,15 @@ from softcart_assets.extracts.kept import digest
 from softcart_assets.lake import (
     LakeTable,
     Refreshed,
-    State,
     committed_files,
     lake_table,
     one_moment,
     refresh,
 )
+from softcart_assets.lake.hive import publish
+from softcart_assets.lake.upgrade import drop_predecessor
 from softcart_assets.lines.model import Line, Source, Table
 from softcart_assets.resources import LakeResource, PostgresResource
-from softcart_assets.resources.spark import SparkResource
-from spark.lake import publish
-from spark.metastore import metastore_server
-from spark.upgrade import drop_predecessor, has_predecessor
 
 TABLES_AT_ONCE = 4
 """Tables of a source to refresh at the same time. One alone leaves cores idle."""
@@ -112,7 +108,6 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         staging: PostgresResource,
         lake: LakeResource,
-        spark: SparkResource,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         """Merge new change files into the selected tables, then compare each with its raw table.
 
@@ -136,24 +131,20 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                 if _check(source, declared).key in checks
             }
 
-        def work(table: LakeTable) -> tuple[State | None, Refreshed, AuditResult | None]:
-            before = table.state()
+        def work(table: LakeTable) -> tuple[Refreshed, AuditResult | None]:
             done = refresh(connection, source, table, committed.get(table.name, []))
+            publish(table, context.log.info)
+            # Only now, because until its own table is there, people may read the old one.
+            drop_predecessor(table)
             content = contents.get(table.name)
-            return before, done, equals_raw(table, content) if content else None
+            return done, equals_raw(table, content) if content else None
 
         failures: dict[str, Exception] = {}
         with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
             jobs = [threads.submit(work, table) for _, table in tables]
             for (declared, table), job in zip(tables, jobs, strict=True):
                 try:
-                    before, done, compared = job.result()
-                    # The embedded metastore serves only one session, which tells it by itself.
-                    if metastore_server(os.environ):
-                        publish(lambda: spark.spark_session, table, before)
-                    # Only now, because until its own table is there, people may read the old one.
-                    if has_predecessor(table):
-                        drop_predecessor(spark.spark_session, table)
+                    done, compared = job.result()
                 except Exception as error:
                     context.log.exception(f"{table.full_name} could not be refreshed")
                     failures[table.full_name] = error

@@ -3,7 +3,7 @@
 For a table `orders` with the change files
 `<lake>/changes/<source>/orders/load_date=…/*.parquet` there is a table `lake_<source>.orders`: the
 current rows, without deleted ones. If a partition column is declared, they are partitioned by its
-month (`_month`, 'YYYY-MM'). `spark.lake` reads it with Spark, and tells Hive of it.
+month (`_month`, 'YYYY-MM'). `hive` tells a Hive metastore of it, and `spark.lake` reads it.
 
 Ingestion decides which change files are committed. Every function here takes its list, and reads no
 other file. Other files may come from a load that was killed. `spark.jobs` knows the meaning of the
@@ -23,16 +23,16 @@ from softcart_assets.lake.committed import (
     one_moment,
     refresh,
 )
-from softcart_assets.lake.compaction import COMPACT_FROM_FILES, compact, discard
+from softcart_assets.lake.compaction import COMPACT_FROM_FILES, compact, discard, settle
 from softcart_assets.lake.names import rename_columns
 from softcart_assets.lake.refreshing import (
     RefreshResult,
-    delete_unnamed,
+    commit,
     pending_files,
     rebuild_table,
     refresh_table,
 )
-from softcart_assets.lake.rows import new_folder
+from softcart_assets.lake.rows import new_folder, row_count
 from softcart_assets.lake.schema import OF_CHANGES, from_json, source_names
 from softcart_assets.lake.table import ChangeFile, Exchange, LakeError, LakeTable, Partition, State
 
@@ -47,9 +47,9 @@ __all__ = [
     "RefreshResult",
     "Refreshed",
     "State",
+    "commit",
     "committed_files",
     "compact",
-    "delete_unnamed",
     "discard",
     "from_json",
     "lake_table",
@@ -60,5 +60,7 @@ __all__ = [
     "refresh",
     "refresh_table",
     "rename_columns",
+    "row_count",
+    "settle",
     "source_names",
 ]

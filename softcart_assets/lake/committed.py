@@ -18,7 +18,7 @@ from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.raw_tables import raw_tables_held
-from softcart_assets.lake.compaction import compact, discard
+from softcart_assets.lake.compaction import compact, discard, settle
 from softcart_assets.lake.names import rename_columns
 from softcart_assets.lake.refreshing import pending_files, refresh_table
 from softcart_assets.lake.table import ChangeFile, Exchange, LakeTable
@@ -98,6 +98,7 @@ def refresh(
     files: Sequence[ChangeFile],
 ) -> Refreshed:
     """Merge the new ones of a table's committed change files, and compact old ones."""
+    settle(table, files)
     state = table.state()
     if state is not None and not pending_files(table, files):
         return Refreshed(state.rows)

@@ -48,7 +48,7 @@ class State:
     `layout`: the key and the partition column that the table was built with.
     `files`: the paths of the merged change files.
     `partitions`: by month, '' if the table is not partitioned.
-    `published`: whether a metastore server points at these partitions. Always false without one.
+    `incoming`: those of `files` that a compaction writes now, in the place of the `outgoing` ones.
     """
 
     version: int
@@ -56,7 +56,8 @@ class State:
     schema: dict[str, Any]
     files: tuple[str, ...]
     partitions: dict[str, Partition]
-    published: bool = False
+    incoming: tuple[str, ...] = ()
+    outgoing: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -129,7 +130,10 @@ class LakeTable:
         partitions = {
             month: Partition(**partition) for month, partition in content["partitions"].items()
         }
-        return State(**content | {"files": tuple(content["files"]), "partitions": partitions})
+        # Releases until 2b4cd81 also noted what they had told a metastore.
+        content.pop("published", None)
+        paths = {name: tuple(content.get(name, ())) for name in ("files", "incoming", "outgoing")}
+        return State(**content | paths | {"partitions": partitions})
 
     def write_state(self, state: State) -> None:
         """Write a state. It is there as a whole or not at all, because it is moved into place."""

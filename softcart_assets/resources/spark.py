@@ -17,7 +17,7 @@ _STARTING = Lock()
 
 
 class SparkResource(LazyPySparkResource):
-    """Spark with Hive. There is one session per run. It starts when a step first needs it.
+    """Spark without Hive. There is one session per run. It starts when a step first needs it.
 
     The settings come from `spark.session`, so that a job under spark-submit has the same.
     """
@@ -29,16 +29,14 @@ class SparkResource(LazyPySparkResource):
     _spark_session: Any = PrivateAttr(default=None)
 
     def _init_session(self) -> None:
-        """Start the session unless it runs. It takes the lock on the metastore, and may wait."""
+        """Start the session unless it runs."""
         with _STARTING:
             if self._spark_session is None:
                 settings = {name: str(value) for name, value in flatten_dict(self.spark_config)}  # type: ignore[no-untyped-call]
-                self._spark_session = build_session(
-                    "softcart", lake_tables=False, settings=settings
-                )
+                self._spark_session = build_session("softcart", hive=False, settings=settings)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Stop the session, which frees the metastore for other processes."""
+        """Stop the session."""
         if self._spark_session is not None:
             stop_session(self._spark_session)
             self._spark_session = None

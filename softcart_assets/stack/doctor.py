@@ -21,6 +21,7 @@ from softcart_assets.connections import PostgresConnection, ServerUnreachable, S
 from softcart_assets.findings import Finding
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Source
+from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres, shed_root
 from softcart_assets.stack.server import Server, StackError
 from softcart_assets.stack.stack import Stack
@@ -62,7 +63,8 @@ def _local_server(server: Server, running: bool) -> Finding:
         if isinstance(server, Postgres):
             shed_root()
     except StackError as error:
-        return Finding("blocks", str(error))
+        # Only queries need a metastore.
+        return Finding("note" if isinstance(server, Metastore) else "blocks", str(error))
     state = "runs" if running else "does not run (`make up` starts it)"
     return Finding("ok", f"{server.title}: {product}, {program}, {state}")
 

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
 
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import Tls
+from softcart_assets.connections import LOCAL_PREFIXES, METASTORE, Tls
 from softcart_assets.lines.model import Source
 from softcart_assets.paths import local_lake
+from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
@@ -28,14 +30,9 @@ from softcart_assets.stack.server import Server, StackError, free_port
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo}
 """The local server for each kind of source system. Sources of other kinds have none."""
 
+AServer = TypeVar("AServer", bound=Server)
+
 LOCK_SECONDS = 180
-
-LOCAL_PREFIXES = "SOFTCART_LOCAL_PREFIXES"
-"""The environment variable in which `env` lists the prefixes that it set itself: `PREFIX:digest`.
-
-In a shell that has evaluated `softcart env`, our own servers would otherwise look like servers that
-the user has named. The digest is that of the settings: a server that is named later has another.
-"""
 
 _ADDRESSES = ("HOST", "URI", "DIR")
 """The ends of the settings of which one names a server or folder."""
@@ -87,11 +84,12 @@ class Stack:
         self.home = home.resolve()
         self._ignore_environment = ignore_environment
 
-    def up(self) -> dict[str, str]:
+    def up(self, *, metastore: bool = False) -> dict[str, str]:
         """Start the servers that do not run, and return the environment (see `env`).
 
         The first start takes some seconds, later ones one second. If everything runs, it takes next
-        to no time. Raises `StackError`.
+        to no time. `metastore`: also the Hive metastore, which only queries of people need. It
+        takes some seconds more. Raises `StackError`.
         """
         self._make_home()
         with self._lock():
@@ -99,8 +97,11 @@ class Stack:
             # Before the start, because the data directories are made with these passwords. After
             # it again, because a server may have changed its port.
             self._save_state(servers)
-            with ThreadPoolExecutor(max_workers=len(servers)) as pool:
-                list(pool.map(Server.up, filter(self.local_prefixes, servers)))
+            *needed, hive = servers
+            with ThreadPoolExecutor(max_workers=len(needed)) as pool:
+                list(pool.map(Server.up, filter(self.local_prefixes, needed)))
+            if metastore and self.local_prefixes(hive):
+                hive.up()
             self._save_state(servers)
             self._write_dagster_yaml()
         return self.env()
@@ -191,20 +192,25 @@ class Stack:
         """Every server of this home, running or not, even if the environment replaces it."""
         state = json.loads(self._state_file.read_text()) if self._state_file.exists() else {}
 
-        def server(product: type[Server]) -> Server:
+        def server(product: type[AServer], **more: Any) -> AServer:
             known = state.get(product.name) or {
                 "port": free_port(),
                 "password": secrets.token_urlsafe(18),
             }
-            return product(self.home, **known, databases=self._databases(product))
+            return product(self.home, **known, databases=self._databases(product), **more)
 
         # Also those that nothing uses now: one of them may still run from earlier settings.
-        return server(MySQL), server(Postgres), server(Mongo)
+        postgres = server(Postgres)
+        return server(MySQL), postgres, server(Mongo), server(Metastore, postgres=postgres)
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
         """The databases of this server: prefix of the settings → database."""
         if product is Postgres:
             return WAREHOUSES
+        if product is Metastore:
+            # It has no libraries for other file systems.
+            is_here = os.environ.get("SOFTCART_LAKE_URI", "file:").startswith("file:")
+            return {METASTORE: "metastore"} if is_here else {}
         return {
             source.env_prefix: source.name
             for source in self.sources

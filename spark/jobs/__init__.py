@@ -2,7 +2,7 @@
 
 Each aggregate has a module `spark/jobs/<line>/<name>.py`. It has a pure function `transform`, from
 lake tables to the aggregate, and its `LINEAGE`. This module has the parts that all jobs share: the
-registry, reading the inputs, writing Hive's `aggregates.<name>`, and the command line:
+registry, reading the inputs, writing the lake's `aggregates.<name>`, and the command line:
 
     PYTHONPATH=. spark-submit spark/jobs/<line>/<name>.py
 """
@@ -126,8 +126,13 @@ class MissingInput(RuntimeError):
     """A lake table that an aggregate reads does not exist. The message names both."""
 
 
+def aggregate_table(job: Job, lake_uri: str) -> LakeTable:
+    """The table of the lake that has an aggregate."""
+    return LakeTable(lake_uri, "aggregates", job.name)
+
+
 def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
-    """Compute an aggregate from the lake and make it Hive's `aggregates.<name>`.
+    """Compute an aggregate from the lake and make it the lake's `aggregates.<name>`.
 
     Returns the number of its rows. The old rows stay until the new ones are complete. Raises
     `MissingInput`.
@@ -151,7 +156,7 @@ def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
         )
     )
     try:
-        return replace_table(spark, LakeTable(lake_uri, "aggregates", job.name), result)
+        return replace_table(aggregate_table(job, lake_uri), result)
     finally:
         # Jobs persist intermediate tables. The session lives on for the other jobs of the run.
         spark.catalog.clearCache()
@@ -169,7 +174,7 @@ def _with_declared(rows: DataFrame, table: Table) -> DataFrame:
 
 def run(name: str) -> None:
     """The command line of each job: build the aggregate in a session of its own."""
-    spark = build_session(name, lake_tables=False)
+    spark = build_session(name, hive=False)
     try:
         print(f"aggregates.{name}: {write_aggregate(spark, JOBS[name], default_lake_uri()):,} rows")
     finally:

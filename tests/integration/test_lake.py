@@ -258,6 +258,70 @@ def test_kill_9_at_each_change_of_the_file_system(tmp_path: Path) -> None:
     assert set(left) == {"4 1"}
 
 
+# Kills a process at each change of a compaction. The list of files is a file of its own here.
+COMPACTED = """
+import json, os, sys
+from pathlib import Path
+from support.lake import Loads, JANUARY, current, on_deadly
+from softcart_assets.lake import (
+    ChangeFile, compact, compaction, discard, pending_files, refresh_table, settle)
+
+compaction.COMPACT_FROM_FILES = 4
+root = Path(sys.argv[1])
+
+def listed(loads):
+    return [ChangeFile(*each) for each in json.loads((loads.root / "list").read_text())]
+
+def list_(loads, files):
+    (loads.root / "new").write_text(json.dumps([[f.path, f.load_id, f.load_date] for f in files]))
+    (loads.root / "new").replace(loads.root / "list")
+
+def forked(work, *of):
+    child = os.fork()
+    if not child:
+        work(*of)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+def filled(folder):
+    loads = Loads(folder.as_uri(), "lake_shop")
+    for number in range(4):
+        loads.add((number % 3, JANUARY, f"{number}.00"))
+    list_(loads, loads.files)
+    assert forked(refresh_table, loads.table, loads.files) == 0
+    return loads
+
+def compacted(loads, dies_at=None, changes=None):
+    table, handler = on_deadly(loads.table, dies_at)
+    settle(table, listed(loads))
+    exchanges = compact(table, listed(loads))
+    if exchanges:
+        list_(loads, [each.new for each in exchanges])
+        discard(table, [file for each in exchanges for file in each.old])
+    if changes:
+        changes.write_text(str(handler.changes))
+
+assert forked(compacted, filled(root / "first"), None, root / "changes") == 0
+steps = int((root / "changes").read_text())
+for step in range(1, steps + 1):
+    loads = filled(root / str(step))
+    assert forked(compacted, loads, step) == 9, step
+    assert forked(compacted, loads) == 0
+    files, state = listed(loads), loads.table.state()
+    there = {str(path.relative_to(loads.root)) for path in loads.root.rglob("changes/**/*.parquet")}
+    assert there == set(state.files) == {file.path for file in files}, step
+    assert (len(there), state.incoming, pending_files(loads.table, files)) == (1, (), []), step
+print(steps)
+"""
+
+
+def test_kill_9_at_each_step_of_a_compaction(tmp_path: Path) -> None:
+    """Nothing is lost or left, and no table is built anew."""
+    done = _run(COMPACTED, tmp_path, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 12
+
+
 def _run(
     program: str, folder: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 from support.clock import give_clock, set_clock
 from support.databases import database, name_server
+from support.hive import in_hive
 from support.ingestion import load_all, query, run
 from support.ingestion import source_of as source_of_mysql
 from support.lake import rows_of
@@ -26,7 +29,9 @@ from softcart_assets.components.keys import aggregate_key, lake_key
 from softcart_assets.components.lake import lake_tables
 from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.bookkeeping import prepare
-from softcart_assets.lake import LakeTable
+from softcart_assets.lake import LakeTable, from_json, lake_table
+from softcart_assets.lake.hive import connected
+from softcart_assets.lake.schema import current_schema
 from softcart_assets.lines.model import NONE, Column, Line, Published, Source, Table
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.suite import audits_of
@@ -35,7 +40,7 @@ from softcart_assets.resources import LakeResource, PostgresResource
 from softcart_assets.resources.spark import SparkResource
 from spark import jobs as spark_jobs
 from spark.jobs import Job
-from spark.lake import register
+from spark.lake import read
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -102,7 +107,7 @@ def _texts(column: pa.Array) -> list[str]:
 @pytest.fixture
 def resources(
     spark, postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[dict[str, Any]]:
+) -> dict[str, Any]:
     """What the ops need: an empty lake, and a staging warehouse that knows of no change files."""
 
     class TheTestsSession(SparkResource):
@@ -118,13 +123,11 @@ def resources(
     monkeypatch.setenv("SOFTCART_LAKE_URI", lake)
     with postgres.connect() as session:
         prepare(session, "raw_one")
-    yield {
+    return {
         "staging": PostgresResource(prefix=postgres.prefix),
         "lake": LakeResource(),
         "spark": TheTestsSession(),
     }
-    for source in (*LINE.sources, SOURCE):
-        spark.sql(f"DROP DATABASE IF EXISTS {source.lake} CASCADE")
 
 
 def execute(
@@ -231,7 +234,6 @@ def test_an_aggregate_is_computed_when_it_changed_and_fails_alone(
             "lake_two/customers",
         ]
     finally:
-        spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
         for name in [name for name in sys.modules if name.startswith("spark.jobs.tried")]:
             del sys.modules[name]
 
@@ -312,7 +314,6 @@ def test_an_aggregate_whose_job_fails_keeps_its_rows_and_holds_nothing_back(
         [absent] = done.lines["fussy"].failed
         assert "aggregates.agg_fussy does not exist" in str(absent.details["note"])
     finally:
-        spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
         for name in [name for name in sys.modules if name.startswith("spark.jobs.tried")]:
             del sys.modules[name]
 
@@ -356,6 +357,7 @@ def compared(resources: dict[str, Any], source: Source = SOURCE) -> dict[str, li
 
 def test_the_lake_equals_raw_whatever_the_clock_says(
     spark,
+    metastore: str,
     resources: dict[str, Any],
     postgres: PostgresConnection,
     mysql: MySQLConnection,
@@ -390,8 +392,7 @@ def test_the_lake_equals_raw_whatever_the_clock_says(
     run(mysql, "UPDATE facts SET v = 'midnight' WHERE id = 2")
     load_all(SOURCE, mysql, postgres, lake)
     assert compared(resources) == right
-    register(spark, lake)
-    history = spark.table("lake_t.facts_changes").select("id", "v").collect()
+    history = spark.newSession().table("lake_t.facts_changes").select("id", "v").collect()
     assert sorted(map(tuple, history)) == [
         *((1, "a"), (1, "later"), (2, "b"), (2, "midnight"), (3, "c"), (3, "c")),
     ]
@@ -419,6 +420,50 @@ def test_the_lake_equals_raw_whatever_the_clock_says(
     load_all(SOURCE, mysql, postgres, lake, ["orders"])
     assert compared(resources) == right
     assert [PurePosixPath(folder).parent.name for folder in read] == ["_month=2026-01"]
+
+
+def test_every_reader_finds_what_raw_has(
+    spark,
+    metastore: str,
+    resources: dict[str, Any],
+    postgres: PostgresConnection,
+    mysql: MySQLConnection,
+    lake: str,
+) -> None:
+    """Jobs in Spark, SQL in Spark, any client of the metastore, and DuckDB."""
+    run(mysql, *filter(str.strip, ROWS.split(";\n")))
+    changes = ("", "UPDATE orders SET at = '2026-03-01' WHERE id = 1", "DELETE FROM orders")
+    for change in changes:
+        run(mysql, *filter(None, [change]))
+        load_all(SOURCE, mysql, postgres, lake)
+        # That the files have what raw has.
+        assert set(compared(resources).values()) == {True}
+        for declared in SOURCE.tables:
+            table = lake_table(SOURCE, declared, lake)
+            state = table.state()
+            assert state
+            folders = [partition.folder for partition in state.partitions.values()]
+            schema = current_schema(from_json(state.schema))
+            wanted = pa.concat_tables(
+                [schema.empty_table(), *(_read(table.store, folder) for folder in folders)]
+            )
+            duck = duckdb.connect()
+            files = [f"{table.hadoop_path(folder)}/*.parquet"[7:] for folder in folders]
+            sql = spark.newSession().table(table.full_name)
+            with connected(metastore) as client:
+                told = in_hive(client, table, schema)
+            for found in (
+                read(spark, table).toArrow(),
+                sql.toArrow(),
+                told,
+                duck.read_parquet(files).to_arrow_table() if files else wanted,
+            ):
+                rows = found.select(schema.names).cast(schema).to_pylist()
+                assert sorted(map(repr, rows)) == sorted(map(repr, wanted.to_pylist()))
+
+
+def _read(store: fs.FileSystem, folder: str) -> pa.Table:
+    return ds.dataset(folder, filesystem=store, format="parquet").to_table()
 
 
 def test_names_that_differ_only_in_case_stay_apart(

@@ -99,7 +99,7 @@ def _export(monkeypatch: pytest.MonkeyPatch, stack: Stack) -> None:
 
 def test_two_stacks_run_beside_each_other(stack: Stack, own: Stack) -> None:
     ports = [server.port for each in (stack, own) for server in each.servers()]
-    assert len(set(ports)) == 6
+    assert len(set(ports)) == 8
     assert not set(stack.pids()) & set(own.pids())
 
 
@@ -112,7 +112,7 @@ def test_up_again_changes_nothing(own: Stack) -> None:
 def test_secrets_are_for_the_owner_only(own: Stack) -> None:
     assert own.home.joinpath("stack.json").stat().st_mode & 0o777 == 0o600
     passwords = [server.password for server in own.servers()]
-    assert len(set(passwords)) == 3
+    assert len(set(passwords)) == 4
     for pid in own.pids():
         assert not any(
             password in " ".join(psutil.Process(pid).cmdline()) for password in passwords
@@ -247,6 +247,7 @@ def test_a_server_that_no_source_needs_is_not_started(tmp_path: Path) -> None:
             "SOFTCART_PRODUCTION",
             "SOFTCART_DAGSTER",
             "SOFTCART_PAPERS",
+            "SOFTCART_HIVE_METASTORE",
             "SOFTCART_LAKE",
             "SOFTCART_EXTRACTS",
         ]
@@ -297,7 +298,7 @@ def test_two_commands_at_once_start_each_server_once(own: Stack) -> None:
     own.down()
     commands = [subprocess.Popen([*SOFTCART, "up"], stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [command.wait() for command in commands] == [0, 0]
-    assert len(own.pids()) == 3
+    assert len(own.pids()) == 4
     commands_of_all = [
         process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"])
     ]

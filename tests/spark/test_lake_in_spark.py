@@ -12,26 +12,37 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from pyspark.sql import DataFrame
 from support.lake import FEBRUARY, INSTANT, JANUARY, ORDER, Loads, current
 
 from softcart_assets import lake as tables
-from softcart_assets.lake import compact, discard, rebuild_table, refresh_table
-from spark import lake
-from spark.lake import publish, read, register
-from spark.upgrade import drop_predecessor, has_predecessor
+from softcart_assets.connections import LOCAL_PREFIXES
+from softcart_assets.lake import LakeError, compact, discard, rebuild_table, refresh_table
+from softcart_assets.lake.hive import Client, publish, publish_all
+from softcart_assets.lake.upgrade import drop_predecessor
+from spark.lake import read, replace_table
 
 
 @pytest.fixture
-def loads(spark, tmp_path: Path) -> Iterator[Loads]:
-    # A blank in the path: Hadoop, Arrow and URIs each write it differently.
-    loads = Loads((tmp_path / "the lake").as_uri(), f"lake_{secrets.token_hex(4)}")
+def loads(spark, metastore: str, tmp_path: Path) -> Iterator[Loads]:
+    # A blank and brackets in the path: Hadoop, Arrow and URIs each write them differently.
+    loads = Loads((tmp_path / "the [lake]").as_uri(), f"lake_{secrets.token_hex(4)}")
     yield loads
     spark.sql(f"DROP DATABASE IF EXISTS {loads.table.database} CASCADE")
 
 
+def no_message(message: str) -> None:
+    raise AssertionError(message)
+
+
+def table_of(spark, name: str) -> DataFrame:
+    """A table of Hive's as a session finds it that has not seen it before."""
+    return spark.newSession().table(name)
+
+
 def in_hive(spark, loads: Loads) -> list[tuple]:
     """(id, amount, month) of the rows that Hive's table has."""
-    rows = spark.sql(f"SELECT id, amount, _month FROM {loads.table.full_name} ORDER BY id")
+    rows = table_of(spark, loads.table.full_name).select("id", "amount", "_month").orderBy("id")
     return [tuple(row) for row in rows.collect()]
 
 
@@ -61,11 +72,11 @@ def test_hive_has_what_the_last_refresh_made(
     history = f"{loads.table.full_name}_changes"
 
     def is_right() -> bool:
-        register(spark, loads.table.lake_uri)
+        publish(loads.table, no_message)
         return in_hive(spark, loads) == current(loads.table)
 
     loads.add((1, JANUARY, "1.10"), (2, JANUARY, "2.00"), (4, None, "4.00"))
-    register(spark, loads.table.lake_uri)
+    publish(loads.table, no_message)
     refresh_table(loads.table, loads.files)
     assert is_right()
     loads.add((1, FEBRUARY, "1.20"), (2, JANUARY, "2.00", True))
@@ -74,13 +85,14 @@ def test_hive_has_what_the_last_refresh_made(
     assert is_right()
     months = spark.sql(f"SHOW PARTITIONS {loads.table.full_name}").collect()
     assert sorted(row[0] for row in months) == ["_month=2026-02", "_month=unknown"]
-    assert spark.table(history).count() == 5
-    assert "_deleted" in spark.table(history).columns
-    assert "_deleted" not in spark.table(loads.table.full_name).columns
+    assert table_of(spark, history).count() == 5
+    assert "_deleted" in table_of(spark, history).columns
+    assert "_deleted" not in table_of(spark, loads.table.full_name).columns
 
     # Nothing is told again.
     with monkeypatch.context() as patch:
-        patch.setattr(lake, "_register", None)
+        for change in CHANGES:
+            patch.delattr(Client, change)
         assert is_right()
     for number in range(tables.COMPACT_FROM_FILES):
         loads.add((number, JANUARY, "1.00"))
@@ -88,68 +100,32 @@ def test_hive_has_what_the_last_refresh_made(
     old, loads.files = loads.files, [each.new for each in compact(loads.table, loads.files)]
     discard(loads.table, old)
     assert is_right()
-    assert spark.table(history).count() == 5 + tables.COMPACT_FROM_FILES
-
-
-def test_a_metastore_server_is_told_the_differences(
-    spark, loads: Loads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its readers never find a table missing. After a kill all of it is told again."""
-    table, asked = loads.table, []
-
-    def session() -> object:
-        asked.append(True)
-        return spark
-
-    def refreshed() -> None:
-        before = table.state()
-        refresh_table(table, loads.files)
-        publish(session, table, before)
-
-    loads.add((1, JANUARY, "1.00"), (2, FEBRUARY, "2.00"))
-    refreshed()
-    refreshed()
-    assert len(asked) == 1
-    created: list[str] = []
-    create = lake._create
-    monkeypatch.setattr(lake, "_create", lambda *of: (created.append(of[1]), create(*of)))
-    loads.add((1, JANUARY, "1.00", True), (2, FEBRUARY, "2.50"), (3, None, "3.00"))
-    refreshed()
-    assert in_hive(spark, loads) == current(table)
-    assert created == []
-
-    class Stopped(BaseException):
-        pass
-
-    def stop(*_: object) -> None:
-        point_months(*_)
-        raise Stopped
-
-    point_months = lake._point_months
-    loads.add((2, FEBRUARY, "2.70"))
-    with monkeypatch.context() as patch:
-        patch.setattr(lake, "_point_months", stop)
-        with pytest.raises(Stopped):
-            refreshed()
-    loads.add((3, JANUARY, "3.30"))
-    refreshed()
-    assert in_hive(spark, loads) == current(table)
-    assert len(created) == 2
+    assert table_of(spark, history).count() == 5 + tables.COMPACT_FROM_FILES
 
 
 def test_small_tables_are_switched_whole(spark, loads: Loads) -> None:
     table = loads.table = replace(loads.table, partition_column=None)
     loads.add((1, JANUARY, "1.00"), (2, None, "2.00"))
     refresh_table(table, loads.files)
-    publish(lambda: spark, table, None)
-    before = table.state()
+    publish(table, no_message)
     loads.add((1, JANUARY, "1.00", True), (2, None, "2.00", True))
     refresh_table(table, loads.files)
     assert read(spark, table).collect() == []
-    publish(lambda: spark, table, before)
-    assert spark.table(table.full_name).count() == 0
-    assert "_month" not in spark.table(table.full_name).columns
+    publish(table, no_message)
+    assert table_of(spark, table.full_name).count() == 0
+    assert "_month" not in table_of(spark, table.full_name).columns
 
+
+CHANGES = (
+    "create_database",
+    "create_table",
+    "alter_table",
+    "add_partitions",
+    "alter_partitions",
+    "drop_table",
+    "drop_partition",
+)
+"""What a publication changes in a metastore."""
 
 VALUES = {
     "tiny": (pa.int8(), -128),
@@ -195,8 +171,8 @@ def test_every_type_is_exact_in_the_files_in_spark_and_in_hive(
             for number in rows["id"].to_pylist()
             if number != 2
         ]
-        register(spark, loads.table.lake_uri)
-        for found in (read(spark, loads.table), spark.table(loads.table.full_name)):
+        publish(loads.table, no_message)
+        for found in (read(spark, loads.table), table_of(spark, loads.table.full_name)):
             assert found.select(*types).orderBy("id").toArrow().cast(rows.schema) == rows
 
 
@@ -207,14 +183,14 @@ def test_columns_appear_and_grow_without_touching_old_months(spark, loads: Loads
     wider = ORDER | {"amount": pa.decimal128(20, 4), "pieces": pa.int64()}
     loads.add((3, FEBRUARY, "1234567890123456.0003", 2**40), types=wider)
     refresh_table(loads.table, loads.files)
-    register(spark, loads.table.lake_uri)
+    publish(loads.table, no_message)
     right = [
         (Decimal("1.1000"), None),
         (Decimal("2.2000"), 7),
         (Decimal("1234567890123456.0003"), 2**40),
     ]
     names = (loads.table.full_name, f"{loads.table.full_name}_changes")
-    for found in (read(spark, loads.table), *map(spark.table, names)):
+    for found in (read(spark, loads.table), *(table_of(spark, name) for name in names)):
         rows = found.orderBy("id").select("amount", "pieces").collect()
         assert [tuple(row) for row in rows] == right
 
@@ -228,16 +204,16 @@ def test_names_that_differ_in_case_are_two_columns(spark, loads: Loads) -> None:
     loads.add((1, JANUARY, "A", "m"), types=plain | {"V": pa.string(), "_MONTH": pa.string()})
     loads.rename()
     refresh_table(loads.table, loads.files)
-    register(spark, loads.table.lake_uri)
+    publish(loads.table, no_message)
     columns = ("v", "v_2", "_month_2", "_month")
     right = [(None, "A", "m", "2026-01"), ("b", None, None, "2026-02")]
-    for found in (read(spark, loads.table), spark.table(loads.table.full_name)):
+    for found in (read(spark, loads.table), table_of(spark, loads.table.full_name)):
         assert [tuple(row) for row in found.orderBy("id").select(*columns).collect()] == right
-    history = spark.table(f"{loads.table.full_name}_changes").select("v_2").collect()
+    history = table_of(spark, f"{loads.table.full_name}_changes").select("v_2").collect()
     assert sorted(str(row[0]) for row in history) == ["A", "None", "None"]
 
 
-def test_a_table_of_an_older_release_is_built_anew(spark, loads: Loads) -> None:
+def test_a_table_of_an_older_release_is_built_anew(spark, metastore: str, loads: Loads) -> None:
     """A folder was for a whole refresh, with the months in it."""
     table = loads.table
     loads.add((1, JANUARY, "1.00"), (2, FEBRUARY, "2.00"))
@@ -245,47 +221,68 @@ def test_a_table_of_an_older_release_is_built_anew(spark, loads: Loads) -> None:
     state = table.state()
     assert state
     older = {"key": ["id"], "partition_column": "ordered_at"}
-    table.write_state(replace(state, version=2, layout=older, published=True))
-    register(spark, table.lake_uri)
+    table.write_state(replace(state, version=2, layout=older))
+    publish_all(metastore, table.lake_uri)
     assert not spark.catalog.tableExists(table.full_name)
     assert len(refresh_table(table, loads.files).months) == 2
-    register(spark, table.lake_uri)
+    publish_all(metastore, table.lake_uri)
     assert in_hive(spark, loads) == current(table)
 
 
 def test_the_database_of_an_older_installation_goes_when_its_tables_are_built_anew(
-    spark, loads: Loads
+    spark, loads: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It held the tables of all sources. What others keep in it stays."""
+    # A metastore of the user's.
+    monkeypatch.delenv(LOCAL_PREFIXES)
     old = replace(loads.table, database="lake")
     new = replace(loads.table, database="lake_shop")
     loads.add((1, JANUARY, "1.00"), (2, FEBRUARY, "2.00"))
 
     def make_old() -> None:
         rebuild_table(old, loads.files)
-        publish(lambda: spark, old, None)
+        publish(old, no_message)
 
     try:
         make_old()
-        spark.sql("CREATE TABLE lake.theirs AS SELECT 1 AS n")
-        assert has_predecessor(new)
-        assert not has_predecessor(replace(new, database="lake_crm"))
-        drop_predecessor(spark, new)  # the new table is not built yet
+        spark.sql("CREATE TABLE lake.theirs (n INT)")
+        drop_predecessor(new)  # the new table is not built yet
+        refresh_table(replace(new, database="lake_crm"), loads.files)
+        drop_predecessor(replace(new, database="lake_crm"))
         assert spark.catalog.tableExists("lake.orders")
 
         refresh_table(new, loads.files)
-        drop_predecessor(spark, new)
-        assert not has_predecessor(new)
+        drop_predecessor(new)
         assert [row.tableName for row in spark.sql("SHOW TABLES IN lake").collect()] == ["theirs"]
         assert len(current(new)) == 2
         assert all((loads.root / file.path).exists() for file in loads.files)
 
         spark.sql("DROP TABLE lake.theirs")
         make_old()
-        drop_predecessor(spark, new)
+        drop_predecessor(new)
         assert not spark.catalog.databaseExists("lake")
         assert not (loads.root / old.folder).exists()
-        drop_predecessor(spark, new)
+        drop_predecessor(new)
     finally:
         spark.sql("DROP DATABASE IF EXISTS lake CASCADE")
-        spark.sql("DROP DATABASE IF EXISTS lake_shop CASCADE")
+
+
+def test_only_a_local_metastore_may_be_down(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads.add((1, JANUARY, "1.00"))
+    refresh_table(loads.table, loads.files)
+    monkeypatch.setenv("SOFTCART_HIVE_METASTORE_URI", "thrift://127.0.0.1:1")
+    told: list[str] = []
+    publish(loads.table, told.append)
+    assert f"Hive does not know of {loads.table.full_name} yet" in told[0]
+    monkeypatch.delenv(LOCAL_PREFIXES)
+    with pytest.raises(LakeError, match=r"thrift://127\.0\.0\.1:1 cannot be reached"):
+        publish(loads.table, told.append)
+
+
+def test_an_aggregate_is_a_table_of_hive_too(spark, metastore: str, loads: Loads) -> None:
+    table = replace(loads.table, name="agg_sales", key=(), partition_column=None)
+    for count in (3, 5):
+        assert replace_table(table, spark.range(count)) == count
+        publish_all(metastore, table.lake_uri)
+        assert table_of(spark, table.full_name).count() == count
+    assert not spark.catalog.tableExists(f"{table.full_name}_changes")

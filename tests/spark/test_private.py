@@ -29,18 +29,7 @@ def test_the_gateway_knows_its_java_process_and_can_end_it(spark) -> None:
     assert callable(gateway.shutdown)
 
 
-def test_java_packages_can_be_called(spark) -> None:
-    assert private.java(spark).lang.Integer.parseInt("42") == 42
-
-
 def test_paths_are_taken_literally(spark, tmp_path: Path) -> None:
     folder = f"file://{tmp_path}/a [b] {{c}}"
     spark.range(3).write.parquet(folder)
     assert spark.read.options(**private.LITERAL_PATHS).parquet(folder).count() == 3
-    options = ", ".join(f"'{key}' '{value}'" for key, value in private.LITERAL_PATHS.items())
-    spark.sql(
-        f"CREATE TABLE literal_paths (id BIGINT) USING parquet OPTIONS ({options}) "
-        f"LOCATION '{folder}'"
-    )
-    assert spark.table("literal_paths").count() == 3
-    spark.sql("DROP TABLE literal_paths")

@@ -1,4 +1,4 @@
-"""The session: the embedded metastore's lock, and jobs under spark-submit."""
+"""The session: its settings and its end, and jobs under spark-submit."""
 
 from __future__ import annotations
 
@@ -13,21 +13,6 @@ import pytest
 from spark.session import LOCAL_SETTINGS, spark_conf
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def test_a_second_process_waits_for_the_metastore_and_says_for_whom(spark, home: Path) -> None:
-    program = (
-        "import logging, pathlib, sys; logging.basicConfig(); from spark.session import "
-        "build_session;"
-        "build_session('second', home=pathlib.Path(sys.argv[1]))"
-    )
-    command = [sys.executable, "-c", program, str(home / "spark")]
-    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as second:
-        message = next(line for line in second.stderr or () if "metastore" in line)
-        assert second.poll() is None
-        second.kill()
-    assert f"Waiting for process {os.getpid()} " in message
-    assert "SOFTCART_HIVE_METASTORE_URI" in message
 
 
 def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
@@ -58,30 +43,26 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
 
 
 def test_a_run_of_dagster_has_one_session_and_gives_back_all_of_it(tmp_path: Path) -> None:
-    """Threads that ask at once get one session. After the run Java is gone, and with it the
-    lock.
-    """
+    """Threads that ask at once get one session. After the run Java is gone."""
     program = """
 import os
 from concurrent.futures import ThreadPoolExecutor
 import dagster as dg
 from pyspark import SparkContext
 from softcart_assets.resources.spark import SparkResource
-from spark import metastore
 
 @dg.asset
 def first(spark: SparkResource) -> None:
     with ThreadPoolExecutor(4) as threads:
         sessions = set(threads.map(lambda _: id(spark.spark_session), range(8)))
     assert len(sessions) == 1
-    assert len(metastore._locks) == 1
-    spark.spark_session.sql("CREATE TABLE seen AS SELECT 7 AS n")
+    spark.spark_session.range(7).createOrReplaceTempView("seen")
     assert spark.spark_context.getConf().get("spark.app.name") == "softcart"
     assert spark.spark_context.getConf().get("spark.sql.shuffle.partitions") == "3"
 
 @dg.asset(deps=[first])
 def second(spark: SparkResource) -> None:
-    assert spark.spark_session.table("seen").collect()[0].n == 7
+    assert spark.spark_session.table("seen").count() == 7
 
 @dg.asset
 def without(spark: SparkResource) -> None:
@@ -91,9 +72,6 @@ resource = SparkResource(spark_config={"spark.sql": {"shuffle.partitions": 3}})
 assert dg.materialize([without], resources={"spark": resource}).success
 assert dg.materialize([first, second], resources={"spark": resource}).success
 assert SparkContext._gateway is None
-assert not metastore._locks
-assert dg.materialize([second, first.to_source_asset()], selection=[second],
-                      resources={"spark": resource}).success
 print("all of it")
 """
     environment = os.environ | {"SOFTCART_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
@@ -119,9 +97,7 @@ def test_settings_depend_on_nothing_but_the_arguments(tmp_path: Path) -> None:
     assert conf["spark.master"] == "local[3]"
     assert conf["spark.driver.memory"] == "5g"
     assert conf["spark.sql.warehouse.dir"] == "file:///a lake/warehouse"
-    assert conf["spark.hadoop.javax.jdo.option.ConnectionURL"] == (
-        f"jdbc:derby:{tmp_path / 'metastore'};create=true"
-    )
+    assert conf["spark.sql.catalogImplementation"] == "in-memory"
     assert conf.items() >= LOCAL_SETTINGS.items()
 
 
@@ -134,12 +110,14 @@ def test_options_of_spark_submit_go_first_but_a_local_session_stays_on_loopback(
     assert conf["spark.driver.host"] == "0.0.0.0"
 
 
-def test_a_metastore_server_replaces_the_embedded_one() -> None:
-    conf = spark_conf("test", {"SOFTCART_HIVE_METASTORE_URI": "thrift://host:9083"})
+def test_a_session_knows_the_tables_of_the_metastore_if_there_is_one() -> None:
+    environment = {"SOFTCART_HIVE_METASTORE_URI": "thrift://host:9083"}
+    conf = spark_conf("test", environment)
     assert conf["spark.hadoop.hive.metastore.uris"] == "thrift://host:9083"
-    assert "spark.hadoop.javax.jdo.option.ConnectionURL" not in conf
-    without = spark_conf("test", {"SOFTCART_HIVE_METASTORE_URI": "thrift://host:9083"}, hive=False)
-    assert not any("metastore.uris" in name or "javax.jdo" in name for name in without)
+    assert conf["spark.sql.catalogImplementation"] == "hive"
+    without = spark_conf("test", environment, hive=False)
+    assert without["spark.sql.catalogImplementation"] == "in-memory"
+    assert not any("metastore.uris" in name for name in without)
 
 
 @pytest.mark.parametrize(

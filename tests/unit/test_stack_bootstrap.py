@@ -36,7 +36,10 @@ class Machine:
         script = self.clone / "bootstrap.sh"
         folders = ":/usr/local/sbin:/usr/sbin"  # this machine's servers, which are not among ours
         assert folders in script.read_text()
-        script.write_text(script.read_text().replace(folders, ""))
+        self.driver = folder / "postgresql.jar"
+        self.driver.touch()
+        text = script.read_text().replace(folders, "")
+        script.write_text(text.replace("/usr/share/java/postgresql.jar", str(self.driver)))
         self.declare("one", "two")
         codec = self.clone / "softcart_assets" / "ingestion" / "codec"
         codec.mkdir(parents=True)
@@ -103,6 +106,15 @@ def test_the_browser_is_for_tests_only(machine: Machine) -> None:
 def test_old_java_is_replaced(machine: Machine) -> None:
     machine.add("java", "echo 'openjdk version \"11.0.22\"' >&2")
     assert "could not be installed: openjdk-17-jre-headless\n" in machine.bootstrap().stdout
+
+
+def test_the_local_metastore_needs_javas_driver_for_postgresql(machine: Machine) -> None:
+    machine.driver.unlink()
+    result = machine.bootstrap().stdout
+    assert "could not be installed: libpostgresql-jdbc-java\n" in result
+    assert "metastore of your own with SOFTCART_HIVE_METASTORE_URI" in result
+    named = machine.bootstrap(SOFTCART_HIVE_METASTORE_URI="thrift://theirs:9083").stdout
+    assert "could not be installed" not in named
 
 
 def test_without_python_its_packages_are_named(machine: Machine) -> None:

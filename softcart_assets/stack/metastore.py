@@ -1,0 +1,149 @@
+"""The local Hive metastore, from the jars in the wheel `pyspark`. Its tables are in PostgreSQL."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack.postgres import Postgres
+from softcart_assets.stack.server import USER, Server, find_program
+
+_DRIVER = Path("/usr/share/java/postgresql.jar")
+_DATABASE = "metastore"
+"""Its database in PostgreSQL, and the user that owns it."""
+
+
+class Metastore(Server):
+    """A Hive metastore server, which also starts the PostgreSQL that it needs."""
+
+    name = "hive"
+    title = "Hive metastore"
+    programs = frozenset({"java"})
+    stop_signal = signal.SIGTERM
+    remedy = "Install Java 17 and Debian's libpostgresql-jdbc-java."
+    address = "URI"
+
+    def __init__(
+        self,
+        home: Path,
+        port: int,
+        password: str,
+        databases: Mapping[str, str],
+        *,
+        postgres: Postgres,
+    ) -> None:
+        super().__init__(home, port, password, databases)
+        self._postgres = postgres
+        self._warehouse = home / "lake" / "warehouse"
+
+    def up(self) -> None:
+        """See `Server`."""
+        self._postgres.up()
+        super().up()
+
+    def products(self) -> dict[str, Path]:
+        """See `Server`."""
+        home = os.environ.get("JAVA_HOME")
+        java = Path(home, "bin", "java") if home else find_program("java")
+        return {"Hive 2.3": java} if java and _DRIVER.exists() else {}
+
+    @property
+    def data_argument(self) -> str:
+        """See `Server`."""
+        return f"-Dsoftcart.data={self.data}"
+
+    def initialise(self, data: Path) -> None:
+        """See `Server`. Makes the tables in a database of its own, which it empties before."""
+        from softcart_assets.connections import PostgresConnection
+
+        admin = PostgresConnection(
+            "SOFTCART_STAGING",
+            "127.0.0.1",
+            self._postgres.port,
+            USER,
+            self._postgres.password,
+            "postgres",
+        )
+        with admin.connect(autocommit=True) as session:
+            session.execute(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)".encode())
+            session.execute(f"DROP ROLE IF EXISTS {_DATABASE}".encode())
+            # Java's driver takes no password that was made with fewer iterations.
+            session.execute("SET scram_iterations = 4096")
+            session.execute(f"CREATE ROLE {_DATABASE} LOGIN PASSWORD '{self.password}'".encode())
+            session.execute(f"CREATE DATABASE {_DATABASE} OWNER {_DATABASE}".encode())
+        self.run([*self._java(), "--create"], cwd=self.home)
+        data.mkdir()
+
+    def command(self) -> list[str]:
+        """See `Server`."""
+        return [*self._java(), f"--port={self.port}"]
+
+    def prepare(self) -> None:
+        """See `Server`."""
+        from softcart_assets.connections import ServerUnreachable
+        from softcart_assets.lake import LakeError
+        from softcart_assets.lake.hive import connected
+
+        try:
+            with connected(self.url(next(iter(self.databases)))) as client:
+                client.get_all_databases()
+        except LakeError as error:
+            raise ServerUnreachable(str(error)) from error
+
+    def url(self, prefix: str) -> str:
+        """See `Server`."""
+        return f"thrift://127.0.0.1:{self.port}"
+
+    def environment(self, prefix: str) -> dict[str, str]:
+        """See `Server`."""
+        return {f"{prefix}_URI": self.url(prefix)}
+
+    def _java(self) -> list[str]:
+        """The program, with new settings in place, because PostgreSQL may have another port now."""
+        settings = {
+            "javax.jdo.option.ConnectionDriverName": "org.postgresql.Driver",
+            "javax.jdo.option.ConnectionURL": f"jdbc:postgresql://127.0.0.1:{self._postgres.port}"
+            f"/{_DATABASE}",
+            "javax.jdo.option.ConnectionUserName": _DATABASE,
+            "javax.jdo.option.ConnectionPassword": self.password,
+            "datanucleus.schema.autoCreateAll": "false",
+            # Spark's jars lack the library of the default pool.
+            "datanucleus.connectionPoolingType": "HikariCP",
+            "hive.metastore.warehouse.dir": str(self._warehouse),
+            "hive.metastore.schema.verification": "false",
+            "hive.metastore.disallow.incompatible.col.type.changes": "false",
+            "hive.stats.autogather": "false",
+            "hive.async.log.enabled": "false",
+        }
+        properties = "".join(
+            f"<property><name>{name}</name><value>{escape(value)}</value></property>\n"
+            for name, value in settings.items()
+        )
+        file = self.home / "conf" / "hive-site.xml"
+        file.parent.mkdir(exist_ok=True)
+        # Before the password is in it.
+        file.touch(mode=0o600)
+        file.write_text(f"<configuration>\n{properties}</configuration>\n")
+        spark = importlib.util.find_spec("pyspark")
+        assert spark
+        assert spark.origin
+        jars = Path(spark.origin).parent / "jars" / "*"
+        log_settings = REPOSITORY / "spark" / "log4j2.properties"
+        return [
+            str(self.product[1]),
+            self.data_argument,
+            f"-Dlog4j2.configurationFile={log_settings.as_uri()}",
+            # It works little. So it is small, and compiles quickly.
+            *("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            "-Djava.net.preferIPv4Stack=true",
+            # By its name only, because a colon in our path would end it.
+            *("-classpath", f"{file.parent.name}:{_DRIVER}:{jars}"),
+            "org.codehaus.janino.SimpleCompiler",
+            str(Path(__file__).with_name("Metastore.java")),
+            "Metastore",
+        ]
