@@ -5,6 +5,7 @@ the verdict.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -22,7 +23,12 @@ from typing import Literal, get_args
 
 import psycopg
 
-from softcart_assets.connections import MongoConnection, MySQLConnection, ServerUnreachable
+from softcart_assets.connections import (
+    METASTORE,
+    MongoConnection,
+    MySQLConnection,
+    ServerUnreachable,
+)
 from softcart_assets.ingestion.errors import MissingTable
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.lines.model import Source
@@ -30,7 +36,7 @@ from softcart_assets.locks import LockHeld
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.server import Server
 from tests.faults.torture import documents, reader, workload
-from tests.faults.torture.lakes import Lakes
+from tests.faults.torture.lakes import Lakes, refresh_all, unlike_hive
 from tests.faults.torture.model import Model
 from tests.faults.torture.servers import GRANTS, Proxy, Servers
 from tests.faults.torture.verdict import Verdict, ledger_total, torn_rows
@@ -59,7 +65,7 @@ class Extra(StrEnum):
     DOCUMENTS = "documents"
     """A MongoDB is followed as well."""
     LAKE = "lake tables"
-    """The lake's tables are made all the time, and in the end Spark reads them."""
+    """The lake's tables are made all the time, Hive is told, and in the end Spark reads them."""
 
 
 CHANCES = {
@@ -224,6 +230,10 @@ class Round:
         if Extra.SECOND in self.extras:
             strategy = self.plan.second_strategy
             self._follow(workload.source(strategy, "second"), strategy)
+        if Extra.LAKE in self.extras:
+            self.servers.metastore.up()
+            # Where the reader finds it. Of the rounds before, Hive knows tables of the same names.
+            os.environ |= self.servers.metastore.environment(METASTORE)
         if Extra.DOCUMENTS in self.extras:
             self.servers.documents.up()
             self._follow(documents.SOURCE, "cdc")
@@ -376,27 +386,15 @@ class Round:
     def _keep_refreshing(self, main: Followed) -> None:
         """Make the main source's tables of the lake, again and again."""
 
-        def tell(reason: str) -> None:
-            # A table that nobody reads any more may stay stale.
-            if self._stopping.is_set():
-                raise InterruptedError
-            self.note(reason)
-
         while not self._stopping.wait(1) and not self.problems:
             if not main.first_success:
                 continue
             began = time.time()
-            try:
-                self.problems += self.lakes.refresh(
-                    main.source, self.servers.postgres(self.database), self.lake.as_uri(), tell
-                )
-                self.counts["refreshes of the lake"] += 1
-            except InterruptedError:
-                return
-            except Exception as error:
-                if not self._was_harmed(began, time.time()):
-                    self.problems.append(f"the lake could not be refreshed: {error!r}")
-                self.note(f"the lake was not refreshed: {error}")
+            code, told = self._read(main, "refresh")
+            if code == -signal.SIGTERM:
+                pass  # A table that nobody reads any more may stay stale.
+            elif code == reader.DIFFERENT or (code and not self._was_harmed(began, time.time())):
+                self.problems.append(f"a refresh of the lake ended with {code}: {told[-3000:]}")
 
     def _read(
         self, followed: Followed, *command: str, patience: float = LAST_SECONDS
@@ -421,7 +419,7 @@ class Round:
                 text=True,
             )
             self._processes[name] = process
-            is_endless = command == ("stream",)
+            is_endless = command[0] in ("stream", "refresh")
             while (
                 process.poll() is None
                 and time.time() < began + patience
@@ -515,6 +513,8 @@ class Round:
             (self._cut, 4),
             (self._stall, 2),
         ]
+        if Extra.LAKE in self.extras:
+            harms.append((lambda: self._kill_server(self.servers.metastore), 1))
         if Extra.SILENCE in self.extras:
             harms.append((self._be_silent, 2))
         if Extra.CLOCKS in self.extras:
@@ -528,9 +528,8 @@ class Round:
                 self.dice.choice(running).kill()
 
     def _kill_server(self, server: Server) -> None:
-        is_source = server is self.servers.source
         pause = self.dice.choice([0, 0.2, 1.0])
-        with self.world.no_kill, self._fault(f"kills of the {'source' if is_source else 'target'}"):
+        with self.world.no_kill, self._fault(f"kills of the {server.title}"):
             self.servers.kill(server)
             time.sleep(pause)
             server.up()
@@ -637,8 +636,8 @@ class Round:
                 self._document_writer.model, self.servers.mongo(self.database), postgres
             )
         if Extra.LAKE in self.extras:
-            self.problems += self.lakes.refresh(
-                followed.source, postgres, self.lake.as_uri(), self.note
-            )
+            lake = self.lake.as_uri()
+            self.problems += refresh_all(followed.source, postgres, lake, self.note)
+            self.problems += unlike_hive(followed.source, lake, os.environ[f"{METASTORE}_URI"])
             if is_mysql:
                 self.problems += verdict.lake_tables(self.lakes)

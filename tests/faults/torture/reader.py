@@ -1,5 +1,5 @@
 """The process that is killed: `python -m tests.faults.torture.reader CONFIG
-bounded|unasked|stream|reconcile|repair|resnapshot [TABLE [FROM TO]]`.
+bounded|unasked|stream|reconcile|repair|resnapshot|refresh [TABLE [FROM TO]]`.
 
 CONFIG is a JSON file (`config`) with the source, both connections and the lake. A bounded run
 prints which tables changed and ends with 0; one whose tables failed prints their errors as JSON and
@@ -26,6 +26,7 @@ from softcart_assets.ingestion.load import LoadRequest, load
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.lines.model import Source
 from tests.faults.torture import documents, workload
+from tests.faults.torture.lakes import refresh_all
 
 TABLES_FAILED, DIFFERENT = 3, 4
 
@@ -71,6 +72,12 @@ def main(file: str, mode: str, table: str = "", *key_range: str) -> int:
     if mode == "stream":
         stream(source, mysql, postgres, told["lake"])
         return 0
+    if mode == "refresh":
+        found = list(
+            refresh_all(source, postgres, told["lake"], lambda text: print(text, flush=True))
+        )
+        print(*found, sep="\n")
+        return DIFFERENT if found else 0
     if mode in ("reconcile", "repair"):
         found = reconcile(
             LoadRequest(source, mysql, postgres, told["lake"]), table, repair=mode == "repair"

@@ -19,11 +19,13 @@ import MySQLdb
 import psycopg
 
 from softcart_assets.connections import (
+    METASTORE,
     MongoConnection,
     MySQLConnection,
     PostgresConnection,
     ServerUnreachable,
 )
+from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
@@ -167,12 +169,17 @@ class Servers:
         )
         self.target = Postgres(home, free_port(), "target", WAREHOUSES)
         self.documents = Mongo(home, free_port(), "documents", {DOCUMENTS: "torture"})
+        self.metastore = Metastore(
+            home, free_port(), "metastore", {METASTORE: "metastore"}, postgres=self.target
+        )
         self.to_source = Proxy(lambda: self.source.port)
         self.to_target = Proxy(lambda: self.target.port)
         self.to_documents = Proxy(lambda: self.documents.port)
 
     def up(self) -> None:
-        """Start what does not run. The server of documents starts when a round needs it."""
+        """Start what does not run. The servers of documents and of Hive start when a round needs
+        them.
+        """
         self.source.up()
         self.target.up()
 
@@ -180,7 +187,7 @@ class Servers:
         """Stop all of them and the proxies."""
         for proxy in (self.to_source, self.to_target, self.to_documents):
             proxy.close()
-        for server in (self.source, self.target, self.documents):
+        for server in (self.metastore, self.source, self.target, self.documents):
             server.down()
 
     def kill(self, server: Server) -> None:
