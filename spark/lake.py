@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 
-import pyarrow.dataset as ds
 from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType
@@ -25,9 +24,11 @@ from pyspark.sql.types import StringType, StructType
 from softcart_assets.lake import (
     OF_CHANGES,
     LakeTable,
+    Partition,
     State,
-    delete_unnamed,
+    commit,
     new_folder,
+    row_count,
 )
 from spark import private
 
@@ -41,12 +42,23 @@ def read(spark: SparkSession, table: LakeTable) -> DataFrame | None:
     The column `_month` of a table with months is last, as in Hive.
     """
     state = table.state()
-    if state is None:
-        return None
+    return None if state is None else read_state(spark, table, state)
+
+
+def read_state(
+    spark: SparkSession, table: LakeTable, state: State, months: Collection[str] | None = None
+) -> DataFrame:
+    """The rows that a table has in a state. `months`: only those of these months, without a look
+    at the others.
+    """
     columns = _columns(state)
-    if table.partition_column:
+    if state.layout["partition_column"]:
         columns = columns.add("_month", StringType())
-    folders = [table.hadoop_path(partition.folder) for partition in state.partitions.values()]
+    folders = [
+        table.hadoop_path(partition.folder)
+        for month, partition in state.partitions.items()
+        if months is None or month in months
+    ]
     if not folders:
         return spark.createDataFrame([], columns)
     # Spark finds the months between this path and those of the folders.
@@ -60,17 +72,16 @@ def _columns(state: State) -> StructType:
     return StructType([field for field in fields if field.name not in OF_CHANGES])
 
 
-def replace_table(spark: SparkSession, table: LakeTable, rows: DataFrame) -> int:
-    """Make these rows the whole content of a table without months, in Hive too.
-
-    Returns their number. The table has no state: it is made from the lake, and not a part of it.
-    """
+def write_folder(table: LakeTable, rows: DataFrame) -> Partition:
+    """Write rows to a new folder of a table. They count when a state names the folder."""
     folder = new_folder(table)
     rows.write.parquet(table.hadoop_path(folder))
-    spark.sql(f"CREATE DATABASE IF NOT EXISTS `{table.database}`")
-    _create(spark, _name(table), rows.schema, None, _quoted(table.hadoop_path(folder)))
-    delete_unnamed(table, {folder})
-    return int(ds.dataset(folder, filesystem=table.store, format="parquet").count_rows())
+    return Partition(folder, row_count(table, folder))
+
+
+def replace_table(table: LakeTable, rows: DataFrame) -> int:
+    """Make these rows the whole content of a table without months. Returns their number."""
+    return commit(table, rows.schema.jsonValue(), {"": write_folder(table, rows)}, ()).rows
 
 
 def register(spark: SparkSession, lake_uri: str) -> None:
@@ -103,11 +114,11 @@ def publish(spark: Callable[[], SparkSession], table: LakeTable, previous: State
 
 
 def _tables(lake_uri: str) -> Iterator[LakeTable]:
-    """The tables of all sources in a lake."""
+    """The tables of all sources in a lake, and the aggregates."""
     root = LakeTable(lake_uri, "", "").store
     databases = root.get_file_info(fs.FileSelector("warehouse", allow_not_found=True))
     for database in databases:
-        if not database.base_name.startswith("lake_"):
+        if not database.base_name.startswith("lake_") and database.base_name != "aggregates.db":
             continue
         for folder in root.get_file_info(fs.FileSelector(database.path)):
             name = database.base_name.removesuffix(".db")
@@ -133,9 +144,9 @@ def _registered(spark: SparkSession, table: LakeTable) -> str | None:
 
 def _register(spark: SparkSession, table: LakeTable, state: State, previous: State | None) -> None:
     """Make Hive point at a state. `previous`: the state that it points at, if that is known."""
-    current, history = _name(table), _name(table, "_change_files")
+    current = _name(table)
     folders = _folders(table, state)
-    before: dict[str, str] = {}
+    before: dict[str, str] | None = None
     # While the columns stay, it is enough to move the table. So readers never find it missing.
     if previous and previous.schema == state.schema:
         before = _folders(table, previous)
@@ -146,12 +157,23 @@ def _register(spark: SparkSession, table: LakeTable, state: State, previous: Sta
         root = folders.get("", _quoted(table.hadoop_path(table.folder)))
         month = "_month STRING" if table.partition_column else None
         _create(spark, current, _columns(state), month, root)
+    if table.partition_column:
+        _point_months(spark, current, before or {}, folders)
+    # An aggregate is made of no change files.
+    if state.files:
+        _register_history(spark, table, state, is_new=before is None)
+    # Last, so that a session that was killed before is followed by one that starts again.
+    spark.sql(f"ALTER TABLE {current} SET TBLPROPERTIES ('{_CONTENT}' = '{_digest(state)}')")
+
+
+def _register_history(spark: SparkSession, table: LakeTable, state: State, is_new: bool) -> None:
+    """Make Hive point at the change files of a state. `is_new`: the columns may be others."""
+    history = _name(table, "_change_files")
+    if is_new:
         # All change files of a table are in one folder, with a folder inside for each date.
         changes = _quoted(table.hadoop_path(state.files[0].rsplit("/", 2)[0]))
         columns = StructType.fromJson(state.schema)
         _create(spark, history, columns, "load_date DATE", changes)
-    if table.partition_column:
-        _point_months(spark, current, before, folders)
     # The partitions are whole folders, which may also hold files of killed loads. So the view
     # names the merged files.
     dates = {path.rsplit("/", 2)[1].removeprefix("load_date=") for path in state.files}
@@ -162,8 +184,6 @@ def _register(spark: SparkSession, table: LakeTable, state: State, previous: Sta
         f"CREATE OR REPLACE VIEW {_name(table, '_changes')} AS "
         f"SELECT * FROM {history} WHERE _metadata.file_name IN ({names})"
     )
-    # Last, so that a session that was killed before is followed by one that starts again.
-    spark.sql(f"ALTER TABLE {current} SET TBLPROPERTIES ('{_CONTENT}' = '{_digest(state)}')")
 
 
 def _name(table: LakeTable, suffix: str = "") -> str:

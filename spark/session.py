@@ -43,6 +43,8 @@ LOCAL_SETTINGS = {
     # Loopback only, so that nothing of a local session can be reached from the network.
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
+    # Above so many folders, Spark would start a job of its own to list their files.
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
 }
 """Settings of sessions that run in this process."""
 
@@ -118,14 +120,12 @@ def build_session(
     warehouse_uri: str | None = None,
     home: Path | None = None,
     hive: bool = True,
-    lake_tables: bool = True,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> SparkSession:
     """Start the one session of this process with `spark_conf`. `stop_session` ends it.
 
-    `lake_tables`: whether the embedded metastore is told of the lake's tables, so that SQL finds
-    them. The platform's own jobs read them without Hive, and save these seconds. `settings`
-    override all others. This waits if another process uses the embedded metastore.
+    With Hive, the embedded metastore is told of the lake's tables, so that SQL finds them. Then
+    this waits if another process uses that metastore. `settings` override all others.
     """
     conf = spark_conf(
         app_name,
@@ -144,7 +144,7 @@ def build_session(
     # The first SQL statement opens the metastore, so the lock comes before it.
     try:
         lock_metastore(session)
-        if hive and lake_tables and not metastore_server(os.environ):
+        if hive and not metastore_server(os.environ):
             root = warehouse_uri.rpartition("/")[0] if warehouse_uri else default_lake_uri()
             lake.register(session, root)
     except BaseException:

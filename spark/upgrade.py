@@ -17,6 +17,13 @@ from softcart_assets.lake import LakeTable
 _DATABASE = "lake"
 
 
+def has_old_database(lake_uri: str) -> bool:
+    """Whether a lake has the folder of the old database. Needs no Spark."""
+    old = LakeTable(lake_uri, _DATABASE, "")
+    folder = old.folder.removesuffix("/")
+    return bool(old.store.get_file_info(folder).type == fs.FileType.Directory)
+
+
 def has_predecessor(table: LakeTable) -> bool:
     """Whether the old database has this table. Needs no Spark, and one look for a folder."""
     return _predecessor(table) is not None

@@ -4,7 +4,7 @@ POOL = "warehouse"
 """The pool of every op that loads, builds, publishes or writes extracts. One run at a time has it.
 
 With a load between two steps of a build, the lake and the star schema would show two states, and an
-audit that compares them would fail. The embedded Hive metastore also serves only one process.
+audit that compares them would fail.
 """
 
 PLANNED_TAG = "softcart/planned"

@@ -27,12 +27,12 @@ from softcart_assets.lake.compaction import COMPACT_FROM_FILES, compact, discard
 from softcart_assets.lake.names import rename_columns
 from softcart_assets.lake.refreshing import (
     RefreshResult,
-    delete_unnamed,
+    commit,
     pending_files,
     rebuild_table,
     refresh_table,
 )
-from softcart_assets.lake.rows import new_folder
+from softcart_assets.lake.rows import new_folder, row_count
 from softcart_assets.lake.schema import OF_CHANGES, from_json, source_names
 from softcart_assets.lake.table import ChangeFile, Exchange, LakeError, LakeTable, Partition, State
 
@@ -47,9 +47,9 @@ __all__ = [
     "RefreshResult",
     "Refreshed",
     "State",
+    "commit",
     "committed_files",
     "compact",
-    "delete_unnamed",
     "discard",
     "from_json",
     "lake_table",
@@ -60,5 +60,6 @@ __all__ = [
     "refresh",
     "refresh_table",
     "rename_columns",
+    "row_count",
     "source_names",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -90,7 +91,7 @@ def _refresh(
             partitions[month] = partition
         else:
             partitions.pop(month, None)
-    new = _commit(table, schema, partitions, files)
+    new = commit(table, to_json(schema), partitions, [file.path for file in files])
     loads = tuple(dict.fromkeys(file.load_id for file in pending))
     return RefreshResult(new.rows, tuple(written), loads)
 
@@ -122,13 +123,17 @@ def _write(
     }
 
 
-def _commit(
+def commit(
     table: LakeTable,
-    schema: pa.Schema,
+    schema: dict[str, Any],
     partitions: Mapping[str, Partition],
-    files: Iterable[ChangeFile],
+    files: Iterable[str],
+    layout: dict[str, Any] | None = None,
 ) -> State:
     """Make these partitions those of the table, and delete old folders.
+
+    `schema`: as `State` has it. `files`: the paths of the change files that they were made from.
+    `layout`: by default that of the table.
 
     The new state file is the commit. A kill before it leaves the old table, with folders that
     nobody reads, and the next refresh deletes them. The folders of the last state stay, for queries
@@ -137,17 +142,17 @@ def _commit(
     last = table.state()
     state = State(
         version=last.version + 1 if last else 1,
-        layout=table.layout,
-        schema=to_json(schema),
-        files=tuple(file.path for file in files),
+        layout=layout or table.layout,
+        schema=schema,
+        files=tuple(files),
         partitions=dict(partitions),
     )
     table.write_state(state)
-    delete_unnamed(table, {p.folder for s in (last, state) if s for p in s.partitions.values()})
+    _delete_unnamed(table, {p.folder for s in (last, state) if s for p in s.partitions.values()})
     return state
 
 
-def delete_unnamed(table: LakeTable, named: Iterable[str]) -> None:
+def _delete_unnamed(table: LakeTable, named: Iterable[str]) -> None:
     """Delete all folders but the named ones: those of replaced months and killed refreshes."""
     kept = {table.folder, f"{table.folder}/_state"}
     for folder in named:

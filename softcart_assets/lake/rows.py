@@ -46,6 +46,12 @@ def as_of(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     )
 
 
+def row_count(table: LakeTable, folder: str) -> int:
+    """The number of rows in the data files of a folder, from their footers."""
+    files = files_of(table, Partition(folder, 0))
+    return sum(pq.read_metadata(file, filesystem=table.store).num_rows for file in files)
+
+
 def files_of(table: LakeTable, partition: Partition) -> list[str]:
     """The data files of a partition, always in the same order."""
     found = table.store.get_file_info(fs.FileSelector(partition.folder))

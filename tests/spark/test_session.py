@@ -58,45 +58,57 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
 
 
 def test_a_run_of_dagster_has_one_session_and_gives_back_all_of_it(tmp_path: Path) -> None:
-    """Threads that ask at once get one session. After the run Java is gone, and with it the
-    lock.
+    """Threads that ask at once get one session. After the run Java is gone.
+
+    A session has Hive, and the lock on its metastore, only while a lake has tables of an older
+    installation.
     """
     program = """
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 import dagster as dg
 from pyspark import SparkContext
 from softcart_assets.resources.spark import SparkResource
 from spark import metastore
+
+home = Path(os.environ["SOFTCART_HOME"])
 
 @dg.asset
 def first(spark: SparkResource) -> None:
     with ThreadPoolExecutor(4) as threads:
         sessions = set(threads.map(lambda _: id(spark.spark_session), range(8)))
     assert len(sessions) == 1
-    assert len(metastore._locks) == 1
-    spark.spark_session.sql("CREATE TABLE seen AS SELECT 7 AS n")
+    assert not metastore._locks
+    spark.spark_session.range(7).createTempView("seen")
     assert spark.spark_context.getConf().get("spark.app.name") == "softcart"
     assert spark.spark_context.getConf().get("spark.sql.shuffle.partitions") == "3"
 
 @dg.asset(deps=[first])
 def second(spark: SparkResource) -> None:
-    assert spark.spark_session.table("seen").collect()[0].n == 7
+    assert spark.spark_session.table("seen").count() == 7
 
 @dg.asset
 def without(spark: SparkResource) -> None:
     assert SparkContext._gateway is None
 
+@dg.asset
+def upgraded(spark: SparkResource) -> None:
+    spark.spark_session.sql("CREATE TABLE seen AS SELECT 7 AS n")
+    assert len(metastore._locks) == 1
+
 resource = SparkResource(spark_config={"spark.sql": {"shuffle.partitions": 3}})
 assert dg.materialize([without], resources={"spark": resource}).success
 assert dg.materialize([first, second], resources={"spark": resource}).success
 assert SparkContext._gateway is None
+(home / "lake" / "warehouse" / "lake.db").mkdir(parents=True)
+assert dg.materialize([upgraded], resources={"spark": resource}).success
+assert SparkContext._gateway is None
 assert not metastore._locks
-assert dg.materialize([second, first.to_source_asset()], selection=[second],
-                      resources={"spark": resource}).success
 print("all of it")
 """
-    environment = os.environ | {"SOFTCART_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    home = tmp_path / "a home"
+    environment = os.environ | {"SOFTCART_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
     finished = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
