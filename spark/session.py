@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from pyspark.sql import SparkSession
 
 from softcart_assets.paths import local_lake, softcart_home
-from spark import lake, private
+from spark import class_data, lake, private
 from spark.metastore import forget_locks, lock_metastore, metastore_server, metastore_settings
 
 SETTINGS = {
@@ -120,12 +120,14 @@ def build_session(
     warehouse_uri: str | None = None,
     home: Path | None = None,
     hive: bool = True,
+    archive_classes: bool = False,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> SparkSession:
     """Start the one session of this process with `spark_conf`. `stop_session` ends it.
 
     With Hive, the embedded metastore is told of the lake's tables, so that SQL finds them. Then
-    this waits if another process uses that metastore. `settings` override all others.
+    this waits if another process uses that metastore. `archive_classes`: the end of the session
+    writes Java's class-data archive if there is none. `settings` override all others.
     """
     conf = spark_conf(
         app_name,
@@ -136,6 +138,10 @@ def build_session(
         hive=hive,
         submitted=private.submitted_settings(),
     )
+    if conf["spark.master"].startswith("local") and not private.is_submitted():
+        home = (home or softcart_home()).resolve()
+        options = class_data.java_options(home, write=archive_classes)
+        conf["spark.driver.extraJavaOptions"] += "".join(f" {option}" for option in options)
     _name_files_in_utf8()
     builder = SparkSession.builder
     for name, value in (conf | dict(settings)).items():
@@ -166,8 +172,9 @@ def _name_files_in_utf8() -> None:
 def stop_session(spark: SparkSession) -> None:
     """Stop the session and its Java process, which frees its memory and the metastore's lock.
 
-    The end of the Python process does the same, however it ends.
+    The end of the Python process does the same, however it ends. Only the archive is not kept then.
     """
     spark.stop()
     if private.end_java():
         forget_locks()
+        class_data.keep()

@@ -39,7 +39,9 @@ class SparkResource(LazyPySparkResource):
             if self._spark_session is None:
                 settings = {name: str(value) for name, value in flatten_dict(self.spark_config)}  # type: ignore[no-untyped-call]
                 hive = bool(metastore_server(os.environ)) or has_old_database(default_lake_uri())
-                self._spark_session = build_session("softcart", hive=hive, settings=settings)
+                self._spark_session = build_session(
+                    "softcart", hive=hive, archive_classes=True, settings=settings
+                )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Stop the session and its Java process."""

@@ -60,8 +60,8 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
 def test_a_run_of_dagster_has_one_session_and_gives_back_all_of_it(tmp_path: Path) -> None:
     """Threads that ask at once get one session. After the run Java is gone.
 
-    A session has Hive, and the lock on its metastore, only while a lake has tables of an older
-    installation.
+    It leaves an archive of Java's classes, and the next session uses it. A session has Hive, and
+    the lock on its metastore, only while a lake has tables of an older installation.
     """
     program = """
 import os
@@ -70,7 +70,7 @@ from pathlib import Path
 import dagster as dg
 from pyspark import SparkContext
 from softcart_assets.resources.spark import SparkResource
-from spark import metastore
+from spark import metastore, private
 
 home = Path(os.environ["SOFTCART_HOME"])
 
@@ -96,11 +96,14 @@ def without(spark: SparkResource) -> None:
 def upgraded(spark: SparkResource) -> None:
     spark.spark_session.sql("CREATE TABLE seen AS SELECT 7 AS n")
     assert len(metastore._locks) == 1
+    java = private.java(spark.spark_session).lang.ProcessHandle.current().pid()
+    assert str(archive) in Path(f"/proc/{java}/maps").read_text()
 
 resource = SparkResource(spark_config={"spark.sql": {"shuffle.partitions": 3}})
 assert dg.materialize([without], resources={"spark": resource}).success
 assert dg.materialize([first, second], resources={"spark": resource}).success
 assert SparkContext._gateway is None
+[archive] = (home / "java").iterdir()
 (home / "lake" / "warehouse" / "lake.db").mkdir(parents=True)
 assert dg.materialize([upgraded], resources={"spark": resource}).success
 assert SparkContext._gateway is None
@@ -117,6 +120,7 @@ print("all of it")
         text=True,
         check=False,
     )
+    # Java says nothing about the archive, whether it writes it or uses it.
     assert finished.stdout.strip() == "all of it", finished.stderr
 
 
