@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import psycopg
 from psycopg.types.json import Jsonb
 from pyspark.sql import SparkSession
 
-from softcart_assets import warehouse_state
+from softcart_assets import locks, warehouse_state
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.sinks.parquet import replace_table
 from softcart_assets.lake import lake_table
@@ -26,12 +26,14 @@ def build_if_changed(
     Returns the number of its rows, and whether it was computed. `spark` returns the session. It is
     called only if there is something to compute, because Spark takes seconds to start.
     """
-    inputs = _inputs(job, lake_uri)
-    with staging.connect() as session:
-        last = _last_build(session, job)
-    if last and last[1] == inputs:
-        return last[0], False
-    return _build(staging, spark(), job, inputs, lake_uri), True
+    with staging.connect(autocommit=True) as alone:
+        # Another process would take the files that this one writes for those of a killed one.
+        locks.take(alone, "softcart aggregates")
+        inputs = _inputs(job, lake_uri)
+        last = _last_build(alone, job)
+        if last and last[1] == inputs:
+            return last[0], False
+        return _build(staging, spark(), job, inputs, lake_uri), True
 
 
 def rows_kept(staging: PostgresConnection, job: Job) -> int | None:
@@ -42,14 +44,12 @@ def rows_kept(staging: PostgresConnection, job: Job) -> int | None:
 
 
 def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
-    """The versions of the lake tables that a job reads, and of its code."""
+    """The version of a job's code, and what each lake table that it reads holds."""
     tables = [lake_table(source, table, lake_uri) for source, table in job.inputs]
     states = {table.full_name: table.state() for table in tables}
     return {
-        # Versions count from 1 in every lake, so equal numbers prove nothing in another lake.
-        "lake": lake_uri,
         "code": job.code_version,
-        **{name: state.version if state else None for name, state in states.items()},
+        **{name: state.content if state else None for name, state in states.items()},
     }
 
 
@@ -68,7 +68,7 @@ def _build(
     staging: PostgresConnection,
     spark: SparkSession,
     job: Job,
-    inputs: Mapping[str, object],
+    inputs: dict[str, object],
     lake_uri: str,
 ) -> int:
     """Compute an aggregate and copy it into the warehouse. Returns the number of its rows."""
@@ -79,8 +79,7 @@ def _build(
     table = aggregate_table(job, lake_uri)
     state = table.state()
     assert state
-    folder = state.partitions[""].folder
-    rows = ds.dataset(folder, filesystem=table.store, format="parquet")
+    rows = ds.dataset(state.partitions[""].folder, filesystem=table.store, format="parquet")
     # One transaction, so that a kill in between cannot mark old rows as computed from new inputs.
     with staging.connect() as session:
         count = replace_table(session, "aggregates", job.name, rows)

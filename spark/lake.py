@@ -6,10 +6,20 @@ Hive: it reads the files that the state of a table names. So it sees the table a
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType
 
-from softcart_assets.lake import OF_CHANGES, LakeTable, Partition, commit, new_folder, row_count
+from softcart_assets.lake import (
+    OF_CHANGES,
+    LakeTable,
+    Partition,
+    State,
+    commit,
+    new_folder,
+    row_count,
+)
 from spark import private
 
 
@@ -19,13 +29,25 @@ def read(spark: SparkSession, table: LakeTable) -> DataFrame | None:
     The column `_month` of a table with months is last, as in Hive.
     """
     state = table.state()
-    if state is None:
-        return None
-    fields = StructType.fromJson(state.schema).fields
-    columns = StructType([field for field in fields if field.name not in OF_CHANGES])
-    if table.partition_column:
+    return None if state is None else read_state(spark, table, state)
+
+
+def read_state(
+    spark: SparkSession, table: LakeTable, state: State, months: Collection[str] | None = None
+) -> DataFrame:
+    """The rows that a table has in a state. `months`: only those of these months, without a look
+    at the others.
+    """
+    columns = StructType(
+        [each for each in StructType.fromJson(state.schema).fields if each.name not in OF_CHANGES]
+    )
+    if state.layout["partition_column"]:
         columns = columns.add("_month", StringType())
-    folders = [table.hadoop_path(partition.folder) for partition in state.partitions.values()]
+    folders = [
+        table.hadoop_path(partition.folder)
+        for month, partition in state.partitions.items()
+        if months is None or month in months
+    ]
     if not folders:
         return spark.createDataFrame([], columns)
     # Spark finds the months between this path and those of the folders.
@@ -33,10 +55,13 @@ def read(spark: SparkSession, table: LakeTable) -> DataFrame | None:
     return spark.read.schema(columns).options(**options).parquet(*folders)
 
 
-def replace_table(table: LakeTable, rows: DataFrame) -> int:
-    """Make these rows the whole content of a table without months. Returns their number."""
+def write_folder(table: LakeTable, rows: DataFrame) -> Partition:
+    """Write rows to a new folder of a table. They count when a state names the folder."""
     folder = new_folder(table)
     rows.write.parquet(table.hadoop_path(folder))
-    count = row_count(table, folder)
-    commit(table, rows.schema.jsonValue(), {"": Partition(folder, count)}, ())
-    return count
+    return Partition(folder, row_count(table, folder))
+
+
+def replace_table(table: LakeTable, rows: DataFrame) -> int:
+    """Make these rows the whole content of a table without months. Returns their number."""
+    return commit(table, rows.schema.jsonValue(), {"": write_folder(table, rows)}, ()).rows

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from softcart_assets.connections import METASTORE
 from softcart_assets.paths import local_lake, softcart_home
-from spark import private
+from spark import class_data, private
 
 SETTINGS = {
     # Exactness: UTC, errors instead of silent NULLs, microseconds.
@@ -43,6 +43,8 @@ LOCAL_SETTINGS = {
     # Loopback only, so that nothing of a local session can be reached from the network.
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
+    # Above so many folders, Spark would start a job of its own to list their files.
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
 }
 """Settings of sessions that run in this process."""
 
@@ -116,12 +118,14 @@ def build_session(
     master: str | None = None,
     warehouse_uri: str | None = None,
     hive: bool = True,
+    archive_classes: bool = False,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> SparkSession:
     """Start the one session of this process with `spark_conf`. `stop_session` ends it.
 
     The platform's own jobs read the lake without Hive. So they need no metastore, and save the
-    seconds in which Spark loads its client. `settings` override all others.
+    seconds in which Spark loads its client. `archive_classes`: the end of the session writes Java's
+    class-data archive if there is none. `settings` override all others.
     """
     conf = spark_conf(
         app_name,
@@ -131,6 +135,9 @@ def build_session(
         hive=hive,
         submitted=private.submitted_settings(),
     )
+    if conf["spark.master"].startswith("local") and not private.is_submitted():
+        options = class_data.java_options(softcart_home(), write=archive_classes)
+        conf["spark.driver.extraJavaOptions"] += "".join(f" {option}" for option in options)
     _name_files_in_utf8()
     builder = SparkSession.builder
     for name, value in (conf | dict(settings)).items():
@@ -151,7 +158,8 @@ def _name_files_in_utf8() -> None:
 def stop_session(spark: SparkSession) -> None:
     """Stop the session and its Java process, which frees its memory.
 
-    The end of the Python process does the same, however it ends.
+    The end of the Python process does the same, however it ends. Only the archive is not kept then.
     """
     spark.stop()
-    private.end_java()
+    if private.end_java():
+        class_data.keep()

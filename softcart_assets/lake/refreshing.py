@@ -128,10 +128,12 @@ def commit(
     schema: dict[str, Any],
     partitions: Mapping[str, Partition],
     files: Iterable[str],
+    layout: dict[str, Any] | None = None,
 ) -> State:
     """Make these partitions those of the table, and delete old folders.
 
     `schema`: as `State` has it. `files`: the paths of the change files that they were made from.
+    `layout`: by default that of the table.
 
     The new state file is the commit. A kill before it leaves the old table, with folders that
     nobody reads, and the next refresh deletes them. The folders of the last state stay, for queries
@@ -140,7 +142,7 @@ def commit(
     last = table.state()
     state = State(
         version=last.version + 1 if last else 1,
-        layout=table.layout,
+        layout=layout or table.layout,
         schema=schema,
         files=tuple(files),
         partitions=dict(partitions),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from dataclasses import asdict, dataclass
@@ -58,6 +59,17 @@ class State:
     partitions: dict[str, Partition]
     incoming: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """A digest of the columns and of the folders of the rows. Equal contents are equal rows.
+
+        A folder never changes, and no two have the same name. `version` moves also when change
+        files are compacted, which changes no row.
+        """
+        folders = {month: partition.folder for month, partition in self.partitions.items()}
+        content = json.dumps([self.schema, folders], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def rows(self) -> int:

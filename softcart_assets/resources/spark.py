@@ -33,7 +33,9 @@ class SparkResource(LazyPySparkResource):
         with _STARTING:
             if self._spark_session is None:
                 settings = {name: str(value) for name, value in flatten_dict(self.spark_config)}  # type: ignore[no-untyped-call]
-                self._spark_session = build_session("softcart", hive=False, settings=settings)
+                self._spark_session = build_session(
+                    "softcart", hive=False, archive_classes=True, settings=settings
+                )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Stop the session."""

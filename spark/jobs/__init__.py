@@ -1,8 +1,10 @@
 """The aggregates, and how one is computed.
 
 Each aggregate has a module `spark/jobs/<line>/<name>.py`. It has a pure function `transform`, from
-lake tables to the aggregate, and its `LINEAGE`. This module has the parts that all jobs share: the
-registry, reading the inputs, writing the lake's `aggregates.<name>`, and the command line:
+lake tables to the aggregate, and its `LINEAGE`. If `transform` needs results by month that are kept
+between runs, `BY_MONTH` has the functions that compute them, see `spark.months`. This module has
+the parts that all jobs share: the registry, reading the inputs, writing `aggregates.<name>` to the
+lake, and the command line:
 
     PYTHONPATH=. spark-submit spark/jobs/<line>/<name>.py
 """
@@ -13,18 +15,18 @@ import ast
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.lake import LakeTable
 from softcart_assets.lines.model import Source, Table
-from spark.lake import read, replace_table
+from spark.lake import replace_table
+from spark.months import ByMonth, Input, by_month, in_one_month, is_apart, parameters
 from spark.session import build_session, default_lake_uri, stop_session
 
 
@@ -32,7 +34,7 @@ from spark.session import build_session, default_lake_uri, stop_session
 class Job:
     """An aggregate: its table's name, its line of business, and the lake tables that it reads.
 
-    `transform` takes the `inputs` in their order.
+    `transform` takes what the functions of `by_month` return, and then the `inputs` in their order.
     """
 
     name: str
@@ -65,14 +67,63 @@ class Job:
         A change in any of them computes the aggregate again. A version written by hand could be
         forgotten.
         """
-        sources = _sources(self.module.__name__)
-        code = "\0".join(f"{name}\0{sources[name]}" for name in sorted(sources))
-        return hashlib.sha256(code.encode()).hexdigest()
+        return code_version(self.module.__name__)
+
+    @property
+    def by_month(self) -> Sequence[ByMonth]:
+        """The functions whose results by month the job keeps."""
+        functions: Sequence[ByMonth] = getattr(self.module, "BY_MONTH", ())
+        return functions
 
     def transform(self, *inputs: DataFrame) -> DataFrame:
-        """The aggregate of these inputs."""
-        result: DataFrame = self.module.transform(*inputs)
+        """The aggregate of these inputs, computed whole."""
+        rows = [
+            in_one_month(frame) if table.lake_partition else frame
+            for frame, (_, table) in zip(inputs, self.inputs, strict=True)
+        ]
+        return self._add_up([of(*rows[: parameters(of)]) for of in self.by_month], rows)
+
+    def compute(self, spark: SparkSession, lake_uri: str) -> DataFrame:
+        """The aggregate of the lake, computed from the months that changed and what is kept.
+
+        Raises `MissingInput`.
+        """
+        inputs = self._read(lake_uri)
+        rows = [each.read(spark) for each in inputs]
+        # If a table is still as an older declaration wanted it, its rows are in no months.
+        if all(each.has_months for each in inputs if each.declared.lake_partition):
+            months = [
+                by_month(spark, function, code_version(function.__module__), inputs, lake_uri)
+                for function in self.by_month
+            ]
+            if not any(map(is_apart, months)):
+                return self._add_up(months, rows)
+        return self.transform(*rows)
+
+    def _add_up(self, months: Sequence[DataFrame], inputs: Sequence[DataFrame]) -> DataFrame:
+        result: DataFrame = self.module.transform(*months, *inputs)
         return result
+
+    def _read(self, lake_uri: str) -> list[Input]:
+        """The inputs, each as of its last refresh."""
+        found = []
+        for source, declared in self.inputs:
+            table = LakeTable(lake_uri, source.lake, declared.name)
+            state = table.state()
+            if state is None:
+                raise MissingInput(
+                    f"aggregates.{self.name} needs {table.full_name}, which does not exist: load "
+                    "and refresh that table first."
+                )
+            found.append(Input(table, declared, state))
+        return found
+
+
+def code_version(module: str) -> str:
+    """A digest of a module of `spark.jobs` and of those modules of it that it imports."""
+    sources = _sources(module)
+    code = "\0".join(f"{name}\0{sources[name]}" for name in sorted(sources))
+    return hashlib.sha256(code.encode()).hexdigest()
 
 
 def _sources(module: str, seen: dict[str, str] | None = None) -> dict[str, str]:
@@ -134,42 +185,14 @@ def aggregate_table(job: Job, lake_uri: str) -> LakeTable:
 def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
     """Compute an aggregate from the lake and make it the lake's `aggregates.<name>`.
 
-    Returns the number of its rows. The old rows stay until the new ones are complete. Raises
-    `MissingInput`.
+    Returns the number of its rows. The old rows stay until the new ones are complete. One process
+    at a time may call this for a lake. Raises `MissingInput`.
     """
-    tables = [
-        LakeTable(lake_uri, source.lake, table.name, partition_column=table.lake_partition)
-        for source, table in job.inputs
-    ]
-    inputs = [read(spark, table) for table in tables]
-    for table, rows in zip(tables, inputs, strict=True):
-        if rows is None:
-            raise MissingInput(
-                f"aggregates.{job.name} needs {table.full_name}, which does not exist: load and "
-                "refresh that table first."
-            )
-    result = job.transform(
-        *(
-            _with_declared(rows, declared)
-            for rows, (_, declared) in zip(inputs, job.inputs, strict=True)
-            if rows is not None
-        )
-    )
     try:
-        return replace_table(aggregate_table(job, lake_uri), result)
+        return replace_table(aggregate_table(job, lake_uri), job.compute(spark, lake_uri))
     finally:
         # Jobs persist intermediate tables. The session lives on for the other jobs of the run.
         spark.catalog.clearCache()
-
-
-def _with_declared(rows: DataFrame, table: Table) -> DataFrame:
-    """The rows with every declared column.
-
-    A collection has the columns that its documents have. A field that is declared but in no
-    document, such as the parent of categories without a tree, is null.
-    """
-    missing = [column.name for column in table.columns if column.name not in rows.columns]
-    return rows.withColumns({name: F.lit(None).cast("string") for name in missing})
 
 
 def run(name: str) -> None:

@@ -43,10 +43,14 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
 
 
 def test_a_run_of_dagster_has_one_session_and_gives_back_all_of_it(tmp_path: Path) -> None:
-    """Threads that ask at once get one session. After the run Java is gone."""
+    """Threads that ask at once get one session. After the run Java is gone.
+
+    It leaves an archive of Java's classes, and the next session uses it.
+    """
     program = """
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 import dagster as dg
 from pyspark import SparkContext
 from softcart_assets.resources.spark import SparkResource
@@ -65,6 +69,12 @@ def second(spark: SparkResource) -> None:
     assert spark.spark_session.table("seen").count() == 7
 
 @dg.asset
+def third(spark: SparkResource) -> None:
+    assert spark.spark_session.range(7).count() == 7
+    java = SparkContext._gateway.proc.pid
+    assert str(archive) in Path(f"/proc/{java}/maps").read_text()
+
+@dg.asset
 def without(spark: SparkResource) -> None:
     assert SparkContext._gateway is None
 
@@ -72,6 +82,8 @@ resource = SparkResource(spark_config={"spark.sql": {"shuffle.partitions": 3}})
 assert dg.materialize([without], resources={"spark": resource}).success
 assert dg.materialize([first, second], resources={"spark": resource}).success
 assert SparkContext._gateway is None
+[archive] = Path(os.environ["SOFTCART_HOME"], "java").iterdir()
+assert dg.materialize([third], resources={"spark": resource}).success
 print("all of it")
 """
     environment = os.environ | {"SOFTCART_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}

@@ -20,19 +20,23 @@ Columns:
 
 Method: a join of the baskets with themselves, as only pairs are wanted. Every count is exact. Its
 work grows with the square of the size of a basket, so that size is bounded. Before the join, all
-products are dropped that are too rare to be in a frequent pair.
+products are dropped that are too rare to be in a frequent pair. For which products that holds, and
+so every pair, depends on all of these orders. So nothing is kept by month. The months before the
+latest `MAX_ORDERS` orders are not read.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_left
+from itertools import accumulate
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import SOLD_LINES, sold_lines
+from spark.jobs.shop.sales import SOLD_LINES, marks, sold_lines
 
 _BASKETS = (*SOLD_LINES["order_id"], *SOLD_LINES["product_id"])
 LINEAGE = {
@@ -57,15 +61,18 @@ because of each other: such an order moves stock.
 """
 
 
-def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
+BY_MONTH = (marks,)
+
+
+def transform(marks: DataFrame, orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """The aggregate, as the module describes it."""
-    sold = sold_lines(*_latest(orders, order_lines)).select("order_id", "product_id").distinct()
-    sold = sold.persist()
+    latest = sold_lines(*_latest(marks, orders, order_lines))
+    sold = latest.select("order_id", "product_id").distinct().persist()
     # `count` leaves out lines without a product.
     sizes = sold.groupBy("order_id").agg(F.count("product_id").alias("size")).persist()
     is_basket = F.col("size") <= MAX_PRODUCTS
     # A basket with one product has no pair. It still counts in every percentage.
-    all_baskets, left_out = sizes.where(is_basket).count(), sizes.where(~is_basket).count()
+    [(all_baskets, left_out)] = sizes.agg(F.count_if(is_basket), F.count_if(~is_basket)).collect()
     if left_out:
         logging.getLogger(__name__).warning(
             "%s orders of more than %s products are left out of all pairs.", left_out, MAX_PRODUCTS
@@ -107,22 +114,32 @@ def transform(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     )
 
 
-def _latest(orders: DataFrame, order_lines: DataFrame) -> tuple[DataFrame, DataFrame]:
+def _latest(
+    marks: DataFrame, orders: DataFrame, order_lines: DataFrame
+) -> tuple[DataFrame, DataFrame]:
     """The latest orders, about `MAX_ORDERS` of them, and their lines.
 
     The `created_at` of a line is the time of its order.
     """
-    count = orders.count()
-    if count <= MAX_ORDERS:
+    counts = {row["_month"]: row["order_count"] for row in marks.where("order_count > 0").collect()}
+    if sum(counts.values()) <= MAX_ORDERS:
         return orders, order_lines
+    # Orders without a time are not the latest.
+    months = sorted(counts.keys() - {"unknown"}, reverse=True)
+    running = list(accumulate(counts[month] for month in months))
+    last = min(bisect_left(running, MAX_ORDERS), len(months) - 1)
+    in_months = F.col("_month") >= months[last]
     # An approximate boundary is enough, and it needs no sort of all orders.
-    share = 1 - MAX_ORDERS / count
-    row = orders.agg(
-        F.percentile_approx(F.unix_micros("ordered_at"), share, 10_000).alias("since")
-    ).collect()[0]
+    share = max(1 - MAX_ORDERS / running[last], 0)
+    row = (
+        orders.where(in_months)
+        .agg(F.percentile_approx(F.unix_micros("ordered_at"), share, 10_000).alias("since"))
+        .collect()[0]
+    )
     since = F.timestamp_micros(F.lit(row["since"]))
-    return orders.where(F.col("ordered_at") >= since), order_lines.where(
-        F.col("created_at") >= since
+    return (
+        orders.where(in_months & (F.col("ordered_at") >= since)),
+        order_lines.where(in_months & (F.col("created_at") >= since)),
     )
 
 

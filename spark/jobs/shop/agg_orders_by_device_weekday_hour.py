@@ -12,6 +12,10 @@ Columns:
 - hour: 0 to 23
 - order_count: orders with lines
 - net_amount: in `currency`, net of discount, before tax
+
+Counts and amounts are kept by month, for each store. That is exact: an order is in one month with
+all of its lines, so both add up. What device an order without one gets is decided afterwards, so a
+changed store computes no month again.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_LINES, sold_lines
+from spark.jobs.shop.sales import MONEY, SOLD_LINES, marks, sold_lines
 
 LINEAGE = {
     "currency": SOLD_LINES["currency"],
@@ -32,12 +36,12 @@ LINEAGE = {
 }
 
 
-def transform(orders: DataFrame, order_lines: DataFrame, stores: DataFrame) -> DataFrame:
-    """The aggregate, as the module describes it."""
+def by_hour(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
+    """Orders and amounts by month, currency, device, store, weekday and hour."""
     # First one row per order, because an order with several lines counts once.
     by_order = (
         sold_lines(orders, order_lines)
-        .groupBy("order_id")
+        .groupBy("_month", "order_id")
         .agg(
             F.first("currency").alias("currency"),
             F.first("device").alias("device"),
@@ -46,17 +50,36 @@ def transform(orders: DataFrame, order_lines: DataFrame, stores: DataFrame) -> D
             F.sum("net_amount").alias("net"),
         )
     )
+    return by_order.groupBy(
+        "_month",
+        "currency",
+        "device",
+        "store_id",
+        (F.weekday("ordered_at") + 1).alias("weekday"),
+        F.hour("ordered_at").alias("hour"),
+    ).agg(F.count("*").alias("order_count"), F.sum("net").cast(MONEY).alias("net_amount"))
+
+
+BY_MONTH = (marks, by_hour)
+
+
+def transform(
+    _marks: DataFrame,
+    by_hour: DataFrame,
+    _orders: DataFrame,
+    _order_lines: DataFrame,
+    stores: DataFrame,
+) -> DataFrame:
+    """The aggregate, as the module describes it."""
     channels = stores.select(F.col("id").cast("bigint").alias("store_id"), "channel")
     # Without a device, only an order of a physical store was taken there.
     in_store = F.when(F.col("channel") == "physical", "in_store")
     device = F.coalesce("device", in_store, F.lit("unknown")).alias("device")
-    known = by_order.join(F.broadcast(channels), "store_id", "left").withColumn("device", device)
-    return known.groupBy(
-        "currency",
-        "device",
-        (F.weekday("ordered_at") + 1).alias("weekday"),
-        F.hour("ordered_at").alias("hour"),
-    ).agg(F.count("*").alias("order_count"), F.sum("net").cast(MONEY).alias("net_amount"))
+    known = by_hour.join(F.broadcast(channels), "store_id", "left").withColumn("device", device)
+    return known.groupBy("currency", "device", "weekday", "hour").agg(
+        F.sum("order_count").alias("order_count"),
+        F.sum("net_amount").cast(MONEY).alias("net_amount"),
+    )
 
 
 if __name__ == "__main__":

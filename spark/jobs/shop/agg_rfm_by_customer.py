@@ -24,6 +24,10 @@ The boundaries are approximate percentiles: the error in rank is below 1 in 100,
 exact for smaller tables. Unlike `ntile` they need no sort of all customers in one task. The
 segments are the usual ten of the grid of recency by the mean of the other two scores (Putler, "RFM
 Analysis for Successful Customer Segmentation").
+
+What a customer bought is kept by month. That is exact: an order is in one month with all of its
+lines, so numbers of orders and amounts add up, and the latest order is the latest of all months.
+The boundaries do not add up. They are computed anew, from one row per customer.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_LINES, UNKNOWN_DATE, present, sold_lines
+from spark.jobs.shop.sales import MONEY, SOLD_LINES, UNKNOWN_DATE, marks, present, sold_lines
 
 _RECENCY, _FREQUENCY, _MONETARY = (
     SOLD_LINES["ordered_at"],
@@ -72,19 +76,40 @@ SEGMENTS = (
 )
 
 
-def transform(orders: DataFrame, order_lines: DataFrame, customers: DataFrame) -> DataFrame:
-    """The aggregate, as the module describes it."""
-    # A customer who was deleted is not in this table. The orders of that customer are still there.
-    known = customers.select(F.col("id").cast("bigint").alias("customer_id"))
-    bought = (
+def bought(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
+    """What each customer bought by month and currency."""
+    return (
         sold_lines(orders, order_lines)
         .where("customer_id IS NOT NULL")
         .where(F.col("order_date") != F.lit(UNKNOWN_DATE).cast("date"))
-        .groupBy("customer_id", "currency")
+        .groupBy("_month", "customer_id", "currency")
         .agg(
             F.max("ordered_at").alias("last_ordered_at"),
             F.countDistinct("order_id").alias("orders"),
             F.sum("net_amount").cast(MONEY).alias("amount"),
+        )
+    )
+
+
+BY_MONTH = (marks, bought)
+
+
+def transform(
+    marks: DataFrame,
+    bought: DataFrame,
+    _orders: DataFrame,
+    _order_lines: DataFrame,
+    customers: DataFrame,
+) -> DataFrame:
+    """The aggregate, as the module describes it."""
+    # A customer who was deleted is not in this table. The orders of that customer are still there.
+    known = customers.select(F.col("id").cast("bigint").alias("customer_id"))
+    by_customer = (
+        bought.groupBy("customer_id", "currency")
+        .agg(
+            F.max("last_ordered_at").alias("last_ordered_at"),
+            F.sum("orders").alias("orders"),
+            F.sum("amount").cast(MONEY).alias("amount"),
         )
         # An order has one currency, so its numbers add up over them. Amounts do not.
         .groupBy("customer_id")
@@ -101,18 +126,17 @@ def transform(orders: DataFrame, order_lines: DataFrame, customers: DataFrame) -
             F.col("main.amount").alias("monetary_amount"),
         )
         .join(known, "customer_id", "left_semi")
-        .crossJoin(F.broadcast(present(orders)))
-        .select("*", F.datediff(F.to_date("now"), "last_order_date").alias("recency_days"))
+        .withColumn("recency_days", F.datediff(F.to_date(present(marks)), "last_order_date"))
     )
     measures = ("recency_days", "frequency_count", "monetary_amount")
-    quintiles = bought.groupBy("currency").agg(
+    quintiles = by_customer.groupBy("currency").agg(
         *(
             F.percentile_approx(m, [0.2, 0.4, 0.6, 0.8], _ACCURACY).alias(f"{m}_boundaries")
             for m in measures
         )
     )
     exceeded = {measure: _exceeded(measure) for measure in measures}
-    scored = bought.join(F.broadcast(quintiles), "currency").select(
+    scored = by_customer.join(F.broadcast(quintiles), "currency").select(
         "customer_id",
         "currency",
         "last_order_date",

@@ -19,6 +19,11 @@ Columns:
 - net_amount_yoy_pct: change in percent of the size of the previous year's amount, so that growth is
   positive, also from a loss; null where that amount is null or 0. The latest month is not over: its
   change compares part of a month with a whole one.
+
+Sales are kept by month of the order and category. That is exact: an order is in one month with all
+of its lines, so everything adds up, also where several months are in 1900-01. Orders add up over
+months, but not over categories. So products and categories count as inputs of every month. The
+comparison with the year before is made anew, from the sums.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_LINES, UNKNOWN_DATE, sold_lines
+from spark.jobs.shop.sales import MONEY, SOLD_LINES, UNKNOWN_DATE, marks, sold_lines
 
 LINEAGE = {
     "category_id": ("catalog.products.category_id",),
@@ -46,22 +51,26 @@ LINEAGE = {
 _MEASURES = ("order_count", "units_count", "net_amount", "margin_amount")
 
 
-def transform(
+def sales(
     orders: DataFrame, order_lines: DataFrame, products: DataFrame, categories: DataFrame
 ) -> DataFrame:
-    """The aggregate, as the module describes it."""
-    tree = category_tree(categories)
+    """The sales by category and month. A product whose category is unknown has `unknown`."""
     # 5 and "5" are two products with one text. As in the warehouse, a sale is of the string.
     types = F.struct(F.col("_id_type") != "string", "_id_type")
     category_of = (
         products.groupBy(F.col("_id").alias("product_id"))
         .agg(F.min_by("category_id", types).alias("category_id"))
-        .join(F.broadcast(tree.select("category_id")), "category_id", "left_semi")
+        .join(
+            F.broadcast(categories.select(F.col("_id").alias("category_id"))),
+            "category_id",
+            "left_semi",
+        )
     )
-    sales = (
+    return (
         sold_lines(orders, order_lines)
         .join(F.broadcast(category_of), "product_id", "left")
         .groupBy(
+            "_month",
             F.coalesce("category_id", F.lit("unknown")).alias("category_id"),
             "currency",
             F.trunc("order_date", "month").alias("month"),
@@ -69,6 +78,30 @@ def transform(
         .agg(
             F.countDistinct("order_id").alias("order_count"),
             F.sum("quantity").alias("units_count"),
+            F.sum("net_amount").cast(MONEY).alias("net_amount"),
+            F.sum("margin_amount").cast(MONEY).alias("margin_amount"),
+        )
+    )
+
+
+BY_MONTH = (marks, sales)
+
+
+def transform(
+    _marks: DataFrame,
+    sales: DataFrame,
+    _orders: DataFrame,
+    _order_lines: DataFrame,
+    _products: DataFrame,
+    categories: DataFrame,
+) -> DataFrame:
+    """The aggregate, as the module describes it."""
+    tree = category_tree(categories)
+    sales = (
+        sales.groupBy("category_id", "currency", "month")
+        .agg(
+            F.sum("order_count").alias("order_count"),
+            F.sum("units_count").alias("units_count"),
             F.sum("net_amount").cast(MONEY).alias("net_amount"),
             F.sum("margin_amount").cast(MONEY).alias("margin_amount"),
         )

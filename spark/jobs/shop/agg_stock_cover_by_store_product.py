@@ -21,6 +21,10 @@ Columns:
 
 Method: days of cover (also called days of inventory) over a trailing mean. Four whole weeks, so
 that all weekdays count alike.
+
+Of orders and lines, only the months of those 28 days are read. That is exact: a line of an order in
+these days is in the month of its order, or the job is computed whole. The stock is read whole: it
+has no months, and all of its rows are in the result.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import SOLD_LINES, UNKNOWN_DATE, present, sold_lines
+from spark.jobs.shop.sales import SOLD_LINES, UNKNOWN_DATE, marks, present, sold_lines
 
 _ON_HAND, _SOLD = ("shop.inventory.quantity_on_hand",), SOLD_LINES["quantity"]
 LINEAGE = {
@@ -48,13 +52,19 @@ CRITICAL_DAYS = 7
 LOW_DAYS = 14
 OVERSTOCK_DAYS = 180
 
+BY_MONTH = (marks,)
 
-def transform(orders: DataFrame, order_lines: DataFrame, inventory: DataFrame) -> DataFrame:
+
+def transform(
+    marks: DataFrame, orders: DataFrame, order_lines: DataFrame, inventory: DataFrame
+) -> DataFrame:
     """The aggregate, as the module describes it."""
+    since = present(marks) - F.expr(f"INTERVAL {WINDOW_DAYS} DAYS")
+    # What is not a month, such as `unknown`, comes after all months.
+    in_months = F.col("_month") >= F.date_format(since, "yyyy-MM")
     sold = (
-        sold_lines(orders, order_lines)
-        .crossJoin(F.broadcast(present(orders)))
-        .where(F.col("ordered_at") > F.col("now") - F.expr(f"INTERVAL {WINDOW_DAYS} DAYS"))
+        sold_lines(orders.where(in_months), order_lines.where(in_months))
+        .where(F.col("ordered_at") > since)
         .where(F.col("order_date") != F.lit(UNKNOWN_DATE).cast("date"))
         .groupBy("store_id", "product_id")
         .agg(F.sum("quantity").alias("sold"))

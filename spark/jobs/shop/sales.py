@@ -8,6 +8,8 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from spark.months import IS_APART
+
 MONEY = "decimal(24,2)"
 """Sums of money, in one currency. A sum that does not fit is an error."""
 
@@ -43,13 +45,13 @@ SOLD_LINES = {
 
 
 def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
-    """One row per line of an order that is not cancelled.
+    """One row per line of an order that is not cancelled. A line finds its order in its own month.
 
-    Columns: order_id, customer_id, store_id, product_id, device, currency (of the amounts, which
-    must not be added up over currencies), ordered_at, order_date (UTC, `UNKNOWN_DATE` if the time
-    is implausible), quantity, net_amount (quantity times unit price, less discount, before tax),
-    margin_amount (net less cost). A line whose order is missing counts too: with its own time, the
-    currency 'XXX', and nothing else known of the order.
+    Columns: _month, order_id, customer_id, store_id, product_id, device, currency (of the amounts,
+    which must not be added up over currencies), ordered_at, order_date (UTC, `UNKNOWN_DATE` if the
+    time is implausible), quantity, net_amount (quantity times unit price, less discount, before
+    tax), margin_amount (net less cost). A line whose order is missing counts too: with its own
+    time, the currency 'XXX', and nothing else known of the order.
     """
     headers = orders.select(
         F.col("id").alias("order_id"),
@@ -59,6 +61,7 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
         "ordered_at",
         "device",
         "currency",
+        "_month",
         F.col("_loaded_at").alias("order_loaded_at"),
     )
     ordered_at = F.coalesce("ordered_at", "created_at")
@@ -66,10 +69,11 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     quantity = F.col("quantity").cast("decimal(10,0)")
     net = quantity * F.col("unit_price") - F.col("discount_amount")
     return (
-        order_lines.join(headers, "order_id", "left")
+        order_lines.join(headers, ["order_id", "_month"], "left")
         # A comparison with null is not true. It would drop the lines whose order is missing.
         .where(F.coalesce(F.col("status"), F.lit("unknown")) != "cancelled")
         .select(
+            "_month",
             "order_id",
             F.col("customer_id").cast("bigint"),
             F.col("store_id").cast("bigint"),
@@ -96,11 +100,35 @@ def is_dated_plausibly(instant: Column, loaded_at: Column) -> Column:
     return (instant >= start) & (instant < end) & (instant <= loaded_at + F.expr("INTERVAL 1 DAY"))
 
 
-def present(orders: DataFrame) -> DataFrame:
-    """The data's "now": one row `now`, the time of the latest order of any status.
+def marks(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
+    """What the jobs must know of every month, at most two rows for each. All of it adds up.
+
+    Columns: _month, order_count, latest_at (of the orders whose time is plausible), is_apart: true
+    if the order of a line is not in the month of the line. It may be missing, or in another month.
+    """
+    plausible = is_dated_plausibly(F.col("ordered_at"), F.col("_loaded_at"))
+    headers = orders.select(F.col("id").alias("order_id"), "_month")
+    without = order_lines.join(headers, ["order_id", "_month"], "left_anti")
+    return (
+        orders.groupBy("_month")
+        .agg(
+            F.count("*").alias("order_count"),
+            F.max(F.when(plausible, F.col("ordered_at"))).alias("latest_at"),
+        )
+        .unionByName(
+            without.select("_month", F.lit(True).alias(IS_APART)).distinct(),
+            allowMissingColumns=True,
+        )
+    )
+
+
+def present(marks: DataFrame) -> Column:
+    """The data's "now", the time of the latest order of any status. Null if there is no order.
 
     With the wall clock, the same data would give other results an hour later. An order that is
     dated after its load does not count. It would move every window.
     """
-    plausible = is_dated_plausibly(F.col("ordered_at"), F.col("_loaded_at"))
-    return orders.where(plausible).agg(F.max("ordered_at").alias("now"))
+    # A constant, so that Spark need not read the months that it rules out. As a number, because
+    # Python's times have the time zone of the machine.
+    latest = marks.agg(F.max(F.unix_micros("latest_at"))).collect()[0][0]
+    return F.timestamp_micros(F.lit(latest).cast("bigint"))
