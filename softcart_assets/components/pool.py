@@ -3,8 +3,8 @@
 POOL = "warehouse"
 """The pool of every op that builds, publishes or writes extracts. One run at a time has it.
 
-A publication between two steps of another run's build would show two states. Loads need no pool: the
-lock on the raw tables keeps them apart from what reads these.
+A publication between two steps of another run's build would show two states. Loads need no pool:
+the lock on the raw tables keeps them apart from what reads these.
 """
 
 PLANNED_TAG, LOAD, BUILD = "softcart/planned", "load", "build"

@@ -5,7 +5,7 @@
 {% test primary_key(model, columns) %}
     select {{ columns | join(', ') }}, count(*) as row_count
     from {{ model }}
-    {%- if is_unique_by_index(model, columns) %}
+{%- if is_unique_by_index(model, columns) %}
 
     where {{ columns | join(' is null or ') }} is null
     group by {{ columns | join(', ') }}
