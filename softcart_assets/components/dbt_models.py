@@ -263,8 +263,8 @@ def _op(
             for source in lines.sources:
                 bookkeeping.prepare(session, source.schema)
                 index_versions(session, source.schema)
-            paths = [".".join(nodes[key]["fqn"]) for key in selected]
-            results = run_dbt(command, paths, PROJECT_DIR, target)
+            names = [nodes[key]["unique_id"] for key in selected]
+            results = run_dbt(command, names, PROJECT_DIR, target)
             yield from _built(session, manifest, target, results)
             failures = [each.message for each in results if _is_failed_model(each)]
             for check in _checked(session, lines, manifest, target, results, check_specs):

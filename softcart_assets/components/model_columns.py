@@ -76,7 +76,8 @@ def query_lineage(query: str, columns: Mapping[Table, Collection[str]]) -> Origi
     schemas: dict[str, dict[str, dict[str, str]]] = {}
     for (schema, name), names in columns.items():
         schemas.setdefault(schema, {})[name] = dict.fromkeys(names, "unknown")
-    nodes = lineage(None, tree, schemas, dialect="postgres", copy=False)
+    # Its copies of the query with one column each, for display, take most of the time.
+    nodes = lineage(None, tree, schemas, dialect="postgres", copy=False, trim_selects=False)
     return {column: sorted(_origins(node)) for column, node in nodes.items()}
 
 

@@ -93,7 +93,7 @@ def test_an_op_runs_what_is_selected_and_no_tests_of_other_models(two_lines, mon
     asked = []
 
     def run_dbt(command, nodes, *_):
-        asked.append((command, {node.rpartition(".")[2] for node in nodes}))
+        asked.append((command, {node.split(".")[2] for node in nodes}))
         return []
 
     for owner, name in (

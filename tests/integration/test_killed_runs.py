@@ -115,7 +115,7 @@ from softcart_assets.components.dbt_runs import run_dbt
 
 project = Path(sys.argv[1])
 try:
-    run_dbt("build", ["slow.long"], project, project / "target" / "op")
+    run_dbt("build", ["model.slow.long"], project, project / "target" / "op")
 except dg.DagsterExecutionInterruptedError:
     sys.exit(7)
 """

@@ -7,6 +7,7 @@ import re
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import dagster as dg
@@ -23,7 +24,13 @@ from dagster_postgres import (
 )
 from dagster_webserver import cli
 from dbt_common.behavior_flags import BehaviorFlagRendered
+from dbt_common.events import event_manager_client
+from dbt_common.events.base_types import EventLevel
+from dbt_common.events.event_manager import EventManager
+from dbt_common.events.functions import fire_event
+from dbt_common.events.types import Note
 
+from softcart_assets.components.dbt_runs import drop_debug_events
 from softcart_assets.dagster_private import (
     DAEMON,
     DATA_VERSION_TAG,
@@ -60,6 +67,22 @@ def test_dbt_does_not_look_for_its_flags_on_the_call_stack(
     name_flags_at_once()
     with mock.patch("inspect.stack", side_effect=AssertionError):
         BehaviorFlagRendered({"name": "flag", "default": True, "docs_url": ""}, {})
+
+
+def test_dbt_makes_no_message_of_a_debug_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_manager_client, "_EVENT_MANAGER", EventManager())
+    drop_debug_events.cache_clear()
+    drop_debug_events()
+    told: list[str] = []
+
+    def tell(message: Any) -> None:
+        told.append(message.info.msg)
+
+    event_manager_client.add_callback_to_manager(tell)
+    for level in EventLevel:
+        fire_event(Note(msg=level.value), level=level)
+    assert told == ["info", "warn", "error"]
+    drop_debug_events.cache_clear()
 
 
 def test_dagster_dev_starts_two_modules_and_ours_takes_the_place_of_the_webserver() -> None:
