@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +19,12 @@ from typing import Any, Protocol
 import dagster as dg
 
 from softcart_assets.assembly import LINES
-from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Keys
+from softcart_assets.components.dbt_runs import prepare_dbt
+from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Keys, Plan
 from softcart_assets.components.planning import Memory, Records, Servers, next_run
+from softcart_assets.components.pool import BUILD, LOAD, PLANNED_TAG
 from softcart_assets.connections import staging
+from softcart_assets.dbt import PROJECT_DIR
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.run_processes import fail_dead_runs, note_process
 
@@ -73,7 +77,9 @@ def materialize_everything(
     # which fails now is tried twice.
     now = datetime.now(UTC) + CHECK_AGAIN_AFTER
 
-    def execute(selection: Collection[dg.AssetKey]) -> dg.ExecuteInProcessResult:
+    def execute(
+        selection: Collection[dg.AssetKey], tags: Mapping[str, str]
+    ) -> dg.ExecuteInProcessResult:
         # Chosen here, so that the display can follow the run from its first event.
         run_id = str(uuid.uuid4())
         note_process(instance, run_id)
@@ -81,12 +87,13 @@ def materialize_everything(
             return job.execute_in_process(
                 instance=instance,
                 run_id=run_id,
+                tags=tags,
                 asset_selection=sorted(selection),
                 raise_on_error=False,
                 run_config=QUIET,
             )
 
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance, ThreadPoolExecutor(1) as beside:
         fail_dead_runs(instance)
         results: list[dg.ExecuteInProcessResult] = []
         records, memory, has_loaded = Records(instance, repository, LINES), Memory(), False
@@ -96,8 +103,12 @@ def materialize_everything(
             # A second load would find what changed meanwhile, and a busy source would keep us here.
             if not found.request or (found.is_load and has_loaded):
                 break
-            has_loaded |= found.is_load
-            results.append(execute(found.request))
+            if found.is_load:
+                has_loaded = True
+                # A load waits for servers most of its time. If dbt fails here, it fails in its own
+                # step again, which tells.
+                beside.submit(prepare_dbt, PROJECT_DIR)
+            results.append(execute(found.request, run_tags(found, records.builds().keys())))
         failures = [
             f"{event.step_key}: {root_cause(event.step_failure_data.error)}"
             for result in results
@@ -111,6 +122,17 @@ def materialize_everything(
             waiting=found.waiting,
             positions=planned.positions,
         )
+
+
+def run_tags(found: Plan, built: Collection[dg.AssetKey]) -> Mapping[str, str]:
+    """The tags of the run for a plan, if these assets were made before.
+
+    A load with a table that was never loaded has none. So it compares all that it loads with the
+    sources, and whoever runs the demo once sees this proof. Every other run is like the sensor's.
+    """
+    if not found.is_load:
+        return {PLANNED_TAG: BUILD}
+    return {PLANNED_TAG: LOAD} if found.request.issubset(built) else {}
 
 
 def _last_builds(

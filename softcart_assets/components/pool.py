@@ -8,4 +8,7 @@ the lock on the raw tables keeps them apart from what reads these.
 """
 
 PLANNED_TAG, LOAD, BUILD = "softcart/planned", "load", "build"
-"""The tag of runs that the planning sensor requests, and its values."""
+"""The tag of runs that follow the plan, of the sensor or of the demo, and its values.
+
+The first load of a table by the demo has none, so it compares every row with the source.
+"""

@@ -196,7 +196,7 @@ def raw_tables(line: Line, source: Source) -> dg.AssetsDefinition:
             staging.connection(),
             resources.lake.uri,
             full=config.full,
-            # A sensor starts many runs, and each answer costs the source a scan of the table.
+            # There are many planned runs, and each answer costs the source a scan of the table.
             ask_after=ASK_EVERY if PLANNED_TAG in context.run.tags else timedelta(0),
             on_progress=tell,
             tell=context.log.info,

@@ -153,8 +153,8 @@ def comparison_checks(source: Source) -> dg.AssetChecksDefinition:
 
         A table that changed since its last load is loaded first. The next plan then requests it, so
         that the assets after it follow. In a run that makes assets, such a table is left out: it
-        must not change while others are built from it. The runs of the planning sensor compare
-        nothing, as there are many.
+        must not change while others are built from it. Planned runs compare nothing, as there are
+        many.
         """
         if PLANNED_TAG in context.run.tags:
             return

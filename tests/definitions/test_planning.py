@@ -13,7 +13,7 @@ import pytest
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.keys import lake_key, production_key, raw_key, raw_keys
-from softcart_assets.components.plan import CHECK_AGAIN_AFTER, State, plan
+from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Plan, State, plan
 from softcart_assets.components.planning import (
     Activity,
     Memory,
@@ -27,6 +27,7 @@ from softcart_assets.components.planning import _builds as builds_of
 from softcart_assets.components.pool import BUILD, LOAD, PLANNED_TAG
 from softcart_assets.components.publication import go_live_together
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.runs import run_tags
 
 
 @pytest.fixture
@@ -152,6 +153,18 @@ def test_a_check_without_a_result_of_the_last_build_holds_and_is_made_good(
         .success
     )
     assert planner.next(2 * CHECK_AGAIN_AFTER) == set()
+
+
+def test_the_demo_compares_rows_only_in_the_first_load_of_a_table() -> None:
+    """Each demo compared all rows and asked the source for its checksums, after 1% had changed."""
+    old, new = dg.AssetKey("old"), dg.AssetKey("new")
+
+    def tags(*request: dg.AssetKey, is_load: bool) -> object:
+        return run_tags(Plan(frozenset(request), is_load, frozenset(), {}), {old})
+
+    assert tags(old, new, is_load=True) == {}
+    assert tags(old, is_load=True) == {PLANNED_TAG: LOAD}
+    assert tags(new, is_load=False) == {PLANNED_TAG: BUILD}
 
 
 def test_a_run_that_waits_or_works_is_seen(instance: dg.DagsterInstance) -> None:
