@@ -22,6 +22,7 @@ from softcart_assets.ingestion.engine.tables import own_name
 from softcart_assets.ingestion.errors import TableStale, TargetFailed
 from softcart_assets.lines.model import Source
 
+_BUILD_LOCK = "softcart build"
 _WAIT_SECONDS = 3600.0
 """So long a load waits for builds, and a build for loads."""
 _SETTLE_SECONDS = 600.0
@@ -95,6 +96,10 @@ class RawState:
     dimensions without their rows, and the lake would have other totals than the star schema. So a
     step keeps the lock for the next one. The lake does not need it while it is written: it reads
     what its sessions see as of one moment.
+
+    Another lock is kept until the end of the run: one run at a time builds. Dagster's pool says the
+    same, but not to a run of the command line. Two refreshes of a lake table would delete each
+    other's files.
     """
 
     def __init__(self, staging: PostgresConnection) -> None:
@@ -102,6 +107,8 @@ class RawState:
         self._held: tuple[psycopg.Connection, ExitStack] | None = None
         self._moment: tuple[str, ExitStack] | None = None
         """A snapshot of PostgreSQL, and the session that keeps it."""
+        self._alone: ExitStack | None = None
+        """The session with the lock on building."""
 
     def loading(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
         """Hold the tables for a load while a block runs. What was built before keeps no lock."""
@@ -165,6 +172,9 @@ class RawState:
         if self._moment:
             self._moment[1].close()
             self._moment = None
+        if self._alone:
+            self._alone.close()
+            self._alone = None
 
     def _take(
         self, reads: Collection[CapturedName], tell: Callable[[str], None]
@@ -176,12 +186,32 @@ class RawState:
                 return connection
             # Whoever compares it with its source waits for us.
             self._release()
+        self._wait_for_other_runs(tell)
         stack = ExitStack()
         connection = stack.enter_context(
             _lock(self._staging, exclusive=True, tell=tell, reads=reads)
         )
         self._held = connection, stack
         return connection
+
+    def _wait_for_other_runs(self, tell: Callable[[str], None]) -> None:
+        """Take the lock on building unless this run has it. Never while it holds the raw tables.
+
+        Otherwise two runs could wait for each other.
+        """
+        if self._alone:
+            return
+
+        def on_wait(holder: locks.LockSession | None) -> None:
+            tell(f"Waiting until {holder or 'another run'} has built.")
+
+        with ExitStack() as stack:
+            name = own_name("build")[:63]
+            session = stack.enter_context(
+                self._staging.connect(autocommit=True, application_name=name)
+            )
+            locks.take(session, _BUILD_LOCK, wait_seconds=_WAIT_SECONDS, on_wait=on_wait)
+            self._alone = stack.pop_all()
 
     def _release(self) -> None:
         if self._held:

@@ -128,9 +128,10 @@ def _tables(lake_uri: str) -> Iterator[LakeTable]:
         for folder in root.get_file_info(fs.FileSelector(database.path)):
             table = LakeTable(lake_uri, database.base_name.removesuffix(".db"), folder.base_name)
             if state := table.state():
-                key, column = state.layout["key"], state.layout["partition_column"]
+                key, column = state.layout.get("key", ()), state.layout.get("partition_column")
                 table = replace(table, key=tuple(key), partition_column=column)
-                # A table that an older release has built is built anew by its next refresh.
+                # A table that an older release has built is built anew by its next refresh. And
+                # what aggregates keep by month is no table for people.
                 if state.layout == table.layout:
                     yield table
 

@@ -2,6 +2,8 @@ import java.io.File;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.Socket;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.util.*;
 import java.util.jar.*;
@@ -94,22 +96,32 @@ public class Metastore {
             }
         }
 
-        /** The kernel's list of connections says whose the other end is. */
+        /**
+         * The kernel's list of connections says whose the other end is: as long as it is open (01).
+         * A closed one belongs to nobody, and the list says 0.
+         */
         private boolean isOwn(Socket socket) throws java.io.IOException {
             Object own = Files.getAttribute(new File("/proc/self").toPath(), "unix:uid",
                 new java.nio.file.LinkOption[0]);
+            String there = listed(socket.getInetAddress(), socket.getPort());
+            String here = listed(socket.getLocalAddress(), port);
             String[] lists = {"/proc/net/tcp", "/proc/net/tcp6"};
             for (int i = 0; i < lists.length; i++) {
                 for (Iterator lines = Files.readAllLines(new File(lists[i]).toPath()).iterator();
                         lines.hasNext();) {
                     String[] fields = ((String) lines.next()).trim().split("\\s+");
-                    if (fields[1].endsWith(String.format(":%04X", new Object[]{socket.getPort()}))
-                            && fields[2].endsWith(String.format(":%04X", new Object[]{port}))) {
-                        return fields[7].equals(own.toString());
+                    if (fields[1].endsWith(there) && fields[2].endsWith(here)) {
+                        return fields[3].equals("01") && fields[7].equals(own.toString());
                     }
                 }
             }
             return false;
+        }
+
+        /** An address as the list has it: a number in the machine's order of bytes, and a port. */
+        private static String listed(InetAddress address, int port) {
+            int number = ByteBuffer.wrap(address.getAddress()).order(ByteOrder.nativeOrder()).getInt();
+            return String.format("%08X:%04X", new Object[]{number, port});
         }
     }
 }

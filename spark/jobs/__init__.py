@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -131,10 +132,20 @@ def _sources(module: str, seen: dict[str, str] | None = None) -> dict[str, str]:
     sources = {} if seen is None else seen
     found = importlib.util.find_spec(module)
     if module not in sources and found and found.origin:
-        sources[module] = Path(found.origin).read_text(encoding="utf-8")
+        sources[module] = _text(found.origin)
         for name in _imported(module, sources[module]):
             _sources(name, sources)
     return sources
+
+
+@cache
+def _text(file: str) -> str:
+    """A source text as it was at the first call: when the definitions were loaded.
+
+    If somebody edits the file later, this process still computes with the old code. So its results
+    must have the old version.
+    """
+    return Path(file).read_text(encoding="utf-8")
 
 
 def _imported(module: str, source: str) -> Iterator[str]:

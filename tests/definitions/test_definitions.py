@@ -2,6 +2,7 @@
 sees.
 """
 
+import importlib
 import os
 import re
 import shutil
@@ -220,3 +221,17 @@ def test_run_configuration_changes_no_resource():
             dg.validate_run_config(job, {"resources": {name.strip(): {"config": attack}}})
     found = dg.validate_run_config(job, {})["resources"]
     assert found["staging"] == {"config": {"prefix": "SOFTCART_STAGING"}}
+
+
+def test_a_mistake_in_the_definitions_does_not_end_the_process_that_runs_are_forked_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Runs could not start, and the only message was `unexpected EOF`."""
+
+    def broken() -> None:
+        raise SyntaxError("a mistake")
+
+    monkeypatch.setattr("softcart_assets.definitions.defs", broken)
+    monkeypatch.delitem(sys.modules, "softcart_assets.preloaded", raising=False)
+    with pytest.raises(ImportError, match="a mistake"):
+        importlib.import_module("softcart_assets.preloaded")

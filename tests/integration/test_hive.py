@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,8 +18,8 @@ import pytest
 from support.hive import folders_in_hive
 from support.lake import FEBRUARY, JANUARY, Loads, current
 
-from softcart_assets.lake import State, hive, refresh_table
-from softcart_assets.lake.hive import connected, publish
+from softcart_assets.lake import State, commit, hive, refresh_table
+from softcart_assets.lake.hive import connected, publish, publish_all
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack import Stack
 
@@ -183,6 +184,17 @@ def test_who_tells_an_older_refresh_tells_the_newer_one_after_it(
     assert current(table, "id") == [(1,)]
 
 
+def test_what_aggregates_keep_by_month_is_no_table_in_hive(metastore: str, loads: Loads) -> None:
+    loads.add((1, JANUARY, "1.00"))
+    refresh_table(loads.table, loads.files)
+    kept = replace(loads.table, database=f"{loads.table.database}_by_month", partition_column=None)
+    commit(kept, {"type": "struct", "fields": []}, {}, (), layout={"common": {}, "months": {}})
+    publish_all(metastore, loads.table.lake_uri)
+    with connected(metastore) as client:
+        assert folders_in_hive(client, loads.table) == folders(loads.table.state())
+        assert kept.database not in client.get_all_databases()
+
+
 def test_the_metastore_is_for_this_user_only(metastore: str, stack: Stack) -> None:
     address = urlsplit(metastore)
     *_, server = stack.servers()
@@ -196,17 +208,31 @@ def test_the_metastore_is_for_this_user_only(metastore: str, stack: Stack) -> No
         pytest.skip("only root can be another user")
     # The call get_all_databases, which a process of ours gets an answer to.
     program = (
-        "import socket\n"
-        f"s = socket.create_connection(('127.0.0.1', {address.port}), 10)\n"
-        "s.sendall(b'\\x80\\x01\\0\\x01\\0\\0\\0\\x11get_all_databases\\0\\0\\0\\0\\0')\n"
-        "try: print(len(s.recv(9)))\n"
-        "except ConnectionResetError: print(0)\n"
+        "import socket, sys\n"
+        "for port in map(int, sys.argv[2:]):\n"
+        f"    there, here = ('127.0.0.1', {address.port}), (sys.argv[1], port)\n"
+        "    s = socket.create_connection(there, 10, here)\n"
+        "    try:\n"
+        "        s.sendall(b'\\x80\\1\\0\\1\\0\\0\\0\\x11get_all_databases\\0\\0\\0\\0\\0')\n"
+        "        print(min(len(s.recv(9)), 1))\n"
+        "    except (ConnectionResetError, BrokenPipeError): print(0)\n"
     )
-    answers = [
-        subprocess.check_output(["/usr/bin/env", "python3", "-c", program], user=user, text=True)
-        for user in (0, 65534)
-    ]
-    assert [int(answer) > 0 for answer in answers] == [True, False]
+
+    def answers(user: int, *source: object) -> list[int]:
+        command = ["/usr/bin/env", "python3", "-c", program, *map(str, source)]
+        return [int(line) for line in subprocess.check_output(command, user=user).split()]
+
+    assert answers(0, "127.0.0.1", 0) == [1]
+    assert answers(65534, "127.0.0.1", 0) == [0]
+    # Another address may have the port of a connection of ours.
+    with ExitStack() as connections:
+        ours = [
+            connections.enter_context(socket.create_connection(("127.0.0.1", address.port or 0)))
+            for _ in range(8)
+        ]
+        ports = [each.getsockname()[1] for each in ours]
+        assert answers(65534, "127.0.0.2", *ports) == [0] * len(ports)
+        assert answers(0, "127.0.0.3", *ports) == [1] * len(ports)
 
 
 def test_the_metastore_outlives_its_database(metastore: str, stack: Stack, loads: Loads) -> None:

@@ -4,6 +4,7 @@ all of it.
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import closing
 
@@ -74,3 +75,28 @@ def test_a_load_of_the_same_run_does_not_wait_for_what_the_run_has_built(
             pass
         with raw.loading(print):
             pass
+
+
+def test_one_run_at_a_time_builds_and_loads_go_on(postgres: PostgresConnection) -> None:
+    """Dagster's pool does not stop a run of the command line. Two refreshes of a lake table at the
+    same time would delete each other's files.
+    """
+    source = source_of(cdc("t", "id"))
+    told: list[str] = []
+    began = threading.Event()
+
+    def build() -> None:
+        with closing(RawState(postgres)) as second, second.moment(source, [], told.append):
+            began.set()
+
+    with closing(RawState(postgres)) as first:
+        with first.moment(source, [], print):
+            other = threading.Thread(target=build)
+            other.start()
+            until(lambda: told)
+        # The lake may still be written, so the other one waits. A load does not.
+        with raw_tables_held(postgres, exclusive=False, tell=print):
+            assert not began.wait(1)
+    other.join(30)
+    assert began.is_set()
+    assert "'softcart build " in told[0]

@@ -44,8 +44,12 @@ def test_the_version_of_a_jobs_code_covers_what_it_imports(
         for changed in ("unused", "deeper", "shared", "agg_a"):
             with (folder / f"{changed}.py").open("a") as file:
                 file.write("# changed\n")
+            # What is loaded stays as it is. A later process has the new text.
+            assert job.code_version == versions[-1]
+            jobs._text.cache_clear()
             versions.append(job.code_version)
     finally:
+        jobs._text.cache_clear()
         for name in [name for name in sys.modules if name.startswith("spark.jobs.tried")]:
             del sys.modules[name]
     assert versions[0] == versions[1]
