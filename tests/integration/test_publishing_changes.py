@@ -253,6 +253,15 @@ def test_a_replaced_table_with_the_same_rows_keeps_its_version(staging, producti
     assert after["fct_right"].startswith("3/")
 
 
+def test_what_an_older_release_published_has_the_version_of_the_whole(production):
+    """Until the next publication. Extracts may be written before."""
+    with production.connect() as session:
+        session.execute("DROP TABLE production_meta.contents")
+        assert contents.version_of(session, "fct_left") == "2"
+        session.rollback()
+        assert contents.version_of(session, "fct_left").startswith("1/2000/")
+
+
 def test_a_new_column_a_new_table_and_another_key(staging, production):
     change(staging, "ALTER TABLE fct_left ADD COLUMN note text DEFAULT 'x'")
     for _ in range(2):
