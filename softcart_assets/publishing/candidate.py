@@ -462,7 +462,8 @@ class Candidate:
         """Whether a live table has values in a column that are gone."""
         if self.is_as_live(table):
             return False
-        if self.live.current is None or table not in self.live.shape:
+        # A key that changed its type has none of its old values.
+        if self.live.current is None or self.live.shape.get(table) != self.shape[table]:
             return True
         row = session.execute(
             sql.SQL("SELECT EXISTS (SELECT {0} FROM {1} EXCEPT SELECT {0} FROM {2})").format(
