@@ -361,6 +361,20 @@ def test_sums_are_carried_forward(staging, production):
     assert sums(done) == {"amount": "2000.50", "amount_of_fct_left": "2000.51"}
 
 
+def test_sums_of_many_digits_are_carried_forward_exactly(staging, production):
+    audits, digits = audits_of(SUMS), "12345678901234567890.12345678901234567891"
+    for name in NAMES[1:]:
+        change(staging, f"ALTER TABLE {name} ALTER amount TYPE numeric")
+        change(staging, f"UPDATE {name} SET amount = {digits} WHERE id = 1")
+    for _ in range(2):
+        publish(staging, production, SUMS, audits)
+    change(staging, "UPDATE fct_left SET amount = 3 WHERE id = 2")
+    change(staging, "UPDATE fct_right SET amount = 3 WHERE id = 2;" + SWAP.format("fct_right"))
+    done = publish(staging, production, SUMS, audits)
+    assert (done.written["fct_left"], done.written["fct_right"]) == (2, ROWS)
+    assert all(outcome.passed for outcome in done.lines.values())
+
+
 def test_a_key_that_changes_its_type_holds_no_line(staging, production):
     """Old and new values cannot be compared, so all references are audited."""
     references = (replace(TABLES[1].references[0], unknown="'0'"),)
