@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -614,3 +615,21 @@ def test_sums_begin_beside_readers_and_in_two_sessions(copy: Copy) -> None:
         second.join(20)
         assert not failed
         assert other_sums(session).read()
+
+
+def test_a_check_does_not_wait_for_whoever_writes_for_long(copy: Copy) -> None:
+    copy.compare()
+    with copy.postgres.connect() as session:
+        # The next check reads all rows, and would like to keep what they add up to.
+        session.execute("UPDATE ingestion.raw_sums SET read_at = NULL")
+        session.commit()
+        session.execute("SELECT FROM ingestion.raw_sums FOR UPDATE")
+        with ThreadPoolExecutor(1) as executor:
+            checked = executor.submit(copy.compare)
+            try:
+                assert checked.result(timeout=20).is_equal
+            finally:
+                session.rollback()
+    assert query(copy.postgres, "SELECT read_at FROM ingestion.raw_sums") == [(None,)]
+    assert copy.compare().is_equal
+    assert query(copy.postgres, "SELECT read_at FROM ingestion.raw_sums") != [(None,)]
