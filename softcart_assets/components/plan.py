@@ -142,6 +142,28 @@ def plan(assets: Mapping[dg.AssetKey, Asset], state: State) -> Plan:
     )
 
 
+def sound(assets: Mapping[dg.AssetKey, Asset], builds: Mapping[dg.AssetKey, Build]) -> Keys:
+    """The assets that may be made from what there is.
+
+    Nothing before them, and before what is made with them, was refused by a blocking check.
+    """
+
+    @cache
+    def passed(key: dg.AssetKey) -> bool:
+        build = builds.get(key)
+        return (
+            build is not None
+            and build.verdict is Verdict.PASSED
+            and all(map(passed, assets[key].parents))
+        )
+
+    return frozenset(
+        key
+        for key, asset in assets.items()
+        if all(passed(each) for mate in asset.together for each in assets[mate].parents)
+    )
+
+
 class _Planner:
     """The questions to a state. Their answers are kept, because the graph has many paths."""
 

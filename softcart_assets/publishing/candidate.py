@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from softcart_assets.audits.model import Part, figures_of
+from softcart_assets.ingestion.proof.digest import EXACT
 from softcart_assets.publishing import changes, contents, differences, slots
 from softcart_assets.publishing.changes import Capture, Difference
 from softcart_assets.publishing.contents import Content, Point, Rows
@@ -462,7 +463,8 @@ class Candidate:
         """Whether a live table has values in a column that are gone."""
         if self.is_as_live(table):
             return False
-        if self.live.current is None or table not in self.live.shape:
+        # A key that changed its type has none of its old values.
+        if self.live.current is None or self.live.shape.get(table) != self.shape[table]:
             return True
         row = session.execute(
             sql.SQL("SELECT EXISTS (SELECT {0} FROM {1} EXCEPT SELECT {0} FROM {2})").format(
@@ -484,7 +486,11 @@ class Candidate:
         if before:
             come = figures_of(session, part.sql, (differences.ADDED,))
             gone = figures_of(session, part.sql, (differences.REMOVED,))
-            found = {name: value + come[name] - gone[name] for name, value in before.items()}
+            found = {
+                # Python's own sums keep 28 digits only, and PostgreSQL's all.
+                name: EXACT.subtract(EXACT.add(value, come[name]), gone[name])
+                for name, value in before.items()
+            }
         if not before or not all(value.is_finite() for value in found.values()):
             found = figures_of(session, part.sql, (slots.slot_schema(self.slot),))
         self._figures[part.table][question] = found

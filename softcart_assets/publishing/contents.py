@@ -101,6 +101,10 @@ def version_of(session: psycopg.Connection, table: str) -> str:
 
     Of a release that did not record it, the version of the whole is taken.
     """
+    # After an upgrade, somebody may read before the next publication makes the table.
+    if session.execute("SELECT to_regclass('production_meta.contents')").fetchone() == (None,):
+        row = session.execute("SELECT version::text FROM production_meta.current").fetchone()
+        return row[0] if row else ""
     row = session.execute(
         """
         SELECT concat_ws('/', coalesce(t.version, c.version), t.row_count, t.number)

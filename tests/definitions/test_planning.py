@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.keys import lake_key, production_key, raw_key, raw_keys
-from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Plan, State, plan
+from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Build, Plan, State, Verdict, plan
 from softcart_assets.components.planning import (
     Activity,
     Memory,
@@ -286,3 +288,26 @@ class TestOwnDefinitions:
             found |= children
             wanted += children
         return {each for each in found if each.path[0] != key.path[0]}
+
+
+def test_at_night_nothing_is_published_that_a_check_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from softcart_assets.definitions import defs
+
+    repository = defs().get_repository_def()
+    schedule = repository.get_schedule_def("nightly_publication")
+    # A schedule is evaluated on an instance that another process can open.
+    instance = dg.DagsterInstance.local_temp(str(tmp_path))
+    context = dg.build_schedule_context(instance, repository_def=repository)
+    assert not schedule.evaluate_tick(context).run_requests, "nothing was built yet"
+    assets = made_assets(repository.asset_graph, LINES)
+    builds = {key: Build(1, "1", datetime.now(UTC)) for key in assets}
+    monkeypatch.setattr(Records, "builds", lambda _: builds)
+    (request,) = schedule.evaluate_tick(context).run_requests
+    published = {production_key(table.name) for line in LINES for table in line.published}
+    assert {*request.asset_selection} == published
+    assert request.run_config == {"ops": {"publication": {"config": {"complete": True}}}}
+    broken = dg.AssetKey(["warehouse", "dim_date"])
+    builds[broken] = replace(builds[broken], verdict=Verdict.FAILED)
+    assert not schedule.evaluate_tick(context).run_requests

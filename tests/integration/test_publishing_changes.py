@@ -253,6 +253,15 @@ def test_a_replaced_table_with_the_same_rows_keeps_its_version(staging, producti
     assert after["fct_right"].startswith("3/")
 
 
+def test_what_an_older_release_published_has_the_version_of_the_whole(production):
+    """Until the next publication. Extracts may be written before."""
+    with production.connect() as session:
+        session.execute("DROP TABLE production_meta.contents")
+        assert contents.version_of(session, "fct_left") == "2"
+        session.rollback()
+        assert contents.version_of(session, "fct_left").startswith("1/2000/")
+
+
 def test_a_new_column_a_new_table_and_another_key(staging, production):
     change(staging, "ALTER TABLE fct_left ADD COLUMN note text DEFAULT 'x'")
     for _ in range(2):
@@ -350,6 +359,33 @@ def test_sums_are_carried_forward(staging, production):
     done = publish(staging, production, SUMS, audits)
     assert [each.name for each in done.lines["right"].failed] == [agrees]
     assert sums(done) == {"amount": "2000.50", "amount_of_fct_left": "2000.51"}
+
+
+def test_sums_of_many_digits_are_carried_forward_exactly(staging, production):
+    audits, digits = audits_of(SUMS), "12345678901234567890.12345678901234567891"
+    for name in NAMES[1:]:
+        change(staging, f"ALTER TABLE {name} ALTER amount TYPE numeric")
+        change(staging, f"UPDATE {name} SET amount = {digits} WHERE id = 1")
+    for _ in range(2):
+        publish(staging, production, SUMS, audits)
+    change(staging, "UPDATE fct_left SET amount = 3 WHERE id = 2")
+    change(staging, "UPDATE fct_right SET amount = 3 WHERE id = 2;" + SWAP.format("fct_right"))
+    done = publish(staging, production, SUMS, audits)
+    assert (done.written["fct_left"], done.written["fct_right"]) == (2, ROWS)
+    assert all(outcome.passed for outcome in done.lines.values())
+
+
+def test_a_key_that_changes_its_type_holds_no_line(staging, production):
+    """Old and new values cannot be compared, so all references are audited."""
+    references = (replace(TABLES[1].references[0], unknown="'0'"),)
+    declared = [TABLES[0], *(replace(table, references=references) for table in TABLES[1:])]
+    audits = audits_of(declared)
+    publish(staging, production, declared, audits)
+    for name in NAMES:
+        change(staging, f"ALTER TABLE {name} ALTER member TYPE text USING 'm' || member")
+    done = publish(staging, production, declared, audits)
+    assert [each for each in done.audits if not each.passed] == []
+    assert_equal(staging, production)
 
 
 def test_two_production_databases_of_one_staging(staging, production):

@@ -26,6 +26,7 @@ from softcart_assets.components.plan import (
     State,
     Verdict,
     plan,
+    sound,
 )
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -532,3 +533,24 @@ def test_every_wave_of_a_source_that_never_rests_is_whole(
         world.run(found)
         assert found.is_load or not world.outdated()
         world.now += MOMENT
+
+
+@pytest.mark.parametrize(
+    ("refused", "held"),
+    [
+        # A published table that nobody asked is held with those that go live with it.
+        ("fact", "p_fact p_aggregate page"),
+        ("calendar", "fact p_fact p_aggregate page"),
+        ("price", "p_price"),
+        ("products", "dim fact price p_dim p_fact p_aggregate p_price page"),
+        ("p_fact", "page"),
+    ],
+)
+def test_what_a_check_refused_goes_live_in_no_other_way(refused: str, held: str) -> None:
+    builds = {key: Build(1, "1", NOW) for key in ASSETS}
+    assert sound(ASSETS, builds) == ASSETS.keys()
+    for verdict in (Verdict.FAILED, Verdict.OPEN):
+        found = sound(ASSETS, {**builds, dg.AssetKey(refused): Build(1, "1", NOW, verdict=verdict)})
+        assert ASSETS.keys() - found == _keys(held)
+    without = {key: build for key, build in builds.items() if key != dg.AssetKey(refused)}
+    assert ASSETS.keys() - sound(ASSETS, without) == _keys(held)

@@ -3,7 +3,9 @@
 Triggers on the raw table add what a statement brings and take away what it replaces, in the
 statement's own transaction. So the sums are those of the rows that PostgreSQL really has, whoever
 wrote them. Only a reading of all rows gives the first sums, and is repeated from time to time: a
-trigger does not see a broken disk, or a superuser who switches triggers off.
+trigger does not see a broken disk, or a superuser who switches triggers off. Nor does it see that
+the table was altered, which can give every row other values. So the sums hold for one file and one
+set of columns of it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -28,11 +31,17 @@ _TRIGGERS = {
     "DELETE": "REFERENCING OLD TABLE AS rows_before",
     "TRUNCATE": "",
 }
+# What changes rows without a trigger leaves another file, as a restore does, or other columns.
+_STATE = (
+    "(SELECT concat_ws(' ', pg_relation_filenode(attrelid), string_agg(attnum || attname, ' ' ORDER"
+    " BY attnum)) FROM pg_attribute WHERE attrelid = to_regclass(%(relation)s) AND attnum > 0 AND"
+    " NOT attisdropped GROUP BY attrelid)"
+)
 # A table that was made anew has no triggers.
 _IS_FOLLOWED = (
     "(SELECT count(*) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid WHERE tgrelid ="
-    " to_regclass(%s) AND starts_with(tgname, 'softcart_sums_') AND tgenabled IN ('O', 'A')"
-    f" AND prosrc = coalesce(%s, prosrc)) = {len(_TRIGGERS)}"
+    " to_regclass(%(relation)s) AND starts_with(tgname, 'softcart_sums_') AND tgenabled IN"
+    f" ('O', 'A') AND prosrc = coalesce(%(body)s, prosrc)) = {len(_TRIGGERS)} AND state = {_STATE}"
 )
 # `use_column`: a column of the source may have the name of a variable.
 _BODY = """
@@ -115,11 +124,20 @@ class CarriedSums:
             nothing=self._nothing,
         )
 
+        self._parameters = {
+            **_parameters(table, relation, self._body),
+            "salt": self.salt,
+        }
+
     def follow(self) -> None:
         """Have triggers follow the table, if they do not yet. Sums begin at zero then.
 
-        Writers wait until the transaction ends.
+        Writers wait until the transaction ends. Readers do not.
         """
+        if self.read() is not None:
+            return
+        # First, because two sessions cannot replace a function at the same time.
+        self._run(f"LOCK TABLE {self.relation} IN SHARE ROW EXCLUSIVE MODE")
         if self.read() is not None:
             return
         body = sql.Literal(self._body).as_string()
@@ -129,28 +147,28 @@ class CarriedSums:
             f"SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {body}"
         )
         for event, rows in _TRIGGERS.items():
-            name = f"softcart_sums_{event.lower()}"
-            self._run(f"DROP TRIGGER IF EXISTS {name} ON {self.relation}")
             self._run(
-                f"CREATE TRIGGER {name} AFTER {event} ON {self.relation} {rows} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION {self._function}()"
+                # Not dropped before: that would wait for everybody who reads the table.
+                f"CREATE OR REPLACE TRIGGER softcart_sums_{event.lower()} AFTER {event} ON "
+                f"{self.relation} {rows} FOR EACH STATEMENT EXECUTE FUNCTION {self._function}()"
             )
         zeros = [0] * len(self.items)
         self.connection.execute(
-            "INSERT INTO ingestion.raw_sums AS s (source, table_name, generation, sums, salt)"
-            " VALUES (%s, %s, 0, %s, %s) ON CONFLICT (source, table_name) DO UPDATE SET"
+            "INSERT INTO ingestion.raw_sums AS s"
+            " (source, table_name, generation, sums, salt, state) VALUES (%(source)s, %(table)s, 0,"
+            f" %(zeros)s, %(salt)s, {_STATE}) ON CONFLICT (source, table_name) DO UPDATE SET"
             " generation = s.generation + 1, sums = EXCLUDED.sums, read_at = NULL,"
-            " salt = EXCLUDED.salt",
-            (*self.key, zeros, self.salt),
+            " salt = EXCLUDED.salt, state = EXCLUDED.state",
+            {**self._parameters, "zeros": zeros},
         )
 
     def read(self) -> Carried | None:
         """Return what the triggers keep. None if they do not follow the table, or other sums."""
         row = self.connection.execute(
             "SELECT generation, sums, read_at FROM ingestion.raw_sums"
-            " WHERE (source, table_name, salt) = (%s, %s, %s::bigint[])"
+            " WHERE (source, table_name, salt) = (%(source)s, %(table)s, %(salt)s::bigint[])"
             f" AND {_IS_FOLLOWED}",
-            (*self.key, self.salt, self.relation, self._body),
+            self._parameters,
         ).fetchone()
         return Carried(*row) if row else None
 
@@ -181,8 +199,12 @@ def known_salt(connection: psycopg.Connection, source: str, table: str) -> list[
 def known_rows(connection: psycopg.Connection, table: tuple[str, str], relation: str) -> int | None:
     """Return the number of a table's current rows, if its sums tell it."""
     row = connection.execute(
-        "SELECT sums[1] FROM ingestion.raw_sums WHERE (source, table_name) = (%s, %s)"
-        f" AND read_at IS NOT NULL AND {_IS_FOLLOWED}",
-        (*table, relation, None),
+        "SELECT sums[1] FROM ingestion.raw_sums WHERE (source, table_name) = (%(source)s,"
+        f" %(table)s) AND read_at IS NOT NULL AND {_IS_FOLLOWED}",
+        _parameters(table, relation, None),
     ).fetchone()
     return int(row[0]) if row else None
+
+
+def _parameters(table: tuple[str, str], relation: str, body: str | None) -> dict[str, Any]:
+    return {"source": table[0], "table": table[1], "relation": relation, "body": body}

@@ -6,7 +6,8 @@ of the source. In between, those of a captured table follow its writes.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -80,7 +81,8 @@ def compare(source: Source, staging: PostgresConnection, table: str) -> Comparis
         look = _Look(connection, source, table)
         # The statement of another table holds until it changes, so its sums need not follow.
         if look.is_stated and look.raw.table.strategy == "cdc":
-            _follow(connection, look.sums)
+            with _unless_busy(connection):
+                look.sums.follow()
         connection.commit()
         # A stream may go on meanwhile. It moves raw and the statement together, so both have to be
         # seen at one moment.
@@ -100,15 +102,17 @@ def compare(source: Source, staging: PostgresConnection, table: str) -> Comparis
         if carried:
             # Apart: a stream may have written since, and a snapshot cannot change what it wrote.
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            look.sums.complete(carried, digest.sums_in(look.compared, *answer), read_at)
+            with _unless_busy(connection):
+                look.sums.complete(carried, digest.sums_in(look.compared, *answer), read_at)
         return found
 
 
-def _follow(connection: psycopg.Connection, sums: CarriedSums) -> None:
-    """Let sums follow a table's writes from now on, unless a writer would have to be waited for."""
+@contextmanager
+def _unless_busy(connection: psycopg.Connection) -> Iterator[None]:
+    """Leave the block to the next check if a writer would have to be waited for."""
     with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '1s'")
-        sums.follow()
+        yield
 
 
 class _Look:

@@ -138,9 +138,9 @@ class FollowedLoad(CollectionLoad):
             else:
                 return columns  # writers do not pause: there is no number to compare with
             self._hold(columns)
-            # Documents in quarantine are in the collection, but not in raw.
+            # Documents in quarantine are in the collection. Raw may have them as they were before.
             self._documents = documents - self.quarantine.open_entries()
-            rows, _ = self.raw.checksums([])
+            rows, _ = self.raw.checksums([], held=False)
             if rows == self._documents:
                 return columns
         if not documents and self.reader.was_missing(self.table):
