@@ -415,7 +415,8 @@ class Candidate:
         if current and self._is_in_current_pair:
             # The other slot has the version before the current one. A reader whose snapshot is
             # older than the last switch still sees it.
-            readers = slots.wait_for_old_readers(self._session, current.switch_xid)
+            with naming("production: looking for readers of the slot"):
+                readers = slots.wait_for_old_readers(self._session, current.switch_xid)
             if readers:
                 self._tell(
                     f"version {current.version - 1} is still read, so its rows are deleted one by "

@@ -174,7 +174,7 @@ def test_a_lost_connection_is_reported_with_its_table(servers):
     cut = threading.Event()
 
     def cut_connections(line: str) -> None:
-        if "rows " in line and not cut.is_set():
+        if "rows copied" in line and not cut.is_set():
             cut.set()
             with production.connect(autocommit=True) as session:
                 session.execute(
