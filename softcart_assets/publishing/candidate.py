@@ -5,7 +5,9 @@ tables, which come from the current slot. Until the switch, a new line can still
 keeps its live tables (`Candidate.keep`).
 
 The slot has the rows of an earlier version. Of a table whose changes since then are known, only
-these are written. Any other table is copied whole.
+these are written. A table that was replaced by the same rows stays as it is. Any other table is
+copied whole. Both slots of a new pair get their rows at once, so that the next publication has
+something to write a difference to.
 """
 
 from __future__ import annotations
@@ -113,13 +115,14 @@ def _take_slot(session: psycopg.Connection, live: Live, shape: Shape) -> int:
 class _Change:
     """A table of the slot that becomes right by writing a difference to it.
 
-    `base`: what it holds. `goal`: what it shall hold.
+    `base`: what it holds. `goal`: what it shall hold. `found`: what differs, None if the table was
+    replaced and `goal` supposes that it has the same rows.
     """
 
     name: str
     base: Content
     goal: Content
-    found: Difference
+    found: Difference | None
 
 
 class Candidate:
@@ -157,6 +160,7 @@ class Candidate:
         self._figures: dict[str, dict[str, Mapping[str, Decimal]]] = {}
         self._changes: dict[str, _Change] = {}
         self._copied: set[str] = set()
+        self._there: dict[str, Rows] = {}
 
     @classmethod
     def prepare(
@@ -193,6 +197,23 @@ class Candidate:
             captures=captures,
         )
 
+    @property
+    def _filled(self) -> tuple[int, ...]:
+        """The slots that get the rows of this version, first the one to switch to.
+
+        Nobody has read a new pair. So its other slot can be filled at once, out of the first. That
+        is cheaper than a second copy out of staging, which the next publication would need.
+        """
+        if self._is_in_current_pair:
+            return (self.slot,)
+        return slots.slots_of(slots.pair_of(self.slot))
+
+    @property
+    def _is_in_current_pair(self) -> bool:
+        """Whether the slot is next to the one that readers see. Otherwise its pair is new."""
+        current = self.live.current
+        return current is not None and slots.pair_of(self.slot) == slots.pair_of(current.slot)
+
     def is_new(self, table: str) -> bool:
         """Whether a table comes from staging."""
         return table in self._tables
@@ -221,10 +242,9 @@ class Candidate:
         self.new -= set(lines)
         new_tables = {name for name, table in self._tables.items() if table.line in lines}
         live_tables = {name for line in lines for name in self.live.tables(line)}
-        current = self.live.current
         with naming("production: keeping what is live"):
             # In the current pair, every table has the live columns already.
-            if current is None or slots.pair_of(self.slot) != slots.pair_of(current.slot):
+            if not self._is_in_current_pair:
                 for name in new_tables | live_tables:
                     columns = self.live.shape[name] if name in live_tables else None
                     slots.replace_table(self._session, slots.pair_of(self.slot), name, columns)
@@ -258,11 +278,11 @@ class Candidate:
         if base is None or base.point is None:
             return "the slot does not have its rows yet"
         goal = self._point(name) if table else self._live_point(name)
-        if capture is None or goal is None or {base.point.capture, goal.capture} != {capture.id}:
-            return "the table was replaced in staging"
         # Without its unique index, the rows of the slot were never published.
         if indexes != (_indexes(table) if table else live_indexes):
             return "its indexes have changed"
+        if capture is None or goal is None or {base.point.capture, goal.capture} != {capture.id}:
+            return _Change(name, base, Content(goal, base.rows), None)
         found = changes.difference(
             self._snapshot.session, name, capture, base.point.snapshot, goal.snapshot
         )
@@ -281,7 +301,12 @@ class Candidate:
         name, base, goal = change.name, change.base, change.goal
         table = self._tables.get(name)
         written = 0
-        if change.found.noted or base.rows != goal.rows:
+        if change.found is None:
+            # dbt makes each dimension anew in each run, and most of them have the same rows.
+            live = self.live.content(name)
+            if base.rows != (self._count_there(staging, name) if table else live and live.rows):
+                return "the table was replaced in staging"
+        elif change.found.noted or base.rows != goal.rows:
             source = self._source(name)
             ours = slots.slot_table(self.slot, name)
             try:
@@ -331,7 +356,7 @@ class Candidate:
                         )
                         copy_rows(source, query, target, into, columns)
                         rows = contents.count(target, into, columns)
-                        self.equality[name] = (rows, contents.count(source, there, columns))
+                        self.equality[name] = (rows, self._count_there(source, name))
                         content = Content(self._point(name), rows)
                     else:
                         assert self.live.current is not None
@@ -388,10 +413,11 @@ class Candidate:
         There is one for all tables, so that their waits do not add up.
         """
         current = self.live.current
-        if current and slots.pair_of(self.slot) == slots.pair_of(current.slot):
+        if current and self._is_in_current_pair:
             # The other slot has the version before the current one. A reader whose snapshot is
             # older than the last switch still sees it.
-            readers = slots.wait_for_old_readers(self._session, current.switch_xid)
+            with naming("production: looking for readers of the slot"):
+                readers = slots.wait_for_old_readers(self._session, current.switch_xid)
             if readers:
                 self._tell(
                     f"version {current.version - 1} is still read, so its rows are deleted one by "
@@ -415,6 +441,13 @@ class Candidate:
     def _point(self, name: str) -> Point | None:
         capture = self._captures.get(name)
         return Point(capture.id, self._snapshot.seen) if capture else None
+
+    def _count_there(self, staging: psycopg.Connection, name: str) -> Rows:
+        """Add up a table of staging, once, because its snapshot stays the same."""
+        if name not in self._there:
+            there = contents.count(staging, self._source(name), self._columns(name))
+            self._there[name] = there
+        return self._there[name]
 
     def _source(self, name: str) -> sql.Identifier:
         """The table that a table of the slot comes from."""
@@ -497,22 +530,35 @@ class Candidate:
         return dict(found)
 
     def prepare_for_readers(self) -> None:
-        """Build the indexes of the slot and the statistics for PostgreSQL's planner."""
+        """Build the indexes of the slot and the statistics for PostgreSQL's planner.
+
+        In a new pair, the other slot gets the same rows, indexes and statistics.
+        """
+
+        def copy(_: psycopg.Connection, target: psycopg.Connection, name: str) -> None:
+            with naming(f"production/{name}: copying to the other slot"):
+                first, other = filled
+                known = self._contents[name].rows
+                slots.copy_slot(target, first, other, name, self._columns(name), known)
 
         def build(
             _: psycopg.Connection,
             target: psycopg.Connection,
-            index: tuple[str, str, tuple[str, ...], bool],
+            place: tuple[int, tuple[str, str, tuple[str, ...], bool]],
         ) -> None:
+            slot, index = place
             with naming(f"production/{index[0]}: building index {index[1]}"):
-                slots.create_index(target, self.slot, *index)
+                slots.create_index(target, slot, *index)
 
         def analyze(_: psycopg.Connection, target: psycopg.Connection, name: str) -> None:
             with naming(f"production/{name}: VACUUM and ANALYZE"):
                 if name not in self._copied:
                     slots.vacuum(target, self.slot, name)
-                slots.analyze(target, self.slot, name)
+                slots.analyze(target, filled, name)
 
+        filled = self._filled
+        if len(filled) > 1:
+            self._snapshot.map(copy, [name for name in self.shape if name in self._copied])
         copied = [table for name, table in self._tables.items() if name in self._copied]
         indexes = [(table.name, f"{table.name}_key", table.key, True) for table in copied]
         indexes += [
@@ -527,7 +573,7 @@ class Candidate:
             with naming("production: reading the live indexes"):
                 there = slots.read_indexes(self._session, self.live.current.slot)
             indexes += [index for index in there if index[0] in kept]
-        self._snapshot.map(build, indexes)
+        self._snapshot.map(build, [(slot, index) for index in indexes for slot in filled])
         stale = [
             name
             for name in self.shape
@@ -555,16 +601,15 @@ class Candidate:
             found[name] = replace(
                 self._contents[name], version=same or number, figures=self._figures[name]
             )
-        return Version(number, self.slot, self.shape, found, lines)
+        return Version(number, self._filled, self.shape, found, lines)
 
     def drop_notes(self, staging: psycopg.Connection, version: Version) -> None:
         """Delete the notes of changes that the next publication does not need.
 
         It needs those since the state that is live now, because it writes to that slot.
         """
-        current = self.live.current
-        is_in_pair = current and slots.pair_of(self.slot) == slots.pair_of(current.slot)
-        known = {name: self.live.content(name) for name in version.contents} if is_in_pair else {}
+        is_old = self._is_in_current_pair
+        known = {name: self.live.content(name) for name in version.contents} if is_old else {}
         older = {name: known.get(name) or content for name, content in version.contents.items()}
         points = {name: content.point for name, content in older.items() if content.point}
         changes.drop_notes(staging, self._captures, points)

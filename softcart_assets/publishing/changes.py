@@ -4,8 +4,8 @@ Triggers write the keys of changed rows to `publication_changes`, in the transac
 the rows. So the difference between two snapshots is exact: it is what one of them sees and the
 other does not. It needs no clock and no order of commits.
 
-The triggers go when dbt or Spark replaces a table. The next publication copies that table whole and
-makes new ones.
+The triggers go when dbt or Spark replaces a table. The next publication makes new ones. It adds the
+table up, and copies it whole if it has other rows than the slot.
 """
 
 from __future__ import annotations

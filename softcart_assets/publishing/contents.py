@@ -75,8 +75,11 @@ class Content:
 
 
 def number_of(columns: Iterable[str]) -> sql.Composed:
-    """The number of a row with those columns, as SQL."""
-    return SQL("hashtextextended(ROW({})::text, 0)::numeric").format(
+    """The number of a row with those columns, as SQL.
+
+    It is a bigint. Their sum is a numeric, so it does not overflow.
+    """
+    return SQL("hashtextextended(ROW({})::text, 0)").format(
         SQL(", ").join(map(Identifier, columns))
     )
 

@@ -92,13 +92,21 @@ class LiveLine:
 
 @dataclass(frozen=True)
 class Version:
-    """A version that is ready for the switch. `lines`: the live part of each line afterwards."""
+    """A version that is ready for the switch. `lines`: the live part of each line afterwards.
+
+    `filled`: the slots that have its rows, first the one to switch to.
+    """
 
     number: int
-    slot: int
+    filled: tuple[int, ...]
     shape: Shape
     contents: Mapping[str, Content]
     lines: Mapping[str, LiveLine]
+
+    @property
+    def slot(self) -> int:
+        """The slot to switch to."""
+        return self.filled[0]
 
     @property
     def row_counts(self) -> dict[str, int]:
@@ -386,12 +394,17 @@ def vacuum(session: psycopg.Connection, slot: int, name: str) -> None:
 
 
 def copy_slot(
-    session: psycopg.Connection, source: int, target: int, name: str, columns: Sequence[str]
+    session: psycopg.Connection,
+    source: int,
+    target: int,
+    name: str,
+    columns: Sequence[str],
+    known: Rows | None = None,
 ) -> Rows:
     """Append all rows of a table in one slot to the same table in another. Returns them.
 
-    No audit compares this copy with staging, so both tables are added up. Raises `PublishError` if
-    they differ.
+    No audit compares this copy with staging, so both tables are added up. The source is not if its
+    rows are `known`. Raises `PublishError` if they differ.
     """
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     session.execute(
@@ -399,9 +412,8 @@ def copy_slot(
             slot_table(target, name), names, names, slot_table(source, name)
         )
     )
-    before, after = (
-        contents.count(session, slot_table(slot, name), columns) for slot in (source, target)
-    )
+    before = known or contents.count(session, slot_table(source, name), columns)
+    after = contents.count(session, slot_table(target, name), columns)
     if before != after:
         raise PublishError(
             f"production/{name}: the copy of what is live has other rows, nothing was published. "
@@ -454,15 +466,16 @@ def read_indexes(
     ]
 
 
-def analyze(session: psycopg.Connection, slot: int, name: str) -> None:
-    """Make the planner's statistics of a slot's table.
+def analyze(session: psycopg.Connection, slots: Sequence[int], name: str) -> None:
+    """Make the planner's statistics of a table in slots of one pair.
 
     Joins also need the statistics of the partitioned table over it.
     """
-    whole = pair_table(pair_of(slot), name)
+    whole = pair_table(pair_of(slots[0]), name)
     # Before PostgreSQL 18 there is no ONLY here: statistics of the whole come with all partitions.
     if session.info.server_version >= 180000:
-        session.execute(sql.SQL("ANALYZE ONLY {}, {}").format(whole, slot_table(slot, name)))
+        parts = sql.SQL(", ").join(slot_table(slot, name) for slot in slots)
+        session.execute(sql.SQL("ANALYZE ONLY {}, {}").format(whole, parts))
     else:
         session.execute(sql.SQL("ANALYZE {}").format(whole))
 
@@ -545,7 +558,8 @@ def switch(
             """,
             [new.number, new.slot, Jsonb(new.row_counts)],
         )
-        contents.store(session, new.slot, new.contents)
+        for slot in new.filled:
+            contents.store(session, slot, new.contents)
         session.execute(
             "INSERT INTO production_meta.versions"
             " SELECT version, published_at, row_counts FROM production_meta.current"

@@ -105,6 +105,18 @@ def test_killed(servers, moment):
     assert contents(production, "production") == after
 
 
+@pytest.mark.parametrize("moment", ["audits passed", "indexes and statistics"])
+def test_killed_before_the_first_version(published, moment):
+    """Both slots get rows then, and neither may be taken for what it is not."""
+    staging, _ = published
+    with database() as production:
+        kill_when_it_says(moment, staging, production)
+        # Each time from the last version on, whether the killed one has switched or not.
+        for _ in range(2):
+            publish(staging, production, TABLES, AUDITS)
+            assert contents(production, "production") == contents(staging)
+
+
 @pytest.mark.parametrize(
     "moment", ["fct_payments: ", "dim_date: ", "audits passed", "indexes and statistics"]
 )
@@ -162,7 +174,7 @@ def test_a_lost_connection_is_reported_with_its_table(servers):
     cut = threading.Event()
 
     def cut_connections(line: str) -> None:
-        if "rows " in line and not cut.is_set():
+        if "rows copied" in line and not cut.is_set():
             cut.set()
             with production.connect(autocommit=True) as session:
                 session.execute(

@@ -216,8 +216,47 @@ def test_a_complete_publication_finds_what_no_trigger_noted(staging, production)
     assert published(staging, production).written["fct_left"] == 2
 
 
+def test_the_second_publication_writes_a_difference_already(staging):
+    """The first one fills both slots, and so does one that makes new slots for other columns."""
+    with database() as production:
+        for column in ("amount", "note"):
+            told: list[str] = []
+            published(staging, production, told)
+            assert f"fct_left: {ROWS:,} rows copied, because the slot does" in "\n".join(told)
+            assert_slots_are_alike(production)
+            change(staging, f"UPDATE fct_left SET {column} = '2' WHERE id <= 5")
+            for _ in range(2):
+                done = published(staging, production)
+                assert done.written == {"dim_member": 0, "fct_right": 0, "fct_left": 10}
+            change(staging, "ALTER TABLE fct_left ADD COLUMN IF NOT EXISTS note text DEFAULT 'x'")
+
+
+def assert_slots_are_alike(production: PostgresConnection) -> None:
+    """Both slots hold the live rows, with the same indexes and statistics."""
+    with production.connect() as session:
+        current = slots.read_current(session)
+        assert current
+        live, other = slots.slots_of(slots.pair_of(current.slot))
+        held = contents.read(session)
+        assert current.slot == live
+        assert held[live] == held[other]
+        assert slots.read_indexes(session, live) == slots.read_indexes(session, other)
+        schema = slots.slot_schema(other)
+        for name, columns in slots.read_shapes(session, schema)[schema].items():
+            rows = contents.count(session, slots.slot_table(other, name), dict(columns))
+            assert rows == held[other][name].rows
+        figures = (
+            "SELECT reltuples FROM pg_class WHERE relnamespace = '{}'::regnamespace ORDER BY 1"
+        )
+        numbers = [
+            session.execute(figures.format(slots.slot_schema(slot)).encode()).fetchall()
+            for slot in (live, other)
+        ]
+        assert numbers[0] == numbers[1]
+
+
 def test_a_table_that_dbt_replaced_is_copied_whole_and_watched_again(staging, production):
-    change(staging, SWAP.format("fct_left"))
+    change(staging, SWAP.format("fct_left") + "UPDATE fct_left SET amount = 2 WHERE id = 7")
     told: list[str] = []
     for _ in range(2):
         assert published(staging, production, told).written["fct_left"] == ROWS
@@ -236,6 +275,21 @@ def test_a_table_that_dbt_replaced_is_copied_whole_and_watched_again(staging, pr
     told.clear()
     assert published(staging, production, told).written["fct_left"] == ROWS
     assert any("fct_left: 2,000 rows copied, because its changes" in line for line in told)
+
+
+def test_a_table_that_dbt_replaced_by_the_same_rows_is_not_written(staging, production):
+    for number in range(1, 4):
+        change(staging, SWAP.format("fct_left"))
+        change(staging, "INSERT INTO fct_right VALUES (99999, 99, 1)")
+        # The other line is held, and this one has to fit its live rows again afterwards.
+        done = publish(staging, production, TABLES, AUDITS)
+        assert done.written["fct_left"] == 0
+        assert [name for name, each in done.lines.items() if not each.passed] == ["right"]
+        change(staging, "DELETE FROM fct_right WHERE id = 99999")
+        assert published(staging, production).written["fct_left"] == 0
+        change(staging, f"UPDATE fct_left SET amount = 2 WHERE id = {number}")
+        for _ in range(2):
+            assert published(staging, production).written["fct_left"] == 2
 
 
 def test_a_replaced_table_with_the_same_rows_keeps_its_version(staging, production):
