@@ -158,8 +158,9 @@ def _name_files_in_utf8() -> None:
 def stop_session(spark: SparkSession) -> None:
     """Stop the session and its Java process, which frees its memory.
 
-    The end of the Python process does the same, however it ends. Only the archive is not kept then.
+    The end of the Python process does the same, however it ends. A Java process that writes the
+    class-data archive ends by itself, some seconds later.
     """
+    options = spark.sparkContext.getConf().get("spark.driver.extraJavaOptions", "")
     spark.stop()
-    if private.end_java():
-        class_data.keep()
+    private.end_java(wait=not class_data.is_written_with(options or ""))
