@@ -121,6 +121,15 @@ def test_settings_depend_on_nothing_but_the_arguments(tmp_path: Path) -> None:
     assert conf.items() >= LOCAL_SETTINGS.items()
 
 
+def test_only_a_short_session_has_no_optimising_compiler() -> None:
+    options = {
+        short: spark_conf("test", {}, short=short)["spark.driver.extraJavaOptions"].split()
+        for short in (True, False)
+    }
+    assert "-XX:TieredStopAtLevel=1" in options[True]
+    assert "-XX:TieredStopAtLevel=1" not in options[False]
+
+
 def test_an_archive_that_java_has_not_finished_is_not_used(tmp_path: Path) -> None:
     """Java writes the header last, so what a killed process leaves begins with zeros."""
     archive = tmp_path / "spark.jsa"
