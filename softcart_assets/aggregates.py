@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -14,26 +14,30 @@ from pyspark.sql import SparkSession
 from softcart_assets import locks, warehouse_state
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.sinks.parquet import replace_table
-from softcart_assets.lake import lake_table
+from softcart_assets.lake import State, lake_table
 from spark.jobs import Job, aggregate_table, write_aggregate
 
 
 def build_if_changed(
-    staging: PostgresConnection, spark: Callable[[], SparkSession], job: Job, lake_uri: str
+    staging: PostgresConnection, spark: Callable[[int], SparkSession], job: Job, lake_uri: str
 ) -> tuple[int, bool]:
     """Compute an aggregate if its inputs or its code changed.
 
-    Returns the number of its rows, and whether it was computed. `spark` returns the session. It is
-    called only if there is something to compute, because Spark takes seconds to start.
+    Returns the number of its rows, and whether it was computed. `spark` returns the session, given
+    the number of rows that the job reads. It is called only if there is something to compute,
+    because Spark takes seconds to start.
     """
     with staging.connect(autocommit=True) as alone:
         # Another process would take the files that this one writes for those of a killed one.
         locks.take(alone, "softcart aggregates")
-        inputs = _inputs(job, lake_uri)
+        tables = [lake_table(source, table, lake_uri) for source, table in job.inputs]
+        states = {table.full_name: table.state() for table in tables}
+        inputs = _inputs(job, states)
         last = _last_build(alone, job)
         if last and last[1] == inputs:
             return last[0], False
-        return _build(staging, spark(), job, inputs, lake_uri), True
+        session = spark(sum(state.rows for state in states.values() if state))
+        return _build(staging, session, job, inputs, lake_uri), True
 
 
 def rows_kept(staging: PostgresConnection, job: Job) -> int | None:
@@ -43,10 +47,8 @@ def rows_kept(staging: PostgresConnection, job: Job) -> int | None:
     return last[0] if last else None
 
 
-def _inputs(job: Job, lake_uri: str) -> dict[str, object]:
+def _inputs(job: Job, states: Mapping[str, State | None]) -> dict[str, object]:
     """The version of a job's code, and what each lake table that it reads holds."""
-    tables = [lake_table(source, table, lake_uri) for source, table in job.inputs]
-    states = {table.full_name: table.state() for table in tables}
     return {
         "code": job.code_version,
         **{name: state.content if state else None for name, state in states.items()},

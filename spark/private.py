@@ -31,17 +31,17 @@ def submitted_settings() -> dict[str, str]:
     return dict(SparkConf().getAll())
 
 
-def end_java() -> bool:
-    """End the Java process, unless spark-submit started it. Returns whether it was ended.
+def end_java(*, wait: bool) -> None:
+    """End the Java process, unless spark-submit started it. `wait`: until it has ended.
 
     The next session starts a new one.
     """
     gateway = SparkContext._gateway
     if gateway is None or is_submitted():
-        return False
+        return
     gateway.shutdown()
     # Java ends when its standard input ends.
     gateway.proc.stdin.close()
-    gateway.proc.wait()
+    if wait:
+        gateway.proc.wait()
     SparkContext._gateway = SparkContext._jvm = None
-    return True

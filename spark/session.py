@@ -61,13 +61,14 @@ def spark_conf(
     master: str | None = None,
     warehouse_uri: str | None = None,
     hive: bool = True,
+    short: bool = False,
     submitted: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """All settings of a session, from these arguments alone.
 
-    `hive`: whether SQL finds the tables of the metastore, if there is one. `submitted`: the
-    settings of spark-submit, which override ours. `environment` has the settings that the caller
-    leaves out:
+    `hive`: whether SQL finds the tables of the metastore, if there is one. `short`: see
+    `build_session`. `submitted`: the settings of spark-submit, which override ours. `environment`
+    has the settings that the caller leaves out:
 
     - `SOFTCART_SPARK_MASTER`, by default `local[*]`
     - `SOFTCART_SPARK_MEMORY` of the driver, by default 2g
@@ -81,7 +82,7 @@ def spark_conf(
         "spark.app.name": app_name,
         "spark.master": master,
         "spark.driver.memory": environment.get("SOFTCART_SPARK_MEMORY") or "2g",
-        "spark.driver.extraJavaOptions": _java_options(local=master.startswith("local")),
+        "spark.driver.extraJavaOptions": _java_options(master.startswith("local"), short),
         "spark.sql.warehouse.dir": unquote(warehouse),
         "spark.sql.catalogImplementation": "hive" if metastore else "in-memory",
     }
@@ -94,13 +95,21 @@ def spark_conf(
     return conf
 
 
-def _java_options(local: bool) -> str:
+def _java_options(local: bool, short: bool) -> str:
     log_settings = Path(__file__).with_name("log4j2.properties").as_uri()
     options = [f"-Dlog4j2.configurationFile={log_settings}"]
     if local:
-        # Local runs are short. Java's optimising compiler takes more processor time than it saves,
-        # so it gets only what runs 20 times as often as by default. (Lake and aggregates of 1.5
-        # million order lines: 136 seconds of CPU so, 184 by default. Smaller data save more.)
+        options += ["-XX:+UseSerialGC"]  # the smallest footprint
+        # Spark makes one method of all that is computed for a row. By default, Java never compiles
+        # methods of that size, so much of the time would go into interpreting them.
+        options += ["-XX:-DontCompileHugeMethods"]
+    if local and short:
+        # Without the optimising compiler, Java keeps too little room for compiled code.
+        options += ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m"]
+    elif local:
+        # Java's optimising compiler takes more processor time than it saves, so it gets only what
+        # runs 20 times as often as by default. (Lake and aggregates of 1.5 million order lines:
+        # 136 seconds of CPU so, 184 by default.)
         thresholds = {
             "Invocation": 100_000,
             "MinInvocation": 12_000,
@@ -108,7 +117,6 @@ def _java_options(local: bool) -> str:
             "BackEdge": 800_000,
         }
         options += [f"-XX:Tier4{name}Threshold={value}" for name, value in thresholds.items()]
-        options += ["-XX:+UseSerialGC"]  # the smallest footprint
     return " ".join(options)
 
 
@@ -118,14 +126,16 @@ def build_session(
     master: str | None = None,
     warehouse_uri: str | None = None,
     hive: bool = True,
+    short: bool = False,
     archive_classes: bool = False,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> SparkSession:
     """Start the one session of this process with `spark_conf`. `stop_session` ends it.
 
     The platform's own jobs read the lake without Hive. So they need no metastore, and save the
-    seconds in which Spark loads its client. `archive_classes`: the end of the session writes Java's
-    class-data archive if there is none. `settings` override all others.
+    seconds in which Spark loads its client. `short`: there is so little to compute that Java's
+    optimising compiler would take more time than it saves. `archive_classes`: the end of the
+    session writes Java's class-data archive if there is none. `settings` override all others.
     """
     conf = spark_conf(
         app_name,
@@ -133,6 +143,7 @@ def build_session(
         master=master,
         warehouse_uri=warehouse_uri,
         hive=hive,
+        short=short,
         submitted=private.submitted_settings(),
     )
     if conf["spark.master"].startswith("local") and not private.is_submitted():
@@ -158,8 +169,9 @@ def _name_files_in_utf8() -> None:
 def stop_session(spark: SparkSession) -> None:
     """Stop the session and its Java process, which frees its memory.
 
-    The end of the Python process does the same, however it ends. Only the archive is not kept then.
+    The end of the Python process does the same, however it ends. A Java process that writes the
+    class-data archive ends by itself, some seconds later.
     """
+    options = spark.sparkContext.getConf().get("spark.driver.extraJavaOptions", "")
     spark.stop()
-    if private.end_java():
-        class_data.keep()
+    private.end_java(wait=not class_data.is_written_with(options or ""))

@@ -49,24 +49,12 @@ def _start(scale: float) -> SparkSession:
     read.
     """
     master = os.environ.get("SOFTCART_SPARK_MASTER") or ""
-    options = os.environ.get("SPARK_SUBMIT_OPTS")
-    # Spark makes one method of all that is computed for a row. By default, Java never compiles
-    # methods of that size, so most of the time would go into interpreting them.
-    java = ["-XX:-DontCompileHugeMethods"]
-    if scale <= SHORT_SCALE:
-        # Without the optimising compiler, Java keeps too little room for compiled code.
-        java += ["-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m"]
-    # Only an environment variable reaches Java before it starts.
-    os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options or "", *java])
-    try:
-        session = build_session(
-            "seed", master=master if master.startswith("local") else "local[*]", hive=False
-        )
-    finally:
-        if options is None:
-            os.environ.pop("SPARK_SUBMIT_OPTS", None)
-        else:
-            os.environ["SPARK_SUBMIT_OPTS"] = options
+    session = build_session(
+        "seed",
+        master=master if master.startswith("local") else "local[*]",
+        hive=False,
+        short=scale <= SHORT_SCALE,
+    )
     # Warnings about large plans would tear the progress bars.
     session.sparkContext.setLogLevel("ERROR")
     return session

@@ -104,9 +104,7 @@ def aggregates(line: Line, jobs: Sequence[Job]) -> dg.AssetsDefinition:
             rows: int | None
             failed: Exception | None = None
             try:
-                rows, computed = build_if_changed(
-                    connection, lambda: spark.spark_session, job, lake.uri
-                )
+                rows, computed = build_if_changed(connection, spark.session_for, job, lake.uri)
                 publish(aggregate_table(job, lake.uri), context.log.info)
             except Exception as error:
                 context.log.exception(f"aggregates.{job.name} could not be computed")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spark.class_data import is_complete
 from spark.session import LOCAL_SETTINGS, spark_conf
 
 REPOSITORY = Path(__file__).parents[2]
@@ -45,15 +46,17 @@ def test_a_job_runs_under_spark_submit(tmp_path: Path) -> None:
 def test_a_run_of_dagster_has_one_session_and_gives_back_all_of_it(tmp_path: Path) -> None:
     """Threads that ask at once get one session. After the run Java is gone.
 
-    It leaves an archive of Java's classes, and the next session uses it.
+    The first leaves an archive of Java's classes some seconds later. The next session uses it.
     """
     program = """
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import dagster as dg
 from pyspark import SparkContext
 from softcart_assets.resources.spark import SparkResource
+from spark.class_data import is_complete
 
 @dg.asset
 def first(spark: SparkResource) -> None:
@@ -82,7 +85,12 @@ resource = SparkResource(spark_config={"spark.sql": {"shuffle.partitions": 3}})
 assert dg.materialize([without], resources={"spark": resource}).success
 assert dg.materialize([first, second], resources={"spark": resource}).success
 assert SparkContext._gateway is None
-[archive] = Path(os.environ["SOFTCART_HOME"], "java").iterdir()
+folder = Path(os.environ["SOFTCART_HOME"], "java")
+deadline = time.monotonic() + 300
+while not any(map(is_complete, folder.iterdir())):
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+[archive] = folder.iterdir()
 assert dg.materialize([third], resources={"spark": resource}).success
 print("all of it")
 """
@@ -111,6 +119,25 @@ def test_settings_depend_on_nothing_but_the_arguments(tmp_path: Path) -> None:
     assert conf["spark.sql.warehouse.dir"] == "file:///a lake/warehouse"
     assert conf["spark.sql.catalogImplementation"] == "in-memory"
     assert conf.items() >= LOCAL_SETTINGS.items()
+
+
+def test_only_a_short_session_has_no_optimising_compiler() -> None:
+    options = {
+        short: spark_conf("test", {}, short=short)["spark.driver.extraJavaOptions"].split()
+        for short in (True, False)
+    }
+    assert "-XX:TieredStopAtLevel=1" in options[True]
+    assert "-XX:TieredStopAtLevel=1" not in options[False]
+
+
+def test_an_archive_that_java_has_not_finished_is_not_used(tmp_path: Path) -> None:
+    """Java writes the header last, so what a killed process leaves begins with zeros."""
+    archive = tmp_path / "spark.jsa"
+    assert not is_complete(archive)
+    archive.write_bytes(bytes(8) + b"classes")
+    assert not is_complete(archive)
+    archive.write_bytes(bytes.fromhex("a8babff0") + b"classes")
+    assert is_complete(archive)
 
 
 def test_options_of_spark_submit_go_first_but_a_local_session_stays_on_loopback() -> None:
