@@ -16,7 +16,7 @@ from spark.session import build_session, stop_session
 SHORT_ROWS = 1_000_000
 """A session that reads no more rows is short, see `build_session`.
 
-At scale 1, which has 214,000 rows, all aggregates took 33 to 35 seconds of CPU without Java's
+At scale 1, which has 214,000 rows, all aggregates took 33 to 37 seconds of CPU without Java's
 optimising compiler, and 44 with it.
 """
 

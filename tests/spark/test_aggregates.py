@@ -512,24 +512,21 @@ def test_writing_replaces_and_a_missing_input_is_named(spark, lake: str) -> None
     def put(name: str, rows: DataFrame) -> None:
         fill(LakeTable(lake, "lake_shop", name), rows.toArrow())
 
-    try:
-        put("orders", orders(spark, [(1, 1, SHOPPED)]))
-        with pytest.raises(
-            MissingInput, match=r"agg_orders_by_device_weekday_hour needs lake_shop\.order_lines"
-        ):
-            write_aggregate(spark, job, lake)
-        put("order_lines", lines(spark, [(1, "a")]))
-        put("stores", stores(spark))
-        assert [write_aggregate(spark, job, lake) for _ in range(2)] == [1, 1]
-        assert rows_of(
-            read(spark, LakeTable(lake, "aggregates", job.name)), "device", "order_count"
-        ) == [("mobile", 1)]
-        table = LakeTable(lake, "aggregates", job.name)
-        folders = table.store.get_file_info(FileSelector(table.folder))
-        # The last two, for queries that still read the one before, and the folder of the state.
-        assert len(folders) == 3
-    finally:
-        spark.sql("DROP DATABASE IF EXISTS aggregates CASCADE")
+    put("orders", orders(spark, [(1, 1, SHOPPED)]))
+    with pytest.raises(
+        MissingInput, match=r"agg_orders_by_device_weekday_hour needs lake_shop\.order_lines"
+    ):
+        write_aggregate(spark, job, lake)
+    put("order_lines", lines(spark, [(1, "a")]))
+    put("stores", stores(spark))
+    assert [write_aggregate(spark, job, lake) for _ in range(2)] == [1, 1]
+    assert rows_of(
+        read(spark, LakeTable(lake, "aggregates", job.name)), "device", "order_count"
+    ) == [("mobile", 1)]
+    table = LakeTable(lake, "aggregates", job.name)
+    folders = table.store.get_file_info(FileSelector(table.folder))
+    # The last two, for queries that still read the one before, and the folder of the state.
+    assert len(folders) == 3
 
 
 def test_a_field_that_no_document_has_is_null(spark, lake: str) -> None:
