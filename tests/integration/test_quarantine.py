@@ -54,7 +54,7 @@ def softcart(
     tmp_path: Path,
 ):
     """Runs a command of ours on that data; its exit code and output."""
-    monkeypatch.setattr(cli.settings, "environment", lambda start: {})
+    monkeypatch.setattr(cli.settings, "environment", lambda **_: {})
     lines = Lines([Line("t", "", "team:test", sources=(SOURCE,))])
     monkeypatch.setattr("softcart_assets.assembly.LINES", lines)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
