@@ -19,6 +19,7 @@ import yaml
 from dotenv import dotenv_values
 
 from softcart_assets.assembly import LINES
+from softcart_assets.connections import METASTORE
 from softcart_assets.ingestion.connectors import TLS_SETTINGS, connector
 from softcart_assets.lines.model import Source
 from softcart_assets.stack.derived import compose, dotenv, passwords_script
@@ -127,6 +128,7 @@ def _setting_problems(files: Files) -> Iterator[str]:
     """Variables of .env.example against those that code and services read."""
     tls = tuple(each.suffix for each in TLS_SETTINGS)
     suffixes = dict.fromkeys(WAREHOUSES, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", *tls))
+    suffixes[METASTORE] = ("URI",)
     suffixes |= {
         source.env_prefix: tuple(each.suffix for each in connector(source.kind).settings)
         for source in (*LINES.sources, *files.others)
