@@ -41,7 +41,7 @@ import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from support.hive import folders_in_hive
-from support.lake import Loads, FEBRUARY, JANUARY
+from support.lake import Loads, FEBRUARY, JANUARY, forked
 from softcart_assets.lake import hive, refresh_table
 from softcart_assets.lake.hive import Client, connected, publish
 
@@ -65,14 +65,6 @@ def counted(dies_at, made):
         return call
     for name in CHANGES:
         setattr(Client, name, wrapped(name, getattr(Client, name)))
-
-def forked(work, *of):
-    # DuckDB starts threads, which a fork does not take along.
-    child = os.fork()
-    if not child:
-        work(*of)
-        os._exit(0)
-    return os.waitpid(child, 0)[1]
 
 def told(table, dies_at=None, counter=None):
     made = []

@@ -192,9 +192,9 @@ def test_any_history_merged_in_any_steps_equals_its_replay_and_a_model(
 
 
 KILLED = """
-import os, shutil, sys
+import shutil, sys
 from pathlib import Path
-from support.lake import Loads, FEBRUARY, JANUARY, current, on_deadly, rows_of
+from support.lake import Loads, FEBRUARY, JANUARY, current, forked, on_deadly, rows_of
 from softcart_assets.lake import LakeTable, compact, discard, refresh_table
 
 root = Path(sys.argv[1])
@@ -205,14 +205,6 @@ def filled(folder):
     loads.add((7, JANUARY, "7.00"))
     loads.add((1, FEBRUARY, "1.50"), (2, JANUARY, "2.00", True), (3, JANUARY, "3.00"))
     return loads
-
-def forked(work, *of):
-    # Each refresh in a process of its own: DuckDB starts threads, which a fork does not take along.
-    child = os.fork()
-    if not child:
-        work(*of)
-        os._exit(0)
-    return os.waitpid(child, 0)[1]
 
 def refresh(loads, count, dies_at=None, changes=None):
     table, handler = on_deadly(loads.table, dies_at)
@@ -260,9 +252,9 @@ def test_kill_9_at_each_change_of_the_file_system(tmp_path: Path) -> None:
 
 # Kills a process at each change of a compaction. The list of files is a file of its own here.
 COMPACTED = """
-import json, os, sys
+import json, sys
 from pathlib import Path
-from support.lake import Loads, JANUARY, current, on_deadly
+from support.lake import Loads, JANUARY, current, forked, on_deadly
 from softcart_assets.lake import (
     ChangeFile, compact, compaction, discard, pending_files, refresh_table, settle)
 
@@ -275,13 +267,6 @@ def listed(loads):
 def list_(loads, files):
     (loads.root / "new").write_text(json.dumps([[f.path, f.load_id, f.load_date] for f in files]))
     (loads.root / "new").replace(loads.root / "list")
-
-def forked(work, *of):
-    child = os.fork()
-    if not child:
-        work(*of)
-        os._exit(0)
-    return os.waitpid(child, 0)[1]
 
 def filled(folder):
     loads = Loads(folder.as_uri(), "lake_shop")

@@ -205,3 +205,15 @@ def on_deadly(table: LakeTable, dies_at: int | None = None) -> tuple[LakeTable, 
     table = replace(table)
     table.__dict__["store"] = fs.PyFileSystem(handler)
     return table, handler
+
+
+def forked(work: Callable[..., object], *of: object) -> int:
+    """Do work in a process of its own, and return how that ended, as `os.waitpid` tells.
+
+    DuckDB starts threads, which a later fork would not take along.
+    """
+    child = os.fork()
+    if not child:
+        work(*of)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
