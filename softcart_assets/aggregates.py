@@ -12,10 +12,15 @@ from psycopg.types.json import Jsonb
 from pyspark.sql import SparkSession
 
 from softcart_assets import locks, warehouse_state
+from softcart_assets.audits.aggregate import differing_totals
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.sinks.parquet import replace_table
 from softcart_assets.lake import State, lake_table
 from spark.jobs import Job, aggregate_table, write_aggregate
+
+
+class TotalsDiffer(RuntimeError):
+    """Sums over an aggregate are not those of the lake. The message names them."""
 
 
 def build_if_changed(
@@ -25,7 +30,7 @@ def build_if_changed(
 
     Returns the number of its rows, and whether it was computed. `spark` returns the session, given
     the number of rows that the job reads. It is called only if there is something to compute,
-    because Spark takes seconds to start.
+    because Spark takes seconds to start. Raises `TotalsDiffer`, and keeps the last rows.
     """
     with staging.connect(autocommit=True) as alone:
         # Another process would take the files that this one writes for those of a killed one.
@@ -82,6 +87,11 @@ def _build(
     state = table.state()
     assert state
     rows = ds.dataset(state.partitions[""].folder, filesystem=table.store, format="parquet")
+    if wrong := differing_totals(job, table, lake_uri):
+        raise TotalsDiffer(
+            f"aggregates.{job.name} does not add up to the lake: {'; '.join(wrong)}. Correct the "
+            f"job, or its TOTALS, in {job.module.__name__}."
+        )
     # One transaction, so that a kill in between cannot mark old rows as computed from new inputs.
     with staging.connect() as session:
         count = replace_table(session, "aggregates", job.name, rows)

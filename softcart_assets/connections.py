@@ -41,6 +41,15 @@ def setting(name: str, default: str | None = None) -> str:
     return value
 
 
+PAGES_PORT = 3100
+"""The usual port of `softcart serve pages`."""
+
+
+def address_of_page(name: str) -> str:
+    """Where people open a page or an extract: below `SOFTCART_PAGES_URL`, or on this machine."""
+    return f"{setting('SOFTCART_PAGES_URL', f'http://127.0.0.1:{PAGES_PORT}').rstrip('/')}/{name}"
+
+
 METASTORE = "SOFTCART_HIVE_METASTORE"
 """The prefix of the setting with the address of the Hive metastore."""
 

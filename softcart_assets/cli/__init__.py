@@ -17,6 +17,7 @@ from softcart_assets.cli import (
     publication,
     quarantine,
     seed,
+    serve,
     settings,
     stack,
     stream,
@@ -76,3 +77,4 @@ for _command in _COMMANDS:
     # All options after the name of a program belong to that program.
     app.command(context_settings=_PASS_ON if _command is stack.run else None)(_command)
 app.add_typer(quarantine.quarantine, name="quarantine")
+app.add_typer(serve.serve, name="serve")

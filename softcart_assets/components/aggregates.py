@@ -15,7 +15,7 @@ import dagster as dg
 
 from softcart_assets.aggregates import build_if_changed, rows_kept
 from softcart_assets.components.columns import table_schema
-from softcart_assets.components.keys import aggregate_key, lake_key
+from softcart_assets.components.keys import aggregate_key, lake_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.lake.hive import publish
 from softcart_assets.lines.model import Line, Source, Table
@@ -29,6 +29,7 @@ def _spec(line: Line, job: Job) -> dg.AssetSpec:
         aggregate_key(job.name),
         deps=[lake_key(source, table) for source, table in job.inputs],
         description=job.description,
+        metadata=table_name(aggregate_key(job.name)),
         group_name="aggregates",
         owners=[line.owner],
         kinds={"spark", "postgres", "table"},
@@ -41,9 +42,9 @@ def _check(job: Job) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         "computed",
         asset=aggregate_key(job.name),
-        description="The job succeeded, or there was nothing new to compute. Otherwise the "
-        "aggregate keeps its last rows, and they are what a publication publishes. If it has none, "
-        "its line is held.",
+        description="The job succeeded and its sums are those of the lake, or there was nothing "
+        "new to compute. Otherwise the aggregate keeps its last rows, and they are what a "
+        "publication publishes. If it has none, its line is held.",
     )
 
 

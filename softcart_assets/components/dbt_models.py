@@ -4,7 +4,6 @@ One op builds the shared models, and one op per line builds the rest. So a faili
 stops the models of that line and no others.
 """
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.dbt_runs import DbtFailed, run_dbt
 from softcart_assets.components.failed_tests import compiled_sql, explained
-from softcart_assets.components.keys import raw_keys
+from softcart_assets.components.keys import raw_keys, table_name
 from softcart_assets.components.model_columns import column_types, kept_lineage
 from softcart_assets.components.pool import POOL
 from softcart_assets.dbt import PROJECT_DIR, Manifest
@@ -143,8 +142,7 @@ def _parents(manifest: Manifest, node: Mapping[str, Any]) -> list[dict[str, Any]
 
 
 def _spec(manifest: Manifest, node: Mapping[str, Any], owner: str) -> dg.AssetSpec:
-    """A model as an asset: what its files say, the layer as group, and its SQL."""
-    code = textwrap.indent(node["raw_code"], "    ")
+    """A model as an asset: what its files say, and the layer as group."""
     columns = [
         dg.TableColumn(name, column["data_type"] or "?", column["description"])
         for name, column in node["columns"].items()
@@ -152,9 +150,11 @@ def _spec(manifest: Manifest, node: Mapping[str, Any], owner: str) -> dg.AssetSp
     return dg.AssetSpec(
         _key(node),
         deps={_key(each) for each in _parents(manifest, node)},
-        description=f"{node['description']}\n\n#### Raw SQL:\n```sql\n{code}\n```",
+        description=node["description"],
         metadata={
-            "dagster/table_name": node["relation_name"].replace('"', ""),
+            **table_name(_key(node)),
+            # Not the SQL itself: up to 7,000 characters of it would hide what the model is.
+            "SQL": dg.MetadataValue.path(f"{PROJECT_DIR.name}/{node['original_file_path']}"),
             "dagster/column_schema": dg.TableSchema(columns),
         },
         group_name=node["schema"],

@@ -13,8 +13,9 @@ from psycopg import IsolationLevel
 from softcart_assets.assembly import Lines
 from softcart_assets.components.keys import extract_key, production_key
 from softcart_assets.components.pool import POOL
-from softcart_assets.connections import PostgresConnection
+from softcart_assets.connections import PostgresConnection, address_of_page
 from softcart_assets.extracts import kept, lineage
+from softcart_assets.extracts.totals import differing
 from softcart_assets.extracts.write import ExtractFiles, write_extracts
 from softcart_assets.lines.model import Dashboard, Extract, Line
 from softcart_assets.resources import OutputResource, PostgresResource
@@ -29,8 +30,37 @@ def _spec(lines: Lines, line: Line, extract: Extract) -> dg.AssetSpec:
         group_name="extracts",
         owners=[line.owner],
         kinds={"python", "parquet", "csv"},
-        code_version=kept.digest([extract.sql, list(extract.columns)]),
+        code_version=kept.digest(
+            [extract.sql, list(extract.columns), list(extract.totals.items())]
+        ),
         skippable=True,
+    )
+
+
+def _check(extract: Extract) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        "equals_production",
+        asset=extract_key(extract.name),
+        description="The Parquet file has as many rows as production gave, and the sums of "
+        f"{', '.join(extract.totals) or 'no column'} are those of the published tables themselves, "
+        "at the same version. Joins have lost and doubled nothing.",
+    )
+
+
+def _check_result(extract: Extract, files: ExtractFiles) -> dg.AssetCheckResult:
+    wrong = differing(files.figures)
+    return dg.AssetCheckResult(
+        asset_key=extract_key(extract.name),
+        check_name=_check(extract).name,
+        passed=not wrong,
+        metadata={
+            "production version": files.version,
+            "differing": wrong,
+            **{
+                name: f"{ours} in the file, {theirs} in production"
+                for name, (ours, theirs) in files.figures.items()
+            },
+        },
     )
 
 
@@ -66,25 +96,36 @@ def extract_files(lines: Lines, line: Line) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"write_{line.name}_extracts",
         specs=[_spec(lines, line, extract) for extract in line.extracts],
+        check_specs=[_check(extract) for extract in line.extracts],
         can_subset=True,
         pool=POOL,
     )
     def write(
         context: dg.AssetExecutionContext, production: PostgresResource, output: OutputResource
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        """Write the selected extracts, all from one version of production."""
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        """Write the selected extracts, all from one version of production.
+
+        One whose check alone is selected is written, too, if it is not of this version.
+        """
+        assets, checks = context.selected_asset_keys, context.selected_asset_check_keys
         wanted = [
             extract
             for extract in line.extracts
-            if extract_key(extract.name) in context.selected_asset_keys
+            if extract_key(extract.name) in assets or _check(extract).key in checks
         ]
         written = write_extracts(production.connection(), output.path, wanted)
         for extract in wanted:
-            files = written[extract.name]
+            key, files = extract_key(extract.name), written[extract.name]
+            is_checked = _check(extract).key in checks
+            found = [_check_result(extract, files)] if is_checked else []
+            if key not in assets:
+                yield from found
+                continue
             yield dg.MaterializeResult(
-                extract_key(extract.name),
+                key,
                 metadata=_metadata(extract, files),
                 data_version=dg.DataVersion(files.data_version),
+                check_results=found,
             )
 
     return write
@@ -119,7 +160,10 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
                 kept.keep(output.path, dashboard.name, version, files, told)
         return dg.MaterializeResult(
             metadata={
-                "page": dg.MetadataValue.url((output.path / told["page"]).resolve().as_uri()),
+                # A browser opens no file for a page that a server sent, and the file is for its
+                # owner only.
+                "page": dg.MetadataValue.url(address_of_page(told["page"])),
+                "file": dg.MetadataValue.path(str((output.path / told["page"]).resolve())),
                 "bytes": told["bytes"],
                 "seconds to write": told["seconds"],
                 "production version": told["version"],

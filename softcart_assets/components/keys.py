@@ -43,6 +43,14 @@ def production_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["production", name])
 
 
+def table_name(key: dg.AssetKey) -> dict[str, str]:
+    """Metadata that names the table of an asset, for people and for tools that look it up.
+
+    Without the database: only the environment of a run knows it.
+    """
+    return {"dagster/table_name": ".".join(key.path)}
+
+
 def extract_key(name: str) -> dg.AssetKey:
     """Key of an extract or of a dashboard."""
     return dg.AssetKey(["extracts", name])

@@ -14,7 +14,7 @@ from softcart_assets.audits.lake import content_of_raw, equals_raw
 from softcart_assets.audits.model import AuditResult
 from softcart_assets.components.columns import same_columns_as
 from softcart_assets.components.failures import fail_for
-from softcart_assets.components.keys import lake_key, raw_key
+from softcart_assets.components.keys import lake_key, raw_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.extracts.kept import digest
 from softcart_assets.lake import (
@@ -53,6 +53,7 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
             lake_key(source, table),
             deps=[raw_key(source, table)],
             description=_description(source, table),
+            metadata=table_name(lake_key(source, table)),
             group_name=source.lake,
             owners=[line.owner_of(source)],
             kinds={"duckdb", "hive", "parquet"},

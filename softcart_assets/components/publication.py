@@ -9,7 +9,7 @@ from pydantic import Field
 from softcart_assets.assembly import Lines
 from softcart_assets.audits.model import AnyAudit, AuditResult
 from softcart_assets.components.columns import same_columns_as, table_schema
-from softcart_assets.components.keys import production_key
+from softcart_assets.components.keys import production_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.extracts.kept import digest
 from softcart_assets.publishing.acceptances import Acceptance
@@ -39,6 +39,7 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
         description=f"The published copy of {table.schema}/{table.name}. It is audited, and goes "
         f"live together with all tables of the line {table.line}. "
         f"One row per {', '.join(table.key)}.",
+        metadata=table_name(production_key(table.name)),
         group_name="production",
         owners=[owner],
         kinds={"postgres", "table"},

@@ -8,7 +8,13 @@ import dagster as dg
 from psycopg import sql
 
 from softcart_assets.audits.raw import MAX_AGE
-from softcart_assets.components.keys import history_key, raw_key, raw_keys, source_key
+from softcart_assets.components.keys import (
+    history_key,
+    raw_key,
+    raw_keys,
+    source_key,
+    table_name,
+)
 from softcart_assets.components.pool import PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
@@ -39,6 +45,7 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
             description=f"{table.description} An exact copy at a known position of the source. "
             "Rows deleted there stay, marked `_deleted`. "
             f"Key: {key}. Load strategy: {table.strategy}.",
+            metadata=table_name(raw_key(source, table)),
             **common,
         )
         if table.history:
@@ -49,17 +56,21 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
                 description=f"One row per version of a row of {table.name}, in the order of "
                 "`_version`. A deletion is a version. "
                 "Slowly changing dimensions are built from it.",
+                metadata=table_name(history_key(source, table)),
                 **common,
             )
 
 
 def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]:
-    """Column schema, and lineage to the source's columns."""
+    """Column schema with what the columns mean, and lineage to the source's columns."""
+    # A column that is new at the source has no declaration yet.
+    meanings = {column.name: column.description for column in table.columns}
     columns = [
         dg.TableColumn(
             column["name"],
             column["target_type"],
-            description=f"Source type {column['source_type']}.",
+            description=f"{meanings.get(column['name'], '')} "
+            f"Source type {column['source_type']}.".strip(),
             constraints=dg.TableColumnConstraints(nullable=column["nullable"]),
             tags={"privacy": str(column["privacy"] or "unclassified")},
         )

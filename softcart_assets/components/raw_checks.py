@@ -1,13 +1,15 @@
 """Checks of the raw tables. If one fails with an error, the assets after it are not built."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 
 from softcart_assets.audits import raw
+from softcart_assets.audits.history import Seen, ends_in_raw
 from softcart_assets.audits.model import AuditResult
-from softcart_assets.components.keys import raw_key
+from softcart_assets.components.keys import history_key, raw_key
 from softcart_assets.components.pool import PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
@@ -36,6 +38,17 @@ def _audits(table: Table) -> Iterator[Audit]:
         yield raw.latest_day_present
 
 
+def _history_check(source: Source, table: Table) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        ends_in_raw.__name__,
+        asset=history_key(source, table),
+        description="The last version of each row is the row that raw has, deleted or not. Each "
+        "row has a version, and each version a row. Planned runs read what changed since the last "
+        "time.",
+        blocking=True,
+    )
+
+
 def _specs(source: Source) -> Sequence[dg.AssetCheckSpec]:
     asked = [
         dg.AssetCheckSpec(
@@ -47,16 +60,21 @@ def _specs(source: Source) -> Sequence[dg.AssetCheckSpec]:
         )
         for table in source.tables
     ]
-    return asked + [
-        dg.AssetCheckSpec(
-            audit.__name__,
-            asset=raw_key(source, table),
-            description=(audit.__doc__ or "").strip(),
-            blocking=audit in BLOCKING,
-        )
-        for table in source.tables
-        for audit in _audits(table)
-    ]
+    histories = [_history_check(source, table) for table in source.tables if table.history]
+    return (
+        asked
+        + histories
+        + [
+            dg.AssetCheckSpec(
+                audit.__name__,
+                asset=raw_key(source, table),
+                description=(audit.__doc__ or "").strip(),
+                blocking=audit in BLOCKING,
+            )
+            for table in source.tables
+            for audit in _audits(table)
+        ]
+    )
 
 
 def _check_result(key: dg.AssetCheckKey, audit: Audit, result: AuditResult) -> dg.AssetCheckResult:
@@ -100,8 +118,47 @@ def raw_table_checks(source: Source) -> dg.AssetChecksDefinition:
                 result = audit(staging, source, table)
                 for each in answers & selected:
                     yield _check_result(each, audit, result)
+            if table.history and _history_check(source, table).key in selected:
+                yield _checked_history(context, staging, source, table)
 
     return check_tables
+
+
+_PASSED_BEFORE = 10
+"""So many results are looked through for one that passed. Longer ago, all is read again."""
+
+
+def _checked_history(
+    context: dg.AssetCheckExecutionContext,
+    staging: PostgresConnection,
+    source: Source,
+    table: Table,
+) -> dg.AssetCheckResult:
+    """Audit a history, in a planned run only what was written since it last passed."""
+    key = _history_check(source, table).key
+    passed = _last_seen(context.instance, key) if PLANNED_TAG in context.run.tags else None
+    result, seen = ends_in_raw(staging, source, table, passed)
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=result.passed,
+        metadata={**result.details, _SEEN: asdict(seen)},
+    )
+
+
+_SEEN = "read until"
+
+
+def _last_seen(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Seen | None:
+    """How far the check had read when it last passed."""
+    storage = instance.event_log_storage
+    for record in storage.get_asset_check_execution_history(key, limit=_PASSED_BEFORE):
+        # The newest is the present run's own, which has no result yet.
+        found = record.evaluation
+        if isinstance(found, dg.AssetCheckEvaluation) and found.passed:
+            value: Any = found.metadata[_SEEN].value
+            return Seen(**value)
+    return None
 
 
 RECONCILES = "reconciles"

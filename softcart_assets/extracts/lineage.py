@@ -38,16 +38,12 @@ def tables(extract: Extract, published: Collection[str]) -> tuple[str, ...]:
 
 
 def tables_read(extract: Extract) -> tuple[str, ...]:
-    """The tables of `production` that the extract names, in order. Raises `ForeignTable`."""
-    query = sqlglot.parse_one(extract.sql, dialect="postgres")
-    # A name without a schema may be a part of the query itself (WITH … AS).
-    inside = {cte.alias for cte in query.find_all(exp.CTE)}
-    found = [
-        table
-        for table in query.find_all(exp.Table)
-        # Not a function that returns rows.
-        if isinstance(table.this, exp.Identifier) and (table.db or table.name not in inside)
-    ]
+    """The tables of `production` that the extract names, in order. Raises `ForeignTable`.
+
+    Those of its totals count. What is compared must not change by itself.
+    """
+    queries = (extract.sql, *(f"SELECT {total}" for total in extract.totals.values()))
+    found = [table for query in queries for table in _tables_of(query)]
     foreign = sorted({table.sql() for table in found if table.db != SCHEMA})
     if foreign:
         raise ForeignTable(
@@ -55,6 +51,18 @@ def tables_read(extract: Extract) -> tuple[str, ...]:
             f"{SCHEMA}.* only: publish the table, or read another one."
         )
     return tuple(sorted({table.name for table in found}))
+
+
+def _tables_of(sql: str) -> list[exp.Table]:
+    query = sqlglot.parse_one(sql, dialect="postgres")
+    # A name without a schema may be a part of the query itself (WITH … AS).
+    inside = {cte.alias for cte in query.find_all(exp.CTE)}
+    return [
+        table
+        for table in query.find_all(exp.Table)
+        # Not a function that returns rows.
+        if isinstance(table.this, exp.Identifier) and (table.db or table.name not in inside)
+    ]
 
 
 _CHANGING = re.compile(

@@ -27,6 +27,7 @@ from psycopg import IsolationLevel, sql
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.extracts import kept, lineage
+from softcart_assets.extracts.totals import Figures, compared
 from softcart_assets.lines.model import Extract
 
 BLOCK_BYTES = 4 * 2**20
@@ -64,7 +65,7 @@ class ExtractFiles:
     """The files of one extract, their sizes, and the version of production that they contain.
 
     `data_version`: a number of what they were made of. `is_new`: whether they were written now. If
-    not, the present version of production has the same rows.
+    not, the present version of production has the same rows. `figures`: how they compare with it.
     """
 
     parquet: Path
@@ -75,6 +76,7 @@ class ExtractFiles:
     version: int
     data_version: str
     is_new: bool
+    figures: Figures
 
 
 def write_extracts(
@@ -117,7 +119,11 @@ def write_extracts(
         }
         for name, files in found.items():
             if files.is_new:
-                told = {"rows": files.rows, "version": files.version}
+                told = {
+                    "rows": files.rows,
+                    "version": files.version,
+                    "figures": files.figures,
+                }
                 kept.keep(directory, name, files.data_version, (files.parquet, files.csv), told)
         return found
 
@@ -207,6 +213,7 @@ def _version(extract: Extract, versions: Mapping[str, str]) -> str:
             extract.sql,
             extract.description,
             list(extract.columns.items()),
+            list(extract.totals.items()),
             [versions[table] for table in lineage.tables_read(extract)],
         ]
     )
@@ -222,7 +229,14 @@ def _kept(directory: Path, extract: Extract, version: str) -> ExtractFiles | Non
     parquet, csv = directory / f"{extract.name}.parquet", directory / f"{extract.name}.csv"
     sizes = parquet.stat().st_size, csv.stat().st_size
     return ExtractFiles(
-        parquet, csv, told["rows"], *sizes, told["version"], data_version=version, is_new=False
+        parquet,
+        csv,
+        told["rows"],
+        *sizes,
+        told["version"],
+        data_version=version,
+        is_new=False,
+        figures=told["figures"],
     )
 
 
@@ -251,7 +265,16 @@ def _write(
             f"extracts/{extract.name}: PostgreSQL wrote {rows} rows, and Arrow read {read} of them."
         )
     sizes = parquet.stat().st_size, csv.stat().st_size
-    return ExtractFiles(parquet, csv, rows, *sizes, version, data_version, is_new=True)
+    return ExtractFiles(
+        parquet,
+        csv,
+        rows,
+        *sizes,
+        version,
+        data_version,
+        is_new=True,
+        figures=compared(session, extract, rows, parquet),
+    )
 
 
 def _copy_csv(session: psycopg.Connection, query: str, schema: pa.Schema, path: Path) -> int:

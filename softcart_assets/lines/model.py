@@ -251,12 +251,15 @@ class Extract:
     `columns`: name → description, in the order of the file.
     `sql`: one SELECT over `production.*` that returns exactly these columns. It casts each decimal
     to the precision and scale of the file.
+    `totals`: column → where the sum of its values comes from, if the joins of `sql` lose and double
+    nothing, as `sum(x) FROM production.fact`. The file is compared with it.
     """
 
     name: str
     description: str
     columns: Mapping[str, str]
     sql: str
+    totals: Mapping[str, str] = field(default_factory=dict)
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
 

@@ -1,4 +1,4 @@
-"""What stands between the network and Dagster's webserver.
+"""What stands between the network and our webservers: Dagster's UI, and the pages.
 
 Dagster asks nobody who they are, and answers any web page: it runs mutations that come by GET, from
 every origin and for every host. A page that somebody opens in the same browser could start runs
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Collection, Iterable
+from typing import Self
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,7 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from softcart_assets.connections import LOOPBACK
+from softcart_assets.connections import LOOPBACK, setting
 
 USER = "softcart"
 """The name for the login, if there is one."""
@@ -29,15 +30,23 @@ Refusal = tuple[int, str]
 class Guard:
     """An ASGI application that hands requests on to another one if its own pages send them.
 
-    `hosts`: the names by which people reach the UI, besides those of this machine. `password`: what
-    the browser asks for. Empty: nothing.
+    `hosts`: the names by which people reach it, besides those of this machine. `password`: what
+    the browser asks for. Empty: nothing. `settings`: the names of the settings that have both.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] = (), password: str = "") -> None:
-        self.app = app
+    def __init__(
+        self, app: ASGIApp, hosts: Iterable[str], password: str, settings: tuple[str, str]
+    ) -> None:
+        self.app, self._settings = app, settings
         self._hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
         credentials = f"{USER}:{password}".encode()
         self._login = b"basic " + base64.b64encode(credentials) if password else b""
+
+    @classmethod
+    def by_settings(cls, app: ASGIApp, settings: tuple[str, str], *hosts: str) -> Self:
+        """A guard with the hosts and the password in these two settings, and more hosts."""
+        named = setting(settings[0], "").replace(",", " ").split()
+        return cls(app, (*named, *hosts), setting(settings[1], ""), settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand it on."""
@@ -58,11 +67,13 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
-        found = _foreign_host(headers, self._hosts) or _foreign_page(scope, headers)
+        found = _foreign_host(headers, self._hosts, self._settings[0]) or _foreign_page(
+            scope, headers
+        )
         if found is None and scope["type"] == "http":
             found = _unusual_graphql(scope, headers)
         if found is None and not self._is_logged_in(headers):
-            found = 401, f"Log in as {USER} with the password in SOFTCART_UI_PASSWORD."
+            found = 401, f"Log in as {USER} with the password in {self._settings[1]}."
         return found
 
     def _is_logged_in(self, headers: Headers) -> bool:
@@ -72,7 +83,7 @@ class Guard:
         return not self._login or secrets.compare_digest(given, self._login)
 
 
-def _foreign_host(headers: Headers, hosts: Collection[str]) -> Refusal | None:
+def _foreign_host(headers: Headers, hosts: Collection[str], name: str) -> Refusal | None:
     """Whether the request is for another host.
 
     A page of evil.example can make that name lead to this machine. Its requests then come from
@@ -83,7 +94,7 @@ def _foreign_host(headers: Headers, hosts: Collection[str]) -> Refusal | None:
         return None
     return 421, (
         f"This server is not {', '.join(named) or 'without a name'}. If it is, add the name to "
-        "SOFTCART_UI_HOSTS and start the UI again."
+        f"{name} and start the server again."
     )
 
 
@@ -96,7 +107,7 @@ def _foreign_page(scope: Scope, headers: Headers) -> Refusal | None:
     """
     site, origins = headers.get("sec-fetch-site"), headers.getlist("origin")
     is_link = (
-        # Somebody follows a link to the UI. The other page does not see what comes.
+        # Somebody follows a link to us. The other page does not see what comes.
         scope["type"] == "http"
         and scope["method"] == "GET"
         and headers.get("sec-fetch-mode") == "navigate"
@@ -106,7 +117,7 @@ def _foreign_page(scope: Scope, headers: Headers) -> Refusal | None:
     if any(urlsplit(origin).netloc != headers["host"] for origin in origins) or (
         site not in (None, "same-origin", "none") and not is_link
     ):
-        return 403, "A page of another site has sent this. Only pages of the Dagster UI may."
+        return 403, "A page of another site has sent this. Only pages of this server may."
     return None
 
 

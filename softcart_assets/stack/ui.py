@@ -14,7 +14,12 @@ from filelock import FileLock, Timeout
 
 from softcart_assets.stack.server import StackError, alive_after
 
-STOP_SECONDS = 15
+STOP_SECONDS = 1.0
+"""So long processes may take to end by themselves. A webserver waits for its browsers, for ever.
+
+By force is as good: a run that is killed is marked as failed at the next start, its transactions
+are rolled back, and its locks are free at once.
+"""
 
 
 def serve(repository: Path, port: int) -> int:
@@ -99,7 +104,9 @@ def _end_session(leader: int) -> None:
     patience = STOP_SECONDS
     while True:
         try:
-            for survivor in alive_after(list(_session(leader)), patience):
+            alive_after(list(_session(leader)), patience)
+            # Looked for again: one of them may have started another meanwhile.
+            for survivor in _session(leader):
                 survivor.kill()
             return
         except KeyboardInterrupt:

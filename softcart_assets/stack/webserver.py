@@ -9,7 +9,6 @@ from typing import Any
 
 from dagster_webserver import cli as dagster_cli
 
-from softcart_assets.connections import setting
 from softcart_assets.stack.guard import Guard
 
 
@@ -19,8 +18,9 @@ def main() -> None:
     unguarded = cli.create_app_from_workspace_process_context
 
     def guarded(*args: Any, **options: Any) -> Guard:
-        hosts = setting("SOFTCART_UI_HOSTS", "").replace(",", " ").split()
-        return Guard(unguarded(*args, **options), hosts, setting("SOFTCART_UI_PASSWORD", ""))
+        return Guard.by_settings(
+            unguarded(*args, **options), ("SOFTCART_UI_HOSTS", "SOFTCART_UI_PASSWORD")
+        )
 
     # The webserver has no place for an application around its own. The name that it calls is
     # looked up here, so that another version without it ends with an error and not unguarded.

@@ -62,6 +62,16 @@ class Job:
         return lineage
 
     @property
+    def totals(self) -> Mapping[str, str]:
+        """Columns, and a query over the lake tables for the sum of each: `TOTALS` of the module.
+
+        The query is not Spark's. A table is named "<source>.<table>". A job whose figures do not
+        add up has none.
+        """
+        totals: Mapping[str, str] = getattr(self.module, "TOTALS", {})
+        return totals
+
+    @property
     def code_version(self) -> str:
         """A digest of the job's module and of the modules of `spark.jobs` that it imports.
 

@@ -76,6 +76,24 @@ def test_what_a_failed_step_does_not_concern_is_made_all_the_same(
     assert told.done == ["sound", "publication", "page"]
 
 
+def test_the_list_of_runs_shows_who_launched_a_run_and_for_what(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    definitions, found = dg.Definitions(assets=[sound]), []
+    monkeypatch.setattr("softcart_assets.definitions.defs", lambda: definitions)
+    # Asked here, because the instance is closed at the end.
+    monkeypatch.setattr(
+        runs, "_last_checks", lambda instance, _: found.extend(instance.get_runs()) or []
+    )
+    told = Told([], [])
+    with dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
+        runs.materialize_everything(told.add, told.failed.append, told.status)
+    assert [(run.tags["user"], run.asset_selection) for run in found] == [
+        ("make demo", {sound.key})
+    ]
+
+
 def test_what_a_check_blocks_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the check's step in it, a second run would know nothing of the failed check."""
 

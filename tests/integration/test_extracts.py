@@ -27,6 +27,7 @@ from support.warehouse import create_warehouse
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.extracts import lineage, write
+from softcart_assets.extracts.totals import differing
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extracts
 from softcart_assets.lines.model import Extract
 from softcart_assets.pages.shop import build_page, data
@@ -36,77 +37,6 @@ from softcart_assets.publishing.slots import read_shapes
 EXTRACTS = LINES.extracts
 SOLD = "FROM production.fct_order_lines WHERE NOT is_cancelled"
 PAID = "FROM production.fct_payments"
-STOCK = "FROM production.fct_inventory_daily"
-TOTALS = {
-    "ext_sales_overview": {
-        "line_count": f"count(*) {SOLD}",
-        "units_count": f"sum(quantity) {SOLD}",
-        "gross_amount": f"sum(gross_amount) {SOLD}",
-        "discount_amount": f"sum(discount_amount) {SOLD}",
-        "net_amount": f"sum(net_amount) {SOLD}",
-        "margin_amount": f"sum(margin_amount) {SOLD}",
-        "returned_units_count": f"sum(returned_quantity) {SOLD}",
-        "refund_amount": f"sum(refund_amount) {SOLD}",
-    },
-    "ext_orders_daily": {
-        "order_count": f"count(DISTINCT order_id) {SOLD}",
-        "cancelled_order_count": (
-            "count(DISTINCT order_id) FROM production.fct_order_lines WHERE is_cancelled"
-        ),
-        "units_count": f"sum(quantity) {SOLD}",
-        "net_amount": f"sum(net_amount) {SOLD}",
-        "margin_amount": f"sum(margin_amount) {SOLD}",
-        "tax_amount": f"sum(tax_amount) {SOLD}",
-        "refund_amount": f"sum(refund_amount) {SOLD}",
-    },
-    "ext_top_products": {
-        "units_count": f"sum(quantity) {SOLD}",
-        "net_amount": f"sum(net_amount) {SOLD}",
-    },
-    "ext_categories_monthly": {
-        "net_amount": f"sum(net_amount) {SOLD}",
-        "net_amount_yoy_pct": "sum(net_amount_yoy_pct) FROM production.agg_sales_by_category_month",
-    },
-    "ext_orders_by_hour": {
-        "order_count": f"count(DISTINCT order_id) {SOLD}",
-        "net_amount": f"sum(net_amount) {SOLD}",
-    },
-    "ext_stock_risk": {
-        "quantity_on_hand": "sum(quantity_on_hand) "
-        "FROM production.agg_stock_cover_by_store_product",
-        "cover_days": "sum(cover_days) FROM production.agg_stock_cover_by_store_product",
-        "stock_value_amount": "sum(a.quantity_on_hand * p.cost_amount) "
-        "FROM production.agg_stock_cover_by_store_product a JOIN production.dim_product p USING "
-        "(product_id) "
-        "WHERE p.is_current",
-    },
-    "ext_inventory_daily": {
-        "product_count": f"count(*) {STOCK}",
-        "out_of_stock_product_count": f"count(*) {STOCK} WHERE is_out_of_stock",
-        "opening_quantity": f"sum(opening_quantity) {STOCK}",
-        "received_quantity": f"sum(received_quantity) {STOCK}",
-        "sold_quantity": f"sum(sold_quantity) {STOCK}",
-        "closing_quantity": f"sum(closing_quantity) {STOCK}",
-    },
-    "ext_payments_daily": {
-        "payment_count": f"count(*) {PAID}",
-        "amount": f"sum(amount) {PAID}",
-        "captured_amount": f"sum(captured_amount) {PAID}",
-    },
-    "ext_returns_daily": {
-        "return_count": "count(*) FROM production.fct_returns",
-        "returned_units_count": f"sum(returned_quantity) {SOLD}",
-        "refund_amount": f"sum(refund_amount) {SOLD}",
-    },
-    "ext_customer_segments": {
-        "customer_count": "count(*) FROM production.agg_rfm_by_customer",
-        "net_amount": "sum(monetary_amount) FROM production.agg_rfm_by_customer",
-    },
-    "ext_product_pairs": {
-        "basket_count": "sum(basket_count) FROM production.agg_baskets_by_product_pair",
-        "lift": "sum(lift) FROM production.agg_baskets_by_product_pair",
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +62,45 @@ def files(production, tmp_path_factory) -> dict[str, ExtractFiles]:
 def test_totals_equal_production(extract, files, production):
     table = pa.parquet.read_table(files[extract.name].parquet)
     assert table.num_rows == files[extract.name].rows > 0
+    figures = files[extract.name].figures
+    assert differing(figures) == []
+    assert list(figures) == ["rows", *extract.totals]
     with production.connect() as session:
-        for name, question in TOTALS[extract.name].items():
+        for name, question in extract.totals.items():
             (there,) = session.execute(f"SELECT {question}".encode()).fetchone()
             assert pa.compute.sum(table[name]).as_py() == there, name
+            assert Decimal(figures[name][0]) == Decimal(figures[name][1]) == there
+    assert extract.totals, "nothing proves what it tells"
+
+
+def test_what_a_join_doubles_is_found(production, tmp_path):
+    """As a version of a product that comes twice would do."""
+    [sound] = [extract for extract in EXTRACTS if extract.name == "ext_payments_daily"]
+    doubled = replace(
+        sound,
+        sql=sound.sql.replace(
+            "FROM production.fct_payments f",
+            "FROM production.fct_payments f CROSS JOIN (VALUES (1), (2)) AS twice",
+        ),
+    )
+    files = write_extracts(production, tmp_path, [doubled])[sound.name]
+    assert differing(files.figures) == list(sound.totals)
+    again = write_extracts(production, tmp_path, [doubled])[sound.name]
+    # An unchanged file is not compared again. What was found stays found.
+    assert (again.is_new, again.figures) == (False, files.figures)
+
+
+def test_rows_that_the_parquet_file_lacks_are_found(production, tmp_path, monkeypatch):
+    def cut(csv: Path, parquet: Path, schema: pa.Schema) -> int:
+        rows = to_parquet(csv, parquet, schema)
+        pa.parquet.write_table(pa.parquet.read_table(parquet)[1:], parquet)
+        return rows
+
+    to_parquet = write._to_parquet
+    monkeypatch.setattr(write, "_to_parquet", cut)
+    [extract] = [extract for extract in EXTRACTS if extract.name == "ext_payments_daily"]
+    files = write_extracts(production, tmp_path, [extract])[extract.name]
+    assert "rows" in differing(files.figures)
 
 
 @pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)

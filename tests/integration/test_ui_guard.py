@@ -134,7 +134,7 @@ def answers(port: int) -> bool:
 
 
 @contextmanager
-def started(program: str, port: int, **settings: str) -> Iterator[None]:
+def started(program: str, port: int, **settings: str) -> Iterator[psutil.Popen]:
     """A Python program that serves a UI there, from its first answer on."""
     command = psutil.Popen(
         [sys.executable, "-c", program],
@@ -145,10 +145,11 @@ def started(program: str, port: int, **settings: str) -> Iterator[None]:
     try:
         until("the webserver does not answer", lambda: command.poll() is not None or answers(port))
         assert command.poll() is None
-        yield
+        yield command
     finally:
-        command.send_signal(signal.SIGTERM)
-        command.wait(60)
+        if command.poll() is None:
+            command.send_signal(signal.SIGTERM)
+            command.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -158,12 +159,16 @@ def ui(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UI]:
     found = UI(port, folder / "go on")
     (folder / "location.py").write_text(LOCATION.format(file=str(found.file)))
     (folder / "workspace.yaml").write_text("load_from: [{python_file: location.py}]\n")
-    program = (
+    with started(serving(folder, port), port):
+        yield found
+
+
+def serving(folder: Path, port: int) -> str:
+    """A program that does what `softcart ui` does, with the workspace in this folder."""
+    return (
         "from pathlib import Path; from softcart_assets.stack.ui import serve; "
         f"raise SystemExit(serve(Path({str(folder)!r}), {port}))"
     )
-    with started(program, port):
-        yield found
 
 
 def test_a_mutation_by_get_is_not_run(ui: UI) -> None:
@@ -220,7 +225,7 @@ def test_the_way_out_of_an_unknown_host_is_told(ui: UI) -> None:
     _, text = ui.ask("GET", "/", Host="dagster.example.com")
     assert text == (
         "This server is not dagster.example.com. If it is, add the name to SOFTCART_UI_HOSTS and "
-        "start the UI again.\n"
+        "start the server again.\n"
     )
 
 
@@ -275,6 +280,32 @@ def test_hosts_and_a_login_are_set_by_settings(stack: Stack, tmp_path: Path) -> 
         logged_in = {"Authorization": right}
         ack = subscribed(found, origin=found.origin, additional_headers=logged_in)
         assert ack == {"type": "connection_ack"}
+
+
+def test_it_ends_within_two_seconds_although_a_browser_listens(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """The webserver waited for the browser's connection, and the command 15 s for the webserver."""
+    port, home = free_port(), tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "location.py").write_text(LOCATION.format(file=str(tmp_path / "go on")))
+    (tmp_path / "workspace.yaml").write_text("load_from: [{python_file: location.py}]\n")
+    address = f"ws://127.0.0.1:{port}/graphql"
+    # With a home of its own, because one UI at a time serves a home.
+    with (
+        started(serving(tmp_path, port), port, DAGSTER_HOME=str(home)) as command,
+        connect(address, subprotocols=["graphql-ws"]) as socket,
+    ):
+        socket.send(json.dumps({"type": "connection_init"}))
+        socket.recv(timeout=30)
+        [leader] = command.children()
+        processes = [leader, *leader.children(recursive=True)]
+        assert len(processes) >= 4  # `dagster dev`, webserver, daemon, code server
+        begun = time.monotonic()
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(30) == 0
+        assert time.monotonic() - begun < 2
+        assert psutil.wait_procs(processes, timeout=1)[1] == []
 
 
 PAGE = """<!doctype html><title>prizes</title><script>

@@ -1,5 +1,7 @@
 """What an extract is made of, as read from its SQL."""
 
+from dataclasses import replace
+
 import pytest
 
 from softcart_assets.extracts.lineage import ForeignTable, sources, tables
@@ -55,6 +57,18 @@ def test_a_union_has_the_columns_of_all_its_parts():
     )
     assert tables(query, PUBLISHED) == ("a", "b")
     assert sources(query) == {"x": (("a", "one"), ("b", "two")), "kind": (("b", "kind"),)}
+
+
+def test_what_an_extract_is_compared_with_counts_as_read():
+    """Otherwise it would change, and nobody would compare again."""
+    query = replace(
+        extract("SELECT n AS x FROM production.a", "x"), totals={"x": "sum(n) FROM production.b"}
+    )
+    assert tables(query, PUBLISHED) == ("a", "b")
+    assert sources(query) == {"x": (("a", "n"),)}
+    foreign = replace(query, totals={"x": "sum(n) FROM warehouse.b"})
+    with pytest.raises(ForeignTable, match=r"warehouse\.b"):
+        tables(foreign, PUBLISHED)
 
 
 @pytest.mark.parametrize(

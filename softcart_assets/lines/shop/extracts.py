@@ -40,6 +40,10 @@ _SALES_SQL = """
        sum(f.returned_quantity)::bigint AS returned_units_count,
        sum(f.refund_amount)::numeric(24, 2) AS refund_amount"""
 
+_SOLD = "FROM production.fct_order_lines WHERE NOT is_cancelled"
+_PAID = "FROM production.fct_payments"
+_STOCK = "FROM production.fct_inventory_daily"
+
 EXTRACTS: tuple[Extract, ...] = (
     Extract(
         "ext_sales_overview",
@@ -77,6 +81,16 @@ EXTRACTS: tuple[Extract, ...] = (
         ORDER BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
                  p.department_name, p.category_name, d.device, f.currency
         """,
+        totals={
+            "line_count": f"count(*) {_SOLD}",
+            "units_count": f"sum(quantity) {_SOLD}",
+            "gross_amount": f"sum(gross_amount) {_SOLD}",
+            "discount_amount": f"sum(discount_amount) {_SOLD}",
+            "net_amount": f"sum(net_amount) {_SOLD}",
+            "margin_amount": f"sum(margin_amount) {_SOLD}",
+            "returned_units_count": f"sum(returned_quantity) {_SOLD}",
+            "refund_amount": f"sum(refund_amount) {_SOLD}",
+        },
     ),
     Extract(
         "ext_orders_daily",
@@ -129,6 +143,17 @@ EXTRACTS: tuple[Extract, ...] = (
         GROUP BY f.order_date, s.store_code, s.store_name, s.channel, d.device, f.currency
         ORDER BY f.order_date, s.store_code, s.store_name, s.channel, d.device, f.currency
         """,
+        totals={
+            "order_count": f"count(DISTINCT order_id) {_SOLD}",
+            "cancelled_order_count": (
+                "count(DISTINCT order_id) FROM production.fct_order_lines WHERE is_cancelled"
+            ),
+            "units_count": f"sum(quantity) {_SOLD}",
+            "net_amount": f"sum(net_amount) {_SOLD}",
+            "margin_amount": f"sum(margin_amount) {_SOLD}",
+            "tax_amount": f"sum(tax_amount) {_SOLD}",
+            "refund_amount": f"sum(refund_amount) {_SOLD}",
+        },
     ),
     Extract(
         "ext_top_products",
@@ -166,6 +191,10 @@ EXTRACTS: tuple[Extract, ...] = (
                  p.product_name, p.brand, p.department_name, p.category_name
         ORDER BY month, currency, net_rank, product_id
         """,
+        totals={
+            "units_count": f"sum(quantity) {_SOLD}",
+            "net_amount": f"sum(net_amount) {_SOLD}",
+        },
     ),
     Extract(
         "ext_categories_monthly",
@@ -201,6 +230,12 @@ EXTRACTS: tuple[Extract, ...] = (
         FROM production.agg_sales_by_category_month
         ORDER BY month, department_name, category_name, currency
         """,
+        totals={
+            "net_amount": f"sum(net_amount) {_SOLD}",
+            "net_amount_yoy_pct": (
+                "sum(net_amount_yoy_pct) FROM production.agg_sales_by_category_month"
+            ),
+        },
     ),
     Extract(
         "ext_orders_by_hour",
@@ -220,6 +255,10 @@ EXTRACTS: tuple[Extract, ...] = (
         FROM production.agg_orders_by_device_weekday_hour
         ORDER BY device, currency, weekday, hour
         """,
+        totals={
+            "order_count": f"count(DISTINCT order_id) {_SOLD}",
+            "net_amount": f"sum(net_amount) {_SOLD}",
+        },
     ),
     Extract(
         "ext_stock_risk",
@@ -254,6 +293,17 @@ EXTRACTS: tuple[Extract, ...] = (
         LEFT JOIN production.dim_product p ON p.product_id = a.product_id AND p.is_current
         ORDER BY s.store_code, a.product_id
         """,
+        totals={
+            "quantity_on_hand": (
+                "sum(quantity_on_hand) FROM production.agg_stock_cover_by_store_product"
+            ),
+            "cover_days": "sum(cover_days) FROM production.agg_stock_cover_by_store_product",
+            "stock_value_amount": (
+                "sum(a.quantity_on_hand * p.cost_amount) "
+                "FROM production.agg_stock_cover_by_store_product a "
+                "JOIN production.dim_product p USING (product_id) WHERE p.is_current"
+            ),
+        },
     ),
     Extract(
         "ext_inventory_daily",
@@ -295,6 +345,14 @@ EXTRACTS: tuple[Extract, ...] = (
         ORDER BY f.inventory_date, s.store_code, s.store_name, s.channel, p.department_name,
                  p.category_name
         """,
+        totals={
+            "product_count": f"count(*) {_STOCK}",
+            "out_of_stock_product_count": f"count(*) {_STOCK} WHERE is_out_of_stock",
+            "opening_quantity": f"sum(opening_quantity) {_STOCK}",
+            "received_quantity": f"sum(received_quantity) {_STOCK}",
+            "sold_quantity": f"sum(sold_quantity) {_STOCK}",
+            "closing_quantity": f"sum(closing_quantity) {_STOCK}",
+        },
     ),
     Extract(
         "ext_payments_daily",
@@ -323,6 +381,11 @@ EXTRACTS: tuple[Extract, ...] = (
         ORDER BY f.payment_date, s.store_code, s.store_name, s.channel, f.payment_method,
                  f.payment_status, f.currency
         """,
+        totals={
+            "payment_count": f"count(*) {_PAID}",
+            "amount": f"sum(amount) {_PAID}",
+            "captured_amount": f"sum(captured_amount) {_PAID}",
+        },
     ),
     Extract(
         "ext_returns_daily",
@@ -352,6 +415,11 @@ EXTRACTS: tuple[Extract, ...] = (
         ORDER BY f.return_date, s.store_code, s.store_name, s.channel, p.department_name,
                  p.category_name, f.return_reason, f.currency
         """,
+        totals={
+            "return_count": "count(*) FROM production.fct_returns",
+            "returned_units_count": "sum(returned_quantity) FROM production.fct_returns",
+            "refund_amount": "sum(refund_amount) FROM production.fct_returns",
+        },
     ),
     Extract(
         "ext_customer_segments",
@@ -376,6 +444,10 @@ EXTRACTS: tuple[Extract, ...] = (
         GROUP BY segment, currency
         ORDER BY segment, currency
         """,
+        totals={
+            "customer_count": "count(*) FROM production.agg_rfm_by_customer",
+            "net_amount": "sum(monetary_amount) FROM production.agg_rfm_by_customer",
+        },
     ),
     Extract(
         "ext_product_pairs",
@@ -405,6 +477,10 @@ EXTRACTS: tuple[Extract, ...] = (
         LEFT JOIN production.dim_product y ON y.product_id = a.product_id_b AND y.is_current
         ORDER BY a.basket_count DESC, a.product_id_a, a.product_id_b
         """,
+        totals={
+            "basket_count": "sum(basket_count) FROM production.agg_baskets_by_product_pair",
+            "lift": "sum(lift) FROM production.agg_baskets_by_product_pair",
+        },
     ),
 )
 """Every extract."""

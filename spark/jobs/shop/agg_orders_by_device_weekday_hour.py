@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_LINES, marks, sold_lines
+from spark.jobs.shop.sales import MONEY, SOLD_AMOUNT, SOLD_LINES, marks, sold_lines
 
 LINEAGE = {
     "currency": SOLD_LINES["currency"],
@@ -34,6 +34,8 @@ LINEAGE = {
     "order_count": SOLD_LINES["order_id"],
     "net_amount": SOLD_LINES["net_amount"],
 }
+
+TOTALS = {"net_amount": SOLD_AMOUNT}
 
 
 def by_hour(orders: DataFrame, order_lines: DataFrame) -> DataFrame:

@@ -32,7 +32,15 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_LINES, UNKNOWN_DATE, marks, sold_lines
+from spark.jobs.shop.sales import (
+    MONEY,
+    SOLD_AMOUNT,
+    SOLD_LINES,
+    SOLD_UNITS,
+    UNKNOWN_DATE,
+    marks,
+    sold_lines,
+)
 
 LINEAGE = {
     "category_id": ("catalog.products.category_id",),
@@ -47,6 +55,8 @@ LINEAGE = {
     "net_amount_previous_year": SOLD_LINES["net_amount"],
     "net_amount_yoy_pct": SOLD_LINES["net_amount"],
 }
+
+TOTALS = {"net_amount": SOLD_AMOUNT, "units_count": SOLD_UNITS}
 
 _MEASURES = ("order_count", "units_count", "net_amount", "margin_amount")
 

@@ -47,6 +47,8 @@ LINEAGE = {
     "stock_risk": (*_ON_HAND, *_SOLD, "shop.inventory.reorder_point"),
 }
 
+TOTALS = {"quantity_on_hand": 'SELECT sum(quantity_on_hand) FROM "shop.inventory"'}
+
 WINDOW_DAYS = 28
 CRITICAL_DAYS = 7
 LOW_DAYS = 14

@@ -44,6 +44,15 @@ SOLD_LINES = {
 """The lineage of `sold_lines`: each column, and the lake's columns that its values come from."""
 
 
+_SOLD = """
+    FROM "shop.order_lines" AS l LEFT JOIN "shop.orders" AS o ON o.id = l.order_id
+    WHERE coalesce(o.status, 'unknown') <> 'cancelled'
+"""
+SOLD_UNITS = f"SELECT sum(l.quantity) {_SOLD}"
+SOLD_AMOUNT = f"SELECT sum(l.quantity::decimal(10, 0) * l.unit_price - l.discount_amount) {_SOLD}"
+"""Totals of `sold_lines`, by another way: see `Job.totals`."""
+
+
 def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """One row per line of an order that is not cancelled. A line finds its order in its own month.
 

@@ -92,6 +92,7 @@ LINE = Line(
             GROUP BY f.visit_date, d.drink_name
             ORDER BY f.visit_date, d.drink_name
             """,
+            totals={"amount": "sum(amount) FROM production.fct_visits"},
         ),
     ),
 )

@@ -1,0 +1,38 @@
+"""Commands that serve what was made to others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softcart_assets.cli import settings
+from softcart_assets.connections import PAGES_PORT
+
+serve = typer.Typer(help="Serve what was made to others.", no_args_is_help=True)
+
+
+# Typer takes the only command of a group for the group itself, unless the group has a callback.
+@serve.callback()
+def _serve() -> None:
+    pass
+
+
+@serve.command()
+def pages(
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on. Other machines need SOFTCART_PAGES_PASSWORD."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = PAGES_PORT,
+) -> None:
+    """Serve pages and extracts until Ctrl-C. They are read as they are at each request."""
+    from softcart_assets.assembly import LINES
+    from softcart_assets.connections import setting, staging
+    from softcart_assets.stack.pages import serve as serve_pages
+
+    # Files are served whether the warehouse runs or not.
+    settings.apply(start=False)
+    typer.secho(f"Pages and extracts: http://{host}:{port} (Ctrl-C ends it)", bold=True)
+    serve_pages(Path(setting("SOFTCART_EXTRACTS_DIR")), LINES, staging, host, port)

@@ -1,0 +1,41 @@
+"""Compares an extract with production: its rows, and sums that its SQL should lose nothing of."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pyarrow.compute
+import pyarrow.parquet
+
+from softcart_assets.lines.model import Extract
+
+Figures = dict[str, list[str]]
+"""Column, or "rows" → the figure of the Parquet file, and that of production, as texts."""
+
+
+def compared(session: psycopg.Connection, extract: Extract, rows: int, parquet: Path) -> Figures:
+    """The figures of a file that was just written, and those of the session's production.
+
+    `rows`: how many production gave. A file is compared once: while it is the same and production
+    has the same rows, the result is, too.
+    """
+    with pyarrow.parquet.ParquetFile(parquet) as file:
+        found = {"rows": [str(file.metadata.num_rows), str(rows)]}
+        for column, source in extract.totals.items():
+            row = session.execute(f"SELECT {source}".encode()).fetchone()
+            # The sum of no rows is null.
+            found[column] = [_sum(file, column), str((row and row[0]) or 0)]
+    return found
+
+
+def differing(figures: Figures) -> list[str]:
+    """The names of the figures that are not the same number on both sides."""
+    return [name for name, (ours, theirs) in figures.items() if Decimal(ours) != Decimal(theirs)]
+
+
+def _sum(file: pyarrow.parquet.ParquetFile, column: str) -> str:
+    """The sum of a column, read in pieces: an extract may be larger than the memory."""
+    batches = file.iter_batches(columns=[column])
+    return str(sum(pyarrow.compute.sum(batch[column]).as_py() or 0 for batch in batches))

@@ -1,0 +1,97 @@
+"""Sums over an aggregate against those of the lake, without Spark."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from softcart_assets.assembly import LINES
+from softcart_assets.audits.aggregate import differing_totals
+from softcart_assets.lake import LakeTable, Partition, State, lake_table
+from spark.jobs import JOBS, aggregate_table
+
+MONEY = pa.decimal128(12, 2)
+
+
+def write(table: LakeTable, *months: pa.Table) -> None:
+    """Make these the rows of a table of the lake, in a folder each."""
+    partitions = {}
+    for number, rows in enumerate(months):
+        folder = f"{table.folder}/{number}"
+        table.store.create_dir(folder)
+        pq.write_table(rows, f"{folder}/part.parquet", filesystem=table.store)
+        partitions[str(number)] = Partition(folder, rows.num_rows)
+    table.write_state(State(1, table.layout, {"fields": []}, (), partitions))
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Three orders: one was cancelled, and that of a fourth line is missing."""
+    monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+    uri = (tmp_path / "lake").as_uri()
+    (tmp_path / "lake").mkdir()
+    ids = pa.decimal128(20, 0)
+    orders = pa.table(
+        {"id": pa.array(map(Decimal, (1, 2, 3)), ids), "status": ["paid", "cancelled", None]}
+    )
+    lines = pa.table(
+        {
+            "order_id": pa.array(map(Decimal, (1, 2, 3, 9)), ids),
+            "quantity": pa.array([2, 5, 1, 3], pa.int32()),
+            "unit_price": pa.array(map(Decimal, ("1.50", "9.99", "4.00", "2.00")), MONEY),
+            "discount_amount": pa.array(map(Decimal, ("0.50", "0.00", "0.00", "1.00")), MONEY),
+        }
+    )
+    stock = pa.table({"quantity_on_hand": pa.array([3, -1], pa.int32())})
+    for name, months in {
+        "shop.orders": (orders[:1], orders[1:]),
+        "shop.order_lines": (lines,),
+        "shop.inventory": (stock,),
+    }.items():
+        write(lake_table(*LINES.table(name), uri), *months)
+    for name in ("catalog.products", "catalog.categories", "shop.stores"):
+        write(lake_table(*LINES.table(name), uri), pa.table({"id": [1]}))
+    return uri
+
+
+RIGHT = {
+    "agg_sales_by_category_month": {"net_amount": "11.50", "units_count": "6"},
+    "agg_orders_by_device_weekday_hour": {"net_amount": "11.50"},
+    "agg_stock_cover_by_store_product": {"quantity_on_hand": "2"},
+}
+
+
+def compare(lake: str, name: str, **totals: str) -> list[str]:
+    job = JOBS[name]
+    columns = {
+        column: pa.array([Decimal(total), None], pa.decimal128(24, 2))
+        for column, total in totals.items()
+    }
+    write(aggregate_table(job, lake), pa.table(columns))
+    return differing_totals(job, aggregate_table(job, lake), lake)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_an_aggregate_that_adds_up_passes(lake: str, name: str) -> None:
+    assert set(JOBS[name].totals) == set(RIGHT[name])
+    assert compare(lake, name, **RIGHT[name]) == []
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_each_sum_that_is_another_is_told(lake: str, name: str) -> None:
+    """By a cent or a piece: a line was lost, or a cancelled order counted."""
+    for column, total in RIGHT[name].items():
+        wrong = RIGHT[name] | {column: str(Decimal(total) + Decimal("0.01"))}
+        [told] = compare(lake, name, **wrong)
+        assert told.startswith(f"{column} is {Decimal(wrong[column])}")
+        assert Decimal(told.rsplit(" ", 1)[1]) == Decimal(total)
+
+
+def test_a_job_without_totals_reads_nothing() -> None:
+    job = SimpleNamespace(totals={})
+    assert differing_totals(job, None, "nowhere") == []  # type: ignore[arg-type]
