@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock doctor clean
+.PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock audit doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -62,12 +62,17 @@ format: install ## Format the code and mend what can be mended mechanically
 picture: install ## Draw the packages and who imports whom: docs/images/packages.svg
 	.venv/bin/python docs/draw_packages.py
 
-lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock
+lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock, with hashes
 	./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-	  requirements.in requirements-dev.in --output-file requirements.lock
+	  --generate-hashes requirements.in requirements-dev.in --output-file requirements.lock
+	./bootstrap.sh
+	.venv/bin/python docs/list_licences.py
 
-doctor: install ## Say what is missing or wrong on this machine, and what to do
-	@$(SOFTCART) doctor
+audit: install ## Ask a public service which packages in the lock have known vulnerabilities
+	.venv/bin/python docs/audit_packages.py
+
+doctor: ## Say what is missing or wrong on this machine, and what to do; it works before `make install`
+	@./bootstrap.sh doctor
 
 clean: install ## Stop the local servers and delete their data, and what tools have cached
 	@$(SOFTCART) down --delete-data

@@ -7,6 +7,7 @@
 #                             and a real MySQL in the user's cache folder. Without the last, some
 #                             tests are skipped.
 #   ./bootstrap.sh uv ARGS…   after set-up, uv with the package sources that pip is configured for
+#   ./bootstrap.sh doctor     changes nothing: says what is missing here, also before set-up
 set -euo pipefail
 shopt -s globstar
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -16,7 +17,7 @@ unset PYTHONDONTWRITEBYTECODE
 # Servers are in folders that most users' PATH lacks.
 PATH=$PATH:/usr/local/sbin:/usr/sbin
 
-readonly uv_version=0.13.9
+readonly needed_gib=3 # what .venv takes, and the packages while they are unpacked
 readonly stamp=.venv/set-up
 readonly mode=${1:-}
 
@@ -98,47 +99,72 @@ find_missing_packages() {
     missing+=(libmariadb-dev)
 }
 
+# How apt-get becomes root: the array `as_root`. Fails with `reason` if it cannot.
+find_root() {
+  as_root=() reason=
+  if ! have apt-get; then
+    reason="there is no apt-get here"
+  elif ((EUID == 0)); then
+    return
+  elif ! have sudo; then
+    reason="apt-get needs root, and there is no sudo here"
+  elif sudo -n true 2>/dev/null; then
+    as_root=(sudo -n)
+  elif [[ -t 0 && -t 2 ]]; then
+    as_root=(sudo) # asks for the password
+  else
+    reason="apt-get needs root, and \`sudo -n\` is refused"
+  fi
+  [[ -z $reason ]]
+}
+
+# What the user can do about the missing packages.
+advise() {
+  local package
+  echo "Ask someone who may:  sudo apt-get install --no-install-recommends ${missing[*]}"
+  echo "Or do without:"
+  for package in "${missing[@]}"; do
+    case $package in
+      openjdk-*) echo "  $package: set JAVA_HOME to a Java 17 or newer" ;;
+      libpostgresql-jdbc-java)
+        echo "  $package: name a Hive metastore of your own with SOFTCART_HIVE_METASTORE_URI"
+        ;;
+      mariadb-server-core)
+        echo "  $package, mariadb-client-core: put a mysqld on PATH" \
+          "or name MySQL servers of your own with ${unnamed[*]:-the settings in .env.example}" \
+          "(the tests need a local one)"
+        ;;
+      mariadb-client-core) ;;
+      chromium*)
+        echo "  $package: put chromium and chromedriver on PATH (only the tests need them)"
+        ;;
+      python3*)
+        echo "  $package: put a complete Python 3.11 or newer (headers, venv) on PATH as python3"
+        ;;
+      *)
+        echo "  $package: put gcc, pkg-config and a MySQL client library with headers on PATH"
+        ;;
+    esac
+  done
+}
+
 # Ends with what the user can do about the missing packages; $1 says why we could not install them.
 give_up() {
   {
     echo "SoftCart needs these Debian packages, and they could not be installed: ${missing[*]}"
     echo "Reason: $1."
-    echo "Ask someone who may:  sudo apt-get install --no-install-recommends ${missing[*]}"
-    echo "Or do without:"
-    local package
-    for package in "${missing[@]}"; do
-      case $package in
-        openjdk-*) echo "  $package: set JAVA_HOME to a Java 17 or newer" ;;
-        libpostgresql-jdbc-java)
-          echo "  $package: name a Hive metastore of your own with SOFTCART_HIVE_METASTORE_URI"
-          ;;
-        mariadb-server-core)
-          echo "  $package, mariadb-client-core: put a mysqld on PATH" \
-            "or name MySQL servers of your own with ${unnamed[*]:-the settings in .env.example}" \
-            "(the tests need a local one)"
-          ;;
-        mariadb-client-core) ;;
-        chromium*)
-          echo "  $package: put chromium and chromedriver on PATH (only the tests need them)"
-          ;;
-        python3*)
-          echo "  $package: put a complete Python 3.11 or newer (headers, venv) on PATH as python3"
-          ;;
-        *)
-          echo "  $package: put gcc, pkg-config and a MySQL client library with headers on PATH"
-          ;;
-      esac
-    done
+    advise
   } >&2
   exit 1
 }
 
 install_missing_packages() {
-  local as_root=() output
-  have apt-get || give_up "there is no apt-get here"
-  if ((EUID != 0)); then
-    sudo -n true 2>/dev/null || give_up "apt-get needs root, and \`sudo -n\` is refused"
-    as_root=(sudo -n)
+  local as_root reason output
+  find_root || give_up "$reason"
+  if [[ ${as_root[*]} == sudo ]]; then
+    echo "These Debian packages are missing: ${missing[*]}. sudo asks for your password."
+    # Here and not below, where its question would be taken for output of apt-get.
+    sudo -v || give_up "sudo is refused"
   fi
   # Waits for another apt-get, as when two clones are set up at once.
   local apt_get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
@@ -172,6 +198,32 @@ use_package_sources_of_pip() {
   [[ -z $certificates ]] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$certificates}
 }
 
+# Runs a step of the installation in silence. If it fails, says why and what to do, and ends.
+step() {
+  local output reason
+  output=$("$@" 2>&1) && return
+  case $output in
+    *"No space left"*) reason="the disk is full. Make room for $needed_gib GiB in $PWD" ;;
+    *[Hh]ash*ismatch* | *"DO NOT MATCH THE HASHES"*)
+      reason="a package source has another file than requirements.lock was made from"
+      ;;
+    *"name resolution"* | *"dns error"* | *"timed out"* | *"onnection refused"* | *nreachable* | \
+      *"error sending request"* | *"roxy"*)
+      reason="the package source cannot be reached. Check the network, HTTPS_PROXY and"
+      reason+=" \`.venv/bin/python -m pip config list\`"
+      ;;
+    *"No matching distribution"* | *"not found in the package registry"* | *"no version of"*)
+      reason="the package source lacks a version that requirements.lock names"
+      ;;
+    *"ermission denied"*) reason="$(id -un) may not write to $PWD" ;;
+    *"gcc"* | *"ailed to build"*) reason="a package could not be compiled" ;;
+    *) reason="see above" ;;
+  esac
+  printf '%s\n' "$output" "Setting up .venv failed: $reason." \
+    "\`make doctor\` looks at what set-up needs. Then run this again." >&2
+  exit 1
+}
+
 install_python_packages() {
   exec 9<bootstrap.sh
   flock 9 # one set-up of this clone at a time
@@ -181,16 +233,61 @@ install_python_packages() {
   # path.
   if ! grep -qsF "venv $PWD/.venv" .venv/pyvenv.cfg || ! .venv/bin/python -c ''; then
     rm -rf .venv
-    "$python" -m venv .venv
+    step "$python" -m venv .venv
   fi
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
+  # Nothing is installed that is not in the lock with its hash, this program included.
+  sed -n '/^uv==/,/[^\]$/p' requirements.lock >.venv/uv.lock
+  step .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+    --requirement .venv/uv.lock
   use_package_sources_of_pip
-  .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
+  step .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes \
+    --python .venv/bin/python requirements.lock
   # Compiles the .pyx files; from its cache uv would take an installation without it.
-  .venv/bin/uv pip install --quiet --no-deps --reinstall-package softcart \
+  step .venv/bin/uv pip install --quiet --no-deps --reinstall-package softcart \
     --python .venv/bin/python --editable .
   echo "$wanted" >"$stamp"
   exec 9<&-
+}
+
+# Says what set-up needs and what is missing. Fails if set-up cannot work, or was not done.
+report() {
+  local as_root reason free status=0
+  if ((${#missing[@]} == 0)); then
+    echo "✓ Debian packages: none is missing"
+  else
+    status=1
+    echo "✗ Debian packages: ${missing[*]}"
+    if find_root; then
+      echo "  \`make install\` installs them${as_root:+ with ${as_root[0]}}."
+    else
+      echo "  They cannot be installed: $reason."
+    fi
+    advise | sed 's/^/  /'
+  fi
+  venv_is_current && return "$status"
+  if [[ -d .venv ]]; then
+    echo "✗ .venv: made for another version or folder. \`make install\` makes it anew."
+  else
+    echo "✗ .venv: not set up yet. \`make install\` does it."
+  fi
+  [[ -w . ]] || echo "✗ $PWD: not writable for $(id -un), and .venv has its place here"
+  free=$(($(df -Pk . | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\).*/\1/p') / 1024 / 1024))
+  if ((free < needed_gib)); then
+    echo "✗ Disk: $free GiB free in $PWD, and set-up needs $needed_gib"
+  else
+    echo "✓ Disk: $free GiB free in $PWD"
+  fi
+  # Debian's Python may have no pip of its own. Then only set-up shows whether there is a network.
+  if find_python && "$python" -c 'import pip' 2>/dev/null; then
+    if "$python" -m pip --disable-pip-version-check --timeout 10 --retries 0 index versions uv \
+      >/dev/null 2>&1; then
+      echo "✓ Package source: pip reaches it"
+    else
+      echo "✗ Package source: pip does not reach it. Check the network, HTTPS_PROXY and" \
+        "\`$python -m pip config list\`."
+    fi
+  fi
+  return 1
 }
 
 wanted=$PWD:$(
@@ -198,6 +295,10 @@ wanted=$PWD:$(
     softcart_assets/ingestion/codec/*.{pyx,pxd,h} | sha256sum
 )
 find_missing_packages
+if [[ $mode == doctor ]]; then
+  report
+  exec .venv/bin/softcart doctor
+fi
 ((${#missing[@]} == 0)) || install_missing_packages
 venv_is_current || install_python_packages
 # It says itself why there is none.

@@ -34,6 +34,7 @@ PURPOSES = {
     "extracts": "files for BI tools",
     "findings": "what the doctor finds",
     "ingestion": "copies, follows, proves",
+    "interrupts": "obeys Ctrl-C",
     "lake": "which change files count",
     "lines": "declarations, data only",
     "locks": "advisory locks",

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,6 +49,25 @@ def address_of_page(name: str) -> str:
     """Where people open a page or an extract: below `SOFTCART_PAGES_URL`, or on this machine."""
     return f"{setting('SOFTCART_PAGES_URL', f'http://127.0.0.1:{PAGES_PORT}').rstrip('/')}/{name}"
 
+def make_folder(path: Path, name: str, mode: int = 0o777) -> None:
+    """Make the folder that the setting `name` asks for, if it is missing.
+
+    Raises `SettingError` if it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+        reason = None if os.access(path, os.W_OK | os.X_OK) else "it may not be written to"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise SettingError(
+            f"The folder {path} ({name}) cannot be used: {reason}. Set {name} to a folder that "
+            "you may write to."
+        )
+
+
+EXTRACTS = "SOFTCART_EXTRACTS_DIR"
+"""The setting with the folder for extracts and dashboards."""
 
 METASTORE = "SOFTCART_HIVE_METASTORE"
 """The prefix of the setting with the address of the Hive metastore."""
@@ -411,6 +430,15 @@ def production() -> PostgresConnection:
     return PostgresConnection.from_env("SOFTCART_PRODUCTION")
 
 
+LAKE = "SOFTCART_LAKE_URI"
+"""The setting with the lake's root."""
+
+
 def lake_uri() -> str:
     """The lake's root: `file:///…`, `hdfs://…` or `s3a://…`."""
-    return setting("SOFTCART_LAKE_URI").rstrip("/")
+    return setting(LAKE).rstrip("/")
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder that a URI names, None if it is not on this machine."""
+    return Path(unquote(urlsplit(uri).path)) if uri.startswith("file:") else None

@@ -18,6 +18,7 @@ import dagster as dg
 from filelock import FileLock, Timeout
 
 from softcart_assets.dagster_private import CheckRunHealthResult, WorkerStatus
+from softcart_assets.interrupts import obeyed
 
 GONE = "The process of this run is gone: it was killed, or its machine was. Run it again."
 
@@ -93,7 +94,9 @@ class _Noted(dg.Executor):
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         """See `dg.Executor`."""
         note_process(plan_context.instance, plan_context.run_id)
-        yield from self._executor.execute(plan_context, execution_plan)
+        # A run that is ended from the UI or by Ctrl-C may be inside a query that takes minutes.
+        with obeyed():
+            yield from self._executor.execute(plan_context, execution_plan)
 
 
 def _noted(context: dg.InitExecutorContext) -> dg.Executor:

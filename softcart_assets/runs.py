@@ -87,14 +87,18 @@ def materialize_everything(
         run_id = str(uuid.uuid4())
         note_process(instance, run_id)
         with _followed(instance, run_id, on_done, on_failed, status):
-            return job.execute_in_process(
-                instance=instance,
-                run_id=run_id,
-                tags={**LAUNCHED_BY, **tags},
-                asset_selection=sorted(selection),
-                raise_on_error=False,
-                run_config=QUIET,
-            )
+            try:
+                return job.execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    tags={**LAUNCHED_BY, **tags},
+                    asset_selection=sorted(selection),
+                    raise_on_error=False,
+                    run_config=QUIET,
+                )
+            except dg.DagsterExecutionInterruptedError:
+                # Dagster's own name for Ctrl-C would end in a traceback.
+                raise KeyboardInterrupt from None
 
     with dg.DagsterInstance.get() as instance, ThreadPoolExecutor(1) as beside:
         fail_dead_runs(instance)

@@ -7,6 +7,7 @@ data and the tests all start their session here. This module reads and writes no
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
-from softcart_assets.connections import METASTORE
+from softcart_assets.connections import METASTORE, SettingError
 from softcart_assets.paths import local_lake, softcart_home
 from spark import class_data, private
 
@@ -49,6 +50,12 @@ LOCAL_SETTINGS = {
 """Settings of sessions that run in this process."""
 
 
+MASTER = "SOFTCART_SPARK_MASTER"
+MEMORY = "SOFTCART_SPARK_MEMORY"
+"""The settings of where Spark runs, and of the memory of its driver."""
+DEFAULT_MEMORY = "2g"
+
+
 def default_lake_uri(environment: Mapping[str, str] = os.environ) -> str:
     """The lake's root: `SOFTCART_LAKE_URI`, by default `lake` in `SOFTCART_HOME`."""
     return environment.get("SOFTCART_LAKE_URI") or local_lake(softcart_home(environment))
@@ -74,14 +81,20 @@ def spark_conf(
     - `SOFTCART_SPARK_MEMORY` of the driver, by default 2g
     - `SOFTCART_LAKE_URI`: its folder `warehouse` has the tables
     - `SOFTCART_HIVE_METASTORE_URI` (thrift://…)
+
+    Raises `SettingError` if the memory is no size.
     """
-    master = master or environment.get("SOFTCART_SPARK_MASTER") or "local[*]"
+    master = master or environment.get(MASTER) or "local[*]"
     warehouse = warehouse_uri or f"{default_lake_uri(environment).rstrip('/')}/warehouse"
     metastore = environment.get(f"{METASTORE}_URI") if hive else None
+    memory = environment.get(MEMORY) or DEFAULT_MEMORY
+    # Java would end at once, and say nothing of the setting.
+    if not re.fullmatch(r"\d+[kmgt]", memory, re.IGNORECASE):
+        raise SettingError(f"{MEMORY} must be a size such as {DEFAULT_MEMORY}, not {memory!r}.")
     conf = SETTINGS | {
         "spark.app.name": app_name,
         "spark.master": master,
-        "spark.driver.memory": environment.get("SOFTCART_SPARK_MEMORY") or "2g",
+        "spark.driver.memory": memory,
         "spark.driver.extraJavaOptions": _java_options(master.startswith("local"), short),
         "spark.sql.warehouse.dir": unquote(warehouse),
         "spark.sql.catalogImplementation": "hive" if metastore else "in-memory",

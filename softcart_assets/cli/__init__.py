@@ -7,7 +7,8 @@ that `softcart --help` answers at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -23,6 +24,7 @@ from softcart_assets.cli import (
     stream,
     tables,
 )
+from softcart_assets.interrupts import obeyed
 
 _OURS = ("softcart_assets", "seed_data", "spark")
 
@@ -45,10 +47,32 @@ class _Commands(TyperGroup):
             raise typer.Exit(1) from None
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"softcart {version('softcart')}")
+        raise typer.Exit
+
+
+def _begin(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """SoftCart: from the operational databases to the manager's dashboard."""
+    command = context.invoked_subcommand
+    # These two have a signal end them in order. That can take longer.
+    if command not in ("ui", "stream"):
+        context.with_resource(obeyed())
+    # The doctor tells what is wrong with the settings beside what else is wrong.
+    if command != "doctor":
+        settings.read_dotenv(undeclared=command == "discover")
+
+
 app = typer.Typer(
     cls=_Commands,
-    callback=settings.read_dotenv,
-    help="SoftCart: from the operational databases to the manager's dashboard.",
+    callback=_begin,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,6 +84,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     stack.status,
     stack.env,
     stack.run,
+    stack.dbt,
     stack.doctor,
     stack.ui,
     seed.demo,
@@ -75,6 +100,6 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for _command in _COMMANDS:
     # All options after the name of a program belong to that program.
-    app.command(context_settings=_PASS_ON if _command is stack.run else None)(_command)
+    app.command(context_settings=_PASS_ON if _command in (stack.run, stack.dbt) else None)(_command)
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(serve.serve, name="serve")

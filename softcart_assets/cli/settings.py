@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from softcart_assets.stack import Stack
 
 
-def read_dotenv() -> None:
+def read_dotenv(*, undeclared: bool = False) -> None:
     """Read the settings in `.env`. Settings of the environment take precedence.
 
     Those of `softcart env` do not: they are ours, and a server that `.env` names is wanted.
+    `undeclared`: whether `.env` may name a source that is not declared yet. Raises `SettingError`
+    if a name in `.env` is no setting, or if a setting of a server is missing.
     """
-    if (REPOSITORY / ".env").exists():
-        from dotenv import dotenv_values, load_dotenv
+    from dotenv import dotenv_values, load_dotenv
 
-        from softcart_assets.stack.stack import forget_local
+    from softcart_assets.cli.dotenv import check
+    from softcart_assets.stack.stack import forget_local
 
-        forget_local(dotenv_values(REPOSITORY / ".env"))
-        load_dotenv(REPOSITORY / ".env")
+    file = dotenv_values(REPOSITORY / ".env")
+    forget_local(file)
+    load_dotenv(REPOSITORY / ".env")
+    check(file, os.environ, undeclared=undeclared)
 
 
 def stack() -> Stack:

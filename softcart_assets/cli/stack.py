@@ -13,6 +13,8 @@ import typer
 from softcart_assets.cli import settings
 from softcart_assets.paths import REPOSITORY
 
+_OF_DBT = ("PROJECT", "PROFILES")
+"""What dbt looks for in folders that its environment names."""
 _MARKS = {
     "ok": ("✓", typer.colors.GREEN),
     "note": ("!", typer.colors.YELLOW),
@@ -81,16 +83,19 @@ def env() -> None:
 def run(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
 ) -> None:
-    """Run a program of .venv with the settings, for example: softcart run -- dbt build.
+    """Run a program of .venv with the settings, for example: softcart run -- dg list defs.
 
     The dbt project is parsed first if it has changed, because the Dagster definitions need that.
     """
-    from softcart_assets.dbt import prepare_manifest
+    from softcart_assets.dbt import PROJECT_DIR, prepare_manifest
 
     settings.apply(start=True)
     environment = dict(os.environ)
-    # dbt parses for itself, and tells more about a mistake.
-    if Path(command[0]).name != "dbt":
+    if Path(command[0]).name == "dbt":
+        # In any folder. dbt would look for its project in the present one.
+        environment = {f"DBT_{each}_DIR": str(PROJECT_DIR) for each in _OF_DBT} | environment
+    else:
+        # dbt parses for itself, and tells more about a mistake.
         prepare_manifest()
     environment["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
@@ -103,16 +108,34 @@ def run(
         raise typer.Exit(127) from None
 
 
+def dbt(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="A command of dbt with its arguments.")
+    ] = None,
+) -> None:
+    """Run dbt with the settings, for example: softcart dbt docs generate."""
+    run(["dbt", *(arguments or ["--help"])])
+
+
 def doctor() -> None:
     """Report what is missing or wrong here and what to do. Fails if something blocks the work."""
+    from itertools import chain
+
+    from softcart_assets.connections import SettingError
+    from softcart_assets.findings import Finding
     from softcart_assets.stack import StackError
     from softcart_assets.stack.doctor import examine
 
+    found: list[Finding] = []
+    try:
+        settings.read_dotenv()
+    except SettingError as error:
+        found += [Finding("blocks", f"Settings: {line}") for line in str(error).splitlines()]
     # Before the first `up` only the user's own servers have settings.
-    with suppress(StackError):
+    with suppress(StackError, SettingError):
         settings.apply(start=False)
     blocked = False
-    for finding in examine(settings.stack()):
+    for finding in chain(found, examine(settings.stack())):
         mark, color = _MARKS[finding.level]
         typer.secho(f"{mark} {finding.text}", fg=color)
         blocked |= finding.level == "blocks"
@@ -120,17 +143,25 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def ui() -> None:
+def ui(
+    port: Annotated[
+        int | None, typer.Option(help="Default: 3000, or another one if that is taken.")
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="The address to listen on. Others than this machine's need SOFTCART_UI_PASSWORD."
+        ),
+    ] = "127.0.0.1",
+) -> None:
     """Serve the Dagster UI and run sensors and schedules until Ctrl-C."""
     from softcart_assets.dbt import prepare_manifest
-    from softcart_assets.stack.server import free_port, port_is_free
     from softcart_assets.stack.ui import serve
 
     settings.apply(start=True)
     prepare_manifest()
-    # Another clone or another program may use the usual port.
-    port = 3000 if port_is_free(3000) else free_port()
-    typer.secho(
-        f"Dagster UI: http://127.0.0.1:{port} (ready in a few seconds, Ctrl-C ends it)", bold=True
-    )
-    raise typer.Exit(serve(REPOSITORY, port))
+
+    def tell(address: str) -> None:
+        typer.secho(f"Dagster UI: {address} (ready in a few seconds, Ctrl-C ends it)", bold=True)
+
+    raise typer.Exit(serve(REPOSITORY, port, host, tell))

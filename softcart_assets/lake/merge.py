@@ -39,7 +39,7 @@ Batches = Iterator[pa.RecordBatch]
 def engine(table: LakeTable) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB of its own for one refresh of a table. It leaves nothing behind.
 
-    Raises `LakeError` if a table is too big for its memory.
+    Raises `LakeError` if a table is too big for its memory, or if the setting is no size.
     """
     # Always the same folder, so that the next refresh clears up after one that was killed.
     lake = f"{zlib.crc32(table.lake_uri.encode()):08x}"
@@ -57,7 +57,11 @@ def engine(table: LakeTable) -> Iterator[duckdb.DuckDBPyConnection]:
         "autoinstall_known_extensions": False,
     }
     try:
-        with duckdb.connect(config=settings) as connection:
+        opened = duckdb.connect(config=settings)
+    except duckdb.ParserException as error:
+        raise LakeError(f"{_MEMORY} must be a size such as 512MB, not {memory!r}.") from error
+    try:
+        with opened as connection:
             # Otherwise it appears in the output of any process when a statement takes long.
             connection.execute("SET enable_progress_bar = false")
             yield connection

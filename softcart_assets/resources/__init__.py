@@ -17,7 +17,13 @@ import dagster as dg
 import psycopg
 from pydantic import Field, PrivateAttr
 
-from softcart_assets.connections import PostgresConnection, lake_uri, setting
+from softcart_assets.connections import (
+    EXTRACTS,
+    PostgresConnection,
+    lake_uri,
+    make_folder,
+    setting,
+)
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.raw_tables import CapturedName, RawState
 from softcart_assets.lines.model import Source
@@ -128,6 +134,6 @@ class OutputResource(dg.ConfigurableResource[None]):
     @property
     def path(self) -> Path:
         """The folder, made if missing. Raises `SettingError`."""
-        path = Path(setting("SOFTCART_EXTRACTS_DIR"))
-        path.mkdir(parents=True, exist_ok=True)
+        path = Path(setting(EXTRACTS))
+        make_folder(path, EXTRACTS)
         return path

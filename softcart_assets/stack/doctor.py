@@ -1,7 +1,7 @@
 """Finds what is missing or wrong on this machine, and says what to do about it.
 
 It checks what a person would check by hand before suspecting the code. It changes and starts
-nothing.
+nothing. `./bootstrap.sh doctor` comes before: it checks what this program itself needs.
 """
 
 from __future__ import annotations
@@ -10,21 +10,39 @@ import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
+import pyspark
+from pyarrow import fs
 
-from softcart_assets.connections import PostgresConnection, ServerUnreachable, SettingError
+from softcart_assets.connections import (
+    EXTRACTS,
+    LAKE,
+    METASTORE,
+    PostgresConnection,
+    ServerUnreachable,
+    SettingError,
+    is_local,
+    local_folder,
+)
 from softcart_assets.findings import Finding
 from softcart_assets.ingestion.connectors import connector
+from softcart_assets.lake.table import LakeTable
 from softcart_assets.lines.model import Source
+from softcart_assets.paths import local_lake
 from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres, shed_root
 from softcart_assets.stack.server import Server, StackError
 from softcart_assets.stack.stack import Stack
+from spark.session import DEFAULT_MEMORY, MASTER, MEMORY, spark_conf
 
 GIB = 2**30
 DISK_BYTES = 5 * GIB
@@ -41,7 +59,10 @@ def examine(stack: Stack) -> Iterator[Finding]:
     yield Finding("ok", f"Python: {sys.executable}, {platform.python_version()}")
     yield _java()
     yield from _browser()
-    yield from _space(stack)
+    yield from _spark()
+    yield from _lake(stack)
+    yield from _disk(stack)
+    yield _memory()
     stopped: set[str] = set()
     for server in stack.servers():
         if local := stack.local_prefixes(server):
@@ -97,31 +118,105 @@ def _browser() -> Iterator[Finding]:
             )
 
 
-def _space(stack: Stack) -> Iterator[Finding]:
-    folder = next(path for path in (stack.home, *stack.home.parents) if path.exists())
-    if not os.access(folder, os.W_OK):
-        yield Finding(
-            "blocks", f"Disk: {folder} is not writable. Set SOFTCART_HOME to a folder that is."
-        )
-    free = shutil.disk_usage(folder).free
-    text = f"Disk: {free / GIB:.1f} GiB free for {stack.home}"
-    if free < DISK_BYTES:
-        yield Finding(
-            "note",
-            f"{text}. The demo may need {DISK_BYTES / GIB:.0f}. SOFTCART_HOME can be elsewhere.",
-        )
-    else:
-        yield Finding("ok", text)
+def _spark() -> Iterator[Finding]:
+    try:
+        conf = spark_conf("doctor", os.environ)
+    except SettingError as error:
+        yield Finding("blocks", f"Spark: {error}")
+        return
+    master = conf["spark.master"]
+    text = f"Spark: {pyspark.__version__}, {master}, {conf['spark.driver.memory']} for the driver"
+    if master.startswith("spark://"):
+        addresses = master.removeprefix("spark://").split(",")
+        # Any of them will do: the others stand by.
+        refused = [reason for each in addresses if (reason := _silent(each))]
+        if len(refused) == len(addresses):
+            yield Finding("blocks", f"Spark: {'. '.join(refused)}. Check {MASTER}.")
+            return
+    elif master == "yarn" and not any(map(os.environ.get, ("HADOOP_CONF_DIR", "YARN_CONF_DIR"))):
+        yield Finding("blocks", f"Spark: {MASTER}=yarn needs HADOOP_CONF_DIR. Set it in the shell.")
+        return
+    elif master != "yarn" and not re.fullmatch(r"local(\[(\d+|\*)(,\d+)?\])?", master):
+        known = "local[*], spark://host:port or yarn"
+        yield Finding("blocks", f"Spark: {MASTER} must be {known}, not {master!r}.")
+        return
+    yield Finding("ok", text)
+
+
+def _lake(stack: Stack) -> Iterator[Finding]:
+    uri = os.environ.get(LAKE) or local_lake(stack.home)
+    table = LakeTable(uri, "doctor", "doctor")
+    try:
+        # An empty list is as good as a full one.
+        table.store.get_file_info(fs.FileSelector("", allow_not_found=True))
+    # Arrow has no error of its own for a URI that it does not understand.
+    except (OSError, ValueError) as error:
+        yield Finding("blocks", f"Lake: {uri} cannot be read: {error}. Check {LAKE}.")
+        return
+    yield Finding("ok", f"Lake: {uri}")
+    address = os.environ.get(f"{METASTORE}_URI", "")
+    if address and not is_local(METASTORE) and (reason := _silent(address)):
+        yield Finding("note", f"Lake: {reason}. Check {METASTORE}_URI. Only queries need it.")
+
+
+def _silent(address: str) -> str | None:
+    """Why nobody can be reached at `host:port` or a URL with one. None: somebody can."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5):
+            return None
+    except (OSError, ValueError) as error:
+        return f"{address} cannot be reached: {error}"
+
+
+def _folders(stack: Stack) -> Iterator[tuple[str, Path]]:
+    """The folders that are written to, after the names of their settings."""
+    yield "SOFTCART_HOME", stack.home
+    # By default, both are in the home.
+    if not is_local("SOFTCART_LAKE") and (folder := local_folder(os.environ.get(LAKE, ""))):
+        yield LAKE, folder
+    if not is_local("SOFTCART_EXTRACTS") and (path := os.environ.get(EXTRACTS)):
+        yield EXTRACTS, Path(path)
+    # Spark puts there what does not fit into its memory.
+    yield "TMPDIR", Path(tempfile.gettempdir())
+
+
+def _disk(stack: Stack) -> Iterator[Finding]:
+    disks: dict[int, list[Path]] = {}
+    for name, folder in _folders(stack):
+        # Not `Path.exists`, which raises an error where we may not look.
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        # Root may write everywhere, but /proc and the like hold no files.
+        holds_files = there.is_dir() and shutil.disk_usage(there).total
+        if not holds_files or not os.access(there, os.W_OK | os.X_OK):
+            yield Finding(
+                "blocks",
+                f"Disk: {folder} cannot be used, because {there} is not writable. Set {name} to a "
+                "folder that is.",
+            )
+            continue
+        folders = disks.setdefault(there.stat().st_dev, [])
+        if not any(folder.is_relative_to(each) for each in folders):
+            folders.append(folder)
+    for folders in disks.values():
+        there = next(path for path in (folders[0], *folders[0].parents) if os.path.exists(path))
+        free = shutil.disk_usage(there).free
+        text = f"Disk: {free / GIB:.1f} GiB free for {', '.join(map(str, folders))}"
+        if free < DISK_BYTES:
+            text += f". The demo may need {DISK_BYTES / GIB:.0f}. SOFTCART_HOME can be elsewhere."
+        yield Finding("note" if free < DISK_BYTES else "ok", text)
+
+
+def _memory() -> Finding:
     available = psutil.virtual_memory().available
     text = f"Memory: {available / GIB:.1f} GiB available"
     if available < MEMORY_BYTES:
-        yield Finding(
+        return Finding(
             "note",
             f"{text}. The demo may need {MEMORY_BYTES / GIB:.0f}. "
-            "Set SOFTCART_SPARK_MEMORY to less than 2g to save some.",
+            f"Set {MEMORY} to less than {DEFAULT_MEMORY} to save some.",
         )
-    else:
-        yield Finding("ok", text)
+    return Finding("ok", text)
 
 
 def _database(prefix: str, look: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:

@@ -18,7 +18,13 @@ import yaml
 from filelock import FileLock, Timeout
 
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import LOCAL_PREFIXES, METASTORE, Tls
+from softcart_assets.connections import (
+    LOCAL_PREFIXES,
+    METASTORE,
+    SettingError,
+    Tls,
+    make_folder,
+)
 from softcart_assets.lines.model import Source
 from softcart_assets.paths import local_lake
 from softcart_assets.stack.metastore import Metastore
@@ -109,13 +115,14 @@ class Stack:
     def _make_home(self) -> None:
         """Make the home, for its owner only: it holds the data and the passwords.
 
-        Raises `StackError` if others may read a folder that has other files. They may need it.
+        Raises `StackError` if the folder cannot be made, or if others may read a folder that has
+        other files. They may need it.
         """
-        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.home, "SOFTCART_HOME", mode=0o700)
         mode = self.home.stat().st_mode & 0o777
         if not mode & 0o077:
             return
-        if not self._state_file.exists() and any(self.home.iterdir()):
+        if not self._has_state() and any(self.home.iterdir()):
             raise StackError(
                 f"Others may look into {self.home} (mode {mode:o}), and it has files of something "
                 "else. Set SOFTCART_HOME to an empty folder, or run "
@@ -137,7 +144,7 @@ class Stack:
         if not self.home.exists():
             return
         # SOFTCART_HOME may name any folder, by mistake even one with other data.
-        if not self._state_file.exists():
+        if not self._has_state():
             raise StackError(f"{self.home} is not the home of a stack, so it is not deleted.")
         self.down()
         shutil.rmtree(self.home)
@@ -159,7 +166,7 @@ class Stack:
 
         Raises `StackError` if the stack was never started.
         """
-        if not self._state_file.exists():
+        if not self._has_state():
             raise StackError(f"There is no stack in {self.home} yet. `softcart up` starts it.")
         prefixes = {
             prefix: server for server in self.servers() for prefix in self.local_prefixes(server)
@@ -190,7 +197,7 @@ class Stack:
 
     def servers(self) -> tuple[Server, ...]:
         """Every server of this home, running or not, even if the environment replaces it."""
-        state = json.loads(self._state_file.read_text()) if self._state_file.exists() else {}
+        state = json.loads(self._state_file.read_text()) if self._has_state() else {}
 
         def server(product: type[AServer], **more: Any) -> AServer:
             known = state.get(product.name) or {
@@ -220,6 +227,16 @@ class Stack:
     @property
     def _state_file(self) -> Path:
         return self.home / "stack.json"
+
+    def _has_state(self) -> bool:
+        """Whether this is the home of a stack. Raises `SettingError` if we may not look."""
+        try:
+            return self._state_file.exists()
+        except OSError as error:
+            raise SettingError(
+                f"Nobody can look into {self.home} (SOFTCART_HOME): {error.strerror}. Set "
+                "SOFTCART_HOME to a folder of your own."
+            ) from None
 
     def _save_state(self, servers: Iterable[Server]) -> None:
         """Keep ports and passwords, readable by the owner only.

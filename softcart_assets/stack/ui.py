@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
-from softcart_assets.stack.server import StackError, alive_after
+from softcart_assets.connections import LOOPBACK, SettingError
+from softcart_assets.stack.server import StackError, alive_after, free_port, port_is_free
 
+USUAL_PORT = 3000
+PASSWORD = "SOFTCART_UI_PASSWORD"
 STOP_SECONDS = 1.0
 """So long processes may take to end by themselves. A webserver waits for its browsers, for ever.
 
@@ -22,20 +25,46 @@ are rolled back, and its locks are free at once.
 """
 
 
-def serve(repository: Path, port: int) -> int:
-    """Run `dagster dev` on this loopback port until it ends, or until SIGINT, SIGTERM or SIGHUP.
+def serve(
+    repository: Path,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    tell: Callable[[str], None] = lambda address: None,
+) -> int:
+    """Run `dagster dev` until it ends, or until SIGINT, SIGTERM or SIGHUP.
 
-    The workspace is `repository/workspace.yaml`. All settings come from the environment. Returns
-    the exit code, 0 after a signal. Raises `StackError` if another UI serves this DAGSTER_HOME.
+    The workspace is `repository/workspace.yaml`. All settings come from the environment. `port`:
+    by default `USUAL_PORT` or a free one. `tell` gets the address. Returns the exit code, 0 after a
+    signal. Raises `StackError` if another UI serves this DAGSTER_HOME, or if the port is taken, and
+    `SettingError` if others could use the UI without a password.
     """
-    lock = FileLock(Path(os.environ["DAGSTER_HOME"]) / "ui.lock", blocking=False)
+    if host not in LOOPBACK and not os.environ.get(PASSWORD):
+        raise SettingError(
+            f"On {host}, whoever reaches this machine could use the UI. Set {PASSWORD} first."
+        )
+    home = Path(os.environ["DAGSTER_HOME"])
+    # Beside the lock: who cannot have that looks there.
+    address = home / "ui.address"
     try:
-        with lock:
+        with FileLock(home / "ui.lock", blocking=False):
+            address.unlink(missing_ok=True)
+            if port is None:
+                # Another clone or another program may use the usual port.
+                port = USUAL_PORT if port_is_free(USUAL_PORT) else free_port()
+            elif not port_is_free(port):
+                raise StackError(
+                    f"Another program uses port {port}. Name another one, or none: then the UI "
+                    "takes a free one."
+                )
+            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            address.write_text(f"http://{f'[{shown}]' if ':' in shown else shown}:{port}")
+            tell(address.read_text())
             _fail_dead_runs()
-            return _dagster_dev(repository, port)
+            return _dagster_dev(repository, port, host)
     except Timeout:
+        where = f" at {address.read_text()}" if address.exists() else ""
         raise StackError(
-            f"A Dagster UI of {os.environ['DAGSTER_HOME']} runs already. Use it, or end it first."
+            f"A Dagster UI of {home} runs already{where}. Use it, or end it first."
         ) from None
 
 
@@ -66,7 +95,7 @@ def _fail_dead_runs() -> None:
                 )
 
 
-def _dagster_dev(repository: Path, port: int) -> int:
+def _dagster_dev(repository: Path, port: int, host: str) -> int:
     # These signals then raise KeyboardInterrupt as Ctrl-C does, and the children are ended below.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -82,7 +111,7 @@ def _dagster_dev(repository: Path, port: int) -> int:
                 "-m",
                 "softcart_assets.stack.dev",
             ),
-            *("-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)),
+            *("-w", "workspace.yaml", "-h", host, "-p", str(port)),
         ],
         cwd=repository,
         start_new_session=True,

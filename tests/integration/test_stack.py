@@ -374,11 +374,14 @@ def test_a_server_that_the_user_names_after_the_environment_was_evaluated_is_use
 def test_a_server_that_dotenv_names_after_the_environment_was_evaluated_is_used(
     own: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("SOFTCART_SHOP_HOST=prod\nSOFTCART_STAGING_PORT=1\n")
+    mine = "".join(
+        f"SOFTCART_SHOP_{end}=prod\n" for end in ("HOST", "USER", "PASSWORD", "DATABASE")
+    )
+    (tmp_path / ".env").write_text(f"{mine}SOFTCART_STAGING_PORT=1\n")
     monkeypatch.setattr(settings, "REPOSITORY", tmp_path)
     settings.read_dotenv()
     assert os.environ["SOFTCART_SHOP_HOST"] == "prod"
-    assert "SOFTCART_SHOP_PASSWORD" not in os.environ  # that of our own server
+    assert "SOFTCART_SHOP_PORT" not in os.environ  # that of our own server
     env = Stack(own.home).env()
     assert "SOFTCART_SHOP_HOST" not in env
     assert env["SOFTCART_STAGING_PORT"] == str(own.servers()[1].port)

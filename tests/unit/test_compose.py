@@ -116,9 +116,9 @@ def _version_problems(files: Files) -> Iterator[str]:
         image = service.get("image", "")
         if image.startswith("apache/spark:") and not image.startswith(f"apache/spark:{spark}-"):
             yield f"{name}: {image} is not the version of pyspark, {spark}"
-    uv = re.search(r"uv_version=(\S+)", files.bootstrap)[1]
-    if f"uv=={uv} " not in files.dockerfile:
-        yield f"docker/Dockerfile: uv is not the version of bootstrap.sh, {uv}"
+    [taken] = re.findall(r"sed -n .* requirements.lock ", files.bootstrap)
+    if taken not in files.dockerfile:
+        yield "docker/Dockerfile: uv is not taken from requirements.lock as bootstrap.sh does"
     for source in re.findall(r"^COPY (\S+) ", files.dockerfile, re.MULTILINE):
         if not (REPOSITORY / source).exists():
             yield f"docker/Dockerfile: there is no {source}"
@@ -135,7 +135,7 @@ def _setting_problems(files: Files) -> Iterator[str]:
     }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
     mentioned = set(VARIABLE.findall(files.code))
-    read |= mentioned - suffixes.keys() - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS"}
+    read |= mentioned - suffixes.keys() - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS", METASTORE}
     documented = set(re.findall(r"^#(SOFTCART_[A-Z_]+)=", files.dotenv, re.MULTILINE))
     in_compose = set(VARIABLE.findall(yaml.dump(files.compose)))
     for name in sorted(read - documented):
@@ -277,7 +277,8 @@ def test_broken_files_are_noticed(files: Files) -> None:
     assert ".env.example: SOFTCART_NEW is missing" in told(
         code=files.code + 'setting("SOFTCART_NEW")'
     )
-    assert any("uv is not" in problem for problem in told(bootstrap="uv_version=0.0.1\n"))
+    other = files.dockerfile.replace("requirements.lock >uv.lock", "other.lock >uv.lock")
+    assert any("uv is not" in problem for problem in told(dockerfile=other))
     assert "docker/Dockerfile: there is no nofile" in told(
         dockerfile=files.dockerfile + "COPY nofile .\n"
     )

@@ -1,13 +1,21 @@
-"""Every package that the code imports is named in requirements.in or requirements-dev.in."""
+"""Every package that the code imports is named in requirements.in or requirements-dev.in. The lock
+has its hash, and the list has its licence.
+"""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterable
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+
+import pytest
+
+from docs import audit_packages, list_licences
 
 REPOSITORY = Path(__file__).parents[2]
 OURS = {"softcart_assets", "seed_data", "spark", "benchmarks", "tests", "support", "docs"}
@@ -74,3 +82,85 @@ def test_the_installed_project_depends_on_what_requirements_in_names() -> None:
         _canonical(re.split(r"[\[=<>!; ]", each)[0]) for each in dependencies if "extra" not in each
     }
     assert installed_with == _named("requirements.in")
+
+
+def test_everything_in_the_lock_has_a_hash_and_no_host() -> None:
+    lock = list_licences.LOCK.read_text()
+    packages = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
+    assert len(packages) > 150
+    assert [each for each in packages if "--hash=sha256:" not in each] == []
+    # Package sources are the business of whoever installs.
+    assert "://" not in lock
+    assert "--index" not in lock
+
+
+def test_the_installer_installs_nothing_that_the_lock_does_not_vouch_for() -> None:
+    for name in ("bootstrap.sh", "docker/Dockerfile"):
+        commands = (REPOSITORY / name).read_text().replace("\\\n", " ").splitlines()
+        installing = [line for line in commands if re.search(r"uv pip sync|pip install", line)]
+        # Our own package has nothing to compare with. Its dependencies are left out.
+        foreign = [line for line in installing if "--editable ." not in line]
+        assert len(foreign) >= 1
+        assert [line for line in foreign if "--require-hashes" not in line] == []
+        assert all("--no-deps" in line for line in installing if line not in foreign)
+
+
+def test_the_list_of_licences_is_up_to_date() -> None:
+    """`make lock` writes it; other systems have a few packages more."""
+    listed = list_licences.LIST.read_text().splitlines()
+    assert [line for line in list_licences.text().splitlines() if line not in listed] == []
+
+
+def test_what_is_copyleft_is_known_and_runs_as_a_process_of_its_own() -> None:
+    copyleft = {
+        _canonical(package.name)
+        for package in list_licences.installed()
+        if list_licences.is_copyleft(list_licences.licence(package))
+    }
+    assert copyleft == set(list_licences.COPYLEFT)
+    brought = packages_distributions()
+    imported = _imported(_files("softcart_assets", "seed_data", "spark"))
+    names = {_canonical(name) for module in imported for name in brought.get(module, [])}
+    # The list says what that one means for whoever passes SoftCart on.
+    assert names & copyleft == {"mysqlclient"}
+
+
+@pytest.mark.parametrize(
+    ("licence", "is_copyleft"),
+    [
+        ("GPL-2.0-or-later", True),
+        ("GNU General Public License v2 (GPLv2)", True),
+        ("AGPL-3.0-only", True),
+        ("GNU Affero General Public License v3", True),
+        ("LGPL-3.0-only", False),
+        ("GNU Library or Lesser General Public License (LGPL)", False),
+        ("MPL-2.0", False),
+    ],
+)
+def test_copyleft_is_told_from_weak_copyleft(licence: str, is_copyleft: bool) -> None:
+    assert list_licences.is_copyleft(licence) == is_copyleft
+
+
+FINE = {"name": "fine", "version": "1", "vulns": []}
+BAD = {"name": "bad", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
+UNKNOWN = {"name": "unknown", "skip_reason": "not found"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        ([FINE], 0, "1 packages have no known vulnerabilities."),
+        ([FINE, BAD], 1, "bad 1: CVE-1, mended in 2"),
+        ([FINE, UNKNOWN], audit_packages.UNKNOWN, "Nothing is known of 1 of 2 packages"),
+        ([BAD, UNKNOWN], 1, "bad 1: CVE-1, mended in 2"),
+        (None, audit_packages.UNKNOWN, "cannot be reached, so nothing is known: no route"),
+    ],
+)
+def test_an_audit_that_got_no_answer_says_so(answer, code, said, monkeypatch, capsys) -> None:
+    def pip_audit(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        told = "" if answer is None else json.dumps({"dependencies": answer})
+        return subprocess.CompletedProcess(command, 1, told, "trace\nno route\n")
+
+    monkeypatch.setattr(subprocess, "run", pip_audit)
+    assert audit_packages.audit() == code
+    assert said in "".join(capsys.readouterr())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -99,4 +100,62 @@ def test_a_named_server_that_does_not_answer_blocks(monkeypatch: pytest.MonkeyPa
 
 def test_a_full_disk_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "DISK_BYTES", 2**80)
-    assert "GiB free for /nonexistent/home. The demo may need" in _found("note")
+    assert "GiB free for /nonexistent/home" in _found("note")
+
+
+def test_folders_where_nothing_can_be_written_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTCART_EXTRACTS_DIR", "/proc/x")
+    monkeypatch.setenv("SOFTCART_LAKE_URI", "file:///sys/lake")
+    blocks = _found("blocks", Stack(Path("/proc/home")))
+    for setting in ("SOFTCART_HOME", "SOFTCART_EXTRACTS_DIR", "SOFTCART_LAKE_URI"):
+        assert f"is not writable. Set {setting} to a folder that is." in blocks
+
+
+def test_an_extracts_folder_elsewhere_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOFTCART_EXTRACTS_DIR", str(tmp_path / "extracts"))
+    said = "\n".join(finding.text for finding in doctor.examine(Stack(tmp_path / "home")))
+    assert str(tmp_path / "extracts") in said
+
+
+@pytest.mark.parametrize("uri", ["ftp://somewhere/lake", "lake"])
+def test_a_lake_that_nobody_can_open_blocks(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTCART_LAKE_URI", uri)
+    blocks = _found("blocks")
+    assert f"Lake: {uri} cannot be read: " in blocks
+    assert "Check SOFTCART_LAKE_URI." in blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MASTER", "sparc://x", "SOFTCART_SPARK_MASTER must be local[*], spark://host:port or"),
+        ("MASTER", "yarn", "SOFTCART_SPARK_MASTER=yarn needs HADOOP_CONF_DIR"),
+        ("MEMORY", "lots", "SOFTCART_SPARK_MEMORY must be a size such as 2g"),
+    ],
+)
+def test_settings_of_spark_that_cannot_work_block(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("HADOOP_CONF_DIR", "YARN_CONF_DIR"):
+        monkeypatch.delenv(folder, raising=False)
+    monkeypatch.setenv(f"SOFTCART_SPARK_{name}", value)
+    assert said in _found("blocks")
+
+
+def test_a_spark_cluster_and_a_metastore_that_do_not_answer_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = server.free_port()
+    monkeypatch.setenv("SOFTCART_SPARK_MASTER", f"spark://127.0.0.1:{port}")
+    monkeypatch.setenv("SOFTCART_HIVE_METASTORE_URI", f"thrift://127.0.0.1:{port}")
+    assert f"Spark: 127.0.0.1:{port} cannot be reached" in _found("blocks")
+    assert f"Lake: thrift://127.0.0.1:{port} cannot be reached" in _found("note")
+
+
+def test_one_spark_master_of_several_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as master:
+        addresses = f"127.0.0.1:{server.free_port()},127.0.0.1:{master.getsockname()[1]}"
+        monkeypatch.setenv("SOFTCART_SPARK_MASTER", f"spark://{addresses}")
+        assert f"spark://{addresses}, 2g for the driver" in _found("ok")

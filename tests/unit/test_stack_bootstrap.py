@@ -6,6 +6,7 @@ It runs in a folder of its own with a PATH of stand-ins. It installs nothing and
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from softcart_assets.stack.derived import dotenv
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = (
-    *("bash", "cat", "chmod", "cp", "dirname", "env", "flock", "grep", "head", "mkdir", "rm"),
+    *("bash", "cat", "chmod", "cp", "df", "dirname", "env", "flock", "grep", "head", "id"),
+    *("mkdir", "rm"),
     *("sed", "sha256sum", "sleep", "tail"),
 )
 
@@ -62,6 +64,27 @@ class Machine:
         sources = [Source(name, "mysql", "", ()) for name in names]
         text = dotenv([*sources, Source("papers", "mongodb", "", ())])
         (self.clone / ".env.example").write_text(text)
+
+    def stand_in_for_venv(self, python: str = "") -> Path:
+        """Let Python make a .venv of stand-ins. Returns the file with the folders of its clones.
+
+        `python`: what the Python of that .venv does.
+        """
+        made = self.bin.with_name("made")
+        script = self.bin.with_name("stand-in")
+        script.write_text(f"#!/bin/bash\n{python}\n")
+        script.chmod(0o755)
+        self.add(
+            "python3",
+            f"""[[ "$1 $2" == "-m venv" ]] || exec {sys.executable} "$@"
+            mkdir -p .venv/bin
+            echo "command = python3 -m venv $PWD/.venv" >.venv/pyvenv.cfg
+            cp {script} .venv/bin/python
+            cp {script} .venv/bin/uv
+            echo "$PWD" >>{made}""",
+        )
+        (self.clone / "softcart_assets/ingestion/codec/logrows.abi.so").touch()
+        return made
 
     def remove(self, *names: str) -> None:
         for name in names:
@@ -190,20 +213,94 @@ def test_mysql_is_not_needed_without_a_source(machine: Machine) -> None:
     assert "could not be installed: openjdk-17-jre-headless\n" in machine.bootstrap().stdout
 
 
-def test_a_moved_clone_gets_a_new_environment(machine: Machine, tmp_path: Path) -> None:
-    """The scripts in .venv/bin name the path in which they were made."""
-    made = tmp_path / "made"
+def test_the_doctor_works_before_set_up_and_installs_nothing(machine: Machine) -> None:
+    machine.remove("java")
+    result = machine.bootstrap("doctor")
+    assert result.returncode == 1
+    assert "✗ Debian packages: openjdk-17-jre-headless\n" in result.stdout
+    assert "They cannot be installed: there is no apt-get here." in result.stdout
+    assert "openjdk-17-jre-headless: set JAVA_HOME to a Java 17 or newer" in result.stdout
+    assert "✗ .venv: not set up yet. `make install` does it.\n" in result.stdout
+    assert not (machine.clone / ".venv").exists()
+
+
+def test_the_doctor_looks_at_the_disk_and_at_the_way_to_the_packages(machine: Machine) -> None:
+    machine.add("df", "echo; echo '/dev/disk 9999999 9999999 2097151 99% /'")
     machine.add(
         "python3",
-        f"""[[ "$1 $2" == "-m venv" ]] || exec {sys.executable} "$@"
-        mkdir -p .venv/bin
-        echo "command = python3 -m venv $PWD/.venv" >.venv/pyvenv.cfg
-        echo '#!/bin/bash' >.venv/bin/python
-        chmod +x .venv/bin/python
-        cp .venv/bin/python .venv/bin/uv
-        echo "$PWD" >>{made}""",
+        f"""[[ "$*" != *"index versions"* ]] || exit 1
+        [[ "$*" != *"import pip"* ]] || exit 0
+        exec {sys.executable} "$@\"""",
     )
-    (machine.clone / "softcart_assets/ingestion/codec/logrows.abi.so").touch()
+    told = machine.bootstrap("doctor").stdout
+    assert f"✗ Disk: 1 GiB free in {machine.clone}, and set-up needs 3" in told
+    assert "✗ Package source: pip does not reach it. Check the network, HTTPS_PROXY" in told
+
+
+def test_the_doctor_goes_on_with_the_platform_when_it_is_set_up(machine: Machine) -> None:
+    machine.stand_in_for_venv()
+    assert machine.bootstrap().returncode == 0
+    doctor = machine.clone / ".venv/bin/softcart"
+    doctor.write_text('#!/bin/bash\necho "softcart $*"\n')
+    doctor.chmod(0o755)
+    result = machine.bootstrap("doctor")
+    assert result.stdout == "✓ Debian packages: none is missing\nsoftcart doctor\n"
+    assert result.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("OSError: [Errno 28] No space left on device", "the disk is full. Make room for 3 GiB"),
+        ("error sending request for url: dns error", "the package source cannot be reached."),
+        ("error: Hash mismatch for faker", "a package source has another file than"),
+        ("error: command 'gcc' failed", "a package could not be compiled"),
+        ("something new", "see above"),
+    ],
+)
+def test_a_failed_set_up_says_why(machine: Machine, output: str, reason: str) -> None:
+    machine.stand_in_for_venv(f'[[ "$1" != -m ]] || {{ echo "{output}" >&2; exit 1; }}')
+    result = machine.bootstrap()
+    assert result.returncode == 1
+    assert f"{output}\nSetting up .venv failed: {reason}" in result.stdout
+    assert "`make doctor` looks at what set-up needs." in result.stdout
+    assert machine.bootstrap().returncode == 1, "nothing half-made counts as set up"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root needs no sudo")
+def test_sudo_asks_for_its_password_where_there_is_a_terminal(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.remove("java")
+    calls = tmp_path / "calls"
+    machine.add(
+        "sudo",
+        f"""echo "$*" >>{calls}
+        [[ $1 != -n && -t 0 ]] || exit 1
+        [[ $1 == -v ]] || exec "$@\"""",
+    )
+    machine.add("apt-get", "exit 0")
+    terminal, ours = pty.openpty()
+    result = subprocess.run(
+        ["./bootstrap.sh"],
+        cwd=machine.clone,
+        env={"PATH": str(machine.bin), "HOME": str(machine.clone)},
+        stdin=ours,
+        stdout=ours,
+        stderr=ours,
+    )
+    told = os.read(terminal, 10_000).decode()
+    assert "openjdk-17-jre-headless. sudo asks for your password." in told
+    first, second, update, install = calls.read_text().splitlines()
+    assert (first, second) == ("-n true", "-v")
+    assert "apt-get" in update
+    assert "apt-get" in install
+    assert result.returncode == 1  # the stand-in has installed nothing
+
+
+def test_a_moved_clone_gets_a_new_environment(machine: Machine, tmp_path: Path) -> None:
+    """The scripts in .venv/bin name the path in which they were made."""
+    made = machine.stand_in_for_venv()
     first = machine.clone
     for _ in range(2):
         assert machine.bootstrap().returncode == 0
