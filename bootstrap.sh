@@ -242,6 +242,8 @@ install_python_packages() {
   use_package_sources_of_pip
   step .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes \
     --python .venv/bin/python requirements.lock
+  # Every program of .venv starts with these settings, also one that `softcart` does not start.
+  cp softcart_assets/stack/no_telemetry.pth .venv/lib/python3*/site-packages/
   # Compiles the .pyx files; from its cache uv would take an installation without it.
   step .venv/bin/uv pip install --quiet --no-deps --reinstall-package softcart \
     --python .venv/bin/python --editable .

@@ -22,6 +22,7 @@ PURPOSES = {
     "assembly": "LINES, validated together",
     "audits": "what must hold of data",
     "cli": "the command softcart",
+    "comments": "what columns mean",
     "components": "declarations to Dagster objects",
     "connections": "where the servers are",
     "dagster_private": "what Dagster hides",

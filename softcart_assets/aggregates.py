@@ -11,7 +11,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from pyspark.sql import SparkSession
 
-from softcart_assets import locks, warehouse_state
+from softcart_assets import comments, locks, warehouse_state
 from softcart_assets.audits.aggregate import differing_totals
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.sinks.parquet import replace_table
@@ -95,6 +95,11 @@ def _build(
     # One transaction, so that a kill in between cannot mark old rows as computed from new inputs.
     with staging.connect() as session:
         count = replace_table(session, "aggregates", job.name, rows)
+        texts = {(job.name, column): text for column, text in job.columns.items()}
+        # The first line. The rest is about the computation.
+        texts[job.name, ""] = job.description.partition("\n")[0]
+        for statement in comments.changes(session, "aggregates", texts):
+            session.execute(statement)
         session.execute(
             "INSERT INTO aggregates._built_from VALUES (%s, %s, %s) ON CONFLICT (table_name)"
             " DO UPDATE SET inputs = excluded.inputs, row_count = excluded.row_count",

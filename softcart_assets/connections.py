@@ -49,6 +49,7 @@ def address_of_page(name: str) -> str:
     """Where people open a page or an extract: below `SOFTCART_PAGES_URL`, or on this machine."""
     return f"{setting('SOFTCART_PAGES_URL', f'http://127.0.0.1:{PAGES_PORT}').rstrip('/')}/{name}"
 
+
 def make_folder(path: Path, name: str, mode: int = 0o777) -> None:
     """Make the folder that the setting `name` asks for, if it is missing.
 

@@ -16,24 +16,13 @@ import yaml
 
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.dbt import without_jinja
-from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion import described
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack import derived as stack
 
 COMMAND = "softcart derive"
 _STAGING = "dbt_project/models/staging"
-
-_ENGINE_COLUMNS = {
-    "_deleted": "Whether the row has been deleted at the source since.",
-    "_loaded_at": "When this form of the row was loaded.",
-    "_position": "The source's position that the load brought the table to.",
-    "_version": "Grows with each write to the table: the order in which rows came.",
-}
-_HISTORY_COLUMNS = {
-    "_committed_at": "When the source committed this version; null where its log was not read.",
-    "_version": "Grows with each version: the order in which they arose, as far as it was seen.",
-}
 
 
 def derived_files(
@@ -127,7 +116,7 @@ def _contributors(lines: Lines, models: Path) -> str:
 
 def _dbt_sources(source: Source) -> str:
     """The raw tables of a source as dbt's sources."""
-    described = {
+    document = {
         "version": 2,
         "sources": [
             {
@@ -140,29 +129,24 @@ def _dbt_sources(source: Source) -> str:
             }
         ],
     }
-    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     return f"# Written by `{COMMAND}` from the declared source; do not edit.\n{text}"
 
 
 def _raw_tables(source: Source, table: Table) -> Iterator[dict[str, Any]]:
-    columns = {column.name: column.description for column in table.columns}
-    columns |= connector(source.kind).own_columns
-    columns |= _ENGINE_COLUMNS
     yield _raw_table(
         table.name,
         f"{table.description} Rows that are deleted at the source stay, marked `_deleted`.",
-        columns,
+        described.columns(source, table),
     )
     if table.history:
         yield _raw_table(
             f"{table.name}_history",
             f"One row per version of a row of {table.name} that a load saw. A deletion is one.",
-            columns | _HISTORY_COLUMNS,
+            described.columns(source, table, is_history=True),
         )
 
 
 def _raw_table(name: str, description: str, columns: Mapping[str, str]) -> dict[str, Any]:
-    described = [
-        {"name": name, "description": without_jinja(text)} for name, text in columns.items()
-    ]
-    return {"name": name, "description": without_jinja(description), "columns": described}
+    texts = [{"name": name, "description": without_jinja(text)} for name, text in columns.items()]
+    return {"name": name, "description": without_jinja(description), "columns": texts}

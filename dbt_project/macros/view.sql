@@ -9,7 +9,7 @@
 {% materialization view, adapter='postgres' %}
     {%- set target = this.incorporate(type='view') -%}
     {%- set existing = load_cached_relation(this) -%}
-    {%- set code = local_md5(sql ~ model.contract.checksum) -%}
+    {%- set code = local_md5(sql ~ model.contract.checksum ~ tojson(model.columns)) -%}
     {%- if existing is not none and is_as_made(existing, code) -%}
         {%- call noop_statement('main', 'UNCHANGED') -%}{{ sql }}{%- endcall -%}
         {{ return({'relations': [target]}) }}
@@ -23,6 +23,7 @@
         {{ get_create_view_as_sql(target, sql) | replace('create view', 'create or replace view', 1) }}
     {%- endcall %}
     {%- do run_query(note_as_made(target, code)) -%}
+    {%- do persist_docs(target, model, for_relation=False) -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {{ adapter.commit() }}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
@@ -53,7 +54,7 @@
 {#-
   The comment on a view says of which code it was made, and what it was then. So a view that somebody
   else replaces is made again, and so is one whose columns got other types: the contract is checked
-  then.
+  then. So it has no place for the description of the model. Those of its columns are comments.
 -#}
 {% macro note_as_made(relation, code) %}
     do $$ begin execute format(

@@ -15,6 +15,7 @@ from psycopg import sql
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines
 from softcart_assets.components.dbt_runs import DbtFailed, run_dbt
+from softcart_assets.components.dbt_tests import description
 from softcart_assets.components.failed_tests import compiled_sql, explained
 from softcart_assets.components.keys import raw_keys, table_name
 from softcart_assets.components.model_columns import column_types, kept_lineage
@@ -194,7 +195,7 @@ def _check_specs(manifest: Manifest) -> dict[str, dg.AssetCheckSpec]:
             test["name"],
             asset=_key(tested),
             additional_deps={_key(each) for each in parents} - {_key(tested)},
-            description=test["description"] or None,
+            description=description(manifest, test) or None,
             blocking=test["config"]["severity"].lower() == "error",
         )
     return found

@@ -13,6 +13,7 @@ from psycopg import IsolationLevel
 from softcart_assets.assembly import Lines
 from softcart_assets.components.keys import extract_key, production_key
 from softcart_assets.components.pool import POOL
+from softcart_assets.components.publication import FRESH
 from softcart_assets.connections import PostgresConnection, address_of_page
 from softcart_assets.extracts import kept, lineage
 from softcart_assets.extracts.totals import differing
@@ -33,6 +34,7 @@ def _spec(lines: Lines, line: Line, extract: Extract) -> dg.AssetSpec:
         code_version=kept.digest(
             [extract.sql, list(extract.columns), list(extract.totals.items())]
         ),
+        freshness_policy=FRESH,
         skippable=True,
     )
 
@@ -65,7 +67,10 @@ def _check_result(extract: Extract, files: ExtractFiles) -> dg.AssetCheckResult:
 
 
 def _metadata(extract: Extract, files: ExtractFiles) -> dict[str, Any]:
-    columns = [dg.TableColumn(column, description=text) for column, text in extract.columns.items()]
+    columns = [
+        dg.TableColumn(column, files.types[column], text)
+        for column, text in extract.columns.items()
+    ]
     origins = {
         column: [dg.TableColumnDep(production_key(table), name) for table, name in found]
         for column, found in lineage.sources(extract).items()
@@ -141,6 +146,7 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
         group_name="extracts",
         owners=[line.owner],
         kinds={"python", "html"},
+        freshness_policy=FRESH,
         code_version=kept.code_version(dashboard.package),
         pool=POOL,
     )
@@ -168,6 +174,7 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
                 "seconds to write": told["seconds"],
                 "production version": told["version"],
                 "state": _state(told["version"], is_new),
+                **_shown(dashboard),
                 **told["figures"],
                 # The files and not the pictures themselves: an event is read again and again.
                 **{
@@ -179,6 +186,22 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
         )
 
     return build
+
+
+def _shown(dashboard: Dashboard) -> dict[str, dg.MetadataValue]:
+    """What a page shows, as its columns, and the published columns that this comes from."""
+    columns = [dg.TableColumn(name) for name in dashboard.shows]
+    origins = {
+        name: [
+            dg.TableColumnDep(production_key(table), column)
+            for table, column in (origin.split(".") for origin in found)
+        ]
+        for name, found in dashboard.shows.items()
+    }
+    return {
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+        "dagster/column_lineage": dg.MetadataValue.column_lineage(dg.TableColumnLineage(origins)),
+    }
 
 
 def _versions(production: PostgresConnection, dashboard: Dashboard) -> tuple[int | None, str]:

@@ -17,6 +17,7 @@ from softcart_assets.components.failures import fail_for
 from softcart_assets.components.keys import lake_key, raw_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.extracts.kept import digest
+from softcart_assets.ingestion.described import describe
 from softcart_assets.lake import (
     LakeTable,
     Refreshed,
@@ -63,19 +64,17 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
         )
 
 
-def _columns(table: LakeTable, upstream: dg.AssetKey) -> dict[str, dg.MetadataValue]:
+def _columns(table: LakeTable, source: Source, declared: Table) -> dict[str, dg.MetadataValue]:
     """Column schema from the state of the table, and lineage to the raw table.
 
     The columns that only change files have are left out.
     """
     state = table.state()
     fields = state.schema["fields"] if state else []
-    columns = [
-        dg.TableColumn(f["name"], str(f["type"]))
-        for f in fields
-        if f["name"] not in ("_deleted", "_load_id")
-    ]
-    return same_columns_as(dg.TableSchema(columns), upstream)
+    types = {f["name"]: str(f["type"]) for f in fields if f["name"] not in ("_deleted", "_load_id")}
+    texts = describe(source, declared, types)
+    columns = [dg.TableColumn(name, kind, texts[name] or None) for name, kind in types.items()]
+    return same_columns_as(dg.TableSchema(columns), raw_key(source, declared))
 
 
 def _check(source: Source, table: Table) -> dg.AssetCheckSpec:
@@ -169,7 +168,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                     metadata={
                         "dagster/row_count": done.rows,
                         "dagster/uri": f"{lake.uri}/{table.folder}",
-                        **_columns(table, raw_key(source, declared)),
+                        **_columns(table, source, declared),
                         "loads merged": done.loads,
                         "partitions rewritten": written,
                         "change files": len(committed.get(table.name, [])),

@@ -1,6 +1,7 @@
 """The published tables of all lines as assets. One op audits and publishes them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -16,6 +17,12 @@ from softcart_assets.publishing.acceptances import Acceptance
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish, remedy
 from softcart_assets.publishing.tables import PublishedTable
 from softcart_assets.resources import PostgresResource
+
+FRESH = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(hours=27), warn_window=timedelta(hours=26)
+)
+"""What is published, and the files for people, are made or confirmed every 24 hours by the job
+`nightly_publication`. The rest is the time that it takes, after a repair that goes before it."""
 
 
 class PublicationConfig(dg.Config):
@@ -43,6 +50,7 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
         group_name="production",
         owners=[owner],
         kinds={"postgres", "table"},
+        freshness_policy=FRESH,
         # Another limit counts, too: what it held may go live.
         code_version=digest([table]),
         # The tables of a held line are not materialised. Dagster then skips what reads them.

@@ -19,6 +19,7 @@ from softcart_assets.components.pool import PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.described import describe
 from softcart_assets.ingestion.load import LoadRequest, LoadResult, load, raw_versions
 from softcart_assets.ingestion.proof.statements import ASK_EVERY
 from softcart_assets.ingestion.quarantine import summarize
@@ -62,15 +63,13 @@ def _specs(line: Line, source: Source) -> Iterator[dg.AssetSpec]:
 
 
 def _columns(source: Source, table: Table, result: LoadResult) -> dict[str, Any]:
-    """Column schema with what the columns mean, and lineage to the source's columns."""
-    # A column that is new at the source has no declaration yet.
-    meanings = {column.name: column.description for column in table.columns}
+    """Column schema, and lineage to the source's columns."""
+    texts = describe(source, table, [column["name"] for column in result.columns])
     columns = [
         dg.TableColumn(
             column["name"],
             column["target_type"],
-            description=f"{meanings.get(column['name'], '')} "
-            f"Source type {column['source_type']}.".strip(),
+            description=f"{texts[column['name']]} Source type {column['source_type']}.".strip(),
             constraints=dg.TableColumnConstraints(nullable=column["nullable"]),
             tags={"privacy": str(column["privacy"] or "unclassified")},
         )

@@ -1,8 +1,13 @@
-"""The published tables of every line: one publication makes them all, at night a complete one."""
+"""The published tables of every line: one publication makes them all, at night a complete one.
+
+The files for people follow each night, too. Whoever writes none because nothing changed still
+proves that they are right, which their freshness asks for.
+"""
 
 import dagster as dg
 
 from softcart_assets.assembly import LINES
+from softcart_assets.components.keys import extract_key
 from softcart_assets.components.plan import sound
 from softcart_assets.components.planning import Records
 from softcart_assets.components.publication import published_assets
@@ -16,12 +21,16 @@ def production_tables() -> dg.Definitions:
     """The published tables, and the schedule of the complete publication."""
     tables = published_tables(LINES, read_manifest())
     published = published_assets(LINES, tables, audits_of(tables))
+    names = [each.name for line in LINES for each in line.extracts]
+    names += [each.name for line in LINES for each in line.dashboards]
+    files = set(map(extract_key, names))
     name = "nightly_publication"
     complete = dg.define_asset_job(
         name,
-        selection=[published],
+        selection=dg.AssetSelection.assets(published) | dg.AssetSelection.assets(*files),
         description="Compares every row of published tables with staging, copies tables that "
-        "differ, and audits all rows. Other publications do so for changed rows only.",
+        "differ, and audits all rows. Other publications do so for changed rows only. Then brings "
+        "extracts and pages up to date.",
         config=(config := {"ops": {published.op.name: {"config": {"complete": True}}}}),
     )
 
@@ -39,8 +48,8 @@ def production_tables() -> dg.Definitions:
         """
         assert context.repository_def
         records = Records(context.instance, context.repository_def, LINES)
-        chosen = sound(records.assets, records.builds()) & published.keys
-        if not chosen:
+        chosen = sound(records.assets, records.builds()) & (published.keys | files)
+        if not chosen & published.keys:
             return dg.SkipReason("A blocking check refused something before each line's tables.")
         return dg.RunRequest(asset_selection=sorted(chosen), run_config=config)
 

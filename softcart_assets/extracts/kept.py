@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -62,7 +63,7 @@ def find(directory: Path, name: str, version: str) -> dict[str, Any] | None:
     try:
         record = json.loads(_record(directory, name).read_text())
         unchanged = record["version"] == version and all(
-            _checksum(directory / file) == checksum for file, checksum in record["files"].items()
+            checksum(directory / file) == checksum for file, checksum in record["files"].items()
         )
     # Whatever is wrong with the record or a file: writing both again mends it.
     except (OSError, ValueError, KeyError):
@@ -76,7 +77,7 @@ def keep(
     """Record an output whose files have just been written to this folder. `told` is JSON."""
     record = {
         "version": version,
-        "files": {str(file.relative_to(directory)): _checksum(file) for file in files},
+        "files": {str(file.relative_to(directory)): checksum(file) for file in files},
         "told": told,
     }
     unfinished = _record(directory, name).with_suffix(".unfinished")
@@ -84,10 +85,21 @@ def keep(
     unfinished.replace(_record(directory, name))
 
 
+def told(directory: Path) -> list[dict[str, Any]]:
+    """What was told of each output of a folder whose record can be read."""
+    found = []
+    for record in sorted(directory.glob(".*.json")):
+        # An output with a damaged record is written again, and then it has another one.
+        with suppress(OSError, ValueError, KeyError):
+            found.append(dict(json.loads(record.read_text())["told"]))
+    return found
+
+
 def _record(directory: Path, name: str) -> Path:
     return directory / f".{name}.json"
 
 
-def _checksum(file: Path) -> str:
+def checksum(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -3,13 +3,15 @@
 PostgreSQL writes the CSV file, and Arrow makes the Parquet file from that, in blocks of bounded
 size. No value becomes a Python object on the way, which would take most of the time. All files get
 their names when the last one is complete. Values are exact: decimals keep PostgreSQL's precision
-and scale, times are UTC with microseconds.
+and scale, times are UTC with microseconds. Only in CSV, a text that a spreadsheet could run as a
+formula has a mark before it, see `dictionary`.
 
 An extract is left as it is while its tables, its declaration and its files are the same.
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,16 +19,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 from psycopg import IsolationLevel, sql
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.extracts import kept, lineage
+from softcart_assets.extracts import dictionary, kept, lineage
 from softcart_assets.extracts.totals import Figures, compared
 from softcart_assets.lines.model import Extract
 
@@ -64,6 +67,7 @@ class ExtractError(RuntimeError):
 class ExtractFiles:
     """The files of one extract, their sizes, and the version of production that they contain.
 
+    `types`: the Arrow type of each column. `entries`: what the data dictionary says of the files.
     `data_version`: a number of what they were made of. `is_new`: whether they were written now. If
     not, the present version of production has the same rows. `figures`: how they compare with it.
     """
@@ -74,6 +78,8 @@ class ExtractFiles:
     parquet_bytes: int
     csv_bytes: int
     version: int
+    types: Mapping[str, str]
+    entries: Sequence[dict[str, Any]]
     data_version: str
     is_new: bool
     figures: Figures
@@ -87,7 +93,8 @@ def write_extracts(
     Files that would become the same again are not written.
     Returns the files by the name of the extract. The metadata of the Parquet file has the version
     (`softcart.production_version`) and the descriptions of the columns. The CSV file is UTF-8 with
-    a header. Its texts are quoted, so an empty text differs from null.
+    a byte order mark and a header. Its texts are quoted, so an empty text differs from null.
+    `datapackage.json` describes all extracts of the folder.
     Raises `ExtractError` if nothing is published yet or a file cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -123,8 +130,15 @@ def write_extracts(
                     "rows": files.rows,
                     "version": files.version,
                     "figures": files.figures,
+                    "types": files.types,
+                    "entries": files.entries,
                 }
                 kept.keep(directory, name, files.data_version, (files.parquet, files.csv), told)
+        # The folder also has extracts of other lines. Pages have no entries.
+        entries = [each for told in kept.told(directory) for each in told.get("entries", ())]
+        dictionary.write(
+            directory, [entry for entry in entries if (directory / entry["path"]).is_file()]
+        )
         return found
 
 
@@ -234,6 +248,8 @@ def _kept(directory: Path, extract: Extract, version: str) -> ExtractFiles | Non
         told["rows"],
         *sizes,
         told["version"],
+        told["types"],
+        told["entries"],
         data_version=version,
         is_new=False,
         figures=told["figures"],
@@ -265,12 +281,16 @@ def _write(
             f"extracts/{extract.name}: PostgreSQL wrote {rows} rows, and Arrow read {read} of them."
         )
     sizes = parquet.stat().st_size, csv.stat().st_size
+    types = {field.name: str(field.type) for field in schema}
+    entries = dictionary.resources(extract, schema, csv, parquet, version)
     return ExtractFiles(
         parquet,
         csv,
         rows,
         *sizes,
         version,
+        types,
+        entries,
         data_version,
         is_new=True,
         figures=compared(session, extract, rows, parquet),
@@ -291,16 +311,26 @@ def _copy_csv(session: psycopg.Connection, query: str, schema: pa.Schema, path: 
     ):
         # Here, because COPY would quote only those names that need it.
         header = ['"{}"'.format(name.replace('"', '""')) for name in names]
-        file.write(",".join(header).encode() + b"\n")
+        # Without a byte order mark, Excel reads the file in the code page of the machine.
+        file.write(codecs.BOM_UTF8 + ",".join(header).encode() + b"\n")
         for block in blocks:
             file.write(block)
         return cursor.rowcount
 
 
 def _as_csv(column: str, kind: pa.DataType) -> str:
-    """How a column is written. COPY alone would write `t` and the time zone `+00`."""
+    """How a column is written. COPY alone would write `t`, the time zone `+00`, and formulas."""
     if pa.types.is_boolean(kind):
         return f"{column}::text AS {column}"
+    if pa.types.is_string(kind):
+        marked = ", ".join(
+            sql.Literal(sign).as_string() for sign in (dictionary.MARK, *dictionary.FORMULAS)
+        )
+        mark = sql.Literal(dictionary.MARK).as_string()
+        return (
+            f"CASE WHEN left({column}, 1) IN ({marked}) THEN {mark} || {column} ELSE {column} END"
+            f" AS {column}"
+        )
     if pa.types.is_timestamp(kind):
         # Outside of these years, to_char leaves something out. Arrow refuses the text of those.
         return (
@@ -332,9 +362,19 @@ def _to_parquet(csv: Path, parquet: Path, schema: pa.Schema) -> int:
         pyarrow.parquet.ParquetWriter(parquet, schema, compression="zstd") as writer,
     ):
         for batch in batches:
-            writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+            columns = [_without_mark(column) for column in batch.columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
             rows += batch.num_rows
     return rows
+
+
+def _without_mark(column: pa.Array) -> pa.Array:
+    """A column as it was before `_as_csv` marked its texts."""
+    if not pa.types.is_string(column.type):
+        return column
+    return pa.compute.replace_substring_regex(
+        column, pattern=rf"\A{dictionary.MARK}", replacement="", max_replacements=1
+    )
 
 
 def _schema(result: psycopg.Cursor, extract: Extract, version: int) -> pa.Schema:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.ingestion import bookkeeping
+from softcart_assets.ingestion import bookkeeping, described
 from softcart_assets.ingestion.capture import holding
 from softcart_assets.ingestion.capture.bounded import catch_up
 from softcart_assets.ingestion.connectors import Changes, connector
@@ -61,6 +61,7 @@ def load(request: LoadRequest, tables: Sequence[str] | None = None) -> Iterator[
             failures |= failed.failures
     if failures:
         raise LoadsFailed(source.name, failures)
+    described.comment(request.staging, source, chosen)
 
 
 def replay(request: LoadRequest) -> Iterator[LoadResult]:

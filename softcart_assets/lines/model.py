@@ -202,6 +202,9 @@ class Published:
     `totals`: columns whose sums must equal those in staging to the last digit.
     `latest`: a time column whose latest day must be the same as in staging.
     `adds_up`: sums that must agree with other published tables.
+    `pii`: columns with personal data, if their names do not tell. A column is personal anyhow if it
+    has the name of a personal column of a source table that the table is made from. `not_pii`:
+    columns of such names that are not personal here, each with the reason.
     `may_be_empty`: whether the table may have no rows at all.
     `max_drop`: the share of its rows that a table may lose from one publication to the next. A
     table that goes back to its usual number of rows, the median of several versions, loses none.
@@ -213,6 +216,8 @@ class Published:
     totals: tuple[str, ...] = ()
     latest: str | None = None
     adds_up: tuple[AddsUp, ...] = ()
+    pii: tuple[str, ...] = ()
+    not_pii: Mapping[str, str] = field(default_factory=dict)
     may_be_empty: bool = False
     max_drop: Limit = field(
         default_factory=lambda: Limit(
@@ -271,13 +276,15 @@ class Dashboard:
     once, writes the page, and returns its size, production version,
     figures and charts (PNG files by name). The package is imported when the page is built.
     `reads`: the published tables that the page shows. While they are the same, the page is not
-    written again, so it must depend on nothing else.
+    written again, so it must depend on nothing else. `shows`: each figure or filter of the page,
+    and the published columns that it comes from, as `<table>.<column>`.
     """
 
     name: str
     description: str
     package: str
     reads: tuple[str, ...]
+    shows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
 

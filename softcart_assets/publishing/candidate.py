@@ -44,6 +44,10 @@ def naming(step: str) -> Iterator[None]:
     """Give a database's error the name of the step, and say that nothing was published."""
     try:
         yield
+    except psycopg.IntegrityError as error:
+        # Its detail has values of the row, which may be personal. So has its traceback.
+        message = error.diag.message_primary
+        raise PublishError(f"{step} failed, nothing was published: {message}") from None
     except psycopg.Error as error:
         raise PublishError(f"{step} failed, nothing was published: {str(error).strip()}") from error
 

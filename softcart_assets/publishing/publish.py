@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
-from softcart_assets import locks
+from softcart_assets import comments, locks
 from softcart_assets.audits.model import (
     AnyAudit,
     Audit,
@@ -28,7 +28,7 @@ from softcart_assets.audits.model import (
     Measured,
 )
 from softcart_assets.connections import PostgresConnection, ServerUnreachable
-from softcart_assets.publishing import acceptances, changes, differences, slots
+from softcart_assets.publishing import acceptances, changes, differences, reading, slots
 from softcart_assets.publishing.acceptances import Acceptance
 from softcart_assets.publishing.candidate import Candidate, Live, Tell, naming
 from softcart_assets.publishing.copying import Snapshot, staging_snapshot
@@ -136,6 +136,7 @@ def publish(
         _lock(session)
         with naming("production: setting up"):
             slots.set_up(session)
+            reading.create_roles(session, tell)
             live = Live.read(session, tables)
             accepted = acceptances.read_open(session)
         held = _absent(staging, [table for table in tables if table.line in wanted], audits)
@@ -156,6 +157,7 @@ def publish(
             # After the audits, because a line that they hold gets its tables once more.
             candidate.prepare_for_readers()
             tell("indexes and statistics made")
+            found = _comments(snapshot, [t for t in tables if t.line in candidate.new])
         version = candidate.version()
         # An acceptance that was not needed is used up too. It was for this publication, and would
         # let a mistake pass later.
@@ -164,6 +166,7 @@ def publish(
         def note() -> None:
             acceptances.use(session, over, version.number)
             acceptances.record(session, wanted, held)
+            reading.serve(session, tables, version.shape, found, tell)
 
         with naming("production: switching"):
             slots.switch(session, version, live.current, also=note)
@@ -260,6 +263,15 @@ def _snapshot(
             f"{staging.database!r}: {str(error).strip()}. Materialise what is missing, or correct "
             f"{staging.prefix}_DATABASE."
         ) from None
+
+
+def _comments(snapshot: Snapshot, tables: Sequence[PublishedTable]) -> comments.Comments:
+    """The comments that staging has on these tables and their columns."""
+    found: dict[tuple[str, str], str] = {}
+    for table in tables:
+        found |= comments.read(snapshot.session, table.schema, [table.name])
+    # On a view, dbt's macros keep a note for themselves.
+    return {place: text for place, text in found.items() if not text.startswith("dbt ")}
 
 
 def _watch(staging: PostgresConnection, tables: Sequence[PublishedTable], tell: Tell) -> None:

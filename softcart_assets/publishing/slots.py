@@ -19,11 +19,11 @@ removed, or get other columns, a publication makes a new pair. It replaces the v
 transaction that switches. To readers with an older snapshot, the views still show the rows of the
 old pair, with the new columns. A later publication drops the old pair when no such reader is left.
 
-To let a role read: GRANT USAGE ON SCHEMA production and SELECT ON ALL TABLES IN SCHEMA production.
-A view keeps its privileges when its columns change. A table that is published for the first time
-gets the default privileges. They hold for the role that creates the view, so FOR ROLE must name the
-publishing user: ALTER DEFAULT PRIVILEGES FOR ROLE <user> IN SCHEMA production GRANT SELECT ON
-TABLES. PostgreSQL 13 or later is required.
+`reading` lets two roles read. To let another one: GRANT USAGE ON SCHEMA production and SELECT ON
+ALL TABLES IN SCHEMA production. A view keeps its privileges when its columns change. A table that
+is published for the first time gets the default privileges. They hold for the role that creates the
+view, so FOR ROLE must name the publishing user: ALTER DEFAULT PRIVILEGES FOR ROLE <user> IN SCHEMA
+production GRANT SELECT ON TABLES. PostgreSQL 13 or later is required.
 """
 
 from __future__ import annotations

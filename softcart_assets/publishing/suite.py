@@ -31,6 +31,14 @@ def _names(columns: Iterable[str]) -> sql.Composed:
     return SQL(", ").join(map(Identifier, columns))
 
 
+def _sample(table: PublishedTable, columns: Iterable[str], sample: str) -> sql.SQL:
+    """A sample of rows, as SQL, which shows the values of these columns. Null if they are personal:
+    everybody who may see the checks could read it.
+    """
+    is_personal = not {*table.pii, *table.sensitive}.isdisjoint(columns)
+    return SQL("NULL::text[]" if is_personal else sample)
+
+
 def _key(table: PublishedTable) -> Audit:
     key = ", ".join(table.key)
 
@@ -40,13 +48,17 @@ def _key(table: PublishedTable) -> Audit:
             SELECT coalesce(sum(_rows) FILTER (WHERE _rows > 1 OR NOT _present), 0)::bigint
                      AS offending,
                    coalesce(sum(_rows), 0)::bigint AS total,
-                   (array_agg(concat_ws('/', {key}))
-                     FILTER (WHERE _rows > 1 OR NOT _present))[:5] AS sample
+                   {sample} AS sample
             FROM (SELECT {key}, {present} AS _present, count(*) AS _rows
                   FROM {table} GROUP BY {key}) keys
             """
         ).format(
             key=_names(table.key),
+            sample=_sample(
+                table,
+                table.key,
+                "(array_agg(concat_ws('/', {key})) FILTER (WHERE _rows > 1 OR NOT _present))[:5]",
+            ).format(key=_names(table.key)),
             present=SQL(" AND ").join(
                 SQL("{} IS NOT NULL").format(Identifier(column)) for column in table.key
             ),
@@ -131,12 +143,16 @@ def _intervals(table: PublishedTable) -> Audit:
             )
             SELECT (SELECT count(*) FROM offenders) AS offending,
                    (SELECT count(DISTINCT ({member})) FROM versions) AS total,
-                   (SELECT array_agg(concat_ws('/', {member}))
-                    FROM (SELECT * FROM offenders LIMIT 5) few)
-                     AS sample
+                   {sample} AS sample
             """
         ).format(
             member=_names(table.versions_of),
+            sample=_sample(
+                table,
+                table.versions_of,
+                "(SELECT array_agg(concat_ws('/', {member}))"
+                " FROM (SELECT * FROM offenders LIMIT 5) few)",
+            ).format(member=_names(table.versions_of)),
             table=Identifier(table.name),
             key=Identifier(table.key[0]),
             unknown=SQL(UNKNOWN),
@@ -144,21 +160,28 @@ def _intervals(table: PublishedTable) -> Audit:
     )
 
 
-def _resolves(fact: str, reference: Reference) -> Audit:
+def _resolves(table: PublishedTable, reference: Reference) -> Audit:
+    fact = table.name
+
     def question(rows: Identifier) -> sql.Composed:
         # Grouped before the join: a fact has many rows, but few different keys.
         return SQL(
             """
             SELECT coalesce(sum(f._rows) FILTER (WHERE d.{key} IS NULL), 0)::bigint AS offending,
                    coalesce(sum(f._rows), 0)::bigint AS total,
-                   (array_agg(coalesce(f.{column}::text, 'null'))
-                     FILTER (WHERE d.{key} IS NULL))[:5] AS sample
+                   {sample} AS sample
             FROM (SELECT {column}, count(*) AS _rows FROM {fact} GROUP BY {column}) f
             LEFT JOIN {dimension} d ON d.{key} = f.{column}
             """
         ).format(
             key=Identifier(reference.key),
             column=Identifier(reference.column),
+            sample=_sample(
+                table,
+                [reference.column],
+                "(array_agg(coalesce(f.{column}::text, 'null'))"
+                " FILTER (WHERE d.{key} IS NULL))[:5]",
+            ).format(column=Identifier(reference.column), key=Identifier(reference.key)),
             fact=rows,
             dimension=Identifier(reference.dimension),
         )
@@ -237,7 +260,7 @@ def _adds_up(table: str, sums: AddsUp) -> Measured:
 def audits_of(tables: Iterable[PublishedTable]) -> tuple[AnyAudit, ...]:
     """Every audit of a publication of these tables."""
     tables = list(tables)
-    references = [(table.name, each) for table in tables for each in table.references]
+    references = [(table, each) for table in tables for each in table.references]
     return (
         *map(_key, tables),
         *(_not_empty(table) for table in tables if not table.declared.may_be_empty),
@@ -246,7 +269,7 @@ def audits_of(tables: Iterable[PublishedTable]) -> tuple[AnyAudit, ...]:
         *map(_growth, tables),
         *(_intervals(table) for table in tables if table.versions_of),
         *(_resolves(*reference) for reference in references),
-        *(_known(*reference) for reference in references if reference[1].max_unknown.value < 1),
+        *(_known(table.name, each) for table, each in references if each.max_unknown.value < 1),
         *(_totals(table) for table in tables if table.declared.totals),
         *(_latest(table.name, table.declared.latest) for table in tables if table.declared.latest),
         *(_adds_up(table.name, sums) for table in tables for sums in table.declared.adds_up),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from softcart_assets.lines.model import Limit, Line, Published
+from softcart_assets.lines.model import Limit, Line, Privacy, Published, Table
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PublishedTable:
     `declared`: what its line of business says of it. `schema`: its schema in the staging database.
     `key`: the columns that identify a row, unique and not null. `line`: the line of business that
     owns it. `versions_of`: for a dimension with history (SCD2), the columns that its versions
-    share.
+    share. `pii`, `sensitive`: names of columns with personal data. The table may lack some of them.
     """
 
     declared: Published
@@ -47,6 +47,8 @@ class PublishedTable:
     line: str
     versions_of: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
+    pii: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,9 +87,9 @@ def published_tables(
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model"
     }
-    tests = _tests(manifest)
+    tests, classes = _tests(manifest), _Classes(lines, manifest)
     found = tuple(
-        _published_table(line, table, models, tests.get(table.name, {}))
+        classes.classified(_published_table(line, table, models, tests.get(table.name, {})), line)
         for line in lines
         for table in line.published
     )
@@ -134,9 +136,69 @@ def _published_table(
     )
 
 
+class _Classes:
+    """Finds the columns of published tables that are personal.
+
+    A column is if it has the name of a personal column of a source table that the published table
+    is made from. That errs on the safe side, and a new column of a source is hidden without anybody
+    having to think of it. `Published` says what is otherwise.
+    """
+
+    def __init__(self, lines: Iterable[Line], manifest: Mapping[str, Any]) -> None:
+        self._nodes = {**manifest["nodes"], **manifest.get("sources", {})}
+        self._models = {
+            node["name"]: node
+            for node in manifest["nodes"].values()
+            if node["resource_type"] == "model"
+        }
+        self._tables = {
+            (source.schema, name): table
+            for line in lines
+            for source, table in line.tables()
+            for name in (table.name, f"{table.name}_history")
+        }
+
+    def classified(self, table: PublishedTable, line: Line) -> PublishedTable:
+        """The table with its personal columns. `line`: the one that publishes it."""
+        if job := {job.name: job for job in line.jobs}.get(table.name):
+            sources = [
+                read
+                for (schema, name), read in self._tables.items()
+                if f"{schema}.{name}".removeprefix("raw_") in job.inputs
+            ]
+        else:
+            sources = self._sources(self._models[table.name])
+        found = {
+            each: {
+                column
+                for source in sources
+                for column, privacy in source.privacy.items()
+                if privacy is each
+            }
+            for each in (Privacy.PII, Privacy.SENSITIVE)
+        }
+        sensitive = found[Privacy.SENSITIVE] - table.declared.not_pii.keys()
+        pii = {*found[Privacy.PII], *table.declared.pii} - table.declared.not_pii.keys()
+        return replace(table, pii=tuple(sorted(pii)), sensitive=tuple(sorted(sensitive)))
+
+    def _sources(self, model: Mapping[str, Any]) -> list[Table]:
+        """The source tables that a model is made from, by way of other models."""
+        found, seen, wanted = [], set(), list(model.get("depends_on", {}).get("nodes", ()))
+        while wanted:
+            if (each := wanted.pop()) in seen:
+                continue
+            seen.add(each)
+            node = self._nodes[each]
+            wanted += node.get("depends_on", {}).get("nodes", ())
+            if table := self._tables.get((node["schema"], node["name"])):
+                found.append(table)
+        return found
+
+
 def _refuse_unknown_columns(table: Published, models: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `UnknownColumn` for declared columns that the models do not have."""
     named = [(table.name, column) for columns in table.indexes for column in columns]
+    named += [(table.name, column) for column in (*table.pii, *table.not_pii)]
     named += [(table.name, column) for column in (*table.totals, *filter(None, (table.latest,)))]
     for sums in table.adds_up:
         named += [(table.name, sums.column), (sums.other_table, sums.other_column)]

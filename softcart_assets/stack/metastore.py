@@ -72,8 +72,6 @@ class Metastore(Server):
         with admin.connect(autocommit=True) as session:
             session.execute(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)".encode())
             session.execute(f"DROP ROLE IF EXISTS {_DATABASE}".encode())
-            # Java's driver takes no password that was made with fewer iterations.
-            session.execute("SET scram_iterations = 4096")
             session.execute(f"CREATE ROLE {_DATABASE} LOGIN PASSWORD '{self.password}'".encode())
             session.execute(f"CREATE DATABASE {_DATABASE} OWNER {_DATABASE}".encode())
         self.run([*self._java(), "--create"], cwd=self.home)

@@ -113,8 +113,8 @@ class Postgres(SqlServer):
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
                 "--no-sync",
-                # Iterations protect passwords that can be guessed. Ours cannot, and Dagster opens a
-                # connection per event.
+                # Iterations protect passwords that can be guessed. Ours cannot, and there are many
+                # connections. Roles that are created later have the usual number, see `command`.
                 "--set=scram_iterations=1",
             ],
             cwd=self.home,
@@ -136,6 +136,8 @@ class Postgres(SqlServer):
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
+            # Java's driver, and so many BI tools, takes no password with fewer iterations.
+            "scram_iterations": "4096",
             "timezone": "UTC",
             "log_timezone": "UTC",
             # The default demo stays in memory, and a laptop has memory left for Spark.

@@ -112,6 +112,8 @@ def _dagster_dev(repository: Path, port: int, host: str) -> int:
                 "softcart_assets.stack.dev",
             ),
             *("-w", "workspace.yaml", "-h", host, "-p", str(port)),
+            # The daemon tells each tick of each sensor, although the UI shows them all.
+            *("--log-level", "warning"),
         ],
         cwd=repository,
         start_new_session=True,

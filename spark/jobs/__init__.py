@@ -15,6 +15,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -51,6 +52,23 @@ class Job:
     def description(self) -> str:
         """The module's docstring: grain, columns and method."""
         return self.module.__doc__ or ""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The description of each column, from the list after `Columns:` in that docstring.
+
+        An entry is `- column: text`, or `- column, column: text` where one text is true of several.
+        """
+        _, _, rest = self.description.partition("\nColumns:\n")
+        # Up to the first paragraph that is not part of the list.
+        listed = re.split(r"\n(?=[^\s-])", rest)[0]
+        found: dict[str, str] = {}
+        if not listed:
+            return found
+        for entry in re.split(r"\n(?=- )", listed.strip()):
+            names, _, text = " ".join(entry.removeprefix("- ").split()).partition(": ")
+            found |= dict.fromkeys(names.split(", "), text)
+        return found
 
     @property
     def lineage(self) -> Mapping[str, tuple[str, ...]]:

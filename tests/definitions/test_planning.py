@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from softcart_assets.assembly import LINES
-from softcart_assets.components.keys import lake_key, production_key, raw_key, raw_keys
+from softcart_assets.components.keys import extract_key, lake_key, production_key, raw_key, raw_keys
 from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Build, Plan, State, Verdict, plan
 from softcart_assets.components.planning import (
     Activity,
@@ -306,7 +306,10 @@ def test_at_night_nothing_is_published_that_a_check_refused(
     monkeypatch.setattr(Records, "builds", lambda _: builds)
     (request,) = schedule.evaluate_tick(context).run_requests
     published = {production_key(table.name) for line in LINES for table in line.published}
-    assert {*request.asset_selection} == published
+    files = {
+        extract_key(each.name) for line in LINES for each in (*line.extracts, *line.dashboards)
+    }
+    assert {*request.asset_selection} == published | files
     assert request.run_config == {"ops": {"publication": {"config": {"complete": True}}}}
     broken = dg.AssetKey(["warehouse", "dim_date"])
     builds[broken] = replace(builds[broken], verdict=Verdict.FAILED)

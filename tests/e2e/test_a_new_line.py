@@ -206,7 +206,7 @@ def test_the_line_goes_from_its_sources_to_its_extract(copy: Copy, there: dict) 
         "production.dim_drink": 4,
         "production.agg_visits_by_drink": 3,
     }
-    extract = (copy.root / ".softcart" / "extracts" / "ext_visits_daily.csv").read_text()
+    extract = (copy.root / ".softcart" / "extracts" / "ext_visits_daily.csv").read_text("utf-8-sig")
     assert extract.splitlines()[0] == '"visit_date","drink_name","visit_count","amount"'
     assert "passed" in copy.told
 

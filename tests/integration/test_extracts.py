@@ -2,7 +2,11 @@
 is true.
 """
 
+import codecs
 import csv
+import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -17,6 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import sqlglot
+from psycopg import sql
 from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
@@ -35,6 +40,8 @@ from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.slots import read_shapes
 
 EXTRACTS = LINES.extracts
+SIGNS = "'=+\\-@\t\r\n＝＋－＠"
+"""As a class of a regular expression: what a text in CSV must not begin with, and the mark."""
 SOLD = "FROM production.fct_order_lines WHERE NOT is_cancelled"
 PAID = "FROM production.fct_payments"
 
@@ -106,7 +113,7 @@ def test_rows_that_the_parquet_file_lacks_are_found(production, tmp_path, monkey
 @pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
 def test_csv_equals_parquet(extract, files):
     table = pa.parquet.read_table(files[extract.name].parquet)
-    with files[extract.name].csv.open(encoding="utf-8", newline="") as lines:
+    with files[extract.name].csv.open(encoding="utf-8-sig", newline="") as lines:
         header, *rows = csv.reader(lines)
     assert header == table.column_names == list(extract.columns)
     expected = [
@@ -192,7 +199,7 @@ def test_values_survive(production, tmp_path):
         "number": 2**63 - 1,
     }
     assert (second["words"], second["at"], str(second["small"])) == ("", None, "0.000000")
-    assert files.csv.read_text("utf-8").splitlines()[1:] == [
+    assert files.csv.read_text("utf-8-sig").splitlines()[1:] == [
         '2026-03-01 10:30:00.000001Z,true,-1234567890123456.78,0.000001,"four bytes 💡, ""quoted""',
         'and two lines",1900-01-01,9223372036854775807',
         ',,,0.000000,"",,',
@@ -203,8 +210,7 @@ def test_values_survive(production, tmp_path):
 def test_csv_is_what_arrow_would_write(extract, files, tmp_path):
     """PostgreSQL writes it now. People's tools must not see a difference."""
     table = pa.parquet.read_table(files[extract.name].parquet)
-    pa.csv.write_csv(table, tmp_path / "arrow.csv")
-    assert files[extract.name].csv.read_bytes() == (tmp_path / "arrow.csv").read_bytes()
+    assert files[extract.name].csv.read_bytes() == _as_arrow_writes(table, tmp_path)
 
 
 def test_odd_values_are_in_csv_what_arrow_would_write(production, tmp_path):
@@ -248,14 +254,135 @@ def test_odd_values_are_in_csv_what_arrow_would_write(production, tmp_path):
         None,
         datetime(2026, 7, 1, 10, tzinfo=UTC),
     ]
-    pa.csv.write_csv(table, tmp_path / "arrow.csv")
-    assert files.csv.read_bytes() == (tmp_path / "arrow.csv").read_bytes()
+    assert files.csv.read_bytes() == _as_arrow_writes(table, tmp_path)
+
+
+def _as_arrow_writes(table: pa.Table, folder: Path) -> bytes:
+    """The CSV file of a table, with the byte order mark and with marks before formulas."""
+    marked = pa.table(
+        [
+            pa.compute.replace_substring_regex(column, rf"\A([{SIGNS}])", r"'\1")
+            if pa.types.is_string(column.type)
+            else column
+            for column in table.columns
+        ],
+        table.column_names,
+    )
+    pa.csv.write_csv(marked, folder / "arrow.csv")
+    return codecs.BOM_UTF8 + (folder / "arrow.csv").read_bytes()
+
+
+def test_no_text_runs_as_a_formula_and_parquet_is_exact(production, tmp_path):
+    """CVE-2014-3524, jazzband/tablib#530: a cell `=HYPERLINK(...)` ran in the spreadsheet."""
+    texts = [
+        "=1+1",
+        "+49 30 901820",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "＝1+1",
+        "'=1",
+        "''",
+        "'",
+        "a=1",
+        " =1",
+        "O'Neil",
+        "",
+    ]
+    literals = ", ".join(sql.Literal(text).as_string() for text in texts)
+    extract = Extract(
+        "ext_formulas",
+        "",
+        {"text": "", "amount": ""},
+        f"""
+        SELECT text, (-1)::numeric(9, 2) AS amount
+        FROM unnest(ARRAY[{literals}]) WITH ORDINALITY AS texts(text, n) ORDER BY n
+        """,
+    )
+    files = write_extracts(production, tmp_path, [extract])["ext_formulas"]
+    assert pa.parquet.read_table(files.parquet)["text"].to_pylist() == texts
+    with files.csv.open(encoding="utf-8-sig", newline="") as lines:
+        _, *rows = csv.reader(lines)
+    shown = [text for text, _ in rows]
+    assert not [text for text in shown if re.match(f"[{SIGNS.replace(chr(39), '')}]", text)]
+    # Who removes one mark has the exact text.
+    assert [text.removeprefix("'") for text in shown] == texts
+    assert [text for text in shown if not text.startswith("'")] == ["a=1", " =1", "O'Neil", ""]
+    # A negative number is no text.
+    assert {amount for _, amount in rows} == {"-1.00"}
+
+
+class TestDictionary:
+    """`datapackage.json` says what is in the files."""
+
+    @pytest.fixture
+    def entries(self, files) -> dict[str, dict[str, Any]]:
+        folder = next(iter(files.values())).csv.parent
+        package = json.loads((folder / "datapackage.json").read_text("utf-8"))
+        assert "Remove one leading '" in package["description"]
+        return {entry["name"]: entry for entry in package["resources"]}
+
+    def test_it_lists_every_file(self, entries, files):
+        found = {entry["path"] for entry in entries.values()}
+        assert found == {path.name for each in files.values() for path in (each.csv, each.parquet)}
+        for each in files.values():
+            for name, path in (
+                (each.csv.stem, each.csv),
+                (f"{each.csv.stem}-parquet", each.parquet),
+            ):
+                content = path.read_bytes()
+                assert entries[name]["bytes"] == len(content)
+                assert entries[name]["hash"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+    @pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
+    def test_every_text_of_the_csv_is_of_the_type(self, entries, files, extract):
+        casts: dict[str, Callable[[dict[str, str], str], Any]] = {
+            "string": lambda _, text: text,
+            "integer": lambda _, text: int(text),
+            "number": lambda _, text: Decimal(text),
+            "boolean": lambda _, text: {"true": True, "false": False}[text],
+            "date": lambda _, text: date.fromisoformat(text),
+            "datetime": lambda field, text: datetime.strptime(text, field["format"]).replace(
+                tzinfo=UTC
+            ),
+        }
+        fields = entries[extract.name]["schema"]["fields"]
+        assert {each["name"]: each["description"] for each in fields} == extract.columns
+        table = pa.parquet.read_table(files[extract.name].parquet)
+        with files[extract.name].csv.open(encoding="utf-8-sig", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        for field in fields:
+            cast = casts[field["type"]]
+            found = [
+                cast(field, row[field["name"]]) if row[field["name"]] else None for row in rows
+            ]
+            # In a column of texts, an empty text and a missing value look alike here.
+            wanted = [None if value == "" else value for value in table[field["name"]].to_pylist()]
+            assert found == wanted, field["name"]
+        assert files[extract.name].types == {field.name: str(field.type) for field in table.schema}
+
+    def test_it_keeps_extracts_of_other_lines_and_forgets_lost_files(self, production, tmp_path):
+        first, second = (Extract(f"ext_{n}", "", {"x": ""}, f"SELECT {n} AS x") for n in (1, 2))
+
+        def listed() -> list[str]:
+            package = json.loads((tmp_path / "datapackage.json").read_text("utf-8"))
+            return [entry["path"] for entry in package["resources"]]
+
+        write_extracts(production, tmp_path, [first])
+        write_extracts(production, tmp_path, [second])
+        assert listed() == ["ext_1.csv", "ext_1.parquet", "ext_2.csv", "ext_2.parquet"]
+        (tmp_path / "ext_1.csv").unlink()
+        (tmp_path / "datapackage.json").unlink()
+        write_extracts(production, tmp_path, [second])
+        assert listed() == ["ext_1.parquet", "ext_2.csv", "ext_2.parquet"]
 
 
 def test_an_extract_without_rows_has_its_columns(production, tmp_path):
     extract = Extract("ext_none", "", {"x": "", "y": ""}, "SELECT 1 AS x, 'a' AS y WHERE false")
     files = write_extracts(production, tmp_path, [extract])["ext_none"]
-    assert files.csv.read_text() == '"x","y"\n'
+    assert files.csv.read_text("utf-8-sig") == '"x","y"\n'
     table = pa.parquet.read_table(files.parquet)
     assert (table.num_rows, table.column_names) == (0, ["x", "y"])
 
@@ -333,7 +460,7 @@ class TestUnchanged:
 
 
 @pytest.mark.parametrize(
-    ("sql", "message"),
+    ("query", "message"),
     [
         ("SELECT 'infinity'::timestamptz AS x", "infinity"),
         ("SELECT '10000-01-01'::timestamptz AS x", "10000-01-01"),
@@ -349,7 +476,7 @@ class TestUnchanged:
         ("SELECT 10 / (50000 - x) AS x FROM generate_series(1, 60000) x", "division by zero"),
     ],
 )
-def test_a_failing_extract_leaves_the_files_as_they_were(production, tmp_path, sql, message):
+def test_a_failing_extract_leaves_the_files_as_they_were(production, tmp_path, query, message):
     first = Extract("ext_first", "", {"x": ""}, "SELECT 1 AS x")
     sound = Extract("ext_x", "", {"x": ""}, "SELECT 1 AS x")
     write_extracts(production, tmp_path, [first, sound])
@@ -357,7 +484,7 @@ def test_a_failing_extract_leaves_the_files_as_they_were(production, tmp_path, s
     # The first one could be written, and would be of another version than the rest.
     changed = Extract("ext_first", "", first.columns, "SELECT 2 AS x")
     with pytest.raises(ExtractError, match=f"extracts/ext_x.*{message}"):
-        write_extracts(production, tmp_path, [changed, Extract("ext_x", "", sound.columns, sql)])
+        write_extracts(production, tmp_path, [changed, Extract("ext_x", "", sound.columns, query)])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -384,9 +511,9 @@ def test_no_extract_adds_up_two_currencies(
 ) -> None:
     """odoo/odoo#30215, odoo/odoo#8612, woocommerce/woocommerce#22823: yen were added to euros."""
     files = write_extracts(in_two_currencies, tmp_path, EXTRACTS)
-    money = {"net_amount", "margin_amount", "amount", "captured_amount", "monetary_amount"}
     for extract in EXTRACTS:
-        assert "currency" in extract.columns or not money & extract.columns.keys(), extract.name
+        money = [name for name in extract.columns if re.search(r"(^|_)amount($|_)", name)]
+        assert "currency" in extract.columns or not money, extract.name
         assert "EUR" not in " ".join((extract.description, *extract.columns.values()))
     with in_two_currencies.connect() as session:
         wanted = session.execute(

@@ -107,7 +107,7 @@ SELECT '00000000-0000-0000-0000-000000000000'::uuid AS product_key, NULL::text A
          'Unknown' AS category_name,
        'Unknown' AS department_name, 'Unknown' AS category_path, NULL::bigint AS vendor_id,
        'unknown' AS product_status, NULL::numeric(12,2) AS list_price_amount,
-         NULL::numeric(12,2) AS cost_amount,
+         NULL::numeric(12,2) AS cost_amount, NULL::text AS cost_currency,
        NULL::bigint AS variant_count, NULL::bigint AS weight_grams, false AS is_deleted,
        timestamptz '1900-01-01 00:00+00' AS valid_from, timestamptz '9999-12-31 00:00+00' AS
          valid_to,
@@ -121,7 +121,7 @@ SELECT pg_temp.key('product' || i || v), 'P' || lpad(i::text, 6, '0'),
        (ARRAY['Home', 'Electronics', 'Garden'])[i % 3 + 1] || ' > Category ' || i % 12, i % 20 + 1,
          'active',
        (5 + pg_temp.pick('price' || i, 20000) / 100.0 + v)::numeric(12,2),
-       (3 + pg_temp.pick('price' || i, 20000) / 200.0)::numeric(12,2), i % 4 + 1,
+       (3 + pg_temp.pick('price' || i, 20000) / 200.0)::numeric(12,2), 'EUR', i % 4 + 1,
        i % 900 + 10, false,
        CASE v WHEN 1 THEN timestamptz '1900-01-01 00:00+00'
          ELSE timestamptz '2026-03-01 12:30:00.000001+00' END,

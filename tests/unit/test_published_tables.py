@@ -1,11 +1,24 @@
 """What a publication is told of each table comes from its declaration and from dbt's manifest."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from softcart_assets.lines.model import AddsUp, Job, Limit, Line, Published
+from softcart_assets.lines.model import (
+    NONE,
+    PII,
+    SENSITIVE,
+    AddsUp,
+    Column,
+    Job,
+    Limit,
+    Line,
+    Published,
+    Source,
+    Table,
+)
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import (
     UNKNOWN,
@@ -203,3 +216,49 @@ def test_a_limit_without_a_reason_is_refused_by_file_and_column(limit, message):
     assert str(caught.value).startswith(
         "dbt_project/models/warehouse/cafe/_models.yml: references_resolved_fct_visits: " + message
     )
+
+
+def _made_from_orders() -> tuple[Line, dict[str, Any]]:
+    columns = tuple(
+        Column(name, privacy)
+        for name, privacy in (("id", NONE), ("email", PII), ("town", PII), ("pay", SENSITIVE))
+    )
+    guests = Table("guests", "Guests.", key=("id",), strategy="cdc", columns=columns, history=True)
+    others = replace(guests, name="others", columns=(Column("name", PII),))
+    source = Source("cafe", "mysql", "The café.", tables=(guests, others))
+    nodes = manifest(
+        (
+            "dim_guest",
+            "id mail email town pay name",
+            [("primary_key", {"columns": ["id"]})],
+        ),
+        ("stg_guests", "id", []),
+    )
+    nodes["nodes"]["model.p.dim_guest"]["depends_on"] = {"nodes": ["model.p.stg_guests"]}
+    nodes["nodes"]["model.p.stg_guests"]["depends_on"] = {"nodes": ["source.p.guests_history"]}
+    nodes["sources"] = {"source.p.guests_history": {"schema": "raw_cafe", "name": "guests_history"}}
+    return replace(line(), sources=(source,)), nodes
+
+
+def test_a_column_is_personal_as_it_is_at_the_source():
+    cafe, nodes = _made_from_orders()
+    declared = Published("dim_guest", pii=("mail",), not_pii={"town": "Nobody lives there."})
+    [guest] = published_tables([replace(cafe, published=(declared,))], nodes)
+    # `name` is personal in a table that this one is not made from.
+    assert (guest.pii, guest.sensitive) == (("email", "mail"), ("pay",))
+
+
+def test_an_aggregate_has_the_personal_columns_of_its_inputs():
+    cafe, nodes = _made_from_orders()
+    jobs = (Job("agg_guests", ("cafe.others",), ("name",)),)
+    [guests] = published_tables(
+        [replace(cafe, published=(Published("agg_guests"),), jobs=jobs)], nodes
+    )
+    assert (guests.pii, guests.sensitive) == (("name",), ())
+
+
+@pytest.mark.parametrize("declared", [{"pii": ("odd",)}, {"not_pii": {"odd": "No."}}])
+def test_a_class_of_a_column_that_is_not_there_is_refused(declared):
+    cafe, nodes = _made_from_orders()
+    with pytest.raises(UnknownColumn, match=r"dim_guest\.odd"):
+        published_tables([replace(cafe, published=(Published("dim_guest", **declared),))], nodes)

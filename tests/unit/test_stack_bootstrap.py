@@ -56,6 +56,8 @@ class Machine:
 
     def add(self, name: str, script: str) -> None:
         path = self.bin / name
+        # It may be a link to the machine's own program, which is not ours to write to.
+        path.unlink(missing_ok=True)
         path.write_text(f"#!/bin/bash\n{script}\n")
         path.chmod(0o755)
 
@@ -77,13 +79,16 @@ class Machine:
         self.add(
             "python3",
             f"""[[ "$1 $2" == "-m venv" ]] || exec {sys.executable} "$@"
-            mkdir -p .venv/bin
+            mkdir -p .venv/bin .venv/lib/python3.11/site-packages
             echo "command = python3 -m venv $PWD/.venv" >.venv/pyvenv.cfg
             cp {script} .venv/bin/python
             cp {script} .venv/bin/uv
             echo "$PWD" >>{made}""",
         )
         (self.clone / "softcart_assets/ingestion/codec/logrows.abi.so").touch()
+        settings = self.clone / "softcart_assets/stack/no_telemetry.pth"
+        settings.parent.mkdir()
+        settings.touch()
         return made
 
     def remove(self, *names: str) -> None:

@@ -27,7 +27,7 @@ from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.raw_tables import raw_tables_held
 from softcart_assets.ingestion.request import LoadRequest, LoadResult, Progress
 from softcart_assets.ingestion.sinks.copying import copy_batches
-from softcart_assets.ingestion.sinks.failures import CAUSED_BY_ROWS, explain
+from softcart_assets.ingestion.sinks.failures import CAUSED_BY_ROWS, cause, explain
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.sinks.sql import literal, quote, typed
 from softcart_assets.ingestion.types import Column, Kind
@@ -197,7 +197,7 @@ def read_again(
             # it went meanwhile. Last, as a flush that meets an entry waits for this transaction.
             recorder.take_in(unfit, with_key=False)
         except CAUSED_BY_ROWS as error:
-            raise explain(error, asset, table.key) from error
+            raise explain(error, asset, table.key) from cause(error)
         row = session.execute(
             "INSERT INTO ingestion.resnapshots (source, table_name, relation, position, scope)"
             " VALUES (%s, %s, %s, %s, %s) RETURNING id",

@@ -38,7 +38,7 @@ from softcart_assets.ingestion.readers import (
     TallyReader,
 )
 from softcart_assets.ingestion.request import LoadResult
-from softcart_assets.ingestion.sinks.failures import explain
+from softcart_assets.ingestion.sinks.failures import cause, explain
 from softcart_assets.ingestion.sinks.pairs import Pairs, total
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.types import Column
@@ -78,7 +78,7 @@ class TableLoad(LoadSteps):
                         self.part.discard()
                     self.files.discard({file.path for file in self.part.listed_files()})
             if isinstance(error, psycopg.Error):
-                raise explain(error, self.asset, self.table.key) from error
+                raise explain(error, self.asset, self.table.key) from cause(error)
             raise
 
     def _run(self, connection: psycopg.Connection) -> LoadResult:

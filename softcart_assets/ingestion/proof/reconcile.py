@@ -38,7 +38,7 @@ from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.readers import ChecksumReader, Reader, SqlReader
 from softcart_assets.ingestion.request import Call, LoadRequest, LoadResult
-from softcart_assets.ingestion.sinks.failures import explain
+from softcart_assets.ingestion.sinks.failures import cause, explain
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source, Table
@@ -90,7 +90,7 @@ def _explained(source: Source, table: Table) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise explain(error, f"{source.schema}/{table.name}", table.key) from error
+        raise explain(error, f"{source.schema}/{table.name}", table.key) from cause(error)
 
 
 def _reconcile_captured(

@@ -16,12 +16,11 @@ CAUSED_BY_ROWS = (psycopg.IntegrityError, psycopg.DataError, *BEYOND_LIMITS)
 
 def explain(error: psycopg.Error, asset: str, key: Sequence[str]) -> TargetFailed:
     """Translate a PostgreSQL error during a load into what happened and what to do."""
-    message = str(error).strip()
+    message = str(error).strip() if cause(error) else error.diag.message_primary
     if _is_doubled_key(error, asset):
         what = (
-            f"the declared key ({', '.join(key)}) is not unique at the source "
-            f"({error.diag.message_detail}). Declare a unique key, or none and strategy "
-            "'snapshot'."
+            f"the declared key ({', '.join(key)}) is not unique at the source: several rows share "
+            "one. Declare a unique key, or none and strategy 'snapshot'."
         )
     elif isinstance(error, psycopg.errors.NotNullViolation):
         what = f"the declared key ({', '.join(key)}) is NULL in some row. Declare another key."
@@ -38,6 +37,14 @@ def explain(error: psycopg.Error, asset: str, key: Sequence[str]) -> TargetFaile
     else:
         what = f"the staging warehouse refused the rows ({message})."
     return TargetFailed(f"{asset}: {what} Nothing of it was committed.")
+
+
+def cause(error: psycopg.Error) -> psycopg.Error | None:
+    """The error to show as the cause of another one, None if its detail has values of a row.
+
+    They may be personal, and the whole chain of errors goes to Dagster's log.
+    """
+    return None if isinstance(error, psycopg.IntegrityError) else error
 
 
 def _is_doubled_key(error: psycopg.Error, asset: str) -> bool:

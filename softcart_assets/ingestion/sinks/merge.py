@@ -23,7 +23,7 @@ from softcart_assets.ingestion.captured import Captured, CapturedTable, TableFai
 from softcart_assets.ingestion.changes import Changes
 from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.position import Place, Position, ordered
-from softcart_assets.ingestion.sinks.failures import CAUSED_BY_ROWS, explain
+from softcart_assets.ingestion.sinks.failures import CAUSED_BY_ROWS, cause, explain
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.sinks.raw_schema import OWN_COLUMNS, VERSION
 from softcart_assets.ingestion.sinks.staged import Rejection, Staged, quarantine
@@ -361,7 +361,9 @@ def table_failures(table: CapturedTable) -> Iterator[None]:
     try:
         yield
     except CAUSED_BY_ROWS as error:
-        raise TableFailed(table.name, str(explain(error, table.asset, table.table.key))) from error
+        raise TableFailed(table.name, str(explain(error, table.asset, table.table.key))) from cause(
+            error
+        )
 
 
 def counts_of(operations: pa.Array) -> Counts:

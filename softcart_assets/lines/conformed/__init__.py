@@ -10,7 +10,9 @@ LINE = Line(
         Published("dim_customer", indexes=(("customer_id",),)),
         Published("dim_date"),
         Published("dim_time_of_day"),
-        Published("dim_location"),
+        Published(
+            "dim_location", not_pii={"city": "A list of cities says nothing about who lives there."}
+        ),
         Published("dim_device"),
     ),
 )

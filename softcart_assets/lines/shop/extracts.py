@@ -282,12 +282,14 @@ EXTRACTS: tuple[Extract, ...] = (
                 "Units on the shelf at today's cost in the catalog, rounded to cents; empty if "
                 "the cost is unknown."
             ),
+            "currency": "Currency of that value, ISO 4217; empty if the catalog does not say.",
         },
         """
         SELECT s.store_code, s.store_name, s.channel, a.product_id, p.product_name,
                p.department_name, p.category_name, a.stock_risk, a.quantity_on_hand,
                a.reorder_point, a.sold_quantity_28d, a.cover_days::numeric(18, 1) AS cover_days,
-               (a.quantity_on_hand * p.cost_amount)::numeric(24, 2) AS stock_value_amount
+               (a.quantity_on_hand * p.cost_amount)::numeric(24, 2) AS stock_value_amount,
+               p.cost_currency AS currency
         FROM production.agg_stock_cover_by_store_product a
         LEFT JOIN production.dim_store s ON s.store_id = a.store_id AND s.is_current
         LEFT JOIN production.dim_product p ON p.product_id = a.product_id AND p.is_current

@@ -10,11 +10,12 @@ the supports of its products. `left_out_count` says how many there are.
 
 Columns:
 
-- product_id_a, product_id_b
+- product_id_a: the product whose key comes first
+- product_id_b: the other product
 - basket_count: baskets with both
-- support_pct: their percentage of all baskets
+- support_pct: percentage of all baskets that have both
 - confidence_a_to_b_pct: percentage of the baskets with a that have b too
-- confidence_b_to_a_pct: the other way round
+- confidence_b_to_a_pct: percentage of the baskets with b that have a too
 - lift: support of the pair over the product of both supports; 1 is chance, 2 is twice as often
 - left_out_count: orders of more than `MAX_PRODUCTS` products, the same on every row
 

@@ -5,14 +5,14 @@ has. An order with an implausible time does not count, because nobody knows how 
 
 Columns:
 
-- customer_id
-- last_order_date: UTC
+- customer_id: the customer
+- last_order_date: day of the customer's last order, UTC
 - recency_days: whole days from the last order to the day of the latest order in the lake
-- frequency_count: orders
-- currency: in which the customer has ordered most often; of equals, the first by name
+- frequency_count: orders of the customer
+- currency: the one in which the customer has ordered most often; of equals, the first by name
 - monetary_amount: the orders in `currency`, net of discount, before tax; returns are not subtracted
 - recency_score, frequency_score, monetary_score: 1 to 5, 5 is best
-- segment
+- segment: what the scores make of the customer, such as 'Champions'
 
 Method: quintiles after A. M. Hughes, Strategic Database Marketing (1994), by value and not by
 rank. A score is 1 plus the number of quintile boundaries (20, 40, 60, 80 %) that a value exceeds,

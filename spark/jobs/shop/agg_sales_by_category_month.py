@@ -7,8 +7,9 @@ month. Sales with an implausible time are in the month of the unknown date, 1900
 
 Columns:
 
-- category_id, category_name, department_name: the department is the top of the category tree;
-  'unknown'/'Unknown' for products or categories that the catalog does not have
+- category_id: 'unknown' for products or categories that the catalog does not have
+- category_name: 'Unknown' for those
+- department_name: the category at the top of the tree; 'Unknown' for those
 - currency: 'XXX' where an order is missing
 - month: its first day
 - order_count: orders with a line in the category

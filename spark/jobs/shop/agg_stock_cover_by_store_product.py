@@ -4,8 +4,10 @@ Grain: one row per store and product that the store keeps an inventory row of.
 
 Columns:
 
-- store_id, product_id
-- quantity_on_hand, reorder_point: pieces, now
+- store_id: the store
+- product_id: the product
+- quantity_on_hand: pieces, now
+- reorder_point: pieces on hand at which the store orders again
 - sold_quantity_28d: pieces of orders that were not cancelled, in the 28 days up to the latest order
   in the lake; returns are not subtracted, and orders with an implausible time are not counted
 - daily_sales_avg: pieces a day over those 28 days

@@ -1,6 +1,6 @@
 {% set attributes = [
     'product_name', 'brand', 'category_id', 'vendor_id', 'product_status', 'list_price_amount',
-    'cost_amount', 'variant_count', 'weight_grams'
+    'cost_amount', 'cost_currency', 'variant_count', 'weight_grams'
 ] %}
 
 with versions as (
@@ -21,6 +21,7 @@ select
     versions.product_status,
     versions.list_price_amount,
     versions.cost_amount,
+    versions.cost_currency,
     versions.variant_count,
     versions.weight_grams,
     versions.is_deleted,
@@ -45,6 +46,7 @@ select
     'unknown' as product_status,
     null as list_price_amount,
     null as cost_amount,
+    null as cost_currency,
     null as variant_count,
     null as weight_grams,
     false as is_deleted,

@@ -1,7 +1,13 @@
 """Visits and what was paid, per drink.
 
-Grain: one row per drink that was sold. Columns: drink_id, drink_name (null if the menu lacks the
-drink), visit_count, amount (EUR).
+Grain: one row per drink that was sold.
+
+Columns:
+
+- drink_id: the drink
+- drink_name: null if the menu lacks the drink
+- visit_count: visits with the drink
+- amount: what was paid, EUR
 """
 
 from __future__ import annotations

@@ -1,0 +1,112 @@
+"""The data dictionary beside the extracts: `datapackage.json`, after the standard Data Package 2.0.
+
+It describes each file, its columns and their types, so that a program can read them rightly. See
+https://datapackage.org.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from softcart_assets.extracts import kept
+from softcart_assets.lines.model import Extract
+
+NAME = "datapackage.json"
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a text begins that a spreadsheet may run as a formula. Some treat the wide signs alike."""
+
+MARK = "'"
+"""What the CSV file has before such a text, and before one that begins with itself.
+
+So whoever removes one leading mark has the exact text again. Spreadsheets take it for text.
+"""
+
+_NOTE = (
+    "The CSV files are for spreadsheets. In them, a text that begins with one of = + - @, a tab or "
+    f"a line break has {MARK} before it, so that no spreadsheet runs it as a formula. So has a "
+    f"text that begins with {MARK}. Remove one leading {MARK} to get the exact text. A quoted "
+    "empty text is an empty text, and nothing between two commas is a missing value. The Parquet "
+    "files have the exact values."
+)
+
+
+def resources(
+    extract: Extract, schema: pa.Schema, csv: Path, parquet: Path, version: int
+) -> list[dict[str, Any]]:
+    """The entries of an extract: its CSV file and its Parquet file. Both are complete."""
+    fields = [
+        {"name": field.name, "description": extract.columns[field.name], **_field_type(field.type)}
+        for field in schema
+    ]
+    common = {"description": extract.description, "softcart:production_version": version}
+    return [
+        {
+            "name": extract.name,
+            "path": csv.name,
+            **common,
+            "type": "table",
+            "format": "csv",
+            "mediatype": "text/csv",
+            "encoding": "utf-8",
+            "dialect": {"delimiter": ",", "quoteChar": '"', "header": True},
+            "bytes": csv.stat().st_size,
+            "hash": f"sha256:{kept.checksum(csv)}",
+            "schema": {"fields": fields, "missingValues": [""]},
+        },
+        {
+            "name": f"{extract.name}-parquet",
+            "path": parquet.name,
+            **common,
+            "type": "table",
+            "format": "parquet",
+            "mediatype": "application/vnd.apache.parquet",
+            "bytes": parquet.stat().st_size,
+            "hash": f"sha256:{kept.checksum(parquet)}",
+            # The formats are those of the texts in CSV.
+            "schema": {
+                "fields": [
+                    {name: value for name, value in field.items() if name != "format"}
+                    for field in fields
+                ]
+            },
+        },
+    ]
+
+
+def write(directory: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Write the dictionary of a folder, unless it says the same already."""
+    package = {
+        "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
+        "name": "softcart-extracts",
+        "title": "SoftCart extracts",
+        "description": _NOTE,
+        "resources": sorted(entries, key=lambda entry: str(entry["name"])),
+    }
+    text = json.dumps(package, indent=2, ensure_ascii=False) + "\n"
+    file = directory / NAME
+    if file.is_file() and file.read_bytes() == text.encode():
+        return
+    unfinished = directory / f".{NAME}.unfinished"
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)
+
+
+def _field_type(kind: pa.DataType) -> dict[str, str]:
+    """The type of a column after the standard Table Schema."""
+    if pa.types.is_timestamp(kind):
+        return {"type": "datetime", "format": "%Y-%m-%d %H:%M:%S.%fZ"}
+    for matches, name in (
+        (pa.types.is_boolean, "boolean"),
+        (pa.types.is_integer, "integer"),
+        (pa.types.is_decimal, "number"),
+        (pa.types.is_date, "date"),
+    ):
+        if matches(kind):
+            return {"type": name}
+    return {"type": "string"}
