@@ -5,19 +5,15 @@ until somebody reloads it there. It also has what most waves need and the defini
 opens no connection: a fork would share it.
 """
 
-import importlib
-
 try:
     import dbt.cli.main  # noqa: F401
     import pyarrow.dataset  # noqa: F401
     import pymongo  # noqa: F401
 
-    from softcart_assets.assembly import LINES
+    import softcart_assets.pages.kit.render  # noqa: F401
     from softcart_assets.definitions import defs
 
     defs()
-    for dashboard in LINES.dashboards:
-        importlib.import_module(dashboard.package)
 except Exception as error:
     # The process goes on after this error only. Then each run loads the definitions itself, and
     # shows what is wrong. After another error no run could start, and nobody would see the reason.

@@ -1,6 +1,5 @@
 """The files for people as assets: extracts, and the pages of dashboards."""
 
-import importlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from softcart_assets.extracts import kept, lineage
 from softcart_assets.extracts.totals import differing
 from softcart_assets.extracts.write import ExtractFiles, write_extracts
 from softcart_assets.lines.model import Dashboard, Extract, Line
+from softcart_assets.pages import kit
 from softcart_assets.resources import OutputResource, PostgresResource
 
 
@@ -147,7 +147,7 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
         owners=[line.owner],
         kinds={"python", "html"},
         freshness_policy=FRESH,
-        code_version=kept.code_version(dashboard.package),
+        code_version=_code_version(dashboard),
         pool=POOL,
     )
     def build(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult[None]:
@@ -204,6 +204,11 @@ def _shown(dashboard: Dashboard) -> dict[str, dg.MetadataValue]:
     }
 
 
+def _code_version(dashboard: Dashboard) -> str:
+    """A number of the code of a page: of its declaration and of the kit."""
+    return kept.digest([kept.code_version(kit.__name__), dashboard.page])
+
+
 def _versions(production: PostgresConnection, dashboard: Dashboard) -> tuple[int | None, str]:
     """The version of production, None before the first, and that of a page: of tables and code."""
     with production.connect() as session:
@@ -215,20 +220,20 @@ def _versions(production: PostgresConnection, dashboard: Dashboard) -> tuple[int
             row = session.execute("SELECT version FROM production_meta.current").fetchone()
             tables = [kept.table_version(session, table) for table in sorted(dashboard.reads)]
             number = row[0] if row else None
-    return number, kept.digest([kept.code_version(dashboard.package), tables])
+    return number, kept.digest([_code_version(dashboard), tables])
 
 
 def _build(production: PostgresConnection, folder: Path, dashboard: Dashboard) -> dict[str, Any]:
     """Write a page. Returns what is told about it, as JSON, with files by their names."""
-    # By name, because no module outside the folders of a line may name the line. And only here,
-    # because it takes a second.
-    package = importlib.import_module(dashboard.package)
-    page = package.build_page(production, folder / f"{dashboard.name}.html")
+    # Only here, because loading Altair takes a second.
+    from softcart_assets.pages.kit.render import build_page
+
+    page = build_page(production, dashboard.page, folder / f"{dashboard.name}.html")
     return {
         "page": page.path.name,
         "bytes": page.bytes,
         "seconds": round(page.seconds, 2),
         "version": page.version,
-        "figures": {name: str(figure) for name, figure in page.figures.items()},
+        "figures": {name: str(total) for name, total in page.totals.items()},
         "pictures": {name: file.name for name, file in page.pictures.items()},
     }

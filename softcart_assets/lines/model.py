@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+from softcart_assets.lines.page import Page
 from softcart_assets.paths import REPOSITORY
 
 
@@ -272,17 +273,14 @@ class Extract:
 class Dashboard:
     """A page for people, made from published tables: the asset `extracts/<name>`, `<name>.html`.
 
-    `package`: the package of the page. Its function `build_page(production, path)` reads production
-    once, writes the page, and returns its size, production version,
-    figures and charts (PNG files by name). The package is imported when the page is built.
-    `reads`: the published tables that the page shows. While they are the same, the page is not
-    written again, so it must depend on nothing else. `shows`: each figure or filter of the page,
-    and the published columns that it comes from, as `<table>.<column>`.
+    `page`: its declaration. `reads`: the published tables that it shows. While they are the same,
+    the page is not written again, so it must depend on nothing else. `shows`: each figure or filter
+    of the page, and the published columns that it comes from, as `<table>.<column>`.
     """
 
     name: str
     description: str
-    package: str
+    page: Page
     reads: tuple[str, ...]
     shows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     declared_at: str = field(default_factory=_place, compare=False, repr=False)

@@ -1,4 +1,4 @@
-"""The pages for people, one package per line of business with `build_page`.
+"""Pages for people: everything between `production.*` and a finished file.
 
-A package does everything between `production.*` and the finished file. It does not use Dagster.
+Lines declare pages, and the kit makes them. Nothing here uses Dagster.
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from support.databases import database
+from support.pages import CALLS
 from support.two_lines import AUDITS, TABLES, change, create
 
 from softcart_assets.assembly import assemble
@@ -16,22 +17,21 @@ from softcart_assets.components.extracts import dashboard_page, extract_files
 from softcart_assets.components.publication import published_assets
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.model import Dashboard, Extract, Line, Published
+from softcart_assets.lines.page import Page
+from softcart_assets.pages.kit import render
+from softcart_assets.pages.kit.render import PageResult
 from softcart_assets.publishing.acceptances import accept
 from softcart_assets.resources import OutputResource, PostgresResource
 
-PAGE = """
-from types import SimpleNamespace
 
-def build_page(production, path):
+def write_page(production: PostgresConnection, page: Page, path: Path) -> PageResult:
+    """Write a page without reading what it shows."""
     path.write_text("page")
     picture = path.with_suffix(".png")
     picture.write_bytes(b"png" * 100_000)
     with production.connect() as session:
         (version,) = session.execute("SELECT version FROM production_meta.current").fetchone()
-    return SimpleNamespace(
-        path=path, bytes=4, seconds=0, version=version, figures={}, pictures={"sales": picture}
-    )
-"""
+    return PageResult(path, 4, 0, version, None, {}, {"sales": picture})
 
 
 def _line(name: str) -> Line:
@@ -49,7 +49,7 @@ def _line(name: str) -> Line:
                 "JOIN production.dim_member USING (member)",
             ),
         ),
-        dashboards=(Dashboard(f"page_{name}", "A page.", "a_page", (f"fct_{name}",)),),
+        dashboards=(Dashboard(f"page_{name}", "A page.", CALLS, (f"fct_{name}",)),),
     )
 
 
@@ -82,8 +82,7 @@ def databases(stack) -> Iterator[tuple[PostgresConnection, PostgresConnection]]:
 
 @pytest.fixture
 def definitions(databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dg.Definitions:
-    (tmp_path / "a_page.py").write_text(PAGE)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(render, "build_page", write_page)
     monkeypatch.setenv("SOFTCART_EXTRACTS_DIR", str(tmp_path / "extracts"))
     staging, production = databases
     return dg.Definitions(

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -26,6 +27,7 @@ from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
 from support.databases import database
+from support.pages import column, opened
 from support.published import AUDITS, TABLES
 from support.warehouse import create_warehouse
 
@@ -35,7 +37,9 @@ from softcart_assets.extracts import lineage, write
 from softcart_assets.extracts.totals import differing
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extracts
 from softcart_assets.lines.model import Extract
-from softcart_assets.pages.shop import build_page, data
+from softcart_assets.lines.shop.pages import SALES
+from softcart_assets.pages.kit import cube
+from softcart_assets.pages.kit.render import build_page
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.slots import read_shapes
 
@@ -546,7 +550,7 @@ def test_an_order_without_a_plausible_date_moves_no_period_of_the_dashboard(
     staging: PostgresConnection, production: PostgresConnection
 ) -> None:
     """rilldata/rill#685: with one order in 2049, the dashboard fell to the sales of that day."""
-    before = data.read(production)
+    before = cube.read(production, SALES)
     with database(template=staging) as warehouse, database() as connection:
         with warehouse.connect() as session:
             session.execute(
@@ -558,18 +562,14 @@ def test_an_order_without_a_plausible_date_moves_no_period_of_the_dashboard(
             undated, amount = session.execute(
                 f"SELECT count(*), sum(net_amount) {SOLD} AND order_id = 100"
             ).fetchone() or (0, 0)
-        content = data.read(connection)
+        content = cube.read(connection, SALES)
     assert undated
-    assert content.document["undated"] == undated
-    assert before.document["undated"] == 0
-    for name in ("asOf", "first", "last", "periods"):
-        assert content.document[name] == before.document[name], name
-    # Order 100 was placed long ago, and was in the whole period only.
-    assert content.figures == before.figures
-    revenue, revenue_before = (
-        Decimal(sum(each.document["sales"]["items"]["revenue"])) / 100 for each in (content, before)
-    )
-    assert revenue == revenue_before - amount
+    [says] = SALES.cube.left_out
+    told, told_before = (opened(each.archive)[0] for each in (content, before))
+    assert (told["leftOut"][says], told_before["leftOut"][says]) == (undated, 0)
+    for name in ("asOf", "first", "last"):
+        assert told[name] == told_before[name], name
+    assert content.totals["revenue"] == before.totals["revenue"] - amount * 100
 
 
 def test_a_page_and_its_pictures_are_of_one_version(
@@ -584,7 +584,7 @@ def test_a_page_and_its_pictures_are_of_one_version(
         return connect(self, **options)
 
     monkeypatch.setattr(PostgresConnection, "connect", counted)
-    page = build_page(in_two_currencies, tmp_path / "page.html")
+    page = build_page(in_two_currencies, SALES, tmp_path / "page.html")
     assert page.pictures
     assert connects == [in_two_currencies.database]
 
@@ -592,16 +592,15 @@ def test_a_page_and_its_pictures_are_of_one_version(
 def test_one_order_in_another_currency_does_not_take_the_dashboard_away(
     in_two_currencies: PostgresConnection,
 ) -> None:
-    content = data.read(in_two_currencies)
+    """Each currency is shown by itself."""
+    told, columns = opened(cube.read(in_two_currencies, SALES).archive)
+    codes = column(told["cube"]["events"]["currency"], columns)
     with in_two_currencies.connect() as session:
-        (lines,) = session.execute(
-            "SELECT count(*) FROM production.fct_order_lines WHERE currency = 'JPY'"
-        ).fetchone() or (0,)
-        (orders,) = session.execute(
-            f"SELECT count(DISTINCT order_id) {SOLD} AND currency = 'EUR'"
-        ).fetchone() or (0,)
-    assert content.document["currency"] == "EUR"
-    assert content.document["otherCurrencies"] == [{"currency": "JPY", "lines": lines}]
-    assert sum(content.document["sales"]["items"]["orders"]) == orders
-    assert content.overview
-    assert content.overview.currency == "EUR"
+        orders = dict(
+            session.execute(
+                f"SELECT currency, count(DISTINCT order_id) {SOLD} GROUP BY currency"
+            ).fetchall()
+        )
+    shown = Counter(told["paths"]["currency"][code][0] for code in codes)
+    assert shown["JPY"] == orders["JPY"]
+    assert sum(shown.values()) == sum(orders.values())

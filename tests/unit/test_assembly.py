@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from support.pages import CALLS
 
 from softcart_assets.assembly import LINES, DeclarationError, assemble
 from softcart_assets.lines.model import (
@@ -168,13 +169,13 @@ MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
             replace(
                 SOUND,
                 extracts=(Extract("ext", "", {}, ""),),
-                dashboards=(Dashboard("ext", "", "", ()),),
+                dashboards=(Dashboard("ext", "", CALLS, ()),),
             )
         ],
         "two extracts and dashboards are called 'ext'",
     ),
     "dashboard of an unpublished table": (
-        [replace(SOUND, dashboards=(Dashboard("page", "", "", ("dim_a",)),))],
+        [replace(SOUND, dashboards=(Dashboard("page", "", CALLS, ("dim_a",)),))],
         "dashboard page reads 'dim_a', which is not published",
     ),
 }

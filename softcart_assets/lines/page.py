@@ -1,0 +1,263 @@
+"""How a line declares a page: data only. `softcart_assets.pages.kit` turns it into a file.
+
+A page shows a cube: events (orders, calls) that consist of items (order lines), on days. It sums
+measures over the cube, split and filtered by dimensions. SQL here is over `production.*`. Nothing
+in this module reads or writes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["money", "amount", "count", "decimal", "rate", "text"]
+"""How a value is shown. Money has cents, an amount (in columns, where the size counts) has not."""
+
+
+class PageDeclarationError(ValueError):
+    """A page's declaration contradicts itself. The message says where."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure. Exactly one of `sql`, `plus`, `of` and `counts` says where it comes from.
+
+    `sql`: an expression over the columns of the fact `f`, summed over items.
+    `plus`: other summed measures that are added, such as revenue and discount.
+    `of`: the ratio of two other measures. It is unknown where the second is 0.
+    `counts`: distinct events, distinct actors, or actors with two events or more.
+    `rising`: what a rise means. `settles_days`: younger days are not final, so comparisons leave
+    them out. `definition`: a sentence for the reader.
+    """
+
+    name: str
+    label: str
+    kind: Kind
+    definition: str
+    sql: str | None = None
+    plus: tuple[str, ...] = ()
+    of: tuple[str, str] | None = None
+    counts: Literal["events", "actors", "repeaters"] | None = None
+    rising: Literal["good", "bad", "neutral"] = "good"
+    settles_days: int = 0
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of a dimension: the key's SQL and, where the key is no name, the name's SQL.
+
+    `codes`: keys are ISO country codes, which the browser names.
+    """
+
+    name: str
+    sql: str
+    names: str | None = None
+    codes: Literal["country"] | None = None
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """What splits and filters the cube: one level or two, such as country and region.
+
+    `of`: the items' dimension from which this one follows, such as the product for its category.
+    `is_single`: exactly one part is chosen at a time, such as the currency.
+    """
+
+    name: str
+    label: str
+    plural: str
+    levels: tuple[Level, ...]
+    grain: Literal["event", "item"] = "event"
+    of: str | None = None
+    is_filter: bool = True
+    is_single: bool = False
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How much of the cube a page contains: so many years, without these columns.
+
+    Columns are names of dimensions (their finer level, or all if they have one), `event`, `hour`
+    and `actor`. `says`: a sentence for the reader about what is left out.
+    """
+
+    years: int
+    without: tuple[str, ...] = ()
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class Cube:
+    """The rows of a page. `fact` has the alias f. `joins` add its dimensions, one row to each.
+
+    The other fields are SQL over them. `currency`: the name of the dimension with the currency.
+    `left_out`: rows of the fact that `where` takes away and the page counts, by what it says.
+    """
+
+    fact: str
+    joins: str
+    where: str
+    day: str
+    event: str
+    dimensions: tuple[Dimension, ...]
+    ladder: tuple[Rung, ...]
+    moment: str
+    hour: str | None = None
+    actor: str | None = None
+    currency: str | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a listing."""
+
+    name: str
+    label: str
+    kind: Kind = "text"
+    is_wide: bool = False
+    has_bar: bool = False
+
+
+@dataclass(frozen=True)
+class Cards:
+    """The headline figures. Each shows its change and a small line of its course."""
+
+    measures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A measure over time against the period that it is compared with."""
+
+    measure: str
+    height: int = 150
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The parts of a dimension, by measures. The first has a bar and is compared.
+
+    `is_flat`: the finer level at once, as for few stores that are compared whatever their channel.
+    """
+
+    dimension: str
+    measures: tuple[str, ...]
+    limit: int = 8
+    is_flat: bool = False
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Events by hour of the day and by a dimension or weekday, as a table of shades."""
+
+    by: str = "weekday"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Measures that lead from one to the next, such as from gross to net, as bars."""
+
+    title: str
+    measures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rows of a query, as they are. It follows no period.
+
+    `sql` returns `key` and the columns, money in whole cents. Without `sort`, the rows stay in its
+    order. `follows`: by the name of a dimension, the query's columns with the parts of its path.
+    `choice`: a column whose values the reader may choose from.
+    """
+
+    name: str
+    title: str
+    sql: str
+    columns: tuple[Column, ...]
+    sort: str | None
+    note: str = ""
+    limit: int = 10
+    follows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    choice: str | None = None
+
+
+Block = Cards | Trend | Ranking | Hours | Steps | Listing
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a heading. `is_folded`: closed until the reader opens it."""
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+    note: str = ""
+    is_folded: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page for people. Raises `PageDeclarationError` where names do not fit."""
+
+    name: str
+    title: str
+    cube: Cube
+    measures: tuple[Measure, ...]
+    sections: tuple[Section, ...]
+    period: str = "12m"
+
+    def __post_init__(self) -> None:
+        measures = {measure.name: measure for measure in self.measures}
+        dimensions = {dimension.name: dimension for dimension in self.cube.dimensions}
+        for measure in self.measures:
+            origins = (measure.sql, measure.plus, measure.of, measure.counts)
+            if sum(map(bool, origins)) != 1:
+                raise PageDeclarationError(
+                    f"{self.name}: {measure.name} needs exactly one of sql, plus, of and counts"
+                )
+            self._check((*measure.plus, *(measure.of or ())), measures, f"measure {measure.name}")
+        for dimension in self.cube.dimensions:
+            self._check([dimension.of] if dimension.of else [], dimensions, dimension.name)
+        for block in self.blocks():
+            self._check_block(block, measures, dimensions)
+
+    def _check_block(
+        self,
+        block: Block,
+        measures: Mapping[str, Measure],
+        dimensions: Mapping[str, Dimension],
+    ) -> None:
+        where = type(block).__name__
+        if isinstance(block, Cards | Ranking | Steps):
+            self._check(block.measures, measures, where)
+        if isinstance(block, Trend):
+            self._check([block.measure], measures, where)
+        if isinstance(block, Hours) and block.by != "weekday":
+            self._check([block.by], dimensions, where)
+        if isinstance(block, Listing):
+            self._check(block.follows, dimensions, f"listing {block.name}")
+        if isinstance(block, Ranking):
+            self._check([block.dimension], dimensions, where)
+            if dimensions[block.dimension].grain == "item":
+                # An order with two categories of a department would count twice in it.
+                for name in block.measures:
+                    parts = (name, *(measures[name].of or ()))
+                    if any(measures[part].counts for part in parts):
+                        raise PageDeclarationError(
+                            f"{self.name}: {name} cannot be split by {block.dimension}, because "
+                            "distinct counts do not add up over parts of an event"
+                        )
+
+    def _check(self, names: Iterable[str], known: Mapping[str, object], where: str) -> None:
+        for name in names:
+            if name not in known:
+                raise PageDeclarationError(
+                    f"{self.name}: {where} names {name!r}. There are: {', '.join(known)}"
+                )
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, in the order of the page."""
+        for section in self.sections:
+            yield from section.blocks

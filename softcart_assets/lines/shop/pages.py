@@ -1,0 +1,388 @@
+"""The shop's pages, for its managers."""
+
+from softcart_assets.lines.page import (
+    Cards,
+    Column,
+    Cube,
+    Dimension,
+    Hours,
+    Level,
+    Listing,
+    Measure,
+    Page,
+    Ranking,
+    Rung,
+    Section,
+    Steps,
+    Trend,
+)
+
+_PAYMENT = """
+(SELECT order_id, CASE count(DISTINCT payment_method) WHEN 1 THEN min(payment_method)
+                  ELSE 'several methods' END AS method
+ FROM production.fct_payments GROUP BY order_id)"""
+
+_FIRST_ORDER = """
+(SELECT customer_id, min(ordered_at) AS ordered_at FROM production.fct_order_lines
+ WHERE NOT is_cancelled GROUP BY customer_id)"""
+
+# Lines whose order has not arrived yet have the currency XXX. They are shown with most others.
+_CURRENCY = """
+CASE f.currency WHEN 'XXX' THEN coalesce((
+  SELECT currency FROM production.fct_order_lines WHERE currency <> 'XXX'
+  GROUP BY currency ORDER BY count(*) DESC, currency LIMIT 1), 'XXX')
+ELSE f.currency END"""
+
+_CUBE = Cube(
+    fact="production.fct_order_lines",
+    joins=f"""
+      LEFT JOIN production.dim_device d ON d.device_key = f.device_key
+      LEFT JOIN production.dim_location l ON l.location_key = f.location_key
+      LEFT JOIN production.dim_store s ON s.store_id = f.store_id AND s.is_current
+      LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
+      LEFT JOIN {_PAYMENT} pay ON pay.order_id = f.order_id
+      LEFT JOIN {_FIRST_ORDER} first_order ON first_order.customer_id = f.customer_id""",
+    # The unknown date would be the first day of everything.
+    where="NOT f.is_cancelled AND f.order_date <> '1900-01-01'",
+    day="f.order_date",
+    moment="f.ordered_at",
+    event="f.order_id",
+    hour="nullif(f.time_of_day_key, -1) / 60",
+    actor="f.customer_id",
+    currency="currency",
+    left_out={
+        "Order lines not shown because their date is implausible": (
+            "NOT f.is_cancelled AND f.order_date = '1900-01-01'"
+        ),
+    },
+    dimensions=(
+        Dimension(
+            "currency",
+            "Currency",
+            "Currencies",
+            (Level("currency", _CURRENCY),),
+            is_single=True,
+        ),
+        Dimension(
+            "place",
+            "Country or region",
+            "Countries and regions",
+            (Level("country", "l.country_code", codes="country"), Level("region", "l.region")),
+        ),
+        Dimension(
+            "seller",
+            "Channel or store",
+            "Stores",
+            (
+                Level("channel", "s.channel"),
+                Level(
+                    "store",
+                    "f.store_id",
+                    names="SELECT store_id, store_name FROM production.dim_store WHERE is_current",
+                ),
+            ),
+        ),
+        Dimension("device", "Device", "Devices", (Level("device", "d.device"),)),
+        Dimension("payment", "Payment method", "Payment methods", (Level("method", "pay.method"),)),
+        Dimension(
+            "customer",
+            "New or returning",
+            "New and returning customers",
+            (
+                Level(
+                    "kind",
+                    "CASE WHEN f.customer_id IS NULL THEN 'guest' "
+                    "WHEN f.ordered_at = first_order.ordered_at THEN 'new' ELSE 'returning' END",
+                ),
+            ),
+        ),
+        Dimension(
+            "category",
+            "Department or category",
+            "Departments and categories",
+            (
+                Level("department", "p.department_name"),
+                Level(
+                    "category",
+                    "p.category_id",
+                    names="SELECT category_id, max(category_name) FROM production.dim_product "
+                    "WHERE is_current GROUP BY category_id",
+                ),
+            ),
+            grain="item",
+            of="product",
+        ),
+        Dimension(
+            "vendor",
+            "Vendor",
+            "Vendors",
+            (
+                Level(
+                    "vendor",
+                    "p.vendor_id",
+                    names="SELECT vendor_id, vendor_name FROM production.dim_vendor",
+                ),
+            ),
+            grain="item",
+            of="product",
+        ),
+        Dimension(
+            "product",
+            "Product",
+            "Top products",
+            (
+                Level(
+                    "product",
+                    "f.product_id",
+                    names="SELECT product_id, product_name FROM production.dim_product "
+                    "WHERE is_current",
+                ),
+            ),
+            grain="item",
+            is_filter=False,
+        ),
+    ),
+    ladder=(
+        Rung(3, says="Every order of the last three years at most."),
+        Rung(2, says="Every order of the last two years. Older ones would make the page too large"),
+        Rung(
+            2,
+            ("event", "hour", "actor"),
+            "Sums by day of the last two years. Single orders would make the page too large, so it "
+            "does not count customers, hours, or orders that contain a product.",
+        ),
+        Rung(
+            2,
+            ("event", "hour", "actor", "product", "vendor"),
+            "Sums by day of the last two years, without products and vendors.",
+        ),
+        Rung(
+            2,
+            ("event", "hour", "actor", "product", "vendor", "place", "payment", "customer"),
+            "Sums by day of the last two years, without products, vendors, regions, payment "
+            "methods and kinds of customers.",
+        ),
+    ),
+)
+
+RETURN_DAYS = 42
+"""Nearly all returns of an order have come after so many days."""
+
+_MEASURES = (
+    Measure(
+        "revenue",
+        "Revenue",
+        "money",
+        "What customers pay for the goods after discounts, without tax and shipping, of orders "
+        "that are not cancelled.",
+        sql="f.net_amount",
+    ),
+    Measure(
+        "margin",
+        "Margin",
+        "money",
+        "Revenue minus what the goods cost the shop.",
+        sql="f.margin_amount",
+    ),
+    Measure(
+        "marginRate", "Margin %", "rate", "Margin as a share of revenue.", of=("margin", "revenue")
+    ),
+    Measure("orders", "Orders", "count", "Orders that are not cancelled.", counts="events"),
+    Measure("basket", "Average basket", "money", "Revenue per order.", of=("revenue", "orders")),
+    Measure("units", "Units sold", "count", "Pieces sold.", sql="f.quantity"),
+    Measure(
+        "customers",
+        "Customers",
+        "count",
+        "Different registered customers with such an order.",
+        counts="actors",
+    ),
+    Measure(
+        "repeaters",
+        "Customers with two orders or more",
+        "count",
+        "Customers who ordered at least twice in the period.",
+        counts="repeaters",
+    ),
+    Measure(
+        "repeatRate",
+        "Repeat rate",
+        "rate",
+        "Customers with two orders or more, as a share of customers.",
+        of=("repeaters", "customers"),
+    ),
+    Measure("gross", "Gross", "amount", "Goods at their list price.", plus=("revenue", "discount")),
+    Measure(
+        "discount",
+        "− Discounts",
+        "amount",
+        "What was taken off the list price.",
+        sql="f.discount_amount",
+        rising="neutral",
+    ),
+    Measure("tax", "+ Tax", "amount", "Tax on the revenue.", sql="f.tax_amount", rising="neutral"),
+    Measure(
+        "refund",
+        "− Refunds",
+        "amount",
+        "Refunds count on the day of their order.",
+        sql="f.refund_amount",
+        rising="bad",
+    ),
+    Measure(
+        "returnRate",
+        "Return rate",
+        "rate",
+        f"Refunds as a share of revenue, of orders at least {RETURN_DAYS} days old, because "
+        "returns come weeks after the order.",
+        of=("refund", "revenue"),
+        rising="bad",
+        settles_days=RETURN_DAYS,
+    ),
+)
+
+_STOCK = """
+SELECT * FROM (
+  SELECT c.store_id || '/' || c.product_id AS key, p.product_name AS product,
+         s.store_name AS store, c.stock_risk AS risk, c.quantity_on_hand AS quantity,
+         round(c.cover_days::numeric, 1) AS cover, c.sold_quantity_28d AS sold,
+         c.reorder_point AS reorder, (c.quantity_on_hand * p.cost_amount * 100)::bigint AS worth,
+         s.channel, c.store_id, p.department_name AS department, p.category_id,
+         row_number() OVER (PARTITION BY c.stock_risk ORDER BY c.sold_quantity_28d DESC,
+           c.quantity_on_hand * p.cost_amount DESC NULLS LAST, c.store_id, c.product_id) AS place
+  FROM production.agg_stock_cover_by_store_product c
+  LEFT JOIN production.dim_product p ON p.product_id = c.product_id AND p.is_current
+  LEFT JOIN production.dim_store s ON s.store_id = c.store_id AND s.is_current
+  WHERE c.stock_risk <> 'ok' AND p.product_status IS DISTINCT FROM 'discontinued') stock
+WHERE place <= 150
+ORDER BY array_position(ARRAY['critical', 'low', 'out', 'overstock'], risk), place"""
+
+_PAIRS = """
+SELECT a.product_id_a || '/' || a.product_id_b AS key,
+       coalesce(x.product_name, a.product_id_a) || ' + ' || coalesce(y.product_name, a.product_id_b)
+         AS products,
+       a.basket_count AS baskets,
+       greatest(a.confidence_a_to_b_pct, a.confidence_b_to_a_pct) / 100 AS share, a.lift
+FROM production.agg_baskets_by_product_pair a
+LEFT JOIN production.dim_product x ON x.product_id = a.product_id_a AND x.is_current
+LEFT JOIN production.dim_product y ON y.product_id = a.product_id_b AND y.is_current
+ORDER BY a.basket_count DESC, 1 LIMIT 150"""
+
+_SEGMENTS = """
+SELECT segment || ' ' || currency AS key, segment, currency, count(*) AS customers,
+       (sum(monetary_amount) * 100)::bigint AS revenue, round(avg(recency_days), 1) AS recency,
+       round(avg(frequency_count), 2) AS frequency
+FROM production.agg_rfm_by_customer GROUP BY segment, currency ORDER BY revenue DESC"""
+
+SALES = Page(
+    "dashboard",
+    "Sales",
+    _CUBE,
+    _MEASURES,
+    (
+        Section(
+            "overview",
+            "Overview",
+            (
+                Cards(
+                    ("revenue", "margin", "marginRate", "orders", "basket", "units", "returnRate")
+                ),
+                Trend("revenue", 240),
+                Trend("orders", 240),
+                Steps(
+                    "From list price to what stays",
+                    ("gross", "discount", "revenue", "tax", "refund"),
+                ),
+                Ranking("category", ("revenue", "marginRate", "returnRate")),
+            ),
+        ),
+        Section(
+            "products",
+            "Products",
+            (
+                Ranking("product", ("revenue", "margin", "units", "returnRate"), 10),
+                Ranking("vendor", ("revenue", "marginRate")),
+                Listing(
+                    "pair",
+                    "Bought together",
+                    _PAIRS,
+                    (
+                        Column("products", "Products"),
+                        Column("baskets", "Orders with both", "count"),
+                        Column("share", "Buyers of one who buy the other", "rate", is_wide=True),
+                        Column("lift", "Lift", "decimal"),
+                    ),
+                    "baskets",
+                    "Over all orders: follows no filter. Lift: how many times more often than by "
+                    "chance.",
+                    8,
+                ),
+            ),
+        ),
+        Section(
+            "customers",
+            "Customers",
+            (
+                Cards(("customers", "repeaters", "repeatRate")),
+                Ranking("customer", ("revenue", "orders", "basket")),
+                Ranking("payment", ("revenue", "orders")),
+                Listing(
+                    "segment",
+                    "Customer segments",
+                    _SEGMENTS,
+                    (
+                        Column("segment", "Segment"),
+                        Column("customers", "Customers", "count", has_bar=True),
+                        Column("revenue", "Revenue", "amount"),
+                        Column("recency", "Days since last order", "decimal", is_wide=True),
+                        Column("frequency", "Orders each", "decimal", is_wide=True),
+                    ),
+                    "revenue",
+                    "By how recently, how often and how much customers bought, over all their "
+                    "orders: follows the currency only.",
+                    12,
+                    {"currency": ("currency",)},
+                ),
+            ),
+        ),
+        Section(
+            "where",
+            "Where and when",
+            (
+                Ranking("place", ("revenue", "marginRate", "orders")),
+                Ranking("seller", ("revenue", "marginRate", "orders"), is_flat=True),
+                Ranking("device", ("revenue", "basket")),
+                Hours(),
+            ),
+            "Hours are UTC.",
+        ),
+        Section(
+            "stock",
+            "Stock",
+            (
+                Listing(
+                    "stock",
+                    "Stock at risk",
+                    _STOCK,
+                    (
+                        Column("product", "Product"),
+                        Column("store", "Store"),
+                        Column("risk", "Risk"),
+                        Column("quantity", "On hand", "count"),
+                        Column("cover", "Days of cover", "decimal"),
+                        Column("sold", "Sold in 28 days", "count", is_wide=True),
+                        Column("reorder", "Reorder at", "count", is_wide=True),
+                        Column("worth", "Value at cost", "amount", is_wide=True),
+                    ),
+                    None,
+                    "As of now, without discontinued products: the 150 best sellers of each risk. "
+                    "Follows the filters of store and category.",
+                    10,
+                    {"seller": ("channel", "store_id"), "category": ("department", "category_id")},
+                    choice="risk",
+                ),
+            ),
+            is_folded=True,
+        ),
+    ),
+)

@@ -1,0 +1,73 @@
+"""The trends of a page as PNG, for places that show pictures: the Dagster UI and the README.
+
+Altair draws them, in the light theme, from the sums of the cube that the page contains.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from softcart_assets.lines.page import Measure, Page, Trend
+from softcart_assets.pages.kit import theme
+
+Course = Mapping[date, Mapping[str, int]]
+
+_MONTHS = 25
+"""Two years and the month that is not over."""
+
+
+def draw(page: Page, course: Course) -> dict[str, bytes]:
+    """The trends of a page by month, by the name of their measure. None without any event."""
+    measures = {measure.name: measure for measure in page.measures}
+    trends = [block.measure for block in page.blocks() if isinstance(block, Trend)]
+    return {name: _picture(measures, name, course) for name in trends if course}
+
+
+def value(measures: Mapping[str, Measure], name: str, sums: Mapping[str, int]) -> float | None:
+    """A measure of these sums, in whole units. None where it is unknown, as actors are here."""
+    measure = measures[name]
+    if measure.sql is not None:
+        return sums[name] / (100 if measure.kind in ("money", "amount") else 1)
+    if measure.plus:
+        parts = [value(measures, part, sums) for part in measure.plus]
+        return None if None in parts else sum(part for part in parts if part is not None)
+    if measure.of is not None:
+        above, below = (value(measures, part, sums) for part in measure.of)
+        return above / below if above is not None and below else None
+    return float(sums["events"]) if measure.counts == "events" else None
+
+
+def _picture(measures: Mapping[str, Measure], name: str, course: Course) -> bytes:
+    months = sorted(course)[-_MONTHS:]
+    rows = [
+        # The last month goes on. Its part must not look like a fall.
+        {
+            "month": month.isoformat(),
+            "value": value(measures, name, course[month]),
+            "whole": month != months[-1],
+        }
+        for month in months
+    ]
+    colors = theme.THEMES["light"]
+    base = alt.Chart(alt.NamedData(name="rows")).encode(
+        x=alt.X("month:T", axis=alt.Axis(format="%b %y", title=None, grid=False, domain=False)),
+        y=alt.Y("value:Q", axis=alt.Axis(title=None, tickCount=4, format=".3~s", domain=False)),
+    )
+    whole = base.transform_filter("datum.whole")
+    chart = alt.layer(
+        whole.mark_area(color=colors["accent"], opacity=0.09),
+        whole.mark_line(color=colors["accent"], strokeWidth=2.25),
+        base.transform_filter("!datum.whole").mark_point(color=colors["accent"], size=36),
+    ).properties(width=720, height=260, padding=16, title=f"{measures[name].label} by month")
+    specification: dict[str, Any] = chart.to_dict() | {"datasets": {"rows": rows}}
+    return vl_convert.vegalite_to_png(
+        json.dumps(specification),
+        config={"background": colors["card"], "font": theme.FONT, "view": {"stroke": None}},
+        scale=1.5,
+    )

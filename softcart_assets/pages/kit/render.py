@@ -1,0 +1,128 @@
+"""Writes a declared page as one self-contained file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import jinja2
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.page import Block, Page, Rung
+from softcart_assets.pages.kit import cube, pictures, theme
+
+_HERE: Final = Path(__file__).parent
+
+PERIODS: Final = {
+    "today": "Last day",
+    "yesterday": "The day before",
+    "7d": "Last 7 days",
+    "30d": "Last 30 days",
+    "90d": "Last 90 days",
+    "year": "This year",
+    "12m": "Last 12 months",
+    "all": "All",
+    "custom": "Custom …",
+}
+"""The periods that a reader chooses from. The script knows their days."""
+
+
+@dataclass(frozen=True)
+class PageResult:
+    """A finished page.
+
+    `version`: the production version of its data (None: nothing was published yet). `rung`: how
+    much of the cube it contains. `totals`: each summed measure over all its days, money in cents.
+    `pictures`: its trends by month as PNG files, by measure. There are none without any event.
+    """
+
+    path: Path
+    bytes: int
+    seconds: float
+    version: int | None
+    rung: Rung | None
+    totals: dict[str, Decimal]
+    pictures: dict[str, Path]
+
+
+def build_page(production: PostgresConnection, page: Page, path: Path) -> PageResult:
+    """Write a page of the present production data to `path`, as a whole or not at all.
+
+    Raises `PageError` if production cannot be shown, `ServerUnreachable` if it does not answer.
+    """
+    started = time.monotonic()
+    content = cube.read(production, page)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for name, picture in pictures.draw(page, content.course).items():
+        drawn[name] = path.with_name(f"{path.stem}-{name}.png")
+        _write(drawn[name], picture)
+    _write(path, html(page, content.archive).encode())
+    return PageResult(
+        path=path,
+        bytes=path.stat().st_size,
+        seconds=time.monotonic() - started,
+        version=content.version,
+        rung=content.rung,
+        totals=content.totals,
+        pictures=drawn,
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that somebody may open at this moment: as a whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
+
+
+def html(page: Page, archive: str) -> str:
+    """The page around an archive of its data."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = "\n".join(_dense(_text(name)) for name in ("sums.js", "page.js"))
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        measures={measure.name: measure for measure in page.measures},
+        dimensions={dimension.name: dimension for dimension in page.cube.dimensions},
+        periods=PERIODS,
+        kind_of=_kind,
+        style=theme.variables() + _dense(_text("kit.css")),
+        script=script,
+        script_hash=_hash(script),
+        archive=archive,
+    )
+
+
+def _kind(block: Block) -> str:
+    return type(block).__name__.lower()
+
+
+def _text(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _dense(text: str) -> str:
+    """A script or stylesheet of the kit without indents and comments that have lines of their own.
+
+    No text in them spans lines, so this changes nothing else.
+    """
+    own_line = r"\s*//.*|\s*/\*.*|\s+\*( .*|/)?"
+    return re.sub(rf"^({own_line})$\n|^\s+", "", text, flags=re.MULTILINE)
+
+
+def _hash(script: str) -> str:
+    """The script's entry in the page's Content-Security-Policy, which allows no other script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

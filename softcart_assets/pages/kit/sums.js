@@ -1,0 +1,255 @@
+// Sums over the embedded cube. Here belongs arithmetic only: nothing here touches the document.
+// Days are numbers since 1970-01-01, money is whole cents, so every sum is exact.
+
+const dayOf = (iso) => Date.parse(`${iso.slice(0, 10)}T00:00Z`) / 864e5;
+const isoOf = (day) => new Date(day * 864e5).toISOString().slice(0, 10);
+
+/** The same date some years later; the 28th for a 29th of February that does not exist. */
+function shiftYears(day, years) {
+  const date = new Date(day * 864e5);
+  const month = date.getUTCMonth();
+  date.setUTCFullYear(date.getUTCFullYear() + years);
+  if (date.getUTCMonth() !== month) date.setUTCDate(0);
+  return date.getTime() / 864e5;
+}
+
+/** Days up to this many are shown singly, and compared by weekday. */
+const SINGLE_DAYS = 62;
+
+/**
+ * What a period is compared with: a function from a first and last day in it to those before.
+ * Short periods move by 52 weeks, so that Mondays meet Mondays.
+ */
+function comparison(from, to, mode) {
+  const length = to - from + 1;
+  if (mode === "before") return (start, end) => [start - length, end - length];
+  if (length <= SINGLE_DAYS) return (start, end) => [start - 364, end - 364];
+  // The end is that of the day after, so that ranges which follow each other do so a year before.
+  return (start, end) => [shiftYears(start, -1), shiftYears(end + 1, -1) - 1];
+}
+
+/** The period in days, weeks (from Monday) or months, by its length: `{from, to, isWhole}` each. */
+function cut(from, to) {
+  const length = to - from + 1;
+  const unit = length <= SINGLE_DAYS ? "day" : length <= 200 ? "week" : "month";
+  const pieces = [];
+  for (let day = from; day <= to;) {
+    const date = new Date(day * 864e5);
+    let [start, next] = [day, day + 1];
+    if (unit === "week") {
+      start = day - ((day + 3) % 7); // 1970-01-01 was a Thursday
+      next = start + 7;
+    } else if (unit === "month") {
+      start = Date.UTC(date.getUTCFullYear(), date.getUTCMonth()) / 864e5;
+      next = Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1) / 864e5;
+    }
+    const last = Math.min(next - 1, to);
+    pieces.push({ from: day, to: last, isWhole: start === day && last === next - 1 });
+    day = last + 1;
+  }
+  return { unit, pieces };
+}
+
+/** The bytes of a text of pack.py: their number, a colon, and two letters for each 13 bits. */
+function bytesOf(text) {
+  const values = new Uint8Array(127);
+  for (let code = 33, n = 0; code < 127; code++) if (!"<>&".includes(String.fromCharCode(code))) values[code] = n++;
+  const colon = text.indexOf(":");
+  const bytes = new Uint8Array(Number(text.slice(0, colon)));
+  let [held, bits, at] = [0, 0, 0];
+  for (let n = colon + 1; n < text.length; n += 2) {
+    held = (held << 13) | (values[text.charCodeAt(n)] * 91 + values[text.charCodeAt(n + 1)]);
+    bits += 13;
+    while (bits >= 8) {
+      bits -= 8;
+      // The last bits may be none of a byte. An array takes nothing beyond its end.
+      bytes[at++] = held >> bits;
+    }
+    held &= (1 << bits) - 1;
+  }
+  return bytes;
+}
+
+/** Reads an archive of pack.py: its description, and a function that reads a column. */
+function opened(bytes) {
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  const description = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
+  function column({ at, rows, low, bytes: width }) {
+    // Small numbers are read far faster.
+    const isSmall = Math.abs(low) < 2 ** 30 && width < 4;
+    const numbers = new (isSmall ? Int32Array : Float64Array)(rows).fill(low);
+    let begin = 4 + length + at;
+    for (let n = 0, factor = 1; n < width; n++, factor *= 256, begin += rows)
+      for (let row = 0; row < rows; row++) numbers[row] += bytes[begin + row] * factor;
+    return numbers;
+  }
+  return { description, column };
+}
+
+const startsWith = (path, prefix) => prefix.every((part, n) => part === path[n]);
+
+class Cube {
+  /** `column` reads a packed column. */
+  constructor({ cube, first, page, paths }, column) {
+    this.page = page;
+    this.paths = paths;
+    this.first = dayOf(first);
+    this.actors = cube.actors;
+    const read = (packed) =>
+      Object.fromEntries(Object.entries(packed).map(([name, entry]) => [name, column(entry)]));
+    const [direct, follows] = [read(cube.items), read(cube.follows)];
+    let day = this.first;
+    this.days = column(cube.daySteps).map((step) => (day += step));
+    this.events = read(cube.events);
+    this.marks = cube.marks && column(cube.marks);
+    this.items = { ...direct };
+    for (const { name, of } of page.dimensions)
+      if (name in follows) this.items[name] = direct[of].map((code) => follows[name][code]);
+    this.begin = new Int32Array(this.days.length + 1);
+    this.events.items.forEach((count, n) => (this.begin[n + 1] = this.begin[n] + count));
+    if (cube.amountBy) {
+      const rows = column(cube.amountRow);
+      const begins = column(cube.amountBegin);
+      const keys = direct[cube.amountBy];
+      const at = rows.map((row, n) => begins[keys[n]] + row);
+      const keyOf = new Int32Array(at.length ? 1 + at.reduce((top, entry) => Math.max(top, entry), 0) : 0);
+      at.forEach((entry, n) => (keyOf[entry] = keys[n]));
+      let main;
+      this.sums = {};
+      for (const name in cube.sums) {
+        const { ratio, rest } = cube.sums[name];
+        const ratios = ratio && column(ratio);
+        const amounts = ratio
+          ? column(rest).map((left, entry) => left + Math.floor((main[entry] * ratios[keyOf[entry]]) / 1e6 + 0.5))
+          : column(cube.sums[name]);
+        main ??= amounts;
+        this.sums[name] = at.map((entry) => amounts[entry]);
+      }
+    } else this.sums = read(cube.sums);
+    this.names = Object.keys(this.sums);
+  }
+
+  /** The first event of that day or a later one. */
+  from(day) {
+    let [low, high] = [0, this.days.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.days[middle] < day) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  zeros(size) {
+    return Object.fromEntries([...this.names, "events"].map((name) => [name, new Float64Array(size)]));
+  }
+
+  /**
+   * Sums of the days `from` to `to`, both included. `chosen` has a list of paths by dimension; an
+   * empty list takes everything, a path everything that begins with it.
+   */
+  sum(from, to, chosen) {
+    const { names, sums, begin, items, events, page, paths, marks } = this;
+    // Arrays side by side instead of objects by name: this loop runs for every row.
+    const allows = (name) =>
+      chosen[name]?.length
+        ? Uint8Array.from(paths[name], (path) => chosen[name].some((prefix) => startsWith(path, prefix)))
+        : null;
+    const all = this.zeros(1);
+    const day = this.zeros(Math.max(0, to - from + 1));
+    const parts = Object.fromEntries(page.dimensions.map(({ name }) => [name, this.zeros(paths[name].length)]));
+    const grain = (wanted, columns) =>
+      page.dimensions
+        .filter((each) => each.grain === wanted)
+        .map(({ name }) => ({
+          name,
+          codes: columns[name],
+          allowed: allows(name),
+          sums: names.map((key) => parts[name][key]),
+          events: parts[name].events,
+          last: new Int32Array(paths[name].length).fill(-1),
+        }));
+    const [ofEvent, ofItem] = [grain("event", events), grain("item", items)];
+    const [eventFilters, itemFilters] = [ofEvent, ofItem].map((each) => each.filter(({ allowed }) => allowed));
+    const hours = events.hour && {
+      weekday: new Float64Array(7 * 24),
+      ...Object.fromEntries(ofEvent.map(({ name }) => [name, new Float64Array(paths[name].length * 24)])),
+    };
+    const seen = events.actor && new Uint8Array(this.actors);
+    const columns = names.map((name) => sums[name]);
+    const [ofAll, ofDay] = [all, day].map((group) => names.map((name) => group[name]));
+    const here = new Float64Array(names.length);
+    const isOut = (filters, row) => {
+      for (let n = 0; n < filters.length; n++) if (!filters[n].allowed[filters[n].codes[row]]) return true;
+      return false;
+    };
+    const add = (into, n) => {
+      for (let k = 0; k < here.length; k++) into[k][n] += here[k];
+    };
+    const end = this.from(to + 1);
+    for (let event = this.from(from); event < end; event++) {
+      if (isOut(eventFilters, event)) continue;
+      here.fill(0);
+      let [count, found] = [0, false];
+      for (let item = begin[event]; item < begin[event + 1]; item++) {
+        if (isOut(itemFilters, item)) continue;
+        count += marks ? marks[item] : found ? 0 : 1;
+        found = true;
+        for (let k = 0; k < columns.length; k++) here[k] += columns[k][item];
+        for (let d = 0; d < ofItem.length; d++) {
+          const { codes, sums: into, events: times, last } = ofItem[d];
+          const part = codes[item];
+          for (let k = 0; k < columns.length; k++) into[k][part] += columns[k][item];
+          if (last[part] === event) continue;
+          last[part] = event;
+          times[part]++;
+        }
+      }
+      if (!found) continue;
+      const at = this.days[event] - from;
+      add(ofAll, 0);
+      all.events[0] += count;
+      add(ofDay, at);
+      day.events[at] += count;
+      const hour = hours ? events.hour[event] : -1;
+      if (hour >= 0) hours.weekday[((this.days[event] + 3) % 7) * 24 + hour] += count;
+      for (let d = 0; d < ofEvent.length; d++) {
+        const { name, codes, sums: into, events: times } = ofEvent[d];
+        const part = codes[event];
+        add(into, part);
+        times[part] += count;
+        if (hour >= 0) hours[name][part * 24 + hour] += count;
+      }
+      const actor = seen ? events.actor[event] : -1;
+      if (actor >= 0 && seen[actor] < 2) seen[actor]++;
+    }
+    return {
+      all,
+      day,
+      parts,
+      hours,
+      // Without single events, those of several kinds of item cannot be told apart.
+      areEventsKnown: !marks || !itemFilters.length,
+      actors: seen ? seen.reduce((found, times) => found + (times > 0), 0) : null,
+      repeaters: seen ? seen.reduce((found, times) => found + (times > 1), 0) : null,
+    };
+  }
+}
+
+/** What of a measure is summed, and whether its young days are left out. */
+function measuresOf(page) {
+  const byName = Object.fromEntries(page.measures.map((measure) => [measure.name, measure]));
+  /** The value of a measure in sums, for entry `n` of one of their groups; null: not known. */
+  function value(name, sums, group, n = 0) {
+    const { sum, plus, counts, of } = byName[name];
+    if (sum) return group[name][n];
+    if (plus) return plus.reduce((total, part) => total + value(part, sums, group, n), 0);
+    if (of) {
+      const [above, below] = of.map((part) => value(part, sums, group, n));
+      return above === null || !below ? null : above / below;
+    }
+    if (counts === "events") return sums.areEventsKnown ? group.events[n] : null;
+    return group === sums.all ? sums[counts] : null;
+  }
+  return { byName, value };
+}

@@ -1,0 +1,75 @@
+"""A small page of a line that the project does not have, and what is in any page."""
+
+import json
+import zlib
+
+from softcart_assets.lines.page import (
+    Cards,
+    Column,
+    Cube,
+    Dimension,
+    Level,
+    Listing,
+    Measure,
+    Page,
+    Ranking,
+    Rung,
+    Section,
+    Trend,
+)
+
+_LISTING = Listing(
+    "late", "Late calls", "SELECT 1 AS key", (Column("key", "Key", "count"),), "key", choice="key"
+)
+CALLS = Page(
+    "calls",
+    "Calls <now>",
+    Cube(
+        fact="production.fct_calls",
+        joins="LEFT JOIN production.dim_plan p ON p.plan_key = f.plan_key",
+        where="true",
+        day="f.call_date",
+        event="f.call_id",
+        moment="f.called_at",
+        dimensions=(
+            Dimension("plan", "Plan", "Plans", (Level("kind", "p.kind"), Level("plan", "p.name"))),
+            Dimension("leg", "Leg", "Legs", (Level("leg", "f.leg"),), grain="item"),
+        ),
+        ladder=(Rung(3), Rung(1, ("event", "plan"))),
+    ),
+    (
+        Measure("minutes", "Minutes", "count", "Minutes of calls.", sql="f.minutes"),
+        Measure("charge", "Charges", "money", "What calls cost.", sql="f.charge"),
+        Measure("calls", "Calls", "count", "Calls.", counts="events"),
+        Measure("each", "Charge each", "money", "Charge per call.", of=("charge", "calls")),
+    ),
+    (
+        Section("all", "All", (Cards(("minutes", "each")), Trend("minutes"))),
+        Section("parts", "Parts", (Ranking("leg", ("charge",)), _LISTING), is_folded=True),
+    ),
+)
+
+
+def opened(archive: str) -> tuple[dict, bytes]:
+    """The description and the columns of an archive."""
+    size, _, letters = archive.partition(":")
+    alphabet = [chr(code) for code in range(33, 127) if chr(code) not in "<>&"]
+    values = [alphabet.index(letter) for letter in letters]
+    bits = "".join(
+        f"{high * 91 + low:013b}" for high, low in zip(values[::2], values[1::2], strict=True)
+    )
+    content = bytes(int(bits[n : n + 8], 2) for n in range(0, int(size) * 8, 8))
+    assert set(bits[int(size) * 8 :]) <= {"0"}
+    content = zlib.decompress(content, wbits=31)
+    length = int.from_bytes(content[:4], "little")
+    return json.loads(content[4 : 4 + length]), content[4 + length :]
+
+
+def column(packed: dict[str, int], content: bytes) -> list[int]:
+    """As the script reads it."""
+    rows, begin = packed["rows"], packed["at"]
+    planes = [content[begin + n * rows : begin + (n + 1) * rows] for n in range(packed["bytes"])]
+    return [
+        packed["low"] + sum(plane[row] << 8 * n for n, plane in enumerate(planes))
+        for row in range(rows)
+    ]

@@ -1,0 +1,173 @@
+"""Declarations of pages, their packing and their file, without a server or browser."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.pages import CALLS, column, opened
+
+from softcart_assets.assembly import LINES
+from softcart_assets.lines.page import Measure, PageDeclarationError, Ranking, Section, Trend
+from softcart_assets.lines.shop.pages import SALES
+from softcart_assets.pages.kit import cube, pack, pictures, render, theme
+
+
+@given(st.lists(st.lists(st.integers(-(2**52), 2**52 - 1)), max_size=4))
+def test_columns_come_back_from_an_archive(columns):
+    packer = pack.Packer()
+    packed = [packer.add(values) for values in columns]
+    description, content = opened(packer.archive({"columns": packed, "day": date(2026, 1, 2)}))
+    assert [column(each, content) for each in description["columns"]] == columns
+    assert description["day"] == "2026-01-02"
+
+
+def test_a_number_that_a_browser_would_round_is_an_error():
+    with pytest.raises(OverflowError, match="exactly"):
+        pack.Packer().add([0, 2**53])
+
+
+@given(st.recursive(st.text() | st.integers(), st.lists))
+def test_no_text_ends_the_element_of_the_data(value):
+    archive = pack.Packer().archive({"value": value})
+    assert not set(archive) & set("<>&")
+    assert opened(archive)[0] == {"value": value}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(-3, 9), st.integers(-300, 900)), min_size=1)
+)
+def test_distinct_amounts_and_their_ratios_are_exact(entries):
+    entries = entries * 4  # otherwise they do not repeat enough
+    keys, main, other = (list(each) for each in zip(*entries, strict=True))
+    found = pack.distinct_amounts(keys, [main, other], 4)
+    if found is None:
+        assert len(set(entries)) > len(entries) // 3
+        return
+    at = [found.begins[key] + row for key, row in zip(keys, found.rows, strict=True)]
+    assert [found.columns[0][n] for n in at] == main
+    assert [found.columns[1][n] for n in at] == other
+    ratios, rest = pack.rest_of_ratio(found, *found.columns)
+    lengths = np.diff([*found.begins, len(found.columns[0])])
+    for n, key in enumerate(np.repeat(range(4), lengths)):
+        guess = np.floor(found.columns[0][n] * float(ratios[key]) / 1e6 + 0.5)
+        assert rest[n] + guess == found.columns[1][n]
+
+
+def test_a_share_of_the_main_amount_leaves_no_rest():
+    """Tax is such a share."""
+    main = [100, 250, 999, 100]
+    amounts = pack.Amounts([0, 1, 2, 0], [0, 3], [main])
+    ratios, rest = pack.rest_of_ratio(amounts, main, [21, 53, 210, 9])
+    assert list(ratios) == [210000, 90000]
+    assert list(rest) == [0, 0, 0, 0]
+
+
+def with_measures(*extra: Measure) -> tuple[Measure, ...]:
+    return (*CALLS.measures, *extra)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"measures": with_measures(Measure("x", "X", "count", ""))}, "exactly one of"),
+        (
+            {"measures": with_measures(Measure("x", "X", "rate", "", of=("gone", "calls")))},
+            "'gone'",
+        ),
+        ({"sections": (Section("s", "S", (Trend("gone"),)),)}, "Trend names 'gone'"),
+        ({"sections": (Section("s", "S", (Ranking("gone", ("calls",)),)),)}, "'gone'"),
+        # A call with two legs of a kind would count twice.
+        ({"sections": (Section("s", "S", (Ranking("leg", ("each",)),)),)}, "do not add up"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_an_error(change, says):
+    with pytest.raises(PageDeclarationError, match=says):
+        replace(CALLS, **change)
+
+
+def test_a_rung_leaves_out_the_finer_level_first():
+    query = cube.CubeQuery(CALLS, CALLS.cube.ladder[1])
+    assert list(query.event) == ["day", "plan_kind", "event"]
+    assert query.event["event"] == "NULL"
+    full = cube.CubeQuery(CALLS, CALLS.cube.ladder[0])
+    assert list(full.event) == ["day", "plan_kind", "plan_plan", "event"]
+
+
+@pytest.mark.parametrize("page", [CALLS, SALES], ids=lambda page: page.name)
+def test_the_file_has_a_place_for_every_block_and_runs_one_script(page):
+    text = render.html(page, "QUJD")
+    assert re.findall(r'id="block-(\d+)"', text) == [str(n) for n, _ in enumerate(page.blocks())]
+    identities = re.findall(r' id="([^"]+)"', text)
+    assert len(identities) == len(set(identities))
+    named = set(re.findall(r'aria-labelledby="([^"]+)"', text))
+    assert named <= set(identities)
+    assert text.count("</script>") == 2
+    script = text.split('<script type="module">')[1].split("</script>")[0]
+    assert render._hash(script) in html.unescape(text)
+    assert "Calls <now>" not in text
+    # The kit must leave room for the data.
+    assert len(text.encode()) < 60_000
+
+
+def test_only_comments_and_indents_are_left_out_of_a_script():
+    text = '/** A\n * B\n */\nfunction a() {\n  // C\n  return "// D" * 2; // E\n}\n* { x: y; }\n'
+    assert render._dense(text) == 'function a() {\nreturn "// D" * 2; // E\n}\n* { x: y; }\n'
+
+
+def luminance(color: str) -> float:
+    """Relative luminance by WCAG 2.2."""
+    channels = [int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("name", theme.THEMES)
+def test_text_and_lines_stand_out(name):
+    colors = theme.THEMES[name]
+    for background in ("card", "paper"):
+        for text in ("ink", "muted", "accent", "good", "bad"):
+            assert contrast(colors[text], colors[background]) >= 4.5, (text, background)
+    assert contrast(colors["ink"], colors["tint"]) >= 4.5
+    for line in ("accent", "previous"):
+        assert contrast(colors[line], colors["card"]) >= 2.5, line
+
+
+def test_each_trend_is_a_picture_of_the_same_sums():
+    course = {
+        date(2026, month, 1): {"minutes": 60 * month, "charge": 1234, "events": 4}
+        for month in range(1, 7)
+    }
+    assert set(pictures.draw(CALLS, course)) == {"minutes"}
+    assert pictures.draw(CALLS, course)["minutes"].startswith(b"\x89PNG")
+    assert pictures.draw(CALLS, {}) == {}
+    measures = {measure.name: measure for measure in CALLS.measures}
+    assert pictures.value(measures, "each", course[date(2026, 1, 1)]) == 12.34 / 4
+
+
+@pytest.mark.parametrize(
+    "dashboard", [each for line in LINES for each in line.dashboards], ids=lambda each: each.name
+)
+def test_a_dashboard_declares_every_table_that_it_reads(dashboard):
+    """It is not built again while these are the same."""
+    published = {table.name for table in LINES.published}
+    found = published.intersection(re.findall(r"\bproduction\.(\w+)", repr(dashboard.page)))
+    assert found == set(dashboard.reads)
+
+
+@given(st.dates(date(1970, 1, 2), date(2100, 12, 31)), st.integers(1, 3))
+def test_a_year_before_is_the_same_date_or_28_february(day, years):
+    before = cube.years_before(day, years)
+    assert (before.year, before.month) == (day.year - years, day.month)
+    assert before.day == day.day or (day.month, day.day, before.day) == (2, 29, 28)
