@@ -32,7 +32,7 @@ from websockets.sync.client import connect
 
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack import Stack
-from softcart_assets.stack.server import free_port
+from softcart_assets.stack.server import alive_after, free_port
 
 JSON = {"Content-Type": "application/json"}
 EVIL = "http://evil.example"
@@ -305,7 +305,7 @@ def test_it_ends_within_two_seconds_although_a_browser_listens(
         command.send_signal(signal.SIGTERM)
         assert command.wait(30) == 0
         assert time.monotonic() - begun < 2
-        assert psutil.wait_procs(processes, timeout=1)[1] == []
+        assert alive_after(processes, 1) == []
 
 
 PAGE = """<!doctype html><title>prizes</title><script>
