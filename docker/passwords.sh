@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 umask 077
 touch .env
-for name in SOFTCART_SHOP_PASSWORD SOFTCART_MONGO_PASSWORD SOFTCART_STAGING_PASSWORD; do
+for name in SOFTCART_SHOP_PASSWORD SOFTCART_MONGO_PASSWORD SOFTCART_STAGING_PASSWORD SOFTCART_PAGES_PASSWORD; do
   if ! grep -q "^$name=." .env; then
     echo "$name=$(od -An -N18 -tx1 /dev/urandom | tr -d ' \n')" >> .env
   fi

@@ -29,10 +29,11 @@ def pages(
 ) -> None:
     """Serve pages and extracts until Ctrl-C. They are read as they are at each request."""
     from softcart_assets.assembly import LINES
-    from softcart_assets.connections import setting, staging
-    from softcart_assets.stack.pages import serve as serve_pages
+    from softcart_assets.connections import EXTRACTS, setting, staging
+    from softcart_assets.pages.server import serve as serve_pages
+    from softcart_assets.stack.server import address_of
 
     # Files are served whether the warehouse runs or not.
     settings.apply(start=False)
-    typer.secho(f"Pages and extracts: http://{host}:{port} (Ctrl-C ends it)", bold=True)
-    serve_pages(Path(setting("SOFTCART_EXTRACTS_DIR")), LINES, staging, host, port)
+    typer.secho(f"Pages and extracts: {address_of(host, port)} (Ctrl-C ends it)", bold=True)
+    serve_pages(Path(setting(EXTRACTS)), LINES, staging, host, port)

@@ -34,7 +34,8 @@ def passwords_script(sources: Sequence[Source]) -> str:
     """The text of `docker/passwords.sh`, which generates the passwords of the containers."""
     names = [f"{source.env_prefix}_PASSWORD" for source in _of_kind(sources, "mysql")]
     names += ["SOFTCART_MONGO_PASSWORD"] if _of_kind(sources, "mongodb") else []
-    return _rendered("passwords.sh", sources, passwords=[*names, "SOFTCART_STAGING_PASSWORD"])
+    names += ["SOFTCART_STAGING_PASSWORD", "SOFTCART_PAGES_PASSWORD"]
+    return _rendered("passwords.sh", sources, passwords=names)
 
 
 def dotenv(sources: Sequence[Source]) -> str:

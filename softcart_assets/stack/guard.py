@@ -7,6 +7,7 @@ with a configuration of its own. docs/decisions/16-who-may-use-the-ui.md has the
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 from collections.abc import Collection, Iterable
@@ -22,6 +23,9 @@ from softcart_assets.connections import LOOPBACK, setting
 
 USER = "softcart"
 """The name for the login, if there is one."""
+
+GUESS_SECONDS = 1.0
+"""So long the answer to a wrong password takes, and the next one comes after it."""
 
 Refusal = tuple[int, str]
 """The status of an answer, and what is wrong with the request."""
@@ -41,6 +45,7 @@ class Guard:
         self._hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
         credentials = f"{USER}:{password}".encode()
         self._login = b"basic " + base64.b64encode(credentials) if password else b""
+        self._guesses = asyncio.Lock()
 
     @classmethod
     def by_settings(cls, app: ASGIApp, settings: tuple[str, str], *hosts: str) -> Self:
@@ -54,6 +59,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         refusal = self._refusal(scope)
+        if refusal and refusal[0] == 401 and "authorization" in Headers(scope=scope):
+            # One guess at a time, whoever it comes from. Who knows the password does not wait.
+            async with self._guesses:
+                await asyncio.sleep(GUESS_SECONDS)
         if refusal is None:
             await self.app(scope, receive, _unframed(send) if scope["type"] == "http" else send)
         elif scope["type"] == "websocket":
@@ -114,7 +123,7 @@ def _foreign_page(scope: Scope, headers: Headers) -> Refusal | None:
         and headers.get("sec-fetch-dest") == "document"
     )
     # Scheme aside: a proxy before us may speak HTTPS with the browser, and HTTP with us.
-    if any(urlsplit(origin).netloc != headers["host"] for origin in origins) or (
+    if any(_netloc(origin) != headers["host"] for origin in origins) or (
         site not in (None, "same-origin", "none") and not is_link
     ):
         return 403, "A page of another site has sent this. Only pages of this server may."
@@ -141,6 +150,13 @@ def _hostname(address: str) -> str | None:
     try:
         return urlsplit(address).hostname
     except ValueError:  # such as a bracket without an end
+        return None
+
+
+def _netloc(address: str) -> str | None:
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
         return None
 
 

@@ -49,6 +49,12 @@ def port_is_free(port: int) -> bool:
         return True
 
 
+def address_of(host: str, port: int) -> str:
+    """Where a browser of this machine finds a server that listens there."""
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+
 def free_port() -> int:
     """A free loopback port, chosen at random below the range of outgoing connections on Linux.
 

@@ -13,7 +13,13 @@ import psutil
 from filelock import FileLock, Timeout
 
 from softcart_assets.connections import LOOPBACK, SettingError
-from softcart_assets.stack.server import StackError, alive_after, free_port, port_is_free
+from softcart_assets.stack.server import (
+    StackError,
+    address_of,
+    alive_after,
+    free_port,
+    port_is_free,
+)
 
 USUAL_PORT = 3000
 PASSWORD = "SOFTCART_UI_PASSWORD"
@@ -56,8 +62,7 @@ def serve(
                     f"Another program uses port {port}. Name another one, or none: then the UI "
                     "takes a free one."
                 )
-            shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-            address.write_text(f"http://{f'[{shown}]' if ':' in shown else shown}:{port}")
+            address.write_text(address_of(host, port))
             tell(address.read_text())
             _fail_dead_runs()
             return _dagster_dev(repository, port, host)

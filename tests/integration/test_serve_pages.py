@@ -5,64 +5,75 @@ open, and it ends at once.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import time
-import urllib.request
 from pathlib import Path
 
-import psutil
 import pytest
+from selenium.webdriver.common.by import By
+from support.browser import chromium
 from support.ingestion import fill, incremental, load_all, query, run, source_of
+from support.served import NOBODY, as_nobody, served
 
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import MySQLConnection, PostgresConnection
-from softcart_assets.paths import REPOSITORY
+from softcart_assets.pages.kit import STATE_MARK
+from softcart_assets.pages.server import State, state_of
 from softcart_assets.stack import Stack
-from softcart_assets.stack.pages import State, state_of
-from softcart_assets.stack.server import free_port
 
-NOBODY = 65534
+PAGE, EXTRACT = f"{LINES.dashboards[0].name}.html", f"{LINES.extracts[0].name}.csv"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What only its owner may open."""
+    folder = tmp_path / "extracts"
+    folder.mkdir(mode=0o700)
+    (folder / PAGE).write_text(
+        f"<!doctype html><title>the page</title><body><header>{STATE_MARK}</header></body>"
+    )
+    (folder / EXTRACT).write_text("a,b\n1,2\n")
+    (folder / "notes.csv").write_text("private")
+    return folder
 
 
 def test_another_user_reads_a_private_page_and_the_server_ends_at_once(
-    stack: Stack, tmp_path: Path
+    stack: Stack, folder: Path
 ) -> None:
-    name = f"{LINES.dashboards[0].name}.html"
-    folder, port = tmp_path / "extracts", free_port()
-    folder.mkdir(mode=0o700)
-    (folder / name).write_text("the page")
-    curl = shutil.which("curl")
-    if os.geteuid() or curl is None:
-        pytest.skip("only root may become another user, and this needs curl")
-    server = psutil.Popen(
-        [REPOSITORY / ".venv" / "bin" / "softcart", "serve", "pages", f"--port={port}"],
-        env=os.environ | {"SOFTCART_EXTRACTS_DIR": str(folder), "SOFTCART_HOME": str(stack.home)},
-        cwd=REPOSITORY,
-    )
-    try:
-        address, deadline = f"http://127.0.0.1:{port}/", time.monotonic() + 60
-        while True:
-            try:
-                listed = urllib.request.urlopen(address, timeout=5).read().decode()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                assert server.poll() is None
-                time.sleep(0.1)
-        assert name in listed
+    with served(stack, folder) as (server, address):
         # As nobody, the file itself cannot be opened.
-        assert subprocess.run(["cat", folder / name], user=NOBODY, capture_output=True).returncode
-        read = subprocess.run(
-            [curl, "-s", address + name], user=NOBODY, capture_output=True, text=True, check=True
-        )
-        assert read.stdout == "the page"
+        assert as_nobody("cat", folder / EXTRACT).returncode
+        assert as_nobody("curl", "-s", address + EXTRACT).stdout == "a,b\n1,2\n"
+        assert "<title>the page" in as_nobody("curl", "-s", address + PAGE).stdout
+        for path in ("notes.csv", "../extracts/notes.csv", "%2e%2e/extracts/notes.csv"):
+            told = as_nobody("curl", "-s", "--path-as-is", address + path).stdout
+            assert told == "Not Found"
         server.send_signal(signal.SIGTERM)
         assert server.wait(2) in (0, -signal.SIGTERM)
-    finally:
-        if server.is_running():
-            server.kill()
+
+
+def test_another_user_logs_in_with_a_browser(stack: Stack, folder: Path) -> None:
+    with (
+        served(stack, folder, SOFTCART_PAGES_PASSWORD="open sesame") as (_, address),
+        chromium(user=NOBODY) as browser,
+    ):
+        assert os.stat(f"/proc/{browser.service.process.pid}").st_uid == NOBODY
+        browser.get((folder / PAGE).as_uri())
+        assert "the page" not in browser.title
+        browser.get(address)
+        assert PAGE not in browser.page_source
+        browser.get(address.replace("//", "//softcart:wrong@"))
+        assert PAGE not in browser.page_source
+        browser.get(address.replace("//", "//softcart:open%20sesame@"))
+        assert browser.title == "SoftCart: pages and extracts"
+        # The browser sends the login along from now on.
+        browser.find_element(By.LINK_TEXT, PAGE).click()
+        assert browser.title == "the page"
+        assert browser.find_element(By.ID, "state").text
+        browser.get(address + PAGE)
+        read = "return fetch(arguments[0]).then((answer) => answer.text())"
+        assert browser.execute_script(read, EXTRACT) == "a,b\n1,2\n"
+        told = [entry["message"] for entry in browser.get_log("browser")]
+        assert [line for line in told if "401" not in line] == []
 
 
 def test_the_state_is_that_of_the_last_load_and_of_open_entries(

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import ServerUnreachable, address_of_page
-from softcart_assets.stack import pages
+from softcart_assets.connections import ServerUnreachable, SettingError, address_of_page
+from softcart_assets.extracts import dictionary
+from softcart_assets.pages import server
+from softcart_assets.pages.kit import STATE_MARK
+from softcart_assets.pages.kit.render import html
+from softcart_assets.pages.server import State, application, serve
+from softcart_assets.stack import guard
 from softcart_assets.stack.guard import Guard
-from softcart_assets.stack.pages import State, application, serve
 from softcart_assets.stack.server import StackError
 
-PAGE, EXTRACT = LINES.dashboards[0], LINES.extracts[0]
+PAGE, EXTRACT, LINKED = LINES.dashboards[0], LINES.extracts[0], LINES.extracts[-1]
+SOURCE = next(source.name for line in LINES if PAGE in line.dashboards for source in line.sources)
+BODY = f"<header>{STATE_MARK}</header><h1>the page</h1>"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What two runs have written, and our own records."""
-    (tmp_path / f"{PAGE.name}.html").write_text("<h1>the page</h1>")
+    """What two runs have written, our own records, and what somebody else put there."""
+    (tmp_path / f"{PAGE.name}.html").write_text(BODY)
     (tmp_path / f"{EXTRACT.name}.parquet").write_bytes(b"PAR1")
     (tmp_path / f"{EXTRACT.name}.csv").write_text("a,b\n")
     (tmp_path / f".{PAGE.name}.json").write_text("{}")
     (tmp_path / ".extracts-x").mkdir()
     (tmp_path / ".extracts-x" / "half.csv").write_text("a")
     (tmp_path.parent / "secret.txt").write_text("secret")
-    (tmp_path / "link.txt").symlink_to(tmp_path.parent / "secret.txt")
+    (tmp_path / dictionary.NAME).write_text("{}")
+    (tmp_path / "notes.csv").write_text("private")
+    (tmp_path / "notes.html").write_text("private")
+    (tmp_path / f"{LINKED.name}.csv").symlink_to(tmp_path.parent / "secret.txt")
     return tmp_path
 
 
@@ -41,20 +53,38 @@ def client(folder: Path, state: Callable[[], State] = lambda: State({}, {})) -> 
 
 
 def test_files_are_served_as_what_they_are(folder: Path) -> None:
-    answers = {
-        end: client(folder).get(f"/{name}.{end}")
-        for name, end in ((PAGE.name, "html"), (EXTRACT.name, "csv"), (EXTRACT.name, "parquet"))
-    }
-    assert {end: answer.headers["Content-Type"] for end, answer in answers.items()} == {
-        "html": "text/html; charset=utf-8",
-        "csv": "text/csv; charset=utf-8",
-        "parquet": "application/vnd.apache.parquet",
-    }
-    assert answers["html"].text == "<h1>the page</h1>"
-    # Browsers ask each time, and get the file only if it is another one.
-    assert answers["html"].headers["Cache-Control"] == "no-cache"
-    again = {"If-None-Match": answers["html"].headers["ETag"]}
-    assert client(folder).get(f"/{PAGE.name}.html", headers=again).status_code == 304
+    names = f"{EXTRACT.name}.csv", f"{EXTRACT.name}.parquet", "datapackage.json"
+    answers = [client(folder).get(f"/{name}") for name in ("", f"{PAGE.name}.html", *names)]
+    assert [answer.headers["Content-Type"] for answer in answers] == [
+        "text/html; charset=utf-8",
+        "text/html; charset=utf-8",
+        "text/csv; charset=utf-8",
+        "application/vnd.apache.parquet",
+        "application/json",
+    ]
+    for answer in answers:
+        # Browsers ask each time, and nothing in between keeps what was for one who had logged in.
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "Set-Cookie" not in answer.headers
+    again = {"If-None-Match": answers[2].headers["ETag"]}
+    assert client(folder).get(f"/{names[0]}", headers=again).status_code == 304
+
+
+def test_a_part_of_a_file_is_served(folder: Path) -> None:
+    """A Parquet reader asks for the end of a file first, and for the columns that it needs."""
+    (folder / f"{EXTRACT.name}.parquet").write_bytes(b"PAR1 columns PAR1")
+
+    def part(which: str) -> tuple[int, bytes]:
+        asked = {"Range": f"bytes={which}"}
+        answer = client(folder).get(f"/{EXTRACT.name}.parquet", headers=asked)
+        return answer.status_code, answer.content
+
+    assert part("-4") == (206, b"PAR1")
+    assert part("5-11") == (206, b"columns")
+    assert part("17-")[0] == 416
+    # As many parts as an attacker likes would take long to put in order.
+    assert part(",".join("0-" for _ in range(50_000)))[0] in (200, 206, 400)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +96,12 @@ def test_files_are_served_as_what_they_are(folder: Path) -> None:
         "/../secret.txt",
         "/%2e%2e/secret.txt",
         "/..%2fsecret.txt",
-        "/link.txt",
+        f"/{LINKED.name}.csv",
+        "/notes.csv",
+        "/notes.html",
+        f"/{PAGE.name}.html/",
+        f"/x/{PAGE.name}.html",
+        "/%2e%2e/secret.html",
         "/nothing.csv",
         "//etc/passwd",
         "/%00",
@@ -78,7 +113,8 @@ def test_nothing_else_is_served(folder: Path, path: str) -> None:
 
 def test_nothing_is_changed(folder: Path) -> None:
     for method in ("POST", "PUT", "DELETE"):
-        assert client(folder).request(method, f"/{PAGE.name}.html").status_code == 405
+        for name in ("", f"{PAGE.name}.html", f"{EXTRACT.name}.csv"):
+            assert client(folder).request(method, f"/{name}").status_code == 405
 
 
 def test_the_list_tells_how_old_everything_is(folder: Path) -> None:
@@ -99,6 +135,32 @@ def test_the_list_tells_how_old_everything_is(folder: Path) -> None:
     assert "Not written yet." in text
 
 
+def test_a_page_tells_how_old_it_is(folder: Path) -> None:
+    """The file is not written again while nothing changes, so it cannot say it itself."""
+    now = datetime.now(UTC)
+    state = State(
+        {SOURCE: now - timedelta(hours=3), "other": now},
+        {f"{SOURCE}.receipts": 1_200, "other.calls": 7, f"{SOURCE}2.receipts": 3},
+    )
+    text = " ".join(client(folder, lambda: state).get(f"/{PAGE.name}.html").text.split())
+    assert text.startswith('<header><p class="as-of" id="state">')
+    assert text.endswith("</p></header><h1>the page</h1>")
+    assert f"Loaded from {SOURCE}: <time" in text
+    assert "3 hours ago" in text
+    assert f"{SOURCE}.receipts: 1,200 rows in quarantine, missing in all figures" in text
+    # Another line's sources say nothing about this page.
+    assert text.count("<time") == 1
+    assert text.count("in quarantine") == 1
+    sound = client(folder, lambda: State({SOURCE: now}, {})).get(f"/{PAGE.name}.html").text
+    assert "No row is in quarantine" in sound
+    (folder / f"{PAGE.name}.html").unlink()
+    assert client(folder).get(f"/{PAGE.name}.html").status_code == 404
+
+
+def test_the_kit_leaves_a_place_for_it() -> None:
+    assert html(PAGE.page, "").count(STATE_MARK) == 1
+
+
 def test_files_are_listed_when_the_warehouse_does_not_answer(folder: Path) -> None:
     def fails() -> State:
         raise ServerUnreachable("down")
@@ -106,6 +168,10 @@ def test_files_are_listed_when_the_warehouse_does_not_answer(folder: Path) -> No
     text = client(folder, fails).get("/").text
     assert "Nobody can say when it was loaded" in text
     assert f"{PAGE.name}.html" in text
+    assert "quarantine" not in text
+    text = client(folder, fails).get(f"/{PAGE.name}.html").text
+    assert "Nobody can say when this was loaded" in text
+    assert "the page" in text
     assert "quarantine" not in text
 
 
@@ -116,7 +182,7 @@ def test_a_login_and_hosts_are_set_by_settings(
     monkeypatch.setenv("SOFTCART_PAGES_HOSTS", "reports.example.com")
     unguarded = application(folder, LINES, lambda: State({}, {}))
     guarded = TestClient(
-        Guard.by_settings(unguarded, pages.SETTINGS, "192.0.2.7"), base_url="http://127.0.0.1"
+        Guard.by_settings(unguarded, server.SETTINGS, "192.0.2.7"), base_url="http://127.0.0.1"
     )
     right = {"Authorization": "Basic " + base64.b64encode(b"softcart:open sesame").decode()}
     for host in ("127.0.0.1", "reports.example.com", "192.0.2.7:3100"):
@@ -125,8 +191,36 @@ def test_a_login_and_hosts_are_set_by_settings(
     assert refused.status_code == 401
     assert "SOFTCART_PAGES_PASSWORD" in refused.text
     assert refused.headers["WWW-Authenticate"].startswith("Basic")
+    for broken in ("http://[", "null", "http://127.0.0.1:1"):
+        assert guarded.get("/", headers={**right, "Origin": broken}).status_code == 403
     unknown = guarded.get("/", headers={**right, "Host": "evil.example"})
     assert (unknown.status_code, "SOFTCART_PAGES_HOSTS" in unknown.text) == (421, True)
+
+
+async def _guess(guarded: Guard, passwords: list[str]) -> tuple[list[int], float]:
+    """The answers to guesses that come at once, and the seconds until the last of them."""
+    transport = httpx.ASGITransport(app=guarded)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as browser:
+        began = time.monotonic()
+        answers = await asyncio.gather(
+            *(browser.get("/", auth=("softcart", password)) for password in passwords)
+        )
+    return [answer.status_code for answer in answers], time.monotonic() - began
+
+
+def test_guesses_are_answered_one_after_the_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the right password does not wait for them."""
+    monkeypatch.setenv("SOFTCART_PAGES_PASSWORD", "open sesame")
+    monkeypatch.setattr(guard, "GUESS_SECONDS", 0.2)
+    guarded = Guard.by_settings(application(folder, LINES, lambda: State({}, {})), server.SETTINGS)
+    answers, seconds = asyncio.run(_guess(guarded, ["a", "b", "c"]))
+    assert answers == [401] * 3
+    assert seconds >= 0.6
+    answers, seconds = asyncio.run(_guess(guarded, ["open sesame"] * 3))
+    assert answers == [200] * 3
+    assert seconds < 0.6
 
 
 def test_without_a_password_only_this_machine_is_served(
@@ -134,8 +228,10 @@ def test_without_a_password_only_this_machine_is_served(
 ) -> None:
     monkeypatch.delenv("SOFTCART_PAGES_PASSWORD", raising=False)
     served = []
-    monkeypatch.setattr(pages.uvicorn, "run", lambda app, **options: served.append(options["host"]))
-    monkeypatch.setattr(pages, "port_is_free", lambda port: True)
+    monkeypatch.setattr(
+        server.uvicorn, "run", lambda app, **options: served.append(options["host"])
+    )
+    monkeypatch.setattr(server, "port_is_free", lambda port: True)
 
     def start(host: str) -> None:
         serve(folder, LINES, lambda: None, host, 3100)  # type: ignore[arg-type, return-value]
@@ -143,11 +239,13 @@ def test_without_a_password_only_this_machine_is_served(
     for host in ("0.0.0.0", "192.0.2.7", "::"):
         with pytest.raises(StackError, match="SOFTCART_PAGES_PASSWORD"):
             start(host)
+    with pytest.raises(SettingError, match="SOFTCART_EXTRACTS_DIR"):
+        serve(Path("/proc/none"), LINES, lambda: None, "127.0.0.1", 3100)  # type: ignore[arg-type, return-value]
     start("127.0.0.1")
     monkeypatch.setenv("SOFTCART_PAGES_PASSWORD", "open sesame")
     start("0.0.0.0")
     assert served == ["127.0.0.1", "0.0.0.0"]
-    monkeypatch.setattr(pages, "port_is_free", lambda port: False)
+    monkeypatch.setattr(server, "port_is_free", lambda port: False)
     with pytest.raises(StackError, match="--port"):
         start("127.0.0.1")
 

@@ -4,3 +4,6 @@
 columns small, `render.py` writes the file, and `templates/`, `kit.css` and the scripts are its
 parts. The kit names no line of business and no table.
 """
+
+STATE_MARK = "<!-- state -->"
+"""Where in a page its server says how old it may be. The file itself cannot know."""

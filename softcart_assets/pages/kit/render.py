@@ -16,7 +16,7 @@ import jinja2
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.page import Block, Page, Rung
-from softcart_assets.pages.kit import cube, pictures, theme
+from softcart_assets.pages.kit import STATE_MARK, cube, pictures, theme
 
 _HERE: Final = Path(__file__).parent
 
@@ -103,6 +103,7 @@ def html(page: Page, archive: str) -> str:
         script=script,
         script_hash=_hash(script),
         archive=archive,
+        state_mark=STATE_MARK,
     )
 
 

@@ -1,29 +1,39 @@
 """Serves pages and extracts to people without an account on this machine.
 
 Their files stay readable for their owner only. Whoever reaches this server reads all of them, so it
-listens on loopback, or asks for a password. It serves what is in the folder and makes nothing.
+listens on loopback, or asks for a password. It serves what the lines declare and nothing else, as
+the folder may have other files of its owner. It makes nothing.
 """
 
 from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import psycopg
 import uvicorn
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from softcart_assets.assembly import Lines
-from softcart_assets.connections import LOOPBACK, PostgresConnection, ServerUnreachable, setting
+from softcart_assets.connections import (
+    EXTRACTS,
+    LOOPBACK,
+    PostgresConnection,
+    ServerUnreachable,
+    make_folder,
+    setting,
+)
+from softcart_assets.pages.kit import STATE_MARK
 from softcart_assets.stack.guard import Guard
 from softcart_assets.stack.server import StackError, port_is_free
 
@@ -42,6 +52,13 @@ class State:
 
     loaded: dict[str, datetime]
     quarantined: dict[str, int]
+
+    def of(self, sources: Collection[str]) -> State:
+        """The part about these sources."""
+        return State(
+            {name: at for name, at in self.loaded.items() if name in sources},
+            {name: n for name, n in self.quarantined.items() if name.split(".")[0] in sources},
+        )
 
 
 def state_of(staging: PostgresConnection) -> State:
@@ -62,30 +79,69 @@ def state_of(staging: PostgresConnection) -> State:
 
 def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starlette:
     """The server's list of files, at `/`, and the files beside it. `state` is asked each time."""
-    template = Environment(
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=True,
-    ).get_template("pages.html.j2")
+    )
+    sources = {
+        page.name: [s.name for s in line.sources] for line in lines for page in line.dashboards
+    }
 
-    def index(_: Request) -> HTMLResponse:
-        now = datetime.now(UTC)
+    def asked() -> State | None:
         try:
-            found = state()
+            return state()
         # The files are there all the same. That nothing is known of their age must be seen.
         except (ServerUnreachable, psycopg.Error):
-            found = None
-        pages = [(each, _files(folder, each.name, (".html",))) for each in lines.dashboards]
-        extracts = [(each, _files(folder, each.name, _DATA)) for each in lines.extracts]
-        html = template.render(now=now, state=found, pages=pages, extracts=extracts, age=_age)
-        return HTMLResponse(html, headers={"Cache-Control": "no-store"})
+            return None
 
-    return Starlette(routes=[Route("/", index), Mount("/", _Files(directory=folder))])
+    def index(_: Request) -> HTMLResponse:
+        html = templates.get_template("pages.html.j2").render(
+            now=datetime.now(UTC),
+            state=asked(),
+            age=_age,
+            pages=[(each, _files(folder, each.name, _PAGE)) for each in lines.dashboards],
+            extracts=[(each, _files(folder, each.name, _DATA)) for each in lines.extracts],
+            dictionary=_files(folder, _DICTIONARY[0], _DICTIONARY[1:]),
+        )
+        return HTMLResponse(html, headers=_HEADERS | {"Content-Security-Policy": _LIST_POLICY})
+
+    def page(request: Request) -> HTMLResponse:
+        """A page as it is in the folder, and how old it may be. The file is the same for days if
+        nothing changes, so it cannot say that itself.
+        """
+        name = request.path_params["name"]
+        try:
+            text = (folder / f"{name}.html").read_text("utf-8") if name in sources else None
+        except FileNotFoundError:
+            text = None
+        if text is None:
+            raise HTTPException(404)
+        found = asked()
+        told = templates.get_template("state.html.j2").render(
+            now=datetime.now(UTC), state=found and found.of(sources[name]), age=_age
+        )
+        return HTMLResponse(text.replace(STATE_MARK, told, 1), headers=_HEADERS)
+
+    extracts = [f"{each.name}{end}" for each in lines.extracts for end in _DATA]
+    files = _Files(folder, frozenset([*extracts, "".join(_DICTIONARY)]))
+    return Starlette(routes=[Route("/", index), Route("/{name}.html", page), Mount("/", files)])
 
 
-_DATA = (".csv", ".parquet")
+_PAGE, _DATA = (".html",), (".csv", ".parquet")
+_DICTIONARY = "datapackage", ".json"
+"""Of all extracts. The standard Data Package gives it this name."""
+
+_HEADERS = {
+    # No proxy may keep what was sent to somebody who had logged in.
+    "Cache-Control": "private, no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_LIST_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""Pages bring a policy of their own."""
 
 
 @dataclass(frozen=True)
@@ -117,27 +173,31 @@ def _age(now: datetime, then: datetime) -> str:
 
 
 class _Files(StaticFiles):
-    """The files of one folder. Our records and what is being written have names with a dot."""
+    """The files of these names in a folder."""
+
+    def __init__(self, folder: Path, names: Collection[str]) -> None:
+        super().__init__(directory=folder)
+        self._names = names
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """See `StaticFiles`."""
-        parts = PurePath(path).parts
-        if len(parts) != 1 or parts[0].startswith("."):
-            return "", None
-        return super().lookup_path(path)
+        return super().lookup_path(path) if path in self._names else ("", None)
 
     def file_response(self, *arguments: object, **options: object) -> Response:
         """See `StaticFiles`. A browser asks each time whether it has the newest file."""
         answer = super().file_response(*arguments, **options)  # type: ignore[arg-type]
-        answer.headers["Cache-Control"] = "no-cache"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
+        answer.headers.update(_HEADERS)
         return answer
 
 
 def serve(
     folder: Path, lines: Lines, staging: Callable[[], PostgresConnection], host: str, port: int
 ) -> None:
-    """Serve until a signal. Raises `StackError` if that would be open to all, or cannot be."""
+    """Serve until a signal.
+
+    Raises `StackError` if that would be open to all, or if the port is taken, and `SettingError` if
+    the folder cannot be used.
+    """
     password = setting(SETTINGS[1], "")
     if host not in LOOPBACK and not password:
         raise StackError(
@@ -149,9 +209,16 @@ def serve(
             f"Port {port} is taken. Choose another with --port, and name it in "
             "SOFTCART_PAGES_URL, where the links in the Dagster UI lead."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, EXTRACTS)
     guarded = Guard.by_settings(
         application(folder, lines, lambda: state_of(staging())), SETTINGS, host
     )
     # A download that goes on does not keep the server from ending.
-    uvicorn.run(guarded, host=host, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.run(
+        guarded,
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
