@@ -140,7 +140,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_LIST_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_LIST_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Pages bring a policy of their own."""
 
 

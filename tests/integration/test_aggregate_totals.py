@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from softcart_assets.audits.aggregate import differing_totals
 from softcart_assets.lake import LakeTable, Partition, State, lake_table
 from spark.jobs import JOBS, aggregate_table
 
-MONEY = pa.decimal128(12, 2)
+MONEY, INSTANT = pa.decimal128(12, 2), pa.timestamp("us", tz="UTC")
 
 
 def write(table: LakeTable, *months: pa.Table) -> None:
@@ -31,25 +32,40 @@ def write(table: LakeTable, *months: pa.Table) -> None:
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Three orders: one was cancelled, and that of a fourth line is missing."""
+    """Orders, one of them cancelled, one dated wrongly, and one of a customer who was deleted. The
+    order of the last line is missing.
+    """
     monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
     uri = (tmp_path / "lake").as_uri()
     (tmp_path / "lake").mkdir()
     ids = pa.decimal128(20, 0)
+    loaded = datetime(2026, 3, 2, tzinfo=UTC)
+    times = [loaded, loaded, None, datetime(2049, 1, 1, tzinfo=UTC), loaded]
     orders = pa.table(
-        {"id": pa.array(map(Decimal, (1, 2, 3)), ids), "status": ["paid", "cancelled", None]}
-    )
-    lines = pa.table(
         {
-            "order_id": pa.array(map(Decimal, (1, 2, 3, 9)), ids),
-            "quantity": pa.array([2, 5, 1, 3], pa.int32()),
-            "unit_price": pa.array(map(Decimal, ("1.50", "9.99", "4.00", "2.00")), MONEY),
-            "discount_amount": pa.array(map(Decimal, ("0.50", "0.00", "0.00", "1.00")), MONEY),
+            "id": pa.array(map(Decimal, (1, 2, 3, 4, 5)), ids),
+            "customer_id": pa.array(map(Decimal, (7, 7, 7, 7, 8)), ids),
+            "status": ["paid", "cancelled", None, "paid", "paid"],
+            "ordered_at": pa.array(times, INSTANT),
+            "_loaded_at": pa.array([loaded] * 5, INSTANT),
         }
     )
+    prices = "1.50", "9.99", "4.00", "4.00", "2.00", "2.00", "2.00"
+    lines = pa.table(
+        {
+            "order_id": pa.array(map(Decimal, (1, 2, 3, 3, 4, 5, 9)), ids),
+            "quantity": pa.array([2, 5, 1, 1, 1, 1, 3], pa.int32()),
+            "unit_price": pa.array(map(Decimal, prices), MONEY),
+            "unit_cost": pa.array([Decimal("1.00")] * 7, MONEY),
+            "discount_amount": pa.array([Decimal("0.50"), *[Decimal(0)] * 6], MONEY),
+            "created_at": pa.array([loaded] * 7, INSTANT),
+        }
+    )
+    customers = pa.table({"id": pa.array([Decimal(7)], ids)})
     stock = pa.table({"quantity_on_hand": pa.array([3, -1], pa.int32())})
     for name, months in {
         "shop.orders": (orders[:1], orders[1:]),
+        "shop.customers": (customers,),
         "shop.order_lines": (lines,),
         "shop.inventory": (stock,),
     }.items():
@@ -60,8 +76,13 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 RIGHT = {
-    "agg_sales_by_category_month": {"net_amount": "11.50", "units_count": "6"},
-    "agg_orders_by_device_weekday_hour": {"net_amount": "11.50"},
+    "agg_sales_by_category_month": {
+        "net_amount": "20.50",
+        "margin_amount": "11.50",
+        "units_count": "9",
+    },
+    "agg_rfm_by_customer": {"frequency_count": "2"},
+    "agg_orders_by_device_weekday_hour": {"net_amount": "20.50"},
     "agg_stock_cover_by_store_product": {"quantity_on_hand": "2"},
 }
 
@@ -90,6 +111,12 @@ def test_each_sum_that_is_another_is_told(lake: str, name: str) -> None:
         [told] = compare(lake, name, **wrong)
         assert told.startswith(f"{column} is {Decimal(wrong[column])}")
         assert Decimal(told.rsplit(" ", 1)[1]) == Decimal(total)
+
+
+def test_a_job_has_totals_unless_nothing_in_it_adds_up() -> None:
+    """Of pairs, only the frequent ones are in the aggregate."""
+    without = {name for name, job in JOBS.items() if not job.totals}
+    assert without == {"agg_baskets_by_product_pair"}
 
 
 def test_a_job_without_totals_reads_nothing() -> None:

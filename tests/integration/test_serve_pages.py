@@ -29,7 +29,8 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "extracts"
     folder.mkdir(mode=0o700)
     (folder / PAGE).write_text(
-        f"<!doctype html><title>the page</title><body><header>{STATE_MARK}</header></body>"
+        "<!doctype html><title>the page</title><link rel=icon href=data:,>"
+        f"<body><header>{STATE_MARK}</header></body>"
     )
     (folder / EXTRACT).write_text("a,b\n1,2\n")
     (folder / "notes.csv").write_text("private")

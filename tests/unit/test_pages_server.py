@@ -143,7 +143,7 @@ def test_a_page_tells_how_old_it_is(folder: Path) -> None:
         {f"{SOURCE}.receipts": 1_200, "other.calls": 7, f"{SOURCE}2.receipts": 3},
     )
     text = " ".join(client(folder, lambda: state).get(f"/{PAGE.name}.html").text.split())
-    assert text.startswith('<header><p class="as-of" id="state">')
+    assert text.startswith('<header><p class="note" id="state"')
     assert text.endswith("</p></header><h1>the page</h1>")
     assert f"Loaded from {SOURCE}: <time" in text
     assert "3 hours ago" in text

@@ -39,7 +39,15 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_LINES, UNKNOWN_DATE, marks, present, sold_lines
+from spark.jobs.shop.sales import (
+    MONEY,
+    ORDERS_OF_CUSTOMERS,
+    SOLD_LINES,
+    UNKNOWN_DATE,
+    marks,
+    present,
+    sold_lines,
+)
 
 _RECENCY, _FREQUENCY, _MONETARY = (
     SOLD_LINES["ordered_at"],
@@ -58,6 +66,9 @@ LINEAGE = {
     "monetary_score": _MONETARY,
     "segment": (*_RECENCY, *_FREQUENCY, *_MONETARY),
 }
+
+TOTALS = {"frequency_count": ORDERS_OF_CUSTOMERS}
+# Amounts in other currencies than that of the customer are left out, so they do not add up.
 
 _ACCURACY = 100_000
 

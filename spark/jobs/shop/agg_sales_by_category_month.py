@@ -37,6 +37,7 @@ from spark.jobs.shop.sales import (
     MONEY,
     SOLD_AMOUNT,
     SOLD_LINES,
+    SOLD_MARGIN,
     SOLD_UNITS,
     UNKNOWN_DATE,
     marks,
@@ -57,7 +58,11 @@ LINEAGE = {
     "net_amount_yoy_pct": SOLD_LINES["net_amount"],
 }
 
-TOTALS = {"net_amount": SOLD_AMOUNT, "units_count": SOLD_UNITS}
+TOTALS = {
+    "net_amount": SOLD_AMOUNT,
+    "margin_amount": SOLD_MARGIN,
+    "units_count": SOLD_UNITS,
+}
 
 _MEASURES = ("order_count", "units_count", "net_amount", "margin_amount")
 

@@ -48,9 +48,20 @@ _SOLD = """
     FROM "shop.order_lines" AS l LEFT JOIN "shop.orders" AS o ON o.id = l.order_id
     WHERE coalesce(o.status, 'unknown') <> 'cancelled'
 """
+_NET = "l.quantity::decimal(10, 0) * l.unit_price - l.discount_amount"
 SOLD_UNITS = f"SELECT sum(l.quantity) {_SOLD}"
-SOLD_AMOUNT = f"SELECT sum(l.quantity::decimal(10, 0) * l.unit_price - l.discount_amount) {_SOLD}"
-"""Totals of `sold_lines`, by another way: see `Job.totals`."""
+SOLD_AMOUNT = f"SELECT sum({_NET}) {_SOLD}"
+SOLD_MARGIN = f"SELECT sum({_NET} - l.quantity::decimal(10, 0) * l.unit_cost) {_SOLD}"
+ORDERS_OF_CUSTOMERS = f"""
+    SELECT count(DISTINCT o.id) {_SOLD}
+    AND o.customer_id IN (SELECT id FROM "shop.customers")
+    AND coalesce(o.ordered_at, l.created_at) >= '{_CALENDAR_START}'::timestamptz
+    AND coalesce(o.ordered_at, l.created_at) < '{_CALENDAR_END}'::timestamptz
+    AND coalesce(o.ordered_at, l.created_at) <= o._loaded_at + INTERVAL 1 DAY
+"""
+"""Totals of `sold_lines`, by another way: see `Job.totals`. The last one leaves out orders whose
+time is implausible, and those of customers whom the shop no longer has.
+"""
 
 
 def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
