@@ -179,7 +179,11 @@ def _outputs(home: Path) -> list[str]:
         f"{(home / 'extracts' / f'{dashboard.name}.html').as_uri()}   ({dashboard.description})"
         for dashboard in LINES.dashboards
     )
-    return [*pages, "make ui   (the Dagster UI)"]
+    return [
+        *pages,
+        "make ui   (the Dagster UI)",
+        ".venv/bin/softcart serve pages   (the pages and extracts, for others)",
+    ]
 
 
 def run(scale: float, seed: int, home: Path) -> Report:
