@@ -63,7 +63,7 @@ def find(directory: Path, name: str, version: str) -> dict[str, Any] | None:
     try:
         record = json.loads(_record(directory, name).read_text())
         unchanged = record["version"] == version and all(
-            checksum(directory / file) == checksum for file, checksum in record["files"].items()
+            checksum(directory / file) == was for file, was in record["files"].items()
         )
     # Whatever is wrong with the record or a file: writing both again mends it.
     except (OSError, ValueError, KeyError):
