@@ -293,7 +293,7 @@ report() {
 }
 
 wanted=$PWD:$(
-  cat requirements* pyproject.toml bootstrap.sh setup.py \
+  cat requirements* pyproject.toml bootstrap.sh setup.py softcart_assets/stack/no_telemetry.pth \
     softcart_assets/ingestion/codec/*.{pyx,pxd,h} | sha256sum
 )
 find_missing_packages

@@ -98,7 +98,8 @@ def _build(
         texts = {(job.name, column): text for column, text in job.columns.items()}
         # The first line. The rest is about the computation.
         texts[job.name, ""] = job.description.partition("\n")[0]
-        for statement in comments.changes(session, "aggregates", texts):
+        there = comments.read(session, "aggregates", [job.name])
+        for statement in comments.changes("aggregates", there, texts):
             session.execute(statement)
         session.execute(
             "INSERT INTO aggregates._built_from VALUES (%s, %s, %s) ON CONFLICT (table_name)"

@@ -316,12 +316,6 @@ def _outputs(together: Lines) -> Iterator[str]:
                 f"{dashboard.declared_at}: dashboard {dashboard.name} reads {name!r}, which is not "
                 "published. Publish it, or correct the name."
             )
-        for origin in (each for origins in dashboard.shows.values() for each in origins):
-            if origin.partition(".")[0] not in dashboard.reads:
-                yield (
-                    f"{dashboard.declared_at}: dashboard {dashboard.name} shows {origin!r}, but "
-                    "reads no such table. Add the table to `reads`, or correct the name."
-                )
 
 
 def _repeated(items: Iterable[Any], what: str, remedy: str) -> Iterator[str]:

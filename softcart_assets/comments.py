@@ -38,15 +38,15 @@ def read(
 
 
 def changes(
-    session: psycopg.Connection, schema: str, wanted: Comments, kind: str = "TABLE"
+    schema: str, there: Comments, wanted: Comments, kind: str = "TABLE"
 ) -> list[sql.Composed]:
     """The statements that write those comments which are not there yet.
 
-    `kind`: TABLE or VIEW. What is wanted for a column that does not exist is left out, and so is an
-    empty text: a comment of somebody else's stays there. Statements only where something differs,
-    because each locks its table against changes of its structure.
+    `there`: what `read` found for these tables. `kind`: TABLE or VIEW. What is wanted for a column
+    that does not exist is left out, and so is an empty text: a comment of somebody else's stays
+    there. Statements only where something differs, because each locks its table against changes of
+    its structure.
     """
-    there = read(session, schema, {table for table, _ in wanted})
     return [
         sql.SQL("COMMENT ON {} {} IS {}").format(
             sql.SQL("COLUMN" if column else kind),

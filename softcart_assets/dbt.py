@@ -12,7 +12,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,35 @@ def name_flags_at_once() -> None:
     from dbt_common.behavior_flags import BehaviorFlagRendered
 
     BehaviorFlagRendered._default_source = staticmethod(lambda: "dbt")  # type: ignore[method-assign]
+
+
+@cache
+def keep_values_out_of_errors() -> None:
+    """Have dbt tell of a violated constraint without PostgreSQL's detail.
+
+    That has values of a row, which may be personal. Errors go to dbt's log, to run_results.json and
+    to Dagster's event log. This replaces a method of dbt's connections.
+    """
+    # Only a process that runs dbt should pay for the import.
+    import psycopg2
+    from dbt.adapters.postgres.connections import PostgresConnectionManager
+
+    handler = PostgresConnectionManager.exception_handler
+
+    @contextmanager
+    def exception_handler(self: PostgresConnectionManager, sql: Any) -> Iterator[Any]:
+        with handler(self, sql):
+            try:
+                yield
+            except psycopg2.IntegrityError as error:
+                raise type(error)(error.diag.message_primary) from None
+
+    PostgresConnectionManager.exception_handler = exception_handler  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    # The program `dbt`, as `softcart dbt` starts it.
+    from dbt.cli.main import cli
+
+    keep_values_out_of_errors()
+    cli(prog_name="dbt")

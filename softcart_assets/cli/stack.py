@@ -94,6 +94,7 @@ def run(
     if Path(command[0]).name == "dbt":
         # In any folder. dbt would look for its project in the present one.
         environment = {f"DBT_{each}_DIR": str(PROJECT_DIR) for each in _OF_DBT} | environment
+        command = [sys.executable, "-m", "softcart_assets.dbt", *command[1:]]
     else:
         # dbt parses for itself, and tells more about a mistake.
         prepare_manifest()

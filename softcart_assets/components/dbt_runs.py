@@ -19,7 +19,7 @@ from typing import Any
 
 import dagster as dg
 
-from softcart_assets.dbt import name_flags_at_once, server_named
+from softcart_assets.dbt import keep_values_out_of_errors, name_flags_at_once, server_named
 
 _one_at_a_time = threading.Lock()
 """dbt keeps its flags, its log and its connections in global variables."""
@@ -112,6 +112,7 @@ def _invoke(arguments: list[str], manifest: Any = None) -> Any:
     from dbt.cli.main import dbtRunner
 
     name_flags_at_once()
+    keep_values_out_of_errors()
     drop_debug_events()
     done = dbtRunner(manifest, callbacks=[_tell]).invoke(arguments)
     if isinstance(done.exception, KeyboardInterrupt):

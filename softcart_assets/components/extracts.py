@@ -190,13 +190,12 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
 
 def _shown(dashboard: Dashboard) -> dict[str, dg.MetadataValue]:
     """What a page shows, as its columns, and the published columns that this comes from."""
-    columns = [dg.TableColumn(name) for name in dashboard.shows]
+    found = lineage.page_sources(dashboard.page)
+    texts = {measure.label: measure.definition for measure in dashboard.page.measures}
+    columns = [dg.TableColumn(name, description=texts.get(name)) for name in found]
     origins = {
-        name: [
-            dg.TableColumnDep(production_key(table), column)
-            for table, column in (origin.split(".") for origin in found)
-        ]
-        for name, found in dashboard.shows.items()
+        name: [dg.TableColumnDep(production_key(table), column) for table, column in each]
+        for name, each in found.items()
     }
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),

@@ -59,7 +59,10 @@ def compiled_sql(target: Path, node: Mapping[str, Any]) -> Path:
 def _hidden(
     lines: Lines, manifest: Manifest, node: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> set[str]:
-    """The columns of the models that the test reads, without those that tell which row it is."""
+    """The columns of the models that the test reads, without those that tell which row it is.
+
+    A key that is personal does not tell.
+    """
     nodes = manifest["nodes"]
     read = [nodes[each] for each in node["depends_on"]["nodes"] if each in nodes]
     personal = {
@@ -68,12 +71,12 @@ def _hidden(
         for column in table.columns
         if column.privacy is not Privacy.NONE
     }
-    keys = {*arguments.get("columns", ()), *arguments.get("natural_key", ())} - personal
+    keys = {*arguments.get("columns", ()), *arguments.get("natural_key", ())}
     return {
         name
         for model in read
         for name in model["columns"]
-        if name not in keys and not name.endswith(_SHOWN)
+        if name in personal or (name not in keys and not name.endswith(_SHOWN))
     }
 
 

@@ -18,21 +18,30 @@ from softcart_assets.lines.model import Extract
 
 NAME = "datapackage.json"
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""How a text begins that a spreadsheet may run as a formula. Some treat the wide signs alike."""
-
 MARK = "'"
-"""What the CSV file has before such a text, and before one that begins with itself.
+"""What the CSV file has before a text that a spreadsheet may run as a formula.
 
-So whoever removes one leading mark has the exact text again. Spreadsheets take it for text.
+Spreadsheets take a text that begins with it for text.
 """
+
+_SIGNS = rf"{MARK}=+\-@＝＋－＠"
+"""How such a text begins; some spreadsheets treat the wide signs alike. The mark itself is one, so
+whoever removes one mark from each place has the exact text again."""
+
+SEPARATORS = r"[;\t\r\n]"
+"""After these, a cell begins for a spreadsheet that separates at semicolons, as Excel does in much
+of Europe: then a quote in the middle of what it takes for a cell is a letter like others."""
+
+UNMARKED = rf"(^(?= *[{_SIGNS}\t\r\n])|{SEPARATORS}(?= *[\"{_SIGNS}]))"
+"""A regular expression that matches where the mark is missing, and what is before it there."""
 
 _NOTE = (
     "The CSV files are for spreadsheets. In them, a text that begins with one of = + - @, a tab or "
     f"a line break has {MARK} before it, so that no spreadsheet runs it as a formula. So has a "
-    f"text that begins with {MARK}. Remove one leading {MARK} to get the exact text. A quoted "
-    "empty text is an empty text, and nothing between two commas is a missing value. The Parquet "
-    "files have the exact values."
+    f"text that begins with {MARK}, and what follows a semicolon, a tab or a line break in a text "
+    f"and begins like that. Remove one {MARK} from each of these places to get the exact text. A "
+    "quoted empty text is an empty text, and nothing between two commas is a missing value. The "
+    "Parquet files have the exact values."
 )
 
 

@@ -1,15 +1,16 @@
-"""Finds the published tables and columns of an extract in its SQL, with sqlglot."""
+"""Finds the published tables and columns of an extract or a page in its SQL, with sqlglot."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.lineage import lineage
+from sqlglot.lineage import Node, lineage
 
 from softcart_assets.lines.model import Extract
+from softcart_assets.lines.page import Listing, Measure, Page
 
 SCHEMA = "production"
 """The only schema that an extract may read."""
@@ -80,19 +81,73 @@ def may_change_by_itself(extract: Extract) -> bool:
     return bool(_CHANGING.search(extract.sql))
 
 
-def sources(extract: Extract) -> dict[str, tuple[tuple[str, str], ...]]:
+Origins = tuple[tuple[str, str], ...]
+"""Published columns that values come from, each a pair (table, column)."""
+
+
+def sources(extract: Extract) -> dict[str, Origins]:
     """For each column of the extract, the published columns that its values come from.
 
-    Each of them is a pair (table, column). Columns in WHERE or JOIN only choose rows, so they are
-    left out.
+    Columns in WHERE or JOIN only choose rows, so they are left out.
     """
-    query = sqlglot.parse_one(extract.sql, dialect="postgres")
-    return {column: tuple(sorted(_origins(column, query))) for column in extract.columns}
+    found = _columns_of(extract.sql)
+    return {column: found[column] for column in extract.columns}
 
 
-def _origins(column: str, query: exp.Expr) -> set[tuple[str, str]]:
+def page_sources(page: Page) -> dict[str, Origins]:
+    """For each dimension, measure and column of a listing that a page shows, the same by its label.
+
+    The keys of a dimension count, and the names that are shown for them.
+    """
+    cube = page.cube
+    wanted = {"Day": cube.day, **{each.name: each.sql for each in page.measures if each.sql}}
+    wanted |= {"events": cube.event}
+    if cube.hour:
+        wanted["Hour"] = cube.hour
+    if cube.actor:
+        wanted["actors"] = wanted["repeaters"] = cube.actor
+    for dimension in cube.dimensions:
+        for level in dimension.levels:
+            wanted[f"{dimension.name}/{level.name}"] = level.sql
+    columns = ", ".join(f'{expression} AS "{name}"' for name, expression in wanted.items())
+    found = _columns_of(f"SELECT {columns} FROM {cube.fact} f {cube.joins}")
+    shown = {name: found[name] for name in ("Day", "Hour") if name in found}
+    for dimension in cube.dimensions:
+        origins: set[tuple[str, str]] = set()
+        for level in dimension.levels:
+            origins |= {*found[f"{dimension.name}/{level.name}"]}
+            if level.names:
+                origins |= {each for part in _columns_of(level.names).values() for each in part}
+        shown[dimension.label] = tuple(sorted(origins))
+    measures = {measure.name: measure for measure in page.measures}
+
+    def parts(measure: Measure) -> Iterator[str]:
+        if measure.sql or measure.counts:
+            yield measure.counts or measure.name
+        for name in (*measure.plus, *(measure.of or ())):
+            yield from parts(measures[name])
+
+    for measure in page.measures:
+        every = {origin for part in parts(measure) for origin in found[part]}
+        shown[measure.label] = tuple(sorted(every))
+    for block in page.blocks():
+        if isinstance(block, Listing):
+            listed = _columns_of(block.sql)
+            shown |= {f"{block.title}: {each.label}": listed[each.name] for each in block.columns}
+    return shown
+
+
+def _columns_of(sql: str) -> dict[str, Origins]:
+    """Each column of a query, and where its values come from."""
+    query = sqlglot.parse_one(sql, dialect="postgres")
+    # Its copies of the query with one column each, for display, take most of the time.
+    nodes = lineage(None, query, {}, dialect="postgres", copy=False, trim_selects=False)
+    return {column: tuple(sorted(_origins(node))) for column, node in nodes.items()}
+
+
+def _origins(column: Node) -> set[tuple[str, str]]:
     return {
         (node.source.name, node.name.rpartition(".")[2])
-        for node in lineage(column, query, {}, dialect="postgres").walk()
+        for node in column.walk()
         if isinstance(node.source, exp.Table) and node.name != "*"
     }

@@ -323,13 +323,13 @@ def _as_csv(column: str, kind: pa.DataType) -> str:
     if pa.types.is_boolean(kind):
         return f"{column}::text AS {column}"
     if pa.types.is_string(kind):
-        marked = ", ".join(
-            sql.Literal(sign).as_string() for sign in (dictionary.MARK, *dictionary.FORMULAS)
-        )
-        mark = sql.Literal(dictionary.MARK).as_string()
+        # Few texts have a place for a mark, and to look for one is cheap.
+        may_need = sql.Literal(rf"^ *[^ \w]|{dictionary.SEPARATORS}").as_string()
+        unmarked = sql.Literal(dictionary.UNMARKED).as_string()
+        mark = sql.Literal(rf"\1{dictionary.MARK}").as_string()
         return (
-            f"CASE WHEN left({column}, 1) IN ({marked}) THEN {mark} || {column} ELSE {column} END"
-            f" AS {column}"
+            f"CASE WHEN {column} ~ {may_need} THEN "
+            f"regexp_replace({column}, {unmarked}, {mark}, 'g') ELSE {column} END AS {column}"
         )
     if pa.types.is_timestamp(kind):
         # Outside of these years, to_char leaves something out. Arrow refuses the text of those.
@@ -373,7 +373,7 @@ def _without_mark(column: pa.Array) -> pa.Array:
     if not pa.types.is_string(column.type):
         return column
     return pa.compute.replace_substring_regex(
-        column, pattern=rf"\A{dictionary.MARK}", replacement="", max_replacements=1
+        column, pattern=rf"(\A|{dictionary.SEPARATORS}){dictionary.MARK}", replacement=r"\1"
     )
 
 

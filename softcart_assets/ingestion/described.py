@@ -56,7 +56,13 @@ def comment(staging: PostgresConnection, source: Source, tables: Sequence[Table]
     """
     of = {table.name: table for table in tables}
     of |= {f"{table.name}_history": table for table in tables if table.history}
-    refusals = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege)
+    refusals = (
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.InsufficientPrivilege,
+        # Another load has made the table anew meanwhile.
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+    )
     with staging.connect() as session, suppress(*refusals):
         session.execute("SET LOCAL lock_timeout = '100ms'")
         there = comments.read(session, source.schema, of)
@@ -65,5 +71,5 @@ def comment(staging: PostgresConnection, source: Source, tables: Sequence[Table]
             names = [column for found, column in there if found == name and column]
             texts = describe(source, table, names, is_history=name != table.name)
             wanted |= {(name, column): text for column, text in texts.items()}
-        for statement in comments.changes(session, source.schema, wanted):
+        for statement in comments.changes(source.schema, there, wanted):
             session.execute(statement)

@@ -274,15 +274,13 @@ class Dashboard:
     """A page for people, made from published tables: the asset `extracts/<name>`, `<name>.html`.
 
     `page`: its declaration. `reads`: the published tables that it shows. While they are the same,
-    the page is not written again, so it must depend on nothing else. `shows`: each figure or filter
-    of the page, and the published columns that it comes from, as `<table>.<column>`.
+    the page is not written again, so it must depend on nothing else.
     """
 
     name: str
     description: str
     page: Page
     reads: tuple[str, ...]
-    shows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
 

@@ -268,8 +268,9 @@ def _snapshot(
 def _comments(snapshot: Snapshot, tables: Sequence[PublishedTable]) -> comments.Comments:
     """The comments that staging has on these tables and their columns."""
     found: dict[tuple[str, str], str] = {}
-    for table in tables:
-        found |= comments.read(snapshot.session, table.schema, [table.name])
+    for schema in {table.schema for table in tables}:
+        names = [table.name for table in tables if table.schema == schema]
+        found |= comments.read(snapshot.session, schema, names)
     # On a view, dbt's macros keep a note for themselves.
     return {place: text for place, text in found.items() if not text.startswith("dbt ")}
 

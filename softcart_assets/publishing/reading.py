@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 from psycopg import sql
 
-from softcart_assets.comments import Comments, changes
+from softcart_assets.comments import Comments, changes, read
 from softcart_assets.publishing.slots import Shape
 from softcart_assets.publishing.tables import PublishedTable
 
@@ -54,9 +54,10 @@ def serve(
     `tables`: every declared table. `shape`: the tables that readers see. It changes nothing that is
     right already.
     """
+    there = read(session, "production", {table for table, _ in comments})
     statements = [
         *_grants(session, tables, shape),
-        *changes(session, "production", comments, "VIEW"),
+        *changes("production", there, comments, "VIEW"),
     ]
     try:
         # A block of its own, because a refusal would spoil the switch.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions import freshness_evaluator
+from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.loader import LoadingContextForTest
 from support.databases import database
 from support.pages import CALLS
 from support.two_lines import AUDITS, TABLES, change, create
@@ -100,10 +105,12 @@ def definitions(databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
     )
 
 
-def run(definitions: dg.Definitions, *keys: str) -> dg.ExecuteInProcessResult:
+def run(
+    definitions: dg.Definitions, *keys: str, instance: dg.DagsterInstance | None = None
+) -> dg.ExecuteInProcessResult:
     job = definitions.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
-        instance=dg.DagsterInstance.ephemeral(),
+        instance=instance or dg.DagsterInstance.ephemeral(),
         asset_selection=[dg.AssetKey(key.split("/")) for key in keys] or None,
         raise_on_error=False,
     )
@@ -244,3 +251,33 @@ def test_outputs_whose_tables_are_the_same_are_not_written_again(databases, defi
     assert changed == {"ext_right", "page_right"}
     third = told("extracts/page_left", "extracts/page_right")
     assert {state for state, _ in third.values()} == {"unchanged since production version 2"}
+
+
+def test_what_nobody_confirmed_for_a_day_is_stale(
+    definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    graph = definitions.resolve_asset_graph()
+    began = time.time()
+
+    def states(hours: float) -> set[FreshnessState]:
+        """Of all tables, extracts and pages, so long after the test began."""
+        now = began + hours * 3600
+        monkeypatch.setattr(freshness_evaluator, "get_current_timestamp", lambda: now)
+        evaluator = freshness_evaluator.TimeWindowFreshnessPolicyEvaluator()
+
+        async def all_of_them() -> list[FreshnessState]:
+            context = LoadingContextForTest(instance)
+            evaluated = (evaluator.evaluate_freshness(context, each) for each in graph.asset_nodes)
+            return await asyncio.gather(*evaluated)
+
+        return set(asyncio.run(all_of_them()))
+
+    assert states(0) == {FreshnessState.UNKNOWN}
+    everything = made(run(definitions, instance=instance))
+    assert states(25.9) == {FreshnessState.PASS}
+    assert states(26.5) == {FreshnessState.WARN}
+    assert states(27.5) == {FreshnessState.FAIL}
+    # What did not change is not written again, but it is confirmed.
+    assert made(run(definitions, instance=instance)) == everything
+    assert len(everything) == len([*graph.asset_nodes])

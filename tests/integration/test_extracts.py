@@ -4,9 +4,12 @@ is true.
 
 import codecs
 import csv
+import gzip
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import pandas
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
@@ -34,6 +38,7 @@ from support.warehouse import create_warehouse
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.extracts import lineage, write
+from softcart_assets.extracts.dictionary import SEPARATORS, UNMARKED
 from softcart_assets.extracts.totals import differing
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extracts
 from softcart_assets.lines.model import Extract
@@ -43,9 +48,10 @@ from softcart_assets.pages.kit.render import build_page
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.slots import read_shapes
 
+DATA = Path(__file__).parents[1] / "data"
 EXTRACTS = LINES.extracts
-SIGNS = "'=+\\-@\t\r\n＝＋－＠"
-"""As a class of a regular expression: what a text in CSV must not begin with, and the mark."""
+FORMULA = r" *[=+\-@\t\r\n＝＋－＠]"
+"""How a text in CSV must not begin."""
 SOLD = "FROM production.fct_order_lines WHERE NOT is_cancelled"
 PAID = "FROM production.fct_payments"
 
@@ -265,12 +271,12 @@ def _as_arrow_writes(table: pa.Table, folder: Path) -> bytes:
     """The CSV file of a table, with the byte order mark and with marks before formulas."""
     marked = pa.table(
         [
-            pa.compute.replace_substring_regex(column, rf"\A([{SIGNS}])", r"'\1")
+            pa.array([value and re.sub(UNMARKED, r"\1'", value) for value in column.to_pylist()])
             if pa.types.is_string(column.type)
             else column
             for column in table.columns
         ],
-        table.column_names,
+        table.schema,
     )
     pa.csv.write_csv(marked, folder / "arrow.csv")
     return codecs.BOM_UTF8 + (folder / "arrow.csv").read_bytes()
@@ -290,10 +296,20 @@ def test_no_text_runs_as_a_formula_and_parquet_is_exact(production, tmp_path):
         "'=1",
         "''",
         "'",
-        "a=1",
         " =1",
+        "a=1",
         "O'Neil",
         "",
+        "red; blue\n\n\tgreen",
+        # A spreadsheet that separates at semicolons begins a cell after each.
+        "a;=1+1;b",
+        "a; =1+1;b",
+        'a;"=1+1;b',
+        'a; ""=1+1;b',
+        "a;'=1;b",
+        "a\n=1+1\nb",
+        "a\t=1+1\tb",
+        ";\t\n@SUM(A1)",
     ]
     literals = ", ".join(sql.Literal(text).as_string() for text in texts)
     extract = Extract(
@@ -310,10 +326,20 @@ def test_no_text_runs_as_a_formula_and_parquet_is_exact(production, tmp_path):
     with files.csv.open(encoding="utf-8-sig", newline="") as lines:
         _, *rows = csv.reader(lines)
     shown = [text for text, _ in rows]
-    assert not [text for text in shown if re.match(f"[{SIGNS.replace(chr(39), '')}]", text)]
-    # Who removes one mark has the exact text.
-    assert [text.removeprefix("'") for text in shown] == texts
-    assert [text for text in shown if not text.startswith("'")] == ["a=1", " =1", "O'Neil", ""]
+    assert not [text for text in shown if re.match(FORMULA, text)]
+    # Who removes the marks has the exact text.
+    assert [re.sub(rf"(^|{SEPARATORS})'", r"\1", text) for text in shown] == texts
+    unmarked = [text for text, exact in zip(shown, texts, strict=True) if text == exact]
+    assert unmarked == ["a=1", "O'Neil", "", "red; blue\n\n\tgreen"]
+    sniffed = pandas.read_csv(files.csv, sep=None, engine="python", dtype=str, na_filter=False)
+    assert [text.replace("\r", "\n") for text in sniffed["text"]] == [
+        text.replace("\r", "\n") for text in shown
+    ]
+    for separator in (",", ";", "\t"):
+        with files.csv.open(encoding="utf-8-sig", newline="") as lines:
+            cells = [cell for row in csv.reader(lines, delimiter=separator) for cell in row]
+        runs = [cell for cell in cells if re.match(r"\s*[=+\-@＝＋－＠]", cell)]
+        assert set(runs) <= {"-1.00"}, separator
     # A negative number is no text.
     assert {amount for _, amount in rows} == {"-1.00"}
 
@@ -325,7 +351,7 @@ class TestDictionary:
     def entries(self, files) -> dict[str, dict[str, Any]]:
         folder = next(iter(files.values())).csv.parent
         package = json.loads((folder / "datapackage.json").read_text("utf-8"))
-        assert "Remove one leading '" in package["description"]
+        assert "Remove one ' from each" in package["description"]
         return {entry["name"]: entry for entry in package["resources"]}
 
     def test_it_lists_every_file(self, entries, files):
@@ -366,6 +392,20 @@ class TestDictionary:
             wanted = [None if value == "" else value for value in table[field["name"]].to_pylist()]
             assert found == wanted, field["name"]
         assert files[extract.name].types == {field.name: str(field.type) for field in table.schema}
+
+    def test_it_is_what_the_standard_asks_for(self, files, tmp_path):
+        folder = next(iter(files.values())).csv.parent
+        profile = tmp_path / "profile.json"
+        profile.write_bytes(gzip.decompress((DATA / "datapackage-2.0.json.gz").read_bytes()))
+        checked = subprocess.run(
+            [
+                *(sys.executable, "-m", "check_jsonschema", "--schemafile", profile),
+                folder / "datapackage.json",
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert checked.returncode == 0, checked.stdout
 
     def test_it_keeps_extracts_of_other_lines_and_forgets_lost_files(self, production, tmp_path):
         first, second = (Extract(f"ext_{n}", "", {"x": ""}, f"SELECT {n} AS x") for n in (1, 2))

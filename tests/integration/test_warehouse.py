@@ -29,10 +29,13 @@ from support.published import TABLES
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.components.dbt_models import index_versions
+from softcart_assets.components.failed_tests import compiled_sql
+from softcart_assets.components.model_columns import column_types, query_lineage
 from softcart_assets.connections import PostgresConnection, staging
-from softcart_assets.dbt import name_flags_at_once
+from softcart_assets.dbt import name_flags_at_once, read_manifest
 from softcart_assets.derive import derive
 from softcart_assets.ingestion import bookkeeping
+from softcart_assets.lines.model import Privacy
 from softcart_assets.lines.shop.sources import CATALOG, SHOP
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.suite import audits_of
@@ -1454,3 +1457,68 @@ def test_customers_of_two_lines_with_one_id_are_two_customers(warehouse, tmp_pat
     assert warehouse.facts() == before
     both.dbt("run", "--full-refresh", "--select", *FACTS)
     assert warehouse.facts() == before
+
+
+def test_a_column_with_personal_values_is_classed_whatever_its_name(warehouse: Warehouse) -> None:
+    """The names of source columns class those of published tables. A renamed one needs `pii`."""
+    manifest = read_manifest()
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    personal = {
+        (source.schema, name, column)
+        for source, table in LINES.tables()
+        for name in (table.name, f"{table.name}_history")
+        for column, privacy in table.privacy.items()
+        if privacy in (Privacy.PII, Privacy.SENSITIVE)
+    }
+    waiting = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    tables = {(node["schema"], node["name"]) for node in nodes.values() if "schema" in node}
+    with warehouse.server.connect() as session:
+        columns = column_types(session, tables)
+    done: set[str] = set()
+    while waiting:
+        node = waiting.pop(0)
+        parents = node["depends_on"]["nodes"]
+        if not {each for each in parents if each.startswith("model.")} <= done:
+            waiting.append(node)
+            continue
+        table = node["schema"], node["name"]
+        read = [(nodes[each]["schema"], nodes[each]["name"]) for each in parents] + [table]
+        query = compiled_sql(warehouse.folder / "target", node).read_text()
+        origins = query_lineage(query, {each: columns[each] for each in read})
+        # A key is a number made of values, and shows none of them.
+        personal |= {
+            (*table, column)
+            for column, found in origins.items()
+            if personal & set(found) and not column.endswith("_key")
+        }
+        done.add(node["unique_id"])
+    assert ("warehouse", "dim_customer", "email") in personal
+    assert not {
+        (table.name, column)
+        for table in TABLES
+        for schema, name, column in personal
+        if (schema, name) == (table.schema, table.name)
+    } - {
+        (table.name, column)
+        for table in TABLES
+        for column in (*table.pii, *table.sensitive, *table.declared.not_pii)
+    }
+
+
+def test_a_run_writes_only_comments_that_differ(warehouse: Warehouse) -> None:
+    """All of them, as dbt's own macro writes, would lock each table and leave dead rows."""
+    comments = (
+        "SELECT objsubid, description, xmin::text FROM pg_description"
+        " WHERE objoid = 'warehouse.fct_payments'::regclass ORDER BY objsubid"
+    )
+    before = warehouse.query(comments)
+    assert [place for place, *_ in before] == list(range(len(before)))
+    assert before[0][1].startswith("One row per payment")
+    warehouse.dbt("run", "--select", "fct_payments")
+    assert warehouse.query(comments) == before
+    with warehouse.server.connect() as session:
+        session.execute("COMMENT ON COLUMN warehouse.fct_payments.amount IS '100% other'")
+    warehouse.dbt("run", "--select", "fct_payments")
+    again = warehouse.query(comments)
+    assert [each[:2] for each in again] == [each[:2] for each in before]
+    assert len(set(again) - set(before)) == 1

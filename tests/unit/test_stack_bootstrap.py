@@ -47,6 +47,9 @@ class Machine:
         codec.mkdir(parents=True)
         for name in ("logrows.pyx", "builders.pxd", "primitives.h"):
             (codec / name).touch()
+        settings = self.clone / "softcart_assets" / "stack" / "no_telemetry.pth"
+        settings.parent.mkdir()
+        settings.touch()
         for tool in TOOLS:
             (self.bin / tool).symlink_to(shutil.which(tool))
         self.add("python3", f'exec {sys.executable} "$@"')
@@ -86,9 +89,6 @@ class Machine:
             echo "$PWD" >>{made}""",
         )
         (self.clone / "softcart_assets/ingestion/codec/logrows.abi.so").touch()
-        settings = self.clone / "softcart_assets/stack/no_telemetry.pth"
-        settings.parent.mkdir()
-        settings.touch()
         return made
 
     def remove(self, *names: str) -> None:

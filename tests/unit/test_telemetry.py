@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from softcart_assets.dbt import PLACEHOLDERS
+
 REPOSITORY = Path(__file__).parents[2]
 FORBIDDEN_BY = (
     "DAGSTER_DISABLE_TELEMETRY",
@@ -17,6 +19,34 @@ FORBIDDEN_BY = (
     "DG_CLI_CONFIG",
     "DO_NOT_TRACK",
 )
+
+
+NOTES_CONNECTIONS = """
+import os
+import sys
+
+OURS = ("localhost", "::1", "0.0.0.0")
+
+
+def note(event, details):
+    if event == "socket.connect":
+        address = details[1]
+        host = address[0] if isinstance(address, tuple) else ""
+    elif event == "socket.getaddrinfo":
+        host = details[0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host and host not in OURS and not host.startswith("127."):
+        with open(os.environ["ASKED_FOR"], "a") as notes:
+            print(host, file=notes)
+        raise OSError(f"No connection to {host} in this test")
+
+
+sys.addaudithook(note)
+"""
+"""Python runs it at the start of each process, as `sitecustomize`."""
+DBT = ("dbt", "--quiet", "parse", "--project-dir", "dbt_project", "--profiles-dir", "dbt_project")
 
 
 @pytest.fixture
@@ -53,3 +83,49 @@ def test_every_program_of_the_environment_knows(new_user: dict[str, str]) -> Non
     assert (dbt, track) == ("false", "1")
     assert (REPOSITORY / "softcart_assets" / "stack" / "dg.toml").samefile(dg)
     assert asked(new_user | {"DG_CLI_CONFIG": "/mine"})[1] == "/mine"
+
+
+def asked_for(
+    environment: dict[str, str], command: tuple[str, ...], folder: Path
+) -> tuple[set[str], set[str]]:
+    """The hosts that a program of .venv wants to reach, and the files that it leaves at home."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(NOTES_CONNECTIONS)
+    notes = folder / "asked_for"
+    notes.touch()
+    program, *arguments = command
+    placeholders = {f"SOFTCART_STAGING_{name}": value for name, value in PLACEHOLDERS.items()}
+    target = {"DBT_TARGET_PATH": str(folder / "dbt"), "DBT_LOG_PATH": str(folder / "dbt")}
+    finished = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        cwd=REPOSITORY,
+        env=environment
+        | placeholders
+        | target
+        | {"PYTHONPATH": str(site), "ASKED_FOR": str(notes)},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    home = Path(environment["HOME"])
+    left = {str(path.relative_to(home)) for path in home.glob(".d*/**/*") if path.is_file()}
+    return set(notes.read_text().split()), left
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("dg", "check", "defs"), ("dagster", "definitions", "validate"), DBT],
+    ids=" ".join,
+)
+def test_no_program_connects_to_anybody_or_notes_something_to_send(
+    new_user: dict[str, str], command: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert asked_for(new_user, command, tmp_path) == (set(), set())
+
+
+def test_what_would_be_sent_is_seen(new_user: dict[str, str], tmp_path: Path) -> None:
+    """The test above can fail: a user's own setting sends what dbt knows of this run."""
+    wanted = new_user | {"DBT_SEND_ANONYMOUS_USAGE_STATS": "true", "DO_NOT_TRACK": "0"}
+    hosts, _ = asked_for(wanted, DBT, tmp_path)
+    assert hosts == {"fishtownanalytics.sinter-collect.com"}
