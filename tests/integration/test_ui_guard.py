@@ -282,9 +282,7 @@ def test_hosts_and_a_login_are_set_by_settings(stack: Stack, tmp_path: Path) -> 
         assert ack == {"type": "connection_ack"}
 
 
-def test_it_ends_within_seconds_although_a_browser_listens(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_it_ends_within_seconds_although_a_browser_listens(stack: Stack, tmp_path: Path) -> None:
     """The webserver waited for the browser's connection, and the command 15 s for the webserver."""
     port, home = free_port(), tmp_path / "home"
     home.mkdir()
