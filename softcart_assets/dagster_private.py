@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import weakref
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import dagster as dg
 from dagster._cli import dev
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, DataProvenance
+from dagster._core.events import RunFailureReason
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
@@ -29,12 +31,22 @@ __all__ = [
     "WorkerStatus",
     "dagster_dev",
     "fork_runs",
+    "is_served_by_dev",
     "runs_in_code_server",
     "use_engine",
+    "was_interrupted",
 ]
 
 WEBSERVER, DAEMON = "dagster_webserver", "dagster._daemon"
 """The modules that `dagster dev` runs as processes of their own."""
+
+
+def is_served_by_dev() -> bool:
+    """Whether `dagster dev` or `dg dev` has started this process, by whatever command.
+
+    Every other command of `dg` sets the first of the two as well. It starts no runs.
+    """
+    return {"DAGSTER_IS_DEV_CLI", "DAGSTER_verbose"} <= os.environ.keys()
 
 
 def runs_in_code_server(run: dg.DagsterRun) -> bool:
@@ -43,6 +55,15 @@ def runs_in_code_server(run: dg.DagsterRun) -> bool:
     Dagster tells nobody, but its launcher notes the server in a tag of the run.
     """
     return GRPC_INFO_TAG in run.tags
+
+
+def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C has ended a run with `raise_on_error=False`, which shows a failed step."""
+    return any(
+        event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
+        for event in result.all_events
+        if event.is_job_failure
+    )
 
 
 def fork_runs(preloaded: str) -> None:

@@ -6,16 +6,10 @@ from pathlib import Path
 import dagster as dg
 
 from softcart_assets.connections import SettingError
-from softcart_assets.dagster_private import fork_runs
+from softcart_assets.dagster_private import fork_runs, is_served_by_dev
 
-# Both `dagster dev` and `dg dev` set the first, and everything of ours sets the last. Without
-# settings, a Dagster of another home would start runs that reach no server. `dg check defs` starts
-# none.
-if (
-    os.environ.get("DAGSTER_IS_DEV_CLI")
-    and not os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI")
-    and not os.environ.get("SOFTCART_DAGSTER_HOST")
-):
+# Without settings, a Dagster of another home would start runs that reach no server.
+if is_served_by_dev() and not os.environ.get("SOFTCART_DAGSTER_HOST"):
     raise SettingError(
         "Run `softcart ui`, or `softcart run -- dagster dev`: it brings the settings."
     )

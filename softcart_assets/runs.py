@@ -24,6 +24,7 @@ from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Keys, Plan
 from softcart_assets.components.planning import Memory, Records, Servers, next_run
 from softcart_assets.components.pool import BUILD, LOAD, PLANNED_TAG
 from softcart_assets.connections import staging
+from softcart_assets.dagster_private import was_interrupted
 from softcart_assets.dbt import PROJECT_DIR
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.run_processes import fail_dead_runs, note_process
@@ -87,18 +88,17 @@ def materialize_everything(
         run_id = str(uuid.uuid4())
         note_process(instance, run_id)
         with _followed(instance, run_id, on_done, on_failed, status):
-            try:
-                return job.execute_in_process(
-                    instance=instance,
-                    run_id=run_id,
-                    tags={**LAUNCHED_BY, **tags},
-                    asset_selection=sorted(selection),
-                    raise_on_error=False,
-                    run_config=QUIET,
-                )
-            except dg.DagsterExecutionInterruptedError:
-                # Dagster's own name for Ctrl-C would end in a traceback.
-                raise KeyboardInterrupt from None
+            result = job.execute_in_process(
+                instance=instance,
+                run_id=run_id,
+                tags={**LAUNCHED_BY, **tags},
+                asset_selection=sorted(selection),
+                raise_on_error=False,
+                run_config=QUIET,
+            )
+        if was_interrupted(result):
+            raise KeyboardInterrupt
+        return result
 
     with dg.DagsterInstance.get() as instance, ThreadPoolExecutor(1) as beside:
         fail_dead_runs(instance)

@@ -182,7 +182,7 @@ def _folders(stack: Stack) -> Iterator[tuple[str, Path]]:
 
 
 def _disk(stack: Stack) -> Iterator[Finding]:
-    disks: dict[int, list[Path]] = {}
+    disks: dict[int, dict[Path, str]] = {}
     for name, folder in _folders(stack):
         # Not `Path.exists`, which raises an error where we may not look.
         there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
@@ -195,15 +195,17 @@ def _disk(stack: Stack) -> Iterator[Finding]:
                 "folder that is.",
             )
             continue
-        folders = disks.setdefault(there.stat().st_dev, [])
+        folders = disks.setdefault(there.stat().st_dev, {})
         if not any(folder.is_relative_to(each) for each in folders):
-            folders.append(folder)
+            folders[folder] = name
     for folders in disks.values():
-        there = next(path for path in (folders[0], *folders[0].parents) if os.path.exists(path))
+        first = next(iter(folders))
+        there = next(path for path in (first, *first.parents) if os.path.exists(path))
         free = shutil.disk_usage(there).free
         text = f"Disk: {free / GIB:.1f} GiB free for {', '.join(map(str, folders))}"
         if free < DISK_BYTES:
-            text += f". The demo may need {DISK_BYTES / GIB:.0f}. SOFTCART_HOME can be elsewhere."
+            text += f". The demo may need {DISK_BYTES / GIB:.0f}. Make room, or set "
+            text += f"{' and '.join(folders.values())} to a folder on another disk."
         yield Finding("note" if free < DISK_BYTES else "ok", text)
 
 

@@ -1,5 +1,6 @@
 """A failure stays with what it concerns: a source that is not configured, a step that fails."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,23 @@ def test_what_a_failed_step_does_not_concern_is_made_all_the_same(
     assert outcome.failures == ["broken: RuntimeError: the server is down"]
     assert told.failed == ["broken"]
     assert told.done == ["sound", "publication", "page"]
+
+
+def test_ctrl_c_is_no_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo told of a failed step, and went on with what that step did not concern."""
+
+    @dg.asset
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    definitions = dg.Definitions(assets=[interrupted, sound, publication, broken])
+    monkeypatch.setattr("softcart_assets.definitions.defs", lambda: definitions)
+    told = Told([], [])
+    with dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(dg.DagsterInstance, "get", lambda: instance)
+        with pytest.raises(KeyboardInterrupt):
+            runs.materialize_everything(told.add, told.failed.append, told.status)
+    assert "publication" not in told.done
 
 
 def test_the_list_of_runs_shows_who_launched_a_run_and_for_what(

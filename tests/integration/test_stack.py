@@ -530,8 +530,9 @@ def test_postgres_runs_as_nobody_where_namespaces_are_forbidden(tmp_path: Path) 
     }
     environment |= {"SOFTCART_HOME": str(home), "PATH": f"{stub.parent}:{os.environ['PATH']}"}
     postgres_only = {
-        "SOFTCART_SHOP_HOST": "elsewhere",
+        **{f"SOFTCART_SHOP_{end}": "elsewhere" for end in ("HOST", "USER", "PASSWORD", "DATABASE")},
         "SOFTCART_CATALOG_URI": "mongodb://elsewhere",
+        "SOFTCART_CATALOG_DATABASE": "catalog",
     }
     stack = Stack(home, ignore_environment=True)
     try:

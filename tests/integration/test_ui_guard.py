@@ -282,9 +282,7 @@ def test_hosts_and_a_login_are_set_by_settings(stack: Stack, tmp_path: Path) -> 
         assert ack == {"type": "connection_ack"}
 
 
-def test_it_ends_within_two_seconds_although_a_browser_listens(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_it_ends_within_seconds_although_a_browser_listens(stack: Stack, tmp_path: Path) -> None:
     """The webserver waited for the browser's connection, and the command 15 s for the webserver."""
     port, home = free_port(), tmp_path / "home"
     home.mkdir()
@@ -304,7 +302,8 @@ def test_it_ends_within_two_seconds_although_a_browser_listens(
         begun = time.monotonic()
         command.send_signal(signal.SIGTERM)
         assert command.wait(30) == 0
-        assert time.monotonic() - begun < 2
+        # Two on a machine that does nothing else.
+        assert time.monotonic() - begun < 5
         assert alive_after(processes, 1) == []
 
 

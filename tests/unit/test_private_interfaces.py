@@ -161,6 +161,12 @@ def test_dagsters_storage_connects_by_the_engine_that_we_replace(part: type, con
     assert "create_pg_connection(self._engine)" in inspect.getsource(getattr(part, connect))
 
 
+def test_dagster_dev_sets_what_no_other_command_does() -> None:
+    source = inspect.getsource(dev)
+    for name in ("DAGSTER_IS_DEV_CLI", "DAGSTER_verbose"):
+        assert f'os.environ["{name}"]' in source
+
+
 def test_pymysql_has_the_private_methods_that_read_a_binary_log() -> None:
     parameters = {
         name: list(inspect.signature(getattr(pymysql.connections.Connection, name)).parameters)

@@ -141,6 +141,7 @@ def test_the_local_metastore_needs_javas_driver_for_postgresql(machine: Machine)
     result = machine.bootstrap().stdout
     assert "could not be installed: libpostgresql-jdbc-java\n" in result
     assert "metastore of your own with SOFTCART_HIVE_METASTORE_URI" in result
+    machine.stand_in_for_venv()
     named = machine.bootstrap(SOFTCART_HIVE_METASTORE_URI="thrift://theirs:9083").stdout
     assert "could not be installed" not in named
 

@@ -105,12 +105,16 @@ def test_the_version_is_told_without_reading_settings(monkeypatch) -> None:
 
 def test_dagster_without_our_settings_says_in_one_line_what_to_run() -> None:
     environment = {name: v for name, v in os.environ.items() if not name.startswith("SOFTCART_")}
-    told = subprocess.run(
-        [sys.executable, "-c", "import softcart_assets.definitions"],
-        env=environment | {"DAGSTER_IS_DEV_CLI": "1"},
-        text=True,
-        capture_output=True,
-    )
+
+    def loaded(**variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "import softcart_assets.definitions"]
+        return subprocess.run(
+            command, env=environment | variables, text=True, capture_output=True, check=False
+        )
+
+    # As `dg check defs` and `dg list defs` do, which need no settings.
+    assert loaded(DAGSTER_IS_DEV_CLI="1").returncode == 0
+    told = loaded(DAGSTER_IS_DEV_CLI="1", DAGSTER_verbose="")
     assert told.stderr.splitlines()[-1].endswith(
         "Run `softcart ui`, or `softcart run -- dagster dev`: it brings the settings."
     )
