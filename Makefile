@@ -32,8 +32,8 @@ test: manifest ## Run all tests on servers of their own, in two workers (TESTS: 
 	@./bootstrap.sh --tests
 	.venv/bin/python -m pytest --numprocesses 2 $(TESTS)
 
-slowest: manifest ## Run all tests and list the slowest twenty
-	@$(MAKE) --no-print-directory test TESTS="--durations 20"
+slowest: manifest ## Run all tests, list the slowest twenty and the processor seconds of each file
+	@$(MAKE) --no-print-directory test TESTS="--durations 20 --processor"
 
 search: manifest ## Run the property tests with many other examples
 	@$(MAKE) --no-print-directory test TESTS="-m hypothesis --hypothesis-profile search"

@@ -18,6 +18,7 @@ import hypothesis
 import pytest
 from support.databases import without_fsync
 from support.mysql97 import RealMySQL, Unavailable
+from support.processor import ByFile, Processor
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -54,10 +55,25 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--processor`: where the processor time goes."""
+    parser.addoption("--processor", action="store_true", help="list processor seconds by file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure where tests run, add up where their reports arrive. Without xdist, both is here."""
+    if config.getoption("processor"):
+        is_worker = hasattr(config, "workerinput")
+        if is_worker or not config.getoption("numprocesses", None):
+            config.pluginmanager.register(Processor())
+        if not is_worker:
+            config.pluginmanager.register(ByFile())
+
+
 ALONE = {
     "tests/e2e/test_a_new_line.py",
-    "tests/e2e/test_dashboard.py",
     "tests/e2e/test_online_retail.py",
+    "tests/e2e/test_pages.py",
 }
 """Files of tests/e2e that do without the project."""
 
