@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster._cli import dev
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, DataProvenance
+from dagster._core.execution import context_creation_job
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
@@ -29,6 +30,7 @@ __all__ = [
     "WorkerStatus",
     "dagster_dev",
     "fork_runs",
+    "quieten_runs",
     "runs_in_code_server",
     "use_engine",
 ]
@@ -57,6 +59,18 @@ def fork_runs(preloaded: str) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preloaded])
         server.DagsterApiServer._mp_ctx = property(lambda _: context, lambda *_: None)
+
+
+def quieten_runs() -> None:
+    """Have the runs of this process write only warnings and errors to its terminal.
+
+    The UI shows every event of a run. By default the terminal does, too: 200 lines a minute.
+    """
+
+    def loggers(_: dg.DagsterInstance | None) -> list[tuple[dg.LoggerDefinition, dict[str, str]]]:
+        return [(dg.colored_console_logger, {"name": "dagster", "log_level": "WARNING"})]
+
+    context_creation_job.default_system_loggers = loggers
 
 
 def dagster_dev(arguments: Sequence[str], webserver: str) -> None:
