@@ -16,6 +16,7 @@ import dagster as dg
 from dagster._cli import dev
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, DataProvenance
 from dagster._core.events import RunFailureReason
+from dagster._core.execution import context_creation_job
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
@@ -32,6 +33,7 @@ __all__ = [
     "dagster_dev",
     "fork_runs",
     "is_served_by_dev",
+    "quieten_runs",
     "runs_in_code_server",
     "use_engine",
     "was_interrupted",
@@ -78,6 +80,18 @@ def fork_runs(preloaded: str) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preloaded])
         server.DagsterApiServer._mp_ctx = property(lambda _: context, lambda *_: None)
+
+
+def quieten_runs() -> None:
+    """Have the runs of this process write only warnings and errors to its terminal.
+
+    The UI shows every event of a run. By default the terminal does, too: 200 lines a minute.
+    """
+
+    def loggers(_: dg.DagsterInstance | None) -> list[tuple[dg.LoggerDefinition, dict[str, str]]]:
+        return [(dg.colored_console_logger, {"name": "dagster", "log_level": "WARNING"})]
+
+    context_creation_job.default_system_loggers = loggers
 
 
 def dagster_dev(arguments: Sequence[str], webserver: str) -> None:

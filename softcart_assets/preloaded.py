@@ -11,8 +11,10 @@ try:
     import pymongo  # noqa: F401
 
     import softcart_assets.pages.kit.render  # noqa: F401
+    from softcart_assets.dagster_private import quieten_runs
     from softcart_assets.definitions import defs
 
+    quieten_runs()
     defs()
 except Exception as error:
     # The process goes on after this error only. Then each run loads the definitions itself, and

@@ -10,6 +10,8 @@ gone. Process numbers would not do: after a restart, another process may have th
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,9 @@ class _Noted(dg.Executor):
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         """See `dg.Executor`."""
         note_process(plan_context.instance, plan_context.run_id)
+        if multiprocessing.parent_process():
+            # The terminal is the UI's. What dbt prints is in the run's compute logs.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         # A run that is ended from the UI or by Ctrl-C may be inside a query that takes minutes.
         with obeyed():
             yield from self._executor.execute(plan_context, execution_plan)

@@ -32,8 +32,11 @@ SEPARATORS = r"[;\t\r\n]"
 """After these, a cell begins for a spreadsheet that separates at semicolons, as Excel does in much
 of Europe: then a quote in the middle of what it takes for a cell is a letter like others."""
 
-UNMARKED = rf"(^(?= *[{_SIGNS}\t\r\n])|{SEPARATORS}(?= *[\"{_SIGNS}]))"
-"""A regular expression that matches where the mark is missing, and what is before it there."""
+BEGINS = rf"^ *[{_SIGNS}\t\r\n]"
+"""A regular expression: the texts that get a mark before them."""
+
+INSIDE = rf"({SEPARATORS})(?= *[\"{_SIGNS}])"
+"""A regular expression: the separators that get a mark after them."""
 
 _NOTE = (
     "The CSV files are for spreadsheets. In them, a text that begins with one of = + - @, a tab or "

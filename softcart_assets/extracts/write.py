@@ -325,11 +325,20 @@ def _as_csv(column: str, kind: pa.DataType) -> str:
     if pa.types.is_string(kind):
         # Few texts have a place for a mark, and to look for one is cheap.
         may_need = sql.Literal(rf"^ *[^ \w]|{dictionary.SEPARATORS}").as_string()
-        unmarked = sql.Literal(dictionary.UNMARKED).as_string()
-        mark = sql.Literal(rf"\1{dictionary.MARK}").as_string()
+        begins, inside, mark, marked = (
+            sql.Literal(text).as_string()
+            for text in (
+                dictionary.BEGINS,
+                dictionary.INSIDE,
+                dictionary.MARK,
+                rf"\1{dictionary.MARK}",
+            )
+        )
         return (
             f"CASE WHEN {column} ~ {may_need} THEN "
-            f"regexp_replace({column}, {unmarked}, {mark}, 'g') ELSE {column} END AS {column}"
+            f"CASE WHEN {column} ~ {begins} THEN {mark} ELSE '' END"
+            f" || regexp_replace({column}, {inside}, {marked}, 'g')"
+            f" ELSE {column} END AS {column}"
         )
     if pa.types.is_timestamp(kind):
         # Outside of these years, to_char leaves something out. Arrow refuses the text of those.

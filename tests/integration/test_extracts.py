@@ -38,7 +38,7 @@ from support.warehouse import create_warehouse
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.extracts import lineage, write
-from softcart_assets.extracts.dictionary import SEPARATORS, UNMARKED
+from softcart_assets.extracts.dictionary import BEGINS, INSIDE, SEPARATORS
 from softcart_assets.extracts.totals import differing
 from softcart_assets.extracts.write import ExtractError, ExtractFiles, write_extracts
 from softcart_assets.lines.model import Extract
@@ -267,11 +267,15 @@ def test_odd_values_are_in_csv_what_arrow_would_write(production, tmp_path):
     assert files.csv.read_bytes() == _as_arrow_writes(table, tmp_path)
 
 
+def _marked(text: str) -> str:
+    return "'" * bool(re.match(BEGINS, text)) + re.sub(INSIDE, r"\1'", text)
+
+
 def _as_arrow_writes(table: pa.Table, folder: Path) -> bytes:
     """The CSV file of a table, with the byte order mark and with marks before formulas."""
     marked = pa.table(
         [
-            pa.array([value and re.sub(UNMARKED, r"\1'", value) for value in column.to_pylist()])
+            pa.array([value and _marked(value) for value in column.to_pylist()])
             if pa.types.is_string(column.type)
             else column
             for column in table.columns

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from softcart_assets.extracts.dictionary import UNMARKED
+from softcart_assets.extracts.dictionary import BEGINS, INSIDE
 from softcart_assets.extracts.write import _without_mark
 
 
@@ -19,7 +19,7 @@ from softcart_assets.extracts.write import _without_mark
 @example('a;"" =1;')
 def test_no_cell_begins_like_a_formula_and_the_exact_text_comes_back(text: str) -> None:
     # As `_as_csv` has PostgreSQL do it.
-    marked = re.sub(UNMARKED, r"\1'", text)
+    marked = "'" * bool(re.match(BEGINS, text)) + re.sub(INSIDE, r"\1'", text)
     assert _without_mark(pa.array([marked, None])).to_pylist() == [text, None]
     assert not re.match(r" *[=\-@＝\t\r\n]", marked)
     quoted = '"{}"'.format(marked.replace('"', '""'))

@@ -15,6 +15,7 @@ import MySQLdb
 import pymysql
 import pytest
 from dagster._cli import dev
+from dagster._core.execution import context_creation_job
 from dagster._core.launcher import DefaultRunLauncher
 from dagster._grpc import server
 from dagster_postgres import (
@@ -38,6 +39,7 @@ from softcart_assets.dagster_private import (
     WEBSERVER,
     DataProvenance,
     dagster_dev,
+    quieten_runs,
     runs_in_code_server,
 )
 from softcart_assets.dbt import name_flags_at_once
@@ -83,6 +85,26 @@ def test_dbt_makes_no_message_of_a_debug_event(monkeypatch: pytest.MonkeyPatch) 
         fire_event(Note(msg=level.value), level=level)
     assert told == ["info", "warn", "error"]
     drop_debug_events.cache_clear()
+
+
+def test_dagster_runs_write_only_warnings_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # So that it is as it was afterwards.
+    kept = context_creation_job.default_system_loggers
+    monkeypatch.setattr(context_creation_job, "default_system_loggers", kept)
+    quieten_runs()
+
+    @dg.asset
+    def talkative(context) -> None:  # type: ignore[no-untyped-def]
+        context.log.info("a trifle")
+        context.log.warning("a danger")
+
+    assert dg.materialize([talkative]).success
+    told = capfd.readouterr()
+    assert "a danger" in told.err
+    assert "a trifle" not in told.err
+    assert "RUN_SUCCESS" not in told.err
 
 
 def test_dagster_dev_starts_two_modules_and_ours_takes_the_place_of_the_webserver() -> None:
