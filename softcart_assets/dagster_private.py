@@ -18,6 +18,9 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG, DataProvena
 from dagster._core.events import RunFailureReason
 from dagster._core.execution import context_creation_job
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
@@ -26,6 +29,7 @@ from sqlalchemy.engine import Engine
 __all__ = [
     "DATA_VERSION_TAG",
     "GRPC_INFO_TAG",
+    "STORAGE_TABLES",
     "CheckRunHealthResult",
     "ConfigurableClassData",
     "DataProvenance",
@@ -38,6 +42,17 @@ __all__ = [
     "use_engine",
     "was_interrupted",
 ]
+
+STORAGE_TABLES = frozenset(
+    name
+    for metadata in (
+        RunStorageSqlMetadata,
+        SqlEventLogStorageMetadata,
+        ScheduleStorageSqlMetadata,
+    )
+    for name in metadata.tables
+)
+"""The tables that Dagster makes in its database."""
 
 WEBSERVER, DAEMON = "dagster_webserver", "dagster._daemon"
 """The modules that `dagster dev` runs as processes of their own."""

@@ -10,8 +10,14 @@ from typing import Any
 
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config
+from sqlalchemy import Connection, Engine, inspect, text
 
-from softcart_assets.dagster_private import ConfigurableClassData, use_engine
+from softcart_assets.dagster_private import STORAGE_TABLES, ConfigurableClassData, use_engine
+
+_LOCK = 7_305_117
+_MARK = "All tables of Dagster are there."
+_whole: set[str] = set()
+"""The databases of which this process knows that."""
 
 
 class PooledStorage(DagsterPostgresStorage):
@@ -23,18 +29,56 @@ class PooledStorage(DagsterPostgresStorage):
     ) -> PooledStorage:
         """Make the storage from its part of `dagster.yaml`, which is that of `postgres`."""
         url = pg_url_from_config(config_value)
-        storage = cls(url, inst_data=inst_data)
-        use_engine(
-            storage,
-            create_pg_engine(
-                url,
-                isolation_level="AUTOCOMMIT",
-                # One connection stays open. More at a time are possible, as before: a limit could
-                # make a thread wait for itself.
-                pool_size=1,
-                max_overflow=-1,
-                # The daemon lives longer than a connection to a server that is restarted.
-                pool_pre_ping=True,
-            ),
+        engine = create_pg_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            # One connection stays open. More at a time are possible, as before: a limit could
+            # make a thread wait for itself.
+            pool_size=1,
+            max_overflow=-1,
+            # The daemon lives longer than a connection to a server that is restarted.
+            pool_pre_ping=True,
         )
+        storage = cls._opened(url, engine, inst_data)
+        use_engine(storage, engine)
         return storage
+
+    @classmethod
+    def _opened(
+        cls, url: str, engine: Engine, inst_data: ConfigurableClassData | None
+    ) -> PooledStorage:
+        """Open the storage, whose tables Dagster makes when it is opened first.
+
+        It makes them one by one, and later looks for the first one only. So a process that was
+        killed meanwhile would leave a storage without some of them, for ever.
+        """
+        if url in _whole:
+            return cls(url, inst_data=inst_data)
+        with engine.connect() as connection:
+            # Another process may be making them. The lock ends with the connection of either.
+            connection.execute(text(f"SELECT pg_advisory_lock({_LOCK})"))
+            try:
+                marked = "SELECT obj_description(to_regclass('alembic_version'), 'pg_class')"
+                is_whole = connection.scalar(text(marked)) == _MARK
+                if not is_whole:
+                    _drop_unused(connection)
+                storage = cls(url, inst_data=inst_data)
+                if not is_whole:
+                    connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{_MARK}'"))
+            finally:
+                connection.execute(text(f"SELECT pg_advisory_unlock({_LOCK})"))
+        _whole.add(url)
+        return storage
+
+
+def _drop_unused(connection: Connection) -> None:
+    """Drop the tables that Dagster has made, unless they have an event.
+
+    A storage with events was whole before there was a mark.
+    """
+    names = STORAGE_TABLES & {*inspect(connection).get_table_names()}
+    has_event = "event_logs" in names and connection.scalar(
+        text("SELECT EXISTS (SELECT FROM event_logs)")
+    )
+    if names and not has_event:
+        connection.execute(text(f"DROP TABLE {', '.join(sorted(names))} CASCADE"))

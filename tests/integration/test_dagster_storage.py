@@ -5,14 +5,18 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 import dagster as dg
 import psycopg
 import psycopg2
 import pytest
+from dagster_postgres import PostgresScheduleStorage
 
+from softcart_assets import dagster_storage
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.dagster_storage import PooledStorage
 from softcart_assets.stack import Stack
 
 KEY = dg.AssetKey("table")
@@ -84,3 +88,35 @@ def test_connections_end_with_their_instance(stack: Stack, admin: psycopg.Connec
     while set(_others(admin)) - before:
         assert time.monotonic() < given_up_at
         time.sleep(0.05)
+
+
+def test_tables_that_a_killed_process_did_not_finish_are_made_anew(
+    postgres: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster makes one after the other, and later looks for the first one only."""
+    config: dict[str, Any] = {
+        "postgres_db": {
+            "hostname": postgres.host,
+            "port": postgres.port,
+            "username": postgres.user,
+            "password": postgres.password,
+            "db_name": postgres.database,
+        }
+    }
+    monkeypatch.setattr(dagster_storage, "_whole", set())
+    creates = mock.patch.object(PostgresScheduleStorage, "_init_db", side_effect=KeyboardInterrupt)
+    with creates, pytest.raises(KeyboardInterrupt):
+        PooledStorage.from_config_value(None, config)
+    with postgres.connect(autocommit=True) as session:
+        session.execute("DROP TABLE run_tags, asset_keys")
+    storage = PooledStorage.from_config_value(None, config)
+    storage.run_storage.add_run(dg.DagsterRun(job_name="job", run_id="1" * 32, tags={"a": "b"}))
+    # What has an event is never dropped.
+    event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "job")
+    entry = dg.EventLogEntry(None, "info", "", "1" * 32, 0.0, dagster_event=event)
+    storage.event_log_storage.store_event(entry)
+    dagster_storage._whole.clear()
+    with postgres.connect(autocommit=True) as session:
+        session.execute("COMMENT ON TABLE alembic_version IS NULL")
+    again = PooledStorage.from_config_value(None, config)
+    assert [run.tags for run in again.run_storage.get_runs()] == [{"a": "b"}]
