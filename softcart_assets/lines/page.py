@@ -261,3 +261,7 @@ class Page:
         """All blocks, in the order of the page."""
         for section in self.sections:
             yield from section.blocks
+
+    def listings(self) -> list[Listing]:
+        """The listings among the blocks."""
+        return [block for block in self.blocks() if isinstance(block, Listing)]

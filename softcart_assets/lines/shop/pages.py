@@ -29,8 +29,8 @@ _FIRST_ORDER = """
 # Lines whose order has not arrived yet have the currency XXX. They are shown with most others.
 _CURRENCY = """
 CASE f.currency WHEN 'XXX' THEN coalesce((
-  SELECT o.currency FROM production.fct_order_lines o WHERE o.currency <> 'XXX'
-  GROUP BY o.currency ORDER BY count(*) DESC, o.currency LIMIT 1), 'XXX')
+  SELECT most.currency FROM production.fct_order_lines most WHERE most.currency <> 'XXX'
+  GROUP BY most.currency ORDER BY count(*) DESC, most.currency LIMIT 1), 'XXX')
 ELSE f.currency END"""
 
 _CUBE = Cube(
