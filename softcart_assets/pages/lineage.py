@@ -49,8 +49,7 @@ def shown(page: Page) -> Iterator[Shown]:
             return {*cube[measure.name]}
         if measure.counts is not None:
             return {*cube["event" if measure.counts == "events" else "actor"]}
-        parts = (measures[name] for name in (*measure.plus, *(measure.of or ())))
-        return set().union(*map(of, parts))
+        return set().union(*(of(measures[name]) for name in measure.parts()))
 
     yield Shown("day", "date", "The day of the period.", cube["day"])
     if any(isinstance(block, Hours) for block in page.blocks()):

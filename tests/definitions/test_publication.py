@@ -40,7 +40,7 @@ def write_page(production: PostgresConnection, page: Page, path: Path) -> PageRe
 
 
 def _page(fact: str) -> Page:
-    joins = "LEFT JOIN production.dim_member p USING (member)"
+    joins = f"LEFT JOIN {fact} p USING (member)"
     return replace(CALLS, cube=replace(CALLS.cube, fact=fact, joins=joins))
 
 

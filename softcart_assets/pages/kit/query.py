@@ -30,7 +30,9 @@ class CubeQuery:
         self.item = dict(column for each in items for column in self.levels[each.name])
 
     def _grain(self, grain: str) -> list[Dimension]:
-        return [each for each in self.cube.dimensions if each.grain == grain]
+        # What others follow from comes first, because rows are in this order.
+        found = [each for each in self.cube.dimensions if each.grain == grain]
+        return sorted(found, key=lambda each: each.of is not None)
 
     def _levels(self, dimension: Dimension) -> list[tuple[str, str]]:
         columns = level_columns(dimension)
@@ -45,29 +47,39 @@ class CubeQuery:
         return f"({measure.sql}) * {100 if measure.kind in ('money', 'amount') else 1}"
 
     def rows(self) -> str:
-        """One row per event and kind of item. `events` marks one row of each event.
+        """One row per event and kind of item.
 
-        So events can be counted where the page does not contain them singly.
+        Where the page does not contain events singly, `events` has those of which this row is one,
+        so that they can be counted.
         """
         names = ", ".join([*self.event, *self.item])
         columns = ", ".join(f"{sql} AS {name}" for name, sql in (self.event | self.item).items())
         sums = ", ".join(f"({self.amount(name)})::bigint AS {name}" for name in self.sums)
         total = ", ".join(f"sum({name})::bigint AS {name}" for name in self.sums)
-        order = f"ORDER BY {', '.join(self.item.values())}" if self.item else ""
-        of_event = f"OVER (PARTITION BY {self.cube.event} {order})"
+        is_first = "1"
+        if "event" in self.rung.without:
+            order = f"ORDER BY {', '.join(self.item.values())}" if self.item else ""
+            is_first = f"(row_number() OVER (PARTITION BY {self.cube.event} {order}) = 1)::int"
         return f"""
             SELECT {names}, {total}, sum(is_first)::bigint AS events
             FROM (
-              SELECT {columns}, {sums},
-                     (row_number() {of_event} = 1)::int AS is_first
+              SELECT {columns}, {sums}, {is_first} AS is_first
               FROM {self.cube.fact} f {self.cube.joins}
               WHERE {self.cube.where} AND {self.cube.day} >= %(first)s
             ) line
             GROUP BY {names}"""
 
     def ordered(self) -> str:
-        """The rows, event by event, in the order of days."""
-        return f"{self.rows()} ORDER BY {', '.join([*self.event, *self.item])}"
+        """The rows, event by event, in the order of days. In a day, actors are in order."""
+        first = [name for name in ("day", "actor", "event") if name in self.event]
+        rest = [name for name in (*self.event, *self.item) if name not in first]
+        return f"{self.rows()} ORDER BY {', '.join([*first, *rest])}"
+
+    def facts(self) -> str:
+        """The rows of the fact that `rows` sums."""
+        return f"""
+            SELECT FROM {self.cube.fact} f
+            WHERE {self.cube.where} AND {self.cube.day} >= %(first)s"""
 
     def totals(self) -> str:
         """The same sums over the fact alone: without any join, and not rounded."""

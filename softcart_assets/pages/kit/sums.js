@@ -74,13 +74,15 @@ function bytesOf(text) {
 function opened(bytes) {
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   const description = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
-  function column({ at, rows, low, bytes: width }) {
+  function column({ at, rows, low, bytes: width, wrap }) {
     // Small numbers are read far faster.
     const isSmall = Math.abs(low) < 2 ** 30 && width < 4;
     const numbers = new (isSmall ? Int32Array : Float64Array)(rows).fill(low);
     let begin = 4 + length + at;
     for (let n = 0, factor = 1; n < width; n++, factor *= 256, begin += rows)
       for (let row = 0; row < rows; row++) numbers[row] += bytes[begin + row] * factor;
+    // Steps from one number to the next, going round.
+    if (wrap) for (let row = 1; row < rows; row++) numbers[row] = (numbers[row - 1] + numbers[row]) % wrap;
     return numbers;
   }
   return { description, column };
@@ -90,17 +92,22 @@ const startsWith = (path, prefix) => prefix.every((part, n) => part === path[n])
 
 class Cube {
   /** `column` reads a packed column. */
-  constructor({ cube, first, page, paths }, column) {
+  constructor({ cube, first, page }, column) {
     this.page = page;
-    this.paths = paths;
+    this.paths = cube.paths;
     this.first = dayOf(first);
     this.actors = cube.actors;
     const read = (packed) =>
       Object.fromEntries(Object.entries(packed).map(([name, entry]) => [name, column(entry)]));
     const [direct, follows] = [read(cube.items), read(cube.follows)];
-    let day = this.first;
-    this.days = column(cube.daySteps).map((step) => (day += step));
+    this.days = column(cube.days).map((day) => day + this.first);
     this.events = read(cube.events);
+    for (const [name, parts] of Object.entries(read(cube.kinds)))
+      this.events[name] = this.events.kind.map((kind) => parts[kind]);
+    this.events.actor = this.events.actor?.map((place) => place - 1);
+    // Packed as hours since the day began, which compress better.
+    this.events.hour = this.events.hour?.map((hour, n) =>
+      hour < 0 ? hour : (hour + 24 * ((this.days[n] + 3) % 7)) % 168);
     this.marks = cube.marks && column(cube.marks);
     this.items = { ...direct };
     for (const { name, of } of page.dimensions)
@@ -212,13 +219,14 @@ class Cube {
       add(ofDay, at);
       day.events[at] += count;
       const hour = hours ? events.hour[event] : -1;
-      if (hour >= 0) hours.weekday[((this.days[event] + 3) % 7) * 24 + hour] += count;
+      // An hour of the week, which may be that of another day in the local time.
+      if (hour >= 0) hours.weekday[hour] += count;
       for (let d = 0; d < ofEvent.length; d++) {
         const { name, codes, sums: into, events: times } = ofEvent[d];
         const part = codes[event];
         add(into, part);
         times[part] += count;
-        if (hour >= 0) hours[name][part * 24 + hour] += count;
+        if (hour >= 0) hours[name][part * 24 + (hour % 24)] += count;
       }
       const actor = seen ? events.actor[event] : -1;
       if (actor >= 0 && seen[actor] < 2) seen[actor]++;
