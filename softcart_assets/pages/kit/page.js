@@ -24,11 +24,11 @@ async function unpack(text) {
 }
 
 const { description: data, column } = await unpack($("#data").textContent);
-const cube = data.cube && new Cube(data, column);
+const cube = data.cube && (await Cube.read(data, column));
 const page = data.page ?? { measures: [], dimensions: [], blocks: [] };
 const { byName, value } = measuresOf(page);
 const dimensionOf = Object.fromEntries(page.dimensions.map((each) => [each.name, each]));
-const form = $("form");
+const form = $("#choices");
 const narrow = matchMedia("(max-width: 640px)");
 
 // ---- Numbers, dates and names as text. The page is in English, so its numbers are too. ---------------
@@ -183,7 +183,7 @@ function sortable(panel, id, columns, { sort, limit }) {
       const isSorted = by === each.name;
       const order = isSorted ? { "aria-sort": descending ? "descending" : "ascending" } : {};
       const button = { type: "button", "data-sort": each.name, onclick: () => sortBy(each.name, each.kind) };
-      const arrow = isSorted ? (descending ? " ↓" : " ↑") : "";
+      const arrow = isSorted ? (descending ? "\u00a0↓" : "\u00a0↑") : "";
       return make("th", { scope: "col", class: classes(each), ...order }, make("button", button, each.label + arrow));
     });
     const body = rows.slice(0, shown).map((row) =>
@@ -204,7 +204,7 @@ function sortable(panel, id, columns, { sort, limit }) {
 /** A measure in one side of a view. Those that settle late come from sums without their young days. */
 function of(side, name, group = (sums) => sums.all, n = 0) {
   if (!side) return null;
-  const sums = byName[name].settles ? side.settled(byName[name].settles) : side.sums;
+  const sums = side.settled[byName[name].settles] ?? side.sums;
   return value(name, sums, group(sums), n);
 }
 
@@ -238,9 +238,9 @@ function cards(panel, block) {
         const measure = byName[name];
         const [now, before] = [of(view.now, name), of(view.before, name)];
         const line = make("p", { class: "change" });
-        if (now === null) line.append("not counted for this selection");
-        else if (before === null) line.append("no figures to compare with");
-        else {
+        const young = measure.settles && view.now.young(measure.settles);
+        if (now === null && !young) line.append("not counted for this selection");
+        else if (before !== null && now !== null) {
           const { show, brief = show } = kinds[measure.kind];
           const text = (measure.kind === "money" && before >= 1e7 ? brief : show)(before);
           const earlier = make("span", figure(`${name}-before`, measure.kind, before), text);
@@ -249,7 +249,6 @@ function cards(panel, block) {
         const attributes = { class: "value", ...figure(name, measure.kind, now) };
         const card = make("article", { class: "card" }, make("h3", {}, measure.label));
         card.append(make("p", attributes, kinds[measure.kind].show(now)), line, goal(measure, now, before));
-        const young = measure.settles && view.now.young(measure.settles);
         if (young) {
           const until = view.now.to - young;
           const text = until < view.now.from ? "too young to say" : `until ${dates({ day: "numeric", month: "short" }).format(until * 864e5)}`;
@@ -437,7 +436,7 @@ function hours(panel, block) {
     if (!sums) return;
     const names = block.by === "weekday" ? WEEKDAYS : cube.paths[block.by].map((path) => nameOf(block.by, path));
     const most = Math.max(1, ...sums[block.by]);
-    const heads = Array.from({ length: 24 }, (_, hour) => make("th", { scope: "col" }, hour % 3 ? "" : `${hour}:00`));
+    const heads = Array.from({ length: 24 }, (_, hour) => make("th", { scope: "col" }, hour % (narrow.matches ? 6 : 3) ? "" : `${hour}:00`));
     $("thead", table).replaceChildren(make("tr", {}, make("th", { scope: "col" }, ""), ...heads));
     $("tbody", table).replaceChildren(
       ...names.map((name, n) => {
@@ -572,16 +571,14 @@ function writeAddress() {
 
 // ---- All together ----------------------------------------------------------------------------------
 
-/** The sums of a range, made when first asked for; `settled(days)` leaves out the youngest. */
-function side(from, to, chosen, youngest) {
-  const made = new Map();
-  const sum = (cutOff) => {
-    if (!made.has(cutOff)) made.set(cutOff, cube.sum(from, to - cutOff, chosen));
-    return made.get(cutOff);
-  };
+/** The sums of a range, and those without the youngest days for each measure that settles late. */
+async function side(from, to, chosen, youngest) {
   // As many days are left out of both sides of a comparison.
   const young = (days) => Math.max(0, youngest + days);
-  return { from, to, young, sums: sum(0), settled: (days) => sum(young(days)) };
+  const settled = {};
+  for (const { settles } of page.measures)
+    if (settles && young(settles)) settled[settles] ??= await cube.sum(from, to - young(settles), chosen);
+  return { from, to, young, sums: await cube.sum(from, to, chosen), settled };
 }
 
 /** How long ago that is, in words. */
@@ -592,14 +589,17 @@ function age(at) {
 }
 
 const drawers = [];
-function draw() {
+let newest = 0;
+/** Draws everything, unless the reader chooses something else meanwhile. */
+async function draw() {
+  const own = ++newest;
   const [from, to] = period();
-  const own = form.elements.period.value === "custom";
-  for (const label of $$(".custom", form)) label.hidden = !own;
+  for (const label of $$(".custom", form)) label.hidden = form.elements.period.value !== "custom";
   const isPeriod = from <= to;
   $("#main").classList.toggle("nothing", !isPeriod);
   if (!isPeriod) {
     $("#span").textContent = "Choose a first and a last day, the first not after the last.";
+    document.body.dataset.drawn = Number(document.body.dataset.drawn ?? 0) + 1;
     return;
   }
   const chosen = Object.fromEntries(filters.map(({ name }) => [name, chosenOf(name)]));
@@ -608,9 +608,10 @@ function draw() {
   const earlier = comparison(from, to, form.elements.compare.value);
   const [start, end] = earlier(from, to);
   const youngest = to - last;
-  const now = side(from, to, chosen, youngest);
+  const now = await side(from, to, chosen, youngest);
   // The page may reach back over only part of the earlier days: charts show that part, figures none.
-  const reach = end >= cube.first ? side(Math.max(start, cube.first), end, chosen, youngest) : null;
+  const reach = end >= cube.first ? await side(Math.max(start, cube.first), end, chosen, youngest) : null;
+  if (own !== newest) return;
   // The last day is not over, so alone it is not compared with a whole one.
   const before = start >= cube.first && from < last ? reach : null;
   const view = { now, before, reach, earlier, chosen, last, ...cut(from, to) };
@@ -620,19 +621,23 @@ function draw() {
   $("#span").replaceChildren(
     make("b", {}, [rangeOf(from, to), ...told].join(" · ")),
     before ? ` compared with ${rangeOf(start, end)}` : from < last ? " (the data do not reach back to the days to compare with)" : "",
-    to === last ? `. ${rangeOf(last, last)} is not over.` : ".",
+    to < last ? "." : from < last ? `. ${rangeOf(last, last)} is not over.` : ". This day is not over, so it is not compared.",
   );
   for (const { name, label } of filters) {
     const names = chosen[name].map((path) => nameOf(name, path));
     $(`[data-filter="${name}"] summary b`).textContent = names.length ? names.join(", ") : "All";
   }
   $("#empty").hidden = Boolean(now.sums.all.events[0]);
-  for (const each of drawers) each(view);
-}
-async function changed() {
-  writeAddress();
-  draw();
+  for (const each of drawers) {
+    each(view);
+    await pause();
+    if (own !== newest) return;
+  }
   document.body.dataset.drawn = Number(document.body.dataset.drawn ?? 0) + 1;
+}
+function changed() {
+  writeAddress();
+  return draw();
 }
 
 const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
@@ -643,7 +648,8 @@ if (!cube) {
   $("#message").textContent = "Production has no rows for this page yet. Load the sources and publish, then build it again.";
   document.body.dataset.drawn = 1;
 } else {
-  $("#message").hidden = true;
+  // Charts must know their width. Seen at once, everything would move while it is drawn.
+  $("#main").style.visibility = "hidden";
   $("#main").hidden = false;
   filters.forEach(fill);
   const makers = { cards, trend, ranking, hours, steps, listing };
@@ -669,4 +675,6 @@ if (!cube) {
   // Paper shows what was folded.
   window.addEventListener("beforeprint", () => $$("main > .part").forEach((each) => (each.open = true)));
   await changed();
+  $("#message").hidden = true;
+  $("#main").style.visibility = "";
 }

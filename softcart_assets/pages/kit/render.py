@@ -17,7 +17,7 @@ from typing import Final
 import jinja2
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.page import Block, Cards, Page, Rung
+from softcart_assets.lines.page import Block, Cards, Hours, Listing, Page, Rung
 from softcart_assets.pages.kit import STATE_MARK, cube, pictures, theme
 
 _HERE: Final = Path(__file__).parent
@@ -108,6 +108,7 @@ def html(page: Page, archive: str) -> str:
         dimensions={dimension.name: dimension for dimension in page.cube.dimensions},
         periods=PERIODS,
         kind_of=_kind,
+        is_broad=_is_broad,
         style=theme.variables() + _dense(_text("kit.css")),
         script=script,
         script_hash=_hash(script),
@@ -118,6 +119,11 @@ def html(page: Page, archive: str) -> str:
 
 def _kind(block: Block) -> str:
     return type(block).__name__.lower()
+
+
+def _is_broad(block: Block) -> bool:
+    """Whether a block needs the whole width."""
+    return isinstance(block, Hours) or (isinstance(block, Listing) and len(block.columns) > 6)
 
 
 def _columns(cards: Cards) -> int:
