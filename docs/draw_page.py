@@ -27,7 +27,7 @@ def main() -> None:
         [
             browser,
             *(f"--{flag}" for flag in flags.split()),
-            "--window-size=1280,1180",
+            "--window-size=1280,1340",
             f"--screenshot={PICTURE}",
             page.as_uri(),
         ],

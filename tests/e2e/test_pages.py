@@ -57,14 +57,17 @@ _SALE = """
 CREATE TEMP VIEW sale AS
 SELECT f.*, d.device, l.country_code AS country, l.region, s.channel,
        p.department_name AS department,
-       p.category_id AS category, p.vendor_id AS vendor, pay.payment_method AS payment,
+       p.category_id AS category, p.vendor_id AS vendor, pay.method AS payment,
        CASE WHEN f.currency = 'USD' THEN 'USD' ELSE 'EUR' END AS shown_in
 FROM production.fct_order_lines f
 LEFT JOIN production.dim_device d USING (device_key)
 LEFT JOIN production.dim_location l USING (location_key)
 LEFT JOIN production.dim_store s ON s.store_id = f.store_id AND s.is_current
 LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
-LEFT JOIN production.fct_payments pay USING (order_id)
+LEFT JOIN (
+  SELECT order_id, CASE WHEN min(payment_method) = max(payment_method) THEN min(payment_method)
+                   WHEN min(payment_method) IS NOT NULL THEN 'several methods' END AS method
+  FROM production.fct_payments GROUP BY order_id) pay USING (order_id)
 WHERE NOT f.is_cancelled
 """
 
