@@ -59,8 +59,9 @@ format: install ## Format the code and mend what can be mended mechanically
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-picture: install ## Draw the packages and who imports whom: docs/images/packages.svg
+picture: install ## Draw who imports whom and, after `make demo`, the page: docs/images
 	.venv/bin/python docs/draw_packages.py
+	$(SOFTCART) run -- python docs/draw_page.py
 
 lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock, with hashes
 	./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \

@@ -37,6 +37,7 @@ PURPOSES = {
     "ingestion": "copies, follows, proves",
     "interrupts": "obeys Ctrl-C",
     "lake": "which change files count",
+    "lineage": "what a query reads",
     "lines": "declarations, data only",
     "locks": "advisory locks",
     "migrations": "numbered SQL files",

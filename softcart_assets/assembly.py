@@ -310,12 +310,6 @@ def _outputs(together: Lines) -> Iterator[str]:
                     f"{table.declared_at}: {table.name} is to add up to {each.other_table!r}, "
                     "which is not published. Publish it, or remove the sum."
                 )
-    for dashboard in together.dashboards:
-        for name in (name for name in dashboard.reads if name not in published):
-            yield (
-                f"{dashboard.declared_at}: dashboard {dashboard.name} reads {name!r}, which is not "
-                "published. Publish it, or correct the name."
-            )
 
 
 def _repeated(items: Iterable[Any], what: str, remedy: str) -> Iterator[str]:

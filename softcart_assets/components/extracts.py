@@ -19,6 +19,7 @@ from softcart_assets.extracts.totals import differing
 from softcart_assets.extracts.write import ExtractFiles, write_extracts
 from softcart_assets.lines.model import Dashboard, Extract, Line
 from softcart_assets.pages import kit
+from softcart_assets.pages import lineage as page_lineage
 from softcart_assets.resources import OutputResource, PostgresResource
 
 
@@ -136,12 +137,13 @@ def extract_files(lines: Lines, line: Line) -> dg.AssetsDefinition:
     return write
 
 
-def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
-    """The page of a dashboard."""
+def dashboard_page(lines: Lines, line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
+    """The page of a dashboard. Raises `ForeignTable` if it reads what no line publishes."""
+    published = {table.name for table in lines.published}
 
     @dg.asset(
         key=extract_key(dashboard.name),
-        deps=[production_key(table) for table in dashboard.reads],
+        deps=[production_key(table) for table in page_lineage.tables(dashboard, published)],
         description=dashboard.description,
         group_name="extracts",
         owners=[line.owner],
@@ -156,7 +158,9 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
         Nothing is written if the tables and the code of the page are the same as last time.
         """
         number, version = _versions(production.connection(), dashboard)
-        told = kept.find(output.path, dashboard.name, version)
+        told = None
+        if not page_lineage.may_change_by_itself(dashboard):
+            told = kept.find(output.path, dashboard.name, version)
         is_new = told is None
         if told is None:
             told = _build(production.connection(), output.path, dashboard)
@@ -190,12 +194,11 @@ def dashboard_page(line: Line, dashboard: Dashboard) -> dg.AssetsDefinition:
 
 def _shown(dashboard: Dashboard) -> dict[str, dg.MetadataValue]:
     """What a page shows, as its columns, and the published columns that this comes from."""
-    found = lineage.page_sources(dashboard.page)
-    texts = {measure.label: measure.definition for measure in dashboard.page.measures}
-    columns = [dg.TableColumn(name, description=texts.get(name)) for name in found]
+    shown = list(page_lineage.shown(dashboard.page))
+    columns = [dg.TableColumn(each.name, each.kind, each.description) for each in shown]
     origins = {
-        name: [dg.TableColumnDep(production_key(table), column) for table, column in each]
-        for name, each in found.items()
+        each.name: [dg.TableColumnDep(production_key(table), name) for table, name in each.origins]
+        for each in shown
     }
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
@@ -213,11 +216,11 @@ def _versions(production: PostgresConnection, dashboard: Dashboard) -> tuple[int
     with production.connect() as session:
         session.isolation_level = IsolationLevel.REPEATABLE_READ
         session.read_only = True
-        number, tables = None, []
+        names, number, tables = page_lineage.tables_read(dashboard), None, []
         # Where a table is missing, nothing is kept. The page says so, or its builder.
         with suppress(psycopg.errors.UndefinedTable), session.transaction():
             row = session.execute("SELECT version FROM production_meta.current").fetchone()
-            tables = [kept.table_version(session, table) for table in sorted(dashboard.reads)]
+            tables = [kept.table_version(session, table) for table in names]
             number = row[0] if row else None
     return number, kept.digest([_code_version(dashboard), tables])
 

@@ -12,6 +12,6 @@ def extracts() -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *(extract_files(LINES, line) for line in LINES if line.extracts),
-            *(dashboard_page(line, each) for line in LINES for each in line.dashboards),
+            *(dashboard_page(LINES, line, each) for line in LINES for each in line.dashboards),
         ]
     )

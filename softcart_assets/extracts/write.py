@@ -31,6 +31,7 @@ from psycopg import IsolationLevel, sql
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.extracts import dictionary, kept, lineage
 from softcart_assets.extracts.totals import Figures, compared
+from softcart_assets.lineage import may_change_by_itself
 from softcart_assets.lines.model import Extract
 
 BLOCK_BYTES = 4 * 2**20
@@ -235,7 +236,7 @@ def _version(extract: Extract, versions: Mapping[str, str]) -> str:
 
 def _kept(directory: Path, extract: Extract, version: str) -> ExtractFiles | None:
     """The files in the directory, if they are what would be written."""
-    if lineage.may_change_by_itself(extract):
+    if may_change_by_itself(extract.sql):
         return None
     told = kept.find(directory, extract.name, version)
     if told is None:

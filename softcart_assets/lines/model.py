@@ -273,14 +273,13 @@ class Extract:
 class Dashboard:
     """A page for people, made from published tables: the asset `extracts/<name>`, `<name>.html`.
 
-    `page`: its declaration. `reads`: the published tables that it shows. While they are the same,
-    the page is not written again, so it must depend on nothing else.
+    `page`: its declaration. While the tables that its SQL names are the same, it is not written
+    again.
     """
 
     name: str
     description: str
     page: Page
-    reads: tuple[str, ...]
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
 

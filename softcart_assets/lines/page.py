@@ -23,12 +23,14 @@ class PageDeclarationError(ValueError):
 class Measure:
     """A figure. Exactly one of `sql`, `plus`, `of` and `counts` says where it comes from.
 
-    `sql`: an expression over the columns of the fact `f`, summed over items.
+    `sql`: an expression over the columns of the fact `f`, summed over items. The page is smallest
+    if the first is the one that the others are shares of, such as revenue.
     `plus`: other summed measures that are added, such as revenue and discount.
     `of`: the ratio of two other measures. It is unknown where the second is 0.
     `counts`: distinct events, distinct actors, or actors with two events or more.
     `rising`: what a rise means. `settles_days`: younger days are not final, so comparisons leave
-    them out. `definition`: a sentence for the reader.
+    them out. `target`: for a rate, its value; otherwise a factor on what the period before had.
+    `definition`: a sentence for the reader.
     """
 
     name: str
@@ -41,6 +43,11 @@ class Measure:
     counts: Literal["events", "actors", "repeaters"] | None = None
     rising: Literal["good", "bad", "neutral"] = "good"
     settles_days: int = 0
+    target: float | None = None
+
+    def parts(self) -> tuple[str, ...]:
+        """The measures that it is made of."""
+        return (*self.plus, *(self.of or ()))
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,8 @@ class Rung:
 class Cube:
     """The rows of a page. `fact` has the alias f. `joins` add its dimensions, one row to each.
 
-    The other fields are SQL over them. `currency`: the name of the dimension with the currency.
+    The other fields are SQL over them. `hour`: the hour of the week, from 0 on Monday to 167.
+    `currency`: the name of the dimension with the currency.
     `left_out`: rows of the fact that `where` takes away and the page counts, by what it says.
     """
 
@@ -122,9 +130,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cards:
-    """The headline figures. Each shows its change and a small line of its course."""
+    """Figures that say most. Each shows its change, its target and a small line of its course.
+
+    `has_headline`: the first is larger.
+    """
 
     measures: tuple[str, ...]
+    has_headline: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,7 @@ class Listing:
     columns: tuple[Column, ...]
     sort: str | None
     note: str = ""
-    limit: int = 10
+    limit: int = 8
     follows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     choice: str | None = None
 
@@ -217,7 +229,8 @@ class Page:
                 raise PageDeclarationError(
                     f"{self.name}: {measure.name} needs exactly one of sql, plus, of and counts"
                 )
-            self._check((*measure.plus, *(measure.of or ())), measures, f"measure {measure.name}")
+            self._check(measure.parts(), measures, f"measure {measure.name}")
+        self._check([self.cube.currency] if self.cube.currency else [], dimensions, "currency")
         for dimension in self.cube.dimensions:
             self._check([dimension.of] if dimension.of else [], dimensions, dimension.name)
         for block in self.blocks():
@@ -261,3 +274,7 @@ class Page:
         """All blocks, in the order of the page."""
         for section in self.sections:
             yield from section.blocks
+
+    def listings(self) -> list[Listing]:
+        """The listings among the blocks."""
+        return [block for block in self.blocks() if isinstance(block, Listing)]

@@ -19,6 +19,8 @@ import uvicorn
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
@@ -127,7 +129,11 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
 
     extracts = [f"{each.name}{end}" for each in lines.extracts for end in _DATA]
     files = _Files(folder, frozenset([*extracts, "".join(_DICTIONARY)]))
-    return Starlette(routes=[Route("/", index), Route("/{name}.html", page), Mount("/", files)])
+    return Starlette(
+        routes=[Route("/", index), Route("/{name}.html", page), Mount("/", files)],
+        # A page is text. A phone waits a fifth less for it so.
+        middleware=[Middleware(GZipMiddleware, compresslevel=6)],
+    )
 
 
 _PAGE, _DATA = (".html",), (".csv", ".parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import dagster as dg
@@ -39,6 +39,11 @@ def write_page(production: PostgresConnection, page: Page, path: Path) -> PageRe
     return PageResult(path, 4, 0, version, None, {}, {"sales": picture})
 
 
+def _page(fact: str) -> Page:
+    joins = f"LEFT JOIN {fact} p USING (member)"
+    return replace(CALLS, cube=replace(CALLS.cube, fact=fact, joins=joins))
+
+
 def _line(name: str) -> Line:
     return Line(
         name,
@@ -54,7 +59,7 @@ def _line(name: str) -> Line:
                 "JOIN production.dim_member USING (member)",
             ),
         ),
-        dashboards=(Dashboard(f"page_{name}", "A page.", CALLS, (f"fct_{name}",)),),
+        dashboards=(Dashboard(f"page_{name}", "A page.", _page(f"production.fct_{name}")),),
     )
 
 
@@ -94,7 +99,7 @@ def definitions(databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
         assets=[
             published_assets(LINES, TABLES, AUDITS),
             *(extract_files(LINES, line) for line in LINES if line.extracts),
-            *(dashboard_page(line, page) for line in LINES for page in line.dashboards),
+            *(dashboard_page(LINES, line, page) for line in LINES for page in line.dashboards),
         ],
         resources={
             "staging": _Postgres(prefix="SOFTCART_STAGING", database=staging.database),

@@ -5,15 +5,17 @@ and what a reader does with them.
 from __future__ import annotations
 
 import base64
+import csv
 import json
-import secrets
 import shutil
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg.rows import dict_row
@@ -23,15 +25,20 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 from support.browser import chromium
+from support.databases import database
+from support.pages import CALLS, opened, text_of
 from support.published import TABLES
 from support.served import NOBODY, served
 from support.warehouse import create_warehouse
 
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import PostgresConnection, staging
+from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.page import Rung
 from softcart_assets.lines.shop.pages import RETURN_DAYS, SALES
+from softcart_assets.pages.kit import cube, theme
+from softcart_assets.pages.kit.cube import PageError
 from softcart_assets.pages.kit.render import build_page
+from softcart_assets.publishing import slots
 from softcart_assets.publishing.publish import publish
 
 _UNKNOWN = "00000000-0000-0000-0000-000000000000"
@@ -53,14 +60,17 @@ _SALE = """
 CREATE TEMP VIEW sale AS
 SELECT f.*, d.device, l.country_code AS country, l.region, s.channel,
        p.department_name AS department,
-       p.category_id AS category, p.vendor_id AS vendor, pay.payment_method AS payment,
+       p.category_id AS category, p.vendor_id AS vendor, pay.method AS payment,
        CASE WHEN f.currency = 'USD' THEN 'USD' ELSE 'EUR' END AS shown_in
 FROM production.fct_order_lines f
 LEFT JOIN production.dim_device d USING (device_key)
 LEFT JOIN production.dim_location l USING (location_key)
 LEFT JOIN production.dim_store s ON s.store_id = f.store_id AND s.is_current
 LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
-LEFT JOIN production.fct_payments pay USING (order_id)
+LEFT JOIN (
+  SELECT order_id, CASE WHEN min(payment_method) = max(payment_method) THEN min(payment_method)
+                   WHEN min(payment_method) IS NOT NULL THEN 'several methods' END AS method
+  FROM production.fct_payments GROUP BY order_id) pay USING (order_id)
 WHERE NOT f.is_cancelled
 """
 
@@ -77,17 +87,12 @@ PATHS = {
 
 @pytest.fixture(scope="module")
 def production(stack) -> Iterator[PostgresConnection]:
-    server, database = staging(), f"test_{secrets.token_hex(6)}"
-    with server.connect(autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {database}")
-    connection = replace(server, database=database)
-    create_warehouse(connection, orders=3000)
-    with connection.connect() as session:
-        session.execute(_ODDITIES)
-    publish(connection, connection, TABLES, audits=())
-    yield connection
-    with server.connect(autocommit=True) as admin:
-        admin.execute(f"DROP DATABASE {database} WITH (FORCE)")
+    with database() as connection:
+        create_warehouse(connection, orders=3000)
+        with connection.connect() as session:
+            session.execute(_ODDITIES)
+        publish(connection, connection, TABLES, audits=())
+        yield connection
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +124,25 @@ def open_page(browser: webdriver.Chrome, page: Path, **chosen: object) -> None:
     )
 
 
+def wait_drawn(browser: webdriver.Chrome, act: Callable[[], Any]) -> None:
+    """Do something that makes the page draw, and wait until it has."""
+    drawn = "return Number(document.body?.dataset.drawn ?? 0)"
+    before = browser.execute_script(drawn)
+    act()
+    WebDriverWait(browser, 30, poll_frequency=0.02).until(
+        lambda driver: driver.execute_script(drawn) > before
+    )
+
+
 def shown(browser: webdriver.Chrome) -> dict[tuple[str, str], str]:
     """Every figure of the page, with all rows of its tables: (name, row) → exact value."""
     rows = browser.execute_script("""
         for (const more of document.querySelectorAll(".more:first-child"))
           while (!more.hidden) more.click();
         return [...document.querySelectorAll("[data-figure]")].map((element) => [
-          element.dataset.figure, element.closest("[data-key]")?.dataset.key ?? "",
+          element.dataset.figure,
+          [element.closest("[data-key]")?.dataset.key, element.dataset.hour]
+            .filter(Boolean).join(" "),
           element.dataset.value]);
     """)
     return {(name, row): value for name, row, value in rows}
@@ -146,66 +163,95 @@ def condition(chosen: dict[str, list[list]]) -> str:
     return " AND ".join(parts)
 
 
-def differences(
-    production: PostgresConnection, figures: dict[tuple[str, str], str], chosen: dict
-) -> list[str]:
-    """Each card and ranking of the last 12 months that is not what production says."""
-    found: list[str] = []
+class Comparison:
+    """Compares the figures of the last 12 months with what production says."""
 
-    def compare(name: str, row: str, value: object, tolerance: str = "0") -> None:
-        text = figures.get((name, row), "missing")
+    def __init__(
+        self,
+        production: PostgresConnection,
+        figures: dict[tuple[str, str], str],
+        chosen: dict[str, list[list]],
+    ) -> None:
+        self.figures, self.chosen = figures, chosen
+        self.found: list[str] = []
+        self.where = condition({"currency": [["EUR"]]} | chosen)
+        with production.connect(row_factory=dict_row) as self.session:
+            self.session.execute(_SALE)
+            (row,) = self.rows("SELECT max(order_date) AS day FROM sale")
+            last = row["day"]
+            # This month and the eleven before.
+            self.span = ((last.replace(day=1) - timedelta(330)).replace(day=1), last)
+            self.cards()
+            self.rankings()
+            self.courses()
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        return self.session.execute(query).fetchall()
+
+    def sums(self, key: str, start: date, end: date, where: str = "true") -> dict[str, dict]:
+        """The measures in these days, by that expression."""
+        rows = self.rows(
+            f"""SELECT ({key})::text AS key, sum(net_amount) AS revenue,
+              sum(margin_amount) AS margin, count(DISTINCT order_id) AS orders,
+              count(DISTINCT customer_id) AS customers, sum(quantity) AS units,
+              sum(margin_amount) / nullif(sum(net_amount), 0) AS "marginRate",
+              sum(refund_amount) / nullif(sum(net_amount), 0) AS "returnRate",
+              sum(net_amount) / count(DISTINCT order_id) AS basket
+            FROM sale WHERE {self.where} AND {where} AND order_date BETWEEN '{start}' AND '{end}'
+            GROUP BY 1"""
+        )
+        return {row.pop("key"): row for row in rows}
+
+    def compare(self, name: str, row: str, value: object, tolerance: str = "0") -> None:
+        text = self.figures.get((name, row), "missing")
         if text == "missing" or (text == "") != (value is None):
-            found.append(f"{name} {row}: shows {text!r}, not {value}")
+            self.found.append(f"{name} {row}: shows {text!r}, not {value}")
         elif text and abs(Decimal(text) - Decimal(str(value))) > Decimal(tolerance):
-            found.append(f"{name} {row}: shows {text}, not {value}")
+            self.found.append(f"{name} {row}: shows {text}, not {value}")
 
-    with production.connect(row_factory=dict_row) as session:
-        session.execute(_SALE)
-        last = session.execute("SELECT max(order_date) AS d FROM sale").fetchone()["d"]
-        where = condition({"currency": [["EUR"]]} | chosen)
-        sums = """sum(net_amount) AS revenue, sum(margin_amount) AS margin,
-          count(DISTINCT order_id) AS orders, count(DISTINCT customer_id) AS customers,
-          sum(quantity) AS units,
-          sum(margin_amount) / nullif(sum(net_amount), 0) AS "marginRate",
-          sum(net_amount) / count(DISTINCT order_id) AS basket"""
-        span = (last.replace(year=last.year - 1) + timedelta(1), last)
-        for suffix, (start, end) in {"": span, "-before": before(*span)}.items():
-            row = session.execute(
-                f"SELECT {sums} FROM sale WHERE {where} AND order_date BETWEEN %s AND %s",
-                (start, end),
-            ).fetchone()
-            for name in ("revenue", "margin", "orders", "customers"):
-                compare(f"{name}{suffix}", "", row[name] or 0)
-            compare(f"basket{suffix}", "", row["basket"], "0.005")
-            compare(f"marginRate{suffix}", "", row["marginRate"], "0.000001")
-        settled = session.execute(
-            "SELECT sum(refund_amount) / sum(net_amount) AS rate FROM sale "
-            f"WHERE {where} AND order_date BETWEEN %s AND %s",
-            (span[0], last - timedelta(RETURN_DAYS)),
-        ).fetchone()
-        compare("returnRate", "", settled["rate"], "0.000001")
+    def cards(self) -> None:
+        for suffix, (start, end) in {"": self.span, "-before": before(*self.span)}.items():
+            row = self.sums("''", start, end)[""]
+            for name in ("revenue", "margin", "orders", "customers", "units"):
+                self.compare(f"{name}{suffix}", "", row[name])
+            self.compare(f"basket{suffix}", "", row["basket"], "0.005")
+            self.compare(f"marginRate{suffix}", "", row["marginRate"], "0.000001")
+        start, end = self.span
+        settled = self.sums("''", start, end - timedelta(RETURN_DAYS))[""]
+        self.compare("returnRate", "", settled["returnRate"], "0.000001")
+
+    def rankings(self) -> None:
         for name, columns in PATHS.items():
             if name == "currency":
                 continue
-            depth = 2 if name == "seller" or name in chosen else 1
-            key = ", ".join(columns[:depth])
-            for row in session.execute(
-                f"SELECT json_build_array({key})::text AS key, {sums} FROM sale "
-                f"WHERE {where} AND order_date BETWEEN %s AND %s GROUP BY {key}",
-                span,
-            ).fetchall():
-                path = json.dumps(json.loads(row["key"]), ensure_ascii=False, separators=(",", ":"))
-                compare(f"{name}-revenue", path, row["revenue"])
-                if (f"{name}-orders", path) in figures:
-                    compare(f"{name}-orders", path, row["orders"])
-        for row in session.execute(
-            f"SELECT product_id, {sums} FROM sale WHERE {where} AND order_date BETWEEN %s AND %s "
-            "GROUP BY product_id",
-            span,
-        ).fetchall():
+            depth = 2 if name == "seller" or name in self.chosen else 1
+            sums = self.sums(f"json_build_array({', '.join(columns[:depth])})", *self.span)
+            for key, row in sums.items():
+                path = json.dumps(json.loads(key), ensure_ascii=False, separators=(",", ":"))
+                self.compare(f"{name}-revenue", path, row["revenue"])
+                if (f"{name}-orders", path) in self.figures:
+                    self.compare(f"{name}-orders", path, row["orders"])
+        for product, row in self.sums("product_id", *self.span).items():
             for name in ("revenue", "margin", "units"):
-                compare(f"product-{name}", f'["{row["product_id"]}"]', row[name])
-    return found
+                self.compare(f"product-{name}", f'["{product}"]', row[name])
+
+    def courses(self) -> None:
+        for month, row in self.sums("date_trunc('month', order_date)::date", *self.span).items():
+            for name in ("revenue", "orders"):
+                self.compare(f"trend-{name}-now", month, row[name])
+        # All stores of these data are in this time zone.
+        at = "to_char(ordered_at AT TIME ZONE 'Europe/Amsterdam', 'FMDay FMHH24')"
+        hours = self.sums(at, *self.span, where="time_of_day_key >= 0")
+        for name, row in self.figures:
+            if name == "hours-events":
+                self.compare(name, row, hours.get(row, {"orders": 0})["orders"])
+
+
+def differences(
+    production: PostgresConnection, figures: dict[tuple[str, str], str], chosen: dict
+) -> list[str]:
+    """Each figure of the last 12 months that is not what production says."""
+    return Comparison(production, figures, chosen).found
 
 
 def before(start: date, end: date) -> tuple[date, date]:
@@ -243,7 +289,8 @@ def test_a_page_too_large_for_every_order_is_exact_and_says_so(
         session.execute(_SALE)
         (revenue, orders) = session.execute(
             "SELECT sum(net_amount), count(DISTINCT order_id) FROM sale WHERE shown_in = 'EUR' "
-            "AND order_date > (SELECT max(order_date) - interval '1 year' FROM sale)"
+            "AND order_date >= (SELECT date_trunc('month', max(order_date)) "
+            "- interval '11 months' FROM sale)"
         ).fetchone()
     assert Decimal(figures["revenue", ""]) == revenue
     assert int(figures["orders", ""]) == orders
@@ -264,7 +311,8 @@ def test_every_chart_tells_its_figures_to_pointer_and_keyboard(browser, page):
             assert tip.is_displayed()
             lines = tip.text.split("\n")
             assert len(lines) >= 4
-            assert not {"undefined", "NaN", "null", "–"} & set(tip.text.split())
+            # The first is of days, which a dash may join.
+            assert not {"undefined", "NaN", "null", "–"} & set(" ".join(lines[1:]).split())
         before_key = tip.text
         browser.execute_script("arguments[0].focus()", chart)
         chart.send_keys(Keys.ARROW_LEFT)
@@ -285,7 +333,7 @@ def test_names_filter_and_hostile_text_stays_text(browser, page):
 
 
 def test_paper_shows_the_chosen_filters(browser, page):
-    open_page(browser, page, place=[["DE"]], period="90d")
+    open_page(browser, page, place=[["DE"]], period="13w")
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
     assert base64.b64decode(printed["data"]).startswith(b"%PDF")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
@@ -311,7 +359,8 @@ def test_nothing_is_cut_off_and_every_target_can_be_hit(browser, page, width):
               .filter((each) => each.checkVisibility() && !each.closest("label, .skip"))
               .filter((each) => each.getBoundingClientRect().height < 24)
               .map((each) => each.outerHTML.slice(0, 80));
-            return [document.documentElement.scrollWidth - innerWidth, small,
+            const { scrollWidth, clientWidth } = document.documentElement;
+            return [scrollWidth - clientWidth, small,
               [...document.querySelectorAll(".panel")]
                 .filter((panel) => panel.scrollWidth > panel.clientWidth + 1)
                 .map((panel) => panel.id)];
@@ -349,4 +398,294 @@ def test_no_request_leaves_the_page_and_nothing_is_logged(browser, page):
         if event["method"] == "Network.requestWillBeSent"
     }
     assert requests <= {page.as_uri(), "about:blank"}
+    assert browser.get_log("browser") == []
+
+
+AXE = files("axe_core_python").joinpath("axe.min.js")
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing(browser, page, colours, width):
+    """The rules of WCAG 2.1 A and AA, and good practice, with everything unfolded."""
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    scheme = [{"name": "prefers-color-scheme", "value": colours}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    try:
+        open_page(browser, page)
+        browser.execute_script(
+            "for (const each of document.querySelectorAll('details:not(.filter)'))each.open = true;"
+        )
+        paper = "return getComputedStyle(document.documentElement).getPropertyValue('--paper')"
+        assert browser.execute_script(paper) == theme.THEMES[colours]["paper"]
+        browser.execute_script(AXE.read_text())
+        violations = browser.execute_async_script(
+            "axe.run().then((found) => arguments[0](found.violations.map("
+            "(each) => [each.id, each.nodes.map((node) => node.html.slice(0, 120))])))"
+        )
+        assert violations == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_wrong_number_is_found(browser, page, production, tmp_path):
+    html = page.read_text()
+    packed = html.split('id="data">')[1].split("<")[0]
+    description, content = opened(packed)
+    place = description["cube"]["sums"]["revenue"]["at"]
+    wrong = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    (tmp_path / "wrong.html").write_text(html.replace(packed, text_of(description, wrong)))
+    open_page(browser, tmp_path / "wrong.html", period="all")
+    wrong_figures = shown(browser)
+    open_page(browser, page, period="all")
+    assert wrong_figures["revenue", ""] != shown(browser)["revenue", ""]
+
+
+def test_what_follows_no_period_equals_production(browser, page, production):
+    open_page(browser, page)
+    figures = shown(browser)
+    with production.connect() as session:
+        session.execute(_SALE)
+        risks = session.execute(
+            "SELECT stock_risk, count(*), sum(quantity_on_hand), "
+            "sum(quantity_on_hand * cost_amount) "
+            "FROM production.agg_stock_cover_by_store_product "
+            "JOIN production.dim_product USING (product_id) WHERE is_current GROUP BY 1"
+        ).fetchall()
+        cohorts = session.execute(
+            """
+            WITH ordered AS (
+              SELECT customer_id, shown_in, ordered_at, min(ordered_at) OVER
+                (PARTITION BY customer_id) AS first FROM sale WHERE customer_id IS NOT NULL
+            ), customer AS (
+              SELECT customer_id, min(first) AS first, min(shown_in) FILTER
+                (WHERE ordered_at = first) AS shown_in,
+                min(ordered_at) FILTER (WHERE ordered_at > first) AS second
+              FROM ordered GROUP BY customer_id
+            )
+            SELECT to_char(first, 'YYYY-MM') || ' ' || shown_in AS key, count(*),
+              avg((coalesce(second - first <= interval '30 days', false))::int),
+              max(first::date) + 30 < (SELECT max(order_date) FROM sale) FROM customer
+            WHERE shown_in = 'EUR' GROUP BY 1"""
+        ).fetchall()
+    for risk, products, quantity, worth in risks:
+        assert int(figures["risk-products", risk]) == products
+        assert int(figures["risk-quantity", risk]) == quantity
+        assert Decimal(figures["risk-worth", risk]) == worth
+    assert cohorts
+    for key, customers, again, is_known in cohorts:
+        assert int(figures["cohort-customers", key]) == customers
+        text = figures["cohort-within_30", key]
+        assert (text != "") == is_known
+        assert not text or abs(Decimal(text) - again) < Decimal("0.000001")
+
+
+def test_a_saved_table_is_what_is_shown_and_runs_no_formula(browser, page, tmp_path):
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    open_page(browser, page)
+    figures = shown(browser)
+    panel = browser.find_element(By.XPATH, "//section[h3[starts-with(., 'Vendors')]]")
+    panel.find_element(By.XPATH, ".//button[.='Save as CSV']").click()
+    file = tmp_path / "vendor.csv"
+    WebDriverWait(browser, 10).until(lambda _: file.is_file())
+    with file.open(encoding="utf-8-sig", newline="") as rows:
+        saved = list(csv.DictReader(rows))
+    assert sorted(row["Revenue"] for row in saved) == sorted(
+        value for (name, _), value in figures.items() if name == "vendor-revenue"
+    )
+    assert all(row["Vendor"].startswith(("Vendor ", "Unknown")) for row in saved)
+
+
+def test_names_drill_down_by_keyboard_and_the_address_keeps_the_choice(browser, page, production):
+    open_page(browser, page, currency=[["EUR"]])
+    name = browser.find_element(By.CSS_SELECTOR, "[data-key='[\"Home\"]'] button.link")
+    wait_drawn(browser, lambda: name.send_keys(Keys.ENTER))
+    chosen = {"category": [["Home"]]}
+    assert browser.switch_to.active_element.text == "← All"
+    assert differences(production, shown(browser), chosen) == []
+    address = browser.current_url
+    browser.get("about:blank")
+    browser.get(address)
+    WebDriverWait(browser, 30).until(
+        lambda driver: driver.execute_script("return document.body?.dataset.drawn")
+    )
+    assert differences(production, shown(browser), chosen) == []
+    wait_drawn(browser, browser.find_element(By.CSS_SELECTOR, "button[type=reset]").click)
+    assert differences(production, shown(browser), {}) == []
+
+
+def test_a_hostile_address_changes_nothing(browser, page, production):
+    browser.get("about:blank")
+    address = (
+        "#period=never&place=[1&seller=%3Cscript%3E&device=[%22fridge%22]&from=x&category=__proto__"
+    )
+    wait_drawn(browser, lambda: browser.get(page.as_uri() + address))
+    assert differences(production, shown(browser), {}) == []
+
+
+def test_stock_can_be_sorted_and_limited_to_one_risk(browser, page):
+    open_page(browser, page)
+    browser.execute_script("document.getElementById('stock').open = true")
+    browser.find_element(By.CSS_SELECTOR, "[data-choice=low]").click()
+    panel = browser.find_element(By.XPATH, "//section[h3[.='Stock at risk']]")
+    panel.find_element(By.CSS_SELECTOR, "[data-sort=cover]").click()
+    cover = [
+        float(value)
+        for (name, _), value in shown(browser).items()
+        if name == "stock-cover" and value
+    ]
+    assert cover
+    assert cover == sorted(cover, reverse=True)
+    assert {each.text for each in panel.find_elements(By.XPATH, ".//tbody//td[3]")} == {"low"}
+
+
+def test_a_selection_without_sales_says_so(browser, page):
+    open_page(browser, page, period="7d", seller=[["online"]], device=[["in_store"]])
+    assert browser.find_element(By.ID, "empty").is_displayed()
+
+
+def test_own_days_in_the_wrong_order_show_no_figures(browser, page):
+    entries = {"period": "custom", "from": "2026-03-01", "to": "2026-02-01"}
+    open_page(browser, page, **entries)
+    assert "Choose a first and a last day" in browser.find_element(By.ID, "span").text
+    assert not browser.find_element(By.ID, "overview").is_displayed()
+
+
+def test_own_days_end_where_the_data_end(browser, page):
+    open_page(browser, page, **{"period": "custom", "from": "1999-01-01", "to": "2099-01-01"})
+    own = shown(browser)["revenue", ""]
+    open_page(browser, page, period="all")
+    assert own == shown(browser)["revenue", ""]
+
+
+def test_periods_are_cut_without_gap_and_matched_with_the_days_before(browser):
+    """Every start in four years with a leap day, and several lengths."""
+    browser.get("about:blank")
+    script = files("softcart_assets.pages.kit").joinpath("sums.js").read_text()
+    check = """
+        const wrong = [];
+        for (let from = dayOf("2023-01-01"); from <= dayOf("2026-12-31"); from++)
+          for (const length of [1, 62, 63, 200, 201, 366, 800])
+            for (const mode of ["year", "before"]) {
+              const to = from + length - 1;
+              const earlier = comparison(from, to, mode);
+              const [before, beforeEnd] = earlier(from, to);
+              let [next, nextBefore] = [from, before];
+              for (const piece of cut(from, to).pieces) {
+                const [start, end] = earlier(piece.from, piece.to);
+                if (piece.from !== next || start > nextBefore
+                  || (end >= start && start !== nextBefore)) wrong.push([from, length, mode]);
+                next = piece.to + 1;
+                if (end >= start) nextBefore = end + 1;
+              }
+              if (next !== to + 1 || nextBefore !== beforeEnd + 1) wrong.push([from, length]);
+            }
+        return wrong;
+    """
+    assert browser.execute_script(f"{script}\n{check}") == []
+
+
+def test_production_without_a_publication_gives_a_page_that_says_so(browser, stack, tmp_path):
+    with database() as nothing:
+        result = build_page(nothing, SALES, tmp_path / "page.html")
+    assert (result.version, result.totals, result.pictures) == (None, {}, {})
+    browser.get_log("browser")
+    open_page(browser, result.path)
+    assert "no rows for this page yet" in browser.find_element(By.ID, "message").text
+    assert not browser.find_element(By.ID, "main").is_displayed()
+    assert browser.get_log("browser") == []
+
+
+def test_a_publication_without_sales_gives_a_page_that_says_so(browser, stack, tmp_path):
+    with database() as empty:
+        create_warehouse(empty, orders=60)
+        with empty.connect() as session:
+            session.execute("UPDATE warehouse.fct_order_lines SET is_cancelled = true")
+        publish(empty, empty, TABLES, audits=())
+        result = build_page(empty, SALES, tmp_path / "page.html")
+    assert result.pictures == {}
+    open_page(browser, result.path)
+    assert browser.find_element(By.ID, "version").text == "1"
+    assert "no rows for this page yet" in browser.find_element(By.ID, "message").text
+
+
+def test_what_cannot_be_shown_is_an_error_that_says_what_to_do(stack, tmp_path):
+    with database() as lacking:
+        create_warehouse(lacking, orders=60)
+        publish(lacking, lacking, [each for each in TABLES if each.name != "dim_device"], audits=())
+        with pytest.raises(PageError, match=r"dim_device.*materialise the whole group"):
+            build_page(lacking, SALES, tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dimension_that_doubles_sales_is_an_error(stack, tmp_path):
+    with database() as doubled:
+        create_warehouse(doubled, orders=60)
+        with doubled.connect() as session:
+            session.execute(
+                "CREATE TEMP TABLE twin AS SELECT * FROM warehouse.dim_store WHERE store_id = 1;"
+                "UPDATE twin SET store_key = gen_random_uuid(); INSERT INTO warehouse.dim_store "
+                "SELECT * FROM twin"
+            )
+        publish(doubled, doubled, TABLES, audits=())
+        with pytest.raises(PageError, match="two current rows"):
+            build_page(doubled, SALES, tmp_path / "page.html")
+
+
+def test_a_page_says_how_much_it_leaves_out_step_by_step(stack, monkeypatch):
+    with database() as connection:
+        create_warehouse(connection, orders=1000)
+        publish(connection, connection, TABLES, audits=())
+        chosen = {}
+        for limit in (100_000, 2_000, 1_500, 800, 10):
+            monkeypatch.setattr(cube, "ROW_LIMIT", limit)
+            content = cube.read(connection, SALES)
+            told, _ = opened(content.archive)
+            assert told["rung"]["says"] == content.rung.says
+            rows = next(iter(told["cube"]["items"].values()))["rows"]
+            assert rows <= limit or content.rung == SALES.cube.ladder[-1]
+            chosen[limit] = SALES.cube.ladder.index(content.rung)
+    assert chosen[100_000] == 0
+    assert list(chosen.values()) == sorted(chosen.values())
+    assert len(set(chosen.values())) > 2
+    assert chosen[10] == len(SALES.cube.ladder) - 1
+
+
+def test_the_kit_serves_a_page_of_another_line(browser, stack, tmp_path):
+    """Calls with legs: no money in the currency of a shop, no actors, no hours, no names."""
+    with database() as connection:
+        with connection.connect() as session:
+            slots.set_up(session)
+            session.execute("""
+                INSERT INTO production_meta.current
+                SELECT true, 7, 0, pg_current_xact_id(), now(), '{}';
+                CREATE TABLE production.dim_plan AS SELECT n AS plan_key,
+                  CASE WHEN n % 2 = 0 THEN 'prepaid' ELSE 'contract' END AS kind,
+                  'Plan ' || n AS name FROM generate_series(1, 6) n;
+                CREATE TABLE production.fct_calls AS
+                SELECT c AS call_id, l AS leg, c % 7 AS plan_key,
+                  date '2026-03-01' - c AS call_date,
+                  timestamptz '2026-03-01 12:00+00' - c * interval '1 day' AS called_at,
+                  c % 11 + l AS minutes, (c % 13)::numeric(10, 2) / 4 AS charge
+                FROM generate_series(0, 700) c CROSS JOIN generate_series(1, 2) l;
+            """)
+            minutes, charge, calls = session.execute(
+                "SELECT sum(minutes), sum(charge), count(DISTINCT call_id) FROM "
+                "production.fct_calls WHERE call_date >= '2025-04-01'"
+            ).fetchone()
+        result = build_page(connection, CALLS, tmp_path / "calls.html")
+    browser.get_log("browser")
+    open_page(browser, result.path)
+    figures = shown(browser)
+    assert int(figures["minutes", ""]) == minutes
+    assert Decimal(figures["each", ""]) == pytest.approx(charge / calls, abs=Decimal("0.005"))
+    legs = {row: value for (name, row), value in figures.items() if name == "leg-charge"}
+    assert sum(map(Decimal, legs.values())) == charge
+    assert browser.find_element(By.TAG_NAME, "h1").text == "Calls <now>"
+    plan = browser.find_element(By.CSS_SELECTOR, '[data-filter="plan"]')
+    assert "Prepaid" in plan.get_attribute("textContent")
     assert browser.get_log("browser") == []

@@ -638,13 +638,14 @@ def test_one_order_in_another_currency_does_not_take_the_dashboard_away(
 ) -> None:
     """Each currency is shown by itself."""
     told, columns = opened(cube.read(in_two_currencies, SALES).archive)
-    codes = column(told["cube"]["events"]["currency"], columns)
+    parts = column(told["cube"]["kinds"]["currency"], columns)
+    codes = [parts[kind] for kind in column(told["cube"]["events"]["kind"], columns)]
     with in_two_currencies.connect() as session:
         orders = dict(
             session.execute(
                 f"SELECT currency, count(DISTINCT order_id) {SOLD} GROUP BY currency"
             ).fetchall()
         )
-    shown = Counter(told["paths"]["currency"][code][0] for code in codes)
+    shown = Counter(told["cube"]["paths"]["currency"][code][0] for code in codes)
     assert shown["JPY"] == orders["JPY"]
     assert sum(shown.values()) == sum(orders.values())

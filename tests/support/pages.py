@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from itertools import accumulate
 
 from softcart_assets.lines.page import (
     Cards,
@@ -17,6 +18,7 @@ from softcart_assets.lines.page import (
     Section,
     Trend,
 )
+from softcart_assets.pages.kit.pack import as_text
 
 _LISTING = Listing(
     "late", "Late calls", "SELECT 1 AS key", (Column("key", "Key", "count"),), "key", choice="key"
@@ -60,16 +62,27 @@ def opened(archive: str) -> tuple[dict, bytes]:
     )
     content = bytes(int(bits[n : n + 8], 2) for n in range(0, int(size) * 8, 8))
     assert set(bits[int(size) * 8 :]) <= {"0"}
-    content = zlib.decompress(content, wbits=31)
+    content = zlib.decompress(content, wbits=-15)
     length = int.from_bytes(content[:4], "little")
     return json.loads(content[4 : 4 + length]), content[4 + length :]
+
+
+def text_of(description: dict, content: bytes) -> str:
+    """The archive of a description and columns."""
+    text = json.dumps(description).encode()
+    packing = zlib.compressobj(wbits=-15)
+    archive = packing.compress(len(text).to_bytes(4, "little") + text + content) + packing.flush()
+    return as_text(archive)
 
 
 def column(packed: dict[str, int], content: bytes) -> list[int]:
     """As the script reads it."""
     rows, begin = packed["rows"], packed["at"]
     planes = [content[begin + n * rows : begin + (n + 1) * rows] for n in range(packed["bytes"])]
-    return [
+    values = [
         packed["low"] + sum(plane[row] << 8 * n for n, plane in enumerate(planes))
         for row in range(rows)
     ]
+    if "wrap" in packed:
+        return [total % packed["wrap"] for total in accumulate(values)]
+    return values

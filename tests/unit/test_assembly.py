@@ -169,14 +169,10 @@ MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
             replace(
                 SOUND,
                 extracts=(Extract("ext", "", {}, ""),),
-                dashboards=(Dashboard("ext", "", CALLS, ()),),
+                dashboards=(Dashboard("ext", "", CALLS),),
             )
         ],
         "two extracts and dashboards are called 'ext'",
-    ),
-    "dashboard of an unpublished table": (
-        [replace(SOUND, dashboards=(Dashboard("page", "", CALLS, ("dim_a",)),))],
-        "dashboard page reads 'dim_a', which is not published",
     ),
 }
 

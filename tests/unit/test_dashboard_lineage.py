@@ -1,37 +1,67 @@
-"""What a dashboard shows comes from published columns that exist."""
+"""What a page reads and shows is found in the SQL that it declares."""
+
+from dataclasses import replace
 
 import pytest
+from support.pages import CALLS
 
 from softcart_assets.assembly import LINES
 from softcart_assets.dbt import prepare_manifest, read_manifest
-from softcart_assets.extracts.lineage import page_sources
+from softcart_assets.lineage import ForeignTable
 from softcart_assets.lines.model import Dashboard
+from softcart_assets.lines.page import Dimension, Level
+from softcart_assets.pages import lineage
 from spark.jobs import JOBS
 
-DASHBOARDS = [dashboard for line in LINES for dashboard in line.dashboards]
+PUBLISHED = {table.name for table in LINES.published}
+PAGE = Dashboard("calls", "Calls.", CALLS)
 
 
-@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
-def test_it_is_whole(dashboard: Dashboard) -> None:
+@pytest.mark.parametrize("dashboard", LINES.dashboards, ids=lambda dashboard: dashboard.name)
+def test_what_a_page_shows_comes_from_columns_that_exist(dashboard: Dashboard) -> None:
     prepare_manifest()
     columns = {
         node["name"]: {*node["columns"]}
         for node in read_manifest()["nodes"].values()
         if node["resource_type"] == "model"
     } | {name: {*job.columns} for name, job in JOBS.items()}
-    origins = {origin for found in page_sources(dashboard.page).values() for origin in found}
-    assert not [each for each in origins if each[1] not in columns[each[0]]]
-    assert {table for table, _ in origins} == {*dashboard.reads}
+    shown = list(lineage.shown(dashboard.page))
+    assert len({each.name for each in shown}) == len(shown)
+    origins = {origin for each in shown for origin in each.origins}
+    assert not {f"{table}.{name}" for table, name in origins if name not in columns[table]}
+    # A number of rows comes from no column.
+    assert {each.kind for each in shown if not each.origins} <= {"count"}
+    # A table that only chooses rows is read, too.
+    assert {table for table, _ in origins} <= {*lineage.tables(dashboard, PUBLISHED)}
 
 
-def test_a_figure_leads_to_the_columns_of_its_parts() -> None:
-    [dashboard] = [each for each in DASHBOARDS if each.name == "dashboard"]
-    found = page_sources(dashboard.page)
-    lines = "fct_order_lines"
-    assert found["Average basket"] == ((lines, "net_amount"), (lines, "order_id"))
-    assert found["Payment method"] == (("fct_payments", "payment_method"),)
-    assert ("dim_vendor", "vendor_name") in found["Vendor"]
-    assert found["Stock at risk: Value at cost"] == (
-        ("agg_stock_cover_by_store_product", "quantity_on_hand"),
-        ("dim_product", "cost_amount"),
-    )
+def test_figures_lead_to_the_columns_of_their_sql() -> None:
+    origins = {each.name: each.origins for each in lineage.shown(CALLS)}
+    assert origins["minutes"] == (("fct_calls", "minutes"),)
+    assert origins["each"] == (("fct_calls", "call_id"), ("fct_calls", "charge"))
+    assert origins["plan.kind"] == (("dim_plan", "kind"),)
+    assert origins["late.key"] == ()
+    assert lineage.tables(PAGE, {"fct_calls", "dim_plan"}) == ("dim_plan", "fct_calls")
+
+
+def test_a_name_of_a_key_counts() -> None:
+    names = "SELECT n.leg, max(n.title) FROM production.dim_leg n GROUP BY n.leg"
+    leg = Dimension("leg", "Leg", "Legs", (Level("leg", "f.leg", names=names),), grain="item")
+    page = replace(CALLS, cube=replace(CALLS.cube, dimensions=(CALLS.cube.dimensions[0], leg)))
+    origins = {each.name: each.origins for each in lineage.shown(page)}
+    assert origins["leg.leg"] == (("dim_leg", "title"), ("fct_calls", "leg"))
+    assert "dim_leg" in lineage.tables_read(replace(PAGE, page=page))
+
+
+@pytest.mark.parametrize("cube", [{"fact": "warehouse.fct_calls"}, {"fact": "production.gone"}])
+def test_a_page_reads_published_tables_only(cube: dict[str, str]) -> None:
+    page = replace(PAGE, page=replace(CALLS, cube=replace(CALLS.cube, **cube)))
+    with pytest.raises(ForeignTable, match=f"calls reads .*{cube['fact']}"):
+        lineage.tables(page, {"fct_calls", "dim_plan"})
+
+
+def test_a_page_that_names_the_time_is_always_made_anew() -> None:
+    assert not lineage.may_change_by_itself(PAGE)
+    young = replace(CALLS, cube=replace(CALLS.cube, where="f.call_date > current_date - 7"))
+    assert lineage.may_change_by_itself(replace(PAGE, page=young))
+    assert not any(map(lineage.may_change_by_itself, LINES.dashboards))

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from softcart_assets.extracts.lineage import ForeignTable, sources, tables
+from softcart_assets.extracts.lineage import sources, tables
+from softcart_assets.lineage import ForeignTable
 from softcart_assets.lines.model import Extract
 
 PUBLISHED = {"facts", "dim_date", "a", "b"}

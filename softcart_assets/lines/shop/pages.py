@@ -29,9 +29,39 @@ _FIRST_ORDER = """
 # Lines whose order has not arrived yet have the currency XXX. They are shown with most others.
 _CURRENCY = """
 CASE f.currency WHEN 'XXX' THEN coalesce((
-  SELECT o.currency FROM production.fct_order_lines o WHERE o.currency <> 'XXX'
-  GROUP BY o.currency ORDER BY count(*) DESC, o.currency LIMIT 1), 'XXX')
+  SELECT most.currency FROM production.fct_order_lines most WHERE most.currency <> 'XXX'
+  GROUP BY most.currency ORDER BY count(*) DESC, most.currency LIMIT 1), 'XXX')
 ELSE f.currency END"""
+
+_ZONES = {
+    "AT": "Europe/Vienna",
+    "BE": "Europe/Brussels",
+    "CH": "Europe/Zurich",
+    "CN": "Asia/Shanghai",
+    "CZ": "Europe/Prague",
+    "DE": "Europe/Berlin",
+    "DK": "Europe/Copenhagen",
+    "ES": "Europe/Madrid",
+    "FI": "Europe/Helsinki",
+    "FR": "Europe/Paris",
+    "GB": "Europe/London",
+    "GR": "Europe/Athens",
+    "IE": "Europe/Dublin",
+    "IT": "Europe/Rome",
+    "JP": "Asia/Tokyo",
+    "LU": "Europe/Luxembourg",
+    "NL": "Europe/Amsterdam",
+    "NO": "Europe/Oslo",
+    "PL": "Europe/Warsaw",
+    "PT": "Europe/Lisbon",
+    "SE": "Europe/Stockholm",
+}
+"""The time zone of the stores of a country. A country with several has none here."""
+
+_LOCAL = f"""
+(SELECT f.ordered_at AT TIME ZONE CASE s.country_code
+  {" ".join(f"WHEN '{country}' THEN '{zone}'" for country, zone in _ZONES.items())}
+  ELSE 'UTC' END AS at)"""
 
 _CUBE = Cube(
     fact="production.fct_order_lines",
@@ -41,13 +71,15 @@ _CUBE = Cube(
       LEFT JOIN production.dim_store s ON s.store_id = f.store_id AND s.is_current
       LEFT JOIN production.dim_product p ON p.product_id = f.product_id AND p.is_current
       LEFT JOIN {_PAYMENT} pay ON pay.order_id = f.order_id
-      LEFT JOIN {_FIRST_ORDER} first_order ON first_order.customer_id = f.customer_id""",
+      LEFT JOIN {_FIRST_ORDER} first_order ON first_order.customer_id = f.customer_id
+      CROSS JOIN LATERAL {_LOCAL} local""",
     # The unknown date would be the first day of everything.
     where="NOT f.is_cancelled AND f.order_date <> '1900-01-01'",
     day="f.order_date",
     moment="f.ordered_at",
     event="f.order_id",
-    hour="nullif(f.time_of_day_key, -1) / 60",
+    hour="CASE WHEN f.time_of_day_key >= 0 THEN "
+    "(extract(isodow FROM local.at) - 1) * 24 + extract(hour FROM local.at) END",
     actor="f.customer_id",
     currency="currency",
     left_out={
@@ -144,23 +176,27 @@ _CUBE = Cube(
     ),
     ladder=(
         Rung(3, says="Every order of the last three years at most."),
-        Rung(2, says="Every order of the last two years. Older ones would make the page too large"),
-        Rung(
-            2,
-            ("event", "hour", "actor"),
-            "Sums by day of the last two years. Single orders would make the page too large, so it "
-            "does not count customers, hours, or orders that contain a product.",
-        ),
-        Rung(
-            2,
-            ("event", "hour", "actor", "product", "vendor"),
-            "Sums by day of the last two years, without products and vendors.",
-        ),
-        Rung(
-            2,
-            ("event", "hour", "actor", "product", "vendor", "place", "payment", "customer"),
-            "Sums by day of the last two years, without products, vendors, regions, payment "
-            "methods and kinds of customers.",
+        Rung(2, says="Every order of the last two years. More would make the page too large."),
+        *(
+            Rung(
+                2,
+                ("event", "hour", "actor", *without),
+                f"Sums by day of the last two years{says}. Single orders would make the page too "
+                "large, so it counts no customers and no hours.",
+            )
+            for without, says in (
+                ((), ""),
+                (("product",), ", without products"),
+                (("product", "vendor"), ", without products and vendors"),
+                (
+                    ("product", "vendor", "payment", "customer"),
+                    ", without products, vendors, payment methods and new customers",
+                ),
+                (
+                    ("product", "vendor", "payment", "customer", "place"),
+                    ", without products, vendors, payment methods, new customers and regions",
+                ),
+            )
         ),
     ),
 )
@@ -168,6 +204,7 @@ _CUBE = Cube(
 RETURN_DAYS = 42
 """Nearly all returns of an order have come after so many days."""
 
+# The targets are examples. A shop writes its own here.
 _MEASURES = (
     Measure(
         "revenue",
@@ -176,6 +213,7 @@ _MEASURES = (
         "What customers pay for the goods after discounts, without tax and shipping, of orders "
         "that are not cancelled.",
         sql="f.net_amount",
+        target=1.1,
     ),
     Measure(
         "margin",
@@ -185,7 +223,12 @@ _MEASURES = (
         sql="f.margin_amount",
     ),
     Measure(
-        "marginRate", "Margin %", "rate", "Margin as a share of revenue.", of=("margin", "revenue")
+        "marginRate",
+        "Margin %",
+        "rate",
+        "Margin as a share of revenue.",
+        of=("margin", "revenue"),
+        target=0.38,
     ),
     Measure("orders", "Orders", "count", "Orders that are not cancelled.", counts="events"),
     Measure("basket", "Average basket", "money", "Revenue per order.", of=("revenue", "orders")),
@@ -227,7 +270,8 @@ _MEASURES = (
         "amount",
         "Refunds count on the day of their order.",
         sql="f.refund_amount",
-        rising="bad",
+        # More sales bring more refunds. The return rate says what is good.
+        rising="neutral",
     ),
     Measure(
         "returnRate",
@@ -238,6 +282,7 @@ _MEASURES = (
         of=("refund", "revenue"),
         rising="bad",
         settles_days=RETURN_DAYS,
+        target=0.08,
     ),
 )
 
@@ -268,6 +313,45 @@ LEFT JOIN production.dim_product x ON x.product_id = a.product_id_a AND x.is_cur
 LEFT JOIN production.dim_product y ON y.product_id = a.product_id_b AND y.is_current
 ORDER BY a.basket_count DESC, 1 LIMIT 150"""
 
+_STOCK_BY_RISK = """
+SELECT c.stock_risk AS key, c.stock_risk AS risk, count(*) AS products,
+       sum(c.quantity_on_hand)::bigint AS quantity,
+       (sum(c.quantity_on_hand * p.cost_amount) * 100)::bigint AS worth
+FROM production.agg_stock_cover_by_store_product c
+LEFT JOIN production.dim_product p ON p.product_id = c.product_id AND p.is_current
+WHERE p.product_status IS DISTINCT FROM 'discontinued'
+GROUP BY c.stock_risk
+ORDER BY array_position(ARRAY['critical', 'low', 'out', 'overstock', 'ok'], c.stock_risk)"""
+
+_AGAIN_DAYS = (30, 90, 180, 365)
+
+# A cell stays empty until every customer of the month has had so many days.
+_COHORTS = f"""
+WITH orders AS (
+  SELECT DISTINCT f.customer_id, f.currency, f.ordered_at
+  FROM production.fct_order_lines f
+  WHERE NOT f.is_cancelled AND f.customer_id IS NOT NULL AND f.order_date <> '1900-01-01'
+), customers AS (
+  SELECT o.customer_id, (min(o.ordered_at) AT TIME ZONE 'UTC')::date AS first_day,
+         (array_agg(o.ordered_at ORDER BY o.ordered_at))[2] - min(o.ordered_at) AS wait,
+         (array_agg(o.currency ORDER BY o.ordered_at))[1] AS currency
+  FROM orders o GROUP BY o.customer_id
+), newest AS (SELECT max((o.ordered_at AT TIME ZONE 'UTC')::date) AS day FROM orders o)
+SELECT to_char(c.first_day, 'YYYY-MM') || ' ' || c.currency AS key,
+       to_char(c.first_day, 'YYYY-MM') AS month, c.currency, count(*) AS customers,
+       {
+    ", ".join(
+        f"CASE WHEN max(c.first_day) + {days} < max(n.day) THEN "
+        f"avg((c.wait <= interval '{days} days')::int) END AS within_{days}"
+        for days in _AGAIN_DAYS
+    )
+}
+FROM (SELECT c.customer_id, c.first_day, c.currency, coalesce(c.wait, 'infinity') AS wait
+      FROM customers c) c
+CROSS JOIN newest n
+GROUP BY to_char(c.first_day, 'YYYY-MM'), c.currency
+ORDER BY month DESC, customers DESC LIMIT 72"""
+
 _SEGMENTS = """
 SELECT segment || ' ' || currency AS key, segment, currency, count(*) AS customers,
        (sum(monetary_amount) * 100)::bigint AS revenue, round(avg(recency_days), 1) AS recency,
@@ -285,10 +369,11 @@ SALES = Page(
             "Overview",
             (
                 Cards(
-                    ("revenue", "margin", "marginRate", "orders", "basket", "units", "returnRate")
+                    ("revenue", "margin", "marginRate", "orders", "basket", "units", "returnRate"),
+                    has_headline=True,
                 ),
-                Trend("revenue", 240),
-                Trend("orders", 240),
+                Trend("revenue", 220),
+                Trend("orders", 160),
                 Steps(
                     "From list price to what stays",
                     ("gross", "discount", "revenue", "tax", "refund"),
@@ -327,6 +412,24 @@ SALES = Page(
                 Ranking("customer", ("revenue", "orders", "basket")),
                 Ranking("payment", ("revenue", "orders")),
                 Listing(
+                    "cohort",
+                    "Customers by the month of their first order",
+                    _COHORTS,
+                    (
+                        Column("month", "First order"),
+                        Column("customers", "Customers", "count", has_bar=True),
+                        *(
+                            Column(f"within_{days}", f"{days} days", "rate", is_wide=days == 180)
+                            for days in _AGAIN_DAYS
+                        ),
+                    ),
+                    None,
+                    "The share that ordered again within so many days. A month waits for its "
+                    "youngest customers. Follows the currency only.",
+                    12,
+                    {"currency": ("currency",)},
+                ),
+                Listing(
                     "segment",
                     "Customer segments",
                     _SEGMENTS,
@@ -354,12 +457,26 @@ SALES = Page(
                 Ranking("device", ("revenue", "basket")),
                 Hours(),
             ),
-            "Hours are UTC.",
+            "Hours and weekdays are the local time of the store. Without a store, or in a country "
+            "with several time zones, they are UTC. Days everywhere else are UTC.",
         ),
         Section(
             "stock",
             "Stock",
             (
+                Listing(
+                    "risk",
+                    "Stock by risk",
+                    _STOCK_BY_RISK,
+                    (
+                        Column("risk", "Risk"),
+                        Column("products", "Products in stores", "count", has_bar=True),
+                        Column("quantity", "On hand", "count"),
+                        Column("worth", "Value at cost", "amount"),
+                    ),
+                    None,
+                    "As of now, over all stores, without discontinued products.",
+                ),
                 Listing(
                     "stock",
                     "Stock at risk",

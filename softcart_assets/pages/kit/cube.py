@@ -6,8 +6,7 @@ result is ready to pack. What the figures mean is declared with the page.
 
 from __future__ import annotations
 
-from array import array
-from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -17,12 +16,17 @@ import psycopg
 from psycopg.rows import dict_row
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.page import Dimension, Listing, Page, Rung
-from softcart_assets.pages.kit.pack import Amounts, Packer, distinct_amounts, rest_of_ratio
+from softcart_assets.lines.page import Listing, Page, Rung
+from softcart_assets.pages.kit.columns import Columns
+from softcart_assets.pages.kit.pack import Packer
+from softcart_assets.pages.kit.query import CubeQuery, names_query
 from softcart_assets.publishing import slots
 
-ROW_LIMIT = 200_000
-"""Maximum number of rows in a page. Each takes about 4 bytes of the file's 800 KB."""
+ROW_LIMIT = 300_000
+"""A page with more rows is too large, whatever is in them."""
+
+ARCHIVE_LIMIT = 740_000
+"""Maximum length of the data. With the kit, a page then has 800 KB. A row takes 3 to 5 bytes."""
 
 _BATCH = 20_000
 
@@ -35,8 +39,8 @@ class PageError(RuntimeError):
 class Content:
     """What a page embeds: the archive, its production version, its rung and its plain sums.
 
-    `totals`: each summed measure over all days of the page. `course`: each of them, and `events`,
-    by month (its first day). Both are empty without any event.
+    `totals`: each summed or added measure over all days of the page. `course`: each summed one, and
+    `events`, by month (its first day). Both are empty without any event.
     """
 
     archive: str
@@ -44,14 +48,6 @@ class Content:
     rung: Rung | None
     totals: dict[str, Decimal]
     course: dict[date, dict[str, int]]
-
-
-class Codes(defaultdict[Any, int]):
-    """A dictionary that numbers its keys in the order of their first use."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.default_factory = self.__len__
 
 
 def read(production: PostgresConnection, page: Page) -> Content:
@@ -75,84 +71,11 @@ def read(production: PostgresConnection, page: Page) -> Content:
             ) from None
 
 
-def level_columns(dimension: Dimension) -> list[tuple[str, str]]:
-    """The columns of a dimension in the query: its levels by name, with their SQL."""
-    return [(f"{dimension.name}_{level.name}", level.sql) for level in dimension.levels]
-
-
-class CubeQuery:
-    """The SQL of a cube on one rung of its ladder."""
-
-    def __init__(self, page: Page, rung: Rung) -> None:
-        self.page, self.cube, self.rung = page, page.cube, rung
-        self.sums = {each.name: each for each in page.measures if each.sql is not None}
-        self.levels = {each.name: self._levels(each) for each in self.cube.dimensions}
-        event = [("day", f"{self.cube.day} - %(first)s::date")]
-        event += [column for each in self._grain("event") for column in self.levels[each.name]]
-        for name in ("event", "hour", "actor"):
-            expression = getattr(self.cube, name)
-            if expression is not None:
-                event.append((name, "NULL" if name in rung.without else expression))
-        self.event = dict(event)
-        items = self._grain("item")
-        self.item = dict(column for each in items for column in self.levels[each.name])
-
-    def _grain(self, grain: str) -> list[Dimension]:
-        return [each for each in self.cube.dimensions if each.grain == grain]
-
-    def _levels(self, dimension: Dimension) -> list[tuple[str, str]]:
-        columns = level_columns(dimension)
-        if dimension.name in self.rung.without:
-            # The coarser of two levels stays.
-            columns = columns[:-1] if len(columns) > 1 else [(columns[0][0], "NULL")]
-        return columns
-
-    def amount(self, name: str) -> str:
-        """The SQL of a summed measure: money in cents."""
-        measure = self.sums[name]
-        return f"({measure.sql}) * {100 if measure.kind in ('money', 'amount') else 1}"
-
-    def rows(self) -> str:
-        """One row per event and kind of item. `events` marks one row of each event.
-
-        So events can be counted where the page does not contain them singly.
-        """
-        names = ", ".join([*self.event, *self.item])
-        columns = ", ".join(f"{sql} AS {name}" for name, sql in (self.event | self.item).items())
-        sums = ", ".join(f"({self.amount(name)})::bigint AS {name}" for name in self.sums)
-        total = ", ".join(f"sum({name})::bigint AS {name}" for name in self.sums)
-        order = f"ORDER BY {', '.join(self.item.values())}" if self.item else ""
-        of_event = f"OVER (PARTITION BY {self.cube.event} {order})"
-        return f"""
-            SELECT {names}, {total}, sum(is_first)::bigint AS events
-            FROM (
-              SELECT {columns}, {sums},
-                     (row_number() {of_event} = 1)::int AS is_first
-              FROM {self.cube.fact} f {self.cube.joins}
-              WHERE {self.cube.where} AND {self.cube.day} >= %(first)s
-            ) line
-            GROUP BY {names}"""
-
-    def ordered(self) -> str:
-        """The rows, event by event, in the order of days."""
-        return f"{self.rows()} ORDER BY {', '.join([*self.event, *self.item])}"
-
-    def totals(self) -> str:
-        """The same sums over the fact alone: without any join, and not rounded."""
-        total = ", ".join(f"sum({self.amount(name)}) AS {name}" for name in self.sums)
-        return f"""
-            SELECT {total} FROM {self.cube.fact} f
-            WHERE {self.cube.where} AND {self.cube.day} >= %(first)s"""
-
-
 class _Reader:
     """Reads one `Content` over one open transaction."""
 
     def __init__(self, session: psycopg.Connection, page: Page) -> None:
         self.session, self.page, self.cube = session, page, page.cube
-        self.packer = Packer()
-        self.codes = {each.name: Codes() for each in self.cube.dimensions}
-        self.course: dict[date, dict[str, int]] = {}
 
     def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
         return self.session.cursor(row_factory=dict_row).execute(query, parameters).fetchall()
@@ -169,7 +92,7 @@ class _Reader:
     def content(self) -> Content:
         published = self.published()
         if published is None:
-            return Content(self.packer.archive({"cube": None}), None, None, {}, {})
+            return Content(Packer().archive({"cube": None}), None, None, {}, {})
         description: dict[str, Any] = published | {"page": self.declaration(), "cube": None}
         cube = self.cube
         (span,) = self.rows(
@@ -178,26 +101,40 @@ class _Reader:
             FROM {cube.fact} f WHERE {cube.where}"""
         )
         if span["last"] is None:
-            return Content(self.packer.archive(description), published["version"], None, {}, {})
-        first, query = self.choose(span["first"], span["last"])
-        (totals,) = self.rows(query.totals(), first=first)
+            return Content(Packer().archive(description), published["version"], None, {}, {})
         description |= {
             "asOf": span["as_of"],
-            "first": first,
             "last": span["last"],
-            "earlier": span["first"] < first,
-            "rung": asdict(query.rung),
             "leftOut": self.left_out(),
-            "cube": self.read_cube(query, first, totals),
-            "listings": {each.name: self.listing(each) for each in self._listings()},
+            "listings": {each.name: self.listing(each) for each in self.page.listings()},
+            "names": self.names(),
         }
-        # After the cube and the listings, because only now the codes are known.
-        description |= {"paths": self.paths(), "names": self.names()}
-        archive = self.packer.archive(description)
-        return Content(archive, published["version"], query.rung, totals, self.course)
+        for first, query in self.rungs(span["first"], span["last"]):
+            (totals,) = self.rows(query.totals(), first=first)
+            columns = self.read_cube(query, first, totals)
+            packer = Packer()
+            archive = packer.archive(
+                description
+                | {
+                    "first": first,
+                    "earlier": span["first"] < first,
+                    "rung": asdict(query.rung),
+                    "cube": columns.packed(packer),
+                }
+            )
+            if len(archive) <= ARCHIVE_LIMIT:
+                break
+        totals = self.added(totals)
+        return Content(archive, published["version"], query.rung, totals, columns.course())
 
-    def _listings(self) -> list[Listing]:
-        return [block for block in self.page.blocks() if isinstance(block, Listing)]
+    def added(self, totals: dict[str, Decimal]) -> dict[str, Decimal]:
+        """The totals, with those of the measures that add them up."""
+        plus = {each.name: each.plus for each in self.page.measures if each.plus}
+        return totals | {
+            name: sum((totals[part] for part in parts), Decimal(0))
+            for name, parts in plus.items()
+            if all(part in totals for part in parts)
+        }
 
     def declaration(self) -> dict[str, Any]:
         """What the script must know of the declaration: no SQL."""
@@ -212,6 +149,7 @@ class _Reader:
                 "counts": each.counts,
                 "rising": each.rising,
                 "settles": each.settles_days,
+                "target": each.target,
             }
             for each in self.page.measures
         ]
@@ -244,38 +182,38 @@ class _Reader:
             "blocks": blocks,
         }
 
-    def choose(self, earliest: date, last: date) -> tuple[date, CubeQuery]:
-        """The first day and the query of the first rung whose rows fit into `ROW_LIMIT`."""
-        first, query = earliest, CubeQuery(self.page, self.cube.ladder[-1])
+    def rungs(self, earliest: date, last: date) -> Iterator[tuple[date, CubeQuery]]:
+        """The first day and the query of each rung whose rows fit, and of the last one anyway."""
+        tried = set()
         for rung in self.cube.ladder:
             # The day after the same date, so that a year has 365 or 366 days and not one more.
             first = max(earliest, years_before(last, rung.years) + timedelta(days=1))
             query = CubeQuery(self.page, rung)
-            (found,) = self.rows(
-                f"SELECT count(*) AS n FROM (SELECT 1 FROM ({query.rows()}) r"
-                f" LIMIT {ROW_LIMIT + 1}) t",
-                first=first,
-            )
-            if found["n"] <= ROW_LIMIT:
-                break
-        return first, query
+            is_last = rung == self.cube.ladder[-1]
+            # Fewer years are no step down where the data have not so many.
+            if (first, rung.without) in tried and not is_last:
+                continue
+            tried.add((first, rung.without))
+            # No more than the fact's own rows, which are counted far faster.
+            if is_last or self.fits(query.facts(), first) or self.fits(query.rows(), first):
+                yield first, query
 
-    def read_cube(
-        self, query: CubeQuery, first: date, totals: dict[str, Decimal]
-    ) -> dict[str, Any]:
-        """The cube by column: events, and their items in the order of the events.
+    def fits(self, rows: str, first: date) -> bool:
+        """Whether a page has room for these rows."""
+        limited = f"SELECT FROM ({rows}) found LIMIT {ROW_LIMIT + 1}"
+        (counted,) = self.rows(f"SELECT count(*) AS n FROM ({limited}) rows", first=first)
+        return bool(counted["n"] <= ROW_LIMIT)
 
-        Raises `PageError` if its sums are not those of the fact.
-        """
-        columns = _Columns(query, self.codes)
+    def read_cube(self, query: CubeQuery, first: date, totals: dict[str, Decimal]) -> Columns:
+        """The rows of the cube. Raises `PageError` if its sums are not those of the fact."""
+        columns = Columns(query, first)
         # A named cursor fetches the rows in batches. All rows at once could fill the memory.
-        with self.session.cursor("cube", row_factory=dict_row) as cursor:
-            cursor.itersize = _BATCH
+        with self.session.cursor("cube", binary=True) as cursor:
             cursor.execute(query.ordered(), {"first": first})
-            for row in cursor:
-                columns.add(row)
+            while rows := cursor.fetchmany(_BATCH):
+                columns.add(rows)
         for name, total in totals.items():
-            found = sum(columns.sums[name])
+            found = columns.total(name)
             if found != total:
                 raise PageError(
                     f"The {name} read for the page {self.page.name} is {found}, that of "
@@ -283,8 +221,7 @@ class _Reader:
                     "rows for one key, or an amount has fractions of a cent: correct the warehouse "
                     "and publish again."
                 )
-        self.course = columns.course(first)
-        return columns.packed(self.packer)
+        return columns
 
     def left_out(self) -> dict[str, int]:
         """How many rows of the fact the page does not show, by the declaration's words."""
@@ -294,17 +231,13 @@ class _Reader:
             counts[says] = row["n"]
         return counts
 
-    def paths(self) -> dict[str, list[list[Any]]]:
-        """The path of each code, by dimension."""
-        return {name: [list(path) for path in codes] for name, codes in self.codes.items()}
-
     def names(self) -> dict[str, dict[str, str]]:
         """The names of keys that are none themselves, by dimension and level."""
         found = {}
         for dimension in self.cube.dimensions:
             for level in dimension.levels:
                 if level.names is not None:
-                    rows = self.session.execute(level.names).fetchall()
+                    rows = self.session.execute(names_query(level)).fetchall()
                     found[f"{dimension.name}.{level.name}"] = {
                         str(key): name for key, name in rows if name is not None
                     }
@@ -318,133 +251,6 @@ class _Reader:
             column.name: list(values[n]) if values else []
             for n, column in enumerate(cursor.description or ())
         }
-
-
-class _Columns:
-    """Collects the rows of a cube as columns of codes and amounts."""
-
-    def __init__(self, query: CubeQuery, codes: dict[str, Codes]) -> None:
-        self.query, self.codes = query, codes
-        self.event_dimensions = [d for d in query.cube.dimensions if d.grain == "event"]
-        self.item_dimensions = [d for d in query.cube.dimensions if d.grain == "item"]
-        has_events = "event" not in query.rung.without
-        self.single = [
-            name
-            for name in ("hour", "actor")
-            if getattr(query.cube, name) is not None and name not in query.rung.without
-        ]
-        self.actors = Codes()
-        # Arrays of numbers, because lists of Python objects would need several times the memory.
-        names = ["day", *(d.name for d in self.event_dimensions), *self.single, "items"]
-        self.events = {name: array("q") for name in names}
-        self.items = {d.name: array("q") for d in self.item_dimensions}
-        self.sums = {name: array("q") for name in query.sums}
-        self.marks = None if has_events else array("q")
-        self.current: tuple[Any, ...] | None = None
-
-    def code(self, dimension: Dimension, row: dict[str, Any]) -> int:
-        path = tuple(row[name] for name, _ in self.query.levels[dimension.name])
-        return self.codes[dimension.name][path]
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Add an item, and its event if it is the first."""
-        event = tuple(row[name] for name in self.query.event)
-        if event != self.current:
-            self.current = event
-            self.events["day"].append(row["day"])
-            for dimension in self.event_dimensions:
-                self.events[dimension.name].append(self.code(dimension, row))
-            for name in self.single:
-                value = row[name]
-                if name == "actor" and value is not None:
-                    value = self.actors[value]
-                # An array has no null.
-                self.events[name].append(-1 if value is None else int(value))
-            self.events["items"].append(0)
-        self.events["items"][-1] += 1
-        for dimension in self.item_dimensions:
-            self.items[dimension.name].append(self.code(dimension, row))
-        for name, values in self.sums.items():
-            values.append(row[name])
-        if self.marks is not None:
-            self.marks.append(row["events"])
-
-    def course(self, first: date) -> dict[date, dict[str, int]]:
-        """The sums and the number of events by month."""
-        found: dict[date, dict[str, int]] = {}
-        item = 0
-        for event, day in enumerate(self.events["day"]):
-            month = (first + timedelta(days=day)).replace(day=1)
-            if month not in found:
-                found[month] = dict.fromkeys((*self.sums, "events"), 0)
-            end = item + self.events["items"][event]
-            for name, values in self.sums.items():
-                found[month][name] += sum(values[item:end])
-            found[month]["events"] += 1 if self.marks is None else sum(self.marks[item:end])
-            item = end
-        return found
-
-    def packed(self, packer: Packer) -> dict[str, Any]:
-        """The columns in the packer, and what stands for them."""
-        days = self.events.pop("day")
-        follows, direct = {}, {}
-        for dimension in self.item_dimensions:
-            parent = dimension.of
-            steps = parent and self._following(dimension.name, parent)
-            if steps:
-                follows[dimension.name] = packer.add(steps)
-            else:
-                direct[dimension.name] = packer.add(self.items[dimension.name])
-        return {
-            # Sorted, so the steps between days are small.
-            "daySteps": packer.add([now - was for was, now in zip([0, *days], days, strict=False)]),
-            "events": {name: packer.add(column) for name, column in self.events.items()},
-            "items": direct,
-            "follows": follows,
-            "marks": None if self.marks is None else packer.add(self.marks),
-            "actors": len(self.actors),
-            **self._amounts(packer),
-        }
-
-    def _following(self, name: str, parent: str) -> list[int] | None:
-        """The code of a dimension for each code of its parent; None if it does not follow."""
-        if parent in self.query.rung.without:
-            return None
-        pairs = set(zip(self.items[parent], self.items[name], strict=True))
-        if len(pairs) != len(self.codes[parent]):
-            return None
-        return [code for _, code in sorted(pairs)]
-
-    def _amounts(self, packer: Packer) -> dict[str, Any]:
-        """The amounts of items: distinct ones by the dimension with the most codes, or all."""
-        columns = list(self.sums.values())
-        if self.items:
-            by = max(self.items, key=lambda name: len(self.codes[name]))
-            found = distinct_amounts(self.items[by], columns, len(self.codes[by]))
-            if found is not None:
-                return {
-                    "amountBy": by,
-                    "amountRow": packer.add(found.rows),
-                    "amountBegin": packer.add(found.begins),
-                    "sums": self._distinct(packer, found),
-                }
-        return {
-            "amountBy": None,
-            "sums": {name: packer.add(column) for name, column in self.sums.items()},
-        }
-
-    def _distinct(self, packer: Packer, amounts: Amounts) -> dict[str, Any]:
-        """The columns of distinct amounts, by their ratio to the first where that is shorter."""
-        first, *others = self.sums
-        main = amounts.columns[0]
-        packed: dict[str, Any] = {first: packer.add(main)}
-        for name, column in zip(others, amounts.columns[1:], strict=True):
-            ratio, rest = rest_of_ratio(amounts, main, column)
-            if packer.size(ratio) + packer.size(rest) < packer.size(column):
-                packed[name] = {"ratio": packer.add(ratio), "rest": packer.add(rest)}
-            else:
-                packed[name] = packer.add(column)
-        return packed
 
 
 def years_before(day: date, years: int) -> date:

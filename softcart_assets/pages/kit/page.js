@@ -19,16 +19,17 @@ function make(tag, attributes = {}, ...children) {
 }
 
 async function unpack(text) {
-  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
   return opened(new Uint8Array(await new Response(stream).arrayBuffer()));
 }
 
 const { description: data, column } = await unpack($("#data").textContent);
-const cube = data.cube && new Cube(data, column);
+const cube = data.cube && (await Cube.read(data, column));
 const page = data.page ?? { measures: [], dimensions: [], blocks: [] };
 const { byName, value } = measuresOf(page);
 const dimensionOf = Object.fromEntries(page.dimensions.map((each) => [each.name, each]));
-const form = $("form");
+const form = $("#choices");
+const narrow = matchMedia("(max-width: 640px)");
 
 // ---- Numbers, dates and names as text. The page is in English, so its numbers are too. ---------------
 
@@ -146,11 +147,13 @@ function save(name, columns, rows) {
  */
 function sortable(panel, id, columns, { sort, limit }) {
   const table = $("table", panel);
-  let [by, descending, shown, rows] = [sort, true, limit, []];
-  const more = make("button", { type: "button", class: "more", onclick: () => ((shown += limit * 2), draw()) });
+  let [by, descending, rows] = [sort, true, []];
+  const first = () => (narrow.matches ? Math.min(limit, 6) : limit);
+  let shown = first();
+  const more = make("button", { type: "button", class: "more", onclick: () => ((shown += 20), draw()) });
   const file = make("button", { type: "button", class: "more", onclick: () => save(id, columns, rows) }, "Save as CSV");
   table.parentElement.after(make("p", { class: "actions" }, more, file));
-  const classes = ({ kind, is_wide }) => [kind !== "text" && "number", is_wide && "wide"].filter(Boolean).join(" ") || null;
+  const classes = ({ kind, is_wide }) => `${kind === "text" ? "words" : "number"}${is_wide ? " wide" : ""}`;
   const collator = new Intl.Collator(locale);
   const compare = (a, b) =>
     typeof (a ?? b) === "string" ? collator.compare(a ?? "", b ?? "") : (a ?? -Infinity) - (b ?? -Infinity);
@@ -180,7 +183,7 @@ function sortable(panel, id, columns, { sort, limit }) {
       const isSorted = by === each.name;
       const order = isSorted ? { "aria-sort": descending ? "descending" : "ascending" } : {};
       const button = { type: "button", "data-sort": each.name, onclick: () => sortBy(each.name, each.kind) };
-      const arrow = isSorted ? (descending ? " ↓" : " ↑") : "";
+      const arrow = isSorted ? (descending ? "\u00a0↓" : "\u00a0↑") : "";
       return make("th", { scope: "col", class: classes(each), ...order }, make("button", button, each.label + arrow));
     });
     const body = rows.slice(0, shown).map((row) =>
@@ -193,7 +196,7 @@ function sortable(panel, id, columns, { sort, limit }) {
     more.hidden = rows.length <= shown;
     more.textContent = `Show more (${kinds.count.show(rows.length - shown)} left)`;
   }
-  return (newRows) => ((rows = newRows), (shown = limit), draw());
+  return (newRows) => ((rows = newRows), (shown = first()), draw());
 }
 
 // ---- Blocks: each returns a function that draws it anew for a view ------------------------------------
@@ -201,8 +204,31 @@ function sortable(panel, id, columns, { sort, limit }) {
 /** A measure in one side of a view. Those that settle late come from sums without their young days. */
 function of(side, name, group = (sums) => sums.all, n = 0) {
   if (!side) return null;
-  const sums = byName[name].settles ? side.settled(byName[name].settles) : side.sums;
+  const sums = side.settled[byName[name].settles] ?? side.sums;
   return value(name, sums, group(sums), n);
+}
+
+/** A small line of a measure's course over whole pieces of the period. Tables have its numbers. */
+function spark(view, name) {
+  const values = courses(view, name).filter(({ isWhole, now }) => isWhole && now !== null).map(({ now }) => now);
+  if (values.length < 3) return "";
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const points = values.map((each, n) => `${(n / (values.length - 1)) * 96 + 2},${26 - ((each - low) / (high - low || 1)) * 22}`);
+  const svg = make("svg", { viewBox: "0 0 100 28", preserveAspectRatio: "none", "aria-hidden": "true" });
+  svg.append(make("path", { class: "now", d: `M${points.join("L")}`, "vector-effect": "non-scaling-stroke" }));
+  return svg;
+}
+
+/** What a measure should be, and how far it is from there; nothing where that is not known. */
+function goal(measure, now, before) {
+  if (!measure.target || now === null || before === null) return "";
+  const isRate = measure.kind === "rate";
+  const wanted = isRate ? measure.target : before * measure.target;
+  const isReached = measure.rising === "bad" ? now <= wanted : now >= wanted;
+  const distance = isRate ? `${kinds.decimal.show(Math.abs(now - wanted) * 100)} points` : kinds.rate.show(Math.abs(now / wanted - 1));
+  const { show, brief = show } = kinds[measure.kind];
+  const told = isReached ? "reached" : `missed by ${distance}`;
+  return make("p", { class: "change" }, `Target ${(isRate ? show : brief)(wanted)} ${told}`);
 }
 
 function cards(panel, block) {
@@ -212,20 +238,23 @@ function cards(panel, block) {
         const measure = byName[name];
         const [now, before] = [of(view.now, name), of(view.before, name)];
         const line = make("p", { class: "change" });
-        if (now === null) line.append("not counted for this selection");
-        else if (before === null) line.append("no figures to compare with");
-        else {
-          const earlier = make("span", figure(`${name}-before`, measure.kind, before), kinds[measure.kind].show(before));
+        const young = measure.settles && view.now.young(measure.settles);
+        if (now === null && !young) line.append("not counted for this selection");
+        else if (before !== null && now !== null) {
+          const { show, brief = show } = kinds[measure.kind];
+          const text = (measure.kind === "money" && before >= 1e7 ? brief : show)(before);
+          const earlier = make("span", figure(`${name}-before`, measure.kind, before), text);
           line.append(change(now, before, measure), " vs. ", earlier);
         }
         const attributes = { class: "value", ...figure(name, measure.kind, now) };
         const card = make("article", { class: "card" }, make("h3", {}, measure.label));
-        card.append(make("p", attributes, kinds[measure.kind].show(now)), line);
-        if (measure.settles && view.now.young(measure.settles)) {
-          const until = view.now.to - view.now.young(measure.settles);
-          const text = until < view.now.from ? "too young to say" : `orders until ${rangeOf(until, until)}`;
-          card.append(make("p", { class: "change" }, text));
+        card.append(make("p", attributes, kinds[measure.kind].show(now)), line, goal(measure, now, before));
+        if (young) {
+          const until = view.now.to - young;
+          const text = until < view.now.from ? "too young to say" : `until ${dates({ day: "numeric", month: "short" }).format(until * 864e5)}`;
+          $("h3", card).append(" ", make("small", {}, text));
         }
+        card.append(spark(view, name));
         return card;
       }),
     );
@@ -265,7 +294,7 @@ function trend(panel, block) {
     const [width, height, left, bottom] = [Math.max(240, holder.clientWidth), block.height, 52, 20];
     const values = rows.flatMap((row) => [row.now, row.before]).filter((each) => each !== null);
     const marks = ticks(Math.min(0, ...values), Math.max(0, ...values) || (Math.min(0, ...values) ? 0 : 1));
-    const x = (n) => left + 8 + (rows.length > 1 ? (n / (rows.length - 1)) * (width - left - 20) : 0);
+    const x = (n) => left + 8 + (rows.length > 1 ? (n / (rows.length - 1)) * (width - left - 24) : (width - left) / 2);
     const y = (amount) => height - bottom - ((amount - marks[0]) / (marks.at(-1) - marks[0])) * (height - bottom - 10);
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", tabindex: 0 });
     svg.setAttribute("aria-label", `${measure.label}, ${rows.length} points. Arrow keys read them.`);
@@ -274,21 +303,22 @@ function trend(panel, block) {
       const text = (kinds[measure.kind].brief ?? kinds[measure.kind].show)(mark);
       svg.append(make("text", { x: left - 6, y: y(mark) + 4, "text-anchor": "end" }, text));
     }
-    const every = Math.ceil(rows.length / Math.max(2, Math.floor((width - left) / 74)));
+    const every = Math.ceil(rows.length / Math.max(2, Math.floor((width - left) / 64)));
     const monthly = dates({ month: "short", year: "2-digit" });
     const daily = dates({ day: "numeric", month: "short" });
-    rows.forEach((row, n) => {
-      if (n % every) return;
-      const label = (row.unit === "month" ? monthly : daily).format(row.from * 864e5);
-      svg.append(make("text", { x: x(n), y: height - 4, "text-anchor": n ? "middle" : "start" }, label));
-    });
+    // From the newest back, since that one matters most.
+    for (let n = rows.length - 1; n >= 0; n -= every) {
+      const label = (rows[n].unit === "month" ? monthly : daily).format(rows[n].from * 864e5);
+      const anchor = rows.length > 1 && n === rows.length - 1 ? "end" : "middle";
+      svg.append(make("text", { x: anchor === "end" ? width : x(n), y: height - 4, "text-anchor": anchor }, label));
+    }
     for (const side of ["before", "now"]) {
       // A part of a month must not look like a fall, so it hangs on a dashed line and is a ring.
       for (let n = 1; n < rows.length; n++) {
         if (rows[n - 1][side] === null || rows[n][side] === null) continue;
         const isPart = !rows[n - 1].isWhole || !rows[n].isWhole;
         const d = `M${x(n - 1)},${y(rows[n - 1][side])}L${x(n)},${y(rows[n][side])}`;
-        svg.append(make("path", { class: isPart ? `${side} part` : side, d }));
+        svg.append(make("path", { class: isPart ? `${side} cut` : side, d }));
       }
       rows.forEach((row, n) => {
         if (row[side] === null || (row.isWhole && rows.length > 1)) return;
@@ -327,6 +357,8 @@ function trend(panel, block) {
     });
     holder.replaceChildren(svg);
   }
+  const key = make("p", { class: "key" }, ...[measure.label, "Compared with"].map((text) => make("span", {}, make("i"), text)));
+  holder.before(key);
   let width = 0;
   new ResizeObserver(() => {
     if (rows.length && holder.clientWidth !== width) draw();
@@ -404,7 +436,7 @@ function hours(panel, block) {
     if (!sums) return;
     const names = block.by === "weekday" ? WEEKDAYS : cube.paths[block.by].map((path) => nameOf(block.by, path));
     const most = Math.max(1, ...sums[block.by]);
-    const heads = Array.from({ length: 24 }, (_, hour) => make("th", { scope: "col" }, hour % 3 ? "" : `${hour}:00`));
+    const heads = Array.from({ length: 24 }, (_, hour) => make("th", { scope: "col" }, hour % (narrow.matches ? 6 : 3) ? "" : `${hour}:00`));
     $("thead", table).replaceChildren(make("tr", {}, make("th", { scope: "col" }, ""), ...heads));
     $("tbody", table).replaceChildren(
       ...names.map((name, n) => {
@@ -512,13 +544,15 @@ function period() {
     yesterday: [last - 1, last - 1],
     "7d": [last - 6, last],
     "30d": [last - 29, last],
-    "90d": [last - 89, last],
+    // From a Monday or the first of a month, so that only the newest piece is not whole.
+    "13w": [last - ((last + 3) % 7) - 84, last],
     year: [Date.UTC(date.getUTCFullYear(), 0) / 864e5, last],
-    // From the day after the year before, also if that is a 29 February there.
-    "12m": [shiftYears(last + 1, -1), last],
+    "12m": [Date.UTC(date.getUTCFullYear(), date.getUTCMonth() - 11) / 864e5, last],
     all: [first, last],
   };
-  return named[name] ?? [form.elements.from, form.elements.to].map((input) => dayOf(input.value || data.last));
+  // A browser lets a reader type days that the data do not have.
+  const own = (input) => Math.min(last, Math.max(first, dayOf(input.value || data.last)));
+  return named[name] ?? [form.elements.from, form.elements.to].map(own);
 }
 
 function readAddress() {
@@ -537,25 +571,35 @@ function writeAddress() {
 
 // ---- All together ----------------------------------------------------------------------------------
 
-/** The sums of a range, made when first asked for; `settled(days)` leaves out the youngest. */
-function side(from, to, chosen, youngest) {
-  const made = new Map();
-  const sum = (cutOff) => {
-    if (!made.has(cutOff)) made.set(cutOff, cube.sum(from, to - cutOff, chosen));
-    return made.get(cutOff);
-  };
+/** The sums of a range, and those without the youngest days for each measure that settles late. */
+async function side(from, to, chosen, youngest) {
   // As many days are left out of both sides of a comparison.
   const young = (days) => Math.max(0, youngest + days);
-  return { from, to, young, sums: sum(0), settled: (days) => sum(young(days)) };
+  const settled = {};
+  for (const { settles } of page.measures)
+    if (settles && young(settles)) settled[settles] ??= await cube.sum(from, to - young(settles), chosen);
+  return { from, to, young, sums: await cube.sum(from, to, chosen), settled };
+}
+
+/** How long ago that is, in words. */
+function age(at) {
+  const minutes = (at - Date.now()) / 6e4;
+  const [unit, size] = [["day", 1440], ["hour", 60], ["minute", 1]].find(([, each]) => -minutes >= each) ?? ["minute", 1];
+  return new Intl.RelativeTimeFormat(locale, { numeric: "auto" }).format(Math.ceil(minutes / size) || 0, unit);
 }
 
 const drawers = [];
-function draw() {
+let newest = 0;
+/** Draws everything, unless the reader chooses something else meanwhile. */
+async function draw() {
+  const own = ++newest;
   const [from, to] = period();
-  const own = form.elements.period.value === "custom";
-  for (const label of $$(".custom", form)) label.hidden = !own;
-  if (!(from <= to)) {
+  for (const label of $$(".custom", form)) label.hidden = form.elements.period.value !== "custom";
+  const isPeriod = from <= to;
+  $("#main").classList.toggle("nothing", !isPeriod);
+  if (!isPeriod) {
     $("#span").textContent = "Choose a first and a last day, the first not after the last.";
+    document.body.dataset.drawn = Number(document.body.dataset.drawn ?? 0) + 1;
     return;
   }
   const chosen = Object.fromEntries(filters.map(({ name }) => [name, chosenOf(name)]));
@@ -564,9 +608,10 @@ function draw() {
   const earlier = comparison(from, to, form.elements.compare.value);
   const [start, end] = earlier(from, to);
   const youngest = to - last;
-  const now = side(from, to, chosen, youngest);
+  const now = await side(from, to, chosen, youngest);
   // The page may reach back over only part of the earlier days: charts show that part, figures none.
-  const reach = end >= cube.first ? side(Math.max(start, cube.first), end, chosen, youngest) : null;
+  const reach = end >= cube.first ? await side(Math.max(start, cube.first), end, chosen, youngest) : null;
+  if (own !== newest) return;
   // The last day is not over, so alone it is not compared with a whole one.
   const before = start >= cube.first && from < last ? reach : null;
   const view = { now, before, reach, earlier, chosen, last, ...cut(from, to) };
@@ -576,30 +621,35 @@ function draw() {
   $("#span").replaceChildren(
     make("b", {}, [rangeOf(from, to), ...told].join(" · ")),
     before ? ` compared with ${rangeOf(start, end)}` : from < last ? " (the data do not reach back to the days to compare with)" : "",
-    to === last ? `. ${rangeOf(last, last)} is not over.` : ".",
+    to < last ? "." : from < last ? `. ${rangeOf(last, last)} is not over.` : ". This day is not over, so it is not compared.",
   );
   for (const { name, label } of filters) {
     const names = chosen[name].map((path) => nameOf(name, path));
-    $(`[data-filter="${name}"] summary b`).textContent = names.length ? names.join(", ") : "all";
+    $(`[data-filter="${name}"] summary b`).textContent = names.length ? names.join(", ") : "All";
   }
   $("#empty").hidden = Boolean(now.sums.all.events[0]);
-  for (const each of drawers) each(view);
-}
-async function changed() {
-  writeAddress();
-  draw();
+  for (const each of drawers) {
+    each(view);
+    await pause();
+    if (own !== newest) return;
+  }
   document.body.dataset.drawn = Number(document.body.dataset.drawn ?? 0) + 1;
+}
+function changed() {
+  writeAddress();
+  return draw();
 }
 
 const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 for (const [id, at] of [["as-of", data.asOf], ["published", data.publishedAt]])
-  $(`#${id}`).textContent = at ? moment.format(new Date(at)) : "–";
+  $(`#${id}`).textContent = at ? `${moment.format(new Date(at))} (${age(new Date(at))})` : "–";
 $("#version").textContent = data.version ?? "–";
 if (!cube) {
   $("#message").textContent = "Production has no rows for this page yet. Load the sources and publish, then build it again.";
   document.body.dataset.drawn = 1;
 } else {
-  $("#message").hidden = true;
+  // Charts must know their width. Seen at once, everything would move while it is drawn.
+  $("#main").style.visibility = "hidden";
   $("#main").hidden = false;
   filters.forEach(fill);
   const makers = { cards, trend, ranking, hours, steps, listing };
@@ -609,6 +659,12 @@ if (!cube) {
   const told = leftOut.map(([says, count]) => `${says}: ${kinds.count.show(count)}.`);
   $("#detail").textContent = [data.rung.says, ...told].join(" ");
   readAddress();
+  const fold = () => {
+    $("#filters").open = !narrow.matches;
+    $$("main > .part").forEach((each, n) => (each.open = n === 0 || !(narrow.matches || each.matches(".folded, .definitions"))));
+  };
+  fold();
+  narrow.addEventListener("change", fold);
   form.addEventListener("change", changed);
   form.addEventListener("reset", (event) => (event.preventDefault(), history.replaceState(null, "", "#"), readAddress(), changed()));
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -617,6 +673,8 @@ if (!cube) {
   document.addEventListener("keydown", (event) => event.key === "Escape" && close(null));
   window.addEventListener("hashchange", () => (readAddress(), changed()));
   // Paper shows what was folded.
-  window.addEventListener("beforeprint", () => $$("main > details, main details.numbers").forEach((each) => (each.open = true)));
+  window.addEventListener("beforeprint", () => $$("main > .part").forEach((each) => (each.open = true)));
   await changed();
+  $("#message").hidden = true;
+  $("#main").style.visibility = "";
 }

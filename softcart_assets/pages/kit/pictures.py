@@ -35,8 +35,7 @@ def value(measures: Mapping[str, Measure], name: str, sums: Mapping[str, int]) -
     if measure.sql is not None:
         return sums[name] / (100 if measure.kind in ("money", "amount") else 1)
     if measure.plus:
-        parts = [value(measures, part, sums) for part in measure.plus]
-        return None if None in parts else sum(part for part in parts if part is not None)
+        return sum(value(measures, part, sums) or 0 for part in measure.plus)
     if measure.of is not None:
         above, below = (value(measures, part, sums) for part in measure.of)
         return above / below if above is not None and below else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
+import math
 import os
 import re
 import time
@@ -15,7 +17,7 @@ from typing import Final
 import jinja2
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.page import Block, Page, Rung
+from softcart_assets.lines.page import Block, Cards, Hours, Listing, Page, Rung
 from softcart_assets.pages.kit import STATE_MARK, cube, pictures, theme
 
 _HERE: Final = Path(__file__).parent
@@ -25,7 +27,7 @@ PERIODS: Final = {
     "yesterday": "The day before",
     "7d": "Last 7 days",
     "30d": "Last 30 days",
-    "90d": "Last 90 days",
+    "13w": "Last 13 weeks",
     "year": "This year",
     "12m": "Last 12 months",
     "all": "All",
@@ -92,13 +94,21 @@ def html(page: Page, archive: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    numbers = itertools.count()
     script = "\n".join(_dense(_text(name)) for name in ("sums.js", "page.js"))
     return environment.get_template("page.html.j2").render(
         page=page,
+        # The script finds a block by its number, wherever it stands.
+        sections=[
+            (section, [(next(numbers), block) for block in section.blocks])
+            for section in page.sections
+        ],
+        columns_of=_columns,
         measures={measure.name: measure for measure in page.measures},
         dimensions={dimension.name: dimension for dimension in page.cube.dimensions},
         periods=PERIODS,
         kind_of=_kind,
+        is_broad=_is_broad,
         style=theme.variables() + _dense(_text("kit.css")),
         script=script,
         script_hash=_hash(script),
@@ -109,6 +119,17 @@ def html(page: Page, archive: str) -> str:
 
 def _kind(block: Block) -> str:
     return type(block).__name__.lower()
+
+
+def _is_broad(block: Block) -> bool:
+    """Whether a block needs the whole width."""
+    return isinstance(block, Hours) or (isinstance(block, Listing) and len(block.columns) > 6)
+
+
+def _columns(cards: Cards) -> int:
+    """How many columns cards fill, with a headline as large as four of them."""
+    count = len(cards.measures)
+    return 2 + math.ceil((count - 1) / 2) if cards.has_headline else count
 
 
 def _text(name: str) -> str:

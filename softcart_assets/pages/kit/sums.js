@@ -18,11 +18,13 @@ const SINGLE_DAYS = 62;
 
 /**
  * What a period is compared with: a function from a first and last day in it to those before.
- * Short periods move by 52 weeks, so that Mondays meet Mondays.
+ * They move by whole weeks where days count, so that Mondays meet Mondays.
  */
 function comparison(from, to, mode) {
   const length = to - from + 1;
-  if (mode === "before") return (start, end) => [start - length, end - length];
+  // Whole weeks, too, as soon as there is one.
+  const back = length < 7 ? length : 7 * Math.ceil(length / 7);
+  if (mode === "before") return (start, end) => [start - back, end - back];
   if (length <= SINGLE_DAYS) return (start, end) => [start - 364, end - 364];
   // The end is that of the day after, so that ranges which follow each other do so a year before.
   return (start, end) => [shiftYears(start, -1), shiftYears(end + 1, -1) - 1];
@@ -74,59 +76,79 @@ function bytesOf(text) {
 function opened(bytes) {
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   const description = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
-  function column({ at, rows, low, bytes: width }) {
+  function column({ at, rows, low, bytes: width, wrap }) {
     // Small numbers are read far faster.
     const isSmall = Math.abs(low) < 2 ** 30 && width < 4;
     const numbers = new (isSmall ? Int32Array : Float64Array)(rows).fill(low);
     let begin = 4 + length + at;
     for (let n = 0, factor = 1; n < width; n++, factor *= 256, begin += rows)
       for (let row = 0; row < rows; row++) numbers[row] += bytes[begin + row] * factor;
+    // Steps from one number to the next, going round.
+    if (wrap) for (let row = 1; row < rows; row++) numbers[row] = (numbers[row - 1] + numbers[row]) % wrap;
     return numbers;
   }
   return { description, column };
 }
 
+/** Lets the browser answer the reader and paint. Long work does so every few milliseconds. */
+const pause = () => globalThis.scheduler?.yield?.() ?? new Promise((done) => setTimeout(done));
+
 const startsWith = (path, prefix) => prefix.every((part, n) => part === path[n]);
 
 class Cube {
   /** `column` reads a packed column. */
-  constructor({ cube, first, page, paths }, column) {
-    this.page = page;
-    this.paths = paths;
-    this.first = dayOf(first);
-    this.actors = cube.actors;
-    const read = (packed) =>
-      Object.fromEntries(Object.entries(packed).map(([name, entry]) => [name, column(entry)]));
-    const [direct, follows] = [read(cube.items), read(cube.follows)];
-    let day = this.first;
-    this.days = column(cube.daySteps).map((step) => (day += step));
-    this.events = read(cube.events);
-    this.marks = cube.marks && column(cube.marks);
-    this.items = { ...direct };
+  static async read({ cube, first, page }, column) {
+    const made = new Cube();
+    const read = async (packed) => {
+      const found = {};
+      for (const [name, entry] of Object.entries(packed)) {
+        found[name] = column(entry);
+        await pause();
+      }
+      return found;
+    };
+    const [direct, follows] = [await read(cube.items), await read(cube.follows)];
+    made.page = page;
+    made.paths = cube.paths;
+    made.actors = cube.actors;
+    made.first = dayOf(first);
+    made.days = column(cube.days).map((day) => day + made.first);
+    made.events = await read(cube.events);
+    made.events.actor = made.events.actor?.map((place) => place - 1);
+    for (const [name, parts] of Object.entries(await read(cube.kinds)))
+      made.events[name] = made.events.kind.map((kind) => parts[kind]);
+    await pause();
+    // Packed as hours since the day began, which compress better.
+    made.events.hour = made.events.hour?.map((hour, n) =>
+      hour < 0 ? hour : (hour + 24 * ((made.days[n] + 3) % 7)) % 168);
+    made.marks = cube.marks && column(cube.marks);
+    made.items = { ...direct };
     for (const { name, of } of page.dimensions)
-      if (name in follows) this.items[name] = direct[of].map((code) => follows[name][code]);
-    this.begin = new Int32Array(this.days.length + 1);
-    this.events.items.forEach((count, n) => (this.begin[n + 1] = this.begin[n] + count));
+      if (name in follows) made.items[name] = direct[of].map((code) => follows[name][code]);
+    await pause();
+    made.begin = new Int32Array(made.days.length + 1);
+    made.events.items.forEach((count, n) => (made.begin[n + 1] = made.begin[n] + count));
     if (cube.amountBy) {
-      const rows = column(cube.amountRow);
       const begins = column(cube.amountBegin);
       const keys = direct[cube.amountBy];
-      const at = rows.map((row, n) => begins[keys[n]] + row);
+      const at = column(cube.amountRow).map((row, n) => begins[keys[n]] + row);
       const keyOf = new Int32Array(at.length ? 1 + at.reduce((top, entry) => Math.max(top, entry), 0) : 0);
       at.forEach((entry, n) => (keyOf[entry] = keys[n]));
       let main;
-      this.sums = {};
+      made.sums = {};
       for (const name in cube.sums) {
+        await pause();
         const { ratio, rest } = cube.sums[name];
         const ratios = ratio && column(ratio);
         const amounts = ratio
           ? column(rest).map((left, entry) => left + Math.floor((main[entry] * ratios[keyOf[entry]]) / 1e6 + 0.5))
           : column(cube.sums[name]);
         main ??= amounts;
-        this.sums[name] = at.map((entry) => amounts[entry]);
+        made.sums[name] = at.map((entry) => amounts[entry]);
       }
-    } else this.sums = read(cube.sums);
-    this.names = Object.keys(this.sums);
+    } else made.sums = await read(cube.sums);
+    made.names = Object.keys(made.sums);
+    return made;
   }
 
   /** The first event of that day or a later one. */
@@ -148,7 +170,7 @@ class Cube {
    * Sums of the days `from` to `to`, both included. `chosen` has a list of paths by dimension; an
    * empty list takes everything, a path everything that begins with it.
    */
-  sum(from, to, chosen) {
+  async sum(from, to, chosen) {
     const { names, sums, begin, items, events, page, paths, marks } = this;
     // Arrays side by side instead of objects by name: this loop runs for every row.
     const allows = (name) =>
@@ -188,6 +210,7 @@ class Cube {
     };
     const end = this.from(to + 1);
     for (let event = this.from(from); event < end; event++) {
+      if (event % 8192 === 0) await pause();
       if (isOut(eventFilters, event)) continue;
       here.fill(0);
       let [count, found] = [0, false];
@@ -212,13 +235,14 @@ class Cube {
       add(ofDay, at);
       day.events[at] += count;
       const hour = hours ? events.hour[event] : -1;
-      if (hour >= 0) hours.weekday[((this.days[event] + 3) % 7) * 24 + hour] += count;
+      // An hour of the week, which may be that of another day in the local time.
+      if (hour >= 0) hours.weekday[hour] += count;
       for (let d = 0; d < ofEvent.length; d++) {
         const { name, codes, sums: into, events: times } = ofEvent[d];
         const part = codes[event];
         add(into, part);
         times[part] += count;
-        if (hour >= 0) hours[name][part * 24 + hour] += count;
+        if (hour >= 0) hours[name][part * 24 + (hour % 24)] += count;
       }
       const actor = seen ? events.actor[event] : -1;
       if (actor >= 0 && seen[actor] < 2) seen[actor]++;
