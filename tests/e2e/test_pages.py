@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import shutil
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,8 +24,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 from support.browser import chromium
 from support.published import TABLES
+from support.served import NOBODY, served
 from support.warehouse import create_warehouse
 
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.lines.page import Rung
 from softcart_assets.lines.shop.pages import RETURN_DAYS, SALES
@@ -316,6 +319,23 @@ def test_nothing_is_cut_off_and_every_target_can_be_hit(browser, page, width):
         assert found == [0, [], []]
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_another_user_opens_the_served_page(stack, page, tmp_path):
+    """Only its owner may open the file."""
+    [name] = [each.name for each in LINES.dashboards if each.page is SALES]
+    folder = tmp_path / "extracts"
+    folder.mkdir(mode=0o700)
+    shutil.copy(page, folder / f"{name}.html")
+    with served(stack, folder) as (_, address), chromium(user=NOBODY) as other:
+        other.get(f"{address}{name}.html")
+        WebDriverWait(other, 30, poll_frequency=0.02).until(
+            lambda driver: driver.execute_script("return document.body?.dataset.drawn")
+        )
+        assert shown(other)
+        # Said by the server, as the file cannot know.
+        assert other.find_element(By.ID, "state").text
+        assert other.get_log("browser") == []
 
 
 def test_no_request_leaves_the_page_and_nothing_is_logged(browser, page):

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import combinations, product
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -443,6 +444,54 @@ def test_amounts_of_two_currencies_are_not_added_up(spark) -> None:
         (1, "EUR", 3, Decimal("20.00")),
         (2, "JPY", 1, Decimal("500.00")),
     ]
+
+
+@pytest.mark.parametrize("name", [name for name, job in JOBS.items() if job.totals])
+def test_totals_hold_for_the_oddest_sales(spark, name: str) -> None:
+    """The sums that an aggregate is audited by, which DuckDB computes in another way."""
+    order_rows = [
+        (1, 1, SHOPPED),
+        (2, 1, SHOPPED, "cancelled"),
+        (3, 2, None),
+        (4, 2, datetime(2049, 1, 1, tzinfo=UTC)),
+        (5, 9, SHOPPED),  # a customer who was deleted
+        (6, None, SHOPPED),
+        (7, 1, SHOPPED, None, "web", 1, "JPY"),
+        (8, 1, datetime(1970, 1, 1, tzinfo=UTC)),
+        (10, 2, LOADED + timedelta(hours=23)),
+    ]
+    line_rows = [
+        *((row[0], "pan", 2, "9.99", "0.50") for row in order_rows),
+        (1, "thing", 1, "0.01"),
+        (1, "thing", 1, "0.01"),
+        (3, None, -1, "3.00"),
+        (99, "rake", 7, "1.00"),  # of an order that is missing
+        (7, "pot", 2**31 - 1, "9999999999.99"),
+    ]
+    products, categories = catalog(spark)
+    tables = {
+        "orders": orders(spark, order_rows),
+        "order_lines": lines(spark, line_rows),
+        "products": products,
+        "categories": categories,
+        "customers": spark.createDataFrame([(Decimal(1),), (Decimal(2),)], "id decimal(20,0)"),
+        "stores": stores(spark),
+        "inventory": spark.createDataFrame(
+            [(1, "pan", 10, 5), (2, "pan", -3, 5)],
+            "store_id bigint, product_id string, quantity_on_hand int, reorder_point int",
+        ),
+    }
+    job = JOBS[name]
+    result = job.transform(*(tables[table.name] for _, table in job.inputs))
+    with duckdb.connect() as database:
+        database.register("aggregate", result.toArrow())
+        for source, table in job.inputs:
+            database.register(f"{source.name}.{table.name}", tables[table.name].toArrow())
+        for column, query in job.totals.items():
+            [(expected,)] = database.execute(query).fetchall()
+            [(found,)] = database.execute(f"SELECT sum({column}) FROM aggregate").fetchall()
+            assert (column, found) == (column, expected)
+            assert expected
 
 
 def test_stock_cover_and_risk(spark) -> None:
