@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,11 +25,22 @@ def compared(session: psycopg.Connection, extract: Extract, rows: int, parquet: 
     """
     with pyarrow.parquet.ParquetFile(parquet) as file:
         found = {"rows": [str(file.metadata.num_rows), str(rows)]}
-        for column, source in extract.totals.items():
-            row = session.execute(f"SELECT {source}".encode()).fetchone()
-            # The sum of no rows is null.
-            found[column] = [_sum(file, column), str((row and row[0]) or 0)]
+        for columns, query in _queries(extract):
+            row = session.execute(query.encode()).fetchone() or ()
+            for column, total in zip(columns, row, strict=True):
+                # The sum of no rows is null.
+                found[column] = [_sum(file, column), str(total or 0)]
     return found
+
+
+def _queries(extract: Extract) -> Iterator[tuple[list[str], str]]:
+    """Columns, and the query for their totals: one for all that come from the same rows."""
+    sums: dict[str, dict[str, str]] = {}
+    for column, source in extract.totals.items():
+        figure, rows = re.split(r"\s+FROM\s+", source, maxsplit=1)
+        sums.setdefault(rows, {})[column] = figure
+    for rows, figures in sums.items():
+        yield list(figures), f"SELECT {', '.join(figures.values())} FROM {rows}"
 
 
 def differing(figures: Figures) -> list[str]:
