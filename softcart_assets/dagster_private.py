@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -103,10 +103,10 @@ def quieten_runs() -> None:
     The UI shows every event of a run. By default the terminal does, too: 200 lines a minute.
     """
 
-    def loggers(_: dg.DagsterInstance | None) -> list[tuple[dg.LoggerDefinition, dict[str, str]]]:
+    def loggers(_: Any) -> Sequence[tuple[dg.LoggerDefinition, Mapping[str, object]]]:
         return [(dg.colored_console_logger, {"name": "dagster", "log_level": "WARNING"})]
 
-    context_creation_job.default_system_loggers = loggers
+    context_creation_job.default_system_loggers = loggers  # type: ignore[assignment, attr-defined]
 
 
 def dagster_dev(arguments: Sequence[str], webserver: str) -> None:

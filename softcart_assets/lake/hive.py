@@ -13,6 +13,7 @@ may be killed and started again, and it does not matter what an earlier one has 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,6 +42,9 @@ from thrift.transport.TTransport import TBufferedTransport, TTransportException
 from softcart_assets.connections import METASTORE, is_local, setting
 from softcart_assets.lake.schema import OF_CHANGES
 from softcart_assets.lake.table import LakeError, LakeTable, State
+
+# It logs as an error that nobody listens. `MetastoreDown` says that, too, and may be no error.
+logging.getLogger("thrift.transport.TSocket").setLevel(logging.CRITICAL)
 
 _SILENT_MILLISECONDS = 300_000
 
