@@ -11,12 +11,11 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
 import pytest
-from support.databases import without_fsync
+from support.databases import database, mongo_database, mysql_database, without_fsync
 from support.mysql97 import RealMySQL, Unavailable
 from support.processor import ByFile, Processor
 from xdist.remote import Producer
@@ -27,7 +26,6 @@ from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
     PostgresConnection,
-    staging,
 )
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
@@ -153,7 +151,8 @@ def stack(home: Path) -> Iterator[Stack]:
 @pytest.fixture
 def mysql(stack: Stack) -> Iterator[MySQLConnection]:
     """A fresh, empty database on the stack's MySQL server. With Debian's packages it is MariaDB."""
-    yield from _fresh_mysql(MySQLConnection.from_env(MYSQL.env_prefix))
+    with mysql_database(MySQLConnection.from_env(MYSQL.env_prefix)) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +173,8 @@ def mysql97_server(home: Path) -> Iterator[RealMySQL]:
 @pytest.fixture
 def mysql97(mysql97_server: RealMySQL) -> Iterator[MySQLConnection]:
     """A fresh, empty database on a real MySQL 9.7."""
-    yield from _fresh_mysql(mysql97_server.connection())
+    with mysql_database(mysql97_server.connection()) as connection:
+        yield connection
 
 
 @pytest.fixture(params=["mysql", "mysql97"])
@@ -183,35 +183,18 @@ def any_mysql(request: pytest.FixtureRequest) -> MySQLConnection:
     return request.getfixturevalue(request.param)
 
 
-def _fresh_mysql(server: MySQLConnection) -> Iterator[MySQLConnection]:
-    connection = replace(server, database=_fresh_name())
-    with server.connect() as admin:
-        admin.query(f"CREATE DATABASE {connection.database} CHARACTER SET utf8mb4")
-    yield connection
-    with server.connect() as admin:
-        admin.query(f"DROP DATABASE {connection.database}")
-
-
 @pytest.fixture
 def postgres(stack: Stack) -> Iterator[PostgresConnection]:
     """A fresh, empty PostgreSQL database."""
-    server = staging()
-    connection = replace(server, database=_fresh_name())
-    with server.connect(autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {connection.database}")
-    yield connection
-    with server.connect(autocommit=True) as admin:
-        # A failed test may leave connections open.
-        admin.execute(f"DROP DATABASE {connection.database} WITH (FORCE)")
+    with database() as connection:
+        yield connection
 
 
 @pytest.fixture
 def mongo(stack: Stack) -> Iterator[MongoConnection]:
     """A fresh, empty MongoDB database."""
-    connection = replace(MongoConnection.from_env(MONGO.env_prefix), database=_fresh_name())
-    yield connection
-    with connection.connect() as client:
-        client.drop_database(connection.database)
+    with mongo_database(MongoConnection.from_env(MONGO.env_prefix)) as connection:
+        yield connection
 
 
 @pytest.fixture
@@ -237,7 +220,3 @@ def spark(stack: Stack):
     session = build_session("tests", warehouse_uri=(stack.home / "spark" / "warehouse").as_uri())
     yield session
     stop_session(session)
-
-
-def _fresh_name() -> str:
-    return f"test_{secrets.token_hex(6)}"
