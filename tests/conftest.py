@@ -75,6 +75,14 @@ ALONE = {
 }
 """Files of tests/e2e that do without the project."""
 
+WITH_SPARK = {
+    "tests/integration/test_hive.py",
+    "tests/integration/test_lake_assets.py",
+    "tests/integration/test_seed_load.py",
+    "tests/integration/test_simulator.py",
+}
+"""Files elsewhere with tests that need the Spark session or the metastore: each is a Java."""
+
 LONGEST = (
     "tests/e2e",
     "tests/e2e/test_a_new_line.py",
@@ -92,6 +100,8 @@ def _together(nodeid: str) -> str:
     These are the tests of a file, those of the project, and those with a Spark session.
     """
     file = nodeid.partition("::")[0]
+    if file in WITH_SPARK:
+        return "tests/spark"
     folder = file.rpartition("/")[0]
     return folder if folder in ("tests/e2e", "tests/spark") and file not in ALONE else file
 
