@@ -27,6 +27,7 @@ from softcart_assets.connections import (
     MySQLConnection,
     PostgresConnection,
 )
+from softcart_assets.dbt import prepare_manifest
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port
@@ -133,6 +134,9 @@ def home() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
             patch.delenv(name)
+        # Now, while no server is named: it is good for all then. All workers share it, and would
+        # otherwise take turns to parse it for their own servers.
+        prepare_manifest()
         patch.setenv("SOFTCART_HOME", str(home))
         patch.setenv("SOFTCART_SPARK_MASTER", "local[2]")
         patch.setenv("SOFTCART_SPARK_MEMORY", "1g")
