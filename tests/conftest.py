@@ -11,12 +11,11 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
 import pytest
-from support.databases import without_fsync
+from support.databases import database, mongo_database, mysql_database, without_fsync
 from support.mysql97 import RealMySQL, Unavailable
 from support.processor import ByFile, Processor
 from xdist.remote import Producer
@@ -27,8 +26,8 @@ from softcart_assets.connections import (
     MongoConnection,
     MySQLConnection,
     PostgresConnection,
-    staging,
 )
+from softcart_assets.dbt import prepare_manifest
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port
@@ -77,6 +76,14 @@ ALONE = {
 }
 """Files of tests/e2e that do without the project."""
 
+WITH_SPARK = {
+    "tests/integration/test_hive.py",
+    "tests/integration/test_lake_assets.py",
+    "tests/integration/test_seed_load.py",
+    "tests/integration/test_simulator.py",
+}
+"""Files elsewhere with tests that need the Spark session or the metastore: each is a Java."""
+
 LONGEST = (
     "tests/e2e",
     "tests/e2e/test_a_new_line.py",
@@ -94,6 +101,8 @@ def _together(nodeid: str) -> str:
     These are the tests of a file, those of the project, and those with a Spark session.
     """
     file = nodeid.partition("::")[0]
+    if file in WITH_SPARK:
+        return "tests/spark"
     folder = file.rpartition("/")[0]
     return folder if folder in ("tests/e2e", "tests/spark") and file not in ALONE else file
 
@@ -125,6 +134,9 @@ def home() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
             patch.delenv(name)
+        # Now, while no server is named: it is good for all then. All workers share it, and would
+        # otherwise take turns to parse it for their own servers.
+        prepare_manifest()
         patch.setenv("SOFTCART_HOME", str(home))
         patch.setenv("SOFTCART_SPARK_MASTER", "local[2]")
         patch.setenv("SOFTCART_SPARK_MEMORY", "1g")
@@ -153,7 +165,8 @@ def stack(home: Path) -> Iterator[Stack]:
 @pytest.fixture
 def mysql(stack: Stack) -> Iterator[MySQLConnection]:
     """A fresh, empty database on the stack's MySQL server. With Debian's packages it is MariaDB."""
-    yield from _fresh_mysql(MySQLConnection.from_env(MYSQL.env_prefix))
+    with mysql_database(MySQLConnection.from_env(MYSQL.env_prefix)) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +187,8 @@ def mysql97_server(home: Path) -> Iterator[RealMySQL]:
 @pytest.fixture
 def mysql97(mysql97_server: RealMySQL) -> Iterator[MySQLConnection]:
     """A fresh, empty database on a real MySQL 9.7."""
-    yield from _fresh_mysql(mysql97_server.connection())
+    with mysql_database(mysql97_server.connection()) as connection:
+        yield connection
 
 
 @pytest.fixture(params=["mysql", "mysql97"])
@@ -183,35 +197,18 @@ def any_mysql(request: pytest.FixtureRequest) -> MySQLConnection:
     return request.getfixturevalue(request.param)
 
 
-def _fresh_mysql(server: MySQLConnection) -> Iterator[MySQLConnection]:
-    connection = replace(server, database=_fresh_name())
-    with server.connect() as admin:
-        admin.query(f"CREATE DATABASE {connection.database} CHARACTER SET utf8mb4")
-    yield connection
-    with server.connect() as admin:
-        admin.query(f"DROP DATABASE {connection.database}")
-
-
 @pytest.fixture
 def postgres(stack: Stack) -> Iterator[PostgresConnection]:
     """A fresh, empty PostgreSQL database."""
-    server = staging()
-    connection = replace(server, database=_fresh_name())
-    with server.connect(autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {connection.database}")
-    yield connection
-    with server.connect(autocommit=True) as admin:
-        # A failed test may leave connections open.
-        admin.execute(f"DROP DATABASE {connection.database} WITH (FORCE)")
+    with database() as connection:
+        yield connection
 
 
 @pytest.fixture
 def mongo(stack: Stack) -> Iterator[MongoConnection]:
     """A fresh, empty MongoDB database."""
-    connection = replace(MongoConnection.from_env(MONGO.env_prefix), database=_fresh_name())
-    yield connection
-    with connection.connect() as client:
-        client.drop_database(connection.database)
+    with mongo_database(MongoConnection.from_env(MONGO.env_prefix)) as connection:
+        yield connection
 
 
 @pytest.fixture
@@ -237,7 +234,3 @@ def spark(stack: Stack):
     session = build_session("tests", warehouse_uri=(stack.home / "spark" / "warehouse").as_uri())
     yield session
     stop_session(session)
-
-
-def _fresh_name() -> str:
-    return f"test_{secrets.token_hex(6)}"

@@ -20,7 +20,7 @@ from softcart_assets.components.dbt_models import (
     captured_tables_read,
     dbt_models,
 )
-from softcart_assets.dbt import DBT, PLACEHOLDERS, prepare_manifest
+from softcart_assets.dbt import DBT, PLACEHOLDERS
 from softcart_assets.resources import PostgresResource, RawStateResource
 
 
@@ -122,7 +122,6 @@ def test_an_op_runs_what_is_selected_and_no_tests_of_other_models(two_lines, mon
 
 
 def test_dagster_does_not_split_the_ops():
-    prepare_manifest()
     from softcart_assets.definitions import defs
 
     nodes = {node.name for node in defs().resolve_implicit_global_asset_job_def().graph.nodes}

@@ -41,9 +41,6 @@ READS = {
 
 @pytest.fixture(scope="module")
 def graph():
-    from softcart_assets.dbt import prepare_manifest
-
-    prepare_manifest()
     from softcart_assets.definitions import defs
 
     return defs().resolve_asset_graph()

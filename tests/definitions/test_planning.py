@@ -201,9 +201,6 @@ class TestOwnDefinitions:
 
     @pytest.fixture(scope="class")
     def repository(self) -> dg.RepositoryDefinition:
-        from softcart_assets.dbt import prepare_manifest
-
-        prepare_manifest()
         from softcart_assets.definitions import defs
 
         return defs().get_repository_def()

@@ -1,4 +1,4 @@
-"""PostgreSQL databases for tests that need several, or copies of a prepared one."""
+"""Fresh databases, several of them, or copies of a prepared one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from softcart_assets import connections
-from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.connections import MongoConnection, MySQLConnection, PostgresConnection
 from softcart_assets.stack import Stack
 from softcart_assets.stack.server import USER
 
@@ -43,14 +43,40 @@ def database(template: PostgresConnection | None = None) -> Iterator[PostgresCon
 
     It is empty, or a copy of `template`. Copying a database is faster than filling one again.
     """
-    server = connections.staging()
-    name = f"test_{secrets.token_hex(6)}"
+    server, name = connections.staging(), _fresh_name()
     with server.connect(autocommit=True) as admin:
-        copied = f" TEMPLATE {template.database}" if template else ""
-        admin.execute(f"CREATE DATABASE {name}{copied}".encode())
+        copied = template.database if template else "template1"
+        # By the log, PostgreSQL's usual way, it takes twice the processor time. Copying files has
+        # to write everything that changed to the disk, but nobody waits for that here.
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {copied} STRATEGY file_copy".encode())
     yield replace(server, database=name)
     with server.connect(autocommit=True) as admin:
+        # A failed test may leave connections open.
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@contextmanager
+def mysql_database(server: MySQLConnection) -> Iterator[MySQLConnection]:
+    """A fresh, empty database on this server, dropped afterwards."""
+    name = _fresh_name()
+    with server.connect() as admin:
+        admin.query(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield replace(server, database=name)
+    with server.connect() as admin:
+        admin.query(f"DROP DATABASE {name}")
+
+
+@contextmanager
+def mongo_database(server: MongoConnection) -> Iterator[MongoConnection]:
+    """A fresh, empty database on this server, dropped afterwards."""
+    connection = replace(server, database=_fresh_name())
+    yield connection
+    with connection.connect() as client:
+        client.drop_database(connection.database)
+
+
+def _fresh_name() -> str:
+    return f"test_{secrets.token_hex(6)}"
 
 
 def fingerprints(connection: PostgresConnection, relations: Iterable[str]) -> dict[str, tuple]:

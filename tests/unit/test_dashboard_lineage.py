@@ -6,7 +6,7 @@ import pytest
 from support.pages import CALLS
 
 from softcart_assets.assembly import LINES
-from softcart_assets.dbt import prepare_manifest, read_manifest
+from softcart_assets.dbt import read_manifest
 from softcart_assets.lineage import ForeignTable
 from softcart_assets.lines.model import Dashboard
 from softcart_assets.lines.page import Dimension, Level
@@ -19,7 +19,6 @@ PAGE = Dashboard("calls", "Calls.", CALLS)
 
 @pytest.mark.parametrize("dashboard", LINES.dashboards, ids=lambda dashboard: dashboard.name)
 def test_what_a_page_shows_comes_from_columns_that_exist(dashboard: Dashboard) -> None:
-    prepare_manifest()
     columns = {
         node["name"]: {*node["columns"]}
         for node in read_manifest()["nodes"].values()

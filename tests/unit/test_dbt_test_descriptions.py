@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 
 from softcart_assets.components.dbt_tests import description
-from softcart_assets.dbt import prepare_manifest, read_manifest
+from softcart_assets.dbt import read_manifest
 
 
 @pytest.fixture(scope="module")
 def manifest() -> Any:
-    prepare_manifest()
     return read_manifest()
 
 
