@@ -160,9 +160,10 @@ def ui(
     from softcart_assets.stack.ui import serve
 
     settings.apply(start=True)
-    prepare_manifest()
 
     def tell(address: str) -> None:
+        # Only now, because a second UI should say at once where the first is.
+        prepare_manifest()
         typer.secho(f"Dagster UI: {address} (ready in a few seconds, Ctrl-C ends it)", bold=True)
 
     raise typer.Exit(serve(REPOSITORY, port, host, tell))

@@ -40,9 +40,9 @@ def serve(
     """Run `dagster dev` until it ends, or until SIGINT, SIGTERM or SIGHUP.
 
     The workspace is `repository/workspace.yaml`. All settings come from the environment. `port`:
-    by default `USUAL_PORT` or a free one. `tell` gets the address. Returns the exit code, 0 after a
-    signal. Raises `StackError` if another UI serves this DAGSTER_HOME, or if the port is taken, and
-    `SettingError` if others could use the UI without a password.
+    by default `USUAL_PORT` or a free one. `tell` gets the address before Dagster starts. Returns
+    the exit code, 0 after a signal. Raises `StackError` if another UI serves this DAGSTER_HOME, or
+    if the port is taken, and `SettingError` if others could use the UI without a password.
     """
     if host not in LOOPBACK and not os.environ.get(PASSWORD):
         raise SettingError(
