@@ -106,7 +106,8 @@ def quieten_runs() -> None:
     def loggers(_: dg.DagsterInstance | None) -> list[tuple[dg.LoggerDefinition, dict[str, str]]]:
         return [(dg.colored_console_logger, {"name": "dagster", "log_level": "WARNING"})]
 
-    context_creation_job.default_system_loggers = loggers
+    creation: Any = context_creation_job
+    creation.default_system_loggers = loggers
 
 
 def dagster_dev(arguments: Sequence[str], webserver: str) -> None:
