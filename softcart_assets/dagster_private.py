@@ -106,7 +106,8 @@ def quieten_runs() -> None:
     def loggers(_: Any) -> Sequence[tuple[dg.LoggerDefinition, Mapping[str, object]]]:
         return [(dg.colored_console_logger, {"name": "dagster", "log_level": "WARNING"})]
 
-    context_creation_job.default_system_loggers = loggers  # type: ignore[assignment, attr-defined]
+    creation: Any = context_creation_job
+    creation.default_system_loggers = loggers
 
 
 def dagster_dev(arguments: Sequence[str], webserver: str) -> None:
