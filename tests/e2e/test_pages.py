@@ -454,7 +454,8 @@ def test_what_follows_no_period_equals_production(browser, page, production):
             "SELECT stock_risk, count(*), sum(quantity_on_hand), "
             "sum(quantity_on_hand * cost_amount) "
             "FROM production.agg_stock_cover_by_store_product "
-            "JOIN production.dim_product USING (product_id) WHERE is_current GROUP BY 1"
+            "JOIN production.dim_product USING (product_id) "
+            "WHERE is_current AND product_status <> 'discontinued' GROUP BY 1"
         ).fetchall()
         cohorts = session.execute(
             """
