@@ -436,8 +436,12 @@ function hours(panel, block) {
     if (!sums) return;
     const names = block.by === "weekday" ? WEEKDAYS : cube.paths[block.by].map((path) => nameOf(block.by, path));
     const most = Math.max(1, ...sums[block.by]);
-    const heads = Array.from({ length: 24 }, (_, hour) => make("th", { scope: "col" }, hour % (narrow.matches ? 6 : 3) ? "" : `${hour}:00`));
-    $("thead", table).replaceChildren(make("tr", {}, make("th", { scope: "col" }, ""), ...heads));
+    // Each has its text, for those who hear the page. There is room to show a few.
+    const every = narrow.matches ? 6 : 3;
+    const heads = Array.from({ length: 24 }, (_, hour) =>
+      make("th", { scope: "col" }, make("span", { class: hour % every ? "hidden" : null }, `${hour}:00`)));
+    const corner = make("span", { class: "hidden" }, block.by === "weekday" ? "Weekday" : dimensionOf[block.by].label);
+    $("thead", table).replaceChildren(make("tr", {}, make("th", { scope: "col" }, corner), ...heads));
     $("tbody", table).replaceChildren(
       ...names.map((name, n) => {
         const cells = heads.map((_, hour) => {
