@@ -48,10 +48,12 @@ _SOLD = """
     FROM "shop.order_lines" AS l LEFT JOIN "shop.orders" AS o ON o.id = l.order_id
     WHERE coalesce(o.status, 'unknown') <> 'cancelled'
 """
-_NET = "l.quantity::decimal(10, 0) * l.unit_price - l.discount_amount"
+# As wide as can be: a product gets no wider by itself, and a bar code as a quantity would not fit.
+_PIECES = "l.quantity::decimal(38, 0)"
+_NET = f"{_PIECES} * l.unit_price - l.discount_amount"
 SOLD_UNITS = f"SELECT sum(l.quantity) {_SOLD}"
 SOLD_AMOUNT = f"SELECT sum({_NET}) {_SOLD}"
-SOLD_MARGIN = f"SELECT sum({_NET} - l.quantity::decimal(10, 0) * l.unit_cost) {_SOLD}"
+SOLD_MARGIN = f"SELECT sum({_NET} - {_PIECES} * l.unit_cost) {_SOLD}"
 ORDERS_OF_CUSTOMERS = f"""
     SELECT count(DISTINCT o.id) {_SOLD}
     AND o.customer_id IN (SELECT id FROM "shop.customers")
