@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -43,6 +43,17 @@ def build_if_changed(
             return last[0], False
         session = spark(sum(state.rows for state in states.values() if state))
         return _build(staging, session, job, inputs, lake_uri), True
+
+
+def rows_to_read(jobs: Iterable[Job], lake_uri: str) -> int | None:
+    """The most rows that one of the jobs reads. None if a table of theirs was never refreshed."""
+    counts = [0]
+    for job in jobs:
+        states = [lake_table(*each, lake_uri).state() for each in job.inputs]
+        if None in states:
+            return None
+        counts.append(sum(state.rows for state in states if state))
+    return max(counts)
 
 
 def rows_kept(staging: PostgresConnection, job: Job) -> int | None:

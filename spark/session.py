@@ -35,6 +35,8 @@ SETTINGS = {
     "spark.hadoop.hive.stats.autogather": "false",
     # Each task that writes holds a row group in memory. Parquet's default would be 128 MB.
     "spark.hadoop.parquet.block.size": str(32 << 20),
+    # The state of a table says which folders are complete.
+    "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
@@ -49,6 +51,13 @@ LOCAL_SETTINGS = {
 }
 """Settings of sessions that run in this process."""
 
+SHORT_SETTINGS = {
+    # Results that Spark caches keep their number of tasks, however small these are.
+    "spark.sql.shuffle.partitions": "2",
+    # By default, each sum, sort and join of a task begins with some 64 MB, which Java must clear.
+    "spark.buffer.pageSize": "1m",
+}
+"""Settings of a local session with little to compute."""
 
 MASTER = "SOFTCART_SPARK_MASTER"
 MEMORY = "SOFTCART_SPARK_MEMORY"
@@ -104,7 +113,7 @@ def spark_conf(
     conf |= submitted
     # Last, because spark-submit may have named the master.
     if conf["spark.master"].startswith("local"):
-        conf |= LOCAL_SETTINGS
+        conf |= LOCAL_SETTINGS | (SHORT_SETTINGS if short else {})
     return conf
 
 
@@ -113,6 +122,8 @@ def _java_options(local: bool, short: bool) -> str:
     options = [f"-Dlog4j2.configurationFile={log_settings}"]
     if local:
         options += ["-XX:+UseSerialGC"]  # the smallest footprint
+        # Room for the classes and the first plans. Java would stop for each step of its growth.
+        options += ["-XX:MetaspaceSize=256m", "-XX:NewSize=192m"]
         # Spark makes one method of all that is computed for a row. By default, Java never compiles
         # methods of that size, so much of the time would go into interpreting them.
         options += ["-XX:-DontCompileHugeMethods"]
@@ -147,8 +158,9 @@ def build_session(
 
     The platform's own jobs read the lake without Hive. So they need no metastore, and save the
     seconds in which Spark loads its client. `short`: there is so little to compute that Java's
-    optimising compiler would take more time than it saves. `archive_classes`: the end of the
-    session writes Java's class-data archive if there is none. `settings` override all others.
+    optimising compiler would take more time than it saves, and few tasks are enough.
+    `archive_classes`: the end of the session writes Java's class-data archive if there is none.
+    `settings` override all others.
     """
     conf = spark_conf(
         app_name,
@@ -162,6 +174,8 @@ def build_session(
     if conf["spark.master"].startswith("local") and not private.is_submitted():
         options = class_data.java_options(softcart_home(), write=archive_classes)
         conf["spark.driver.extraJavaOptions"] += "".join(f" {option}" for option in options)
+    # Spark's script starts a Java of its own, which composes the command line. It should be brief.
+    os.environ.setdefault("SPARK_LAUNCHER_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     _name_files_in_utf8()
     builder = SparkSession.builder
     for name, value in (conf | dict(settings)).items():

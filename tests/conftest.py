@@ -231,6 +231,7 @@ def spark(stack: Stack):
     """
     from spark.session import build_session, stop_session
 
-    session = build_session("tests", warehouse_uri=(stack.home / "spark" / "warehouse").as_uri())
+    warehouse = (stack.home / "spark" / "warehouse").as_uri()
+    session = build_session("tests", warehouse_uri=warehouse, short=True)
     yield session
     stop_session(session)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from contextlib import suppress
+from threading import Lock, Thread
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,9 @@ from dagster_spark.utils import flatten_dict
 from pydantic import Field, PrivateAttr
 from pyspark.sql import SparkSession
 
+from softcart_assets.aggregates import rows_to_read
+from softcart_assets.connections import lake_uri
+from spark.jobs import JOBS
 from spark.session import build_session, stop_session
 
 SHORT_ROWS = 1_000_000
@@ -25,7 +29,10 @@ _STARTING = Lock()
 
 
 class SparkResource(LazyPySparkResource):
-    """Spark without Hive. There is one session per run. It starts when a step first needs it.
+    """Spark without Hive. There is one session per run with a step that may need it.
+
+    It begins to start with the run, beside the steps that come first, unless the lake is still
+    empty. Then it starts when a step needs it.
 
     The settings come from `spark.session`, so that a job under spark-submit has the same.
     """
@@ -36,6 +43,22 @@ class SparkResource(LazyPySparkResource):
 
     _spark_session: Any = PrivateAttr(default=None)
     _short: bool = PrivateAttr(default=False)
+    _starter: Any = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Begin to start the session."""
+        self._starter = Thread(target=self._start_early, daemon=True)
+        self._starter.start()
+
+    def _start_early(self) -> None:
+        """Start the session if there are tables to read.
+
+        Whatever is wrong, the step that needs the session meets it again, and shows it.
+        """
+        with suppress(Exception):
+            rows = rows_to_read(JOBS.values(), lake_uri())
+            if rows is not None:
+                self.session_for(rows)
 
     def session_for(self, rows: int) -> SparkSession:
         """The session of the run. `rows`: how many the caller reads. Only the first one's count."""
@@ -58,6 +81,7 @@ class SparkResource(LazyPySparkResource):
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Stop the session."""
+        self._starter.join()
         if self._spark_session is not None:
             stop_session(self._spark_session)
             self._spark_session = None

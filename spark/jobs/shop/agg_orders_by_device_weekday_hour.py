@@ -40,17 +40,12 @@ TOTALS = {"net_amount": SOLD_AMOUNT}
 
 def by_hour(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
     """Orders and amounts by month, currency, device, store, weekday and hour."""
-    # First one row per order, because an order with several lines counts once.
+    # First one row per order, because an order with several lines counts once. All of its lines
+    # have the same currency, device and store. `F.first` of a text would sort all lines.
     by_order = (
         sold_lines(orders, order_lines)
-        .groupBy("_month", "order_id")
-        .agg(
-            F.first("currency").alias("currency"),
-            F.first("device").alias("device"),
-            F.first("store_id").alias("store_id"),
-            F.min("ordered_at").alias("ordered_at"),
-            F.sum("net_amount").alias("net"),
-        )
+        .groupBy("_month", "order_id", "currency", "device", "store_id")
+        .agg(F.min("ordered_at").alias("ordered_at"), F.sum("net_amount").alias("net"))
     )
     return by_order.groupBy(
         "_month",
