@@ -88,15 +88,13 @@ find_missing_packages() {
   venv_is_current && return
   if find_python; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    # mysqlclient and our own .pyx files are compiled here.
+    # Our own .pyx files are compiled here.
     "$python" -c 'import sysconfig; open(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || missing+=(python3-dev)
   else
     missing+=(python3 python3-venv python3-dev)
   fi
   have gcc || missing+=(gcc libc6-dev)
-  have pkg-config || missing+=(pkg-config)
-  { have pkg-config && { pkg-config --exists libmariadb || pkg-config --exists mysqlclient; }; } ||
-    missing+=(libmariadb-dev)
+  { have gcc && gcc -E -x c - <<<'#include <openssl/evp.h>' &>/dev/null; } || missing+=(libssl-dev)
 }
 
 # How apt-get becomes root: the array `as_root`. Fails with `reason` if it cannot.
@@ -142,7 +140,7 @@ advise() {
         echo "  $package: put a complete Python 3.11 or newer (headers, venv) on PATH as python3"
         ;;
       *)
-        echo "  $package: put gcc, pkg-config and a MySQL client library with headers on PATH"
+        echo "  $package: put a gcc on PATH that finds OpenSSL with its headers"
         ;;
     esac
   done

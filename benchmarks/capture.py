@@ -104,7 +104,6 @@ def measure_workloads(bench: Bench, task: Task, changes: int) -> dict[str, Workl
 
             def run(statement: str, session: Any = session) -> None:
                 session.query(statement)
-                session.store_result()
 
             write(run, low, changes)
         # Updates add no rows.
@@ -156,8 +155,7 @@ def write_steadily(
                 "UPDATE orders SET total_amount = total_amount + 1 WHERE order_id > "
                 f"{number * size} AND order_id <= {(number + 1) * size}",
             ):
-                session.query(statement)
-                changes += session.affected_rows()
+                changes += session.query(statement)
             committed.append(time.monotonic())
             session.commit()
     return changes / (time.monotonic() - started)
@@ -263,14 +261,13 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> 
     with servers.mysql.connect() as session:
         session.query("DROP DATABASE IF EXISTS capture")
     bench = Bench(servers, "capture", [orders(base)])
-    with bench.source.connect() as session:
+    with bench.source.connect() as session, session.cursor() as cursor:
         # The log that is measured must have the changes only.
-        session.query("SET sql_log_bin = 0")
+        cursor.execute("SET sql_log_bin = 0")
 
         def run_unlogged(statement: str) -> list[tuple[Any, ...]]:
-            session.query(statement)
-            result = session.store_result()
-            return list(result.fetch_row(maxrows=0)) if result else []
+            cursor.execute(statement)
+            return list(cursor.fetchall())
 
         make_numbers(run_unlogged, base + 2 * changes + int(RATE * seconds))
         run_unlogged("CREATE TABLE ticks (id int NOT NULL PRIMARY KEY)")

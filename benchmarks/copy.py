@@ -110,7 +110,10 @@ PEERS: dict[str, Callable[[Task], Usage]] = {
 
 
 def read_alone(task: Task, processes: int) -> Usage:
-    """MySQL sends all rows to this number of clients in C, which discard them."""
+    """MySQL sends all rows to this number of clients in C, which discard them.
+
+    It needs Debian's pkg-config and libmariadb-dev.
+    """
     program = task.home / "read"
     flags = subprocess.run(
         ["pkg-config", "--cflags", "--libs", "libmariadb"],

@@ -99,17 +99,16 @@ def change_rows(source: MySQLConnection, tables: Sequence[str]) -> int:
         "orders": "total_amount = total_amount + 1",
         "order_lines": "unit_price = unit_price + 1",
     }
-    with source.connect() as session:
+    with source.connect() as session, session.cursor() as cursor:
         # Later than every time in the table. Otherwise the rows of an earlier run would be the
         # latest, and a cursor would miss the new changes.
         for table in tables:
-            session.query(f"SELECT max({CURSOR}) + INTERVAL 1 SECOND FROM {table}")
-            ((moment,),) = session.store_result().fetch_row(maxrows=0)
-            session.query(
+            cursor.execute(f"SELECT max({CURSOR}) + INTERVAL 1 SECOND FROM {table}")
+            ((moment,),) = cursor.fetchall()
+            changed += cursor.execute(
                 f"UPDATE {table} SET {amounts[table]}, {CURSOR} = '{moment}' WHERE order_id % 100 "
                 "= 7"
             )
-            changed += session.affected_rows()
         session.commit()
     return changed
 

@@ -301,7 +301,8 @@ def versions(servers: Servers) -> str:
         servers.mysql.connect() as source,
         psycopg.connect(**connection(servers.postgres)) as target,
     ):
-        return f"{source.get_server_info()}, PostgreSQL {target.info.server_version // 10000}"
+        version = source.get_server_info()  # type: ignore[no-untyped-call]
+        return f"{version}, PostgreSQL {target.info.server_version // 10000}"
 
 
 def connection(postgres: PostgresConnection) -> dict[str, Any]:

@@ -115,12 +115,11 @@ def order_lines(orders: int) -> MadeTable:
 
 def make(connection: MySQLConnection, *tables: MadeTable) -> None:
     """Fill the tables that are missing. Their rows do not go through the binary log."""
-    with connection.connect() as session:
+    with connection.connect() as session, session.cursor() as cursor:
 
         def run(statement: str) -> list[tuple[Any, ...]]:
-            session.query(statement)
-            result = session.store_result()
-            return list(result.fetch_row(maxrows=0)) if result else []
+            cursor.execute(statement)
+            return list(cursor.fetchall())
 
         run("SET SESSION sql_log_bin = 0, unique_checks = 0, foreign_key_checks = 0, sql_mode = ''")
         found = dict(

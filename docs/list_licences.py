@@ -16,8 +16,6 @@ LIST = REPOSITORY / "docs" / "licences.md"
 LOCK = REPOSITORY / "requirements.lock"
 
 COPYLEFT = {
-    "mysqlclient": "The connectors import it. GPL-2.0-or-later may be combined with Apache-2.0 "
-    "under GPL-3.0. Whoever passes on SoftCart together with it passes on the whole under GPL-3.0.",
     "secantusdb": "Runs as a process of its own, and nothing imports it.",
 }
 """Packages under the GPL without any other choice, and how they are used."""
@@ -37,7 +35,8 @@ packages.
 
 def locked() -> list[str]:
     """The names of the packages in the lock."""
-    return re.findall(r"^([a-z0-9.-]+)==", LOCK.read_text(), re.MULTILINE)
+    # Some have two versions, for different versions of Python.
+    return list(dict.fromkeys(re.findall(r"^([a-z0-9.-]+)==", LOCK.read_text(), re.MULTILINE)))
 
 
 def licence(package: Distribution) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 if TYPE_CHECKING:
     import psycopg
     import pymongo
-    from MySQLdb.connections import Connection as MySQLClient
+    import pymysql
 
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -100,6 +100,7 @@ _SILENT_SECONDS = 60
 Without this, whoever waits for an answer that a silent network has swallowed waits for hours. A
 server that takes nothing in for so long counts as lost, too.
 """
+_CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 900
 """The longest time that MySQL may take for an answer. Some questions read a whole table."""
 
@@ -198,17 +199,6 @@ class Tls:
         client = {"sslcert": self.cert, "sslkey": self.key} if self.cert else {}
         return {"sslmode": mode, "sslrootcert": self.ca, **client}
 
-    def mysqlclient(self) -> dict[str, Any]:
-        """The same as arguments of mysqlclient."""
-        import MySQLdb
-
-        client = {"cert": self.cert, "key": self.key} if self.cert else {}
-        # MariaDB's library (version 3) checks the authority whenever it has a CA, and takes
-        # VERIFY_CA for VERIFY_IDENTITY. MySQL's own does what the words say.
-        authority = "REQUIRED" if MySQLdb.get_client_info().startswith("3.") else "VERIFY_CA"
-        mode = "VERIFY_IDENTITY" if self.verify_host else authority
-        return {"ssl": {"ca": self.ca, **client}, "ssl_mode": mode}
-
 
 @dataclass(frozen=True)
 class _SqlConnection:
@@ -268,39 +258,37 @@ class MySQLConnection(_SqlConnection):
     product = "MySQL"
     default_port = "3306"
 
-    def connect(self, **options: Any) -> MySQLClient:
+    def connect(self, **options: Any) -> pymysql.Connection[Any]:
         """Open a connection: UTF-8 (four bytes), session time zone UTC.
 
         Raises `ServerUnreachable`.
         """
-        import MySQLdb
-        from MySQLdb.constants import CLIENT
+        import pymysql
 
         # MySQL's own `utf8` lacks characters of four bytes. It also converts TIMESTAMP values to
         # the time zone of the session, so the zone must not depend on the server.
         try:
-            client = MySQLdb.connect(
+            client = pymysql.connect(
                 host=self.host,
                 port=self.port,
                 user=self.user,
-                passwd=self.password,
-                db=self.database,
+                # As bytes: pymysql would encode a text as Latin-1, and the servers expect UTF-8.
+                password=self.password.encode(),
+                database=self.database,
                 charset="utf8mb4",
-                connect_timeout=10,
-                read_timeout=_ANSWER_SECONDS,
-                write_timeout=_ANSWER_SECONDS,
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_CONNECT_SECONDS,
                 init_command="SET time_zone = '+00:00'",
-                **(self.tls.mysqlclient() if self.tls else {}),
+                # With a context, pymysql refuses a server without TLS.
+                ssl=self.tls.context() if self.tls else None,
+                ssl_disabled=not self.tls,
                 **options,
             )
-            _notice_silence(client.fileno())
-        except MySQLdb.OperationalError as error:
+        except pymysql.MySQLError as error:
             raise self._unreachable(error.args[-1]) from None
-        # Without a host to verify, the library falls back to plain text, whatever mode is asked
-        # for. What the server has said that it can do tells.
-        if self.tls and not client.server_capabilities & CLIENT.SSL:
-            client.close()
-            raise self._unreachable("the server does not offer TLS, which _TLS_CA demands")
+        # pymysql has no options for these: a server may take longer to answer than to let us in.
+        client._read_timeout = client._write_timeout = _ANSWER_SECONDS  # type: ignore[attr-defined]
+        _notice_silence(client._sock.fileno())  # type: ignore[attr-defined]
         return client
 
 

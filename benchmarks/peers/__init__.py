@@ -81,11 +81,11 @@ class Task:
             if table.range_column is None:
                 parts.append((table.name, "true"))
                 continue
-            with self.source.connect() as session:
-                session.query(
+            with self.source.connect() as session, session.cursor() as cursor:
+                cursor.execute(
                     f"SELECT min({table.range_column}), max({table.range_column}) FROM {table.name}"
                 )
-                ((low, high),) = session.store_result().fetch_row(maxrows=0)
+                ((low, high),) = cursor.fetchall()
             size = max(keys, (high - low) // 100 + 1) if keys else (high - low) // ranges + 1
             parts += [
                 (table.name, f"{table.range_column} BETWEEN {start} AND {start + size - 1}")

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import MySQLdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pymysql
 
 from seed_data.common.databases import Advance, mark_of, refusal
 from seed_data.common.model import SeedError
@@ -123,7 +123,7 @@ class MySQLDatabase:
             try:
                 with self._server.connect(local_infile=1) as connection:
                     self._load(connection, table.at_source, feeder, expected)
-            except MySQLdb.Error as error:
+            except pymysql.MySQLError as error:
                 raise SeedError(
                     f"MySQL did not load {self._server.database}.{table.at_source}: "
                     f"{error.args[-1]}"
@@ -150,7 +150,7 @@ class MySQLDatabase:
                 raise feeder.failure
             # With LOCAL, the server turns errors into warnings and leaves out rows. A good load has
             # neither.
-            loaded, warnings = cursor.rowcount, connection.warning_count()
+            loaded, warnings = cursor.rowcount, cursor.warning_count
             if warnings or loaded != expected:
                 cursor.execute("SHOW WARNINGS LIMIT 1")
                 raise SeedError(

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-import MySQLdb
+import pymysql
 
 from seed_data.common.traffic import NothingToDo
 from softcart_assets.connections import MySQLConnection
 
 
 class SQLSession:
-    """One connection to a MySQL database. Raises what MySQLdb raises."""
+    """One connection to a MySQL database. Raises what PyMySQL raises."""
 
     def __init__(self, server: MySQLConnection, rng: random.Random) -> None:
         self._rng = rng
@@ -23,7 +23,7 @@ class SQLSession:
 
     def close(self) -> None:
         """Disconnect. Changes that are not committed are undone."""
-        with suppress(MySQLdb.Error):  # closed already, while the server was away
+        with suppress(pymysql.MySQLError):  # closed already, while the server was away
             self._connection.close()
 
     def commit(self) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 
-import MySQLdb
+import pymysql
 from pymongo.errors import PyMongoError
 
 from softcart_assets.connections import ServerUnreachable
@@ -23,12 +23,12 @@ from softcart_assets.connections import ServerUnreachable
 REPORT_SECONDS = 5
 
 PASSING_ERRORS = frozenset(
-    {1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
+    {0, 1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
 )
 """MySQL's errors that may be gone at a later attempt.
 
-The server is stopping or unreachable, the connection is lost, or a lock causes a deadlock or a long
-wait.
+The server is stopping or unreachable, the connection is lost (0: PyMySQL has closed it), or a lock
+causes a deadlock or a long wait.
 """
 
 
@@ -115,8 +115,8 @@ class Simulation:
         """Survive passing failures of a server: drop the operation and connect again."""
         try:
             yield
-        except (MySQLdb.Error, PyMongoError) as error:
-            if isinstance(error, MySQLdb.Error) and error.args[0] not in PASSING_ERRORS:
+        except (pymysql.MySQLError, PyMongoError) as error:
+            if isinstance(error, pymysql.MySQLError) and error.args[0] not in PASSING_ERRORS:
                 raise
             self._tell(f"{error}; connecting again")
             self._traffic.close()

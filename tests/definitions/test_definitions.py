@@ -212,8 +212,8 @@ def refuse(self, address, *rest):
     raise AssertionError(f"connected to {address} while loading definitions")
 
 socket.socket.connect = socket.socket.connect_ex = refuse
-import MySQLdb
-MySQLdb.connect = lambda *a, **k: refuse(None, "mysql")
+import pymysql
+pymysql.connect = lambda *a, **k: refuse(None, "mysql")
 import psycopg
 psycopg.connect = psycopg.Connection.connect = lambda *a, **k: refuse(None, "postgresql")
 from softcart_assets.definitions import defs

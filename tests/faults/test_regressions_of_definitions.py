@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 import jinja2
-import MySQLdb
 import psycopg
+import pymysql
 import pytest
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
@@ -332,11 +332,10 @@ def _altered(mysql: MySQLConnection, table: str) -> Iterator[Callable[[], None]]
     with closing(mysql.connect()) as reading, closing(mysql.connect()) as altering:
         reading.query("START TRANSACTION")
         reading.query("SELECT * FROM waited_for")
-        reading.store_result()
         number = altering.thread_id()
 
         def alter() -> None:
-            with pytest.raises(MySQLdb.Error):
+            with pytest.raises(pymysql.MySQLError):
                 altering.query(f"RENAME TABLE {table} TO other, waited_for TO another")
 
         thread = threading.Thread(target=alter)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import MySQLdb
 import pyarrow.dataset as ds
+import pymysql
 import pytest
 from support.ingestion import fill, load_all, mysql_rows, query, raw_rows, run, source_of
 from support.lake import rows_of
@@ -209,7 +209,7 @@ def _write(mysql: MySQLConnection, seed: int, stopped: threading.Event) -> None:
                 for _ in range(dice.randrange(1, 5)):
                     connection.query(_statement(dice))
                 connection.rollback() if dice.random() < 0.1 else connection.commit()
-            except MySQLdb.OperationalError:  # a deadlock, which rolled all back
+            except pymysql.OperationalError:  # a deadlock, which rolled all back
                 connection.rollback()
 
 
@@ -653,7 +653,7 @@ def _end_log_readers(mysql: MySQLConnection) -> None:
         running = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
         cursor.execute(running)
         for (thread,) in cursor.fetchall():
-            with suppress(MySQLdb.OperationalError):  # ended by itself
+            with suppress(pymysql.OperationalError):  # ended by itself
                 connection.query(f"KILL {thread}")
         until(lambda: not cursor.execute(running))
 

@@ -15,7 +15,6 @@ import pytest
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE
 from softcart_assets.ingestion.codec.logrows import RowsDecoder
-from softcart_assets.ingestion.codec.textrows import TextReader
 from softcart_assets.ingestion.connectors.mysql.dialect import mysql_value
 from softcart_assets.ingestion.connectors.mysql.events import Rows
 from softcart_assets.ingestion.connectors.mysql.log import BinaryLog
@@ -73,10 +72,8 @@ class Log:
     ) -> tuple[pa.RecordBatch, list[Rejected]]:
         """As a query gives them."""
         with closing(Session(self.mysql)) as session:
-            session._db.query(
-                f"SELECT {', '.join(map(mysql_value, columns))} FROM t {tail}".encode()
-            )
-            read = TextReader(session._db, columns).read(100_000, 1 << 30)
+            query = f"SELECT {', '.join(map(mysql_value, columns))} FROM t {tail}"
+            read = session.read(query, columns).read(100_000, 1 << 30)
         assert read
         raw = [pa.array(values, pa.binary()) for values in zip(*read[1], strict=True)]
         return read[0], parse_rows(columns, raw, ["id"], None).rejected if raw else []
@@ -136,7 +133,7 @@ MARIADB_TYPES = {
 
 
 def _random_row(dice: random.Random) -> dict[str, object]:
-    """Values as MySQLdb takes them."""
+    """Values as PyMySQL takes them."""
 
     def text(alphabet: str, most: int) -> str:
         return "".join(dice.choices(alphabet, k=dice.randint(0, most)))

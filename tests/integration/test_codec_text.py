@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-import MySQLdb
 import pyarrow as pa
+import pymysql
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,8 @@ from hypothesis import strategies as st
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.codec.copying import COPY_HEADER, COPY_TRAILER, copy_rows
 from softcart_assets.ingestion.codec.textrows import TextReader
+from softcart_assets.ingestion.connectors.mysql.private import take_rows
+from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.types import Column, parse_rows
 
 TARGETS = (
@@ -107,6 +111,12 @@ def columns_of(*targets: str) -> list[Column]:
     return [Column(f"c{index}", "", target) for index, target in enumerate(targets)]
 
 
+def sent_by(db: pymysql.Connection[Any], query: str, columns: list[Column]) -> TextReader:
+    """A reader of what the server sends for this query."""
+    db.query(query, unbuffered=True)
+    return TextReader(take_rows(db), columns)
+
+
 def read_all(
     reader: TextReader, max_rows: int = 1000, max_bytes: int = 1 << 20
 ) -> tuple[list[dict], list[tuple]]:
@@ -138,8 +148,7 @@ def test_any_text_becomes_what_types_makes_of_it(
             cursor.executemany("INSERT INTO sent VALUES (%s, %s)", list(enumerate(values)))
         for target in TARGETS:
             columns = [Column("n", "", "integer"), Column("v", "", target)]
-            db.query("SELECT n, v FROM sent ORDER BY n")
-            rows, unfit = read_all(TextReader(db, columns))
+            rows, unfit = read_all(sent_by(db, "SELECT n, v FROM sent ORDER BY n", columns))
             expected = parse_rows(
                 columns,
                 [
@@ -254,7 +263,7 @@ def test_copied_rows_arrive_in_postgresql_as_they_are(
 
 
 @pytest.fixture
-def db(any_mysql: MySQLConnection) -> Iterator[MySQLdb.connections.Connection]:
+def db(any_mysql: MySQLConnection) -> Iterator[pymysql.Connection[Any]]:
     """A connection to a database with tables of numbers from 1 on: `thousand`,
     `hundred_thousand`.
     """
@@ -271,14 +280,15 @@ def db(any_mysql: MySQLConnection) -> Iterator[MySQLdb.connections.Connection]:
 
 
 def test_a_reader_gives_batches_within_bounds_and_then_the_connection_back(
-    db: MySQLdb.connections.Connection,
+    db: pymysql.Connection[Any],
 ) -> None:
     columns = columns_of("bigint", "text")
-    db.query(
+    reader = sent_by(
+        db,
         "SELECT n, IF(n % 7, REPEAT('x', 1000), NULL) FROM hundred_thousand WHERE n <= 10000 ORDER "
-        "BY n"
+        "BY n",
+        columns,
     )
-    reader = TextReader(db, columns)
     sizes, values = [], []
     while batch := reader.read(300, 100_000):
         assert batch[0].nbytes < 110_000
@@ -288,30 +298,30 @@ def test_a_reader_gives_batches_within_bounds_and_then_the_connection_back(
     assert values == list(range(1, 10_001))
     assert max(sizes) < 130
     assert reader.read(1, 1) is None
-    db.query("SELECT n, 'x' FROM hundred_thousand")
-    reader = TextReader(db, columns)
+    reader = sent_by(db, "SELECT n, 'x' FROM hundred_thousand", columns)
     batches = [reader.read(50_000, 1 << 30) for _ in range(2)]
     assert [len(batch[0]) for batch in batches if batch] == [50_000, 50_000]
     assert reader.read(50_000, 1 << 30) is None
 
 
-def test_a_result_may_be_left_unread(db: MySQLdb.connections.Connection) -> None:
+def test_a_result_may_be_left_unread(db: pymysql.Connection[Any]) -> None:
     columns = columns_of("bigint")
-    db.query("SELECT n FROM hundred_thousand")
-    reader = TextReader(db, columns)
+    reader = sent_by(db, "SELECT n FROM hundred_thousand", columns)
     assert reader.read(10, 1 << 30)
     reader.close()
     reader.close()
     assert reader.read(10, 1 << 30) is None
-    db.query("SELECT 5")
-    assert read_all(TextReader(db, columns)) == ([{"c0": 5}], [])
+    assert read_all(sent_by(db, "SELECT 5", columns)) == ([{"c0": 5}], [])
 
 
 def test_unfit_rows_come_back_as_they_were_and_count_towards_the_bounds(
-    db: MySQLdb.connections.Connection,
+    db: pymysql.Connection[Any],
 ) -> None:
-    db.query("SELECT n, IF(n % 2, _binary x'C0FF', 'ok'), NULL FROM thousand ORDER BY n")
-    reader = TextReader(db, columns_of("smallint", "text", "date"))
+    reader = sent_by(
+        db,
+        "SELECT n, IF(n % 2, _binary x'C0FF', 'ok'), NULL FROM thousand ORDER BY n",
+        columns_of("smallint", "text", "date"),
+    )
     batch, unfit = reader.read(4, 1 << 20) or (None, None)
     assert batch
     assert batch.to_pydict() == {"c0": [2, 4], "c1": ["ok", "ok"], "c2": [None, None]}
@@ -319,55 +329,69 @@ def test_unfit_rows_come_back_as_they_were_and_count_towards_the_bounds(
     reader.close()
 
 
-def test_errors_are_those_of_the_server(db: MySQLdb.connections.Connection) -> None:
+def test_errors_are_those_of_the_server(db: pymysql.Connection[Any]) -> None:
     columns = columns_of("bigint")
-    db.query("SET sql_mode = ''")
-    with pytest.raises(ValueError, match="not a query"):
-        TextReader(db, columns)
-    db.query("SELECT 1, 2")
-    with pytest.raises(ValueError, match="gives 2 columns, not 1"):
-        TextReader(db, columns)
+    for query in ("SELECT 1, 2", "SELECT 'not fit', 2"):
+        reader = sent_by(db, query, columns)
+        with pytest.raises(pymysql.OperationalError, match="another number of values"):
+            reader.read(1, 1)
+        reader.close()
     is_mariadb = "MariaDB" in db.get_server_info()
     db.query("SET max_statement_time = 0.3" if is_mariadb else "SET max_execution_time = 300")
     # So much that it does not wait in the server until its end.
-    db.query("SELECT n + COS(n) * 0 FROM hundred_thousand, (SELECT 1 FROM thousand) x")
-    reader = TextReader(db, columns)
-    with pytest.raises(MySQLdb.OperationalError) as error:
+    reader = sent_by(
+        db, "SELECT n + COS(n) * 0 FROM hundred_thousand, (SELECT 1 FROM thousand) x", columns
+    )
+    with pytest.raises(pymysql.OperationalError) as error:
         list(iter(lambda: reader.read(100_000, 1 << 30), None))
     assert error.value.args[0] == (1969 if is_mariadb else 3024)
     assert reader.read(1, 1) is None
-    db.query("SELECT 1")
-    assert read_all(TextReader(db, columns)) == ([{"c0": 1}], [])
-    with pytest.raises(TypeError, match="MySQLdb connection"):
-        TextReader(object(), columns)
+    assert read_all(sent_by(db, "SELECT 1", columns)) == ([{"c0": 1}], [])
 
 
 def test_a_closed_connection_is_an_error(mysql: MySQLConnection) -> None:
     db = mysql.connect()
-    db.query("SELECT 1")
-    reader = TextReader(db, columns_of("bigint"))
+    reader = sent_by(db, "SELECT 1", columns_of("bigint"))
     db.close()
-    with pytest.raises(MySQLdb.OperationalError, match="closed before all rows were read"):
+    with pytest.raises(pymysql.OperationalError, match="closed before all rows were read"):
         reader.read(1, 1)
     reader.close()
 
 
 def test_a_killed_connection_is_an_error_not_an_end(
-    db: MySQLdb.connections.Connection, any_mysql: MySQLConnection
+    db: pymysql.Connection[Any], any_mysql: MySQLConnection
 ) -> None:
-    db.query("SELECT a.n, REPEAT('x', 100) FROM hundred_thousand a, thousand b")
-    reader = TextReader(db, columns_of("bigint", "text"))
+    reader = sent_by(
+        db,
+        "SELECT a.n, REPEAT('x', 100) FROM hundred_thousand a, thousand b",
+        columns_of("bigint", "text"),
+    )
     assert reader.read(10, 1 << 20)
     with any_mysql.connect() as killer:
         killer.query(f"KILL {db.thread_id()}")
-    with pytest.raises(MySQLdb.OperationalError):
+    with pytest.raises(pymysql.OperationalError):
         read_all(reader)
 
 
-def test_a_reader_that_is_dropped_does_not_read_on(db: MySQLdb.connections.Connection) -> None:
-    db.query("SELECT a.n FROM hundred_thousand a, hundred_thousand b")
-    reader = TextReader(db, columns_of("bigint"))
-    assert reader.read(10, 1 << 20)
-    del reader
-    with pytest.raises(MySQLdb.ProgrammingError, match="out of sync"):
-        db.query("SELECT 1")
+@pytest.mark.parametrize("size", [(1 << 24) - 9, (1 << 24) - 5, (1 << 24) + 7, 40_000_000])
+def test_a_row_that_comes_in_several_packets(any_mysql: MySQLConnection, size: int) -> None:
+    """A packet has room for 16 MB less one byte."""
+    with any_mysql.connect() as db:
+        query = f"SELECT 1, REPEAT('é', {size // 2}) UNION ALL SELECT 2, 'x'"
+        reader = sent_by(db, query, columns_of("bigint", "text"))
+        rows, unfit = read_all(reader)
+        assert not unfit
+        assert [(row["c0"], len(row["c1"])) for row in rows] == [(1, size // 2), (2, 1)]
+        assert set(rows[0]["c1"]) == {"é"}
+        assert not reader.is_open
+
+
+def test_a_connection_with_unread_rows_is_not_used(any_mysql: MySQLConnection) -> None:
+    with closing(Session(any_mysql)) as session:
+        reader = session.read("SELECT 1 UNION ALL SELECT 2", columns_of("bigint"))
+        assert reader.read(1, 1)
+        for use in (session.query, session.several, lambda sql: session.read(sql, [])):
+            with pytest.raises(RuntimeError, match="not all read"):
+                use("SELECT 3")
+        session.reset()
+        assert session.query("SELECT 3") == [("3",)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import MySQLdb
+import pymysql
 import pytest
 from support.ingestion import load_all, mysql_rows, query, raw_rows, run, source_of
 from support.own_servers import PRODUCTS, own_server
@@ -154,7 +154,6 @@ def test_rows_changed_by_a_logged_statement_are_read_again(
         session.query("SET SESSION binlog_format = 'STATEMENT'")
         for statement in STATEMENTS[case]:
             session.query(statement.format(file=file))
-            session.store_result()
         session.query("SET GLOBAL log_bin_trust_function_creators = OFF")
     since = loaded_positions(postgres, source)
     assert "orders" in changed_tables(source, any_mysql, since).tables
@@ -233,7 +232,7 @@ TWO = source_of(cdc("good", "id"), cdc("bad", "id"))
 def partly_logged(mysql: MySQLConnection, setting: str, statements: Sequence[str]) -> None:
     try:
         run(mysql, f"SET SESSION {setting}", "START TRANSACTION", *statements, "COMMIT")
-    except MySQLdb.Error as error:
+    except pymysql.MySQLError as error:
         pytest.skip(f"a setting of MySQL: {error}")
 
 

@@ -80,7 +80,6 @@ def test_a_load_beside_a_long_query_holds_up_no_writer(
     def report() -> None:
         with any_mysql.connect() as session:
             session.query("SELECT SLEEP(8) FROM other")
-            session.store_result()
 
     with in_thread(report), writing(any_mysql) as waits:
         time.sleep(0.5)

@@ -24,7 +24,6 @@ def run_script(mysql: MySQLConnection, script: str) -> None:
     with mysql.connect(autocommit=True) as connection:
         for statement in filter(str.strip, statements.split(";\n")):
             connection.query(statement.encode())
-            connection.store_result()
 
 
 @pytest.mark.parametrize("strategy", ["snapshot", "cdc"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-import MySQLdb
+import pymysql
 import pytest
 from support.databases import mongo_database, mysql_database
 
@@ -230,14 +230,14 @@ class _Traffic:
 
 def test_a_server_that_goes_away_is_waited_for() -> None:
     traffic = _Traffic()
-    traffic.problems = [MySQLdb.OperationalError(2013, "Lost connection"), NothingToDo()]
+    traffic.problems = [pymysql.OperationalError(2013, "Lost connection"), NothingToDo()]
     traffic.away = 1
     simulation = Simulation("test", traffic, seed=1)
     simulation.run(rate=100, duration=0.5)
     assert traffic.connections == 1
     assert 10 < simulation.counts.total() < 50
-    traffic.problems = [MySQLdb.ProgrammingError(1146, "There is no such table")]
-    with pytest.raises(MySQLdb.ProgrammingError):
+    traffic.problems = [pymysql.ProgrammingError(1146, "There is no such table")]
+    with pytest.raises(pymysql.ProgrammingError):
         simulation.run(rate=100, duration=0.5)
 
 

@@ -79,8 +79,9 @@ def _write(value: int) -> None:
 
 def _read() -> list[set[int]]:
     with MySQLConnection.from_env("SOFTCART_SHOP").connect() as client:
-        client.query("SELECT value FROM kept")
-        mysql = {int(value) for (value,) in client.store_result().fetch_row(maxrows=0)}
+        with client.cursor() as cursor:
+            cursor.execute("SELECT value FROM kept")
+            mysql = {value for (value,) in cursor.fetchall()}
     with staging().connect() as client:
         postgres = {value for (value,) in client.execute("SELECT value FROM kept")}
     connection = MongoConnection.from_env("SOFTCART_CATALOG")
@@ -130,12 +131,13 @@ def test_servers_listen_on_loopback_only(own: Stack) -> None:
 
 
 def test_the_source_has_the_binary_log_that_change_data_capture_needs(own: Stack) -> None:
-    with MySQLConnection.from_env("SOFTCART_SHOP").connect() as client:
-        client.query(
+    connection = MySQLConnection.from_env("SOFTCART_SHOP").connect()
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
             "SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, "
             "@@time_zone"
         )
-        assert client.store_result().fetch_row() == ((1, "ROW", "FULL", "FULL", "+00:00"),)
+        assert cursor.fetchone() == (1, "ROW", "FULL", "FULL", "+00:00")
 
 
 def test_servers_come_back_after_kill_9_with_all_that_was_committed(
@@ -276,7 +278,6 @@ def test_the_script_for_docker_compose_makes_databases_and_users(
             with own.connect() as client:
                 client.query("CREATE TABLE t (i INT)")
                 client.query("SHOW BINARY LOG STATUS")
-                client.store_result()
         with pytest.raises(ServerUnreachable):
             replace(mysql97, user="crm", password="two", database="key").connect()
         for user in ("key", "crm"):

@@ -128,7 +128,7 @@ def log(connection: MySQLConnection) -> None:
 
 
 EITHER = pytest.mark.parametrize("opened", [reader, log])
-"""The two client libraries: one reads tables, the other one the binary log."""
+"""Two connections: one reads tables, the other one the binary log."""
 
 
 def refusal(opened: Callable[[Any], None], connection: Any) -> str:
@@ -355,7 +355,7 @@ def test_a_password_of_any_characters_for_mysql(demanding: MySQLConnection, open
     """PyMySQL/PyMySQL#804: a password beyond Latin-1 fails, and one within it is sent wrongly."""
     with closing(demanding.connect()) as session:
         for number, password in enumerate((PASSWORD, "café", "пароль")):
-            literal = session.string_literal(password.encode()).decode()
+            literal = session.escape(password)
             session.query(f"CREATE USER IF NOT EXISTS u{number} IDENTIFIED BY {literal}")
             session.query(f"GRANT ALL ON *.* TO u{number}")
             opened(replace(demanding, user=f"u{number}", password=password))

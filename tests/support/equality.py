@@ -15,6 +15,7 @@ from decimal import Context, Decimal
 
 import pyarrow.dataset as ds
 from psycopg import sql
+from pymysql.converters import encoders
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.lines.model import Source
@@ -64,10 +65,12 @@ def mysql_rows(mysql: MySQLConnection, table: str, types: Mapping[str, str]) -> 
     # As text, MySQL shortens single-precision numbers.
     select = [f"CAST({_quote(n)} AS DOUBLE)" if types[n] == "float" else _quote(n) for n in types]
     # Without converters, which would change values that have no type in Python.
-    connection = mysql.connect(conv={}, use_unicode=False)
-    connection.query(f"SELECT {', '.join(select)} FROM {_quote(table)}".encode())
-    rows = connection.store_result().fetch_row(maxrows=0)
-    connection.close()
+    with (
+        mysql.connect(conv=encoders, use_unicode=False) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(f"SELECT {', '.join(select)} FROM {_quote(table)}")
+        rows = cursor.fetchall()
     return [
         {
             name: _from_mysql(type_, value)

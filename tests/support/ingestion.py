@@ -35,7 +35,6 @@ def run(mysql: MySQLConnection, *statements: str) -> None:
     with mysql.connect() as connection:
         for statement in statements:
             connection.query(statement)
-            connection.store_result()
         connection.commit()
 
 

@@ -16,7 +16,7 @@ from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
 from softcart_assets.ingestion.connectors.protocol import Connector
 from softcart_assets.lines.model import NONE, PII, Column, Line, Privacy, Source, Table
 
-CLIENTS = {"MySQLdb", "pymongo", "bson", "pandas", "pyarrow", "psycopg"}
+CLIENTS = {"pymysql", "pymongo", "bson", "pandas", "pyarrow", "psycopg"}
 DOCS = Table("docs", "", ("_id",), "incremental", (Column("_id", NONE), Column("who", PII)), "at")
 
 
@@ -65,7 +65,7 @@ def test_declarations_are_read_without_client_libraries(statement: str) -> None:
 
 def test_a_constant_of_the_engine_needs_no_client_of_a_source() -> None:
     loaded = _modules_after("from softcart_assets.ingestion.bookkeeping import RAW_TABLES_LOCK")
-    assert not loaded & {"MySQLdb", "pymongo", "bson", "pandas"}
+    assert not loaded & {"pymysql", "pymongo", "bson", "pandas"}
 
 
 def _modules_after(statement: str) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import MySQLdb
+import pymysql
 import pytest
 
 from softcart_assets.ingestion.connectors.mysql.state import gaps
@@ -24,7 +24,7 @@ class Server:
                 if isinstance(answer, Exception):
                     raise answer
                 return answer
-        raise MySQLdb.ProgrammingError(1064, "You have an error in your SQL syntax")
+        raise pymysql.ProgrammingError(1064, "You have an error in your SQL syntax")
 
 
 def found(*, is_mariadb: bool = False, **answers: Any) -> str:
@@ -37,7 +37,7 @@ def found(*, is_mariadb: bool = False, **answers: Any) -> str:
 
 
 OFF = [("log_slave_updates", "OFF")]
-DENIED = MySQLdb.OperationalError(1227, "Access denied")
+DENIED = pymysql.OperationalError(1227, "Access denied")
 
 
 @pytest.mark.parametrize(

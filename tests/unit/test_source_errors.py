@@ -7,7 +7,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import MySQLdb
 import pymongo
 import pymysql
 import pytest
@@ -33,21 +32,21 @@ MONGO = MongoConnection("X", "mongodb://host", "d")
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (MySQLdb.OperationalError(1053, "Server shutdown in progress"), SourceLost),
-        (MySQLdb.OperationalError(1205, "Lock wait timeout exceeded"), SourceLost),
-        (MySQLdb.OperationalError(1317, "Query execution was interrupted"), SourceLost),
-        (MySQLdb.OperationalError(2013, "Lost connection to server during query"), SourceLost),
-        (MySQLdb.OperationalError(9001, "Max connect timeout reached"), SourceLost),  # ProxySQL
-        (MySQLdb.InterfaceError(0, ""), SourceLost),
-        (MySQLdb.InterfaceError(), SourceLost),
-        (MySQLdb.ProgrammingError(1064, "You have an error in your SQL syntax"), SourceRefused),
-        (MySQLdb.OperationalError(1194, "Table is marked as crashed"), SourceRefused),
-        (MySQLdb.OperationalError(4161, "Unknown data type"), SourceRefused),
-        (MySQLdb.OperationalError(1142, "SELECT command denied"), MissingGrant),
-        (MySQLdb.ProgrammingError(1146, "Table does not exist"), SchemaChanged),
+        (pymysql.OperationalError(1053, "Server shutdown in progress"), SourceLost),
+        (pymysql.OperationalError(1205, "Lock wait timeout exceeded"), SourceLost),
+        (pymysql.OperationalError(1317, "Query execution was interrupted"), SourceLost),
+        (pymysql.OperationalError(2013, "Lost connection to server during query"), SourceLost),
+        (pymysql.OperationalError(9001, "Max connect timeout reached"), SourceLost),  # ProxySQL
+        (pymysql.InterfaceError(0, ""), SourceLost),
+        (pymysql.InterfaceError(), SourceLost),
+        (pymysql.ProgrammingError(1064, "You have an error in your SQL syntax"), SourceRefused),
+        (pymysql.OperationalError(1194, "Table is marked as crashed"), SourceRefused),
+        (pymysql.OperationalError(4161, "Unknown data type"), SourceRefused),
+        (pymysql.OperationalError(1142, "SELECT command denied"), MissingGrant),
+        (pymysql.ProgrammingError(1146, "Table does not exist"), SchemaChanged),
     ],
 )
-def test_errors_of_mysql(error: MySQLdb.Error, kind: type[IngestionError]) -> None:
+def test_errors_of_mysql(error: pymysql.MySQLError, kind: type[IngestionError]) -> None:
     with pytest.raises(IngestionError) as raised, explained(HERE, "raw_t/t"):
         raise error
     assert type(raised.value) is kind
@@ -112,7 +111,7 @@ def test_a_server_that_ends_after_it_has_accepted_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The stream retries that. It used to end with the driver's bare error."""
-    client = Failing(MySQLdb.OperationalError(*SHUTDOWN))
+    client = Failing(pymysql.OperationalError(*SHUTDOWN))
     monkeypatch.setattr(MySQLConnection, "connect", lambda *_, **__: client)
     with pytest.raises(SourceLost, match="shutdown"):
         servers.state_of(SimpleNamespace(connection=HERE))  # type: ignore[arg-type]
@@ -135,9 +134,9 @@ def test_a_server_that_refuses_a_replica_is_lost(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_session_without_its_settings_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Failing(MySQLdb.OperationalError(*SHUTDOWN))
+    client = Failing(pymysql.OperationalError(*SHUTDOWN))
     monkeypatch.setattr(MySQLConnection, "connect", lambda *_, **__: client)
-    with pytest.raises(MySQLdb.OperationalError):
+    with pytest.raises(pymysql.OperationalError):
         Session(HERE)
     assert client.is_closed
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-import MySQLdb
+import pymysql
 
 from seed_data.common.sql import SQLSession
 from seed_data.common.traffic import NothingToDo, SimulationError
@@ -111,7 +111,7 @@ class ShopTraffic:
                     OPEN_ORDERS,
                 )
             )
-        except MySQLdb.ProgrammingError:  # there are no such tables
+        except pymysql.ProgrammingError:  # there are no such tables
             shop.stores.clear()
         shop.products += self._products()
         shop.rng.shuffle(shop.products)  # the order is the popularity

@@ -4,24 +4,24 @@ This module refuses every value that `types.parse` refuses. It hands back the wh
 It does not decide what becomes of rows.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
 from softcart_assets.ingestion.types import Column
 
 class TextReader:
-    """Reads the rows of one query over MySQL's text protocol, straight from the client library's
-    memory. The result is not held on our side.
+    """Reads the rows of one query over MySQL's text protocol. The result is not held on our side.
 
-    Takes over the result of a query just sent with `db.query(sql)`, instead of `db.use_result()`.
-    `db`: a MySQLdb connection. `columns`: those of the query, in its order. The connection can be
-    used again once `read` has returned None, or after `close`. Server errors are raised as MySQLdb
-    raises them.
+    `receive`: puts what the server sends after the definitions of the columns into a buffer, and
+    returns the number of bytes, at least one. `columns`: those of the query, in its order.
+    `is_open`: whether there may be more rows. Until then, nobody else can use the connection.
+    Server errors are raised as PyMySQL raises them.
     """
 
-    def __init__(self, db: Any, columns: Sequence[Column]) -> None: ...
+    is_open: bool
+
+    def __init__(self, receive: Callable[[memoryview], int], columns: Sequence[Column]) -> None: ...
     def read(
         self, max_rows: int, max_bytes: int
     ) -> tuple[pa.RecordBatch, list[tuple[bytes | None, ...]]] | None:

@@ -1,120 +1,159 @@
 # cython: language_level=3, cdivision=True
-"""Rows of MySQL's text protocol, from the client library's memory to Arrow; `textrows.pyi` describes what is public."""
+"""Rows of MySQL's text protocol, from a connection to Arrow; `textrows.pyi` describes what is public."""
 
 cimport cython
+from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memmove
 
-import MySQLdb
+from pymysql.constants.CR import CR_MALFORMED_PACKET
+from pymysql.err import OperationalError, raise_mysql_exception
 
 from softcart_assets.ingestion.codec.builders cimport FIT, Builder, Builders, Outcome, put_null, raise_outcome
 from softcart_assets.ingestion.codec.texts cimport put_text
 
-
-cdef extern from "mysql.h":
-    ctypedef struct MYSQL:
-        void* unbuffered_fetch_owner
-    ctypedef struct MYSQL_RES:
-        MYSQL* handle
-    ctypedef char** MYSQL_ROW
-    MYSQL_RES* mysql_use_result(MYSQL*) nogil
-    MYSQL_ROW mysql_fetch_row(MYSQL_RES*) nogil
-    unsigned long* mysql_fetch_lengths(MYSQL_RES*) nogil
-    void mysql_free_result(MYSQL_RES*) nogil
-    unsigned int mysql_num_fields(MYSQL_RES*) nogil
-    unsigned int mysql_errno(MYSQL*) nogil
-    const char* mysql_error(MYSQL*) nogil
-    unsigned long mysql_thread_id(MYSQL*) nogil
+cdef enum:
+    RECEIVE = 1 << 19
+    LONGEST = 0xFFFFFF
+    HEADER = 4
 
 
 @cython.final
 cdef class TextReader:
-    cdef object _db
-    cdef MYSQL* _mysql
-    cdef MYSQL_RES* _result
+    cdef readonly bint is_open
+    cdef object _receive
     cdef Builders _builders
+    # What was received: from `_at` to `_have`, it is still to be read.
+    cdef uint8_t* _memory
+    cdef size_t _size, _at, _have
+    # The payload of the present packet.
+    cdef const uint8_t* _payload
+    cdef size_t _length
 
-    def __init__(self, db, columns):
-        if self._result:
+    def __init__(self, receive, columns):
+        if self._receive is not None:
             raise RuntimeError("this reader has a result already")
-        self._db = db
+        self._receive = receive
         self._builders = Builders(columns)
-        if not isinstance(db, MySQLdb._mysql.connection):
-            raise TypeError(f"a MySQLdb connection is needed, not {type(db).__name__}")
-        # MySQLdb's connection object is Python's header, then the client library's MYSQL structure.
-        self._mysql = <MYSQL*>(<char*><PyObject*>db + sizeof(PyObject))
-        if mysql_thread_id(self._mysql) != <unsigned long>db.thread_id():
-            raise RuntimeError(
-                "this version of mysqlclient lays its connections out in another way than the codec expects: "
-                "install the version that requirements.lock names"
-            )
-        with nogil:
-            self._result = mysql_use_result(self._mysql)
-        if not self._result:
-            if mysql_errno(self._mysql):
-                self._fail()
-            raise ValueError("the statement gave no rows to read: it is not a query")
-        if mysql_num_fields(self._result) != <unsigned int>self._builders.count:
-            given = mysql_num_fields(self._result)
-            self.close()
-            raise ValueError(f"the query gives {given} columns, not {self._builders.count}")
+        self.is_open = True
 
     def __dealloc__(self):
-        # Not reading the rest: that could take long. MySQLdb says "commands out of sync" if the connection is used.
-        self._abandon()
+        free(self._memory)
 
-    cdef void _abandon(self) noexcept:
-        """Free the result without touching its connection."""
-        if self._result:
-            self._mysql.unbuffered_fetch_owner = NULL
-            # Without a handle, freeing reads nothing from the server: on a closed connection it
-            # would fail.
-            self._result.handle = NULL
-            mysql_free_result(self._result)
-            self._result = NULL
+    cdef int _need(self, size_t length) except -1 nogil:
+        """Receive until there are at least `length` bytes from `_at` on."""
+        if self._have - self._at < length:
+            with gil:
+                self._fill(length)
+        return 0
 
-    cdef int _fail(self) except -1:
-        raise MySQLdb.OperationalError(mysql_errno(self._mysql), mysql_error(self._mysql).decode(errors="replace"))
+    cdef int _fill(self, size_t length) except -1:
+        cdef uint8_t* memory
+        cdef size_t size
+        if self._at:
+            memmove(self._memory, self._memory + self._at, self._have - self._at)
+            self._have -= self._at
+            self._at = 0
+        if self._size < length:
+            size = max(RECEIVE, 2 * length)
+            memory = <uint8_t*>realloc(self._memory, size)
+            if not memory:
+                raise MemoryError
+            self._memory = memory
+            self._size = size
+        while self._have < length:
+            self._have += <size_t>self._receive(
+                PyMemoryView_FromMemory(<char*>self._memory + self._have, self._size - self._have, PyBUF_WRITE)
+            )
+        return 0
+
+    cdef int _next(self) except -1 nogil:
+        """Find the payload of the next packet. Returns 0 at the end of the rows."""
+        cdef size_t head = 0, length
+        self._length = 0
+        while True:
+            self._need(head + HEADER)
+            length = _number(self._memory + self._at + head, 3)
+            self._need(head + HEADER + length)
+            if head:
+                # A row of 16 MB or more comes in several packets. The payloads are moved together.
+                memmove(
+                    self._memory + self._at + HEADER + self._length,
+                    self._memory + self._at + head + HEADER,
+                    length,
+                )
+            self._length += length
+            head += HEADER + length
+            if length < LONGEST:
+                break
+        self._payload = self._memory + self._at + HEADER
+        self._at += head
+        # Rows never begin with 0xFF. With 0xFE begins the length of a huge value, too.
+        if self._length and (self._payload[0] == 0xFF or (self._payload[0] == 0xFE and self._length < 9)):
+            with gil:
+                self._end()
+            return 0
+        return 1
+
+    cdef int _end(self) except -1:
+        cdef size_t at = self._at, have = self._have
+        self.is_open = False
+        self._at = self._have = 0
+        if at != have:
+            raise OperationalError(CR_MALFORMED_PACKET, "the server sent more than the rows of the query")
+        if self._payload[0] == 0xFF:
+            raise_mysql_exception(PyBytes_FromStringAndSize(<const char*>self._payload, self._length))
+        return 0
+
+    cdef int _malformed(self) except -1:
+        raise OperationalError(CR_MALFORMED_PACKET, "the server sent a row with another number of values than the query has")
 
     def read(self, size_t max_rows, size_t max_bytes):
         cdef Builders builders = self._builders
         cdef Builder* b
-        cdef MYSQL_ROW row
-        cdef unsigned long* lengths
         cdef Outcome outcome = FIT
-        cdef size_t rows = 0, size = 0
+        cdef size_t rows = 0, size = 0, length = 0
+        cdef const uint8_t* value
+        cdef const uint8_t* end
         cdef bint is_end = False
         cdef int index
         cdef list unfit = []
-        if not self._result:
+        if not self.is_open:
             return None
-        if not self._db.open:
-            self._abandon()
-            raise MySQLdb.OperationalError(2006, "the connection was closed before all rows were read")
         with nogil:
             # At least one row, however large, or the reader would never get past it.
             while rows < max_rows and (size < max_bytes or not rows):
-                row = mysql_fetch_row(self._result)
-                if not row:
+                if not self._next():
                     is_end = True
                     break
-                lengths = mysql_fetch_lengths(self._result)
                 outcome = builders.make_room()
                 if outcome != FIT:
                     break
+                value, end = self._payload, self._payload + self._length
                 for index in range(builders.count):
                     b = &builders.each[index]
-                    if not row[index]:
+                    if value < end and value[0] == 0xFB:
                         put_null(b, builders.rows)
                         size += b.width
+                        value += 1
                         continue
-                    outcome = put_text(b, builders.rows, <const uint8_t*>row[index], lengths[index])
+                    value = _begin(value, end, &length)
+                    if not value:
+                        with gil:
+                            self._malformed()
+                    outcome = put_text(b, builders.rows, value, length)
                     if outcome != FIT:
                         break
-                    size += b.width if b.width else lengths[index] + 4
+                    size += b.width if b.width else length + 4
+                    value += length
                 rows += 1
                 if outcome == FIT:
+                    if value != end:
+                        with gil:
+                            self._malformed()
                     builders.rows += 1
                     continue
                 # The row's first values are in their columns already.
@@ -122,32 +161,62 @@ cdef class TextReader:
                 if outcome < 0:
                     break
                 with gil:
-                    unfit.append(_raw_row(row, lengths, builders.count))
-                    for index in range(builders.count):
-                        size += lengths[index]
+                    unfit.append(self._raw_row())
+                size += self._length
                 outcome = FIT
         if outcome < 0:
             raise_outcome(outcome, builders.columns)
-        if is_end:
-            if mysql_errno(self._mysql):
-                try:
-                    self._fail()
-                finally:
-                    self.close()
-            self.close()
-            if not rows:
-                return None
-        return builders.take(), unfit
+        return None if is_end and not rows else (builders.take(), unfit)
+
+    cdef tuple _raw_row(self):
+        cdef const uint8_t* value = self._payload
+        cdef const uint8_t* end = value + self._length
+        cdef size_t length = 0
+        cdef list row = []
+        while value < end:
+            if value[0] == 0xFB:
+                row.append(None)
+                value += 1
+                continue
+            value = _begin(value, end, &length)
+            if not value:
+                self._malformed()
+            row.append(PyBytes_FromStringAndSize(<const char*>value, length))
+            value += length
+        if len(row) != self._builders.count:
+            self._malformed()
+        return tuple(row)
 
     def close(self):
-        cdef MYSQL_RES* result = self._result
-        if result and not self._db.open:
-            self._abandon()
-        elif result:
-            self._result = NULL
-            with nogil:
-                mysql_free_result(result)
+        try:
+            while self.is_open and self._next():
+                pass
+        except OperationalError:
+            # The end of a query that was killed, or of the connection, which the next query tells.
+            self.is_open = False
 
 
-cdef tuple _raw_row(MYSQL_ROW row, unsigned long* lengths, int count):
-    return tuple([PyBytes_FromStringAndSize(row[index], lengths[index]) if row[index] else None for index in range(count)])
+cdef inline size_t _number(const uint8_t* at, int width) noexcept nogil:
+    cdef uint64_t number = 0
+    cdef int index
+    for index in range(width):
+        number |= <uint64_t>at[index] << 8 * index
+    return number
+
+
+cdef inline const uint8_t* _begin(const uint8_t* at, const uint8_t* end, size_t* length) noexcept nogil:
+    """Read the length of a value. Returns where the value begins. NULL: it is not whole."""
+    cdef int width
+    if at >= end:
+        return NULL
+    if at[0] < 0xFB:
+        length[0] = at[0]
+        at += 1
+    else:
+        # 0xFC, 0xFD and 0xFE stand before a length of 2, 3 and 8 bytes.
+        width = 2 if at[0] == 0xFC else 3 if at[0] == 0xFD else 8
+        if at[0] == 0xFF or end - at <= width:
+            return NULL
+        length[0] = _number(at + 1, width)
+        at += 1 + width
+    return at if length[0] <= <size_t>(end - at) else NULL

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import MySQLdb
 import psycopg
+import pymysql
 
 from softcart_assets.connections import (
     METASTORE,
@@ -249,13 +249,16 @@ class Servers:
     def kill_connections_at_source(self) -> int:
         """`KILL` every connection of the reader; how many."""
         killed = 0
-        with suppress(ServerUnreachable, MySQLdb.Error), self.mysql("").connect() as connection:
+        with (
+            suppress(ServerUnreachable, pymysql.MySQLError),
+            self.mysql("").connect() as connection,
+        ):
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT id FROM information_schema.processlist WHERE user = %s", (READER,)
                 )
                 for (thread,) in cursor.fetchall():
-                    with suppress(MySQLdb.Error):
+                    with suppress(pymysql.MySQLError):
                         cursor.execute(f"KILL {thread}")
                         killed += 1
         return killed

@@ -19,8 +19,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-import MySQLdb
-import MySQLdb.cursors
+import pymysql
+import pymysql.cursors
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.lines.model import Source, Table
@@ -316,7 +316,7 @@ class World:
                 self._wanted -= 1
                 self._condition.notify_all()
 
-    def session(self) -> MySQLdb.connections.Connection:
+    def session(self) -> pymysql.Connection[Any]:
         """A connection to the source, as soon as it answers."""
         while True:
             try:
@@ -330,7 +330,7 @@ class World:
                 if shift := self.clocks():  # the log gets this session's times
                     session.query(f"SET SESSION timestamp = {time.time() + shift:.6f}")
                 return session
-            except (ServerUnreachable, MySQLdb.Error):
+            except (ServerUnreachable, pymysql.MySQLError):
                 time.sleep(0.05)
 
 
@@ -381,7 +381,7 @@ class Writer(threading.Thread):
         self.world, self.number, self.pause, self.limit = world, number, pause, limit
         self.shares = shares
         self.dice = random.Random(f"{seed} writer {number}")
-        self.session: MySQLdb.connections.Connection | None = None
+        self.session: pymysql.Connection[Any] | None = None
         self.done = 0
         self.tick = self._clock = 0
         self.failure: BaseException | None = None
@@ -400,7 +400,7 @@ class Writer(threading.Thread):
         except BaseException as error:
             self.failure = error
         finally:
-            with suppress(MySQLdb.Error):
+            with suppress(pymysql.MySQLError):
                 if self.session:
                     self.session.close()
 
@@ -421,12 +421,12 @@ class Writer(threading.Thread):
                 return
             is_committing = True
             self.session.commit()
-        except MySQLdb.Error as error:
+        except pymysql.MySQLError as error:
             if error.args[0] in (*RETRY_ERRORS, *SCHEMA_ERRORS):
-                with suppress(MySQLdb.Error):
+                with suppress(pymysql.MySQLError):
                     self.session.rollback()
                 return
-            if not isinstance(error, MySQLdb.OperationalError | MySQLdb.InterfaceError):
+            if not isinstance(error, pymysql.OperationalError | pymysql.InterfaceError):
                 raise
             if not self._was_committed(is_committing):
                 return
@@ -439,13 +439,13 @@ class Writer(threading.Thread):
 
     def _was_committed(self, is_committing: bool) -> bool:
         """Whether the transaction whose connection was lost had been committed."""
-        with suppress(MySQLdb.Error):
+        with suppress(pymysql.MySQLError):
             if self.session:
                 self.session.close()
         self.session = None
         while is_committing:
             with (
-                suppress(MySQLdb.Error),
+                suppress(pymysql.MySQLError),
                 closing(self.world.session()) as session,
                 session.cursor() as cursor,
             ):
@@ -885,7 +885,7 @@ class SchemaChanger(threading.Thread):
                     self.world.note(statement)
                     try:
                         session.query(statement)
-                    except MySQLdb.Error as error:
+                    except pymysql.MySQLError as error:
                         if error.args[0] not in RETRY_ERRORS:
                             raise
                     else:

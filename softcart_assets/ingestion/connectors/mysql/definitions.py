@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-import MySQLdb
+import pymysql
 
 from softcart_assets.ingestion.connectors.mysql import schema
 from softcart_assets.ingestion.connectors.mysql.charsets import Charset
@@ -88,7 +88,7 @@ def _period(session: Session, found: schema.Definition) -> tuple[str | None, tup
     try:
         period = system_period(definition_of(session, found.database, found.table))
     # It is gone, so its rows go, too, when the log comes to the statement.
-    except MySQLdb.ProgrammingError:
+    except pymysql.ProgrammingError:
         period = None
     if period is None or not set(period.columns) <= {column.name for column in found.columns}:
         return None, ()

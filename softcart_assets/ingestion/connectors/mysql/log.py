@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 
-import MySQLdb
+import pymysql
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion.connectors.mysql import charsets
@@ -198,7 +198,7 @@ class BinaryLog:
         try:
             with closing(Session(self._connection)) as session:
                 yield session
-        except MySQLdb.Error as error:
+        except pymysql.MySQLError as error:
             raise self._dump.explained(*error.args) from None
         except ServerUnreachable as error:
             raise self._dump.explained(0, error) from None

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-import MySQLdb
+import pymysql
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
@@ -89,7 +89,7 @@ def commits_query(session: Session) -> str | None:
         # Locks for which there was no room are not in the list.
         lost = session.query("SHOW GLOBAL STATUS LIKE 'Performance_schema_metadata_lock_lost'")
         session.query(query)
-    except MySQLdb.Error:
+    except pymysql.MySQLError:
         return None
     return query if is_seen[0][0] == "1" and lost and lost[0][1] == "0" else None
 
@@ -145,7 +145,7 @@ def _locked(
             if names:
                 locks = ", ".join(f"{MYSQL.quote(str(name))} READ" for (name,) in names)
                 guard.query(f"LOCK TABLES {locks}")
-        except MySQLdb.OperationalError as error:
+        except pymysql.OperationalError as error:
             code, text = error.args
             if code == 1205:
                 raise SourceLost(

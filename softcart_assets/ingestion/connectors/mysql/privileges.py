@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-import MySQLdb
+import pymysql
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.findings import Finding
@@ -56,7 +56,7 @@ def _tables(session: Session, source: Source) -> Iterator[Finding]:
     for table in source.tables:
         try:
             session.query(f"SELECT 1 FROM {MYSQL.quote(table.at_source)} LIMIT 0")
-        except MySQLdb.Error as error:
+        except pymysql.MySQLError as error:
             if error.args[0] == 1146:
                 missing.append(f"`{table.at_source}`")
                 continue
@@ -97,7 +97,7 @@ def _log(session: Session) -> Iterator[Finding]:
     try:
         position = log_position(session)
         session.query("SHOW BINARY LOGS")
-    except MySQLdb.Error as error:
+    except pymysql.MySQLError as error:
         yield Finding(
             "blocks",
             f"{connection.prefix}: {connection.user} may not see the binary log's position "

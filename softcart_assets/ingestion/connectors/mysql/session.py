@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
-import MySQLdb
+import pymysql
+from pymysql.constants import CLIENT
+from pymysql.converters import encoders
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion.codec.textrows import TextReader
+from softcart_assets.ingestion.connectors.mysql import private
 from softcart_assets.ingestion.connectors.mysql.codes import is_transient
 from softcart_assets.ingestion.errors import (
     IngestionError,
@@ -27,7 +30,7 @@ def explained(connection: MySQLConnection, what: str) -> Iterator[None]:
     """Translate MySQL errors in the block into what happened, to which table, and what to do."""
     try:
         yield
-    except MySQLdb.Error as error:
+    except pymysql.MySQLError as error:
         code, text = (*error.args, "", "")[:2]
         database, user = connection.database, connection.user
         if code in (1142, 1143):
@@ -62,10 +65,12 @@ class Session:
 
     def __init__(self, connection: MySQLConnection) -> None:
         self.connection = connection
-        # No converters: MySQLdb's own turn zero dates into None.
-        self._db = connection.connect(conv={}, use_unicode=False)
+        # No converters of values: pymysql's own change some.
+        self._db = connection.connect(
+            conv=encoders, use_unicode=False, client_flag=CLIENT.MULTI_STATEMENTS
+        )
         self._reader: TextReader | None = None
-        version = self._db.get_server_info()
+        version: str = self._db.get_server_info()  # type: ignore[no-untyped-call]
         self.is_mariadb = "MariaDB" in version
         is_renamed = not self.is_mariadb and [*map(int, re.findall(r"\d+", version)[:2])] >= [8, 2]
         self.log_status = "SHOW BINARY LOG STATUS" if is_renamed else "SHOW MASTER STATUS"
@@ -92,7 +97,7 @@ class Session:
 
     def close(self) -> None:
         """Close the connection. This ends the snapshot, too."""
-        with suppress(MySQLdb.Error):
+        with suppress(pymysql.MySQLError):
             self._db.close()
 
     def query(self, sql: str | bytes) -> list[tuple[str | None, ...]]:
@@ -100,29 +105,35 @@ class Session:
 
         Bytes that are no characters, as in statements of the binary log, become escapes.
         """
-        self._db.query(sql.encode() if isinstance(sql, str) else sql)
-        return self._rows()
+        (rows,) = self._results(sql)
+        return rows
 
     def several(self, *statements: str) -> list[list[tuple[str | None, ...]]]:
         """Run statements that are sent together, and return the rows of each as text."""
-        self._db.query("; ".join(statements).encode())
-        results = [self._rows()]
-        while self._db.next_result() == 0:
-            results.append(self._rows())
-        return results
+        return list(self._results("; ".join(statements)))
 
-    def _rows(self) -> list[tuple[str | None, ...]]:
-        result = self._db.store_result()
-        rows = result.fetch_row(maxrows=0) if result else ()
-        return [
-            tuple(None if v is None else v.decode(errors="backslashreplace") for v in row)
-            for row in rows
-        ]
+    def _results(self, sql: str | bytes) -> Iterator[list[tuple[str | None, ...]]]:
+        self._check_read()
+        with self._db.cursor() as cursor:
+            cursor.execute(sql)
+            while True:
+                yield [
+                    tuple(None if v is None else v.decode(errors="backslashreplace") for v in row)
+                    for row in cursor.fetchall()
+                ]
+                if not cursor.nextset():
+                    return
+
+    def _check_read(self) -> None:
+        if self._reader and self._reader.is_open:
+            # pymysql would take them for the answer to the next statement.
+            raise RuntimeError("the rows of the query before were not all read")
 
     def read(self, sql: str, columns: Sequence[Column]) -> TextReader:
         """Run a query and return a reader of its rows. They are not held on our side."""
-        self._db.query(sql.encode())
-        self._reader = TextReader(self._db, columns)
+        self._check_read()
+        self._db.query(sql.encode(), unbuffered=True)
+        self._reader = TextReader(private.take_rows(self._db), columns)
         return self._reader
 
     def finished(self) -> None:
@@ -132,17 +143,18 @@ class Session:
     def reset(self) -> None:
         """Cut off a query whose rows were not all read, so that the next one can run."""
         if self._reader:
-            with suppress(MySQLdb.Error, ServerUnreachable):
+            with suppress(pymysql.MySQLError, ServerUnreachable):
                 # Reading off the rest could take hours, and the connection is busy. So another one
                 # ends the query.
                 with closing(self.connection.connect()) as killer:
-                    killer.query(f"KILL QUERY {self._db.thread_id()}")
+                    number = self._db.thread_id()  # type: ignore[no-untyped-call]
+                    killer.query(f"KILL QUERY {number}")
                 self._reader.close()
             self._reader = None
 
     def literal(self, value: str) -> str:
         """A text as SQL."""
-        return str(self._db.string_literal(value.encode()), "utf-8")
+        return str(self._db.escape(value))
 
 
 def log_position(session: Session) -> Position:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import MySQLdb
+import pymysql
 
 from softcart_assets.ingestion.connectors.mysql.charsets import Query
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
@@ -135,11 +135,11 @@ def _replicates(session: Session) -> bool:
     if not session.is_mariadb:
         try:
             return bool(session.query("SHOW REPLICA STATUS"))
-        except MySQLdb.ProgrammingError:  # before MySQL 8.0.22
+        except pymysql.ProgrammingError:  # before MySQL 8.0.22
             return bool(session.query("SHOW SLAVE STATUS"))
     try:
         return bool(session.query("SHOW ALL SLAVES STATUS"))
-    except MySQLdb.OperationalError:
+    except pymysql.OperationalError:
         # This needs a privilege that loads do not need. Everybody may see how many replications
         # run.
         rows = session.query("SHOW GLOBAL STATUS LIKE 'Slaves_running'")
