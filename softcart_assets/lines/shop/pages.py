@@ -335,7 +335,7 @@ _AGAIN_DAYS = (30, 90, 180, 365)
 # A cell stays empty until every customer of the month has had so many days.
 _COHORTS = f"""
 WITH orders AS (
-  SELECT DISTINCT f.customer_id, f.currency, f.ordered_at
+  SELECT DISTINCT f.customer_id, {_CURRENCY} AS currency, f.ordered_at
   FROM production.fct_order_lines f
   WHERE NOT f.is_cancelled AND f.customer_id IS NOT NULL AND f.order_date <> '1900-01-01'
 ), customers AS (

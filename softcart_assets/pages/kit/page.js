@@ -495,7 +495,7 @@ function listing(panel, block) {
       const toggle = () => ((only = only === option ? null : option), show(view), $(`[data-choice="${option}"]`, panel).focus());
       const pressed = String(only === option);
       const attributes = { type: "button", "aria-pressed": pressed, "data-choice": option, onclick: toggle };
-      return make("button", attributes, capital(option));
+      return make("button", attributes, capital(String(option)));
     });
     $(".choices", panel)?.replaceChildren(...buttons);
     draw(rows.filter((row) => !only || row[block.choice] === only));
