@@ -39,3 +39,8 @@ class Parameters:
     def end(self) -> int:
         """`until` in epoch microseconds."""
         return epoch_microseconds(self.until)
+
+    @property
+    def people(self) -> int:
+        """How many people several lines know, see `seed_data.common.people`: 10,000 at scale 1."""
+        return max(10, round(10_000 * self.scale))

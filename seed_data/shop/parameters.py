@@ -22,7 +22,7 @@ class ShopParameters(Parameters):
     @property
     def customers(self) -> int:
         """The number of registered customers."""
-        return max(10, round(10_000 * self.scale))
+        return self.people
 
     @property
     def orders(self) -> int:

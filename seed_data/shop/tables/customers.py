@@ -1,7 +1,7 @@
 """Customers and their addresses, and the facts about a customer that orders need.
 
 Everything is computed from the customer's number. Numbers start at 1, in the order of registration.
-Address k (0 to 2) of customer c has the number 3c - 2 + k, so finding one needs no join.
+A customer's number is that of the person, see `seed_data.common.people`. So is an address's.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pyspark.sql import functions as F
 from seed_data.common.columns import timestamp
 from seed_data.common.dice import Dice, div, strings
 from seed_data.common.parameters import DAY
-from seed_data.common.words import DECORATIONS, DOMAINS, Pools
+from seed_data.common.people import People, address_of
+from seed_data.common.words import DECORATIONS, Pools
 from seed_data.shop import dirty
 from seed_data.shop.parameters import ShopParameters
 
 GROWTH_EXPONENT = 1.6
 """The share x of the time since the foundation has seen x ** 1.6 of the registrations."""
 
-MAX_ADDRESSES = 3
 _SECOND_ADDRESS = 0.32
 _THIRD_ADDRESS = 0.08
 
@@ -67,45 +67,33 @@ class Customers:
 
     def address_id(self, customer: Column, number: Column) -> Column:
         """The id of the customer's address with that number."""
-        return (customer - 1) * MAX_ADDRESSES + 1 + number
-
-    def place(self, pools: Pools, customer: Column) -> Column:
-        """The number of the place where the customer lives."""
-        return pools.place(self._dice, "customer.place", customer)
-
-    def last_name(self, pools: Pools, customer: Column, country: Column) -> Column:
-        """The customer's last name."""
-        return pools.last_names.at(country, self._dice.uniform("customer.last_name", customer))
+        return address_of(customer, number)
 
     def customers(self, spark: SparkSession, pools: Pools, partitions: int) -> DataFrame:
         """The table `customers`."""
-        dice, c = self._dice, F.col("id")
+        dice, c, people = self._dice, F.col("id"), People(self._dice, pools)
         base = (
             spark.range(1, self._parameters.customers + 1, 1, partitions)
-            .select(
-                "id", self.place(pools, c).alias("place"), self.registered(c).alias("registered")
-            )
+            .select("id", people.place(c).alias("place"), self.registered(c).alias("registered"))
             .select("*", pools.countries[F.col("place")].alias("country"))
             .select(
                 "*",
-                dice.uniform("customer.first_name", c).alias("first_draw"),
-                dice.uniform("customer.last_name", c).alias("last_draw"),
+                people.first_name(c, F.col("country")).alias("first"),
+                people.last_name(c, F.col("country")).alias("last"),
+                people.email(c, F.col("country")).alias("address"),
                 dice.uniform("customer.phone", c).alias("phone_draw"),
                 dice.uniform("customer.email", c).alias("email_draw"),
                 dice.uniform("customer.name", c).alias("name_draw"),
             )
         )
-        country, registered = F.col("country"), F.col("registered")
+        registered = F.col("registered")
         return base.select(
             "id",
-            self._email(pools, F.col("email_draw")).alias("email"),
-            self._full_name(pools, F.col("name_draw")).alias("full_name"),
-            self._phone(pools, country, F.col("phone_draw")).alias("phone"),
-            self._birth_date().alias("birth_date"),
-            F.when(
-                dice.chance(0.85, "customer.gender_known", c),
-                dice.weighted({"f": 51, "m": 47, "x": 2}, "customer.gender", c),
-            ).alias("gender"),
+            self._email(F.col("email_draw")).alias("email"),
+            self._full_name(people, F.col("name_draw")).alias("full_name"),
+            self._phone(people, F.col("phone_draw")).alias("phone"),
+            self._birth_date(people).alias("birth_date"),
+            F.when(dice.chance(0.85, "customer.gender_known", c), people.gender(c)).alias("gender"),
             F.when(self.activity(c) > 0.95, "gold")
             .when(self.activity(c) > 0.83, "silver")
             .when(self.activity(c) > 0.55, "bronze")
@@ -124,24 +112,12 @@ class Customers:
             draw < share, (draw / share * (self._parameters.end - since)).cast("bigint")
         ).otherwise(0)
 
-    def _email(self, pools: Pools, draw: Column) -> Column:
-        dice, c = self._dice, F.col("id")
-
-        def address(customer: Column) -> Column:
-            return F.concat_ws(
-                "",
-                pools.first_slugs.at(F.col("country"), F.col("first_draw")),
-                F.lit("."),
-                pools.last_slugs.at(F.col("country"), F.col("last_draw")),
-                customer.cast("string"),
-                F.lit("@"),
-                dice.pick(strings(DOMAINS), len(DOMAINS), "customer.domain", customer),
-            )
-
+    def _email(self, draw: Column) -> Column:
+        dice, c, address = self._dice, F.col("id"), F.col("address")
         malformed = F.array(
-            F.replace(address(c), F.lit("@"), F.lit(" at ")),
-            F.concat(address(c), F.lit("@")),
-            F.replace(address(c), F.lit(".example"), F.lit("")),
+            F.replace(address, F.lit("@"), F.lit(" at ")),
+            F.concat(address, F.lit("@")),
+            F.replace(address, F.lit(".example"), F.lit("")),
             F.lit("n/a"),
         )
         duplicate = F.concat(
@@ -152,18 +128,12 @@ class Customers:
             F.when(draw < first, None)
             .when(draw < second, dice.pick(malformed, 4, "customer.malformed", c))
             .when(draw < second + dirty.EMAIL_DUPLICATE, duplicate)
-            .otherwise(address(c))
+            .otherwise(address)
         )
 
-    def _full_name(self, pools: Pools, draw: Column) -> Column:
-        country = F.col("country")
-        first, last = (
-            pools.first_names.at(country, F.col("first_draw")),
-            pools.last_names.at(country, F.col("last_draw")),
-        )
-        name = F.when(country.isin(*pools.far_eastern), F.concat(last, first)).otherwise(
-            F.concat_ws(" ", first, last)
-        )
+    def _full_name(self, people: People, draw: Column) -> Column:
+        first, last = F.col("first"), F.col("last")
+        name = people.full_name(F.col("country"), first, last)
         decoration = self._dice.pick(
             strings(DECORATIONS), len(DECORATIONS), "customer.decoration", F.col("id")
         )
@@ -176,11 +146,9 @@ class Customers:
             .otherwise(name)
         )
 
-    def _phone(self, pools: Pools, country: Column, draw: Column) -> Column:
+    def _phone(self, people: People, draw: Column) -> Column:
         c = F.col("id")
-        dial = pools.dials[country]
-        area = self._dice.integer(100, 900, "customer.phone_area", c).cast("string")
-        number = self._dice.integer(1_000_000, 9_000_000, "customer.phone_number", c).cast("string")
+        dial, area, number = people.phone(c, F.col("country"))
         odd = F.array(
             F.concat(F.lit("0"), area, number),
             F.concat(F.lit("("), dial, F.lit(") 0"), area, F.lit("/"), number),
@@ -197,24 +165,21 @@ class Customers:
             .otherwise(F.concat_ws(" ", dial, area, number))
         )
 
-    def _birth_date(self) -> Column:
+    def _birth_date(self, people: People) -> Column:
         """The birth date as text, because a date in Parquet cannot be `0000-00-00`."""
         c = F.col("id")
-        age = self._dice.uniform("customer.age", c) + self._dice.uniform("customer.age2", c)
-        born = F.timestamp_micros(
-            F.lit(self._parameters.end) - ((age * 33 + 17) * 365.25 * DAY).cast("bigint")
-        )
         draw = self._dice.uniform("customer.birth_date", c)
         return (
             F.when(draw < dirty.BIRTH_DATE_ZERO, "0000-00-00")
             .when(draw < 0.2, None)
-            .otherwise(F.date_format(born, "yyyy-MM-dd"))
+            .otherwise(people.born(c, self._parameters.end))
         )
 
     def addresses(self, spark: SparkSession, pools: Pools, partitions: int) -> DataFrame:
         """The table `addresses`."""
         dice, a, c = self._dice, F.col("id"), F.col("customer_id")
-        home = self.place(pools, c)
+        people = People(dice, pools)
+        home = people.place(c)
         # A second address is in the same place as the first more often than not.
         elsewhere = (F.col("number") > 0) & dice.chance(0.4, "address.elsewhere", a)
         base = (
@@ -246,25 +211,18 @@ class Customers:
             )
         )
         place, created = F.col("place"), F.col("created")
-        street = pools.streets.at(F.col("country"), dice.uniform("address.street", a))
-        house = (
-            (F.pow(dice.uniform("address.house", a), F.lit(2)) * 180 + 1).cast("int").cast("string")
-        )
-        digits = F.lpad(dice.integer(0, 1000, "address.postal", a).cast("string"), 3, "0")
         return base.select(
             "id",
             "customer_id",
             F.when(F.col("number") == 1, "billing").otherwise("shipping").alias("kind"),
-            F.concat_ws(" ", street, house).alias("line1"),
+            people.street(a, F.col("country")).alias("line1"),
             F.when(
                 dice.chance(0.14, "address.line2", a),
                 F.concat(F.lit("Apt. "), dice.integer(1, 60, "address.flat", a).cast("string")),
             ).alias("line2"),
             pools.cities[place].alias("city"),
             pools.regions[place].alias("region"),
-            F.call_function(
-                "translate", pools.postal_patterns[place], F.lit(pools.POSTAL_DIGITS), digits
-            ).alias("postal_code"),
+            people.postal_code(a, place).alias("postal_code"),
             pools.country_codes[place].alias("country_code"),
             *(
                 F.when(
