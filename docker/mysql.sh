@@ -15,4 +15,24 @@ CREATE USER \`shop\` IDENTIFIED BY $(quoted "${SOFTCART_SHOP_PASSWORD}");
 GRANT ALL ON \`shop\`.* TO \`shop\`;
 -- What a reader of change data needs besides.
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO \`shop\`;
+CREATE DATABASE \`crm\` CHARACTER SET utf8mb4;
+CREATE USER \`crm\` IDENTIFIED BY $(quoted "${SOFTCART_CRM_PASSWORD}");
+GRANT ALL ON \`crm\`.* TO \`crm\`;
+-- What a reader of change data needs besides.
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO \`crm\`;
+CREATE DATABASE \`billing\` CHARACTER SET utf8mb4;
+CREATE USER \`billing\` IDENTIFIED BY $(quoted "${SOFTCART_BILLING_PASSWORD}");
+GRANT ALL ON \`billing\`.* TO \`billing\`;
+-- What a reader of change data needs besides.
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO \`billing\`;
+CREATE DATABASE \`charging\` CHARACTER SET utf8mb4;
+CREATE USER \`charging\` IDENTIFIED BY $(quoted "${SOFTCART_CHARGING_PASSWORD}");
+GRANT ALL ON \`charging\`.* TO \`charging\`;
+-- What a reader of change data needs besides.
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO \`charging\`;
+CREATE DATABASE \`signaling\` CHARACTER SET utf8mb4;
+CREATE USER \`signaling\` IDENTIFIED BY $(quoted "${SOFTCART_SIGNALING_PASSWORD}");
+GRANT ALL ON \`signaling\`.* TO \`signaling\`;
+-- What a reader of change data needs besides.
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO \`signaling\`;
 SQL

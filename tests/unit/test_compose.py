@@ -27,7 +27,7 @@ from softcart_assets.stack.postgres import WAREHOUSES
 
 REPOSITORY = Path(__file__).parents[2]
 OTHERS = (
-    Source("crm", "mysql", "", ()),
+    Source("loyalty", "mysql", "", ()),
     Source("key", "mysql", "", (), prefix="SOFTCART_LOCK"),
     Source("papers", "mongodb", "", ()),
 )

@@ -1,0 +1,58 @@
+{#-
+  What the facts of the line share: the joins to a subscriber, the customer and the plan as of an
+  instant, and the rows for which they answer otherwise than before.
+-#}
+
+{#- The dimensions for `rows_with_stale_key`; `instant` is the fact's time. -#}
+{% macro telecom_dimensions(instant) %}
+    {{ return({
+        'subscriber': {
+            'relation': ref('dim_subscriber'), 'natural_key': 'subscriber_id',
+            'key': 'subscriber_key', 'instant': instant,
+        },
+        'customer': {
+            'relation': ref('dim_customer'), 'natural_key': 'customer_id',
+            'key': 'customer_key', 'instant': instant, 'line': 'telecom',
+        },
+        'plan': {
+            'relation': ref('dim_plan'), 'natural_key': 'plan_id',
+            'key': 'plan_key', 'instant': instant,
+        },
+    }) }}
+{% endmacro %}
+
+{#- The `columns` of the rows of a fact whose keys, or whose plan, are out of date. -#}
+{% macro telecom_rows_with_stale_key(columns, instant) %}
+    {{ rows_with_stale_key(
+        columns,
+        telecom_dimensions('fact.' ~ instant),
+        joins="left join " ~ ref('int_telecom__plan_periods') ~ " as period"
+            ~ " on fact.subscriber_id = period.subscriber_id"
+            ~ " and " ~ is_valid_at('period', 'fact.' ~ instant),
+        or_stale="fact.plan_id is distinct from coalesce(period.plan_id, subscriber.plan_id)",
+    ) }}
+{% endmacro %}
+
+{#-
+  The joins of a fact's rows `events` with their subscriber, customer and plan. Without a
+  subscription, the plan is that of the subscriber.
+-#}
+{% macro join_telecom_dimensions(events, instant) %}
+left join {{ ref('dim_subscriber') }} as subscriber
+    on
+        {{ events }}.subscriber_id = subscriber.subscriber_id
+        and {{ is_valid_at('subscriber', events ~ '.' ~ instant) }}
+left join {{ ref('dim_customer') }} as customer
+    on
+        subscriber.customer_id = customer.customer_id
+        and customer.line_of_business = 'telecom'
+        and {{ is_valid_at('customer', events ~ '.' ~ instant) }}
+left join {{ ref('int_telecom__plan_periods') }} as period
+    on
+        {{ events }}.subscriber_id = period.subscriber_id
+        and {{ is_valid_at('period', events ~ '.' ~ instant) }}
+left join {{ ref('dim_plan') }} as plan
+    on
+        coalesce(period.plan_id, subscriber.plan_id) = plan.plan_id
+        and {{ is_valid_at('plan', events ~ '.' ~ instant) }}
+{% endmacro %}

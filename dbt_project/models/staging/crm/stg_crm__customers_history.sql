@@ -1,0 +1,6 @@
+select
+    {{ crm_customer_columns() }},
+    _deleted as is_deleted,
+    _committed_at,
+    _version
+from {{ source('raw_crm', 'customers_history') }}

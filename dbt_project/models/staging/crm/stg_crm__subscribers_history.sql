@@ -1,0 +1,6 @@
+select
+    {{ crm_subscriber_columns() }},
+    _deleted as is_deleted,
+    _committed_at,
+    _version
+from {{ source('raw_crm', 'subscribers_history') }}

@@ -1,0 +1,13 @@
+"""The mobile operator: customer relations, billing, charging and the network's records."""
+
+from softcart_assets.lines.model import Line
+from softcart_assets.lines.telecom.published import PUBLISHED
+from softcart_assets.lines.telecom.sources import BILLING, CHARGING, CRM, SIGNALING
+
+LINE = Line(
+    "telecom",
+    "The mobile operator: subscribers, bills, charges and calls.",
+    owner="team:telecom",
+    sources=(CRM, BILLING, CHARGING, SIGNALING),
+    published=PUBLISHED,
+)

@@ -1,0 +1,36 @@
+"""What the mobile operator publishes."""
+
+from softcart_assets.lines.model import Published
+
+PUBLISHED = (
+    Published("dim_subscriber", indexes=(("subscriber_id",),)),
+    Published("dim_plan"),
+    Published("dim_agent"),
+    Published(
+        "fct_calls",
+        indexes=(("call_date",), ("subscriber_id",)),
+        totals=("duration_seconds", "record_count"),
+        latest="started_at",
+    ),
+    Published(
+        "fct_charges",
+        indexes=(("event_date",), ("subscriber_id",)),
+        totals=("quantity", "amount"),
+        latest="event_at",
+    ),
+    # A young operator, or one without postpaid plans, has none of these yet.
+    Published(
+        "fct_invoices",
+        indexes=(("issued_date",), ("invoice_id",), ("subscriber_id",)),
+        totals=("quantity", "net_amount", "tax_amount"),
+        latest="period_started_at",
+        may_be_empty=True,
+    ),
+    Published(
+        "fct_crm_interactions",
+        indexes=(("interaction_date",), ("subscriber_id",)),
+        totals=("duration_seconds", "complaint_count", "open_complaint_count"),
+        latest="started_at",
+        may_be_empty=True,
+    ),
+)
