@@ -1,0 +1,6 @@
+"""The mobile operator: CRM, billing, charging and signaling, four databases in MySQL."""
+
+from seed_data.common.model import LineSeed
+from seed_data.telecom.generator import generate
+
+SEED = LineSeed(generate)
