@@ -6,7 +6,6 @@ The module shares one database and one parse of the project; cases that break da
 """
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,13 +16,12 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
-from dbt.cli.main import dbtRunner
-from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
+from support import lines
 from support.cafe import add_cafe
 from support.databases import database
+from support.dbt_builds import Raw, Warehouse
+from support.lines import project_of
 from support.published import TABLES
 
 from softcart_assets import warehouse_state
@@ -31,12 +29,10 @@ from softcart_assets.assembly import LINES, Lines
 from softcart_assets.components.dbt_models import index_versions
 from softcart_assets.components.failed_tests import compiled_sql
 from softcart_assets.components.model_columns import column_types, query_lineage
-from softcart_assets.connections import PostgresConnection, staging
-from softcart_assets.dbt import name_flags_at_once, read_manifest
+from softcart_assets.connections import staging
+from softcart_assets.dbt import read_manifest
 from softcart_assets.derive import derive
-from softcart_assets.ingestion import bookkeeping
 from softcart_assets.lines.model import Privacy
-from softcart_assets.lines.shop.sources import CATALOG, SHOP
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import published_tables
@@ -57,105 +53,6 @@ DAY_2, DAY_3 = DAY_1 + timedelta(days=1), DAY_1 + timedelta(days=2)
 
 
 DIMENSIONS = ("dim_customer", "dim_store", "dim_product", "dim_vendor", "dim_employee")
-
-
-def _other_type(kind: str) -> str:
-    return kind.replace("DECIMAL", "numeric") if "DECIMAL" in kind else "text"
-
-
-class Raw:
-    """The raw tables of a staging database, written as ingestion writes them."""
-
-    def __init__(self, session: psycopg.Connection) -> None:
-        self.session = session
-        self.loaded_at = DAY_1
-        self.committed_at: datetime | None = None  # The log was not read.
-
-    def create(self) -> None:
-        """Create every declared raw table, empty; MySQL's types as the ingestion engine maps
-        them.
-        """
-        types = {
-            "BIGINT UNSIGNED": "numeric(20,0)",
-            "INT UNSIGNED": "bigint",
-            "SMALLINT UNSIGNED": "integer",
-        }
-        types |= {
-            "INT": "integer",
-            "TINYINT(1)": "smallint",
-            "DATETIME(6)": "timestamp",
-            "DATE": "date",
-        }
-        ours = (
-            "_deleted boolean NOT NULL, _loaded_at timestamptz NOT NULL, _position text NOT "
-            "NULL DEFAULT ''"
-        )
-        numbered = "_version bigint NOT NULL DEFAULT nextval('ingestion.versions')"
-        version = (
-            "_committed_at timestamptz, _version bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-        )
-        schema = (ROOT / "seed_data" / "shop" / "shop.sql").read_text()
-        for source in (SHOP, CATALOG):
-            bookkeeping.prepare(self.session, source.schema)
-            for table in source.tables:
-                columns, key = (
-                    "_id text, _id_type text DEFAULT 'string', document jsonb",
-                    "_id, _id_type",
-                )
-                if source is SHOP:
-                    [body] = re.findall(
-                        rf"CREATE TABLE {table.name} \((.*?)\n\)", schema, re.DOTALL
-                    )
-                    found = re.findall(
-                        r"^  ([a-z]\w*) +([A-Z]+(?:\([^)]*\))?(?: UNSIGNED)?)", body, re.MULTILINE
-                    )
-                    columns = ", ".join(
-                        f"{name} {types.get(kind) or _other_type(kind)}" for name, kind in found
-                    )
-                    key = ", ".join(table.key)
-                self.session.execute(
-                    f"CREATE TABLE {source.schema}.{table.name} ({columns}, {ours}, {numbered}, "
-                    f"PRIMARY KEY ({key}))"
-                )
-                if table.history:
-                    self.session.execute(
-                        f"CREATE TABLE {source.schema}.{table.name}_history ({columns}, {ours}, "
-                        f"{version})"
-                    )
-
-    def put(self, name: str, *rows: dict[str, Any], deleted: bool = False) -> None:
-        """Load new forms of rows of the shop's table `name`; every row needs its whole content."""
-        self._write(SHOP, name, SHOP.table(name).key, rows, deleted)
-
-    def put_documents(self, name: str, *documents: dict[str, Any], deleted: bool = False) -> None:
-        """Load new forms of documents of the catalog's collection `name`."""
-        rows = [
-            {
-                "_id": str(document["_id"]),
-                "_id_type": "string" if isinstance(document["_id"], str) else "int",
-                "document": Jsonb(document),
-            }
-            for document in documents
-        ]
-        self._write(CATALOG, name, ("_id", "_id_type"), rows, deleted)
-
-    def _write(self, source, name: str, key: tuple[str, ...], rows, deleted: bool) -> None:
-        for row in rows:
-            values = {**row, "_deleted": deleted, "_loaded_at": self.loaded_at}
-            columns, places = ", ".join(values), ", ".join(f"%({column})s" for column in values)
-            row_sql = f"({columns}) VALUES ({places})"
-            self.session.execute(
-                f"INSERT INTO {source.schema}.{name} {row_sql} "
-                f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET ({columns}, _version) = "
-                f"ROW ({places}, EXCLUDED._version)",
-                values,
-            )
-            if source.table(name).history:
-                self.session.execute(
-                    f"INSERT INTO {source.schema}.{name}_history ({columns}, _committed_at) "
-                    f"VALUES ({places}, %(committed_at)s)",
-                    values | {"committed_at": self.committed_at},
-                )
 
 
 def at(text: str) -> datetime:
@@ -429,88 +326,23 @@ def load_third_day(raw: Raw) -> None:
     raw.put_documents("products", product(1, 1300, "2026-03-06T00:00:00Z"))
 
 
-class Warehouse:
-    """The database under test, the parsed project, and what the builds left behind."""
-
-    def __init__(self, server: PostgresConnection, folder: Path, project: Path = PROJECT) -> None:
-        self.server = server
-        self.folder = folder
-        self.project = project
-        self.manifest = self._invoke(dbtRunner(), "parse")
-        self.incremental: list[dict[str, list]] = []
-        self.refreshed: list[dict[str, list]] = []
-        self.written_again: list[int] = []
-
-    def _invoke(self, runner: dbtRunner, *arguments: str):
-        folders = {"project": self.project, "profiles": self.project}
-        options = [text for name, path in folders.items() for text in (f"--{name}-dir", str(path))]
-        options += [
-            "--target-path",
-            str(self.folder / "target"),
-            "--log-path",
-            str(self.folder / "logs"),
-            "--quiet",
-        ]
-        name_flags_at_once()
-        result = runner.invoke([*arguments, *options])
-        if result.exception:
-            raise result.exception
-        return result.result
-
-    def dbt(self, *arguments: str):
-        """Results of a dbt command by the name of the node."""
-        results = self._invoke(dbtRunner(manifest=self.manifest), *arguments).results
-        return {result.node.name: result for result in results}
-
-    def build(self, *arguments: str) -> None:
-        """`dbt build` with unit tests; fails the test on anything but success."""
-        bad = {
-            name: f"{r.status}: {r.message}"
-            for name, r in self.dbt("build", *arguments).items()
-            if r.status not in ("success", "pass")
-        }
-        assert not bad
-
-    def query(self, text: str) -> list[tuple]:
-        with self.server.connect() as session:
-            return session.execute(text).fetchall()
-
-    def facts(self) -> dict[str, list[dict]]:
-        with self.server.connect(row_factory=dict_row) as session:
-            return {
-                fact: session.execute(f"SELECT * FROM warehouse.{fact} ORDER BY {key}").fetchall()
-                for fact, key in FACTS.items()
-            }
-
-    def note_facts(self) -> None:
-        """Keep the facts as they are, and as a full refresh makes them."""
-        self.incremental.append(self.facts())
-        self.dbt("run", "--full-refresh", "--select", *FACTS)
-        self.refreshed.append(self.facts())
-
-    def create(self, name: str, template: str) -> None:
-        """Create database `name`, in place of what had that name, as a copy of `template`."""
-        with replace(self.server, database="postgres").connect(autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-
-
 @pytest.fixture(scope="module")
 def warehouse(stack, tmp_path_factory) -> Iterator[Warehouse]:
     """The shop after three days; the attributes of `Warehouse` say what was there in between."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOFTCART_STAGING_DATABASE", DATABASE)
-        it = Warehouse(staging(), tmp_path_factory.mktemp("dbt"))
+        folder = tmp_path_factory.mktemp("dbt")
+        it = Warehouse(staging(), folder, project_of(lines.SHOP, folder), FACTS)
         it.create(DATABASE, "template0")
         with it.server.connect(autocommit=True) as session:
-            raw = Raw(session)
+            raw = Raw(session, LINES.line("shop"), DAY_1)
             raw.create()
             load_first_day(raw)
             warehouse_state.prepare(session, "dbt_state")
             it.dbt("run")
         it.create(FIRST, DATABASE)
         with it.server.connect(autocommit=True) as session:
-            raw = Raw(session)
+            raw = Raw(session, LINES.line("shop"), DAY_1)
             it.note_facts()
             load_second_day(raw)
             it.build()
@@ -694,7 +526,7 @@ def raw(warehouse: Warehouse) -> Iterator[Raw]:
     """The raw tables of the first day, from which the warehouse was built."""
     warehouse.create(DATABASE, FIRST)
     with warehouse.server.connect(autocommit=True) as session:
-        yield Raw(session)
+        yield Raw(session, LINES.line("shop"), DAY_1)
     warehouse.create(DATABASE, BUILT)
 
 
@@ -1290,7 +1122,7 @@ def test_returns_count_on_their_day_and_on_the_day_of_the_order(warehouse):
     """
     warehouse.create(DATABASE, BUILT)
     with warehouse.server.connect() as session:
-        raw = Raw(session)
+        raw = Raw(session, LINES.line("shop"), DAY_1)
         raw.loaded_at = datetime(2026, 5, 21, tzinfo=UTC)
         may = {"returned_at": at("2026-05-20"), "updated_at": at("2026-05-20")}
         # Its order is in March. That of the third return has not arrived.
@@ -1327,7 +1159,7 @@ def test_a_mistyped_year_moves_no_window_and_is_named(warehouse):
     days = "SELECT min(inventory_date), max(inventory_date) FROM warehouse.fct_inventory_daily"
     before = warehouse.query(days)
     with warehouse.server.connect() as session:
-        raw = Raw(session)
+        raw = Raw(session, LINES.line("shop"), DAY_1)
         raw.loaded_at = DAY_3
         ahead = order(8, "2062-01-01", customer_id=2, shipping_address_id=2)
         raw.put("orders", ahead)
@@ -1378,7 +1210,7 @@ def test_a_shop_of_guests_without_payments_stock_or_vendors_is_published(warehou
     """Limits that fit the demo must not stop such a shop: each fourth order is a guest's."""
     warehouse.create(DATABASE, "template0")
     with warehouse.server.connect(autocommit=True) as session:
-        raw = Raw(session)
+        raw = Raw(session, LINES.line("shop"), DAY_1)
         raw.create()
         raw.put("stores", store(1, "online"))
         raw.put_documents("categories", {"_id": "C2", "name": "Pans"})
@@ -1437,7 +1269,7 @@ INSERT INTO raw_cafe_menu.drinks VALUES ('tea', '{{"name": "Tea"}}')
 
 def test_customers_of_two_lines_with_one_id_are_two_customers(warehouse, tmp_path):
     """Both have a customer 1. Their versions had one key, and every fact would have met both."""
-    add_cafe(tmp_path)
+    add_cafe(tmp_path, lines.SHOP)
     warehouse.create(DATABASE, BUILT)
     before = warehouse.facts()
     with warehouse.server.connect() as session:

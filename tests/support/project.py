@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from support.databases import fingerprints
-from support.published import TABLES
 
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import production
 from softcart_assets.paths import REPOSITORY
 
@@ -55,4 +55,4 @@ class Project:
 
     def published(self) -> dict[str, tuple]:
         """Rows and checksum of every view that people read."""
-        return fingerprints(production(), [f"production.{table.name}" for table in TABLES])
+        return fingerprints(production(), [f"production.{table.name}" for table in LINES.published])

@@ -1,10 +1,11 @@
-"""The published tables of all lines of business and their audits, as the definitions have them."""
+"""The published tables of the shop and their audits, as the definitions have them."""
 
-from softcart_assets.assembly import LINES
+from support.lines import SHOP
+
 from softcart_assets.dbt import prepare_manifest, read_manifest
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import published_tables
 
 prepare_manifest()
-TABLES = published_tables(LINES, read_manifest())
+TABLES = published_tables(SHOP, read_manifest())
 AUDITS = audits_of(TABLES)

@@ -1,0 +1,27 @@
+"""Some of the lines of business, for tests that need no others."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from softcart_assets.assembly import LINES, Lines
+from softcart_assets.derive import derive
+from softcart_assets.paths import REPOSITORY
+
+SHOP = Lines([LINES.conformed, LINES.line("shop")])
+TELECOM = Lines([LINES.conformed, LINES.line("telecom")])
+
+
+def project_of(lines: Lines, folder: Path) -> Path:
+    """Copy the dbt project to `folder`, without the models of other lines. Returns its path."""
+    others = [line for line in LINES if line not in list(lines)]
+    left_out = {
+        *(line.name for line in others),
+        *(source.name for line in others for source in line.sources),
+    }
+    project = folder / "dbt_project"
+    ignored = shutil.ignore_patterns("target", "logs", *left_out)
+    shutil.copytree(REPOSITORY / "dbt_project", project, ignore=ignored)
+    derive(lines, folder)
+    return project
