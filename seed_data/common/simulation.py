@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -11,6 +12,9 @@ from seed_data.common.model import SeedError
 from seed_data.common.packages import database_of, seeds_of
 from seed_data.common.traffic import Simulation, SimulationError, run_together
 from softcart_assets.lines.model import Line
+
+PER_CONNECTION = 1_000
+"""Operations per second that one thread and its connections do."""
 
 
 def simulate(
@@ -30,17 +34,22 @@ def simulate(
     """
     if rate <= 0:
         raise SimulationError(f"The rate must be above 0 operations per second, not {rate}.")
+    count = math.ceil(rate / PER_CONNECTION)
     with ExitStack() as opened:
         simulations = []
         for line, data in seeds_of(lines):
             if data.traffic:
                 _require_seed(line)
                 traffic = data.traffic({source.name: source for source in line.sources}, seed)
-                opened.callback(traffic.close)
-                simulations.append(Simulation(line.name, traffic, seed))
+                for number in range(count):
+                    each = traffic.another() if number else traffic
+                    opened.callback(each.close)
+                    name = f"{line.name} {number + 1}" if count > 1 else line.name
+                    own = None if seed is None else seed + number
+                    simulations.append(Simulation(name, each, own))
         if not simulations:
             raise SimulationError("None of these lines of business has traffic to simulate.")
-        run_together(simulations, rate, duration)
+        run_together(simulations, rate / count, duration)
     return sum((simulation.counts for simulation in simulations), Counter())
 
 

@@ -1,7 +1,8 @@
 """Live traffic on the sources of lines of business, at a given rate, until stopped.
 
-A line offers a `Traffic` with its operations. Each operation is one transaction or one write. This
-module decides when operations come and how often, and handles a server that goes away.
+A line offers a `Traffic` with its operations. This module decides when operations come and how
+often, and handles a server that goes away. At a high rate, several operations share a transaction,
+and several threads with connections of their own share the work.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -21,6 +22,9 @@ from pymongo.errors import PyMongoError
 from softcart_assets.connections import ServerUnreachable
 
 REPORT_SECONDS = 5
+
+BATCH_SECONDS = 0.02
+"""Operations that come within this time may share a transaction."""
 
 PASSING_ERRORS = frozenset(
     {0, 1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 2002, 2003, 2006, 2013, 2055}
@@ -46,12 +50,19 @@ class Traffic(Protocol):
     weights: Mapping[str, float]
     """How often each operation comes, relative to the others."""
 
+    at_once: int
+    """The most operations that share a transaction."""
+
+    def another(self) -> Traffic:
+        """The same traffic over connections of its own, for another thread."""
+        ...
+
     def connect(self) -> None:
         """Connect again after a lost connection. Raises `ServerUnreachable`."""
         ...
 
-    def perform(self, operation: str) -> None:
-        """Do one operation and commit it. If it undid everything, it raises `NothingToDo`."""
+    def perform(self, operations: Sequence[str]) -> Sequence[str]:
+        """Do these operations and commit them. Returns those that found something to do."""
         ...
 
     def close(self) -> None:
@@ -74,6 +85,7 @@ class Simulation:
         """Do `rate` operations per second for `duration` seconds, or until `stop` is set."""
         stop = stop or threading.Event()
         operations, weights = zip(*self._traffic.weights.items(), strict=True)
+        size = max(1, min(self._traffic.at_once, int(rate * BATCH_SECONDS)))
         started = reported = due = time.monotonic()
         end = None if duration is None else started + duration
         reported_count = 0
@@ -86,20 +98,13 @@ class Simulation:
                 continue
             # Never more than a second behind. Otherwise a burst would follow when a slow server
             # recovers.
-            due = max(due, now - 1) + 1 / rate
-            operation = self._choices.choices(operations, weights)[0]
+            due = max(due, now - 1) + size / rate
+            chosen = self._choices.choices(operations, weights, k=size)
             with self._patiently(end, stop):
-                self._perform(operation)
+                self.counts.update(self._traffic.perform(chosen))
         self._report(
             (self.counts.total() - reported_count) / max(time.monotonic() - reported, 0.001)
         )
-
-    def _perform(self, operation: str) -> None:
-        try:
-            self._traffic.perform(operation)
-        except NothingToDo:
-            return
-        self.counts[operation] += 1
 
     def _report(self, speed: float) -> None:
         counts = ", ".join(
@@ -112,7 +117,7 @@ class Simulation:
 
     @contextmanager
     def _patiently(self, end: float | None, stop: threading.Event) -> Iterator[None]:
-        """Survive passing failures of a server: drop the operation and connect again."""
+        """Survive passing failures of a server: drop the operations and connect again."""
         try:
             yield
         except (pymysql.MySQLError, PyMongoError) as error:

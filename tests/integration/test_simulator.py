@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from support.databases import mongo_database, mysql_database
 
 from seed_data.common.seeding import seed
 from seed_data.common.simulation import simulate
-from seed_data.common.traffic import NothingToDo, Simulation, SimulationError, run_together
+from seed_data.common.traffic import Simulation, SimulationError, run_together
 from seed_data.shop.traffic import ShopTraffic
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import MongoConnection, MySQLConnection, ServerUnreachable
@@ -211,6 +211,8 @@ class _Traffic:
 
     def __init__(self) -> None:
         self.connections = 1
+        self.at_once = 3
+        self.largest = 0
         self.problems: list[Exception] = []
         self.away = 0
 
@@ -220,9 +222,14 @@ class _Traffic:
             raise ServerUnreachable("The server is away.")
         self.connections += 1
 
-    def perform(self, operation: str) -> None:
+    def perform(self, operations: Sequence[str]) -> Sequence[str]:
+        self.largest = max(self.largest, len(operations))
         if self.problems:
             raise self.problems.pop()
+        return operations
+
+    def another(self) -> _Traffic:
+        raise NotImplementedError
 
     def close(self) -> None:
         self.connections -= 1
@@ -230,12 +237,15 @@ class _Traffic:
 
 def test_a_server_that_goes_away_is_waited_for() -> None:
     traffic = _Traffic()
-    traffic.problems = [pymysql.OperationalError(2013, "Lost connection"), NothingToDo()]
+    traffic.problems = [pymysql.OperationalError(2013, "Lost connection")]
     traffic.away = 1
     simulation = Simulation("test", traffic, seed=1)
     simulation.run(rate=100, duration=0.5)
     assert traffic.connections == 1
     assert 10 < simulation.counts.total() < 50
+    assert traffic.largest == 2  # what comes in 20 ms
+    simulation.run(rate=1_000, duration=0.1)
+    assert traffic.largest == 3
     traffic.problems = [pymysql.ProgrammingError(1146, "There is no such table")]
     with pytest.raises(pymysql.ProgrammingError):
         simulation.run(rate=100, duration=0.5)

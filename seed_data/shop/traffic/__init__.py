@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -50,6 +50,8 @@ class ShopTraffic:
 
     def __init__(self, sources: Mapping[str, Source], seed: int | None = None) -> None:
         self.weights: Mapping[str, float] = {name: each[0] for name, each in OPERATIONS.items()}
+        self.at_once = 1
+        self._sources = sources
         self._mysql = MySQLConnection.from_env(sources["shop"].env_prefix)
         self._mongodb = MongoConnection.from_env(sources["catalog"].env_prefix)
         rng = random.Random(seed)
@@ -75,6 +77,10 @@ class ShopTraffic:
             client.close()
             raise
 
+    def another(self) -> ShopTraffic:
+        """The same traffic over connections of its own."""
+        return ShopTraffic(self._sources, self._shop.rng.randrange(2**31))
+
     def connect(self) -> None:
         """Connect again."""
         self._shop.sql, self._shop.documents = self._connections(self._shop.rng)
@@ -84,15 +90,17 @@ class ShopTraffic:
         self._shop.sql.close()
         self._shop.documents.client.close()
 
-    def perform(self, operation: str) -> None:
-        """Do one operation and commit it. Raises `NothingToDo`."""
+    def perform(self, operations: Sequence[str]) -> Sequence[str]:
+        """Do an operation and commit it. Returns none if it found nothing to do."""
+        [operation] = operations
         _, operate = OPERATIONS[operation]
         try:
             operate(self._shop)
             self._shop.sql.commit()
         except NothingToDo:
             self._shop.sql.rollback()
-            raise
+            return ()
+        return operations
 
     def _read_sources(self) -> None:
         shop = self._shop
