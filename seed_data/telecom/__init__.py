@@ -2,5 +2,6 @@
 
 from seed_data.common.model import LineSeed
 from seed_data.telecom.generator import generate
+from seed_data.telecom.traffic import TelecomTraffic
 
-SEED = LineSeed(generate)
+SEED = LineSeed(generate, TelecomTraffic)

@@ -44,7 +44,8 @@ CREATE TABLE invoices (
   state        ENUM('open','paid','overdue','cancelled') NOT NULL,
   updated_at   DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
     ON UPDATE CURRENT_TIMESTAMP(6),
-  KEY (account_id)
+  KEY (account_id),
+  KEY (state, id)
 ) DEFAULT CHARSET=utf8mb4;
 
 CREATE TABLE invoice_lines (
@@ -103,5 +104,6 @@ CREATE TABLE disputes (
   closed_at     DATETIME(6) NULL,
   updated_at    DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
     ON UPDATE CURRENT_TIMESTAMP(6),
-  KEY (invoice_id)
+  KEY (invoice_id),
+  KEY (state, id)
 ) DEFAULT CHARSET=utf8mb4;

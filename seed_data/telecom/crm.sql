@@ -65,7 +65,8 @@ CREATE TABLE subscribers (
     ON UPDATE CURRENT_TIMESTAMP(6),
   KEY (msisdn),
   KEY (customer_id),
-  KEY (account_id)
+  KEY (account_id),
+  KEY (state, id)
 ) DEFAULT CHARSET=utf8mb4;
 
 CREATE TABLE subscriptions (
@@ -122,5 +123,6 @@ CREATE TABLE complaints (
   resolution     VARCHAR(200) NULL,
   updated_at     DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
     ON UPDATE CURRENT_TIMESTAMP(6),
-  KEY (subscriber_id)
+  KEY (subscriber_id),
+  KEY (state, id)
 ) DEFAULT CHARSET=utf8mb4;
