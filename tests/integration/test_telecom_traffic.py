@@ -1,0 +1,172 @@
+"""The traffic of the mobile operator on real servers: its invariants hold while several threads
+write, and what it seeds loads without a warning.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from seed_data.common.seeding import seed
+from seed_data.common.simulation import simulate
+from seed_data.common.traffic import SimulationError
+from seed_data.telecom import shares
+from seed_data.telecom.traffic import OPERATIONS, TelecomTraffic
+from softcart_assets.assembly import LINES
+from softcart_assets.connections import MySQLConnection
+
+TELECOM = LINES.line("telecom")
+SOURCES = {source.name: source for source in TELECOM.sources}
+
+BROKEN = {
+    "a balance is top-ups less charges": (
+        "charging",
+        """SELECT b.subscriber_id FROM balances b
+        LEFT JOIN (SELECT subscriber_id, SUM(amount) s FROM top_ups GROUP BY 1) t
+          USING (subscriber_id)
+        LEFT JOIN (SELECT subscriber_id, SUM(amount) s FROM charges GROUP BY 1) c
+          USING (subscriber_id)
+        WHERE b.amount <> COALESCE(t.s, 0) - COALESCE(c.s, 0) OR b.amount < 0""",
+    ),
+    "a correction is a reversal and a new charge": (
+        "charging",
+        """SELECT o.id FROM charges o JOIN charges r ON r.reverses_id = o.id
+        GROUP BY o.id HAVING COUNT(*) <> 2 OR SUM(r.quantity) <> 0
+          OR MIN(r.amount) <> -MAX(o.amount)""",
+    ),
+    "payments are what the invoices say": (
+        "billing",
+        """SELECT i.id FROM invoices i JOIN payments p ON p.invoice_id = i.id
+        LEFT JOIN (SELECT invoice_id, SUM(amount) s FROM adjustments GROUP BY 1) a
+          ON a.invoice_id = i.id
+        WHERE i.state <> 'paid' OR p.amount < i.total_amount + COALESCE(a.s, 0)""",
+    ),
+    "two who are not cancelled have no number in common": (
+        "crm",
+        "SELECT msisdn FROM subscribers WHERE state <> 'cancelled' GROUP BY 1 HAVING COUNT(*) > 1",
+    ),
+    "a subscriber has the plan of the last subscription": (
+        "crm",
+        """SELECT s.id FROM subscribers s JOIN subscriptions p ON p.subscriber_id = s.id
+        WHERE p.ended_at IS NULL AND p.plan_id <> s.plan_id""",
+    ),
+    "complaints have their interaction": (
+        "crm",
+        "SELECT id FROM complaints WHERE interaction_id NOT IN (SELECT id FROM interactions)",
+    ),
+}
+"""Queries that find the rows which break an invariant, by source."""
+
+
+@pytest.fixture
+def servers(
+    spark, mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, MySQLConnection]]:
+    """The four sources, freshly seeded, each in a database of its own."""
+    found = {}
+    with closing(mysql.connect()) as admin:
+        for source in TELECOM.sources:
+            found[source.name] = replace(mysql, database=f"{mysql.database}_{source.name}")
+            admin.query(f"CREATE DATABASE {found[source.name].database} CHARACTER SET utf8mb4")
+            monkeypatch.setenv(f"{source.env_prefix}_DATABASE", found[source.name].database)
+            for name in ("HOST", "PORT", "USER", "PASSWORD"):
+                value = getattr(mysql, name.lower())
+                monkeypatch.setenv(f"{source.env_prefix}_{name}", str(value))
+        try:
+            yield found
+        finally:
+            for server in found.values():
+                admin.query(f"DROP DATABASE {server.database}")
+
+
+def _rows(server: MySQLConnection, query: str) -> list[tuple]:
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return list(cursor.fetchall())
+
+
+def test_traffic_keeps_the_invariants(spark, servers: dict[str, MySQLConnection]) -> None:
+    with pytest.raises(SimulationError, match="no subscribers"):
+        TelecomTraffic(SOURCES)
+    seed([TELECOM], scale=0.03, seed=2, spark=spark)
+    for what, (source, query) in BROKEN.items():
+        assert not _rows(servers[source], query), what
+
+    # Three threads, and every kind of operation often enough.
+    counts = simulate([TELECOM], rate=2_500, duration=4, seed=3)
+    assert counts.keys() <= OPERATIONS.keys()
+    for operation in OPERATIONS.keys() - counts.keys():
+        with closing(TelecomTraffic(SOURCES, seed=4)) as traffic:
+            done: Counter[str] = Counter()
+            for _ in range(50):
+                done.update(traffic.perform([operation]))
+            assert done[operation], operation
+    for what, (source, query) in BROKEN.items():
+        assert not _rows(servers[source], query), what
+
+    [[records, events, late]] = _rows(
+        servers["signaling"],
+        "SELECT COUNT(*), COUNT(DISTINCT event_id, direction), "
+        "SUM(recorded_at > started_at + INTERVAL duration_seconds SECOND + INTERVAL 2 HOUR) "
+        "FROM call_records",
+    )
+    assert abs((records - events) / events - shares.RECORD_DUPLICATE) < 0.004
+    assert abs(float(late) / records - shares.RECORD_LATE) < 0.01
+
+
+def test_a_transaction_that_is_undone_leaves_nothing_behind(
+    spark, servers: dict[str, MySQLConnection]
+) -> None:
+    """Neither at the sources nor in what the threads know."""
+    seed([TELECOM], scale=0.01, seed=2, spark=spark)
+    with closing(TelecomTraffic(SOURCES, seed=1)) as traffic:
+        before = _rows(servers["crm"], "SELECT COUNT(*), MAX(id) FROM subscribers")
+        desk = traffic._desk
+        known = list(desk.subscribers)
+        for operation in ("new_subscriber", "call", "top_up", "plan_change", "cancellation"):
+            OPERATIONS[operation][1](desk)
+        traffic.close()
+        traffic.connect()
+        assert desk.subscribers == known
+        assert not desk.rows
+        assert not desk.spent
+        assert _rows(servers["crm"], "SELECT COUNT(*), MAX(id) FROM subscribers") == before
+        other = traffic.another()
+        with closing(other):
+            assert other.perform(["call"] * 5) == ["call"] * 5
+            traffic.perform(["new_subscriber"])
+            assert len(other._desk.subscribers) == len(known) + 1
+
+
+def test_threads_write_at_once(spark, servers: dict[str, MySQLConnection]) -> None:
+    """Their balances meet, and no thread waits for another for ever."""
+    seed([TELECOM], scale=0.01, seed=2, spark=spark)
+    with closing(TelecomTraffic(SOURCES, seed=1)) as traffic:
+        others = [traffic.another() for _ in range(3)]
+        failures: list[Exception] = []
+
+        def work(each: TelecomTraffic) -> None:
+            try:
+                for _ in range(30):
+                    each.perform(["call", "sms", "data_session", "top_up", "correction"] * 4)
+            except Exception as failure:
+                failures.append(failure)
+
+        threads = [threading.Thread(target=work, args=(each,)) for each in others]
+        started = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for each in others:
+            each.close()
+    assert not failures
+    assert time.monotonic() - started < 120
+    source, query = BROKEN["a balance is top-ups less charges"]
+    assert not _rows(servers[source], query)
