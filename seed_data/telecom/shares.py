@@ -15,7 +15,7 @@ COMPLAINT_PER_DROPPED_CALL = 0.06
 """Months in which a subscriber complains: without a dropped call, and more for each."""
 
 INVOICE_CANCELLED = 0.003
-INVOICE_DISPUTED = 0.015
+INVOICE_DISPUTED = 0.03
 DISPUTE_ACCEPTED = 0.6
 INVOICE_UNPAID = 0.02
 """Invoices that nobody ever pays."""
