@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from support import published as declared
 from support.databases import database, fingerprints
+from support.lines import SHOP
 from support.published import AUDITS
 from support.warehouse import create_warehouse
 
-from softcart_assets.assembly import LINES
 from softcart_assets.audits.model import AnyAudit, Audit, AuditResult, Equality, Measured, Volume
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.publishing.publish import AuditFailed, PublishError, publish
@@ -189,7 +189,7 @@ def test_a_broken_line_is_held(published, broken):
         before = fingerprints(production, VIEWS)
         with staging.connect() as session:
             session.execute(broken.encode())
-        if len(BROKEN[broken]) == len(LINES):
+        if len(BROKEN[broken]) == len(SHOP):
             with pytest.raises(AuditFailed) as caught:
                 publish(staging, production, declared.TABLES, AUDITS)
             expected = set().union(*BROKEN[broken].values())

@@ -166,9 +166,9 @@ def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> No
     assert _schema_check(path).returncode == 0
     environment = more.compose["services"]["dagster-daemon"]["environment"]
     assert environment["SOFTCART_LOCK_DATABASE"] == "key"
-    assert environment["SOFTCART_CRM_PASSWORD"].startswith("${SOFTCART_CRM_PASSWORD:?")
+    assert environment["SOFTCART_LOYALTY_PASSWORD"].startswith("${SOFTCART_CRM_PASSWORD:?")
     passwords = more.compose["services"]["mysql"]["environment"]
-    assert passwords["SOFTCART_CRM_PASSWORD"] == environment["SOFTCART_CRM_PASSWORD"]
+    assert passwords["SOFTCART_LOYALTY_PASSWORD"] == environment["SOFTCART_CRM_PASSWORD"]
 
 
 def test_every_password_is_generated_once(tmp_path: Path) -> None:
@@ -177,12 +177,12 @@ def test_every_password_is_generated_once(tmp_path: Path) -> None:
     (tmp_path / "docker").mkdir()
     script = tmp_path / "docker" / "passwords.sh"
     script.write_text(passwords_script(sources))
-    (tmp_path / ".env").write_text("SOFTCART_CRM_PASSWORD=mine\nSOFTCART_LOCK_PASSWORD=\n")
+    (tmp_path / ".env").write_text("SOFTCART_LOYALTY_PASSWORD=mine\nSOFTCART_LOCK_PASSWORD=\n")
     subprocess.run(["sh", str(script)], check=True)
     generated = dotenv_values(tmp_path / ".env")
     asked = set(re.findall(r"\$\{(\w+):\?", compose(sources)))
     assert asked == {name for name, value in generated.items() if value}
-    assert generated["SOFTCART_CRM_PASSWORD"] == "mine"
+    assert generated["SOFTCART_LOYALTY_PASSWORD"] == "mine"
     assert len(set(generated.values())) == len(generated)
     assert all(len(value) == 36 for value in generated.values() if value != "mine")
     subprocess.run(["sh", str(script)], check=True)
@@ -200,12 +200,12 @@ def test_a_product_that_no_source_needs_is_left_out(tmp_path: Path) -> None:
     path.write_text(compose(OTHERS[:1]))
     services = yaml.safe_load(path.read_text())["services"]
     assert "mongo" not in services
-    assert services["mysql"]["ports"] == ["127.0.0.1:${SOFTCART_CRM_PORT:-3306}:3306"]
+    assert services["mysql"]["ports"] == ["127.0.0.1:${SOFTCART_LOYALTY_PORT:-3306}:3306"]
 
 
 def test_any_port_setting_of_a_mysql_source_moves_the_port() -> None:
     ports = yaml.safe_load(compose(OTHERS))["services"]["mysql"]["ports"]
-    assert ports == ["127.0.0.1:${SOFTCART_CRM_PORT:-${SOFTCART_LOCK_PORT:-3306}}:3306"]
+    assert ports == ["127.0.0.1:${SOFTCART_LOYALTY_PORT:-${SOFTCART_LOCK_PORT:-3306}}:3306"]
 
 
 BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
