@@ -1,16 +1,23 @@
 """Every column of every declared source table has a privacy class, and every class has a column."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from support.ingestion import classify
+from support.ingestion import classify, run
 
+from seed_data.common.mysql import statements
+from seed_data.common.packages import folder_of
+from softcart_assets.assembly import LINES
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.lines.model import Source
 from softcart_assets.lines.shop.sources import SHOP
 
-SCHEMA = Path(__file__).resolve().parents[2] / "seed_data" / "shop" / "shop.sql"
+MYSQL = {
+    source.name: (line, source)
+    for line in LINES
+    for source in line.sources
+    if source.kind == "mysql"
+}
 
 
 def _columns(mysql: MySQLConnection) -> dict[str, set[str]]:
@@ -34,21 +41,21 @@ def _differences(source: Source, columns: dict[str, set[str]]) -> dict[str, set[
     }
 
 
-@pytest.fixture
-def shop_columns(mysql) -> dict[str, set[str]]:
-    connection = mysql.connect()
-    cursor = connection.cursor()
-    statements = "\n".join(
-        line for line in SCHEMA.read_text().splitlines() if not line.startswith("--")
-    )
-    for statement in filter(str.strip, statements.split(";\n")):
-        cursor.execute(statement)
-    connection.close()
+def _created(mysql: MySQLConnection, name: str) -> dict[str, set[str]]:
+    """The columns of the demo's tables of a source."""
+    line, _ = MYSQL[name]
+    run(mysql, *statements(folder_of(line) / f"{name}.sql").values())
     return _columns(mysql)
 
 
-def test_every_shop_column_is_classified(shop_columns):
-    assert not _differences(SHOP, shop_columns)
+@pytest.fixture
+def shop_columns(mysql) -> dict[str, set[str]]:
+    return _created(mysql, "shop")
+
+
+@pytest.mark.parametrize("name", MYSQL)
+def test_every_column_of_the_demo_is_classified(mysql, name):
+    assert not _differences(MYSQL[name][1], _created(mysql, name))
 
 
 def test_an_unclassified_column_is_found(shop_columns):
