@@ -166,9 +166,9 @@ def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> No
     assert _schema_check(path).returncode == 0
     environment = more.compose["services"]["dagster-daemon"]["environment"]
     assert environment["SOFTCART_LOCK_DATABASE"] == "key"
-    assert environment["SOFTCART_LOYALTY_PASSWORD"].startswith("${SOFTCART_CRM_PASSWORD:?")
+    assert environment["SOFTCART_LOYALTY_PASSWORD"].startswith("${SOFTCART_LOYALTY_PASSWORD:?")
     passwords = more.compose["services"]["mysql"]["environment"]
-    assert passwords["SOFTCART_LOYALTY_PASSWORD"] == environment["SOFTCART_CRM_PASSWORD"]
+    assert passwords["SOFTCART_LOYALTY_PASSWORD"] == environment["SOFTCART_LOYALTY_PASSWORD"]
 
 
 def test_every_password_is_generated_once(tmp_path: Path) -> None:
