@@ -21,10 +21,13 @@ from softcart_assets.lines.model import (
     Dashboard,
     Extract,
     Job,
+    Latest,
     Line,
     Published,
+    RunningTotal,
     Source,
     Table,
+    Where,
 )
 from softcart_assets.paths import REPOSITORY
 
@@ -35,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]{1,63}")
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-_LAYERS = ("staging", "warehouse", "aggregates", "production", "extracts", "lake", "dagster")
+_LAYERS = ("staging", "warehouse", "aggregates", "production", "extracts", "lake", "ods", "dagster")
 """Names that begin the asset keys and the settings of the platform's own layers."""
 
 
@@ -186,6 +189,8 @@ def _lines(together: Lines) -> Iterator[str]:
 
 def _sources(together: Lines) -> Iterator[str]:
     yield from _repeated(together.sources, "source systems", "Rename one of them")
+    kept = [each for source in together.sources for each in source.kept]
+    yield from _repeated(kept, "totals", "Rename one of them")
     prefixes = Counter(source.env_prefix for source in together.sources)
     # The name of the table that holds the rows of a first copy.
     parts = Counter(
@@ -226,6 +231,7 @@ def _sources(together: Lines) -> Iterator[str]:
                     f"with source_name={table.at_source!r}."
                 )
         yield from _lake_tables(source)
+        yield from _totals(source)
 
 
 def _tables(source: Source) -> Iterator[str]:
@@ -282,6 +288,94 @@ def _lake_tables(source: Source) -> Iterator[str]:
                     "and lower case. Declare one of them with another name and "
                     f"source_name={table.at_source!r}."
                 )
+
+
+_OWN_OF_TOTALS = {"bucket", "currency", "rows", "window", "starts_at", "ends_at"}
+"""Names of columns that every table or function of a total may have."""
+_OWN_OF_ODS = {"positions", "cycle", "local_day", "midnight"}
+
+
+def _totals(source: Source) -> Iterator[str]:
+    """What is wrong with the running totals of a source."""
+    identities: dict[str, RunningTotal] = {}
+    for each in source.kept:
+        where = f"{each.declared_at}: {each.name!r} of source {source.name!r}"
+        if not LINE_NAME.fullmatch(each.name) or len(each.name) > _LONGEST_TOTAL:
+            yield (
+                f"{where} cannot be the name of a total. Use up to {_LONGEST_TOTAL} small letters, "
+                "digits and _, beginning with a letter."
+            )
+        if each.name in _OWN_OF_ODS:
+            yield f"{where} has a name that the schema ods uses itself. Rename it."
+        yield from _what_totals_read(source, each, where)
+        if isinstance(each, RunningTotal):
+            yield from _measures(each, where)
+            other = identities.setdefault(each.table, each)
+            if other.identity != each.identity:
+                yield (
+                    f"{where} tells the events of {each.table!r} by {each.identity or 'nothing'}, "
+                    f"but {other.name!r} by {other.identity or 'nothing'}, see "
+                    f"{other.declared_at}. Declare the same identity in both."
+                )
+
+
+def _what_totals_read(source: Source, each: RunningTotal | Latest, where: str) -> Iterator[str]:
+    """What is wrong with the table, the columns and the conditions of a total."""
+    table = {table.name: table for table in source.tables}.get(each.table)
+    if table is None:
+        yield (
+            f"{where} reads the table {each.table!r}, which the source does not declare. "
+            "Declare the table, or correct the name."
+        )
+        return
+    if not table.key:
+        yield f"{where} needs a table with a key. Declare the key of {each.table!r}."
+    read = {*each.reads, *(each.identity if isinstance(each, RunningTotal) else ())}
+    for name in sorted(read - table.privacy.keys()):
+        yield (
+            f"{where} reads the column {name!r}, which is not declared in {each.table!r}. "
+            "Declare the column, or correct the name."
+        )
+    for condition in each.where:
+        if problem := _condition(condition):
+            yield f"{where} has a condition on {condition.column!r} {problem}"
+
+
+# `_later_` before it and `_between` after it must fit into a name of PostgreSQL.
+_LONGEST_TOTAL = 48
+
+
+def _measures(total: RunningTotal, where: str) -> Iterator[str]:
+    if not total.measures:
+        yield f"{where} has no measure. Declare one, such as {{'rows_counted': '*'}}."
+    for name in total.measures:
+        if not LINE_NAME.fullmatch(name) or name in {*_OWN_OF_TOTALS, total.key}:
+            yield (
+                f"{where} has a measure called {name!r}. Use small letters, digits and _, and none "
+                f"of {', '.join(sorted(_OWN_OF_TOTALS))} or the key's name."
+            )
+    if total.key in _OWN_OF_TOTALS:
+        yield f"{where}: its key is called {total.key!r}, as a column of ours. Choose another key."
+    if not total.windows:
+        yield f"{where} has no window. Declare one, such as windows=('life',)."
+    if not total.at and set(total.windows) - {"life"}:
+        yield f"{where} has windows of time, but no `at`. Declare the column with the event's time."
+
+
+def _condition(condition: Where) -> str | None:
+    """What is wrong with a condition, None if nothing is."""
+    value = condition.value
+    match condition.operator:
+        case "in" | "not in":
+            if not isinstance(value, tuple) or not value:
+                return f"with {condition.operator!r}, but not a tuple of values. Give it one."
+        case "is null" | "is not null":
+            if value is not None:
+                return f"with {condition.operator!r} and a value. Leave out the value."
+        case _:
+            if value is None or isinstance(value, tuple):
+                return f"with {condition.operator!r}, but not one value. Give it one."
+    return None
 
 
 def _outputs(together: Lines) -> Iterator[str]:

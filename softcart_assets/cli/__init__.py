@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from softcart_assets.cli import (
     lines,
+    ods,
     publication,
     quarantine,
     seed,
@@ -103,3 +104,4 @@ for _command in _COMMANDS:
     app.command(context_settings=_PASS_ON if _command in (stack.run, stack.dbt) else None)(_command)
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(serve.serve, name="serve")
+app.add_typer(ods.ods, name="ods")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from softcart_assets.lines.model import Source, Table
+from softcart_assets.lines.model import RunningTotal, Source, Table
 
 
 def source_key(source: Source, table: Table) -> dg.AssetKey:
@@ -31,6 +31,11 @@ def raw_keys(source: Source, table: Table) -> list[dg.AssetKey]:
 def lake_key(source: Source, table: Table) -> dg.AssetKey:
     """Key of a lake table, `lake_<source>/<table>`."""
     return dg.AssetKey([source.lake, table.name])
+
+
+def total_key(total: RunningTotal) -> dg.AssetKey:
+    """Key of a running total."""
+    return dg.AssetKey(["ods", total.name])
 
 
 def aggregate_key(name: str) -> dg.AssetKey:

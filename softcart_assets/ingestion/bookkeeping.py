@@ -16,7 +16,11 @@ from softcart_assets import locks
 from softcart_assets.ingestion.position import latest
 from softcart_assets.migrations import migrate
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATIONS = {
+    # In this order: the views of the second read tables of the first.
+    "ingestion": Path(__file__).parent / "migrations",
+    "ods": Path(__file__).parent / "sinks" / "ods" / "migrations",
+}
 
 RAW_TABLES_LOCK = "softcart raw tables"
 """The advisory lock that raw tables are loaded under, shared, and models are built under, alone."""
@@ -32,12 +36,13 @@ def prepare(connection: psycopg.Connection, raw_schema: str) -> None:
 
     Can be called at any time.
     """
-    migrate(connection, "ingestion", _MIGRATIONS)
+    for schema, folder in _MIGRATIONS.items():
+        migrate(connection, schema, folder)
     with connection.transaction():
         # Two sessions that create the same thing at once would fail each other.
         locks.take(connection, f"softcart schema {raw_schema}", until="transaction")
-        schema = sql.Identifier(raw_schema)
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+        name = sql.Identifier(raw_schema)
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
 
 
 @dataclass(frozen=True)

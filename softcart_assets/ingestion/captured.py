@@ -278,10 +278,14 @@ class Captured:
         self.connection.commit()
 
     def commit(
-        self, place: Place, committed_at: int | None, lake_place: Place | None = None
+        self,
+        place: Place,
+        committed_at: int | None,
+        lake_place: Place | None = None,
+        complete_at: float | None = None,
     ) -> None:
         """Move the stream to `place` (and the lake to `lake_place` if given), and commit the
-        transaction.
+        transaction. `complete_at`: what was committed at the source until then is in it.
 
         A place before the present one does not move the stream. This happens while the log is read
         again for the lake.
@@ -297,7 +301,8 @@ class Captured:
         done = self.connection.execute(
             "UPDATE ingestion.streams SET position = %s, gtid = %s, server = %s, lake_position = "
             "%s, lake_gtid = %s,"
-            " lake_server = %s, committed_at = coalesce(%s, committed_at), updated_at = now()"
+            " lake_server = %s, committed_at = coalesce(%s, committed_at),"
+            " complete_at = greatest(complete_at, to_timestamp(%s)), updated_at = now()"
             " WHERE source = %s AND position = %s",
             (
                 place.position,
@@ -307,6 +312,7 @@ class Captured:
                 lake.gtid,
                 lake.server,
                 moment,
+                complete_at,
                 self.source.name,
                 self.place.position,
             ),

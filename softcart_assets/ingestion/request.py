@@ -15,7 +15,6 @@ import psycopg
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.readers import Reader
-from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.ingestion.workers import WorkerPool
 from softcart_assets.lines.model import Source
 
@@ -35,9 +34,8 @@ class LoadRequest:
     checksums at the position, if it did so longer ago than this. Zero: in any case. None: never.
     This takes the source seconds per million rows. It is asked sooner if nothing else tells what it
     has now, as after changes that are in no log. `released`: quarantine entries whose rows are read
-    again. `sinks`: further targets for the changes of captured tables, besides raw and the lake.
-    `tell` is called with a text whenever the load waits for somebody else. `restate`: write all
-    rows of raw to the lake again.
+    again. `tell` is called with a text whenever the load waits for somebody else. `restate`: write
+    all rows of raw to the lake again.
     """
 
     source: Source
@@ -48,7 +46,6 @@ class LoadRequest:
     ask_after: timedelta | None = timedelta(0)
     released: Sequence[int] = ()
     on_progress: Progress | None = None
-    sinks: Sequence[SinkMaker] = ()
     tell: Callable[[str], None] = lambda text: None
     restate: bool = False
 

@@ -138,11 +138,90 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Where:
+    """A condition on a column. A row counts only if it is true, so a NULL never counts.
+
+    `value`: what the column is compared with. A tuple for `in` and `not in`, None for the others
+    without a value.
+    """
+
+    column: str
+    operator: Literal["=", "<>", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null"]
+    value: str | int | Decimal | bool | tuple[str | int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class RunningTotal:
+    """Totals per key over the rows of a source table: the table `ods.<name>`.
+
+    Every load of the source brings them up to date in the transaction that moves its position.
+
+    `table`: a table of the same source. It needs a key.
+    `key`: the column whose values have totals. A row in which it is NULL counts for nobody.
+    `measures`: name → the column that is added up, or `*` to count rows. Sums are exact.
+    `where`: conditions that must all be true.
+    `at`: the time of the event, in UTC. Only totals over a window need it.
+    `identity`: columns that tell an event. Of several rows of one event, the row with the smallest
+    key counts, whatever `where` says of it. If the first of these columns is NULL, the row is an
+    event of its own.
+    `currency`: a column by whose values the totals stand apart.
+    `windows`: `life` is all time. `cycle` is a billing period, which begins on a day of the month
+    in a time zone. `day` is a day in a time zone. Whoever reads the totals says day and zone.
+    """
+
+    name: str
+    description: str
+    table: str
+    key: str
+    measures: Mapping[str, str]
+    where: tuple[Where, ...] = ()
+    at: str | None = None
+    identity: tuple[str, ...] = ()
+    currency: str | None = None
+    windows: tuple[Literal["life", "cycle", "day"], ...] = ("life",)
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of the source table that it adds up or that decide where, each once."""
+        measured = (column for column in self.measures.values() if column != "*")
+        others = (each.column for each in self.where)
+        named = (self.key, self.at, self.currency, *measured, *others)
+        return tuple(dict.fromkeys(filter(None, named)))
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The last row of each key in a source table: the function `ods.<name>`.
+
+    `at`: the time that decides, in UTC. Of rows with the same time, the one with the greatest key
+    is the last. `columns`: what is told of that row.
+    """
+
+    name: str
+    description: str
+    table: str
+    key: str
+    at: str
+    columns: tuple[str, ...]
+    where: tuple[Where, ...] = ()
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of the source table that it reads, each once."""
+        others = (each.column for each in self.where)
+        return tuple(dict.fromkeys((self.key, self.at, *self.columns, *others)))
+
+
+@dataclass(frozen=True)
 class Source:
     """One operational database.
 
     `kind`: the name of its connector in `softcart_assets.ingestion.connectors`. `prefix`: the start
     of the names of the environment variables with its connection. The default is `SOFTCART_<NAME>`.
+    `totals`, `latest`: what the operational data store keeps of its tables. They belong to the
+    source, so that no load of it can forget them.
     """
 
     name: str
@@ -152,6 +231,8 @@ class Source:
     owner: str = ""
     """Who answers for the data, `team:…`. The default is the owner of the line."""
     prefix: str = ""
+    totals: tuple[RunningTotal, ...] = ()
+    latest: tuple[Latest, ...] = ()
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
     @property
@@ -168,6 +249,11 @@ class Source:
     def lake(self) -> str:
         """The Hive database of its lake tables. Their keys begin with it, and it is their group."""
         return f"lake_{self.name}"
+
+    @property
+    def kept(self) -> tuple[RunningTotal | Latest, ...]:
+        """What the operational data store keeps of its tables."""
+        return (*self.totals, *self.latest)
 
     def table(self, name: str) -> Table:
         """The declared table of that name. Raises `KeyError` with the known names."""

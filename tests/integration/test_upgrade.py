@@ -36,23 +36,27 @@ ONE_SIDED = {
     # The first one is new. The others have moved into a table of their own.
     "ingestion.loads": {"number", "source_rows", "source_checksums"},
     "ingestion.quarantine": {"is_counted"},
+    "ingestion.streams": {"complete_at"},
 }
 """Columns that an upgrade takes away, adds or fills anew, by table. They are not compared."""
 
 PREPARE: dict[str, Callable[[psycopg.Connection], None]] = {
     "ingestion": lambda session: bookkeeping.prepare(session, "raw_shop"),
+    # Its views read tables of the first.
+    "ods": lambda session: bookkeeping.prepare(session, "raw_shop"),
     "aggregates": lambda session: warehouse_state.prepare(session, "aggregates"),
     "dbt_state": lambda session: warehouse_state.prepare(session, "dbt_state"),
     "production_meta": slots.set_up,
 }
 """What brings each schema of ours to this release."""
 
-OF_STAGING = ("ingestion", "aggregates", "dbt_state")
+OF_STAGING = ("ingestion", "ods", "aggregates", "dbt_state")
 TABLES = {
     "ingestion": (
         "attempts captures lake_files loads positions quarantine raw_sums "
         "resnapshots snapshot_ranges statements streams"
     ),
+    "ods": "_builds _totals positions",
     "aggregates": "_built_from",
     "dbt_state": "key_formulas watermarks",
     "production_meta": "acceptances contents current deviations lines versions",
@@ -60,12 +64,15 @@ TABLES = {
 ADDED = {
     "dbt_state.key_formulas",
     "ingestion.raw_sums",
+    "ods._builds",
+    "ods._totals",
+    "ods.positions",
     "production_meta.acceptances",
     "production_meta.contents",
     "production_meta.deviations",
     "production_meta.lines",
 }
-"""Tables that an upgrade adds, and leaves empty."""
+"""Tables and views that an upgrade adds, and leaves empty."""
 FILLED = {"ingestion.statements", "production_meta.versions"}
 """Tables that an upgrade adds, with what it takes from others."""
 

@@ -19,10 +19,13 @@ from softcart_assets.lines.model import (
     Dashboard,
     Extract,
     Job,
+    Latest,
     Line,
     Published,
+    RunningTotal,
     Source,
     Table,
+    Where,
 )
 
 HERE = r"tests/unit/test_assembly\.py:\d+: "
@@ -48,6 +51,18 @@ def with_table(**changes: object) -> Line:
 
 def with_tables(*tables: Table, kind: str = "mysql") -> Line:
     return replace(SOUND, sources=(replace(STORE, tables=tables, kind=kind),))  # type: ignore[arg-type]
+
+
+BY_ID = RunningTotal("orders_made", "Orders.", "orders", "id", {"orders_counted": "*"})
+
+
+def with_totals(*totals: RunningTotal | Latest, **changes: object) -> Line:
+    """The sound line with totals. `changes` make the first one otherwise."""
+    first = replace(totals[0] if totals else BY_ID, **changes)  # type: ignore[arg-type]
+    running = [each for each in (first, *totals[1:]) if isinstance(each, RunningTotal)]
+    latest = [each for each in (first, *totals[1:]) if isinstance(each, Latest)]
+    source = replace(STORE, totals=tuple(running), latest=tuple(latest))
+    return replace(SOUND, sources=(source,))
 
 
 def named(*names: str) -> tuple[Column, ...]:
@@ -163,6 +178,52 @@ MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
     "sum of an unpublished table": (
         [replace(SOUND, published=(Published("a", adds_up=(AddsUp("n", "b", "n"),)),))],
         "a is to add up to 'b', which is not published",
+    ),
+    "total's name": ([with_totals(name="Orders made")], "cannot be the name of a total"),
+    "total with a name of ours": ([with_totals(name="positions")], "the schema ods uses itself"),
+    "two totals of one name": ([with_totals(BY_ID, BY_ID)], "two totals are called 'orders_made'"),
+    "total of an undeclared table": (
+        [with_totals(table="lines")],
+        "reads the table 'lines', which the source does not declare. Declare the table",
+    ),
+    "total of a table without a key": (
+        [
+            replace(
+                SOUND, sources=(replace(STORE, tables=(replace(ORDERS, key=()),), totals=(BY_ID,)),)
+            )
+        ],
+        "needs a table with a key. Declare the key of 'orders'",
+    ),
+    "total of an undeclared column": (
+        [with_totals(measures={"amount": "total"})],
+        "reads the column 'total', which is not declared in 'orders'. Declare the column",
+    ),
+    "last row of an undeclared column": (
+        [with_totals(Latest("last_order", "", "orders", "id", "ordered_at", ()))],
+        "reads the column 'ordered_at', which is not declared in 'orders'",
+    ),
+    "measure with a name of ours": (
+        [with_totals(measures={"bucket": "*"})],
+        "has a measure called 'bucket'. Use small letters",
+    ),
+    "total without a measure": ([with_totals(measures={})], "has no measure. Declare one"),
+    "total without a window": ([with_totals(windows=())], "has no window. Declare one"),
+    "window without a time": ([with_totals(windows=("day",))], "has windows of time, but no `at`"),
+    "condition without a value": (
+        [with_totals(where=(Where("id", "="),))],
+        "has a condition on 'id' with '=', but not one value. Give it one",
+    ),
+    "condition with one value of many": (
+        [with_totals(where=(Where("id", "in", 5),))],
+        "with 'in', but not a tuple of values. Give it one",
+    ),
+    "condition with a value too many": (
+        [with_totals(where=(Where("id", "is null", 5),))],
+        "with 'is null' and a value. Leave out the value",
+    ),
+    "two identities of the rows of a table": (
+        [with_totals(BY_ID, replace(BY_ID, name="again", identity=("id",)))],
+        "tells the events of 'orders' by ('id',), but 'orders_made' by nothing",
     ),
     "extract and dashboard of one name": (
         [

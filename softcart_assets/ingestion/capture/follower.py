@@ -32,6 +32,7 @@ from softcart_assets.ingestion.proof.followed import StatementSink
 from softcart_assets.ingestion.sinks import Sink
 from softcart_assets.ingestion.sinks.changelog import ChangeLog
 from softcart_assets.ingestion.sinks.merge import RawSink, counts_of, table_failures
+from softcart_assets.ingestion.sinks.ods.sink import Totals
 from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.types import Column
 
@@ -63,7 +64,8 @@ class Follower:
             self.raw,
             StatementSink(connection, self.captured),
             self.lake,
-            *(make(connection, self.captured) for make in job.sinks),
+            # After raw, whose rows of before and after a flush it reads.
+            Totals(connection, self.captured),
         ]
         self.definitions = Definitions(self.captured, self.raw, self.sinks, job.connection)
         self.take_up()
@@ -237,7 +239,7 @@ class Follower:
             # These changes commit with the place too, in every sink.
             self._flush_others(piece.committed_at)
         # What the log does not tell cannot be had from it a second time.
-        self.commit(piece.committed_at, listing=not is_told)
+        self.commit(piece.committed_at, listing=not is_told, complete_at=piece.complete_at)
         self._account(piece, rows, started)
 
     def _take(self, changes: Changes) -> int:
@@ -291,10 +293,17 @@ class Follower:
         elif piece.committed_at:
             status.complete_at = max(status.complete_at, piece.committed_at / 1_000_000)
 
-    def commit(self, committed_at: int | None = None, *, listing: bool = False) -> None:
+    def commit(
+        self,
+        committed_at: int | None = None,
+        *,
+        listing: bool = False,
+        complete_at: float | None = None,
+    ) -> None:
         """Commit the open transaction with the place that was read.
 
         The lake's files are listed in it if it is time for that, or if `listing` asks for it.
+        `complete_at`: what was committed at the source until then is in the transaction.
         """
         # More rarely than raw commits: several commits a second would make as many small files.
         due = time.monotonic() - self._listed >= _LIST_SECONDS or self.lake.bytes >= _LIST_BYTES
@@ -304,7 +313,8 @@ class Follower:
         is_listed = listing or bool(retyped) or self.lake.is_empty or due
         if is_listed:
             self.lake.list_in(self.connection)
-        self.captured.commit(self.place, committed_at, self.place if is_listed else None)
+        lake_place = self.place if is_listed else None
+        self.captured.commit(self.place, committed_at, lake_place, complete_at)
         if is_listed:
             self.lake.renew()
             self._listed = time.monotonic()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.request import LoadRequest
-from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
 
 _QUIET_SECONDS = 5.0
@@ -72,8 +71,7 @@ class Status:
 class Job:
     """Which source's log is brought where.
 
-    `sinks`: further targets besides raw and the lake. `tell` is called with a text whenever
-    somebody else is waited for.
+    `tell` is called with a text whenever somebody else is waited for.
     """
 
     source: Source
@@ -81,7 +79,6 @@ class Job:
     staging: PostgresConnection
     lake_uri: str
     status: Status
-    sinks: Sequence[SinkMaker] = ()
     tell: Callable[[str], None] = lambda text: None
 
     @classmethod
@@ -94,7 +91,6 @@ class Job:
             request.staging,
             request.lake_uri,
             status or Status(source.name),
-            request.sinks,
             request.tell,
         )
 

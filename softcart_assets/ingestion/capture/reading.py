@@ -65,6 +65,14 @@ class Piece:
     is_void: bool = False
     is_pending: bool = False
     """Whether `Status.pending` has a time for this piece."""
+    seen_end_at: float | None = None
+    """When it was seen that the log held nothing more."""
+
+    @property
+    def complete_at(self) -> float | None:
+        """What was committed at the source until then has been read by the end of this piece."""
+        last = None if self.committed_at is None else self.committed_at / 1_000_000
+        return self.seen_end_at or last
 
 
 @dataclass
@@ -275,7 +283,9 @@ class Reading:
             self._catch_up()
         is_due = self._rows or time.monotonic() - self._last_out >= _REPORT_SECONDS
         if is_due and self._is_awaited():
-            self._hand_over(whole=True, caught_up=event.caught_up)
+            # At the end of a bounded run, the log goes on: nobody has seen its end there.
+            seen_end_at = time.time() if event.caught_up else None
+            self._hand_over(whole=True, caught_up=event.caught_up, seen_end_at=seen_end_at)
 
     def _on_unreadable(self, event: Unreadable) -> None:
         for name in event.tables:
@@ -301,7 +311,9 @@ class Reading:
             decoding.is_partly_void = True
         self._touched, self._definitions = [], []
 
-    def _hand_over(self, *, whole: bool, caught_up: bool = False) -> None:
+    def _hand_over(
+        self, *, whole: bool, caught_up: bool = False, seen_end_at: float | None = None
+    ) -> None:
         """Hand over what was gathered. `whole`: no transaction is open."""
         decodings = self._decodings
         taken = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
@@ -311,7 +323,7 @@ class Reading:
         # one transaction with its rows.
         definitions = self._definitions if whole else []
         piece = Piece(changes, place, self._committed_at, definitions, caught_up)
-        self._put(replace(piece, is_pending=bool(self._rows)))
+        self._put(replace(piece, is_pending=bool(self._rows), seen_end_at=seen_end_at))
         # What comes next may look as a table did before, while raw has followed a definition in
         # between.
         names = {name for change in definitions for name in (change.table, *(change.new or ())[1:])}

@@ -1,8 +1,8 @@
 """Changes of raw that the log does not tell row by row: emptied tables, and rows that were read
 again.
 
-Each function yields the changes it made, in the same form as the log's, so that every other sink
-takes them.
+Each function yields the changes it makes, in the same form as the log's, so that every other sink
+takes them. It does so before raw has them, as with the log's.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ class Rewrites:
                 " WHERE NOT _deleted AND {is_older}"
             ).format(**parts)
         )
+        yield from self._changes_found(raw, table, Run(0, position, committed_at), table.columns)
         if table.table.key:
             raw.apply_changes(table.columns, str(position))
         else:
             self.raw.run(sql.SQL("DELETE FROM {raw} WHERE {is_older}").format(**parts))
-        yield from self._changes_made(raw, table, Run(0, position, committed_at), table.columns)
         # For rows that are read again and not merged yet: see `_drop_rows_gone`.
         self.captured.note_emptied(table, position)
         recorder = self._recorder(table, str(position), position)
@@ -161,8 +161,8 @@ class Rewrites:
             ).format(ordered(sql.SQL("q.position")), ordered(sql.Literal(reread.position)))
         )
         self._find_changes(raw, reread, [column.name for column in columns])
+        yield from self._changes_found(raw, table, Run(0, reread.position, None), columns)
         raw.apply_changes(columns, str(reread.position))
-        yield from self._changes_made(raw, table, Run(0, reread.position, None), columns)
         # Entries of rows that are in now, are gone, or were out when they were read but have come
         # since.
         recorder.close(raw.held_in(reread.relation), "mended")
@@ -272,7 +272,7 @@ class Rewrites:
         if not reread.scope and table.stale_since and table.stale_since <= reread.position:
             self.captured.note_stale(table, None)
 
-    def _changes_made(
+    def _changes_found(
         self, raw: RawTable, table: CapturedTable, run: Run, columns: Sequence[Column]
     ) -> Iterator[Changes]:
         """Count the rows of `changes`, and yield them as changes at a position."""

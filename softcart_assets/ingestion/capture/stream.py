@@ -7,7 +7,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
 import psycopg
@@ -35,7 +35,6 @@ from softcart_assets.ingestion.errors import (
 )
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.request import LoadRequest
-from softcart_assets.ingestion.sinks import SinkMaker
 from softcart_assets.lines.model import Source
 from softcart_assets.locks import LockHeld
 
@@ -56,7 +55,6 @@ def stream(
     *,
     status: Status | None = None,
     stopped: threading.Event | None = None,
-    sinks: Sequence[SinkMaker] = (),
     on_report: Callable[[Status], None] | None = None,
 ) -> None:
     """Keep a source's captured tables up to date until SIGTERM, Ctrl-C or `stopped`. What is
@@ -64,12 +62,11 @@ def stream(
 
     Tables that are not followed yet are copied first. Broken connections are made anew. A table
     that cannot go on stops with its reason in the status, and the others go on. `on_report` is
-    called about once a second. `sinks`: further targets besides raw and the lake. Raises
-    `TableBusy` if another stream follows the source already, and `PositionPurged` if the log cannot
-    be continued.
+    called about once a second. Raises `TableBusy` if another stream follows the source already, and
+    `PositionPurged` if the log cannot be continued.
     """
     stopped = stopped or threading.Event()
-    job = Job(source, connection, staging, lake_uri, status or Status(source.name), sinks)
+    job = Job(source, connection, staging, lake_uri, status or Status(source.name))
     with _ended_by_signals(stopped), _watched(job, stopped):
         _Stream(job, stopped, on_report).run()
 

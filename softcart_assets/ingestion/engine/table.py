@@ -39,6 +39,7 @@ from softcart_assets.ingestion.readers import (
 )
 from softcart_assets.ingestion.request import LoadResult
 from softcart_assets.ingestion.sinks.failures import cause, explain
+from softcart_assets.ingestion.sinks.ods import keeping as ods
 from softcart_assets.ingestion.sinks.pairs import Pairs, total
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.types import Column
@@ -145,6 +146,9 @@ class TableLoad(LoadSteps):
         files = self.files.close()
         record(connection, self.source, result, files, statement, self.cursor_value, last)
         self.files.forget(connection)
+        # The totals of a captured table follow its log, in a sink.
+        if not (self.connector.has_log and self.table.strategy == "cdc"):
+            ods.restate(connection, self.source, self.table.name, is_changed=is_changed)
         # In the same transaction: a captured table is copied and followed, or neither.
         if self.call.on_commit:
             self.call.on_commit(connection, self.table.name, self.position)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import psycopg
 
-from softcart_assets.ingestion.captured import Captured, CapturedTable
+from softcart_assets.ingestion.captured import CapturedTable
 from softcart_assets.ingestion.changes import Changes
 from softcart_assets.ingestion.position import Place, Position
 
@@ -37,7 +36,7 @@ class Sink(Protocol):
 
         The rows of an update have its new values. An update of the key comes as a deletion and an
         insertion. A table that was truncated or read again brings the changed rows in the same
-        form.
+        form. Raw does not have the changes yet.
         """
 
     def void(self) -> None:
@@ -58,9 +57,3 @@ class Sink(Protocol):
 
     def discard(self) -> None:
         """Remove what lies outside PostgreSQL. The transaction is rolled back."""
-
-
-SinkMaker = Callable[[psycopg.Connection, Captured], Sink]
-"""Makes a sink over the connection that holds the source. It is called again for each new
-connection.
-"""
