@@ -31,6 +31,7 @@ from softcart_assets.connections import (
 )
 from softcart_assets.ingestion.errors import MissingTable
 from softcart_assets.ingestion.proof.verify import compare
+from softcart_assets.ingestion.sinks.ods.rebuild import NotBuilt, rebuild
 from softcart_assets.lines.model import Source
 from softcart_assets.locks import LockHeld
 from softcart_assets.paths import REPOSITORY
@@ -39,7 +40,7 @@ from tests.faults.torture import documents, reader, workload
 from tests.faults.torture.lakes import Lakes, refresh_all, unlike_hive
 from tests.faults.torture.model import Model
 from tests.faults.torture.servers import GRANTS, Proxy, Servers
-from tests.faults.torture.verdict import Verdict, ledger_total, torn_rows
+from tests.faults.torture.verdict import Verdict, ledger_total, torn_rows, wrong_totals
 from tests.support.clock import give_clock, set_clock
 
 Strategy = Literal["cdc", "snapshot", "incremental"]
@@ -466,7 +467,7 @@ class Round:
     def _watch(self, main: Followed) -> None:
         """Whoever looks at the target sees whole transactions only, once all tables are followed:
         the ledgers balance, and the shared rows are what the trail says. At any time raw is what
-        the source states, if it states anything.
+        the source states, if it states anything, and totals are what raw gives.
         """
         dice = random.Random(f"{self.plan.seed} watcher")
         tables = [table.name for table in main.source.tables]
@@ -479,13 +480,22 @@ class Round:
                 postgres.connect() as session,
             ):
                 session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-                total, torn = ledger_total(session, main.source), torn_rows(session, main.source)
+                total_sum, torn = (
+                    ledger_total(session, main.source),
+                    torn_rows(session, main.source),
+                )
                 self.counts["looks"] += 1
-                if total or torn:
+                if total_sum or torn:
                     self.problems.append(
                         "a reader of the target saw half a transaction: the ledgers' sum was "
-                        f"{total}, and {torn} shared rows were not what the trail said"
+                        f"{total_sum}, and {torn} shared rows were not what the trail said"
                     )
+            with suppress(psycopg.Error, ServerUnreachable, LockHeld, NotBuilt):
+                total = dice.choice(main.source.totals)
+                if dice.random() < 0.2:
+                    rebuild(postgres, main.source, total)
+                    self.counts["totals built anew"] += 1
+                self.problems += wrong_totals(postgres, [total], main.source)
             with suppress(psycopg.Error, ServerUnreachable, LockHeld, MissingTable):
                 found = compare(main.source, postgres, dice.choice(tables))
                 self.counts["comparisons" if found.is_stated else "nothing stated"] += 1

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.proof.verify import compare
-from softcart_assets.lines.model import Source
+from softcart_assets.ingestion.sinks.ods.rebuild import check
+from softcart_assets.lines.model import RunningTotal, Source
 from tests.faults.torture.lakes import Lakes
 from tests.faults.torture.model import Key, Model, Row, Version, canonical_row, history_error
 from tests.faults.torture.workload import ALTERED, KNOWN, LEDGERS, SHARED, TRAIL, UNFIT, Shape
@@ -91,6 +92,7 @@ class Verdict:
             if torn := torn_rows(session, self.source):
                 yield f"{torn} shared rows are not what the trail says"
             yield from self._files()
+        yield from wrong_totals(self.postgres, self.source.totals, self.source)
 
     def statements(self, *, all_are_stated: bool) -> Iterator[str]:
         """Raw against what the source states of it, as counts and checksums."""
@@ -362,6 +364,16 @@ def ledger_total(session: psycopg.Connection, source: Source) -> int:
     row = session.execute(f"SELECT {sums}".encode()).fetchone()
     assert row
     return int(row[0])
+
+
+def wrong_totals(
+    postgres: PostgresConnection, totals: Iterable[RunningTotal], source: Source
+) -> Iterator[str]:
+    """The totals that are not what raw gives at the same moment."""
+    for total in totals:
+        found = check(postgres, source, total)
+        if found.wrong:
+            yield f"the total {found}"
 
 
 def torn_rows(session: psycopg.Connection, source: Source) -> int:

@@ -23,7 +23,7 @@ import pymysql
 import pymysql.cursors
 
 from softcart_assets.connections import MySQLConnection, ServerUnreachable
-from softcart_assets.lines.model import Source, Table
+from softcart_assets.lines.model import RunningTotal, Source, Table, Where
 from tests.faults.torture.model import Key, Model, Row, Version
 
 Make = Callable[[random.Random], Any]
@@ -228,6 +228,30 @@ UNFIT = {
 """Values that PostgreSQL cannot hold; rows with them belong in quarantine."""
 
 
+def totals(source: str) -> tuple[RunningTotal, ...]:
+    """Running totals over tables that are written, altered, emptied and swapped."""
+
+    def total(
+        table: str, key: str, column: str, identity: tuple[str, ...] = (), **more: Any
+    ) -> RunningTotal:
+        measures = {"counted": "*", "summed": column}
+        name = f"{source}_{table}"
+        return RunningTotal(name, "", table, key, measures, identity=identity, **more)
+
+    windows: Any = ("life", "cycle", "day")
+    return (
+        total("ints", "s", "n", at="updated_at", windows=windows),
+        total("pairs", "region", "amount", where=(Where("nr", ">", 40),), currency="region"),
+        # Rows of the same word are one event: its row with the smallest number counts.
+        total("shared", "n", "tick", identity=("s",), at="updated_at", windows=windows),
+        total("everything", "size", "exact", identity=("tiny", "day"), at="moment"),
+        total(ALTERED, "id", "tick"),
+        total(SWAPPED, "s", "tick", identity=("n",)),
+        total(REMADE, "s", "tick"),
+        total(BULK, "s", "tick"),
+    )
+
+
 def source(strategy: str, name: str = "t") -> Source:
     """The declaration of a source of the torture, all tables with one strategy as far as they can
     be carried by it. Any other than `t` has those of `TWICE`, of the same database.
@@ -247,7 +271,16 @@ def source(strategy: str, name: str = "t") -> Source:
     tables.append(table(TRAIL, ("seq",), False))
     if name != "t":
         tables = [each for each in tables if each.name in TWICE]
-    return Source(name, "mysql", "", tuple(tables), owner="team:test", prefix="SOFTCART_TORTURE")
+    declared = {each.name for each in tables}
+    return Source(
+        name,
+        "mysql",
+        "",
+        tuple(tables),
+        owner="team:test",
+        prefix="SOFTCART_TORTURE",
+        totals=tuple(each for each in totals(name) if each.table in declared),
+    )
 
 
 def create(connection: MySQLConnection) -> None:
