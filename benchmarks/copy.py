@@ -52,9 +52,14 @@ def our_load_with_checksums(task: Task) -> Usage:
 
 
 def run_ours(
-    task: Task, function: str, strategy: str = "snapshot", cursor: str | None = None, **more: object
+    task: Task,
+    function: str,
+    strategy: str = "snapshot",
+    cursor: str | None = None,
+    module: str = "ours",
+    **more: object,
 ) -> Usage:
-    """Run a function of `benchmarks.ours`; `more` is for its job."""
+    """Run a function of `benchmarks.ours`, or of another module; `more` is for its job."""
     names = ("host", "port", "user", "password", "database")
     job = {
         "mysql": task.mysql(),
@@ -65,7 +70,7 @@ def run_ours(
         "cursor": cursor,
         **more,
     }
-    return task.run(python("ours", function), job=job, env={"PYTHONPATH": str(REPOSITORY)})
+    return task.run(python(module, function), job=job, env={"PYTHONPATH": str(REPOSITORY)})
 
 
 def pymysql_one(task: Task) -> Usage:

@@ -63,12 +63,12 @@ class Job:
 
 def copy() -> None:
     """Copy every row into tables with the types of raw tables: read, convert and COPY only."""
-    _timed(lambda job: _copy(job, with_lake=False))
+    timed(lambda job: _copy(job, with_lake=False))
 
 
 def copy_and_parquet() -> None:
     """Do the same, and write the lake's Parquet files in the same pass."""
-    _timed(lambda job: _copy(job, with_lake=True))
+    timed(lambda job: _copy(job, with_lake=True))
 
 
 def load_tables() -> None:
@@ -76,20 +76,21 @@ def load_tables() -> None:
 
     The source computes the checksums. A later check compares raw with them.
     """
-    _timed(lambda job: _load(job, timedelta(0)))
+    timed(lambda job: load_request(job, timedelta(0)))
 
 
 def load_without_checksums() -> None:
     """Load without the checksums that the source computes."""
-    _timed(lambda job: _load(job, None))
+    timed(lambda job: load_request(job, None))
 
 
-def _load(job: Job, ask_after: timedelta | None) -> list[str]:
+def load_request(job: Job, ask_after: timedelta | None) -> list[str]:
+    """Load the tables of a job."""
     results = load(LoadRequest(job.source, job.mysql, job.postgres, job.lake, ask_after=ask_after))
     return [f"{r.table}: {r.inserted} + {r.updated} - {r.deleted}, {r.warnings}" for r in results]
 
 
-def _timed(work: Callable[[Job], object]) -> None:
+def timed(work: Callable[[Job], object]) -> None:
     """Do the work and report its time, without imports and the start-up of Python."""
     job = Job()
     started, computed = time.monotonic(), time.process_time()
@@ -144,19 +145,19 @@ def _copy_table(
 
 def read_log() -> None:
     """Decode the binary log between two positions into Arrow, and discard the result."""
-    _timed(_read_log)
+    timed(_read_log)
 
 
 def apply_log() -> None:
     """Apply the binary log up to a position: commit rows and position, write and list the change
     log.
     """
-    _timed(_apply_log)
+    timed(apply)
 
 
 def stream_log() -> None:
     """Run the stream for `seconds`. A file `ready` appears when it follows the log."""
-    _timed(_stream_log)
+    timed(stream)
 
 
 def _read_log(job: Job) -> int:
@@ -186,7 +187,8 @@ def _read_log(job: Job) -> int:
     return rows + sum(len(decoder.take()[0]) for decoder in decoders.values())
 
 
-def _apply_log(job: Job) -> None:
+def apply(job: Job) -> None:
+    """Apply the log up to the job's end."""
     capture = CaptureJob(job.source, job.mysql, job.postgres, job.lake, Status("bench"))
     with hold(capture) as holder, job.postgres.connect(autocommit=True) as control:
         follower = Follower(capture, holder, control)
@@ -194,7 +196,8 @@ def _apply_log(job: Job) -> None:
         follower.finish()
 
 
-def _stream_log(job: Job) -> None:
+def stream(job: Job) -> None:
+    """Follow the log for the job's seconds."""
     stopped = threading.Event()
     threading.Timer(job.seconds, stopped.set).start()
     follow_forever(
