@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -33,11 +34,12 @@ from support.totals import (
 from softcart_assets.components.ods import recounts, total_checks, totals
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture import resnapshot, stream
+from softcart_assets.ingestion.errors import LoadsFailed
 from softcart_assets.ingestion.load import LoadRequest
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.sinks.ods import rebuild as building
 from softcart_assets.ingestion.sinks.ods.rebuild import NotBuilt, check, rebuild
-from softcart_assets.lines.model import Line, Source
+from softcart_assets.lines.model import Line, Source, Where
 from softcart_assets.resources import PostgresResource
 
 SOURCE = totals_source()
@@ -359,17 +361,32 @@ def test_another_declaration_is_computed_from_raw(load, postgres: PostgresConnec
     assert query(postgres, "SELECT to_regclass('ods.calls_out')") == [(None,)]
 
 
-def test_a_total_that_fits_no_column_stops_its_table_only(
-    tables: MySQLConnection, postgres: PostgresConnection, lake: str
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"measures": {"seconds": "direction"}}, "needs a number in the column 'direction'"),
+        ({"where": (Where("seconds", "=", "many"),)}, "the total 'calls_out' cannot be computed"),
+        ({"at": "gone"}, "read the column 'gone', which the raw table does not have"),
+    ],
+)
+def test_a_total_that_does_not_fit_stops_its_table_only(
+    tables: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    wrong: dict[str, Any],
+    told: str,
 ) -> None:
     run(tables, call(1, "a", 7, "2026-03-01", 5), charge(1, 7, "1.00", "2026-03-01"))
     load_all(SOURCE, tables, postgres, lake)
-    bad = replace(CALLS, measures={"seconds": "direction"})
     run(tables, charge(2, 7, "1.00", "2026-03-01"))
-    source = replace(SOURCE, totals=(bad, CHARGES))
-    with pytest.raises(Exception, match="needs a number in the column 'direction'"):
+    source = replace(SOURCE, totals=(replace(CALLS, **wrong), CHARGES))
+    with pytest.raises(LoadsFailed, match=told):
         load_all(source, tables, postgres, lake)
     assert life(postgres, 7, "charged") == [("EUR", Decimal("2.00"))]
+    # Corrected, it goes on.
+    resnapshot(SOURCE, tables, postgres, lake, "calls")
+    load_all(SOURCE, tables, postgres, lake)
+    assert_exact(tables, postgres, SOURCE)
 
 
 def test_a_check_finds_what_somebody_has_changed(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import psycopg
 
 from softcart_assets import locks
+from softcart_assets.ingestion.errors import SchemaChanged
 from softcart_assets.ingestion.sinks.ods.table import RawRows, TotalTable, latest_function
 from softcart_assets.ingestion.sinks.sql import quote
 from softcart_assets.lines.model import Latest, RunningTotal, Source
@@ -102,9 +103,19 @@ def _register(
 
 def _build(connection: psycopg.Connection, total: TotalTable) -> None:
     new = f"ods.{quote(f'_new_{total.name}')}"
-    run(connection, f"DROP TABLE IF EXISTS {new}")
-    run(connection, total.create(new))
-    run(connection, total.apply(new, total.recount()))
+    try:
+        # A savepoint: a total that cannot be computed must not end the transaction.
+        with connection.transaction():
+            run(connection, f"DROP TABLE IF EXISTS {new}")
+            run(connection, total.create(new))
+            run(connection, total.apply(new, total.recount()))
+    except (psycopg.ProgrammingError, psycopg.DataError) as error:
+        raw = total.raw
+        raise SchemaChanged(
+            f"raw_{raw.source.name}/{raw.table}: the total {total.name!r} cannot be computed: "
+            f"{str(error).strip()}. Correct its conditions ({total.total.declared_at}). Then run "
+            f"`softcart resnapshot {raw.source.name}.{raw.table}`."
+        ) from error
     switch(connection, total, new)
 
 

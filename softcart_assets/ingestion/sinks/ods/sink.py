@@ -227,12 +227,12 @@ class _Feed:
     def _of_events(self, events: str) -> str:
         """SQL for the row of each event that counts."""
         raw = self.raw
-        event = listed(raw.identity, "r")
+        event = raw.order(raw.identity, "r")
         columns = listed(dict.fromkeys((*raw.used, *raw.identity, *raw.key)))
         return (
             f"SELECT {listed(raw.used)} FROM (SELECT DISTINCT ON ({event}) o.* FROM {events} r"
             f" CROSS JOIN LATERAL (SELECT {columns} FROM {raw.name} o WHERE NOT o._deleted AND"
-            f" {raw.alike} OFFSET 0) o ORDER BY {event}, {raw.order('o')}) e"
+            f" {raw.alike} OFFSET 0) o ORDER BY {event}, {raw.order(raw.key, 'o')}) e"
         )
 
     def apply(self) -> None:

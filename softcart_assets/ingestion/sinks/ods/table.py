@@ -8,7 +8,7 @@ saving, nor another day of the cycle alters a row. They only choose other rows t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import psycopg
@@ -74,13 +74,13 @@ class RawRows:
             + [f"o.{quote(name)} IS NOT DISTINCT FROM r.{quote(name)}" for name in others]
         )
 
-    def order(self, alias: str) -> str:
-        """SQL: the columns that tell which row of an event counts."""
+    def order(self, names: Iterable[str], alias: str) -> str:
+        """SQL: columns to sort by. Those of the key tell which row of an event counts."""
         return ", ".join(
-            # Texts by their bytes, as everywhere: the order of letters differs between servers.
+            # Texts by their bytes: the order of letters differs between servers, and takes longer.
             f"{alias}.{quote(name)}"
             + (' COLLATE "C"' if self.columns[name].kind is Kind.TEXT else "")
-            for name in self.key
+            for name in names
         )
 
     def fingerprint(self, made: RunningTotal | Latest) -> str:
@@ -216,7 +216,8 @@ class TotalTable:
         if self.raw.identity:
             conditions.append(
                 f"NOT EXISTS (SELECT FROM {self.raw.name} o WHERE NOT o._deleted AND "
-                f"{self.raw.alike} AND ({self.raw.order('o')}) < ({self.raw.order('r')}))"
+                f"{self.raw.alike} AND ({self.raw.order(self.raw.key, 'o')}) < "
+                f"({self.raw.order(self.raw.key, 'r')}))"
             )
         rows = f"{self.raw.name} r WHERE {' AND '.join(conditions)}"
         return self.added(f"(SELECT 1 AS _sign, {listed(self.total.reads, 'r')} FROM {rows})")

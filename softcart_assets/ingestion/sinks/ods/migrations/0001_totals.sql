@@ -53,7 +53,7 @@ SELECT
   t.name,
   t.source,
   t.table_name,
-  coalesce(c.state, 'read') AS state,
+  CASE WHEN c.state = 'live' AND c.stale_since IS NOT NULL THEN 'stale' ELSE coalesce(c.state, 'read') END AS state,
   CASE WHEN c.state = 'live' THEN s.position ELSE coalesce(c.position, p.position) END AS position,
   CASE WHEN c.state = 'live' THEN s.committed_at END AS committed_at,
   CASE WHEN c.state = 'live' THEN s.complete_at ELSE p.loaded_at END AS complete_at,
@@ -64,6 +64,7 @@ LEFT JOIN ingestion.captures AS c ON c.source = t.source AND c.table_name = t.ta
 LEFT JOIN ingestion.streams AS s ON s.source = t.source
 LEFT JOIN ingestion.positions AS p ON p.source = t.source AND p.table_name = t.table_name;
 COMMENT ON VIEW ods.positions IS
-  'Where each total stands. state: live (its log is followed), stopped (see reason), read (loaded from time to time). '
+  'Where each total stands. state: live (its log is followed), stale (rows may have changed without a trace in '
+  'the log, and are being read again), stopped (see reason), read (loaded from time to time). '
   'committed_at: when the last change was committed at the source. complete_at: what was committed there until then is '
   'counted.';
