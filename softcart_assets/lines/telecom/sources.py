@@ -1,11 +1,14 @@
 """The source systems of the mobile operator: CRM, billing, charging, signaling. All are MySQL."""
 
 from softcart_assets.lines.model import NONE, PII, Column, Source, Table
+from softcart_assets.lines.telecom import totals
 
 CRM = Source(
     "crm",
     "mysql",
     "The customer relations: customers, subscribers, plans, sales, service.",
+    totals=totals.CRM_TOTALS,
+    latest=totals.CRM_LATEST,
     tables=(
         Table(
             "customers",
@@ -181,6 +184,8 @@ BILLING = Source(
     "billing",
     "mysql",
     "Bills of the postpaid accounts.",
+    totals=totals.BILLING_TOTALS,
+    latest=totals.BILLING_LATEST,
     tables=(
         Table(
             "accounts",
@@ -325,6 +330,8 @@ CHARGING = Source(
     "charging",
     "mysql",
     "The rating of usage: charges, prepaid balances, top-ups.",
+    totals=totals.CHARGING_TOTALS,
+    latest=totals.CHARGING_LATEST,
     tables=(
         Table(
             "tariffs",
@@ -415,6 +422,8 @@ SIGNALING = Source(
     "signaling",
     "mysql",
     "Records of the network. The same event may be recorded several times and late.",
+    totals=totals.SIGNALING_TOTALS,
+    latest=totals.SIGNALING_LATEST,
     tables=(
         Table(
             "call_records",
