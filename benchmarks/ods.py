@@ -169,13 +169,13 @@ class Applied:
     usage: Usage
 
 
-def _writer(source: MySQLConnection) -> Callable[[str], list[tuple[Any, ...]]]:
-    session = source.connect()
+def writer(source: MySQLConnection) -> Callable[[str], list[tuple[Any, ...]]]:
+    """A function that runs a statement over one connection and returns its rows."""
+    cursor = source.connect().cursor()
 
     def run(statement: str) -> list[tuple[Any, ...]]:
-        session.query(statement)
-        result = session.store_result()
-        return list(result.fetch_row(maxrows=0)) if result else []
+        cursor.execute(statement)
+        return list(cursor.fetchall())
 
     return run
 
@@ -206,7 +206,7 @@ def measure(servers: Servers, subscribers: int, changes: int) -> tuple[list[Appl
     # As many old calls as there are subscribers, so that most have a row for all time.
     table = calls(subscribers, subscribers)
     bench = Bench(servers, "ods", [table])
-    run = _writer(bench.source)
+    run = writer(bench.source)
     run("SET sql_log_bin = 0")
     make_numbers(run, subscribers + changes)
     run("SET sql_log_bin = 1")
@@ -288,7 +288,7 @@ def measure_lag(bench: Bench, task: Task, seconds: float) -> tuple[list[float], 
     size = RATE // _TRANSACTIONS - 1
     committed: list[float] = []
     seen: list[float] = []
-    run = _writer(bench.source)
+    run = writer(bench.source)
     with ThreadPoolExecutor(1) as pool, _watching(task.target, seen):
         stream = pool.submit(run_here, task, "stream_with_totals", seconds=seconds + 10)
         while not (task.folder / "ready").exists() and not stream.done():
@@ -374,7 +374,7 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> 
     with servers.mysql.connect() as session:
         session.query("DROP DATABASE IF EXISTS ods")
     bench = Bench(servers, "ods", [calls(100_000, 100_000)])
-    make_numbers(_writer(bench.source), int(100_000 + RATE * seconds))
+    make_numbers(writer(bench.source), int(100_000 + RATE * seconds))
     lag = measure_lag(bench, bench.task("ods"), seconds)
     servers.drop_target("ods")
     lines = report(found, recounts, lag)

@@ -3,9 +3,11 @@
 Some `Latest` are also ways in: their index finds a caller's rows without reading the table.
 """
 
+from typing import Final
+
 from softcart_assets.lines.model import Latest, RunningTotal, Where
 
-_ALL = "life", "cycle", "day"
+_ALL: Final = ("life", "cycle", "day")
 
 CRM_TOTALS = (
     RunningTotal(
