@@ -1509,6 +1509,7 @@ def test_a_run_writes_only_comments_that_differ(warehouse: Warehouse) -> None:
         "SELECT objsubid, description, xmin::text FROM pg_description"
         " WHERE objoid = 'warehouse.fct_payments'::regclass ORDER BY objsubid"
     )
+    warehouse.create(DATABASE, BUILT)
     before = warehouse.query(comments)
     assert [place for place, *_ in before] == list(range(len(before)))
     assert before[0][1].startswith("One row per payment")
