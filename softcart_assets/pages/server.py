@@ -7,7 +7,6 @@ the folder may have other files of its owner. It makes nothing.
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -41,9 +40,6 @@ from softcart_assets.stack.server import StackError, port_is_free
 
 SETTINGS = "SOFTCART_PAGES_HOSTS", "SOFTCART_PAGES_PASSWORD"
 """The guard's."""
-
-# Python does not know it, and a browser would show the bytes as text.
-mimetypes.add_type("application/vnd.apache.parquet", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -189,10 +185,13 @@ class _Files(StaticFiles):
         """See `StaticFiles`."""
         return super().lookup_path(path) if path in self._names else ("", None)
 
-    def file_response(self, *arguments: object, **options: object) -> Response:
+    def file_response(self, full_path: str, *arguments: object, **options: object) -> Response:  # type: ignore[override]
         """See `StaticFiles`. A browser asks each time whether it has the newest file."""
-        answer = super().file_response(*arguments, **options)  # type: ignore[arg-type]
+        answer = super().file_response(full_path, *arguments, **options)  # type: ignore[arg-type]
         answer.headers.update(_HEADERS)
+        # Python does not know this type. Where it is told, another library may make it forget.
+        if full_path.endswith(".parquet") and "Content-Type" in answer.headers:
+            answer.headers["Content-Type"] = "application/vnd.apache.parquet"
         return answer
 
 
