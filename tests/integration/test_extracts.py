@@ -87,7 +87,15 @@ def test_totals_equal_production(extract, files, production):
             (there,) = session.execute(f"SELECT {question}".encode()).fetchone()
             assert pa.compute.sum(table[name]).as_py() == there, name
             assert Decimal(figures[name][0]) == Decimal(figures[name][1]) == there
-    assert extract.totals, "nothing proves what it tells"
+    # Of a column that is compared with nothing, nobody can tell what a join lost or doubled.
+    unproven = [
+        name
+        for name, text in extract.columns.items()
+        if re.search(r"(^|_)(amount|quantity|count)(_|$)", name)
+        and name not in extract.totals
+        and "Do not add up" not in text
+    ]
+    assert unproven == []
 
 
 def test_what_a_join_doubles_is_found(production, tmp_path):
@@ -412,7 +420,7 @@ class TestDictionary:
         )
         assert checked.returncode == 0, checked.stdout
 
-    def test_it_keeps_extracts_of_other_lines_and_forgets_lost_files(self, production, tmp_path):
+    def test_it_keeps_declared_extracts_and_forgets_lost_files(self, production, tmp_path):
         first, second = (Extract(f"ext_{n}", "", {"x": ""}, f"SELECT {n} AS x") for n in (1, 2))
 
         def listed() -> list[str]:
@@ -420,12 +428,15 @@ class TestDictionary:
             return [entry["path"] for entry in package["resources"]]
 
         write_extracts(production, tmp_path, [first])
-        write_extracts(production, tmp_path, [second])
+        write_extracts(production, tmp_path, [second], ["ext_1", "ext_3"])
         assert listed() == ["ext_1.csv", "ext_1.parquet", "ext_2.csv", "ext_2.parquet"]
         (tmp_path / "ext_1.csv").unlink()
         (tmp_path / "datapackage.json").unlink()
-        write_extracts(production, tmp_path, [second])
+        write_extracts(production, tmp_path, [second], ["ext_1"])
         assert listed() == ["ext_1.parquet", "ext_2.csv", "ext_2.parquet"]
+        # Nobody declares the first one any more. Its files are still there, and nobody renews them.
+        write_extracts(production, tmp_path, [second])
+        assert listed() == ["ext_2.csv", "ext_2.parquet"]
 
 
 def test_an_extract_without_rows_has_its_columns(production, tmp_path):
