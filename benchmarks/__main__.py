@@ -11,6 +11,7 @@ from benchmarks import (
     documents,
     incremental,
     live,
+    pages,
     publication,
     rig,
     shapes,
@@ -25,6 +26,7 @@ PARTS = {
     "capture": capture,
     "documents": documents,
     "publication": publication,
+    "pages": pages,
 }
 
 

@@ -246,6 +246,11 @@ def _build(production: PostgresConnection, folder: Path, dashboard: Dashboard) -
         "bytes": page.bytes,
         "seconds": round(page.seconds, 2),
         "version": page.version,
-        "figures": {name: str(total) for name, total in page.totals.items()},
+        # Amounts of two currencies are never added.
+        "figures": {
+            " ".join(filter(None, (name, currency))): str(total)
+            for currency, sums in page.totals.items()
+            for name, total in sums.items()
+        },
         "pictures": {name: file.name for name, file in page.pictures.items()},
     }

@@ -620,12 +620,12 @@ def test_an_order_without_a_plausible_date_moves_no_period_of_the_dashboard(
             ).fetchone() or (0, 0)
         content = cube.read(connection, SALES)
     assert undated
-    [says] = SALES.cube.left_out
+    says = next(iter(SALES.cube.remarks))
     told, told_before = (opened(each.archive)[0] for each in (content, before))
-    assert (told["leftOut"][says], told_before["leftOut"][says]) == (undated, 0)
+    assert (told["remarks"][says], told_before["remarks"][says]) == (undated, 0)
     for name in ("asOf", "first", "last"):
         assert told[name] == told_before[name], name
-    assert content.totals["revenue"] == before.totals["revenue"] - amount * 100
+    assert content.totals["EUR"]["revenue"] == before.totals["EUR"]["revenue"] - amount * 100
 
 
 def test_a_page_and_its_pictures_are_of_one_version(
@@ -661,3 +661,21 @@ def test_one_order_in_another_currency_does_not_take_the_dashboard_away(
     shown = Counter(told["cube"]["paths"]["currency"][code][0] for code in codes)
     assert shown["JPY"] == orders["JPY"]
     assert sum(shown.values()) == sum(orders.values())
+
+
+def test_the_totals_and_pictures_of_a_page_add_up_no_two_currencies(
+    in_two_currencies: PostgresConnection,
+) -> None:
+    content = cube.read(in_two_currencies, SALES)
+    with in_two_currencies.connect() as session:
+        wanted = session.execute(
+            f"SELECT currency, sum(net_amount) * 100, count(DISTINCT order_id) {SOLD}"
+            " GROUP BY currency"
+        ).fetchall()
+    assert {currency: sums["revenue"] for currency, sums in content.totals.items()} == {
+        currency: revenue for currency, revenue, _ in wanted
+    }
+    assert content.course is not None
+    months = content.course.months.values()
+    drawn = (sum(m["revenue"] for m in months), sum(m["events"] for m in months))
+    assert (content.course.currency, *drawn) in wanted
