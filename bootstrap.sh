@@ -296,8 +296,11 @@ wanted=$PWD:$(
 )
 find_missing_packages
 if [[ $mode == doctor ]]; then
-  report
-  exec .venv/bin/softcart doctor
+  status=0
+  report || status=$?
+  # Whatever is missing here: someone who set SoftCart up long ago asks about their settings.
+  if venv_is_current; then .venv/bin/softcart doctor || status=$?; fi
+  exit "$status"
 fi
 ((${#missing[@]} == 0)) || install_missing_packages
 venv_is_current || install_python_packages

@@ -12,6 +12,7 @@ from benchmarks import (
     incremental,
     live,
     ods,
+    pages,
     publication,
     rig,
     shapes,
@@ -27,6 +28,7 @@ PARTS = {
     "documents": documents,
     "publication": publication,
     "ods": ods,
+    "pages": pages,
 }
 
 

@@ -15,7 +15,7 @@ from softcart_assets import comments, locks, warehouse_state
 from softcart_assets.audits.aggregate import differing_totals
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.sinks.parquet import replace_table
-from softcart_assets.lake import State, lake_table
+from softcart_assets.lake import Partition, State, lake_table
 from spark.jobs import Job, aggregate_table, write_aggregate
 
 
@@ -93,16 +93,19 @@ def _build(
     # It imports pandas: 0.4 CPU seconds, while the definitions take 1.4.
     import pyarrow.dataset as ds
 
-    write_aggregate(spark, job, lake_uri)
     table = aggregate_table(job, lake_uri)
+
+    def audit(computed: Partition) -> None:
+        if wrong := differing_totals(job, table, computed, lake_uri):
+            raise TotalsDiffer(
+                f"aggregates.{job.name} does not add up to the lake: {'; '.join(wrong)}. Correct "
+                f"the job, or its TOTALS, in {job.module.__name__}."
+            )
+
+    write_aggregate(spark, job, lake_uri, audit)
     state = table.state()
     assert state
     rows = ds.dataset(state.partitions[""].folder, filesystem=table.store, format="parquet")
-    if wrong := differing_totals(job, table, lake_uri):
-        raise TotalsDiffer(
-            f"aggregates.{job.name} does not add up to the lake: {'; '.join(wrong)}. Correct the "
-            f"job, or its TOTALS, in {job.module.__name__}."
-        )
     # One transaction, so that a kill in between cannot mark old rows as computed from new inputs.
     with staging.connect() as session:
         count = replace_table(session, "aggregates", job.name, rows)

@@ -258,10 +258,13 @@ class MySQLConnection(_SqlConnection):
     product = "MySQL"
     default_port = "3306"
 
-    def connect(self, **options: Any) -> pymysql.Connection[Any]:
+    def connect(
+        self, *, answer_seconds: float = _ANSWER_SECONDS, **options: Any
+    ) -> pymysql.Connection[Any]:
         """Open a connection: UTF-8 (four bytes), session time zone UTC.
 
-        Raises `ServerUnreachable`.
+        `answer_seconds`: the longest time that the server may take for an answer. Raises
+        `ServerUnreachable`.
         """
         import pymysql
 
@@ -278,16 +281,19 @@ class MySQLConnection(_SqlConnection):
                 charset="utf8mb4",
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=_CONNECT_SECONDS,
+                # Also that of the TLS handshake, which follows the first bytes that we write.
+                write_timeout=_CONNECT_SECONDS,
                 init_command="SET time_zone = '+00:00'",
                 # With a context, pymysql refuses a server without TLS.
                 ssl=self.tls.context() if self.tls else None,
                 ssl_disabled=not self.tls,
                 **options,
             )
-        except pymysql.MySQLError as error:
+        # The second comes from names that no host can have, such as db..example.com.
+        except (pymysql.MySQLError, UnicodeError) as error:
             raise self._unreachable(error.args[-1]) from None
         # pymysql has no options for these: a server may take longer to answer than to let us in.
-        client._read_timeout = client._write_timeout = _ANSWER_SECONDS  # type: ignore[attr-defined]
+        client._read_timeout = client._write_timeout = answer_seconds  # type: ignore[attr-defined]
         _notice_silence(client._sock.fileno())  # type: ignore[attr-defined]
         return client
 
@@ -326,7 +332,8 @@ class PostgresConnection(_SqlConnection):
                 **(self.tls.libpq() if self.tls else {}),
                 **options,
             )
-        except psycopg.OperationalError as error:
+        # psycopg looks names up itself, so there is the second one, too.
+        except (psycopg.OperationalError, UnicodeError) as error:
             # libpq's message has several lines. This makes one of them.
             raise self._unreachable(" ".join(str(error).split())) from None
 

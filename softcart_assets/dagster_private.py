@@ -43,16 +43,16 @@ __all__ = [
     "was_interrupted",
 ]
 
-STORAGE_TABLES = frozenset(
-    name
+STORAGE_TABLES = {
+    name: {column.name for column in table.columns}
     for metadata in (
         RunStorageSqlMetadata,
         SqlEventLogStorageMetadata,
         ScheduleStorageSqlMetadata,
     )
-    for name in metadata.tables
-)
-"""The tables that Dagster makes in its database."""
+    for name, table in metadata.tables.items()
+}
+"""The tables that Dagster makes in its database, and their columns."""
 
 WEBSERVER, DAEMON = "dagster_webserver", "dagster._daemon"
 """The modules that `dagster dev` runs as processes of their own."""

@@ -12,10 +12,15 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config
 from sqlalchemy import Connection, Engine, inspect, text
 
+from softcart_assets.connections import SettingError
 from softcart_assets.dagster_private import STORAGE_TABLES, ConfigurableClassData, use_engine
 
 _LOCK = 7_305_117
 _MARK = "All tables of Dagster are there."
+_FIRST = {"alembic_version", "runs", "event_logs", "jobs"}
+"""What every whole storage has, whatever Dagster's version: the first table of each part."""
+_FILLED_AT_ONCE = ("instance_info", "secondary_indexes")
+"""The tables into which Dagster writes while it makes the storage."""
 _whole: set[str] = set()
 """The databases of which this process knows that."""
 
@@ -61,7 +66,7 @@ class PooledStorage(DagsterPostgresStorage):
                 marked = "SELECT obj_description(to_regclass('alembic_version'), 'pg_class')"
                 is_whole = connection.scalar(text(marked)) == _MARK
                 if not is_whole:
-                    _drop_unused(connection)
+                    _drop_unfinished(connection, str(engine.url.database))
                 storage = cls(url, inst_data=inst_data)
                 if not is_whole:
                     connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{_MARK}'"))
@@ -71,14 +76,33 @@ class PooledStorage(DagsterPostgresStorage):
         return storage
 
 
-def _drop_unused(connection: Connection) -> None:
-    """Drop the tables that Dagster has made, unless they have an event.
+def _drop_unfinished(connection: Connection, database: str) -> None:
+    """Drop the tables that Dagster has made, if nobody has used them.
 
-    A storage with events was whole before there was a mark.
+    A storage in use was whole before there was a mark. Raises `SettingError` if the tables are no
+    storage of Dagster's.
     """
-    names = STORAGE_TABLES & {*inspect(connection).get_table_names()}
-    has_event = "event_logs" in names and connection.scalar(
-        text("SELECT EXISTS (SELECT FROM event_logs)")
-    )
-    if names and not has_event:
-        connection.execute(text(f"DROP TABLE {', '.join(sorted(names))} CASCADE"))
+    inspector = inspect(connection)
+    names = {*inspector.get_table_names()}
+    found = sorted(names & STORAGE_TABLES.keys())
+    used = [
+        name
+        for name in found
+        if name not in _FILLED_AT_ONCE
+        and connection.scalar(text(f'SELECT EXISTS (SELECT FROM "{name}")'))
+    ]
+    if used and names >= _FIRST:
+        return
+    others = [
+        name
+        for name in found
+        if {column["name"] for column in inspector.get_columns(name)} != STORAGE_TABLES[name]
+    ]
+    if used or others:
+        raise SettingError(
+            f"The database {database!r} has tables with names of Dagster's, but no storage of it: "
+            f"{', '.join(sorted({*used, *others}))}. Nothing was changed. Set "
+            "SOFTCART_DAGSTER_DATABASE to an empty database, or remove these tables."
+        )
+    if found:
+        connection.execute(text(f"DROP TABLE {', '.join(found)}"))

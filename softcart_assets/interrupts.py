@@ -1,4 +1,4 @@
-"""Ends this process soon after Ctrl-C, whatever it is doing.
+"""Ends this process soon after Ctrl-C, unless a library keeps Python's lock all the while.
 
 Python raises `KeyboardInterrupt` between two of its own instructions. A call of a library, or a
 thread that is waited for, can put that off for minutes. All our work may be killed at any point and

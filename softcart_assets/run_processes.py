@@ -98,7 +98,8 @@ class _Noted(dg.Executor):
         note_process(plan_context.instance, plan_context.run_id)
         if multiprocessing.parent_process():
             # The terminal is the UI's. What dbt prints is in the run's compute logs.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            with open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), 1)
         # A run that is ended from the UI or by Ctrl-C may be inside a query that takes minutes.
         with obeyed():
             yield from self._executor.execute(plan_context, execution_plan)

@@ -6,7 +6,7 @@ Hive: it reads the files that the state of a table names. So it sees the table a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructType
@@ -62,6 +62,13 @@ def write_folder(table: LakeTable, rows: DataFrame) -> Partition:
     return Partition(folder, row_count(table, folder))
 
 
-def replace_table(table: LakeTable, rows: DataFrame) -> int:
-    """Make these rows the whole content of a table without months. Returns their number."""
-    return commit(table, rows.schema.jsonValue(), {"": write_folder(table, rows)}, ()).rows
+def replace_table(
+    table: LakeTable, rows: DataFrame, audit: Callable[[Partition], None] = lambda _: None
+) -> int:
+    """Make these rows the whole content of a table without months. Returns their number.
+
+    `audit` gets the folder with the rows before anybody reads it. If it raises, the old rows stay.
+    """
+    written = write_folder(table, rows)
+    audit(written)
+    return commit(table, rows.schema.jsonValue(), {"": written}, ()).rows

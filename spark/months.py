@@ -85,8 +85,7 @@ def by_month(
     `code`: the version of the function's code. One process at a time may call this for a lake.
     """
     inputs = inputs[: parameters(function)]
-    name = f"{function.__module__}.{function.__name__}".removeprefix("spark.jobs.")
-    table = LakeTable(lake_uri, "aggregates_by_month", name.replace(".", "_"))
+    table = _kept(function, lake_uri)
     # What every month depends on.
     common = {
         "code": code,
@@ -116,6 +115,18 @@ def by_month(
             layout={"common": common, "months": months},
         )
     return _read(spark, table, schema, months)
+
+
+def forget(function: ByMonth, lake_uri: str) -> None:
+    """Have all months of a function of `BY_MONTH` computed again the next time."""
+    table = _kept(function, lake_uri)
+    if state := table.state():
+        commit(table, state.schema, {}, (), layout={"common": None, "months": {}})
+
+
+def _kept(function: ByMonth, lake_uri: str) -> LakeTable:
+    name = f"{function.__module__}.{function.__name__}".removeprefix("spark.jobs.")
+    return LakeTable(lake_uri, "aggregates_by_month", name.replace(".", "_"))
 
 
 def _folders_by_month(inputs: Sequence[Input]) -> dict[str, list[str | None]]:

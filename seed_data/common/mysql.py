@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pymysql
+from pymysql.constants import CR
 
 from seed_data.common.databases import Advance, mark_of, refusal
 from seed_data.common.model import SeedError
@@ -144,6 +145,13 @@ class MySQLDatabase:
                     f"CHARACTER SET utf8mb4 ({columns})",
                     (str(feeder.pipe),),
                 )
+            except AttributeError as error:
+                # pymysql goes on writing to a connection that it has given up.
+                if connection.open:
+                    raise
+                raise pymysql.OperationalError(
+                    CR.CR_SERVER_LOST, "the server closed the connection"
+                ) from error
             finally:
                 feeder.end()
             if feeder.failure:

@@ -28,6 +28,7 @@ from softcart_assets.cli import (
 from softcart_assets.interrupts import obeyed
 
 _OURS = ("softcart_assets", "seed_data", "spark")
+_HELP = "softcart.help"
 
 
 class _Commands(TyperGroup):
@@ -36,6 +37,11 @@ class _Commands(TyperGroup):
     These are the `RuntimeError`s that our own packages define. Their texts say what happened and
     what to do. Any other error is a mistake in the code, and its traceback is needed.
     """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See `TyperGroup`. Notes for `_begin` whether somebody asks for help."""
+        ctx.meta[_HELP] = "--help" in args
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """See `TyperGroup`."""
@@ -63,12 +69,12 @@ def _begin(
 ) -> None:
     """SoftCart: from the operational databases to the manager's dashboard."""
     command = context.invoked_subcommand
-    # These two have a signal end them in order. That can take longer.
+    # These two have ways of their own: `ui` ends its processes, and `stream` commits first.
     if command not in ("ui", "stream"):
         context.with_resource(obeyed())
     # The doctor tells what is wrong with the settings beside what else is wrong.
     if command != "doctor":
-        settings.read_dotenv(undeclared=command == "discover")
+        settings.read_dotenv(undeclared=command == "discover", checks=not context.meta[_HELP])
 
 
 app = typer.Typer(

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from softcart_assets.stack import Stack
 
 
-def read_dotenv(*, undeclared: bool = False) -> None:
+def read_dotenv(*, undeclared: bool = False, checks: bool = True) -> None:
     """Read the settings in `.env`. Settings of the environment take precedence.
 
     Those of `softcart env` do not: they are ours, and a server that `.env` names is wanted.
-    `undeclared`: whether `.env` may name a source that is not declared yet. Raises `SettingError`
-    if a name in `.env` is no setting, or if a setting of a server is missing.
+    `undeclared`: whether `.env` may name a source that is not declared yet. `checks`: raise
+    `SettingError` if a name in `.env` is no setting, or if a setting of a server is missing.
     """
     from dotenv import dotenv_values, load_dotenv
 
@@ -29,7 +29,8 @@ def read_dotenv(*, undeclared: bool = False) -> None:
     file = dotenv_values(REPOSITORY / ".env")
     forget_local(file)
     load_dotenv(REPOSITORY / ".env")
-    check(file, os.environ, undeclared=undeclared)
+    if checks:
+        check(file, os.environ, undeclared=undeclared)
 
 
 def stack() -> Stack:

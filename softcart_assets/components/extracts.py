@@ -16,7 +16,7 @@ from softcart_assets.components.publication import FRESH
 from softcart_assets.connections import PostgresConnection, address_of_page
 from softcart_assets.extracts import kept, lineage
 from softcart_assets.extracts.totals import differing
-from softcart_assets.extracts.write import ExtractFiles, write_extracts
+from softcart_assets.extracts.write import ExtractFiles, code_version, write_extracts
 from softcart_assets.lines.model import Dashboard, Extract, Line
 from softcart_assets.pages import kit
 from softcart_assets.pages import lineage as page_lineage
@@ -32,9 +32,7 @@ def _spec(lines: Lines, line: Line, extract: Extract) -> dg.AssetSpec:
         group_name="extracts",
         owners=[line.owner],
         kinds={"python", "parquet", "csv"},
-        code_version=kept.digest(
-            [extract.sql, list(extract.columns), list(extract.totals.items())]
-        ),
+        code_version=code_version(extract),
         freshness_policy=FRESH,
         skippable=True,
     )
@@ -119,7 +117,8 @@ def extract_files(lines: Lines, line: Line) -> dg.AssetsDefinition:
             for extract in line.extracts
             if extract_key(extract.name) in assets or _check(extract).key in checks
         ]
-        written = write_extracts(production.connection(), output.path, wanted)
+        declared = [extract.name for extract in lines.extracts]
+        written = write_extracts(production.connection(), output.path, wanted, declared)
         for extract in wanted:
             key, files = extract_key(extract.name), written[extract.name]
             is_checked = _check(extract).key in checks
@@ -206,9 +205,20 @@ def _shown(dashboard: Dashboard) -> dict[str, dg.MetadataValue]:
     }
 
 
+_CODE_OF_PAGES = (
+    kit.__name__,
+    # What the parts of a declaration mean.
+    "softcart_assets.lines.page",
+    page_lineage.__name__,
+    "softcart_assets.lineage",
+    # What is told of a page, which is kept with its files.
+    __name__,
+)
+
+
 def _code_version(dashboard: Dashboard) -> str:
-    """A number of the code of a page: of its declaration and of the kit."""
-    return kept.digest([kept.code_version(kit.__name__), dashboard.page])
+    """A number of the code of a page: of its declaration, and of what makes a page of one."""
+    return kept.digest([list(map(kept.code_version, _CODE_OF_PAGES)), dashboard.page])
 
 
 def _versions(production: PostgresConnection, dashboard: Dashboard) -> tuple[int | None, str]:
@@ -236,6 +246,11 @@ def _build(production: PostgresConnection, folder: Path, dashboard: Dashboard) -
         "bytes": page.bytes,
         "seconds": round(page.seconds, 2),
         "version": page.version,
-        "figures": {name: str(total) for name, total in page.totals.items()},
+        # Amounts of two currencies are never added.
+        "figures": {
+            " ".join(filter(None, (name, currency))): str(total)
+            for currency, sums in page.totals.items()
+            for name, total in sums.items()
+        },
         "pictures": {name: file.name for name, file in page.pictures.items()},
     }

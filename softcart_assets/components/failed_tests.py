@@ -59,9 +59,9 @@ def compiled_sql(target: Path, node: Mapping[str, Any]) -> Path:
 def _hidden(
     lines: Lines, manifest: Manifest, node: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> set[str]:
-    """The columns of the models that the test reads, without those that tell which row it is.
+    """The personal columns of all lines, and those of the models that the test reads.
 
-    A key that is personal does not tell.
+    Without those of the models that tell which row it is. A key that is personal does not tell.
     """
     nodes = manifest["nodes"]
     read = [nodes[each] for each in node["depends_on"]["nodes"] if each in nodes]
@@ -71,12 +71,14 @@ def _hidden(
         for column in table.columns
         if column.privacy is not Privacy.NONE
     }
+    # A test may read a source, or give a column to its own query. Then no model has it.
+    personal |= {column for table in lines.published for column in table.pii}
     keys = {*arguments.get("columns", ()), *arguments.get("natural_key", ())}
-    return {
+    return personal | {
         name
         for model in read
         for name in model["columns"]
-        if name in personal or (name not in keys and not name.endswith(_SHOWN))
+        if name not in keys and not name.endswith(_SHOWN)
     }
 
 

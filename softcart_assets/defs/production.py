@@ -14,12 +14,14 @@ from softcart_assets.components.publication import published_assets
 from softcart_assets.dbt import read_manifest
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import published_tables
+from spark.jobs import JOBS
 
 
 @dg.definitions
 def production_tables() -> dg.Definitions:
     """The published tables, and the schedule of the complete publication."""
-    tables = published_tables(LINES, read_manifest())
+    lineage = {name: job.lineage for name, job in JOBS.items()}
+    tables = published_tables(LINES, read_manifest(), lineage)
     published = published_assets(LINES, tables, audits_of(tables))
     names = [each.name for line in LINES for each in line.extracts]
     names += [each.name for line in LINES for each in line.dashboards]

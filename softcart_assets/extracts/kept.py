@@ -85,13 +85,13 @@ def keep(
     unfinished.replace(_record(directory, name))
 
 
-def told(directory: Path) -> list[dict[str, Any]]:
-    """What was told of each output of a folder whose record can be read."""
+def told(directory: Path, names: Iterable[str]) -> list[dict[str, Any]]:
+    """What was told of those of these outputs that have a record which can be read."""
     found = []
-    for record in sorted(directory.glob(".*.json")):
+    for name in names:
         # An output with a damaged record is written again, and then it has another one.
         with suppress(OSError, ValueError, KeyError):
-            found.append(dict(json.loads(record.read_text())["told"]))
+            found.append(dict(json.loads(_record(directory, name).read_text())["told"]))
     return found
 
 

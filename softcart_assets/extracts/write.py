@@ -12,7 +12,7 @@ An extract is left as it is while its tables, its declaration and its files are 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -87,15 +87,19 @@ class ExtractFiles:
 
 
 def write_extracts(
-    production: PostgresConnection, directory: Path, extracts: Sequence[Extract]
+    production: PostgresConnection,
+    directory: Path,
+    extracts: Sequence[Extract],
+    others: Collection[str] = (),
 ) -> dict[str, ExtractFiles]:
     """Write `<directory>/<name>.parquet` and `.csv` of extracts, from one version of production.
 
+    `others`: the names of the other extracts that are declared for the folder.
     Files that would become the same again are not written.
     Returns the files by the name of the extract. The metadata of the Parquet file has the version
     (`softcart.production_version`) and the descriptions of the columns. The CSV file is UTF-8 with
     a byte order mark and a header. Its texts are quoted, so an empty text differs from null.
-    `datapackage.json` describes all extracts of the folder.
+    `datapackage.json` describes these extracts and the others, as far as their files are there.
     Raises `ExtractError` if nothing is published yet or a file cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -135,8 +139,9 @@ def write_extracts(
                     "entries": files.entries,
                 }
                 kept.keep(directory, name, files.data_version, (files.parquet, files.csv), told)
-        # The folder also has extracts of other lines. Pages have no entries.
-        entries = [each for told in kept.told(directory) for each in told.get("entries", ())]
+        # The folder may still have the files of one that nobody declares any more.
+        names = {*found, *others}
+        entries = [each for told in kept.told(directory, names) for each in told["entries"]]
         dictionary.write(
             directory, [entry for entry in entries if (directory / entry["path"]).is_file()]
         )
@@ -220,8 +225,8 @@ class _Snapshot:
         return list(self._threads.map(do, items))
 
 
-def _version(extract: Extract, versions: Mapping[str, str]) -> str:
-    """The version of an extract, from the versions of all tables."""
+def code_version(extract: Extract) -> str:
+    """A number of the code of an extract: of its declaration, and of what writes its files."""
     return kept.digest(
         [
             kept.code_version("softcart_assets.extracts"),
@@ -229,9 +234,14 @@ def _version(extract: Extract, versions: Mapping[str, str]) -> str:
             extract.description,
             list(extract.columns.items()),
             list(extract.totals.items()),
-            [versions[table] for table in lineage.tables_read(extract)],
         ]
     )
+
+
+def _version(extract: Extract, versions: Mapping[str, str]) -> str:
+    """The version of an extract, from the versions of all tables."""
+    tables = [versions[table] for table in lineage.tables_read(extract)]
+    return kept.digest([code_version(extract), tables])
 
 
 def _kept(directory: Path, extract: Extract, version: str) -> ExtractFiles | None:

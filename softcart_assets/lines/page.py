@@ -7,7 +7,7 @@ in this module reads or writes anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +25,8 @@ class Measure:
 
     `sql`: an expression over the columns of the fact `f`, summed over items. The page is smallest
     if the first is the one that the others are shares of, such as revenue.
-    `plus`: other summed measures that are added, such as revenue and discount.
+    `plus`: other summed measures that are added, such as revenue and discount. `minus`: those that
+    are then taken off.
     `of`: the ratio of two other measures. It is unknown where the second is 0.
     `counts`: distinct events, distinct actors, or actors with two events or more.
     `rising`: what a rise means. `settles_days`: younger days are not final, so comparisons leave
@@ -39,6 +40,7 @@ class Measure:
     definition: str
     sql: str | None = None
     plus: tuple[str, ...] = ()
+    minus: tuple[str, ...] = ()
     of: tuple[str, str] | None = None
     counts: Literal["events", "actors", "repeaters"] | None = None
     rising: Literal["good", "bad", "neutral"] = "good"
@@ -47,7 +49,7 @@ class Measure:
 
     def parts(self) -> tuple[str, ...]:
         """The measures that it is made of."""
-        return (*self.plus, *(self.of or ()))
+        return (*self.plus, *self.minus, *(self.of or ()))
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Cube:
 
     The other fields are SQL over them. `hour`: the hour of the week, from 0 on Monday to 167.
     `currency`: the name of the dimension with the currency.
-    `left_out`: rows of the fact that `where` takes away and the page counts, by what it says.
+    `remarks`: rows of the fact that the page counts, by what it says of them. These are rows that
+    `where` takes away, or of which something is not known.
     """
 
     fact: str
@@ -114,7 +117,7 @@ class Cube:
     hour: str | None = None
     actor: str | None = None
     currency: str | None = None
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,8 @@ class Listing:
 
     `sql` returns `key` and the columns, money in whole cents. Without `sort`, the rows stay in its
     order. `follows`: by the name of a dimension, the query's columns with the parts of its path.
-    `choice`: a column whose values the reader may choose from.
+    `choice`: a column whose values the reader may choose from. `currency`: the column with the
+    currency of a row's amounts. Without it, they are in the chosen one.
     """
 
     name: str
@@ -193,6 +197,14 @@ class Listing:
     limit: int = 8
     follows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     choice: str | None = None
+    currency: str | None = None
+
+    def names(self) -> set[str]:
+        """The columns that `sql` must return."""
+        parts = (part for path in self.follows.values() for part in path)
+        shown = (column.name for column in self.columns)
+        others = filter(None, (self.sort, self.choice, self.currency))
+        return {"key", *shown, *parts, *others}
 
 
 Block = Cards | Trend | Ranking | Hours | Steps | Listing
@@ -221,13 +233,17 @@ class Page:
     period: str = "12m"
 
     def __post_init__(self) -> None:
+        self._check_twice("measures", [measure.name for measure in self.measures])
+        self._check_twice("dimensions", [each.name for each in self.cube.dimensions])
+        self._check_twice("listings", [listing.name for listing in self.listings()])
         measures = {measure.name: measure for measure in self.measures}
         dimensions = {dimension.name: dimension for dimension in self.cube.dimensions}
         for measure in self.measures:
             origins = (measure.sql, measure.plus, measure.of, measure.counts)
-            if sum(map(bool, origins)) != 1:
+            if sum(map(bool, origins)) != 1 or (measure.minus and not measure.plus):
                 raise PageDeclarationError(
-                    f"{self.name}: {measure.name} needs exactly one of sql, plus, of and counts"
+                    f"{self.name}: {measure.name} needs exactly one of sql, plus, of and counts, "
+                    "and minus goes with plus only"
                 )
             self._check(measure.parts(), measures, f"measure {measure.name}")
         self._check([self.cube.currency] if self.cube.currency else [], dimensions, "currency")
@@ -247,21 +263,44 @@ class Page:
             self._check(block.measures, measures, where)
         if isinstance(block, Trend):
             self._check([block.measure], measures, where)
-        if isinstance(block, Hours) and block.by != "weekday":
-            self._check([block.by], dimensions, where)
+            self._check_counted(where, block.measure, measures)
+        if isinstance(block, Hours):
+            self._check_hours(block, dimensions)
         if isinstance(block, Listing):
             self._check(block.follows, dimensions, f"listing {block.name}")
         if isinstance(block, Ranking):
             self._check([block.dimension], dimensions, where)
-            if dimensions[block.dimension].grain == "item":
+            for name in block.measures:
+                self._check_counted(where, name, measures)
                 # An order with two categories of a department would count twice in it.
-                for name in block.measures:
-                    parts = (name, *(measures[name].of or ()))
-                    if any(measures[part].counts for part in parts):
-                        raise PageDeclarationError(
-                            f"{self.name}: {name} cannot be split by {block.dimension}, because "
-                            "distinct counts do not add up over parts of an event"
-                        )
+                if dimensions[block.dimension].grain == "item" and counted(measures, name):
+                    raise PageDeclarationError(
+                        f"{self.name}: {name} cannot be split by {block.dimension}, because "
+                        "distinct counts do not add up over parts of an event"
+                    )
+
+    def _check_hours(self, block: Hours, dimensions: Mapping[str, Dimension]) -> None:
+        if self.cube.hour is None:
+            raise PageDeclarationError(f"{self.name}: Hours needs the cube's hour")
+        if block.by == "weekday":
+            return
+        self._check([block.by], dimensions, "Hours")
+        if dimensions[block.by].grain == "item":
+            raise PageDeclarationError(
+                f"{self.name}: Hours counts events, and {block.by} is a dimension of items"
+            )
+
+    def _check_counted(self, where: str, name: str, measures: Mapping[str, Measure]) -> None:
+        if counted(measures, name) - {"events"}:
+            raise PageDeclarationError(
+                f"{self.name}: {where} splits {name}, but actors are counted for the whole period"
+            )
+
+    def _check_twice(self, kind: str, names: Sequence[str]) -> None:
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise PageDeclarationError(
+                f"{self.name}: two {kind} have the name {', '.join(sorted(twice))}"
+            )
 
     def _check(self, names: Iterable[str], known: Mapping[str, object], where: str) -> None:
         for name in names:
@@ -278,3 +317,10 @@ class Page:
     def listings(self) -> list[Listing]:
         """The listings among the blocks."""
         return [block for block in self.blocks() if isinstance(block, Listing)]
+
+
+def counted(measures: Mapping[str, Measure], name: str) -> set[str]:
+    """What a measure counts distinctly, in itself or in its parts."""
+    measure = measures[name]
+    found = {measure.counts} if measure.counts else set()
+    return found.union(*(counted(measures, part) for part in measure.parts()))

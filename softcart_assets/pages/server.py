@@ -7,12 +7,14 @@ the folder may have other files of its owner. It makes nothing.
 
 from __future__ import annotations
 
-import mimetypes
+import math
 import os
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 
 import psycopg
 import uvicorn
@@ -42,9 +44,6 @@ from softcart_assets.stack.server import StackError, port_is_free
 SETTINGS = "SOFTCART_PAGES_HOSTS", "SOFTCART_PAGES_PASSWORD"
 """The guard's."""
 
-# Python does not know it, and a browser would show the bytes as text.
-mimetypes.add_type("application/vnd.apache.parquet", ".parquet")
-
 
 @dataclass(frozen=True)
 class State:
@@ -63,9 +62,18 @@ class State:
         )
 
 
+KEPT_SECONDS = 5
+"""So long an answer is told to others, too, also that there is none."""
+
+
 def state_of(staging: PostgresConnection) -> State:
-    """The last load of each source, and what is in quarantine. Raises `ServerUnreachable`."""
+    """The last load of each source, and what is in quarantine.
+
+    Raises `ServerUnreachable`, or an error of psycopg's if there is no answer in time.
+    """
     with staging.connect() as session:
+        # Another session may keep a lock for hours, and people wait for their page.
+        session.execute("SET statement_timeout = '2s'")
         loaded = session.execute(
             # A stream records no loads.
             "SELECT source, max(at) FROM (SELECT source, loaded_at FROM ingestion.loads"
@@ -80,7 +88,9 @@ def state_of(staging: PostgresConnection) -> State:
 
 
 def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starlette:
-    """The server's list of files, at `/`, and the files beside it. `state` is asked each time."""
+    """The server's list of files, at `/`, and the files beside it. `state` is asked for the age of
+    what they show, by one request at a time.
+    """
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         undefined=StrictUndefined,
@@ -92,12 +102,21 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
         page.name: [s.name for s in line.sources] for line in lines for page in line.dashboards
     }
 
+    asking, asked_at = Lock(), -math.inf
+    found: State | None = None
+
     def asked() -> State | None:
-        try:
-            return state()
-        # The files are there all the same. That nothing is known of their age must be seen.
-        except (ServerUnreachable, psycopg.Error):
-            return None
+        nonlocal found, asked_at
+        # Requests that wait for PostgreSQL one by one would take all threads of the server.
+        with asking:
+            if time.monotonic() - asked_at > KEPT_SECONDS:
+                try:
+                    found = state()
+                # The files are there all the same. That nothing is known of their age must be seen.
+                except (ServerUnreachable, psycopg.Error):
+                    found = None
+                asked_at = time.monotonic()
+            return found
 
     def index(_: Request) -> HTMLResponse:
         html = templates.get_template("pages.html.j2").render(
@@ -121,9 +140,9 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
             text = None
         if text is None:
             raise HTTPException(404)
-        found = asked()
+        known = asked()
         told = templates.get_template("state.html.j2").render(
-            now=datetime.now(UTC), state=found and found.of(sources[name]), age=_age
+            now=datetime.now(UTC), state=known and known.of(sources[name]), age=_age
         )
         return HTMLResponse(text.replace(STATE_MARK, told, 1), headers=_HEADERS)
 
@@ -189,10 +208,13 @@ class _Files(StaticFiles):
         """See `StaticFiles`."""
         return super().lookup_path(path) if path in self._names else ("", None)
 
-    def file_response(self, *arguments: object, **options: object) -> Response:
+    def file_response(self, full_path: str, *arguments: object, **options: object) -> Response:  # type: ignore[override]
         """See `StaticFiles`. A browser asks each time whether it has the newest file."""
-        answer = super().file_response(*arguments, **options)  # type: ignore[arg-type]
+        answer = super().file_response(full_path, *arguments, **options)  # type: ignore[arg-type]
         answer.headers.update(_HEADERS)
+        # Python does not know this type. Where it is told, another library may make it forget.
+        if full_path.endswith(".parquet") and "Content-Type" in answer.headers:
+            answer.headers["Content-Type"] = "application/vnd.apache.parquet"
         return answer
 
 

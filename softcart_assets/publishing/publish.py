@@ -9,6 +9,7 @@ process changes nothing for them, and the next publication starts again.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -115,6 +116,7 @@ def publish(
     on_progress: Tell | None = None,
     *,
     complete: bool = False,
+    refused: Mapping[str, str] | None = None,
 ) -> Publication:
     """Publish the lines of business that pass their audits, all at one moment.
 
@@ -122,7 +124,8 @@ def publish(
     production. `lines`: the lines to publish, by default all. The others keep their live tables.
     `on_progress` is called with a line of text after each part, from several threads. `complete`:
     compare every row with staging and let all audits read all rows, not only those that changed. A
-    table that differs is copied whole.
+    table that differs is copied whole. `refused`: tables that must not go live, each with the
+    reason. Their lines are held.
 
     Raises `AuditFailed` if no line passes. Raises `PublishError` if another publication is running,
     or if a server refuses a statement.
@@ -139,7 +142,9 @@ def publish(
             reading.create_roles(session, tell)
             live = Live.read(session, tables)
             accepted = acceptances.read_open(session)
-        held = _absent(staging, [table for table in tables if table.line in wanted], audits)
+        held = _held(
+            staging, [table for table in tables if table.line in wanted], audits, refused or {}
+        )
         new = wanted - held.keys()
         if not new:
             raise _all_failed(session, wanted, held)
@@ -219,12 +224,14 @@ def _all_failed(
     return AuditFailed(_flat(held))
 
 
-def _absent(
+def _held(
     staging: PostgresConnection,
     tables: Sequence[PublishedTable],
     audits: Sequence[AnyAudit],
+    refused: Mapping[str, str],
 ) -> dict[str, list[AuditResult]]:
-    """The lines with tables that staging does not have, each with the audits that fail for it.
+    """The lines with tables that staging lacks or that are refused, each with the audits that fail
+    for it.
 
     A line that was never built must not stop the publication of the others.
     """
@@ -232,18 +239,20 @@ def _absent(
         there = slots.read_shapes(session, "|".join({table.schema for table in tables}))
     held: dict[str, list[AuditResult]] = {}
     for table in tables:
+        note = refused.get(table.name)
         if table.name not in there.get(table.schema, {}):
-            details = {
-                "note": f"{table.schema}.{table.name} does not exist in staging database "
+            note = (
+                f"{table.schema}.{table.name} does not exist in staging database "
                 f"{staging.database!r}. Materialise it, or correct {staging.prefix}_DATABASE."
-            }
+            )
+        if note:
             names = [
                 audit.name
                 for audit in audits
                 if audit.table == table.name and isinstance(audit, Comparison | Equality)
             ]
             held.setdefault(table.line, []).extend(
-                AuditResult(name, table.name, False, details)
+                AuditResult(name, table.name, False, {"note": note})
                 for name in names or [f"{table.name}_exists"]
             )
     return held
@@ -265,14 +274,21 @@ def _snapshot(
         ) from None
 
 
+_NOTE_OF_VIEW = re.compile("dbt [0-9a-f]{32} [0-9a-f]{32}")
+"""What dbt's materialisation of a view keeps for itself, in the place of its description."""
+
+
 def _comments(snapshot: Snapshot, tables: Sequence[PublishedTable]) -> comments.Comments:
     """The comments that staging has on these tables and their columns."""
     found: dict[tuple[str, str], str] = {}
     for schema in {table.schema for table in tables}:
         names = [table.name for table in tables if table.schema == schema]
         found |= comments.read(snapshot.session, schema, names)
-    # On a view, dbt's macros keep a note for themselves.
-    return {place: text for place, text in found.items() if not text.startswith("dbt ")}
+    return {
+        (table, column): text
+        for (table, column), text in found.items()
+        if column or not _NOTE_OF_VIEW.fullmatch(text)
+    }
 
 
 def _watch(staging: PostgresConnection, tables: Sequence[PublishedTable], tell: Tell) -> None:

@@ -72,10 +72,16 @@ class UnknownColumn(RuntimeError):
     """A declaration names columns that a published model does not have. The message says where."""
 
 
+Lineage = Mapping[str, Mapping[str, Iterable[str]]]
+"""Spark job → column of its aggregate → the columns `<source>.<table>.<column>` it comes from."""
+
+
 def published_tables(
-    lines: Iterable[Line], manifest: Mapping[str, Any]
+    lines: Iterable[Line], manifest: Mapping[str, Any], lineage: Lineage
 ) -> tuple[PublishedTable, ...]:
     """Every published table of these lines, completed with the tests in dbt's manifest.
+
+    `lineage`: that of all jobs of these lines.
 
     Raises `UnknownTable` if a table is neither a model nor an aggregate, or refers to a table that
     is not published. Raises `UnknownColumn` if a declared column is not in the model. Raises
@@ -87,7 +93,7 @@ def published_tables(
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model"
     }
-    tests, classes = _tests(manifest), _Classes(lines, manifest)
+    tests, classes = _tests(manifest), _Classes(lines, manifest, lineage)
     found = tuple(
         classes.classified(_published_table(line, table, models, tests.get(table.name, {})), line)
         for line in lines
@@ -141,10 +147,15 @@ class _Classes:
 
     A column is if it has the name of a personal column of a source table that the published table
     is made from. That errs on the safe side, and a new column of a source is hidden without anybody
-    having to think of it. `Published` says what is otherwise.
+    having to think of it. A column of an aggregate is, too, if the lineage of its job leads to one.
+    `Published` says what is otherwise. The lineage of models is known when they are built, see
+    `personal`.
     """
 
-    def __init__(self, lines: Iterable[Line], manifest: Mapping[str, Any]) -> None:
+    def __init__(
+        self, lines: Iterable[Line], manifest: Mapping[str, Any], lineage: Lineage
+    ) -> None:
+        self._lineage = lineage
         self._nodes = {**manifest["nodes"], **manifest.get("sources", {})}
         self._models = {
             node["name"]: node
@@ -168,13 +179,14 @@ class _Classes:
             ]
         else:
             sources = self._sources(self._models[table.name])
+        classed = [each for source in sources for each in source.privacy.items()]
+        for column, origins in self._lineage.get(table.name, {}).items():
+            for origin in origins:
+                source, name, origin_column = origin.split(".")
+                read = self._tables[f"raw_{source}", name]
+                classed.append((column, read.privacy.get(origin_column, Privacy.NONE)))
         found = {
-            each: {
-                column
-                for source in sources
-                for column, privacy in source.privacy.items()
-                if privacy is each
-            }
+            each: {column for column, privacy in classed if privacy is each}
             for each in (Privacy.PII, Privacy.SENSITIVE)
         }
         sensitive = found[Privacy.SENSITIVE] - table.declared.not_pii.keys()

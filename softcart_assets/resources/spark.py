@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from threading import Lock, Thread
 from typing import Any
@@ -15,7 +16,7 @@ from pyspark.sql import SparkSession
 from softcart_assets.aggregates import rows_to_read
 from softcart_assets.connections import lake_uri
 from spark.jobs import JOBS
-from spark.session import build_session, stop_session
+from spark.session import build_session, spark_conf, stop_session
 
 SHORT_ROWS = 1_000_000
 """A session that reads no more rows is short, see `build_session`.
@@ -42,7 +43,7 @@ class SparkResource(LazyPySparkResource):
     )
 
     _spark_session: Any = PrivateAttr(default=None)
-    _short: bool = PrivateAttr(default=False)
+    _is_short: bool = PrivateAttr(default=False)
     _starter: Any = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -56,32 +57,46 @@ class SparkResource(LazyPySparkResource):
         Whatever is wrong, the step that needs the session meets it again, and shows it.
         """
         with suppress(Exception):
+            # A cluster may let a session wait for hours, and the run's end waits for this thread.
+            if not spark_conf("", os.environ)["spark.master"].startswith("local"):
+                return
             rows = rows_to_read(JOBS.values(), lake_uri())
             if rows is not None:
                 self.session_for(rows)
 
     def session_for(self, rows: int) -> SparkSession:
-        """The session of the run. `rows`: how many the caller reads. Only the first one's count."""
-        self._short = rows <= SHORT_ROWS
-        session: SparkSession = self.spark_session
-        return session
+        """The session of the run. `rows`: how many the caller reads.
 
-    def _init_session(self) -> None:
-        """Start the session unless it runs."""
+        A short session gives way to a longer one. The lake may have grown since the run began, and
+        nothing of the first session is in use between two aggregates.
+        """
+        is_short = rows <= SHORT_ROWS
         with _STARTING:
+            if self._spark_session is not None and self._is_short and not is_short:
+                self._stop()
             if self._spark_session is None:
                 settings = {name: str(value) for name, value in flatten_dict(self.spark_config)}  # type: ignore[no-untyped-call]
                 self._spark_session = build_session(
                     "softcart",
                     hive=False,
-                    short=self._short,
+                    short=is_short,
                     archive_classes=True,
                     settings=settings,
                 )
+                self._is_short = is_short
+            session: SparkSession = self._spark_session
+            return session
+
+    def _init_session(self) -> None:
+        """Start the session for whoever asks for it by the name that the library gives it."""
+        self.session_for(0)
+
+    def _stop(self) -> None:
+        if self._spark_session is not None:
+            stop_session(self._spark_session)
+            self._spark_session = None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Stop the session."""
         self._starter.join()
-        if self._spark_session is not None:
-            stop_session(self._spark_session)
-            self._spark_session = None
+        self._stop()

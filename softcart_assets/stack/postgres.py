@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -179,7 +180,8 @@ class Postgres(SqlServer):
             if process.info["name"] in self.programs and process.info["cwd"] == str(self.data)
         ]
         for orphan in orphans:
-            orphan.kill()
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
         alive_after(orphans, STOP_SECONDS)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         return super()._start()

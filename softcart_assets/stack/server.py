@@ -18,6 +18,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -201,10 +202,12 @@ class Server(ABC):
         process = self.process()
         if not process:
             return False
-        process.send_signal(self.stop_signal)
-        if alive_after([process], STOP_SECONDS):
-            process.kill()
-            alive_after([process], STOP_SECONDS)
+        # It may end by itself at any moment.
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(self.stop_signal)
+            if alive_after([process], STOP_SECONDS):
+                process.kill()
+                alive_after([process], STOP_SECONDS)
         return True
 
     def _has_lost_its_home(self, process: psutil.Process) -> bool:

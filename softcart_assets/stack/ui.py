@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -143,7 +144,8 @@ def _end_session(leader: int) -> None:
             alive_after(list(_session(leader)), patience)
             # Looked for again: one of them may have started another meanwhile.
             for survivor in _session(leader):
-                survivor.kill()
+                with suppress(psutil.NoSuchProcess):
+                    survivor.kill()
             return
         except KeyboardInterrupt:
             patience = 0

@@ -16,7 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,10 +25,10 @@ from types import ModuleType
 from pyspark.sql import DataFrame, SparkSession
 
 from softcart_assets.assembly import LINES, Lines
-from softcart_assets.lake import LakeTable
+from softcart_assets.lake import LakeTable, Partition
 from softcart_assets.lines.model import Source, Table
 from spark.lake import replace_table
-from spark.months import ByMonth, Input, by_month, in_one_month, is_apart, parameters
+from spark.months import ByMonth, Input, by_month, forget, in_one_month, is_apart, parameters
 from spark.session import build_session, default_lake_uri, stop_session
 
 
@@ -221,14 +221,29 @@ def aggregate_table(job: Job, lake_uri: str) -> LakeTable:
     return LakeTable(lake_uri, "aggregates", job.name)
 
 
-def write_aggregate(spark: SparkSession, job: Job, lake_uri: str) -> int:
+def write_aggregate(
+    spark: SparkSession,
+    job: Job,
+    lake_uri: str,
+    audit: Callable[[Partition], None] = lambda _: None,
+) -> int:
     """Compute an aggregate from the lake and make it the lake's `aggregates.<name>`.
 
-    Returns the number of its rows. The old rows stay until the new ones are complete. One process
-    at a time may call this for a lake. Raises `MissingInput`.
+    Returns the number of its rows. The old rows stay until the new ones are complete and `audit`
+    has not raised. One process at a time may call this for a lake. Raises `MissingInput`.
     """
+
+    def audited(rows: Partition) -> None:
+        try:
+            audit(rows)
+        except Exception:
+            # What is wrong may be what is kept. It would stay as long as its months do not change.
+            for function in job.by_month:
+                forget(function, lake_uri)
+            raise
+
     try:
-        return replace_table(aggregate_table(job, lake_uri), job.compute(spark, lake_uri))
+        return replace_table(aggregate_table(job, lake_uri), job.compute(spark, lake_uri), audited)
     finally:
         # Jobs persist intermediate tables. The session lives on for the other jobs of the run.
         spark.catalog.clearCache()

@@ -21,7 +21,17 @@ from softcart_assets.assembly import assemble
 from softcart_assets.components.extracts import dashboard_page, extract_files
 from softcart_assets.components.publication import published_assets
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.model import Dashboard, Extract, Line, Published
+from softcart_assets.lines.model import (
+    NONE,
+    PII,
+    Column,
+    Dashboard,
+    Extract,
+    Line,
+    Published,
+    Source,
+    Table,
+)
 from softcart_assets.lines.page import Page
 from softcart_assets.pages.kit import render
 from softcart_assets.pages.kit.render import PageResult
@@ -44,11 +54,17 @@ def _page(fact: str) -> Page:
     return replace(CALLS, cube=replace(CALLS.cube, fact=fact, joins=joins))
 
 
+BUYERS = Table(
+    "buyers", "Buyers.", ("id",), "cdc", (Column("id", NONE, "Key."), Column("mail", PII, "Mail."))
+)
+
+
 def _line(name: str) -> Line:
     return Line(
         name,
         f"The line {name}.",
         owner=f"team:{name}",
+        sources=(Source("till", "mysql", "The tills.", (BUYERS,)),) if name == "left" else (),
         published=(Published(f"fct_{name}"),),
         extracts=(
             Extract(
@@ -160,6 +176,51 @@ def test_a_line_is_held_with_a_failed_check_if_staging_lacks_its_table(databases
         ("fct_left_equals_staging", dg.AssetCheckSeverity.ERROR),
         ("fct_left_totals", dg.AssetCheckSeverity.ERROR),
     }
+
+
+@pytest.mark.parametrize("classes", [{}, {"pii": ("amount",)}, {"sensitive": ("amount",)}])
+def test_a_line_is_held_if_a_column_is_personal_and_its_name_does_not_say_so(
+    databases, definitions, classes
+):
+    """`select mail as amount` in a model: everybody could read it."""
+    instance = dg.DagsterInstance.ephemeral()
+    built = {
+        "warehouse/fct_left": {"amount": ("staging/stg_till__buyers", "contact"), "id": None},
+        "staging/stg_till__buyers": {"contact": ("raw_till/buyers", "mail")},
+    }
+    for key, columns in built.items():
+        origins = {
+            name: [dg.TableColumnDep(dg.AssetKey(origin[0].split("/")), origin[1])]
+            if origin
+            else []
+            for name, origin in columns.items()
+        }
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                dg.AssetKey(key.split("/")),
+                metadata={"dagster/column_lineage": dg.TableColumnLineage(origins)},
+            )
+        )
+    tables = [replace(each, **classes) if each.name == "fct_left" else each for each in TABLES]
+    others = [each for each in definitions.assets or () if each.op.name != "publication"]
+    defined = dg.Definitions(
+        assets=[published_assets(LINES, tables, AUDITS), *others],
+        resources=definitions.resources,
+        executor=definitions.executor,
+    )
+    result = run(defined, instance=instance)
+    assert made(result) == {"production/dim_member"} | of("right") | (
+        of("left") if classes else set()
+    )
+    notes = {
+        each.check_name: str(each.metadata["note"].value)
+        for each in result.get_asset_check_evaluations()
+        if not each.passed
+    }
+    assert notes.keys() == (set() if classes else {"fct_left_equals_staging", "fct_left_totals"})
+    for note in notes.values():
+        assert note.startswith("amount has values of raw_till.buyers.mail, which is personal, and")
+        assert "tests/support/two_lines.py:" in note
 
 
 def test_the_step_fails_if_nothing_goes_live(databases, definitions):

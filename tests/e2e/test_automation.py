@@ -1,5 +1,5 @@
-"""What runs by itself: the planning sensor asked tick by tick, then the daemon, which carries a new
-order to the dashboard, unless a check on its way has failed, and under traffic that never stops.
+"""What runs by itself: the planning sensor asked tick by tick, then the daemon, under traffic that
+never stops. It carries a new order to the dashboard, and builds nothing behind a failed check.
 
 The changes of the first part touch no column of the star schema, so what is published stays as it
 is.
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -237,12 +236,16 @@ def _is_published(order: int) -> bool:
         return rows.fetchone() != (0,)
 
 
-@contextmanager
-def _ui(project: Project, log: Path) -> Iterator[Callable[[Callable[[], bool]], None]]:
-    """The UI and its daemon. Yields a function that waits until something is true.
+Wait = Callable[[Callable[[], bool]], None]
 
-    All of its processes end with it.
+
+@pytest.fixture(scope="module")
+def wait(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wait]:
+    """A function that waits until something is true, while the UI and its daemon run.
+
+    They start with the first test that needs them. All of their processes end with them.
     """
+    log = tmp_path_factory.mktemp("ui") / "ui.log"
     with log.open("w+") as file, project.start("softcart", "ui", to=file) as ui:
 
         def wait(until: Callable[[], bool]) -> None:
@@ -278,22 +281,6 @@ def _runs_since(
     )
 
 
-def test_the_daemon_carries_a_new_order_to_the_dashboard(project, definitions, instance, tmp_path):
-    with _ui(project, tmp_path / "ui.log") as wait:
-        order, written_at = _repeat_the_last_order(), time.time()
-        page = project.extracts / "dashboard.html"
-        wait(lambda: _is_published(order))
-        wait(lambda: page.stat().st_mtime > written_at)
-        wait(lambda: _is_at_rest(instance))
-    assert not _runs_since(instance, written_at, dg.DagsterRunStatus.FAILURE)
-    # A blocking check that no run comes to would have its table made again for ever.
-    graph = definitions.resolve_asset_graph()
-    blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
-    known = instance.event_log_storage.get_latest_asset_check_execution_by_key(blocking)
-    assert blocking
-    assert not [key for key in blocking if not (key in known and known[key].evaluation)]
-
-
 def _refused(instance: dg.DagsterInstance, moment: float) -> list[str]:
     """The checks that failed since a moment. One that holds a line makes no run fail."""
     runs = instance.get_runs(dg.RunsFilter(created_after=datetime.fromtimestamp(moment, UTC)))
@@ -312,13 +299,14 @@ def _refused(instance: dg.DagsterInstance, moment: float) -> list[str]:
 
 
 @pytest.mark.parametrize("is_followed", [False, True])
-def test_no_run_is_early_under_traffic_that_never_stops(project, instance, tmp_path, is_followed):
+def test_no_run_is_early_under_traffic_that_never_stops(
+    project, instance, tmp_path, wait, is_followed
+):
     """A wave that began while raw was being loaded had audits find two states, and the dashboard
     was never rebuilt. A stream changes raw even while a wave is under way.
     """
     started, done = time.time(), dg.DagsterRunStatus.SUCCESS
     with (
-        _ui(project, tmp_path / "ui.log") as wait,
         (tmp_path / "traffic.log").open("w") as log,
         project.start("softcart", "simulate", "--rate", "5", to=log) as traffic,
     ):
@@ -343,26 +331,37 @@ def test_no_run_is_early_under_traffic_that_never_stops(project, instance, tmp_p
     assert not _refused(instance, started)
 
 
+def test_the_daemon_carries_a_new_order_to_the_dashboard(project, definitions, instance, wait):
+    """After the traffic, whose last changes go the same way, so that one wave makes both."""
+    order, written_at = _repeat_the_last_order(), time.time()
+    page = project.extracts / "dashboard.html"
+    wait(lambda: _is_published(order))
+    wait(lambda: page.stat().st_mtime > written_at)
+    wait(lambda: _is_at_rest(instance))
+    assert not _runs_since(instance, written_at, dg.DagsterRunStatus.FAILURE)
+    # A blocking check that no run comes to would have its table made again for ever.
+    graph = definitions.resolve_asset_graph()
+    blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
+    known = instance.event_log_storage.get_latest_asset_check_execution_by_key(blocking)
+    assert blocking
+    assert not [key for key in blocking if not (key in known and known[key].evaluation)]
+
+
 def _return_changes() -> None:
     with closing(MySQLConnection.from_env("SOFTCART_SHOP").connect(autocommit=True)) as shop:
         shop.query("UPDATE returns SET updated_at = NOW(6) ORDER BY id LIMIT 1")
 
 
-def _is_in_raw(order: int) -> bool:
-    with staging().connect() as session:
-        rows = session.execute(
-            "SELECT count(*) FROM raw_shop.order_lines WHERE order_id = %s", [order]
-        )
-        return rows.fetchone() != (0,)
-
-
 def test_the_daemon_builds_nothing_behind_a_failed_check_until_it_passes(
-    project, instance, tmp_path
+    definitions, instance, wait
 ):
     """A check of a raw table failed, and nine minutes later the fact was rebuilt and published,
     because of another table: it reads the raw table by views, which have no failed check.
     """
-    fact = dg.AssetKey(["warehouse", "fct_order_lines"])
+    fact, published = (
+        dg.AssetKey([layer, "fct_order_lines"]) for layer in ("warehouse", "production")
+    )
+    assert fact in _behind(definitions, "shop", "addresses")
     returns = dg.AssetKey(["raw_shop", "returns"])
     check = dg.AssetCheckKey(returns, "quarantine_small")
 
@@ -389,21 +388,21 @@ def test_the_daemon_builds_nothing_behind_a_failed_check_until_it_passes(
     with ExitStack() as stack:
         # The tests that follow need sound data, too.
         stack.callback(take_away)
-        wait = stack.enter_context(_ui(project, tmp_path / "ui.log"))
         _return_changes()
         wait(lambda: has(passed=False))
-        order, written_at = _repeat_the_last_order(), time.time()
-        wait(lambda: _is_in_raw(order))
+        wait(lambda: _is_at_rest(instance))
+        written_at = time.time()
+        _change_an_address()
         # What is not behind the check follows.
-        wait(lambda: made_at(dg.AssetKey(["lake_shop", "order_lines"])) > written_at)
+        wait(lambda: made_at(dg.AssetKey(["lake_shop", "addresses"])) > written_at)
         wait(lambda: _is_at_rest(instance))
         time.sleep(20)  # two ticks
         wait(lambda: _is_at_rest(instance))
         assert made_at(fact) < written_at
-        assert not _is_published(order)
+        assert made_at(published) < written_at
 
         take_away()
         _return_changes()
         wait(lambda: has(passed=True))
-        wait(lambda: _is_published(order))
+        wait(lambda: made_at(published) > written_at)
         wait(lambda: _is_at_rest(instance))

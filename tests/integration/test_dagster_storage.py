@@ -15,7 +15,7 @@ import pytest
 from dagster_postgres import PostgresScheduleStorage
 
 from softcart_assets import dagster_storage
-from softcart_assets.connections import PostgresConnection
+from softcart_assets.connections import PostgresConnection, SettingError
 from softcart_assets.dagster_storage import PooledStorage
 from softcart_assets.stack import Stack
 
@@ -90,11 +90,11 @@ def test_connections_end_with_their_instance(stack: Stack, admin: psycopg.Connec
         time.sleep(0.05)
 
 
-def test_tables_that_a_killed_process_did_not_finish_are_made_anew(
-    postgres: PostgresConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Dagster makes one after the other, and later looks for the first one only."""
-    config: dict[str, Any] = {
+@pytest.fixture
+def config(postgres: PostgresConnection, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The part of `dagster.yaml` that names a fresh database, which no process knows yet."""
+    monkeypatch.setattr(dagster_storage, "_whole", set())
+    return {
         "postgres_db": {
             "hostname": postgres.host,
             "port": postgres.port,
@@ -103,7 +103,18 @@ def test_tables_that_a_killed_process_did_not_finish_are_made_anew(
             "db_name": postgres.database,
         }
     }
-    monkeypatch.setattr(dagster_storage, "_whole", set())
+
+
+def _forget_mark(session: psycopg.Connection) -> None:
+    """As in a storage from before there was one."""
+    dagster_storage._whole.clear()
+    session.execute("COMMENT ON TABLE alembic_version IS NULL")
+
+
+def test_tables_that_a_killed_process_did_not_finish_are_made_anew(
+    postgres: PostgresConnection, config: dict[str, Any]
+) -> None:
+    """Dagster makes one after the other, and later looks for the first one only."""
     creates = mock.patch.object(PostgresScheduleStorage, "_init_db", side_effect=KeyboardInterrupt)
     with creates, pytest.raises(KeyboardInterrupt):
         PooledStorage.from_config_value(None, config)
@@ -111,12 +122,42 @@ def test_tables_that_a_killed_process_did_not_finish_are_made_anew(
         session.execute("DROP TABLE run_tags, asset_keys")
     storage = PooledStorage.from_config_value(None, config)
     storage.run_storage.add_run(dg.DagsterRun(job_name="job", run_id="1" * 32, tags={"a": "b"}))
-    # What has an event is never dropped.
-    event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "job")
-    entry = dg.EventLogEntry(None, "info", "", "1" * 32, 0.0, dagster_event=event)
-    storage.event_log_storage.store_event(entry)
-    dagster_storage._whole.clear()
+    assert [run.tags for run in storage.run_storage.get_runs()] == [{"a": "b"}]
+    # A storage in use is never dropped.
     with postgres.connect(autocommit=True) as session:
-        session.execute("COMMENT ON TABLE alembic_version IS NULL")
+        _forget_mark(session)
     again = PooledStorage.from_config_value(None, config)
     assert [run.tags for run in again.run_storage.get_runs()] == [{"a": "b"}]
+
+
+def test_the_state_of_a_sensor_alone_is_not_dropped(
+    postgres: PostgresConnection, config: dict[str, Any]
+) -> None:
+    PooledStorage.from_config_value(None, config)
+    with postgres.connect(autocommit=True) as session:
+        session.execute("INSERT INTO instigators (selector_id, status) VALUES ('s', 'STOPPED')")
+        _forget_mark(session)
+        PooledStorage.from_config_value(None, config)
+        kept = session.execute("SELECT selector_id FROM instigators").fetchall()
+    assert kept == [("s",)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE jobs (id INT, title TEXT)",
+        "CREATE TABLE runs AS SELECT 1 AS id, 'mine' AS title",
+        "CREATE TABLE kvs AS SELECT 'k' AS key, 'v' AS value",
+    ],
+)
+def test_tables_of_somebody_else_are_not_dropped(
+    postgres: PostgresConnection, config: dict[str, Any], statement: str
+) -> None:
+    """The setting may name the wrong database."""
+    name = statement.split()[2]
+    with postgres.connect(autocommit=True) as session:
+        session.execute(statement.encode())
+        with pytest.raises(SettingError, match=rf"{name}.*SOFTCART_DAGSTER_DATABASE"):
+            PooledStorage.from_config_value(None, config)
+        tables = session.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert tables.fetchall() == [(name,)]

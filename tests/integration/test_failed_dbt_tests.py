@@ -13,7 +13,7 @@ import pytest
 from softcart_assets.assembly import Lines
 from softcart_assets.components.failed_tests import explained
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.model import NONE, PII, Column, Line, Source, Table
+from softcart_assets.lines.model import NONE, PII, Column, Line, Published, Source, Table
 
 TABLE = Table("t", "", ("email",), "snapshot", (Column("email", PII), Column("code", NONE)))
 LINES = Lines([Line("x", "", owner="team:x", sources=(Source("x", "mysql", "", (TABLE,)),))])
@@ -92,17 +92,25 @@ def test_a_test_whose_sql_fails_says_so(postgres: PostgresConnection, tmp_path: 
     assert told.splitlines()[1] == 'Its SQL fails: relation "missing" does not exist'
 
 
+@pytest.mark.parametrize("of_the_model", [True, False])
+@pytest.mark.parametrize("is_published", [True, False])
 def test_a_personal_key_is_not_shown_whatever_its_name(
-    postgres: PostgresConnection, tmp_path: Path
+    postgres: PostgresConnection, tmp_path: Path, is_published: bool, of_the_model: bool
 ) -> None:
-    table = Table("t", "", ("tax_id",), "snapshot", (Column("tax_id", PII),))
-    lines = Lines([Line("x", "", owner="team:x", sources=(Source("x", "mysql", "", (table,)),))])
+    """Its class is that of the source's column, or that of a published column of another name. A
+    test may also read a source itself, which is no model.
+    """
+    privacy = NONE if is_published else PII
+    table = Table("t", "", ("tax_id",), "snapshot", (Column("tax_id", privacy),))
+    published = (Published("dim_t", pii=("tax_id",)),) if is_published else ()
+    source = Source("x", "mysql", "", (table,))
+    lines = Lines([Line("x", "", owner="team:x", sources=(source,), published=published)])
     told = _told(
         postgres,
         tmp_path,
         "select 'DE123' as tax_id, 2 as row_count",
         lines,
-        ["tax_id"],
+        ["tax_id" if of_the_model else "code"],
         columns=["tax_id"],
     )
     assert "row_count=2" in told

@@ -119,8 +119,9 @@ def test_audits_read_only_added_rows(staging, production):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_changes_production_equals_staging(staging, production, seed):
+def test_whatever_changes_production_equals_staging(staging, production, seed, monkeypatch):
     """Random changes, refreshes, refused and partial publications, and readers that stay."""
+    monkeypatch.setattr(slots, "PATIENCE_SECONDS", 0.2)
     chance = random.Random(seed)
 
     def some() -> str:

@@ -201,6 +201,23 @@ def test_comments_reach_production_and_follow(rig: Rig) -> None:
     assert query(rig.production, ours) == [("Ours.",)]
 
 
+def test_a_description_may_begin_with_any_word(rig: Rig) -> None:
+    """Only dbt's note on a view is left out: it is no description."""
+    note = f"dbt {'0f' * 16} {'a9' * 16}"
+    rig.change(
+        "COMMENT ON TABLE warehouse.persons IS 'dbt makes it.';"
+        f"COMMENT ON COLUMN warehouse.persons.email IS '{note}';"
+        f"COMMENT ON TABLE warehouse.things IS '{note}'"
+    )
+    rig.publish()
+    assert query(
+        rig.production,
+        "SELECT obj_description('production.persons'::regclass),"
+        " col_description('production.persons'::regclass, 2),"
+        " obj_description('production.things'::regclass)",
+    ) == [("dbt makes it.", note, None)]
+
+
 @pytest.mark.parametrize("audits", [audits_of, lambda tables: ()])
 def test_a_duplicate_of_a_personal_key_stays_unnamed(rig: Rig, audits) -> None:
     """With the audits, and where only the unique index finds it."""

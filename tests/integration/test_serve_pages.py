@@ -8,6 +8,7 @@ import os
 import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 from selenium.webdriver.common.by import By
 from support.browser import chromium
@@ -94,3 +95,8 @@ def test_the_state_is_that_of_the_last_load_and_of_open_entries(
                 [str(number), closed],
             )
     assert state_of(postgres).quarantined == {"t.items": 2}
+    with postgres.connect() as other:
+        # As an upgrade of the table takes it.
+        other.execute("LOCK TABLE ingestion.quarantine")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            state_of(postgres)

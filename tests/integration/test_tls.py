@@ -175,10 +175,10 @@ def test_a_server_that_demands_tls_says_which_setting_is_missing(
 def test_a_client_certificate_for_mysql(demanding: MySQLConnection, opened, files: Files) -> None:
     run(
         demanding,
-        "CREATE USER IF NOT EXISTS certified IDENTIFIED BY 'x' REQUIRE X509",
+        "CREATE USER IF NOT EXISTS certified IDENTIFIED BY 'Q7-hushed' REQUIRE X509",
         "GRANT ALL ON *.* TO certified",
     )
-    certified = replace(demanding, user="certified", password="x")
+    certified = replace(demanding, user="certified", password="Q7-hushed")
     opened(replace(certified, tls=files.with_client))
     assert "certified" in refusal(opened, replace(certified, database="shop")).replace("'", "")
 

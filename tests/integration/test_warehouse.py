@@ -31,11 +31,12 @@ from softcart_assets.components.failed_tests import compiled_sql
 from softcart_assets.components.model_columns import column_types, query_lineage
 from softcart_assets.connections import staging
 from softcart_assets.derive import derive
-from softcart_assets.lines.model import Privacy
+from softcart_assets.publishing.personal import Column, unclassed
 from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import published_tables
 from softcart_assets.views import put_aside
+from spark.jobs import JOBS
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "dbt_project"
@@ -1198,7 +1199,7 @@ def test_conformed_models_are_built_without_any_line(warehouse, tmp_path):
     ]
     assert warehouse.query("SELECT city FROM warehouse.dim_location") == [("Unknown",)]
     manifest = json.loads((tmp_path / "target" / "manifest.json").read_text())
-    tables = published_tables([LINES.conformed], manifest)
+    tables = published_tables([LINES.conformed], manifest, {})
     with database() as production:
         done = publish(warehouse.server, production, tables, audits_of(tables))
     assert done.row_counts.keys() == {table.name for table in tables}
@@ -1291,47 +1292,39 @@ def test_customers_of_two_lines_with_one_id_are_two_customers(warehouse, tmp_pat
 
 
 def test_a_column_with_personal_values_is_classed_whatever_its_name(warehouse: Warehouse) -> None:
-    """The names of source columns class those of published tables. A renamed one needs `pii`."""
+    """A publication compares the same, with the lineage that the last builds recorded."""
+    warehouse.create(DATABASE, BUILT)
     manifest = json.loads((warehouse.folder / "target" / "manifest.json").read_text())
     nodes = {**manifest["nodes"], **manifest["sources"]}
-    personal = {
-        (source.schema, name, column)
-        for source, table in lines.SHOP.tables()
-        for name in (table.name, f"{table.name}_history")
-        for column, privacy in table.privacy.items()
-        if privacy in (Privacy.PII, Privacy.SENSITIVE)
-    }
-    waiting = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
     tables = {(node["schema"], node["name"]) for node in nodes.values() if "schema" in node}
     with warehouse.server.connect() as session:
         columns = column_types(session, tables)
-    done: set[str] = set()
-    while waiting:
-        node = waiting.pop(0)
-        parents = node["depends_on"]["nodes"]
-        if not {each for each in parents if each.startswith("model.")} <= done:
-            waiting.append(node)
-            continue
-        table = node["schema"], node["name"]
-        read = [(nodes[each]["schema"], nodes[each]["name"]) for each in parents] + [table]
-        query = compiled_sql(warehouse.folder / "target", node).read_text()
-        origins = query_lineage(query, {each: columns[each] for each in read})
-        # A key is a number made of values, and a version says when they changed: both show none.
-        versions = {"valid_from", "valid_to", "is_current", "version_number"}
-        personal |= {
-            (*table, column)
-            for column, found in origins.items()
-            if personal & set(found) and not column.endswith("_key") and column not in versions
+    found: dict[tuple[str, str], dict[str, list[Column]]] = {}
+    for name, job in JOBS.items():
+        split = {to: [each.split(".") for each in origins] for to, origins in job.lineage.items()}
+        found["aggregates", name] = {
+            to: [(f"lake_{source}", table, column) for source, table, column in origins]
+            for to, origins in split.items()
         }
-        done.add(node["unique_id"])
-    assert ("warehouse", "dim_customer", "email") in personal
-    published = {(table.schema, table.name) for table in TABLES}
-    classed = {
-        (table.schema, table.name, column)
-        for table in TABLES
-        for column in (*table.pii, *table.sensitive, *table.declared.not_pii)
+    for node in manifest["nodes"].values():
+        if node["resource_type"] == "model":
+            model = node["schema"], node["name"]
+            parents = [nodes[each] for each in node["depends_on"]["nodes"]]
+            read = [(each["schema"], each["name"]) for each in parents] + [model]
+            query = compiled_sql(warehouse.folder / "target", node).read_text()
+            lineage = query_lineage(query, {each: columns[each] for each in read})
+            # An incremental model reads itself, too.
+            found[model] = {
+                to: [each for each in origins if each[:2] != model]
+                for to, origins in lineage.items()
+            }
+    assert unclassed(TABLES, lines.SHOP, found) == {}
+    bare = [replace(table, pii=(), sensitive=()) for table in TABLES]
+    open_to_all = unclassed(bare, lines.SHOP, found)
+    assert open_to_all["dim_customer"]["email"] == ("raw_shop", "customers_history", "email")
+    assert open_to_all["agg_rfm_by_customer"] == {
+        "customer_id": ("lake_shop", "orders", "customer_id")
     }
-    assert {each for each in personal if each[:2] in published} - classed == set()
 
 
 def test_a_run_writes_only_comments_that_differ(warehouse: Warehouse) -> None:

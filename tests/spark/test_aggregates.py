@@ -21,6 +21,7 @@ from spark.jobs import JOBS, MissingInput, write_aggregate
 from spark.jobs.shop import agg_baskets_by_product_pair as baskets
 from spark.jobs.shop.agg_rfm_by_customer import segment
 from spark.lake import read
+from spark.session import SETTINGS, SHORT_SETTINGS
 
 SHOPPED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)  # a Monday
 LOADED = SHOPPED + timedelta(days=60)
@@ -444,6 +445,16 @@ def test_amounts_of_two_currencies_are_not_added_up(spark) -> None:
         (1, "EUR", 3, Decimal("20.00")),
         (2, "JPY", 1, Decimal("500.00")),
     ]
+
+
+def test_a_session_that_is_not_short_computes_the_same(spark) -> None:
+    """All other tests have a short one."""
+    name = "spark.sql.shuffle.partitions"
+    spark.conf.set(name, SETTINGS[name])
+    try:
+        test_amounts_of_two_currencies_are_not_added_up(spark)
+    finally:
+        spark.conf.set(name, SHORT_SETTINGS[name])
 
 
 @pytest.mark.parametrize("name", [name for name, job in JOBS.items() if job.totals])

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from support.lake import INSTANT, OWN
 
 from softcart_assets.assembly import LINES
-from softcart_assets.lake import ChangeFile, LakeTable, lake_table, refresh_table
+from softcart_assets.lake import ChangeFile, LakeTable, Partition, lake_table, refresh_table
 from spark import jobs, months
 from spark import lake as spark_lake
 from spark.jobs import JOBS, Job, write_aggregate
@@ -264,6 +264,29 @@ def test_a_job_that_is_killed_leaves_the_old_rows_and_is_right_the_next_time(
     # What was killed leaves no folders behind for ever.
     table = LakeTable(shop.lake, "aggregates", RFM.name)
     assert len(table.store.get_file_info(FileSelector(table.folder))) == 3
+
+
+def test_refused_rows_stay_unread_and_all_months_are_computed_again(
+    spark: SparkSession, shop: Shop
+) -> None:
+    """They were in the lake when their totals were compared, and what was kept stayed wrong."""
+
+    def refuse(rows: Partition) -> None:
+        read.append(rows.rows)
+        raise ValueError("no")
+
+    read: list[int] = []
+    write_aggregate(spark, RFM, shop.lake)
+    before, months = result(spark, shop, RFM), kept(shop, "agg_rfm_by_customer_bought")
+    shop.order(81, START + timedelta(days=322))
+    shop.refresh()
+    with pytest.raises(ValueError, match="no"):
+        write_aggregate(spark, RFM, shop.lake, refuse)
+    assert read == [len(whole(spark, shop, RFM))]
+    assert result(spark, shop, RFM) == before
+    write_aggregate(spark, RFM, shop.lake)
+    assert result(spark, shop, RFM) == whole(spark, shop, RFM) != before
+    assert not set(kept(shop, "agg_rfm_by_customer_bought").values()) & set(months.values())
 
 
 def test_other_code_computes_all_months_again(

@@ -130,6 +130,17 @@ def test_only_a_short_session_has_no_optimising_compiler() -> None:
     assert "-XX:TieredStopAtLevel=1" not in options[False]
 
 
+@pytest.mark.parametrize("short", [True, False])
+def test_java_knows_the_options_of_either_session(short: bool) -> None:
+    """With an option that it does not know, it would not start. Other tests start short ones."""
+    options = spark_conf("test", {}, short=short)["spark.driver.extraJavaOptions"].split()
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin" if home else None)
+    assert java
+    done = subprocess.run([java, *options, "-version"], capture_output=True, text=True)
+    assert (done.returncode, "warning" in done.stderr.lower()) == (0, False), done.stderr
+
+
 def test_an_archive_that_java_has_not_finished_is_not_used(tmp_path: Path) -> None:
     """Java writes the header last, so what a killed process leaves begins with zeros."""
     archive = tmp_path / "spark.jsa"

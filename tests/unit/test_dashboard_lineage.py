@@ -6,9 +6,11 @@ import pytest
 from support.pages import CALLS
 
 from softcart_assets.assembly import LINES
+from softcart_assets.components import extracts
 from softcart_assets.dbt import read_manifest
+from softcart_assets.extracts import kept
 from softcart_assets.lineage import ForeignTable
-from softcart_assets.lines.model import Dashboard
+from softcart_assets.lines.model import Dashboard, Extract
 from softcart_assets.lines.page import Dimension, Level
 from softcart_assets.pages import lineage
 from spark.jobs import JOBS
@@ -64,3 +66,41 @@ def test_a_page_that_names_the_time_is_always_made_anew() -> None:
     young = replace(CALLS, cube=replace(CALLS.cube, where="f.call_date > current_date - 7"))
     assert lineage.may_change_by_itself(replace(PAGE, page=young))
     assert not any(map(lineage.may_change_by_itself, LINES.dashboards))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "softcart_assets.pages.kit",
+        "softcart_assets.lines.page",
+        "softcart_assets.lineage",
+        "softcart_assets.pages.lineage",
+        "softcart_assets.components.extracts",
+    ],
+)
+def test_a_page_is_made_again_if_what_makes_it_changes(
+    changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other code, the record of an old page also lacked what the new code tells of pages."""
+    before, version = extracts._code_version(PAGE), kept.code_version
+    monkeypatch.setattr(
+        kept, "code_version", lambda name: f"{version(name)}{'!' * (name == changed)}"
+    )
+    assert extracts._code_version(PAGE) != before
+
+
+def test_an_extract_is_written_again_if_a_description_or_its_code_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dagster asks for it. Only the run that wrote it knew that it was another one."""
+    extract = LINES.extracts[0]
+
+    def version(extract: Extract) -> str | None:
+        return extracts._spec(LINES, LINES[0], extract).code_version
+
+    before = version(extract)
+    others = dict.fromkeys(extract.columns, "Other.")
+    assert version(replace(extract, columns=others)) != before
+    assert version(replace(extract, description="Other.")) != before
+    monkeypatch.setattr(kept, "code_version", lambda name: name)
+    assert version(extract) != before

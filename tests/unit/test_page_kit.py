@@ -13,9 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.pages import CALLS, column, opened
 
-from softcart_assets.lines.page import Measure, PageDeclarationError, Ranking, Section, Trend
+from softcart_assets.extracts import dictionary
+from softcart_assets.lines.page import (
+    Dimension,
+    Hours,
+    Level,
+    Measure,
+    PageDeclarationError,
+    Ranking,
+    Section,
+    Trend,
+)
 from softcart_assets.lines.shop.pages import SALES
 from softcart_assets.pages.kit import cube, pack, pictures, query, render, theme
+from softcart_assets.pages.kit.columns import Columns, Course
 
 
 @given(st.lists(st.lists(st.integers(-(2**52), 2**52 - 1)), max_size=4))
@@ -72,6 +83,12 @@ def with_measures(*extra: Measure) -> tuple[Measure, ...]:
     return (*CALLS.measures, *extra)
 
 
+CALLERS = with_measures(
+    Measure("callers", "Callers", "count", "", counts="actors"),
+    Measure("share", "Calls each", "decimal", "", of=("calls", "callers")),
+)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -84,6 +101,31 @@ def with_measures(*extra: Measure) -> tuple[Measure, ...]:
         ({"sections": (Section("s", "S", (Ranking("gone", ("calls",)),)),)}, "'gone'"),
         # A call with two legs of a kind would count twice.
         ({"sections": (Section("s", "S", (Ranking("leg", ("each",)),)),)}, "do not add up"),
+        ({"measures": with_measures(CALLS.measures[0])}, "two measures have the name minutes"),
+        (
+            {"measures": with_measures(Measure("x", "X", "count", "", sql="1", minus=("calls",)))},
+            "minus goes with plus",
+        ),
+        # Nobody counts the callers of a day.
+        (
+            {"measures": CALLERS, "sections": (Section("s", "S", (Trend("share"),)),)},
+            "whole period",
+        ),
+        (
+            {
+                "measures": CALLERS,
+                "sections": (Section("s", "S", (Ranking("plan", ("callers",)),)),),
+            },
+            "whole period",
+        ),
+        ({"sections": (Section("s", "S", (Hours(),)),)}, "needs the cube's hour"),
+        (
+            {
+                "cube": replace(CALLS.cube, hour="f.hour"),
+                "sections": (Section("s", "S", (Hours("leg"),)),),
+            },
+            "leg is a dimension of items",
+        ),
     ],
 )
 def test_a_declaration_that_contradicts_itself_is_an_error(change, says):
@@ -111,13 +153,85 @@ def test_the_file_has_a_place_for_every_block_and_runs_one_script(page):
     script = text.split('<script type="module">')[1].split("</script>")[0]
     assert render._hash(script) in html.unescape(text)
     assert "Calls <now>" not in text
-    # The kit must leave room for the data.
-    assert len(text.encode()) < 60_000
+    # With the largest archive, a page has less than 800 KB.
+    assert len(text.encode()) + cube.ARCHIVE_LIMIT < 800_000
 
 
 def test_only_comments_and_indents_are_left_out_of_a_script():
     text = '/** A\n * B\n */\nfunction a() {\n  // C\n  return "// D" * 2; // E\n}\n* { x: y; }\n'
     assert render._dense(text) == 'function a() {\nreturn "// D" * 2; // E\n}\n* { x: y; }\n'
+
+
+CURRENCIES = replace(
+    CALLS,
+    cube=replace(
+        CALLS.cube,
+        dimensions=(
+            *CALLS.cube.dimensions,
+            Dimension(
+                "currency",
+                "Currency",
+                "Currencies",
+                (Level("currency", "f.currency", names="SELECT 'EUR', 'Euro'"),),
+                is_single=True,
+            ),
+        ),
+        currency="currency",
+    ),
+)
+
+
+def rows_of_calls() -> Columns:
+    """Calls on the 1st of January and in March: two in dollars, three in euros, one in neither."""
+    columns = Columns(query.CubeQuery(CURRENCIES, CURRENCIES.cube.ladder[0]), date(2026, 1, 1))
+    calls = [(0, "USD", 1000), (0, "EUR", 1), (0, None, 7), (60, "USD", 1000), (60, "EUR", 2)]
+    columns.add(
+        [
+            (day, "prepaid", "Plan", currency, number, leg, 1, charge, 0)
+            for number, (day, currency, charge) in enumerate([*calls, (61, "EUR", 4)])
+            for leg in (1, 2)
+        ]
+    )
+    return columns
+
+
+def test_currencies_are_never_added():
+    """Pictures and the figures of a run added dollars to euros."""
+    columns = rows_of_calls()
+    assert columns.by_currency() == {
+        "EUR": {"minutes": 6, "charge": 14},
+        "USD": {"minutes": 4, "charge": 4000},
+        None: {"minutes": 2, "charge": 14},
+    }
+    assert next(iter(columns.by_currency())) == "EUR"
+    assert columns.course() == Course(
+        date(2026, 1, 1),
+        "EUR",
+        {
+            date(2026, 1, 1): {"minutes": 2, "charge": 2, "events": 1},
+            date(2026, 2, 1): {"minutes": 0, "charge": 0, "events": 0},
+            date(2026, 3, 1): {"minutes": 4, "charge": 12, "events": 2},
+        },
+    )
+    packed = columns.packed(pack.Packer())
+    paths = [path for [path] in packed["paths"]["currency"]]
+    assert dict(zip(paths, packed["often"]["currency"], strict=True)) == {
+        "EUR": 3,
+        "USD": 2,
+        None: 1,
+    }
+
+
+def test_a_page_has_names_of_keys_in_its_rows_only():
+    """The names of products that never sold took the place of orders."""
+    names = {"currency.currency": {"EUR": "Euro", "CHF": "Franc"}}
+    assert rows_of_calls().named(names) == {"currency.currency": {"EUR": "Euro"}}
+
+
+def test_a_saved_table_marks_formulas_as_the_extracts_do():
+    script = render._text("page.js")
+    assert f"= /{dictionary.BEGINS}/;" in script
+    assert f"= /{dictionary.INSIDE}/g;" in script
 
 
 def luminance(color: str) -> float:
@@ -144,15 +258,21 @@ def test_text_and_lines_stand_out(name):
 
 
 def test_each_trend_is_a_picture_of_the_same_sums():
-    course = {
+    months = {
         date(2026, month, 1): {"minutes": 60 * month, "charge": 1234, "events": 4}
         for month in range(1, 7)
     }
+    course = Course(date(2026, 1, 14), "EUR", months)
     assert set(pictures.draw(CALLS, course)) == {"minutes"}
     assert pictures.draw(CALLS, course)["minutes"].startswith(b"\x89PNG")
-    assert pictures.draw(CALLS, {}) == {}
+    assert pictures.draw(CALLS, None) == {}
     measures = {measure.name: measure for measure in CALLS.measures}
-    assert pictures.value(measures, "each", course[date(2026, 1, 1)]) == 12.34 / 4
+    assert pictures.value(measures, "each", months[date(2026, 1, 1)]) == 12.34 / 4
+    # The first month begins on the 14th, and the last goes on.
+    whole = [point["whole"] for point in pictures.points(measures, "minutes", course)]
+    assert whole == [False, True, True, True, True, False]
+    full = pictures.points(measures, "minutes", replace(course, first=date(2026, 1, 1)))
+    assert full[0]["whole"]
 
 
 @given(st.dates(date(1970, 1, 2), date(2100, 12, 31)), st.integers(1, 3))

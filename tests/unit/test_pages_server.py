@@ -175,6 +175,34 @@ def test_files_are_listed_when_the_warehouse_does_not_answer(folder: Path) -> No
     assert "quarantine" not in text
 
 
+def test_one_request_asks_for_all_that_come_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock in the warehouse made each request wait. Soon all threads did, and no page came."""
+    asked = []
+
+    def waits() -> State:
+        asked.append(time.monotonic())
+        time.sleep(0.1)
+        raise ServerUnreachable("no answer in time")
+
+    app = application(folder, LINES, waits)
+
+    async def answers() -> list[str]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as browser:
+            paths = ["/", f"/{PAGE.name}.html"] * 50
+            return [each.text for each in await asyncio.gather(*map(browser.get, paths))]
+
+    assert all("Nobody can say when" in text for text in asyncio.run(answers()))
+    assert len(asked) == 1
+    monkeypatch.setattr(server, "KEPT_SECONDS", -1)
+    client(folder, waits).get("/")
+    again = TestClient(app)
+    assert [again.get("/").status_code for _ in range(2)] == [200, 200]
+    assert len(asked) == 4
+
+
 def test_a_login_and_hosts_are_set_by_settings(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,10 @@ def test_dagster_dev_sets_what_no_other_command_does() -> None:
     source = inspect.getsource(dev)
     for name in ("DAGSTER_IS_DEV_CLI", "DAGSTER_verbose"):
         assert f'os.environ["{name}"]' in source
+    packages = Path(dg.__file__).parents[1].glob("dagster*")
+    files = [file for package in packages for file in package.rglob("*.py")]
+    sets = 'environ["DAGSTER_verbose"]'
+    assert [file for file in files if sets in file.read_text()] == [Path(dev.__file__)]
 
 
 def test_pymysql_has_the_private_methods_that_read_a_binary_log() -> None:

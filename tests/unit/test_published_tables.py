@@ -110,7 +110,7 @@ def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
         ),
         jobs=(Job("agg_visits", ("cafe.visits",), key=("drink", "month")),),
     )
-    visits, member, aggregate = published_tables([declared], MANIFEST)
+    visits, member, aggregate = published_tables([declared], MANIFEST, {})
     assert (visits.schema, visits.key, visits.line) == ("warehouse", ("id",), "cafe")
     assert visits.references == (
         Reference(
@@ -163,7 +163,7 @@ def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
 def test_an_error_names_the_file_the_table_and_what_to_do(tables, message):
     declared = line(*map(Published, tables))
     with pytest.raises(UnknownTable, match=rf"test_published_tables\.py:\d+: {message}"):
-        published_tables([declared], MANIFEST)
+        published_tables([declared], MANIFEST, {})
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_column_that_the_model_does_not_have_is_refused(declared, unknown):
         UnknownColumn,
         match=rf"test_published_tables\.py:\d+: fct_visits names .* {unknown}\. Correct",
     ):
-        published_tables([together], MANIFEST)
+        published_tables([together], MANIFEST, {})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_limit_without_a_reason_is_refused_by_file_and_column(limit, message):
     )
     declared = line(Published("fct_visits"), Published("dim_member"))
     with pytest.raises(UnexplainedLimit) as caught:
-        published_tables([declared], written)
+        published_tables([declared], written, {})
     assert str(caught.value).startswith(
         "dbt_project/models/warehouse/cafe/_models.yml: references_resolved_fct_visits: " + message
     )
@@ -243,22 +243,33 @@ def _made_from_orders() -> tuple[Line, dict[str, Any]]:
 def test_a_column_is_personal_as_it_is_at_the_source():
     cafe, nodes = _made_from_orders()
     declared = Published("dim_guest", pii=("mail",), not_pii={"town": "Nobody lives there."})
-    [guest] = published_tables([replace(cafe, published=(declared,))], nodes)
+    [guest] = published_tables([replace(cafe, published=(declared,))], nodes, {})
     # `name` is personal in a table that this one is not made from.
     assert (guest.pii, guest.sensitive) == (("email", "mail"), ("pay",))
 
 
 def test_an_aggregate_has_the_personal_columns_of_its_inputs():
     cafe, nodes = _made_from_orders()
-    jobs = (Job("agg_guests", ("cafe.others",), ("name",)),)
-    [guests] = published_tables(
-        [replace(cafe, published=(Published("agg_guests"),), jobs=jobs)], nodes
-    )
-    assert (guests.pii, guests.sensitive) == (("name",), ())
+    jobs = (Job("agg_guests", ("cafe.others", "cafe.guests"), ("name",)),)
+    agg = Published("agg_guests", not_pii={"towns": "A number.", "email": "Left out."})
+    lineage = {
+        "agg_guests": {
+            "reached_at": ("cafe.guests.id", "cafe.guests.email"),
+            "earned": ("cafe.guests.pay",),
+            "towns": ("cafe.guests.town",),
+            "visits": ("cafe.guests.id",),
+        },
+        "agg_other": {"visits": ("cafe.guests.email",)},
+    }
+    [guests] = published_tables([replace(cafe, published=(agg,), jobs=jobs)], nodes, lineage)
+    # Those of their names, and those that the job computes from them under other names.
+    assert (guests.pii, guests.sensitive) == (("name", "reached_at", "town"), ("earned", "pay"))
 
 
 @pytest.mark.parametrize("declared", [{"pii": ("odd",)}, {"not_pii": {"odd": "No."}}])
 def test_a_class_of_a_column_that_is_not_there_is_refused(declared):
     cafe, nodes = _made_from_orders()
     with pytest.raises(UnknownColumn, match=r"dim_guest\.odd"):
-        published_tables([replace(cafe, published=(Published("dim_guest", **declared),))], nodes)
+        published_tables(
+            [replace(cafe, published=(Published("dim_guest", **declared),))], nodes, {}
+        )

@@ -77,6 +77,8 @@ def test_commands_stop_at_a_mistake_and_the_doctor_reports_it(
     status = CliRunner().invoke(cli.app, ["status"])
     assert (status.exit_code, status.output.count("\n")) == (1, 1)
     assert "Did you mean SOFTCART_EXTRACTS_DIR?" in status.output
+    for asked in (["seed", "--help"], ["quarantine", "list", "--help"]):
+        assert "Usage" in CliRunner().invoke(cli.app, asked).output
     told = CliRunner().invoke(cli.app, ["doctor"])
     assert told.exit_code == 1
     assert "✗ Settings: .env: SOFTCART_EXTRACT_DIR is no setting." in told.output

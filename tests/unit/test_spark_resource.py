@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Event
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -19,10 +20,13 @@ Started = list[bool]
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Started, int]]:
     """A run with one step. Returns `short` of each session that started, and how many ended.
 
-    `rows`: what the lake has. `waits`: the step waits for a session that it does not ask for.
+    `rows`: what the lake has. `asks`: how many rows the step reads, after it has waited for the
+    session that it did not ask for. `fails`: the error of each start.
     """
 
-    def execute(rows: Callable[[], int | None], *, waits: bool) -> tuple[Started, int]:
+    def execute(
+        rows: Callable[[], int | None], *, asks: int | None = None, fails: Exception | None = None
+    ) -> tuple[Started, int]:
         started: Started = []
         stopped: list[object] = []
         begun = Event()
@@ -30,6 +34,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Started, int]]:
         def build(*_: object, short: bool, **__: object) -> object:
             started.append(short)
             begun.set()
+            if fails:
+                raise fails
             return object()
 
         monkeypatch.setenv("SOFTCART_LAKE_URI", "file:///lake")
@@ -39,11 +45,17 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Started, int]]:
 
         @dg.asset
         def first(spark: SparkResource) -> None:
-            if waits:
+            if asks is not None:
                 assert begun.wait(30)
-                spark.session_for(7)
+                session = spark.session_for(asks)
+                assert spark.spark_session is session
 
-        assert dg.materialize([first], resources={"spark": SparkResource()}).success
+        resources = {"spark": SparkResource()}
+        result = dg.materialize([first], resources=resources, raise_on_error=False)
+        assert result.success == (fails is None)
+        if fails:
+            told: Any = result.failure_data_for_node("first")
+            assert str(fails) in str(told.error.cause)
         return started, len(stopped)
 
     return execute
@@ -51,19 +63,34 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Started, int]]:
 
 @pytest.mark.parametrize(("rows", "short"), [(SHORT_ROWS, True), (SHORT_ROWS + 1, False)])
 def test_a_session_starts_beside_the_steps_before_the_one_that_needs_it(run, rows, short) -> None:
-    assert run(lambda: rows, waits=True) == ([short], 1)
+    assert run(lambda: rows, asks=7) == ([short], 1)
+
+
+def test_a_short_session_gives_way_if_the_run_itself_has_loaded_much(run) -> None:
+    """Such as a first load into a small lake: all of it would be computed by two tasks."""
+    assert run(lambda: 5, asks=SHORT_ROWS + 1) == ([True, False], 2)
 
 
 def test_a_session_that_nobody_asked_for_ends_with_the_run(run) -> None:
-    assert run(lambda: 5, waits=False) == ([True], 1)
+    assert run(lambda: 5) == ([True], 1)
 
 
 def test_no_session_starts_for_a_lake_without_the_tables(run) -> None:
-    assert run(lambda: None, waits=False) == ([], 0)
+    assert run(lambda: None) == ([], 0)
+
+
+def test_no_session_starts_early_on_a_cluster(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may wait there for hours, and the run would wait for it, though no step needs it."""
+    monkeypatch.setenv("SOFTCART_SPARK_MASTER", "yarn")
+    assert run(lambda: 5) == ([], 0)
 
 
 def test_a_lake_that_cannot_be_read_is_for_the_step_to_tell(run) -> None:
     def unreadable() -> int | None:
         raise LakeError("It cannot be read.")
 
-    assert run(unreadable, waits=False) == ([], 0)
+    assert run(unreadable) == ([], 0)
+
+
+def test_a_session_that_cannot_start_is_for_the_step_to_tell(run) -> None:
+    assert run(lambda: 5, asks=5, fails=OSError("There is no Java.")) == ([True, True], 0)

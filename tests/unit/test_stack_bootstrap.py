@@ -251,6 +251,14 @@ def test_the_doctor_goes_on_with_the_platform_when_it_is_set_up(machine: Machine
     result = machine.bootstrap("doctor")
     assert result.stdout == "✓ Debian packages: none is missing\nsoftcart doctor\n"
     assert result.returncode == 0
+    machine.remove("java")
+    result = machine.bootstrap("doctor")
+    assert "✗ Debian packages: openjdk-17-jre-headless\n" in result.stdout
+    assert result.stdout.endswith("\nsoftcart doctor\n")
+    assert result.returncode == 1
+    machine.add("java", "echo 'openjdk version \"17.0.15\"' >&2")
+    doctor.write_text("#!/bin/bash\nexit 3\n")
+    assert machine.bootstrap("doctor").returncode == 3
 
 
 @pytest.mark.parametrize(

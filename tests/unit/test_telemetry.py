@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from softcart_assets.dbt import PLACEHOLDERS
 
 REPOSITORY = Path(__file__).parents[2]
+STACK = REPOSITORY / "softcart_assets" / "stack"
 FORBIDDEN_BY = (
     "DAGSTER_DISABLE_TELEMETRY",
     "DAGSTER_HOME",
@@ -81,8 +83,20 @@ def test_every_program_of_the_environment_knows(new_user: dict[str, str]) -> Non
 
     dbt, dg, track = asked(new_user)
     assert (dbt, track) == ("false", "1")
-    assert (REPOSITORY / "softcart_assets" / "stack" / "dg.toml").samefile(dg)
+    assert (STACK / "dg.toml").samefile(dg)
     assert asked(new_user | {"DG_CLI_CONFIG": "/mine"})[1] == "/mine"
+
+
+def test_the_image_forbids_what_the_environment_forbids() -> None:
+    """It has no .venv."""
+    names = re.findall(r'"([A-Z_]+)": ', (STACK / "no_telemetry.pth").read_text())
+    [line] = re.findall(
+        r"^ENV ((?:.*\\\n)*.*)", (REPOSITORY / "docker/Dockerfile").read_text(), re.MULTILINE
+    )
+    settings = dict(each.split("=") for each in line.replace("\\\n", " ").split())
+    assert settings.keys() == {*names}
+    settings_of_dg = settings["DG_CLI_CONFIG"].removeprefix("/app/")
+    assert (REPOSITORY / settings_of_dg).samefile(STACK / "dg.toml")
 
 
 def asked_for(

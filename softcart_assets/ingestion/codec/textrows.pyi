@@ -1,4 +1,4 @@
-"""Rows of MySQL's text protocol to Arrow, compiled and free of Python's lock.
+"""Rows of MySQL's text protocol to Arrow, compiled. Only what receives holds Python's lock.
 
 This module refuses every value that `types.parse` refuses. It hands back the whole row unchanged.
 It does not decide what becomes of rows.
@@ -15,7 +15,8 @@ class TextReader:
 
     `receive`: puts what the server sends after the definitions of the columns into a buffer, and
     returns the number of bytes, at least one. `columns`: those of the query, in its order.
-    `is_open`: whether there may be more rows. Until then, nobody else can use the connection.
+    `is_open`: whether there may be more rows. As long as there may, nobody else can use the
+    connection. That is for ever if the server broke the protocol, which only an error tells.
     Server errors are raised as PyMySQL raises them.
     """
 
@@ -33,6 +34,7 @@ class TextReader:
         """
 
     def close(self) -> None:
-        """Read off the rest of the result. Kill the query first if that may be much. Harmless at
-        the end.
+        """Read off the rest of the result, unless the server broke the protocol.
+
+        Kill the query first if that may be much. Harmless at the end.
         """

@@ -24,6 +24,8 @@ cdef enum:
 @cython.final
 cdef class TextReader:
     cdef readonly bint is_open
+    # Whether the server broke the protocol. Then nobody knows where its next answer begins.
+    cdef bint _is_broken
     cdef object _receive
     cdef Builders _builders
     # What was received: from `_at` to `_have`, it is still to be read.
@@ -99,17 +101,20 @@ cdef class TextReader:
         return 1
 
     cdef int _end(self) except -1:
-        cdef size_t at = self._at, have = self._have
+        if self._at != self._have:
+            self._break_off("the server sent more than the rows of the query")
         self.is_open = False
         self._at = self._have = 0
-        if at != have:
-            raise OperationalError(CR_MALFORMED_PACKET, "the server sent more than the rows of the query")
         if self._payload[0] == 0xFF:
             raise_mysql_exception(PyBytes_FromStringAndSize(<const char*>self._payload, self._length))
         return 0
 
     cdef int _malformed(self) except -1:
-        raise OperationalError(CR_MALFORMED_PACKET, "the server sent a row with another number of values than the query has")
+        self._break_off("the server sent a row with another number of values than the query has")
+
+    cdef int _break_off(self, str reason) except -1:
+        self._is_broken = True
+        raise OperationalError(CR_MALFORMED_PACKET, reason)
 
     def read(self, size_t max_rows, size_t max_bytes):
         cdef Builders builders = self._builders
@@ -121,6 +126,8 @@ cdef class TextReader:
         cdef bint is_end = False
         cdef int index
         cdef list unfit = []
+        if self._is_broken:
+            self._break_off("the server broke the protocol before")
         if not self.is_open:
             return None
         with nogil:
@@ -189,11 +196,11 @@ cdef class TextReader:
 
     def close(self):
         try:
-            while self.is_open and self._next():
+            while self.is_open and not self._is_broken and self._next():
                 pass
         except OperationalError:
             # The end of a query that was killed, or of the connection, which the next query tells.
-            self.is_open = False
+            self.is_open = self._is_broken
 
 
 cdef inline size_t _number(const uint8_t* at, int width) noexcept nogil:

@@ -41,8 +41,22 @@ _SALES_SQL = """
        sum(f.refund_amount)::numeric(24, 2) AS refund_amount"""
 
 _SOLD = "FROM production.fct_order_lines WHERE NOT is_cancelled"
+
+_SALES_TOTALS = {
+    "units_count": f"sum(quantity) {_SOLD}",
+    "gross_amount": f"sum(gross_amount) {_SOLD}",
+    "discount_amount": f"sum(discount_amount) {_SOLD}",
+    "net_amount": f"sum(net_amount) {_SOLD}",
+    "margin_amount": f"sum(margin_amount) {_SOLD}",
+    "returned_units_count": f"sum(returned_quantity) {_SOLD}",
+    "refund_amount": f"sum(refund_amount) {_SOLD}",
+}
+
 _PAID = "FROM production.fct_payments"
 _STOCK = "FROM production.fct_inventory_daily"
+_BY_CATEGORY = "FROM production.agg_sales_by_category_month"
+_COVER = "FROM production.agg_stock_cover_by_store_product"
+_CUSTOMERS = "FROM production.agg_rfm_by_customer"
 
 EXTRACTS: tuple[Extract, ...] = (
     Extract(
@@ -81,16 +95,7 @@ EXTRACTS: tuple[Extract, ...] = (
         ORDER BY f.order_date, s.store_code, s.store_name, s.channel, l.country_code, l.region,
                  p.department_name, p.category_name, d.device, f.currency
         """,
-        totals={
-            "line_count": f"count(*) {_SOLD}",
-            "units_count": f"sum(quantity) {_SOLD}",
-            "gross_amount": f"sum(gross_amount) {_SOLD}",
-            "discount_amount": f"sum(discount_amount) {_SOLD}",
-            "net_amount": f"sum(net_amount) {_SOLD}",
-            "margin_amount": f"sum(margin_amount) {_SOLD}",
-            "returned_units_count": f"sum(returned_quantity) {_SOLD}",
-            "refund_amount": f"sum(refund_amount) {_SOLD}",
-        },
+        totals={"line_count": f"count(*) {_SOLD}", **_SALES_TOTALS},
     ),
     Extract(
         "ext_orders_daily",
@@ -191,10 +196,7 @@ EXTRACTS: tuple[Extract, ...] = (
                  p.product_name, p.brand, p.department_name, p.category_name
         ORDER BY month, currency, net_rank, product_id
         """,
-        totals={
-            "units_count": f"sum(quantity) {_SOLD}",
-            "net_amount": f"sum(net_amount) {_SOLD}",
-        },
+        totals=_SALES_TOTALS,
     ),
     Extract(
         "ext_categories_monthly",
@@ -231,10 +233,11 @@ EXTRACTS: tuple[Extract, ...] = (
         ORDER BY month, department_name, category_name, currency
         """,
         totals={
+            "units_count": f"sum(quantity) {_SOLD}",
             "net_amount": f"sum(net_amount) {_SOLD}",
-            "net_amount_yoy_pct": (
-                "sum(net_amount_yoy_pct) FROM production.agg_sales_by_category_month"
-            ),
+            "margin_amount": f"sum(margin_amount) {_SOLD}",
+            "net_amount_previous_year": f"sum(net_amount_previous_year) {_BY_CATEGORY}",
+            "net_amount_yoy_pct": f"sum(net_amount_yoy_pct) {_BY_CATEGORY}",
         },
     ),
     Extract(
@@ -296,10 +299,9 @@ EXTRACTS: tuple[Extract, ...] = (
         ORDER BY s.store_code, a.product_id
         """,
         totals={
-            "quantity_on_hand": (
-                "sum(quantity_on_hand) FROM production.agg_stock_cover_by_store_product"
-            ),
-            "cover_days": "sum(cover_days) FROM production.agg_stock_cover_by_store_product",
+            "quantity_on_hand": f"sum(quantity_on_hand) {_COVER}",
+            "sold_quantity_28d": f"sum(sold_quantity_28d) {_COVER}",
+            "cover_days": f"sum(cover_days) {_COVER}",
             "stock_value_amount": (
                 "sum(a.quantity_on_hand * p.cost_amount) "
                 "FROM production.agg_stock_cover_by_store_product a "
@@ -353,6 +355,9 @@ EXTRACTS: tuple[Extract, ...] = (
             "opening_quantity": f"sum(opening_quantity) {_STOCK}",
             "received_quantity": f"sum(received_quantity) {_STOCK}",
             "sold_quantity": f"sum(sold_quantity) {_STOCK}",
+            "returned_quantity": f"sum(returned_quantity) {_STOCK}",
+            "transferred_quantity": f"sum(transferred_quantity) {_STOCK}",
+            "adjusted_quantity": f"sum(adjusted_quantity) {_STOCK}",
             "closing_quantity": f"sum(closing_quantity) {_STOCK}",
         },
     ),
@@ -447,8 +452,9 @@ EXTRACTS: tuple[Extract, ...] = (
         ORDER BY segment, currency
         """,
         totals={
-            "customer_count": "count(*) FROM production.agg_rfm_by_customer",
-            "net_amount": "sum(monetary_amount) FROM production.agg_rfm_by_customer",
+            "customer_count": f"count(*) {_CUSTOMERS}",
+            "order_count": f"sum(frequency_count) {_CUSTOMERS}",
+            "net_amount": f"sum(monetary_amount) {_CUSTOMERS}",
         },
     ),
     Extract(
@@ -465,7 +471,7 @@ EXTRACTS: tuple[Extract, ...] = (
             "confidence_b_to_a_pct": "Of 100 orders with b, how many have a.",
             "lift": "How much more often than by chance.",
             "left_out_count": "Orders of so many products that they count nowhere here. "
-            "The same in every row.",
+            "The same in every row. Do not add up.",
         },
         """
         SELECT a.product_id_a, x.product_name AS product_name_a, a.product_id_b,

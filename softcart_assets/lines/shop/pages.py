@@ -20,18 +20,25 @@ from softcart_assets.lines.page import (
 _PAYMENT = """
 (SELECT order_id, CASE count(DISTINCT payment_method) WHEN 1 THEN min(payment_method)
                   ELSE 'several methods' END AS method
- FROM production.fct_payments GROUP BY order_id)"""
+ FROM production.fct_payments
+ WHERE payment_status NOT IN ('failed', 'refunded') GROUP BY order_id)"""
 
 _FIRST_ORDER = """
 (SELECT customer_id, min(ordered_at) AS ordered_at FROM production.fct_order_lines
- WHERE NOT is_cancelled GROUP BY customer_id)"""
+ WHERE NOT is_cancelled AND order_date <> '1900-01-01' GROUP BY customer_id)"""
 
-# Lines whose order has not arrived yet have the currency XXX. They are shown with most others.
-_CURRENCY = """
-CASE f.currency WHEN 'XXX' THEN coalesce((
-  SELECT most.currency FROM production.fct_order_lines most WHERE most.currency <> 'XXX'
-  GROUP BY most.currency ORDER BY count(*) DESC, most.currency LIMIT 1), 'XXX')
-ELSE f.currency END"""
+
+def _currency(column: str) -> str:
+    """The SQL of a currency. Lines whose order has not arrived yet have XXX.
+
+    They are in the currency of all others, if that is one. Otherwise theirs is not known.
+    """
+    return f"""
+CASE {column} WHEN 'XXX' THEN (
+  SELECT CASE WHEN min(others.currency) = max(others.currency) THEN min(others.currency) END
+  FROM production.fct_order_lines others WHERE others.currency <> 'XXX')
+ELSE {column} END"""
+
 
 _ZONES = {
     "AT": "Europe/Vienna",
@@ -82,9 +89,17 @@ _CUBE = Cube(
     "(extract(isodow FROM local.at) - 1) * 24 + extract(hour FROM local.at) END",
     actor="f.customer_id",
     currency="currency",
-    left_out={
+    remarks={
         "Order lines not shown because their date is implausible": (
             "NOT f.is_cancelled AND f.order_date = '1900-01-01'"
+        ),
+        "Order lines without a currency of their own": (
+            "NOT f.is_cancelled AND f.currency = 'XXX'"
+        ),
+        "Order lines with hours in UTC, as the store's country has no time zone here": (
+            "NOT f.is_cancelled AND f.store_id IN (SELECT s.store_id FROM production.dim_store s "
+            "WHERE s.is_current AND s.country_code IS NOT NULL AND s.country_code NOT IN "
+            f"({', '.join(map(repr, _ZONES))}))"
         ),
     },
     dimensions=(
@@ -92,7 +107,7 @@ _CUBE = Cube(
             "currency",
             "Currency",
             "Currencies",
-            (Level("currency", _CURRENCY),),
+            (Level("currency", _currency("f.currency")),),
             is_single=True,
         ),
         Dimension(
@@ -249,16 +264,16 @@ _MEASURES = (
     ),
     Measure(
         "repeaters",
-        "Customers with two orders or more",
+        "Repeat customers",
         "count",
-        "Customers who ordered at least twice in the period.",
+        "Customers with two orders or more in the period.",
         counts="repeaters",
     ),
     Measure(
         "repeatRate",
         "Repeat rate",
         "rate",
-        "Customers with two orders or more, as a share of customers.",
+        "Repeat customers as a share of customers.",
         of=("repeaters", "customers"),
     ),
     Measure("gross", "Gross", "amount", "Goods at their list price.", plus=("revenue", "discount")),
@@ -270,7 +285,9 @@ _MEASURES = (
         sql="f.discount_amount",
         rising="neutral",
     ),
-    Measure("tax", "+ Tax", "amount", "Tax on the revenue.", sql="f.tax_amount", rising="neutral"),
+    Measure(
+        "tax", "Tax on top", "amount", "Tax on the revenue.", sql="f.tax_amount", rising="neutral"
+    ),
     Measure(
         "refund",
         "− Refunds",
@@ -279,6 +296,14 @@ _MEASURES = (
         sql="f.refund_amount",
         # More sales bring more refunds. The return rate says what is good.
         rising="neutral",
+    ),
+    Measure(
+        "kept",
+        "What stays",
+        "amount",
+        "Revenue minus refunds, without tax.",
+        plus=("revenue",),
+        minus=("refund",),
     ),
     Measure(
         "returnRate",
@@ -299,6 +324,7 @@ SELECT * FROM (
          s.store_name AS store, c.stock_risk AS risk, c.quantity_on_hand AS quantity,
          round(c.cover_days::numeric, 1) AS cover, c.sold_quantity_28d AS sold,
          c.reorder_point AS reorder, (c.quantity_on_hand * p.cost_amount * 100)::bigint AS worth,
+         p.cost_currency AS currency,
          s.channel, c.store_id, p.department_name AS department, p.category_id,
          row_number() OVER (PARTITION BY c.stock_risk ORDER BY c.sold_quantity_28d DESC,
            c.quantity_on_hand * p.cost_amount DESC NULLS LAST, c.store_id, c.product_id) AS place
@@ -321,21 +347,23 @@ LEFT JOIN production.dim_product y ON y.product_id = a.product_id_b AND y.is_cur
 ORDER BY a.basket_count DESC, 1 LIMIT 150"""
 
 _STOCK_BY_RISK = """
-SELECT c.stock_risk AS key, c.stock_risk AS risk, count(*) AS products,
+SELECT concat_ws(' ', c.stock_risk, p.cost_currency) AS key, c.stock_risk AS risk,
+       p.cost_currency AS currency, count(*) AS products,
        sum(c.quantity_on_hand)::bigint AS quantity,
        (sum(c.quantity_on_hand * p.cost_amount) * 100)::bigint AS worth
 FROM production.agg_stock_cover_by_store_product c
 LEFT JOIN production.dim_product p ON p.product_id = c.product_id AND p.is_current
 WHERE p.product_status IS DISTINCT FROM 'discontinued'
-GROUP BY c.stock_risk
-ORDER BY array_position(ARRAY['critical', 'low', 'out', 'overstock', 'ok'], c.stock_risk)"""
+GROUP BY c.stock_risk, p.cost_currency
+ORDER BY array_position(ARRAY['critical', 'low', 'out', 'overstock', 'ok'], c.stock_risk),
+         products DESC"""
 
 _AGAIN_DAYS = (30, 90, 180, 365)
 
 # A cell stays empty until every customer of the month has had so many days.
 _COHORTS = f"""
 WITH orders AS (
-  SELECT DISTINCT f.customer_id, {_CURRENCY} AS currency, f.ordered_at
+  SELECT DISTINCT f.customer_id, {_currency("f.currency")} AS currency, f.ordered_at
   FROM production.fct_order_lines f
   WHERE NOT f.is_cancelled AND f.customer_id IS NOT NULL AND f.order_date <> '1900-01-01'
 ), customers AS (
@@ -344,7 +372,7 @@ WITH orders AS (
          (array_agg(o.currency ORDER BY o.ordered_at))[1] AS currency
   FROM orders o GROUP BY o.customer_id
 ), newest AS (SELECT max((o.ordered_at AT TIME ZONE 'UTC')::date) AS day FROM orders o)
-SELECT to_char(c.first_day, 'YYYY-MM') || ' ' || c.currency AS key,
+SELECT concat(to_char(c.first_day, 'YYYY-MM'), ' ', c.currency) AS key,
        to_char(c.first_day, 'YYYY-MM') AS month, c.currency, count(*) AS customers,
        {
     ", ".join(
@@ -359,11 +387,14 @@ CROSS JOIN newest n
 GROUP BY to_char(c.first_day, 'YYYY-MM'), c.currency
 ORDER BY month DESC, customers DESC LIMIT 72"""
 
-_SEGMENTS = """
-SELECT segment || ' ' || currency AS key, segment, currency, count(*) AS customers,
-       (sum(monetary_amount) * 100)::bigint AS revenue, round(avg(recency_days), 1) AS recency,
-       round(avg(frequency_count), 2) AS frequency
-FROM production.agg_rfm_by_customer GROUP BY segment, currency ORDER BY revenue DESC"""
+_SEGMENTS = f"""
+SELECT concat(c.segment, ' ', c.currency) AS key, c.segment, c.currency, count(*) AS customers,
+       (sum(c.monetary_amount) * 100)::bigint AS revenue, round(avg(c.recency_days), 1) AS recency,
+       round(avg(c.frequency_count), 2) AS frequency
+FROM (SELECT a.segment, {_currency("a.currency")} AS currency, a.monetary_amount, a.recency_days,
+             a.frequency_count
+      FROM production.agg_rfm_by_customer a) c
+GROUP BY c.segment, c.currency ORDER BY revenue DESC"""
 
 SALES = Page(
     "dashboard",
@@ -383,7 +414,7 @@ SALES = Page(
                 Trend("orders", 160),
                 Steps(
                     "From list price to what stays",
-                    ("gross", "discount", "revenue", "tax", "refund"),
+                    ("gross", "discount", "revenue", "refund", "kept", "tax"),
                 ),
                 Ranking("category", ("revenue", "marginRate", "returnRate")),
             ),
@@ -480,9 +511,12 @@ SALES = Page(
                         Column("products", "Products in stores", "count", has_bar=True),
                         Column("quantity", "On hand", "count"),
                         Column("worth", "Value at cost", "amount"),
+                        Column("currency", "Currency of cost", is_wide=True),
                     ),
                     None,
-                    "As of now, over all stores, without discontinued products.",
+                    "As of now, over all stores and currencies, without discontinued products.",
+                    12,
+                    currency="currency",
                 ),
                 Listing(
                     "stock",
@@ -497,6 +531,7 @@ SALES = Page(
                         Column("sold", "Sold in 28 days", "count", is_wide=True),
                         Column("reorder", "Reorder at", "count", is_wide=True),
                         Column("worth", "Value at cost", "amount", is_wide=True),
+                        Column("currency", "Currency of cost", is_wide=True),
                     ),
                     None,
                     "As of now, without discontinued products: the 150 best sellers of each risk. "
@@ -504,6 +539,7 @@ SALES = Page(
                     10,
                     {"seller": ("channel", "store_id"), "category": ("department", "category_id")},
                     choice="risk",
+                    currency="currency",
                 ),
             ),
             is_folded=True,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -21,6 +22,19 @@ from softcart_assets.pages.kit.pack import (
 from softcart_assets.pages.kit.query import CubeQuery
 
 Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Course:
+    """Sums by month, named by its first day, from the day `first`: amounts of one currency.
+
+    `currency`: the most frequent one, None where it is not known or the page has none. `months`:
+    each summed measure, and `events`.
+    """
+
+    first: date
+    currency: str | None
+    months: dict[date, dict[str, int]]
 
 
 class Codes(defaultdict[Any, int]):
@@ -91,19 +105,62 @@ class Columns:
         """The sum of a column."""
         return int(self[name].sum())
 
-    def course(self) -> dict[date, dict[str, int]]:
-        """The sums and the number of events by month."""
-        days, of_row = np.unique(self["day"], return_inverse=True)
-        months = [(self.first + timedelta(days=int(day))).replace(day=1) for day in days]
-        found: dict[date, dict[str, int]] = {
-            month: dict.fromkeys((*self.query.sums, "events"), 0) for month in months
+    def by_currency(self) -> dict[str | None, dict[str, int]]:
+        """The sums of each currency, the most frequent first. None: not known, or no currency."""
+        name = self.query.cube.currency
+        if name is None:
+            return {None: {each: self.total(each) for each in self.query.sums}}
+        often, keys = self.often(name), list(self.codes[name])
+        return {
+            keys[code][0]: {
+                each: int(self[each][self[name] == code].sum()) for each in self.query.sums
+            }
+            for code in np.argsort(-often, kind="stable")
+        }
+
+    def often(self, dimension: str) -> Numbers:
+        """How many events each code of a dimension has."""
+        found = np.zeros(len(self.codes[dimension]), dtype=np.int64)
+        np.add.at(found, self[dimension], self[self.marked])
+        return found
+
+    def course(self) -> Course:
+        """The sums by month in the most frequent currency, months without any event included."""
+        currency = self.query.cube.currency
+        is_shown = np.ones(len(self["day"]), dtype=bool)
+        if currency is not None:
+            is_shown = self[currency] == np.argmax(self.often(currency))
+        days, of_row = np.unique(self["day"][is_shown], return_inverse=True)
+        dates = [self.first + timedelta(days=int(day)) for day in days]
+        spanned = range(_month(dates[0]), _month(dates[-1]) + 1)
+        found = {
+            date(month // 12, month % 12 + 1, 1): dict.fromkeys((*self.query.sums, "events"), 0)
+            for month in spanned
         }
         names = {name: name for name in self.query.sums} | {"events": self.marked}
         for name, column in names.items():
             by_day = np.zeros(len(days), dtype=np.int64)
-            np.add.at(by_day, of_row, self[column])
-            for month, value in zip(months, by_day, strict=True):
-                found[month][name] += int(value)
+            np.add.at(by_day, of_row, self[column][is_shown])
+            for day, value in zip(dates, by_day, strict=True):
+                found[day.replace(day=1)][name] += int(value)
+        return Course(self.first, next(iter(self.by_currency())), found)
+
+    def named(self, names: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+        """Of these names, by dimension and level, those of keys that the rows have.
+
+        A large catalogue would take the room of the rows.
+        """
+        found = {}
+        for each in self.query.cube.dimensions:
+            for n, (level, _) in enumerate(
+                zip(each.levels, self.query.levels[each.name], strict=False)
+            ):
+                known = names.get(f"{each.name}.{level.name}", {})
+                used = {str(path[n]) for path in self.codes[each.name]}
+                if known:
+                    found[f"{each.name}.{level.name}"] = {
+                        key: name for key, name in known.items() if key in used
+                    }
         return found
 
     @property
@@ -147,9 +204,18 @@ class Columns:
             "follows": follows,
             "marks": packer.add(self["events"]) if self.marked == "events" else None,
             "actors": len(self.actors),
+            "often": {
+                each.name: self._sorted_often(each.name)
+                for each in self.query.cube.dimensions
+                if each.is_single
+            },
             "paths": {name: [list(path) for path in found] for name, found in paths.items()},
             **self._amounts(packer, places, paths),
         }
+
+    def _sorted_often(self, dimension: str) -> list[int]:
+        _, order = self.codes[dimension].sorted()
+        return [int(count) for count in self.often(dimension)[np.argsort(order)]]
 
     def _items(
         self, packer: Packer, places: dict[str, Numbers], paths: dict[str, list[Any]]
@@ -203,3 +269,8 @@ class Columns:
             else:
                 packed[name] = packer.add(column)
         return packed
+
+
+def _month(day: date) -> int:
+    """The number of a month since the year 0."""
+    return day.year * 12 + day.month - 1

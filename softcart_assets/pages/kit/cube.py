@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.page import Listing, Page, Rung
-from softcart_assets.pages.kit.columns import Columns
+from softcart_assets.pages.kit.columns import Columns, Course
 from softcart_assets.pages.kit.pack import Packer
 from softcart_assets.pages.kit.query import CubeQuery, names_query
 from softcart_assets.publishing import slots
@@ -25,7 +25,7 @@ from softcart_assets.publishing import slots
 ROW_LIMIT = 300_000
 """A page with more rows is too large, whatever is in them."""
 
-ARCHIVE_LIMIT = 740_000
+ARCHIVE_LIMIT = 737_000
 """Maximum length of the data. With the kit, a page then has 800 KB. A row takes 3 to 5 bytes."""
 
 _BATCH = 20_000
@@ -39,15 +39,15 @@ class PageError(RuntimeError):
 class Content:
     """What a page embeds: the archive, its production version, its rung and its plain sums.
 
-    `totals`: each summed or added measure over all days of the page. `course`: each summed one, and
-    `events`, by month (its first day). Both are empty without any event.
+    `totals`: by currency, each summed or added measure over all days of the page. Both it and
+    `course` are empty without any event.
     """
 
     archive: str
     version: int | None
     rung: Rung | None
-    totals: dict[str, Decimal]
-    course: dict[date, dict[str, int]]
+    totals: dict[str | None, dict[str, int]]
+    course: Course | None
 
 
 def read(production: PostgresConnection, page: Page) -> Content:
@@ -92,7 +92,7 @@ class _Reader:
     def content(self) -> Content:
         published = self.published()
         if published is None:
-            return Content(Packer().archive({"cube": None}), None, None, {}, {})
+            return Content(Packer().archive({"cube": None}), None, None, {}, None)
         description: dict[str, Any] = published | {"page": self.declaration(), "cube": None}
         cube = self.cube
         (span,) = self.rows(
@@ -101,39 +101,42 @@ class _Reader:
             FROM {cube.fact} f WHERE {cube.where}"""
         )
         if span["last"] is None:
-            return Content(Packer().archive(description), published["version"], None, {}, {})
+            return Content(Packer().archive(description), published["version"], None, {}, None)
         description |= {
             "asOf": span["as_of"],
             "last": span["last"],
-            "leftOut": self.left_out(),
+            "remarks": self.remarks(),
             "listings": {each.name: self.listing(each) for each in self.page.listings()},
-            "names": self.names(),
         }
+        names = self.names()
         for first, query in self.rungs(span["first"], span["last"]):
             (totals,) = self.rows(query.totals(), first=first)
             columns = self.read_cube(query, first, totals)
             packer = Packer()
-            archive = packer.archive(
-                description
-                | {
-                    "first": first,
-                    "earlier": span["first"] < first,
-                    "rung": asdict(query.rung),
-                    "cube": columns.packed(packer),
-                }
-            )
+            described = description | {
+                "first": first,
+                "earlier": span["first"] < first,
+                "rung": asdict(query.rung),
+                "names": columns.named(names),
+                "cube": columns.packed(packer),
+            }
+            archive = packer.archive(described)
             if len(archive) <= ARCHIVE_LIMIT:
                 break
-        totals = self.added(totals)
-        return Content(archive, published["version"], query.rung, totals, columns.course())
+        else:
+            archive = packer.archive(described | {"isTooLarge": True})
+        sums = {
+            currency: found | self.added(found) for currency, found in columns.by_currency().items()
+        }
+        return Content(archive, published["version"], query.rung, sums, columns.course())
 
-    def added(self, totals: dict[str, Decimal]) -> dict[str, Decimal]:
-        """The totals, with those of the measures that add them up."""
-        plus = {each.name: each.plus for each in self.page.measures if each.plus}
-        return totals | {
-            name: sum((totals[part] for part in parts), Decimal(0))
-            for name, parts in plus.items()
-            if all(part in totals for part in parts)
+    def added(self, sums: dict[str, int]) -> dict[str, int]:
+        """The totals of the measures that add up these."""
+        return {
+            each.name: sum(map(sums.__getitem__, each.plus))
+            - sum(map(sums.__getitem__, each.minus))
+            for each in self.page.measures
+            if each.plus and sums.keys() >= {*each.plus, *each.minus}
         }
 
     def declaration(self) -> dict[str, Any]:
@@ -145,6 +148,7 @@ class _Reader:
                 "kind": each.kind,
                 "sum": each.sql is not None,
                 "plus": each.plus or None,
+                "minus": each.minus,
                 "of": each.of,
                 "counts": each.counts,
                 "rising": each.rising,
@@ -223,10 +227,10 @@ class _Reader:
                 )
         return columns
 
-    def left_out(self) -> dict[str, int]:
-        """How many rows of the fact the page does not show, by the declaration's words."""
+    def remarks(self) -> dict[str, int]:
+        """How many rows of the fact need a remark, by the declaration's words."""
         counts = {}
-        for says, condition in self.cube.left_out.items():
+        for says, condition in self.cube.remarks.items():
             (row,) = self.rows(f"SELECT count(*) AS n FROM {self.cube.fact} f WHERE {condition}")
             counts[says] = row["n"]
         return counts
@@ -244,13 +248,16 @@ class _Reader:
         return found
 
     def listing(self, block: Listing) -> dict[str, list[Any]]:
-        """The rows of a listing, by column."""
+        """The rows of a listing, by column. Raises `PageError` if one is missing."""
         cursor = self.session.execute(block.sql)
+        names = [column.name for column in cursor.description or ()]
+        if missing := block.names() - {*names}:
+            raise PageError(
+                f"The listing {block.name} of the page {self.page.name} lacks the columns "
+                f"{', '.join(sorted(missing))}: its SQL must return them."
+            )
         values = list(zip(*cursor.fetchall(), strict=True))
-        return {
-            column.name: list(values[n]) if values else []
-            for n, column in enumerate(cursor.description or ())
-        }
+        return {name: list(values[n]) if values else [] for n, name in enumerate(names)}
 
 
 def years_before(day: date, years: int) -> date:

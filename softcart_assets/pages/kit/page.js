@@ -34,13 +34,17 @@ const narrow = matchMedia("(max-width: 640px)");
 // ---- Numbers, dates and names as text. The page is in English, so its numbers are too. ---------------
 
 const locale = navigator.languages.find((each) => each.startsWith("en")) ?? "en-GB";
-function formats(code) {
+const formatsOf = {};
+/** How numbers become text, with amounts in a currency. Where that is not known, they have no sign. */
+const formats = (code) => (formatsOf[code] ??= newFormats(code));
+function newFormats(code) {
   const number = (options) => {
     const format = new Intl.NumberFormat(locale, options);
     return (amount) => (amount === null ? "–" : format.format(amount));
   };
-  const currency = code ? { style: "currency", currency: code } : {};
-  const [exact, round] = [number(currency), number({ ...currency, maximumFractionDigits: 0 })];
+  // What is no code of a currency would be an error.
+  const currency = /^[a-z]{3}$/i.test(code) ? { style: "currency", currency: code } : { minimumFractionDigits: 2, maximumFractionDigits: 2 };
+  const [exact, round] = [number(currency), number({ ...currency, minimumFractionDigits: 0, maximumFractionDigits: 0 })];
   const cents = (amount) => {
     const digits = String(Math.abs(Math.round(amount))).padStart(3, "0");
     return `${amount < 0 ? "-" : ""}${digits.slice(0, -2)}.${digits.slice(-2)}`;
@@ -125,11 +129,16 @@ const hideTip = () => (tip.hidden = true);
 
 // ---- Tables ----------------------------------------------------------------------------------------
 
-/** Saves a table as CSV. A cell that a spreadsheet would run as a formula begins with an apostrophe. */
+// Where a text gets an apostrophe, so that no spreadsheet runs it: as in the extracts, which say why.
+const BEGINS = /^ *['=+\-@＝＋－＠\t\r\n]/;
+const INSIDE = /([;\t\r\n])(?= *[\"'=+\-@＝＋－＠])/g;
+
+/** Saves a table as CSV. */
 function save(name, columns, rows) {
   const cell = (content) => {
-    const text = typeof content === "string" && /^[=+\-@\t\r]/.test(content) ? `'${content}` : String(content ?? "");
-    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    const isText = typeof content === "string";
+    const text = isText ? (BEGINS.test(content) ? "'" : "") + content.replace(INSIDE, "$1'") : String(content ?? "");
+    return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const exact = (row, { name: key, kind }) =>
     kind === "text" || row[key] === null ? row[key] : { toString: () => kinds[kind].exact(row[key]) };
@@ -143,9 +152,10 @@ function save(name, columns, rows) {
 
 /**
  * A sortable table in a panel. Columns: `name`, `label`, `kind`, optionally `show(row)`, `has_bar`,
- * `is_wide` (left out on phones). Rows have a `key`. Returns `draw(rows)`.
+ * `is_wide` (left out on phones). Rows have a `key`. `currency`: the column with the currency of a
+ * row's amounts, if it is not the chosen one. Returns `draw(rows)`.
  */
-function sortable(panel, id, columns, { sort, limit }) {
+function sortable(panel, id, columns, { sort, limit, currency }) {
   const table = $("table", panel);
   let [by, descending, rows] = [sort, true, []];
   const first = () => (narrow.matches ? Math.min(limit, 6) : limit);
@@ -166,7 +176,8 @@ function sortable(panel, id, columns, { sort, limit }) {
     const { name, kind } = each;
     const attributes = { class: classes(each) };
     if (kind !== "text") Object.assign(attributes, figure(`${id}-${name}`, kind, row[name]));
-    const content = each.show ? each.show(row) : kind === "text" ? (row[name] ?? "–") : kinds[kind].show(row[name]);
+    const { show } = (currency ? formats(row[currency]) : kinds)[kind] ?? {};
+    const content = each.show ? each.show(row) : show ? show(row[name]) : (row[name] ?? "–");
     const element = make("td", attributes, content);
     if (each.has_bar) {
       const fill = make("i");
@@ -208,6 +219,9 @@ function of(side, name, group = (sums) => sums.all, n = 0) {
   return value(name, sums, group(sums), n);
 }
 
+/** A measure of what is compared, and of what with. Both are without the day that is not over. */
+const pair = ({ compared, before }, name, group) => [of(compared, name, group), of(before, name, group)];
+
 /** A small line of a measure's course over whole pieces of the period. Tables have its numbers. */
 function spark(view, name) {
   const values = courses(view, name).filter(({ isWhole, now }) => isWhole && now !== null).map(({ now }) => now);
@@ -220,9 +234,10 @@ function spark(view, name) {
 }
 
 /** What a measure should be, and how far it is from there; nothing where that is not known. */
-function goal(measure, now, before) {
-  if (!measure.target || now === null || before === null) return "";
+function goal(measure, shown, compared, before) {
   const isRate = measure.kind === "rate";
+  const now = isRate ? shown : compared;
+  if (!measure.target || now === null || before === null) return "";
   const wanted = isRate ? measure.target : before * measure.target;
   const isReached = measure.rising === "bad" ? now <= wanted : now >= wanted;
   const distance = isRate ? `${kinds.decimal.show(Math.abs(now - wanted) * 100)} points` : kinds.rate.show(Math.abs(now / wanted - 1));
@@ -236,19 +251,22 @@ function cards(panel, block) {
     panel.replaceChildren(
       ...block.measures.map((name) => {
         const measure = byName[name];
-        const [now, before] = [of(view.now, name), of(view.before, name)];
+        const now = of(view.now, name);
+        const [compared, before] = pair(view, name);
         const line = make("p", { class: "change" });
         const young = measure.settles && view.now.young(measure.settles);
         if (now === null && !young) line.append("not counted for this selection");
-        else if (before !== null && now !== null) {
+        else if (before !== null && compared !== null) {
           const { show, brief = show } = kinds[measure.kind];
-          const text = (measure.kind === "money" && before >= 1e7 ? brief : show)(before);
-          const earlier = make("span", figure(`${name}-before`, measure.kind, before), text);
-          line.append(change(now, before, measure), " vs. ", earlier);
+          const text = (amount) => (measure.kind === "money" && before >= 1e7 ? brief : show)(amount);
+          const earlier = make("span", figure(`${name}-before`, measure.kind, before), text(before));
+          // In a short period, the day that is left out can make a fall of a rise.
+          const own = view.unit === "day" && compared !== now ? `, ${text(compared)}` : "";
+          line.append(change(compared, before, measure), `${own} vs. `, earlier);
         }
         const attributes = { class: "value", ...figure(name, measure.kind, now) };
         const card = make("article", { class: "card" }, make("h3", {}, measure.label));
-        card.append(make("p", attributes, kinds[measure.kind].show(now)), line, goal(measure, now, before));
+        card.append(make("p", attributes, kinds[measure.kind].show(now)), line, goal(measure, now, compared, before));
         if (young) {
           const until = view.now.to - young;
           const text = until < view.now.from ? "too young to say" : `until ${dates({ day: "numeric", month: "short" }).format(until * 864e5)}`;
@@ -273,7 +291,8 @@ function courses(view, name) {
     const [start, end] = view.earlier(piece.from, piece.to);
     // The day of the last load is not over yet.
     const isWhole = piece.isWhole && piece.to < view.last && piece.to <= newest;
-    return { ...piece, isWhole, now: at(view.now, piece.from, piece.to), before: at(view.reach, start, end) };
+    const isOver = piece.to < view.last;
+    return { ...piece, isWhole, isOver, now: at(view.now, piece.from, piece.to), before: at(view.reach, start, end) };
   });
 }
 
@@ -339,7 +358,7 @@ function trend(panel, block) {
         [rangeOf(row.from, row.to), row.isWhole ? "" : "not complete"],
         [measure.label, show(row.now)],
         ["Compared with", show(row.before)],
-        ["Change", change(row.now, row.before, measure).textContent],
+        ...(row.isOver ? [["Change", change(row.now, row.before, measure).textContent]] : []),
       ]);
     };
     const leave = () => (hideTip(), cursor.setAttribute("visibility", "hidden"));
@@ -392,7 +411,7 @@ function ranking(panel, block) {
   const columns = [
     { name: "name", label: dimension.label, kind: "text", show: link },
     { name: main, label: byName[main].label, kind: byName[main].kind, has_bar: true },
-    { name: "change", label: "Change", kind: "rate", show: (row) => change(row[main], row.before, { ...byName[main], kind: "" }) },
+    { name: "change", label: "Change", kind: "rate", show: (row) => change(row.compared, row.before, { ...byName[main], kind: "" }) },
     ...others.map((name, n) => ({ name, label: byName[name].label, kind: byName[name].kind, is_wide: n > 0 })),
   ];
   const draw = sortable(panel, dimension.name, columns, { sort: main, limit: block.limit });
@@ -417,9 +436,9 @@ function ranking(panel, block) {
     const rows = [...codes.values()].map(({ key, path, codes: some }) => {
       const measured = Object.fromEntries(
         block.measures.map((name) => [name, of(view.now, name, (sums) => grouped(sums, some))]));
-      const before = of(view.before, main, (sums) => grouped(sums, some));
-      const difference = before ? (measured[main] - before) / Math.abs(before) : null;
-      return { key, path, name: nameOf(dimension.name, path), before, change: difference, ...measured };
+      const [compared, before] = pair(view, main, (sums) => grouped(sums, some));
+      const difference = before ? (compared - before) / Math.abs(before) : null;
+      return { key, path, name: nameOf(dimension.name, path), compared, before, change: difference, ...measured };
     });
     draw(rows.filter((row) => row[main] || row.before));
     const back = { type: "button", class: "link back", onclick: () => choose(null) };
@@ -464,15 +483,15 @@ function steps(panel, block) {
   const columns = [
     { name: "label", label: "Step", kind: "text" },
     { name: "amount", label: "Amount", kind: byName[block.measures[0]].kind, has_bar: true },
-    { name: "change", label: "Change", kind: "rate", show: (row) => change(row.amount, row.before, row.measure) },
+    { name: "change", label: "Change", kind: "rate", show: (row) => change(row.compared, row.before, row.measure) },
   ];
   const draw = sortable(panel, "steps", columns, { sort: null, limit: 20 });
   return (view) =>
     draw(
       block.measures.map((name) => {
-        const [amount, before] = [of(view.now, name), of(view.before, name)];
-        const difference = before ? (amount - before) / Math.abs(before) : null;
-        return { key: name, measure: byName[name], label: byName[name].label, amount, before, change: difference };
+        const [measure, [compared, before]] = [byName[name], pair(view, name)];
+        const difference = before ? (compared - before) / Math.abs(before) : null;
+        return { key: name, measure, label: measure.label, amount: of(view.now, name), compared, before, change: difference };
       }),
     );
 }
@@ -483,28 +502,39 @@ function listing(panel, block) {
   const all = (columns[names[0]] ?? []).map((_, n) => Object.fromEntries(names.map((name) => [name, columns[name][n]])));
   const draw = sortable(panel, block.name, block.columns, block);
   const options = block.choice ? [...new Set(all.map((row) => row[block.choice]))] : [];
-  let only = null;
+  const chosen = make("small");
+  if (block.choice) $("h3", panel).append(" ", chosen);
   return function show(view) {
+    // The address may name what the listing does not have.
+    const only = options.find((option) => String(option) === limits[block.name]);
     const rows = all.filter((row) =>
       Object.entries(block.follows).every(([dimension, parts]) => {
-        const chosen = view.chosen[dimension] ?? [];
+        const paths = view.chosen[dimension] ?? [];
         const path = parts.map((part) => row[part]);
-        return !chosen.length || chosen.some((prefix) => startsWith(path, prefix));
+        return !paths.length || paths.some((prefix) => startsWith(path, prefix));
       }));
+    chosen.textContent = only === undefined ? "" : capital(String(only));
     const buttons = options.map((option) => {
-      const toggle = () => ((only = only === option ? null : option), show(view), $(`[data-choice="${option}"]`, panel).focus());
+      const toggle = () => {
+        limits[block.name] = only === option ? undefined : String(option);
+        writeAddress();
+        show(view);
+        $(`[data-choice="${option}"]`, panel).focus();
+      };
       const pressed = String(only === option);
       const attributes = { type: "button", "aria-pressed": pressed, "data-choice": option, onclick: toggle };
       return make("button", attributes, capital(String(option)));
     });
     $(".choices", panel)?.replaceChildren(...buttons);
-    draw(rows.filter((row) => !only || row[block.choice] === only));
+    draw(rows.filter((row) => only === undefined || row[block.choice] === only));
   };
 }
 
 // ---- Filters ---------------------------------------------------------------------------------------
 
 const filters = page.dimensions.filter((each) => each.filter);
+/** What listings are limited to, as text, by the name of the listing. */
+const limits = {};
 const boxes = (name) => $$(`[name="${name}"]`, form);
 const chosenOf = (name) => boxes(name).filter((box) => box.checked).map((box) => JSON.parse(box.value));
 /** Chooses these paths, as JSON; what the page does not know stays unchosen. */
@@ -524,9 +554,7 @@ function fill({ name, levels, single }) {
   const sorted = [...paths.values()].sort((a, b) => label(a).localeCompare(label(b)));
   if (single) {
     // The most frequent first, because the first is chosen where the reader has chosen none.
-    const times = new Map();
-    for (const code of cube.events[name]) times.set(code, (times.get(code) ?? 0) + 1);
-    const often = (path) => times.get(cube.paths[name].findIndex((each) => each[0] === path[0])) ?? 0;
+    const often = (path) => data.cube.often[name][cube.paths[name].findIndex((each) => each[0] === path[0])];
     sorted.sort((a, b) => often(b) - often(a));
   }
   $(`[data-filter="${name}"] fieldset`).append(
@@ -538,7 +566,7 @@ function fill({ name, levels, single }) {
   $(`[data-filter="${name}"]`).hidden = sorted.length < 2;
 }
 
-/** The first and last day of the named period. */
+/** The first and last day of the named period, of those that the page has. */
 function period() {
   const [first, last] = [cube.first, dayOf(data.last)];
   const date = new Date(last * 864e5);
@@ -554,9 +582,9 @@ function period() {
     "12m": [Date.UTC(date.getUTCFullYear(), date.getUTCMonth() - 11) / 864e5, last],
     all: [first, last],
   };
-  // A browser lets a reader type days that the data do not have.
-  const own = (input) => Math.min(last, Math.max(first, dayOf(input.value || data.last)));
-  return named[name] ?? [form.elements.from, form.elements.to].map(own);
+  // A browser lets a reader type any days, and a new shop has none before its first.
+  const own = (input) => Math.min(last, dayOf(input.value || data.last));
+  return (named[name] ?? [form.elements.from, form.elements.to].map(own)).map((day) => Math.max(first, day));
 }
 
 function readAddress() {
@@ -566,23 +594,28 @@ function readAddress() {
   form.elements.compare.value = address.get("compare") === "before" ? "before" : "year";
   for (const [name, day] of [["from", data.first], ["to", data.last]]) form.elements[name].value = address.get(name) ?? day;
   for (const { name } of filters) setChosen(name, address.getAll(name));
+  for (const { type, name, choice } of page.blocks) if (type === "listing" && choice) limits[name] = address.get(`only-${name}`) ?? undefined;
 }
 function writeAddress() {
   const isOwn = form.elements.period.value === "custom";
   const entries = [...new FormData(form)].filter(([name]) => isOwn || (name !== "from" && name !== "to"));
+  for (const [name, only] of Object.entries(limits)) if (only !== undefined) entries.push([`only-${name}`, only]);
   history.replaceState(null, "", `#${new URLSearchParams(entries)}`);
 }
 
 // ---- All together ----------------------------------------------------------------------------------
 
-/** The sums of a range, and those without the youngest days for each measure that settles late. */
-async function side(from, to, chosen, youngest) {
+/**
+ * The sums of a range, those without the youngest days for each measure that settles late, and as
+ * `compared` those up to the last day that is over.
+ */
+async function side(from, to, over, chosen, youngest) {
   // As many days are left out of both sides of a comparison.
   const young = (days) => Math.max(0, youngest + days);
-  const settled = {};
-  for (const { settles } of page.measures)
-    if (settles && young(settles)) settled[settles] ??= await cube.sum(from, to - young(settles), chosen);
-  return { from, to, young, sums: await cube.sum(from, to, chosen), settled };
+  const late = page.measures.map(({ settles }) => settles).filter((days) => days && young(days));
+  const found = await cube.sum(from, [to, over, ...late.map((days) => to - young(days))], chosen);
+  const settled = Object.fromEntries(late.map((days) => [days, found[to - young(days)]]));
+  return { from, to, young, settled, sums: found[to], compared: { settled, sums: found[over] } };
 }
 
 /** How long ago that is, in words. */
@@ -607,31 +640,34 @@ async function draw() {
     return;
   }
   const chosen = Object.fromEntries(filters.map(({ name }) => [name, chosenOf(name)]));
-  kinds = formats(page.currency && (chosen[page.currency]?.[0]?.[0] ?? cube.paths[page.currency][0]?.[0]));
+  kinds = formats(page.currency && (chosen[page.currency]?.[0] ?? cube.paths[page.currency][0])[0]);
   const last = dayOf(data.last);
   const earlier = comparison(from, to, form.elements.compare.value);
   const [start, end] = earlier(from, to);
   const youngest = to - last;
-  const now = await side(from, to, chosen, youngest);
+  // The last day is not over, so it is not compared with a whole one.
+  const over = from < last ? Math.min(to, last - 1) : to;
+  const endOver = earlier(from, over)[1];
+  const now = await side(from, to, over, chosen, youngest);
   // The page may reach back over only part of the earlier days: charts show that part, figures none.
-  const reach = end >= cube.first ? await side(Math.max(start, cube.first), end, chosen, youngest) : null;
+  const reach = end >= cube.first ? await side(Math.max(start, cube.first), end, endOver, chosen, youngest) : null;
   if (own !== newest) return;
-  // The last day is not over, so alone it is not compared with a whole one.
-  const before = start >= cube.first && from < last ? reach : null;
-  const view = { now, before, reach, earlier, chosen, last, ...cut(from, to) };
+  const before = start >= cube.first && from < last ? reach.compared : null;
+  const view = { now, compared: now.compared, before, reach, earlier, chosen, last, ...cut(from, to) };
   const told = filters
     .filter(({ name, single }) => chosen[name].length && !(single && cube.paths[name].length === 1))
     .map(({ name, label }) => `${label}: ${chosen[name].map((path) => nameOf(name, path)).join(", ")}`);
   $("#span").replaceChildren(
     make("b", {}, [rangeOf(from, to), ...told].join(" · ")),
-    before ? ` compared with ${rangeOf(start, end)}` : from < last ? " (the data do not reach back to the days to compare with)" : "",
-    to < last ? "." : from < last ? `. ${rangeOf(last, last)} is not over.` : ". This day is not over, so it is not compared.",
+    before ? ` compared with ${rangeOf(start, endOver)}` : from < last ? " (the data do not reach back to the days to compare with)" : "",
+    before && form.elements.compare.value === "before" && end < from - 1 ? ", whole weeks before, so that weekdays match" : "",
+    to < last ? "." : from < last ? `. ${rangeOf(last, last)} is not over, so changes leave it out.` : ". This day is not over, so it is not compared.",
   );
   for (const { name, label } of filters) {
     const names = chosen[name].map((path) => nameOf(name, path));
     $(`[data-filter="${name}"] summary b`).textContent = names.length ? names.join(", ") : "All";
   }
-  $("#empty").hidden = Boolean(now.sums.all.events[0]);
+  $("#empty").hidden = !now.sums.isEmpty;
   for (const each of drawers) {
     each(view);
     await pause();
@@ -644,9 +680,10 @@ function changed() {
   return draw();
 }
 
-const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
+// As everywhere in the page and in what its server says of the loads.
+const moment = dates({ dateStyle: "medium", timeStyle: "short" });
 for (const [id, at] of [["as-of", data.asOf], ["published", data.publishedAt]])
-  $(`#${id}`).textContent = at ? `${moment.format(new Date(at))} (${age(new Date(at))})` : "–";
+  $(`#${id}`).textContent = at ? `${moment.format(new Date(at))} UTC (${age(new Date(at))})` : "–";
 $("#version").textContent = data.version ?? "–";
 if (!cube) {
   $("#message").textContent = "Production has no rows for this page yet. Load the sources and publish, then build it again.";
@@ -659,9 +696,10 @@ if (!cube) {
   const makers = { cards, trend, ranking, hours, steps, listing };
   page.blocks.forEach((block, n) => drawers.push(makers[block.type]($(`#block-${n}`), block)));
   for (const name of ["from", "to"]) Object.assign(form.elements[name], { min: data.first, max: data.last });
-  const leftOut = Object.entries(data.leftOut).filter(([, count]) => count);
-  const told = leftOut.map(([says, count]) => `${says}: ${kinds.count.show(count)}.`);
-  $("#detail").textContent = [data.rung.says, ...told].join(" ");
+  const remarks = Object.entries(data.remarks).filter(([, count]) => count);
+  const told = remarks.map(([says, count]) => `${says}: ${kinds.count.show(count)}.`);
+  const large = data.isTooLarge ? ["It is larger than a page should be, so it opens slowly."] : [];
+  $("#detail").textContent = [data.rung.says, ...large, ...told].join(" ");
   readAddress();
   const fold = () => {
     $("#filters").open = !narrow.matches;
@@ -677,7 +715,9 @@ if (!cube) {
   document.addEventListener("keydown", (event) => event.key === "Escape" && close(null));
   window.addEventListener("hashchange", () => (readAddress(), changed()));
   // Paper shows what was folded.
-  window.addEventListener("beforeprint", () => $$("main > .part").forEach((each) => (each.open = true)));
+  let folded = [];
+  window.addEventListener("beforeprint", () => (folded = $$("main > .part:not([open])")).forEach((each) => (each.open = true)));
+  window.addEventListener("afterprint", () => folded.splice(0).forEach((each) => (each.open = false)));
   await changed();
   $("#message").hidden = true;
   $("#main").style.visibility = "";

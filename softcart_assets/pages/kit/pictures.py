@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import date
 from typing import Any
 
 import altair as alt
@@ -15,18 +14,17 @@ import vl_convert
 
 from softcart_assets.lines.page import Measure, Page, Trend
 from softcart_assets.pages.kit import theme
-
-Course = Mapping[date, Mapping[str, int]]
+from softcart_assets.pages.kit.columns import Course
 
 _MONTHS = 25
 """Two years and the month that is not over."""
 
 
-def draw(page: Page, course: Course) -> dict[str, bytes]:
+def draw(page: Page, course: Course | None) -> dict[str, bytes]:
     """The trends of a page by month, by the name of their measure. None without any event."""
     measures = {measure.name: measure for measure in page.measures}
     trends = [block.measure for block in page.blocks() if isinstance(block, Trend)]
-    return {name: _picture(measures, name, course) for name in trends if course}
+    return {name: _picture(measures, name, course) for name in trends if course is not None}
 
 
 def value(measures: Mapping[str, Measure], name: str, sums: Mapping[str, int]) -> float | None:
@@ -35,24 +33,37 @@ def value(measures: Mapping[str, Measure], name: str, sums: Mapping[str, int]) -
     if measure.sql is not None:
         return sums[name] / (100 if measure.kind in ("money", "amount") else 1)
     if measure.plus:
-        return sum(value(measures, part, sums) or 0 for part in measure.plus)
+        added, taken = (
+            sum(value(measures, part, sums) or 0 for part in parts)
+            for parts in (measure.plus, measure.minus)
+        )
+        return added - taken
     if measure.of is not None:
         above, below = (value(measures, part, sums) for part in measure.of)
         return above / below if above is not None and below else None
     return float(sums["events"]) if measure.counts == "events" else None
 
 
-def _picture(measures: Mapping[str, Measure], name: str, course: Course) -> bytes:
-    months = sorted(course)[-_MONTHS:]
-    rows = [
-        # The last month goes on. Its part must not look like a fall.
+def points(measures: Mapping[str, Measure], name: str, course: Course) -> list[dict[str, Any]]:
+    """The points of a trend. A month that the days do not fill must not look like a fall."""
+    months = sorted(course.months)
+    # The last month goes on.
+    cut = {months[-1], course.first.replace(day=1) if course.first.day > 1 else None}
+    return [
         {
             "month": month.isoformat(),
-            "value": value(measures, name, course[month]),
-            "whole": month != months[-1],
+            "value": value(measures, name, course.months[month]),
+            "whole": month not in cut,
         }
-        for month in months
+        for month in months[-_MONTHS:]
     ]
+
+
+def _picture(measures: Mapping[str, Measure], name: str, course: Course) -> bytes:
+    rows = points(measures, name, course)
+    title = f"{measures[name].label} by month"
+    if course.currency is not None:
+        title += f", {course.currency}"
     colors = theme.THEMES["light"]
     base = alt.Chart(alt.NamedData(name="rows")).encode(
         x=alt.X("month:T", axis=alt.Axis(format="%b %y", title=None, grid=False, domain=False)),
@@ -63,7 +74,7 @@ def _picture(measures: Mapping[str, Measure], name: str, course: Course) -> byte
         whole.mark_area(color=colors["accent"], opacity=0.09),
         whole.mark_line(color=colors["accent"], strokeWidth=2.25),
         base.transform_filter("!datum.whole").mark_point(color=colors["accent"], size=36),
-    ).properties(width=720, height=260, padding=16, title=f"{measures[name].label} by month")
+    ).properties(width=720, height=260, padding=16, title=title)
     specification: dict[str, Any] = chart.to_dict() | {"datasets": {"rows": rows}}
     return vl_convert.vegalite_to_png(
         json.dumps(specification),

@@ -93,7 +93,7 @@ def queries(page: Page) -> Iterator[str]:
     """Every query of a page. The first is its cube, as whole as it gets."""
     cube = page.cube
     yield CubeQuery(page, cube.ladder[0]).rows()
-    for condition in cube.left_out.values():
+    for condition in cube.remarks.values():
         yield f"SELECT FROM {cube.fact} f WHERE {condition}"
     levels = (level for dimension in cube.dimensions for level in dimension.levels)
     yield from (names_query(level) for level in levels if level.names is not None)

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +40,9 @@ class PageResult:
     """A finished page.
 
     `version`: the production version of its data (None: nothing was published yet). `rung`: how
-    much of the cube it contains. `totals`: each summed measure over all its days, money in cents.
-    `pictures`: its trends by month as PNG files, by measure. There are none without any event.
+    much of the cube it contains. `totals`: by currency, each summed measure over all its days,
+    money in cents. `pictures`: its trends by month as PNG files, by measure. There are none without
+    any event.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class PageResult:
     seconds: float
     version: int | None
     rung: Rung | None
-    totals: dict[str, Decimal]
+    totals: dict[str | None, dict[str, int]]
     pictures: dict[str, Path]
 
 

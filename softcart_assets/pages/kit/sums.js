@@ -167,10 +167,11 @@ class Cube {
   }
 
   /**
-   * Sums of the days `from` to `to`, both included. `chosen` has a list of paths by dimension; an
-   * empty list takes everything, a path everything that begins with it.
+   * Sums of the days from `from` to each of `ends`, included, by that end. They cost little more than
+   * those to the last one. `chosen` has a list of paths by dimension; an empty list takes everything,
+   * a path everything that begins with it.
    */
-  async sum(from, to, chosen) {
+  async sum(from, ends, chosen) {
     const { names, sums, begin, items, events, page, paths, marks } = this;
     // Arrays side by side instead of objects by name: this loop runs for every row.
     const allows = (name) =>
@@ -178,7 +179,7 @@ class Cube {
         ? Uint8Array.from(paths[name], (path) => chosen[name].some((prefix) => startsWith(path, prefix)))
         : null;
     const all = this.zeros(1);
-    const day = this.zeros(Math.max(0, to - from + 1));
+    const day = this.zeros(Math.max(0, Math.max(...ends) - from + 1));
     const parts = Object.fromEntries(page.dimensions.map(({ name }) => [name, this.zeros(paths[name].length)]));
     const grain = (wanted, columns) =>
       page.dimensions
@@ -208,16 +209,33 @@ class Cube {
     const add = (into, n) => {
       for (let k = 0; k < here.length; k++) into[k][n] += here[k];
     };
-    const end = this.from(to + 1);
-    for (let event = this.from(from); event < end; event++) {
+    const found = {};
+    let [rows, event] = [0, this.from(from)];
+    const keep = (end) => {
+      const count = (least) => (seen ? seen.reduce((actors, times) => actors + (times >= least), 0) : null);
+      found[end] = {
+        // What goes on to change is copied. Days after the end stand behind those that are asked for.
+        ...structuredClone({ all, parts, hours }),
+        day,
+        isEmpty: !rows,
+        // Without single events, those of several kinds of item cannot be told apart.
+        areEventsKnown: !marks || !itemFilters.length,
+        actors: count(1),
+        repeaters: count(2),
+      };
+    };
+    const left = [...new Set(ends)].sort((a, b) => b - a);
+    const last = this.from(left[0] + 1);
+    for (; event < last; event++) {
+      while (this.days[event] > left.at(-1)) keep(left.pop());
       if (event % 8192 === 0) await pause();
       if (isOut(eventFilters, event)) continue;
       here.fill(0);
-      let [count, found] = [0, false];
+      let [count, isFound] = [0, false];
       for (let item = begin[event]; item < begin[event + 1]; item++) {
         if (isOut(itemFilters, item)) continue;
-        count += marks ? marks[item] : found ? 0 : 1;
-        found = true;
+        count += marks ? marks[item] : isFound ? 0 : 1;
+        isFound = true;
         for (let k = 0; k < columns.length; k++) here[k] += columns[k][item];
         for (let d = 0; d < ofItem.length; d++) {
           const { codes, sums: into, events: times, last } = ofItem[d];
@@ -228,7 +246,8 @@ class Cube {
           times[part]++;
         }
       }
-      if (!found) continue;
+      if (!isFound) continue;
+      rows++;
       const at = this.days[event] - from;
       add(ofAll, 0);
       all.events[0] += count;
@@ -247,16 +266,8 @@ class Cube {
       const actor = seen ? events.actor[event] : -1;
       if (actor >= 0 && seen[actor] < 2) seen[actor]++;
     }
-    return {
-      all,
-      day,
-      parts,
-      hours,
-      // Without single events, those of several kinds of item cannot be told apart.
-      areEventsKnown: !marks || !itemFilters.length,
-      actors: seen ? seen.reduce((found, times) => found + (times > 0), 0) : null,
-      repeaters: seen ? seen.reduce((found, times) => found + (times > 1), 0) : null,
-    };
+    left.reverse().forEach(keep);
+    return found;
   }
 }
 
@@ -265,9 +276,10 @@ function measuresOf(page) {
   const byName = Object.fromEntries(page.measures.map((measure) => [measure.name, measure]));
   /** The value of a measure in sums, for entry `n` of one of their groups; null: not known. */
   function value(name, sums, group, n = 0) {
-    const { sum, plus, counts, of } = byName[name];
+    const { sum, plus, minus, counts, of } = byName[name];
     if (sum) return group[name][n];
-    if (plus) return plus.reduce((total, part) => total + value(part, sums, group, n), 0);
+    const added = (parts) => parts.reduce((total, part) => total + value(part, sums, group, n), 0);
+    if (plus) return added(plus) - added(minus);
     if (of) {
       const [above, below] = of.map((part) => value(part, sums, group, n));
       return above === null || !below ? null : above / below;

@@ -18,7 +18,7 @@ from typing import Any
 import pymysql
 import zstandard
 
-from softcart_assets.connections import MySQLConnection
+from softcart_assets.connections import MySQLConnection, ServerUnreachable
 from softcart_assets.ingestion.connectors.mysql import private
 from softcart_assets.ingestion.connectors.mysql.codes import is_transient
 from softcart_assets.ingestion.connectors.mysql.events import FORMAT, PAYLOAD
@@ -43,6 +43,8 @@ _LONGEST = 0xFFFFFF
 _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 30.0
 """Seconds without even a heartbeat after which the server counts as lost."""
+_ANSWER_SECONDS = 60
+"""The longest time for an answer before the log comes. The questions are small."""
 
 Raw = tuple[int, int, int, int, bytes, int, int]
 """An event: type, time, end position (0: none), size, and the bytes that hold its body from one
@@ -57,22 +59,9 @@ class Dump:
         self.poll = poll
         self.where = f"MySQL at {connection.host}:{connection.port}"
         try:
-            self._db = pymysql.connect(
-                host=connection.host,
-                port=connection.port,
-                user=connection.user,
-                # As bytes: pymysql would encode a text as Latin-1, and the servers expect UTF-8.
-                password=connection.password.encode(),
-                database=connection.database,
-                charset="utf8mb4",
-                connect_timeout=10,
-                read_timeout=60,
-                autocommit=True,
-                # With a context, pymysql refuses a server without TLS.
-                ssl=connection.tls.context() if connection.tls else None,
-            )
-        except pymysql.MySQLError as error:
-            raise self.explained(*error.args) from None
+            self._db = connection.connect(autocommit=True, answer_seconds=_ANSWER_SECONDS)
+        except ServerUnreachable as error:
+            raise self.explained(0, error) from None
         self._heard = time.monotonic()
         # A server hangs up on a replica if another one comes with the same number, so it is random.
         self.server_id = secrets.randbelow(1 << 31) + (1 << 31)

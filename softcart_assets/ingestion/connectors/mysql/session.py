@@ -141,7 +141,10 @@ class Session:
         self._reader = None
 
     def reset(self) -> None:
-        """Cut off a query whose rows were not all read, so that the next one can run."""
+        """Cut off a query whose rows were not all read, so that the next one can run.
+
+        Where that fails, the connection is closed, and the next one raises a `MySQLError`.
+        """
         if self._reader:
             with suppress(pymysql.MySQLError, ServerUnreachable):
                 # Reading off the rest could take hours, and the connection is busy. So another one
@@ -150,6 +153,9 @@ class Session:
                     number = self._db.thread_id()  # type: ignore[no-untyped-call]
                     killer.query(f"KILL QUERY {number}")
                 self._reader.close()
+            if self._reader.is_open:
+                # pymysql would take the rest for the answer to the next statement.
+                private.hang_up(self._db)
             self._reader = None
 
     def literal(self, value: str) -> str:
