@@ -582,7 +582,7 @@ function period() {
     "12m": [Date.UTC(date.getUTCFullYear(), date.getUTCMonth() - 11) / 864e5, last],
     all: [first, last],
   };
-  // A browser lets a reader type any days, and a young business has none before its first.
+  // A browser lets a reader type any days, and a new business has none before its first.
   const own = (input) => Math.min(last, dayOf(input.value || data.last));
   return (named[name] ?? [form.elements.from, form.elements.to].map(own)).map((day) => Math.max(first, day));
 }
