@@ -24,7 +24,9 @@ from seed_data.telecom.traffic import OPERATIONS, TelecomTraffic
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.demo import show_totals
+from softcart_assets.ingestion.sinks.ods.keeping import totals_of
 from softcart_assets.ingestion.sinks.ods.rebuild import check
+from spark.totals import compare, counted, prepared, start
 
 TELECOM = LINES.line("telecom")
 SOURCES = {source.name: source for source in TELECOM.sources}
@@ -217,6 +219,7 @@ RECOUNTS = {
 def test_running_totals_follow_the_traffic(
     spark, servers: dict[str, MySQLConnection], postgres: PostgresConnection, lake: str
 ) -> None:
+    """In the operational data store, and by Spark from the lake."""
     totals = {each.name: each for source in TELECOM.sources for each in source.totals}
     assert totals.keys() == RECOUNTS.keys()
 
@@ -249,6 +252,17 @@ def test_running_totals_follow_the_traffic(
     shown = Console(record=True, width=120, file=io.StringIO())
     assert show_totals(shown, postgres, TELECOM.sources) == []
     assert "calls_out" in shown.export_text()
+
+    session = prepared(spark)
+    for source in TELECOM.sources:
+        with postgres.connect() as connection:
+            tables = counted(connection, source, lake)
+        for table in tables:
+            start(session, postgres, table, None).awaitTermination()
+            with postgres.connect() as connection:
+                for total in totals_of(connection, source, table.table):
+                    rows, differing = compare(connection, total)
+                    assert (rows > 0, differing) == (True, 0), total.name
 
 
 def _read(postgres: PostgresConnection, query: str) -> list[tuple]:
