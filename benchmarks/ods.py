@@ -103,24 +103,25 @@ def calls(rows: int, subscribers: int) -> MadeTable:
     )
 
 
-def _with_totals(job: ours.Job) -> ours.Job:
+def with_totals(job: ours.Job) -> ours.Job:
+    """Declare the total for a job's source."""
     job.source = replace(job.source, totals=(TOTAL,))
     return job
 
 
 def load_with_totals() -> None:
     """Copy the table and make its total."""
-    ours.timed(lambda job: ours.load_request(_with_totals(job), None))
+    ours.timed(lambda job: ours.load_request(with_totals(job), None))
 
 
 def apply_with_totals() -> None:
     """Apply the log up to a position, with totals."""
-    ours.timed(lambda job: ours.apply(_with_totals(job)))
+    ours.timed(lambda job: ours.apply(with_totals(job)))
 
 
 def stream_with_totals() -> None:
     """Run the stream for `seconds`, with totals."""
-    ours.timed(lambda job: ours.stream(_with_totals(job)))
+    ours.timed(lambda job: ours.stream(with_totals(job)))
 
 
 def run_here(task: Task, function: str, **more: Any) -> Usage:
@@ -128,14 +129,21 @@ def run_here(task: Task, function: str, **more: Any) -> Usage:
     return run_ours(task, function, "cdc", module="ods", **more)
 
 
+def _count_with_spark(task: Task) -> Usage:
+    return run_ours(task, "count", "cdc", module="spark_totals")
+
+
 @dataclass(frozen=True)
 class Way:
-    """How totals are kept. `load` and `apply`: what is run. `trigger`: see `_TRIGGER`."""
+    """How totals are kept. `load` and `apply`: what is run. `trigger`: see `_TRIGGER`. `spark`:
+    whether Spark counts what these have brought to the lake.
+    """
 
     name: str
     load: Callable[[Task], Usage]
     apply: Callable[[Task, str], Usage]
     trigger: bool = False
+    spark: bool = False
 
 
 WAYS = (
@@ -154,6 +162,12 @@ WAYS = (
         lambda task: run_ours(task, "load_without_checksums", "cdc"),
         lambda task, end: run_ours(task, "apply_log", "cdc", end=end),
         trigger=True,
+    ),
+    Way(
+        "Spark Structured Streaming, from the lake",
+        lambda task: run_here(task, "load_with_totals"),
+        lambda task, end: run_here(task, "apply_with_totals", end=end),
+        spark=True,
     ),
 )
 
@@ -211,9 +225,13 @@ def measure(servers: Servers, subscribers: int, changes: int) -> tuple[list[Appl
     make_numbers(run, subscribers + changes)
     run("SET sql_log_bin = 1")
     tasks = {}
-    for number, way in enumerate(WAYS):
+    # Spark needs minutes for the first rows of a million subscribers.
+    ways = [way for way in WAYS if not way.spark or subscribers == min(SUBSCRIBERS)]
+    for number, way in enumerate(ways):
         tasks[way.name] = task = bench.task(f"ods{number}")
         way.load(task)
+        if way.spark:
+            _count_with_spark(task)
         if way.trigger:
             with task.target.connect() as session:
                 session.execute(_TRIGGER)
@@ -225,10 +243,13 @@ def measure(servers: Servers, subscribers: int, changes: int) -> tuple[list[Appl
         else:
             _rate_again(run, subscribers, changes)
         end = str(current_position(bench.source))
-        for way in WAYS:
+        for way in ways:
             with servers.postgres.connect(autocommit=True) as admin:
                 admin.execute("CHECKPOINT")
             usage = servers.watched(lambda: way.apply(tasks[way.name], end))  # noqa: B023
+            if way.spark:
+                # Applying the log has only filled the lake.
+                usage = servers.watched(lambda: _count_with_spark(tasks[way.name]))  # noqa: B023
             found.append(Applied(way.name, name, subscribers, changes, usage))
             cost = (usage.cpu_seconds + usage.postgres_seconds) / changes * 1e6
             print(f"{way.name}, {name}: {changes / usage.seconds:,.0f}/s, {cost:.1f} CPU µs each")
@@ -238,7 +259,7 @@ def measure(servers: Servers, subscribers: int, changes: int) -> tuple[list[Appl
     if answer.wrong:
         raise Failed(f"totals differ from a recount: {answer}")
     seconds = time.monotonic() - started
-    for number in range(len(WAYS)):
+    for number in range(len(ways)):
         servers.drop_target(f"ods{number}")
     return found, seconds
 

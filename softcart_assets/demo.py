@@ -26,7 +26,9 @@ from rich.table import Table
 
 from seed_data.common.seeding import seed as seed_lines
 from softcart_assets.assembly import LINES
+from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.dbt import prepare_manifest
+from softcart_assets.ingestion.sinks.ods import rebuild
 from softcart_assets.lines.model import Source
 from softcart_assets.progress import Stages
 from softcart_assets.runs import Outcome, materialize_everything
@@ -174,6 +176,35 @@ def _summary(console: Console, outcome: Outcome, report: Report) -> None:
     )
 
 
+def show_totals(
+    console: Console, staging: PostgresConnection, sources: Iterable[Source]
+) -> list[str]:
+    """Show the running totals of sources beside a recount from raw. Returns what is wrong."""
+    table = Table(
+        *("running total", "measure", "in ods", "recounted"),
+        title="Running totals of all keys and all time",
+        title_justify="left",
+    )
+    table.columns[2].justify = table.columns[3].justify = "right"
+    wrong = []
+    declared = [(source, total) for source in sources for total in source.totals]
+    with ThreadPoolExecutor(2) as threads:
+        counts = threads.map(lambda each: rebuild.check(staging, *each), declared)
+        for found in counts:
+            if found.wrong:
+                wrong.append(f"ods.{found.name}: {found.wrong:,} rows differ from a recount")
+            for currency, measure in sorted({*found.kept, *found.counted}, key=str):
+                key = (currency, measure)
+                table.add_row(
+                    found.name,
+                    f"{measure} {currency or ''}".strip(),
+                    *(f"{each.get(key, 0):,f}" for each in (found.kept, found.counted)),
+                )
+    if declared:
+        console.print(table)
+    return wrong
+
+
 def _outputs(home: Path) -> list[str]:
     pages = (
         f"{(home / 'extracts' / f'{dashboard.name}.html').as_uri()}   ({dashboard.description})"
@@ -210,8 +241,11 @@ def run(scale: float, seed: int, home: Path) -> Report:
     assets, rows = _count(outcome)
     seconds = time.monotonic() - started
     report = Report(stages.seconds, seconds, dict(assets), dict(rows), memory.peak_bytes)
+    wrong = []
     if outcome.runs or outcome.waiting:
         _summary(console, outcome, report)
+        if not outcome.failures:
+            wrong = show_totals(console, staging(), LINES.sources)
     else:
         where = ", ".join(f"{name} {each}" for name, each in outcome.positions.items())
         console.print(
@@ -227,7 +261,7 @@ def run(scale: float, seed: int, home: Path) -> Report:
         for check in outcome.checks
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
     ]
-    if outcome.failures or held:
-        failed = [*outcome.failures, *(f"check {name}" for name in held)]
+    if outcome.failures or held or wrong:
+        failed = [*outcome.failures, *(f"check {name}" for name in held), *wrong]
         raise DemoFailed("\n  ".join(["This failed:", *failed, "More in `make ui`, Runs."]))
     return report

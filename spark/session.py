@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -174,6 +175,8 @@ def build_session(
     if conf["spark.master"].startswith("local") and not private.is_submitted():
         options = class_data.java_options(softcart_home(), write=archive_classes)
         conf["spark.driver.extraJavaOptions"] += "".join(f" {option}" for option in options)
+        # The Python of Spark's workers. The default is whichever is first in PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Spark's script starts a Java of its own, which composes the command line. It should be brief.
     os.environ.setdefault("SPARK_LAUNCHER_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     _name_files_in_utf8()

@@ -81,6 +81,7 @@ WITH_SPARK = {
     "tests/integration/test_lake_assets.py",
     "tests/integration/test_seed_load.py",
     "tests/integration/test_simulator.py",
+    "tests/integration/test_telecom_traffic.py",
 }
 """Files elsewhere with tests that need the Spark session or the metastore: each is a Java."""
 

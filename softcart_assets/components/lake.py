@@ -130,7 +130,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
         # What the tables must hold once the committed files are merged.
         names = [table.name for _, table in tables]
         with raw_state.moment(context, source, names) as session:
-            committed = committed_files(session, source)
+            committed = committed_files(session, source.name)
             contents = {
                 table.name: content_of_raw(session, source, declared)
                 for declared, table in tables

@@ -47,8 +47,8 @@ def lake_table(source: Source, table: Table, lake_uri: str) -> LakeTable:
     )
 
 
-def committed_files(session: psycopg.Connection, source: Source) -> dict[str, list[ChangeFile]]:
-    """The committed change files of a source by table.
+def committed_files(session: psycopg.Connection, source: str) -> dict[str, list[ChangeFile]]:
+    """The committed change files of a source, which is named, by table.
 
     Other files in the lake come from loads that were killed. Nobody may read them.
     """
@@ -57,7 +57,7 @@ def committed_files(session: psycopg.Connection, source: Source) -> dict[str, li
         # The columns of a lake table come in this order. Which row is the latest, the files say.
         "SELECT table_name, path, load_id, load_date FROM ingestion.lake_files"
         " WHERE source = %s ORDER BY loaded_at, path",
-        [source.name],
+        [source],
     ):
         files[table].append(ChangeFile(path, load_id, load_date.isoformat()))
     return files

@@ -59,7 +59,7 @@ def test_all_steps_of_a_run_see_one_state_of_raw_while_a_stream_follows_its_sour
             # It goes on as soon as the lake has its moment.
             until(lambda: query(postgres, "SELECT count(*) FROM raw_t.t") == [(3,)])
             assert session.execute("SELECT count(*) FROM raw_t.t").fetchall() == [(2,)]
-            files = [file.path for file in committed_files(session, source)["t"]]
+            files = [file.path for file in committed_files(session, source.name)["t"]]
         in_files = pads.dataset([f"{lake.removeprefix('file://')}/{path}" for path in files])
         assert sorted(in_files.to_table(["id"])["id"].to_pylist()) == [1, 2]
         # So does the lake of another source in this run.

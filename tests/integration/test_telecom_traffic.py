@@ -4,6 +4,7 @@ write, and what it seeds loads without a warning.
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,8 @@ from contextlib import closing, suppress
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
+from support.ingestion import load_all
 
 from seed_data.common.seeding import seed
 from seed_data.common.simulation import simulate
@@ -19,7 +22,11 @@ from seed_data.common.traffic import NothingToDo, SimulationError
 from seed_data.telecom import shares
 from seed_data.telecom.traffic import OPERATIONS, TelecomTraffic
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import MySQLConnection
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.demo import show_totals
+from softcart_assets.ingestion.sinks.ods.keeping import totals_of
+from softcart_assets.ingestion.sinks.ods.rebuild import check
+from spark.totals import compare, counted, prepared, start
 
 TELECOM = LINES.line("telecom")
 SOURCES = {source.name: source for source in TELECOM.sources}
@@ -171,3 +178,93 @@ def test_threads_write_at_once(spark, servers: dict[str, MySQLConnection]) -> No
     assert time.monotonic() - started < 120
     source, query = BROKEN["a balance is top-ups less charges"]
     assert not _rows(servers[source], query)
+
+
+_FIRST = "SELECT MIN(id) AS id FROM {} GROUP BY {}"
+RECOUNTS = {
+    "calls_out": (
+        "signaling",
+        "SELECT subscriber_id, COUNT(*), SUM(duration_seconds) FROM call_records JOIN ("
+        f"{_FIRST.format('call_records', 'event_id, direction')}) f USING (id)"
+        " WHERE direction = 'out' GROUP BY 1",
+    ),
+    "sms_out": (
+        "signaling",
+        "SELECT subscriber_id, COUNT(*), SUM(parts) FROM sms_records JOIN ("
+        f"{_FIRST.format('sms_records', 'event_id, direction')}) f USING (id)"
+        " WHERE direction = 'out' GROUP BY 1",
+    ),
+    "data_used": (
+        "signaling",
+        "SELECT subscriber_id, COUNT(*), SUM(megabytes) FROM data_sessions JOIN ("
+        f"{_FIRST.format('data_sessions', 'event_id')}) f USING (id) GROUP BY 1",
+    ),
+    "charged": (
+        "charging",
+        "SELECT subscriber_id, currency, COUNT(*), SUM(amount) FROM charges GROUP BY 1, 2",
+    ),
+    "unpaid": (
+        "billing",
+        "SELECT account_id, currency, COUNT(*), SUM(total_amount) FROM invoices"
+        " WHERE state IN ('open', 'overdue') GROUP BY 1, 2",
+    ),
+    "open_complaints": (
+        "crm",
+        "SELECT subscriber_id, COUNT(*) FROM complaints WHERE state = 'open' GROUP BY 1",
+    ),
+}
+"""The totals of all time as the sources count them themselves."""
+
+
+def test_running_totals_follow_the_traffic(
+    spark, servers: dict[str, MySQLConnection], postgres: PostgresConnection, lake: str
+) -> None:
+    """In the operational data store, and by Spark from the lake."""
+    totals = {each.name: each for source in TELECOM.sources for each in source.totals}
+    assert totals.keys() == RECOUNTS.keys()
+
+    def assert_exact() -> None:
+        for source in TELECOM.sources:
+            load_all(source, servers[source.name], postgres, lake)
+        for name, (source, query) in RECOUNTS.items():
+            total = totals[name]
+            columns = [total.key, *(["currency"] if total.currency else []), *total.measures]
+            kept = _read(
+                postgres,
+                f"SELECT {', '.join(columns)} FROM ods.{name}"
+                " WHERE bucket = '-infinity' AND _rows > 0",
+            )
+            assert sorted(kept) == sorted(_rows(servers[source], query)), name
+            assert check(postgres, SOURCES[source], total).wrong == 0
+
+    seed([TELECOM], scale=0.01, seed=2, spark=spark)
+    assert_exact()
+    simulate([TELECOM], rate=1_000, duration=3, seed=3)
+    assert_exact()
+    assert [row[0] for row in _read(postgres, "SELECT amount FROM ods.last_top_up(1)")] == [
+        row[0]
+        for row in _rows(
+            servers["charging"],
+            "SELECT amount FROM top_ups WHERE subscriber_id = 1"
+            " ORDER BY topped_up_at DESC, id DESC LIMIT 1",
+        )
+    ]
+    shown = Console(record=True, width=120, file=io.StringIO())
+    assert show_totals(shown, postgres, TELECOM.sources) == []
+    assert "calls_out" in shown.export_text()
+
+    session = prepared(spark)
+    for source in TELECOM.sources:
+        with postgres.connect() as connection:
+            tables = counted(connection, source, lake)
+        for table in tables:
+            start(session, postgres, table, None).awaitTermination()
+            with postgres.connect() as connection:
+                for total in totals_of(connection, source, table.table):
+                    rows, differing = compare(connection, total)
+                    assert (rows > 0, differing) == (True, 0), total.name
+
+
+def _read(postgres: PostgresConnection, query: str) -> list[tuple]:
+    with postgres.connect() as connection:
+        return connection.execute(query.encode()).fetchall()

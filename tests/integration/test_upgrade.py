@@ -56,7 +56,7 @@ TABLES = {
         "attempts captures lake_files loads positions quarantine raw_sums "
         "resnapshots snapshot_ranges statements streams"
     ),
-    "ods": "_builds _totals positions",
+    "ods": "_builds _spark_batches _totals positions",
     "aggregates": "_built_from",
     "dbt_state": "key_formulas watermarks",
     "production_meta": "acceptances contents current deviations lines versions",
@@ -65,6 +65,7 @@ ADDED = {
     "dbt_state.key_formulas",
     "ingestion.raw_sums",
     "ods._builds",
+    "ods._spark_batches",
     "ods._totals",
     "ods.positions",
     "production_meta.acceptances",

@@ -37,7 +37,7 @@ def refresh_all(
     """
     names = [table.name for table in source.tables]
     with closing(RawState(postgres)) as raw, raw.moment(source, names, tell) as moment:
-        committed = committed_files(moment, source)
+        committed = committed_files(moment, source.name)
         contents = {table.name: content_of_raw(moment, source, table) for table in source.tables}
     for declared in source.tables:
         if files := committed.get(declared.name):

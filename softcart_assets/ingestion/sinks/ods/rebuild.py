@@ -7,9 +7,10 @@ changes, and its table takes the place of the old one. Readers have the old tota
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 
 import psycopg
 
@@ -35,7 +36,8 @@ class Recounted:
     """How a total compares with a recount from raw, at one position.
 
     `rows`: its rows. `wrong`: rows whose sums differ. `examples`: some of these, as text: key,
-    bucket, and by how much each sum is too small.
+    bucket, and by how much each sum is too small. `kept`, `counted`: the sums of all keys over all
+    time, by currency and measure, in the total and in the recount.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Recounted:
     rows: int
     wrong: int
     examples: Sequence[str]
+    kept: Mapping[tuple[str | None, str], Decimal]
+    counted: Mapping[tuple[str | None, str], Decimal]
 
 
 def chosen(source: Source, name: str | None) -> list[RunningTotal]:
@@ -64,11 +68,13 @@ def check(staging: PostgresConnection, source: Source, total: RunningTotal) -> R
         # Raw, totals and position commit together. So all are those of one position here.
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         table = _table(connection, source, total)
+        recounted = "pg_temp.recounted"
+        run(connection, f"CREATE TEMP TABLE recounted ON COMMIT DROP AS {table.recount()}")
         wrong, examples = 0, list[str]()
         with connection.cursor(name="differences") as cursor:
             # As text: Python has no time for the row of all time.
             names = listed((*table.keys, *table.sums))
-            text = f"SELECT concat_ws(', ', {names}) FROM ({table.differences()}) d"
+            text = f"SELECT concat_ws(', ', {names}) FROM ({table.differences(recounted)}) d"
             cursor.execute(text.encode())
             for (row,) in cursor:
                 wrong += 1
@@ -79,7 +85,19 @@ def check(staging: PostgresConnection, source: Source, total: RunningTotal) -> R
             f" WHERE name = '{total.name}'".encode()
         ).fetchone()
         assert found
-        return Recounted(total.name, found[1] or "", found[0], wrong, examples)
+        kept, counted = (_overall(connection, table, each) for each in (table.relation, recounted))
+        return Recounted(total.name, found[1] or "", found[0], wrong, examples, kept, counted)
+
+
+def _overall(
+    connection: psycopg.Connection, table: TotalTable, relation: str
+) -> Mapping[tuple[str | None, str], Decimal]:
+    rows = connection.execute(table.overall(relation).encode()).fetchall()
+    return {
+        (currency, measure): Decimal(value)
+        for currency, *values in rows
+        for measure, value in zip(table.total.measures, values, strict=True)
+    }
 
 
 def rebuild(

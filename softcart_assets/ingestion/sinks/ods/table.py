@@ -232,8 +232,11 @@ class TotalTable:
             f" WHERE {is_change} ON CONFLICT ({listed(self.keys)}) DO UPDATE SET {changed}"
         )
 
-    def differences(self) -> str:
-        """SQL for the rows whose sums differ from a recount, and by how much."""
+    def differences(self, recounted: str | None = None) -> str:
+        """SQL for the rows whose sums differ from a recount, and by how much.
+
+        `recounted`: a relation with the rows of `recount`, if there is one.
+        """
         sums = ", ".join(
             f"coalesce(n.{quote(name)}, 0) - coalesce(o.{quote(name)}, 0) AS {quote(name)}"
             for name in self.sums
@@ -243,8 +246,17 @@ class TotalTable:
             f"coalesce(n.{quote(name)}, 0) <> coalesce(o.{quote(name)}, 0)" for name in self.sums
         )
         return (
-            f"SELECT {listed(self.keys)}, {sums} FROM ({self.recount()}) n FULL JOIN"
-            f" {self.relation} o USING ({listed(self.keys)}) WHERE {is_other}"
+            f"SELECT {listed(self.keys)}, {sums} FROM {recounted or f'({self.recount()})'} n"
+            f" FULL JOIN {self.relation} o USING ({listed(self.keys)}) WHERE {is_other}"
+        )
+
+    def overall(self, relation: str) -> str:
+        """SQL for the sums of all keys over all time, by currency if there is one, all as text."""
+        currency = "t.currency" if self.total.currency else "NULL"
+        sums = ", ".join(f"sum(t.{quote(name)})::text" for name in self.total.measures)
+        return (
+            f"SELECT {currency}, {sums} FROM {relation} t WHERE t.bucket = {_LIFE} AND t._rows > 0"
+            " GROUP BY 1 ORDER BY 1"
         )
 
     def functions(self) -> Iterator[str]:

@@ -1,0 +1,451 @@
+"""Running totals by Spark's Structured Streaming, from the change logs in the lake.
+
+The declarations are those of the operational data store (`RunningTotal`), and so are the results:
+`ods_spark.<total>` has the rows that `ods.<total>` has. Spark keeps the last version of each row,
+and the rows of each event, in its state stores. A batch of changes then gives rows that count now
+and rows that do not count any more. Their sums are added to the totals in PostgreSQL, in one
+transaction with the number of the batch. If Spark repeats a batch, its number shows that it counts
+already.
+
+A query has one table. Its checkpoint and its offers are in the lake's folder `streams/totals`. If
+the declaration changes, the folder is another one, and the table is counted from the beginning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import and_
+from typing import Any
+
+import psycopg
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.types import DecimalType, IntegralType, StringType, StructType
+
+from softcart_assets.connections import PostgresConnection, lake_uri, staging
+from softcart_assets.ingestion import bookkeeping
+from softcart_assets.ingestion.sinks.ods import keeping
+from softcart_assets.ingestion.sinks.ods.table import TotalTable
+from softcart_assets.ingestion.sinks.sql import listed, quote
+from softcart_assets.lake import LakeTable, committed_files, from_json, lake_table, pending_files
+from softcart_assets.lake.schema import common_schema, source_names, to_json
+from softcart_assets.lines.model import RunningTotal, Source, Where
+from spark.change_log import FORMAT, PLACE, ChangeLog
+from spark.counting import Events, LastVersions
+from spark.session import build_session, stop_session
+
+SCHEMA = "ods_spark"
+_SETTINGS = {
+    "spark.sql.streaming.stateStore.providerClass": (
+        "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+    ),
+    # A batch then writes what it changed, and not the whole store.
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+}
+_OWN = f"_deleted BOOLEAN, _version LONG, _loaded_at TIMESTAMP, {PLACE}"
+_QUARTER = 15 * 60 * 1_000_000
+
+
+class TotalsError(RuntimeError):
+    """Spark cannot keep a total. The message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A table with running totals. `types`: Spark's types of the columns that they read."""
+
+    source: Source
+    table: str
+    lake: LakeTable
+    types: StructType
+
+    @property
+    def totals(self) -> list[RunningTotal]:
+        """The totals over the table."""
+        return [total for total in self.source.totals if total.table == self.table]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """See `RunningTotal`. It is the same for all totals of a table."""
+        return self.totals[0].identity
+
+    @property
+    def used(self) -> list[str]:
+        """The columns of an image of a row, in their order."""
+        return list(dict.fromkeys(name for total in self.totals for name in total.reads))
+
+    @property
+    def folder(self) -> str:
+        """The folder of checkpoint and offers, under the lake's root."""
+        # A text in `declared_at` or `description` changes no result.
+        declared = [
+            {name: value for name, value in asdict(total).items() if name not in _TEXTS}
+            for total in self.totals
+        ]
+        digest = hashlib.sha256(repr((declared, self.lake.key)).encode()).hexdigest()[:16]
+        return f"streams/totals/{self.source.name}/{self.table}-{digest}"
+
+    def type_of(self, column: str) -> Any:
+        """Spark's type of a column."""
+        return self.types[column].dataType
+
+
+_TEXTS = ("declared_at", "description")
+
+
+def counted(connection: psycopg.Connection, source: Source, lake_uri: str) -> list[Counted]:
+    """Return the tables of a source with totals that have a change log in the lake.
+
+    Raises `TotalsError` if a total reads columns whose sums Spark cannot compute exactly.
+    """
+    committed = committed_files(connection, source.name)
+    found = []
+    for name in dict.fromkeys(total.table for total in source.totals):
+        table = lake_table(source, source.table(name), lake_uri)
+        files = committed.get(name, [])
+        if not files:
+            continue
+        state = table.state()
+        known = from_json(state.schema) if state else from_json({"fields": []})
+        columns = common_schema(table, known, pending_files(table, files))
+        totals = [total for total in source.totals if total.table == name]
+        names = [*table.key, *(n for total in totals for n in (*total.reads, *total.identity))]
+        at_lake = source_names(columns)
+        fields = {field["name"]: field for field in to_json(columns)["fields"]}
+        types = StructType.fromJson(
+            {
+                "type": "struct",
+                "fields": [
+                    fields[at_lake[each]] | {"name": each, "metadata": {}}
+                    for each in dict.fromkeys(names)
+                ],
+            }
+        )
+        found.append(Counted(source, name, table, types))
+        for total in totals:
+            _refuse_inexact(total, types)
+    return found
+
+
+def _refuse_inexact(total: RunningTotal, types: StructType) -> None:
+    for column in total.measures.values():
+        if column != "*" and not isinstance(types[column].dataType, (DecimalType, IntegralType)):
+            raise TotalsError(
+                f"{total.declared_at}: Spark cannot add up the column {column!r} of the total "
+                f"{total.name!r} exactly, because it is {types[column].dataType.simpleString()} in "
+                "the lake. Leave this total to the operational data store."
+            )
+    for each in total.where:
+        is_text = isinstance(types[each.column].dataType, StringType)
+        if is_text and each.operator in ("<", "<=", ">", ">="):
+            raise TotalsError(
+                f"{total.declared_at}: the total {total.name!r} compares the text {each.column!r} "
+                "by its order, which differs between PostgreSQL and Spark. Leave this total to the "
+                "operational data store."
+            )
+
+
+def prepared(spark: SparkSession) -> SparkSession:
+    """Return a session beside another one, with what queries of this module need."""
+    session = spark.newSession()
+    for name, value in _SETTINGS.items():
+        session.conf.set(name, value)
+    session.dataSource.register(ChangeLog)
+    return session
+
+
+def differences(spark: SparkSession, counted: Counted, database: str) -> DataFrame:
+    """The rows that begin to count, with `sign` 1, and those that end to, with -1.
+
+    `image` has the columns `Counted.used` as a JSON array of texts. `database`: that of the
+    warehouse.
+    """
+    own = StructType.fromDDL(_OWN)
+    assert isinstance(own, StructType)
+    types = StructType([*counted.types.fields, *own.fields])
+    changes = (
+        spark.readStream.format(FORMAT)
+        .schema(types)
+        .options(
+            lake_uri=counted.lake.lake_uri,
+            source=counted.source.name,
+            table=counted.table,
+            folder=f"{counted.folder}/offers",
+            database=database,
+        )
+        .load()
+    )
+    key, event = _text(counted.lake.key), _text(counted.lake.key)
+    if counted.identity:
+        first = F.col(quote_name(counted.identity[0]))
+        # A row without an event stands for itself. No array of texts looks like this.
+        itself = F.concat(F.lit("row "), key)
+        event = F.when(first.isNull(), itself).otherwise(_text(counted.identity))
+    alive = ~F.col("_deleted")
+    versions = changes.select(
+        key.alias("key"),
+        F.coalesce("_version", F.lit(0)).alias("version"),
+        F.unix_micros("_loaded_at").alias("loaded_at"),
+        F.col("_file").alias("file"),
+        F.col("_row").alias("row"),
+        F.when(alive, event).alias("event"),
+        F.when(alive, _text(counted.used)).alias("image"),
+    )
+    rows = versions.groupBy("key").transformWithState(
+        LastVersions(), LastVersions.OUT, "Append", "None"
+    )
+    if not counted.identity:
+        return rows.select("sign", "image")
+    numbers = [
+        isinstance(counted.type_of(name), (DecimalType, IntegralType)) for name in counted.lake.key
+    ]
+    return rows.groupBy("event").transformWithState(Events(numbers), Events.OUT, "Append", "None")
+
+
+def quote_name(name: str) -> str:
+    """A column's name in Spark, whatever characters it has."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _text(names: Iterable[str]) -> Column:
+    """Columns as a JSON array of their texts. Every value can be read from its text exactly."""
+    texts = F.array(*(F.col(quote_name(name)).cast("string") for name in names))
+    return F.to_json(texts)
+
+
+def added(counted: Counted, total: RunningTotal, differences: DataFrame) -> DataFrame:
+    """What differences bring, per row of a total, as `TotalTable.added` has it. All are texts."""
+    texts = F.from_json("image", "array<string>")
+    typed = differences.select("sign", texts.alias("texts")).select(
+        "sign",
+        *(
+            F.col("texts")[place].cast(counted.type_of(name)).alias(name)
+            for place, name in enumerate(counted.used)
+        ),
+    )
+    conditions = [F.col(quote_name(total.key)).isNotNull(), *map(_condition, total.where)]
+    rows = typed.where(reduce(and_, conditions))
+    # The bucket of all time is NULL here. Spark has no infinity.
+    buckets = [F.lit(None).cast("long")]
+    if set(total.windows) != {"life"} and total.at:
+        micros = F.unix_micros(F.col(quote_name(total.at)).cast("timestamp"))
+        buckets.append(micros - F.pmod(micros, F.lit(_QUARTER)))
+        # Without a time, a row counts in life only.
+        listed_buckets = F.when(micros.isNull(), F.array(buckets[0])).otherwise(F.array(*buckets))
+    else:
+        listed_buckets = F.array(*buckets)
+    keys = [F.col(quote_name(total.key)).cast("string").alias("key"), F.col("bucket")]
+    if total.currency:
+        currency = F.coalesce(F.col(quote_name(total.currency)).cast("string"), F.lit(""))
+        keys.append(currency.alias("currency"))
+    sums = [
+        F.sum(_signed(counted, column)).cast("string") for column in ("*", *total.measures.values())
+    ]
+    bucketed = rows.withColumn("bucket", F.explode(listed_buckets))
+    result = bucketed.groupBy(*keys).agg(
+        *(each.alias(f"sum_{place}") for place, each in enumerate(sums))
+    )
+    moment = F.concat(F.timestamp_micros("bucket").cast("string"), F.lit("+00"))
+    return result.withColumn("bucket", F.coalesce(moment, F.lit("-infinity")))
+
+
+def _signed(counted: Counted, column: str) -> Column:
+    """A measure's value, negative if the row counts no more."""
+    if column == "*":
+        return F.col("sign").cast("long")
+    type_ = counted.type_of(column)
+    scale = type_.scale if isinstance(type_, DecimalType) else 0
+    # As wide as can be: Spark's sum then has room for all digits, or fails.
+    value = F.coalesce(F.col(quote_name(column)), F.lit(0)).cast(DecimalType(38, scale))
+    return F.when(F.col("sign") < 0, -value).otherwise(value)
+
+
+def _condition(where: Where) -> Column:
+    column = F.col(quote_name(where.column))
+    match where.operator:
+        case "is null":
+            return column.isNull()
+        case "is not null":
+            return column.isNotNull()
+        case "in" | "not in":
+            assert isinstance(where.value, tuple)
+            found = column.isin(*where.value)
+            return found if where.operator == "in" else ~found
+        case "=":
+            return column == F.lit(where.value)
+        case "<>":
+            return column != F.lit(where.value)
+        case "<":
+            return column < F.lit(where.value)
+        case "<=":
+            return column <= F.lit(where.value)
+        case ">":
+            return column > F.lit(where.value)
+        case ">=":
+            return column >= F.lit(where.value)
+
+
+class _Sink:
+    """Adds what a batch brings to the totals of a table, in one transaction with its number."""
+
+    def __init__(self, warehouse: PostgresConnection, counted: Counted) -> None:
+        self.warehouse, self.counted = warehouse, counted
+
+    def __call__(self, batch: DataFrame, number: int) -> None:
+        """Called by Spark for each batch, again if it was interrupted."""
+        # Each total would make Spark compute the batch and change its state stores again.
+        batch.persist()
+        try:
+            with self.warehouse.connect(application_name="softcart spark totals") as connection:
+                self._write(connection, batch, number)
+        finally:
+            batch.unpersist()
+
+    def _write(self, connection: psycopg.Connection, batch: DataFrame, number: int) -> None:
+        tables = keeping.totals_of(connection, self.counted.source, self.counted.table)
+        if self._is_done(connection, tables, number):
+            return
+        for table in tables:
+            columns = (*table.keys, *table.sums)
+            keeping.run(connection, "DROP TABLE IF EXISTS pg_temp.spark_added")
+            keeping.run(connection, table.create("pg_temp.spark_added", keyed=False))
+            rows = added(self.counted, table.total, batch)
+            with (
+                connection.cursor() as cursor,
+                cursor.copy(f"COPY pg_temp.spark_added ({listed(columns)}) FROM STDIN") as copy,
+            ):
+                # One part at a time: the first batch may have a row for every row of the totals.
+                for row in rows.toLocalIterator():
+                    copy.write_row(tuple(row))
+            keeping.run(connection, table.apply(_relation(table), "TABLE pg_temp.spark_added"))
+
+    def _is_done(
+        self, connection: psycopg.Connection, tables: Sequence[TotalTable], number: int
+    ) -> bool:
+        """Whether the totals have a batch already. Notes that they have it now."""
+        place = (self.counted.source.name, self.counted.table)
+        query = self._query()
+        row = connection.execute(
+            "SELECT query, batch FROM ods._spark_batches WHERE (source, table_name) = (%s, %s)"
+            " FOR UPDATE",
+            place,
+        ).fetchone()
+        last = row[1] if row and row[0] == query else -1
+        if number > last + 1:
+            raise TotalsError(
+                f"{'.'.join(place)}: the checkpoint has batch {number}, but the totals in "
+                f"{SCHEMA} have batch {last}. The warehouse was set back. Delete "
+                f"{self.counted.lake.hadoop_path(self.counted.folder)}, then start again. The "
+                "table will be counted from the beginning."
+            )
+        if number <= last:
+            return True
+        if last < 0:
+            # A checkpoint that begins: its totals begin, too.
+            keeping.run(connection, f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            for table in tables:
+                keeping.run(connection, f"DROP TABLE IF EXISTS {_relation(table)}")
+                keeping.run(connection, table.create(_relation(table)))
+        connection.execute(
+            "INSERT INTO ods._spark_batches (source, table_name, query, batch)"
+            " VALUES (%s, %s, %s, %s) ON CONFLICT (source, table_name) DO UPDATE"
+            " SET query = EXCLUDED.query, batch = EXCLUDED.batch, updated_at = now()",
+            (*place, query, number),
+        )
+        return False
+
+    def _query(self) -> str:
+        """The id of the query, which Spark makes with the checkpoint."""
+        path = f"{self.counted.folder}/checkpoint/metadata"
+        with self.counted.lake.store.open_input_stream(path) as stream:
+            return str(json.loads(stream.read())["id"])
+
+
+def _relation(table: TotalTable) -> str:
+    return f"{SCHEMA}.{quote(table.name)}"
+
+
+def start(
+    spark: SparkSession, warehouse: PostgresConnection, counted: Counted, every: float | None
+) -> StreamingQuery:
+    """Start the query of a table, in a session of `prepared`.
+
+    `every`: seconds between batches. None: one batch with what there is, then the end.
+    """
+    trigger: dict[str, Any] = (
+        {"availableNow": True} if every is None else {"processingTime": f"{every} seconds"}
+    )
+    return (
+        differences(spark, counted, warehouse.database)
+        .writeStream.queryName(f"{counted.source.name}.{counted.table}")
+        .option("checkpointLocation", counted.lake.hadoop_path(f"{counted.folder}/checkpoint"))
+        .outputMode("append")
+        .foreachBatch(_Sink(warehouse, counted))
+        .trigger(**trigger)
+        .start()
+    )
+
+
+def compare(connection: psycopg.Connection, table: TotalTable) -> tuple[int, int]:
+    """Return the number of Spark's rows, and how many of all rows differ from those of `ods`."""
+    keys, sums = listed(table.keys), [quote(name) for name in table.sums]
+    differ = " OR ".join(f"coalesce(s.{n}, 0) <> coalesce(o.{n}, 0)" for n in sums)
+    row = connection.execute(
+        f"SELECT count(*) FILTER (WHERE s._rows <> 0), count(*) FILTER (WHERE {differ})"
+        f" FROM {_relation(table)} s FULL JOIN {table.relation} o USING ({keys})".encode()
+    ).fetchone()
+    assert row
+    return row[0], row[1]
+
+
+def main(sources: Sequence[Source], arguments: Sequence[str] | None = None) -> int:
+    """The command line of a line's job. Returns its exit code: 1 if totals differ from `ods`."""
+    parser = argparse.ArgumentParser(description="Keep running totals with Spark.")
+    parser.add_argument(
+        "--every", type=float, help="seconds between batches; without it, one batch, then the end"
+    )
+    parser.add_argument(
+        "--partitions", type=int, default=4, help="state stores per table; fixed by the first run"
+    )
+    options = parser.parse_args(arguments)
+    spark = build_session(
+        "totals",
+        hive=False,
+        settings={"spark.sql.shuffle.partitions": str(options.partitions)},
+    )
+    try:
+        return _run(prepared(spark), sources, options.every)
+    finally:
+        stop_session(spark)
+
+
+def _run(spark: SparkSession, sources: Sequence[Source], every: float | None) -> int:
+    warehouse = staging()
+    tables = []
+    with warehouse.connect() as connection:
+        for source in sources:
+            bookkeeping.prepare(connection, source.schema)
+            tables += counted(connection, source, lake_uri())
+    if every is not None:
+        for table in tables:
+            start(spark, warehouse, table, every)
+        # Whichever query fails first ends all.
+        spark.streams.awaitAnyTermination()
+        return 0
+    wrong = 0
+    for table in tables:
+        start(spark, warehouse, table, None).awaitTermination()
+        with warehouse.connect() as connection:
+            for total in keeping.totals_of(connection, table.source, table.table):
+                rows, differing = compare(connection, total)
+                wrong += differing
+                told = f"{differing:,} rows differ from ods" if differing else "as in ods"
+                print(f"{SCHEMA}.{total.name}: {rows:,} rows, {told}", file=sys.stdout)
+    return 1 if wrong else 0
