@@ -93,6 +93,7 @@ def layers(sources: Iterable[Source]) -> list[str]:
     """The groups of assets in the order in which data move through them."""
     sources = list(sources)
     return [
+        *(source.reporting for source in sources if source.reported),
         *(source.schema for source in sources),
         *(source.lake for source in sources),
         *("staging", "warehouse", "aggregates", "production", "extracts"),
@@ -177,7 +178,7 @@ def _summary(console: Console, outcome: Outcome, report: Report) -> None:
 def _outputs(home: Path) -> list[str]:
     pages = (
         f"{(home / 'extracts' / f'{dashboard.name}.html').as_uri()}   ({dashboard.description})"
-        for dashboard in LINES.dashboards
+        for dashboard in (*LINES.dashboards, *LINES.own_dashboards)
     )
     return [
         *pages,
