@@ -87,6 +87,16 @@ class Lines(tuple[Line, ...]):
         """The dashboards of all lines."""
         return tuple(dashboard for line in self for dashboard in line.dashboards)
 
+    @property
+    def own_reports(self) -> tuple[Extract, ...]:
+        """What the sources of all lines report about themselves."""
+        return tuple(report for source in self.sources for report in source.reports)
+
+    @property
+    def own_dashboards(self) -> tuple[Dashboard, ...]:
+        """The pages of the sources of all lines about themselves."""
+        return tuple(page for source in self.sources for page in source.dashboards)
+
     def tables(self) -> Iterator[tuple[Source, Table]]:
         """Every source table with its source."""
         return ((source, table) for source in self.sources for table in source.tables)
@@ -232,6 +242,12 @@ def _sources(together: Lines) -> Iterator[str]:
                 )
         yield from _lake_tables(source)
         yield from _totals(source)
+        for page in source.dashboards:
+            if page.page.source != source.name:
+                yield (
+                    f"{page.declared_at}: page {page.name} is of source {source.name!r}. Declare "
+                    f"Page(…, source={source.name!r}), so that it says so."
+                )
 
 
 def _tables(source: Source) -> Iterator[str]:
@@ -382,7 +398,8 @@ def _outputs(together: Lines) -> Iterator[str]:
     """What is wrong with jobs, published tables, extracts and dashboards."""
     yield from _repeated(together.jobs, "Spark jobs", "Rename one of them")
     yield from _repeated(together.published, "published tables", "Rename one of them")
-    files = (*together.extracts, *together.dashboards)
+    own = (*together.own_reports, *together.own_dashboards)
+    files = (*together.extracts, *together.dashboards, *own)
     yield from _repeated(files, "extracts and dashboards", "Rename one of them")
     published = {table.name for table in together.published}
     tables = {f"{source.name}.{table.name}" for source, table in together.tables()}

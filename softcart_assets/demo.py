@@ -95,6 +95,7 @@ def layers(sources: Iterable[Source]) -> list[str]:
     """The groups of assets in the order in which data move through them."""
     sources = list(sources)
     return [
+        *(source.reporting for source in sources if source.reported),
         *(source.schema for source in sources),
         *(source.lake for source in sources),
         *("staging", "warehouse", "aggregates", "production", "extracts"),
@@ -208,7 +209,7 @@ def show_totals(
 def _outputs(home: Path) -> list[str]:
     pages = (
         f"{(home / 'extracts' / f'{dashboard.name}.html').as_uri()}   ({dashboard.description})"
-        for dashboard in LINES.dashboards
+        for dashboard in (*LINES.dashboards, *LINES.own_dashboards)
     )
     return [
         *pages,

@@ -11,7 +11,7 @@ from sqlglot import exp
 from sqlglot.lineage import Node, lineage
 
 SCHEMA = "production"
-"""The only schema that a file for people may read."""
+"""The only schema that a file for people may read, except those of a source about itself."""
 
 Origins = tuple[tuple[str, str], ...]
 """Published columns, as pairs (table, column)."""
@@ -30,8 +30,8 @@ class Declared(Protocol):
 
 
 class ForeignTable(RuntimeError):
-    """A file for people reads a table outside `production`, or one that no line publishes. The
-    message names both.
+    """A file for people reads a table outside its schema, or one that is not there. The message
+    names both.
     """
 
 
@@ -53,16 +53,34 @@ def published_tables(
     return names
 
 
-def tables_read(made: Declared, queries: Iterable[str]) -> tuple[str, ...]:
-    """The tables of `production` that the queries name, in order. Raises `ForeignTable`."""
+def tables_read(made: Declared, queries: Iterable[str], schema: str = SCHEMA) -> tuple[str, ...]:
+    """The tables of `schema` that the queries name, in order. Raises `ForeignTable`."""
     found = [table for query in queries for table in _tables_of(query)]
-    foreign = sorted({table.sql() for table in found if table.db != SCHEMA})
+    foreign = sorted({table.sql() for table in found if table.db != schema})
     if foreign:
+        remedy = "publish the table, or read another one" if schema == SCHEMA else "read another"
         raise ForeignTable(
-            f"{made.declared_at}: {made.name} reads {', '.join(foreign)}. A file for people is "
-            f"made from {SCHEMA}.* only: publish the table, or read another one."
+            f"{made.declared_at}: {made.name} reads {', '.join(foreign)}. It is made from "
+            f"{schema}.* only: {remedy}."
         )
     return tuple(sorted({table.name for table in found}))
+
+
+def source_tables(
+    made: Declared, queries: Iterable[str], source: str, declared: Collection[str]
+) -> tuple[str, ...]:
+    """The tables of a source that the queries of its own report read, in order.
+
+    `declared`: the names of all its tables. Raises `ForeignTable`.
+    """
+    names = tables_read(made, queries, source)
+    unknown = [f"{source}.{name}" for name in names if name not in declared]
+    if unknown:
+        raise ForeignTable(
+            f"{made.declared_at}: {made.name} reads {', '.join(unknown)}, which the source does "
+            "not declare. Declare the table, or correct the name."
+        )
+    return names
 
 
 def _tables_of(sql: str) -> list[exp.Table]:

@@ -1,9 +1,9 @@
 """The files for people as assets: extracts, and the pages of dashboards."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import psycopg
@@ -21,6 +21,9 @@ from softcart_assets.lines.model import Dashboard, Extract, Line
 from softcart_assets.pages import kit
 from softcart_assets.pages import lineage as page_lineage
 from softcart_assets.resources import OutputResource, PostgresResource
+
+if TYPE_CHECKING:  # it brings Altair along
+    from softcart_assets.pages.kit.render import PageResult
 
 
 def _spec(lines: Lines, line: Line, extract: Extract) -> dg.AssetSpec:
@@ -66,24 +69,35 @@ def _check_result(extract: Extract, files: ExtractFiles) -> dg.AssetCheckResult:
 
 
 def _metadata(extract: Extract, files: ExtractFiles) -> dict[str, Any]:
-    columns = [
-        dg.TableColumn(column, files.types[column], text)
-        for column, text in extract.columns.items()
-    ]
-    origins = {
-        column: [dg.TableColumnDep(production_key(table), name) for table, name in found]
-        for column, found in lineage.sources(extract).items()
-    }
     return {
         "dagster/row_count": files.rows,
-        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
-        "dagster/column_lineage": dg.MetadataValue.column_lineage(dg.TableColumnLineage(origins)),
+        **columns_of(extract, files.types, production_key),
         "parquet": dg.MetadataValue.path(str(files.parquet)),
         "csv": dg.MetadataValue.path(str(files.csv)),
         "parquet bytes": files.parquet_bytes,
         "csv bytes": files.csv_bytes,
         "production version": files.version,
         "state": _state(files.version, files.is_new),
+    }
+
+
+def columns_of(
+    extract: Extract, types: Mapping[str, str], key_of: Callable[[str], dg.AssetKey]
+) -> dict[str, dg.MetadataValue]:
+    """The columns of an extract, and the columns that each comes from.
+
+    `key_of`: the asset key of a table that the SQL names.
+    """
+    columns = [
+        dg.TableColumn(column, types[column], text) for column, text in extract.columns.items()
+    ]
+    origins = {
+        column: [dg.TableColumnDep(key_of(table), name) for table, name in found]
+        for column, found in lineage.sources(extract).items()
+    }
+    return {
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
+        "dagster/column_lineage": dg.MetadataValue.column_lineage(dg.TableColumnLineage(origins)),
     }
 
 
@@ -117,7 +131,7 @@ def extract_files(lines: Lines, line: Line) -> dg.AssetsDefinition:
             for extract in line.extracts
             if extract_key(extract.name) in assets or _check(extract).key in checks
         ]
-        declared = [extract.name for extract in lines.extracts]
+        declared = [each.name for each in (*lines.extracts, *lines.own_reports)]
         written = write_extracts(production.connection(), output.path, wanted, declared)
         for extract in wanted:
             key, files = extract_key(extract.name), written[extract.name]
@@ -148,7 +162,7 @@ def dashboard_page(lines: Lines, line: Line, dashboard: Dashboard) -> dg.AssetsD
         owners=[line.owner],
         kinds={"python", "html"},
         freshness_policy=FRESH,
-        code_version=_code_version(dashboard),
+        code_version=page_code_version(dashboard),
         pool=POOL,
     )
     def build(production: PostgresResource, output: OutputResource) -> dg.MaterializeResult[None]:
@@ -169,21 +183,10 @@ def dashboard_page(lines: Lines, line: Line, dashboard: Dashboard) -> dg.AssetsD
                 kept.keep(output.path, dashboard.name, version, files, told)
         return dg.MaterializeResult(
             metadata={
-                # A browser opens no file for a page that a server sent, and the file is for its
-                # owner only.
-                "page": dg.MetadataValue.url(address_of_page(told["page"])),
-                "file": dg.MetadataValue.path(str((output.path / told["page"]).resolve())),
-                "bytes": told["bytes"],
-                "seconds to write": told["seconds"],
                 "production version": told["version"],
                 "state": _state(told["version"], is_new),
-                **_shown(dashboard),
-                **told["figures"],
-                # The files and not the pictures themselves: an event is read again and again.
-                **{
-                    f"chart: {name}": dg.MetadataValue.path(str(output.path / file))
-                    for name, file in told["pictures"].items()
-                },
+                **page_metadata(told, output.path),
+                **shown(dashboard, production_key),
             },
             data_version=dg.DataVersion(version),
         )
@@ -191,13 +194,35 @@ def dashboard_page(lines: Lines, line: Line, dashboard: Dashboard) -> dg.AssetsD
     return build
 
 
-def _shown(dashboard: Dashboard) -> dict[str, dg.MetadataValue]:
-    """What a page shows, as its columns, and the published columns that this comes from."""
-    shown = list(page_lineage.shown(dashboard.page))
-    columns = [dg.TableColumn(each.name, each.kind, each.description) for each in shown]
+def page_metadata(told: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Where a page of this folder and its pictures are, and its figures. `told`: see `tell`."""
+    return {
+        # A browser opens no file for a page that a server sent, and the file is for its owner only.
+        "page": dg.MetadataValue.url(address_of_page(told["page"])),
+        "file": dg.MetadataValue.path(str((folder / told["page"]).resolve())),
+        "bytes": told["bytes"],
+        "seconds to write": told["seconds"],
+        **told["figures"],
+        # The files and not the pictures themselves: an event is read again and again.
+        **{
+            f"chart: {name}": dg.MetadataValue.path(str(folder / file))
+            for name, file in told["pictures"].items()
+        },
+    }
+
+
+def shown(
+    dashboard: Dashboard, key_of: Callable[[str], dg.AssetKey]
+) -> dict[str, dg.MetadataValue]:
+    """What a page shows, as its columns, and the columns that this comes from.
+
+    `key_of`: the asset key of a table that the SQL names.
+    """
+    parts = list(page_lineage.shown(dashboard.page))
+    columns = [dg.TableColumn(each.name, each.kind, each.description) for each in parts]
     origins = {
-        each.name: [dg.TableColumnDep(production_key(table), name) for table, name in each.origins]
-        for each in shown
+        each.name: [dg.TableColumnDep(key_of(table), name) for table, name in each.origins]
+        for each in parts
     }
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
@@ -216,7 +241,7 @@ _CODE_OF_PAGES = (
 )
 
 
-def _code_version(dashboard: Dashboard) -> str:
+def page_code_version(dashboard: Dashboard) -> str:
     """A number of the code of a page: of its declaration, and of what makes a page of one."""
     return kept.digest([list(map(kept.code_version, _CODE_OF_PAGES)), dashboard.page])
 
@@ -232,15 +257,19 @@ def _versions(production: PostgresConnection, dashboard: Dashboard) -> tuple[int
             row = session.execute("SELECT version FROM production_meta.current").fetchone()
             tables = [kept.table_version(session, table) for table in names]
             number = row[0] if row else None
-    return number, kept.digest([_code_version(dashboard), tables])
+    return number, kept.digest([page_code_version(dashboard), tables])
 
 
 def _build(production: PostgresConnection, folder: Path, dashboard: Dashboard) -> dict[str, Any]:
-    """Write a page. Returns what is told about it, as JSON, with files by their names."""
+    """Write a page. Returns what is told about it."""
     # Only here, because loading Altair takes a second.
     from softcart_assets.pages.kit.render import build_page
 
-    page = build_page(production, dashboard.page, folder / f"{dashboard.name}.html")
+    return tell(build_page(production, dashboard.page, folder / f"{dashboard.name}.html"))
+
+
+def tell(page: "PageResult") -> dict[str, Any]:
+    """What is told about a page, as JSON, with files by their names."""
     return {
         "page": page.path.name,
         "bytes": page.bytes,

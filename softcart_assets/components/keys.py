@@ -56,6 +56,11 @@ def table_name(key: dg.AssetKey) -> dict[str, str]:
     return {"dagster/table_name": ".".join(key.path)}
 
 
+def report_key(source: Source, name: str) -> dg.AssetKey:
+    """Key of a source's own report or page, `<source>_reports/<name>`."""
+    return dg.AssetKey([source.reporting, name])
+
+
 def extract_key(name: str) -> dg.AssetKey:
     """Key of an extract or of a dashboard."""
     return dg.AssetKey(["extracts", name])

@@ -7,7 +7,8 @@ https://datapackage.org.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,26 @@ _NOTE = (
 )
 
 
+def marked(text: str) -> str:
+    """A text as a CSV file has it."""
+    marked = re.sub(INSIDE, rf"\1{MARK}", text)
+    return f"{MARK}{marked}" if re.match(BEGINS, text) else marked
+
+
 def resources(
-    extract: Extract, schema: pa.Schema, csv: Path, parquet: Path, version: int
+    extract: Extract, schema: pa.Schema, csv: Path, parquet: Path, version: int | None = None
 ) -> list[dict[str, Any]]:
-    """The entries of an extract: its CSV file and its Parquet file. Both are complete."""
+    """The entries of an extract: its CSV file and its Parquet file. Both are complete.
+
+    `version`: the production version of its rows. None: they are not from production.
+    """
     fields = [
         {"name": field.name, "description": extract.columns[field.name], **_field_type(field.type)}
         for field in schema
     ]
-    common = {"description": extract.description, "softcart:production_version": version}
+    common: dict[str, Any] = {"description": extract.description}
+    if version is not None:
+        common["softcart:production_version"] = version
     return [
         {
             "name": extract.name,
@@ -91,8 +103,14 @@ def resources(
     ]
 
 
-def write(directory: Path, entries: Sequence[dict[str, Any]]) -> None:
-    """Write the dictionary of a folder, unless it says the same already."""
+def update(directory: Path, names: Collection[str]) -> None:
+    """Write the dictionary of the extracts of these names, unless it says the same already.
+
+    The folder may still have the files of one that nobody declares any more.
+    """
+    # Whoever writes some of them knows of the others by their records.
+    told = [each for told in kept.told(directory, names) for each in told["entries"]]
+    entries = [entry for entry in told if (directory / entry["path"]).is_file()]
     package = {
         "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
         "name": "softcart-extracts",

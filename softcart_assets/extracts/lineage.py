@@ -1,11 +1,11 @@
-"""Finds the published tables and columns of an extract in its SQL."""
+"""Finds the tables and columns of an extract in its SQL."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
 from softcart_assets import lineage
-from softcart_assets.lines.model import Extract
+from softcart_assets.lines.model import Extract, Source
 
 
 def tables(extract: Extract, published: Collection[str]) -> tuple[str, ...]:
@@ -19,6 +19,15 @@ def tables(extract: Extract, published: Collection[str]) -> tuple[str, ...]:
 def tables_read(extract: Extract) -> tuple[str, ...]:
     """The tables of `production` that the extract names, in order. Raises `ForeignTable`."""
     return lineage.tables_read(extract, _queries(extract))
+
+
+def source_tables(extract: Extract, source: Source) -> tuple[str, ...]:
+    """The tables that a report of a source reads, in the order of their names.
+
+    Raises `ForeignTable` if it reads anything else.
+    """
+    declared = {table.name for table in source.tables}
+    return lineage.source_tables(extract, _queries(extract), source.name, declared)
 
 
 def _queries(extract: Extract) -> Iterator[str]:

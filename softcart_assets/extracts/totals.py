@@ -1,13 +1,13 @@
-"""Compares an extract with production: its rows, and sums that its SQL should lose nothing of."""
+"""Compares an extract with its database: its rows, and sums that its SQL should lose nothing of."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-import psycopg
 import pyarrow.compute
 import pyarrow.parquet
 
@@ -17,17 +17,19 @@ Figures = dict[str, list[str]]
 """Column, or "rows" → the figure of the Parquet file, and that of production, as texts."""
 
 
-def compared(session: psycopg.Connection, extract: Extract, rows: int, parquet: Path) -> Figures:
-    """The figures of a file that was just written, and those of the session's production.
+def compared(
+    row_of: Callable[[str], Sequence[Any]], extract: Extract, rows: int, parquet: Path
+) -> Figures:
+    """The figures of a file that was just written, and those of the database that it is made of.
 
-    `rows`: how many production gave. A file is compared once: while it is the same and production
-    has the same rows, the result is, too.
+    `row_of`: gives the row of a query, at the same moment. `rows`: how many the database gave. A
+    file of production is compared once: while it is the same and production has the same rows, the
+    result is, too.
     """
     with pyarrow.parquet.ParquetFile(parquet) as file:
         found = {"rows": [str(file.metadata.num_rows), str(rows)]}
         for columns, query in _queries(extract):
-            row = session.execute(query.encode()).fetchone() or ()
-            for column, total in zip(columns, row, strict=True):
+            for column, total in zip(columns, row_of(query), strict=True):
                 # The sum of no rows is null.
                 found[column] = [_sum(file, column), str(total or 0)]
     # As they are declared, so that people find them.

@@ -139,12 +139,7 @@ def write_extracts(
                     "entries": files.entries,
                 }
                 kept.keep(directory, name, files.data_version, (files.parquet, files.csv), told)
-        # The folder may still have the files of one that nobody declares any more.
-        names = {*found, *others}
-        entries = [each for told in kept.told(directory, names) for each in told["entries"]]
-        dictionary.write(
-            directory, [entry for entry in entries if (directory / entry["path"]).is_file()]
-        )
+        dictionary.update(directory, {*found, *others})
         return found
 
 
@@ -304,7 +299,9 @@ def _write(
         entries,
         data_version,
         is_new=True,
-        figures=compared(session, extract, rows, parquet),
+        figures=compared(
+            lambda query: session.execute(query.encode()).fetchone() or (), extract, rows, parquet
+        ),
     )
 
 

@@ -222,6 +222,8 @@ class Source:
     of the names of the environment variables with its connection. The default is `SOFTCART_<NAME>`.
     `totals`, `latest`: what the operational data store keeps of its tables. They belong to the
     source, so that no load of it can forget them.
+    `reports`, `dashboards`: files for people that are computed on its own database, and read
+    nothing else. Their SQL is PostgreSQL's, over `<source>.<table>` with the declared names.
     """
 
     name: str
@@ -233,6 +235,8 @@ class Source:
     prefix: str = ""
     totals: tuple[RunningTotal, ...] = ()
     latest: tuple[Latest, ...] = ()
+    reports: tuple[Extract, ...] = ()
+    dashboards: tuple[Dashboard, ...] = ()
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
     @property
@@ -249,6 +253,16 @@ class Source:
     def lake(self) -> str:
         """The Hive database of its lake tables. Their keys begin with it, and it is their group."""
         return f"lake_{self.name}"
+
+    @property
+    def reporting(self) -> str:
+        """The layer of its own reports. Their asset keys begin with it, and it is their group."""
+        return f"{self.name}_reports"
+
+    @property
+    def reported(self) -> tuple[Extract | Dashboard, ...]:
+        """What it reports about itself."""
+        return (*self.reports, *self.dashboards)
 
     @property
     def kept(self) -> tuple[RunningTotal | Latest, ...]:
@@ -342,7 +356,8 @@ class Extract:
 
     `columns`: name → description, in the order of the file.
     `sql`: one SELECT over `production.*` that returns exactly these columns. It casts each decimal
-    to the precision and scale of the file.
+    to the precision and scale of the file. An extract that a source declares reads the tables of
+    that source instead.
     `totals`: column → where the sum of its values comes from, if the joins of `sql` lose and double
     nothing, as `sum(x) FROM production.fact`. The file is compared with it.
     """
@@ -360,7 +375,7 @@ class Dashboard:
     """A page for people, made from published tables: the asset `extracts/<name>`, `<name>.html`.
 
     `page`: its declaration. While the tables that its SQL names are the same, it is not written
-    again.
+    again. A page that a source declares is made from the tables of that source, each time.
     """
 
     name: str

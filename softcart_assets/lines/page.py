@@ -1,8 +1,9 @@
 """How a line declares a page: data only. `softcart_assets.pages.kit` turns it into a file.
 
 A page shows a cube: events (orders, calls) that consist of items (order lines), on days. It sums
-measures over the cube, split and filtered by dimensions. SQL here is over `production.*`. Nothing
-in this module reads or writes anything.
+measures over the cube, split and filtered by dimensions. SQL here is PostgreSQL's, over
+`production.*` or, on a page of a source, over `<source>.*`. Nothing in this module reads or writes
+anything.
 """
 
 from __future__ import annotations
@@ -223,7 +224,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page for people. Raises `PageDeclarationError` where names do not fit."""
+    """A page for people. Raises `PageDeclarationError` where names do not fit.
+
+    `source`: the source whose own database it shows. Empty: it shows production.
+    `periods`: what a reader may choose from, if not everything: days make no sense if the cube has
+    one row for a month.
+    """
 
     name: str
     title: str
@@ -231,6 +237,8 @@ class Page:
     measures: tuple[Measure, ...]
     sections: tuple[Section, ...]
     period: str = "12m"
+    periods: tuple[str, ...] = ()
+    source: str = ""
 
     def __post_init__(self) -> None:
         self._check_twice("measures", [measure.name for measure in self.measures])

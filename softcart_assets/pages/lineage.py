@@ -1,4 +1,4 @@
-"""Finds the published tables and columns of a page in the SQL that it declares."""
+"""Finds the tables and columns of a page in the SQL that it declares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from softcart_assets import lineage
-from softcart_assets.lines.model import Dashboard
+from softcart_assets.lines.model import Dashboard, Source
 from softcart_assets.lines.page import Hours, Measure, Page
 from softcart_assets.pages.kit.query import CubeQuery, names_query, queries
 
@@ -27,6 +27,15 @@ def tables(dashboard: Dashboard, published: Collection[str]) -> tuple[str, ...]:
     `published`: the names of all published tables. Raises `ForeignTable`.
     """
     return lineage.published_tables(dashboard, queries(dashboard.page), published)
+
+
+def source_tables(dashboard: Dashboard, source: Source) -> tuple[str, ...]:
+    """The tables that a page of a source reads, in the order of their names.
+
+    Raises `ForeignTable` if it reads anything else.
+    """
+    declared = {table.name for table in source.tables}
+    return lineage.source_tables(dashboard, queries(dashboard.page), source.name, declared)
 
 
 def tables_read(dashboard: Dashboard) -> tuple[str, ...]:

@@ -101,6 +101,8 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
     sources = {
         page.name: [s.name for s in line.sources] for line in lines for page in line.dashboards
     }
+    dashboards = (*lines.dashboards, *lines.own_dashboards)
+    extracts = (*lines.extracts, *lines.own_reports)
 
     asking, asked_at = Lock(), -math.inf
     found: State | None = None
@@ -123,8 +125,8 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
             now=datetime.now(UTC),
             state=asked(),
             age=_age,
-            pages=[(each, _files(folder, each.name, _PAGE)) for each in lines.dashboards],
-            extracts=[(each, _files(folder, each.name, _DATA)) for each in lines.extracts],
+            pages=[(each, _files(folder, each.name, _PAGE)) for each in dashboards],
+            extracts=[(each, _files(folder, each.name, _DATA)) for each in extracts],
             dictionary=_files(folder, _DICTIONARY[0], _DICTIONARY[1:]),
         )
         return HTMLResponse(html, headers=_HEADERS | {"Content-Security-Policy": _LIST_POLICY})
@@ -135,19 +137,23 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
         """
         name = request.path_params["name"]
         try:
-            text = (folder / f"{name}.html").read_text("utf-8") if name in sources else None
+            is_declared = name in {each.name for each in dashboards}
+            text = (folder / f"{name}.html").read_text("utf-8") if is_declared else None
         except FileNotFoundError:
             text = None
         if text is None:
             raise HTTPException(404)
+        # A page of a source itself says when it was read. No load and no quarantine concern it.
+        if name not in sources:
+            return HTMLResponse(text, headers=_HEADERS)
         known = asked()
         told = templates.get_template("state.html.j2").render(
             now=datetime.now(UTC), state=known and known.of(sources[name]), age=_age
         )
         return HTMLResponse(text.replace(STATE_MARK, told, 1), headers=_HEADERS)
 
-    extracts = [f"{each.name}{end}" for each in lines.extracts for end in _DATA]
-    files = _Files(folder, frozenset([*extracts, "".join(_DICTIONARY)]))
+    data = [f"{each.name}{end}" for each in extracts for end in _DATA]
+    files = _Files(folder, frozenset([*data, "".join(_DICTIONARY)]))
     return Starlette(
         routes=[Route("/", index), Route("/{name}.html", page), Mount("/", files)],
         # A page is text. A phone waits a fifth less for it so.

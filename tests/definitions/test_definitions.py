@@ -18,11 +18,14 @@ import yaml
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components import raw
+from softcart_assets.components.keys import report_key
 
 ROOT = Path(__file__).resolve().parents[2]
 
 RAW = {source.schema for source in LINES.sources}
 LAKE = {source.lake for source in LINES.sources}
+
+FILES = {source.reporting for source in LINES.sources}
 
 # Which layers an asset may read: the one before it, and its own for what is built in steps. An
 # aggregate and a model may join sources; a raw or lake table is made from one. A history goes with
@@ -36,6 +39,7 @@ READS = {
     "aggregates": LAKE,
     "production": {"warehouse", "aggregates"},
     "extracts": {"production", "extracts"},
+    **{source.reporting: {"sources"} for source in LINES.sources if source.reported},
     **({"ods": RAW} if any(source.totals for source in LINES.sources) else {}),
 }
 
@@ -98,7 +102,7 @@ def test_every_table_has_its_name(graph):
     named = {
         node.key.to_user_string(): node.metadata.get("dagster/table_name")
         for node in _specs(graph)
-        if node.group_name not in {"sources", "extracts"}
+        if node.group_name not in {"sources", "extracts", *FILES}
     }
     assert named == {key: key.replace("/", ".") for key in named}
 
@@ -119,11 +123,14 @@ def test_every_asset_has_a_check(graph):
     """36 of 95 had none. A page is compared with the facts by its builder, which then fails."""
     checked = {key.asset_key for key in graph.asset_check_keys}
     lacking = {key for key in graph.materializable_asset_keys if key not in checked}
-    assert lacking == {dg.AssetKey(["extracts", page.name]) for page in LINES.dashboards}
+    pages = {dg.AssetKey(["extracts", page.name]) for page in LINES.dashboards}
+    own = {report_key(each, page.name) for each in LINES.sources for page in each.dashboards}
+    assert lacking == pages | own
 
 
 def test_every_extract_is_compared_with_what_it_is_made_of():
-    assert [extract.name for extract in LINES.extracts if not extract.totals] == []
+    made = (*LINES.extracts, *LINES.own_reports)
+    assert [each.name for each in made if not each.totals] == []
 
 
 def test_columns_of_raw_say_what_they_mean():

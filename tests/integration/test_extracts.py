@@ -49,7 +49,7 @@ from softcart_assets.publishing.publish import publish
 from softcart_assets.publishing.slots import read_shapes
 
 DATA = Path(__file__).parents[1] / "data"
-EXTRACTS = LINES.extracts
+EXTRACTS = LINES.line("shop").extracts
 FORMULA = r" *[=+\-@\t\r\n＝＋－＠]"
 """How a text in CSV must not begin."""
 SOLD = "FROM production.fct_order_lines WHERE NOT is_cancelled"

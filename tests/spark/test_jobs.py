@@ -10,8 +10,7 @@ import yaml
 
 from softcart_assets.dbt import PROJECT_DIR
 from spark import jobs
-from spark.jobs import JOBS, Job
-from spark.jobs.shop import sales
+from spark.jobs import JOBS, Job, dates
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -60,6 +59,6 @@ def test_the_calendar_of_the_jobs_is_that_of_the_warehouse() -> None:
     """Otherwise an event would be in a month there and in none here."""
     variables = yaml.safe_load((PROJECT_DIR / "dbt_project.yml").read_text())["vars"]
     calendar = variables["calendar_start"], variables["calendar_end"]
-    assert (sales._CALENDAR_START[:10], sales._CALENDAR_END[:10]) == calendar
+    assert (dates.CALENDAR_START[:10], dates.CALENDAR_END[:10]) == calendar
     keys = (PROJECT_DIR / "macros" / "keys.sql").read_text()
-    assert f"'{sales.UNKNOWN_DATE}'::date" in keys
+    assert f"'{dates.UNKNOWN_DATE}'::date" in keys

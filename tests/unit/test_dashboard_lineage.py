@@ -82,11 +82,11 @@ def test_a_page_is_made_again_if_what_makes_it_changes(
     changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With other code, the record of an old page also lacked what the new code tells of pages."""
-    before, version = extracts._code_version(PAGE), kept.code_version
+    before, version = extracts.page_code_version(PAGE), kept.code_version
     monkeypatch.setattr(
         kept, "code_version", lambda name: f"{version(name)}{'!' * (name == changed)}"
     )
-    assert extracts._code_version(PAGE) != before
+    assert extracts.page_code_version(PAGE) != before
 
 
 def test_an_extract_is_written_again_if_a_description_or_its_code_changes(

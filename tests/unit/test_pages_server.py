@@ -157,6 +157,17 @@ def test_a_page_tells_how_old_it_is(folder: Path) -> None:
     assert client(folder).get(f"/{PAGE.name}.html").status_code == 404
 
 
+def test_a_page_of_a_source_itself_waits_for_no_load(folder: Path) -> None:
+    name = LINES.own_dashboards[0].name
+    (folder / f"{name}.html").write_text(BODY)
+    report = LINES.own_reports[0].name
+    (folder / f"{report}.csv").write_text("a")
+    state = State({SOURCE: datetime.now(UTC)}, {f"{SOURCE}.receipts": 7})
+    assert client(folder, lambda: state).get(f"/{name}.html").text == BODY
+    assert client(folder).get(f"/{report}.csv").text == "a"
+    assert f'<a href="{name}.html">' in client(folder).get("/").text
+
+
 def test_the_kit_leaves_a_place_for_it() -> None:
     assert html(PAGE.page, "").count(STATE_MARK) == 1
 

@@ -14,11 +14,25 @@ from softcart_assets.ingestion.connectors.protocol import (
     TLS_SETTINGS,
     Changes,
     Connector,
+    Result,
+    ResultColumn,
     Setting,
+    SourceMoment,
 )
 from softcart_assets.lines.model import Source
 
-__all__ = ["KINDS", "TLS_SETTINGS", "Changes", "Connector", "Setting", "connector", "problems"]
+__all__ = [
+    "KINDS",
+    "TLS_SETTINGS",
+    "Changes",
+    "Connector",
+    "Result",
+    "ResultColumn",
+    "Setting",
+    "SourceMoment",
+    "connector",
+    "problems",
+]
 
 KINDS = ("mysql", "mongodb")
 """The kinds of source systems. Each is a package next to this module with `connector.CONNECTOR`."""

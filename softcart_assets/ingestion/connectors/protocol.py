@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from softcart_assets.findings import Finding
 from softcart_assets.lines.model import Privacy, Source, Table
@@ -76,6 +77,41 @@ class Changes:
     tables: dict[str, str]
 
 
+@dataclass(frozen=True)
+class ResultColumn:
+    """A column of a query's result. `scale`: the digits after the decimal point of a decimal."""
+
+    name: str
+    kind: Literal["integer", "decimal", "text", "date", "timestamp", "other"]
+    scale: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a query. Times are in UTC, with their zone."""
+
+    columns: Sequence[ResultColumn]
+    rows: Sequence[tuple[Any, ...]]
+
+
+class SourceMoment(Protocol):
+    """One moment of a source's database, which can only be read.
+
+    SQL is PostgreSQL's, over `<source>.<table>` with the declared names. Parameters are named as
+    `%(name)s`. Queries raise `IngestionError`.
+    """
+
+    at: datetime
+
+    def result(self, query: str, parameters: Mapping[str, object]) -> Result:
+        """The whole result of a query."""
+
+    def batches(
+        self, query: str, parameters: Mapping[str, object], size: int
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """The rows of a result, so many at once."""
+
+
 class Connector(ABC):
     """One kind of source system.
 
@@ -102,6 +138,8 @@ class Connector(ABC):
     """Columns that every raw table has beside the source's own, and what they mean."""
     has_schema: bool = True
     """Whether a table's columns are known before its rows are read."""
+    can_report: bool = False
+    """Whether a source can report about itself, by `moment`."""
 
     def problems(self, source: Source) -> Iterator[str]:
         """Yield what a declaration asks of its source that no source of this kind can do."""
@@ -112,6 +150,11 @@ class Connector(ABC):
                     f"{table.declared_at}: table {source.name}.{table.name} declares the strategy "
                     f"{table.strategy!r}, which {self.title} does not have. Declare {known}."
                 )
+        if source.reported and not self.can_report:
+            yield (
+                f"{source.declared_at}: source {source.name!r} declares reports about itself, for "
+                f"which {self.title} has no SQL. Declare extracts and dashboards of its line."
+            )
 
     @abstractmethod
     def connection(self, prefix: str) -> Any:
@@ -144,6 +187,13 @@ class Connector(ABC):
 
         `epoch`: the epoch of the positions that they state, see `Position`.
         """
+
+    def moment(self, source: Source, connection: Any) -> AbstractContextManager[SourceMoment]:
+        """Return a session that sees one moment of the source and cannot write.
+
+        Only if `can_report`.
+        """
+        raise NotImplementedError(f"{self.title} has no SQL")
 
     def table_load(self, call: Call, table: Table) -> Load | None:
         """Return the kind's own way to load a table. None: the engine's way."""

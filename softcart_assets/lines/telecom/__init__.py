@@ -1,6 +1,9 @@
 """The mobile operator: customer relations, billing, charging and the network's records."""
 
 from softcart_assets.lines.model import Line
+from softcart_assets.lines.telecom.dashboards import DASHBOARDS
+from softcart_assets.lines.telecom.extracts import EXTRACTS
+from softcart_assets.lines.telecom.jobs import JOBS
 from softcart_assets.lines.telecom.published import PUBLISHED
 from softcart_assets.lines.telecom.sources import BILLING, CHARGING, CRM, SIGNALING
 
@@ -10,4 +13,7 @@ LINE = Line(
     owner="team:telecom",
     sources=(CRM, BILLING, CHARGING, SIGNALING),
     published=PUBLISHED,
+    jobs=JOBS,
+    extracts=EXTRACTS,
+    dashboards=DASHBOARDS,
 )

@@ -1,6 +1,6 @@
 """What the mobile operator publishes."""
 
-from softcart_assets.lines.model import Published
+from softcart_assets.lines.model import AddsUp, Published
 
 PUBLISHED = (
     Published("dim_subscriber", indexes=(("subscriber_id",),)),
@@ -32,5 +32,12 @@ PUBLISHED = (
         totals=("duration_seconds", "complaint_count", "open_complaint_count"),
         latest="started_at",
         may_be_empty=True,
+    ),
+    Published(
+        "agg_usage_by_plan_region_month",
+        adds_up=(
+            AddsUp("charged_amount", "fct_charges", "amount"),
+            AddsUp("call_seconds", "fct_calls", "duration_seconds", "direction = 'out'"),
+        ),
     ),
 )

@@ -1,7 +1,7 @@
 """The source systems of the mobile operator: CRM, billing, charging, signaling. All are MySQL."""
 
 from softcart_assets.lines.model import NONE, PII, Column, Source, Table
-from softcart_assets.lines.telecom import totals
+from softcart_assets.lines.telecom import own_reports, totals
 
 CRM = Source(
     "crm",
@@ -9,6 +9,8 @@ CRM = Source(
     "The customer relations: customers, subscribers, plans, sales, service.",
     totals=totals.CRM_TOTALS,
     latest=totals.CRM_LATEST,
+    reports=own_reports.REPORTS,
+    dashboards=own_reports.DASHBOARDS,
     tables=(
         Table(
             "customers",

@@ -1,4 +1,4 @@
-"""Reads a declared cube and the listings of a page from `production.*`, in one transaction.
+"""Reads a declared cube and the listings of a page, in one transaction.
 
 Amounts are whole numbers: money in cents. Days are numbers from the first day of the cube. The
 result is ready to pack. What the figures mean is declared with the page.
@@ -7,20 +7,18 @@ result is ready to pack. What the figures mean is declared with the page.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-import psycopg
-from psycopg.rows import dict_row
-
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.page import Listing, Page, Rung
 from softcart_assets.pages.kit.columns import Columns, Course
+from softcart_assets.pages.kit.database import Database, PageError, production
 from softcart_assets.pages.kit.pack import Packer
 from softcart_assets.pages.kit.query import CubeQuery, names_query
-from softcart_assets.publishing import slots
 
 ROW_LIMIT = 300_000
 """A page with more rows is too large, whatever is in them."""
@@ -29,10 +27,6 @@ ARCHIVE_LIMIT = 737_000
 """Maximum length of the data. With the kit, a page then has 800 KB. A row takes 3 to 5 bytes."""
 
 _BATCH = 20_000
-
-
-class PageError(RuntimeError):
-    """Production cannot be shown. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,47 +44,32 @@ class Content:
     course: Course | None
 
 
-def read(production: PostgresConnection, page: Page) -> Content:
+def read(connection: PostgresConnection, page: Page) -> Content:
     """Read what a page shows, at one moment of production.
 
     Raises `PageError` if a published table is missing or the joins of the cube change its sums.
     """
-    with production.connect() as session:
-        # One transaction. In the next one, another version may be live.
-        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        session.read_only = True
-        # With this much memory, the events of a large line are not sorted on disk.
-        session.execute("SET LOCAL work_mem = '64MB'")
-        try:
-            return _Reader(session, page).content()
-        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
-            raise PageError(
-                f"Production lacks what the page {page.name} reads: "
-                f"{error.diag.message_primary}. Publish all tables together: materialise the whole "
-                "group `production`."
-            ) from None
+    return read_from(production(connection, page.name), page)
+
+
+def read_from(database: AbstractContextManager[Database], page: Page) -> Content:
+    """Read what a page shows, at the moment of a database. Raises as `read`."""
+    with database as moment:
+        return _Reader(moment, page).content()
 
 
 class _Reader:
     """Reads one `Content` over one open transaction."""
 
-    def __init__(self, session: psycopg.Connection, page: Page) -> None:
-        self.session, self.page, self.cube = session, page, page.cube
+    def __init__(self, database: Database, page: Page) -> None:
+        self.database, self.page, self.cube = database, page, page.cube
 
     def rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
-        return self.session.cursor(row_factory=dict_row).execute(query, parameters).fetchall()
-
-    def published(self) -> dict[str, Any] | None:
-        """Version and time of the publication, None before the first."""
-        (known,) = self.rows("SELECT to_regclass('production_meta.current') IS NOT NULL AS once")
-        current = slots.read_current(self.session) if known["once"] else None
-        if current is None:
-            return None
-        (row,) = self.rows("SELECT published_at AS at FROM production_meta.current")
-        return {"version": current.version, "publishedAt": row["at"]}
+        names, rows = self.database.table(query, parameters)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def content(self) -> Content:
-        published = self.published()
+        published = self.database.published()
         if published is None:
             return Content(Packer().archive({"cube": None}), None, None, {}, None)
         description: dict[str, Any] = published | {"page": self.declaration(), "cube": None}
@@ -204,18 +183,16 @@ class _Reader:
 
     def fits(self, rows: str, first: date) -> bool:
         """Whether a page has room for these rows."""
-        limited = f"SELECT FROM ({rows}) found LIMIT {ROW_LIMIT + 1}"
+        limited = f"SELECT 1 AS one FROM ({rows}) found LIMIT {ROW_LIMIT + 1}"
         (counted,) = self.rows(f"SELECT count(*) AS n FROM ({limited}) rows", first=first)
         return bool(counted["n"] <= ROW_LIMIT)
 
     def read_cube(self, query: CubeQuery, first: date, totals: dict[str, Decimal]) -> Columns:
         """The rows of the cube. Raises `PageError` if its sums are not those of the fact."""
         columns = Columns(query, first)
-        # A named cursor fetches the rows in batches. All rows at once could fill the memory.
-        with self.session.cursor("cube", binary=True) as cursor:
-            cursor.execute(query.ordered(), {"first": first})
-            while rows := cursor.fetchmany(_BATCH):
-                columns.add(rows)
+        # All rows at once could fill the memory.
+        for rows in self.database.batches(query.ordered(), {"first": first}, _BATCH):
+            columns.add(rows)
         for name, total in totals.items():
             found = columns.total(name)
             if found != total:
@@ -241,7 +218,7 @@ class _Reader:
         for dimension in self.cube.dimensions:
             for level in dimension.levels:
                 if level.names is not None:
-                    rows = self.session.execute(names_query(level)).fetchall()
+                    _, rows = self.database.table(names_query(level), {})
                     found[f"{dimension.name}.{level.name}"] = {
                         str(key): name for key, name in rows if name is not None
                     }
@@ -249,14 +226,13 @@ class _Reader:
 
     def listing(self, block: Listing) -> dict[str, list[Any]]:
         """The rows of a listing, by column. Raises `PageError` if one is missing."""
-        cursor = self.session.execute(block.sql)
-        names = [column.name for column in cursor.description or ()]
+        names, rows = self.database.table(block.sql, {})
         if missing := block.names() - {*names}:
             raise PageError(
                 f"The listing {block.name} of the page {self.page.name} lacks the columns "
                 f"{', '.join(sorted(missing))}: its SQL must return them."
             )
-        values = list(zip(*cursor.fetchall(), strict=True))
+        values = list(zip(*rows, strict=True))
         return {name: list(values[n]) if values else [] for n, name in enumerate(names)}
 
 

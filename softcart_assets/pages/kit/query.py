@@ -78,7 +78,7 @@ class CubeQuery:
     def facts(self) -> str:
         """The rows of the fact that `rows` sums."""
         return f"""
-            SELECT FROM {self.cube.fact} f
+            SELECT 1 AS one FROM {self.cube.fact} f
             WHERE {self.cube.where} AND {self.cube.day} >= %(first)s"""
 
     def totals(self) -> str:
@@ -102,4 +102,5 @@ def queries(page: Page) -> Iterator[str]:
 
 def names_query(level: Level) -> str:
     """The names of a level's keys: `key` and `name`."""
-    return f"SELECT each.key, each.name FROM ({level.names}) AS each (key, name)"
+    # MariaDB names the columns of a WITH, and not those of a subquery.
+    return f"WITH each (key, name) AS ({level.names}) SELECT each.key, each.name FROM each"

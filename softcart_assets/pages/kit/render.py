@@ -9,6 +9,7 @@ import math
 import os
 import re
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ import jinja2
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.page import Block, Cards, Hours, Listing, Page, Rung
 from softcart_assets.pages.kit import STATE_MARK, cube, pictures, theme
+from softcart_assets.pages.kit.database import Database, production
 
 _HERE: Final = Path(__file__).parent
 
@@ -54,13 +56,20 @@ class PageResult:
     pictures: dict[str, Path]
 
 
-def build_page(production: PostgresConnection, page: Page, path: Path) -> PageResult:
+def build_page(connection: PostgresConnection, page: Page, path: Path) -> PageResult:
     """Write a page of the present production data to `path`, as a whole or not at all.
 
     Raises `PageError` if production cannot be shown, `ServerUnreachable` if it does not answer.
     """
+    return build_page_from(production(connection, page.name), page, path)
+
+
+def build_page_from(
+    database: AbstractContextManager[Database], page: Page, path: Path
+) -> PageResult:
+    """Write a page of a database, as `build_page` does."""
     started = time.monotonic()
-    content = cube.read(production, page)
+    content = cube.read_from(database, page)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = {}
     for name, picture in pictures.draw(page, content.course).items():
@@ -106,7 +115,7 @@ def html(page: Page, archive: str) -> str:
         columns_of=_columns,
         measures={measure.name: measure for measure in page.measures},
         dimensions={dimension.name: dimension for dimension in page.cube.dimensions},
-        periods=PERIODS,
+        periods={name: PERIODS[name] for name in page.periods or PERIODS},
         kind_of=_kind,
         is_broad=_is_broad,
         style=theme.variables() + _dense(_text("kit.css")),

@@ -24,7 +24,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import MONEY, SOLD_AMOUNT, SOLD_LINES, marks, sold_lines
+from spark.jobs.dates import MONEY
+from spark.jobs.shop.sales import SOLD_AMOUNT, SOLD_LINES, marks, sold_lines
 
 LINEAGE = {
     "currency": SOLD_LINES["currency"],

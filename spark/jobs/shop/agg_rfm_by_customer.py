@@ -39,11 +39,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
+from spark.jobs.dates import MONEY, UNKNOWN_DATE
 from spark.jobs.shop.sales import (
-    MONEY,
     ORDERS_OF_CUSTOMERS,
     SOLD_LINES,
-    UNKNOWN_DATE,
     marks,
     present,
     sold_lines,

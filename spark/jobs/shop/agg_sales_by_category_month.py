@@ -34,13 +34,12 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from spark.jobs import run
+from spark.jobs.dates import MONEY, UNKNOWN_DATE
 from spark.jobs.shop.sales import (
-    MONEY,
     SOLD_AMOUNT,
     SOLD_LINES,
     SOLD_MARGIN,
     SOLD_UNITS,
-    UNKNOWN_DATE,
     marks,
     sold_lines,
 )

@@ -35,7 +35,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark.jobs import run
-from spark.jobs.shop.sales import SOLD_LINES, UNKNOWN_DATE, marks, present, sold_lines
+from spark.jobs.dates import UNKNOWN_DATE
+from spark.jobs.shop.sales import SOLD_LINES, marks, present, sold_lines
 
 _ON_HAND, _SOLD = ("shop.inventory.quantity_on_hand",), SOLD_LINES["quantity"]
 LINEAGE = {

@@ -8,16 +8,14 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from spark.jobs.dates import (
+    CALENDAR_END,
+    CALENDAR_START,
+    MONEY,
+    UNKNOWN_DATE,
+    is_dated_plausibly,
+)
 from spark.months import IS_APART
-
-MONEY = "decimal(24,2)"
-"""Sums of money, in one currency. A sum that does not fit is an error."""
-
-UNKNOWN_DATE = "1900-01-01"
-"""The date of events whose time is implausible, as in the warehouse."""
-
-_CALENDAR_START, _CALENDAR_END = "2000-01-01T00:00:00Z", "2050-01-01T00:00:00Z"
-"""Of the warehouse's dim_date."""
 
 SOLD_LINES = {
     "order_id": ("shop.order_lines.order_id",),
@@ -57,8 +55,8 @@ SOLD_MARGIN = f"SELECT sum({_NET} - {_PIECES} * l.unit_cost) {_SOLD}"
 ORDERS_OF_CUSTOMERS = f"""
     SELECT count(DISTINCT o.id) {_SOLD}
     AND o.customer_id IN (SELECT id FROM "shop.customers")
-    AND coalesce(o.ordered_at, l.created_at) >= '{_CALENDAR_START}'::timestamptz
-    AND coalesce(o.ordered_at, l.created_at) < '{_CALENDAR_END}'::timestamptz
+    AND coalesce(o.ordered_at, l.created_at) >= '{CALENDAR_START}'::timestamptz
+    AND coalesce(o.ordered_at, l.created_at) < '{CALENDAR_END}'::timestamptz
     AND coalesce(o.ordered_at, l.created_at) <= o._loaded_at + INTERVAL 1 DAY
 """
 """Totals of `sold_lines`, by another way: see `Job.totals`. The last one leaves out orders whose
@@ -111,15 +109,6 @@ def sold_lines(orders: DataFrame, order_lines: DataFrame) -> DataFrame:
             (net - quantity * F.col("unit_cost")).cast(MONEY).alias("margin_amount"),
         )
     )
-
-
-def is_dated_plausibly(instant: Column, loaded_at: Column) -> Column:
-    """Whether the time of an event is in the calendar, and not after the load of its row.
-
-    A day is allowed, because some shops write their local time.
-    """
-    start, end = (F.lit(day).cast("timestamp") for day in (_CALENDAR_START, _CALENDAR_END))
-    return (instant >= start) & (instant < end) & (instant <= loaded_at + F.expr("INTERVAL 1 DAY"))
 
 
 def marks(orders: DataFrame, order_lines: DataFrame) -> DataFrame:

@@ -16,6 +16,7 @@ from softcart_assets.ingestion.connectors.protocol import (
     Changes,
     Connector,
     Setting,
+    SourceMoment,
 )
 from softcart_assets.lines.model import Source
 
@@ -44,6 +45,7 @@ MySQL without gtid_mode=ON also needs SELECT ON performance_schema.* or LOCK TAB
 a server with binlog_format=ROW, binlog_row_image=FULL and binlog_row_metadata=FULL."""
     strategies = frozenset({"snapshot", "incremental", "cdc"})
     has_log = True
+    can_report = True
 
     def connection(self, prefix: str) -> MySQLConnection:
         """See `Connector`."""
@@ -70,6 +72,14 @@ a server with binlog_format=ROW, binlog_row_image=FULL and binlog_row_metadata=F
         from softcart_assets.ingestion.connectors.mysql.reader import snapshot
 
         return snapshot(source, connection, wanted, epoch)
+
+    def moment(
+        self, source: Source, connection: MySQLConnection
+    ) -> AbstractContextManager[SourceMoment]:
+        """See `Connector`."""
+        from softcart_assets.ingestion.connectors.mysql.reports import moment
+
+        return moment(source, connection)
 
 
 CONNECTOR = MySQLConnector()

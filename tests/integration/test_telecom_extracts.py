@@ -1,0 +1,97 @@
+"""The extracts and the page of the mobile operator against the published tables, to the cent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from psycopg.rows import dict_row
+from support.databases import database
+from support.mobile import create_mobile
+from support.pages import opened
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.model import Extract
+from softcart_assets.lines.telecom.extracts import EXTRACTS
+from softcart_assets.lines.telecom.pages import OPERATOR_PAGE
+from softcart_assets.pages.kit import cube
+
+
+@pytest.fixture(scope="module")
+def production(stack) -> Iterator[PostgresConnection]:
+    with database() as connection:
+        create_mobile(connection)
+        yield connection
+
+
+def rows(production: PostgresConnection, query: str) -> list[dict[str, Any]]:
+    with production.connect(row_factory=dict_row) as session:
+        return session.execute(query.encode()).fetchall()
+
+
+@pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
+def test_sums_are_those_of_the_facts(production: PostgresConnection, extract: Extract) -> None:
+    found = rows(production, extract.sql)
+    assert [*found[0]] == [*extract.columns]
+    for column, total in extract.totals.items():
+        [expected] = rows(production, f"SELECT {total}")
+        assert sum(row[column] or 0 for row in found) == next(iter(expected.values())), column
+    # Amounts of two currencies are in two rows.
+    keys = [column for column in extract.columns if not re.search("_(count|amount|mb|sec)", column)]
+    assert len({tuple(row[key] for key in keys) for row in found}) == len(found)
+
+
+def test_unbilled_is_what_no_invoice_has(production: PostgresConnection) -> None:
+    """Missed is what happened before the end of the last bill cycle, in the account's zone."""
+    [extract] = [each for each in EXTRACTS if each.name == "ext_unbilled"]
+    found = rows(production, extract.sql)
+    charges = rows(production, "SELECT * FROM production.fct_charges WHERE account_id IS NOT NULL")
+    invoices = rows(
+        production,
+        "SELECT subscriber_id, net_amount, period_end_date::timestamp AT TIME ZONE 'Europe/Riga' "
+        "AS ended_at FROM production.fct_invoices WHERE invoice_line_kind IN ('fee', 'usage')",
+    )
+    billed = sum(row["net_amount"] for row in invoices)
+    last = {
+        row["subscriber_id"]: max(
+            each["ended_at"] for each in invoices if each["subscriber_id"] == row["subscriber_id"]
+        )
+        for row in invoices
+    }
+    due = sum(
+        row["amount"]
+        for row in charges
+        if row["subscriber_id"] in last and row["event_at"] < last[row["subscriber_id"]]
+    )
+    assert sum(row["unbilled_amount"] for row in found) == (
+        sum(row["amount"] for row in charges) - billed
+    )
+    assert sum(row["missed_amount"] for row in found) == due - billed != 0
+
+
+def test_the_page_has_the_sums_of_the_facts(production: PostgresConnection) -> None:
+    content = cube.read(production, OPERATOR_PAGE)
+    assert content.rung == OPERATOR_PAGE.cube.ladder[0]
+    [charged] = rows(
+        production,
+        "SELECT sum(amount) AS total FROM production.fct_charges WHERE event_at > '2000-01-01'",
+    )
+    [called] = rows(
+        production,
+        "SELECT count(*) AS calls, sum(duration_seconds) AS seconds, "
+        "count(*) FILTER (WHERE is_dropped) AS dropped FROM production.fct_calls "
+        "WHERE direction = 'out'",
+    )
+    totals = content.totals.values()
+    assert sum(each["revenue"] for each in totals) == charged["total"] * 100
+    assert {name: sum(each[name] for each in totals) for name in called} == called
+    told, _ = opened(content.archive)
+    assert list(told["remarks"].values()) == [1]
+    unbilled = told["listings"]["unbilled"]
+    [extract] = [each for each in EXTRACTS if each.name == "ext_unbilled"]
+    assert sum(unbilled["unbilled"]) == 100 * sum(
+        (row["unbilled_amount"] for row in rows(production, extract.sql)), Decimal(0)
+    )
