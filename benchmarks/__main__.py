@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks import (
+    call_centre,
     capture,
     copy,
     demo,
@@ -27,6 +28,7 @@ PARTS = {
     "documents": documents,
     "publication": publication,
     "ods": ods,
+    "call_centre": call_centre,
 }
 
 
