@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks import (
+    call_centre,
     capture,
     copy,
     demo,
@@ -29,6 +30,7 @@ PARTS = {
     "publication": publication,
     "ods": ods,
     "pages": pages,
+    "call_centre": call_centre,
 }
 
 

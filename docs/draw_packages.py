@@ -51,6 +51,7 @@ PURPOSES = {
     "runs": "everything, in one process",
     "scaffold": "first files of a source",
     "seed_data": "made-up data",
+    "serving": "the call centre",
     "spark": "aggregates in PySpark",
     "stack": "the local servers",
     "views": "views made again",

@@ -42,6 +42,7 @@ def setting(name: str, default: str | None = None) -> str:
 
 
 PAGES_PORT = 3100
+CALL_CENTRE_PORT = 3200
 """The usual port of `softcart serve pages`."""
 
 
@@ -304,34 +305,37 @@ class PostgresConnection(_SqlConnection):
     product = "PostgreSQL"
     default_port = "5432"
 
-    def connect(self, **options: Any) -> psycopg.Connection:
-        """Open a connection with time zone UTC. Raises `ServerUnreachable`.
+    def parameters(self) -> dict[str, Any]:
+        """What libpq needs to connect, for a pool of connections. The time zone is UTC.
 
         If either side falls silent, the other one gives the connection up after a minute.
         """
-        import psycopg
-
         probes = _probes()
         # The same for the server. Otherwise a session that we have lost would keep its locks for
         # hours, and we would wait for ourselves. But no limit for what we take in: we may read
         # slowly, if we write to a slow server.
         settings = {"timezone": "UTC"} | {f"tcp_keepalives_{k}": v for k, v in probes.items()}
+        return {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "dbname": self.database,
+            "connect_timeout": 10,
+            "keepalives_idle": probes["idle"],
+            "keepalives_interval": probes["interval"],
+            "keepalives_count": probes["count"],
+            "tcp_user_timeout": _SILENT_SECONDS * 1000,
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+            **(self.tls.libpq() if self.tls else {}),
+        }
+
+    def connect(self, **options: Any) -> psycopg.Connection:
+        """Open a connection, see `parameters`. Raises `ServerUnreachable`."""
+        import psycopg
+
         try:
-            return psycopg.connect(
-                host=self.host,
-                port=self.port,
-                user=self.user,
-                password=self.password,
-                dbname=self.database,
-                connect_timeout=10,
-                keepalives_idle=probes["idle"],
-                keepalives_interval=probes["interval"],
-                keepalives_count=probes["count"],
-                tcp_user_timeout=_SILENT_SECONDS * 1000,
-                options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
-                **(self.tls.libpq() if self.tls else {}),
-                **options,
-            )
+            return psycopg.connect(**self.parameters(), **options)
         # psycopg looks names up itself, so there is the second one, too.
         except (psycopg.OperationalError, UnicodeError) as error:
             # libpq's message has several lines. This makes one of them.

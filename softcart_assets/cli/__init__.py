@@ -24,6 +24,7 @@ from softcart_assets.cli import (
     stack,
     stream,
     tables,
+    tokens,
 )
 from softcart_assets.interrupts import obeyed
 
@@ -111,3 +112,4 @@ for _command in _COMMANDS:
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(serve.serve, name="serve")
 app.add_typer(ods.ods, name="ods")
+app.add_typer(tokens.tokens, name="tokens")

@@ -8,15 +8,9 @@ from typing import Annotated
 import typer
 
 from softcart_assets.cli import settings
-from softcart_assets.connections import PAGES_PORT
+from softcart_assets.connections import CALL_CENTRE_PORT, PAGES_PORT
 
 serve = typer.Typer(help="Serve what was made to others.", no_args_is_help=True)
-
-
-# Typer takes the only command of a group for the group itself, unless the group has a callback.
-@serve.callback()
-def _serve() -> None:
-    pass
 
 
 @serve.command()
@@ -37,3 +31,21 @@ def pages(
     settings.apply(start=False)
     typer.secho(f"Pages and extracts: {address_of(host, port)} (Ctrl-C ends it)", bold=True)
     serve_pages(Path(setting(EXTRACTS)), LINES, staging, host, port)
+
+
+@serve.command()
+def call_centre(
+    host: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = CALL_CENTRE_PORT,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
+) -> None:
+    """Serve the call centre's API and screen until Ctrl-C."""
+    from softcart_assets.assembly import LINES
+    from softcart_assets.connections import staging
+    from softcart_assets.serving.desk import find
+    from softcart_assets.serving.server import serve as serve_desk
+    from softcart_assets.stack.server import address_of
+
+    settings.apply(start=False)
+    typer.secho(f"Call centre: {address_of(host, port)} (Ctrl-C ends it)", bold=True)
+    serve_desk(find([line.name for line in LINES]), staging(), host, port, workers)

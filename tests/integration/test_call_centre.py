@@ -1,0 +1,438 @@
+"""The call centre's API: one moment of all sources, to the cent, for those who may ask."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from support.callers import (
+    NOW,
+    OLD,
+    POSTPAID,
+    PREPAID,
+    SOURCES,
+    call_centre,
+    charge,
+    insert,
+    load,
+    sources,
+)
+from support.databases import database
+from support.ingestion import query, run
+from werkzeug.test import TestResponse
+
+from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.ingestion.capture import stream
+from softcart_assets.serving import tokens
+from softcart_assets.serving.app import create_app
+from softcart_assets.serving.asking import Asking, ready
+from softcart_assets.serving.limits import Limits
+from softcart_assets.serving.telecom import DESK
+from softcart_assets.serving.telecom.standard import ACCOUNT, BALANCE, USAGE
+from softcart_assets.stack import Stack
+
+READ, SEARCH = tokens.SCOPES
+
+
+@pytest.fixture(scope="module")
+def at_source(stack: Stack) -> Iterator[dict[str, MySQLConnection]]:
+    with sources(MySQLConnection.from_env("SOFTCART_TEST_MYSQL")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lake_of_callers(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return (tmp_path_factory.mktemp("callers") / "lake").as_uri()
+
+
+@pytest.fixture(scope="module")
+def warehouse(
+    stack: Stack, at_source: dict[str, MySQLConnection], lake_of_callers: str
+) -> Iterator[PostgresConnection]:
+    with database() as postgres:
+        load(at_source, postgres, lake_of_callers)
+        ready(postgres)
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+def app(warehouse: PostgresConnection) -> Iterator[Any]:
+    asking = Asking(warehouse, DESK)
+    yield create_app(asking, Limits(), b"secret" * 8)
+    asking.close()
+
+
+@pytest.fixture(scope="module")
+def token(warehouse: PostgresConnection) -> str:
+    return tokens.create(warehouse, "test", [*tokens.SCOPES], "testing", 1_000_000)
+
+
+@pytest.fixture
+def ask(app: Any, token: str):  # type: ignore[no-untyped-def]
+    """Send a GET with a valid token, or another."""
+
+    def get(path: str, shown: str | None = token, **parameters: object) -> TestResponse:
+        headers = {"Authorization": f"Bearer {shown}"} if shown else {}
+        return app.test_client().get(path, query_string=parameters, headers=headers)
+
+    return get
+
+
+def problem(response: TestResponse, status: int) -> dict[str, Any]:
+    """The body of an error. All errors are problem details."""
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    body = response.get_json()
+    assert {"type", "title", "status", "detail", "instance"} <= body.keys()
+    assert body["status"] == status
+    return body
+
+
+def money(*pairs: str) -> list[dict[str, str]]:
+    return [{"amount": amount, "currency": "EUR"} for amount in pairs]
+
+
+def test_a_prepaid_caller(ask) -> None:
+    answer = ask("/v1/caller", msisdn=PREPAID)
+    assert answer.status_code == 200
+    body = answer.get_json()
+    caller = body["caller"]
+    # Not the one who had the number before.
+    assert caller["subscriber"]["id"] == 7
+    assert caller["subscriber"]["number"] == PREPAID
+    assert (caller["customer"]["name"], caller["plan"]["code"]) == ("Ada Lovelace", "PRE")
+    totals = {
+        name: [window[each] for each in ("calls", "call_seconds", "sms", "megabytes", "charged")]
+        for name, window in caller["totals"].items()
+    }
+    # A duplicate counts once, an incoming call not at all.
+    now = [1, 60, 1, "1.500", money("0.10")]
+    assert totals == {"day": now, "cycle": now, "life": [2, 90, 1, "1.501", money("9.09")]}
+    assert caller["balance"]["amount"] == "12.30"
+    assert caller["balance"]["last_top_up"]["amount"] == "1.39"
+    assert (caller["account"], caller["bill"]) == (None, None)
+    assert [call["direction"] for call in caller["last_calls"]] == ["out", "in", "out"]
+    assert caller["last_calls"][0]["other"] == "…432"
+    assert caller["open_complaints"] == 0
+    states = {each["source"]: each["state"] for each in body["sources"]}
+    assert states == dict.fromkeys(SOURCES, "live")
+    assert all(each["position"] for each in body["sources"])
+    oldest = min(each["complete_at"] for each in body["sources"])
+    assert body["as_of"] == oldest
+    age = datetime.now(UTC) - datetime.fromisoformat(body["as_of"])
+    assert timedelta() <= age - timedelta(milliseconds=body["age_ms"]) < timedelta(seconds=5)
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_postpaid_caller(ask) -> None:
+    caller = ask("/v1/caller", msisdn=POSTPAID).get_json()["caller"]
+    account = caller["account"]
+    # The limit is the account's: what its other subscriber has used counts, too.
+    assert [account[each] for each in ("limit", "used", "left")] == ["100.00", "35.00", "65.00"]
+    assert (account["unpaid"], account["unpaid_invoices"]) == ("23.80", 1)
+    assert caller["balance"] is None
+    assert (caller["bill"]["number"], caller["bill"]["amount"]) == ("B-2", "23.80")
+    assert caller["open_complaints"] == 1
+    assert {each["state"] for each in caller["complaints"]} == {"open", "resolved"}
+    assert caller["totals"]["life"]["calls"] == 0
+
+
+def test_the_standard_forms_have_all_digits(ask) -> None:
+    def exact(path: str, name: str, number: str) -> list[dict[str, Any]]:
+        answer = ask(path, **{name: number})
+        assert answer.status_code == 200
+        return json.loads(answer.text, parse_float=str)
+
+    number = "logicalResource.id"
+    [found] = exact(USAGE, number, PREPAID)
+    assert found["@type"] == "QueryUsageConsumption"
+    used = {part["name"]: part for part in found["usageConsumption"]}
+    assert [*used] == ["day", "cycle", "life"]
+    counters = {
+        bucket["usageType"]: bucket["bucketCounter"][0]["value"]
+        for bucket in used["life"]["bucketRefOrValue"]
+    }
+    assert counters == {
+        "voice": {"amount": 90, "units": "seconds"},
+        "sms": {"amount": 1, "units": "messages"},
+        "data": {"amount": "1.501", "units": "megabytes"},
+    }
+    [bucket] = exact(BALANCE, number, PREPAID)
+    assert bucket["remainingValue"] == {"amount": "12.30", "units": "EUR"}
+    assert exact(BALANCE, number, POSTPAID) == []
+    contact = "contact.contactMedium.characteristic.phoneNumber"
+    [account] = exact(ACCOUNT, contact, POSTPAID)
+    amounts = {each["balanceType"]: each["amount"]["value"] for each in account["accountBalance"]}
+    assert amounts == {"leftOfLimit": "65.00", "usedInCycle": "35.00", "unpaid": "23.80"}
+    assert account["creditLimit"] == {"unit": "EUR", "value": "100.00"}
+    assert exact(ACCOUNT, contact, PREPAID) == []
+
+
+def test_an_answer_that_is_too_old_is_none(ask) -> None:
+    assert ask("/v1/caller", msisdn=PREPAID, max_age_ms=86_400_000).status_code == 200
+    answer = ask("/v1/caller", msisdn=PREPAID, max_age_ms=0)
+    body = problem(answer, 503)
+    assert body["age_ms"] > 0
+    assert body["as_of"]
+    assert answer.headers["Retry-After"] == "1"
+    assert "Ada" not in answer.text
+
+
+@contextmanager
+def _changed(warehouse: PostgresConnection, do: str, undo: str) -> Iterator[None]:
+    with warehouse.connect(autocommit=True) as session:
+        session.execute(do.encode())
+        try:
+            yield
+        finally:
+            session.execute(undo.encode())
+
+
+def test_nobody_knows_the_age_of_what_was_never_complete(
+    ask, warehouse: PostgresConnection
+) -> None:
+    with _changed(
+        warehouse,
+        "CREATE TABLE kept AS SELECT source, complete_at FROM ingestion.streams;"
+        "UPDATE ingestion.streams SET complete_at = NULL WHERE source = 'crm'",
+        "UPDATE ingestion.streams s SET complete_at = k.complete_at FROM kept k"
+        " WHERE k.source = s.source; DROP TABLE kept",
+    ):
+        body = ask("/v1/caller", msisdn=PREPAID).get_json()
+        assert (body["as_of"], body["age_ms"]) == (None, None)
+        problem(ask("/v1/caller", msisdn=PREPAID, max_age_ms=86_400_000), 503)
+
+
+def test_every_answer_is_of_one_moment(
+    ask,
+    at_source: dict[str, MySQLConnection],
+    warehouse: PostgresConnection,
+    lake_of_callers: str,
+) -> None:
+    """A charge and the balance change in one transaction at the source, while the stream runs."""
+    stopped = threading.Event()
+
+    def write() -> None:
+        with at_source["charging"].connect() as session:
+            while not stopped.is_set():
+                session.query("UPDATE balances SET amount = amount - 0.01 WHERE subscriber_id = 7")
+                session.query(
+                    "INSERT INTO charges (subscriber_id, kind, quantity, amount, currency,"
+                    " event_at, recorded_at) VALUES (7, 'sms', 1, 0.01, 'EUR', now(6), now(6))"
+                )
+                session.commit()
+                time.sleep(0.001)
+
+    process = multiprocessing.get_context("fork").Process(
+        target=stream,
+        args=(SOURCES["charging"], at_source["charging"], warehouse, lake_of_callers),
+    )
+    writer = threading.Thread(target=write)
+    process.start()
+    writer.start()
+    try:
+        seen, deadline = set(), time.monotonic() + 30
+        while len(seen) < 10 and time.monotonic() < deadline:
+            caller = ask("/v1/caller", msisdn=PREPAID).get_json()["caller"]
+            balance = Decimal(caller["balance"]["amount"])
+            [charged] = caller["totals"]["life"]["charged"]
+            assert balance + Decimal(charged["amount"]) == Decimal("21.39")
+            assert caller["totals"]["life"]["starts_at"] is None
+            seen.add(balance)
+        assert len(seen) == 10
+    finally:
+        stopped.set()
+        writer.join()
+        process.terminate()
+        process.join()
+        run(
+            at_source["charging"],
+            "DELETE FROM charges WHERE subscriber_id = 7 AND kind = 'sms'",
+            "UPDATE balances SET amount = 12.30 WHERE subscriber_id = 7",
+        )
+        load(at_source, warehouse, lake_of_callers, "charging")
+
+
+def test_who_may_ask(ask, app: Any, warehouse: PostgresConnection, token: str) -> None:
+    path = "/v1/caller"
+    answer = ask(path, None, msisdn=PREPAID)
+    problem(answer, 401)
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    other = tokens.create(warehouse, "other", [SEARCH], "testing", 100)
+    problem(ask(path, other, msisdn=PREPAID), 403)
+    # An id that is right with a secret that is not.
+    problem(ask(path, token.rpartition("_")[0] + "_" + "x" * 43, msisdn=PREPAID), 401)
+    for shown in ("", "x", "softcart_000000000000_" + "x" * 43):
+        problem(ask(path, shown, msisdn=PREPAID), 401)
+    expired = tokens.create(
+        warehouse, "late", [READ], "testing", 100, datetime.now(UTC) - timedelta(seconds=1)
+    )
+    problem(ask(path, expired, msisdn=PREPAID), 401)
+    revoked = tokens.create(warehouse, "gone", [READ], "testing", 100)
+    assert ask(path, revoked, msisdn=PREPAID).status_code == 200
+    id = revoked.split("_")[1]
+    tokens.revoke(warehouse, id)
+    with pytest.raises(tokens.TokenError, match=id):
+        tokens.revoke(warehouse, id)
+    time.sleep(tokens.KEPT_SECONDS)
+    problem(ask(path, revoked, msisdn=PREPAID), 401)
+    with pytest.raises(tokens.TokenError, match="nothing:read"):
+        tokens.create(warehouse, "x", ["nothing:read"], "", 1)
+
+
+def test_no_secret_is_kept(warehouse: PostgresConnection) -> None:
+    shown = tokens.create(warehouse, "hashed", [READ], "testing", 1)
+    rows = query(warehouse, "SELECT t::text, encode(digest, 'escape') FROM serving.tokens t")
+    assert not any(shown.split("_", 2)[2] in text for row in rows for text in row)
+    names = {each.name: each for each in tokens.every(warehouse)}
+    assert names["hashed"].is_valid
+
+
+def test_every_look_up_is_noted(ask, warehouse: PostgresConnection) -> None:
+    def notes() -> list[tuple[Any, ...]]:
+        return query(
+            warehouse,
+            "SELECT token_name, resource, purpose, subjects FROM serving.look_ups ORDER BY id",
+        )
+
+    before = len(notes())
+    ask("/v1/caller", msisdn=PREPAID)
+    ask("/v1/caller", msisdn=POSTPAID, max_age_ms=0)
+    problem(ask("/v1/caller", msisdn="4900000000"), 404)
+    ask(BALANCE, **{"logicalResource.id": POSTPAID})
+    who = "test", "caller", "testing"
+    assert notes()[before:] == [
+        (*who, [7]),
+        (*who, [8]),
+        (*who, []),
+        ("test", "prepay_balance", "testing", [8]),
+    ]
+    for statement in (
+        "UPDATE serving.look_ups SET purpose = 'none'",
+        "DELETE FROM serving.look_ups",
+        "TRUNCATE serving.look_ups",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            query(warehouse, statement)
+    assert len(notes()) == before + 4
+
+
+def test_no_answer_without_its_note(ask, warehouse: PostgresConnection) -> None:
+    with _changed(
+        warehouse,
+        "ALTER TABLE serving.look_ups ADD CONSTRAINT no CHECK (false) NOT VALID",
+        "ALTER TABLE serving.look_ups DROP CONSTRAINT no",
+    ):
+        answer = ask("/v1/caller", msisdn=PREPAID)
+        assert "23514" in problem(answer, 503)["detail"]
+        assert "Ada" not in answer.text
+
+
+def test_a_token_has_a_limit(ask, warehouse: PostgresConnection) -> None:
+    few = tokens.create(warehouse, "few", [READ], "testing", 3)
+    found = [ask("/v1/caller", few, msisdn=PREPAID) for _ in range(4)]
+    assert [each.status_code for each in found[:3]] == [200] * 3
+    problem(found[3], 429)
+    assert 1 <= int(found[3].headers["Retry-After"]) <= 60
+
+
+def test_no_number_in_log_or_error(
+    ask, caplog: pytest.LogCaptureFixture, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logging.getLogger("softcart.call_centre")
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level(logging.DEBUG)
+    wrong = f"{PREPAID}x"
+    texts = [
+        ask("/v1/caller", msisdn=wrong).text,
+        ask("/v1/caller", msisdn=PREPAID, max_age_ms=PREPAID).text,
+        ask(f"/nothing/{PREPAID}").text,
+        ask("/v1/caller", msisdn="49" + "9" * 10).text,
+        ask("/v1/caller", msisdn=PREPAID).status,
+    ]
+    monkeypatch.setattr(Asking, "about", lambda *_: 1 // 0)
+    monkeypatch.setitem(app.config, "PROPAGATE_EXCEPTIONS", False)
+    texts.append(ask("/v1/caller", msisdn=PREPAID).text)
+    assert "ZeroDivisionError" in caplog.text
+    assert "GET /v1/caller 200" in caplog.text
+    for text in (*texts, caplog.text):
+        assert PREPAID not in text
+        assert "9" * 10 not in text
+
+
+def test_a_warehouse_that_does_not_answer(token: str, stack: Stack) -> None:
+    with database() as empty:
+        asking = Asking(empty, DESK)
+        try:
+            client = create_app(asking, Limits(), b"x" * 32).test_client()
+            headers = {"Authorization": f"Bearer {token}"}
+            path = f"/v1/caller?msisdn={PREPAID}"
+            assert "softcart load" in problem(client.get(path, headers=headers), 503)["detail"]
+        finally:
+            asking.close()
+
+
+@pytest.mark.parametrize("mode", schemathesis.GenerationMode)
+def test_it_does_what_its_description_says(
+    app: Any, token: str, mode: schemathesis.GenerationMode
+) -> None:
+    """Requests as the description allows them, and as it does not."""
+    described = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    seen = set()
+
+    def check(case: schemathesis.Case) -> None:
+        # Whatever number is made up is nobody's, so a known one is asked for now and then.
+        for name in ("msisdn", "logicalResource.id"):
+            made = (case.query or {}).get(name)
+            if mode is schemathesis.GenerationMode.POSITIVE and made and len(made) % 2:
+                case.query[name] = PREPAID
+        answer = case.call_and_validate(headers={"Authorization": f"Bearer {token}"})
+        seen.add(answer.status_code)
+
+    limits = settings(max_examples=20, suppress_health_check=list(HealthCheck), deadline=None)
+    for found in described.get_all_operations():
+        given(case=found.ok().as_strategy(generation_mode=mode))(limits(check))()
+    # An answer may be older than a made-up limit.
+    expected = {200, 404} if mode is schemathesis.GenerationMode.POSITIVE else {422}
+    assert expected <= seen <= {200, 401, 404, 422, 503}
+
+
+def test_the_server_as_a_process(warehouse: PostgresConnection, token: str) -> None:
+    with call_centre(warehouse) as (server, address):
+        for _ in range(5):
+            request = urllib.request.Request(
+                f"{address}/v1/caller?msisdn={PREPAID}",
+                headers={"Authorization": f"Bearer {token}"},
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                assert json.load(answer)["caller"]["subscriber"]["id"] == 7
+        server.terminate()
+        assert server.wait(15) == 0
+        told = server.stdout.read()
+    assert "GET /v1/caller 200" in told
+    assert PREPAID not in told
+
+
+def test_charges_of_other_callers_stay_theirs(
+    ask,
+    at_source: dict[str, MySQLConnection],
+    warehouse: PostgresConnection,
+    lake_of_callers: str,
+) -> None:
+    insert(at_source["charging"], "charges", charge(9, "-4.50", NOW), charge(9, "4.00", OLD))
+    load(at_source, warehouse, lake_of_callers, "charging")
+    used = ask("/v1/caller", msisdn=POSTPAID).get_json()["caller"]
+    assert used["account"]["used"] == "30.50"
+    assert used["totals"]["life"]["charged"] == money("30.50")

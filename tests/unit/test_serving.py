@@ -1,0 +1,169 @@
+"""The parts of the call centre that need no server: limits, the login, what a page is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from softcart_assets.assembly import LINES
+from softcart_assets.serving.app import create_app
+from softcart_assets.serving.asking import Answer
+from softcart_assets.serving.desk import NoDesk, find
+from softcart_assets.serving.limits import Limits, SharedMemory
+from softcart_assets.serving.telecom import DESK
+from softcart_assets.serving.tokens import SCOPES, Token
+
+_AT = "2026-03-01T10:00:00+00:00"
+_WINDOW = {"starts_at": _AT, "ends_at": _AT, "calls": 2, "call_seconds": 90, "sms": 1}
+_WINDOW |= {"megabytes": "1.501", "charged": [{"amount": "9.09", "currency": "EUR"}]}
+_CALLER = {
+    "subscriber": {"id": 7, "number": "4915112345678", "kind": "prepaid", "state": "active"}
+    | {"region": None, "time_zone": "UTC", "activated_at": _AT},
+    "customer": {"name": "Ada <b>", "kind": "private", "since": _AT},
+    "plan": None,
+    "totals": dict.fromkeys(("day", "cycle", "life"), _WINDOW),
+    "account": None,
+    "balance": {"amount": "12.30", "currency": "EUR", "last_top_up": None},
+    "bill": None,
+    "open_complaints": 0,
+    "complaints": [],
+    "last_calls": [],
+}
+_SECRET = "s" * 43
+
+
+class Asking:
+    """Knows one token and one caller."""
+
+    desk = DESK
+
+    def token(self, id: str) -> Token | None:
+        digest = hashlib.sha256(_SECRET.encode()).digest()
+        now = datetime.now(UTC)
+        known = Token("0" * 12, digest, "Agent", [*SCOPES], "service", 1000, now, None, None)
+        return known if id == known.id else None
+
+    def about(self, by: str, wanted: str, token: Token, resource: str) -> Answer | None:
+        if (by, wanted) not in (("key", "7"), ("number", "4915112345678")):
+            return None
+        body = {"as_of": _AT, "age_ms": 300, "sources": [], "caller": _CALLER}
+        return Answer(7, datetime.fromisoformat(_AT), 300, json.dumps(body))
+
+    def named(self, part: str, token: Token, resource: str) -> list[tuple[Any, ...]]:
+        return [(7, "Ada <b>", "Berlin", "Free", "active", "…678")]
+
+    def positions(self) -> object:
+        return None
+
+
+@pytest.fixture
+def app() -> Any:
+    return create_app(Asking(), Limits(), b"secret" * 8)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def token() -> str:
+    return f"softcart_{'0' * 12}_{_SECRET}"
+
+
+def form_value(page: str) -> str:
+    """What a page gives along with its forms."""
+    return page.partition('name="csrf_token" value="')[2].partition('"')[0]
+
+
+def test_processes_count_together() -> None:
+    storage = SharedMemory()
+
+    def hit() -> None:
+        for number in range(200):
+            storage.incr("a", 60)
+            storage.incr(f"other {number}", 60)
+
+    processes = [multiprocessing.get_context("fork").Process(target=hit) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert storage.get("a") == 800
+    assert storage.get("other 7") == 4
+    assert storage.incr("short", 0.05) == 1
+    time.sleep(0.06)
+    assert storage.incr("short", 60) == 1
+    assert storage.get_expiry("short") > time.time() + 50
+
+
+def test_a_process_that_is_killed_gives_the_lock_back() -> None:
+    storage = SharedMemory()
+
+    def hold() -> None:
+        with storage._alone():
+            time.sleep(60)
+
+    process = multiprocessing.get_context("fork").Process(target=hold)
+    process.start()
+    time.sleep(0.2)
+    process.kill()
+    process.join()
+    assert storage.incr("a", 60) == 1
+
+
+def test_the_screen_needs_a_login_and_its_own_forms(app: Any, token: str) -> None:
+    client = app.test_client()
+    for path in ("/", "/people/7", "/people/7/events"):
+        assert client.get(path).headers["Location"] == "/login"
+    # Without the form's own value, a form of another page may have sent it.
+    assert client.post("/login", data={"token": token}).status_code == 400
+    page = client.get("/login")
+    value = form_value(page.text)
+    wrong = client.post("/login", data={"token": "x", "csrf_token": value})
+    assert (wrong.status_code, "not valid" in wrong.text) == (401, True)
+    right = client.post("/login", data={"token": token, "csrf_token": value})
+    assert right.status_code == 303
+    cookie = right.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert token not in cookie
+    policy = client.get("/").headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    # Another name for this machine could be another site's.
+    assert client.get("/login", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_a_desk_is_that_of_a_line() -> None:
+    assert find([line.name for line in LINES]) is DESK
+    with pytest.raises(NoDesk, match="nothing"):
+        find(["nothing"])
+
+
+def test_a_person_is_found_and_shown(app: Any, token: str) -> None:
+    client = app.test_client()
+    value = form_value(client.get("/login").text)
+    client.post("/login", data={"token": token, "csrf_token": value})
+
+    def search(wanted: str) -> Any:
+        value = form_value(client.get("/").text)
+        return client.post("/", data={"wanted": wanted, "csrf_token": value})
+
+    assert search("+49 (151) 123-45678").headers["Location"] == "/people/7"
+    assert "Nobody" in search("4900000000").text
+    assert "three letters" in search("ad").text
+    assert "Ada &lt;b&gt;" in search("ada").text
+    page = client.get("/people/7").text
+    for text in ("Ada &lt;b&gt;", "12.30 EUR", "9.09 EUR", "1.501", "As of 10:00:00 UTC"):
+        assert text in page
+    assert client.get("/people/8").status_code == 404
+    events = client.get("/people/7/events", buffered=False)
+    assert events.mimetype == "text/event-stream"
+    parts = json.loads(next(iter(events.response)).removeprefix(b"data: "))
+    assert {"state", *DESK.sections} == parts.keys()
+    events.close()
+    value = form_value(client.get("/").text)
+    client.post("/logout", data={"csrf_token": value})
+    assert client.get("/people/7").headers["Location"] == "/login"
