@@ -36,6 +36,7 @@ ONE_SIDED = {
     # The first one is new. The others have moved into a table of their own.
     "ingestion.loads": {"number", "source_rows", "source_checksums"},
     "ingestion.quarantine": {"is_counted"},
+    "ingestion.streams": {"complete_at"},
 }
 """Columns that an upgrade takes away, adds or fills anew, by table. They are not compared."""
 
@@ -50,7 +51,7 @@ PREPARE: dict[str, Callable[[psycopg.Connection], None]] = {
 OF_STAGING = ("ingestion", "aggregates", "dbt_state")
 TABLES = {
     "ingestion": (
-        "attempts captures lake_files loads positions quarantine raw_sums "
+        "attempts captures file_duplicates files lake_files loads positions quarantine raw_sums "
         "resnapshots snapshot_ranges statements streams"
     ),
     "aggregates": "_built_from",
@@ -59,6 +60,8 @@ TABLES = {
 }
 ADDED = {
     "dbt_state.key_formulas",
+    "ingestion.file_duplicates",
+    "ingestion.files",
     "ingestion.raw_sums",
     "production_meta.acceptances",
     "production_meta.contents",
