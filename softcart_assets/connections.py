@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import psycopg
     import pymongo
     import pymysql
+    from pyarrow import fs
 
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -418,6 +419,74 @@ class MongoConnection:
                 f"MongoDB database {self.database!r} cannot be used: {type(error).__name__}{text}. "
                 f"Check {self.prefix}_URI and {self.prefix}_DATABASE."
             ) from None
+
+
+@dataclass(frozen=True)
+class FolderConnection:
+    """A folder with files, by its URI. Error texts name its settings by `prefix`.
+
+    `settle_seconds`: a file that was changed later than so long ago may still be written.
+    """
+
+    prefix: str
+    uri: str = field(repr=False)
+    settle_seconds: int
+
+    @classmethod
+    def from_env(cls, prefix: str) -> FolderConnection:
+        """Read `<prefix>_URI` and `<prefix>_SETTLE_SECONDS`."""
+        seconds = setting(f"{prefix}_SETTLE_SECONDS", "60")
+        if not seconds.isdigit():
+            raise SettingError(
+                f"{prefix}_SETTLE_SECONDS must be a number of seconds, not {seconds!r}."
+            )
+        return cls(prefix, setting(f"{prefix}_URI"), int(seconds))
+
+    @property
+    def exposure(self) -> str | None:
+        """What is unsafe about the way to the folder, and what to do. None: it is safe."""
+        # Arrow encrypts the way to an object store, unless the URI says otherwise.
+        if urlsplit(self.uri).scheme != "hdfs" and "scheme=http&" not in f"{self.uri}&":
+            return None
+        return (
+            f"others on the way to the folder may read files or pass for the server. Give "
+            f"{self.prefix}_URI of a server that encrypts, or use a network of your own."
+        )
+
+    def open(self) -> tuple[fs.FileSystem, str]:
+        """Open the file system, and return it with the folder's path in it.
+
+        Raises `ServerUnreachable` if there is no such folder: it must not look like an empty one.
+        """
+        from pyarrow.fs import FileType
+
+        try:
+            system, path = file_system(self.uri)
+            is_folder = system.get_file_info(path).type == FileType.Directory
+            reason = None if is_folder else "there is no such folder"
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+        if reason:
+            # Without what may stand before the host or behind the path, such as a secret key.
+            parts = urlsplit(self.uri)
+            shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            raise ServerUnreachable(
+                f"The folder {shown} cannot be used: {reason.replace(self.uri, shown)}. "
+                f"Check {self.prefix}_URI."
+            )
+        return system, path
+
+
+def file_system(uri: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system and the path of a URI (`file:`, `hdfs:`, `s3:`, `s3a:`).
+
+    Raises `OSError` or `ValueError`.
+    """
+    from pyarrow.fs import FileSystem
+
+    # Spark says `s3a:`, Arrow says `s3:`. Both mean the same place.
+    system, path = FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
+    return system, str(path)
 
 
 def staging() -> PostgresConnection:

@@ -69,7 +69,24 @@ def status() -> None:
                 typer.echo(f"  {prefix}_*: yours, named by the environment or .env")
             elif process:
                 typer.echo(f"  {prefix}_*: {server.url(prefix)}")
+    for prefix, folder in stack.folders().items():
+        typer.echo(f"Folder: {folder}\n  {prefix}_*: put files there")
+    _tell_sources()
     typer.echo("Passwords and all other settings: `softcart env`.")
+
+
+def _tell_sources() -> None:
+    """Print what sources have to say of what was read from them, if the warehouse can be asked."""
+    from softcart_assets.assembly import LINES
+    from softcart_assets.connections import ServerUnreachable, SettingError, staging
+    from softcart_assets.ingestion.connectors import connector
+    from softcart_assets.stack.server import StackError
+
+    with suppress(ServerUnreachable, SettingError, StackError):
+        settings.apply(start=False)
+        for source in LINES.sources:
+            for line in connector(source.kind).state(source, staging()):
+                typer.echo(line)
 
 
 def env() -> None:

@@ -183,6 +183,7 @@ def reconcile(
 ) -> None:
     """Compare raw tables with their sources, row by row. Fails if differences remain."""
     from softcart_assets.connections import ServerUnreachable, SettingError, lake_uri, staging
+    from softcart_assets.ingestion.connectors import connector
     from softcart_assets.ingestion.errors import IngestionError
     from softcart_assets.ingestion.load import LoadRequest
     from softcart_assets.ingestion.proof.reconcile import reconcile as reconcile_table
@@ -190,6 +191,8 @@ def reconcile(
 
     settings.apply(start=False)
     chosen = settings.chosen(tables or [])
+    if not tables:
+        chosen = [each for each in chosen if connector(each[0].kind).is_comparable]
     rows, told, is_settled = [], [], True
     with raw_tables_held(), TableProgress() as progress:
         for source, names in chosen:

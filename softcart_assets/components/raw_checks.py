@@ -13,6 +13,7 @@ from softcart_assets.components.keys import history_key, raw_key
 from softcart_assets.components.pool import PLANNED_TAG
 from softcart_assets.components.resources import source_resource_key
 from softcart_assets.connections import PostgresConnection
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.errors import IngestionError, TableBehind
 from softcart_assets.ingestion.load import LoadRequest
 from softcart_assets.ingestion.proof.reconcile import reconcile
@@ -258,7 +259,12 @@ def comparisons(sources: Iterable[Source]) -> dg.AssetSelection:
     return dg.AssetSelection.checks(
         *(
             dg.AssetCheckKey(raw_key(source, table), RECONCILES)
-            for source in sources
+            for source in comparable(sources)
             for table in source.tables
         )
     )
+
+
+def comparable(sources: Iterable[Source]) -> list[Source]:
+    """Those of these sources whose rows can all be read again at any time."""
+    return [source for source in sources if connector(source.kind).is_comparable]

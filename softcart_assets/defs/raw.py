@@ -4,7 +4,12 @@ import dagster as dg
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.raw import raw_tables
-from softcart_assets.components.raw_checks import comparison_checks, comparisons, raw_table_checks
+from softcart_assets.components.raw_checks import (
+    comparable,
+    comparison_checks,
+    comparisons,
+    raw_table_checks,
+)
 
 
 @dg.definitions
@@ -20,7 +25,7 @@ def raw() -> dg.Definitions:
         assets=[raw_tables(line, source) for line in LINES for source in line.sources],
         asset_checks=[
             *map(raw_table_checks, LINES.sources),
-            *map(comparison_checks, LINES.sources),
+            *map(comparison_checks, comparable(LINES.sources)),
         ],
         jobs=[compare],
         schedules=[

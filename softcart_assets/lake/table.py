@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 from pyarrow import fs
 
+from softcart_assets.connections import file_system
+
 
 class LakeError(RuntimeError):
     """A lake table cannot be refreshed. The message names table and column and says what to do."""
@@ -116,9 +118,7 @@ class LakeTable:
     @cached_property
     def store(self) -> fs.FileSystem:
         """The lake's root as a file system of Arrow's."""
-        # Hadoop calls it s3a, Arrow s3.
-        uri = self.lake_uri.replace("s3a://", "s3://", 1)
-        system, root = fs.FileSystem.from_uri(uri)
+        system, root = file_system(self.lake_uri)
         return fs.SubTreeFileSystem(root, system)
 
     def hadoop_path(self, path: str) -> str:

@@ -66,8 +66,34 @@ class Column:
 
 
 @dataclass(frozen=True)
+class FileFormat:
+    """How the files of a table are named and written. They may be compressed with gzip.
+
+    `names`: a regular expression. A file belongs to the table if it matches the whole path below
+    the source's folder. The group `sequence` names what a file is a version of, and the group
+    `version` is its number. Of the files of one sequence, the one with the highest version counts,
+    and of equal versions the one that was changed last. Without the group, each name is a sequence.
+    `types`: the PostgreSQL type of each column. The others are `text`.
+    `quote`: the character around fields with separators or line breaks in them. Empty: none.
+    `header`: whether the first line has the names of the columns. Otherwise they are those of the
+    table, in that order.
+    `nulls`: the texts that stand for NULL.
+    `done`: the name of a file that says that another one is complete, such as `{name}.done`.
+    """
+
+    names: str
+    types: Mapping[str, str] = field(default_factory=dict)
+    separator: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    header: bool = True
+    nulls: tuple[str, ...] = ("",)
+    done: str | None = None
+
+
+@dataclass(frozen=True)
 class Table:
-    """One source table or collection.
+    """One source table or collection, or the files of one kind.
 
     `name`: letters, digits and `_`.
     `source_name`: the name at the source, if it is another one.
@@ -84,19 +110,24 @@ class Table:
     `max_drop`, `max_growth`: the share of its rows that the table may lose, and the factor by which
     it may grow, both against the median of its last loads. Otherwise nothing is built from it.
 
+    `format`: how its files are named and written, in a source of kind `files`.
+
     `strategy`: how the table is loaded.
 
     - `snapshot` copies the whole table each time.
     - `incremental` copies the rows past the stored value of `cursor`, and finds deletions by
-      comparing keys.
+      comparing keys. Of files, it reads those that are new. Of several records with one key, the
+      one with the greatest `cursor` counts.
     - `cdc` copies the table once. It then follows MySQL's binary log, or the change stream of the
       collection.
 
-    `contract`: what `cdc` does when the columns change at the source.
+    `contract`: what `cdc` does when the columns change at the source, and what a load does with
+    files whose header has other columns.
 
     - `evolve`: raw gets the new columns. A dropped column stays, with NULL in rows that change
       later.
-    - `freeze`: the table stops until somebody runs `softcart resnapshot`.
+    - `freeze`: the table stops until somebody runs `softcart resnapshot`. Such a file is not
+      loaded.
     - `quarantine`: raw keeps its columns. A row with values that do not fit goes to quarantine.
     """
 
@@ -124,6 +155,7 @@ class Table:
     )
     contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
     source_name: str | None = None
+    format: FileFormat | None = None
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
     @property

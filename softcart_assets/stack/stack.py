@@ -35,6 +35,8 @@ from softcart_assets.stack.server import Server, StackError, free_port
 
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo}
 """The local server for each kind of source system. Sources of other kinds have none."""
+_FOLDERS = ("files",)
+"""The kinds of source systems that are a folder. A local one stands for the company's."""
 
 AServer = TypeVar("AServer", bound=Server)
 
@@ -103,6 +105,8 @@ class Stack:
             # Before the start, because the data directories are made with these passwords. After
             # it again, because a server may have changed its port.
             self._save_state(servers)
+            for folder in self.folders().values():
+                folder.mkdir(parents=True, exist_ok=True)
             *needed, hive = servers
             with ThreadPoolExecutor(max_workers=len(needed)) as pool:
                 list(pool.map(Server.up, filter(self.local_prefixes, needed)))
@@ -177,6 +181,9 @@ class Stack:
             for name, value in server.environment(prefix).items()
         }
         local = list(prefixes)
+        for prefix, folder in self.folders().items():
+            env[f"{prefix}_URI"] = folder.as_uri()
+            local.append(prefix)
         if self._is_local("SOFTCART_LAKE"):
             env["SOFTCART_LAKE_URI"] = local_lake(self.home)
             local.append("SOFTCART_LAKE")
@@ -189,6 +196,14 @@ class Stack:
             # Always ours: another project's instance must not receive our runs.
             "DAGSTER_HOME": str(self.home / "dagster"),
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        }
+
+    def folders(self) -> dict[str, Path]:
+        """The folders of this home that stand for sources: prefix of the settings → folder."""
+        return {
+            source.env_prefix: self.home / "files" / source.name
+            for source in self.sources
+            if source.kind in _FOLDERS and self._is_local(source.env_prefix)
         }
 
     def pids(self) -> list[int]:

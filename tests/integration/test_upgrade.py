@@ -53,7 +53,7 @@ PREPARE: dict[str, Callable[[psycopg.Connection], None]] = {
 OF_STAGING = ("ingestion", "ods", "aggregates", "dbt_state")
 TABLES = {
     "ingestion": (
-        "attempts captures lake_files loads positions quarantine raw_sums "
+        "attempts captures file_duplicates files lake_files loads positions quarantine raw_sums "
         "resnapshots snapshot_ranges statements streams"
     ),
     "ods": "_builds _spark_batches _totals positions",
@@ -63,6 +63,8 @@ TABLES = {
 }
 ADDED = {
     "dbt_state.key_formulas",
+    "ingestion.file_duplicates",
+    "ingestion.files",
     "ingestion.raw_sums",
     "ods._builds",
     "ods._spark_batches",

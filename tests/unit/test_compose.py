@@ -30,6 +30,7 @@ OTHERS = (
     Source("loyalty", "mysql", "", ()),
     Source("key", "mysql", "", (), prefix="SOFTCART_LOCK"),
     Source("papers", "mongodb", "", ()),
+    Source("inbox", "files", "", ()),
 )
 VARIABLE = re.compile(r"SOFTCART_[A-Z_]*[A-Z]\b")
 
@@ -166,6 +167,8 @@ def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> No
     assert _schema_check(path).returncode == 0
     environment = more.compose["services"]["dagster-daemon"]["environment"]
     assert environment["SOFTCART_LOCK_DATABASE"] == "key"
+    # The local stack in the container stands in for it.
+    assert environment["SOFTCART_INBOX_URI"] == "${SOFTCART_INBOX_URI:-}"
     assert environment["SOFTCART_LOYALTY_PASSWORD"].startswith("${SOFTCART_LOYALTY_PASSWORD:?")
     passwords = more.compose["services"]["mysql"]["environment"]
     assert passwords["SOFTCART_LOYALTY_PASSWORD"] == environment["SOFTCART_LOYALTY_PASSWORD"]

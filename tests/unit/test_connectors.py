@@ -11,6 +11,7 @@ from softcart_assets.assembly import DeclarationError, assemble
 from softcart_assets.connections import SettingError
 from softcart_assets.ingestion import readers
 from softcart_assets.ingestion.connectors import KINDS, connector
+from softcart_assets.ingestion.connectors.files.folder import FilesReader
 from softcart_assets.ingestion.connectors.mongodb.reader import MongoReader
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
 from softcart_assets.ingestion.connectors.protocol import Connector
@@ -21,7 +22,7 @@ DOCS = Table("docs", "", ("_id",), "incremental", (Column("_id", NONE), Column("
 
 
 def test_an_unknown_kind_is_told_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="no connector 'oracle'; there are mysql, mongodb"):
+    with pytest.raises(KeyError, match="no connector 'oracle'; there are mysql, mongodb, files"):
         connector("oracle")
 
 
@@ -92,6 +93,7 @@ def test_each_reader_has_just_the_capabilities_of_its_system() -> None:
         made = reader.__new__(reader)
         return {each.__name__ for each in optional if isinstance(made, each)}
 
+    assert capabilities(FilesReader) == set()
     assert capabilities(MongoReader) == {"KeyedReader", "PairReader", "TallyReader"}
     assert capabilities(MySQLReader) == {each.__name__ for each in optional} - {"TallyReader"}
 

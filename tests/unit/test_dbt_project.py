@@ -8,12 +8,12 @@ import yaml
 
 from softcart_assets import dbt
 from softcart_assets.assembly import LINES
+from softcart_assets.ingestion.connectors import connector
 
 MODELS = Path(__file__).parents[2] / "dbt_project" / "models"
 
 ENGINE_COLUMNS = {"_deleted", "_loaded_at", "_position", "_version"}
 HISTORY_COLUMNS = ENGINE_COLUMNS | {"_committed_at"}
-DOCUMENT_COLUMNS = {"_id_type", "document"}
 
 
 def declared(kind: str) -> list[dict]:
@@ -30,7 +30,7 @@ def test_dbt_sources_agree_with_the_declared_source_systems(source):
     [described] = [entry for entry in declared("sources") if entry["name"] == source.schema]
     expected = {}
     for table in source.tables:
-        columns = set(table.privacy) | (DOCUMENT_COLUMNS if source.kind == "mongodb" else set())
+        columns = set(table.privacy) | set(connector(source.kind).own_columns)
         expected[table.name] = columns | ENGINE_COLUMNS
         if table.history:
             expected[f"{table.name}_history"] = columns | HISTORY_COLUMNS

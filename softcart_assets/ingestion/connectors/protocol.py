@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from softcart_assets.connections import PostgresConnection
 from softcart_assets.findings import Finding
 from softcart_assets.lines.model import Privacy, Source, Table
 
@@ -140,6 +141,8 @@ class Connector(ABC):
     """Whether a table's columns are known before its rows are read."""
     can_report: bool = False
     """Whether a source can report about itself, by `moment`."""
+    is_comparable: bool = True
+    """Whether all rows can be read again at any time, to compare them with raw."""
 
     def problems(self, source: Source) -> Iterator[str]:
         """Yield what a declaration asks of its source that no source of this kind can do."""
@@ -198,6 +201,10 @@ class Connector(ABC):
     def table_load(self, call: Call, table: Table) -> Load | None:
         """Return the kind's own way to load a table. None: the engine's way."""
         return None
+
+    def state(self, source: Source, staging: PostgresConnection) -> list[str]:
+        """Return lines for people on what was read from the source, and what was not and why."""
+        return []
 
     def raw_key(self, table: Table) -> tuple[str, ...]:
         """Return the key of the raw table: the declared key, and what else is needed to tell rows

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from softcart_assets.connections import file_system
 from softcart_assets.ingestion.errors import TargetFailed
 from softcart_assets.ingestion.sinks.raw_schema import NEXT_VERSION
 from softcart_assets.ingestion.types import Column, lake_array
@@ -48,10 +49,8 @@ def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
     Raises `TargetFailed`.
     """
     try:
-        # Spark says `s3a:`, Arrow says `s3:`. Both mean the same place.
-        system, path = fs.FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
-        return system, str(path)
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
+        return file_system(uri)
+    except (OSError, ValueError) as error:
         raise TargetFailed(
             f"The lake at {uri} cannot be opened: {error}. Check SOFTCART_LAKE_URI."
         ) from None
