@@ -95,7 +95,7 @@ def layers(sources: Iterable[Source]) -> list[str]:
     return [
         *(source.schema for source in sources),
         *(source.lake for source in sources),
-        *("staging", "warehouse", "aggregates", "production", "extracts"),
+        *("staging", "warehouse", "aggregates", "ml", "production", "extracts"),
     ]
 
 
