@@ -1,6 +1,8 @@
 """The mobile operator: customer relations, billing, charging and the network's records."""
 
 from softcart_assets.lines.model import Line
+from softcart_assets.lines.telecom.jobs import JOBS
+from softcart_assets.lines.telecom.models import MODELS
 from softcart_assets.lines.telecom.published import PUBLISHED
 from softcart_assets.lines.telecom.sources import BILLING, CHARGING, CRM, SIGNALING
 
@@ -10,4 +12,6 @@ LINE = Line(
     owner="team:telecom",
     sources=(CRM, BILLING, CHARGING, SIGNALING),
     published=PUBLISHED,
+    jobs=JOBS,
+    models=MODELS,
 )

@@ -33,4 +33,6 @@ PUBLISHED = (
         latest="started_at",
         may_be_empty=True,
     ),
+    # There are no scores before the first model has passed its checks. Who leaves loses the score.
+    Published("churn_scores", indexes=(("decile",),), may_be_empty=True),
 )
