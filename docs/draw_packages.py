@@ -41,6 +41,7 @@ PURPOSES = {
     "lines": "declarations, data only",
     "locks": "advisory locks",
     "migrations": "numbered SQL files",
+    "ml": "models and scores",
     "pages": "dashboards",
     "paths": "where the files are",
     "preloaded": "what runs are forked from",

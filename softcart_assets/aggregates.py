@@ -65,10 +65,13 @@ def rows_kept(staging: PostgresConnection, job: Job) -> int | None:
 
 def _inputs(job: Job, states: Mapping[str, State | None]) -> dict[str, object]:
     """The version of a job's code, and what each lake table that it reads holds."""
-    return {
-        "code": job.code_version,
-        **{name: state.content if state else None for name, state in states.items()},
+    read: dict[str, object] = {
+        name: state.content if state else None for name, state in states.items()
     }
+    if job.history:
+        # A row that came and went again is in the history only.
+        read |= {f"{name}_changes": list(s.files) for name, s in states.items() if s}
+    return {"code": job.code_version, **read}
 
 
 def _last_build(session: psycopg.Connection, job: Job) -> tuple[int, dict[str, object]] | None:

@@ -23,6 +23,7 @@ from softcart_assets.lines.model import (
     Job,
     Latest,
     Line,
+    Model,
     Published,
     RunningTotal,
     Source,
@@ -38,7 +39,10 @@ _NAME = re.compile(r"[A-Za-z0-9_]{1,63}")
 LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-_LAYERS = ("staging", "warehouse", "aggregates", "production", "extracts", "lake", "ods", "dagster")
+_LAYERS = (
+    *("staging", "warehouse", "aggregates", "ml", "production", "extracts"),
+    *("lake", "ods", "dagster"),
+)
 """Names that begin the asset keys and the settings of the platform's own layers."""
 
 
@@ -76,6 +80,11 @@ class Lines(tuple[Line, ...]):
     def jobs(self) -> tuple[Job, ...]:
         """The Spark jobs of all lines."""
         return tuple(job for line in self for job in line.jobs)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models of all lines."""
+        return tuple(model for line in self for model in line.models)
 
     @property
     def extracts(self) -> tuple[Extract, ...]:
@@ -395,8 +404,9 @@ def _condition(condition: Where) -> str | None:
 
 
 def _outputs(together: Lines) -> Iterator[str]:
-    """What is wrong with jobs, published tables, extracts and dashboards."""
+    """What is wrong with jobs, models, published tables, extracts and dashboards."""
     yield from _repeated(together.jobs, "Spark jobs", "Rename one of them")
+    yield from _repeated(together.models, "models", "Rename one of them")
     yield from _repeated(together.published, "published tables", "Rename one of them")
     own = (*together.own_reports, *together.own_dashboards)
     files = (*together.extracts, *together.dashboards, *own)
@@ -414,6 +424,7 @@ def _outputs(together: Lines) -> Iterator[str]:
                     f"{job.declared_at}: job {job.name} reads {name!r}, which no source declares. "
                     "Name a lake table as <source>.<table>."
                 )
+        yield from _models(line)
     for table in together.published:
         for each in table.adds_up:
             if each.other_table not in published:
@@ -421,6 +432,29 @@ def _outputs(together: Lines) -> Iterator[str]:
                     f"{table.declared_at}: {table.name} is to add up to {each.other_table!r}, "
                     "which is not published. Publish it, or remove the sum."
                 )
+
+
+def _models(line: Line) -> Iterator[str]:
+    jobs = {job.name: job for job in line.jobs}
+    for model in line.models:
+        where = f"{model.declared_at}: model {model.name}"
+        if not LINE_NAME.fullmatch(model.name):
+            yield f"{where}: use small letters, digits and _, beginning with a letter."
+        if (job := jobs.get(model.features)) is None:
+            yield (
+                f"{where} takes its features from {model.features!r}, which is no Spark job of the "
+                "line. Declare the job, or correct the name."
+            )
+        elif set(job.key) != {model.subject, model.month}:
+            yield (
+                f"{where}: {job.name} has the key {', '.join(job.key)}. The features need one row "
+                f"per {model.subject} and {model.month}."
+            )
+        names = Counter(each.name for each in model.inputs)
+        for name in (name for name, count in names.items() if count > 1):
+            yield f"{where}: the feature {name!r} is declared twice. Remove one of them."
+        if model.target in names:
+            yield f"{where}: its target {model.target!r} is among its features. Remove it there."
 
 
 def _repeated(items: Iterable[Any], what: str, remedy: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructType
 
 from softcart_assets.lake import (
@@ -53,6 +54,31 @@ def read_state(
     # Spark finds the months between this path and those of the folders.
     options = private.LITERAL_PATHS | {"basePath": table.hadoop_path(table.folder)}
     return spark.read.schema(columns).options(**options).parquet(*folders)
+
+
+def read_changes(spark: SparkSession, table: LakeTable, state: State) -> DataFrame:
+    """Every version of the rows that a table has in a state, deletions included.
+
+    `_place` orders the versions of a row that have the same `_version`. `_operation` and
+    `_committed_at` are null for rows that were copied, not logged.
+    """
+    schema = StructType.fromJson(state.schema)
+    for name, kind in (("_operation", "string"), ("_committed_at", "timestamp")):
+        if name not in schema.names:  # nothing was ever logged
+            schema = schema.add(name, kind)
+    # While a compaction is under way, both the old files and the new one are there.
+    files = [table.hadoop_path(path) for path in state.files if path not in state.incoming]
+    if not files:
+        return spark.createDataFrame([], schema.add("_place", "string"))
+    file = F.col("_metadata.file_path")
+    # The names of a load's files end in a number that grows, so a longer name is a later file.
+    place = (F.length(file), file, F.col("_metadata.row_index"))
+    return (
+        spark.read.schema(schema)
+        .options(**private.LITERAL_PATHS)
+        .parquet(*files)
+        .select("*", F.struct(*place).alias("_place"))
+    )
 
 
 def write_folder(table: LakeTable, rows: DataFrame) -> Partition:

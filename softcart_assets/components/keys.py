@@ -43,6 +43,11 @@ def aggregate_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["aggregates", name])
 
 
+def model_key(name: str) -> dg.AssetKey:
+    """Key of a model, or of the table of its scores."""
+    return dg.AssetKey(["ml", name])
+
+
 def production_key(name: str) -> dg.AssetKey:
     """Key of a published table."""
     return dg.AssetKey(["production", name])

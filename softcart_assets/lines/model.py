@@ -325,11 +325,11 @@ class AddsUp:
 
 @dataclass(frozen=True)
 class Published:
-    """One table that people may read as `production.<name>`: a dbt model or an aggregate.
+    """One table that people may read as `production.<name>`: a dbt model, an aggregate or scores.
 
     Its key, its references and its versions (SCD2) come from the tests of its dbt model. The key of
-    an aggregate comes from the declaration of its Spark job. All of them are audited before
-    publication.
+    an aggregate comes from the declaration of its Spark job, that of scores is their subject. All
+    of them are audited before publication.
 
     `indexes`: lists of columns to index in addition to the key, such as the filters of a dashboard.
     `totals`: columns whose sums must equal those in staging to the last digit.
@@ -374,12 +374,77 @@ class Job:
 
     `inputs`: the lake tables that its `transform` takes, in order, as `<source>.<table>`.
     `key`: the columns that identify a row of the aggregate.
+    `history`: whether it takes every version of the rows instead of the current ones, see
+    `spark.history`.
     """
 
     name: str
     inputs: tuple[str, ...]
     key: tuple[str, ...]
+    history: bool = False
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of a model's features. `text`: what it says to people, as a reason, with the value
+    in the place of `{}`.
+
+    `scale`: `log` is for counts and amounts, where one more weighs less the more there are. It
+    wants numbers from 0 on.
+    """
+
+    name: str
+    text: str
+    scale: Literal["linear", "log"] = "linear"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of what will happen to a subject in a month: the probability that `target` is true.
+
+    It makes two assets. `ml/<name>` is the model: trained, evaluated and registered. The table
+    `ml.<name>_scores` has one row per subject, scored by the version with the alias `champion`.
+
+    `features`: a Spark job of the line with one row per `subject` and `month`. Its columns must be
+    what was known at `cut_off`, a month before `month` begins. This gap month is the time to act.
+    `target`: a boolean column. It is null while nobody knows it, and for subjects to leave out.
+    `position`: the column with the source positions up to which the features hold all changes.
+    `ceiling`: the best AUC that can be true. What is better than that knows the future.
+    `max_calibration_error`: how far probabilities may be from what happened, on average.
+    `min_lift`: how much more often the target must be true in the top decile than overall.
+    `min_events`: with fewer true targets there is no candidate, as chance would decide.
+    `test_months`: how many of the last months are predicted from earlier ones, for the evaluation.
+    """
+
+    name: str
+    description: str
+    features: str
+    subject: str
+    target: str
+    inputs: tuple[Feature, ...]
+    ceiling: Limit
+    month: str = "month"
+    cut_off: str = "cut_off_date"
+    position: str = "data_position"
+    max_calibration_error: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal("0.02"), "Who adds up probabilities, such as expected losses, needs right ones."
+        )
+    )
+    min_lift: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal("1.5"), "A list of the top decile that is hardly better than chance is no help."
+        )
+    )
+    min_events: int = 100
+    test_months: int = 5
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
+    @property
+    def scores(self) -> str:
+        """The name of the table of scores."""
+        return f"{self.name}_scores"
 
 
 @dataclass(frozen=True)
@@ -431,6 +496,7 @@ class Line:
     sources: tuple[Source, ...] = ()
     published: tuple[Published, ...] = ()
     jobs: tuple[Job, ...] = ()
+    models: tuple[Model, ...] = ()
     extracts: tuple[Extract, ...] = ()
     dashboards: tuple[Dashboard, ...] = ()
     declared_at: str = field(default_factory=_place, compare=False, repr=False)

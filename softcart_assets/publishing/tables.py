@@ -121,10 +121,12 @@ def _published_table(
     """The table with its key and its references. `tests`: the generic tests of its model."""
     if job := {job.name: job for job in line.jobs}.get(table.name):
         return PublishedTable(table, "aggregates", job.key, line.name)
+    if model := {model.scores: model for model in line.models}.get(table.name):
+        return PublishedTable(table, "ml", (model.subject,), line.name)
     if table.name not in models or "primary_key" not in tests:
         raise UnknownTable(
-            f"{table.declared_at}: {table.name} is neither a Spark job nor a dbt model with a "
-            "primary_key test. Add the model, its test or the job, or remove the table."
+            f"{table.declared_at}: {table.name} is neither a Spark job nor the scores of a model, "
+            "nor a dbt model with a primary_key test. Add one of them, or remove the table."
         )
     return PublishedTable(
         table,
@@ -171,7 +173,9 @@ class _Classes:
 
     def classified(self, table: PublishedTable, line: Line) -> PublishedTable:
         """The table with its personal columns. `line`: the one that publishes it."""
-        if job := {job.name: job for job in line.jobs}.get(table.name):
+        made_by = {model.scores: model.features for model in line.models}
+        jobs = {job.name: job for job in line.jobs}
+        if job := jobs.get(made_by.get(table.name, table.name)):
             sources = [
                 read
                 for (schema, name), read in self._tables.items()

@@ -1,7 +1,7 @@
 """Tables in the staging warehouse about the last run of a step, made by migrations.
 
-`aggregates` records the inputs of each aggregate. `dbt_state` records how far each incremental
-model has read the changes that it follows.
+`aggregates` records the inputs of each aggregate, and `ml` those of scores. `dbt_state` records how
+far each incremental model has read the changes that it follows.
 """
 
 from pathlib import Path
@@ -12,6 +12,8 @@ import psycopg
 from softcart_assets.migrations import migrate
 
 
-def prepare(connection: psycopg.Connection, schema: Literal["aggregates", "dbt_state"]) -> None:
+def prepare(
+    connection: psycopg.Connection, schema: Literal["aggregates", "dbt_state", "ml"]
+) -> None:
     """Upgrade one of the schemas to this release. It may be called at any time."""
     migrate(connection, schema, Path(__file__).parent / schema)

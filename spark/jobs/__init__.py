@@ -27,7 +27,7 @@ from pyspark.sql import DataFrame, SparkSession
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.lake import LakeTable, Partition
 from softcart_assets.lines.model import Source, Table
-from spark.lake import replace_table
+from spark.lake import read_changes, replace_table
 from spark.months import ByMonth, Input, by_month, forget, in_one_month, is_apart, parameters
 from spark.session import build_session, default_lake_uri, stop_session
 
@@ -37,11 +37,13 @@ class Job:
     """An aggregate: its table's name, its line of business, and the lake tables that it reads.
 
     `transform` takes what the functions of `by_month` return, and then the `inputs` in their order.
+    `history`: the inputs are every version of the rows, see `spark.history`.
     """
 
     name: str
     line: str
     inputs: tuple[tuple[Source, Table], ...]
+    history: bool = False
 
     @property
     def module(self) -> ModuleType:
@@ -106,6 +108,8 @@ class Job:
 
     def transform(self, *inputs: DataFrame) -> DataFrame:
         """The aggregate of these inputs, computed whole."""
+        if self.history:
+            return self._add_up([], inputs)
         rows = [
             in_one_month(frame) if table.lake_partition else frame
             for frame, (_, table) in zip(inputs, self.inputs, strict=True)
@@ -118,6 +122,8 @@ class Job:
         Raises `MissingInput`.
         """
         inputs = self._read(lake_uri)
+        if self.history:
+            return self._add_up([], [read_changes(spark, i.table, i.state) for i in inputs])
         rows = [each.read(spark) for each in inputs]
         # If a table is still as an older declaration wanted it, its rows are in no months.
         if all(each.has_months for each in inputs if each.declared.lake_partition):
@@ -202,7 +208,9 @@ def _is_module(name: str) -> bool:
 def jobs_of(lines: Lines) -> dict[str, Job]:
     """The aggregates of these lines of business by name."""
     return {
-        job.name: Job(job.name, line.name, tuple(lines.table(name) for name in job.inputs))
+        job.name: Job(
+            job.name, line.name, tuple(lines.table(name) for name in job.inputs), job.history
+        )
         for line in lines
         for job in line.jobs
     }

@@ -37,7 +37,8 @@ READS = {
     "staging": RAW,
     "warehouse": {"staging", "warehouse"},
     "aggregates": LAKE,
-    "production": {"warehouse", "aggregates"},
+    "ml": {"aggregates", "ml"},
+    "production": {"warehouse", "aggregates", "ml"},
     "extracts": {"production", "extracts"},
     **{source.reporting: {"sources"} for source in LINES.sources if source.reported},
     **({"ods": RAW} if any(source.totals for source in LINES.sources) else {}),
@@ -57,7 +58,10 @@ def _specs(graph) -> list:
 
 def test_loading_the_definitions_imports_nothing_that_only_some_runs_need(graph):
     """Each process of Dagster's pays for it: dbt takes 1.5 CPU seconds, pandas 0.4."""
-    needless = ("agate", "altair", "dagster_dbt", "dbt", "faker", "networkx", "pandas", "pymongo")
+    needless = (
+        *("agate", "altair", "dagster_dbt", "dbt", "faker", "mlflow", "networkx", "pandas"),
+        *("pymongo", "sklearn"),
+    )
     program = (
         "import sys; from softcart_assets.definitions import defs; defs(); "
         f"print(*[name for name in {needless} if name in sys.modules])"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -33,7 +32,7 @@ def test_readers_see_the_old_rows_while_new_ones_are_copied(postgres: PostgresCo
         replace_table(session, "aggregates", "t", ds.dataset(pa.table({"a": ["old"]})))
     new = Watched(postgres, pa.table({"a": ["new"], "b": [1]}))
     with postgres.connect() as session:
-        assert replace_table(session, "aggregates", "t", cast(ds.Dataset, new)) == 1
+        assert replace_table(session, "aggregates", "t", new) == 1
     assert new.seen == [("old",)]
     assert query(postgres, "SELECT * FROM aggregates.t") == [("new", 1)]
     tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'aggregates'"

@@ -46,11 +46,12 @@ PREPARE: dict[str, Callable[[psycopg.Connection], None]] = {
     "ods": lambda session: bookkeeping.prepare(session, "raw_shop"),
     "aggregates": lambda session: warehouse_state.prepare(session, "aggregates"),
     "dbt_state": lambda session: warehouse_state.prepare(session, "dbt_state"),
+    "ml": lambda session: warehouse_state.prepare(session, "ml"),
     "production_meta": slots.set_up,
 }
 """What brings each schema of ours to this release."""
 
-OF_STAGING = ("ingestion", "ods", "aggregates", "dbt_state")
+OF_STAGING = ("ingestion", "ods", "aggregates", "dbt_state", "ml")
 TABLES = {
     "ingestion": (
         "attempts captures file_duplicates files lake_files loads positions quarantine raw_sums "
@@ -58,6 +59,7 @@ TABLES = {
     ),
     "ods": "_builds _spark_batches _totals positions",
     "aggregates": "_built_from",
+    "ml": "_built_from",
     "dbt_state": "key_formulas watermarks",
     "production_meta": "acceptances contents current deviations lines versions",
 }
@@ -66,6 +68,7 @@ ADDED = {
     "ingestion.file_duplicates",
     "ingestion.files",
     "ingestion.raw_sums",
+    "ml._built_from",
     "ods._builds",
     "ods._spark_batches",
     "ods._totals",

@@ -155,8 +155,11 @@ def test_keys_references_and_versions_come_from_dbt_and_from_jobs():
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        (("stg_visits",), "stg_visits is neither a Spark job nor a dbt model with a primary_key"),
-        (("fct_nothing",), "fct_nothing is neither a Spark job nor a dbt model"),
+        (
+            ("stg_visits",),
+            "stg_visits is neither a Spark job nor the scores of a model, nor a dbt model",
+        ),
+        (("fct_nothing",), "fct_nothing is neither a Spark job nor the scores of a model"),
         (("fct_visits",), "fct_visits refers to dim_member, which no line publishes. Publish it"),
     ],
 )

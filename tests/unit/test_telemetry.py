@@ -20,6 +20,7 @@ FORBIDDEN_BY = (
     "DBT_SEND_ANONYMOUS_USAGE_STATS",
     "DG_CLI_CONFIG",
     "DO_NOT_TRACK",
+    "MLFLOW_DISABLE_TELEMETRY",
 )
 
 
@@ -140,3 +141,19 @@ def test_what_would_be_sent_is_seen(new_user: dict[str, str], tmp_path: Path) ->
     wanted = new_user | {"DBT_SEND_ANONYMOUS_USAGE_STATS": "true", "DO_NOT_TRACK": "0"}
     hosts, _ = asked_for(wanted, DBT, tmp_path)
     assert hosts == {"fishtownanalytics.sinter-collect.com"}
+
+
+def test_mlflow_sends_nothing(new_user: dict[str, str]) -> None:
+    """It takes `DO_NOT_TRACK=1` for no answer. So its own variable is set for all programs."""
+    program = "from mlflow.telemetry.utils import is_telemetry_disabled as no; print(no())"
+    # By these it knows tests and CI, from which it sends nothing anyhow.
+    for name in ("CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST"):
+        new_user.pop(name, None)
+    for setting, told in (({}, "True"), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, "False")):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=new_user | setting,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.stdout.strip(), done.returncode) == (told, 0), done.stderr

@@ -1,9 +1,10 @@
-"""Copies tables that Spark computed from Parquet files in the lake into the staging warehouse."""
+"""Copies computed tables into the staging warehouse: aggregates from the lake, and scores."""
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Protocol
 
 import psycopg
 import pyarrow as pa
@@ -11,10 +12,18 @@ from psycopg import sql
 
 from softcart_assets.ingestion.errors import UnsupportedColumn
 
-if TYPE_CHECKING:
-    import pyarrow.dataset as ds
-
 _BATCH_ROWS = 20_000
+
+
+class Rows(Protocol):
+    """Rows that come in batches, such as a dataset of Arrow's."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Their columns."""
+
+    def to_batches(self, batch_size: int) -> Iterator[pa.RecordBatch]:
+        """The rows, at most so many at once."""
 
 
 def _target_type(table: str, field: pa.Field) -> str:
@@ -36,7 +45,7 @@ def _target_type(table: str, field: pa.Field) -> str:
     )
 
 
-def replace_table(session: psycopg.Connection, schema: str, table: str, rows: ds.Dataset) -> int:
+def replace_table(session: psycopg.Connection, schema: str, table: str, rows: Rows) -> int:
     """Make `schema.table` hold just these rows, in the session's transaction. Returns their number.
 
     Rows are streamed in batches. The table is created anew, so columns may differ from before.

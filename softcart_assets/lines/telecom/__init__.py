@@ -4,6 +4,7 @@ from softcart_assets.lines.model import Line
 from softcart_assets.lines.telecom.dashboards import DASHBOARDS
 from softcart_assets.lines.telecom.extracts import EXTRACTS
 from softcart_assets.lines.telecom.jobs import JOBS
+from softcart_assets.lines.telecom.models import MODELS
 from softcart_assets.lines.telecom.published import PUBLISHED
 from softcart_assets.lines.telecom.sources import BILLING, CHARGING, CRM, SIGNALING
 
@@ -16,4 +17,5 @@ LINE = Line(
     jobs=JOBS,
     extracts=EXTRACTS,
     dashboards=DASHBOARDS,
+    models=MODELS,
 )

@@ -1,4 +1,4 @@
-"""The Spark jobs of the mobile operator: `spark/jobs/telecom/<name>.py`."""
+"""The Spark jobs of the mobile operator: `spark/jobs/telecom/<name>.py` makes a table."""
 
 from softcart_assets.lines.model import Job
 
@@ -17,5 +17,17 @@ JOBS = (
             "crm.plans",
         ),
         key=("currency", "plan_id", "region", "month"),
+    ),
+    Job(
+        "agg_churn_features_by_subscriber_month",
+        inputs=(
+            "signaling.call_records",
+            "crm.complaints",
+            "crm.subscribers",
+            "crm.subscriptions",
+            "crm.plans",
+        ),
+        key=("subscriber_id", "month"),
+        history=True,
     ),
 )

@@ -40,4 +40,6 @@ PUBLISHED = (
             AddsUp("call_seconds", "fct_calls", "duration_seconds", "direction = 'out'"),
         ),
     ),
+    # There are no scores before the first model has passed its checks. Who leaves loses the score.
+    Published("churn_scores", indexes=(("decile",),), may_be_empty=True),
 )

@@ -1,0 +1,28 @@
+"""The models of the mobile operator."""
+
+from decimal import Decimal
+
+from softcart_assets.lines.model import Feature, Limit, Model
+
+MODELS = (
+    Model(
+        "churn",
+        "Which subscribers leave in the month after next.",
+        features="agg_churn_features_by_subscriber_month",
+        subject="subscriber_id",
+        target="leaves",
+        inputs=(
+            Feature("dropped_calls", "Dropped calls in three months: {}", "log"),
+            Feature("complaints", "Complaints in three months: {}", "log"),
+            Feature("fee_per_call", "Monthly fee by call: {}", "log"),
+            Feature("calls_out", "Outgoing calls in three months: {}", "log"),
+            Feature("tenure_months", "Months since the activation: {}", "log"),
+            Feature("is_prepaid", "Prepaid"),
+        ),
+        ceiling=Limit(
+            Decimal("0.80"),
+            "Whether somebody leaves depends on chance, too. With the true probabilities of the "
+            "made-up data the AUC is at most 0.80.",
+        ),
+    ),
+)

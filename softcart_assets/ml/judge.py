@@ -1,0 +1,273 @@
+"""Predicts past months from earlier ones, and says whether a model may be used.
+
+A month is predicted by a model that was fitted on months which were over at the month's cut-off.
+Between these and the month is the gap month. So each prediction is one that could have been made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from softcart_assets.lines.model import Model
+from softcart_assets.ml.fit import Numbers, fit
+
+Flags = npt.NDArray[np.bool_]
+
+BINS = 10
+_DRAWS = 400
+"""Bootstrap samples. With 400, an end of an interval moves by a tenth of its width."""
+_SEED = 20_260_301
+_CONFIDENCE = 95
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a model's features. `targets` is NaN where the target is null.
+
+    `months`: the number of each row's month, as `year * 12 + month - 1`.
+    """
+
+    subjects: npt.NDArray[np.int64]
+    months: npt.NDArray[np.int64]
+    values: Numbers
+    targets: Numbers
+
+    def of(self, chosen: Flags) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            self.subjects[chosen], self.months[chosen], self.values[chosen], self.targets[chosen]
+        )
+
+    @property
+    def told(self) -> Rows:
+        """The rows whose target is known."""
+        return self.of(~np.isnan(self.targets))
+
+    @property
+    def events(self) -> int:
+        """How many targets are true."""
+        return int(np.nansum(self.targets))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, and the ends of its confidence interval of 95%."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A tenth of the predictions, by probability: their mean, what happened, and how many."""
+
+    predicted: float
+    happened: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What past months say of a model.
+
+    `by_month`: the AUC of each predicted month. `alone`: of each feature for itself, either way
+    round. `lift`: how much more often the target is true in the top decile than overall.
+    `calibration_error`: the mean distance of `bins` from what happened.
+    """
+
+    auc: Interval
+    by_month: dict[date, Interval]
+    alone: dict[str, Interval]
+    lift: Interval
+    calibration_error: float
+    bins: tuple[Bin, ...]
+    rows: int
+    events: int
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers for the registry."""
+        return {
+            "auc": self.auc.value,
+            "auc_low": self.auc.low,
+            "auc_high": self.auc.high,
+            "lift_top_decile": self.lift.value,
+            "lift_top_decile_low": self.lift.low,
+            "lift_top_decile_high": self.lift.high,
+            "calibration_error": self.calibration_error,
+            "rows": float(self.rows),
+            "events": float(self.events),
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that must hold of a model before it becomes the champion."""
+
+    name: str
+    passed: bool
+    message: str
+
+
+def judge(model: Model, rows: Rows) -> Judgement | None:
+    """Predict the last months. None if there are too few months or true targets."""
+    predicted, of = predictions(model, rows)
+    if of.events < model.min_events // 2 or rows.told.events < model.min_events:
+        return None
+    targets = of.targets.astype(bool)
+    weights = _draws(of.subjects)
+    bins = tuple(_bins(predicted, targets))
+    return Judgement(
+        auc=auc(predicted, targets, weights),
+        by_month={
+            _first_day(month): auc(predicted[is_of], targets[is_of], weights[:, is_of])
+            for month in np.unique(of.months)
+            if len(np.unique(targets[is_of := of.months == month])) == 2
+        },
+        alone={
+            feature.name: _either_way(of.values[:, place], targets, weights)
+            for place, feature in enumerate(model.inputs)
+        },
+        lift=_lift(predicted, targets, weights),
+        calibration_error=sum(abs(each.predicted - each.happened) * each.rows for each in bins)
+        / len(targets),
+        bins=bins,
+        rows=len(targets),
+        events=of.events,
+    )
+
+
+def predictions(model: Model, rows: Rows) -> tuple[Numbers, Rows]:
+    """Probabilities for the rows of the last months, and these rows.
+
+    Months with too few true targets before them are left out.
+    """
+    told = rows.told
+    found, kept = [], np.zeros(len(told.months), bool)
+    for month in np.unique(told.months)[-model.test_months :]:
+        # At the cut-off, the month before it was over. So the gap month is in neither part.
+        before = told.of(told.months <= month - 2)
+        is_of = told.months == month
+        if before.events < model.min_events // 4 or before.events == len(before.targets):
+            continue
+        fitted = fit(model.inputs, before.values, before.targets.astype(bool))
+        found.append((is_of, fitted.probabilities(told.values[is_of])))
+        kept |= is_of
+    probabilities = np.full(len(told.months), np.nan)
+    for is_of, values in found:
+        probabilities[is_of] = values
+    return probabilities[kept], told.of(kept)
+
+
+def verdicts(model: Model, judgement: Judgement, champion_auc: float | None) -> list[Verdict]:
+    """What must hold of a candidate. `champion_auc`: the AUC that the champion had, if any."""
+    return list(_verdicts(model, judgement, champion_auc))
+
+
+def _verdicts(model: Model, judgement: Judgement, champion_auc: float | None) -> Iterator[Verdict]:
+    ceiling, worst = float(model.ceiling.value), float(model.max_calibration_error.value)
+    too_good = {
+        name: interval
+        for name, interval in {"the model": judgement.auc, **judgement.alone}.items()
+        if interval.low > ceiling
+    }
+    yield Verdict(
+        "plausible",
+        not too_good,
+        f"AUC {judgement.auc}, at most {ceiling} can be true. {model.ceiling.reason}"
+        + "".join(f" Too good: {name}, {interval}." for name, interval in too_good.items())
+        + (" A feature knows the future. Look for it in the features' job." if too_good else ""),
+    )
+    yield Verdict(
+        "calibrated",
+        judgement.calibration_error <= worst,
+        f"Calibration error {judgement.calibration_error:.4f}, at most {worst}. "
+        f"{model.max_calibration_error.reason}",
+    )
+    least = float(model.min_lift.value)
+    # Chance alone must not explain it.
+    is_useful = judgement.auc.low > 0.5 and judgement.lift.value >= least
+    is_no_worse = champion_auc is None or judgement.auc.high >= champion_auc
+    yield Verdict(
+        "useful",
+        is_useful and is_no_worse,
+        f"Lift of the top decile {judgement.lift}, at least {least}. {model.min_lift.reason}"
+        + (f" The champion's AUC was {champion_auc:.3f}." if champion_auc is not None else ""),
+    )
+
+
+def auc(predicted: Numbers, targets: Flags, weights: Numbers) -> Interval:
+    """The area under the ROC curve. `weights`: a row per bootstrap sample, see `_draws`."""
+    order = np.argsort(predicted, kind="stable")
+    ranked, is_true = predicted[order], targets[order]
+    ends = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+
+    def areas(of: Numbers) -> Numbers:
+        # By groups of equal predictions: each counts half against its equals.
+        falses, trues = (
+            np.diff(np.cumsum(of * chosen, axis=1)[:, ends], axis=1, prepend=0)
+            for chosen in (~is_true, is_true)
+        )
+        below = np.cumsum(falses, axis=1) - falses / 2
+        total: Numbers = trues.sum(axis=1) * falses.sum(axis=1)
+        # A sample may lack one of both.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Numbers = (trues * below).sum(axis=1) / total
+        return found
+
+    return _interval(areas(np.ones((1, len(order))))[0], areas(weights[:, order]))
+
+
+def _either_way(values: Numbers, targets: Flags, weights: Numbers) -> Interval:
+    found = auc(values, targets, weights)
+    return found if found.value >= 0.5 else auc(-values, targets, weights)
+
+
+def _lift(predicted: Numbers, targets: Flags, weights: Numbers) -> Interval:
+    top = np.argsort(-predicted, kind="stable")[: max(1, len(predicted) // BINS)]
+
+    def lifts(of: Numbers) -> Numbers:
+        rate = (of * targets).sum(axis=1) / of.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Numbers = (of * targets)[:, top].sum(axis=1) / of[:, top].sum(axis=1) / rate
+        return found
+
+    return _interval(lifts(np.ones((1, len(predicted))))[0], lifts(weights))
+
+
+def _interval(value: float, drawn: Numbers) -> Interval:
+    tail = (100 - _CONFIDENCE) / 2
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    return Interval(float(value), float(low), float(high))
+
+
+def _draws(subjects: npt.NDArray[np.int64]) -> Numbers:
+    """How often each row is in each bootstrap sample.
+
+    Subjects are drawn and not rows, because the months of a subject are alike.
+    """
+    known, places = np.unique(subjects, return_inverse=True)
+    drawn = np.random.default_rng(_SEED).multinomial(
+        len(known), np.full(len(known), 1 / len(known)), size=_DRAWS
+    )
+    found: Numbers = drawn[:, places].astype(np.float64)
+    return found
+
+
+def _bins(predicted: Numbers, targets: Flags) -> Iterator[Bin]:
+    for chosen in np.array_split(np.argsort(predicted, kind="stable"), BINS):
+        if len(chosen):
+            yield Bin(float(predicted[chosen].mean()), float(targets[chosen].mean()), len(chosen))
+
+
+def _first_day(month: int) -> date:
+    return date(int(month) // 12, int(month) % 12 + 1, 1)

@@ -1,0 +1,217 @@
+"""Models as assets, on features in a staging warehouse: what is trained, scored and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+from support.databases import name_server
+from support.ingestion import query
+from support.models import MODEL, rows
+
+from softcart_assets.components.models import models
+from softcart_assets.connections import EXTRACTS, PostgresConnection
+from softcart_assets.lines.model import Feature, Line
+from softcart_assets.ml.registry import Registry
+from softcart_assets.resources import OutputResource, PostgresResource
+
+LINE = Line("cafe", "Cafés.", "team:cafe", models=(MODEL,))
+THIRST, SCORES = dg.AssetKey(["ml", "thirst"]), dg.AssetKey(["ml", "thirst_scores"])
+
+
+@pytest.fixture
+def staging(
+    postgres: PostgresConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> PostgresConnection:
+    """A warehouse with features of ten months, and of one that is to be predicted."""
+    name_server(monkeypatch, "SOFTCART_STAGING", postgres)
+    monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+    monkeypatch.setenv(EXTRACTS, str(tmp_path / "extracts"))
+    of, _ = rows()
+    with postgres.connect() as session:
+        session.execute("CREATE SCHEMA aggregates")
+        session.execute(
+            "CREATE TABLE aggregates.agg_thirst (guest_id bigint, month date, cut_off_date date,"
+            " cups bigint, is_regular integer, after integer, returns boolean, data_position text)"
+        )
+        with session.cursor().copy("COPY aggregates.agg_thirst FROM STDIN") as copy:
+            for subject, month, (cups, regular), target in zip(
+                of.subjects, of.months, of.values, of.targets, strict=True
+            ):
+                copy.write_row(_row(subject, month, cups, regular, bool(target)))
+            last = of.months.max()
+            for subject, month, (cups, regular) in zip(
+                of.subjects, of.months, of.values, strict=True
+            ):
+                if month == last:
+                    copy.write_row(_row(subject, month + 2, cups, regular, None))
+    return postgres
+
+
+def _row(subject: int, month: int, cups: float, regular: float, target: bool | None) -> tuple:
+    days = [date(int(each) // 12, int(each) % 12 + 1, 1) for each in (month, month - 1)]
+    return int(subject), *days, int(cups), int(regular), int(target or False), target, "bin:7"
+
+
+def run(line: Line = LINE) -> tuple[Mapping[dg.AssetKey, dict[str, Any]], dict[str, bool]]:
+    """Materialise the line's models. Returns the metadata of each asset, and the checks."""
+    resources = {"staging": PostgresResource(prefix="SOFTCART_STAGING"), "output": OutputResource()}
+    done = dg.materialize([models(line)], resources=resources)
+    assert done.success
+    told = {
+        event.asset_key: {name: each.value for name, each in event.materialization.metadata.items()}
+        for event in done.get_asset_materialization_events()
+        if event.asset_key
+    }
+    return told, {each.check_name: each.passed for each in done.get_asset_check_evaluations()}
+
+
+def scores(staging: PostgresConnection) -> list[tuple]:
+    return query(staging, "SELECT * FROM ml.thirst_scores ORDER BY guest_id")
+
+
+SOUND = dict.fromkeys(("trained", "plausible", "calibrated", "useful", "scored"), True)
+
+
+def test_a_model_is_trained_and_scores_the_month_that_is_to_come(
+    staging: PostgresConnection, tmp_path: Path
+) -> None:
+    told, checks = run()
+    assert checks == SOUND
+    assert (told[THIRST]["state"], told[THIRST]["version"]) == ("trained", 1)
+    assert told[THIRST]["champion"] == 1
+    pictures = [Path(v) for name, v in told[THIRST].items() if name.startswith("picture: ")]
+    assert [file.parent for file in pictures] == [tmp_path / "extracts" / "models"] * 3
+    assert all(file.is_file() for file in pictures)
+    found = query(
+        staging,
+        "SELECT guest_id, month, cut_off_date, model_version, data_position, decile,"
+        " probability_pct, reason_1, reason_2, reason_3, contributions, cups, is_regular"
+        " FROM ml.thirst_scores JOIN aggregates.agg_thirst USING (guest_id, month, cut_off_date)",
+    )
+    assert len(found) == told[SCORES]["dagster/row_count"] == 1_500
+    champion = Registry.from_env().champion("thirst")
+    assert champion
+    for (
+        guest,
+        month,
+        cut_off,
+        version,
+        position,
+        decile,
+        pct,
+        *reasons,
+        added,
+        cups,
+        regular,
+    ) in found:
+        assert (month, cut_off) == (date(2026, 12, 1), date(2026, 11, 1))
+        assert (version, position) == (1, "bin:7")
+        probability = champion.fitted.probabilities(np.array([[cups, regular]], float))[0]
+        assert float(pct) == pytest.approx(probability * 100, abs=1e-4), guest
+        assert 1 <= decile <= 10
+        parts = json.loads(added)
+        assert set(parts) == {"cups", "is_regular"}
+        assert (f"Cups: {cups}" in reasons) == (parts["cups"] >= 0.1)
+        assert ("Regular" in reasons) == (parts["is_regular"] >= 0.1)
+    highest = [row[6] for row in found if row[5] == 1]
+    assert min(highest) >= max(row[6] for row in found if row[5] == 2)
+    [comment] = query(staging, "SELECT obj_description('ml.thirst_scores'::regclass)")
+    assert comment == ("Who comes back thirsty. One row per guest_id.",)
+
+
+def test_nothing_is_done_again(staging: PostgresConnection) -> None:
+    run()
+    before = query(staging, "SELECT 'ml.thirst_scores'::regclass::oid")
+    # More changes came in, and none of them is about these rows.
+    query(staging, "UPDATE aggregates.agg_thirst SET data_position = 'bin:9' RETURNING 1")
+    told, checks = run()
+    assert checks == SOUND
+    assert (told[THIRST]["state"], told[SCORES]["state"]) == ("unchanged", "unchanged")
+    assert (told[THIRST]["version"], told[THIRST]["champion"]) == (1, 1)
+    assert query(staging, "SELECT 'ml.thirst_scores'::regclass::oid") == before
+
+
+def test_new_features_are_scored_by_the_same_version(staging: PostgresConnection) -> None:
+    run()
+    before = scores(staging)
+    query(
+        staging,
+        "UPDATE aggregates.agg_thirst SET cups = cups + 3 WHERE returns IS NULL AND guest_id = 5"
+        " RETURNING 1",
+    )
+    told, _ = run()
+    assert (told[THIRST]["state"], told[SCORES]["state"]) == ("unchanged", "written")
+    after = scores(staging)
+    old = {row[0]: row[3] for row in before}
+    assert {row[0] for row in after if row[3] != old[row[0]]} == {5}
+    assert {row[-2] for row in after} == {1}
+
+
+def test_a_candidate_that_leaks_does_not_become_the_champion(staging: PostgresConnection) -> None:
+    run()
+    before = scores(staging)
+    leaking = replace(MODEL, inputs=(*MODEL.inputs, Feature("after", "What came later")))
+    told, checks = run(replace(LINE, models=(leaking,)))
+    assert checks == SOUND | {"plausible": False}
+    assert (told[THIRST]["version"], told[THIRST]["champion"]) == (2, 1)
+    assert scores(staging) == before
+    # The declaration is mended, so the next version is sound again.
+    told, checks = run()
+    assert checks == SOUND
+    assert (told[THIRST]["version"], told[THIRST]["champion"]) == (3, 3)
+
+
+def test_people_may_move_the_champion_back(staging: PostgresConnection) -> None:
+    registry, changed = Registry.from_env(), replace(LINE, models=(replace(MODEL, test_months=4),))
+    run()
+    first = registry.champion("thirst")
+    assert first
+    told, _ = run(changed)
+    assert told[THIRST]["champion"] == 2
+    registry.promote("thirst", first)
+    told, _ = run(changed)
+    assert (told[THIRST]["state"], told[THIRST]["champion"]) == ("unchanged", 1)
+    assert {row[-2] for row in scores(staging)} == {1}
+
+
+def test_what_cannot_be_read_fails_a_check_and_keeps_the_scores(
+    staging: PostgresConnection,
+) -> None:
+    run()
+    before = scores(staging)
+    query(staging, "UPDATE aggregates.agg_thirst SET cups = NULL WHERE guest_id = 9 RETURNING 1")
+    _, checks = run()
+    assert (checks["trained"], checks["scored"]) == (False, False)
+    assert scores(staging) == before
+
+
+def test_without_enough_to_learn_from_there_is_an_empty_table(
+    staging: PostgresConnection,
+) -> None:
+    query(staging, "DELETE FROM aggregates.agg_thirst WHERE guest_id > 20 RETURNING 1")
+    told, checks = run()
+    assert checks == SOUND
+    assert told[THIRST]["state"].startswith("Too little to learn from")
+    assert scores(staging) == []
+
+
+def test_subjects_that_are_texts_and_a_share_of_many(
+    staging: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with staging.connect() as session:
+        session.execute(
+            "ALTER TABLE aggregates.agg_thirst ALTER guest_id TYPE text USING 'g' || guest_id"
+        )
+    monkeypatch.setattr("softcart_assets.ml.build._MOST_ROWS", 8_000)
+    told, checks = run()
+    assert (checks["trained"], checks["scored"]) == (True, True)
+    assert told[SCORES]["dagster/row_count"] == 1_500
+    assert told[THIRST]["rows"] < 4_500
