@@ -112,7 +112,7 @@ _PAIRS: Final = """
     SELECT
       left_line, left_id, right_line, right_id, min(rank), round(max(weight), 3)
     FROM (
-      SELECT left_line, left_id, right_line, right_id, rank, 0 AS weight FROM identified
+      SELECT left_line, left_id, right_line, right_id, rank, NULL AS weight FROM identified
       UNION ALL
       SELECT source_dataset_l, unique_id_l, source_dataset_r, unique_id_r, 3, match_weight
       FROM {weighed}
@@ -121,6 +121,7 @@ _PAIRS: Final = """
     JOIN prepared r ON r.source_dataset = right_line AND r.unique_id = right_id
     WHERE coalesce(l.birth_date = r.birth_date, fits(l.words, r.words))
     GROUP BY ALL
+    HAVING min(rank) < 3 OR max(weight) >= {threshold}
     ORDER BY ALL
 """
 
@@ -141,10 +142,8 @@ def compare(records: pa.Table) -> list[Pair]:
             return []
         session.execute(_FITS)
         session.execute(_IDENTIFIED)
-        weighed = linker(session, json.loads(MODEL.read_text())).inference.predict(
-            threshold_match_weight=THRESHOLD
-        )
-        pairs = _PAIRS.format(weighed=weighed.physical_name)
+        weighed = linker(session, json.loads(MODEL.read_text())).inference.predict()
+        pairs = _PAIRS.format(weighed=weighed.physical_name, threshold=THRESHOLD)
         rows = session.execute(pairs).fetchall()
     return [
         Pair(Customer(left_line, left), Customer(right_line, right), rank, weight)

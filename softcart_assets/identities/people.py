@@ -59,6 +59,10 @@ class People:
     """Who is who, and what changed since the last time."""
 
     person_of: dict[Customer, uuid.UUID] = field(default_factory=dict)
+    believed: list[Pair] = field(default_factory=list)
+    """The pairs that made two people one. Decisions are not among them."""
+    expected_precision: float = 1.0
+    """The share of the believed pairs that are right, if the model is."""
     refused: list[tuple[Pair, str]] = field(default_factory=list)
     """Pairs that were good enough alone, and why they were not believed."""
     joined: list[tuple[uuid.UUID, uuid.UUID]] = field(default_factory=list)
@@ -147,14 +151,19 @@ def people(
             found.refused.append((Pair(each.left, each.right, 0, 0.0), why))
     # Among ten times as many customers, ten times as many strangers look alike.
     largest = max(Counter(customer.line for customer in births).values(), default=1)
-    needed = THRESHOLD + math.log2(largest)
-    good = [each for each in pairs if each.rank < 3 or each.weight >= needed]
+    prior = math.log2(largest)
+    good = [each for each in pairs if each.rank < 3 or each.weight >= THRESHOLD + prior]
     doubtful = _doubtful(good)
     for pair in sorted(good, key=_order):
         if pair in doubtful:
             found.refused.append((pair, "another customer fits as well"))
         elif why := groups.join(pair.left, pair.right, is_decided=False):
             found.refused.append((pair, why))
+        else:
+            found.believed.append(pair)
+    if found.believed:
+        sure = [1 / (1 + 2 ** (prior - pair.weight)) for pair in found.believed]
+        found.expected_precision = math.fsum(sure) / len(sure)
     _name(groups, known or {}, found)
     return found
 

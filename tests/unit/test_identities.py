@@ -196,6 +196,20 @@ def test_more_customers_take_more_evidence() -> None:
     assert group(people(many, [pair]), A1) == {A1}
 
 
+def test_believed_pairs_say_how_many_of_them_are_right() -> None:
+    """Evidence of 3 bits between two customers: 8 to 1."""
+    found = people(dict.fromkeys([A1, B1]), [Pair(A1, B1, 1, 3.0)])
+    assert [pair.weight for pair in found.believed] == [3.0]
+    assert found.expected_precision == pytest.approx(8 / 9)
+    # Nobody knows which of two it is, but for the rule.
+    assert people({A1: None, A2: None, B1: None}, [Pair(A1, B1, 1, 1.0)]).expected_precision == 0.5
+
+
+def test_every_pair_has_its_weight() -> None:
+    (pair,) = compare(records(("a", 1, ANNA), ("b", 7, ANNA)))
+    assert (pair.rank, pair.weight > 50) == (1, True)
+
+
 def test_a_decision_undoes_a_join_and_the_id_stays_with_one_part() -> None:
     births, pairs = dict.fromkeys([A1, B1, C1]), [Pair(A1, B1, 1, SURE), Pair(A1, C1, 1, SURE)]
     before = people(births, pairs)
