@@ -2,7 +2,7 @@
 
 `compare` finds pairs of records that may be one person. `people` decides which pairs to believe and
 gives every person an id that stays. Nothing here knows a line, a server or Dagster. See
-docs/decisions/22-identities.md.
+docs/decisions/25-identities.md.
 """
 
 from softcart_assets.identities.compare import SCHEMA, compare
