@@ -34,6 +34,7 @@ PURPOSES = {
     "derive": "files from declarations",
     "extracts": "files for BI tools",
     "findings": "what the doctor finds",
+    "identities": "customers who are one person",
     "ingestion": "copies, follows, proves",
     "interrupts": "obeys Ctrl-C",
     "lake": "which change files count",
