@@ -62,7 +62,7 @@ _MONTH, _DATE = (
 
 
 class MetastoreDown(LakeError):
-    """Nobody listens at the metastore's address."""
+    """No metastore answers at its address."""
 
 
 def publish(table: LakeTable, tell: Callable[[str], None]) -> None:
@@ -112,13 +112,13 @@ def connected(uri: str) -> Iterator[Client]:
     transport = TBufferedTransport(socket)
     try:
         transport.open()
+        yield Client(TBinaryProtocol(transport))
+    # It may also be another program that has the port, and ends the connection.
     except TTransportException as error:
         raise MetastoreDown(
             f"The Hive metastore {uri} cannot be reached: {error}. Start it, or correct "
             f"{METASTORE}_URI, then refresh again."
         ) from error
-    try:
-        yield Client(TBinaryProtocol(transport))
     except TException as error:
         raise LakeError(f"The Hive metastore {uri} has refused a change: {error}") from error
     finally:

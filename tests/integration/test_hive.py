@@ -19,7 +19,7 @@ from support.hive import folders_in_hive
 from support.lake import FEBRUARY, JANUARY, Loads, current
 
 from softcart_assets.lake import State, commit, hive, refresh_table
-from softcart_assets.lake.hive import connected, publish, publish_all
+from softcart_assets.lake.hive import MetastoreDown, connected, publish, publish_all
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack import Stack
 
@@ -243,3 +243,14 @@ def test_the_metastore_outlives_its_database(metastore: str, stack: Stack, loads
             assert folders_in_hive(client, loads.table) == folders(loads.table.state())
     with socket.socket() as probe:
         probe.connect(("127.0.0.1", urlsplit(metastore).port))
+
+
+def test_another_program_at_the_address_is_no_metastore() -> None:
+    """The port of a metastore that is down is free for others, who do not speak its protocol."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        answers = threading.Thread(target=lambda: other.accept()[0].close())
+        answers.start()
+        uri = f"thrift://127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(MetastoreDown, match="cannot be reached"), connected(uri) as client:
+            client.get_all_databases()
+        answers.join()

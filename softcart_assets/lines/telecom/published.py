@@ -3,7 +3,7 @@
 from softcart_assets.lines.model import AddsUp, Published
 
 PUBLISHED = (
-    Published("dim_subscriber", indexes=(("subscriber_id",),)),
+    Published("dim_subscriber", indexes=(("subscriber_id",),), pii=("subscriber_id",)),
     Published("dim_plan"),
     Published("dim_agent"),
     Published(
