@@ -20,7 +20,7 @@ from softcart_assets.lines.model import Source
 
 __all__ = ["KINDS", "TLS_SETTINGS", "Changes", "Connector", "Setting", "connector", "problems"]
 
-KINDS = ("mysql", "mongodb")
+KINDS = ("mysql", "mongodb", "dynamodb")
 """The kinds of source systems. Each is a package next to this module with `connector.CONNECTOR`."""
 
 
