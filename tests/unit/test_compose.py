@@ -30,6 +30,7 @@ OTHERS = (
     Source("crm", "mysql", "", ()),
     Source("key", "mysql", "", (), prefix="SOFTCART_LOCK"),
     Source("papers", "mongodb", "", ()),
+    Source("visits", "dynamodb", "", ()),
 )
 VARIABLE = re.compile(r"SOFTCART_[A-Z_]*[A-Z]\b")
 
@@ -167,6 +168,7 @@ def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> No
     environment = more.compose["services"]["dagster-daemon"]["environment"]
     assert environment["SOFTCART_LOCK_DATABASE"] == "key"
     assert environment["SOFTCART_CRM_PASSWORD"].startswith("${SOFTCART_CRM_PASSWORD:?")
+    assert environment["SOFTCART_VISITS_TABLE_PREFIX"] == "visits."
     passwords = more.compose["services"]["mysql"]["environment"]
     assert passwords["SOFTCART_CRM_PASSWORD"] == environment["SOFTCART_CRM_PASSWORD"]
 

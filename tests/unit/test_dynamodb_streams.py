@@ -78,6 +78,9 @@ class Server:
         start = 0
         if asked["ShardIteratorType"] == "AFTER_SEQUENCE_NUMBER":
             numbers = [r["dynamodb"]["SequenceNumber"] for r in self.records[shard]]
+            if asked["SequenceNumber"] not in numbers:
+                told = {"Error": {"Code": "TrimmedDataAccessException", "Message": "gone"}}
+                raise ClientError(told, "GetShardIterator")
             start = numbers.index(asked["SequenceNumber"]) + 1
         return {"ShardIterator": f"{shard}/{start}"}
 
@@ -183,6 +186,18 @@ def test_a_finished_shard_is_forgotten_once_it_is_not_listed() -> None:
     stream = Stream(server, "arn", Place("arn", {"s0": DONE}))
     assert not list(stream.events(NOW))
     assert stream.shards == {"s1": ""}
+
+
+def test_a_quiet_shard_whose_records_are_gone_is_a_loss_only_if_nobody_looked_for_long() -> None:
+    server = Server([Shard("s0", None, False)], {"s0": [record(7)]})
+    place = Place("arn", {"s0": f"{3:021}"})
+    (event,) = Stream(server, "arn", place, is_recent=True).events(NOW + timedelta(hours=1))
+    assert event.item
+    with (
+        pytest.raises(PositionPurged, match="24 hours only"),
+        explained(DynamoConnection("X", "eu"), "raw/sessions"),
+    ):
+        list(Stream(server, "arn", place).events(NOW + timedelta(hours=1)))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def _has_changed(reader: DynamoReader, table: Table, since: str, now: str) -> bo
         return True
     try:
         with explained(reader.connection, reader.asset(table)):
-            stream = reader.stream(table, before)
+            stream = reader.stream(table, before, age)
             check(before, current.stream, stream.listed(), age, reader.asset(table))
             return next(stream.events(datetime.now(UTC)), None) is not None
     except PositionPurged:

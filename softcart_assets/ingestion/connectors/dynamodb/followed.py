@@ -150,7 +150,7 @@ class FollowedLoad(TableLoad):
         """Apply what the stream has had since the last load."""
         columns = self._reread_released(columns)
         with explained(self.reader.connection, self.asset):
-            stream = self.reader.stream(self.table, before)
+            stream = self.reader.stream(self.table, before, age)
             check(before, now.stream, _listed(stream, now), age, self.asset)
             events = stream.events(datetime.now(UTC))
             while some := list(islice(events, _EVENTS_A_ROUND)):
@@ -162,7 +162,7 @@ class FollowedLoad(TableLoad):
         self, columns: Sequence[Column], lines: Mapping[Key, Sequence[Version]]
     ) -> Sequence[Column]:
         """Bring versions into raw, each item's in their order."""
-        before = self.counts
+        before = (self.counts, self.quarantine.new, self.closed)
         # One version of each item in a turn: a merge can take a row only once, and the history
         # needs every version.
         for turn in range(max(map(len, lines.values()), default=0)):
@@ -170,7 +170,7 @@ class FollowedLoad(TableLoad):
                 columns, {key: line[turn] for key, line in lines.items() if turn < len(line)}
             )
         # What a scan has seen already changes nothing.
-        if self.counts != before:
+        if (self.counts, self.quarantine.new, self.closed) != before:
             self._events += 1
         return columns
 
@@ -279,7 +279,7 @@ class FollowedLoad(TableLoad):
         done = self.raw.connection.execute(
             "UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s "
             "AND load_id = %s AND closed_at IS NULL AND EXISTS (SELECT FROM pg_temp.touched t "
-            f"WHERE {same})".encode(),
+            f"WHERE {same.replace('%', '%%')})".encode(),
             (self.source.name, self.table.name, self.load_id),
         )
         if done.rowcount:

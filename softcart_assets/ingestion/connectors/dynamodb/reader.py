@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -30,7 +30,7 @@ from softcart_assets.ingestion.connectors.dynamodb.columns import (
 from softcart_assets.ingestion.connectors.dynamodb.errors import code_of, explained
 from softcart_assets.ingestion.connectors.dynamodb.positions import Place, position_text
 from softcart_assets.ingestion.connectors.dynamodb.rows import Spool
-from softcart_assets.ingestion.connectors.dynamodb.streams import Stream
+from softcart_assets.ingestion.connectors.dynamodb.streams import RECENT, Stream
 from softcart_assets.ingestion.connectors.dynamodb.values import Item, key_value
 from softcart_assets.ingestion.errors import MissingTable, SchemaChanged, SourceRefused
 from softcart_assets.ingestion.proof.digest import Checksums
@@ -185,9 +185,16 @@ class DynamoReader:
         found = told["TimeToLiveDescription"]
         return found.get("AttributeName") if found["TimeToLiveStatus"] == "ENABLED" else None
 
-    def stream(self, table: Table, place: Place | None = None) -> Stream:
-        """Return the table's stream from a place."""
-        return Stream(self._streams, place.stream if place else self.stream_of(table), place)
+    def stream(
+        self, table: Table, place: Place | None = None, age: timedelta | None = None
+    ) -> Stream:
+        """Return the table's stream from a place. `age`: the time since the place was stated."""
+        return Stream(
+            self._streams,
+            place.stream if place else self.stream_of(table),
+            place,
+            is_recent=age is not None and age <= RECENT,
+        )
 
     def columns(self, table: Table, known: Sequence[Column]) -> list[Column]:
         """Return the columns known so far. `rows_in` and `all_rows` find more."""

@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from softcart_assets.ingestion.connectors.dynamodb.errors import purged
+from botocore.exceptions import ClientError
+
+from softcart_assets.ingestion.connectors.dynamodb.errors import TRIMMED, code_of, purged
 from softcart_assets.ingestion.connectors.dynamodb.positions import DONE, START, Place
 from softcart_assets.ingestion.connectors.dynamodb.values import Item
 
 KEPT = timedelta(hours=24)
 """So long DynamoDB keeps the records of a stream."""
+RECENT = timedelta(hours=12)
+"""A shard that nobody writes to has no record any more after 24 hours. That alone is no loss.
+
+A shard is open for some hours. So what was not read at a place this young is not gone.
+"""
 SAFE = timedelta(hours=23)
 """A place that is older counts as lost. What a shard keeps goes while it is read."""
 _QUIET_PAGES = 3
@@ -107,11 +114,15 @@ def check(place: Place, stream: str, shards: Sequence[Shard], age: timedelta, as
 class Stream:
     """One table's stream, read from a place. `shards` is how far each shard has been read.
 
-    `client`: a client of `dynamodbstreams`.
+    `client`: a client of `dynamodbstreams`. `is_recent`: the place was stated within
+    `RECENT`. Then a record that is gone had been read, and what followed it is still there.
     """
 
-    def __init__(self, client: Any, arn: str, place: Place | None = None) -> None:
+    def __init__(
+        self, client: Any, arn: str, place: Place | None = None, *, is_recent: bool = False
+    ) -> None:
         self._client = client
+        self._is_recent = is_recent
         self.arn = arn
         self.shards = dict(place.shards) if place else {}
 
@@ -161,14 +172,7 @@ class Stream:
     def _events_of(
         self, shard: Shard, at: str, until: datetime, is_wanted: Callable[[Event], bool]
     ) -> Iterator[Event]:
-        where = (
-            {"ShardIteratorType": "TRIM_HORIZON"}
-            if at == START
-            else {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": at}
-        )
-        iterator = self._client.get_shard_iterator(
-            StreamArn=self.arn, ShardId=shard.id, **where
-        ).get("ShardIterator")
+        iterator = self._iterator(shard, at)
         quiet = 0
         while iterator:
             page = self._client.get_records(ShardIterator=iterator, Limit=_RECORDS_A_PAGE)
@@ -187,3 +191,18 @@ class Stream:
             if iterator and quiet >= _QUIET_PAGES and not shard.is_closed:
                 return
         self.shards[shard.id] = DONE
+
+    def _iterator(self, shard: Shard, at: str) -> str | None:
+        where = (
+            {"ShardIteratorType": "TRIM_HORIZON"}
+            if at == START
+            else {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": at}
+        )
+        try:
+            answer = self._client.get_shard_iterator(StreamArn=self.arn, ShardId=shard.id, **where)
+        except ClientError as error:
+            if code_of(error) != TRIMMED or at == START or not self._is_recent:
+                raise
+            return self._iterator(shard, START)
+        found: str | None = answer.get("ShardIterator")
+        return found
