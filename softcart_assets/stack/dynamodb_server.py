@@ -24,7 +24,7 @@ SAVE_SECONDS = 120
 """The longest time for which writes are in memory only."""
 _REAPER = "dynamodb-ttl-reaper"
 """ministack's own name of the thread that expires items."""
-_EXPIRY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+_EXPIRY = {"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"}
 
 
 def main() -> None:
