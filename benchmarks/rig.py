@@ -142,7 +142,7 @@ def servers(home: Path | None = None) -> Iterator[Servers]:
         raise SystemExit(f"Another benchmark is running in {home}. Wait for its end.") from None
     try:
         os.environ.update(stack.up())
-        mysql_server, postgres_server, mongo_server, _ = stack.servers()
+        mysql_server, postgres_server, mongo_server, *_ = stack.servers()
         postgres = staging()
         with postgres.connect() as admin:
             # The stack hashes its passwords with one iteration. Some tools refuse so few.

@@ -489,6 +489,93 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     return system, str(path)
 
 
+@dataclass(frozen=True)
+class DynamoConnection:
+    """The tables of DynamoDB in one region. Error texts name its settings by `prefix`.
+
+    `endpoint` empty: Amazon's own service. `access_key` empty: boto3 looks for credentials itself
+    (environment, shared files, the machine's role). `rcu_per_second`: read capacity units that a
+    load may use in a second, 0: any number.
+    """
+
+    prefix: str
+    region: str
+    endpoint: str = ""
+    access_key: str = ""
+    secret_key: str = field(default="", repr=False)
+    table_prefix: str = ""
+    is_consistent: str = "no"
+    rcu_per_second: str = "0"
+
+    @classmethod
+    def from_env(cls, prefix: str) -> DynamoConnection:
+        """Read `<prefix>_REGION` and the other settings. Raises `SettingError`."""
+        found = cls(
+            prefix,
+            setting(f"{prefix}_REGION"),
+            setting(f"{prefix}_ENDPOINT", ""),
+            setting(f"{prefix}_ACCESS_KEY_ID", ""),
+            setting(f"{prefix}_SECRET_ACCESS_KEY", ""),
+            setting(f"{prefix}_TABLE_PREFIX", ""),
+            setting(f"{prefix}_CONSISTENT_READS", "no"),
+            setting(f"{prefix}_RCU_PER_SECOND", "0"),
+        )
+        if found.is_consistent not in ("yes", "no"):
+            raise SettingError(
+                f"{prefix}_CONSISTENT_READS must be yes or no, not {found.is_consistent!r}."
+            )
+        if not found.rcu_per_second.isdecimal():
+            raise SettingError(
+                f"{prefix}_RCU_PER_SECOND must be a whole number, not {found.rcu_per_second!r}."
+            )
+        return found
+
+    @property
+    def exposure(self) -> str | None:
+        """What is unsafe about the way to the server, and what to do. None: it is safe."""
+        address = urlsplit(self.endpoint)
+        if address.scheme != "http" or address.hostname in LOOPBACK:
+            return None
+        return (
+            f"others on the way to {address.hostname} may read rows or pass for it. Set "
+            f"{self.prefix}_ENDPOINT to an address with https."
+        )
+
+    def client(self, service: str = "dynamodb") -> Any:
+        """Return a client of `dynamodb` or `dynamodbstreams`. Threads may share it.
+
+        Raises `SettingError` if the settings cannot be used. Nothing is sent yet.
+        """
+        import boto3
+        from botocore.config import Config
+
+        keys = {}
+        if self.access_key:
+            keys = {
+                "aws_access_key_id": self.access_key,
+                "aws_secret_access_key": self.secret_key,
+            }
+        try:
+            # A session of its own: the usual one is shared by all threads and must not be.
+            return boto3.session.Session(**keys).client(
+                service,
+                region_name=self.region,
+                endpoint_url=self.endpoint or None,
+                config=Config(
+                    connect_timeout=_CONNECT_SECONDS,
+                    read_timeout=_SILENT_SECONDS,
+                    tcp_keepalive=True,
+                    max_pool_connections=32,
+                    # Throttled requests are repeated, ever more slowly.
+                    retries={"mode": "adaptive", "max_attempts": 8},
+                ),
+            )
+        except ValueError as error:
+            raise SettingError(
+                f"The settings {self.prefix}_… of DynamoDB cannot be used: {error}"
+            ) from None
+
+
 def staging() -> PostgresConnection:
     """The staging warehouse."""
     return PostgresConnection.from_env("SOFTCART_STAGING")

@@ -23,6 +23,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import (
+    DynamoConnection,
     MongoConnection,
     MySQLConnection,
     PostgresConnection,
@@ -30,11 +31,14 @@ from softcart_assets.connections import (
 from softcart_assets.dbt import prepare_manifest
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
+from softcart_assets.stack.dynamodb import DynamoDB
 from softcart_assets.stack.server import free_port
 
 MYSQL = Source("test_mysql", "mysql", "", ())
 MONGO = Source("test_mongo", "mongodb", "", ())
 """With these sources the stack has both servers, even if no line of business needs them."""
+DYNAMO = Source("test_dynamo", "dynamodb", "", ())
+"""Few tests need its server, so it is started for them alone."""
 
 
 # The same examples in every run, and none too slow: neither chance nor a busy machine decides
@@ -210,6 +214,32 @@ def mongo(stack: Stack) -> Iterator[MongoConnection]:
     """A fresh, empty MongoDB database."""
     with mongo_database(MongoConnection.from_env(MONGO.env_prefix)) as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def dynamo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoDB]:
+    """A DynamoDB server of its own."""
+    home = tmp_path_factory.mktemp("dynamodb")
+    server = DynamoDB(home, free_port(), "unchecked", {DYNAMO.env_prefix: DYNAMO.name})
+    server.up()
+    try:
+        yield server
+    finally:
+        server.down()
+
+
+@pytest.fixture
+def dynamo(dynamo_server: DynamoDB) -> DynamoConnection:
+    """DynamoDB with a fresh prefix, so that no table has been made."""
+    settings = dynamo_server.environment("X")
+    return DynamoConnection(
+        "X",
+        settings["X_REGION"],
+        settings["X_ENDPOINT"],
+        settings["X_ACCESS_KEY_ID"],
+        settings["X_SECRET_ACCESS_KEY"],
+        f"{secrets.token_hex(6)}.",
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The local stack: private MySQL, PostgreSQL and MongoDB servers under one home directory.
+"""The local stack: MySQL, PostgreSQL, MongoDB and DynamoDB servers of its own under one home.
 
 They are for development and tests. This package starts, stops and finds the servers. It makes the
 environment that tells the rest of the project where they are. It does not know what they store.

@@ -58,6 +58,7 @@ def _rendered(name: str, sources: Sequence[Source], **values: str | Sequence[str
         sources=sources,
         mysql=_of_kind(sources, "mysql"),
         mongodb=_of_kind(sources, "mongodb"),
+        dynamodb=_of_kind(sources, "dynamodb"),
         folders=_of_kind(sources, "files"),
         connector=connector,
         tls=TLS_SETTINGS,

@@ -27,13 +27,14 @@ from softcart_assets.connections import (
 )
 from softcart_assets.lines.model import Source
 from softcart_assets.paths import local_lake
+from softcart_assets.stack.dynamodb import DynamoDB
 from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
 from softcart_assets.stack.server import Server, StackError, free_port
 
-PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo}
+PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynamodb": DynamoDB}
 """The local server for each kind of source system. Sources of other kinds have none."""
 _FOLDERS = ("files",)
 """The kinds of source systems that are a folder. A local one stands for the company's."""
@@ -42,9 +43,10 @@ AServer = TypeVar("AServer", bound=Server)
 
 LOCK_SECONDS = 180
 
-_ADDRESSES = ("HOST", "URI", "DIR")
+_ADDRESSES = ("HOST", "URI", "DIR", "REGION", "ENDPOINT")
 """The ends of the settings of which one names a server or folder."""
-_SETTINGS = (*_ADDRESSES, "PORT", "USER", "PASSWORD", "DATABASE")
+_KEYS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "TABLE_PREFIX")
+_SETTINGS = (*_ADDRESSES, "PORT", "USER", "PASSWORD", "DATABASE", *_KEYS)
 """The ends of all settings that `env` may set."""
 
 
@@ -223,7 +225,8 @@ class Stack:
 
         # Also those that nothing uses now: one of them may still run from earlier settings.
         postgres = server(Postgres)
-        return server(MySQL), postgres, server(Mongo), server(Metastore, postgres=postgres)
+        hive = server(Metastore, postgres=postgres)
+        return server(MySQL), postgres, server(Mongo), server(DynamoDB), hive
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
         """The databases of this server: prefix of the settings → database."""

@@ -232,7 +232,7 @@ def test_the_metastore_outlives_its_database(metastore: str, stack: Stack, loads
     loads.add((1, JANUARY, "1.00"))
     refresh_table(loads.table, loads.files)
     publish(loads.table, print)
-    _, postgres, _, server = stack.servers()
+    _, postgres, _, _, server = stack.servers()
     for victim in (postgres, server):
         process = victim.process()
         assert process

@@ -31,6 +31,7 @@ OTHERS = (
     Source("key", "mysql", "", (), prefix="SOFTCART_LOCK"),
     Source("papers", "mongodb", "", ()),
     Source("inbox", "files", "", ()),
+    Source("visits", "dynamodb", "", ()),
 )
 VARIABLE = re.compile(r"SOFTCART_[A-Z_]*[A-Z]\b")
 
@@ -170,6 +171,7 @@ def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> No
     # The local stack in the container stands in for it.
     assert environment["SOFTCART_INBOX_URI"] == "${SOFTCART_INBOX_URI:-}"
     assert environment["SOFTCART_LOYALTY_PASSWORD"].startswith("${SOFTCART_LOYALTY_PASSWORD:?")
+    assert environment["SOFTCART_VISITS_TABLE_PREFIX"] == "visits."
     passwords = more.compose["services"]["mysql"]["environment"]
     assert passwords["SOFTCART_LOYALTY_PASSWORD"] == environment["SOFTCART_LOYALTY_PASSWORD"]
 

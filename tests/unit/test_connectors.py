@@ -11,13 +11,14 @@ from softcart_assets.assembly import DeclarationError, assemble
 from softcart_assets.connections import SettingError
 from softcart_assets.ingestion import readers
 from softcart_assets.ingestion.connectors import KINDS, connector
+from softcart_assets.ingestion.connectors.dynamodb.reader import DynamoReader
 from softcart_assets.ingestion.connectors.files.folder import FilesReader
 from softcart_assets.ingestion.connectors.mongodb.reader import MongoReader
 from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
 from softcart_assets.ingestion.connectors.protocol import Connector
 from softcart_assets.lines.model import NONE, PII, Column, Line, Privacy, Source, Table
 
-CLIENTS = {"pymysql", "pymongo", "bson", "pandas", "pyarrow", "psycopg"}
+CLIENTS = {"boto3", "botocore", "pymysql", "pymongo", "bson", "pandas", "pyarrow", "psycopg"}
 DOCS = Table("docs", "", ("_id",), "incremental", (Column("_id", NONE), Column("who", PII)), "at")
 
 
@@ -95,6 +96,7 @@ def test_each_reader_has_just_the_capabilities_of_its_system() -> None:
 
     assert capabilities(FilesReader) == set()
     assert capabilities(MongoReader) == {"KeyedReader", "PairReader", "TallyReader"}
+    assert capabilities(DynamoReader) == {"KeyedReader", "TallyReader"}
     assert capabilities(MySQLReader) == {each.__name__ for each in optional} - {"TallyReader"}
 
 
@@ -113,6 +115,18 @@ def test_what_documents_add_to_a_table() -> None:
         "document": ["_id", "who"],
         "who": ["who"],
         "who__text": ["who"],
+    }
+    dynamodb = connector("dynamodb")
+    assert dynamodb.raw_key(DOCS) == ("_id",)
+    assert dynamodb.privacy(DOCS, "document") is Privacy.PII
+    assert dynamodb.privacy(DOCS, "removed_by") is Privacy.NONE
+    assert dynamodb.privacy(DOCS, "who__text") is Privacy.PII
+    assert dynamodb.column_origins(["_id", "who", "who__text", "document", "removed_by"]) == {
+        "_id": ["_id"],
+        "who": ["who"],
+        "who__text": ["who"],
+        "document": ["_id", "who"],
+        "removed_by": [],
     }
     mysql = connector("mysql")
     assert mysql.raw_key(DOCS) == ("_id",)

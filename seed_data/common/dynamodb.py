@@ -1,0 +1,223 @@
+"""Loads items into the tables of DynamoDB.
+
+A table's mark is a tag of it. So it comes and goes with the table.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from seed_data.common.databases import Advance, mark_of, refusal
+from seed_data.common.model import SeedError
+from softcart_assets.connections import DynamoConnection
+from softcart_assets.lines.model import Source, Table
+
+_TAG = "softcart-seed"
+_STREAM_VIEW = "NEW_AND_OLD_IMAGES"
+_ITEMS_A_REQUEST = 25
+"""DynamoDB's limit."""
+_REQUESTS_AT_ONCE = 8
+_ATTEMPTS = 12
+
+
+@dataclass(frozen=True)
+class TableDesign:
+    """What a table has besides its items.
+
+    `key_types`: S, N or B for each attribute of the key. `expires_at`: the attribute with the
+    second since 1970 after which an item goes. `read_units`, `write_units`: provisioned capacity, 0
+    for both: on demand.
+    """
+
+    key_types: Mapping[str, Literal["S", "N", "B"]]
+    expires_at: str | None = None
+    read_units: int = 0
+    write_units: int = 0
+
+
+class DynamoDatabase:
+    """The DynamoDB tables of one source.
+
+    Parquet files for it have a column `item`: the item as DynamoDB's JSON, binary values as Base64.
+    `designs`: by table. A table without one has keys of text.
+    """
+
+    def __init__(self, source: Source, designs: Mapping[str, TableDesign] | None = None) -> None:
+        self.mark = mark_of(source)
+        self._server = DynamoConnection.from_env(source.env_prefix)
+        self._client = self._server.client()
+        self._declared = [table.at_source for table in source.tables]
+        self._designs = designs or {}
+        self._setting = f"{source.env_prefix}_TABLE_PREFIX"
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Does nothing. DynamoDB has no lock that ends with its holder.
+
+        The lock on the file of the line keeps out other seeds of this installation.
+        """
+        yield
+
+    def marks(self) -> Mapping[str, str]:
+        """The mark of each of our tables. Raises `SeedError` if another one has a name of ours.
+
+        A region's other tables may be anybody's, and nothing of them is looked at.
+        """
+        found = {name: self._mark_at(name) for name in self._declared if self._describe(name)}
+        theirs = [name for name, mark in found.items() if not mark.startswith(self.mark)]
+        if theirs:
+            raise SeedError(
+                refusal(
+                    f"DynamoDB in region {self._server.region} holds tables", theirs, self._setting
+                )
+            )
+        return found
+
+    def recreate(self, tables: Collection[Table]) -> None:
+        """Make these tables anew, empty. What is no longer declared has no name that we know."""
+        for table in tables:
+            if self._describe(table.at_source):
+                self._client.delete_table(TableName=self._name(table.at_source))
+        for table in tables:
+            self._wait_for(table.at_source, "table_not_exists")
+            self._create(table)
+        for table in tables:
+            self._wait_for(table.at_source, "table_exists")
+            if attribute := self._design(table).expires_at:
+                self._client.update_time_to_live(
+                    TableName=self._name(table.at_source),
+                    TimeToLiveSpecification={"Enabled": True, "AttributeName": attribute},
+                )
+
+    def load(self, table: Table, directory: Path, advance: Advance) -> int:
+        """Write the items, some requests at once."""
+        count = 0
+        waiting: list[Future[int]] = []
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="items") as threads:
+            for file in sorted(directory.glob("*.parquet")):
+                for batch in pq.ParquetFile(file).iter_batches(_ITEMS_A_REQUEST):
+                    items = [json.loads(text) for text in batch.column("item").to_pylist()]
+                    waiting.append(threads.submit(self.put, table, items))
+                    # No more are read ahead than are under way, so memory is bounded.
+                    while len(waiting) >= 2 * _REQUESTS_AT_ONCE:
+                        done = waiting.pop(0).result()
+                        count += done
+                        advance(done)
+            for each in waiting:
+                done = each.result()
+                count += done
+                advance(done)
+        return count
+
+    def put(self, table: Table, items: Sequence[Mapping[str, Any]]) -> int:
+        """Write up to 25 items. Returns their number. Raises `SeedError` if the table is too slow.
+
+        What DynamoDB has no capacity for is written again, ever more slowly.
+        """
+        name = self._name(table.at_source)
+        requests: list[Any] = [{"PutRequest": {"Item": from_json(item)}} for item in items]
+        for attempt in range(_ATTEMPTS):
+            answer = self._client.batch_write_item(RequestItems={name: requests})
+            requests = answer.get("UnprocessedItems", {}).get(name, [])
+            if not requests:
+                return len(items)
+            time.sleep(min(0.05 * 2**attempt, 10))
+        raise SeedError(
+            f"DynamoDB table {name!r} took {len(requests)} items in none of {_ATTEMPTS} attempts. "
+            "Give it more write capacity."
+        )
+
+    def complete(self, tables: Collection[Table], parameters: str) -> None:
+        """Record that these tables are loaded."""
+        for table in tables:
+            described = self._describe(table.at_source)
+            if described:
+                self._client.tag_resource(
+                    ResourceArn=described["TableArn"],
+                    Tags=[{"Key": _TAG, "Value": f"{self.mark} {parameters}"}],
+                )
+
+    def _create(self, table: Table) -> None:
+        design = self._design(table)
+        kinds = ("HASH", "RANGE")
+        is_on_demand = not (design.read_units or design.write_units)
+        capacity: dict[str, Any] = (
+            {"BillingMode": "PAY_PER_REQUEST"}
+            if is_on_demand
+            else {
+                "BillingMode": "PROVISIONED",
+                "ProvisionedThroughput": {
+                    "ReadCapacityUnits": design.read_units,
+                    "WriteCapacityUnits": design.write_units,
+                },
+            }
+        )
+        self._client.create_table(
+            TableName=self._name(table.at_source),
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": design.key_types.get(name, "S")}
+                for name in table.key
+            ],
+            KeySchema=[
+                {"AttributeName": name, "KeyType": kind}
+                for name, kind in zip(table.key, kinds, strict=False)
+            ],
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": _STREAM_VIEW},
+            Tags=[{"Key": _TAG, "Value": self.mark}],
+            **capacity,
+        )
+
+    def _design(self, table: Table) -> TableDesign:
+        return self._designs.get(table.at_source, TableDesign({}))
+
+    def _name(self, at_source: str) -> str:
+        return self._server.table_prefix + at_source
+
+    def _wait_for(self, at_source: str, state: str) -> None:
+        self._client.get_waiter(state).wait(
+            TableName=self._name(at_source), WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+        )
+
+    def _describe(self, at_source: str) -> Mapping[str, Any] | None:
+        try:
+            found: Mapping[str, Any] = self._client.describe_table(TableName=self._name(at_source))
+        except self._client.exceptions.ResourceNotFoundException:
+            return None
+        table: Mapping[str, Any] = found["Table"]
+        return table
+
+    def _mark_at(self, at_source: str) -> str:
+        described = self._describe(at_source)
+        if not described:
+            return ""
+        tags = self._client.list_tags_of_resource(ResourceArn=described["TableArn"])["Tags"]
+        return next((str(tag["Value"]) for tag in tags if tag["Key"] == _TAG), "")
+
+
+def from_json(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item of DynamoDB's JSON as the client takes it: its binary values are bytes."""
+    return {name: _from_json(value) for name, value in item.items()}
+
+
+def _from_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    ((type_, inner),) = value.items()
+    match type_:
+        case "B":
+            return {"B": base64.b64decode(inner)}
+        case "BS":
+            return {"BS": [base64.b64decode(each) for each in inner]}
+        case "L":
+            return {"L": [_from_json(each) for each in inner]}
+        case "M":
+            return {"M": from_json(inner)}
+    return {type_: inner}

@@ -1,0 +1,1 @@
+"""The DynamoDB connector: scanning tables and following their streams."""
