@@ -35,6 +35,7 @@ PURPOSES = {
     "extracts": "files for BI tools",
     "findings": "what the doctor finds",
     "ingestion": "copies, follows, proves",
+    "inspire_app": "the fitness application",
     "interrupts": "obeys Ctrl-C",
     "lake": "which change files count",
     "lineage": "what a query reads",
