@@ -64,11 +64,12 @@ class Message:
     """A message as the outbox has it. All times are in UTC.
 
     `key`: the same for the same cause, so it is sent once. `claimed_until`: until then, a sender
-    is at work on it. After `expires_at`, nobody wants it any more.
+    is at work on it. After `expires_at`, nobody wants it any more. `address`: of somebody who may
+    have no account yet. Then `user_id` is None.
     """
 
     key: str
-    user_id: int
+    user_id: int | None
     channel: Channel
     purpose: Purpose
     template: str
@@ -82,6 +83,7 @@ class Message:
     claimed_until: datetime | None = None
     provider_id: str | None = None
     sent_at: datetime | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,6 @@ def claim(message: Message, sender: str, now: datetime) -> Message:
     return replace(
         message,
         state=State.SENDING,
-        attempts=message.attempts + 1,
         claimed_by=sender,
         claimed_until=now + CLAIM,
     )
@@ -202,16 +203,18 @@ def decide(message: Message, receiver: Receiver | None, now: datetime) -> Send |
 
 
 def obey(message: Message, decision: Wait | Drop) -> Message:
-    """The claimed message after a decision not to send it now. Waiting is no attempt."""
+    """The claimed message after a decision not to send it now."""
     if isinstance(decision, Drop):
         return _closed(message, State.DROPPED, decision.reason)
-    return replace(_free(message), due_at=decision.until, attempts=message.attempts - 1)
+    return replace(_free(message), due_at=decision.until)
 
 
 def after_sending(
     message: Message, outcome: Accepted | Refused | Unavailable, now: datetime, chance: float
 ) -> Message:
     """The message after an attempt. `chance`: from 0 to 1, so that not all try again at once."""
+    # Only an answer counts as an attempt. A sender that is killed often must not use them up.
+    message = replace(message, attempts=message.attempts + 1)
     match outcome:
         case Accepted(provider_id):
             done = _closed(message, State.SENT, None)

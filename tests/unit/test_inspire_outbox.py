@@ -110,7 +110,6 @@ def test_one_cause_makes_one_key() -> None:
 
 def test_a_message_has_one_sender_until_its_claim_ends() -> None:
     claimed = claim(REMINDER, "a", NOON)
-    assert claimed.attempts == 1
     with pytest.raises(ValueError, match="not due"):
         claim(claimed, "b", NOON + CLAIM - timedelta(seconds=1))
     assert claim(claimed, "b", NOON + CLAIM).claimed_by == "b"
@@ -123,6 +122,14 @@ def test_a_refusal_ends_it_and_an_outage_does_not() -> None:
     assert (waiting.state, waiting.due_at) == (State.WAITING, NOON + timedelta(seconds=30))
     asked = after_sending(claimed, Unavailable("busy", timedelta(minutes=5)), NOON, 0)
     assert asked.due_at == NOON + timedelta(minutes=5)
+
+
+def test_a_sender_that_is_killed_uses_no_attempt_up() -> None:
+    message, now = REMINDER, NOON
+    for number in range(MAX_ATTEMPTS + 5):
+        now = NOON + number * CLAIM
+        message = claim(message, "a", now)
+    assert after_sending(message, Unavailable("busy"), now, 0).state is State.WAITING
 
 
 def test_attempts_end() -> None:
