@@ -36,6 +36,7 @@ PURPOSES = {
     "findings": "what the doctor finds",
     "identities": "customers who are one person",
     "ingestion": "copies, follows, proves",
+    "inspire_app": "the fitness application",
     "interrupts": "obeys Ctrl-C",
     "lake": "which change files count",
     "lineage": "what a query reads",

@@ -48,13 +48,15 @@ def _names() -> re.Pattern[str]:
     relations = "|".join(sorted(_relations()))
     # A word of its own or a part of a name: shop, stg_shop__orders, TelecomLoad.
     return re.compile(
-        rf"(?i:(?<![a-z])({words})(?![a-z]))|({titles})(?=[A-Z])|({prefixes})_"
+        # The application of a line is a package, which the import contracts name: inspire_app.
+        rf"(?i:(?<![a-z])({words})(?!_app\b|[a-z]))|({titles})(?=[A-Z])|({prefixes})_"
         rf"|(?<![a-z])(raw|lake|stg|int)_({sources})(?![a-z])|\b({relations})\b",
     )
 
 
 def _own_folders() -> set[str]:
-    return {line.name for line in OF_LINES} | {source.name for source in LINES.sources}
+    lines = {line.name for line in OF_LINES}
+    return lines | {f"{name}_app" for name in PLANNED} | {source.name for source in LINES.sources}
 
 
 def _shared_files() -> Iterator[Path]:

@@ -1,0 +1,54 @@
+"""What addresses, ages and words of people mean."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import date
+from typing import Final
+
+_ADDRESS: Final = re.compile(
+    r"[^\s@<>\"(),:;\\\[\]\x00-\x1f\x7f]{1,64}@(?:[^\s@<>()\[\]\x00-\x1f,:;\\\"]{1,63}\.)+[^\s@<>().,:;\\\"\[\]\x00-\x1f]{2,63}"
+)
+_NUMBER: Final = re.compile(r"[1-9]\d{6,14}")
+
+_STOP: Final = frozenset(
+    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "stopp", "arret", "arrêt", "alto"}
+)
+_BANDS: Final = ((20, "under 20"), (30, "20s"), (40, "30s"), (50, "40s"), (60, "50s"), (70, "60s"))
+
+
+def email_key(address: str) -> str | None:
+    """The form by which an address is compared: two of one key are one account. None: no address.
+
+    Only case and the way of writing letters are made alike. Dots and what is behind a plus stay, as
+    not every provider ignores them.
+    """
+    key = unicodedata.normalize("NFC", address.strip()).casefold()
+    # Casefolding may take a text out of the normal form.
+    key = unicodedata.normalize("NFC", key)
+    return key if len(key) <= 254 and _ADDRESS.fullmatch(key) else None
+
+
+def phone_number(text: str) -> str | None:
+    """A number in the form of E.164 without +. None if it has no country or is no number."""
+    digits = re.sub(r"[\s().\-/\u00a0]", "", text)
+    prefix = "+" if digits.startswith("+") else "00" if digits.startswith("00") else ""
+    number = digits.removeprefix(prefix)
+    return number if prefix and number.isascii() and _NUMBER.fullmatch(number) else None
+
+
+def wants_no_more(text: str) -> bool:
+    """Whether somebody who answers a text message wants no more of them."""
+    words = re.findall(r"\w+", unicodedata.normalize("NFC", text).casefold())
+    return len(words) == 1 and words[0] in _STOP
+
+
+def age(birth: date, day: date) -> int:
+    """Full years on a day. Who was born on 29 February is older from 1 March on in other years."""
+    return day.year - birth.year - ((day.month, day.day) < (birth.month, birth.day))
+
+
+def age_band(years: int) -> str:
+    """The group of an age in the insights."""
+    return next((name for below, name in _BANDS if years < below), "70 and over")

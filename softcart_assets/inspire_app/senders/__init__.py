@@ -1,0 +1,1 @@
+"""Ways to providers. Each sender sends one letter, and says what came of it."""
