@@ -253,7 +253,7 @@ def test_running_totals_follow_the_traffic(
     assert show_totals(shown, postgres, TELECOM.sources) == []
     assert "calls_out" in shown.export_text()
 
-    session = prepared(spark)
+    session, counted_rows = prepared(spark), 0
     for source in TELECOM.sources:
         with postgres.connect() as connection:
             tables = counted(connection, source, lake)
@@ -261,8 +261,11 @@ def test_running_totals_follow_the_traffic(
             start(session, postgres, table, None).awaitTermination()
             with postgres.connect() as connection:
                 for total in totals_of(connection, source, table.table):
-                    rows, differing = compare(connection, total)
-                    assert (rows > 0, differing) == (True, 0), total.name
+                    # All invoices may be paid by now.
+                    kept = _read(postgres, f"SELECT 1 FROM {total.relation} WHERE _rows <> 0")
+                    assert compare(connection, total) == (len(kept), 0), total.name
+                    counted_rows += len(kept)
+    assert counted_rows > 1_000
 
 
 def _read(postgres: PostgresConnection, query: str) -> list[tuple]:
