@@ -44,10 +44,9 @@ def known_now() -> Column:
     return F.col("_known_to") == _instant(_FOR_GOOD)
 
 
-def position(source: str, changes: DataFrame) -> DataFrame:
-    """One row with the `position` of the last change of a table, as `<source> <position>`."""
-    last = F.max_by("_position", F.struct("_version", "_place"))
-    return changes.agg(F.concat(F.lit(f"{source} "), last).alias("position"))
+def last_position() -> Column:
+    """The position of the last change, as an aggregate over the changes of a table."""
+    return F.max_by("_position", F.struct("_version", "_place"))
 
 
 def _instant(text: str) -> Column:

@@ -20,9 +20,6 @@ from softcart_assets.ml.build import Scored, Trained, code_version, score, train
 from softcart_assets.ml.registry import Registry
 from softcart_assets.resources import OutputResource, PostgresResource
 
-PICTURES = "models"
-"""The folder of pictures in that of the extracts."""
-
 _PROMISES = {
     "plausible": "The AUC on past months is not significantly above what can be true, that of no "
     "feature alone either. Otherwise a feature knows the future.",
@@ -132,8 +129,8 @@ class _Run:
         started, found = time.monotonic(), None
         failed: Exception | None = None
         try:
-            pictures = self._output.path / PICTURES
-            found = train(self._staging.connection(), model, self._registry, pictures)
+            folder = self._output.path
+            found = train(self._staging.connection(), model, self._registry, folder)
         except Exception as error:
             self._context.log.exception(f"The model {model.name} could not be trained")
             failed = error
@@ -251,7 +248,8 @@ def _metadata(model: Model, found: Trained) -> dict[str, Any]:
         "state": "trained" if found.is_new else "unchanged",
         "version": candidate.number,
         "champion": found.champion if found.champion is not None else "none",
-        "report": dg.MetadataValue.md("\n".join(lines)),
+        "figures": dg.MetadataValue.md("\n".join(lines)),
+        "report": dg.MetadataValue.path(str(found.report)),
         **candidate.figures,
         # The files and not the pictures themselves: an event is read again and again.
         **{f"picture: {file.stem}": dg.MetadataValue.path(str(file)) for file in found.pictures},

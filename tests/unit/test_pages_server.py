@@ -71,6 +71,14 @@ def test_files_are_served_as_what_they_are(folder: Path) -> None:
     assert client(folder).get(f"/{names[0]}", headers=again).status_code == 304
 
 
+def test_the_report_on_a_model_is_a_page(folder: Path) -> None:
+    name = LINES.models[0].report
+    assert client(folder).get(f"/{name}.html").status_code == 404
+    (folder / f"{name}.html").write_text("the report")
+    assert client(folder).get(f"/{name}.html").text == "the report"
+    assert f'<a href="{name}.html">' in client(folder).get("/").text
+
+
 def test_a_part_of_a_file_is_served(folder: Path) -> None:
     """A Parquet reader asks for the end of a file first, and for the columns that it needs."""
     (folder / f"{EXTRACT.name}.parquet").write_bytes(b"PAR1 columns PAR1")

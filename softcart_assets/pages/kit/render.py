@@ -118,12 +118,17 @@ def html(page: Page, archive: str) -> str:
         periods={name: PERIODS[name] for name in page.periods or PERIODS},
         kind_of=_kind,
         is_broad=_is_broad,
-        style=theme.variables() + _dense(_text("kit.css")),
+        style=style(),
         script=script,
         script_hash=_hash(script),
         archive=archive,
         state_mark=STATE_MARK,
     )
+
+
+def style() -> str:
+    """The stylesheet of pages, with their colours."""
+    return theme.variables() + _dense(_text("kit.css"))
 
 
 def _kind(block: Block) -> str:
