@@ -146,7 +146,8 @@ def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scor
         inputs = {"code": code_version(model), "content": content}
         if last and last[1] == inputs:
             return Scored(last[0], False, content)
-        count = replace_table(writer, "ml", model.scores, scores)
+        # Whoever talks to one subject asks for its score alone.
+        count = replace_table(writer, "ml", model.scores, scores, key=model.subject)
         texts = {(model.scores, name): text for name, text in COLUMNS.items()}
         texts[model.scores, ""] = f"{model.description} One row per {model.subject}."
         there = comments.read(writer, "ml", [model.scores])

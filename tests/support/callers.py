@@ -74,6 +74,20 @@ def stand(postgres: PostgresConnection, seconds_old: float = 0) -> None:
         )
 
 
+def score(postgres: PostgresConnection, subscriber: int, probability: str) -> None:
+    """Make the table of the model's scores anew, with one subscriber."""
+    with postgres.connect() as session:
+        session.execute("CREATE SCHEMA IF NOT EXISTS ml")
+        session.execute("DROP TABLE IF EXISTS ml.churn_scores")
+        session.execute(
+            "CREATE TABLE ml.churn_scores AS SELECT %s::bigint AS subscriber_id,"
+            " date '2026-12-01' AS month, date '2026-11-01' AS cut_off_date,"
+            " %s::numeric(7, 4) AS probability_pct, 1 AS decile, 3 AS model_version,"
+            " 'Dropped calls: 5' AS reason_1, 'Prepaid' AS reason_2, NULL::text AS reason_3",
+            [subscriber, probability],
+        )
+
+
 def _subscriber(id: int, msisdn: str, **more: Any) -> dict[str, Any]:
     return {
         "id": id,
