@@ -2,8 +2,9 @@
 
 A row that was logged is known from its commit on. A table is copied once, before its log is
 followed, and nobody knows when the source learned of the rows of this copy. They count as known
-since ever. So whoever asks for a moment before the copy must look at the times in the rows, such as
-the one at which a record was written.
+since ever. So do rows that come with a later copy only, after a gap in the log. So whoever asks for
+a moment before the copy must look at the times in the rows, such as the one at which a record was
+written.
 """
 
 from __future__ import annotations
