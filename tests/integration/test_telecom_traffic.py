@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from rich.console import Console
@@ -105,6 +106,7 @@ def test_traffic_keeps_the_invariants(spark, servers: dict[str, MySQLConnection]
     for what, (source, query) in BROKEN.items():
         assert not _rows(servers[source], query), what
 
+    [[last_charge]] = _rows(servers["charging"], "SELECT MAX(id) FROM charges")
     # Three threads, and every kind of operation often enough.
     counts = simulate([TELECOM], rate=2_500, duration=4, seed=3)
     assert counts.keys() <= OPERATIONS.keys()
@@ -125,6 +127,12 @@ def test_traffic_keeps_the_invariants(spark, servers: dict[str, MySQLConnection]
     )
     assert abs((records - events) / events - shares.RECORD_DUPLICATE) < 0.004
     assert abs(float(late) / records - shares.RECORD_LATE) < 0.01
+    [[charged, corrected]] = _rows(
+        servers["charging"],
+        "SELECT SUM(reverses_id IS NULL AND amount > 0), SUM(amount < 0) FROM charges "
+        f"WHERE id > {last_charge}",
+    )
+    assert abs(corrected / charged - Decimal(shares.CHARGE_CORRECTED)) < Decimal("0.003")
 
 
 def test_a_transaction_that_is_undone_leaves_nothing_behind(

@@ -25,7 +25,7 @@ OPERATIONS: dict[str, tuple[float, Callable[[Desk], None]]] = {
     "incoming_call": (22, usage.incoming_call),
     "sms": (13, usage.sms),
     "data_session": (14, usage.data_session),
-    "correction": (0.3, usage.correction),
+    "correction": (0.5, usage.correction),
     "top_up": (1.2, usage.top_up),
     "interaction": (1.0, office.interaction),
     "closed_complaint": (0.3, office.close_complaint),
@@ -39,7 +39,11 @@ OPERATIONS: dict[str, tuple[float, Callable[[Desk], None]]] = {
     "porting": (0.03, office.porting),
     "cycle_change": (0.05, office.cycle_change),
 }
-"""Each kind of operation, and how often it comes relative to the others."""
+"""Each kind of operation, and how often it comes relative to the others.
+
+A correction comes more often than charges turn out wrong, so that it finds something to do only as
+often as `shares` says.
+"""
 
 KNOWN_SUBSCRIBERS = 50_000
 """At most so many take part. They are spread over all."""

@@ -17,9 +17,10 @@ from decimal import Decimal
 from typing import Any
 
 from seed_data.common.sql import SQLSession
+from seed_data.telecom import shares
 
-RECENT_CHARGES = 1_000
-"""Charges of which one may be corrected."""
+WRONG_CHARGES = 1_000
+"""The most charges that wait for their correction."""
 
 CALL_COLUMNS = (
     "event_id, subscriber_id, msisdn, direction, other_msisdn, started_at, duration_seconds, "
@@ -74,7 +75,8 @@ class Desk:
     agents: int
     rows: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     spent: dict[int, Decimal] = field(default_factory=dict)
-    recent: deque[tuple[Any, ...]] = field(default_factory=lambda: deque(maxlen=RECENT_CHARGES))
+    wrong: deque[tuple[Any, ...]] = field(default_factory=lambda: deque(maxlen=WRONG_CHARGES))
+    """Charges that will be corrected."""
     after_commit: list[Callable[[], object]] = field(default_factory=list)
     """Changes of what the threads know, for when the sources have them."""
     _mark: str = field(default_factory=lambda: os.urandom(4).hex())
@@ -126,15 +128,15 @@ class Desk:
         self._settle()
 
     def _remembering(self, rows: list[tuple[Any, ...]]) -> Callable[[], None]:
-        """Keeps charges that may be corrected, with the ids that the server gave them."""
+        """Keeps the charges that turn out wrong, with the ids that the server gave them."""
         # A statement with a known number of rows gets consecutive ids.
         [[first]] = self.sql["charging"].all("SELECT LAST_INSERT_ID()")
         charges = [
             (first + number, *row)
             for number, row in enumerate(rows)
-            if row[4] > 0 and row[9] is None
+            if row[4] > 0 and row[9] is None and self.rng.random() < shares.CHARGE_CORRECTED
         ]
-        return lambda: self.recent.extend(charges)
+        return lambda: self.wrong.extend(charges)
 
     def _settle(self) -> None:
         """Take what prepaid subscribers spent from their balances, and top up low ones."""
