@@ -397,6 +397,7 @@ BREAKS = [
     ("fct_calls_match_source", "UPDATE warehouse.fct_calls SET record_count = 3"),
     ("fct_charges_match_source", "UPDATE raw_charging.charges SET amount = amount + 0.01"),
     ("fct_invoices_match_source", "DELETE FROM warehouse.fct_invoices WHERE invoice_id = 2"),
+    ("fct_invoices_match_source", "UPDATE raw_billing.invoices SET currency = 'USD'"),
     ("fct_crm_interactions_match_source", "DELETE FROM raw_crm.complaints"),
     ("dim_customer_matches_crm", "UPDATE raw_crm.customers SET _deleted = true WHERE id = 1"),
     ("invoice_totals_match_lines", "UPDATE raw_billing.invoices SET total_amount = 1"),
