@@ -222,7 +222,7 @@ def test_what_spark_cannot_add_up_is_refused(
 def test_a_standalone_cluster(
     load, mysql: MySQLConnection, postgres: PostgresConnection, lake: str, tmp_path: Path
 ) -> None:
-    """A job as spark-submit runs it, with workers in processes of their own."""
+    """A job in a process of its own, with a master and two workers. Each worker has an executor."""
     load(
         calls(*(call(n, f"'{n % 50}'", n % 3, "2026-03-01", n) for n in range(1, 200))),
         "INSERT INTO charges VALUES (1, 7, 9.99, 'EUR', '2026-03-01')",
@@ -246,10 +246,12 @@ def test_a_standalone_cluster(
     }
     deploy, address = "org.apache.spark.deploy", f"spark://127.0.0.1:{port}"
     here = ["--host", "127.0.0.1", "--webui-port", "0"]
-    room = ["--cores", "2", "--memory", "1g", "--work-dir", str(tmp_path / "work")]
+    room = ["--cores", "1", "--memory", "1g", "--work-dir", str(tmp_path / "work")]
+    worker = [f"{deploy}.worker.Worker", *here, *room, address]
     daemons = {
         "master": [f"{deploy}.master.Master", *here, "--port", str(port)],
-        "worker": [f"{deploy}.worker.Worker", *here, *room, address],
+        "worker_1": worker,
+        "worker_2": worker,
     }
     started = []
     try:
@@ -274,5 +276,6 @@ def test_a_standalone_cluster(
         for process in started:
             process.wait(30)
     assert finished.returncode == 0, finished.stdout + finished.stderr[-3000:]
+    assert {each.name for each in (tmp_path / "work").glob("app-*/*")} == {"0", "1"}
     assert "ods_spark.calls_out: 6 rows, as in ods" in finished.stdout
     assert query(postgres, "SELECT sum(_rows) FROM ods_spark.calls_out WHERE bucket='-infinity'")
