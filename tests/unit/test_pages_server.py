@@ -20,6 +20,7 @@ from softcart_assets.connections import ServerUnreachable, SettingError, address
 from softcart_assets.extracts import dictionary
 from softcart_assets.pages import server
 from softcart_assets.pages.kit import STATE_MARK
+from softcart_assets.pages.kit.cube import Content
 from softcart_assets.pages.kit.render import html
 from softcart_assets.pages.server import State, application, serve
 from softcart_assets.stack import guard
@@ -177,7 +178,7 @@ def test_a_page_of_a_source_itself_waits_for_no_load(folder: Path) -> None:
 
 
 def test_the_kit_leaves_a_place_for_it() -> None:
-    assert html(PAGE.page, "").count(STATE_MARK) == 1
+    assert html(PAGE.page, Content("", None, None, {}, None)).count(STATE_MARK) == 1
 
 
 def test_files_are_listed_when_the_warehouse_does_not_answer(folder: Path) -> None:
