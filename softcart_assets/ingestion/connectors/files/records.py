@@ -49,14 +49,27 @@ class FileRecords:
     ) -> None:
         self.connection = connection
         self._key = {"source": source, "table": table, "load_id": load_id}
+        self._reserved: list[int] = []
+        # What was broken before this load, and is. Without it, each file would ask the server.
+        self._broken: set[str] | None = None
 
     def _run(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         cursor = self.connection.execute(statement.encode(), self._key | values)
         return cursor.fetchall() if cursor.description else []
 
+    def reserve(self, count: int) -> None:
+        """Draw numbers for so many files at once."""
+        rows = self._run(
+            "SELECT nextval('ingestion.file_numbers') FROM generate_series(1, %(count)s)",
+            count=count,
+        )
+        self._reserved = [number for (number,) in reversed(rows)]
+
     def draw(self) -> int:
         """Draw the number of a file that is read for the first time."""
-        return int(self._run("SELECT nextval('ingestion.file_numbers')")[0][0])
+        if not self._reserved:
+            self.reserve(1)
+        return self._reserved.pop()
 
     def draw_above(self, relation: str) -> None:
         """Let later numbers be above those in a raw table that outlived this bookkeeping."""
@@ -99,15 +112,14 @@ class FileRecords:
             )
         )
 
-    def number_of(self, content: str, *, in_force: bool) -> int | None:
-        """Return the number of a content that is known, or that counts."""
-        condition = _IN_FORCE if in_force else "true"
-        rows = self._run(
-            f"SELECT number FROM ingestion.files WHERE {_TABLE} AND content = %(content)s"
-            f" AND {condition} LIMIT 1",
+    def number_of(self, content: str) -> tuple[int | None, bool]:
+        """Return the number of a content, if it is known, and whether it counts."""
+        [(number, counts)] = self._run(
+            f"SELECT max(number), coalesce(bool_or({_IN_FORCE}), false) FROM ingestion.files"
+            f" WHERE {_TABLE} AND content = %(content)s",
             content=content,
         )
-        return rows[0][0] if rows else None
+        return number, counts
 
     def write(
         self,
@@ -116,13 +128,16 @@ class FileRecords:
         number: int,
         state: Literal["loaded", "repeated", "replaced"],
         facts: Facts | None = None,
+        *,
+        is_known: bool = True,
     ) -> None:
         """Record a file that was read whole, with `facts` if its rows were taken.
 
         `state`: until `settle` decides. A content whose rows nobody has taken must not seem to
-        count, or the next file with it would be left out.
+        count, or the next file with it would be left out. `is_known`: whether the content may be
+        known already.
         """
-        if facts:
+        if facts and is_known:
             # The same content under other names: it may have been read, replaced, and now come
             # back. Then it has new rows and a new number.
             self._run(
@@ -163,6 +178,14 @@ class FileRecords:
 
     def forget_broken(self, name: str) -> list[int]:
         """Delete that a file is broken. Returns the number that it had, if it was."""
+        if self._broken is None:
+            known = self._run(
+                f"SELECT name FROM ingestion.files WHERE {_TABLE} AND state = 'broken'"
+            )
+            self._broken = {each for (each,) in known}
+        if name not in self._broken:
+            return []
+        self._broken.remove(name)
         rows = self._run(
             f"DELETE FROM ingestion.files WHERE {_TABLE} AND state = 'broken' AND name = %(name)s"
             " RETURNING number",
@@ -179,6 +202,8 @@ class FileRecords:
 
     def unread(self, found: Found, state: str, reason: str, number: int | None = None) -> None:
         """Record a file that was not read, and why."""
+        if state == "broken" and self._broken is not None:
+            self._broken.add(found.name)
         self._run(
             "INSERT INTO ingestion.files (source, table_name, name, content, number, sequence,"
             " version, state, reason, byte_count, modified_at, latest_at, load_id)"
