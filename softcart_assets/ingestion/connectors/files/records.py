@@ -225,24 +225,22 @@ class FileRecords:
 
     def settle(self, sequences: Collection[str]) -> list[int]:
         """Decide which files of these sequences count. Returns the numbers that count no more."""
+        # With windows and not by joins: this reads every file once, whatever PostgreSQL expects.
         self._run(
-            "WITH last AS (SELECT DISTINCT ON (sequence) sequence, content FROM ingestion.files"
-            f" WHERE {_TABLE} AND sequence = ANY(%(sequences)s) AND content <> ''"
-            " ORDER BY sequence, version DESC, latest_at DESC, content DESC),"
-            " decided AS (SELECT f.name, f.content, CASE WHEN f.content <> last.content THEN"
-            " 'replaced' WHEN f.record_count IS NULL THEN 'repeated' ELSE 'loaded' END AS state"
-            f" FROM ingestion.files f JOIN last USING (sequence) WHERE {_TABLE}"
-            " AND f.content <> '')"
-            " UPDATE ingestion.files f SET state = d.state FROM decided d"
+            "UPDATE ingestion.files f SET state = d.decided FROM (SELECT name, content, state,"
+            " CASE WHEN content <> first_value(content) OVER last THEN 'replaced'"
+            " WHEN record_count IS NULL THEN 'repeated' ELSE 'loaded' END AS decided"
+            f" FROM ingestion.files WHERE {_TABLE} AND sequence = ANY(%(sequences)s)"
+            " AND content <> '' WINDOW last AS"
+            " (PARTITION BY sequence ORDER BY version DESC, latest_at DESC, content DESC)) d"
             f" WHERE {_TABLE} AND (f.name, f.content) = (d.name, d.content)"
-            " AND f.state <> d.state",
+            " AND d.state <> d.decided",
             sequences=list(sequences),
         )
         rows = self._run(
-            f"SELECT DISTINCT number FROM ingestion.files f WHERE {_TABLE}"
-            " AND sequence = ANY(%(sequences)s) AND state = 'replaced' AND NOT EXISTS (SELECT FROM"
-            " ingestion.files g WHERE (g.source, g.table_name, g.number)"
-            f" = (f.source, f.table_name, f.number) AND g.{_IN_FORCE})",
+            f"SELECT number FROM ingestion.files WHERE {_TABLE} GROUP BY number"
+            f" HAVING NOT bool_or({_IN_FORCE})"
+            " AND bool_or(sequence = ANY(%(sequences)s) AND state = 'replaced')",
             sequences=list(sequences),
         )
         return [number for (number,) in rows]
@@ -263,8 +261,9 @@ class FileRecords:
         several types is left out.
         """
         of_files = (
-            f"FROM ingestion.files WHERE {_TABLE} AND record_count IS NOT NULL AND number IN"
-            f" (SELECT number FROM ingestion.files WHERE {_TABLE} AND {_IN_FORCE})"
+            "FROM (SELECT record_count, quarantined_count, checksums,"
+            f" bool_or({_IN_FORCE}) OVER (PARTITION BY number) AS counts FROM ingestion.files"
+            f" WHERE {_TABLE}) f WHERE counts AND record_count IS NOT NULL"
         )
         [(rows,)] = self._run(
             f"SELECT coalesce(sum(record_count - quarantined_count), 0)::bigint {of_files}"
@@ -272,7 +271,7 @@ class FileRecords:
         columns = self._run(
             "SELECT c.key, min(c.value ->> 0), sum(split_part(c.value ->> 1, ':', 1)::numeric),"
             " sum(split_part(c.value ->> 1, ':', 2)::numeric)"
-            f" FROM (SELECT checksums {of_files}) f, jsonb_each(f.checksums) c"
+            f" FROM (SELECT checksums {of_files}) s, jsonb_each(s.checksums) c"
             " GROUP BY c.key HAVING count(DISTINCT c.value ->> 0) = 1"
         )
         types = {name: type_ for name, type_, *_ in columns}
