@@ -48,6 +48,7 @@ from softcart_assets.serving.server import serve
 from softcart_assets.stack.server import free_port
 
 LINE = LINES.line("telecom")
+SOURCES = [source for source in LINE.sources if source.kind == "mysql"]
 SUBSCRIBERS = 20_000
 CALLS = 40
 """Calls of each subscriber that are there before."""
@@ -148,7 +149,7 @@ class Measured:
 def _sources(servers: Servers, subscribers: int) -> dict[str, MySQLConnection]:
     """The four databases, filled."""
     found = {}
-    for source in LINE.sources:
+    for source in SOURCES:
         name = f"centre_{source.name}"
         with servers.mysql.connect() as session:
             session.query(f"DROP DATABASE IF EXISTS {name}")
@@ -174,7 +175,7 @@ def _streams(
     spawn = multiprocessing.get_context("spawn")
     processes = [
         spawn.Process(target=stream, args=(source, found[source.name], target, lake))
-        for source in LINE.sources
+        for source in SOURCES
     ]
     for process in processes:
         process.start()
@@ -434,7 +435,7 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 1) -> 
     ]
     with TemporaryDirectory() as folder, ExitStack() as stack:
         lake = Path(folder).as_uri()
-        for source in LINE.sources:
+        for source in SOURCES:
             for _ in load(LoadRequest(source, found[source.name], target, lake, ask_after=None)):
                 pass
         ready(target, find([LINE.name]))

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from seed_data.common.databases import Database
+from seed_data.common.folder import FolderDatabase
 from seed_data.common.model import LineSeed, SeedError
 from seed_data.common.mongodb import MongoDatabase
 from seed_data.common.mysql import MySQLDatabase
@@ -56,4 +57,6 @@ def database_of(line: Line, source: Source) -> Database:
             return MySQLDatabase(source, folder_of(line) / f"{source.name}.sql")
         case "mongodb":
             return MongoDatabase(source)
+        case "files":
+            return FolderDatabase(source)
     raise SeedError(f"Seed data cannot be written into a source of kind {source.kind!r}.")

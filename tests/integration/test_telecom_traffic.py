@@ -4,6 +4,8 @@ write, and what it seeds loads without a warning.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import io
 import threading
 import time
@@ -12,18 +14,22 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from support.ingestion import load_all
 
+from seed_data.common.folder import MARKS
+from seed_data.common.model import SeedError
 from seed_data.common.seeding import seed
 from seed_data.common.simulation import simulate
 from seed_data.common.traffic import NothingToDo, SimulationError
 from seed_data.telecom import shares
 from seed_data.telecom.traffic import OPERATIONS, TelecomTraffic
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.audits import raw
+from softcart_assets.connections import FolderConnection, MySQLConnection, PostgresConnection
 from softcart_assets.demo import show_totals
 from softcart_assets.ingestion.sinks.ods.keeping import totals_of
 from softcart_assets.ingestion.sinks.ods.rebuild import check
@@ -74,12 +80,17 @@ BROKEN = {
 
 @pytest.fixture
 def servers(
-    spark, mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch
+    spark, mysql: MySQLConnection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[dict[str, MySQLConnection]]:
-    """The four sources, freshly seeded, each in a database of its own."""
+    """The sources, each in a database of its own or in a folder. They are empty."""
     found = {}
     with closing(mysql.connect()) as admin:
         for source in TELECOM.sources:
+            if source.kind == "files":
+                folder = tmp_path / source.name
+                folder.mkdir()
+                monkeypatch.setenv(f"{source.env_prefix}_URI", folder.as_uri())
+                continue
             found[source.name] = replace(mysql, database=f"{mysql.database}_{source.name}")
             admin.query(f"CREATE DATABASE {found[source.name].database} CHARACTER SET utf8mb4")
             monkeypatch.setenv(f"{source.env_prefix}_DATABASE", found[source.name].database)
@@ -188,6 +199,84 @@ def test_threads_write_at_once(spark, servers: dict[str, MySQLConnection]) -> No
     assert not _rows(servers[source], query)
 
 
+def _once(name: str) -> str:
+    """One name for a file that came twice."""
+    return name.replace("_again", "")
+
+
+def _said(folder: Path) -> tuple[dict[tuple[str, str], list[str]], Counter[str]]:
+    """What the files say: each record once, and the broken lines of each file.
+
+    It reads them with Python's csv. Of a file, the highest version counts, and a content once.
+    """
+    latest: dict[str, tuple[int, Path]] = {}
+    for path in folder.rglob("*.csv*"):
+        if path.suffix != ".done":
+            name = path.relative_to(folder).as_posix()
+            sequence, _, version = name.partition(".")[0].partition("_v")
+            known = latest.get(sequence, (-1, path))
+            latest[sequence] = max(known, (int(version or 0), path))
+    contents = {path.read_bytes(): path for _, path in latest.values()}
+    records: dict[tuple[str, str], list[str]] = {}
+    broken: Counter[str] = Counter()
+    for data, path in contents.items():
+        text = gzip.decompress(data) if path.suffix == ".gz" else data
+        for fields in list(csv.reader(text.decode().splitlines()))[1:]:
+            if len(fields) != 11 or fields[8] == "n/a":
+                broken[_once(path.relative_to(folder).as_posix())] += 1
+                continue
+            found = records.setdefault((fields[0], fields[1]), fields)
+            assert found == fields
+    return records, broken
+
+
+def test_files_about_roaming_count_to_the_cent(
+    spark, servers: dict[str, MySQLConnection], postgres: PostgresConnection, lake: str
+) -> None:
+    """What the files say is in raw, less the broken lines, which are in quarantine with reasons."""
+    source = SOURCES["roaming"]
+    connection = FolderConnection.from_env(source.env_prefix)
+    folder = Path(connection.uri.removeprefix("file://"))
+
+    def assert_exact() -> Counter[str]:
+        [result] = load_all(source, connection, postgres, lake).values()
+        assert not result.warnings
+        records, broken = _said(folder)
+        sums: dict[tuple[str, str], Decimal] = {}
+        for operator, *_, kind, _, _, _, amount, _, _ in records.values():
+            sums[operator, kind] = sums.get((operator, kind), Decimal(0)) + Decimal(amount)
+        kept = _read(
+            postgres,
+            "SELECT operator, kind, sum(amount), count(*) FROM raw_roaming.records"
+            " WHERE NOT _deleted GROUP BY 1, 2",
+        )
+        assert {(operator, kind): amount for operator, kind, amount, _ in kept} == sums
+        assert sum(count for *_, count in kept) == len(records)
+        entries = _read(
+            postgres,
+            "SELECT row ->> 'file', reason FROM ingestion.quarantine WHERE closed_at IS NULL",
+        )
+        assert Counter(_once(file) for file, _ in entries) == broken
+        assert all(reason.startswith(f"{file}, line ") for file, reason in entries)
+        assert raw.equals_source(postgres, source, source.table("records")).passed
+        return broken
+
+    seed([TELECOM], scale=0.1, seed=2, spark=spark)
+    assert assert_exact()
+    with closing(TelecomTraffic(SOURCES, seed=1)) as traffic:
+        for _ in range(150):
+            traffic.perform(["roaming_file"])
+    states = Counter(path.name[path.name.rfind("_") :][:3] for path in folder.rglob("*_*"))
+    assert states["_v2"]
+    assert_exact()
+    # Another seed replaces the files, and what is not in the new ones goes.
+    seed([TELECOM], scale=0.02, seed=3, spark=spark, tables=["roaming.records"])
+    assert_exact()
+    (folder / MARKS).unlink()
+    with pytest.raises(SeedError, match="holds files"):
+        seed([TELECOM], scale=0.02, seed=3, spark=spark, tables=["roaming.records"])
+
+
 _FIRST = "SELECT MIN(id) AS id FROM {} GROUP BY {}"
 RECOUNTS = {
     "calls_out": (
@@ -232,8 +321,8 @@ def test_running_totals_follow_the_traffic(
     assert totals.keys() == RECOUNTS.keys()
 
     def assert_exact() -> None:
-        for source in TELECOM.sources:
-            load_all(source, servers[source.name], postgres, lake)
+        for name, server in servers.items():
+            load_all(SOURCES[name], server, postgres, lake)
         for name, (source, query) in RECOUNTS.items():
             total = totals[name]
             columns = [total.key, *(["currency"] if total.currency else []), *total.measures]
@@ -262,7 +351,8 @@ def test_running_totals_follow_the_traffic(
     assert "calls_out" in shown.export_text()
 
     session, counted_rows = prepared(spark), 0
-    for source in TELECOM.sources:
+    for name in servers:
+        source = SOURCES[name]
         with postgres.connect() as connection:
             tables = counted(connection, source, lake)
         for table in tables:

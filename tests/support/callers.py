@@ -20,7 +20,7 @@ from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.server import free_port
 
-SOURCES = {source.name: source for source in LINES.line("telecom").sources}
+SOURCES = {each.name: each for each in LINES.line("telecom").sources if each.kind == "mysql"}
 
 PREPAID, POSTPAID = "4915112345678", "14155550123"
 """The numbers of subscribers 7 and 8. Subscriber 6 had the first one before."""

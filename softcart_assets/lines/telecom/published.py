@@ -18,6 +18,14 @@ PUBLISHED = (
         totals=("quantity", "amount"),
         latest="event_at",
     ),
+    # Nobody may have been abroad yet.
+    Published(
+        "fct_roaming",
+        indexes=(("event_date",), ("subscriber_id",)),
+        totals=("quantity", "cost_amount"),
+        latest="started_at",
+        may_be_empty=True,
+    ),
     # A young operator, or one without postpaid plans, has none of these yet.
     Published(
         "fct_invoices",
