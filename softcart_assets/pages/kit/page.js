@@ -460,7 +460,8 @@ function ranking(panel, block) {
       const difference = before ? (compared - before) / Math.abs(before) : null;
       return { key, path, name: nameOf(dimension.name, path), compared, before, change: difference, ...measured };
     });
-    draw(rows.filter((row) => row[main] || row.before));
+    // A part without the first measure may have others: a plan with complaints and no sales.
+    draw(rows.filter((row) => row.before || block.measures.some((name) => row[name])));
     const back = { type: "button", class: "link back", onclick: () => choose(null) };
     $(".back", panel)?.remove();
     if (chosen.length && dimension.filter) $("h3", panel).append(make("button", back, "← All"));
