@@ -98,7 +98,7 @@ def layers(sources: Iterable[Source]) -> list[str]:
         *(source.reporting for source in sources if source.reported),
         *(source.schema for source in sources),
         *(source.lake for source in sources),
-        *("staging", "warehouse", "aggregates", "ml", "production", "extracts"),
+        *("staging", "identities", "warehouse", "aggregates", "ml", "production", "extracts"),
     ]
 
 

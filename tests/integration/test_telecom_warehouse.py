@@ -277,6 +277,7 @@ def warehouse(stack, tmp_path_factory) -> Iterator[Warehouse]:
             raw.create()
             load_first_day(raw)
             warehouse_state.prepare(session, "dbt_state")
+            warehouse_state.prepare(session, "identities")
             it.dbt("run")
             it.note_facts()
             load_second_day(raw)
