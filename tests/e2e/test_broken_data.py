@@ -110,6 +110,10 @@ NULL_ROW_ALSO = {
         "warehouse/fct_charges:fct_charges_match_source",
         _changes("telecom", "charge"),
     },
+    "stg_roaming__records": {
+        "warehouse/fct_roaming:fct_roaming_match_source",
+        _changes("telecom", "roaming"),
+    },
     "stg_billing__invoice_lines": {
         "warehouse/fct_invoices:fct_invoices_match_source",
         _changes("telecom", "invoice"),
@@ -175,6 +179,7 @@ IMPLAUSIBLE = {
     "fct_payments": ("amount = -1", {"warehouse/fct_payments:fct_payments_match_source"}),
     "fct_calls": ("recorded_at = started_at - interval '1 second'", NONE),
     "fct_charges": ("recorded_at = event_at - interval '1 second'", NONE),
+    "fct_roaming": ("recorded_at = started_at - interval '1 second'", NONE),
     "fct_invoices": ("due_date = period_start_date", NONE),
     "fct_crm_interactions": (
         "open_complaint_count = complaint_count + 1",
@@ -193,6 +198,7 @@ ODD_AMOUNTS = {
     "fct_inventory_daily_balances": ("warehouse.fct_inventory_daily", "opening_quantity"),
     "fct_calls_match_source": ("warehouse.fct_calls", "duration_seconds"),
     "fct_charges_match_source": ("warehouse.fct_charges", "amount"),
+    "fct_roaming_match_source": ("warehouse.fct_roaming", "cost_amount"),
     "fct_invoices_match_source": ("warehouse.fct_invoices", "tax_amount"),
     "invoice_totals_match_lines": ("raw_billing.invoices", "total_amount"),
     "fct_crm_interactions_match_source": ("warehouse.fct_crm_interactions", "duration_seconds"),
