@@ -530,6 +530,12 @@ def _candidate_breakage(key: dg.AssetCheckKey, kind: str, candidate: str) -> Bre
             }
         case "totals":
             column = TABLES[name].declared.totals[-1]
+            also |= {
+                _audit(other.name, f"{sums.column}_agrees_with_{name}")
+                for other in TABLES.values()
+                for sums in other.declared.adds_up
+                if (sums.other_table, sums.other_column) == (name, column)
+            }
             spoil = f"UPDATE {table} SET {column} = {column} + 1 WHERE {_one(table)}"
         case "latest_day":
             column = TABLES[name].declared.latest
@@ -823,7 +829,8 @@ def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(
     code, told = project.demo()
     assert code == 0, told
     assert "hold this seed already" in told
-    assert f"Checks: {len(graph.asset_check_keys)} of {len(graph.asset_check_keys)} passed." in told
+    checks = len(graph.asset_check_keys)
+    assert f"Checks: {checks} of {checks} passed." in told, told
     # No aggregate reads returns.
     behind = {"lake_shop", "staging", "warehouse", "production", "extracts"}
     assert _layers_made_since(started, instance, definitions) == {*SCHEMAS, *behind}
