@@ -72,6 +72,11 @@ class Registry:
             uri = f"sqlite:///{home / 'registry.db'}"
         return cls(uri, environment.get(FILES) or (home / "files").as_uri())
 
+    def open(self) -> None:
+        """Connect. MLflow makes its tables if there are none. Raises `RegistryFailed`."""
+        with self._connected():
+            pass
+
     def champion(self, model: str) -> Version | None:
         """The version that scores, if there is one."""
         return self._version(model, CHAMPION)
