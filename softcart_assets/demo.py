@@ -211,8 +211,15 @@ def _outputs(home: Path) -> list[str]:
         f"{(home / 'extracts' / f'{dashboard.name}.html').as_uri()}   ({dashboard.description})"
         for dashboard in (*LINES.dashboards, *LINES.own_dashboards)
     )
+    # With too little to learn from there is none.
+    reports = (
+        f"{path.as_uri()}   (The report on the model {model.name}.)"
+        for model in LINES.models
+        if (path := home / "extracts" / f"{model.report}.html").is_file()
+    )
     return [
         *pages,
+        *reports,
         "make ui   (the Dagster UI)",
         ".venv/bin/softcart serve pages   (the pages and extracts, for others)",
     ]

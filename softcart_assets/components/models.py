@@ -14,6 +14,7 @@ import dagster as dg
 from softcart_assets.components.columns import table_schema
 from softcart_assets.components.keys import aggregate_key, model_key, table_name
 from softcart_assets.components.pool import POOL
+from softcart_assets.connections import address_of_page
 from softcart_assets.extracts import kept
 from softcart_assets.lines.model import Line, Model
 from softcart_assets.ml.build import Scored, Trained, code_version, score, train
@@ -273,7 +274,8 @@ def _metadata(model: Model, found: Trained) -> dict[str, Any]:
         "version": candidate.number,
         "champion": found.champion if found.champion is not None else "none",
         "figures": dg.MetadataValue.md("\n".join(lines)),
-        "report": dg.MetadataValue.path(str(found.report)),
+        "file": dg.MetadataValue.path(str(found.report)),
+        "page": dg.MetadataValue.url(address_of_page(found.report.name)),
         **candidate.figures,
         # The files and not the pictures themselves: an event is read again and again.
         **{f"picture: {file.stem}": dg.MetadataValue.path(str(file)) for file in found.pictures},

@@ -105,8 +105,8 @@ def test_a_model_is_trained_and_scores_the_month_that_is_to_come(
     pictures = [Path(v) for name, v in told[THIRST].items() if name.startswith("picture: ")]
     assert [file.parent for file in pictures] == [tmp_path / "extracts" / "models"] * 3
     assert all(file.is_file() for file in pictures)
-    assert Path(told[THIRST]["report"]) == tmp_path / "extracts" / "model_thirst.html"
-    assert Path(told[THIRST]["report"]).read_text().count("data:image/png") == 3
+    assert Path(told[THIRST]["file"]) == tmp_path / "extracts" / "model_thirst.html"
+    assert Path(told[THIRST]["file"]).read_text().count("data:image/png") == 3
     found = query(
         staging,
         "SELECT guest_id, month, cut_off_date, model_version, scores.data_position, decile,"
