@@ -37,8 +37,10 @@ from support.callers import (
 )
 from support.databases import database
 from support.ingestion import query, run
+from typer.testing import CliRunner
 from werkzeug.test import TestResponse
 
+from softcart_assets import cli
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture import stream
 from softcart_assets.serving import tokens
@@ -341,6 +343,28 @@ def test_who_may_ask(ask, app: Any, warehouse: PostgresConnection, token: str) -
     problem(ask(path, revoked, msisdn=PREPAID), 401)
     with pytest.raises(tokens.TokenError, match="nothing:read"):
         tokens.create(warehouse, "x", ["nothing:read"], "", 1)
+
+
+def test_tokens_on_the_command_line(
+    ask, warehouse: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.settings, "apply", lambda start: None)
+    monkeypatch.setattr("softcart_assets.connections.staging", lambda: warehouse)
+
+    def told(*arguments: str) -> str:
+        result = CliRunner().invoke(cli.app, ["tokens", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    made = told("create", "Agent 9", "--purpose", "calls", "--scope", READ, "--days", "1").strip()
+    assert ask("/v1/caller", made, msisdn=PREPAID).status_code == 200
+    id, secret = made.split("_", 2)[1:]
+    [line] = [line for line in told("list").splitlines() if id in line]
+    assert line.endswith(f"Agent 9: {READ}, for calls, 600/min")
+    assert "valid" in line
+    assert secret not in line
+    told("revoke", id)
+    assert f"{id}  revoked" in told("list")
 
 
 def test_no_secret_is_kept(warehouse: PostgresConnection) -> None:
