@@ -21,6 +21,7 @@ MongoDB source `files`. A file `clinic.sql` next to it has the statement `CREATE
 
 `softcart seed` makes exactly the tables that the line declares for its sources. It finds the
 databases by the settings of the sources. It creates MySQL's tables with `<source>.sql`, and an
-index on the cursor of a collection. If a line also has traffic, it gives `LineSeed` a second
-argument. See `seed_data.common.traffic`.
+index on the cursor of a collection. For a folder, each row is a file, see
+`seed_data.common.folder`. If a line also has traffic, it gives `LineSeed` a second argument. See
+`seed_data.common.traffic`.
 """

@@ -40,7 +40,7 @@ LINE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 _LAYERS = (
-    *("staging", "warehouse", "aggregates", "ml", "production", "extracts"),
+    *("staging", "identities", "warehouse", "aggregates", "ml", "production", "extracts"),
     *("lake", "ods", "dagster"),
 )
 """Names that begin the asset keys and the settings of the platform's own layers."""

@@ -98,7 +98,7 @@ def layers(sources: Iterable[Source]) -> list[str]:
         *(source.reporting for source in sources if source.reported),
         *(source.schema for source in sources),
         *(source.lake for source in sources),
-        *("staging", "warehouse", "aggregates", "ml", "production", "extracts"),
+        *("staging", "identities", "warehouse", "aggregates", "ml", "production", "extracts"),
     ]
 
 
@@ -211,8 +211,15 @@ def _outputs(home: Path) -> list[str]:
         f"{(home / 'extracts' / f'{dashboard.name}.html').as_uri()}   ({dashboard.description})"
         for dashboard in (*LINES.dashboards, *LINES.own_dashboards)
     )
+    # With too little to learn from there is none.
+    reports = (
+        f"{path.as_uri()}   (The report on the model {model.name}.)"
+        for model in LINES.models
+        if (path := home / "extracts" / f"{model.report}.html").is_file()
+    )
     return [
         *pages,
+        *reports,
         "make ui   (the Dagster UI)",
         ".venv/bin/softcart serve pages   (the pages and extracts, for others)",
     ]
@@ -231,14 +238,14 @@ def run(scale: float, seed: int, home: Path) -> Report:
     with stages.stage("servers"):
         os.environ |= stack.up()
     memory = PeakMemory([psutil.Process().pid, *stack.pids()])
-    with memory.measured():
+    with memory.measured(), _output_to(home / "logs" / "demo.log") as stages.console:
         # dbt parses in a process of its own, beside Spark, which often needs one core only.
         with stages.stage("seed data, dbt manifest"), ThreadPoolExecutor(1) as beside:
             manifest = beside.submit(prepare_manifest)
-            seed_lines(LINES, scale=scale, seed=seed)
+            # The aggregates go on with the session of Spark, whose Java is warm by then.
+            seed_lines(LINES, scale=scale, seed=seed, keep_spark=True, console=stages.console)
             manifest.result()
-        with _output_to(home / "logs" / "demo.log") as stages.console:
-            outcome = materialize_everything(stages.add, stages.failed, stages.console.status)
+        outcome = materialize_everything(stages.add, stages.failed, stages.console.status)
     assets, rows = _count(outcome)
     seconds = time.monotonic() - started
     report = Report(stages.seconds, seconds, dict(assets), dict(rows), memory.peak_bytes)

@@ -27,6 +27,7 @@ from softcart_assets.connections import staging
 from softcart_assets.dagster_private import was_interrupted
 from softcart_assets.dbt import PROJECT_DIR
 from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ml.registry import Registry
 from softcart_assets.run_processes import fail_dead_runs, note_process
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -112,9 +113,11 @@ def materialize_everything(
                 break
             if found.is_load:
                 has_loaded = True
-                # A load waits for servers most of its time. If dbt fails here, it fails in its own
-                # step again, which tells.
+                # A load waits for servers most of its time. If one of these fails here, it fails in
+                # its own step again, which tells.
                 beside.submit(prepare_dbt, PROJECT_DIR)
+                if any(line.models for line in LINES):
+                    beside.submit(Registry.from_env().open)
             results.append(execute(found.request, run_tags(found, records.builds().keys())))
         failures = [
             f"{event.step_key}: {root_cause(event.step_failure_data.error)}"

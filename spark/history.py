@@ -2,8 +2,9 @@
 
 A row that was logged is known from its commit on. A table is copied once, before its log is
 followed, and nobody knows when the source learned of the rows of this copy. They count as known
-since ever. So whoever asks for a moment before the copy must look at the times in the rows, such as
-the one at which a record was written.
+since ever. So do rows that come with a later copy only, after a gap in the log. So whoever asks for
+a moment before the copy must look at the times in the rows, such as the one at which a record was
+written.
 """
 
 from __future__ import annotations
@@ -44,10 +45,9 @@ def known_now() -> Column:
     return F.col("_known_to") == _instant(_FOR_GOOD)
 
 
-def position(source: str, changes: DataFrame) -> DataFrame:
-    """One row with the `position` of the last change of a table, as `<source> <position>`."""
-    last = F.max_by("_position", F.struct("_version", "_place"))
-    return changes.agg(F.concat(F.lit(f"{source} "), last).alias("position"))
+def last_position() -> Column:
+    """The position of the last change, as an aggregate over the changes of a table."""
+    return F.max_by("_position", F.struct("_version", "_place"))
 
 
 def _instant(text: str) -> Column:

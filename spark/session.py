@@ -157,6 +157,8 @@ def build_session(
 ) -> SparkSession:
     """Start the one session of this process with `spark_conf`. `stop_session` ends it.
 
+    If the process has a session, it is returned, and its Java stays as it is.
+
     The platform's own jobs read the lake without Hive. So they need no metastore, and save the
     seconds in which Spark loads its client. `short`: there is so little to compute that Java's
     optimising compiler would take more time than it saves, and few tasks are enough.
@@ -184,6 +186,11 @@ def build_session(
     for name, value in (conf | dict(settings)).items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def is_short(spark: SparkSession) -> bool:
+    """Whether a session was built as a short one. Only those on this machine can be."""
+    return set(SHORT_SETTINGS.items()) <= set(spark.sparkContext.getConf().getAll())
 
 
 def _name_files_in_utf8() -> None:

@@ -77,6 +77,7 @@ ALONE = {
     "tests/e2e/test_a_new_line.py",
     "tests/e2e/test_online_retail.py",
     "tests/e2e/test_pages.py",
+    "tests/e2e/test_telecom_pages.py",
 }
 """Files of tests/e2e that do without the project."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seed_data.common.databases import Database
 from seed_data.common.dynamodb import DynamoDatabase
+from seed_data.common.folder import FolderDatabase
 from seed_data.common.model import LineSeed, SeedError
 from seed_data.common.mongodb import MongoDatabase
 from seed_data.common.mysql import MySQLDatabase
@@ -59,4 +60,6 @@ def database_of(line: Line, source: Source) -> Database:
             return MongoDatabase(source)
         case "dynamodb":
             return DynamoDatabase(source)
+        case "files":
+            return FolderDatabase(source)
     raise SeedError(f"Seed data cannot be written into a source of kind {source.kind!r}.")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
+from rich.console import Console
 
 from seed_data.common.databases import Database
 from seed_data.common.model import LineSeed, Output, SeedError
@@ -42,11 +43,16 @@ def seed(
     until: datetime | None = None,
     tables: Collection[str] = (),
     spark: SparkSession | None = None,
+    *,
+    keep_spark: bool = False,
+    console: Console | None = None,
 ) -> dict[str, int]:
     """Make the seed data of these lines, and load them into their sources.
 
     `until` (UTC): the data end at this moment, by default now. `tables`: make only these tables,
     `<source>.<table>`, and leave the others as they are. `spark`: a running session to use.
+    `keep_spark`: let a session that it started run on, see `spark_on_demand`. `console`: where
+    progress is shown, by default the standard error.
 
     Returns the rows loaded per table. If the databases of a line hold this seed already, the line
     is left alone. Without `until`, a seed up to any moment counts as this one. Data of another seed
@@ -59,7 +65,10 @@ def seed(
         raise SeedError(f"There is no table {', '.join(unknown)}; there are {', '.join(known)}.")
     made = f"scale={scale:g} seed={seed} until="
     rows: dict[str, int] = {}
-    with spark_on_demand(scale, spark) as session, TableProgress() as progress:
+    with (
+        spark_on_demand(scale, spark, keep=keep_spark) as session,
+        TableProgress(console) as progress,
+    ):
         for line, data in seeds:
             targets = _targets(line, tables)
             if not targets:

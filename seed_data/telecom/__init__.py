@@ -1,4 +1,6 @@
-"""The mobile operator: CRM, billing, charging and signaling, four databases in MySQL."""
+"""The mobile operator: CRM, billing, charging and signaling in MySQL, and files about
+roaming.
+"""
 
 from seed_data.common.model import LineSeed
 from seed_data.telecom.generator import generate

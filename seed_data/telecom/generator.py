@@ -23,6 +23,7 @@ from seed_data.telecom.customers import Customers
 from seed_data.telecom.parameters import TelecomParameters
 from seed_data.telecom.rating import Rating
 from seed_data.telecom.rhythm import Rhythm
+from seed_data.telecom.roaming import Roaming
 from seed_data.telecom.subscribers import Subscribers
 from seed_data.telecom.usage import Usage
 
@@ -38,6 +39,7 @@ COMPUTED = (
     *("crm.customers", "crm.subscribers", "crm.subscriptions", "crm.sales"),
     *("crm.interactions", "crm.complaints"),
     *("billing.accounts", "billing.bill_cycles", "billing.credit_limits"),
+    "roaming.records",
     *RATED,
 )
 """The tables that Spark computes."""
@@ -77,6 +79,7 @@ class World:
         self.subscribers = Subscribers(parameters, dice, pools, self._rhythm)
         self._customers = Customers(parameters, dice, pools, self.subscribers)
         self._usage = Usage(parameters, dice, self._rhythm)
+        self._roaming = Roaming(parameters, dice, self._rhythm)
         self._rating = Rating(parameters, dice, self._usage)
         self._billing = Billing(parameters, dice)
         self._care = Care(parameters, dice, self._rhythm, self._usage, self._agents)
@@ -104,6 +107,7 @@ class World:
             "signaling.call_records": lambda: usage.call_records(months),
             "signaling.sms_records": lambda: usage.sms_records(months),
             "signaling.data_sessions": lambda: usage.data_sessions(months),
+            "roaming.records": lambda: self._roaming.files(months),
             "crm.customers": lambda: self._customers.customers(self._spark, self._partitions),
             "crm.subscribers": lambda: subscribers.subscribers(last),
             "crm.subscriptions": lambda: subscribers.subscriptions(last, agents),

@@ -10,6 +10,20 @@ RECORD_LATE = 0.02
 CHARGE_CORRECTED = 0.004
 """Charges above 0 that are reversed and charged again with half the amount."""
 
+ROAMING_LATE = 0.03
+"""Records abroad that come with the file of a later week."""
+ROAMING_DUPLICATE = 0.01
+"""Records abroad that the next file has again."""
+ROAMING_BROKEN = 0.003
+"""Lines that are cut off, or have no number as the amount."""
+ROAMING_FILE_LATE = 0.1
+"""Files that come up to four weeks late. The others come a day after their week."""
+ROAMING_FILE_REPEATED = 0.03
+"""Files that come a second time, under another name."""
+ROAMING_FILE_CORRECTED = 0.06
+"""Files that a second version replaces ten days later. The first one has wrong amounts, and records
+that the second does not have."""
+
 COMPLAINT = 0.006
 COMPLAINT_PER_DROPPED_CALL = 0.06
 """Months in which a subscriber complains: without a dropped call, and more for each."""

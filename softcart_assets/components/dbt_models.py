@@ -1,7 +1,8 @@
 """The dbt models as assets and dbt's tests as checks.
 
 One op builds the shared models, and one op per line builds the rest. So a failing test of one line
-stops the models of that line and no others.
+stops the models of that line and no others. An op before them builds the lines' customers, which
+are compared before the shared models are built.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from softcart_assets.assembly import Lines
 from softcart_assets.components.dbt_runs import DbtFailed, run_dbt
 from softcart_assets.components.dbt_tests import description
 from softcart_assets.components.failed_tests import compiled_sql, explained
+from softcart_assets.components.identities import customer_versions
 from softcart_assets.components.keys import raw_keys, table_name
 from softcart_assets.components.model_columns import column_types, kept_lineage
 from softcart_assets.components.pool import POOL
@@ -44,8 +46,10 @@ class UnassignedTest(RuntimeError):
 def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
     """The models of all lines, split so that no op waits for another line's tests.
 
-    `dbt_conformed`: the conformed models and everything that they read. `dbt_<line>`: the line's
-    other models. Raises `MisplacedModel`, `UnknownMaterialization` and `UnassignedTest`.
+    `dbt_customers`: the customers of each line, and everything that they read. `dbt_conformed`: the
+    conformed models and the rest of what they read. `dbt_<line>`: the line's other models.
+
+    Raises `MisplacedModel`, `UnknownMaterialization` and `UnassignedTest`.
     """
     owners = {folder: owner for line in lines for folder, owner in _folders(line).items()}
     models = list(_nodes(manifest, "model"))
@@ -61,28 +65,36 @@ def dbt_models(lines: Lines, manifest: Manifest) -> list[dg.AssetsDefinition]:
                 f"dbt_project/{node['original_file_path']} is materialized as {kind!r}. Marks and "
                 f"column types are kept of {', '.join(_MATERIALIZATIONS)} only. Use one of these."
             )
-    shared = _and_upstream(lines.conformed, manifest)
+    compared = set(customer_versions(lines, manifest).values())
+    customers = _and_upstream(
+        (node["unique_id"] for node in models if node["name"] in compared), manifest
+    )
+    folder = ("warehouse", lines.conformed.name)
+    shared = _and_upstream(
+        (node["unique_id"] for node in models if _folder(node) == folder), manifest
+    )
     specs = {node["name"]: _spec(manifest, node, owners[_folder(node)]) for node in models}
     checks = _check_specs(manifest)
 
-    def op(line: Line, names: set[str]) -> dg.AssetsDefinition:
+    def op(title: str, names: set[str]) -> dg.AssetsDefinition:
         mine = {name: specs[name] for name in sorted(names)}
-        return _op(f"dbt_{line.name}", lines, manifest, mine, checks)
+        return _op(f"dbt_{title}", lines, manifest, mine, checks)
 
-    found = [op(lines.conformed, shared)]
+    found = [op("customers", customers)] if customers else []
+    found.append(op(lines.conformed.name, shared - customers))
     for line in lines:
         folders = _folders(line)
         own = {node["name"] for node in models if _folder(node) in folders}
-        if own - shared:
-            found.append(op(line, own - shared))
+        if rest := own - shared - customers:
+            found.append(op(line.name, rest))
     return found
 
 
-def _and_upstream(line: Line, manifest: Manifest) -> set[str]:
-    """The names of the warehouse models of a line and of all models that they read."""
+def _and_upstream(ids: Iterable[str], manifest: Manifest) -> set[str]:
+    """The names of models and of all models that they read."""
     models = {node["unique_id"]: node for node in _nodes(manifest, "model")}
     found: set[str] = set()
-    wanted = [each for each, node in models.items() if _folder(node) == ("warehouse", line.name)]
+    wanted = list(ids)
     while wanted:
         node = models[wanted.pop()]
         found.add(node["name"])
@@ -260,6 +272,7 @@ def _op(
         ):
             # Here the incremental models record how far they have read the changes.
             warehouse_state.prepare(session, "dbt_state")
+            warehouse_state.prepare(session, "identities")
             # After an upgrade, models read columns that this adds to the raw tables.
             for source in lines.sources:
                 bookkeeping.prepare(session, source.schema)

@@ -48,6 +48,11 @@ def model_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["ml", name])
 
 
+def people_key() -> dg.AssetKey:
+    """Key of the table that says which customers are one person."""
+    return dg.AssetKey(["identities", "people"])
+
+
 def production_key(name: str) -> dg.AssetKey:
     """Key of a published table."""
     return dg.AssetKey(["production", name])

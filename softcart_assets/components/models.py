@@ -14,14 +14,12 @@ import dagster as dg
 from softcart_assets.components.columns import table_schema
 from softcart_assets.components.keys import aggregate_key, model_key, table_name
 from softcart_assets.components.pool import POOL
+from softcart_assets.connections import address_of_page
 from softcart_assets.extracts import kept
 from softcart_assets.lines.model import Line, Model
 from softcart_assets.ml.build import Scored, Trained, code_version, score, train
 from softcart_assets.ml.registry import Registry
 from softcart_assets.resources import OutputResource, PostgresResource
-
-PICTURES = "models"
-"""The folder of pictures in that of the extracts."""
 
 _PROMISES = {
     "plausible": "The AUC on past months is not significantly above what can be true, that of no "
@@ -132,8 +130,8 @@ class _Run:
         started, found = time.monotonic(), None
         failed: Exception | None = None
         try:
-            pictures = self._output.path / PICTURES
-            found = train(self._staging.connection(), model, self._registry, pictures)
+            folder = self._output.path
+            found = train(self._staging.connection(), model, self._registry, folder)
         except Exception as error:
             self._context.log.exception(f"The model {model.name} could not be trained")
             failed = error
@@ -216,8 +214,32 @@ class _Run:
         return {
             "dagster/row_count": found.rows,
             "dagster/column_schema": dg.MetadataValue.table_schema(schema),
+            "dagster/column_lineage": dg.MetadataValue.column_lineage(self._lineage(schema)),
             "state": "written" if found.is_new else "unchanged",
         }
+
+    def _lineage(self, schema: dg.TableSchema) -> dg.TableColumnLineage:
+        """What is said of a subject comes from its inputs. The rest is as in the features."""
+        model = self._model
+        kept_columns = {
+            model.subject: model.subject,
+            model.month: model.month,
+            "cut_off_date": model.cut_off,
+            "data_position": model.position,
+        }
+        inputs = [each.name for each in model.inputs]
+        key = aggregate_key(model.features)
+        return dg.TableColumnLineage(
+            {
+                column.name: [
+                    dg.TableColumnDep(key, name)
+                    for name in (
+                        [kept_columns[column.name]] if column.name in kept_columns else inputs
+                    )
+                ]
+                for column in schema.columns
+            }
+        )
 
 
 def _told(failed: Exception | None) -> dict[str, Any]:
@@ -251,7 +273,9 @@ def _metadata(model: Model, found: Trained) -> dict[str, Any]:
         "state": "trained" if found.is_new else "unchanged",
         "version": candidate.number,
         "champion": found.champion if found.champion is not None else "none",
-        "report": dg.MetadataValue.md("\n".join(lines)),
+        "figures": dg.MetadataValue.md("\n".join(lines)),
+        "file": dg.MetadataValue.path(str(found.report)),
+        "page": dg.MetadataValue.url(address_of_page(found.report.name)),
         **candidate.figures,
         # The files and not the pictures themselves: an event is read again and again.
         **{f"picture: {file.stem}": dg.MetadataValue.path(str(file)) for file in found.pictures},

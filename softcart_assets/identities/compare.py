@@ -8,6 +8,8 @@ That is also why nothing here counts how often a name occurs.
 from __future__ import annotations
 
 import json
+import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -124,6 +126,43 @@ _PAIRS: Final = """
     HAVING min(rank) < 3 OR max(weight) >= {threshold}
     ORDER BY ALL
 """
+
+
+# What two records must have in common to be compared at all, as `model.json` says. The first two
+# identify somebody.
+_KEYS: Final = """
+    SELECT source_dataset, unique_id, md5(concat_ws('|', kind, value))::uuid, kind < 'c'
+    FROM (
+      SELECT source_dataset, unique_id, unnest(['a', 'b', 'c', 'd']) AS kind, unnest([
+        email,
+        phone,
+        birth_date::text || '|' || country_code,
+        name || '|' || postal_code
+      ]) AS value
+      FROM prepared
+    )
+    WHERE value IS NOT NULL
+"""
+
+
+def records(rows: Iterable[Sequence[object]]) -> pa.Table:
+    """Customers, from rows with the columns of `SCHEMA` in their order."""
+    columns: list[Sequence[object]] = [*zip(*rows, strict=True)] or [()] * len(SCHEMA)
+    return pa.Table.from_arrays(
+        [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)],
+        schema=SCHEMA,
+    )
+
+
+def keys(records: pa.Table) -> list[tuple[str, int, uuid.UUID, bool]]:
+    """The keys by which others are found who may be the same person, as hashes.
+
+    Line, customer, key, and whether it is an e-mail address or a phone number.
+    """
+    with duckdb.connect() as session:
+        session.register("records", records)
+        session.execute(PREPARED)
+        return session.execute(_KEYS).fetchall()
 
 
 def compare(records: pa.Table) -> list[Pair]:

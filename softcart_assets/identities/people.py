@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Final
-
-_NAMESPACE: Final = uuid.UUID("0b8f4f0e-5a0b-5b5e-9c39-6f2f3a1f7f16")
 
 THRESHOLD: Final = 10.0
 """Bits from which a pair without an identifier in common is believed, beyond those that it takes to
-find one customer among all of the larger line: odds of 1,000 to 1. A report that shows one person
+find one customer among all of the largest line: odds of 1,000 to 1. A report that shows one person
 as two is a little wrong. One that shows two as one tells somebody's purchases to somebody else."""
 
 MARGIN: Final = 3.0
@@ -69,6 +69,15 @@ class People:
     """The id that stayed, and the id whose customers came to it."""
     split: list[tuple[uuid.UUID, uuid.UUID]] = field(default_factory=list)
     """The id that a customer had, and the id that it has now."""
+
+
+def prior(largest: int) -> int:
+    """Bits of evidence that it takes to find one customer among `largest`, those of a line.
+
+    Among ten times as many customers, ten times as many strangers look alike. Whole bits, because
+    another number decides anew about everybody: a line must double for that.
+    """
+    return max(largest - 1, 0).bit_length()
 
 
 @dataclass
@@ -127,12 +136,18 @@ def people(
     pairs: Iterable[Pair],
     decisions: Iterable[Decision] = (),
     known: Mapping[Customer, uuid.UUID] | None = None,
+    *,
+    prior: int,
+    since: Mapping[uuid.UUID, datetime] | None = None,
+    taken: Collection[uuid.UUID] = (),
 ) -> People:
     """Decide who is who.
 
-    `births` has all customers of all lines, with their dates of birth. `known` are the ids of the
-    last time. A person has at most one customer of each line and one date of birth. The result
-    depends on what is given, not on its order.
+    `births` has customers with their dates of birth: all, or all whom pairs and decisions connect
+    with the changed ones. `known` are the ids of the last time, `since` says how old they are, and
+    `taken` are ids of others. `prior`: see the function of that name. A person has at most one
+    customer of each line and one date of birth. The result depends on what is given, not on its
+    order.
     """
     found = People()
     decided, apart = [], defaultdict[Customer, set[Customer]](set)
@@ -149,9 +164,6 @@ def people(
     for each in sorted(decided, key=lambda d: (d.left, d.right)):
         if why := groups.join(each.left, each.right, is_decided=True):
             found.refused.append((Pair(each.left, each.right, 0, 0.0), why))
-    # Among ten times as many customers, ten times as many strangers look alike.
-    largest = max(Counter(customer.line for customer in births).values(), default=1)
-    prior = math.log2(largest)
     good = [each for each in pairs if each.rank < 3 or each.weight >= THRESHOLD + prior]
     doubtful = _doubtful(good)
     for pair in sorted(good, key=_order):
@@ -162,10 +174,15 @@ def people(
         else:
             found.believed.append(pair)
     if found.believed:
-        sure = [1 / (1 + 2 ** (prior - pair.weight)) for pair in found.believed]
+        sure = [probability(pair, prior) for pair in found.believed]
         found.expected_precision = math.fsum(sure) / len(sure)
-    _name(groups, known or {}, found)
+    _name(groups, known or {}, since or {}, set(taken), found)
     return found
+
+
+def probability(pair: Pair, prior: int) -> float:
+    """How likely the two are one person, if the model is right."""
+    return 1 / (1 + math.exp2(prior - pair.weight))
 
 
 def _order(pair: Pair) -> tuple[int, float, Customer, Customer]:
@@ -192,22 +209,31 @@ def _doubtful(pairs: Iterable[Pair]) -> set[Pair]:
     return found
 
 
-def _name(groups: _Groups, known: Mapping[Customer, uuid.UUID], found: People) -> None:
-    """Give every person an id: the one that most of the customers had, if nobody else keeps it."""
+def _name(
+    groups: _Groups,
+    known: Mapping[Customer, uuid.UUID],
+    since: Mapping[uuid.UUID, datetime],
+    taken: set[uuid.UUID],
+    found: People,
+) -> None:
+    """Give every person an id: the oldest that a customer had, if nobody else keeps it.
+
+    Of several people who had it, the one with most of its customers does.
+    """
     members = list(groups.all())
     claims = [
-        (-count, group[0], number, person)
+        (since.get(person, _NOW), -count, group[0], number, person)
         for number, group in enumerate(members)
         for person, count in Counter(known[each] for each in group if each in known).items()
     ]
     kept: dict[int, uuid.UUID] = {}
-    taken: set[uuid.UUID] = set()
-    for _, _, number, person in sorted(claims):
-        if number not in kept and person not in taken:
+    held: set[uuid.UUID] = set()
+    for _, _, _, number, person in sorted(claims):
+        if number not in kept and person not in held:
             kept[number] = person
-            taken.add(person)
+            held.add(person)
     # An id that once meant somebody never means somebody else, not even for a moment.
-    taken |= set(known.values())
+    taken |= held | set(known.values())
     for number, group in enumerate(members):
         person = kept.get(number) or _new(group[0], taken)
         taken.add(person)
@@ -226,9 +252,19 @@ def _name(groups: _Groups, known: Mapping[Customer, uuid.UUID], found: People) -
             found.joined.append((now, was))
 
 
+_NOW: Final = datetime.max.replace(tzinfo=UTC)
+
+
+def alone(customer: Customer) -> uuid.UUID:
+    """The id of a person who has this customer only. A rebuild from nothing gives it again.
+
+    The macro `surrogate_key` of the dbt project makes the same one.
+    """
+    name = json.dumps([customer.line, customer.id]).encode()
+    return uuid.UUID(hashlib.md5(name, usedforsecurity=False).hexdigest())
+
+
 def _new(first: Customer, taken: set[uuid.UUID]) -> uuid.UUID:
-    """An id that a rebuild from nothing gives again."""
-    number = 0
-    while (person := uuid.uuid5(_NAMESPACE, f"{first.line}/{first.id}/{number}")) in taken:
-        number += 1
-    return person
+    person = alone(first)
+    # The customer once named a person who is somebody else now.
+    return uuid.uuid4() if person in taken else person

@@ -446,6 +446,11 @@ class Model:
         """The name of the table of scores."""
         return f"{self.name}_scores"
 
+    @property
+    def report(self) -> str:
+        """The name of the page about its newest version."""
+        return f"model_{self.name}"
+
 
 @dataclass(frozen=True)
 class Extract:

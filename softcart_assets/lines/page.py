@@ -12,8 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["money", "amount", "count", "decimal", "rate", "text"]
-"""How a value is shown. Money has cents, an amount (in columns, where the size counts) has not."""
+Kind = Literal["money", "amount", "count", "volume", "duration", "decimal", "rate", "text"]
+"""How a value is shown. Money has cents, an amount (in columns, where the size counts) has not.
+
+A volume is summed in kilobytes and shown in gigabytes. A duration: seconds, hours.
+"""
 
 
 class PageDeclarationError(ValueError):
@@ -101,7 +104,8 @@ class Rung:
 class Cube:
     """The rows of a page. `fact` has the alias f. `joins` add its dimensions, one row to each.
 
-    The other fields are SQL over them. `hour`: the hour of the week, from 0 on Monday to 167.
+    The other fields are SQL over them. `unit`: what a row is the sum of. That of a month has the
+    month's first day. `hour`: the hour of the week, from 0 on Monday to 167.
     `currency`: the name of the dimension with the currency.
     `remarks`: rows of the fact that the page counts, by what it says of them. These are rows that
     `where` takes away, or of which something is not known.
@@ -115,6 +119,7 @@ class Cube:
     dimensions: tuple[Dimension, ...]
     ladder: tuple[Rung, ...]
     moment: str
+    unit: Literal["day", "month"] = "day"
     hour: str | None = None
     actor: str | None = None
     currency: str | None = None
@@ -226,9 +231,9 @@ class Section:
 class Page:
     """A page for people. Raises `PageDeclarationError` where names do not fit.
 
+    `period`, `compare`: what the reader sees at first, as the days, weeks or months up to the last
+    (`7d`, `13w`, `12m`), compared with those a year before or directly before.
     `source`: the source whose own database it shows. Empty: it shows production.
-    `periods`: what a reader may choose from, if not everything: days make no sense if the cube has
-    one row for a month.
     """
 
     name: str
@@ -237,7 +242,7 @@ class Page:
     measures: tuple[Measure, ...]
     sections: tuple[Section, ...]
     period: str = "12m"
-    periods: tuple[str, ...] = ()
+    compare: Literal["year", "before"] = "year"
     source: str = ""
 
     def __post_init__(self) -> None:

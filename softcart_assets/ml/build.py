@@ -33,6 +33,7 @@ _MOST_ROWS = 100_000
 """A model is fitted and judged on about so many rows. Of more, a share of the subjects is taken:
 it must all be in memory, some hundred times over for the intervals."""
 _BATCH_ROWS = 20_000
+_PICTURES = "models"
 _REASONS = 3
 _WORTH_TELLING = 0.1
 """Log odds below which a feature is no reason."""
@@ -63,13 +64,15 @@ class Trained:
     """What a training did.
 
     `candidate`: the newest version, None if there is too little to learn from. `pictures`: its
-    pictures, if it is new. `champion`: the number of the version that scores now.
+    pictures, if it is new. `champion`: the number of the version that scores now. `report`: the
+    page about the newest version.
     """
 
     candidate: Version | None
     champion: int | None
     is_new: bool
-    pictures: Sequence[Path]
+    report: Path
+    pictures: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -86,27 +89,28 @@ def code_version(model: Model) -> str:
     return kept.digest([kept.code_version(ml.__name__), model])
 
 
-def train(staging: PostgresConnection, model: Model, registry: Registry, pictures: Path) -> Trained:
+def train(staging: PostgresConnection, model: Model, registry: Registry, folder: Path) -> Trained:
     """Train and register a version if the known rows or the code changed.
 
-    It becomes the champion if it is sound. `pictures`: the folder for its pictures. Raises
-    `UnusableFeatures`, and `RegistryFailed`.
+    It becomes the champion if it is sound. `folder` is for its report, and `models` below it for
+    the pictures. Raises `UnusableFeatures`, and `RegistryFailed`.
     """
+    page = folder / f"{model.report}.html"
     with staging.connect(autocommit=True) as alone:
         # Two at once would take turns with the aliases.
         locks.take(alone, f"softcart model {model.name}")
         rows = _known(alone, model)
         made_from = _digest(code_version(model), rows)
         last, champion = registry.candidate(model.name), registry.champion(model.name)
-        if last and last.made_from == made_from:
-            return Trained(last, champion.number if champion else None, False, ())
-        judgement = judge(model, rows)
+        is_same = last is not None and last.made_from == made_from
+        judgement = None if is_same else judge(model, rows)
         if judgement is None:
-            return Trained(last, champion.number if champion else None, False, ())
+            return Trained(last, champion.number if champion else None, False, page)
         # Only here, because loading Altair takes a second.
+        from softcart_assets.ml import report
         from softcart_assets.ml.pictures import draw
 
-        files = draw(model, judgement, pictures)
+        files = draw(model, judgement, folder / _PICTURES)
         fitted = fit(model.inputs, rows.values, rows.targets.astype(bool))
         before = champion.figures.get("auc") if champion else None
         found = verdicts(model, judgement, before)
@@ -115,7 +119,9 @@ def train(staging: PostgresConnection, model: Model, registry: Registry, picture
         )
         registry.settle(model.name, version)
         champion = registry.champion(model.name)
-        return Trained(version, champion.number if champion else None, True, files)
+        number = champion.number if champion else None
+        report.write(model, judgement, version, number, files, page)
+        return Trained(version, number, True, page, files)
 
 
 def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scored:
@@ -140,7 +146,8 @@ def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scor
         inputs = {"code": code_version(model), "content": content}
         if last and last[1] == inputs:
             return Scored(last[0], False, content)
-        count = replace_table(writer, "ml", model.scores, scores)
+        # Whoever talks to one subject asks for its score alone.
+        count = replace_table(writer, "ml", model.scores, scores, key=model.subject)
         texts = {(model.scores, name): text for name, text in COLUMNS.items()}
         texts[model.scores, ""] = f"{model.description} One row per {model.subject}."
         there = comments.read(writer, "ml", [model.scores])
@@ -170,7 +177,8 @@ class _Scores:
             )
         ).description
         assert subject
-        self._kind = pa.int64() if subject[0].type_display == "bigint" else pa.string()
+        is_number = subject[0].type_code == psycopg.adapters.types["bigint"].oid
+        self._kind = pa.int64() if is_number else pa.string()
 
     @property
     def schema(self) -> pa.Schema:

@@ -19,7 +19,7 @@ from softcart_assets.ml.fit import Numbers, fit
 Flags = npt.NDArray[np.bool_]
 
 BINS = 10
-_DRAWS = 400
+DRAWS = 400
 """Bootstrap samples. With 400, an end of an interval moves by a tenth of its width."""
 _SEED = 20_260_301
 _CONFIDENCE = 95
@@ -209,16 +209,15 @@ def auc(predicted: Numbers, targets: Flags, weights: Numbers) -> Interval:
     """The area under the ROC curve. `weights`: a row per bootstrap sample, see `_draws`."""
     order = np.argsort(predicted, kind="stable")
     ranked, is_true = predicted[order], targets[order]
-    ends = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+    # The first and the last row with the same prediction, of each row whose target is true.
+    firsts = np.searchsorted(ranked, ranked[is_true], "left")
+    lasts = np.searchsorted(ranked, ranked[is_true], "right") - 1
 
     def areas(of: Numbers) -> Numbers:
-        # By groups of equal predictions: each counts half against its equals.
-        falses, trues = (
-            np.diff(np.cumsum(of * chosen, axis=1)[:, ends], axis=1, prepend=0)
-            for chosen in (~is_true, is_true)
-        )
-        below = np.cumsum(falses, axis=1) - falses / 2
-        total: Numbers = trues.sum(axis=1) * falses.sum(axis=1)
+        falses, trues = np.cumsum(of * ~is_true, axis=1), of[:, is_true]
+        # Each counts half against its equals.
+        below = np.where(firsts > 0, falses[:, firsts - 1], 0) + falses[:, lasts]
+        total: Numbers = 2 * trues.sum(axis=1) * falses[:, -1]
         # A sample may lack one of both.
         with np.errstate(invalid="ignore", divide="ignore"):
             found: Numbers = (trues * below).sum(axis=1) / total
@@ -257,7 +256,7 @@ def _draws(subjects: npt.NDArray[np.int64]) -> Numbers:
     """
     known, places = np.unique(subjects, return_inverse=True)
     drawn = np.random.default_rng(_SEED).multinomial(
-        len(known), np.full(len(known), 1 / len(known)), size=_DRAWS
+        len(known), np.full(len(known), 1 / len(known)), size=DRAWS
     )
     found: Numbers = drawn[:, places].astype(np.float64)
     return found

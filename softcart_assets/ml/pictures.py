@@ -85,10 +85,19 @@ def _rows(rows: Sequence[Mapping[str, object]]) -> Any:
 
 
 def _png(chart: Any) -> bytes:
-    specification = chart.properties(width=480, height=260, padding=16).to_dict()
+    specification = chart.properties(width=480, height=260, padding=8).to_dict()
     picture: bytes = vl_convert.vegalite_to_png(
         json.dumps(specification),
-        config={"background": _COLORS["card"], "font": theme.FONT, "view": {"stroke": None}},
+        config={
+            "background": _COLORS["card"],
+            "font": theme.FONT,
+            "view": {"stroke": None},
+            # Three of them stand side by side in the report.
+            "axis": {"labelFontSize": 14, "titleFontSize": 14, "titleFontWeight": "normal"},
+            "axisX": {"labelAngle": 0},
+            "title": {"fontSize": 16},
+            "point": {"size": 70},
+        },
         scale=1.5,
     )
     return picture

@@ -31,6 +31,7 @@ FILES = "SOFTCART_MLFLOW_FILES"
 CHAMPION, CANDIDATE = "champion", "candidate"
 """The aliases of the version that scores, and of the newest one."""
 
+_QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 _FILE = "model.json"
 _VERDICT = "verdict."
 
@@ -70,6 +71,11 @@ class Registry:
             home.mkdir(parents=True, exist_ok=True)
             uri = f"sqlite:///{home / 'registry.db'}"
         return cls(uri, environment.get(FILES) or (home / "files").as_uri())
+
+    def open(self) -> None:
+        """Connect. MLflow makes its tables if there are none. Raises `RegistryFailed`."""
+        with self._connected():
+            pass
 
     def champion(self, model: str) -> Version | None:
         """The version that scores, if there is one."""
@@ -167,16 +173,32 @@ class Registry:
     @contextmanager
     def _connected(self) -> Iterator[MlflowClient]:
         """The client of MLflow. Raises `RegistryFailed`, without the password of the setting."""
+        # Small files need no progress bar, and people no list of the tables that MLflow makes.
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
         # Only here: it takes two seconds.
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             if self._client is None:
+                _ask(self._uri)
                 self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
             yield self._client
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError) as error:
             said = str(error).replace(self._uri, URI)
             raise RegistryFailed(
                 f"The registry of models cannot be used: {said} Check {URI} and {FILES}."
             ) from None
+
+
+def _ask(uri: str) -> None:
+    """Connect once to a database that may be down. MLflow would try for 100 seconds, and all other
+    assets would wait."""
+    from sqlalchemy import create_engine
+
+    if uri.startswith("postgresql"):
+        engine = create_engine(uri, connect_args={"connect_timeout": 10})
+        engine.connect().close()
+        engine.dispose()

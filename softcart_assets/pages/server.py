@@ -102,6 +102,10 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
         page.name: [s.name for s in line.sources] for line in lines for page in line.dashboards
     }
     dashboards = (*lines.dashboards, *lines.own_dashboards)
+    pages = {
+        **{page.name: page.description for page in dashboards},
+        **{model.report: model.description for model in lines.models},
+    }
     extracts = (*lines.extracts, *lines.own_reports)
 
     asking, asked_at = Lock(), -math.inf
@@ -125,8 +129,10 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
             now=datetime.now(UTC),
             state=asked(),
             age=_age,
-            pages=[(each, _files(folder, each.name, _PAGE)) for each in dashboards],
-            extracts=[(each, _files(folder, each.name, _DATA)) for each in extracts],
+            pages=[(*each, _files(folder, each[0], _PAGE)) for each in pages.items()],
+            extracts=[
+                (each.name, each.description, _files(folder, each.name, _DATA)) for each in extracts
+            ],
             dictionary=_files(folder, _DICTIONARY[0], _DICTIONARY[1:]),
         )
         return HTMLResponse(html, headers=_HEADERS | {"Content-Security-Policy": _LIST_POLICY})
@@ -137,13 +143,12 @@ def application(folder: Path, lines: Lines, state: Callable[[], State]) -> Starl
         """
         name = request.path_params["name"]
         try:
-            is_declared = name in {each.name for each in dashboards}
-            text = (folder / f"{name}.html").read_text("utf-8") if is_declared else None
+            text = (folder / f"{name}.html").read_text("utf-8") if name in pages else None
         except FileNotFoundError:
             text = None
         if text is None:
             raise HTTPException(404)
-        # A page of a source itself says when it was read. No load and no quarantine concern it.
+        # A page of a source itself, or about a model, says when it was made.
         if name not in sources:
             return HTMLResponse(text, headers=_HEADERS)
         known = asked()

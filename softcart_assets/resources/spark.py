@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from softcart_assets.aggregates import rows_to_read
 from softcart_assets.connections import lake_uri
 from spark.jobs import JOBS
-from spark.session import build_session, spark_conf, stop_session
+from spark.session import build_session, is_short, spark_conf, stop_session
 
 SHORT_ROWS = 1_000_000
 """A session that reads no more rows is short, see `build_session`.
@@ -43,7 +43,6 @@ class SparkResource(LazyPySparkResource):
     )
 
     _spark_session: Any = PrivateAttr(default=None)
-    _is_short: bool = PrivateAttr(default=False)
     _starter: Any = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -67,24 +66,19 @@ class SparkResource(LazyPySparkResource):
     def session_for(self, rows: int) -> SparkSession:
         """The session of the run. `rows`: how many the caller reads.
 
-        A short session gives way to a longer one. The lake may have grown since the run began, and
-        nothing of the first session is in use between two aggregates.
+        A session that this process has already, such as a seed's, becomes the run's. A short one
+        gives way to a longer one. The lake may have grown since the run began, and nothing of the
+        first session is in use between two aggregates.
         """
-        is_short = rows <= SHORT_ROWS
+        short = rows <= SHORT_ROWS
+        settings = {name: str(value) for name, value in flatten_dict(self.spark_config)}  # type: ignore[no-untyped-call]
         with _STARTING:
-            if self._spark_session is not None and self._is_short and not is_short:
+            session: SparkSession | None = self._spark_session
+            while session is None or (is_short(session) and not short):
                 self._stop()
-            if self._spark_session is None:
-                settings = {name: str(value) for name, value in flatten_dict(self.spark_config)}  # type: ignore[no-untyped-call]
-                self._spark_session = build_session(
-                    "softcart",
-                    hive=False,
-                    short=is_short,
-                    archive_classes=True,
-                    settings=settings,
+                self._spark_session = session = build_session(
+                    "softcart", hive=False, short=short, archive_classes=True, settings=settings
                 )
-                self._is_short = is_short
-            session: SparkSession = self._spark_session
             return session
 
     def _init_session(self) -> None:

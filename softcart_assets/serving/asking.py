@@ -194,15 +194,22 @@ def _configure(connection: psycopg.Connection) -> None:
         connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
+_MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+)
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """Turn errors of the database into `Unavailable`, without values of the statement."""
     try:
         yield
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
-        problem = "The running totals are not there yet. Load the sources first: `softcart load`."
-    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn):
-        problem = "The raw tables are not there yet. Load the sources first: `softcart load`."
+    except _MISSING as error:
+        # It names a relation, a function or a column, and no value.
+        problem = f"{error.diag.message_primary}. Load the sources first: `softcart load`."
     except psycopg_pool.PoolTimeout:
         problem = "All connections to the warehouse are in use, or it does not answer."
     except psycopg.Error as error:
@@ -213,7 +220,11 @@ def _told() -> Iterator[None]:
     raise Unavailable(problem) from None
 
 
-def ready(staging: PostgresConnection) -> None:
-    """Make the tables that look-ups and tokens need. Raises `ServerUnreachable`."""
+def ready(staging: PostgresConnection, desk: Desk) -> None:
+    """Make the tables that look-ups and tokens need, and the desk's functions.
+
+    Raises `ServerUnreachable`.
+    """
     with staging.connect() as connection:
         prepare(connection)
+        connection.execute(desk.functions.encode())

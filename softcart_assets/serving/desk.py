@@ -24,6 +24,7 @@ class Desk:
     `people`: how a person is found, `number` or `key` → SELECT of one row with the column `id`, and
     with whatever `answer` wants to know. It has the parameter `wanted`, a text.
     `answer`: SELECT of one row with the column `answer`, a JSON object, from the relation `person`.
+    `functions`: SQL that makes functions which `answer` calls. It runs at each start.
     `names`: SELECT of people whose name is like the parameter `wanted`: `id`, `name`, and texts
     with the headings `about`.
     `number`: the pattern of a number that people are found by.
@@ -36,6 +37,7 @@ class Desk:
     tables: tuple[tuple[str, str], ...]
     people: Mapping[str, str]
     answer: str
+    functions: str
     names: str
     about: tuple[str, ...]
     number: str

@@ -28,6 +28,12 @@ class Problem(Schema):
     detail = fields.String(metadata={"description": "What happened and what to do."})
     instance = fields.String(metadata={"description": "Tells this error from others, in the log."})
     errors = fields.Dict(metadata={"description": "The parameters that are wrong, and why."})
+    as_of = fields.DateTime(
+        allow_none=True, metadata={"description": "Of an answer that was too old: as of when."}
+    )
+    age_ms = fields.Integer(
+        allow_none=True, metadata={"description": "Of an answer that was too old: its age."}
+    )
 
 
 def problem(error: HTTPError) -> Response:

@@ -6,9 +6,12 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from flask import (
     Blueprint,
@@ -49,6 +52,8 @@ def blueprint(service: Service) -> Blueprint:
     # A folder of templates belongs to a blueprint. This one has no routes.
     templates = Blueprint("desk", __name__, template_folder=str(desk.templates))
     routes.register_blueprint(templates, url_prefix="/desk")
+    for name, text in (("grouped", _grouped), ("local", _local)):
+        templates.add_app_template_filter(text, name)
     routes.context_processor(lambda: {"title": desk.title, "token": g.get("token")})
     routes.after_request(_private)
     screen = _Screen(service)
@@ -134,6 +139,16 @@ class _Screen:
         if answer is None:
             raise refuse(404, "Nobody is known by that.")
         return answer
+
+
+def _grouped(amount: str | None) -> str:
+    """A decimal with its thousands apart, and all its digits."""
+    return "unknown" if amount is None else f"{Decimal(amount):,f}"
+
+
+def _local(at: str, zone: str) -> str:
+    """A moment as clocks in a zone show it."""
+    return f"{datetime.fromisoformat(at).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}"
 
 
 def _login() -> str:

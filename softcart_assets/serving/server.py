@@ -68,7 +68,7 @@ def serve(desk: Desk, staging: PostgresConnection, host: str, port: int, workers
         )
     if not port_is_free(port):
         raise StackError(f"Port {port} is taken. Choose another with --port.")
-    ready(staging)
+    ready(staging, desk)
     # All processes inherit both: a session of one is good for the others, and they count together.
     limits, secret = Limits(), secrets.token_bytes(32)
     _log()

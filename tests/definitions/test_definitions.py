@@ -35,7 +35,8 @@ READS = {
     **{source.schema: {"sources", source.schema} for source in LINES.sources},
     **{source.lake: {source.schema} for source in LINES.sources},
     "staging": RAW,
-    "warehouse": {"staging", "warehouse"},
+    "warehouse": {"staging", "warehouse", "identities"},
+    "identities": {"warehouse"},
     "aggregates": LAKE,
     "ml": {"aggregates", "ml"},
     "production": {"warehouse", "aggregates", "ml"},
@@ -60,7 +61,7 @@ def test_loading_the_definitions_imports_nothing_that_only_some_runs_need(graph)
     """Each process of Dagster's pays for it: dbt takes 1.5 CPU seconds, pandas 0.4."""
     needless = (
         *("agate", "altair", "dagster_dbt", "dbt", "faker", "mlflow", "networkx", "pandas"),
-        *("pymongo", "sklearn"),
+        *("pymongo", "sklearn", "splink"),
     )
     program = (
         "import sys; from softcart_assets.definitions import defs; defs(); "
@@ -274,7 +275,7 @@ def test_a_clone_without_the_lines_of_the_demo(tmp_path: Path) -> None:
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    assert set(result.stdout.splitlines()[-1].split()) == {"warehouse", "production"}
+    assert set(result.stdout.splitlines()[-1].split()) == {"identities", "warehouse", "production"}
 
 
 def test_workspace_and_project_name_the_same_code_location():

@@ -1,7 +1,8 @@
 """Adding a line of business means adding folders: `docs/add-a-line.md` as a test.
 
 A copy of the project gets the folders of `tests/support/new_line`, and nothing else is changed. One
-table of the new line has the name of a table of another line.
+table of the new line has the name of a table of another line. The folders of all lines but the shop
+are left out of the copy: a line goes as it came.
 
 The copy is as awkward as anybody's may be: the path of its folder, the user, the time zone, the
 locale and the modes of new files.
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from support.lines import SHOP, folders_of_others
 
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.postgres import NOBODY
@@ -154,7 +156,8 @@ def copy() -> Iterator[Copy]:
     root = folder / "Mein Klon [für (zwei)] 'ß'"
     become = _become_ordinary()
     left_out = shutil.ignore_patterns(
-        ".git", ".venv", ".softcart", "__pycache__", "build", ".*_cache"
+        *(".git", ".venv", ".softcart", "__pycache__", "build", ".*_cache", "target"),
+        *folders_of_others(SHOP),
     )
     shutil.copytree(REPOSITORY, root, ignore=left_out)
     shutil.copytree(NEW, root, dirs_exist_ok=True)
@@ -235,6 +238,8 @@ def test_dagster_knows_the_line(copy: Copy) -> None:
     ]
     of_the_line = [name for name in assets if "cafe" in name or "visits" in name or "drink" in name]
     assert len(of_the_line) >= 17
+    lines = {f"team:{name}" for name in ("data", "shop", "cafe")}
+    assert {owner for asset in assets.values() for owner in asset["owners"]} == lines
     assert {tuple(assets[name]["owners"]) for name in of_the_line} == {("team:cafe",)}
     assert {"equals_source", "volume_plausible", "reconciles", "fresh"} <= set(
         assets["raw_cafe/visits"]["checks"]

@@ -11,12 +11,24 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 from support.browser import chromium
-from support.callers import NOW, PREPAID, call, call_centre, insert, load, sources, stand
+from support.callers import (
+    NOW,
+    POSTPAID,
+    PREPAID,
+    call,
+    call_centre,
+    insert,
+    load,
+    score,
+    sources,
+    stand,
+)
 from support.databases import database
 
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.serving import tokens
 from softcart_assets.serving.asking import ready
+from softcart_assets.serving.telecom import DESK
 from softcart_assets.stack import Stack
 
 
@@ -57,7 +69,8 @@ def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
         database() as warehouse,
     ):
         load(found, warehouse, lake)
-        ready(warehouse)
+        ready(warehouse, DESK)
+        score(warehouse, 7, "6.4321")
         token = tokens.create(warehouse, "Agent 1", [*tokens.SCOPES], "service", 10_000)
         with (
             call_centre(warehouse) as (_, address),
@@ -83,6 +96,9 @@ def test_a_caller_is_found_by_name_without_a_mouse(desk: Desk) -> None:
     desk.keys(Keys.ENTER)
     desk.wait(lambda: "/people/" in desk.browser.current_url)
     assert "Ada Lovelace" in desk.text("#part-caller")
+    desk.keys("/")
+    desk.keys(POSTPAID, Keys.ENTER)
+    desk.wait(lambda: "O'Hara" in desk.text("#part-caller"))
 
 
 def _by_number(desk: Desk, number: str = "+49 151 12345678") -> None:
@@ -97,6 +113,8 @@ def test_totals_move_by_themselves(desk: Desk) -> None:
     assert desk.text("#day .calls") == "1"
     assert desk.text("#life .minutes") == "1"
     assert "12.30 EUR" in desk.text("#balance")
+    assert desk.text("#churn") == "6.4% in 2026-12"
+    assert "Dropped calls: 5" in desk.text("#part-keep")
     assert PREPAID not in desk.browser.current_url
     insert(desk.found["signaling"], "call_records", call(7, "new", NOW, 600))
     desk.load("signaling")

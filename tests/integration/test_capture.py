@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -37,7 +38,7 @@ from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.ingestion.sinks import changelog
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.lake import ChangeFile, LakeTable, refresh_table
-from softcart_assets.lines.model import Source, Table
+from softcart_assets.lines.model import RunningTotal, Source, Table
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.server import USER, free_port
 
@@ -69,6 +70,19 @@ def assert_equal(mysql: MySQLConnection, postgres: PostgresConnection, *tables: 
         order = "1, 2" if table == "pairs" else "1"
         raw, source = raw_rows(postgres, table, order), mysql_rows(mysql, table, order)
         assert sorted(raw, key=repr) == sorted(source, key=repr), table
+
+
+COUNTED = RunningTotal("facts_of", "", table="facts", key="v", measures={"facts": "*"})
+
+
+def assert_counted(mysql: MySQLConnection, postgres: PostgresConnection) -> None:
+    """The running total is what the source itself counts."""
+    kept = query(
+        postgres, "SELECT v, facts FROM ods.facts_of WHERE bucket = '-infinity' AND _rows > 0"
+    )
+    with mysql.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT v, COUNT(*) FROM facts WHERE v IS NOT NULL GROUP BY v")
+        assert sorted(kept) == sorted(cursor.fetchall())
 
 
 def in_lake(postgres: PostgresConnection, lake: str, table: str) -> list[dict]:
@@ -661,7 +675,8 @@ def _end_log_readers(mysql: MySQLConnection) -> None:
 def test_a_purged_log_is_an_error_that_says_what_leads_on(
     tables: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    load_all(SOURCE, tables, postgres, lake)
+    source = replace(SOURCE, totals=(COUNTED,))
+    load_all(source, tables, postgres, lake)
     run(tables, *CHANGES)
     run(tables, "FLUSH BINARY LOGS")
     run(tables, "UPDATE facts SET v = 'after'")
@@ -677,13 +692,15 @@ def test_a_purged_log_is_an_error_that_says_what_leads_on(
 
         until(purged)
     with pytest.raises(PositionPurged, match="softcart resnapshot t"):
-        load_all(SOURCE, tables, postgres, lake)
-    assert len(resnapshot(SOURCE, tables, postgres, lake)) == 3
+        load_all(source, tables, postgres, lake)
+    assert len(resnapshot(source, tables, postgres, lake)) == 3
     assert_equal(tables, postgres)
+    assert_counted(tables, postgres)
     run(tables, "INSERT INTO facts VALUES (3000, 'goes on', NULL, NULL)")
-    load_all(SOURCE, tables, postgres, lake)
+    load_all(source, tables, postgres, lake)
     assert_equal(tables, postgres)
-    assert all(compare(SOURCE, postgres, table.name).is_equal for table in SOURCE.tables)
+    assert_counted(tables, postgres)
+    assert all(compare(source, postgres, table.name).is_equal for table in source.tables)
 
 
 def test_connections_that_break_are_made_anew(
@@ -821,6 +838,7 @@ def test_another_server_takes_over_by_gtid(
                 )
             connection.query("START REPLICA")
         source = source_of(cdc("facts", "id", history=True), cdc("keyless"))
+        source = replace(source, totals=(COUNTED,))
         run(
             one,
             "CREATE TABLE facts (id INT PRIMARY KEY, v INT)",
@@ -874,6 +892,7 @@ def test_another_server_takes_over_by_gtid(
         for table in results:
             assert raw_rows(postgres, table) == mysql_rows(two, table)
             assert compare(source, postgres, table).is_equal
+        assert_counted(two, postgres)
         assert query(postgres, "SELECT count(*) FROM raw_t.facts_history") == [(1012,)]
         assert changed_tables(source, two, loaded_positions(postgres, source)).tables == {}
         run(two, "UPDATE facts SET v = 7 WHERE id = 7")
@@ -882,12 +901,13 @@ def test_another_server_takes_over_by_gtid(
         assert set(changes.tables) == {"facts"}
         assert Position.parse(changes.tables["facts"]) > Position.parse(since["facts"])
         # A table that is followed from here on.
-        wider = source_of(*source.tables, cdc("late", "id"))
+        wider = replace(source, tables=(*source.tables, cdc("late", "id")))
         load_all(wider, two, postgres, lake)
         run(two, "INSERT INTO late VALUES (2)")
         load_all(wider, two, postgres, lake)
         assert raw_rows(postgres, "late") == [(1,), (2,)]
         assert raw_rows(postgres, "facts") == mysql_rows(two, "facts")
+        assert_counted(two, postgres)
     finally:
         first.down()
         second.down()

@@ -31,7 +31,7 @@ from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
 from support.databases import database
-from support.pages import column, opened
+from support.pages import column, opened, pictured
 from support.published import AUDITS, TABLES
 from support.warehouse import create_warehouse
 
@@ -664,7 +664,7 @@ def test_one_order_in_another_currency_does_not_take_the_dashboard_away(
 
 
 def test_the_totals_and_pictures_of_a_page_add_up_no_two_currencies(
-    in_two_currencies: PostgresConnection,
+    in_two_currencies: PostgresConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = cube.read(in_two_currencies, SALES)
     with in_two_currencies.connect() as session:
@@ -677,5 +677,18 @@ def test_the_totals_and_pictures_of_a_page_add_up_no_two_currencies(
     }
     assert content.course is not None
     months = content.course.months.values()
-    drawn = (sum(m["revenue"] for m in months), sum(m["events"] for m in months))
-    assert (content.course.currency, *drawn) in wanted
+    summed = (sum(m["revenue"] for m in months), sum(m["events"] for m in months))
+    assert (content.course.currency, *summed) in wanted
+    with in_two_currencies.connect() as session:
+        by_month = session.execute(
+            "SELECT date_trunc('month', order_date)::date::text, sum(net_amount), "
+            f"count(DISTINCT order_id) {SOLD} AND currency = %s GROUP BY 1",
+            [content.course.currency],
+        ).fetchall()
+    drawn = pictured(monkeypatch, SALES, content.course)
+    assert {*drawn} == {"revenue", "orders"}
+    for name, place in (("revenue", 1), ("orders", 2)):
+        found = {row[0]: float(row[place]) for row in by_month}
+        assert drawn[name] == {month: found.get(month, 0) for month in drawn[name]}
+        # Two years, and the month that is not over.
+        assert (len(drawn[name]), max(drawn[name])) == (25, max(found))

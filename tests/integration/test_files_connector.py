@@ -11,7 +11,8 @@ import os
 import random
 import resource
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from hypothesis import strategies as st
 
 from softcart_assets.audits import raw
 from softcart_assets.cli.stack import status
-from softcart_assets.connections import FolderConnection, PostgresConnection
+from softcart_assets.connections import FolderConnection, PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.connectors.files import lines
 from softcart_assets.ingestion.connectors.files import load as files_load
+from softcart_assets.ingestion.connectors.files.folder import FilesReader, Found
 from softcart_assets.ingestion.engine import table as engine
 from softcart_assets.ingestion.errors import NotComparable
 from softcart_assets.ingestion.load import (
@@ -40,6 +42,7 @@ from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
 from softcart_assets.lines.model import NONE, PII, Column, FileFormat, Source, Table
 from tests.support.ingestion import load_all, query
+from tests.support.object_store import object_store
 
 NAMES = r"calls_(?P<sequence>\d+)(_v(?P<version>\d+))?(_again)?\.csv(\.gz)?"
 CALLS = Table(
@@ -83,9 +86,11 @@ class Folder:
     source: Source = SOURCE
     _clock: Iterator[int] = field(default_factory=lambda: itertools.count(1_700_000_000))
 
+    uri: str = ""
+
     @property
     def connection(self) -> FolderConnection:
-        return FolderConnection("SOFTCART_T", self.path.as_uri(), 60)
+        return FolderConnection("SOFTCART_T", self.uri or self.path.as_uri(), 60)
 
     def put(self, name: str, *records: str, header: str = HEADER, at: int | None = None) -> Path:
         """Write a file, a second after the last one."""
@@ -248,6 +253,50 @@ def test_a_corrected_file_replaces_the_rows_of_the_old_one(folder: Folder) -> No
         folder.postgres, "SELECT record_id FROM raw_t.calls_history WHERE _deleted ORDER BY 1"
     )
     assert history == [(1,), (2,), (3,)]
+
+
+def test_records_that_come_weeks_late_are_added_and_change_nothing_else(folder: Folder) -> None:
+    """The cursor of what is there is no high-water mark for files."""
+    folder.put("calls_9.csv", _call(1, at="2026-03-20T00:00:00Z"))
+    folder.load()
+    late = [_call(2, at="2026-03-19T22:00:00Z"), _call(3, at="2026-01-31T23:59:59Z")]
+    folder.put("calls_2.csv.gz", *late)
+    result = folder.load()
+    assert (result.inserted, result.updated, result.deleted) == (2, 0, 0)
+    assert [record for record, _ in folder.rows()] == [1, 2, 3]
+    # A late file may hold the older state of a record.
+    folder.put("calls_1.csv", _call(1, at="2026-01-01T00:00:00Z", amount="9"))
+    assert not folder.load().is_changed
+    folder.check()
+
+
+def test_a_bucket_is_read_like_a_folder(folder: Folder) -> None:
+    with object_store(folder.path.parent) as uri:
+        folder.uri = uri.format("in")
+        folder.put("calls_1.csv.gz", _call(1), _call(2), "broken")
+        folder.put("calls_2.csv", _call(2), _call(3))
+        fresh = folder.put("calls_3.csv", _call(4))
+        os.utime(fresh)
+        assert folder.is_changed()
+        result = folder.load()
+        assert (result.inserted, result.quarantined) == (3, 1)
+        assert "calls_3.csv (it was changed at" in result.warnings[0]
+        [entry] = list_quarantine(folder.postgres)
+        assert entry.reason == "calls_1.csv.gz, line 4: 1 fields instead of 6"
+        folder.check()
+        assert not folder.is_changed()
+        folder.put("calls_1_v2.csv.gz", _call(1, amount="2"))
+        result = folder.load()
+        # The second record is in another file, too.
+        assert (result.updated, result.deleted) == (1, 0)
+        assert folder.rows() == [(1, "2.0000"), (2, "1.5000"), (3, "1.5000")]
+        assert not list_quarantine(folder.postgres)
+        folder.check()
+        # A folder that is not there is no empty one.
+        folder.uri = uri.format("gone")
+        with pytest.raises(ServerUnreachable, match="no such folder"):
+            folder.load()
+        assert len(folder.rows()) == 3
 
 
 def test_a_file_that_is_written_anew_under_its_name_replaces_itself(folder: Folder) -> None:
@@ -619,6 +668,41 @@ def test_a_kill_leaves_nothing_and_the_next_load_has_all(folder: Folder, step: s
     listed = {path for (path,) in query(folder.postgres, "SELECT path FROM ingestion.lake_files")}
     assert {str(p.relative_to(root)) for p in root.rglob("*.parquet")} == listed
     assert query(folder.postgres, "SELECT count(*) FROM ingestion.attempts") == [(0,)]
+
+
+MANY = int(os.environ.get("FILES_MANY", "200"))
+"""Set FILES_MANY=10000 for the large form, and pytest's `-s` for its seconds."""
+
+
+def test_work_follows_change_and_not_the_number_of_files(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(MANY):
+        folder.put(f"calls_{number}.csv", *(_call(number * 10 + n) for n in range(10)))
+    opened: list[str] = []
+    content = FilesReader.content
+
+    def noted(self: FilesReader, found: Found) -> object:
+        opened.append(found.name)
+        return content(self, found)
+
+    monkeypatch.setattr(FilesReader, "content", noted)
+
+    def timed(what: str, work: Callable[[], object]) -> list[str]:
+        opened.clear()
+        started = time.monotonic()
+        work()
+        print(f"{MANY:,} files, {what}: {time.monotonic() - started:.2f} s")
+        return list(opened)
+
+    assert len(timed("all new", folder.load)) == MANY
+    assert timed("nothing new, looked at", folder.is_changed) == []
+    assert timed("nothing new, loaded", folder.load) == []
+    folder.put("calls_x1.csv", _call(1))  # no file of the table
+    folder.put("calls_0_v1.csv", *(_call(n) for n in range(9)))
+    assert timed("one corrected", folder.load) == ["calls_0_v1.csv"]
+    assert len(folder.rows()) == MANY * 10 - 1
+    folder.check()
 
 
 LINES = int(os.environ.get("FILES_LINES", "60000"))

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -26,7 +25,9 @@ from support.totals import (
     LIFE,
     UNPAID,
     assert_exact,
+    assert_windows_exact,
     kept,
+    limits,
     make_tables,
     totals_source,
 )
@@ -191,12 +192,28 @@ def test_rating_again_replaces_the_amount(load, postgres: PostgresConnection) ->
     load(charge(1, 7, "10.00", "2026-03-01"), charge(2, 7, "1.05", "2026-03-01"))
     load("UPDATE charges SET amount = 7.50 WHERE id = 1")
     assert life(postgres, 7, "charged") == [("EUR", Decimal("8.55"))]
-    # A correction is a reversal and a new charge.
-    load(charge(3, 7, "-1.05", "2026-03-01"), charge(4, 7, "0.95", "2026-03-01"))
-    assert life(postgres, 7, "charged") == [("EUR", Decimal("8.45"))]
+    # Rated again with another tariff's currency, and then back.
+    load("UPDATE charges SET amount = 7.10, currency = 'USD' WHERE id = 1")
+    assert life(postgres, 7, "charged") == [("EUR", Decimal("1.05")), ("USD", Decimal("7.10"))]
+    load("UPDATE charges SET amount = 7.50, currency = 'EUR' WHERE id = 1")
+    assert life(postgres, 7, "charged") == [("EUR", Decimal("8.55"))]
 
 
-def test_late_events_count_in_the_period_of_the_event(load, postgres: PostgresConnection) -> None:
+def test_a_correction_counts_in_the_period_of_the_call(
+    load, tables: MySQLConnection, postgres: PostgresConnection
+) -> None:
+    """A correction is a reversal and a new charge, which may be written a period later."""
+    load(charge(1, 7, "10.00", "2026-03-31 21:59:59"), charge(2, 7, "1.05", "2026-04-20 09:00:00"))
+    load(charge(3, 7, "-10.00", "2026-03-31 21:59:59"), charge(4, 7, "9.99", "2026-03-31 21:59:59"))
+    moments = [datetime(2026, month, 15, tzinfo=UTC) for month in (3, 4, 5)]
+    assert_windows_exact(tables, postgres, SOURCE, 1, "Europe/Berlin", moments)
+    of_march = window(postgres, "cycle", 7, 1, "Europe/Berlin", "2026-03-15Z", "charged")
+    assert of_march == [("EUR", Decimal("9.99"))]
+
+
+def test_late_events_count_in_the_period_of_the_event(
+    load, tables: MySQLConnection, postgres: PostgresConnection
+) -> None:
     """killbill/killbill-docs#118: late events were ignored without a word."""
     load(call(1, "a", 7, "2026-03-10 10:00:00", 60))
     load(call(2, "b", 7, "2026-04-20 10:00:00", 60))
@@ -204,9 +221,13 @@ def test_late_events_count_in_the_period_of_the_event(load, postgres: PostgresCo
     of_march = window(postgres, "cycle", 7, 1, "UTC", "2026-03-31 23:59:59Z", "calls_out")
     of_april = window(postgres, "cycle", 7, 1, "UTC", "2026-04-01 00:00:00Z", "calls_out")
     assert (of_march, of_april) == ([(2, 65)], [(1, 60)])
+    moments = [datetime(2026, month, 10, tzinfo=UTC) for month in (2, 3, 4)]
+    assert_windows_exact(tables, postgres, SOURCE, 1, "UTC", moments)
 
 
-def test_a_new_period_begins_with_nothing(load, postgres: PostgresConnection) -> None:
+def test_a_new_period_begins_with_nothing(
+    load, tables: MySQLConnection, postgres: PostgresConnection
+) -> None:
     """getlago/lago-api#589: totals of one period were shown in the next."""
     load(charge(1, 7, "5.00", "2026-03-14 22:59:59"), charge(2, 7, "2.00", "2026-03-14 23:00:00"))
 
@@ -216,11 +237,13 @@ def test_a_new_period_begins_with_nothing(load, postgres: PostgresConnection) ->
     assert cycle("2026-03-14 22:59:59.999999Z") == [("EUR", Decimal("5.00"))]
     assert cycle("2026-03-14 23:00:00Z") == [("EUR", Decimal("2.00"))]
     assert cycle("2026-04-14 22:00:00Z") == []
+    moments = [datetime(2026, month, 14, 22, 30, tzinfo=UTC) for month in range(1, 6)]
+    assert_windows_exact(tables, postgres, SOURCE, 15, "Europe/Berlin", moments)
 
 
 @pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/St_Johns", "Pacific/Auckland", "UTC"])
 def test_each_call_is_in_one_day_of_every_zone(
-    load, postgres: PostgresConnection, zone: str
+    load, tables: MySQLConnection, postgres: PostgresConnection, zone: str
 ) -> None:
     """BerriAI/litellm#29568: clients outside UTC counted twice."""
     load(*(call(n, f"e{n}", 7, f"2026-03-{1 + n // 4:02} {n % 4 * 6:02}:00", 1) for n in range(20)))
@@ -230,6 +253,8 @@ def test_each_call_is_in_one_day_of_every_zone(
     ]
     before = window(postgres, "day", 7, 1, zone, f"2026-02-28 12:00:00 {zone}", "calls_out")
     assert sum(row[0] for found in [*days, before] for row in found) == 20
+    moments = [datetime(2026, 2, 28, 12, tzinfo=UTC) + timedelta(days=n) for n in range(9)]
+    assert_windows_exact(tables, postgres, SOURCE, 1, zone, moments)
 
 
 def test_an_event_told_again_with_other_values_counts_as_told_first(
@@ -251,12 +276,17 @@ def test_a_number_that_moves_to_another_subscriber(load, postgres: PostgresConne
     assert (life(postgres, 7), life(postgres, 8)) == ([(1, 60)], [(2, 31)])
 
 
-def test_another_day_of_the_cycle_rewrites_nothing(load, postgres: PostgresConnection) -> None:
+def test_another_day_of_the_cycle_rewrites_nothing(
+    load, tables: MySQLConnection, postgres: PostgresConnection
+) -> None:
     load(*(charge(day, 7, "1.00", f"2026-03-{day:02} 12:00") for day in range(1, 32)))
     before = query(postgres, "SELECT ctid, xmin FROM ods.charged ORDER BY ctid")
     at = "2026-03-20 00:00:00Z"
     found = [window(postgres, "cycle", 7, day, "UTC", at, "charged")[0][1] for day in (1, 15, 28)]
     assert found == [31, 17, 27]
+    moments = [datetime(2026, month, 20, tzinfo=UTC) for month in (2, 3, 4)]
+    for day in (1, 15, 28):
+        assert_windows_exact(tables, postgres, SOURCE, day, "Europe/Berlin", moments)
     assert query(postgres, "SELECT ctid, xmin FROM ods.charged ORDER BY ctid") == before
 
 
@@ -288,34 +318,35 @@ def test_days_and_cycles_over_both_changes_of_the_clock(
         zone,
         zone,
     )
-    where = ZoneInfo(zone)
-
-    def midnight(day: datetime) -> datetime:
-        return day.replace(hour=0, minute=0, fold=0, tzinfo=where).astimezone(UTC)
-
     for moment, *found in rows:
-        local = moment.astimezone(where).replace(tzinfo=None)
-        first = local.replace(day=15)
-        if local.day < 15:
-            first = (first.replace(day=1) - timedelta(days=1)).replace(day=15)
-        after = (first + timedelta(days=31)).replace(day=15)
-        expected = [local, local + timedelta(days=1), first, after]
-        assert [each.astimezone(UTC) for each in found] == [midnight(day) for day in expected]
+        day, cycle = limits(15, zone, moment).values()
+        assert found == [*day, *cycle]
         assert found[0] <= moment < found[1]
     # All begin on a quarter of an hour, as the buckets do.
     assert all(each.minute % 15 == 0 and not each.second for row in rows for each in row[1:])
 
 
-def test_calls_on_the_days_of_both_changes_of_the_clock(load, postgres: PostgresConnection) -> None:
+def test_calls_on_the_days_of_both_changes_of_the_clock(
+    load, tables: MySQLConnection, postgres: PostgresConnection
+) -> None:
     """The day has 23 hours in March and 25 in October."""
     moments = [datetime(2026, 3, 28, 12) + timedelta(hours=n) for n in range(60)]
     moments += [datetime(2026, 10, 24, 12) + timedelta(hours=n) for n in range(60)]
-    load(*(call(n, f"e{n}", 7, str(at), 1) for n, at in enumerate(moments)))
+    load(
+        *(call(n, f"e{n}", 7, str(at), 1) for n, at in enumerate(moments)),
+        *(charge(n, 7, "0.01", str(at)) for n, at in enumerate(moments)),
+    )
     found = [
         window(postgres, "day", 7, 1, "Europe/Berlin", at, "calls_out")
         for at in ("2026-03-29 12:00 Europe/Berlin", "2026-10-25 12:00 Europe/Berlin")
     ]
     assert found == [[(23, 23)], [(25, 25)]]
+    # The billing period changes in the same nights.
+    for day in (25, 26, 28):
+        for zone in ("Europe/Berlin", "America/St_Johns"):
+            assert_windows_exact(
+                tables, postgres, SOURCE, day, zone, [each.replace(tzinfo=UTC) for each in moments]
+            )
 
 
 def test_the_last_row_and_the_position(load, postgres: PostgresConnection) -> None:
@@ -593,6 +624,31 @@ def test_a_total_is_built_anew_while_the_stream_goes_on(
     assert set(rows_seen) == {20}
     assert_as_raw(postgres)
     load_all(SOURCE, tables, postgres, lake)
+    assert_exact(tables, postgres, SOURCE)
+
+
+def test_a_build_begins_again_if_a_load_states_the_table(
+    load,
+    tables: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load(call(1, "a", 7, "2026-03-01", 5))
+    recount, told = building.TotalTable.recount, []
+
+    def read_again_meanwhile(self: building.TotalTable) -> str:
+        if not told:
+            told.append("the table is read again")
+            # The log does not have it. So the table is not what it was before it is read again.
+            run(tables, "SET SESSION sql_log_bin = 0", call(2, "b", 7, "2026-03-01", 6))
+            load_all(SOURCE, tables, postgres, lake, full=True)
+        return recount(self)
+
+    monkeypatch.setattr(building.TotalTable, "recount", read_again_meanwhile)
+    rebuild(postgres, SOURCE, CALLS, tell=told.append)
+    assert [each.partition(".")[0] for each in told[1:]] == ["A load has changed raw as a whole"]
+    assert life(postgres, 7) == [(2, 11)]
     assert_exact(tables, postgres, SOURCE)
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.crm import create_crm, execute
 from support.databases import name_server
-from support.pages import opened
+from support.pages import opened, pictured
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.own_reports import report_page, reports
@@ -107,7 +107,9 @@ def test_a_page_has_the_sums_of_the_source(crm: MySQLConnection, tmp_path: Path)
     assert "Read from crm" in page.path.read_text()
 
 
-def test_days_and_listings_of_a_page_are_those_of_the_source(crm: MySQLConnection) -> None:
+def test_days_and_listings_of_a_page_are_those_of_the_source(
+    crm: MySQLConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = cube.read_from(of_source(MYSQL.moment(CRM, crm)), CRM_PAGE)
     # In the currency of most events.
     assert content.course
@@ -115,6 +117,11 @@ def test_days_and_listings_of_a_page_are_those_of_the_source(crm: MySQLConnectio
         date(2025, 12, 1): 2,
         date(2026, 1, 1): 1,
         date(2026, 2, 1): 0,
+    }
+    assert pictured(monkeypatch, CRM_PAGE, content.course) == {
+        "amount": {"2025-12-01": 10.11, "2026-01-01": 7.77, "2026-02-01": 0},
+        "complaints": {"2025-12-01": 0, "2026-01-01": 3, "2026-02-01": 1},
+        "contacts": {"2025-12-01": 0, "2026-01-01": 2, "2026-02-01": 1},
     }
     told, _ = opened(content.archive)
     assert (told["first"], told["last"], told["asOf"]) == (

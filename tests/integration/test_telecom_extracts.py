@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from psycopg.rows import dict_row
 from support.databases import database
 from support.mobile import create_mobile
-from support.pages import opened
+from support.pages import opened, pictured
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.model import Extract
+from softcart_assets.lines.page import Rung
 from softcart_assets.lines.telecom.extracts import EXTRACTS
 from softcart_assets.lines.telecom.pages import OPERATOR_PAGE
 from softcart_assets.pages.kit import cube
@@ -72,7 +74,9 @@ def test_unbilled_is_what_no_invoice_has(production: PostgresConnection) -> None
     assert sum(row["missed_amount"] for row in found) == due - billed != 0
 
 
-def test_the_page_has_the_sums_of_the_facts(production: PostgresConnection) -> None:
+def test_the_page_has_the_sums_of_the_facts(
+    production: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = cube.read(production, OPERATOR_PAGE)
     assert content.rung == OPERATOR_PAGE.cube.ladder[0]
     [charged] = rows(
@@ -95,3 +99,24 @@ def test_the_page_has_the_sums_of_the_facts(production: PostgresConnection) -> N
     assert sum(unbilled["unbilled"]) == 100 * sum(
         (row["unbilled_amount"] for row in rows(production, extract.sql)), Decimal(0)
     )
+    drawn = pictured(monkeypatch, OPERATOR_PAGE, content.course)
+    months = rows(
+        production,
+        "SELECT month::text, sum(charged_amount) AS revenue, sum(call_count) AS calls, "
+        "sum(charged_amount) / sum(subscriber_count) AS arpu, sum(data_mb) / 1000 AS volume, "
+        "sum(dropped_call_count) AS dropped, sum(complaint_count) AS complaints, "
+        "sum(dispute_amount) AS disputed FROM production.agg_usage_by_plan_region_month "
+        "WHERE currency <> 'USD' AND month >= '2024-03-01' GROUP BY 1",
+    )
+    assert len(months) > 12
+    for month in months:
+        day = month.pop("month")
+        found = {name: values[day] for name, values in drawn.items()}
+        assert found == pytest.approx({name: float(value) for name, value in month.items()})
+
+
+def test_years_of_months_begin_with_a_whole_one(production: PostgresConnection) -> None:
+    """The row of a month is of its first day, so a month that is cut would be empty."""
+    page = replace(OPERATOR_PAGE, cube=replace(OPERATOR_PAGE.cube, ladder=(Rung(1),)))
+    told, _ = opened(cube.read(production, page).archive)
+    assert (told["first"], told["last"]) == ("2025-04-01", "2026-03-01")

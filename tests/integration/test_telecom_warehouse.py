@@ -21,6 +21,7 @@ DATABASE, BUILT = "test_telecom", "test_telecom_built"
 FACTS = {
     "fct_calls": "call_key",
     "fct_charges": "charge_key",
+    "fct_roaming": "roaming_key",
     "fct_invoices": "invoice_line_key",
     "fct_crm_interactions": "interaction_key",
 }
@@ -116,6 +117,24 @@ def charge(number: int, of: int, moment: str, amount: str, **more) -> dict[str, 
     } | more
 
 
+def abroad(number: int, of: int, moment: str, amount: str, **more) -> dict[str, Any]:
+    return {
+        "operator": "CHETB",
+        "record_id": number,
+        "subscriber_id": of,
+        "msisdn": "37120000001",
+        "kind": "voice",
+        "started_at": at(moment).replace(tzinfo=UTC),
+        "duration_seconds": 60,
+        "quantity": Decimal(1),
+        "amount": Decimal(amount),
+        "currency": "CHF",
+        "recorded_at": at(moment).replace(tzinfo=UTC) + timedelta(hours=1),
+        "_file": 1,
+        "_line": number + 1,
+    } | more
+
+
 def invoice(number: int, state: str = "open", total: str = "11.90") -> dict[str, Any]:
     net = (Decimal(total) / Decimal("1.19")).quantize(Decimal("0.01"))
     return {
@@ -199,6 +218,12 @@ def load_first_day(raw: Raw) -> None:
         charge(2, 1, "2026-03-05 00:00", "9.99", kind="fee", event_id=None),
         charge(3, 2, "2026-03-05 10:00", "1.00"),
     )
+    raw.put(
+        "records",
+        abroad(1, 1, "2026-03-05 10:00", "0.3500"),
+        abroad(1, 1, "2026-03-05 10:00", "0.0035", operator="AUTTA", currency="EUR"),
+        abroad(2, 9, "2026-03-07 10:00", "0.0060", kind="sms"),
+    )
     raw.put("invoices", invoice(1))
     raw.put("invoice_lines", invoice_line(1, 1, "9.99", "1.90", "fee"))
     raw.put("invoice_lines", invoice_line(2, 1, "0.01", "0.00"), invoice_line(3, 2, "5.00", "0.95"))
@@ -231,6 +256,10 @@ def load_second_day(raw: Raw) -> None:
         charge(5, 1, "2026-03-05 10:00", "0.09", reverses_id=1),
     )
     raw.put("charges", charge(3, 2, "2026-03-05 10:00", "1.00"), deleted=True)
+    # A corrected file: another amount, a record less. And one that comes late.
+    raw.put("records", abroad(1, 1, "2026-03-05 10:00", "0.0350", _file=2))
+    raw.put("records", abroad(2, 9, "2026-03-07 10:00", "0.0060", kind="sms"), deleted=True)
+    raw.put("records", abroad(3, 1, "2026-03-06 12:00", "0.0700", _file=3))
     raw.put("invoices", invoice(1, "paid"), invoice(2, "open", "5.95"))
     raw.put("complaints", complaint(1, 1, "resolved"))
 
@@ -248,6 +277,7 @@ def warehouse(stack, tmp_path_factory) -> Iterator[Warehouse]:
             raw.create()
             load_first_day(raw)
             warehouse_state.prepare(session, "dbt_state")
+            warehouse_state.prepare(session, "identities")
             it.dbt("run")
             it.note_facts()
             load_second_day(raw)
@@ -277,7 +307,7 @@ def raw(warehouse: Warehouse) -> Iterator[Raw]:
 def test_incremental_runs_make_the_same_facts_as_a_full_refresh(warehouse: Warehouse) -> None:
     assert warehouse.incremental == warehouse.refreshed
     assert warehouse.incremental[0] != warehouse.incremental[1]
-    assert warehouse.written_again == [0, 0, 0]
+    assert warehouse.written_again == [0, 0, 0, 0]
 
 
 def test_records_of_one_call_count_once_and_the_first_one_counts(warehouse: Warehouse) -> None:
@@ -337,6 +367,35 @@ def test_corrections_and_invoices_add_up(warehouse: Warehouse) -> None:
     assert sum(row["net_amount"] for row in second) == Decimal("15.00")
 
 
+def test_a_corrected_file_about_roaming_corrects_the_cost(warehouse: Warehouse) -> None:
+    found = [
+        {
+            (row["operator_code"], row["roaming_record_id"]): (
+                str(row["cost_amount"]),
+                row["customer_id"],
+                row["plan_id"],
+            )
+            for row in facts["fct_roaming"]
+        }
+        for facts in warehouse.incremental
+    ]
+    assert found == [
+        {
+            ("CHETB", 1): ("0.3500", 1, 1),
+            ("AUTTA", 1): ("0.0035", 1, 1),
+            ("CHETB", 2): ("0.0060", None, None),
+        },
+        {
+            ("CHETB", 1): ("0.0350", 1, 1),
+            ("AUTTA", 1): ("0.0035", 1, 1),
+            # After the change of the plan.
+            ("CHETB", 3): ("0.0700", 1, 2),
+        },
+    ]
+    # A cost is no revenue.
+    assert sum(row["amount"] for row in warehouse.incremental[1]["fct_charges"]) == Decimal("10.08")
+
+
 def test_complaints_stand_with_their_interaction(warehouse: Warehouse) -> None:
     first, second = (facts["fct_crm_interactions"] for facts in warehouse.incremental)
     assert [(row["complaint_count"], row["open_complaint_count"]) for row in first] == [(1, 1)]
@@ -363,6 +422,7 @@ def change(raw: Raw, chance: Random) -> None:
             direction=chance.choice(("out", "in")),
         ),
         "charges": charge(number, other, moment, "0.01"),
+        "records": abroad(number, other, moment, chance.choice(("0.01", "0.0001"))),
         "invoices": invoice(number, chance.choice(("open", "paid"))),
         "invoice_lines": invoice_line(chance.randint(1, 9), number, "1.00", "0.19"),
         "interactions": interaction(number, other, moment),
@@ -396,7 +456,10 @@ BREAKS = [
     ("fct_calls_match_source", "UPDATE warehouse.fct_calls SET duration_seconds = 1"),
     ("fct_calls_match_source", "UPDATE warehouse.fct_calls SET record_count = 3"),
     ("fct_charges_match_source", "UPDATE raw_charging.charges SET amount = amount + 0.01"),
+    ("fct_roaming_match_source", "UPDATE warehouse.fct_roaming SET cost_amount = 0.0001"),
+    ("fct_roaming_match_source", "DELETE FROM raw_roaming.records WHERE operator = 'AUTTA'"),
     ("fct_invoices_match_source", "DELETE FROM warehouse.fct_invoices WHERE invoice_id = 2"),
+    ("fct_invoices_match_source", "UPDATE raw_billing.invoices SET currency = 'USD'"),
     ("fct_crm_interactions_match_source", "DELETE FROM raw_crm.complaints"),
     ("dim_customer_matches_crm", "UPDATE raw_crm.customers SET _deleted = true WHERE id = 1"),
     ("invoice_totals_match_lines", "UPDATE raw_billing.invoices SET total_amount = 1"),

@@ -46,12 +46,13 @@ PREPARE: dict[str, Callable[[psycopg.Connection], None]] = {
     "ods": lambda session: bookkeeping.prepare(session, "raw_shop"),
     "aggregates": lambda session: warehouse_state.prepare(session, "aggregates"),
     "dbt_state": lambda session: warehouse_state.prepare(session, "dbt_state"),
+    "identities": lambda session: warehouse_state.prepare(session, "identities"),
     "ml": lambda session: warehouse_state.prepare(session, "ml"),
     "production_meta": slots.set_up,
 }
 """What brings each schema of ours to this release."""
 
-OF_STAGING = ("ingestion", "ods", "aggregates", "dbt_state", "ml")
+OF_STAGING = ("ingestion", "ods", "aggregates", "dbt_state", "identities", "ml")
 TABLES = {
     "ingestion": (
         "attempts captures file_duplicates files lake_files loads positions quarantine raw_sums "
@@ -59,6 +60,7 @@ TABLES = {
     ),
     "ods": "_builds _spark_batches _totals positions",
     "aggregates": "_built_from",
+    "identities": "_built_with changes decisions keys pairs people records",
     "ml": "_built_from",
     "dbt_state": "key_formulas watermarks",
     "production_meta": "acceptances contents current deviations lines versions",
@@ -68,6 +70,8 @@ ADDED = {
     "ingestion.file_duplicates",
     "ingestion.files",
     "ingestion.raw_sums",
+    *(f"identities.{name}" for name in ("_built_with", "changes", "decisions", "keys")),
+    *(f"identities.{name}" for name in ("pairs", "people", "records")),
     "ml._built_from",
     "ods._builds",
     "ods._spark_batches",

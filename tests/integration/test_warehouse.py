@@ -339,6 +339,7 @@ def warehouse(stack, tmp_path_factory) -> Iterator[Warehouse]:
             raw.create()
             load_first_day(raw)
             warehouse_state.prepare(session, "dbt_state")
+            warehouse_state.prepare(session, "identities")
             it.dbt("run")
         it.create(FIRST, DATABASE)
         with it.server.connect(autocommit=True) as session:
@@ -1193,6 +1194,7 @@ def test_conformed_models_are_built_without_any_line(warehouse, tmp_path):
     warehouse.create(DATABASE, "template0")
     with warehouse.server.connect() as session:
         warehouse_state.prepare(session, "dbt_state")
+        warehouse_state.prepare(session, "identities")
     Warehouse(warehouse.server, tmp_path, project).build()
     assert warehouse.query("SELECT customer_id, full_name FROM warehouse.dim_customer") == [
         (None, "Unknown")
@@ -1225,6 +1227,7 @@ def test_a_shop_of_guests_without_payments_stock_or_vendors_is_published(warehou
         )
         raw.put("order_lines", *(line(n, 1) for n in ids))
         warehouse_state.prepare(session, "dbt_state")
+        warehouse_state.prepare(session, "identities")
     warehouse.build("--exclude-resource-type", "unit_test")
     tables = [table for table in TABLES if table.schema == "warehouse"]
     with database() as production:

@@ -80,12 +80,12 @@ ROWS: dict[str, Sequence[tuple]] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def job() -> Job:
     return JOBS["agg_usage_by_plan_region_month"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def inputs(spark: SparkSession) -> list[DataFrame]:
     return [
         spark.createDataFrame(
@@ -95,7 +95,7 @@ def inputs(spark: SparkSession) -> list[DataFrame]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def found(job: Job, inputs: list[DataFrame]) -> dict[tuple, Row]:
     assert [f"{source.name}.{table.name}" for source, table in job.inputs] == list(SCHEMAS)
     rows = job.transform(*inputs).collect()

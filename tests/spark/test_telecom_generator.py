@@ -5,7 +5,6 @@ explains, mistakes in their stated shares, and people whom other lines know.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -65,14 +64,12 @@ def _digest(directory: Path, name: str) -> str:
 
 
 def test_the_same_parameters_make_the_same_rows_in_any_partitioning(
-    spark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark, seeded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = replace(PARAMETERS, scale=0.02)
-    _generate(spark, small, tmp_path / "one")
-    monkeypatch.setattr(generator, "SUBSCRIBERS_PER_PARTITION", 7)
-    _generate(spark, small, tmp_path / "other")
+    monkeypatch.setattr(generator, "SUBSCRIBERS_PER_PARTITION", 130)
+    _generate(spark, PARAMETERS, tmp_path)
     for name in TABLES:
-        assert _digest(tmp_path / "one", name) == _digest(tmp_path / "other", name), name
+        assert _digest(seeded, name) == _digest(tmp_path, name), name
 
 
 def test_invoices_add_up_to_the_charges_of_their_cycle(read) -> None:
@@ -162,21 +159,66 @@ def test_a_correction_is_a_reversal_and_a_new_charge(read) -> None:
     assert _near(len(reversals), len(usage), shares.CHARGE_CORRECTED)
 
 
-def test_records_are_late_and_double_in_their_shares(read) -> None:
-    records = read("signaling.call_records")
+@pytest.mark.parametrize("table", ["call_records", "sms_records", "data_sessions"])
+def test_records_are_late_and_double_in_their_shares(read, table: str) -> None:
+    records = read(f"signaling.{table}")
     key = records.event_id.str[1:].astype("int64")
     first = records[records.id % 2 == 0]
     assert (records.id // 2 == key).all()
     assert not first.event_id.duplicated().any()
     assert _near(len(records) - len(first), len(first), shares.RECORD_DUPLICATE)
-    ended = first.started_at + pd.to_timedelta(first.duration_seconds, unit="s")
+    if table == "call_records":
+        ended = first.started_at + pd.to_timedelta(first.duration_seconds, unit="s")
+    else:
+        ended = first.sent_at if table == "sms_records" else first.ended_at
     late = first.recorded_at - ended > pd.Timedelta(hours=2)
     assert _near(int(late.sum()), len(first), shares.RECORD_LATE)
     assert (records.recorded_at <= UNTIL).all()
     copies = records[records.id % 2 == 1].set_index("event_id")
     same = first.set_index("event_id").loc[copies.index]
     assert (copies.recorded_at >= same.recorded_at).all()
-    assert (copies.duration_seconds == same.duration_seconds).all()
+    own = ["id", "recorded_at"]
+    assert copies.drop(columns=own).equals(same.drop(columns=own))
+
+
+def test_files_about_roaming_have_their_mistakes_in_the_stated_shares(read) -> None:
+    table = read("roaming.records")
+    files = dict(zip(table.name, table.content, strict=True))
+    assert len(files) == len(table)
+    plain = {name: text for name, text in files.items() if "_v2" not in name}
+    again = [name for name in plain if "_again" in name]
+    assert all(files[name] == files[name.replace("_again", "")] for name in again)
+    first = {name: text for name, text in plain.items() if name not in again}
+    second = [name for name in files if "_v2" in name]
+    assert all(name.replace("_v2", "") in first for name in second)
+    assert _near(len(again), len(first), shares.ROAMING_FILE_REPEATED)
+    assert _near(len(second), len(first), shares.ROAMING_FILE_CORRECTED)
+    assert 3 * 50 < len(first) < 3 * 58
+
+    lines = [(name, line.split(",")) for name in first for line in first[name].split("\n")[1:-1]]
+    whole = [(name, each) for name, each in lines if len(each) == 11 and each[8] != "n/a"]
+    assert _near(len(lines) - len(whole), len(lines), shares.ROAMING_BROKEN)
+    ids = [each[1] for _, each in lines]
+    assert _near(len(ids) - len(set(ids)), len(set(ids)), shares.ROAMING_DUPLICATE)
+    # Whole files come up to four weeks late, and a record with the file of a later week.
+    monday = [pd.Timestamp(name.split("_")[2][:8], tz="UTC") for name, _ in whole]
+    recorded = pd.to_datetime([each[10] for _, each in whole])
+    weeks = (pd.DatetimeIndex(monday) - recorded).ceil("7D").days // 7
+    assert weeks.min() == 0
+    once = pd.Series(weeks).groupby([each[1] for _, each in whole]).min()
+    assert _near(int((once > 0).sum()), len(once), shares.ROAMING_LATE)
+    subscribers = read("crm.subscribers").set_index("id")
+    for name, each in whole:
+        assert name.startswith(f"{each[0]}/")
+        assert each[3] == subscribers.msisdn[int(each[2])]
+        assert Decimal(each[8]) >= 0
+        assert each[5] <= each[10]
+    # A correction has no wrong amounts and no broken lines, and lacks some records.
+    for name in second:
+        right = {line.split(",")[1]: line for line in files[name].split("\n")[1:-1]}
+        wrong = {line.split(",")[1] for line in first[name.replace("_v2", "")].split("\n")[1:-1]}
+        assert right.keys() <= wrong
+    assert {each[4] for _, each in whole} == {"data", "voice", "sms"}
 
 
 def test_people_call_in_their_day_and_business_on_weekdays(read) -> None:

@@ -20,7 +20,7 @@ from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.server import free_port
 
-SOURCES = {source.name: source for source in LINES.line("telecom").sources}
+SOURCES = {each.name: each for each in LINES.line("telecom").sources if each.kind == "mysql"}
 
 PREPAID, POSTPAID = "4915112345678", "14155550123"
 """The numbers of subscribers 7 and 8. Subscriber 6 had the first one before."""
@@ -71,6 +71,20 @@ def stand(postgres: PostgresConnection, seconds_old: float = 0) -> None:
         session.execute(
             "UPDATE ingestion.streams SET complete_at = clock_timestamp() - %s * interval '1 s'",
             (seconds_old,),
+        )
+
+
+def score(postgres: PostgresConnection, subscriber: int, probability: str) -> None:
+    """Make the table of the model's scores anew, with one subscriber."""
+    with postgres.connect() as session:
+        session.execute("CREATE SCHEMA IF NOT EXISTS ml")
+        session.execute("DROP TABLE IF EXISTS ml.churn_scores")
+        session.execute(
+            "CREATE TABLE ml.churn_scores AS SELECT %s::bigint AS subscriber_id,"
+            " date '2026-12-01' AS month, date '2026-11-01' AS cut_off_date,"
+            " %s::numeric(7, 4) AS probability_pct, 1 AS decile, 3 AS model_version,"
+            " 'Dropped calls: 5' AS reason_1, 'Prepaid' AS reason_2, NULL::text AS reason_3",
+            [subscriber, probability],
         )
 
 

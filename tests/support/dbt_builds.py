@@ -63,7 +63,12 @@ class Raw:
                     "_id text, _id_type text DEFAULT 'string', document jsonb",
                     "_id, _id_type",
                 )
-                if source.kind == "mysql":
+                if table.format:
+                    types = {"_file": "bigint", "_line": "bigint", **table.format.types}
+                    names = ("_file", "_line", *(column.name for column in table.columns))
+                    columns = ", ".join(f"{name} {types.get(name, 'text')}" for name in names)
+                    key = ", ".join(table.key)
+                elif source.kind == "mysql":
                     columns, key = self._columns(source, table), ", ".join(table.key)
                 self.session.execute(
                     f"CREATE TABLE {source.schema}.{table.name} ({columns}, {_OURS}, {_NUMBERED}, "

@@ -13,15 +13,19 @@ SHOP = Lines([LINES.conformed, LINES.line("shop")])
 TELECOM = Lines([LINES.conformed, LINES.line("telecom")])
 
 
-def project_of(lines: Lines, folder: Path) -> Path:
-    """Copy the dbt project to `folder`, without the models of other lines. Returns its path."""
+def folders_of_others(lines: Lines) -> set[str]:
+    """The names of the folders of all lines but these."""
     others = [line for line in LINES if line not in list(lines)]
-    left_out = {
+    return {
         *(line.name for line in others),
         *(source.name for line in others for source in line.sources),
     }
+
+
+def project_of(lines: Lines, folder: Path) -> Path:
+    """Copy the dbt project to `folder`, without the models of other lines. Returns its path."""
     project = folder / "dbt_project"
-    ignored = shutil.ignore_patterns("target", "logs", *left_out)
+    ignored = shutil.ignore_patterns("target", "logs", *folders_of_others(lines))
     shutil.copytree(REPOSITORY / "dbt_project", project, ignore=ignored)
     derive(lines, folder)
     return project

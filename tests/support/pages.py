@@ -3,6 +3,10 @@
 import json
 import zlib
 from itertools import accumulate
+from typing import Any
+
+import pytest
+import vl_convert
 
 from softcart_assets.lines.page import (
     Cards,
@@ -18,6 +22,8 @@ from softcart_assets.lines.page import (
     Section,
     Trend,
 )
+from softcart_assets.pages.kit import pictures
+from softcart_assets.pages.kit.columns import Course
 from softcart_assets.pages.kit.pack import as_text
 
 _LISTING = Listing(
@@ -86,3 +92,21 @@ def column(packed: dict[str, int], content: bytes) -> list[int]:
     if "wrap" in packed:
         return [total % packed["wrap"] for total in accumulate(values)]
     return values
+
+
+def pictured(
+    monkeypatch: pytest.MonkeyPatch, page: Page, course: Course | None
+) -> dict[str, dict[str, float | None]]:
+    """The numbers that the pictures of a page draw, by measure and month."""
+    drawn: list[dict[str, Any]] = []
+
+    def keep(text: str, **_: object) -> bytes:
+        drawn.append(json.loads(text)["datasets"]["rows"])
+        return b""
+
+    monkeypatch.setattr(vl_convert, "vegalite_to_png", keep)
+    names = list(pictures.draw(page, course))
+    return {
+        name: {row["month"]: row["value"] for row in rows}
+        for name, rows in zip(names, drawn, strict=True)
+    }

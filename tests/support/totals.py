@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from support.ingestion import query, run
 
@@ -89,33 +90,44 @@ def bucket_of(moment: datetime) -> datetime:
     return moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0, tzinfo=UTC)
 
 
-def recount(
+def counting(
     rows: Iterable[dict[str, Any]],
     total: RunningTotal,
     counts: Callable[[dict[str, Any]], bool],
-) -> Sums:
-    """Count as declared, one row after the other."""
+) -> Iterator[dict[str, Any]]:
+    """The rows that count: of each event the first one, if it passes the filter."""
     seen: set[tuple[Any, ...]] = set()
-    sums: Sums = {}
     for row in sorted(rows, key=lambda row: row["id"]):
         event = tuple(row[name] for name in total.identity)
         if event and event[0] is not None:
             if event in seen:
                 continue
             seen.add(event)
-        if not counts(row) or row[total.key] is None:
-            continue
+        if counts(row) and row[total.key] is not None:
+            yield row
+
+
+def recount(
+    rows: Iterable[dict[str, Any]],
+    total: RunningTotal,
+    counts: Callable[[dict[str, Any]], bool],
+) -> Sums:
+    """Count as declared, one row after the other."""
+    sums: Sums = {}
+    for row in counting(rows, total, counts):
         buckets = [LIFE]
         if total.at and row[total.at] is not None:
             buckets.append(bucket_of(row[total.at]))
-        added = [1, *(1 if c == "*" else row[c] or 0 for c in total.measures.values())]
         for bucket in buckets:
             own = (row[total.currency] or "",) if total.currency else ()
-            key = (row[total.key], bucket, *own)
-            sums[key] = tuple(
-                Decimal(a) + Decimal(b) for a, b in zip(sums.get(key, [0] * 9), added, strict=False)
-            )
+            _add(sums, (row[total.key], bucket, *own), total, row)
     return sums
+
+
+def _add(sums: Sums, key: tuple[Any, ...], total: RunningTotal, row: dict[str, Any]) -> None:
+    added: list[Any] = [1, *(1 if c == "*" else row[c] or 0 for c in total.measures.values())]
+    before = sums.get(key, [0] * len(added))
+    sums[key] = tuple(Decimal(a) + Decimal(b) for a, b in zip(before, added, strict=True))
 
 
 COUNTS: dict[str, Callable[[dict[str, Any]], bool]] = {
@@ -152,6 +164,62 @@ def assert_exact(mysql: MySQLConnection, postgres: PostgresConnection, source: S
     for total in source.totals:
         rows = rows_at_source(mysql, total.table)
         assert kept(postgres, total) == recount(rows, total, COUNTS[total.name]), total.name
+
+
+def midnight(day: datetime, zone: str) -> datetime:
+    """When a day begins in a zone, in UTC. Python takes the first of two midnights."""
+    local = day.replace(hour=0, minute=0, second=0, microsecond=0, fold=0, tzinfo=ZoneInfo(zone))
+    return local.astimezone(UTC)
+
+
+def limits(cycle_day: int, zone: str, moment: datetime) -> dict[str, tuple[datetime, datetime]]:
+    """Begin and end of the day and of the billing period that hold a moment."""
+    today = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+    first = today.replace(day=cycle_day)
+    if today.day < cycle_day:
+        first = (today.replace(day=1) - timedelta(days=1)).replace(day=cycle_day)
+    after = (first.replace(day=1) + timedelta(days=31)).replace(day=cycle_day)
+    return {
+        "day": (midnight(today, zone), midnight(today + timedelta(days=1), zone)),
+        "cycle": (midnight(first, zone), midnight(after, zone)),
+    }
+
+
+def assert_windows_exact(
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    source: Source,
+    cycle_day: int,
+    zone: str,
+    moments: Sequence[datetime],
+) -> None:
+    """Every window of every key at these moments is what the rows at the source give."""
+    for total in source.totals:
+        if not total.at:
+            continue
+        rows = list(counting(rows_at_source(mysql, total.table), total, COUNTS[total.name]))
+        expected: Sums = {}
+        for moment in moments:
+            for window, (starts, ends) in limits(cycle_day, zone, moment).items():
+                for row in rows:
+                    at = row[total.at]
+                    if at is not None and starts <= at.replace(tzinfo=UTC) < ends:
+                        own = (row[total.currency] or "",) if total.currency else ()
+                        key = (row[total.key], moment, window, starts, ends, *own)
+                        _add(expected, key, total, row)
+        found = query(
+            postgres,
+            f"SELECT k, m, w.* FROM unnest(%s::bigint[]) k, unnest(%s::timestamptz[]) m, "
+            f"ods.{total.name}_windows(k, %s, %s, m) w WHERE w.window <> 'life'",
+            list({row[total.key] for row in rows}),
+            list(moments),
+            cycle_day,
+            zone,
+        )
+        size = 6 if total.currency else 5
+        assert {row[:size]: row[size:] for row in found} == {
+            key: sums[1:] for key, sums in expected.items()
+        }, total.name
 
 
 def later(**how: float) -> datetime:

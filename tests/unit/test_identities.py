@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import uuid
-from datetime import date
+from collections import Counter
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcart_assets.identities import SCHEMA, Customer, Decision, Pair, People, compare, people
-from softcart_assets.identities.compare import MODEL
+from softcart_assets.identities.compare import MODEL, SCHEMA, compare
+from softcart_assets.identities.people import Customer, Decision, Pair, People, alone, people, prior
 from softcart_assets.identities.train import settings
 
 ANNA: dict[str, Any] = {
@@ -37,6 +38,12 @@ STRANGER = {
 }
 
 
+def decide(births: dict[Customer, date | None], *given: Any, **named: Any) -> People:
+    """Who is who among all customers."""
+    largest = max(Counter(each.line for each in births).values())
+    return people(births, *given, prior=prior(largest), **named)
+
+
 def records(*rows: tuple[str, int, dict[str, Any]], changed: bool = True) -> pa.Table:
     """Customers: line, id, attributes."""
     return pa.Table.from_pylist(
@@ -50,7 +57,7 @@ def records(*rows: tuple[str, int, dict[str, Any]], changed: bool = True) -> pa.
 
 def together(*rows: tuple[str, int, dict[str, Any]], **given: Any) -> set[frozenset[Customer]]:
     """The people who have several customers."""
-    found = people(
+    found = decide(
         {Customer(line, number): row["birth_date"] for line, number, row in rows},
         compare(records(*rows)),
         **given,
@@ -89,6 +96,8 @@ def test_one_person_spelled_in_two_ways_is_one(other: dict[str, Any]) -> None:
         {"full_name": "Peter Schmidt", "birth_date": None, "phone": None},
         {"email": None, "phone": None, "birth_date": None, "full_name": "Karl Müller"},
         {"email": "n/a", "phone": "unknown", "full_name": "Eva Lang", "birth_date": None},
+        {"email": "p@mail.example", "full_name": "Peter Schmidt", "birth_date": None},
+        {"email": "p@mail.example", "full_name": "Anna Schmidt", "birth_date": date(1990, 1, 1)},
     ],
     ids=[
         "child",
@@ -98,6 +107,8 @@ def test_one_person_spelled_in_two_ways_is_one(other: dict[str, Any]) -> None:
         "address alone",
         "same house",
         "placeholders",
+        "number of a stranger",
+        "number of somebody with the same first name",
     ],
 )
 def test_a_family_stays_several_people(other: dict[str, Any]) -> None:
@@ -171,38 +182,38 @@ def group(found: People, customer: Customer) -> set[Customer]:
 def test_a_chain_never_joins_two_dates_of_birth() -> None:
     """Each pair alone is fine, as the customer in the middle has no date."""
     births = {A1: date(1950, 1, 1), B1: None, C1: date(1980, 1, 1)}
-    found = people(births, [Pair(A1, B1, 1, SURE), Pair(B1, C1, 2, SURE)])
+    found = decide(births, [Pair(A1, B1, 1, SURE), Pair(B1, C1, 2, SURE)])
     assert group(found, B1) == {A1, B1}
     assert [why for _, why in found.refused] == ["different dates of birth"]
 
 
 def test_a_person_has_one_customer_of_each_line() -> None:
-    found = people(dict.fromkeys([A1, A2, B1]), [Pair(A1, B1, 1, SURE), Pair(A2, B1, 2, SURE)])
+    found = decide(dict.fromkeys([A1, A2, B1]), [Pair(A1, B1, 1, SURE), Pair(A2, B1, 2, SURE)])
     assert group(found, B1) == {A1, B1}
     assert [why for _, why in found.refused] == ["two customers of one line"]
 
 
 def test_twins_are_refused_both() -> None:
     pairs = [Pair(A1, B1, 3, 40.0), Pair(A1, B2, 3, 39.0)]
-    found = people(dict.fromkeys([A1, B1, B2]), pairs)
+    found = decide(dict.fromkeys([A1, B1, B2]), pairs)
     assert len(set(found.person_of.values())) == 3
     assert len(found.refused) == 2
 
 
 def test_more_customers_take_more_evidence() -> None:
     pair, few = Pair(A1, B1, 3, 15.0), dict.fromkeys([A1, B1])
-    assert group(people(few, [pair]), A1) == {A1, B1}
+    assert group(decide(few, [pair]), A1) == {A1, B1}
     many = few | {Customer("a", n): None for n in range(2, 1_000)}
-    assert group(people(many, [pair]), A1) == {A1}
+    assert group(decide(many, [pair]), A1) == {A1}
 
 
 def test_believed_pairs_say_how_many_of_them_are_right() -> None:
     """Evidence of 3 bits between two customers: 8 to 1."""
-    found = people(dict.fromkeys([A1, B1]), [Pair(A1, B1, 1, 3.0)])
+    found = decide(dict.fromkeys([A1, B1]), [Pair(A1, B1, 1, 3.0)])
     assert [pair.weight for pair in found.believed] == [3.0]
     assert found.expected_precision == pytest.approx(8 / 9)
     # Nobody knows which of two it is, but for the rule.
-    assert people({A1: None, A2: None, B1: None}, [Pair(A1, B1, 1, 1.0)]).expected_precision == 0.5
+    assert decide({A1: None, A2: None, B1: None}, [Pair(A1, B1, 1, 1.0)]).expected_precision == 0.5
 
 
 def test_every_pair_has_its_weight() -> None:
@@ -212,25 +223,49 @@ def test_every_pair_has_its_weight() -> None:
 
 def test_a_decision_undoes_a_join_and_the_id_stays_with_one_part() -> None:
     births, pairs = dict.fromkeys([A1, B1, C1]), [Pair(A1, B1, 1, SURE), Pair(A1, C1, 1, SURE)]
-    before = people(births, pairs)
-    after = people(births, pairs, [Decision(A1, B1, is_same=False)], before.person_of)
+    before = decide(births, pairs)
+    after = decide(births, pairs, [Decision(A1, B1, is_same=False)], before.person_of)
     assert group(after, A1) == {A1, C1}
     assert after.person_of[A1] == before.person_of[A1]
     assert after.split == [(before.person_of[B1], after.person_of[B1])]
     # It is taken back.
-    again = people(births, pairs, [], after.person_of)
+    again = decide(births, pairs, [], after.person_of)
     assert set(again.person_of.values()) == {before.person_of[A1]}
     assert again.joined == [(before.person_of[A1], after.person_of[B1])]
 
 
+def test_of_two_people_who_are_one_the_older_id_stays() -> None:
+    births: dict[Customer, date | None] = dict.fromkeys([A1, B1, C1])
+    younger, older = uuid.uuid4(), uuid.uuid4()
+    since = {younger: datetime(2026, 2, 1, tzinfo=UTC), older: datetime(2026, 1, 1, tzinfo=UTC)}
+    known = {A1: younger, B1: younger, C1: older}
+    pairs = [Pair(A1, B1, 1, SURE), Pair(B1, C1, 1, SURE)]
+    found = decide(births, pairs, known=known, since=since)
+    assert set(found.person_of.values()) == {older}
+    assert found.joined == [(older, younger)]
+
+
+def test_who_lost_the_id_that_a_customer_named_gets_another_one() -> None:
+    """The two others keep the id of the customer who leaves them."""
+    births: dict[Customer, date | None] = dict.fromkeys([A1, B1, C1])
+    before = decide(births, [Pair(A1, B1, 1, SURE), Pair(B1, C1, 1, SURE)])
+    assert before.person_of[A1] == alone(A1)
+    after = decide(births, [Pair(B1, C1, 1, SURE)], known=before.person_of)
+    assert after.person_of[B1] == after.person_of[C1] == alone(A1)
+    assert after.person_of[A1] not in before.person_of.values()
+    # The same if nothing is decided about the others.
+    apart = decide({A1: None}, [], taken=[alone(A1)])
+    assert apart.person_of[A1] != alone(A1)
+
+
 def test_a_decision_may_overrule_a_date_of_birth() -> None:
     births = {A1: date(1950, 1, 1), B1: date(1980, 1, 1)}
-    found = people(births, [], [Decision(A1, B1, is_same=True)])
+    found = decide(births, [], [Decision(A1, B1, is_same=True)])
     assert group(found, A1) == {A1, B1}
 
 
 def test_a_decision_about_an_erased_customer_does_nothing() -> None:
-    found = people({A1: None}, [], [Decision(A1, B1, is_same=True), Decision(B1, A1, False)])
+    found = decide({A1: None}, [], [Decision(A1, B1, is_same=True), Decision(B1, A1, False)])
     assert set(found.person_of) == {A1}
 
 
@@ -255,15 +290,15 @@ BIRTHS = st.fixed_dictionaries(
 def test_people_are_whole_and_their_ids_stay(
     births: dict[Customer, date | None], first: list[Pair], then: list[Pair], dice: random.Random
 ) -> None:
-    before = people(births, first)
+    before = decide(births, first)
     shuffled = dice.sample(first, len(first))
-    assert people(dict(dice.sample(list(births.items()), len(births))), shuffled).person_of == (
+    assert decide(dict(dice.sample(list(births.items()), len(births))), shuffled).person_of == (
         before.person_of
     )
     # Nothing changes if nothing changed.
-    same = people(births, first, known=before.person_of)
+    same = decide(births, first, known=before.person_of)
     assert (same.person_of, same.joined, same.split) == (before.person_of, [], [])
-    after = people(births, then, known=before.person_of)
+    after = decide(births, then, known=before.person_of)
     for found in (before, after):
         assert found.person_of.keys() == births.keys()
         for who in set(found.person_of.values()):

@@ -25,7 +25,7 @@ from softcart_assets.lines.page import (
     Trend,
 )
 from softcart_assets.lines.shop.pages import SALES
-from softcart_assets.pages.kit import cube, pack, pictures, query, render, theme
+from softcart_assets.pages.kit import cube, figures, pack, pictures, query, render, theme
 from softcart_assets.pages.kit.columns import Columns, Course
 
 
@@ -142,16 +142,17 @@ def test_a_rung_leaves_out_the_finer_level_first():
 
 
 @pytest.mark.parametrize("page", [CALLS, SALES], ids=lambda page: page.name)
-def test_the_file_has_a_place_for_every_block_and_runs_one_script(page):
-    text = render.html(page, "QUJD")
+def test_the_file_has_a_place_for_every_block_and_runs_its_scripts_only(page):
+    text = render.html(page, cube.Content("QUJD", None, None, {}, None))
     assert re.findall(r'id="block-(\d+)"', text) == [str(n) for n, _ in enumerate(page.blocks())]
     identities = re.findall(r' id="([^"]+)"', text)
     assert len(identities) == len(set(identities))
     named = set(re.findall(r'aria-labelledby="([^"]+)"', text))
     assert named <= set(identities)
-    assert text.count("</script>") == 2
-    script = text.split('<script type="module">')[1].split("</script>")[0]
-    assert render._hash(script) in html.unescape(text)
+    assert text.count("</script>") == 3
+    for opening in ("<script>", '<script type="module">'):
+        script = text.split(opening)[1].split("</script>")[0]
+        assert render._hash(script) in html.unescape(text)
     assert "Calls <now>" not in text
     # With the largest archive, a page has less than 800 KB.
     assert len(text.encode()) + cube.ARCHIVE_LIMIT < 800_000
@@ -267,12 +268,46 @@ def test_each_trend_is_a_picture_of_the_same_sums():
     assert pictures.draw(CALLS, course)["minutes"].startswith(b"\x89PNG")
     assert pictures.draw(CALLS, None) == {}
     measures = {measure.name: measure for measure in CALLS.measures}
-    assert pictures.value(measures, "each", months[date(2026, 1, 1)]) == 12.34 / 4
+    assert figures.value(measures, "each", months[date(2026, 1, 1)]) == 1234 / 4
     # The first month begins on the 14th, and the last goes on.
     whole = [point["whole"] for point in pictures.points(measures, "minutes", course)]
     assert whole == [False, True, True, True, True, False]
     full = pictures.points(measures, "minutes", replace(course, first=date(2026, 1, 1)))
     assert full[0]["whole"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "text"),
+    [
+        ("money", 99999, "€999.99"),
+        ("money", -1, "-€0.01"),
+        ("money", 100050, "€1,001"),
+        ("money", 1731.5, "€17.32"),
+        ("amount", 99, "€1"),
+        ("count", 1234567, "1,234,567"),
+        ("volume", 1_234_550_000, "1,234.6 GB"),
+        ("duration", 5400, "2 h"),
+        ("decimal", 2.25, "2.3"),
+        ("rate", 0.03605, "3.6%"),
+        ("rate", None, "–"),
+    ],
+)
+def test_the_first_figures_are_rounded_as_a_browser_does_it(kind, amount, text):
+    assert figures._text(Measure("m", "M", kind, "m", sql="1"), amount, "EUR") == text
+
+
+@pytest.mark.parametrize(
+    ("period", "begin"),
+    [
+        ("7d", date(2026, 3, 4)),
+        ("13w", date(2025, 12, 15)),
+        ("3m", date(2026, 1, 1)),
+        ("12m", date(2025, 4, 1)),
+        ("all", date(2020, 1, 1)),
+    ],
+)
+def test_the_first_days_are_those_of_the_script(period, begin):
+    assert figures._begin(period, date(2020, 1, 1), date(2026, 3, 10)) == begin
 
 
 @given(st.dates(date(1970, 1, 2), date(2100, 12, 31)), st.integers(1, 3))

@@ -20,6 +20,7 @@ from softcart_assets.connections import ServerUnreachable, SettingError, address
 from softcart_assets.extracts import dictionary
 from softcart_assets.pages import server
 from softcart_assets.pages.kit import STATE_MARK
+from softcart_assets.pages.kit.cube import Content
 from softcart_assets.pages.kit.render import html
 from softcart_assets.pages.server import State, application, serve
 from softcart_assets.stack import guard
@@ -69,6 +70,14 @@ def test_files_are_served_as_what_they_are(folder: Path) -> None:
         assert "Set-Cookie" not in answer.headers
     again = {"If-None-Match": answers[2].headers["ETag"]}
     assert client(folder).get(f"/{names[0]}", headers=again).status_code == 304
+
+
+def test_the_report_on_a_model_is_a_page(folder: Path) -> None:
+    name = LINES.models[0].report
+    assert client(folder).get(f"/{name}.html").status_code == 404
+    (folder / f"{name}.html").write_text("the report")
+    assert client(folder).get(f"/{name}.html").text == "the report"
+    assert f'<a href="{name}.html">' in client(folder).get("/").text
 
 
 def test_a_part_of_a_file_is_served(folder: Path) -> None:
@@ -169,7 +178,7 @@ def test_a_page_of_a_source_itself_waits_for_no_load(folder: Path) -> None:
 
 
 def test_the_kit_leaves_a_place_for_it() -> None:
-    assert html(PAGE.page, "").count(STATE_MARK) == 1
+    assert html(PAGE.page, Content("", None, None, {}, None)).count(STATE_MARK) == 1
 
 
 def test_files_are_listed_when_the_warehouse_does_not_answer(folder: Path) -> None:

@@ -22,8 +22,10 @@ from seed_data.common.parameters import DAY, HOUR, Parameters, epoch_microsecond
 from seed_data.shop.parameters import ShopParameters
 from seed_data.shop.products import make_products
 from seed_data.shop.rhythm import day_weight, hours
+from seed_data.telecom import shares
 from softcart_assets.assembly import LINES
 from softcart_assets.lines.model import Line
+from softcart_assets.paths import REPOSITORY
 
 UNTIL = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 
@@ -34,6 +36,19 @@ def test_scripts_create_exactly_the_declared_tables(line: Line) -> None:
         if source.kind == "mysql" and seed_of(line):
             script = folder_of(line) / f"{source.name}.sql"
             assert set(statements(script)) == {table.at_source for table in source.tables}
+
+
+def test_the_documentation_states_the_shares_of_the_operator() -> None:
+    stated = (REPOSITORY / "docs" / "telecom.md").read_text()
+    for case, share in {
+        "written twice": shares.RECORD_DUPLICATE,
+        "days late": shares.RECORD_LATE,
+        "half the amount": shares.CHARGE_CORRECTED,
+        "are cancelled": shares.INVOICE_CANCELLED,
+        "are disputed": shares.INVOICE_DISPUTED,
+        "nobody pays": shares.INVOICE_UNPAID,
+    }.items():
+        assert f"{case} | {100 * share:g}% |" in stated, case
 
 
 def _package(folder: Path, name: str, content: str, monkeypatch: pytest.MonkeyPatch) -> Line:

@@ -34,6 +34,8 @@ _CALLER = {
     "open_complaints": 0,
     "complaints": [],
     "last_calls": [],
+    "churn": {"month": "2026-04-01", "probability_pct": "6.4321", "decile": 1}
+    | {"reasons": ["Dropped calls: 5"], "cut_off_date": "2026-03-01", "model_version": 3},
 }
 _SECRET = "s" * 43
 
@@ -156,7 +158,8 @@ def test_a_person_is_found_and_shown(app: Any, token: str) -> None:
     assert "three letters" in search("ad").text
     assert "Ada &lt;b&gt;" in search("ada").text
     page = client.get("/people/7").text
-    for text in ("Ada &lt;b&gt;", "12.30 EUR", "9.09 EUR", "1.501", "As of 10:00:00 UTC"):
+    told = ("Ada &lt;b&gt;", "12.30 EUR", "9.09 EUR", "1.501", "As of 10:00:00 UTC")
+    for text in (*told, "6.4%", "Dropped calls: 5", "highest risk"):
         assert text in page
     assert client.get("/people/8").status_code == 404
     events = client.get("/people/7/events", buffered=False)

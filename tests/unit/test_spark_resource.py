@@ -21,26 +21,38 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Started, int]]:
     """A run with one step. Returns `short` of each session that started, and how many ended.
 
     `rows`: what the lake has. `asks`: how many rows the step reads, after it has waited for the
-    session that it did not ask for. `fails`: the error of each start.
+    session that it did not ask for. `fails`: the error of each start. `running`: the process has a
+    short session.
     """
 
     def execute(
-        rows: Callable[[], int | None], *, asks: int | None = None, fails: Exception | None = None
+        rows: Callable[[], int | None],
+        *,
+        asks: int | None = None,
+        fails: Exception | None = None,
+        running: bool = False,
     ) -> tuple[Started, int]:
         started: Started = []
         stopped: list[object] = []
         begun = Event()
+        shorts: dict[object, bool] = {"running": True}
 
         def build(*_: object, short: bool, **__: object) -> object:
+            if running and not stopped:
+                begun.set()
+                return "running"
             started.append(short)
             begun.set()
             if fails:
                 raise fails
-            return object()
+            session = object()
+            shorts[session] = short
+            return session
 
         monkeypatch.setenv("SOFTCART_LAKE_URI", "file:///lake")
         monkeypatch.setattr(module, "rows_to_read", lambda *_: rows())
         monkeypatch.setattr(module, "build_session", build)
+        monkeypatch.setattr(module, "is_short", shorts.__getitem__)
         monkeypatch.setattr(module, "stop_session", stopped.append)
 
         @dg.asset
@@ -69,6 +81,11 @@ def test_a_session_starts_beside_the_steps_before_the_one_that_needs_it(run, row
 def test_a_short_session_gives_way_if_the_run_itself_has_loaded_much(run) -> None:
     """Such as a first load into a small lake: all of it would be computed by two tasks."""
     assert run(lambda: 5, asks=SHORT_ROWS + 1) == ([True, False], 2)
+
+
+def test_a_session_that_runs_already_becomes_that_of_the_run(run) -> None:
+    assert run(lambda: 5, asks=SHORT_ROWS, running=True) == ([], 1)
+    assert run(lambda: 5, asks=SHORT_ROWS + 1, running=True) == ([False], 2)
 
 
 def test_a_session_that_nobody_asked_for_ends_with_the_run(run) -> None:

@@ -82,8 +82,8 @@ def test_every_program_of_the_environment_knows(new_user: dict[str, str]) -> Non
         command = [sys.executable, "-c", script]
         return subprocess.check_output(command, env=environment, text=True).splitlines()
 
-    dbt, dg, track = asked(new_user)
-    assert (dbt, track) == ("false", "1")
+    dbt, dg, track, mlflow = asked(new_user)
+    assert (dbt, track, mlflow) == ("false", "1", "true")
     assert (STACK / "dg.toml").samefile(dg)
     assert asked(new_user | {"DG_CLI_CONFIG": "/mine"})[1] == "/mine"
 

@@ -38,7 +38,8 @@ expected as (
         count(*) filter (where counted.termination = 'dropped') as dropped_count,
         min(records.record_count) as record_count
     from counted
-    inner join records on counted.direction = records.direction
+    -- Without a direction, too: otherwise nobody would see that the fact lacks such a record.
+    inner join records on counted.direction is not distinct from records.direction
     group by counted.direction
 )
 

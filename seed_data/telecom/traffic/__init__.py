@@ -10,14 +10,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import pymysql
 
+from seed_data.common.folder import Folder
 from seed_data.common.sql import SQLSession
 from seed_data.common.traffic import NothingToDo, SimulationError
-from seed_data.telecom.traffic import office, usage
+from seed_data.telecom.traffic import office, roaming, usage
 from seed_data.telecom.traffic.desk import Desk, Subscriber
-from softcart_assets.connections import MySQLConnection
+from softcart_assets.connections import FolderConnection, MySQLConnection
 from softcart_assets.lines.model import Source
 
 OPERATIONS: dict[str, tuple[float, Callable[[Desk], None]]] = {
@@ -25,7 +27,7 @@ OPERATIONS: dict[str, tuple[float, Callable[[Desk], None]]] = {
     "incoming_call": (22, usage.incoming_call),
     "sms": (13, usage.sms),
     "data_session": (14, usage.data_session),
-    "correction": (0.3, usage.correction),
+    "correction": (0.5, usage.correction),
     "top_up": (1.2, usage.top_up),
     "interaction": (1.0, office.interaction),
     "closed_complaint": (0.3, office.close_complaint),
@@ -38,24 +40,33 @@ OPERATIONS: dict[str, tuple[float, Callable[[Desk], None]]] = {
     "cancellation": (0.05, office.cancellation),
     "porting": (0.03, office.porting),
     "cycle_change": (0.05, office.cycle_change),
+    "roaming_file": (0.02, roaming.roaming_file),
 }
-"""Each kind of operation, and how often it comes relative to the others."""
+"""Each kind of operation, and how often it comes relative to the others.
+
+A correction comes more often than charges turn out wrong, so that it finds something to do only as
+often as `shares` says.
+"""
 
 KNOWN_SUBSCRIBERS = 50_000
 """At most so many take part. They are spread over all."""
 
 
 class TelecomTraffic:
-    """Writes to the four sources. Raises `SimulationError` if they are empty."""
+    """Writes to all sources. Raises `SimulationError` if they are empty."""
 
     def __init__(self, sources: Mapping[str, Source], seed: int | None = None) -> None:
         self.weights: Mapping[str, float] = {name: each[0] for name, each in OPERATIONS.items()}
         self.at_once = 50
         self._servers = {
-            name: MySQLConnection.from_env(source.env_prefix) for name, source in sources.items()
+            name: MySQLConnection.from_env(source.env_prefix)
+            for name, source in sources.items()
+            if source.kind == "mysql"
         }
-        rng = random.Random(seed)
-        self._desk = Desk(rng, self._connections(rng), [], {}, 0)
+        rng, files = random.Random(seed), sources["roaming"]
+        folder = Folder(FolderConnection.from_env(files.env_prefix))
+        deliver = partial(folder.deliver, files.table("records"))
+        self._desk = Desk(rng, self._connections(rng), [], {}, 0, deliver)
         try:
             self._read_sources()
         except BaseException:
@@ -77,7 +88,10 @@ class TelecomTraffic:
         other.weights, other.at_once, other._servers = self.weights, self.at_once, self._servers
         rng = random.Random(self._desk.rng.randrange(2**31))
         mine = self._desk
-        other._desk = Desk(rng, other._connections(rng), mine.subscribers, mine.prices, mine.agents)
+        other._desk = Desk(
+            *(rng, other._connections(rng), mine.subscribers, mine.prices, mine.agents),
+            mine.deliver,
+        )
         return other
 
     def connect(self) -> None:

@@ -14,12 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from seed_data.common.sql import SQLSession
+from seed_data.telecom import shares
+from seed_data.telecom.roaming import HEADER
 
-RECENT_CHARGES = 1_000
-"""Charges of which one may be corrected."""
+WRONG_CHARGES = 1_000
+"""The most charges that wait for their correction."""
+RECENT_FILES = 20
+"""Files about roaming of which one may come again or be corrected."""
 
 CALL_COLUMNS = (
     "event_id, subscriber_id, msisdn, direction, other_msisdn, started_at, duration_seconds, "
@@ -63,18 +67,36 @@ class Subscriber:
     is_active: bool = True
 
 
+class RoamingFile(NamedTuple):
+    """A file about roaming: its path without the ending, and its lines without the header."""
+
+    name: str
+    ending: str
+    lines: list[str]
+
+    @property
+    def text(self) -> str:
+        """The content."""
+        return "".join(f"{line}\n" for line in (HEADER, *self.lines))
+
+
 @dataclass
 class Desk:
-    """One thread's view of the four sources. The lists are shared by all threads."""
+    """One thread's view of the sources. The lists are shared by all threads."""
 
     rng: random.Random
     sql: dict[str, SQLSession]
     subscribers: list[Subscriber]
     prices: dict[tuple[int, str], tuple[int, Decimal]]
     agents: int
+    deliver: Callable[[str, str], object]
+    """Writes a file about roaming, by its name and its content."""
     rows: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     spent: dict[int, Decimal] = field(default_factory=dict)
-    recent: deque[tuple[Any, ...]] = field(default_factory=lambda: deque(maxlen=RECENT_CHARGES))
+    wrong: deque[tuple[Any, ...]] = field(default_factory=lambda: deque(maxlen=WRONG_CHARGES))
+    """Charges that will be corrected."""
+    files: list[RoamingFile] = field(default_factory=list)
+    delivered: deque[RoamingFile] = field(default_factory=lambda: deque(maxlen=RECENT_FILES))
     after_commit: list[Callable[[], object]] = field(default_factory=list)
     """Changes of what the threads know, for when the sources have them."""
     _mark: str = field(default_factory=lambda: os.urandom(4).hex())
@@ -103,6 +125,9 @@ class Desk:
         self._flush()
         for session in self.sql.values():
             session.commit()
+        for file in self.files:
+            self.deliver(file.name + file.ending, file.text)
+        self.files.clear()
         for change in self.after_commit:
             change()
         self.after_commit.clear()
@@ -111,6 +136,7 @@ class Desk:
         """Drop what is not committed."""
         self.rows.clear()
         self.spent.clear()
+        self.files.clear()
         self.after_commit.clear()
 
     def _flush(self) -> None:
@@ -126,15 +152,15 @@ class Desk:
         self._settle()
 
     def _remembering(self, rows: list[tuple[Any, ...]]) -> Callable[[], None]:
-        """Keeps charges that may be corrected, with the ids that the server gave them."""
+        """Keeps the charges that turn out wrong, with the ids that the server gave them."""
         # A statement with a known number of rows gets consecutive ids.
         [[first]] = self.sql["charging"].all("SELECT LAST_INSERT_ID()")
         charges = [
             (first + number, *row)
             for number, row in enumerate(rows)
-            if row[4] > 0 and row[9] is None
+            if row[4] > 0 and row[9] is None and self.rng.random() < shares.CHARGE_CORRECTED
         ]
-        return lambda: self.recent.extend(charges)
+        return lambda: self.wrong.extend(charges)
 
     def _settle(self) -> None:
         """Take what prepaid subscribers spent from their balances, and top up low ones."""

@@ -1,6 +1,6 @@
 """Usage as it happens: records of the network, charges, corrections and top-ups.
 
-Late and duplicate records come in the shares that the seed data have.
+Late, duplicate and corrected records come in the shares that the seed data have.
 """
 
 from __future__ import annotations
@@ -104,14 +104,12 @@ def data_session(desk: Desk) -> None:
 
 
 def correction(desk: Desk) -> None:
-    """A charge is reversed, and half of it is charged. Raises `NothingToDo`."""
-    if not desk.recent:
+    """A wrong charge is reversed, and half of it is charged. Raises `NothingToDo`."""
+    if not desk.wrong:
         raise NothingToDo
-    place = desk.rng.randrange(len(desk.recent))
-    number, subscriber, event, kind, quantity, amount, currency, tariff, at, _, _ = desk.recent[
-        place
-    ]
-    del desk.recent[place]
+    number, subscriber, event, kind, quantity, amount, currency, tariff, at, *_ = (
+        desk.wrong.popleft()
+    )
     now, half = utc_now(), (amount / 2).quantize(_CENT, "ROUND_DOWN")
     row = (subscriber, event, kind)
     desk.add("charges", (*row, -quantity, -amount, currency, tariff, at, now, number))

@@ -45,12 +45,15 @@ def _target_type(table: str, field: pa.Field) -> str:
     )
 
 
-def replace_table(session: psycopg.Connection, schema: str, table: str, rows: Rows) -> int:
+def replace_table(
+    session: psycopg.Connection, schema: str, table: str, rows: Rows, key: str = ""
+) -> int:
     """Make `schema.table` hold just these rows, in the session's transaction. Returns their number.
 
     Rows are streamed in batches. The table is created anew, so columns may differ from before.
     Readers see the old one until the rows are copied. They then wait for the transaction's end,
-    which should follow at once. Raises `UnsupportedColumn`.
+    which should follow at once. `key`: a column that tells rows apart. Raises `UnsupportedColumn`,
+    and `UniqueViolation`.
     """
     # Beside the old table: to drop that first would lock its readers out for the whole copy.
     name = sql.Identifier(schema, f"next_{uuid.uuid4().hex}")
@@ -68,6 +71,10 @@ def replace_table(session: psycopg.Connection, schema: str, table: str, rows: Ro
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     copy.write_row(row)
         count = cursor.rowcount  # a closed cursor has forgotten it
+    if key:
+        session.execute(
+            sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, sql.Identifier(key))
+        )
     # A new table has no statistics until autovacuum comes by.
     session.execute(sql.SQL("ANALYZE {}").format(name))
     session.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, table)))

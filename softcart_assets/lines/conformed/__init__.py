@@ -7,7 +7,8 @@ LINE = Line(
     "Dimensions that the lines of business share.",
     owner="team:data",
     published=(
-        Published("dim_customer", indexes=(("customer_id",),)),
+        # Who knows a person of one line finds the same one in another.
+        Published("dim_customer", indexes=(("customer_id",),), pii=("person_id",)),
         Published("dim_date"),
         Published("dim_time_of_day"),
         Published(

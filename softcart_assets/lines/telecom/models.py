@@ -12,10 +12,10 @@ MODELS = (
         subject="subscriber_id",
         target="leaves",
         inputs=(
-            Feature("dropped_calls", "Dropped calls in three months: {}", "log"),
-            Feature("complaints", "Complaints in three months: {}", "log"),
+            # Few each. The second weighs as much as the first.
+            Feature("dropped_calls", "Dropped calls in three months: {}"),
+            Feature("complaints", "Complaints in three months: {}"),
             Feature("fee_per_call", "Monthly fee by call: {}", "log"),
-            Feature("calls_out", "Outgoing calls in three months: {}", "log"),
             Feature("tenure_months", "Months since the activation: {}", "log"),
             Feature("is_prepaid", "Prepaid"),
         ),

@@ -265,9 +265,9 @@ _MEASURES = (
     ),
     Measure(
         "seconds",
-        "Seconds of talk",
-        "count",
-        "How long the contacts lasted.",
+        "Talk time",
+        "duration",
+        "How long the contacts lasted, in hours.",
         sql="f.seconds",
         rising="neutral",
     ),
@@ -346,6 +346,8 @@ CRM_PAGE = Page(
             ),
         ),
     ),
+    period="13w",
+    compare="before",
     source="crm",
 )
 

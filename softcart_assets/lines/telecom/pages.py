@@ -1,11 +1,9 @@
 """The page over customer relations, charging, billing and the network, for the operator's strategy.
 
-It shows whole months: revenue per subscriber needs the subscribers of a month.
+Its rows are of months: revenue per subscriber needs the subscribers of a month.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from softcart_assets.lines.page import (
     Cards,
@@ -38,6 +36,7 @@ _CUBE = Cube(
     # The unknown month would be the first one of everything.
     where="f.month <> '1900-01-01'",
     day="f.month",
+    unit="month",
     moment="f.latest_at",
     event="concat(f.currency, ' ', f.plan_id, ' ', f.region, ' ', f.month)",
     currency="currency",
@@ -52,7 +51,7 @@ _CUBE = Cube(
         ),
         Dimension(
             "plan",
-            "Prepaid, postpaid or plan",
+            "Kind or plan",
             "Plans",
             (
                 Level("kind", "p.plan_kind"),
@@ -72,7 +71,7 @@ _CUBE = Cube(
     ),
 )
 
-_FIGURES = (
+_MEASURES = (
     Measure(
         "revenue",
         "Revenue",
@@ -86,8 +85,10 @@ _FIGURES = (
         "ARPU",
         "money",
         "Revenue per subscriber and month. A subscriber counts in each month with usage or a "
-        "charge.",
+        "charge. The newest month is not over, so it is left out.",
         of=("revenue", "months"),
+        # All rows of a month are of its first day.
+        settles_days=1,
     ),
     Measure(
         "months",
@@ -105,17 +106,17 @@ _FIGURES = (
     Measure("calls", "Outgoing calls", "count", "Calls that subscribers made.", sql="f.call_count"),
     Measure(
         "seconds",
-        "Seconds of calls",
-        "count",
-        "How long the outgoing calls lasted.",
+        "Talk time",
+        "duration",
+        "How long the outgoing calls lasted, in hours.",
         sql="f.call_seconds",
     ),
     Measure("texts", "SMS", "count", "SMS that subscribers sent.", sql="f.sms_count"),
     Measure(
-        "kilobytes",
-        "Data, KB",
-        "count",
-        "Data sent and received, in kilobytes: a thousand of them are a megabyte.",
+        "volume",
+        "Data volume",
+        "volume",
+        "Data sent and received. A gigabyte is a thousand megabytes.",
         sql="f.data_mb * 1000",
     ),
     Measure(
@@ -192,10 +193,6 @@ _FIGURES = (
     ),
 )
 
-# All rows of a month are of its first day. The newest month is not over: without that day, figures
-# and their comparisons are of whole months.
-_MEASURES = tuple(replace(measure, settles_days=1) for measure in _FIGURES)
-
 _UNBILLED = f"""
 SELECT concat(u.currency, ' ', u.plan_name, ' ', u.region) AS key, u.currency, u.plan_kind,
        u.plan_id, u.plan_name AS plan, u.region, (u.charged_amount * 100)::bigint AS charged,
@@ -232,11 +229,11 @@ OPERATOR_PAGE = Page(
             "usage",
             "Usage",
             (
-                Cards(("calls", "seconds", "texts", "kilobytes")),
+                Cards(("calls", "seconds", "texts", "volume")),
                 Trend("calls", 160),
-                Trend("kilobytes", 160),
-                Ranking("plan", ("calls", "seconds", "texts", "kilobytes"), 12, is_flat=True),
-                Ranking("region", ("calls", "texts", "kilobytes")),
+                Trend("volume", 160),
+                Ranking("plan", ("calls", "seconds", "texts", "volume"), 12, is_flat=True),
+                Ranking("region", ("calls", "texts", "volume")),
             ),
         ),
         Section(
@@ -282,5 +279,6 @@ OPERATOR_PAGE = Page(
             ),
         ),
     ),
-    periods=("year", "12m", "all", "custom"),
+    period="6m",
+    compare="before",
 )

@@ -18,6 +18,14 @@ PUBLISHED = (
         totals=("quantity", "amount"),
         latest="event_at",
     ),
+    # Nobody may have been abroad yet.
+    Published(
+        "fct_roaming",
+        indexes=(("event_date",), ("subscriber_id",)),
+        totals=("quantity", "cost_amount"),
+        latest="started_at",
+        may_be_empty=True,
+    ),
     # A young operator, or one without postpaid plans, has none of these yet.
     Published(
         "fct_invoices",
@@ -41,5 +49,16 @@ PUBLISHED = (
         ),
     ),
     # There are no scores before the first model has passed its checks. Who leaves loses the score.
-    Published("churn_scores", indexes=(("decile",),), may_be_empty=True),
+    Published(
+        "churn_scores",
+        indexes=(("decile",),),
+        not_pii=dict.fromkeys(
+            (
+                *("probability_pct", "decile", "reason_1", "reason_2", "reason_3"),
+                *("contributions", "model_version"),
+            ),
+            "It is made of numbers of calls, and tells of nobody without the subscriber.",
+        ),
+        may_be_empty=True,
+    ),
 )

@@ -1,6 +1,10 @@
-"""The source systems of the mobile operator: CRM, billing, charging, signaling. All are MySQL."""
+"""The source systems of the mobile operator: CRM, billing, charging and signaling in MySQL, and the
+files about its subscribers abroad.
+"""
 
-from softcart_assets.lines.model import NONE, PII, Column, Source, Table
+from decimal import Decimal
+
+from softcart_assets.lines.model import NONE, PII, Column, FileFormat, Limit, Source, Table
 from softcart_assets.lines.telecom import own_reports, totals
 
 CRM = Source(
@@ -497,6 +501,54 @@ SIGNALING = Source(
                 Column("cell_id", PII, "Cell in which the subscriber was."),
                 Column("region", NONE, "Region of the cell."),
                 Column("recorded_at", NONE, "When the record was written, UTC."),
+            ),
+        ),
+    ),
+)
+
+ROAMING = Source(
+    "roaming",
+    "files",
+    "What operators abroad bill us for our subscribers in their networks. Their clearing house "
+    "delivers a file per operator and week, hours to weeks late.",
+    tables=(
+        Table(
+            "records",
+            "One row per call, SMS or data session in the network of another operator. It is the "
+            "wholesale side: what the operator charges us, and not what we charge the subscriber.",
+            key=("operator", "record_id"),
+            strategy="incremental",
+            cursor="recorded_at",
+            lake_partition="started_at",
+            columns=(
+                Column("operator", NONE, "Operator of the visited network."),
+                Column("record_id", NONE, "Number of the record, unique for its operator."),
+                Column("subscriber_id", PII, "Our subscriber, as the clearing house resolved it."),
+                Column("msisdn", PII, "The subscriber's number then, E.164 without `+`."),
+                Column("kind", NONE, "`voice`, `sms` or `data`."),
+                Column("started_at", NONE, "When the event began, UTC."),
+                Column("duration_seconds", NONE, "How long it lasted; 0 for an SMS."),
+                Column("quantity", NONE, "Minutes, messages or megabytes."),
+                Column("amount", NONE, "What the operator charges us, before tax."),
+                Column("currency", NONE, "Currency of the amount, ISO 4217."),
+                Column("recorded_at", NONE, "When the operator wrote the record, UTC."),
+            ),
+            format=FileFormat(
+                r"(?P<sequence>[A-Z]{5}/\w+?)(_v(?P<version>\d+))?\.csv(\.gz)?",
+                types={
+                    "record_id": "bigint",
+                    "subscriber_id": "bigint",
+                    "started_at": "timestamptz",
+                    "duration_seconds": "integer",
+                    "quantity": "numeric(18,3)",
+                    "amount": "numeric(14,4)",
+                    "recorded_at": "timestamptz",
+                },
+                done="{name}.done",
+            ),
+            max_quarantined=Limit(
+                Decimal("0.05"),
+                "Files have some broken lines. More of them say that a format was changed.",
             ),
         ),
     ),

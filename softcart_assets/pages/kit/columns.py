@@ -126,10 +126,7 @@ class Columns:
 
     def course(self) -> Course:
         """The sums by month in the most frequent currency, months without any event included."""
-        currency = self.query.cube.currency
-        is_shown = np.ones(len(self["day"]), dtype=bool)
-        if currency is not None:
-            is_shown = self[currency] == np.argmax(self.often(currency))
+        is_shown = self._is_shown()
         days, of_row = np.unique(self["day"][is_shown], return_inverse=True)
         dates = [self.first + timedelta(days=int(day)) for day in days]
         spanned = range(_month(dates[0]), _month(dates[-1]) + 1)
@@ -137,13 +134,36 @@ class Columns:
             date(month // 12, month % 12 + 1, 1): dict.fromkeys((*self.query.sums, "events"), 0)
             for month in spanned
         }
-        names = {name: name for name in self.query.sums} | {"events": self.marked}
-        for name, column in names.items():
+        for name, column in self._added().items():
             by_day = np.zeros(len(days), dtype=np.int64)
             np.add.at(by_day, of_row, self[column][is_shown])
             for day, value in zip(dates, by_day, strict=True):
                 found[day.replace(day=1)][name] += int(value)
         return Course(self.first, next(iter(self.by_currency())), found)
+
+    def sums(self, start: date, end: date) -> dict[str, int]:
+        """The sums from one day to another in the most frequent currency, and `events`."""
+        days, (low, high) = self["day"], ((day - self.first).days for day in (start, end))
+        is_asked = self._is_shown() & (days >= low) & (days <= high)
+        return {name: int(self[column][is_asked].sum()) for name, column in self._added().items()}
+
+    def _is_shown(self) -> NDArray[np.bool_]:
+        """Which rows are in the most frequent currency."""
+        currency = self.query.cube.currency
+        if currency is None:
+            return np.ones(len(self["day"]), dtype=bool)
+        return np.asarray(self[currency] == np.argmax(self.often(currency)))
+
+    def _added(self) -> dict[str, str]:
+        """The columns whose sums are those of measures and events."""
+        return {name: name for name in self.query.sums} | {"events": self.marked}
+
+    def parts(self) -> dict[str, int]:
+        """How many parts, of either level, each dimension has."""
+        return {
+            name: len({path[: depth + 1] for path in codes for depth in range(len(path))})
+            for name, codes in self.codes.items()
+        }
 
     def named(self, names: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
         """Of these names, by dimension and level, those of keys that the rows have.

@@ -6,9 +6,9 @@ result is ready to pack. What the figures mean is declared with the page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,13 +17,14 @@ from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.page import Listing, Page, Rung
 from softcart_assets.pages.kit.columns import Columns, Course
 from softcart_assets.pages.kit.database import Database, PageError, production
+from softcart_assets.pages.kit.figures import First, first_shown
 from softcart_assets.pages.kit.pack import Packer
 from softcart_assets.pages.kit.query import CubeQuery, names_query
 
 ROW_LIMIT = 300_000
 """A page with more rows is too large, whatever is in them."""
 
-ARCHIVE_LIMIT = 737_000
+ARCHIVE_LIMIT = 735_000
 """Maximum length of the data. With the kit, a page then has 800 KB. A row takes 3 to 5 bytes."""
 
 _BATCH = 20_000
@@ -33,8 +34,9 @@ _BATCH = 20_000
 class Content:
     """What a page embeds: the archive, its production version, its rung and its plain sums.
 
-    `totals`: by currency, each summed or added measure over all days of the page. Both it and
-    `course` are empty without any event.
+    `totals`: by currency, each summed or added measure over all days of the page. `first`: what it
+    shows at first. `parts`: how many parts each dimension has. Without any event, these and
+    `course` are empty.
     """
 
     archive: str
@@ -42,6 +44,8 @@ class Content:
     rung: Rung | None
     totals: dict[str | None, dict[str, int]]
     course: Course | None
+    first: First | None = None
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(connection: PostgresConnection, page: Page) -> Content:
@@ -107,7 +111,16 @@ class _Reader:
         sums = {
             currency: found | self.added(found) for currency, found in columns.by_currency().items()
         }
-        return Content(archive, published["version"], query.rung, sums, columns.course())
+        course = columns.course()
+        return Content(
+            archive,
+            published["version"],
+            query.rung,
+            sums,
+            course,
+            first_shown(self.page, first, span["last"], course.currency, columns.sums),
+            columns.parts(),
+        )
 
     def added(self, sums: dict[str, int]) -> dict[str, int]:
         """The totals of the measures that add up these."""
@@ -159,6 +172,8 @@ class _Reader:
         return {
             "name": self.page.name,
             "period": self.page.period,
+            "compare": self.page.compare,
+            "unit": self.cube.unit,
             "currency": self.cube.currency,
             "measures": measures,
             "dimensions": dimensions,
@@ -171,6 +186,9 @@ class _Reader:
         for rung in self.cube.ladder:
             # The day after the same date, so that a year has 365 or 366 days and not one more.
             first = max(earliest, years_before(last, rung.years) + timedelta(days=1))
+            if self.cube.unit == "month" and first.day > 1:
+                # The row of a month is of its first day.
+                first = (first.replace(day=1) + timedelta(days=31)).replace(day=1)
             query = CubeQuery(self.page, rung)
             is_last = rung == self.cube.ladder[-1]
             # Fewer years are no step down where the data have not so many.

@@ -19,6 +19,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 async function unpack(text) {
+  await pause();
   const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
   return opened(new Uint8Array(await new Response(stream).arrayBuffer()));
 }
@@ -38,9 +39,10 @@ const formatsOf = {};
 /** How numbers become text, with amounts in a currency. Where that is not known, they have no sign. */
 const formats = (code) => (formatsOf[code] ??= newFormats(code));
 function newFormats(code) {
+  // Only when a figure wants it: to make one takes a phone 15 ms.
   const number = (options) => {
-    const format = new Intl.NumberFormat(locale, options);
-    return (amount) => (amount === null ? "–" : format.format(amount));
+    let format;
+    return (amount) => (amount === null ? "–" : (format ??= new Intl.NumberFormat(locale, options)).format(amount));
   };
   // What is no code of a currency would be an error.
   const currency = /^[a-z]{3}$/i.test(code) ? { style: "currency", currency: code } : { minimumFractionDigits: 2, maximumFractionDigits: 2 };
@@ -66,6 +68,19 @@ function newFormats(code) {
       brief: number({ notation: "compact", maximumSignificantDigits: 3 }),
       exact: String,
     },
+    // Kilobytes and seconds.
+    volume: {
+      show: (amount) => (amount === null ? "–" : `${kinds.decimal.show(amount / 1e6)} GB`),
+      brief: (amount) => `${kinds.count.brief(amount / 1e6)} GB`,
+      exact: String,
+      unit: "KB",
+    },
+    duration: {
+      show: (amount) => (amount === null ? "–" : `${kinds.count.show(amount / 3600)} h`),
+      brief: (amount) => `${kinds.count.brief(amount / 3600)} h`,
+      exact: String,
+      unit: "seconds",
+    },
     decimal: { show: number({ minimumFractionDigits: 1, maximumFractionDigits: 1 }), exact: String },
     rate: {
       show: number({ style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }),
@@ -79,12 +94,19 @@ const figure = (name, kind, amount) => ({
   "data-figure": name,
   "data-value": amount === null ? "" : kinds[kind].exact(amount),
 });
-const dates = (options) => new Intl.DateTimeFormat(locale, { timeZone: "UTC", ...options });
-const dateText = dates({ dateStyle: "medium" });
+/** A function that returns a format. As those of numbers, it is made when it is wanted, and once. */
+const dates = (options) => {
+  let format;
+  return () => (format ??= new Intl.DateTimeFormat(locale, { timeZone: "UTC", ...options }));
+};
+// Where rows are of months, only months can be told.
+const dateText = dates(page.unit === "month" ? { month: "short", year: "numeric" } : { dateStyle: "medium" });
 const rangeOf = (from, to) =>
-  from === to ? dateText.format(from * 864e5) : dateText.formatRange(from * 864e5, to * 864e5);
+  from === to ? dateText().format(from * 864e5) : dateText().formatRange(from * 864e5, to * 864e5);
 const weekday = dates({ weekday: "long" });
-const WEEKDAYS = [4, 5, 6, 7, 8, 9, 10].map((day) => weekday.format(day * 864e5)); // from Monday
+const shortMonth = dates({ month: "short", year: "2-digit" });
+const shortDay = dates({ day: "numeric", month: "short" });
+const collator = new Intl.Collator(locale);
 const countries = new Intl.DisplayNames(locale, { type: "region", fallback: "code" });
 const capital = (text) => text[0].toUpperCase() + text.slice(1).replaceAll("_", " ");
 
@@ -142,7 +164,8 @@ function save(name, columns, rows) {
   };
   const exact = (row, { name: key, kind }) =>
     kind === "text" || row[key] === null ? row[key] : { toString: () => kinds[kind].exact(row[key]) };
-  const lines = [columns.map(({ label }) => label), ...rows.map((row) => columns.map((each) => exact(row, each)))];
+  const head = ({ label, kind }) => (kinds[kind]?.unit ? `${label}, ${kinds[kind].unit}` : label);
+  const lines = [columns.map(head), ...rows.map((row) => columns.map((each) => exact(row, each)))];
   // With this mark, spreadsheets read the file as UTF-8.
   const text = "\ufeff" + lines.map((line) => line.map(cell).join(",")).join("\r\n");
   const link = make("a", { download: `${name}.csv`, href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
@@ -164,7 +187,6 @@ function sortable(panel, id, columns, { sort, limit, currency }) {
   const file = make("button", { type: "button", class: "more", onclick: () => save(id, columns, rows) }, "Save as CSV");
   table.parentElement.after(make("p", { class: "actions" }, more, file));
   const classes = ({ kind, is_wide }) => `${kind === "text" ? "words" : "number"}${is_wide ? " wide" : ""}`;
-  const collator = new Intl.Collator(locale);
   const compare = (a, b) =>
     typeof (a ?? b) === "string" ? collator.compare(a ?? "", b ?? "") : (a ?? -Infinity) - (b ?? -Infinity);
   function sortBy(name, kind) {
@@ -260,8 +282,8 @@ function cards(panel, block) {
           const { show, brief = show } = kinds[measure.kind];
           const text = (amount) => (measure.kind === "money" && before >= 1e7 ? brief : show)(amount);
           const earlier = make("span", figure(`${name}-before`, measure.kind, before), text(before));
-          // In a short period, the day that is left out can make a fall of a rise.
-          const own = view.unit === "day" && compared !== now ? `, ${text(compared)}` : "";
+          // In a short period, what is left out can make a fall of a rise.
+          const own = (view.unit === "day" || page.unit === "month") && compared !== now ? `, ${text(compared)}` : "";
           line.append(change(compared, before, measure), `${own} vs. `, earlier);
         }
         const attributes = { class: "value", ...figure(name, measure.kind, now) };
@@ -269,7 +291,7 @@ function cards(panel, block) {
         card.append(make("p", attributes, kinds[measure.kind].show(now)), line, goal(measure, now, compared, before));
         if (young) {
           const until = view.now.to - young;
-          const text = until < view.now.from ? "too young to say" : `until ${dates({ day: "numeric", month: "short" }).format(until * 864e5)}`;
+          const text = until < view.now.from ? "too young to say" : `until ${shortDay().format(until * 864e5)}`;
           $("h3", card).append(" ", make("small", {}, text));
         }
         card.append(spark(view, name));
@@ -323,11 +345,9 @@ function trend(panel, block) {
       svg.append(make("text", { x: left - 6, y: y(mark) + 4, "text-anchor": "end" }, text));
     }
     const every = Math.ceil(rows.length / Math.max(2, Math.floor((width - left) / 64)));
-    const monthly = dates({ month: "short", year: "2-digit" });
-    const daily = dates({ day: "numeric", month: "short" });
     // From the newest back, since that one matters most.
     for (let n = rows.length - 1; n >= 0; n -= every) {
-      const label = (rows[n].unit === "month" ? monthly : daily).format(rows[n].from * 864e5);
+      const label = (rows[n].unit === "month" ? shortMonth : shortDay)().format(rows[n].from * 864e5);
       const anchor = rows.length > 1 && n === rows.length - 1 ? "end" : "middle";
       svg.append(make("text", { x: anchor === "end" ? width : x(n), y: height - 4, "text-anchor": anchor }, label));
     }
@@ -440,7 +460,8 @@ function ranking(panel, block) {
       const difference = before ? (compared - before) / Math.abs(before) : null;
       return { key, path, name: nameOf(dimension.name, path), compared, before, change: difference, ...measured };
     });
-    draw(rows.filter((row) => row[main] || row.before));
+    // A part without the first measure may have others: a plan with complaints and no sales.
+    draw(rows.filter((row) => row.before || block.measures.some((name) => row[name])));
     const back = { type: "button", class: "link back", onclick: () => choose(null) };
     $(".back", panel)?.remove();
     if (chosen.length && dimension.filter) $("h3", panel).append(make("button", back, "← All"));
@@ -453,7 +474,9 @@ function hours(panel, block) {
     const { hours: sums } = view.now.sums;
     panel.hidden = !sums;
     if (!sums) return;
-    const names = block.by === "weekday" ? WEEKDAYS : cube.paths[block.by].map((path) => nameOf(block.by, path));
+    const monday = 4; // 1970-01-01 was a Thursday
+    const weekdays = Array.from({ length: 7 }, (_, n) => weekday().format((monday + n) * 864e5));
+    const names = block.by === "weekday" ? weekdays : cube.paths[block.by].map((path) => nameOf(block.by, path));
     const most = Math.max(1, ...sums[block.by]);
     // Each has its text, for those who hear the page. There is room to show a few.
     const every = narrow.matches ? 6 : 3;
@@ -551,7 +574,8 @@ function fill({ name, levels, single }) {
     for (let depth = 1; depth <= levels; depth++)
       if (depth <= full.length) paths.set(JSON.stringify(full.slice(0, depth)), full.slice(0, depth));
   const label = (path) => path.map((_, n) => nameOf(name, path.slice(0, n + 1))).join(" › ");
-  const sorted = [...paths.values()].sort((a, b) => label(a).localeCompare(label(b)));
+  const labels = new Map([...paths.values()].map((path) => [path, label(path)]));
+  const sorted = [...labels.keys()].sort((a, b) => collator.compare(labels.get(a), labels.get(b)));
   if (single) {
     // The most frequent first, because the first is chosen where the reader has chosen none.
     const often = (path) => data.cube.often[name][cube.paths[name].findIndex((each) => each[0] === path[0])];
@@ -563,35 +587,40 @@ function fill({ name, levels, single }) {
       return make("label", { class: `depth-${path.length}` }, box, nameOf(name, path));
     }),
   );
-  $(`[data-filter="${name}"]`).hidden = sorted.length < 2;
 }
 
 /** The first and last day of the named period, of those that the page has. */
 function period() {
   const [first, last] = [cube.first, dayOf(data.last)];
-  const date = new Date(last * 864e5);
   const name = form.elements.period.value;
   const named = {
     today: [last, last],
     yesterday: [last - 1, last - 1],
-    "7d": [last - 6, last],
-    "30d": [last - 29, last],
-    // From a Monday or the first of a month, so that only the newest piece is not whole.
-    "13w": [last - ((last + 3) % 7) - 84, last],
-    year: [Date.UTC(date.getUTCFullYear(), 0) / 864e5, last],
-    "12m": [Date.UTC(date.getUTCFullYear(), date.getUTCMonth() - 11) / 864e5, last],
+    year: [monthStart(Math.floor(monthOf(last) / 12) * 12), last],
     all: [first, last],
   };
+  // From a Monday or the first of a month, so that only the newest piece is not whole.
+  const begins = {
+    d: (count) => last - count + 1,
+    w: (count) => last - ((last + 3) % 7) - 7 * (count - 1),
+    m: (count) => monthStart(monthOf(last) - count + 1),
+  };
+  const [, count, unit] = /^(\d+)([dwm])$/.exec(name) ?? [];
+  if (unit) named[name] = [begins[unit](Number(count)), last];
   // A browser lets a reader type any days, and a new business has none before its first.
   const own = (input) => Math.min(last, dayOf(input.value || data.last));
-  return (named[name] ?? [form.elements.from, form.elements.to].map(own)).map((day) => Math.max(first, day));
+  const found = named[name] ?? [form.elements.from, form.elements.to].map(own);
+  // The row of a month is of its first day.
+  if (page.unit === "month") found[0] = monthStart(monthOf(found[0]));
+  return found.map((day) => Math.max(first, day));
 }
 
 function readAddress() {
   const address = new URLSearchParams(location.hash.slice(1));
   form.elements.period.value = address.get("period") ?? page.period;
   if (!form.elements.period.value) form.elements.period.value = page.period;
-  form.elements.compare.value = address.get("compare") === "before" ? "before" : "year";
+  form.elements.compare.value = address.get("compare") ?? page.compare;
+  if (!form.elements.compare.value) form.elements.compare.value = page.compare;
   for (const [name, day] of [["from", data.first], ["to", data.last]]) form.elements[name].value = address.get(name) ?? day;
   for (const { name } of filters) setChosen(name, address.getAll(name));
   for (const { type, name, choice } of page.blocks) if (type === "listing" && choice) limits[name] = address.get(`only-${name}`) ?? undefined;
@@ -627,6 +656,11 @@ function age(at) {
 
 const drawers = [];
 let newest = 0;
+/** The page is as the reader chose. From now on, everything can be seen. */
+function drawn() {
+  document.body.dataset.drawn = Number(document.body.dataset.drawn ?? 0) + 1;
+  document.documentElement.className = "";
+}
 /** Draws everything, unless the reader chooses something else meanwhile. */
 async function draw() {
   const own = ++newest;
@@ -636,13 +670,13 @@ async function draw() {
   $("#main").classList.toggle("nothing", !isPeriod);
   if (!isPeriod) {
     $("#span").textContent = "Choose a first and a last day, the first not after the last.";
-    document.body.dataset.drawn = Number(document.body.dataset.drawn ?? 0) + 1;
+    drawn();
     return;
   }
   const chosen = Object.fromEntries(filters.map(({ name }) => [name, chosenOf(name)]));
   kinds = formats(page.currency && (chosen[page.currency]?.[0] ?? cube.paths[page.currency][0])[0]);
   const last = dayOf(data.last);
-  const earlier = comparison(from, to, form.elements.compare.value);
+  const earlier = comparison(from, to, form.elements.compare.value, page.unit);
   const [start, end] = earlier(from, to);
   const youngest = to - last;
   // The last day is not over, so it is not compared with a whole one.
@@ -653,15 +687,15 @@ async function draw() {
   const reach = end >= cube.first ? await side(Math.max(start, cube.first), end, endOver, chosen, youngest) : null;
   if (own !== newest) return;
   const before = start >= cube.first && from < last ? reach.compared : null;
-  const view = { now, compared: now.compared, before, reach, earlier, chosen, last, ...cut(from, to) };
+  const view = { now, compared: now.compared, before, reach, earlier, chosen, last, ...cut(from, to, page.unit) };
   const told = filters
     .filter(({ name, single }) => chosen[name].length && !(single && cube.paths[name].length === 1))
     .map(({ name, label }) => `${label}: ${chosen[name].map((path) => nameOf(name, path)).join(", ")}`);
   $("#span").replaceChildren(
     make("b", {}, [rangeOf(from, to), ...told].join(" · ")),
     before ? ` compared with ${rangeOf(start, endOver)}` : from < last ? " (the data do not reach back to the days to compare with)" : "",
-    before && form.elements.compare.value === "before" && end < from - 1 ? ", whole weeks before, so that weekdays match" : "",
-    to < last ? "." : from < last ? `. ${rangeOf(last, last)} is not over, so changes leave it out.` : ". This day is not over, so it is not compared.",
+    before && page.unit === "day" && form.elements.compare.value === "before" && end < from - 1 ? ", whole weeks before, so that weekdays match" : "",
+    to < last ? "." : from < last ? `. ${rangeOf(last, last)} is not over, so changes leave it out.` : `. This ${page.unit} is not over, so it is not compared.`,
   );
   for (const { name, label } of filters) {
     const names = chosen[name].map((path) => nameOf(name, path));
@@ -673,7 +707,7 @@ async function draw() {
     await pause();
     if (own !== newest) return;
   }
-  document.body.dataset.drawn = Number(document.body.dataset.drawn ?? 0) + 1;
+  drawn();
 }
 function changed() {
   writeAddress();
@@ -683,18 +717,21 @@ function changed() {
 // As everywhere in the page and in what its server says of the loads.
 const moment = dates({ dateStyle: "medium", timeStyle: "short" });
 for (const [id, at] of [["as-of", data.asOf], ["published", data.publishedAt]])
-  $(`#${id}`).textContent = at ? `${moment.format(new Date(at))} UTC (${age(new Date(at))})` : "–";
+  $(`#${id}`).textContent = at ? `${moment().format(new Date(at))} UTC (${age(new Date(at))})` : "–";
 $("#version").textContent = data.version ?? "–";
 if (!cube) {
   $("#message").textContent = "Production has no rows for this page yet. Load the sources and publish, then build it again.";
   document.body.dataset.drawn = 1;
 } else {
-  // Charts must know their width. Seen at once, everything would move while it is drawn.
-  $("#main").style.visibility = "hidden";
-  $("#main").hidden = false;
-  filters.forEach(fill);
+  for (const each of filters) {
+    fill(each);
+    await pause();
+  }
   const makers = { cards, trend, ranking, hours, steps, listing };
-  page.blocks.forEach((block, n) => drawers.push(makers[block.type]($(`#block-${n}`), block)));
+  for (const [n, block] of page.blocks.entries()) {
+    drawers.push(makers[block.type]($(`#block-${n}`), block));
+    await pause();
+  }
   for (const name of ["from", "to"]) Object.assign(form.elements[name], { min: data.first, max: data.last });
   const remarks = Object.entries(data.remarks).filter(([, count]) => count);
   const told = remarks.map(([says, count]) => `${says}: ${kinds.count.show(count)}.`);
@@ -718,7 +755,5 @@ if (!cube) {
   let folded = [];
   window.addEventListener("beforeprint", () => (folded = $$("main > .part:not([open])")).forEach((each) => (each.open = true)));
   window.addEventListener("afterprint", () => folded.splice(0).forEach((each) => (each.open = false)));
-  await changed();
-  $("#message").hidden = true;
-  $("#main").style.visibility = "";
+  await draw();
 }

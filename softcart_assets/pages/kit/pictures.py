@@ -15,6 +15,7 @@ import vl_convert
 from softcart_assets.lines.page import Measure, Page, Trend
 from softcart_assets.pages.kit import theme
 from softcart_assets.pages.kit.columns import Course
+from softcart_assets.pages.kit.figures import SCALE, value
 
 _MONTHS = 25
 """Two years and the month that is not over."""
@@ -27,32 +28,17 @@ def draw(page: Page, course: Course | None) -> dict[str, bytes]:
     return {name: _picture(measures, name, course) for name in trends if course is not None}
 
 
-def value(measures: Mapping[str, Measure], name: str, sums: Mapping[str, int]) -> float | None:
-    """A measure of these sums, in whole units. None where it is unknown, as actors are here."""
-    measure = measures[name]
-    if measure.sql is not None:
-        return sums[name] / (100 if measure.kind in ("money", "amount") else 1)
-    if measure.plus:
-        added, taken = (
-            sum(value(measures, part, sums) or 0 for part in parts)
-            for parts in (measure.plus, measure.minus)
-        )
-        return added - taken
-    if measure.of is not None:
-        above, below = (value(measures, part, sums) for part in measure.of)
-        return above / below if above is not None and below else None
-    return float(sums["events"]) if measure.counts == "events" else None
-
-
 def points(measures: Mapping[str, Measure], name: str, course: Course) -> list[dict[str, Any]]:
     """The points of a trend. A month that the days do not fill must not look like a fall."""
     months = sorted(course.months)
+    scale = SCALE.get(measures[name].kind, 1)
+    values = {month: value(measures, name, sums) for month, sums in course.months.items()}
     # The last month goes on.
     cut = {months[-1], course.first.replace(day=1) if course.first.day > 1 else None}
     return [
         {
             "month": month.isoformat(),
-            "value": value(measures, name, course.months[month]),
+            "value": None if (found := values[month]) is None else found / scale,
             "whole": month not in cut,
         }
         for month in months[-_MONTHS:]
@@ -62,8 +48,9 @@ def points(measures: Mapping[str, Measure], name: str, course: Course) -> list[d
 def _picture(measures: Mapping[str, Measure], name: str, course: Course) -> bytes:
     rows = points(measures, name, course)
     title = f"{measures[name].label} by month"
-    if course.currency is not None:
-        title += f", {course.currency}"
+    unit = {"volume": "GB", "duration": "hours"}.get(measures[name].kind, course.currency)
+    if unit is not None:
+        title += f", {unit}"
     colors = theme.THEMES["light"]
     base = alt.Chart(alt.NamedData(name="rows")).encode(
         x=alt.X("month:T", axis=alt.Axis(format="%b %y", title=None, grid=False, domain=False)),

@@ -11,6 +11,7 @@ import re
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -23,18 +24,22 @@ from softcart_assets.pages.kit.database import Database, production
 
 _HERE: Final = Path(__file__).parent
 
-PERIODS: Final = {
+_DAYS: Final = {
     "today": "Last day",
     "yesterday": "The day before",
     "7d": "Last 7 days",
     "30d": "Last 30 days",
     "13w": "Last 13 weeks",
-    "year": "This year",
-    "12m": "Last 12 months",
-    "all": "All",
-    "custom": "Custom …",
 }
-"""The periods that a reader chooses from. The script knows their days."""
+_MONTHS: Final = {"3m": "Last 3 months", "6m": "Last 6 months"}
+_LONG: Final = {"year": "This year", "12m": "Last 12 months", "all": "All", "custom": "Custom …"}
+
+PERIODS: Final = {"day": _DAYS | _LONG, "month": _MONTHS | _LONG}
+"""The periods that a reader chooses from, by the unit of the cube. The script knows their days."""
+
+
+_FIRST: Final = "if (location.hash) document.documentElement.className = 'chosen'"
+"""Runs before anything is painted. The first figures are not those that an address chooses."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def build_page_from(
     for name, picture in pictures.draw(page, content.course).items():
         drawn[name] = path.with_name(f"{path.stem}-{name}.png")
         _write(drawn[name], picture)
-    _write(path, html(page, content.archive).encode())
+    _write(path, html(page, content).encode())
     return PageResult(
         path=path,
         bytes=path.stat().st_size,
@@ -94,8 +99,8 @@ def _write(path: Path, content: bytes) -> None:
     os.replace(unfinished, path)
 
 
-def html(page: Page, archive: str) -> str:
-    """The page around an archive of its data."""
+def html(page: Page, content: cube.Content) -> str:
+    """The page around its data. What it shows at first stands before them."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE / "templates"),
         autoescape=True,
@@ -115,15 +120,28 @@ def html(page: Page, archive: str) -> str:
         columns_of=_columns,
         measures={measure.name: measure for measure in page.measures},
         dimensions={dimension.name: dimension for dimension in page.cube.dimensions},
-        periods={name: PERIODS[name] for name in page.periods or PERIODS},
+        periods=PERIODS[page.cube.unit],
         kind_of=_kind,
         is_broad=_is_broad,
-        style=theme.variables() + _dense(_text("kit.css")),
+        style=style(),
         script=script,
-        script_hash=_hash(script),
-        archive=archive,
+        script_hashes=f"{_hash(_FIRST)} {_hash(script)}",
+        first_script=_FIRST,
+        first=content.first,
+        parts=content.parts,
+        day_text=_day_text,
+        archive=content.archive,
         state_mark=STATE_MARK,
     )
+
+
+def style() -> str:
+    """The stylesheet of pages, with their colours."""
+    return theme.variables() + _dense(_text("kit.css"))
+
+
+def _day_text(page: Page, day: date) -> str:
+    return f"{day:%b %Y}" if page.cube.unit == "month" else f"{day:%b} {day.day}, {day.year}"
 
 
 def _kind(block: Block) -> str:

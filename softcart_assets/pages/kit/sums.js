@@ -4,12 +4,20 @@
 const dayOf = (iso) => Date.parse(`${iso.slice(0, 10)}T00:00Z`) / 864e5;
 const isoOf = (day) => new Date(day * 864e5).toISOString().slice(0, 10);
 
-/** The same date some years later; the 28th for a 29th of February that does not exist. */
-function shiftYears(day, years) {
+/** The number of the month of a day. */
+function monthOf(day) {
   const date = new Date(day * 864e5);
-  const month = date.getUTCMonth();
-  date.setUTCFullYear(date.getUTCFullYear() + years);
-  if (date.getUTCMonth() !== month) date.setUTCDate(0);
+  return date.getUTCFullYear() * 12 + date.getUTCMonth();
+}
+
+/** The first day of the month with that number. */
+const monthStart = (month) => Date.UTC(1970, month - 1970 * 12) / 864e5;
+
+/** The same date some months later; the last of a month that has not so many days. */
+function shiftMonths(day, months) {
+  const date = new Date(day * 864e5);
+  date.setUTCMonth(date.getUTCMonth() + months);
+  if (monthOf(date.getTime() / 864e5) !== monthOf(day) + months) date.setUTCDate(0);
   return date.getTime() / 864e5;
 }
 
@@ -18,32 +26,37 @@ const SINGLE_DAYS = 62;
 
 /**
  * What a period is compared with: a function from a first and last day in it to those before.
- * They move by whole weeks where days count, so that Mondays meet Mondays.
+ * They move by whole weeks where days count, so that Mondays meet Mondays. Sums of months move by
+ * months.
  */
-function comparison(from, to, mode) {
+function comparison(from, to, mode, unit = "day") {
+  // The end is that of the day after, so that ranges which follow each other do so before, too.
+  const byMonths = (count) => (start, end) => [shiftMonths(start, -count), shiftMonths(end + 1, -count) - 1];
+  if (unit === "month") return byMonths(mode === "year" ? 12 : monthOf(to) - monthOf(from) + 1);
   const length = to - from + 1;
   // Whole weeks, too, as soon as there is one.
   const back = length < 7 ? length : 7 * Math.ceil(length / 7);
   if (mode === "before") return (start, end) => [start - back, end - back];
   if (length <= SINGLE_DAYS) return (start, end) => [start - 364, end - 364];
-  // The end is that of the day after, so that ranges which follow each other do so a year before.
-  return (start, end) => [shiftYears(start, -1), shiftYears(end + 1, -1) - 1];
+  return byMonths(12);
 }
 
-/** The period in days, weeks (from Monday) or months, by its length: `{from, to, isWhole}` each. */
-function cut(from, to) {
+/**
+ * The period in days, weeks (from Monday) or months, by its length: `{from, to, isWhole}` each.
+ * `least`: what of these the rows are sums of.
+ */
+function cut(from, to, least = "day") {
   const length = to - from + 1;
-  const unit = length <= SINGLE_DAYS ? "day" : length <= 200 ? "week" : "month";
+  const unit = least === "month" || length > 200 ? "month" : length <= SINGLE_DAYS ? "day" : "week";
   const pieces = [];
   for (let day = from; day <= to;) {
-    const date = new Date(day * 864e5);
     let [start, next] = [day, day + 1];
     if (unit === "week") {
       start = day - ((day + 3) % 7); // 1970-01-01 was a Thursday
       next = start + 7;
     } else if (unit === "month") {
-      start = Date.UTC(date.getUTCFullYear(), date.getUTCMonth()) / 864e5;
-      next = Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1) / 864e5;
+      start = monthStart(monthOf(day));
+      next = monthStart(monthOf(day) + 1);
     }
     const last = Math.min(next - 1, to);
     pieces.push({ from: day, to: last, isWhole: start === day && last === next - 1 });
@@ -228,7 +241,7 @@ class Cube {
     const last = this.from(left[0] + 1);
     for (; event < last; event++) {
       while (this.days[event] > left.at(-1)) keep(left.pop());
-      if (event % 8192 === 0) await pause();
+      if (event % 4096 === 0) await pause();
       if (isOut(eventFilters, event)) continue;
       here.fill(0);
       let [count, isFound] = [0, false];

@@ -1,5 +1,14 @@
-// Shows the parts of a person's page anew when the server sends them, and says when it is silent.
+// Leads back to the search with `/`. Shows the parts of a person's page anew when the server sends
+// them, and says when it is silent.
 "use strict";
+
+const wanted = document.getElementById("wanted");
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || !wanted || event.target.matches("input, textarea")) return;
+  // It would be typed into the field.
+  event.preventDefault();
+  wanted.select();
+});
 
 const live = document.getElementById("live");
 if (live) {

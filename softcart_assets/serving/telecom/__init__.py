@@ -11,6 +11,7 @@ DESK = Desk(
     tables=answer.TABLES,
     people=answer.PEOPLE,
     answer=answer.ANSWER,
+    functions=answer.FUNCTIONS,
     names=answer.NAMES,
     about=answer.ABOUT,
     number=schemas.NUMBER,
@@ -18,6 +19,6 @@ DESK = Desk(
     templates=Path(__file__).with_name("templates"),
     sections={
         name: f"{name}.html"
-        for name in ("caller", "totals", "money", "plan", "calls", "complaints")
+        for name in ("caller", "totals", "money", "keep", "calls", "complaints", "plan")
     },
 )

@@ -131,6 +131,23 @@ FROM (
 ) AS c
 """
 
+FUNCTIONS = """
+CREATE OR REPLACE FUNCTION serving.churn(wanted bigint) RETURNS json LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF to_regclass('ml.churn_scores') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  RETURN (
+    SELECT json_build_object('month', s.month, 'probability_pct', s.probability_pct::text,
+      'decile', s.decile,
+      'reasons', array_to_json(array_remove(ARRAY[s.reason_1, s.reason_2, s.reason_3], NULL)),
+      'cut_off_date', s.cut_off_date, 'model_version', s.model_version)
+    FROM ml.churn_scores AS s WHERE s.subscriber_id = wanted);
+END $$
+"""
+# There are no scores before the model is trained, and a statement cannot name a table that is
+# missing. A function can, as long as it does not come there.
+
 ANSWER = f"""
 WITH {_USAGE}
 SELECT json_build_object(
@@ -157,7 +174,8 @@ SELECT json_build_object(
     SELECT o.complaints FROM ods.open_complaints AS o
     WHERE o.subscriber_id = p.id AND o.bucket = '-infinity'), 0)::bigint,
   'complaints', coalesce(({_COMPLAINTS}), '[]'),
-  'last_calls', coalesce(({_CALLS}), '[]')
+  'last_calls', coalesce(({_CALLS}), '[]'),
+  'churn', CASE WHEN p.state <> 'cancelled' THEN serving.churn(p.id) END
 ) AS answer
 FROM person AS p
 """

@@ -190,6 +190,19 @@ class Call(Schema):
     termination = String(allow_none=True)
 
 
+class Churn(Schema):
+    """How probable it is that the subscriber leaves, and why. A model says so, once a month."""
+
+    month = Date(metadata={"description": "First day of the month that it is about."})
+    probability_pct = _amount("Probability that the subscriber leaves in that month, per cent.")
+    decile = Integer(
+        metadata={"description": "1: among the tenth of the subscribers most likely to leave."}
+    )
+    reasons = List(String(), metadata={"description": "What raises it, the weightiest first."})
+    cut_off_date = Date(metadata={"description": "The day before which all of this was known."})
+    model_version = Integer()
+
+
 class Caller(Schema):
     """Everything about a caller."""
 
@@ -203,6 +216,7 @@ class Caller(Schema):
     open_complaints = Integer()
     complaints = List(Nested(Complaint))
     last_calls = List(Nested(Call))
+    churn = Nested(Churn, allow_none=True)
 
 
 class CallerAnswer(Schema):

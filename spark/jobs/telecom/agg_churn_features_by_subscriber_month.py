@@ -31,7 +31,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from spark.history import known_before, known_now, position, versions
+from spark.history import known_before, known_now, last_position, versions
 from spark.jobs import run
 
 _CALL, _COMPLAINT = "signaling.call_records", "crm.complaints"
@@ -69,7 +69,8 @@ def transform(
     plans: DataFrame,
 ) -> DataFrame:
     """The features, as the module describes them."""
-    cut_offs = F.broadcast(_cut_offs(calls))
+    # Kept, because each of the parts below reads them, and they are made of all calls.
+    cut_offs = F.broadcast(_cut_offs(calls, subscribers).persist())
     people = versions(subscribers, "id")
     known = (
         people.join(cut_offs, known_before(F.col("cut_off")))
@@ -82,6 +83,7 @@ def transform(
             "ends",
             "first_month",
             "present",
+            "position",
             "activated_at",
             (F.col("kind") == "prepaid").cast("int").alias("is_prepaid"),
         )
@@ -98,7 +100,7 @@ def transform(
     begin = F.greatest("first_month", F.date_trunc("month", "activated_at"))
     seen = F.least(F.months_between("cut_off", begin), F.lit(float(WINDOW_MONTHS)))
     tenure = F.unix_micros("month") - F.unix_micros("activated_at")
-    return rows.crossJoin(F.broadcast(_position(calls, subscribers))).select(
+    return rows.select(
         "subscriber_id",
         F.to_date("month").alias("month"),
         F.to_date("cut_off").alias("cut_off_date"),
@@ -116,15 +118,19 @@ def transform(
     )
 
 
-def _cut_offs(calls: DataFrame) -> DataFrame:
+def _cut_offs(calls: DataFrame, subscribers: DataFrame) -> DataFrame:
     """One row per cut-off, with the `month` that follows the gap, and where that `ends`.
 
     `present` is the time up to which the data tell what happened. A clock at the source that is
-    ahead does not move it beyond the load.
+    ahead does not move it beyond the load. `position` is that of both sources.
     """
-    span = calls.agg(
+    spans = calls.agg(
         F.date_trunc("month", F.min("recorded_at")).alias("first_month"),
         F.least(F.max("recorded_at"), F.max("_loaded_at")).alias("present"),
+        last_position().alias("signaling"),
+    )
+    span = spans.crossJoin(subscribers.agg(last_position().alias("crm"))).withColumn(
+        "position", F.concat_ws(", ", *(_named(source) for source in ("crm", "signaling")))
     )
     first, last = F.add_months("first_month", 1), F.trunc(F.to_date("present"), "month")
     months = F.sequence(first, last, F.expr("interval 1 month"))
@@ -136,6 +142,7 @@ def _cut_offs(calls: DataFrame) -> DataFrame:
         .select(
             "first_month",
             "present",
+            "position",
             F.col("day").cast("timestamp").alias("cut_off"),
             F.add_months("day", -WINDOW_MONTHS).cast("timestamp").alias("since"),
             F.add_months("day", 1).cast("timestamp").alias("month"),
@@ -158,14 +165,22 @@ def _calls(calls: DataFrame, cut_offs: DataFrame) -> DataFrame:
             & _in_window("started_at")
             & (F.col("recorded_at") < F.col("cut_off")),
         )
-        # Of the records of a call, the one with the smallest id counts.
-        .groupBy("cut_off", "event_id")
-        .agg(F.min(F.struct("id", "subscriber_id", "termination")).alias("call"))
-        .groupBy(F.col("call.subscriber_id").cast("bigint").alias("subscriber_id"), "cut_off")
-        .agg(
-            F.count("*").alias("calls_out"),
-            F.count_if(F.col("call.termination") == "dropped").alias("dropped_calls"),
+        # Of the records of a call, the one with the smallest id counts. Numbers and no structures
+        # or texts: Spark would sort all records, instead of hashing them.
+        .select(
+            "cut_off",
+            "event_id",
+            "id",
+            F.col("subscriber_id").cast("bigint").alias("subscriber_id"),
+            (F.col("termination") == "dropped").cast("int").alias("dropped"),
         )
+        .groupBy("cut_off", "event_id")
+        .agg(
+            F.min_by("subscriber_id", "id").alias("subscriber_id"),
+            F.min_by("dropped", "id").alias("dropped"),
+        )
+        .groupBy("subscriber_id", "cut_off")
+        .agg(F.count("*").alias("calls_out"), F.sum("dropped").alias("dropped_calls"))
     )
 
 
@@ -214,10 +229,8 @@ def _leaves() -> Column:
     return F.when(is_told, F.coalesce(left < ends, F.lit(False)))
 
 
-def _position(calls: DataFrame, subscribers: DataFrame) -> DataFrame:
-    """The positions of both sources in one row."""
-    both = position("signaling", calls).unionAll(position("crm", subscribers))
-    return both.agg(F.concat_ws(", ", F.sort_array(F.collect_list("position"))).alias("position"))
+def _named(source: str) -> Column:
+    return F.concat(F.lit(f"{source} "), F.col(source))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,23 @@ versions as (
 )
 
 select
-    {{ version_key(['line_of_business', 'customer_id'], 'valid_from') }} as customer_key,
-    *
+    {{ version_key(['versions.line_of_business', 'versions.customer_id'], 'versions.valid_from') }}
+        as customer_key,
+    -- Who was not compared yet is a person alone.
+    coalesce(
+        people.person_id,
+        {{ surrogate_key(['versions.line_of_business', 'versions.customer_id']) }}
+    ) as person_id,
+    versions.*
 from versions
+left join {{ source('identities', 'people') }} as people
+    on
+        versions.line_of_business = people.line_of_business
+        and versions.customer_id = people.customer_id
 union all
 select
     {{ unknown_key() }} as customer_key,
+    null as person_id,
     null as line_of_business,
     null as customer_id,
     'Unknown' as full_name,

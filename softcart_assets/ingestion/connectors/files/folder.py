@@ -214,7 +214,9 @@ def examine(source: Source, connection: FolderConnection) -> Iterator[Finding]:
         yield Finding(
             "ok", f"{connection.prefix}: reaches the folder, with {len(names):,} files in it"
         )
-        if left := sorted(names - taken):
+        # Names with such a start are of use to a program only, such as Spark's `_SUCCESS`.
+        plain = {name for name in names if not name.rpartition("/")[2].startswith(("_", "."))}
+        if left := sorted(plain - taken):
             yield Finding(
                 "note",
                 f"{connection.prefix}: no table declares the names of {len(left):,} files, such as "

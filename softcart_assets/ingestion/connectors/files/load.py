@@ -79,11 +79,13 @@ class FilesLoad(TableLoad):
         for found, reason in look.waiting:
             self._wait(found, reason)
         # The latest version first, so that earlier ones need not be taken.
-        for found, known in sorted(
+        files = sorted(
             self._to_read(look.ready),
             key=lambda each: (each[0].sequence.version, each[0].modified_at, each[0].name),
             reverse=True,
-        ):
+        )
+        self.records.reserve(sum(1 for _, known in files if not known))
+        for found, known in files:
             self._take_file(found, known)
         self.records.forget_waiting()
         self._count()
@@ -165,14 +167,15 @@ class FilesLoad(TableLoad):
                 facts = self._stage(found, content, number)
         if known and known.content != content.digest:
             raise _Other
+        earlier, counts = self.records.number_of(content.digest)
         if is_superseded:
-            number = self.records.number_of(content.digest, in_force=False) or number
-        elif not known:
-            counted = self.records.number_of(content.digest, in_force=True)
-            if counted is not None:
-                raise _Repeated(content.digest, counted)
+            number = earlier or number
+        elif counts and not known:
+            assert earlier
+            raise _Repeated(content.digest, earlier)
         state: Literal["loaded", "replaced"] = "replaced" if is_superseded else "loaded"
-        self.records.write(found, content.digest, number, state, facts)
+        is_known = earlier is not None
+        self.records.write(found, content.digest, number, state, facts, is_known=is_known)
         if known:
             self._again.append(number)
 

@@ -49,14 +49,27 @@ class FileRecords:
     ) -> None:
         self.connection = connection
         self._key = {"source": source, "table": table, "load_id": load_id}
+        self._reserved: list[int] = []
+        # What was broken before this load, and is. Without it, each file would ask the server.
+        self._broken: set[str] | None = None
 
     def _run(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         cursor = self.connection.execute(statement.encode(), self._key | values)
         return cursor.fetchall() if cursor.description else []
 
+    def reserve(self, count: int) -> None:
+        """Draw numbers for so many files at once."""
+        rows = self._run(
+            "SELECT nextval('ingestion.file_numbers') FROM generate_series(1, %(count)s)",
+            count=count,
+        )
+        self._reserved = [number for (number,) in reversed(rows)]
+
     def draw(self) -> int:
         """Draw the number of a file that is read for the first time."""
-        return int(self._run("SELECT nextval('ingestion.file_numbers')")[0][0])
+        if not self._reserved:
+            self.reserve(1)
+        return self._reserved.pop()
 
     def draw_above(self, relation: str) -> None:
         """Let later numbers be above those in a raw table that outlived this bookkeeping."""
@@ -99,15 +112,14 @@ class FileRecords:
             )
         )
 
-    def number_of(self, content: str, *, in_force: bool) -> int | None:
-        """Return the number of a content that is known, or that counts."""
-        condition = _IN_FORCE if in_force else "true"
-        rows = self._run(
-            f"SELECT number FROM ingestion.files WHERE {_TABLE} AND content = %(content)s"
-            f" AND {condition} LIMIT 1",
+    def number_of(self, content: str) -> tuple[int | None, bool]:
+        """Return the number of a content, if it is known, and whether it counts."""
+        [(number, counts)] = self._run(
+            f"SELECT max(number), coalesce(bool_or({_IN_FORCE}), false) FROM ingestion.files"
+            f" WHERE {_TABLE} AND content = %(content)s",
             content=content,
         )
-        return rows[0][0] if rows else None
+        return number, counts
 
     def write(
         self,
@@ -116,13 +128,16 @@ class FileRecords:
         number: int,
         state: Literal["loaded", "repeated", "replaced"],
         facts: Facts | None = None,
+        *,
+        is_known: bool = True,
     ) -> None:
         """Record a file that was read whole, with `facts` if its rows were taken.
 
         `state`: until `settle` decides. A content whose rows nobody has taken must not seem to
-        count, or the next file with it would be left out.
+        count, or the next file with it would be left out. `is_known`: whether the content may be
+        known already.
         """
-        if facts:
+        if facts and is_known:
             # The same content under other names: it may have been read, replaced, and now come
             # back. Then it has new rows and a new number.
             self._run(
@@ -163,6 +178,14 @@ class FileRecords:
 
     def forget_broken(self, name: str) -> list[int]:
         """Delete that a file is broken. Returns the number that it had, if it was."""
+        if self._broken is None:
+            known = self._run(
+                f"SELECT name FROM ingestion.files WHERE {_TABLE} AND state = 'broken'"
+            )
+            self._broken = {each for (each,) in known}
+        if name not in self._broken:
+            return []
+        self._broken.remove(name)
         rows = self._run(
             f"DELETE FROM ingestion.files WHERE {_TABLE} AND state = 'broken' AND name = %(name)s"
             " RETURNING number",
@@ -179,6 +202,8 @@ class FileRecords:
 
     def unread(self, found: Found, state: str, reason: str, number: int | None = None) -> None:
         """Record a file that was not read, and why."""
+        if state == "broken" and self._broken is not None:
+            self._broken.add(found.name)
         self._run(
             "INSERT INTO ingestion.files (source, table_name, name, content, number, sequence,"
             " version, state, reason, byte_count, modified_at, latest_at, load_id)"
@@ -200,24 +225,22 @@ class FileRecords:
 
     def settle(self, sequences: Collection[str]) -> list[int]:
         """Decide which files of these sequences count. Returns the numbers that count no more."""
+        # With windows and not by joins: this reads every file once, whatever PostgreSQL expects.
         self._run(
-            "WITH last AS (SELECT DISTINCT ON (sequence) sequence, content FROM ingestion.files"
-            f" WHERE {_TABLE} AND sequence = ANY(%(sequences)s) AND content <> ''"
-            " ORDER BY sequence, version DESC, latest_at DESC, content DESC),"
-            " decided AS (SELECT f.name, f.content, CASE WHEN f.content <> last.content THEN"
-            " 'replaced' WHEN f.record_count IS NULL THEN 'repeated' ELSE 'loaded' END AS state"
-            f" FROM ingestion.files f JOIN last USING (sequence) WHERE {_TABLE}"
-            " AND f.content <> '')"
-            " UPDATE ingestion.files f SET state = d.state FROM decided d"
+            "UPDATE ingestion.files f SET state = d.decided FROM (SELECT name, content, state,"
+            " CASE WHEN content <> first_value(content) OVER last THEN 'replaced'"
+            " WHEN record_count IS NULL THEN 'repeated' ELSE 'loaded' END AS decided"
+            f" FROM ingestion.files WHERE {_TABLE} AND sequence = ANY(%(sequences)s)"
+            " AND content <> '' WINDOW last AS"
+            " (PARTITION BY sequence ORDER BY version DESC, latest_at DESC, content DESC)) d"
             f" WHERE {_TABLE} AND (f.name, f.content) = (d.name, d.content)"
-            " AND f.state <> d.state",
+            " AND d.state <> d.decided",
             sequences=list(sequences),
         )
         rows = self._run(
-            f"SELECT DISTINCT number FROM ingestion.files f WHERE {_TABLE}"
-            " AND sequence = ANY(%(sequences)s) AND state = 'replaced' AND NOT EXISTS (SELECT FROM"
-            " ingestion.files g WHERE (g.source, g.table_name, g.number)"
-            f" = (f.source, f.table_name, f.number) AND g.{_IN_FORCE})",
+            f"SELECT number FROM ingestion.files WHERE {_TABLE} GROUP BY number"
+            f" HAVING NOT bool_or({_IN_FORCE})"
+            " AND bool_or(sequence = ANY(%(sequences)s) AND state = 'replaced')",
             sequences=list(sequences),
         )
         return [number for (number,) in rows]
@@ -238,8 +261,9 @@ class FileRecords:
         several types is left out.
         """
         of_files = (
-            f"FROM ingestion.files WHERE {_TABLE} AND record_count IS NOT NULL AND number IN"
-            f" (SELECT number FROM ingestion.files WHERE {_TABLE} AND {_IN_FORCE})"
+            "FROM (SELECT record_count, quarantined_count, checksums,"
+            f" bool_or({_IN_FORCE}) OVER (PARTITION BY number) AS counts FROM ingestion.files"
+            f" WHERE {_TABLE}) f WHERE counts AND record_count IS NOT NULL"
         )
         [(rows,)] = self._run(
             f"SELECT coalesce(sum(record_count - quarantined_count), 0)::bigint {of_files}"
@@ -247,7 +271,7 @@ class FileRecords:
         columns = self._run(
             "SELECT c.key, min(c.value ->> 0), sum(split_part(c.value ->> 1, ':', 1)::numeric),"
             " sum(split_part(c.value ->> 1, ':', 2)::numeric)"
-            f" FROM (SELECT checksums {of_files}) f, jsonb_each(f.checksums) c"
+            f" FROM (SELECT checksums {of_files}) s, jsonb_each(s.checksums) c"
             " GROUP BY c.key HAVING count(DISTINCT c.value ->> 0) = 1"
         )
         types = {name: type_ for name, type_, *_ in columns}

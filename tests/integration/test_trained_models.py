@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -12,13 +14,14 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
-from support.databases import name_server
+from support.databases import database, name_server
 from support.ingestion import query
 from support.models import MODEL, rows
 
 from softcart_assets.components.models import models
 from softcart_assets.connections import EXTRACTS, PostgresConnection
 from softcart_assets.lines.model import Feature, Line
+from softcart_assets.ml import registry
 from softcart_assets.ml.registry import Registry
 from softcart_assets.resources import OutputResource, PostgresResource
 
@@ -26,13 +29,25 @@ LINE = Line("cafe", "Cafés.", "team:cafe", models=(MODEL,))
 THIRST, SCORES = dg.AssetKey(["ml", "thirst"]), dg.AssetKey(["ml", "thirst_scores"])
 
 
+@pytest.fixture(scope="module")
+def registry_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new registry in a file. MLflow takes seconds to make one."""
+    home = tmp_path_factory.mktemp("home")
+    assert Registry.from_env({"SOFTCART_HOME": str(home)}).champion("thirst") is None
+    return home / "mlflow"
+
+
 @pytest.fixture
 def staging(
-    postgres: PostgresConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresConnection,
+    registry_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> PostgresConnection:
     """A warehouse with features of ten months, and of one that is to be predicted."""
-    name_server(monkeypatch, "SOFTCART_STAGING", postgres)
+    name_server(monkeypatch, postgres)
     monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+    shutil.copytree(registry_file, tmp_path / "mlflow")
     monkeypatch.setenv(EXTRACTS, str(tmp_path / "extracts"))
     of, _ = rows()
     with postgres.connect() as session:
@@ -90,11 +105,14 @@ def test_a_model_is_trained_and_scores_the_month_that_is_to_come(
     pictures = [Path(v) for name, v in told[THIRST].items() if name.startswith("picture: ")]
     assert [file.parent for file in pictures] == [tmp_path / "extracts" / "models"] * 3
     assert all(file.is_file() for file in pictures)
+    assert Path(told[THIRST]["file"]) == tmp_path / "extracts" / "model_thirst.html"
+    assert Path(told[THIRST]["file"]).read_text().count("data:image/png") == 3
     found = query(
         staging,
-        "SELECT guest_id, month, cut_off_date, model_version, data_position, decile,"
+        "SELECT guest_id, month, cut_off_date, model_version, scores.data_position, decile,"
         " probability_pct, reason_1, reason_2, reason_3, contributions, cups, is_regular"
-        " FROM ml.thirst_scores JOIN aggregates.agg_thirst USING (guest_id, month, cut_off_date)",
+        " FROM ml.thirst_scores AS scores"
+        " JOIN aggregates.agg_thirst USING (guest_id, month, cut_off_date)",
     )
     assert len(found) == told[SCORES]["dagster/row_count"] == 1_500
     champion = Registry.from_env().champion("thirst")
@@ -155,7 +173,19 @@ def test_new_features_are_scored_by_the_same_version(staging: PostgresConnection
     assert {row[-2] for row in after} == {1}
 
 
-def test_a_candidate_that_leaks_does_not_become_the_champion(staging: PostgresConnection) -> None:
+@pytest.mark.parametrize("is_in_files", [True, False], ids=["in files", "in PostgreSQL"])
+def test_a_candidate_that_leaks_does_not_become_the_champion(
+    staging: PostgresConnection, monkeypatch: pytest.MonkeyPatch, is_in_files: bool
+) -> None:
+    with ExitStack() as stack:
+        if not is_in_files:
+            server = stack.enter_context(database())
+            address = f"{server.user}:{server.password}@{server.host}:{server.port}"
+            monkeypatch.setenv(registry.URI, f"postgresql://{address}/{server.database}")
+        _leak(staging)
+
+
+def _leak(staging: PostgresConnection) -> None:
     run()
     before = scores(staging)
     leaking = replace(MODEL, inputs=(*MODEL.inputs, Feature("after", "What came later")))
@@ -170,13 +200,13 @@ def test_a_candidate_that_leaks_does_not_become_the_champion(staging: PostgresCo
 
 
 def test_people_may_move_the_champion_back(staging: PostgresConnection) -> None:
-    registry, changed = Registry.from_env(), replace(LINE, models=(replace(MODEL, test_months=4),))
+    kept, changed = Registry.from_env(), replace(LINE, models=(replace(MODEL, test_months=4),))
     run()
-    first = registry.champion("thirst")
+    first = kept.champion("thirst")
     assert first
     told, _ = run(changed)
     assert told[THIRST]["champion"] == 2
-    registry.promote("thirst", first)
+    kept.promote("thirst", first)
     told, _ = run(changed)
     assert (told[THIRST]["state"], told[THIRST]["champion"]) == ("unchanged", 1)
     assert {row[-2] for row in scores(staging)} == {1}
