@@ -109,7 +109,6 @@ def test_updates_deletes_and_corrections(load, stream) -> None:
     load("UPDATE calls SET id = 50, subscriber_id = 9, seconds = 3, started_at = NULL WHERE id=2")
     load("UPDATE invoices SET state = 'paid' WHERE id = 1", "UPDATE charges SET currency = 'CHF'")
     load("DELETE FROM charges WHERE id = 1", "DELETE FROM calls WHERE id IN (5, 9)")
-    stream()
     load("UPDATE invoices SET state = 'overdue', account_id = 6", "DELETE FROM calls WHERE id = 6")
     load(calls(call(6, "NULL", 7, "2026-03-01 10:15:00", 5)), "TRUNCATE charges")
     # A row leaves its event, and comes to another one, or to none.

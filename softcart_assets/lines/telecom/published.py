@@ -43,6 +43,7 @@ PUBLISHED = (
     ),
     Published(
         "agg_usage_by_plan_region_month",
+        not_pii={"subscriber_count": "How many they are says nothing about who they are."},
         adds_up=(
             AddsUp("charged_amount", "fct_charges", "amount"),
             AddsUp("call_seconds", "fct_calls", "duration_seconds", "direction = 'out'"),
