@@ -49,5 +49,16 @@ PUBLISHED = (
         ),
     ),
     # There are no scores before the first model has passed its checks. Who leaves loses the score.
-    Published("churn_scores", indexes=(("decile",),), may_be_empty=True),
+    Published(
+        "churn_scores",
+        indexes=(("decile",),),
+        not_pii=dict.fromkeys(
+            (
+                *("probability_pct", "decile", "reason_1", "reason_2", "reason_3"),
+                *("contributions", "model_version"),
+            ),
+            "Computed from how many events there were. Only subscriber_id tells of whom.",
+        ),
+        may_be_empty=True,
+    ),
 )
