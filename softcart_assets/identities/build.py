@@ -23,7 +23,8 @@ from softcart_assets.identities.people import Customer, Decision, Pair, People, 
 from softcart_assets.identities.people import prior as prior_of
 
 _REASONS = {1: "email", 2: "phone", 3: "likeness"}
-_READ = ("full_name", "email", "phone", "birth_date", "city", "country_code", "postal_code")
+COMPARED = ("full_name", "email", "phone", "birth_date", "city", "country_code", "postal_code")
+"""What is read of a customer's current version."""
 """What is compared, of the columns of int_<line>__customer_versions."""
 
 PROMISES = {
@@ -108,7 +109,7 @@ class _Build:
             ) ON COMMIT DROP
             """
         )
-        columns = sql.SQL(", ").join(map(sql.Identifier, _READ))
+        columns = sql.SQL(", ").join(map(sql.Identifier, COMPARED))
         for line in lines:
             self._session.execute(
                 sql.SQL(
@@ -247,7 +248,7 @@ class _Build:
     def _customers(self, joins: str, is_changed: str) -> list[tuple[Any, ...]]:
         """Some customers with what is compared, and whether they changed. Not from outside."""
         return self._session.execute(
-            f"SELECT line_of_business, customer_id, {', '.join(_READ)}, {is_changed}"
+            f"SELECT line_of_business, customer_id, {', '.join(COMPARED)}, {is_changed}"
             f" FROM customers {joins}"
         ).fetchall()
 
