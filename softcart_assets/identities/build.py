@@ -24,7 +24,6 @@ from softcart_assets.identities.people import prior as prior_of
 
 _REASONS = {1: "email", 2: "phone", 3: "likeness"}
 COMPARED = ("full_name", "email", "phone", "birth_date", "city", "country_code", "postal_code")
-"""What is read of a customer's current version."""
 """What is compared, of the columns of int_<line>__customer_versions."""
 
 PROMISES = {
