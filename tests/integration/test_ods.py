@@ -31,7 +31,10 @@ from support.totals import (
     make_tables,
     totals_source,
 )
+from typer.testing import CliRunner
 
+from softcart_assets import cli
+from softcart_assets.assembly import Lines
 from softcart_assets.components.ods import recounts, total_checks, totals
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture import resnapshot, stream
@@ -431,6 +434,34 @@ def test_a_check_finds_what_somebody_has_changed(
     assert found.wrong == 4
     assert len(found.examples) == 4
     assert rebuild(postgres, SOURCE, CALLS) == 4
+    assert_exact(tables, postgres, SOURCE)
+
+
+def test_the_commands_check_and_rebuild(
+    load, tables: MySQLConnection, postgres: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Lines([Line("t", "", "team:t", (SOURCE,))])
+    monkeypatch.setattr("softcart_assets.assembly.LINES", lines)
+    monkeypatch.setattr("softcart_assets.connections.staging", lambda: postgres)
+    monkeypatch.setattr(cli.settings, "apply", lambda start: None)
+
+    def softcart(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(cli.app, ["ods", *arguments])
+        return result.exit_code, result.output
+
+    load(call(1, "a", 7, "2026-03-01", 5), charge(1, 7, "9.99", "2026-03-01"))
+    code, told = softcart("check")
+    assert (code, told.count("as raw has it")) == (0, 3)
+    with postgres.connect() as connection:
+        connection.execute("UPDATE ods.charged SET amount = amount + 0.01 WHERE isfinite(bucket)")
+    code, told = softcart("check", "t")
+    assert code == 1
+    assert "charged: 2 rows at" in told
+    assert "1 rows differ from raw" in told
+    assert "softcart ods rebuild" in told
+    assert softcart("rebuild", "t", "--total", "charged") == (0, "charged: 2 rows\n")
+    assert softcart("check")[0] == 0
+    assert softcart("rebuild", "t", "--total", "wrong")[0] == 2
     assert_exact(tables, postgres, SOURCE)
 
 
