@@ -39,7 +39,7 @@ from softcart_assets.ingestion.load import (
 )
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.verify import compare
-from softcart_assets.ingestion.quarantine import list_quarantine
+from softcart_assets.ingestion.quarantine import entries_with, list_quarantine
 from softcart_assets.lines.model import NONE, PII, Column, FileFormat, Source, Table
 from tests.support.ingestion import load_all, query
 from tests.support.object_store import object_store
@@ -386,6 +386,11 @@ def test_a_broken_line_is_in_quarantine_until_it_is_mended(folder: Folder) -> No
     assert entries[2].row["record_id"] == "4"
     assert not raw.quarantine_small(folder.postgres, SOURCE, CALLS).passed
     folder.check()
+    [broken] = entries_with(folder.postgres, "t", "operator", 'A1,"3')
+    assert broken.reason == entries[1].reason
+    found = entries_with(folder.postgres, "t", "operator", "A1", "calls")
+    assert {each.reason for each in found} == {each.reason for each in entries}
+    assert not entries_with(folder.postgres, "t", "operator", "A17")
     # Mended in the file: those lines leave, the others stay.
     folder.put("calls_1.csv", _call(1), _call(2), 'A1,"3', _call(4), _call(5))
     released = [each.id for each in entries]

@@ -119,8 +119,7 @@ def test_updates_deletes_and_what_the_log_does_not_tell(
     load("TRUNCATE calls", call(1, "a", 7, "2026-03-01 10:00:00", 4))
     load(
         "ALTER TABLE calls ADD COLUMN note TEXT DEFAULT 'x'",
-        call(2, "b', 'x", 1, "", 1)[:0]
-        or "INSERT INTO calls VALUES (2, 'b', 'out', 7, '2026-03-01', 5, 'n')",
+        "INSERT INTO calls VALUES (2, 'b', 'out', 7, '2026-03-01', 5, 'n')",
     )
     load(
         "ALTER TABLE calls MODIFY seconds BIGINT, DROP COLUMN note",
@@ -370,11 +369,8 @@ def test_the_last_row_and_the_position(load, postgres: PostgresConnection) -> No
     assert all(row[3] and row[4] for row in rows)
 
 
-@pytest.mark.parametrize("strategy", ["snapshot"])
-def test_totals_of_a_table_that_is_read_anew(
-    load, postgres: PostgresConnection, strategy: str
-) -> None:
-    source = totals_source(strategy)
+def test_totals_of_a_table_that_is_read_anew(load, postgres: PostgresConnection) -> None:
+    source = totals_source("snapshot")
     load(call(1, "a", 7, "2026-03-01", 5), source=source)
     load(call(2, "a", 7, "2026-03-01", 5), "UPDATE calls SET seconds = 6", source=source)
     assert life(postgres, 7) == [(1, 6)]
@@ -572,6 +568,12 @@ def traffic(mysql: MySQLConnection, count: int = 2) -> Iterator[None]:
             thread.join()
 
 
+def position(postgres: PostgresConnection) -> list[tuple[Any, ...]]:
+    return query(
+        postgres, "SELECT position FROM ods.positions WHERE (name, state) = ('calls_out', 'live')"
+    )
+
+
 def assert_as_raw(postgres: PostgresConnection, source: Source = SOURCE) -> None:
     for total in source.totals:
         found = check(postgres, source, total)
@@ -589,8 +591,13 @@ def test_totals_are_exact_wherever_the_process_is_killed(
             process = multiprocessing.get_context("fork").Process(
                 target=stream, args=(SOURCE, tables, postgres, lake)
             )
+            began = position(postgres)
             process.start()
-            process.join(dice.uniform(0.8, 2.5))
+            # Every other one has moved before it is killed, however busy the machine is.
+            while kill % 2 and position(postgres) in ([], began):
+                assert process.is_alive()
+                time.sleep(0.05)
+            process.join(dice.uniform(0.1, 2))
             assert process.is_alive()
             process.kill()
             process.join()

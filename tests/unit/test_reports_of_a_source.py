@@ -9,10 +9,11 @@ import pytest
 
 from softcart_assets.assembly import LINES, DeclarationError, assemble
 from softcart_assets.extracts import lineage
-from softcart_assets.ingestion.connectors.mysql.reports import translated
+from softcart_assets.ingestion.connectors.mysql.reports import NotInMySQL, translated
 from softcart_assets.lineage import ForeignTable
 from softcart_assets.lines.model import NONE, Column, Extract, Line, Source, Table
 from softcart_assets.pages import lineage as page_lineage
+from softcart_assets.pages.kit.query import queries
 
 TABLE = Table("sales", "", ("id",), "cdc", (Column("id", NONE),), source_name="Sales")
 REPORT = Extract(
@@ -44,6 +45,20 @@ def test_a_query_is_in_the_sql_and_names_of_the_source(query: str, expected: str
     assert translated(query, TILL, {"first": date(2026, 2, 28)}) == expected
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT count(*) FILTER (WHERE id > 1) FROM till.sales",
+        # 1 for PostgreSQL, and 1.5 for MySQL.
+        "SELECT 3 / 2",
+        "SELECT at AT TIME ZONE 'UTC' FROM till.sales",
+    ],
+)
+def test_what_means_something_else_at_the_source_is_refused(query: str) -> None:
+    with pytest.raises(NotInMySQL, match="MySQL"):
+        translated(query, TILL, {})
+
+
 @pytest.mark.parametrize("table", ["production.fct_sales", "till.gone", "other.sales"])
 def test_a_report_reads_its_source_only(table: str) -> None:
     report = replace(REPORT, sql=f"SELECT count(*) AS n FROM {table}")
@@ -70,6 +85,11 @@ def test_declared_reports_read_declared_columns(source: Source) -> None:
         ),
     ]
     assert not {f"{table}.{name}" for table, name in found if name not in columns[table]}
+    for report in source.reports:
+        assert translated(report.sql, source, {})
+    for dashboard in source.dashboards:
+        for query in queries(dashboard.page):
+            assert translated(query, source, {"first": date(2026, 2, 28)})
     for dashboard in source.dashboards:
         assert page_lineage.source_tables(dashboard, source)
 
