@@ -395,7 +395,10 @@ def test_another_declaration_is_computed_from_raw(load, postgres: PostgresConnec
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"measures": {"seconds": "direction"}}, "needs a number in the column 'direction'"),
+        (
+            {"measures": {"seconds": "direction"}},
+            "needs an integer or a decimal in the column 'direction'",
+        ),
         ({"where": (Where("seconds", "=", "many"),)}, "the total 'calls_out' cannot be computed"),
         ({"at": "gone"}, "read the column 'gone', which the raw table does not have"),
     ],
