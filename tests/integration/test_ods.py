@@ -38,6 +38,7 @@ from softcart_assets.ingestion.capture import resnapshot, stream
 from softcart_assets.ingestion.errors import LoadsFailed
 from softcart_assets.ingestion.load import LoadRequest
 from softcart_assets.ingestion.proof.reconcile import reconcile
+from softcart_assets.ingestion.sinks.ods import keeping
 from softcart_assets.ingestion.sinks.ods import rebuild as building
 from softcart_assets.ingestion.sinks.ods.rebuild import NotBuilt, check, rebuild
 from softcart_assets.lines.model import Line, Source, Where
@@ -390,6 +391,23 @@ def test_another_declaration_is_computed_from_raw(load, postgres: PostgresConnec
         check(postgres, load_source, all_ways)
     load(source=replace(SOURCE, totals=(CHARGES,)))
     assert query(postgres, "SELECT to_regclass('ods.calls_out')") == [(None,)]
+    # Of a source that is not declared any more, nothing stays. A build of it was killed.
+    with postgres.connect() as connection:
+        connection.execute("CREATE TABLE ods._new_charged ()")
+        connection.execute("INSERT INTO ods._builds VALUES ('charged')")
+        keeping.forget_sources(connection, ["t"])
+    assert query(postgres, "SELECT name FROM ods.positions ORDER BY 1") == [
+        ("charged",),
+        ("last_charge",),
+    ]
+    with postgres.connect() as connection:
+        keeping.forget_sources(connection, ["other"])
+    left = (
+        "SELECT relname FROM pg_class WHERE relname ~ 'charge' AND relnamespace ="
+        " 'ods'::regnamespace UNION ALL SELECT proname FROM pg_proc WHERE proname ~ 'charge'"
+        " UNION ALL SELECT name FROM ods._builds UNION ALL SELECT name FROM ods.positions"
+    )
+    assert query(postgres, left) == []
 
 
 @pytest.mark.parametrize(

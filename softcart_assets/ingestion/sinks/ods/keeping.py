@@ -171,12 +171,24 @@ def building(connection: psycopg.Connection, totals: Sequence[TotalTable]) -> se
 
 def forget_undeclared(connection: psycopg.Connection, source: Source) -> None:
     """Drop what is not declared any more of a source."""
+    names = [each.name for each in source.kept]
+    _forget(connection, "source = %s AND name <> ALL(%s)", (source.name, names))
+
+
+def forget_sources(connection: psycopg.Connection, declared: Sequence[str]) -> None:
+    """Drop what was kept of all sources but those that are declared."""
+    if _exists(connection, "ods._totals"):
+        _forget(connection, "source <> ALL(%s)", (declared,))
+
+
+def _forget(connection: psycopg.Connection, condition: str, values: Sequence[object]) -> None:
     rows = connection.execute(
-        "DELETE FROM ods._totals WHERE source = %s AND name <> ALL(%s) RETURNING name",
-        (source.name, [each.name for each in source.kept]),
+        f"DELETE FROM ods._totals WHERE {condition} RETURNING name".encode(), values
     ).fetchall()
     for (name,) in rows:
-        run(connection, f"DROP TABLE IF EXISTS ods.{quote(name)}, ods.{quote(f'_later_{name}')}")
+        connection.execute("DELETE FROM ods._builds WHERE name = %s", (name,))
+        relations = ", ".join(f"ods.{quote(f'{each}{name}')}" for each in ("", "_later_", "_new_"))
+        run(connection, f"DROP TABLE IF EXISTS {relations}")
         for function in connection.execute(
             "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'ods'::regnamespace"
             " AND proname = ANY(%s)",
