@@ -187,7 +187,7 @@ class RunningTotal:
     """Totals per key over the rows of a source table: the table `ods.<name>`.
 
     Every load of the source brings them up to date in the transaction that moves its position. A
-    log that is followed costs as much as it changes. Other loads that change rows count all again.
+    load that reads the whole table counts all rows again. Others cost as much as they change.
 
     `table`: a table of the same source. It needs a key.
     `key`: the column whose values have totals. A row in which it is NULL counts for nobody.
