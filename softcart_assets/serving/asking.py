@@ -64,7 +64,8 @@ stands AS MATERIALIZED (
 )
 """
 
-_AGE = "floor(extract(epoch FROM clock_timestamp() - {}) * 1000)::bigint"
+# Clocks may be set back. Nothing is younger than now.
+_AGE = "greatest(floor(extract(epoch FROM clock_timestamp() - {}) * 1000)::bigint, 0)"
 _KNOWN = "CASE WHEN isfinite({0}) THEN {0} END"
 
 _ALL = f"""

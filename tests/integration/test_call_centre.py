@@ -268,6 +268,18 @@ def test_nobody_knows_the_age_of_what_was_never_complete(
         problem(ask("/v1/caller", msisdn=PREPAID, max_age_ms=86_400_000), 503)
 
 
+def test_nothing_is_younger_than_now(ask, warehouse: PostgresConnection) -> None:
+    """The clock of a source or of the stream may be ahead of the warehouse's."""
+    with _changed(
+        warehouse,
+        "CREATE TABLE kept AS SELECT source, complete_at FROM ingestion.streams;"
+        "UPDATE ingestion.streams SET complete_at = clock_timestamp() + interval '1 minute'",
+        "UPDATE ingestion.streams s SET complete_at = k.complete_at FROM kept k"
+        " WHERE k.source = s.source; DROP TABLE kept",
+    ):
+        assert ask("/v1/caller", msisdn=PREPAID).get_json()["age_ms"] == 0
+
+
 def test_every_answer_is_of_one_moment(
     ask,
     at_source: dict[str, MySQLConnection],

@@ -40,7 +40,16 @@ from softcart_assets.ingestion.load import (
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import entries_with, list_quarantine
-from softcart_assets.lines.model import NONE, PII, Column, FileFormat, Source, Table
+from softcart_assets.ingestion.sinks.ods.rebuild import check as total_check
+from softcart_assets.lines.model import (
+    NONE,
+    PII,
+    Column,
+    FileFormat,
+    RunningTotal,
+    Source,
+    Table,
+)
 from tests.support.ingestion import load_all, query
 from tests.support.object_store import object_store
 
@@ -68,6 +77,18 @@ CALLS = Table(
     ),
 )
 SOURCE = Source("t", "files", "", (CALLS,), owner="team:test", prefix="SOFTCART_T")
+AMOUNTS = RunningTotal(
+    "amounts",
+    "What calls cost.",
+    table="calls",
+    key="operator",
+    measures={"calls": "*", "amount": "amount"},
+    at="started_at",
+    # Several records are of one event.
+    identity=("started_at",),
+    windows=("life", "day"),
+)
+COUNTED = replace(SOURCE, totals=(AMOUNTS,))
 HEADER = "operator,record_id,msisdn,started_at,quantity,amount"
 AT = "2026-01-01T00:00:00Z"
 
@@ -605,8 +626,8 @@ def test_any_order_of_arrival_gives_the_same_rows(
 ) -> None:
     path = tmp_path_factory.mktemp("in")
     with postgres.connect() as session:
-        session.execute("DROP SCHEMA IF EXISTS raw_t, ingestion CASCADE")
-    folder = Folder(path, postgres, (path / "lake").as_uri())
+        session.execute("DROP SCHEMA IF EXISTS raw_t, ingestion, ods CASCADE")
+    folder = Folder(path, postgres, (path / "lake").as_uri(), COUNTED)
     moments = {each.name: 1_600_000_000 + n for n, each in enumerate(arrivals)}
     arrivals = dice.sample(arrivals, len(arrivals))
     arrived: dict[str, tuple[Arrival, int]] = {}
@@ -622,6 +643,7 @@ def test_any_order_of_arrival_gives_the_same_rows(
             )
             assert set(rows) == _expected(contents, arrived)
             folder.check()
+            assert total_check(postgres, COUNTED, AMOUNTS).wrong == 0
             if dice.random() < 0.3:  # archived
                 (path / dice.choice(sorted(each.name for each in path.glob("*.csv")))).unlink()
 

@@ -41,9 +41,11 @@ from softcart_assets.ingestion.capture import resnapshot, stream
 from softcart_assets.ingestion.errors import LoadsFailed
 from softcart_assets.ingestion.load import LoadRequest
 from softcart_assets.ingestion.proof.reconcile import reconcile
+from softcart_assets.ingestion.sinks.ods import keeping
 from softcart_assets.ingestion.sinks.ods import rebuild as building
 from softcart_assets.ingestion.sinks.ods.rebuild import NotBuilt, check, rebuild
-from softcart_assets.lines.model import Line, Source, Where
+from softcart_assets.ingestion.sinks.ods.table import TotalTable
+from softcart_assets.lines.model import Line, Source, Table, Where
 from softcart_assets.resources import PostgresResource
 
 SOURCE = totals_source()
@@ -378,6 +380,44 @@ def test_totals_of_a_table_that_is_read_anew(load, postgres: PostgresConnection)
     assert state == [("read",)]
 
 
+def test_a_load_by_cursor_counts_what_it_changes_and_nothing_else(
+    load, postgres: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large table, a recount at each load would take longer than the load."""
+    table = Table("calls", "", ("id",), "incremental", (), cursor="seconds")
+    source = replace(SOURCE, tables=(table,), totals=(CALLS,), latest=())
+    load(*(call(n, f"e{n}", 7, "2026-03-01", n) for n in range(1, 50)), source=source)
+    recounted, differences = [], TotalTable.differences
+
+    def noted(self: TotalTable, relation: str | None = None) -> str:
+        # A check has a relation.
+        recounted.extend([] if relation else [self.name])
+        return differences(self, relation)
+
+    monkeypatch.setattr(TotalTable, "differences", noted)
+    load(call(60, "e1", 7, "2026-03-01", 60), call(0, "e2", 8, "2026-03-02", 61), source=source)
+    load(
+        "UPDATE calls SET event_id = NULL, seconds = 62 WHERE id = 3",
+        "UPDATE calls SET subscriber_id = 8, direction = 'in', seconds = 63 WHERE id = 4",
+        "UPDATE calls SET started_at = NULL, event_id = 'e5', seconds = 64 WHERE id = 6",
+        "DELETE FROM calls WHERE id IN (1, 5, 9)",
+        source=source,
+    )
+    load(
+        "ALTER TABLE calls ADD COLUMN note TEXT",
+        "UPDATE calls SET id = 100, seconds = 65, note = 'x' WHERE id = 7",
+        source=source,
+    )
+    load("DELETE FROM calls WHERE id = 0", source=source)
+    assert recounted == ["calls_out"], "when a column came, all rows were read"
+    assert life(postgres, 7) != []
+    # A type that changes is another total. Many changes, and a load of all rows, count all again.
+    load("ALTER TABLE calls MODIFY seconds BIGINT", "DELETE FROM calls WHERE id = 8", source=source)
+    monkeypatch.setattr("softcart_assets.ingestion.sinks.ods.loads.MANY", 2)
+    load("UPDATE calls SET seconds = seconds + 100 WHERE id > 10", source=source)
+    load("DELETE FROM calls WHERE id = 10", source=source, full=True)
+
+
 def test_another_declaration_is_computed_from_raw(load, postgres: PostgresConnection) -> None:
     without = replace(SOURCE, totals=(CHARGES,))
     load(call(1, "a", 7, "2026-03-01", 5), call(2, "a", 7, "2026-03-01", 9), source=without)
@@ -389,12 +429,32 @@ def test_another_declaration_is_computed_from_raw(load, postgres: PostgresConnec
         check(postgres, load_source, all_ways)
     load(source=replace(SOURCE, totals=(CHARGES,)))
     assert query(postgres, "SELECT to_regclass('ods.calls_out')") == [(None,)]
+    # Of a source that is not declared any more, nothing stays. A build of it was killed.
+    with postgres.connect() as connection:
+        connection.execute("CREATE TABLE ods._new_charged ()")
+        connection.execute("INSERT INTO ods._builds VALUES ('charged')")
+        keeping.forget_sources(connection, ["t"])
+    assert query(postgres, "SELECT name FROM ods.positions ORDER BY 1") == [
+        ("charged",),
+        ("last_charge",),
+    ]
+    with postgres.connect() as connection:
+        keeping.forget_sources(connection, ["other"])
+    left = (
+        "SELECT relname FROM pg_class WHERE relname ~ 'charge' AND relnamespace ="
+        " 'ods'::regnamespace UNION ALL SELECT proname FROM pg_proc WHERE proname ~ 'charge'"
+        " UNION ALL SELECT name FROM ods._builds UNION ALL SELECT name FROM ods.positions"
+    )
+    assert query(postgres, left) == []
 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"measures": {"seconds": "direction"}}, "needs a number in the column 'direction'"),
+        (
+            {"measures": {"seconds": "direction"}},
+            "needs an integer or a decimal in the column 'direction'",
+        ),
         ({"where": (Where("seconds", "=", "many"),)}, "the total 'calls_out' cannot be computed"),
         ({"at": "gone"}, "read the column 'gone', which the raw table does not have"),
     ],
