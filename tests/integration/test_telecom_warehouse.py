@@ -478,6 +478,21 @@ def test_a_row_that_moves_alone_leaves_nothing_behind(
     assert is_as_refreshed(warehouse, fact)
 
 
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_subscription_that_moves_takes_its_plan_along(
+    warehouse: Warehouse, raw: Raw, is_deleted: bool
+) -> None:
+    """The first plan was written to a wrong contract. What the second one covers now is its own."""
+    moved = subscription(1, 3, 1, START)
+    raw.put("subscriptions", moved)
+    raw.put("subscriptions", moved, deleted=is_deleted)
+    facts = [fact for fact in FACTS if fact != "fct_crm_interactions"]
+    assert is_as_refreshed(warehouse, *facts)
+    for fact in facts:
+        plans = {row["plan_id"] for row in warehouse.facts()[fact] if row["subscriber_id"] == 1}
+        assert plans == {2}, fact
+
+
 def is_as_refreshed(warehouse: Warehouse, *facts: str) -> bool:
     """Build these facts. Returns whether they are what a full refresh makes, and sound."""
     before = warehouse.facts()
@@ -485,9 +500,10 @@ def is_as_refreshed(warehouse: Warehouse, *facts: str) -> bool:
     grown = warehouse.facts()
     assert all(grown[fact] != before[fact] for fact in facts)
     warehouse.dbt("run", "--full-refresh", "--select", *facts)
-    results += warehouse.dbt(
-        "test", "--select", *facts, *(f"{fact}_match_source" for fact in facts)
-    ).values()
+    tests = [
+        name for fact in facts for name in (f"{fact}_match_source", f"plan_of_its_time_{fact}")
+    ]
+    results += warehouse.dbt("test", "--select", *tests).values()
     assert {result.status for result in results} <= {"success", "pass"}
     return grown == warehouse.facts()
 
@@ -519,6 +535,8 @@ BREAKS = [
     ("fct_invoices_match_source", "DELETE FROM warehouse.fct_invoices WHERE invoice_id = 2"),
     ("fct_invoices_match_source", "UPDATE raw_billing.invoices SET currency = 'USD'"),
     ("fct_crm_interactions_match_source", "DELETE FROM raw_crm.complaints"),
+    ("plan_of_its_time_fct_charges", "UPDATE raw_crm.subscriptions SET subscriber_id = 3"),
+    ("plan_of_its_time_fct_calls", "UPDATE warehouse.fct_calls SET plan_id = plan_id + 1"),
     ("dim_customer_matches_crm", "UPDATE raw_crm.customers SET _deleted = true WHERE id = 1"),
     ("invoice_totals_match_lines", "UPDATE raw_billing.invoices SET total_amount = 1"),
 ]

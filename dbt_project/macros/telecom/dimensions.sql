@@ -29,9 +29,34 @@
         joins="left join " ~ ref('int_telecom__plan_periods') ~ " as period"
             ~ " on fact.subscriber_id = period.subscriber_id"
             ~ " and " ~ is_valid_at('period', 'fact.' ~ instant),
-        or_stale="fact.plan_id is distinct from coalesce(period.plan_id, subscriber.plan_id)",
+        or_rows="fact.subscription_id in (select change.subscription_id"
+            ~ " from dimension_changes as change where change.subscription_id is not null)",
+        or_stale="fact.subscription_id is distinct from period.subscription_id"
+            ~ " or fact.plan_id is distinct from coalesce(period.plan_id, subscriber.plan_id)",
     ) }}
 {% endmacro %}
+
+{#-
+  The fact has the plan that its subscriber had at `instant`. The sums of a fact by kind and currency
+  do not show a row that kept another one's plan.
+-#}
+{% test plan_of_its_time(model, instant) %}
+    select
+        fact.subscriber_id,
+        fact.{{ instant }},
+        fact.subscription_id,
+        fact.plan_id,
+        period.subscription_id as expected_subscription_id,
+        period.plan_id as expected_plan_id
+    from {{ model }} as fact
+    left join {{ ref('int_telecom__plan_periods') }} as period
+        on
+            fact.subscriber_id = period.subscriber_id
+            and {{ is_valid_at('period', 'fact.' ~ instant) }}
+    where
+        fact.subscription_id is distinct from period.subscription_id
+        or fact.plan_id <> period.plan_id
+{% endtest %}
 
 {#-
   The joins of a fact's rows `events` with their subscriber, customer and plan. Without a

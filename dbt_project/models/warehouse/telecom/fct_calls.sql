@@ -74,6 +74,7 @@ select
     calls.region,
     calls.subscriber_id,
     subscriber.customer_id,
+    period.subscription_id,
     coalesce(period.plan_id, subscriber.plan_id) as plan_id
 from calls
 {{ join_telecom_dimensions('calls', 'started_at') }}

@@ -83,6 +83,7 @@ select
     lines.account_id,
     lines.subscriber_id,
     subscriber.customer_id,
+    period.subscription_id,
     coalesce(period.plan_id, subscriber.plan_id) as plan_id
 from lines
 {{ join_telecom_dimensions('lines', 'period_started_at') }}
