@@ -60,16 +60,17 @@
 
 {#-
   The joins of a fact's rows `events` with their subscriber, customer and plan. Without a
-  subscription, the plan is that of the subscriber.
+  subscription, the plan is that of the subscriber. So is the customer, unless the rows have a
+  `customer_id` of their own.
 -#}
-{% macro join_telecom_dimensions(events, instant) %}
+{% macro join_telecom_dimensions(events, instant, customer_id='subscriber.customer_id') %}
 left join {{ ref('dim_subscriber') }} as subscriber
     on
         {{ events }}.subscriber_id = subscriber.subscriber_id
         and {{ is_valid_at('subscriber', events ~ '.' ~ instant) }}
 left join {{ ref('dim_customer') }} as customer
     on
-        subscriber.customer_id = customer.customer_id
+        {{ customer_id }} = customer.customer_id
         and customer.line_of_business = 'telecom'
         and {{ is_valid_at('customer', events ~ '.' ~ instant) }}
 left join {{ ref('int_telecom__plan_periods') }} as period
