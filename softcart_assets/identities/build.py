@@ -153,9 +153,20 @@ class _Build:
             CREATE TEMPORARY TABLE seeds ON COMMIT DROP AS
             SELECT * FROM changed UNION ALL SELECT * FROM gone
             UNION ALL
-            SELECT line, id FROM identities.decisions
-            CROSS JOIN LATERAL (VALUES (left_line, left_id), (right_line, right_id)) AS c (line, id)
-            WHERE applied_at IS NULL;
+            SELECT line, id FROM (
+              -- Also one that was changed, or taken back.
+              (
+                SELECT left_line, left_id, right_line, right_id, is_same FROM identities.decisions
+                EXCEPT SELECT * FROM identities._obeyed
+              )
+              UNION ALL
+              (
+                SELECT * FROM identities._obeyed
+                EXCEPT
+                SELECT left_line, left_id, right_line, right_id, is_same FROM identities.decisions
+              )
+            ) AS differing
+            CROSS JOIN LATERAL (VALUES (left_line, left_id), (right_line, right_id)) c (line, id);
             """
         )
 
@@ -362,7 +373,9 @@ class _Build:
                 = (customers.line_of_business, customers.customer_id)
             );
 
-            UPDATE identities.decisions SET applied_at = now() WHERE applied_at IS NULL;
+            DELETE FROM identities._obeyed;
+            INSERT INTO identities._obeyed
+            SELECT left_line, left_id, right_line, right_id, is_same FROM identities.decisions;
             CREATE TEMPORARY TABLE verdicts (
               left_line text, left_id bigint, right_line text, right_id bigint, verdict text
             ) ON COMMIT DROP;

@@ -9,7 +9,7 @@ PUBLISHED = (
     Published(
         "fct_calls",
         indexes=(("call_date",), ("subscriber_id",)),
-        totals=("duration_seconds", "record_count"),
+        totals=("duration_seconds",),
         latest="started_at",
     ),
     Published(
