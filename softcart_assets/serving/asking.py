@@ -40,25 +40,19 @@ noted AS (
 ),
 """
 
-# A table that is not captured is as old as its last load. -infinity: nobody knows.
+# -infinity: nobody knows. A source whose tables stand at different places has no position.
 _STANDS = """
 stands AS MATERIALIZED (
-  SELECT source, max(position) AS position, min(complete_at) AS complete_at,
+  SELECT source,
+    CASE WHEN min(position) = max(position) AND count(position) = count(*) THEN min(position) END
+      AS position,
+    min(coalesce(complete_at, '-infinity')) AS complete_at,
     (array_agg(state ORDER BY array_position(
       '{{stopped,missing,stale,read,live}}'::text[], state)))[1] AS state
   FROM (
-    SELECT t.source,
-      CASE WHEN c.state = 'live' THEN s.position ELSE coalesce(c.position, p.position) END
-        AS position,
-      coalesce(CASE WHEN c.state = 'live' THEN s.complete_at ELSE p.loaded_at END, '-infinity')
-        AS complete_at,
-      CASE WHEN c.state = 'stopped' THEN 'stopped' WHEN c.stale_since IS NOT NULL THEN 'stale'
-        WHEN c.state = 'live' THEN 'live' WHEN p.source IS NULL THEN 'missing' ELSE 'read' END
-        AS state
+    SELECT t.source, s.position, s.complete_at, coalesce(s.state, 'missing') AS state
     FROM (VALUES {tables}) AS t (source, table_name)
-    LEFT JOIN ingestion.captures AS c USING (source, table_name)
-    LEFT JOIN ingestion.streams AS s USING (source)
-    LEFT JOIN ingestion.positions AS p USING (source, table_name)
+    LEFT JOIN ingestion.table_states AS s USING (source, table_name)
   ) AS tables
   GROUP BY source
 )

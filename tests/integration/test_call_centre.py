@@ -268,6 +268,38 @@ def test_nobody_knows_the_age_of_what_was_never_complete(
         problem(ask("/v1/caller", msisdn=PREPAID, max_age_ms=86_400_000), 503)
 
 
+def test_nobody_knows_the_age_of_what_may_miss_changes(ask, warehouse: PostgresConnection) -> None:
+    """The stream goes on, but the log does not tell all changes of one table."""
+    table = " WHERE source = 'billing' AND table_name = 'invoices'"
+    with _changed(
+        warehouse,
+        f"UPDATE ingestion.captures SET stale_since = position{table}",
+        f"UPDATE ingestion.captures SET stale_since = NULL{table}",
+    ):
+        body = ask("/v1/caller", msisdn=POSTPAID).get_json()
+        assert (body["as_of"], body["age_ms"]) == (None, None)
+        states = {each["source"]: each["state"] for each in body["sources"]}
+        assert states == dict.fromkeys(SOURCES, "live") | {"billing": "stale"}
+        problem(ask("/v1/caller", msisdn=POSTPAID, max_age_ms=86_400_000), 503)
+        standard = {CONTACT: POSTPAID}
+        problem(ask(ACCOUNT, **standard, max_age_ms=86_400_000), 503)
+        assert "As-Of" not in ask(ACCOUNT, **standard).headers
+        total = "SELECT state, complete_at FROM ods.positions WHERE name = 'unpaid'"
+        assert query(warehouse, total) == [("stale", None)]
+        # Of a source whose tables differ, nobody can name one position.
+        with _changed(
+            warehouse,
+            "UPDATE ingestion.captures SET state = 'stopped', reason = position, position = 'x:9'"
+            f"{table}",
+            "UPDATE ingestion.captures SET state = 'live', position = reason, reason = NULL"
+            f"{table}",
+        ):
+            body = ask("/v1/caller", msisdn=POSTPAID).get_json()
+            [billing] = [each for each in body["sources"] if each["source"] == "billing"]
+            assert (billing["state"], billing["position"]) == ("stopped", None)
+            assert (billing["complete_at"], body["age_ms"]) == (None, None)
+
+
 def test_every_answer_is_of_one_moment(
     ask,
     at_source: dict[str, MySQLConnection],
