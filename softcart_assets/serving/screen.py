@@ -110,7 +110,8 @@ class _Screen:
     def find(self) -> Any:
         """The person with a number, or the people with a name."""
         asking = self._service.asking
-        wanted = request.form.get("wanted", "").strip()
+        # PostgreSQL's texts have no NUL.
+        wanted = request.form.get("wanted", "").replace("\0", "").strip()
         digits = re.sub(r"[\s+()/-]", "", wanted)
         if re.fullmatch(asking.desk.number, digits):
             answer = asking.about("number", digits, g.token, "screen: number")
@@ -135,7 +136,9 @@ class _Screen:
         return Response(moves, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     def _about(self, id: int, resource: str) -> Answer:
-        answer = self._service.asking.about("key", str(id), g.token, resource)
+        asking = self._service.asking
+        # PostgreSQL has no larger keys.
+        answer = asking.about("key", str(id), g.token, resource) if id < 2**63 else None
         if answer is None:
             raise refuse(404, "Nobody is known by that.")
         return answer
