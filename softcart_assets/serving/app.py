@@ -19,6 +19,7 @@ from softcart_assets.serving.asking import Asking, Unavailable
 from softcart_assets.serving.limits import Limits
 from softcart_assets.serving.problems import Problem, problem, refuse
 from softcart_assets.serving.service import Service
+from softcart_assets.serving.tokens import TooManyUnknown
 
 LOG = logging.getLogger("softcart.call_centre")
 
@@ -91,6 +92,7 @@ def create_app(
     CSRFProtect(app)
     app.register_blueprint(screen.blueprint(service))
     app.errorhandler(Unavailable)(_unavailable)
+    app.errorhandler(TooManyUnknown)(_too_many)
     app.errorhandler(CSRFError)(_old_page)
     app.spec_processor(_described)
     return app
@@ -127,6 +129,10 @@ def _error(error: HTTPError) -> Response:
 
 def _unavailable(error: Unavailable) -> Response:
     return _error(refuse(503, str(error), headers={"Retry-After": "1"}))
+
+
+def _too_many(error: TooManyUnknown) -> Response:
+    return _error(refuse(429, str(error), headers={"Retry-After": "1"}))
 
 
 def _old_page(_: CSRFError) -> Response:

@@ -115,27 +115,24 @@ class Asking:
         self.desk = desk
         self._noted = {by: statement(desk, by, noted=True) for by in desk.people}
         self._again = statement(desk, "key", noted=False)
-        self._pool = psycopg_pool.ConnectionPool(
-            kwargs={**staging.parameters(), "autocommit": True, "prepare_threshold": 0},
-            min_size=min(size, 2),
-            max_size=size,
-            timeout=_WAIT_SECONDS,
-            configure=_configure,
-            open=True,
-        )
+        self._pool = _pool(staging, size)
+        # Pages that stay open ask often. They must not keep others waiting.
+        self._of_pages = _pool(staging, 2)
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
+        self._of_pages.close()
 
     def about(self, by: str, wanted: str, token: Token, resource: str) -> Answer | None:
         """Look a person up, and note that. None: there is nobody. Raises `Unavailable`."""
-        values = {"wanted": wanted} | _who(token, resource)
-        return self._answer(self._noted[by], values)
+        rows = self._rows(self._noted[by], {"wanted": wanted} | _who(token, resource))
+        return Answer(*rows[0]) if rows else None
 
     def again(self, id: int) -> Answer | None:
         """The answer about a person whose look-up goes on. Raises `Unavailable`."""
-        return self._answer(self._again, {"wanted": str(id)})
+        rows = self._rows(self._again, {"wanted": str(id)}, self._of_pages)
+        return Answer(*rows[0]) if rows else None
 
     def named(self, part: str, token: Token, resource: str) -> list[tuple[Any, ...]]:
         """People whose name has this part, the first twenty. Raises `Unavailable`."""
@@ -154,24 +151,37 @@ class Asking:
             "%(sources)s) UNION ALL SELECT source, position, loaded_at FROM ingestion.positions"
             " WHERE source = ANY(%(sources)s) ORDER BY 1, 2, 3",
             {"sources": sources},
+            self._of_pages,
         )
 
-    def token(self, id: str) -> Token | None:
-        """The token of an id. Raises `Unavailable`."""
+    def tokens(self) -> list[Token]:
+        """The tokens that were not revoked. Raises `Unavailable`."""
         rows = self._rows(
             "SELECT id, digest, name, scopes, purpose, per_minute, created_at, expires_at,"
-            " revoked_at FROM serving.tokens WHERE id = %(id)s",
-            {"id": id},
+            " revoked_at FROM serving.tokens WHERE revoked_at IS NULL",
+            {},
         )
-        return Token(*rows[0]) if rows else None
+        return [Token(*row) for row in rows]
 
-    def _answer(self, statement: str, values: Mapping[str, Any]) -> Answer | None:
-        rows = self._rows(statement, values)
-        return Answer(*rows[0]) if rows else None
-
-    def _rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        with _told(), self._pool.connection() as connection:
+    def _rows(
+        self,
+        statement: str,
+        values: Mapping[str, Any],
+        pool: psycopg_pool.ConnectionPool | None = None,
+    ) -> list[tuple[Any, ...]]:
+        with _told(), (pool or self._pool).connection() as connection:
             return connection.execute(statement.encode(), values).fetchall()
+
+
+def _pool(staging: PostgresConnection, size: int) -> psycopg_pool.ConnectionPool:
+    return psycopg_pool.ConnectionPool(
+        kwargs={**staging.parameters(), "autocommit": True, "prepare_threshold": 0},
+        min_size=min(size, 2),
+        max_size=size,
+        timeout=_WAIT_SECONDS,
+        configure=_configure,
+        open=True,
+    )
 
 
 def _who(token: Token, resource: str) -> dict[str, str]:

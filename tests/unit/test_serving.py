@@ -12,16 +12,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from apiflask import HTTPError
 
 from softcart_assets.assembly import LINES
-from softcart_assets.serving import server
+from softcart_assets.serving import live, server
 from softcart_assets.serving.app import create_app
 from softcart_assets.serving.asking import Answer
 from softcart_assets.serving.desk import NoDesk, find
 from softcart_assets.serving.limits import Limits, SharedMemory
 from softcart_assets.serving.telecom import DESK
 from softcart_assets.serving.telecom.standard import USAGE
-from softcart_assets.serving.tokens import SCOPES, Token
+from softcart_assets.serving.tokens import SCOPES, UNKNOWN_PER_SECOND, Token
 from softcart_assets.stack.server import StackError
 
 _AT = "2026-03-01T10:00:00+00:00"
@@ -50,11 +51,14 @@ class Asking:
 
     desk = DESK
 
-    def token(self, id: str) -> Token | None:
+    def __init__(self) -> None:
+        self.read = 0
+
+    def tokens(self) -> list[Token]:
+        self.read += 1
         digest = hashlib.sha256(_SECRET.encode()).digest()
         now = datetime.now(UTC)
-        known = Token("0" * 12, digest, "Agent", [*SCOPES], "service", 1000, now, None, None)
-        return known if id == known.id else None
+        return [Token("0" * 12, digest, "Agent", [*SCOPES], "service", 1000, now, None, None)]
 
     def about(self, by: str, wanted: str, token: Token, resource: str) -> Answer | None:
         assert len(wanted) < 20
@@ -202,6 +206,62 @@ def test_the_log_has_an_error_under_its_instance(
         assert caplog.text.count(instance) == 2
     assert "ValueError" in caplog.text
     assert "4915112345678" not in caplog.text
+
+
+def test_tokens_that_are_made_up_cost_few_queries(token: str) -> None:
+    asking = Asking()
+    client = create_app(asking, Limits(), b"secret" * 8).test_client()  # type: ignore[arg-type]
+    number = {"logicalResource.id": "4900000000"}
+
+    def status(shown: str) -> int:
+        headers = {"Authorization": f"Bearer {shown}"}
+        return int(client.get(USAGE, query_string=number, headers=headers).status_code)
+
+    began = time.monotonic()
+    seen = [status(f"softcart_{n:012}_{'x' * 43}") for n in range(1, 101)]
+    seconds = time.monotonic() - began
+    assert set(seen) == {401, 429}
+    assert asking.read <= (seconds + 2) * UNKNOWN_PER_SECOND
+    # Those who have one are known. Nobody has the number.
+    assert status(token) == 404
+    page = client.get("/login").text
+    form = {"token": f"softcart_{'1' * 12}_{'x' * 43}", "csrf_token": form_value(page)}
+    for _ in range(UNKNOWN_PER_SECOND * 2):
+        answer = client.post("/login", data=form)
+    assert answer.status_code in (401, 429)
+
+
+def test_only_so_many_pages_stay_open(
+    app: Any, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = live.OpenPages()
+    tokens = [f"{n}" for n in range(live.PAGES) for _ in range(live.PAGES_OF_A_TOKEN)]
+    for each in tokens[: live.PAGES_OF_A_TOKEN]:
+        pages.enter(each)
+    with pytest.raises(HTTPError, match="Close one"):
+        pages.enter("0")
+    for each in tokens[live.PAGES_OF_A_TOKEN : live.PAGES]:
+        pages.enter(each)
+    with pytest.raises(HTTPError, match="--workers"):
+        pages.enter("another")
+    pages.leave("0")
+    pages.enter("another")
+
+    monkeypatch.setattr(live, "PAGES_OF_A_TOKEN", 1)
+    client = _logged_in(app, token)
+    first = client.get("/people/7/events", buffered=False)
+    assert first.status_code == 200
+    refused = client.get("/people/7/events")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "10")
+    # Other requests are answered.
+    assert client.get("/people/7").status_code == 200
+    first.close()
+    # Who is nobody takes no place.
+    assert [client.get("/people/8/events").status_code for _ in range(2)] == [404, 404]
+    second = client.get("/people/7/events", buffered=False)
+    next(iter(second.response))
+    second.close()
+    assert client.get("/people/8/events").status_code == 404
 
 
 def test_a_desk_is_that_of_a_line() -> None:

@@ -14,7 +14,10 @@ from softcart_assets.serving.telecom import schemas, standard
 
 _ERRORS = {
     404: {"description": "Nobody has the number."},
-    429: {"description": "The token has used up its requests of this minute."},
+    429: {
+        "description": "The token has used up its requests of this minute, or too many tokens are "
+        "shown that nobody knows."
+    },
     503: {"description": "The answer is older than allowed, or the warehouse does not answer."},
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
