@@ -44,8 +44,9 @@ def setting(name: str, default: str | None = None) -> str:
 
 
 PAGES_PORT = 3100
-CALL_CENTRE_PORT = 3200
 """The usual port of `softcart serve pages`."""
+CALL_CENTRE_PORT = 3200
+"""The usual port of `softcart serve call-centre`."""
 
 
 def address_of_page(name: str) -> str:
