@@ -135,13 +135,12 @@ class Asking:
         return Answer(*rows[0]) if rows else None
 
     def named(self, part: str, token: Token, resource: str) -> list[tuple[Any, ...]]:
-        """People whose name has this part, the first twenty. Raises `Unavailable`."""
+        """Up to twenty people whose name has words with these beginnings. Raises `Unavailable`."""
         statement = (
             f"WITH person AS MATERIALIZED ({self.desk.names} LIMIT 20),{_NOTE.rstrip().rstrip(',')}"
             " SELECT * FROM person"
         )
-        pattern = "".join(f"\\{c}" if c in "\\%_" else c for c in part)
-        return self._rows(statement, {"wanted": f"%{pattern}%"} | _who(token, resource))
+        return self._rows(statement, {"wanted": part} | _who(token, resource))
 
     def positions(self) -> object:
         """Something that is another thing as soon as an answer may be. Raises `Unavailable`."""
@@ -225,7 +224,7 @@ def _told() -> Iterator[None]:
 
 
 def ready(staging: PostgresConnection, desk: Desk) -> None:
-    """Make the tables that look-ups and tokens need, and the desk's functions.
+    """Make the tables that look-ups and tokens need, and the desk's functions and indexes.
 
     Raises `ServerUnreachable`.
     """

@@ -26,7 +26,7 @@ from softcart_assets.migrations import migrate
 
 SCOPES = {
     "people:read": "Read everything about one person, whose number or key is known.",
-    "people:search": "Find people by a part of their name.",
+    "people:search": "Find people by the beginning of their names.",
 }
 """What a token may be for."""
 

@@ -213,6 +213,39 @@ def test_the_standard_forms_are_as_published(
     assert list(validator.iter_errors(found | {"relatedParty": "Ada", "wrong": 1})) != []
 
 
+def test_names_are_found_by_an_index_of_their_words(
+    app: Any, warehouse: PostgresConnection, token: str
+) -> None:
+    asking = Asking(warehouse, DESK)
+    who = next(each for each in tokens.every(warehouse) if each.id in token)
+
+    def found(wanted: str) -> list[str]:
+        return [row[1] for row in asking.named(wanted, who, "test")]
+
+    ada, grace = ["Ada Lovelace"], ["Grace <b>O'Hara</b>"] * 2
+    for wanted in ("lovel", "LOVELACE", "love ad", "Ada-Love"):
+        assert found(wanted) == ada
+    assert found("o'hara") == found("gra HAR") == grace
+    for wanted in ("ovel", "ada grace", "---", "%", "\\'", "':*", "lovelace | grace", "! ada"):
+        assert (found(wanted) == ada) is (wanted == "! ada")
+    asking.close()
+    text = DESK.names.replace("%(wanted)s", "$1")
+    with warehouse.connect() as session:
+        session.execute(
+            "INSERT INTO raw_crm.customers SELECT (jsonb_populate_record(c, jsonb_build_object("
+            "'id', 1000 + n, 'full_name', 'Person ' || n || repeat(' x', 60)))).*"
+            " FROM raw_crm.customers c, generate_series(1, 3000) n WHERE c.id = 1"
+        )
+        session.execute("ANALYZE raw_crm.customers")
+        session.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        session.execute(f"PREPARE by_name (text) AS {text} LIMIT 20".encode())
+        plan = session.execute("EXPLAIN EXECUTE by_name ('lovel')").fetchall()
+        assert "desk_customers_by_name" in str(plan)
+        assert "Seq Scan on customers" not in str(plan)
+        session.execute("DEALLOCATE by_name")
+        session.rollback()
+
+
 def test_reasons_to_keep_a_caller(ask, warehouse: PostgresConnection) -> None:
     def churn(number: str = PREPAID) -> dict[str, Any] | None:
         return ask("/v1/caller", msisdn=number).get_json()["caller"]["churn"]
