@@ -28,6 +28,7 @@ from support.callers import (
     POSTPAID,
     PREPAID,
     SOURCES,
+    call,
     call_centre,
     charge,
     insert,
@@ -467,6 +468,13 @@ def test_every_look_up_is_noted(ask, warehouse: PostgresConnection) -> None:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             query(warehouse, statement)
     assert len(notes()) == before + 4
+    with warehouse.connect() as session:
+        # There are few rows here.
+        session.execute("SET LOCAL enable_seqscan = off")
+        plan = session.execute(
+            "EXPLAIN SELECT at FROM serving.look_ups WHERE subjects @> ARRAY[42::bigint]"
+        ).fetchall()
+        assert "look_ups_by_subject" in str(plan)
 
 
 def test_no_answer_without_its_note(ask, warehouse: PostgresConnection) -> None:
@@ -579,3 +587,18 @@ def test_charges_of_other_callers_stay_theirs(
     used = ask("/v1/caller", msisdn=POSTPAID).get_json()["caller"]
     assert used["account"]["used"] == "30.50"
     assert used["totals"]["life"]["charged"] == money("30.50")
+
+
+def test_the_last_calls_are_five_however_often_they_are_recorded(
+    ask,
+    at_source: dict[str, MySQLConnection],
+    warehouse: PostgresConnection,
+    lake_of_callers: str,
+) -> None:
+    """A record that comes late may tell another time. The first one counts, as in the totals."""
+    records = [call(7, f"late {n}", NOW + timedelta(seconds=n), n) for n in range(1, 7)]
+    late = [each | {"started_at": NOW + timedelta(hours=1)} for each in records]
+    insert(at_source["signaling"], "call_records", *records, *records, *late)
+    load(at_source, warehouse, lake_of_callers, "signaling")
+    caller = ask("/v1/caller", msisdn=PREPAID).get_json()["caller"]
+    assert [each["seconds"] for each in caller["last_calls"]] == [6, 5, 4, 3, 2]
