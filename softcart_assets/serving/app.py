@@ -88,8 +88,10 @@ def create_app(
     app.before_request(_begin)
     app.after_request(_end)
     service = Service(asking, limits)
-    app.register_blueprint(desk.api(service))
-    CSRFProtect(app)
+    api = desk.api(service)
+    app.register_blueprint(api)
+    # Who asks the API shows a token, which no browser sends by itself.
+    CSRFProtect(app).exempt(api)
     app.register_blueprint(screen.blueprint(service))
     app.errorhandler(Unavailable)(_unavailable)
     app.errorhandler(TooManyUnknown)(_too_many)
@@ -140,10 +142,12 @@ def _old_page(_: CSRFError) -> Response:
 
 
 def _described(spec: dict[Any, Any] | str) -> dict[Any, Any] | str:
-    """Say in the description that errors are problem details."""
+    """Say in the description that errors are problem details, and that bodies must be there."""
     assert isinstance(spec, dict), "the description is JSON"
     operations = [each for path in spec["paths"].values() for each in path.values()]
     for operation in (each for each in operations if isinstance(each, Mapping)):
+        if "requestBody" in operation:
+            operation["requestBody"]["required"] = True
         for status, response in operation.get("responses", {}).items():
             if int(status) >= 400 and "application/json" in response.get("content", {}):
                 content = response["content"]
