@@ -145,13 +145,8 @@ def test_a_report_sees_one_moment_and_cannot_write(crm: MySQLConnection) -> None
         execute(crm, "DELETE FROM complaints")
         assert moment.result("SELECT count(*) FROM crm.complaints", {}).rows == [(4,)]
         assert datetime.now(UTC).timestamp() - moment.at.timestamp() < 60
-    for query in (
-        "DELETE FROM crm.sales",
-        # The state would be that of any complaint.
-        "SELECT category, state, count(*) FROM crm.complaints GROUP BY category",
-    ):
-        with pytest.raises(SourceRefused), MYSQL.moment(CRM, crm) as moment:
-            moment.result(query, {})
+    with pytest.raises(SourceRefused), MYSQL.moment(CRM, crm) as moment:
+        moment.result("DELETE FROM crm.sales", {})
     assert execute(crm, "SELECT count(*) FROM sales") == [(4,)]
 
 

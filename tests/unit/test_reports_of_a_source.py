@@ -52,11 +52,30 @@ def test_a_query_is_in_the_sql_and_names_of_the_source(query: str, expected: str
         # 1 for PostgreSQL, and 1.5 for MySQL.
         "SELECT 3 / 2",
         "SELECT at AT TIME ZONE 'UTC' FROM till.sales",
+        # The state would be that of any sale.
+        "SELECT state, count(*) AS n FROM till.sales",
+        "SELECT * FROM (SELECT day, concat(state, ' ') AS s FROM till.sales GROUP BY day) x",
+        "SELECT b.day FROM till.sales a JOIN till.sales b ON b.id = a.id GROUP BY a.day",
     ],
 )
 def test_what_means_something_else_at_the_source_is_refused(query: str) -> None:
     with pytest.raises(NotInMySQL, match="MySQL"):
         translated(query, TILL, {})
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT s.day, sum(n) AS n FROM till.sales s GROUP BY day ORDER BY day",
+        "SELECT day::date AS day, count(*) AS n, max(state) FROM till.sales GROUP BY 1",
+        "SELECT day::date || '!' AS text FROM till.sales GROUP BY day::date",
+        "SELECT upper(state) AS kind, count(*) AS n FROM till.sales GROUP BY kind",
+        "SELECT id, sum(n) OVER (ORDER BY id) AS n FROM till.sales",
+        "SELECT sum(n) + 1, (SELECT max(o.id) FROM till.sales o) AS last FROM till.sales",
+    ],
+)
+def test_what_is_grouped_may_be_shown(query: str) -> None:
+    assert translated(query, TILL, {})
 
 
 @pytest.mark.parametrize("table", ["production.fct_sales", "till.gone", "other.sales"])
