@@ -25,7 +25,8 @@ _IS_BILLED = "invoice_line_kind IN ('fee', 'usage') AND invoice_state <> 'cancel
 _BILLED = f"FROM production.fct_invoices WHERE {_IS_BILLED}"
 _MONTHS = "FROM production.agg_usage_by_plan_region_month"
 
-# Invoices have days in the account's time zone, and events an instant.
+# Invoices have days in the account's time zone, and events an instant. No published table has the
+# zone of the bill cycle, so that of the subscriber today stands for it.
 UNBILLED = f"""
 WITH cycles AS (
   SELECT i.subscriber_id,
