@@ -408,6 +408,7 @@ BREAKAGES: dict[str, Callable[[Check], Breakage]] = {
     "dim_customer_matches_source": partial(_no_current_version, line="shop"),
     "dim_customer_matches_crm": partial(_no_current_version, line="telecom"),
     "references_resolved": _dangling,
+    "plan_of_its_time": lambda check: check.update("plan_id = -1", "plan_id IS NOT NULL"),
     "plausible": _implausible,
     "dated_plausibly": _mistyped_year,
     "relationships": _lost_order,
@@ -472,8 +473,8 @@ def _staging_breakage(key: dg.AssetCheckKey, kind: str) -> Breakage:
             # Of nulls only, in a copy that no primary key protects.
             return Breakage(
                 check,
-                f"ALTER TABLE {table} RENAME TO protected;"
-                f" CREATE TABLE {table} AS TABLE {TABLES[name].schema}.protected;"
+                f"ALTER TABLE {table} RENAME TO {name}_protected;"
+                f" CREATE TABLE {table} AS TABLE {table}_protected;"
                 f" INSERT INTO {table} DEFAULT VALUES",
             )
         case "key_unique":
