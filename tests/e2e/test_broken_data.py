@@ -408,7 +408,7 @@ BREAKAGES: dict[str, Callable[[Check], Breakage]] = {
     "dim_customer_matches_source": partial(_no_current_version, line="shop"),
     "dim_customer_matches_crm": partial(_no_current_version, line="telecom"),
     "references_resolved": _dangling,
-    "plan_of_its_time": lambda check: check.update("plan_id = -1", "plan_id IS NOT NULL"),
+    "plan_of_its_time": lambda check: check.update("subscription_id = -1"),
     "plausible": _implausible,
     "dated_plausibly": _mistyped_year,
     "relationships": _lost_order,
