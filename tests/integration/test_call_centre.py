@@ -227,7 +227,8 @@ def test_names_are_found_by_an_index_of_their_words(
     def found(wanted: str) -> list[str]:
         return [row[1] for row in asking.named(wanted, who, "test")]
 
-    ada, grace = ["Ada Lovelace"], ["Grace <b>O'Hara</b>"] * 2
+    # A row for each subscriber.
+    ada, grace = ["Ada Lovelace"] * 2, ["Grace <b>O'Hara</b>"] * 2
     for wanted in ("lovel", "LOVELACE", "love ad", "Ada-Love"):
         assert found(wanted) == ada
     assert found("o'hara") == found("gra HAR") == grace
