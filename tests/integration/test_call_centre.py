@@ -237,11 +237,17 @@ def test_names_are_found_by_an_index_of_their_words(
     asking.close()
     text = DESK.names.replace("%(wanted)s", "$1")
     with warehouse.connect() as session:
-        session.execute(
-            "INSERT INTO raw_crm.customers SELECT (jsonb_populate_record(c, jsonb_build_object("
-            "'id', 1000 + n, 'full_name', 'Person ' || n || repeat(' x', 60)))).*"
-            " FROM raw_crm.customers c, generate_series(1, 3000) n WHERE c.id = 1"
-        )
+        for table, more in (
+            ("customers", "'full_name', 'Person ' || n || repeat(' x', 60)"),
+            ("subscribers", "'customer_id', 1000 + n"),
+        ):
+            session.execute(
+                f"INSERT INTO raw_crm.{table} SELECT (q.r).* FROM (SELECT jsonb_populate_record(c,"
+                f" jsonb_build_object('id', 1000 + n, {more})) AS r"
+                f" FROM raw_crm.{table} AS c, generate_series(1, 3000) AS n"
+                " WHERE c.id IN (1, 7) OFFSET 0) AS q".encode()
+            )
+        session.execute("ANALYZE raw_crm.subscribers")
         session.execute("ANALYZE raw_crm.customers")
         session.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         session.execute(f"PREPARE by_name (text) AS {text} LIMIT 20".encode())

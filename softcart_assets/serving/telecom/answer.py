@@ -217,16 +217,16 @@ PEOPLE = {
     "key": _PERSON.format(join="JOIN (SELECT %(wanted)s::bigint) AS w (id) ON w.id = s.id"),
 }
 NAMES = """
-SELECT s.id, c.full_name AS name, concat_ws(', ', c.city, c.country_code) AS place, n.name AS plan,
-  s.state, '…' || right(s.msisdn, 3) AS ending
-FROM (
-  SELECT * FROM raw_crm.customers AS c
+SELECT * FROM (
+  SELECT s.id, c.full_name AS name, concat_ws(', ', c.city, c.country_code) AS place,
+    n.name AS plan, s.state, '…' || right(s.msisdn, 3) AS ending
+  FROM raw_crm.customers AS c
+  JOIN raw_crm.subscribers AS s ON s.customer_id = c.id AND NOT s._deleted
+  LEFT JOIN raw_crm.plans AS n ON n.id = s.plan_id AND NOT n._deleted
   WHERE serving.words(c.full_name) @@ serving.beginnings(%(wanted)s) AND NOT c._deleted
   LIMIT 200
-) AS c
-JOIN raw_crm.subscribers AS s ON s.customer_id = c.id AND NOT s._deleted
-LEFT JOIN raw_crm.plans AS n ON n.id = s.plan_id AND NOT n._deleted
-ORDER BY c.full_name, s.id
+) AS found
+ORDER BY name, id
 """
 # Whoever writes the beginning of a common name gets some of the many.
 ABOUT = "Place", "Plan", "State", "Number"
