@@ -38,6 +38,7 @@ from support.callers import (
 )
 from support.databases import database
 from support.ingestion import query, run
+from support.totals import limits, rows_at_source
 from typer.testing import CliRunner
 from werkzeug.test import TestResponse
 
@@ -161,6 +162,33 @@ def test_a_postpaid_caller(ask) -> None:
     assert caller["open_complaints"] == 1
     assert {each["state"] for each in caller["complaints"]} == {"open", "resolved"}
     assert caller["totals"]["life"]["calls"] == 0
+
+
+def test_another_day_of_the_bill_cycle_changes_what_is_used(
+    ask, at_source: dict[str, MySQLConnection], warehouse: PostgresConnection, lake_of_callers: str
+) -> None:
+    """Exact to the cent against a recount of the charges, on the account's own days."""
+    charging, billing = at_source["charging"], at_source["billing"]
+    earlier = [NOW - timedelta(days=days) for days in (1, 4, 9, 16, 25)]
+    added = [charge(8, f"{n}.01", at, kind="roaming") for n, at in enumerate(earlier, 1)]
+    insert(charging, "charges", *added)
+    try:
+        for day in (1, 10, 20, 28):
+            run(billing, f"UPDATE bill_cycles SET cycle_day = {day}")
+            load(at_source, warehouse, lake_of_callers, "billing", "charging")
+            account = ask(CALLER, msisdn=POSTPAID).get_json()["caller"]["account"]
+            starts, ends = limits(day, "UTC", datetime.now(UTC))["cycle"]
+            used = sum(
+                row["amount"]
+                for row in rows_at_source(charging, "charges")
+                if row["subscriber_id"] in (8, 9)
+                and starts <= row["event_at"].replace(tzinfo=UTC) < ends
+            )
+            assert [account["used"], account["left"]] == [str(used), str(100 - used)], day
+    finally:
+        run(charging, "DELETE FROM charges WHERE kind = 'roaming'")
+        run(billing, "UPDATE bill_cycles SET cycle_day = 1")
+        load(at_source, warehouse, lake_of_callers, "billing", "charging")
 
 
 def test_the_standard_forms_have_all_digits(ask) -> None:

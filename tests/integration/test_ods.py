@@ -442,8 +442,9 @@ def test_another_declaration_is_computed_from_raw(load, postgres: PostgresConnec
         keeping.forget_sources(connection, ["other"])
     left = (
         "SELECT relname FROM pg_class WHERE relname ~ 'charge' AND relnamespace ="
-        " 'ods'::regnamespace UNION ALL SELECT proname FROM pg_proc WHERE proname ~ 'charge'"
-        " UNION ALL SELECT name FROM ods._builds UNION ALL SELECT name FROM ods.positions"
+        " 'ods'::regnamespace UNION ALL SELECT proname FROM pg_proc WHERE proname ~ 'charge' AND"
+        " pronamespace = 'ods'::regnamespace UNION ALL SELECT name FROM ods._builds"
+        " UNION ALL SELECT name FROM ods.positions"
     )
     assert query(postgres, left) == []
 
