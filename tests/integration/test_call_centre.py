@@ -614,7 +614,13 @@ def test_it_does_what_its_description_says(
 
 
 def test_the_server_as_a_process(warehouse: PostgresConnection, token: str) -> None:
-    with call_centre(warehouse) as (server, address):
+    public = "calls.example.com"
+    with call_centre(warehouse, SOFTCART_CALL_CENTRE_HOSTS=public) as (server, address):
+        # As a proxy with TLS hands a request on.
+        handed = {"Host": public, "X-Forwarded-Proto": "https"}
+        login = urllib.request.Request(f"{address}/login", headers=handed)
+        with urllib.request.urlopen(login, timeout=10) as page:
+            assert "; Secure;" in page.headers["Set-Cookie"]
         for _ in range(5):
             request = urllib.request.Request(
                 f"{address}{CALLER}",
