@@ -215,7 +215,7 @@ def shop(
         patch.setenv("SOFTCART_LAKE_URI", local_lake(home))
         patch.setenv("SOFTCART_EXTRACTS_DIR", str(home / "extracts"))
         # All servers are named, so none is started.
-        for setting, value in Stack(home).up().items():
+        for setting, value in Stack(home, sources=SHOP_ALONE.sources).up().items():
             patch.setenv(setting, value)
         try:
             online_retail.load(mapped, home / "rows")
