@@ -741,6 +741,7 @@ def _apart(
     return list(groups.values())
 
 
+@pytest.mark.timeout(1800)  # All checks run for each batch.
 def test_each_check_before_publication_fails_when_just_that_is_broken(sound, definitions):
     keys = _checks(definitions, published=False)
     batches = _together(map(_breakage, keys))
