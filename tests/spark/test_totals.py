@@ -281,12 +281,16 @@ def test_tables_that_are_not_in_the_lake_are_named_and_taken_up_later(
 
 
 def test_what_spark_cannot_add_up_is_refused(
-    load, mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    # The operational data store refuses it, too.
-    without = totals_source(totals=())
-    load("ALTER TABLE charges MODIFY amount DOUBLE", source=without)
-    load("INSERT INTO charges VALUES (1, 7, 9.5, 'EUR', '2026-03-01')", source=without)
+    """The operational data store refuses it, too."""
+    make_tables(mysql)
+    run(
+        mysql,
+        "ALTER TABLE charges MODIFY amount DOUBLE",
+        "INSERT INTO charges VALUES (1, 7, 9.5, 'EUR', '2026-03-01')",
+    )
+    load_all(totals_source(totals=()), mysql, postgres, lake)
     with (
         postgres.connect() as connection,
         pytest.raises(TotalsError, match="'amount' of the total 'charged' exactly"),
