@@ -243,9 +243,10 @@ class _Asker:
             connection.connect()
             self._local.connection = connection
         self._local.connection.request(
-            "GET",
-            f"/v1/caller?msisdn=4916{subscriber:08}",
-            headers={"Authorization": f"Bearer {self._token}"},
+            "POST",
+            "/v1/caller",
+            json.dumps({"msisdn": f"4916{subscriber:08}"}),
+            {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
         )
         answer = self._local.connection.getresponse()
         body = answer.read()

@@ -8,6 +8,7 @@ imported when a connection is opened, because it takes time and the settings do 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from contextlib import ExitStack
@@ -43,8 +44,9 @@ def setting(name: str, default: str | None = None) -> str:
 
 
 PAGES_PORT = 3100
-CALL_CENTRE_PORT = 3200
 """The usual port of `softcart serve pages`."""
+CALL_CENTRE_PORT = 3200
+"""The usual port of `softcart serve call-centre`."""
 
 
 def address_of_page(name: str) -> str:
@@ -465,13 +467,10 @@ class FolderConnection:
             is_folder = system.get_file_info(path).type == FileType.Directory
             reason = None if is_folder else "there is no such folder"
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = reason_without_keys(self.uri, error)
         if reason:
-            # Without what may stand before the host or behind the path, such as a secret key.
-            parts = urlsplit(self.uri)
-            shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
             raise ServerUnreachable(
-                f"The folder {shown} cannot be used: {reason.replace(self.uri, shown)}. "
+                f"The folder {without_keys(self.uri)} cannot be used: {reason}. "
                 f"Check {self.prefix}_URI."
             )
         return system, path
@@ -487,6 +486,30 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     # Spark says `s3a:`, Arrow says `s3:`. Both mean the same place.
     system, path = FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
     return system, str(path)
+
+
+def without_keys(uri: str) -> str:
+    """A URI of a file system without what may be secret: before the last `@`, and the options."""
+    place, _, options = uri.partition("?")
+    start, mark, rest = place.rpartition("://")
+    # By text alone: a key with `/` or `?` in it makes a URI that no parser takes apart rightly.
+    if "@" in options:
+        rest = "…"
+    elif "@" in rest and start != "file":
+        rest = f"…@{rest.rpartition('@')[2]}"
+    return start + mark + rest
+
+
+def reason_without_keys(uri: str, error: OSError | ValueError) -> str:
+    """What Arrow says about a URI, on one line and without what may be a part of a key."""
+    text = " ".join(str(error).split())
+    # It repeats what it cannot read. What it takes for a path may begin within a key.
+    if not uri.startswith("file:") and (isinstance(error, ValueError) or "@" in text):
+        text = re.split("[:']", text, maxsplit=1)[0].strip()
+        if "@" in uri:
+            advice = "write characters such as / + @ with a percent sign and their number (%2F)"
+            return f"{text}. In a key, {advice}"
+    return text
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ of it is another one, and all months are if the code, the columns or a table wit
 The state file is the switch, as for all tables of the lake: after a kill, the old results count.
 
 This is exact if a month needs no rows of another one. A result says where it does, by true in a
-column `is_apart`. Then the job is computed whole, from all rows at once.
+column `is_apart`. Then the job is computed whole, from all rows at once. It also is if its totals
+are not those of the lake.
 """
 
 from __future__ import annotations

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from softcart_assets.cli import settings
 from softcart_assets.cli.tables import tell
+
+if TYPE_CHECKING:
+    from softcart_assets.lines.model import Source
 
 ods = typer.Typer(
     help="Compare running totals with raw, or compute them anew.", no_args_is_help=True
@@ -27,6 +30,8 @@ def check_totals(
     settings.apply(start=False)
     wrong = 0
     for each, _ in settings.chosen([source] if source else []):
+        if source:
+            _tell_without_totals(each)
         for total in chosen(each, None):
             found = check(staging(), each, total)
             wrong += bool(found.wrong)
@@ -54,6 +59,13 @@ def rebuild_totals(
         wanted = chosen(declared, total)
     except KeyError as error:
         raise typer.BadParameter(str(error.args[0])) from None
+    _tell_without_totals(declared)
     for each in wanted:
         rows = rebuild(staging(), declared, each, tell=tell)
         typer.echo(f"{each.name}: {rows:,} rows")
+
+
+def _tell_without_totals(source: Source) -> None:
+    # Otherwise silence would pass for a comparison without a difference.
+    if not source.totals:
+        typer.echo(f"Source {source.name!r} declares no running totals.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -70,10 +70,12 @@ def load(
     ] = False,
 ) -> None:
     """Load raw tables from their sources now, without Dagster. Fails if a table was not loaded."""
+    from softcart_assets.assembly import LINES
     from softcart_assets.connections import ServerUnreachable, SettingError, lake_uri, staging
     from softcart_assets.ingestion.errors import IngestionError
     from softcart_assets.ingestion.load import LoadRequest
     from softcart_assets.ingestion.load import load as load_tables
+    from softcart_assets.ingestion.sinks.ods.keeping import forget_sources
     from softcart_assets.progress import TableProgress
 
     settings.apply(start=False)
@@ -116,6 +118,9 @@ def load(
                 # Told at the end, because the other sources are still loaded, whether some tables
                 # failed or the whole source is down or not configured.
                 failures.append(str(error))
+        # If it cannot be asked, nothing was loaded either, and that is told.
+        with suppress(ServerUnreachable, SettingError), staging().connect() as connection:
+            forget_sources(connection, [source.name for source in LINES.sources])
     _figures(
         "Loaded",
         ["table", "read", "inserted", "updated", "deleted", "out", "s", "rows/s", "position"],

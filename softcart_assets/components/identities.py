@@ -8,7 +8,7 @@ what breaks a promise blocks: nobody's purchases may be told to somebody else.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -18,7 +18,7 @@ from softcart_assets.components.columns import table_schema
 from softcart_assets.components.keys import people_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.dbt import Manifest
-from softcart_assets.identities.build import PROMISES, Built, build, code_version
+from softcart_assets.identities.build import COMPARED, PROMISES, Built, build, code_version
 from softcart_assets.resources import BUILDS_MODELS, PostgresResource
 
 _PRIORITY = "dagster/priority"
@@ -86,6 +86,9 @@ def people(lines: Lines, manifest: Manifest) -> dg.AssetsDefinition:
             metadata |= {
                 "dagster/row_count": found.customers,
                 "dagster/column_schema": dg.MetadataValue.table_schema(schema),
+                "dagster/column_lineage": dg.MetadataValue.column_lineage(
+                    _lineage(versions.values())
+                ),
                 "people": found.people,
                 "compared": found.changed,
                 "joined": found.joined,
@@ -102,6 +105,26 @@ def people(lines: Lines, manifest: Manifest) -> dg.AssetsDefinition:
         )
 
     return find
+
+
+def _lineage(models: Iterable[str]) -> dg.TableColumnLineage:
+    """Which person a customer is comes from all that is compared."""
+
+    def origins(*columns: str) -> list[dg.TableColumnDep]:
+        return [
+            dg.TableColumnDep(dg.AssetKey(["warehouse", model]), column)
+            for model in models
+            for column in columns
+        ]
+
+    return dg.TableColumnLineage(
+        {
+            "line_of_business": [],
+            "customer_id": origins("customer_id"),
+            "person_id": origins(*COMPARED),
+            "person_since": [],
+        }
+    )
 
 
 def _results(found: Built | None, failed: Exception | None) -> Iterator[dg.AssetCheckResult]:

@@ -16,6 +16,7 @@ from softcart_assets.components.columns import same_columns_as
 from softcart_assets.components.failures import fail_for
 from softcart_assets.components.keys import lake_key, raw_key, table_name
 from softcart_assets.components.pool import POOL
+from softcart_assets.connections import without_keys
 from softcart_assets.extracts.kept import digest
 from softcart_assets.ingestion.described import describe
 from softcart_assets.lake import (
@@ -167,7 +168,7 @@ def lake_tables(line: Line, source: Source) -> dg.AssetsDefinition:
                     lake_key(source, declared),
                     metadata={
                         "dagster/row_count": done.rows,
-                        "dagster/uri": f"{lake.uri}/{table.folder}",
+                        "dagster/uri": f"{without_keys(lake.uri)}/{table.folder}",
                         **_columns(table, source, declared),
                         "loads merged": done.loads,
                         "partitions rewritten": written,

@@ -23,7 +23,7 @@ from softcart_assets.identities.people import Customer, Decision, Pair, People, 
 from softcart_assets.identities.people import prior as prior_of
 
 _REASONS = {1: "email", 2: "phone", 3: "likeness"}
-_READ = ("full_name", "email", "phone", "birth_date", "city", "country_code", "postal_code")
+COMPARED = ("full_name", "email", "phone", "birth_date", "city", "country_code", "postal_code")
 """What is compared, of the columns of int_<line>__customer_versions."""
 
 PROMISES = {
@@ -108,7 +108,7 @@ class _Build:
             ) ON COMMIT DROP
             """
         )
-        columns = sql.SQL(", ").join(map(sql.Identifier, _READ))
+        columns = sql.SQL(", ").join(map(sql.Identifier, COMPARED))
         for line in lines:
             self._session.execute(
                 sql.SQL(
@@ -153,9 +153,20 @@ class _Build:
             CREATE TEMPORARY TABLE seeds ON COMMIT DROP AS
             SELECT * FROM changed UNION ALL SELECT * FROM gone
             UNION ALL
-            SELECT line, id FROM identities.decisions
-            CROSS JOIN LATERAL (VALUES (left_line, left_id), (right_line, right_id)) AS c (line, id)
-            WHERE applied_at IS NULL;
+            SELECT line, id FROM (
+              -- Also one that was changed, or taken back.
+              (
+                SELECT left_line, left_id, right_line, right_id, is_same FROM identities.decisions
+                EXCEPT SELECT * FROM identities._obeyed
+              )
+              UNION ALL
+              (
+                SELECT * FROM identities._obeyed
+                EXCEPT
+                SELECT left_line, left_id, right_line, right_id, is_same FROM identities.decisions
+              )
+            ) AS differing
+            CROSS JOIN LATERAL (VALUES (left_line, left_id), (right_line, right_id)) c (line, id);
             """
         )
 
@@ -247,7 +258,7 @@ class _Build:
     def _customers(self, joins: str, is_changed: str) -> list[tuple[Any, ...]]:
         """Some customers with what is compared, and whether they changed. Not from outside."""
         return self._session.execute(
-            f"SELECT line_of_business, customer_id, {', '.join(_READ)}, {is_changed}"
+            f"SELECT line_of_business, customer_id, {', '.join(COMPARED)}, {is_changed}"
             f" FROM customers {joins}"
         ).fetchall()
 
@@ -362,7 +373,9 @@ class _Build:
                 = (customers.line_of_business, customers.customer_id)
             );
 
-            UPDATE identities.decisions SET applied_at = now() WHERE applied_at IS NULL;
+            DELETE FROM identities._obeyed;
+            INSERT INTO identities._obeyed
+            SELECT left_line, left_id, right_line, right_id, is_same FROM identities.decisions;
             CREATE TEMPORARY TABLE verdicts (
               left_line text, left_id bigint, right_line text, right_id bigint, verdict text
             ) ON COMMIT DROP;

@@ -186,11 +186,13 @@ class Where:
 class RunningTotal:
     """Totals per key over the rows of a source table: the table `ods.<name>`.
 
-    Every load of the source brings them up to date in the transaction that moves its position.
+    Every load of the source brings them up to date in the transaction that moves its position. A
+    load that reads the whole table counts all rows again. Others cost as much as they change.
 
     `table`: a table of the same source. It needs a key.
     `key`: the column whose values have totals. A row in which it is NULL counts for nobody.
-    `measures`: name → the column that is added up, or `*` to count rows. Sums are exact.
+    `measures`: name → the column that is added up, or `*` to count rows. Sums are exact, so a
+    column of floating-point numbers is refused: declare a decimal.
     `where`: conditions that must all be true.
     `at`: the time of the event, in UTC. Only totals over a window need it.
     `identity`: columns that tell an event. Of several rows of one event, the row with the smallest

@@ -40,31 +40,26 @@ noted AS (
 ),
 """
 
-# A table that is not captured is as old as its last load. -infinity: nobody knows.
+# -infinity: nobody knows. A source whose tables stand at different places has no position.
 _STANDS = """
 stands AS MATERIALIZED (
-  SELECT source, max(position) AS position, min(complete_at) AS complete_at,
+  SELECT source,
+    CASE WHEN min(position) = max(position) AND count(position) = count(*) THEN min(position) END
+      AS position,
+    min(coalesce(complete_at, '-infinity')) AS complete_at,
     (array_agg(state ORDER BY array_position(
       '{{stopped,missing,stale,read,live}}'::text[], state)))[1] AS state
   FROM (
-    SELECT t.source,
-      CASE WHEN c.state = 'live' THEN s.position ELSE coalesce(c.position, p.position) END
-        AS position,
-      coalesce(CASE WHEN c.state = 'live' THEN s.complete_at ELSE p.loaded_at END, '-infinity')
-        AS complete_at,
-      CASE WHEN c.state = 'stopped' THEN 'stopped' WHEN c.stale_since IS NOT NULL THEN 'stale'
-        WHEN c.state = 'live' THEN 'live' WHEN p.source IS NULL THEN 'missing' ELSE 'read' END
-        AS state
+    SELECT t.source, s.position, s.complete_at, coalesce(s.state, 'missing') AS state
     FROM (VALUES {tables}) AS t (source, table_name)
-    LEFT JOIN ingestion.captures AS c USING (source, table_name)
-    LEFT JOIN ingestion.streams AS s USING (source)
-    LEFT JOIN ingestion.positions AS p USING (source, table_name)
+    LEFT JOIN ingestion.table_states AS s USING (source, table_name)
   ) AS tables
   GROUP BY source
 )
 """
 
-_AGE = "floor(extract(epoch FROM clock_timestamp() - {}) * 1000)::bigint"
+# Clocks may be set back. Nothing is younger than now.
+_AGE = "greatest(floor(extract(epoch FROM clock_timestamp() - {}) * 1000)::bigint, 0)"
 _KNOWN = "CASE WHEN isfinite({0}) THEN {0} END"
 
 _ALL = f"""
@@ -121,36 +116,32 @@ class Asking:
         self.desk = desk
         self._noted = {by: statement(desk, by, noted=True) for by in desk.people}
         self._again = statement(desk, "key", noted=False)
-        self._pool = psycopg_pool.ConnectionPool(
-            kwargs={**staging.parameters(), "autocommit": True, "prepare_threshold": 0},
-            min_size=min(size, 2),
-            max_size=size,
-            timeout=_WAIT_SECONDS,
-            configure=_configure,
-            open=True,
-        )
+        self._pool = _pool(staging, size)
+        # Pages that stay open ask often. They must not keep others waiting.
+        self._of_pages = _pool(staging, 2)
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
+        self._of_pages.close()
 
     def about(self, by: str, wanted: str, token: Token, resource: str) -> Answer | None:
         """Look a person up, and note that. None: there is nobody. Raises `Unavailable`."""
-        values = {"wanted": wanted} | _who(token, resource)
-        return self._answer(self._noted[by], values)
+        rows = self._rows(self._noted[by], {"wanted": wanted} | _who(token, resource))
+        return Answer(*rows[0]) if rows else None
 
     def again(self, id: int) -> Answer | None:
         """The answer about a person whose look-up goes on. Raises `Unavailable`."""
-        return self._answer(self._again, {"wanted": str(id)})
+        rows = self._rows(self._again, {"wanted": str(id)}, self._of_pages)
+        return Answer(*rows[0]) if rows else None
 
     def named(self, part: str, token: Token, resource: str) -> list[tuple[Any, ...]]:
-        """People whose name has this part, the first twenty. Raises `Unavailable`."""
+        """Up to twenty people whose name has words with these beginnings. Raises `Unavailable`."""
         statement = (
             f"WITH person AS MATERIALIZED ({self.desk.names} LIMIT 20),{_NOTE.rstrip().rstrip(',')}"
             " SELECT * FROM person"
         )
-        pattern = "".join(f"\\{c}" if c in "\\%_" else c for c in part)
-        return self._rows(statement, {"wanted": f"%{pattern}%"} | _who(token, resource))
+        return self._rows(statement, {"wanted": part} | _who(token, resource))
 
     def positions(self) -> object:
         """Something that is another thing as soon as an answer may be. Raises `Unavailable`."""
@@ -160,24 +151,37 @@ class Asking:
             "%(sources)s) UNION ALL SELECT source, position, loaded_at FROM ingestion.positions"
             " WHERE source = ANY(%(sources)s) ORDER BY 1, 2, 3",
             {"sources": sources},
+            self._of_pages,
         )
 
-    def token(self, id: str) -> Token | None:
-        """The token of an id. Raises `Unavailable`."""
+    def tokens(self) -> list[Token]:
+        """The tokens that were not revoked. Raises `Unavailable`."""
         rows = self._rows(
             "SELECT id, digest, name, scopes, purpose, per_minute, created_at, expires_at,"
-            " revoked_at FROM serving.tokens WHERE id = %(id)s",
-            {"id": id},
+            " revoked_at FROM serving.tokens WHERE revoked_at IS NULL",
+            {},
         )
-        return Token(*rows[0]) if rows else None
+        return [Token(*row) for row in rows]
 
-    def _answer(self, statement: str, values: Mapping[str, Any]) -> Answer | None:
-        rows = self._rows(statement, values)
-        return Answer(*rows[0]) if rows else None
-
-    def _rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        with _told(), self._pool.connection() as connection:
+    def _rows(
+        self,
+        statement: str,
+        values: Mapping[str, Any],
+        pool: psycopg_pool.ConnectionPool | None = None,
+    ) -> list[tuple[Any, ...]]:
+        with _told(), (pool or self._pool).connection() as connection:
             return connection.execute(statement.encode(), values).fetchall()
+
+
+def _pool(staging: PostgresConnection, size: int) -> psycopg_pool.ConnectionPool:
+    return psycopg_pool.ConnectionPool(
+        kwargs={**staging.parameters(), "autocommit": True, "prepare_threshold": 0},
+        min_size=min(size, 2),
+        max_size=size,
+        timeout=_WAIT_SECONDS,
+        configure=_configure,
+        open=True,
+    )
 
 
 def _who(token: Token, resource: str) -> dict[str, str]:
@@ -221,7 +225,7 @@ def _told() -> Iterator[None]:
 
 
 def ready(staging: PostgresConnection, desk: Desk) -> None:
-    """Make the tables that look-ups and tokens need, and the desk's functions.
+    """Make the tables that look-ups and tokens need, and the desk's functions and indexes.
 
     Raises `ServerUnreachable`.
     """

@@ -24,9 +24,10 @@ class Desk:
     `people`: how a person is found, `number` or `key` → SELECT of one row with the column `id`, and
     with whatever `answer` wants to know. It has the parameter `wanted`, a text.
     `answer`: SELECT of one row with the column `answer`, a JSON object, from the relation `person`.
-    `functions`: SQL that makes functions which `answer` calls. It runs at each start.
-    `names`: SELECT of people whose name is like the parameter `wanted`: `id`, `name`, and texts
-    with the headings `about`.
+    `functions`: SQL that makes functions which `answer` and `names` call, and indexes. It runs at
+    each start.
+    `names`: SELECT of people whose name has words that begin like those of the parameter `wanted`:
+    `id`, `name`, and texts with the headings `about`.
     `number`: the pattern of a number that people are found by.
     `api`: makes the routes of the API from a `Service`.
     `templates`: the folder with its templates. `sections`: the parts of a person's page, id →

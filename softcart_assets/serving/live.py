@@ -4,14 +4,48 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from softcart_assets.serving.asking import Unavailable
+from softcart_assets.serving.problems import refuse
 
 EVERY_SECONDS = 0.5
 """How often the positions are looked at."""
 HEARTBEAT_SECONDS = 2.0
 """A page that hears nothing for longer than this says so. Its age moves on, too."""
+
+PAGES = 48
+"""So many pages a process keeps open. Each takes a thread, and others are needed for the API."""
+PAGES_OF_A_TOKEN = 8
+"""So many of them are of one token. An open page asks more often than the token's limit allows."""
+
+
+class OpenPages:
+    """Counts the pages that stay open at a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = Counter[str]()
+
+    def enter(self, token_id: str) -> None:
+        """Count one more page of a token. Raises an `HTTPError` if there are too many."""
+        with self._lock:
+            if self._open[token_id] >= PAGES_OF_A_TOKEN:
+                status, told = 429, "Too many pages of the token are open. Close one."
+            elif self._open.total() >= PAGES:
+                status, told = 503, "Too many pages are open. `--workers` allows more."
+            else:
+                self._open[token_id] += 1
+                return
+        raise refuse(status, told, headers={"Retry-After": "10"})
+
+    def leave(self, token_id: str) -> None:
+        """A page was closed."""
+        with self._lock:
+            self._open[token_id] -= 1
+            # Tokens come and go.
+            self._open = +self._open
 
 
 class Ticker:

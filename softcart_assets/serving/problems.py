@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 from apiflask import HTTPError, Schema, fields
-from flask import Response, current_app
+from flask import Response, current_app, g
 
 _STATUS = {
     400: "The request cannot be read.",
@@ -46,7 +45,7 @@ def problem(error: HTTPError) -> Response:
         "title": HTTPError(error.status_code).message,
         "status": error.status_code,
         "detail": detail,
-        "instance": f"urn:uuid:{uuid4()}",
+        "instance": g.instance,
     }
     if error.status_code == 422 and error.detail:
         body["errors"] = error.detail

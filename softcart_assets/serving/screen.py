@@ -29,10 +29,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from softcart_assets.pages.kit import theme
 from softcart_assets.serving.asking import Answer, Unavailable
-from softcart_assets.serving.live import Ticker
+from softcart_assets.serving.live import OpenPages, Ticker
 from softcart_assets.serving.problems import refuse
 from softcart_assets.serving.service import Service
-from softcart_assets.serving.tokens import SCOPES, Token
+from softcart_assets.serving.tokens import SCOPES, Token, TooManyUnknown
 
 _HERE = Path(__file__).parent
 _STYLE = Path(theme.__file__).with_name("kit.css")
@@ -77,6 +77,7 @@ class _Screen:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._ticker = Ticker(service.asking.positions)
+        self._pages = OpenPages()
 
     def guarded(self, view: View) -> View:
         """A view for those who have logged in, and whose token is still valid."""
@@ -110,7 +111,8 @@ class _Screen:
     def find(self) -> Any:
         """The person with a number, or the people with a name."""
         asking = self._service.asking
-        wanted = request.form.get("wanted", "").strip()
+        # PostgreSQL's texts have no NUL.
+        wanted = request.form.get("wanted", "").replace("\0", "").strip()
         digits = re.sub(r"[\s+()/-]", "", wanted)
         if re.fullmatch(asking.desk.number, digits):
             answer = asking.about("number", digits, g.token, "screen: number")
@@ -129,13 +131,25 @@ class _Screen:
 
     def events(self, id: int) -> Response:
         """The parts of a person's page that change, as server-sent events."""
-        answer = self._about(id, "screen: live")
-        moves = stream_with_context(_moves(self._service, self._ticker, g.token, answer))
+        token: Token = g.token
+        self._pages.enter(token.id)
+        try:
+            answer = self._about(id, "screen: live")
+        except BaseException:
+            self._pages.leave(token.id)
+            raise
+        moves = stream_with_context(_moves(self._service, self._ticker, token, answer))
         # A proxy must not wait until it has much of it.
-        return Response(moves, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        headers = {"X-Accel-Buffering": "no"}
+        response = Response(moves, mimetype="text/event-stream", headers=headers)
+        # Also if nobody has read any of it.
+        response.call_on_close(lambda: self._pages.leave(token.id))
+        return response
 
     def _about(self, id: int, resource: str) -> Answer:
-        answer = self._service.asking.about("key", str(id), g.token, resource)
+        asking = self._service.asking
+        # PostgreSQL has no larger keys.
+        answer = asking.about("key", str(id), g.token, resource) if id < 2**63 else None
         if answer is None:
             raise refuse(404, "Nobody is known by that.")
         return answer
@@ -190,14 +204,14 @@ def _moves(service: Service, ticker: Ticker, token: Token, answer: Answer) -> It
     shown: dict[str, str] = {}
     ends, tick = time.monotonic() + LIVE_SECONDS, 0
     found: Answer | None = answer
-    while found and time.monotonic() < ends and service.tokens.by_id(token.id):
+    while found and time.monotonic() < ends:
         parts = _parts(service, found)
         changed = {id: html for id, html in parts.items() if shown.get(id) != html}
         shown = parts
         yield f"data: {json.dumps(changed)}\n\n"
         tick = ticker.after(tick)
         try:
-            found = service.asking.again(answer.id)
-        except Unavailable:
+            found = service.asking.again(answer.id) if service.tokens.by_id(token.id) else None
+        except (Unavailable, TooManyUnknown):
             current_app.logger.warning("The figures of a page cannot be read. It will ask again.")
             return

@@ -12,8 +12,8 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from softcart_assets.connections import LOOPBACK, PostgresConnection
-from softcart_assets.serving.app import LOG, create_app
+from softcart_assets.connections import PostgresConnection, setting
+from softcart_assets.serving.app import HERE, LOG, create_app
 from softcart_assets.serving.asking import Asking, ready
 from softcart_assets.serving.desk import Desk
 from softcart_assets.serving.limits import Limits
@@ -22,14 +22,19 @@ from softcart_assets.stack.server import StackError, port_is_free
 THREADS = 64
 """Of a process. Each page that stays open has one."""
 
-_DIGITS = re.compile(r"\d{6,}")
+HOSTS = "SOFTCART_CALL_CENTRE_HOSTS"
+"""The setting with the names by which people reach the proxy before the server."""
+
+_DIGITS = re.compile(r"(urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|\d{6,}")
 
 
 class _Masked(logging.Formatter):
-    """Hides what may be a phone number, whoever has written the message, tracebacks included."""
+    """Hides what may be a phone number, whoever has written the message, tracebacks included.
+    What names an error stays.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return _DIGITS.sub("…", super().format(record))
+        return _DIGITS.sub(lambda found: found[1] or "…", super().format(record))
 
 
 class MaskedLogger(Logger):  # type: ignore[misc]
@@ -61,16 +66,18 @@ def serve(desk: Desk, staging: PostgresConnection, host: str, port: int, workers
     Raises `StackError` if the port is taken or the address is not this machine's, and
     `ServerUnreachable`.
     """
-    if host not in LOOPBACK:
+    if host not in HERE:
         raise StackError(
-            "The call centre listens on this machine only: tokens must not cross a network in "
-            "plain text. Put a proxy with TLS before it."
+            f"The call centre listens on this machine only ({' or '.join(HERE)}): tokens must not "
+            "cross a network in plain text. Put a proxy with TLS before it, and its name in "
+            f"{HOSTS}."
         )
     if not port_is_free(port):
         raise StackError(f"Port {port} is taken. Choose another with --port.")
     ready(staging, desk)
     # All processes inherit both: a session of one is good for the others, and they count together.
     limits, secret = Limits(), secrets.token_bytes(32)
+    hosts = setting(HOSTS, "").replace(",", " ").split()
     _log()
     settings = {
         "bind": f"{host}:{port}",
@@ -88,7 +95,7 @@ def serve(desk: Desk, staging: PostgresConnection, host: str, port: int, workers
         # By it, any process of this user could stop the server or read its settings.
         "control_socket_disable": True,
     }
-    _Server(settings, lambda: create_app(Asking(staging, desk), limits, secret)).run()
+    _Server(settings, lambda: create_app(Asking(staging, desk), limits, secret, hosts)).run()
 
 
 def _log() -> None:

@@ -41,7 +41,7 @@ class Service:
 
     def __init__(self, asking: Asking, limits: Limits) -> None:
         self.asking = asking
-        self.tokens = Tokens(asking.token)
+        self.tokens = Tokens(asking.tokens)
         self._limits = limits
         told = " ".join(f"`{name}`: {text}" for name, text in SCOPES.items())
         self.auth = HTTPTokenAuth(description=f"`softcart tokens create` makes it. Scopes: {told}")

@@ -7,11 +7,12 @@ can find a secret of that length by trying, so a slow hash would only cost time 
 from __future__ import annotations
 
 import hmac
+import math
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -25,12 +26,14 @@ from softcart_assets.migrations import migrate
 
 SCOPES = {
     "people:read": "Read everything about one person, whose number or key is known.",
-    "people:search": "Find people by a part of their name.",
+    "people:search": "Find people by the beginning of their names.",
 }
 """What a token may be for."""
 
 KEPT_SECONDS = 2.0
 """So long a process may take a token for valid after it was revoked."""
+UNKNOWN_PER_SECOND = 10
+"""So often a process asks the database about tokens that it does not know."""
 
 _FORM = re.compile(r"softcart_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
@@ -114,33 +117,50 @@ def _digest(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
-class Tokens:
-    """Finds valid tokens, and remembers what it has found for `KEPT_SECONDS`.
+class TooManyUnknown(RuntimeError):
+    """So many unknown tokens were shown that the database is not asked about this one."""
 
-    `read`: returns the token of an id from the database.
+
+class Tokens:
+    """Finds valid tokens. It reads all of them, at most every `KEPT_SECONDS`.
+
+    An unknown one may be new, so it makes them be read again, up to `UNKNOWN_PER_SECOND`. So
+    whoever makes tokens up takes no connection from those who have one.
+
+    `read`: returns the tokens that were not revoked.
     """
 
-    def __init__(self, read: Callable[[str], Token | None]) -> None:
+    def __init__(self, read: Callable[[], Iterable[Token]]) -> None:
         self._read = read
-        self._found: dict[str, tuple[float, Token]] = {}
+        self._found: dict[str, Token] = {}
+        self._read_at = -math.inf
+        self._unknown = 0, 0
         self._lock = threading.Lock()
 
     def by_id(self, id: str) -> Token | None:
-        """The token of an id, if it is valid."""
-        now = time.monotonic()
-        kept = self._found.get(id)
-        if kept is None or now > kept[0]:
-            token = self._read(id)
-            # Ids that are made up must not fill the memory.
-            if token is None:
-                return None
-            kept = now + KEPT_SECONDS, token
+        """The token of an id, if it is valid. Raises `TooManyUnknown`."""
+        is_old = time.monotonic() > self._read_at + KEPT_SECONDS
+        if is_old or id not in self._found:
+            if not is_old and not self._may_read():
+                raise TooManyUnknown("Too many tokens that nobody knows were shown. Ask again.")
+            # Outside of the lock: if the database is slow, threads must not wait for each other.
+            began = time.monotonic()
+            found = {token.id: token for token in self._read()}
             with self._lock:
-                self._found[id] = kept
-        return kept[1] if kept[1].is_valid else None
+                if began > self._read_at:
+                    self._found, self._read_at = found, began
+        token = self._found.get(id)
+        return token if token and token.is_valid else None
+
+    def _may_read(self) -> bool:
+        with self._lock:
+            second, count = self._unknown
+            now = int(time.monotonic())
+            self._unknown = now, count + 1 if now == second else 1
+            return self._unknown[1] <= UNKNOWN_PER_SECOND
 
     def of(self, text: str) -> Token | None:
-        """The token that somebody shows, if it is valid."""
+        """The token that somebody shows, if it is valid. Raises `TooManyUnknown`."""
         form = _FORM.fullmatch(text)
         token = self.by_id(form[1]) if form else None
         # The comparison takes as long whatever is shown, so its time tells nothing.

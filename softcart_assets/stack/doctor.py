@@ -32,6 +32,8 @@ from softcart_assets.connections import (
     SettingError,
     is_local,
     local_folder,
+    reason_without_keys,
+    without_keys,
 )
 from softcart_assets.findings import Finding
 from softcart_assets.ingestion.connectors import connector
@@ -145,15 +147,17 @@ def _spark() -> Iterator[Finding]:
 
 def _lake(stack: Stack) -> Iterator[Finding]:
     uri = os.environ.get(LAKE) or local_lake(stack.home)
+    shown = without_keys(uri)
     table = LakeTable(uri, "doctor", "doctor")
     try:
         # An empty list is as good as a full one.
         table.store.get_file_info(fs.FileSelector("", allow_not_found=True))
     # Arrow has no error of its own for a URI that it does not understand.
     except (OSError, ValueError) as error:
-        yield Finding("blocks", f"Lake: {uri} cannot be read: {error}. Check {LAKE}.")
+        told = reason_without_keys(uri, error)
+        yield Finding("blocks", f"Lake: {shown} cannot be read: {told}. Check {LAKE}.")
         return
-    yield Finding("ok", f"Lake: {uri}")
+    yield Finding("ok", f"Lake: {shown}")
     address = os.environ.get(f"{METASTORE}_URI", "")
     if address and not is_local(METASTORE) and (reason := _silent(address)):
         yield Finding("note", f"Lake: {reason}. Check {METASTORE}_URI. Only queries need it.")

@@ -15,6 +15,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from softcart_assets.lines.model import Source, Table
 from spark.lake import read_changes, replace_table
 from spark.months import ByMonth, Input, by_month, forget, in_one_month, is_apart, parameters
 from spark.session import build_session, default_lake_uri, stop_session
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,17 +119,18 @@ class Job:
         ]
         return self._add_up([of(*rows[: parameters(of)]) for of in self.by_month], rows)
 
-    def compute(self, spark: SparkSession, lake_uri: str) -> DataFrame:
+    def compute(self, spark: SparkSession, lake_uri: str, is_whole: bool = False) -> DataFrame:
         """The aggregate of the lake, computed from the months that changed and what is kept.
 
-        Raises `MissingInput`.
+        `is_whole`: from all rows at once. Raises `MissingInput`.
         """
         inputs = self._read(lake_uri)
         if self.history:
             return self._add_up([], [read_changes(spark, i.table, i.state) for i in inputs])
         rows = [each.read(spark) for each in inputs]
         # If a table is still as an older declaration wanted it, its rows are in no months.
-        if all(each.has_months for each in inputs if each.declared.lake_partition):
+        in_months = all(each.has_months for each in inputs if each.declared.lake_partition)
+        if in_months and not is_whole:
             months = [
                 by_month(spark, function, code_version(function.__module__), inputs, lake_uri)
                 for function in self.by_month
@@ -238,20 +242,32 @@ def write_aggregate(
     """Compute an aggregate from the lake and make it the lake's `aggregates.<name>`.
 
     Returns the number of its rows. The old rows stay until the new ones are complete and `audit`
-    has not raised. One process at a time may call this for a lake. Raises `MissingInput`.
+    has not raised. If it raises for months, the job is computed whole, and `audit` has the last
+    word. One process at a time may call this for a lake. Raises `MissingInput`.
     """
+    table, refused = aggregate_table(job, lake_uri), []
 
     def audited(rows: Partition) -> None:
         try:
             audit(rows)
-        except Exception:
+        except Exception as refusal:
+            refused.append(refusal)
             # What is wrong may be what is kept. It would stay as long as its months do not change.
             for function in job.by_month:
                 forget(function, lake_uri)
             raise
 
     try:
-        return replace_table(aggregate_table(job, lake_uri), job.compute(spark, lake_uri), audited)
+        try:
+            return replace_table(table, job.compute(spark, lake_uri), audited)
+        except Exception:
+            if not (refused and job.by_month):
+                raise
+        # A month may need rows of another one without a sign of it in its own rows.
+        _LOG.warning(
+            "aggregates.%s is computed whole, without its months: %s", job.name, refused[0]
+        )
+        return replace_table(table, job.compute(spark, lake_uri, is_whole=True), audit)
     finally:
         # Jobs persist intermediate tables. The session lives on for the other jobs of the run.
         spark.catalog.clearCache()

@@ -22,9 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from support.lines import SHOP, folders_of_others
+from support.lines import SHOP, clone_of
 
-from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.postgres import NOBODY
 
 NEW = Path(__file__).parents[1] / "support" / "new_line"
@@ -155,11 +154,7 @@ def copy() -> Iterator[Copy]:
     folder = Path(tempfile.mkdtemp(prefix="softcart-e2e-"))
     root = folder / "Mein Klon [für (zwei)] 'ß'"
     become = _become_ordinary()
-    left_out = shutil.ignore_patterns(
-        *(".git", ".venv", ".softcart", "__pycache__", "build", ".*_cache", "target"),
-        *folders_of_others(SHOP),
-    )
-    shutil.copytree(REPOSITORY, root, ignore=left_out)
+    clone_of(SHOP, root)
     shutil.copytree(NEW, root, dirs_exist_ok=True)
     env = {
         name: value

@@ -31,14 +31,25 @@ import pytest
 from selenium.webdriver.support.ui import WebDriverWait
 from support import online_retail, retail_rows
 from support.browser import chromium
+from support.lines import SHOP as SHOP_ALONE
+from support.lines import clone_of
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, production, staging
 from softcart_assets.lines.shop.pages import RETURN_DAYS
 from softcart_assets.lines.shop.sources import CATALOG, SHOP
-from softcart_assets.paths import REPOSITORY, local_lake
+from softcart_assets.paths import local_lake
 from softcart_assets.stack import Stack
 from softcart_assets.stack.postgres import WAREHOUSES
 from spark.jobs.shop.agg_baskets_by_product_pair import MIN_BASKETS, MIN_SUPPORT
+
+PREPARE = """
+from softcart_assets.assembly import LINES
+from softcart_assets.dbt import prepare_manifest
+from softcart_assets.derive import derive
+from softcart_assets.paths import REPOSITORY
+derive(LINES, REPOSITORY)
+prepare_manifest()
+"""
 
 MATERIALIZE = """
 import json
@@ -204,14 +215,19 @@ def shop(
         patch.setenv("SOFTCART_LAKE_URI", local_lake(home))
         patch.setenv("SOFTCART_EXTRACTS_DIR", str(home / "extracts"))
         # All servers are named, so none is started.
-        for setting, value in Stack(home).up().items():
+        for setting, value in Stack(home, sources=SHOP_ALONE.sources).up().items():
             patch.setenv(setting, value)
         try:
             online_retail.load(mapped, home / "rows")
-            made = subprocess.run(
-                [sys.executable, "-c", MATERIALIZE], cwd=REPOSITORY, capture_output=True, text=True
-            )
-            assert made.returncode == 0, made.stderr[-5000:]
+            # The databases of the other lines have no tables.
+            root = home / "clone"
+            clone_of(SHOP_ALONE, root)
+            patch.setenv("PYTHONPATH", str(root))
+            for script in (PREPARE, MATERIALIZE):
+                made = subprocess.run(
+                    [sys.executable, "-c", script], cwd=root, capture_output=True, text=True
+                )
+                assert made.returncode == 0, made.stderr[-5000:]
             told = json.loads(made.stdout.splitlines()[-1])
             assert not told["failures"], told["failures"]
             yield Shop(home, told["checks"])

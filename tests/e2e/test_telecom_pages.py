@@ -101,7 +101,7 @@ def test_every_figure_of_the_operator_equals_production(
     with production.connect(row_factory=dict_row) as session:
         for row in session.execute(f"{UNBILLED} ORDER BY 1".encode()).fetchall():
             cell = f"{row['currency']} {row['plan_name']} {row['region']}"
-            for name in ("charged", "billed", "unbilled", "missed"):
+            for name in ("charged", "billed", "unbilled", "missed", "corrected"):
                 wanted[f"unbilled-{name}", cell] = row[f"{name}_amount"]
     compared = set()
     for (name, place), text in shown(browser).items():

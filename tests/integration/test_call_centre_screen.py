@@ -53,7 +53,9 @@ class Desk:
         WebDriverWait(self.browser, seconds, 0.1).until(lambda _: condition())
 
     def text(self, css: str) -> str:
-        return self.browser.find_element(By.CSS_SELECTOR, css).text
+        # At once: a part of the page may be replaced between finding and reading.
+        read = "return document.querySelector(arguments[0])?.innerText ?? ''"
+        return self.browser.execute_script(read, css).strip()
 
     def keys(self, *keys: str) -> None:
         """Type without a mouse, into whatever has the focus."""

@@ -39,8 +39,17 @@ from softcart_assets.ingestion.load import (
 )
 from softcart_assets.ingestion.proof.reconcile import reconcile
 from softcart_assets.ingestion.proof.verify import compare
-from softcart_assets.ingestion.quarantine import list_quarantine
-from softcart_assets.lines.model import NONE, PII, Column, FileFormat, Source, Table
+from softcart_assets.ingestion.quarantine import entries_with, list_quarantine
+from softcart_assets.ingestion.sinks.ods.rebuild import check as total_check
+from softcart_assets.lines.model import (
+    NONE,
+    PII,
+    Column,
+    FileFormat,
+    RunningTotal,
+    Source,
+    Table,
+)
 from tests.support.ingestion import load_all, query
 from tests.support.object_store import object_store
 
@@ -68,6 +77,18 @@ CALLS = Table(
     ),
 )
 SOURCE = Source("t", "files", "", (CALLS,), owner="team:test", prefix="SOFTCART_T")
+AMOUNTS = RunningTotal(
+    "amounts",
+    "What calls cost.",
+    table="calls",
+    key="operator",
+    measures={"calls": "*", "amount": "amount"},
+    at="started_at",
+    # Several records are of one event.
+    identity=("started_at",),
+    windows=("life", "day"),
+)
+COUNTED = replace(SOURCE, totals=(AMOUNTS,))
 HEADER = "operator,record_id,msisdn,started_at,quantity,amount"
 AT = "2026-01-01T00:00:00Z"
 
@@ -386,6 +407,11 @@ def test_a_broken_line_is_in_quarantine_until_it_is_mended(folder: Folder) -> No
     assert entries[2].row["record_id"] == "4"
     assert not raw.quarantine_small(folder.postgres, SOURCE, CALLS).passed
     folder.check()
+    [broken] = entries_with(folder.postgres, "t", "operator", 'A1,"3')
+    assert broken.reason == entries[1].reason
+    found = entries_with(folder.postgres, "t", "operator", "A1", "calls")
+    assert {each.reason for each in found} == {each.reason for each in entries}
+    assert not entries_with(folder.postgres, "t", "operator", "A17")
     # Mended in the file: those lines leave, the others stay.
     folder.put("calls_1.csv", _call(1), _call(2), 'A1,"3', _call(4), _call(5))
     released = [each.id for each in entries]
@@ -600,8 +626,8 @@ def test_any_order_of_arrival_gives_the_same_rows(
 ) -> None:
     path = tmp_path_factory.mktemp("in")
     with postgres.connect() as session:
-        session.execute("DROP SCHEMA IF EXISTS raw_t, ingestion CASCADE")
-    folder = Folder(path, postgres, (path / "lake").as_uri())
+        session.execute("DROP SCHEMA IF EXISTS raw_t, ingestion, ods CASCADE")
+    folder = Folder(path, postgres, (path / "lake").as_uri(), COUNTED)
     moments = {each.name: 1_600_000_000 + n for n, each in enumerate(arrivals)}
     arrivals = dice.sample(arrivals, len(arrivals))
     arrived: dict[str, tuple[Arrival, int]] = {}
@@ -617,6 +643,7 @@ def test_any_order_of_arrival_gives_the_same_rows(
             )
             assert set(rows) == _expected(contents, arrived)
             folder.check()
+            assert total_check(postgres, COUNTED, AMOUNTS).wrong == 0
             if dice.random() < 0.3:  # archived
                 (path / dice.choice(sorted(each.name for each in path.glob("*.csv")))).unlink()
 

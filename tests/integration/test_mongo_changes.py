@@ -44,7 +44,8 @@ from softcart_assets.ingestion.load import (
 )
 from softcart_assets.ingestion.proof.verify import compare
 from softcart_assets.ingestion.quarantine import list_quarantine
-from softcart_assets.lines.model import Source, Table
+from softcart_assets.ingestion.sinks.ods.rebuild import check
+from softcart_assets.lines.model import RunningTotal, Source, Table
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.server import free_port
 from tests.support.ingestion import classify, load_all, query, source_of
@@ -383,6 +384,9 @@ def _write(database: Database, stop: Callable[[], bool], pause: float = 0.002) -
 
 
 def test_writers_go_on(database: Database, loader: Loader) -> None:
+    """Running totals of the collection are what raw gives, too."""
+    total = RunningTotal("ns", "", table="docs", key="_id_type", measures={"docs": "*", "n": "n"})
+    loader.source = replace(SOURCE, totals=(total,))
     database.docs.insert_many([_doc(f"d{n}", n=0) for n in range(300)])
     is_over = threading.Event()
     writer = threading.Thread(target=_write, args=(database, is_over.is_set))
@@ -393,6 +397,7 @@ def test_writers_go_on(database: Database, loader: Loader) -> None:
             found = compare(SOURCE, loader.postgres, "docs")
             assert found.is_equal or not found.is_stated  # if the writers did not pause
             loader.assert_consistent()
+            assert check(loader.postgres, loader.source, total).wrong == 0
     finally:
         is_over.set()
         writer.join()

@@ -71,7 +71,68 @@ def test_unbilled_is_what_no_invoice_has(production: PostgresConnection) -> None
     assert sum(row["unbilled_amount"] for row in found) == (
         sum(row["amount"] for row in charges) - billed
     )
-    assert sum(row["missed_amount"] for row in found) == due - billed != 0
+    assert sum(row["missed_amount"] + row["corrected_amount"] for row in found) == due - billed != 0
+
+
+def test_cancelled_invoices_and_late_corrections_hide_nothing(
+    production: PostgresConnection,
+) -> None:
+    """Two subscribers of one plan and region, with a charge of 100 each. Both were billed.
+
+    The first invoice is cancelled and issued anew, the second one is cancelled for good. After the
+    new invoice, a charge of 7 comes, and a credit of 30.
+    """
+    charges = [
+        (1, 501, 100, "2026-01-10", "2026-01-10", False),
+        (2, 502, 100, "2026-01-10", "2026-01-10", False),
+        # After the invoices of the 28th.
+        (3, 501, 7, "2026-01-11", "2026-01-30", False),
+        (4, 501, -30, "2026-01-10", "2026-01-30", True),
+        # Before it, so it is on the invoice.
+        (5, 501, -1, "2026-01-10", "2026-01-12", True),
+    ]
+    lines = [
+        (1, 501, "cancelled", 99),
+        (2, 501, "open", 99),
+        (3, 502, "cancelled", 100),
+    ]
+    [extract] = [each for each in EXTRACTS if each.name == "ext_unbilled"]
+    with production.connect(row_factory=dict_row) as session:
+        session.execute("DELETE FROM production.fct_charges; DELETE FROM production.fct_invoices")
+        session.execute(
+            "INSERT INTO production.dim_subscriber"
+            " SELECT n, 2, 900, 'Riga', 'Europe/Riga', true FROM generate_series(501, 502) n"
+        )
+        for number, subscriber, amount, event, recorded, is_correction in charges:
+            session.execute(
+                "INSERT INTO production.fct_charges (charge_id, subscriber_id, account_id, amount,"
+                " event_at, recorded_at, is_correction, currency, charge_kind)"
+                " VALUES (%s, %s, 900, %s, %s, %s, %s, 'EUR', 'voice')",
+                [number, subscriber, amount, event, recorded, is_correction],
+            )
+        for number, subscriber, state, amount in lines:
+            session.execute(
+                "INSERT INTO production.fct_invoices (invoice_line_id, subscriber_id, net_amount,"
+                " invoice_state, invoice_line_kind, currency, period_start_date, period_end_date,"
+                " issued_date) VALUES (%s, %s, %s, %s, 'usage', 'EUR', '2026-01-05', '2026-01-25',"
+                " '2026-01-28')",
+                [number, subscriber, amount, state],
+            )
+        [row] = session.execute(extract.sql.encode()).fetchall()
+        amounts = {name: int(value) for name, value in row.items() if name.endswith("_amount")}
+        totals = {}
+        for name, total in extract.totals.items():
+            [found] = session.execute(f"SELECT {total}".encode()).fetchall()
+            [totals[name]] = found.values()
+        session.rollback()
+    assert amounts == {
+        "charged_amount": 176,
+        "billed_amount": 99,
+        "unbilled_amount": 77,
+        "missed_amount": 7,
+        "corrected_amount": -30,
+    }
+    assert totals == {name: amounts[name] for name in totals}
 
 
 def test_the_page_has_the_sums_of_the_facts(

@@ -56,11 +56,11 @@ OF_STAGING = ("ingestion", "ods", "aggregates", "dbt_state", "identities", "ml")
 TABLES = {
     "ingestion": (
         "attempts captures file_duplicates files lake_files loads positions quarantine raw_sums "
-        "resnapshots snapshot_ranges statements streams"
+        "resnapshots snapshot_ranges statements streams table_states"
     ),
     "ods": "_builds _spark_batches _totals positions",
     "aggregates": "_built_from",
-    "identities": "_built_with changes decisions keys pairs people records",
+    "identities": "_built_with _obeyed changes decisions keys pairs people records",
     "ml": "_built_from",
     "dbt_state": "key_formulas watermarks",
     "production_meta": "acceptances contents current deviations lines versions",
@@ -71,7 +71,7 @@ ADDED = {
     "ingestion.files",
     "ingestion.raw_sums",
     *(f"identities.{name}" for name in ("_built_with", "changes", "decisions", "keys")),
-    *(f"identities.{name}" for name in ("pairs", "people", "records")),
+    *(f"identities.{name}" for name in ("_obeyed", "pairs", "people", "records")),
     "ml._built_from",
     "ods._builds",
     "ods._spark_batches",
@@ -83,8 +83,8 @@ ADDED = {
     "production_meta.lines",
 }
 """Tables and views that an upgrade adds, and leaves empty."""
-FILLED = {"ingestion.statements", "production_meta.versions"}
-"""Tables that an upgrade adds, with what it takes from others."""
+FILLED = {"ingestion.statements", "ingestion.table_states", "production_meta.versions"}
+"""Tables and views that an upgrade adds, with what it takes from others."""
 
 EMPTIED = {"dbt_state.watermarks"}
 """Tables whose rows an upgrade takes away. Each model reads all changes once more."""

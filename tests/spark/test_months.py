@@ -282,11 +282,28 @@ def test_refused_rows_stay_unread_and_all_months_are_computed_again(
     shop.refresh()
     with pytest.raises(ValueError, match="no"):
         write_aggregate(spark, RFM, shop.lake, refuse)
-    assert read == [len(whole(spark, shop, RFM))]
+    # The second time, all of it was computed at once.
+    assert read == [len(whole(spark, shop, RFM))] * 2
     assert result(spark, shop, RFM) == before
     write_aggregate(spark, RFM, shop.lake)
     assert result(spark, shop, RFM) == whole(spark, shop, RFM) != before
     assert not set(kept(shop, "agg_rfm_by_customer_bought").values()) & set(months.values())
+
+
+def test_what_months_cannot_add_up_is_computed_whole(
+    spark: SparkSession, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two records of one event in two months counted twice, and the result was refused for good."""
+
+    def audit(rows: Partition) -> None:
+        if rows.rows != right:
+            raise ValueError("no")
+
+    right = len(whole(spark, shop, RFM))
+    by_month = months.by_month
+    monkeypatch.setattr(jobs, "by_month", lambda *given: by_month(*given).limit(1))
+    assert write_aggregate(spark, RFM, shop.lake, audit) == right
+    assert result(spark, shop, RFM) == whole(spark, shop, RFM)
 
 
 def test_other_code_computes_all_months_again(

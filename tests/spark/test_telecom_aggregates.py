@@ -41,8 +41,8 @@ def at(text: str) -> datetime:
 ROWS: dict[str, Sequence[tuple]] = {
     "signaling.call_records": [
         (1, "A", 1, "out", at("2026-01-31 23:59:59.999999"), 60, "normal"),
-        # Written twice, and the copy says otherwise. The first one counts.
-        (2, "A", 2, "out", at("2026-01-31 23:59:59.999999"), 61, "dropped"),
+        # Written twice, and the copy says otherwise, even the month. The first one counts.
+        (2, "A", 2, "out", at("2026-02-01"), 61, "dropped"),
         (3, "A", 2, "in", at("2026-01-31 23:59:59.999999"), 60, "normal"),
         (4, "B", 1, "out", at("2026-02-01"), 5, "dropped"),
         (5, "C", 9, "out", at("2026-02-03"), 7, "normal"),  # nobody knows this subscriber
@@ -109,8 +109,8 @@ def test_a_month_is_of_the_plan_at_its_end(found: dict[tuple, Row]) -> None:
         ("USD", 30, "Unknown", FEBRUARY),
         ("XXX", 0, "Unknown", FEBRUARY),
         ("XXX", 0, "Unknown", MARCH),
-        # Before the first plan, it is that of today.
-        ("EUR", 20, "Riga", date(1900, 1, 1)),
+        # Before the first plan, it is the first one.
+        ("EUR", 10, "Riga", date(1900, 1, 1)),
     }
 
 
@@ -145,7 +145,7 @@ def test_subscribers_are_those_with_usage_or_a_charge(found: dict[tuple, Row]) -
         ("XXX", 0, "Unknown", FEBRUARY): 1,
         # A complaint of nobody is no usage.
         ("XXX", 0, "Unknown", MARCH): 0,
-        ("EUR", 20, "Riga", date(1900, 1, 1)): 1,
+        ("EUR", 10, "Riga", date(1900, 1, 1)): 1,
     }
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 from support.ingestion import load_all, query, run
@@ -109,7 +112,6 @@ def test_updates_deletes_and_corrections(load, stream) -> None:
     load("UPDATE calls SET id = 50, subscriber_id = 9, seconds = 3, started_at = NULL WHERE id=2")
     load("UPDATE invoices SET state = 'paid' WHERE id = 1", "UPDATE charges SET currency = 'CHF'")
     load("DELETE FROM charges WHERE id = 1", "DELETE FROM calls WHERE id IN (5, 9)")
-    stream()
     load("UPDATE invoices SET state = 'overdue', account_id = 6", "DELETE FROM calls WHERE id = 6")
     load(calls(call(6, "NULL", 7, "2026-03-01 10:15:00", 5)), "TRUNCATE charges")
     # A row leaves its event, and comes to another one, or to none.
@@ -205,13 +207,90 @@ def test_checkpoint_and_warehouse_that_do_not_fit(
     source = totals_source(totals=(longer, *SOURCE.totals[1:]))
     load(calls(call(4, "'d'", 7, "2026-03-01", 10)), source=source)
     assert stream("calls", source=source) == {"calls_out": 2}
+    # Also if it comes back. Of the others nothing stays in the lake.
+    load(calls(call(5, "'e'", 7, "2026-03-01", 10)))
+    assert stream("calls") == {"calls_out": 2}
+    with postgres.connect() as connection:
+        table = next(each for each in counted(connection, SOURCE, lake) if each.table == "calls")
+    parent = table.folder.rpartition("/")[0]
+    left = [each.path for each in table.lake.store.get_file_info(fs.FileSelector(parent))]
+    assert [path for path in left if "/calls-" in path] == [table.folder]
+
+
+@pytest.fixture
+def at_home(postgres: PostgresConnection, lake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job finds the test's warehouse and lake."""
+    monkeypatch.setattr(totals, "staging", lambda: postgres)
+    monkeypatch.setattr(totals, "lake_uri", lambda: lake)
+
+
+def test_only_what_has_the_same_changes_is_compared(
+    load, session: SparkSession, postgres: PostgresConnection, at_home: None, capsys
+) -> None:
+    """A stream lists its files in the lake once a minute, and `ods` goes on meanwhile."""
+    load(calls(call(1, "'a'", 7, "2026-03-01", 10)))
+    with postgres.connect() as connection:
+        connection.execute("CREATE SCHEMA ods_spark")
+        connection.execute("CREATE TABLE ods_spark.gone ()")
+    assert totals._run(session, [SOURCE], None) == 0
+    assert "ods_spark.calls_out: 2 rows, as in ods" in capsys.readouterr().out
+    assert query(postgres, "SELECT to_regclass('ods_spark.gone')") == [(None,)]
+    with postgres.connect() as connection:
+        connection.execute("UPDATE ods.calls_out SET seconds = seconds + 1")
+        connection.execute("UPDATE ingestion.streams SET lake_position = 'x' || position")
+    assert totals._run(session, [SOURCE], None) == 0
+    assert "ods_spark.calls_out: 2 rows, not compared" in capsys.readouterr().out
+    with postgres.connect() as connection:
+        connection.execute("UPDATE ingestion.streams SET lake_position = position")
+    assert totals._run(session, [SOURCE], None) == 1
+    assert "ods_spark.calls_out: 2 rows, 2 rows differ from ods" in capsys.readouterr().out
+
+
+def test_tables_that_are_not_in_the_lake_are_named_and_taken_up_later(
+    mysql: MySQLConnection,
+    postgres: PostgresConnection,
+    lake: str,
+    spark: SparkSession,
+    at_home: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
+) -> None:
+    make_tables(mysql)
+    own = prepared(spark)
+    own.conf.set("spark.sql.shuffle.partitions", "1")
+    with pytest.raises(TotalsError, match=r"t\.calls, t\.charges, t\.invoices.*softcart load"):
+        totals._run(own, [SOURCE], 1.0)
+    run(mysql, calls(call(1, "'a'", 7, "2026-03-01", 10)))
+    load_all(SOURCE, mysql, postgres, lake, ["calls"])
+    monkeypatch.setattr(totals, "_LOOK_SECONDS", 1)
+    results: list[int] = []
+    job = threading.Thread(target=lambda: results.append(totals._run(own, [SOURCE], 1.0)))
+    job.start()
+    try:
+        load_all(SOURCE, mysql, postgres, lake)
+        deadline = time.monotonic() + 60
+        while len(own.streams.active) < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert {each.name for each in own.streams.active} == {"t.calls", "t.charges", "t.invoices"}
+    finally:
+        for each in own.streams.active:
+            each.stop()
+        job.join()
+    assert results == [0]
+    assert "t.charges: not in the lake yet" in capsys.readouterr().err
 
 
 def test_what_spark_cannot_add_up_is_refused(
-    load, mysql: MySQLConnection, postgres: PostgresConnection, lake: str
+    mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
-    load("ALTER TABLE charges MODIFY amount DOUBLE")
-    load("INSERT INTO charges VALUES (1, 7, 9.5, 'EUR', '2026-03-01')")
+    """The operational data store refuses it, too."""
+    make_tables(mysql)
+    run(
+        mysql,
+        "ALTER TABLE charges MODIFY amount DOUBLE",
+        "INSERT INTO charges VALUES (1, 7, 9.5, 'EUR', '2026-03-01')",
+    )
+    load_all(totals_source(totals=()), mysql, postgres, lake)
     with (
         postgres.connect() as connection,
         pytest.raises(TotalsError, match="'amount' of the total 'charged' exactly"),

@@ -26,6 +26,8 @@ PREPAID, POSTPAID = "4915112345678", "14155550123"
 """The numbers of subscribers 7 and 8. Subscriber 6 had the first one before."""
 
 NOW = datetime.now(UTC).replace(tzinfo=None)
+ZONE = f"Etc/GMT{NOW.hour - 12:+d}"
+"""The caller's: it is noon there, so the day goes on for as long as any run of the tests takes."""
 OLD = NOW - timedelta(days=40)
 """In neither this day nor this bill cycle."""
 
@@ -98,7 +100,7 @@ def _subscriber(id: int, msisdn: str, **more: Any) -> dict[str, Any]:
         "state": "active",
         "plan_id": 1,
         "region": "Berlin",
-        "time_zone": "Europe/Berlin",
+        "time_zone": ZONE,
         "activated_at": OLD,
         **more,
     }
@@ -142,7 +144,7 @@ def _crm(mysql: MySQLConnection) -> None:
 def _billing(mysql: MySQLConnection) -> None:
     account = {"id": 1_000_002, "customer_id": 2, "currency": "EUR", "state": "open"}
     insert(mysql, "accounts", account | {"opened_at": OLD})
-    insert(mysql, "bill_cycles", {"account_id": 1_000_002, "cycle_day": 1, "time_zone": "UTC"})
+    insert(mysql, "bill_cycles", {"account_id": 1_000_002, "cycle_day": 1, "time_zone": ZONE})
     limit = {"account_id": 1_000_002, "limit_amount": "100.00", "currency": "EUR"}
     insert(mysql, "credit_limits", limit)
     invoice = {"account_id": 1_000_002, "currency": "EUR", "due_on": "2026-03-30"}

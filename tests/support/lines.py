@@ -22,6 +22,15 @@ def folders_of_others(lines: Lines) -> set[str]:
     }
 
 
+def clone_of(lines: Lines, root: Path) -> None:
+    """Copy the whole project to `root`, without the folders of other lines."""
+    ignored = shutil.ignore_patterns(
+        *(".git", ".venv", ".softcart", "__pycache__", "build", ".*_cache", "target"),
+        *folders_of_others(lines),
+    )
+    shutil.copytree(REPOSITORY, root, ignore=ignored)
+
+
 def project_of(lines: Lines, folder: Path) -> Path:
     """Copy the dbt project to `folder`, without the models of other lines. Returns its path."""
     project = folder / "dbt_project"

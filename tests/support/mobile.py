@@ -30,13 +30,17 @@ SELECT c::bigint AS charge_id, s.subscriber_id, s.account_id, s.plan_id,
        -- One in 17 is a reversal.
        ((c % 997) * CASE WHEN c % 17 = 0 THEN -1 ELSE 1 END / 100.0)::numeric(12, 2) AS amount,
        CASE WHEN s.plan_id = 4 THEN 'USD' ELSE 'EUR' END AS currency,
-       timestamptz '2026-03-09 12:00+00' - c * interval '4 hours' AS event_at
+       timestamptz '2026-03-09 12:00+00' - c * interval '4 hours' AS event_at,
+       timestamptz '2026-03-09 12:00+00' - c * interval '4 hours' AS recorded_at,
+       c % 17 = 0 AS is_correction
 FROM generate_series(1, 4000) c
 JOIN production.dim_subscriber s ON s.subscriber_id = 1 + c % 40
 UNION ALL
 -- Nobody knows the subscriber. A date is implausible.
-SELECT 5001, 99, NULL, NULL, 'voice', 0.01, 'EUR', timestamptz '2026-02-01 00:00+00'
-UNION ALL SELECT 5002, 1, NULL, 2, 'voice', 0.07, 'EUR', timestamptz '1900-01-01 00:00+00';
+SELECT 5001, 99, NULL, NULL, 'voice', 0.01, 'EUR', timestamptz '2026-02-01 00:00+00',
+       timestamptz '2026-02-01 00:00+00', false
+UNION ALL SELECT 5002, 1, NULL, 2, 'voice', 0.07, 'EUR', timestamptz '1900-01-01 00:00+00',
+       timestamptz '2026-02-01 00:00+00', false;
 
 CREATE TABLE production.fct_calls AS
 SELECT md5(c::text)::uuid AS call_key, s.subscriber_id, s.plan_id,
@@ -51,7 +55,8 @@ SELECT i::bigint AS invoice_line_id, i::bigint / 2 AS invoice_id, s.subscriber_i
        coalesce(p.plan_key, '00000000-0000-0000-0000-000000000000') AS plan_key, 'EUR' AS currency,
        (ARRAY['fee', 'usage', 'adjustment'])[1 + i % 3] AS invoice_line_kind,
        (ARRAY['open', 'paid', 'overdue'])[1 + i % 3] AS invoice_state,
-       date '2026-02-08' - i AS issued_date, date '2026-02-05' - i AS period_end_date,
+       date '2026-02-08' - i AS issued_date, date '2026-01-05' - i AS period_start_date,
+       date '2026-02-05' - i AS period_end_date,
        (i % 91 / 100.0)::numeric(12, 2) AS net_amount,
        (i % 19 / 100.0)::numeric(12, 2) AS tax_amount
 FROM generate_series(1, 60) i

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import os
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softcart_assets.assembly import DeclarationError, assemble
-from softcart_assets.connections import FolderConnection, ServerUnreachable
+from softcart_assets.connections import (
+    FolderConnection,
+    ServerUnreachable,
+    reason_without_keys,
+    without_keys,
+)
 from softcart_assets.ingestion.connectors.files import folder, lines
 from softcart_assets.ingestion.connectors.files.content import (
     Content,
@@ -29,6 +35,8 @@ from softcart_assets.ingestion.connectors.files.folder import FilesReader
 from softcart_assets.ingestion.connectors.files.lines import Lines
 from softcart_assets.ingestion.connectors.files.names import Sequence, sequence_of
 from softcart_assets.ingestion.connectors.files.rows import Header, Rows
+from softcart_assets.ingestion.errors import TargetFailed
+from softcart_assets.ingestion.sinks.lake import open_lake
 from softcart_assets.ingestion.types import Batch
 from softcart_assets.lines.model import NONE, Column, FileFormat, Line, Source, Table
 
@@ -200,10 +208,38 @@ def test_a_file_that_grows_while_it_is_read_is_left_alone(tmp_path: Path) -> Non
 def test_a_folder_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(ServerUnreachable, match=r"there is no such folder\. Check SOFTCART_S_URI"):
         _reader(tmp_path / "gone")
-    secret = FolderConnection("SOFTCART_S", "s4://key:hush@host/x?secret=hush", 1)
-    with pytest.raises(ServerUnreachable) as error:
-        secret.open()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s4://key:hush@host/x?secret=hush",
+        "s3://key:a/hush@host/x",
+        "s3a://key:hush@ho st/x",
+        "s3://key:a?b=hush@host/x",
+        "s3://host/x?allow_bucket_creation=a@hush",
+        "s3://host/x?allow_bucket_creation=hush",
+    ],
+)
+def test_no_error_shows_a_key(uri: str) -> None:
+    with pytest.raises(ServerUnreachable, match=r"host|s3://…|st/x") as error:
+        FolderConnection("SOFTCART_S", uri, 1).open()
     assert "hush" not in str(error.value)
+    with pytest.raises(TargetFailed, match="Check SOFTCART_LAKE_URI") as failed:
+        open_lake(uri)
+    assert "hush" not in str(failed.value)
+
+
+def test_a_key_that_was_taken_for_a_path_is_not_shown() -> None:
+    uri = "s3://key:1/hush@host/x"
+    error = OSError("When getting information for key 'hush@host/x' in bucket 'key': refused")
+    assert without_keys(uri) == "s3://…@host/x"
+    assert reason_without_keys(uri, error).startswith(
+        "When getting information for key. In a key, write characters such as /"
+    )
+    local = "file:///srv/a@b"
+    assert without_keys(local) == local
+    assert reason_without_keys(local, OSError("'/srv/a@b': refused")) == "'/srv/a@b': refused"
 
 
 # Content.
@@ -280,6 +316,18 @@ def test_a_forgotten_quote_takes_no_other_line_along() -> None:
     found, broken = _records(b'1,"open\n2,b\n3,"c"\n4,d\n', 2)
     assert [line for line, _ in found] == [2, 3, 4]
     assert [line for line, _ in broken] == [1]
+
+
+@pytest.mark.parametrize(
+    "line", [b'1,"x"y\n', b'1,"x\ny"\n', b'1,"x\n'], ids=["broken", "two", "open"]
+)
+def test_work_follows_the_number_of_lines_whatever_is_in_them(line: bytes) -> None:
+    # A block with one such line is read record by record. A full block took hours.
+    data = line * ((512 << 10) // len(line))
+    began = time.process_time()
+    found, broken = _records(data, 2)
+    assert time.process_time() - began < 5
+    assert len(found) + len(broken) == data.count(line)
 
 
 def test_a_record_may_have_line_breaks_and_go_on_in_the_next_block(

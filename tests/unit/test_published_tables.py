@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from softcart_assets.assembly import LINES
+from softcart_assets.dbt import read_manifest
 from softcart_assets.lines.model import (
     NONE,
     PII,
@@ -19,6 +21,7 @@ from softcart_assets.lines.model import (
     Source,
     Table,
 )
+from softcart_assets.publishing import personal
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import (
     UNKNOWN,
@@ -28,6 +31,7 @@ from softcart_assets.publishing.tables import (
     UnknownTable,
     published_tables,
 )
+from spark.jobs import JOBS
 
 
 def manifest(*models: tuple[str, str, list[tuple[str, dict[str, Any]]]]) -> dict[str, Any]:
@@ -276,3 +280,27 @@ def test_a_class_of_a_column_that_is_not_there_is_refused(declared):
         published_tables(
             [replace(cafe, published=(Published("dim_guest", **declared),))], nodes, {}
         )
+
+
+def test_aggregates_and_scores_of_the_demo_show_no_personal_value_without_a_class() -> None:
+    """A publication would hold their line. It takes the lineage from the last builds."""
+    origins: dict[tuple[str, str], dict[str, list[personal.Column]]] = {}
+    for job in JOBS.values():
+        split = {to: [each.split(".") for each in found] for to, found in job.lineage.items()}
+        origins["aggregates", job.name] = {
+            to: [(f"lake_{source}", table, column) for source, table, column in found]
+            for to, found in split.items()
+        }
+    for model in (model for line in LINES for model in line.models):
+        made_of = [("aggregates", model.features, each.name) for each in model.inputs]
+        origins["ml", model.scores] = {
+            model.subject: [("aggregates", model.features, model.subject)],
+            "probability_pct": made_of,
+        }
+    tables = published_tables(LINES, read_manifest(), {})
+    assert personal.unclassed(tables, LINES, origins) == {}
+    bare = [replace(each, pii=(), declared=replace(each.declared, not_pii={})) for each in tables]
+    found = personal.unclassed(bare, LINES, origins)
+    assert found["churn_scores"]["subscriber_id"] == ("lake_crm", "subscribers", "id")
+    assert "probability_pct" in found["churn_scores"]
+    assert found["agg_usage_by_plan_region_month"].keys() == {"subscriber_count"}

@@ -9,10 +9,11 @@ import pytest
 
 from softcart_assets.assembly import LINES, DeclarationError, assemble
 from softcart_assets.extracts import lineage
-from softcart_assets.ingestion.connectors.mysql.reports import translated
+from softcart_assets.ingestion.connectors.mysql.reports import NotInMySQL, translated
 from softcart_assets.lineage import ForeignTable
 from softcart_assets.lines.model import NONE, Column, Extract, Line, Source, Table
 from softcart_assets.pages import lineage as page_lineage
+from softcart_assets.pages.kit.query import queries
 
 TABLE = Table("sales", "", ("id",), "cdc", (Column("id", NONE),), source_name="Sales")
 REPORT = Extract(
@@ -44,6 +45,39 @@ def test_a_query_is_in_the_sql_and_names_of_the_source(query: str, expected: str
     assert translated(query, TILL, {"first": date(2026, 2, 28)}) == expected
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT count(*) FILTER (WHERE id > 1) FROM till.sales",
+        # 1 for PostgreSQL, and 1.5 for MySQL.
+        "SELECT 3 / 2",
+        "SELECT at AT TIME ZONE 'UTC' FROM till.sales",
+        # The state would be that of any sale.
+        "SELECT state, count(*) AS n FROM till.sales",
+        "SELECT * FROM (SELECT day, concat(state, ' ') AS s FROM till.sales GROUP BY day) x",
+        "SELECT b.day FROM till.sales a JOIN till.sales b ON b.id = a.id GROUP BY a.day",
+    ],
+)
+def test_what_means_something_else_at_the_source_is_refused(query: str) -> None:
+    with pytest.raises(NotInMySQL, match="MySQL"):
+        translated(query, TILL, {})
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT s.day, sum(n) AS n FROM till.sales s GROUP BY day ORDER BY day",
+        "SELECT day::date AS day, count(*) AS n, max(state) FROM till.sales GROUP BY 1",
+        "SELECT day::date || '!' AS text FROM till.sales GROUP BY day::date",
+        "SELECT upper(state) AS kind, count(*) AS n FROM till.sales GROUP BY kind",
+        "SELECT id, sum(n) OVER (ORDER BY id) AS n FROM till.sales",
+        "SELECT sum(n) + 1, (SELECT max(o.id) FROM till.sales o) AS last FROM till.sales",
+    ],
+)
+def test_what_is_grouped_may_be_shown(query: str) -> None:
+    assert translated(query, TILL, {})
+
+
 @pytest.mark.parametrize("table", ["production.fct_sales", "till.gone", "other.sales"])
 def test_a_report_reads_its_source_only(table: str) -> None:
     report = replace(REPORT, sql=f"SELECT count(*) AS n FROM {table}")
@@ -70,6 +104,11 @@ def test_declared_reports_read_declared_columns(source: Source) -> None:
         ),
     ]
     assert not {f"{table}.{name}" for table, name in found if name not in columns[table]}
+    for report in source.reports:
+        assert translated(report.sql, source, {})
+    for dashboard in source.dashboards:
+        for query in queries(dashboard.page):
+            assert translated(query, source, {"first": date(2026, 2, 28)})
     for dashboard in source.dashboards:
         assert page_lineage.source_tables(dashboard, source)
 

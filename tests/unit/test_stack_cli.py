@@ -77,6 +77,13 @@ def test_a_program_finds_a_manifest_of_the_present_project(monkeypatch) -> None:
     assert done == ["servers", sys.executable]
 
 
+@pytest.mark.parametrize("command", ["check", "rebuild"])
+def test_a_source_without_totals_is_not_passed_over_in_silence(command, monkeypatch) -> None:
+    monkeypatch.setattr(cli.settings, "apply", lambda start: None)
+    told = CliRunner().invoke(cli.app, ["ods", command, "shop"])
+    assert (told.exit_code, told.output) == (0, "Source 'shop' declares no running totals.\n")
+
+
 @pytest.mark.parametrize("command", [["run", "--", "dbt"], ["dbt"]])
 def test_dbt_finds_its_project_from_every_folder(command, monkeypatch, tmp_path) -> None:
     for name, value in PLACEHOLDERS.items():

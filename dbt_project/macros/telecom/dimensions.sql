@@ -29,22 +29,48 @@
         joins="left join " ~ ref('int_telecom__plan_periods') ~ " as period"
             ~ " on fact.subscriber_id = period.subscriber_id"
             ~ " and " ~ is_valid_at('period', 'fact.' ~ instant),
-        or_stale="fact.plan_id is distinct from coalesce(period.plan_id, subscriber.plan_id)",
+        or_rows="fact.subscription_id in (select change.subscription_id"
+            ~ " from dimension_changes as change where change.subscription_id is not null)",
+        or_stale="fact.subscription_id is distinct from period.subscription_id"
+            ~ " or fact.plan_id is distinct from coalesce(period.plan_id, subscriber.plan_id)",
     ) }}
 {% endmacro %}
 
 {#-
-  The joins of a fact's rows `events` with their subscriber, customer and plan. Without a
-  subscription, the plan is that of the subscriber.
+  The fact has the plan that its subscriber had at `instant`. The sums of a fact by kind and currency
+  do not show a row that kept another one's plan.
 -#}
-{% macro join_telecom_dimensions(events, instant) %}
+{% test plan_of_its_time(model, instant) %}
+    select
+        fact.subscriber_id,
+        fact.{{ instant }},
+        fact.subscription_id,
+        fact.plan_id,
+        period.subscription_id as expected_subscription_id,
+        period.plan_id as expected_plan_id
+    from {{ model }} as fact
+    left join {{ ref('int_telecom__plan_periods') }} as period
+        on
+            fact.subscriber_id = period.subscriber_id
+            and {{ is_valid_at('period', 'fact.' ~ instant) }}
+    where
+        fact.subscription_id is distinct from period.subscription_id
+        or fact.plan_id <> period.plan_id
+{% endtest %}
+
+{#-
+  The joins of a fact's rows `events` with their subscriber, customer and plan. Without a
+  subscription, the plan is that of the subscriber. So is the customer, unless the rows have a
+  `customer_id` of their own.
+-#}
+{% macro join_telecom_dimensions(events, instant, customer_id='subscriber.customer_id') %}
 left join {{ ref('dim_subscriber') }} as subscriber
     on
         {{ events }}.subscriber_id = subscriber.subscriber_id
         and {{ is_valid_at('subscriber', events ~ '.' ~ instant) }}
 left join {{ ref('dim_customer') }} as customer
     on
-        subscriber.customer_id = customer.customer_id
+        {{ customer_id }} = customer.customer_id
         and customer.line_of_business = 'telecom'
         and {{ is_valid_at('customer', events ~ '.' ~ instant) }}
 left join {{ ref('int_telecom__plan_periods') }} as period

@@ -1,6 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'fct_charges'}}}) }}
 
 -- Number, quantity and amount of the fact equal the source's, to the cent, per kind and currency.
+-- An array equals another one where both have null, so rows without a kind meet, too.
 with fact as (
     select
         charge_kind,
@@ -28,5 +29,5 @@ select
     to_jsonb(expected) as expected
 from fact
 full join expected
-    on fact.charge_kind = expected.charge_kind and fact.currency = expected.currency
+    on array[fact.charge_kind, fact.currency] = array[expected.charge_kind, expected.currency]
 where to_jsonb(fact) is distinct from to_jsonb(expected)

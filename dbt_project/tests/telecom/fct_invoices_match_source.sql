@@ -2,6 +2,7 @@
 
 -- Lines, quantities, net amounts and taxes of the fact equal the source's, to the cent, per kind of
 -- line and currency of the invoice.
+-- An array equals another one where both have null, so rows without a kind meet, too.
 with fact as (
     select
         invoice_line_kind,
@@ -35,5 +36,7 @@ select
     to_jsonb(expected) as expected
 from fact
 full join expected
-    on fact.invoice_line_kind = expected.invoice_line_kind and fact.currency = expected.currency
+    on
+        array[fact.invoice_line_kind, fact.currency]
+        = array[expected.invoice_line_kind, expected.currency]
 where to_jsonb(fact) is distinct from to_jsonb(expected)

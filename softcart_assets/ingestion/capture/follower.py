@@ -290,8 +290,8 @@ class Follower:
         if piece.caught_up:
             # The end of the log was seen before this flush began.
             status.complete_at = time.time() - status.flush_seconds
-        elif piece.committed_at:
-            status.complete_at = max(status.complete_at, piece.committed_at / 1_000_000)
+        elif piece.complete_at:
+            status.complete_at = max(status.complete_at, piece.complete_at)
 
     def commit(
         self,

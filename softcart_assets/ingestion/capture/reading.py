@@ -65,14 +65,8 @@ class Piece:
     is_void: bool = False
     is_pending: bool = False
     """Whether `Status.pending` has a time for this piece."""
-    seen_end_at: float | None = None
-    """When it was seen that the log held nothing more."""
-
-    @property
-    def complete_at(self) -> float | None:
-        """What was committed at the source until then has been read by the end of this piece."""
-        last = None if self.committed_at is None else self.committed_at / 1_000_000
-        return self.seen_end_at or last
+    complete_at: float | None = None
+    """What was committed at the source until then has been read by the end of this piece."""
 
 
 @dataclass
@@ -158,6 +152,7 @@ class Reading:
         self._touched: list[_Decoding] = []
         self._rows = self._size = 0
         self._committed_at: int | None = None
+        self._complete_at: float | None = None
         self._definitions: list[TableChange] = []
         self._is_partly_out = False
         """Whether the last piece ended within a transaction."""
@@ -252,6 +247,9 @@ class Reading:
 
     def _on_commit(self, event: Commit) -> None:
         self._position, self._committed_at = event.position, event.committed_at
+        # The source's clock may be ahead, and a session may set its own time. What was read is not
+        # younger than now.
+        self._complete_at = min(event.committed_at / 1_000_000, time.time())
         # Also for transactions that nobody wants: a new server is asked for all that is not in this
         # set.
         if event.gtid is not None:
@@ -284,8 +282,9 @@ class Reading:
         is_due = self._rows or time.monotonic() - self._last_out >= _REPORT_SECONDS
         if is_due and self._is_awaited():
             # At the end of a bounded run, the log goes on: nobody has seen its end there.
-            seen_end_at = time.time() if event.caught_up else None
-            self._hand_over(whole=True, caught_up=event.caught_up, seen_end_at=seen_end_at)
+            if event.caught_up:
+                self._complete_at = time.time()
+            self._hand_over(whole=True, caught_up=event.caught_up)
 
     def _on_unreadable(self, event: Unreadable) -> None:
         for name in event.tables:
@@ -311,9 +310,7 @@ class Reading:
             decoding.is_partly_void = True
         self._touched, self._definitions = [], []
 
-    def _hand_over(
-        self, *, whole: bool, caught_up: bool = False, seen_end_at: float | None = None
-    ) -> None:
+    def _hand_over(self, *, whole: bool, caught_up: bool = False) -> None:
         """Hand over what was gathered. `whole`: no transaction is open."""
         decodings = self._decodings
         taken = [self._take(d) for d in decodings.values() if d is not None and len(d.decoder)]
@@ -323,7 +320,7 @@ class Reading:
         # one transaction with its rows.
         definitions = self._definitions if whole else []
         piece = Piece(changes, place, self._committed_at, definitions, caught_up)
-        self._put(replace(piece, is_pending=bool(self._rows), seen_end_at=seen_end_at))
+        self._put(replace(piece, is_pending=bool(self._rows), complete_at=self._complete_at))
         # What comes next may look as a table did before, while raw has followed a definition in
         # between.
         names = {name for change in definitions for name in (change.table, *(change.new or ())[1:])}

@@ -16,6 +16,7 @@ from softcart_assets.ingestion.quarantine import Recorder
 from softcart_assets.ingestion.readers import Reader
 from softcart_assets.ingestion.request import Call
 from softcart_assets.ingestion.sinks.lake import ChangeFiles
+from softcart_assets.ingestion.sinks.ods.loads import Merges
 from softcart_assets.ingestion.sinks.raw import Counts, RawTable
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Table
@@ -53,6 +54,8 @@ class LoadSteps:
         """Whether every row was read into an empty raw table."""
         self.must_count = False
         """Whether the number of raw's rows does not follow from the last load's and `counts`."""
+        self.totals: Merges | None = None
+        """What merges bring to running totals, if no sink follows the table."""
 
     def _take_changes(self, columns: Sequence[Column], batches: Iterable[Batch]) -> None:
         """Stage some rows and merge those that differ from raw."""
@@ -101,11 +104,19 @@ class LoadSteps:
         # them.
         if not found:
             return
-        self.counts += found
+        self.note_merge(columns, found)
         self.raw.apply_changes(columns, self.position)
         files = self._lake_files()
         for rows, deleted in self.raw.changed_rows(columns):
             files.write(columns, rows, deleted=deleted)
+
+    def note_merge(self, columns: Sequence[Column], found: Counts) -> None:
+        """Account for changes that are about to be merged."""
+        self.counts += found
+        # Where every row is read, all rows are counted, too.
+        if self.totals and not (self.was_empty or self.must_count):
+            rows = found.inserted + found.updated + found.deleted
+            self.totals.note([column.name for column in columns], rows)
 
     def restate(self) -> None:
         """Write all rows of raw to the lake, deleted ones included, whatever the lake has."""

@@ -40,6 +40,7 @@ from softcart_assets.ingestion.readers import (
 from softcart_assets.ingestion.request import LoadResult
 from softcart_assets.ingestion.sinks.failures import cause, explain
 from softcart_assets.ingestion.sinks.ods import keeping as ods
+from softcart_assets.ingestion.sinks.ods.loads import Merges
 from softcart_assets.ingestion.sinks.pairs import Pairs, total
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.types import Column
@@ -88,6 +89,10 @@ class TableLoad(LoadSteps):
         connection.execute("SET LOCAL work_mem = '64MB'; SET LOCAL jit = off")
         self.raw = RawTable(connection, self.source, self.table)
         self.loaded_at = self.raw.now()
+        # The totals of a captured table follow its log, in a sink.
+        has_sink = self.connector.has_log and self.table.strategy == "cdc"
+        if not has_sink and any(each.table == self.table.name for each in self.source.totals):
+            self.totals = Merges(connection, self.source, self.table.name)
         last = bookkeeping.last_load(connection, self.source.name, self.table.name)
         self.cursor_value = last.cursor_value if last else None
 
@@ -146,9 +151,8 @@ class TableLoad(LoadSteps):
         files = self.files.close()
         record(connection, self.source, result, files, statement, self.cursor_value, last)
         self.files.forget(connection)
-        # The totals of a captured table follow its log, in a sink.
-        if not (self.connector.has_log and self.table.strategy == "cdc"):
-            ods.restate(connection, self.source, self.table.name, is_changed=is_changed)
+        if not has_sink:
+            self._bring_totals(is_changed=is_changed, is_first=last is None)
         # In the same transaction: a captured table is copied and followed, or neither.
         if self.call.on_commit:
             self.call.on_commit(connection, self.table.name, self.position)
@@ -161,6 +165,20 @@ class TableLoad(LoadSteps):
                 self.raw.analyze()
                 self._carry(columns)
         return result
+
+    def _bring_totals(self, *, is_changed: bool, is_first: bool) -> None:
+        """Bring the running totals to what raw has."""
+        request = self.call.request
+        # Merges tell what they have changed, and not what somebody else did to raw before them.
+        is_doubtful = is_first or self.is_new or self.was_empty or self.must_count
+        is_doubtful |= request.full or request.restate
+        ods.restate(
+            self.raw.connection,
+            self.source,
+            self.table.name,
+            is_changed=is_changed,
+            bring=self.totals.bring if self.totals and not is_doubtful else None,
+        )
 
     def _total(self, last: LastLoad | None) -> int:
         """Return the number of raw's current rows.

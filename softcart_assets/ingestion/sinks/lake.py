@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from softcart_assets.connections import file_system
+from softcart_assets.connections import file_system, reason_without_keys, without_keys
 from softcart_assets.ingestion.errors import TargetFailed
 from softcart_assets.ingestion.sinks.raw_schema import NEXT_VERSION
 from softcart_assets.ingestion.types import Column, lake_array
@@ -52,7 +52,8 @@ def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
         return file_system(uri)
     except (OSError, ValueError) as error:
         raise TargetFailed(
-            f"The lake at {uri} cannot be opened: {error}. Check SOFTCART_LAKE_URI."
+            f"The lake at {without_keys(uri)} cannot be opened: {reason_without_keys(uri, error)}. "
+            "Check SOFTCART_LAKE_URI."
         ) from None
 
 
@@ -227,9 +228,9 @@ class ChangeFiles:
 
     def _failed(self, error: OSError) -> TargetFailed:
         return TargetFailed(
-            f"The lake at {self.uri} cannot be written: {error}. Nothing was committed. Make room "
-            "or check SOFTCART_LAKE_URI, "
-            "then run the load again."
+            f"The lake at {without_keys(self.uri)} cannot be written: "
+            f"{reason_without_keys(self.uri, error)}. Nothing was committed. Make room or check "
+            "SOFTCART_LAKE_URI, then run the load again."
         )
 
     def discard(self, keep: Collection[str] = ()) -> None:

@@ -20,35 +20,53 @@ _PLAN = {
 
 _CHARGED = "FROM production.fct_charges WHERE account_id IS NOT NULL"
 _CALLED = "FROM production.fct_calls WHERE direction = 'out'"
-_BILLED = "FROM production.fct_invoices WHERE invoice_line_kind IN ('fee', 'usage')"
+# Nobody pays an invoice that is cancelled.
+_IS_BILLED = "invoice_line_kind IN ('fee', 'usage') AND invoice_state <> 'cancelled'"
+_BILLED = f"FROM production.fct_invoices WHERE {_IS_BILLED}"
 _MONTHS = "FROM production.agg_usage_by_plan_region_month"
 
-# Invoices have days in the account's time zone, and events an instant.
-UNBILLED = """
+# Invoices have days in the account's time zone, and events an instant. No published table has the
+# zone of the bill cycle, so that of the subscriber today stands for it.
+UNBILLED = f"""
+WITH cycles AS (
+  SELECT i.subscriber_id,
+         i.period_start_date::timestamp AT TIME ZONE coalesce(max(z.time_zone), 'UTC')
+           AS started_at,
+         i.period_end_date::timestamp AT TIME ZONE coalesce(max(z.time_zone), 'UTC') AS ended_at,
+         max(i.issued_date)::timestamp AT TIME ZONE coalesce(max(z.time_zone), 'UTC') AS issued_at
+  FROM production.fct_invoices i
+  LEFT JOIN production.dim_subscriber z ON z.subscriber_id = i.subscriber_id AND z.is_current
+  WHERE {_IS_BILLED}
+  GROUP BY i.subscriber_id, i.period_start_date, i.period_end_date
+)
 SELECT t.currency, coalesce(s.plan_id, 0) AS plan_id, coalesce(p.plan_code, '') AS plan_code,
        coalesce(p.plan_name, 'Unknown') AS plan_name, coalesce(p.plan_kind, 'unknown') AS plan_kind,
        coalesce(s.region, 'Unknown') AS region,
        sum(t.charged)::numeric(24, 2) AS charged_amount,
        sum(t.billed)::numeric(24, 2) AS billed_amount,
        (sum(t.charged) - sum(t.billed))::numeric(24, 2) AS unbilled_amount,
-       (sum(t.due) - sum(t.billed))::numeric(24, 2) AS missed_amount
+       (sum(t.due) - sum(t.billed) - sum(t.corrected))::numeric(24, 2) AS missed_amount,
+       sum(t.corrected)::numeric(24, 2) AS corrected_amount
 FROM (
   SELECT c.currency, c.subscriber_id, c.amount AS charged, 0 AS billed,
-         CASE WHEN c.event_at < last_invoice.ended_at THEN c.amount ELSE 0 END AS due
+         CASE WHEN c.event_at < last_cycle.ended_at THEN c.amount ELSE 0 END AS due,
+         0 AS corrected
   FROM production.fct_charges c
   LEFT JOIN (
-    SELECT i.subscriber_id,
-           max(i.period_end_date)::timestamp AT TIME ZONE coalesce(max(z.time_zone), 'UTC')
-             AS ended_at
-    FROM production.fct_invoices i
-    LEFT JOIN production.dim_subscriber z ON z.subscriber_id = i.subscriber_id AND z.is_current
-    WHERE i.invoice_line_kind IN ('fee', 'usage')
-    GROUP BY i.subscriber_id
-  ) last_invoice ON last_invoice.subscriber_id = c.subscriber_id
+    SELECT subscriber_id, max(ended_at) AS ended_at FROM cycles GROUP BY subscriber_id
+  ) last_cycle ON last_cycle.subscriber_id = c.subscriber_id
   WHERE c.account_id IS NOT NULL
   UNION ALL
-  SELECT i.currency, i.subscriber_id, 0, i.net_amount, 0
-  FROM production.fct_invoices i WHERE i.invoice_line_kind IN ('fee', 'usage')
+  SELECT i.currency, i.subscriber_id, 0, i.net_amount, 0, 0
+  FROM production.fct_invoices i WHERE {_IS_BILLED}
+  UNION ALL
+  SELECT c.currency, c.subscriber_id, 0, 0, 0, c.amount
+  FROM production.fct_charges c
+  WHERE c.account_id IS NOT NULL AND c.is_correction AND EXISTS (
+    SELECT FROM cycles
+    WHERE cycles.subscriber_id = c.subscriber_id AND c.event_at >= cycles.started_at
+      AND c.event_at < cycles.ended_at AND c.recorded_at >= cycles.issued_at
+  )
 ) t
 LEFT JOIN production.dim_subscriber s ON s.subscriber_id = t.subscriber_id AND s.is_current
 LEFT JOIN production.dim_plan p ON p.plan_id = s.plan_id AND p.is_current
@@ -119,16 +137,20 @@ EXTRACTS: tuple[Extract, ...] = (
             **_PLAN,
             "region": "Where the subscriber lives today.",
             "charged_amount": "All charges before tax.",
-            "billed_amount": "Fees and usage on invoices, before tax.",
+            "billed_amount": "Fees and usage on invoices that are not cancelled, before tax.",
             "unbilled_amount": "Charged and not on an invoice.",
             "missed_amount": (
-                "Of it, events in a bill cycle that has its invoice: they were recorded too late, "
-                "and no invoice will have them."
+                "Of it, events before the end of the last bill cycle with an invoice: they were "
+                "recorded too late, and no invoice will have them."
+            ),
+            "corrected_amount": (
+                "Of it, corrections after the invoice of their bill cycle. Below zero, it "
+                "is owed to the customers."
             ),
         },
         f"""
         SELECT u.currency, u.plan_code, u.plan_name, u.plan_kind, u.region, u.charged_amount,
-               u.billed_amount, u.unbilled_amount, u.missed_amount
+               u.billed_amount, u.unbilled_amount, u.missed_amount, u.corrected_amount
         FROM ({UNBILLED}) u
         ORDER BY u.currency, u.plan_code, u.plan_name, u.region
         """,

@@ -197,7 +197,8 @@ _UNBILLED = f"""
 SELECT concat(u.currency, ' ', u.plan_name, ' ', u.region) AS key, u.currency, u.plan_kind,
        u.plan_id, u.plan_name AS plan, u.region, (u.charged_amount * 100)::bigint AS charged,
        (u.billed_amount * 100)::bigint AS billed, (u.unbilled_amount * 100)::bigint AS unbilled,
-       (u.missed_amount * 100)::bigint AS missed
+       (u.missed_amount * 100)::bigint AS missed,
+       (u.corrected_amount * 100)::bigint AS corrected
 FROM ({UNBILLED}) u
 ORDER BY unbilled DESC, key"""
 
@@ -265,10 +266,12 @@ OPERATOR_PAGE = Page(
                         Column("billed", "On invoices", "money", is_wide=True),
                         Column("unbilled", "Unbilled", "money", has_bar=True),
                         Column("missed", "Of it, missed", "money"),
+                        Column("corrected", "Of it, corrected", "money", is_wide=True),
                     ),
                     "unbilled",
-                    "Over all time, by today's plan: follows no period. Missed charges were "
-                    "recorded after the invoice of their bill cycle, so no invoice has them.",
+                    "Over all time, by today's plan: follows no period. Cancelled invoices do not "
+                    "count. Missed charges were recorded after the invoice of their bill cycle, so "
+                    "no invoice has them. Corrections of that time stand beside them.",
                     12,
                     {
                         "currency": ("currency",),

@@ -9,7 +9,7 @@ PUBLISHED = (
     Published(
         "fct_calls",
         indexes=(("call_date",), ("subscriber_id",)),
-        totals=("duration_seconds", "record_count"),
+        totals=("duration_seconds",),
         latest="started_at",
     ),
     Published(
@@ -43,6 +43,7 @@ PUBLISHED = (
     ),
     Published(
         "agg_usage_by_plan_region_month",
+        not_pii={"subscriber_count": "How many they are says nothing about who they are."},
         adds_up=(
             AddsUp("charged_amount", "fct_charges", "amount"),
             AddsUp("call_seconds", "fct_calls", "duration_seconds", "direction = 'out'"),

@@ -102,21 +102,20 @@ SELECT json_build_object('number', i.number, 'period_start', i.period_start,
 FROM ods.last_invoice(p.account_id) AS i
 """
 
-# A call may be recorded twice: the record with the smallest key counts. The whole number at the
-# other end is nothing that an agent needs.
+# A call may be recorded twice: the record with the smallest key counts, as in the totals. OFFSET
+# keeps the planner from reading all records for a join. The whole number at the other end is
+# nothing that an agent needs.
 _CALLS = """
 SELECT json_agg(json_build_object('at', c.started_at AT TIME ZONE 'UTC', 'direction', c.direction,
   'other', '…' || right(c.other_msisdn, 3), 'seconds', c.duration_seconds::bigint,
   'termination', c.termination) ORDER BY c.started_at DESC, c.id DESC)
 FROM (
-  SELECT DISTINCT ON (r.started_at, coalesce(r.event_id, r.id::text), r.direction) r.*
-  FROM (
-    SELECT * FROM raw_signaling.call_records AS c
-    WHERE c.subscriber_id = p.id AND NOT c._deleted AND c.started_at IS NOT NULL
-    ORDER BY c.started_at DESC, c.id DESC LIMIT 10
-  ) AS r
-  ORDER BY r.started_at DESC, coalesce(r.event_id, r.id::text), r.direction, r.id
-  LIMIT 5
+  SELECT * FROM raw_signaling.call_records AS c
+  WHERE c.subscriber_id = p.id AND NOT c._deleted AND c.started_at IS NOT NULL AND NOT EXISTS (
+    SELECT FROM raw_signaling.call_records AS o
+    WHERE o.event_id = c.event_id AND o.direction = c.direction AND o.id < c.id AND NOT o._deleted
+    OFFSET 0)
+  ORDER BY c.started_at DESC, c.id DESC LIMIT 5
 ) AS c
 """
 
@@ -143,10 +142,37 @@ BEGIN
       'reasons', array_to_json(array_remove(ARRAY[s.reason_1, s.reason_2, s.reason_3], NULL)),
       'cut_off_date', s.cut_off_date, 'model_version', s.model_version)
     FROM ml.churn_scores AS s WHERE s.subscriber_id = wanted);
+END $$;
+
+CREATE OR REPLACE FUNCTION serving.words(name text) RETURNS tsvector LANGUAGE plpgsql
+IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS $$
+BEGIN
+  RETURN array_to_tsvector(array_remove(
+    regexp_split_to_array(lower(left(name, 500)), '[[:space:][:punct:]$+<=>^`|~]+'), ''));
+END $$;
+
+CREATE OR REPLACE FUNCTION serving.beginnings(words text) RETURNS tsquery LANGUAGE sql
+IMMUTABLE STRICT PARALLEL SAFE AS $$
+  SELECT string_agg(quote_literal(w.lexeme) || ':*', ' & ')::tsquery
+  FROM unnest(serving.words(words)) AS w
+$$;
+
+DO $$
+BEGIN
+  IF to_regclass('raw_crm.customers') IS NOT NULL
+    AND to_regclass('raw_crm.desk_customers_by_name') IS NULL THEN
+    CREATE INDEX desk_customers_by_name ON raw_crm.customers
+      USING gin (serving.words(full_name));
+  END IF;
 END $$
 """
 # There are no scores before the model is trained, and a statement cannot name a table that is
 # missing. A function can, as long as it does not come there.
+# Names are found by an index of their words. pg_trgm would find any part of a name, but not every
+# PostgreSQL has it. The parser of texts would take `Ada.Lovelace` for a host, so words are split
+# here, also at signs that ICU does not take for punctuation. A word has a limit of 2046 bytes,
+# which no row of raw may fail at. The cost keeps the planner from trying all rows. The index is
+# asked for before, because the statement would lock the table.
 
 ANSWER = f"""
 WITH {_USAGE}
@@ -191,12 +217,16 @@ PEOPLE = {
     "key": _PERSON.format(join="JOIN (SELECT %(wanted)s::bigint) AS w (id) ON w.id = s.id"),
 }
 NAMES = """
-SELECT s.id, c.full_name AS name, concat_ws(', ', c.city, c.country_code) AS place, n.name AS plan,
-  s.state, '…' || right(s.msisdn, 3) AS ending
-FROM raw_crm.customers AS c
-JOIN raw_crm.subscribers AS s ON s.customer_id = c.id AND NOT s._deleted
-LEFT JOIN raw_crm.plans AS n ON n.id = s.plan_id AND NOT n._deleted
-WHERE c.full_name ILIKE %(wanted)s AND NOT c._deleted
-ORDER BY c.full_name, s.id
+SELECT * FROM (
+  SELECT s.id, c.full_name AS name, concat_ws(', ', c.city, c.country_code) AS place,
+    n.name AS plan, s.state, '…' || right(s.msisdn, 3) AS ending
+  FROM raw_crm.customers AS c
+  JOIN raw_crm.subscribers AS s ON s.customer_id = c.id AND NOT s._deleted
+  LEFT JOIN raw_crm.plans AS n ON n.id = s.plan_id AND NOT n._deleted
+  WHERE serving.words(c.full_name) @@ serving.beginnings(%(wanted)s) AND NOT c._deleted
+  LIMIT 200
+) AS found
+ORDER BY name, id
 """
+# Whoever writes the beginning of a common name gets some of the many.
 ABOUT = "Place", "Plan", "State", "Number"

@@ -13,8 +13,12 @@ from softcart_assets.serving.service import Age, Freshness, Service, fresh
 from softcart_assets.serving.telecom import schemas, standard
 
 _ERRORS = {
+    400: {"description": "The request cannot be read."},
     404: {"description": "Nobody has the number."},
-    429: {"description": "The token has used up its requests of this minute."},
+    429: {
+        "description": "The token has used up its requests of this minute, or too many tokens are "
+        "shown that nobody knows."
+    },
     503: {"description": "The answer is older than allowed, or the warehouse does not answer."},
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -27,9 +31,10 @@ def routes(service: Service) -> APIBlueprint:
     """Make the routes."""
     api = APIBlueprint("api", __name__, tag="Callers")
 
-    @api.get("/v1/caller")
+    # By POST: proxies and clients keep addresses in their logs.
+    @api.post("/v1/caller")
     @api.auth_required(service.auth, roles=["people:read"])
-    @api.input(schemas.OfNumber, location="query", arg_name="asked")
+    @api.input(schemas.OfNumber, location="json", arg_name="asked")
     @api.output(schemas.CallerAnswer, headers=Age)
     @api.doc(
         summary="Everything about a caller",

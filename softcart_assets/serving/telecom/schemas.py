@@ -68,8 +68,10 @@ class SourceStands(Schema):
         validate=OneOf(["live", "read", "stale", "missing", "stopped"]),
         metadata={"description": "The worst of its tables that are read."},
     )
-    position = String(allow_none=True)
-    complete_at = _moment("What was committed there until then is in.")
+    position = String(
+        allow_none=True, metadata={"description": "None if its tables stand at different places."}
+    )
+    complete_at = _moment("What was committed there until then is in. None: nobody knows.")
 
 
 class Window(Schema):

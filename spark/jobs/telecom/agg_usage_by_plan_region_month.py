@@ -2,8 +2,9 @@
 
 Grain: one row per currency, plan, region and calendar month (UTC, of the event) in which anything
 happened. A subscriber is in one plan for a whole month: the one at its end. So subscribers add up
-over plans and regions, and revenue per subscriber divides by the right number. Events with an
-implausible time are in the month of the unknown date, 1900-01.
+over plans and regions, and revenue per subscriber divides by the right number. Before the first
+plan, it is the first one, as in the facts. Events with an implausible time are in the month of the
+unknown date, 1900-01.
 
 Columns:
 
@@ -25,7 +26,8 @@ Columns:
 - latest_at: the latest call, SMS, data session or charge
 
 Records of an event that the network wrote several times count once: the one with the smallest key.
-They have the same time, so they are in one month.
+They should have the same time. If their times are in two months, the totals do not match those of
+the lake, and the job is computed whole.
 
 Usage and charges are kept by month for each subscriber. They add up. Plans, regions, complaints and
 disputes are few, and they change later. They are joined anew.
@@ -253,7 +255,7 @@ def transform(
 
 
 def _plan_at_the_end(by_subscriber: DataFrame, subscriptions: DataFrame) -> DataFrame:
-    """The plan that each subscriber had at the end of each month."""
+    """The plan of each subscriber at the end of each month. Before the first one, the first."""
     periods = subscriptions.select(
         F.col("subscriber_id").cast("bigint").alias("subscriber_id"),
         F.col("plan_id").cast("bigint").alias("plan_id"),
@@ -261,11 +263,15 @@ def _plan_at_the_end(by_subscriber: DataFrame, subscriptions: DataFrame) -> Data
         "id",
     )
     months = by_subscriber.select("subscriber_id", "month").distinct()
+    by_time = F.struct("started_at", "id")
+    has_started = F.col("started_at") < F.add_months("month", 1).cast("timestamp")
+    plan = F.coalesce(
+        F.max_by("plan_id", F.when(has_started, by_time)), F.min_by("plan_id", by_time)
+    )
     return (
         months.join(periods, "subscriber_id")
-        .where(F.col("started_at") < F.add_months("month", 1).cast("timestamp"))
         .groupBy("subscriber_id", "month")
-        .agg(F.max_by("plan_id", F.struct("started_at", "id")).alias("plan_then"))
+        .agg(plan.alias("plan_then"))
     )
 
 

@@ -13,7 +13,7 @@
         and not exists (
             select 1 from {{ ref('stg_signaling__call_records') }} as record
             where record.call_record_id = fact.call_record_id
-            and record.event_id = fact.event_id and record.direction = fact.direction
+            and record.event_id = fact.event_id and record.direction is not distinct from fact.direction
         )",
 ) }}
 
@@ -28,7 +28,7 @@ dimension_changes as ({{ changed_since_last_run(ref('int_telecom__dimension_chan
 
 call_changes as ({{ changed_since_last_run(ref('int_telecom__call_changes')) }}),
 
--- Calls to rebuild. A record that now has another event was counted in the one it had before.
+-- Calls to rebuild. A record that now has another event may have been the first of the one it had.
 touched_calls as (
     select event_id
     from call_changes
@@ -52,9 +52,7 @@ calls as (
         row_number() over (
             partition by records.event_id, records.direction
             order by records.call_record_id
-        ) as record_number,
-        (count(*) over (partition by records.event_id, records.direction))::integer
-            as record_count
+        ) as record_number
     from records
 )
 
@@ -73,10 +71,10 @@ select
     calls.termination,
     calls.termination = 'dropped' as is_dropped,
     calls.duration_seconds,
-    calls.record_count,
     calls.region,
     calls.subscriber_id,
     subscriber.customer_id,
+    period.subscription_id,
     coalesce(period.plan_id, subscriber.plan_id) as plan_id
 from calls
 {{ join_telecom_dimensions('calls', 'started_at') }}

@@ -51,6 +51,7 @@ select
     charges.subscriber_id,
     subscriber.customer_id,
     subscriber.account_id,
+    period.subscription_id,
     coalesce(period.plan_id, subscriber.plan_id) as plan_id
 from charges
 {{ join_telecom_dimensions('charges', 'event_at') }}

@@ -32,21 +32,5 @@ select
     interactions.agent_id
 from {{ ref('stg_crm__interactions') }} as interactions
 left join complaints on interactions.interaction_id = complaints.interaction_id
-left join {{ ref('dim_subscriber') }} as subscriber
-    on
-        interactions.subscriber_id = subscriber.subscriber_id
-        and {{ is_valid_at('subscriber', 'interactions.started_at') }}
-left join {{ ref('dim_customer') }} as customer
-    on
-        interactions.customer_id = customer.customer_id
-        and customer.line_of_business = 'telecom'
-        and {{ is_valid_at('customer', 'interactions.started_at') }}
-left join {{ ref('int_telecom__plan_periods') }} as period
-    on
-        interactions.subscriber_id = period.subscriber_id
-        and {{ is_valid_at('period', 'interactions.started_at') }}
-left join {{ ref('dim_plan') }} as plan
-    on
-        coalesce(period.plan_id, subscriber.plan_id) = plan.plan_id
-        and {{ is_valid_at('plan', 'interactions.started_at') }}
+{{ join_telecom_dimensions('interactions', 'started_at', 'interactions.customer_id') }}
 left join {{ ref('dim_agent') }} as agent on interactions.agent_id = agent.agent_id

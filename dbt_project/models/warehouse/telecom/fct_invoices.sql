@@ -1,9 +1,9 @@
 {{ config(
     materialized='incremental',
     incremental_strategy='delete+insert',
-    unique_key='invoice_id',
+    unique_key='invoice_line_id',
     indexes=[
-        {'columns': ['invoice_id', 'invoice_line_id']},
+        {'columns': ['invoice_line_id']},
         {'columns': ['invoice_line_key'], 'unique': true},
     ],
     post_hook="delete from {{ this }} as fact
@@ -15,6 +15,8 @@
             where line.invoice_line_id = fact.invoice_line_id
         )",
 ) }}
+
+{#- Rows are replaced by line, because a line may move to another invoice. -#}
 
 {# dbt parses the model as one that is not incremental, and must learn of these. #}
 {% if not execute %}
@@ -81,6 +83,7 @@ select
     lines.account_id,
     lines.subscriber_id,
     subscriber.customer_id,
+    period.subscription_id,
     coalesce(period.plan_id, subscriber.plan_id) as plan_id
 from lines
 {{ join_telecom_dimensions('lines', 'period_started_at') }}

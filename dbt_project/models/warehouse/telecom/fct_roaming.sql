@@ -60,6 +60,7 @@ select
     records.currency,
     records.subscriber_id,
     subscriber.customer_id,
+    period.subscription_id,
     coalesce(period.plan_id, subscriber.plan_id) as plan_id
 from records
 {{ join_telecom_dimensions('records', 'started_at') }}

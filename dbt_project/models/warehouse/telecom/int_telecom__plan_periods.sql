@@ -3,6 +3,7 @@
 -- The first period covers all of time before it, as the first version of a dimension does. A period
 -- ends where the next one begins, so that an event has one plan.
 select
+    subscription_id,
     subscriber_id,
     plan_id,
     case

@@ -10,7 +10,6 @@ import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -151,11 +150,11 @@ class Lines:
             if not fields and not reason:  # a blank line
                 at += 1
                 continue
-            left = "\n".join(texts[at:]) if reason and not self._is_end else ""
-            if left and len(texts) - at < _LINES_A_RECORD and len(left) < _BYTES_A_RECORD:
+            if reason and not self._is_end and len(texts) - at < _LINES_A_RECORD:
                 # The block may end within a record.
-                rest = left + ("\n" if block.endswith(b"\n") else "")
-                break
+                rest = "\n".join(texts[at:]) + ("\n" if block.endswith(b"\n") else "")
+                if len(rest) < _BYTES_A_RECORD:
+                    break
             if not reason and len(fields) != width:
                 reason = f"{len(fields)} fields instead of {width}"
             if reason:
@@ -197,8 +196,9 @@ class Lines:
         """Return the record that begins at a line, the number of its lines, or what is wrong."""
         if at >= len(texts):
             return [], 0, ""
-        some = islice(texts, at, at + _LINES_A_RECORD)
-        reader = csv.reader((f"{text}\n" for text in some), **self._dialect)
+        # By index: a slice from the iterator would walk over all lines before, for each record.
+        places = range(at, min(at + _LINES_A_RECORD, len(texts)))
+        reader = csv.reader((f"{texts[place]}\n" for place in places), **self._dialect)
         try:
             fields = next(reader)
         except csv.Error as error:

@@ -324,7 +324,7 @@ class FollowedLoad(CollectionLoad):
         if self._taking is None or not found:
             super().merge(columns, found)
             return
-        self.counts += found
+        self.note_merge(columns, found)
         touched = _IS_TOUCHED.format("changes")
         time = f"(SELECT t.committed_at FROM pg_temp.touched t WHERE {touched} LIMIT 1)"
         self.raw.apply_changes(columns, self.position, committed_at=time)

@@ -15,11 +15,12 @@ import pymysql
 import sqlglot
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
-from sqlglot import exp
+from sqlglot import ErrorLevel, UnsupportedError, exp
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql.session import explained
 from softcart_assets.ingestion.connectors.protocol import Result, ResultColumn
+from softcart_assets.ingestion.errors import IngestionError
 from softcart_assets.lines.model import Source
 
 Kind = Literal["integer", "decimal", "text", "date", "timestamp", "other"]
@@ -40,12 +41,17 @@ _KINDS: dict[Kind, tuple[int, ...]] = {
 _KIND_OF = {code: kind for kind, codes in _KINDS.items() for code in codes}
 
 
+class NotInMySQL(IngestionError):
+    """A report of a source needs what MySQL does not have, or does in another way."""
+
+
 @contextmanager
 def moment(source: Source, connection: MySQLConnection) -> Iterator[_Moment]:
     """A session that sees one moment of the source and cannot write."""
     with closing(connection.connect()) as session, explained(connection, source.name):
         with session.cursor() as cursor:
-            # No setting of the server may change what a query means.
+            # No setting of the server may change what a query means. With ONLY_FULL_GROUP_BY, MySQL
+            # would also refuse the way in which sqlglot sorts NULL. So `translated` looks.
             cursor.execute("SET SESSION sql_mode = ''")
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
@@ -81,8 +87,23 @@ class _Moment:
 
 
 def translated(query: str, source: Source, parameters: Mapping[str, object]) -> str:
-    """A query in MySQL's SQL, over the tables as they are called at the source."""
+    """A query in MySQL's SQL, over the tables as they are called at the source.
+
+    Raises `NotInMySQL` if a part of it means something else there.
+    """
     tree = sqlglot.parse_one(query, dialect="postgres")
+    # sqlglot passes them on: MySQL has no FILTER, and 3 / 2 is 1.5 there.
+    if other := tree.find(exp.Filter, exp.Div):
+        raise NotInMySQL(
+            f"MySQL has no such thing as {other.sql('postgres')!r} of PostgreSQL's SQL. Write "
+            "CASE WHEN within the sum instead of FILTER. Instead of a division, give both numbers."
+        )
+    for select in tree.find_all(exp.Select):
+        if loose := next(_loose_columns(select), None):
+            raise NotInMySQL(
+                f"{loose.sql('postgres')!r} is neither grouped nor summed. MySQL would take its "
+                "value from any row. Group by it, too."
+            )
     for table in list(tree.find_all(exp.Table)):
         if table.db == source.name:
             name = source.table(table.name).at_source
@@ -98,7 +119,52 @@ def translated(query: str, source: Source, parameters: Mapping[str, object]) -> 
             days = [difference.this, difference.expression]
             difference.replace(exp.Anonymous(this="DATEDIFF", expressions=days))
     # Quoted, because MySQL reserves other words than PostgreSQL, such as `rows`.
-    return tree.sql(dialect="mysql", identify=True)
+    try:
+        return tree.sql(dialect="mysql", identify=True, unsupported_level=ErrorLevel.RAISE)
+    except UnsupportedError as error:
+        raise NotInMySQL(f"MySQL cannot do all of {query.strip()!r}: {error}.") from None
+
+
+def _loose_columns(select: exp.Select) -> Iterator[exp.Expr]:
+    """What PostgreSQL refuses in a query with sums: columns that are neither grouped nor summed."""
+    group = select.args.get("group")
+    grouped = [
+        select.expressions[int(each.name) - 1].unalias() if each.is_int else each
+        for each in (group.expressions if group else ())
+    ]
+
+    def is_grouped(node: exp.Expr) -> bool:
+        return any(
+            node == each
+            or (
+                isinstance(node, exp.Column)
+                and isinstance(each, exp.Column)
+                and node.name == each.name
+                and "" in (node.table, each.table)
+            )
+            for each in grouped
+        )
+
+    def parts(node: exp.Expr) -> Iterator[exp.Expr]:
+        """Yield sums, and columns outside of them."""
+        if is_grouped(node) or isinstance(node, exp.Query):
+            return
+        if isinstance(node, exp.AggFunc | exp.Column | exp.Star):
+            yield node
+            return
+        for child in node.iter_expressions():
+            yield from parts(child)
+
+    names = {each.name for each in grouped if isinstance(each, exp.Column)}
+    found = [
+        part
+        for each in select.expressions
+        if not (isinstance(each, exp.Alias) and each.alias in names)
+        for part in parts(each)
+    ]
+    sums = [each for each in found if isinstance(each, exp.AggFunc)]
+    if group or any(not isinstance(each.parent, exp.Window) for each in sums):
+        yield from (each for each in found if not isinstance(each, exp.AggFunc))
 
 
 def _is_day(node: exp.Expr) -> bool:

@@ -5,7 +5,7 @@ Everything happens in the transaction of the caller, which also moves the positi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 
@@ -137,23 +137,36 @@ def give_up_build(connection: psycopg.Connection, total: TotalTable) -> None:
 
 
 def restate(
-    connection: psycopg.Connection, source: Source, table: str, *, is_changed: bool = True
+    connection: psycopg.Connection,
+    source: Source,
+    table: str,
+    *,
+    is_changed: bool = True,
+    bring: Callable[[Sequence[TotalTable]], bool] | None = None,
 ) -> None:
     """Bring all totals of a raw table to what it has, however it got there.
 
     Only rows that differ are written. `is_changed`: whether raw has changed. If not, only what is
-    missing is made. Raises `SchemaChanged` if the totals do not fit the columns of the raw table.
+    missing is made. `bring`: brings what has changed into totals, if it knows that. Otherwise all
+    is counted again. Raises `SchemaChanged` if the totals do not fit the columns of the raw table.
     """
     forget_undeclared(connection, source)
     if not is_declared(source, table):
         return
-    for total in make(connection, source, table):
-        if is_changed:
-            begin_change(connection, source.name)
-            run(connection, total.apply(total.relation, total.differences()))
-            # It has counted rows of before, and nobody can tell it which of them have changed.
-            if building(connection, [total]):
-                give_up_build(connection, total)
+    made = _made(connection, source)
+    totals = make(connection, source, table)
+    if not (is_changed and totals):
+        return
+    begin_change(connection, source.name)
+    # A total that was just made has everything.
+    are_known = all(made.get(total.name) == total.fingerprint for total in totals)
+    if bring and are_known and bring(totals):
+        return
+    for total in totals:
+        run(connection, total.apply(total.relation, total.differences()))
+        # It has counted rows of before, and nobody can tell it which of them have changed.
+        if building(connection, [total]):
+            give_up_build(connection, total)
 
 
 def building(connection: psycopg.Connection, totals: Sequence[TotalTable]) -> set[str]:
@@ -171,12 +184,24 @@ def building(connection: psycopg.Connection, totals: Sequence[TotalTable]) -> se
 
 def forget_undeclared(connection: psycopg.Connection, source: Source) -> None:
     """Drop what is not declared any more of a source."""
+    names = [each.name for each in source.kept]
+    _forget(connection, "source = %s AND name <> ALL(%s)", (source.name, names))
+
+
+def forget_sources(connection: psycopg.Connection, declared: Sequence[str]) -> None:
+    """Drop what was kept of all sources but those that are declared."""
+    if _exists(connection, "ods._totals"):
+        _forget(connection, "source <> ALL(%s)", (declared,))
+
+
+def _forget(connection: psycopg.Connection, condition: str, values: Sequence[object]) -> None:
     rows = connection.execute(
-        "DELETE FROM ods._totals WHERE source = %s AND name <> ALL(%s) RETURNING name",
-        (source.name, [each.name for each in source.kept]),
+        f"DELETE FROM ods._totals WHERE {condition} RETURNING name".encode(), values
     ).fetchall()
     for (name,) in rows:
-        run(connection, f"DROP TABLE IF EXISTS ods.{quote(name)}, ods.{quote(f'_later_{name}')}")
+        connection.execute("DELETE FROM ods._builds WHERE name = %s", (name,))
+        relations = ", ".join(f"ods.{quote(f'{each}{name}')}" for each in ("", "_later_", "_new_"))
+        run(connection, f"DROP TABLE IF EXISTS {relations}")
         for function in connection.execute(
             "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'ods'::regnamespace"
             " AND proname = ANY(%s)",

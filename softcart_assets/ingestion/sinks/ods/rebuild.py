@@ -153,7 +153,8 @@ def _build(
             (table.name, table.fingerprint),
         ).fetchone()
         if not (is_whole and is_whole[0]):
-            run(control, f"DROP TABLE {new}")
+            # It is gone already if the total is not declared any more.
+            run(control, f"DROP TABLE IF EXISTS {new}")
             return None
         keys = listed(table.keys)
         sums = ", ".join(f"sum({quote(name)}) AS {quote(name)}" for name in table.sums)
