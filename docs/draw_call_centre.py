@@ -21,7 +21,7 @@ from softcart_assets.serving import tokens
 from softcart_assets.serving.app import create_app
 from softcart_assets.serving.asking import Asking, ready
 from softcart_assets.serving.desk import find
-from softcart_assets.serving.limits import Limits
+from softcart_assets.web.limits import Limits
 
 PICTURE = Path(__file__).with_name("images") / "call-centre.png"
 _STREAM_SECONDS = 90

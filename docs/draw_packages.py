@@ -59,6 +59,7 @@ PURPOSES = {
     "stack": "the local servers",
     "views": "views made again",
     "warehouse_state": "what steps remember",
+    "web": "limits, errors, the server",
 }
 """What each package is for, in a few words."""
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from softcart_assets.serving.asking import Unavailable
-from softcart_assets.serving.problems import refuse
+from softcart_assets.web.problems import refuse
 
 EVERY_SECONDS = 0.5
 """How often the positions are looked at."""

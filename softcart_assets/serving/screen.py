@@ -30,9 +30,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from softcart_assets.pages.kit import theme
 from softcart_assets.serving.asking import Answer, Unavailable
 from softcart_assets.serving.live import OpenPages, Ticker
-from softcart_assets.serving.problems import refuse
 from softcart_assets.serving.service import Service
 from softcart_assets.serving.tokens import SCOPES, Token, TooManyUnknown
+from softcart_assets.web.problems import refuse
 
 _HERE = Path(__file__).parent
 _STYLE = Path(theme.__file__).with_name("kit.css")

@@ -7,9 +7,9 @@ from apiflask.validators import Range
 from flask import Response, g
 
 from softcart_assets.serving.asking import Answer, Asking
-from softcart_assets.serving.limits import Limits
-from softcart_assets.serving.problems import problem, refuse
 from softcart_assets.serving.tokens import SCOPES, Token, Tokens
+from softcart_assets.web.limits import Limits
+from softcart_assets.web.problems import problem, refuse
 
 
 class Freshness(Schema):

@@ -48,10 +48,10 @@ from softcart_assets.ingestion.capture import stream
 from softcart_assets.serving import tokens
 from softcart_assets.serving.app import create_app
 from softcart_assets.serving.asking import Asking, ready
-from softcart_assets.serving.limits import Limits
 from softcart_assets.serving.telecom import DESK
 from softcart_assets.serving.telecom.standard import ACCOUNT, BALANCE, USAGE
 from softcart_assets.stack import Stack
+from softcart_assets.web.limits import Limits
 
 READ, SEARCH = tokens.SCOPES
 DATA = Path(__file__).parents[1] / "data"
@@ -550,7 +550,7 @@ def test_a_token_has_a_limit(ask, warehouse: PostgresConnection) -> None:
 def test_no_number_in_log_or_error(
     ask, caplog: pytest.LogCaptureFixture, app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = logging.getLogger("softcart.call_centre")
+    log = logging.getLogger("softcart.requests")
     monkeypatch.setattr(log, "propagate", True)
     caplog.set_level(logging.DEBUG)
     wrong = f"{PREPAID}x"

@@ -20,11 +20,12 @@ from softcart_assets.serving import live, server, tokens
 from softcart_assets.serving.app import create_app
 from softcart_assets.serving.asking import Answer
 from softcart_assets.serving.desk import NoDesk, find
-from softcart_assets.serving.limits import Limits, SharedMemory
 from softcart_assets.serving.telecom import DESK
 from softcart_assets.serving.telecom.standard import USAGE
 from softcart_assets.serving.tokens import SCOPES, Token
 from softcart_assets.stack.server import StackError
+from softcart_assets.web.gunicorn import Masked
+from softcart_assets.web.limits import Limits, SharedMemory
 
 _AT = "2026-03-01T10:00:00+00:00"
 _WINDOW = {"starts_at": _AT, "ends_at": _AT, "calls": 2, "call_seconds": 90, "sms": 1}
@@ -191,9 +192,9 @@ def test_it_listens_on_this_machine_only(host: str) -> None:
 def test_the_log_has_an_error_under_its_instance(
     app: Any, token: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("softcart.call_centre"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("softcart.requests"), "propagate", True)
     caplog.set_level(logging.INFO)
-    caplog.handler.setFormatter(server._Masked())
+    caplog.handler.setFormatter(Masked())
     client = _logged_in(app, token)
     monkeypatch.setattr(Asking, "about", lambda *_: int("4915112345678x"))
     monkeypatch.setitem(app.config, "PROPAGATE_EXCEPTIONS", False)

@@ -8,9 +8,9 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import Response, current_app
 
-from softcart_assets.serving.problems import Problem
 from softcart_assets.serving.service import Age, Freshness, Service, fresh
 from softcart_assets.serving.telecom import schemas, standard
+from softcart_assets.web.problems import Problem
 
 _ERRORS = {
     400: {"description": "The request cannot be read."},

@@ -1,0 +1,1 @@
+"""What our own web applications have in common: limits, errors, headers, and the server."""

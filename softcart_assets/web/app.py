@@ -1,0 +1,138 @@
+"""What every application of ours begins with: its settings, headers, errors, and the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import simplejson
+from apiflask import APIFlask, HTTPError
+from flask import Response, g, request
+from flask.json.provider import DefaultJSONProvider
+from flask_wtf.csrf import CSRFError, CSRFProtect
+
+from softcart_assets.web.problems import Problem, refuse
+
+LOG = logging.getLogger("softcart.requests")
+
+HERE = "127.0.0.1", "localhost"
+"""The names of this machine by which it answers."""
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    # Addresses may have secrets in them.
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_POLICY = (
+    "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'; img-src data:"
+)
+
+
+class _Exact(DefaultJSONProvider):
+    """JSON with decimals as numbers, digit by digit."""
+
+    def dumps(self, obj: Any, **options: Any) -> str:
+        return str(simplejson.dumps(obj, use_decimal=True, ensure_ascii=False))
+
+
+class App(APIFlask):
+    """An application whose browsers keep a session.
+
+    `cookie`: the name of the browser's session. `secret`: signs the sessions of all processes.
+    `hosts`: the names by which people reach the proxy with TLS that stands before it. `scripts`:
+    whether its pages have scripts. `error`: makes the answer for an error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        title: str,
+        description: str,
+        cookie: str,
+        secret: bytes,
+        hosts: Sequence[str],
+        scripts: bool,
+        error: Callable[[HTTPError], Response],
+    ) -> None:
+        # Neither a folder of files nor pages about the API: these would load scripts from
+        # elsewhere.
+        bare: dict[str, Any] = {"static_folder": None, "docs_path": None}
+        super().__init__(name, title=title, version="1", **bare)
+        self._policy = _POLICY
+        if scripts:
+            self._policy += "; script-src 'self'; connect-src 'self'"
+        self.json = _Exact(self)
+        self.config |= {
+            "SECRET_KEY": secret,
+            "TRUSTED_HOSTS": [*HERE, *hosts],
+            # Browsers take a name with this prefix only by https, and from nobody but this host.
+            "SESSION_COOKIE_NAME": f"__Host-{cookie}" if hosts else cookie,
+            "SESSION_COOKIE_SECURE": bool(hosts),
+            "SESSION_COOKIE_SAMESITE": "Strict",
+            "SESSION_COOKIE_HTTPONLY": True,
+            "MAX_CONTENT_LENGTH": 100_000,
+            "WTF_CSRF_TIME_LIMIT": None,
+            # By https it would ask for a `Referer`, which our own policy keeps browsers from
+            # sending. The forms' values belong to the session, and no other site gets at its
+            # cookie.
+            "WTF_CSRF_SSL_STRICT": False,
+            "AUTO_SERVERS": False,
+            "HTTP_ERROR_SCHEMA": Problem,
+            "VALIDATION_ERROR_SCHEMA": Problem,
+            "DESCRIPTION": description,
+        }
+        self.error_processor(error)
+        self.errorhandler(CSRFError)(lambda _: error(refuse(400, _OLD)))
+        # Before all else that may refuse a request.
+        self.before_request(_begin)
+        self.after_request(self._end)
+        self.csrf = CSRFProtect(self)
+        self.spec_processor(_described)
+
+    def log_exception(self, exc_info: Any) -> None:
+        """See `Flask`, which would tell the address: what is asked for in vain may be in it."""
+        self.logger.error("Exception in %s: %s", request.endpoint, g.instance, exc_info=exc_info)
+
+    def _end(self, response: Response) -> Response:
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Content-Security-Policy", self._policy)
+        # What was asked for stays out of the log: the rule of the address is enough.
+        LOG.info(
+            "%s %s %d %.1f ms %s%s",
+            request.method,
+            request.url_rule.rule if request.url_rule else "-",
+            response.status_code,
+            (time.perf_counter() - g.started) * 1000,
+            g.get("token_id", "-"),
+            f" {g.instance}" if response.status_code >= 400 else "",
+        )
+        return response
+
+
+_OLD = "The page is too old. Log in again."
+
+
+def _begin() -> None:
+    g.started = time.perf_counter()
+    g.instance = f"urn:uuid:{uuid4()}"
+
+
+def _described(spec: dict[Any, Any] | str) -> dict[Any, Any] | str:
+    """Say in the description that errors are problem details, and that bodies must be there."""
+    assert isinstance(spec, dict), "the description is JSON"
+    operations = [each for path in spec["paths"].values() for each in path.values()]
+    for operation in (each for each in operations if isinstance(each, Mapping)):
+        if "requestBody" in operation:
+            operation["requestBody"]["required"] = True
+        for status, response in operation.get("responses", {}).items():
+            if int(status) >= 400 and "application/json" in response.get("content", {}):
+                content = response["content"]
+                content["application/problem+json"] = content.pop("application/json")
+    return spec
