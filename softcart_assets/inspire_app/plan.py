@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from enum import IntEnum
 from random import Random
 from typing import Final
+
+from softcart_assets.lines.inspire.catalogue import DEFAULTS, Effort, Workout
 
 QUOTE_AGAIN_AFTER: Final = timedelta(days=30)
 """So long a quote is not shown to the same person again."""
@@ -22,28 +23,6 @@ NEW_WORKOUTS: Final = 3
 
 _WARMTH: Final = 0.2
 """How much chance there is: with a score higher by this, a choice is e times as likely."""
-
-
-class Effort(IntEnum):
-    """How hard a workout is."""
-
-    REST = 0
-    LIGHT = 1
-    STEADY = 2
-    HEAVY = 3
-
-
-@dataclass(frozen=True)
-class Workout:
-    """A workout that can be proposed. `needs`: equipment. `goals`: the codes that it serves."""
-
-    code: str
-    activity: str
-    name: str
-    minutes: int
-    effort: Effort
-    goals: frozenset[str] = frozenset()
-    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -63,14 +42,6 @@ class Choice:
 
     item: str
     propensity: float
-
-
-DEFAULTS: Final = (
-    Workout("rest", "walk", "A rest day. A stroll if you like.", 0, Effort.REST),
-    Workout("walk_20", "walk", "Walk for 20 minutes", 20, Effort.LIGHT),
-    Workout("stretch_15", "yoga", "Stretch for 15 minutes", 15, Effort.LIGHT),
-)
-"""They are good for everybody: no equipment, no strain."""
 
 
 def suitable(

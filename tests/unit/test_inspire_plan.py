@@ -11,16 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softcart_assets.inspire_app.plan import (
-    DEFAULTS,
     QUOTE_AGAIN_AFTER,
-    Effort,
     Person,
-    Workout,
     chance_of,
     choose,
     suitable,
     unseen,
 )
+from softcart_assets.lines.inspire.catalogue import CATALOGUE, DEFAULTS, Effort, Workout
 
 FRIDAY = date(2026, 11, 27)
 DAY = timedelta(days=1)
@@ -119,3 +117,10 @@ def test_no_quote_comes_twice_in_thirty_days(quotes: int, length: int) -> None:
         quote = int(choose([str(each) for each in left], {}, chance_of(7, day, "quote")).item)
         assert quote not in shown or day - shown[quote] >= QUOTE_AGAIN_AFTER
         shown[quote] = day
+
+
+def test_everybody_has_something_to_choose_from_the_catalogue() -> None:
+    assert len({each.code for each in CATALOGUE}) == len(CATALOGUE)
+    nobody = suitable(CATALOGUE, Person(), FRIDAY)
+    assert {each.activity for each in nobody} >= {"walk", "run", "strength", "yoga"}
+    assert all(each.effort <= Effort.LIGHT and not each.needs for each in nobody)
