@@ -33,6 +33,7 @@ from softcart_assets.lines.model import Source
 from softcart_assets.progress import Stages
 from softcart_assets.runs import Outcome, materialize_everything
 from softcart_assets.stack import Stack
+from softcart_assets.web.applications import applications
 
 SAMPLE_SECONDS = 3
 
@@ -222,6 +223,7 @@ def _outputs(home: Path) -> list[str]:
         *reports,
         "make ui   (the Dagster UI)",
         ".venv/bin/softcart serve pages   (the pages and extracts, for others)",
+        *(line for each in applications().values() for line in each.opened()),
     ]
 
 

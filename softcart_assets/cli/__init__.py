@@ -27,6 +27,7 @@ from softcart_assets.cli import (
     tokens,
 )
 from softcart_assets.interrupts import obeyed
+from softcart_assets.web.applications import applications
 
 _OURS = ("softcart_assets", "seed_data", "spark")
 _HELP = "softcart.help"
@@ -113,3 +114,5 @@ app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(serve.serve, name="serve")
 app.add_typer(ods.ods, name="ods")
 app.add_typer(tokens.tokens, name="tokens")
+for _line, _application in applications().items():
+    app.add_typer(_application.commands, name=_line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from softcart_assets.cli import settings
 from softcart_assets.connections import CALL_CENTRE_PORT, PAGES_PORT
+from softcart_assets.web.applications import applications
 
 serve = typer.Typer(help="Serve what was made to others.", no_args_is_help=True)
 
@@ -49,3 +52,16 @@ def call_centre(
     settings.apply(start=False)
     typer.secho(f"Call centre: {address_of(host, port)} (Ctrl-C ends it)", bold=True)
     serve_desk(find([line.name for line in LINES]), staging(), host, port, workers)
+
+
+def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
+    @wraps(function)
+    def called(**named: object) -> None:
+        settings.apply(start=False)
+        function(**named)
+
+    return called
+
+
+for _line, _application in applications().items():
+    serve.command(_line)(_with_settings(_application.serve))

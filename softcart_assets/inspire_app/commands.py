@@ -1,0 +1,34 @@
+"""The commands of the fitness application. Each imports its modules when it is called."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from softcart_assets.inspire_app.settings import PORT
+
+commands = typer.Typer(help="The fitness application.", no_args_is_help=True)
+
+
+@commands.callback()
+def _group() -> None:
+    """The fitness application."""
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = PORT,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
+) -> None:
+    """Serve the fitness application until Ctrl-C."""
+    from softcart_assets.inspire_app.server import serve as serve_pages
+    from softcart_assets.stack.server import address_of
+
+    typer.secho(f"Inspire: {address_of(host, port)} (Ctrl-C ends it)", bold=True)
+    serve_pages(host, port, workers)
+
+
+def opened() -> list[str]:
+    """See `applications`."""
+    return [".venv/bin/softcart serve inspire   (the fitness application)"]

@@ -1,0 +1,62 @@
+"""The settings of the application, from the environment."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from softcart_assets.connections import LOOPBACK, SettingError, setting
+from softcart_assets.paths import softcart_home
+
+PORT: Final = 8091
+"""The usual port of `softcart serve inspire`."""
+
+PREFIX: Final = "SOFTCART_INSPIRE_APP"
+
+_SECRET: Final = f"{PREFIX}_SECRET"
+_SHORTEST_SECRET: Final = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`secret`: signs sessions and links. `url`: where people find the application."""
+
+    secret: bytes = field(repr=False)
+    url: str
+
+    @classmethod
+    def from_env(cls, url: str = f"http://127.0.0.1:{PORT}") -> Settings:
+        """Read them. `url`: if none is set. Raises `SettingError`."""
+        found = setting(f"{PREFIX}_URL", url).rstrip("/")
+        parts = urlsplit(found)
+        is_safe = parts.scheme == "https" or parts.hostname in LOOPBACK
+        if not (is_safe and parts.hostname and not parts.path):
+            raise SettingError(f"{PREFIX}_URL must be https://<name>, and not {found!r}.")
+        secret = os.environ.get(_SECRET) or _own_secret()
+        if len(secret) < _SHORTEST_SECRET:
+            raise SettingError(f"{_SECRET} must have at least {_SHORTEST_SECRET} characters.")
+        return cls(secret.encode(), found)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether browsers come by https. Then they send cookies by no other way."""
+        return self.url.startswith("https:")
+
+    @property
+    def hosts(self) -> list[str]:
+        """The name by which people reach the proxy with TLS before the server."""
+        return [urlsplit(self.url).hostname or ""] if self.is_public else []
+
+
+def _own_secret() -> str:
+    """The secret of this machine's stack, made at the first start."""
+    path = softcart_home() / "inspire_app.secret"
+    try:
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    except FileExistsError:
+        pass
+    return path.read_text()
