@@ -89,10 +89,13 @@ def documents(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Index:
-    """An index of a collection, or a global one of a table of DynamoDB."""
+    """An index of a collection, or a global one of a table of DynamoDB.
 
-    name: str
+    `name`: of one of DynamoDB. `is_unique`: for one of a collection.
+    """
+
     fields: tuple[str, ...]
+    name: str = ""
     is_unique: bool = False
 
 

@@ -100,10 +100,9 @@ class MongoDatabase:
             if table.cursor:
                 collection.create_index(table.cursor)
             for index in self._designs.get(table.at_source, TableDesign()).indexes:
+                # With the server's own name for it, so that an application may ask for it, too.
                 collection.create_index(
-                    [(name, ASCENDING) for name in index.fields],
-                    name=index.name,
-                    unique=index.is_unique,
+                    [(name, ASCENDING) for name in index.fields], unique=index.is_unique
                 )
         return count
 

@@ -9,15 +9,15 @@ from softcart_assets.lines.inspire import LINE
 DESIGNS = {
     "inspire_docs.activity_logs": TableDesign(
         indexes=(
-            Index("once", ("user_id", "fingerprint"), is_unique=True),
-            Index("by_day", ("user_id", "local_date")),
-            Index("by_start", ("user_id", "started_at")),
+            Index(("user_id", "fingerprint"), is_unique=True),
+            Index(("user_id", "local_date")),
+            Index(("user_id", "started_at")),
         )
     ),
     "inspire_sessions.sessions": TableDesign(
         types={"user_id": "N", "started_at": "N"},
         expires_at="expires_at",
-        indexes=(Index("by_user", ("user_id", "started_at")),),
+        indexes=(Index(("user_id", "started_at"), name="by_user"),),
     ),
 }
 

@@ -129,6 +129,7 @@ CREATE TABLE messages (
   created_at    DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
   updated_at    DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
   KEY (state, due_at),
+  KEY (state, purpose, due_at),
   KEY (state, claimed_until),
   KEY (user_id),
   KEY (provider_id)
