@@ -10,6 +10,11 @@ quoted() {
 }
 
 docker_process_sql <<SQL
+CREATE DATABASE \`inspire\` CHARACTER SET utf8mb4;
+CREATE USER \`inspire\` IDENTIFIED BY $(quoted "${SOFTCART_INSPIRE_PASSWORD}");
+GRANT ALL ON \`inspire\`.* TO \`inspire\`;
+-- What a reader of change data needs besides.
+GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO \`inspire\`;
 CREATE DATABASE \`shop\` CHARACTER SET utf8mb4;
 CREATE USER \`shop\` IDENTIFIED BY $(quoted "${SOFTCART_SHOP_PASSWORD}");
 GRANT ALL ON \`shop\`.* TO \`shop\`;

@@ -518,7 +518,8 @@ class DynamoConnection:
 
     `endpoint` empty: Amazon's own service. `access_key` empty: boto3 looks for credentials itself
     (environment, shared files, the machine's role). `rcu_per_second`: read capacity units that a
-    load may use in a second, 0: any number.
+    load may use in a second, 0: any number. `read_units`, `write_units`: the capacity of new
+    tables, 0 for both: on demand.
     """
 
     prefix: str
@@ -529,6 +530,8 @@ class DynamoConnection:
     table_prefix: str = ""
     is_consistent: str = "no"
     rcu_per_second: str = "0"
+    read_units: str = "0"
+    write_units: str = "0"
 
     @classmethod
     def from_env(cls, prefix: str) -> DynamoConnection:
@@ -542,15 +545,17 @@ class DynamoConnection:
             setting(f"{prefix}_TABLE_PREFIX", ""),
             setting(f"{prefix}_CONSISTENT_READS", "no"),
             setting(f"{prefix}_RCU_PER_SECOND", "0"),
+            setting(f"{prefix}_READ_UNITS", "0"),
+            setting(f"{prefix}_WRITE_UNITS", "0"),
         )
         if found.is_consistent not in ("yes", "no"):
             raise SettingError(
                 f"{prefix}_CONSISTENT_READS must be yes or no, not {found.is_consistent!r}."
             )
-        if not found.rcu_per_second.isdecimal():
-            raise SettingError(
-                f"{prefix}_RCU_PER_SECOND must be a whole number, not {found.rcu_per_second!r}."
-            )
+        for name in ("RCU_PER_SECOND", "READ_UNITS", "WRITE_UNITS"):
+            value: str = getattr(found, name.lower())
+            if not value.isdecimal():
+                raise SettingError(f"{prefix}_{name} must be a whole number, not {value!r}.")
         return found
 
     @property

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
@@ -74,3 +77,28 @@ def thresholds(uniform: Column, weights: Mapping[str, float]) -> Column:
         reached += weights[name] / total
         column = (F if column is None else column).when(uniform < reached, name)
     return F.lit(names[-1]) if column is None else column.otherwise(names[-1])
+
+
+def draws(salt: int, *keys: npt.NDArray[np.int64] | int) -> npt.NDArray[np.float64]:
+    """Doubles in [0, 1) for what numpy computes day after day: by a salt and the keys alone.
+
+    `Dice.salt` makes the salt. A row gets the same value however the rows are split.
+    """
+    state: Any = np.uint64(salt)
+    # Whole numbers overflow on purpose.
+    with np.errstate(over="ignore"):
+        for key in keys:
+            state = _mixed(state ^ (np.asarray(key).astype(np.uint64) * np.uint64(_GOLDEN)))
+    values: npt.NDArray[np.float64] = (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return values
+
+
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mixed(state: Any) -> Any:
+    """The end of SplitMix64, which spreads each bit over all others."""
+    state = (state + np.uint64(_GOLDEN)).astype(np.uint64)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

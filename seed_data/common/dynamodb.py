@@ -11,14 +11,13 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from seed_data.common.databases import Advance, mark_of, refusal
-from seed_data.common.model import SeedError
+from seed_data.common.model import SeedError, TableDesign
 from softcart_assets.connections import DynamoConnection
 from softcart_assets.lines.model import Source, Table
 
@@ -28,21 +27,6 @@ _ITEMS_A_REQUEST = 25
 """DynamoDB's limit."""
 _REQUESTS_AT_ONCE = 8
 _ATTEMPTS = 12
-
-
-@dataclass(frozen=True)
-class TableDesign:
-    """What a table has besides its items.
-
-    `key_types`: S, N or B for each attribute of the key. `expires_at`: the attribute with the
-    second since 1970 after which an item goes. `read_units`, `write_units`: provisioned capacity, 0
-    for both: on demand.
-    """
-
-    key_types: Mapping[str, Literal["S", "N", "B"]]
-    expires_at: str | None = None
-    read_units: int = 0
-    write_units: int = 0
 
 
 class DynamoDatabase:
@@ -148,37 +132,40 @@ class DynamoDatabase:
                 )
 
     def _create(self, table: Table) -> None:
-        design = self._design(table)
-        kinds = ("HASH", "RANGE")
-        is_on_demand = not (design.read_units or design.write_units)
-        capacity: dict[str, Any] = (
-            {"BillingMode": "PAY_PER_REQUEST"}
-            if is_on_demand
-            else {
-                "BillingMode": "PROVISIONED",
-                "ProvisionedThroughput": {
-                    "ReadCapacityUnits": design.read_units,
-                    "WriteCapacityUnits": design.write_units,
-                },
+        design, server = self._design(table), self._server
+        names = [*table.key, *(name for index in design.indexes for name in index.fields)]
+        units = {
+            "ReadCapacityUnits": int(server.read_units),
+            "WriteCapacityUnits": int(server.write_units),
+        }
+        is_on_demand = not any(units.values())
+        # An index has a capacity of its own.
+        capacity: dict[str, Any] = {} if is_on_demand else {"ProvisionedThroughput": units}
+        indexes = [
+            {
+                "IndexName": index.name,
+                "KeySchema": _key_schema(index.fields),
+                "Projection": {"ProjectionType": "ALL"},
+                **capacity,
             }
-        )
+            for index in design.indexes
+        ]
         self._client.create_table(
             TableName=self._name(table.at_source),
             AttributeDefinitions=[
-                {"AttributeName": name, "AttributeType": design.key_types.get(name, "S")}
-                for name in table.key
+                {"AttributeName": name, "AttributeType": design.types.get(name, "S")}
+                for name in dict.fromkeys(names)
             ],
-            KeySchema=[
-                {"AttributeName": name, "KeyType": kind}
-                for name, kind in zip(table.key, kinds, strict=False)
-            ],
+            KeySchema=_key_schema(table.key),
             StreamSpecification={"StreamEnabled": True, "StreamViewType": _STREAM_VIEW},
             Tags=[{"Key": _TAG, "Value": self.mark}],
+            BillingMode="PAY_PER_REQUEST" if is_on_demand else "PROVISIONED",
             **capacity,
+            **({"GlobalSecondaryIndexes": indexes} if indexes else {}),
         )
 
     def _design(self, table: Table) -> TableDesign:
-        return self._designs.get(table.at_source, TableDesign({}))
+        return self._designs.get(table.at_source, TableDesign())
 
     def _name(self, at_source: str) -> str:
         return self._server.table_prefix + at_source
@@ -202,6 +189,13 @@ class DynamoDatabase:
             return ""
         tags = self._client.list_tags_of_resource(ResourceArn=described["TableArn"])["Tags"]
         return next((str(tag["Value"]) for tag in tags if tag["Key"] == _TAG), "")
+
+
+def _key_schema(names: Sequence[str]) -> list[dict[str, str]]:
+    kinds = ("HASH", "RANGE")
+    return [
+        {"AttributeName": name, "KeyType": kind} for name, kind in zip(names, kinds, strict=False)
+    ]
 
 
 def from_json(item: Mapping[str, Any]) -> dict[str, Any]:

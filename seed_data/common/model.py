@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,6 +88,31 @@ def documents(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 @dataclass(frozen=True)
+class Index:
+    """An index of a collection, or a global one of a table of DynamoDB.
+
+    `name`: of one of DynamoDB. `is_unique`: for one of a collection.
+    """
+
+    fields: tuple[str, ...]
+    name: str = ""
+    is_unique: bool = False
+
+
+@dataclass(frozen=True)
+class TableDesign:
+    """What a collection or a table of DynamoDB has besides its rows.
+
+    `types`: S, N or B for each attribute of a key or an index in DynamoDB. The default is S.
+    `expires_at`: the attribute with the second since 1970 after which an item goes.
+    """
+
+    types: Mapping[str, Literal["S", "N", "B"]] = field(default_factory=dict)
+    expires_at: str | None = None
+    indexes: tuple[Index, ...] = ()
+
+
+@dataclass(frozen=True)
 class LineSeed:
     """The seed data of a line of business: `SEED` of the package `seed_data.<line>`.
 
@@ -98,8 +123,11 @@ class LineSeed:
 
     `change` changes a share of the rows at once, the newest or some of each time, and returns their
     number. Measurements need it. None: the line has no changes.
+
+    `designs`: by `<source>.<table>`, for sources without a script.
     """
 
     generate: Callable[[Parameters, Output], None]
     traffic: Callable[[Mapping[str, Source], int | None], Traffic] | None = None
     change: Callable[[Mapping[str, Source], float, bool], int] | None = None
+    designs: Mapping[str, TableDesign] = field(default_factory=dict)

@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from bson import json_util
+from pymongo import ASCENDING
 from pymongo.database import Database
 
 from seed_data.common.databases import Advance, mark_of, refusal
-from seed_data.common.model import SeedError
+from seed_data.common.model import SeedError, TableDesign
 from softcart_assets.connections import MongoConnection
 from softcart_assets.lines.model import Source, Table
 
@@ -28,9 +29,10 @@ BATCH_DOCUMENTS = 1_000
 
 
 class MongoDatabase:
-    """The MongoDB database of one source."""
+    """The MongoDB database of one source. `designs`: by table."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, designs: Mapping[str, TableDesign] | None = None) -> None:
+        self._designs = designs or {}
         self.mark = mark_of(source)
         self._server = MongoConnection.from_env(source.env_prefix)
         self._declared = {table.at_source for table in source.tables}
@@ -97,6 +99,11 @@ class MongoDatabase:
                     advance(batch.num_rows)
             if table.cursor:
                 collection.create_index(table.cursor)
+            for index in self._designs.get(table.at_source, TableDesign()).indexes:
+                # With the server's own name for it, so that an application may ask for it, too.
+                collection.create_index(
+                    [(name, ASCENDING) for name in index.fields], unique=index.is_unique
+                )
         return count
 
     def complete(self, tables: Collection[Table], parameters: str) -> None:

@@ -85,7 +85,11 @@ class MySQLDatabase:
         return comments
 
     def recreate(self, tables: Collection[Table]) -> None:
-        """Create these tables anew. Drop those that are no longer declared."""
+        """Create these tables anew. Drop those that are no longer declared.
+
+        With all of them, the further tables of the script are made anew. They are no source tables,
+        but the program at the source needs them.
+        """
         creating = self._statements(tables)
         with self._server.connect() as connection, connection.cursor() as cursor:
             if not int(_scalar(connection, "SELECT @@local_infile")):
@@ -96,6 +100,8 @@ class MySQLDatabase:
             # Tables may refer to each other, so no order would be right for all drops.
             cursor.execute("SET foreign_key_checks = 0")
             kept = self._declared - {table.at_source for table in tables}
+            if kept:
+                kept |= statements(self._script).keys() - self._declared
             for name in self.marks().keys() - kept:
                 cursor.execute(f"DROP TABLE `{name}`")
             for statement in creating:
@@ -111,7 +117,9 @@ class MySQLDatabase:
             raise SeedError(
                 f"{self._script} has no CREATE TABLE statement for {', '.join(missing)}. Add it."
             )
-        return [statement for name, statement in known.items() if name in names]
+        # Some tables leave the others as they are, the further ones of the script included.
+        kept = known.keys() - names if self._declared - set(names) else set()
+        return [statement for name, statement in known.items() if name not in kept]
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
         """Load the Parquet files of a table. Returns the number of rows.

@@ -10,7 +10,7 @@ from pathlib import Path
 from seed_data.common.databases import Database
 from seed_data.common.dynamodb import DynamoDatabase
 from seed_data.common.folder import FolderDatabase
-from seed_data.common.model import LineSeed, SeedError
+from seed_data.common.model import LineSeed, SeedError, TableDesign
 from seed_data.common.mongodb import MongoDatabase
 from seed_data.common.mysql import MySQLDatabase
 from softcart_assets.lines.model import Line, Source
@@ -57,9 +57,18 @@ def database_of(line: Line, source: Source) -> Database:
         case "mysql":
             return MySQLDatabase(source, folder_of(line) / f"{source.name}.sql")
         case "mongodb":
-            return MongoDatabase(source)
+            return MongoDatabase(source, _designs(line, source))
         case "dynamodb":
-            return DynamoDatabase(source)
+            return DynamoDatabase(source, _designs(line, source))
         case "files":
             return FolderDatabase(source)
     raise SeedError(f"Seed data cannot be written into a source of kind {source.kind!r}.")
+
+
+def _designs(line: Line, source: Source) -> dict[str, TableDesign]:
+    seed = seed_of(line)
+    return {
+        name.removeprefix(f"{source.name}."): design
+        for name, design in (seed.designs if seed else {}).items()
+        if name.startswith(f"{source.name}.")
+    }

@@ -6,6 +6,8 @@ give a customer the same number mean the same person. Each line adds its own mis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
@@ -20,6 +22,15 @@ ADDRESSES = 3
 def address_of(person: Column, number: Column | int) -> Column:
     """The number of an address of a person; `number` 0 is the home."""
     return (person - 1) * ADDRESSES + 1 + number
+
+
+def spelled(draw: Column, plain: Column, variants: Sequence[tuple[float, Column]]) -> Column:
+    """One of several spellings: each variant has its share of [0, 1), the rest is `plain`."""
+    reached, column = 0.0, None
+    for share, variant in variants:
+        reached += share
+        column = (F if column is None else column).when(draw < reached, variant)
+    return plain if column is None else column.otherwise(plain)
 
 
 class People:

@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from seed_data.common.dice import Dice
-from seed_data.common.people import People, address_of
+from seed_data.common.people import People, address_of, spelled
 from seed_data.common.words import Pools
 from seed_data.telecom import shares
 from seed_data.telecom.parameters import BLOCK_CUSTOMERS, TelecomParameters
@@ -73,29 +73,29 @@ class Customers:
     def _name(self) -> Column:
         first, last = F.col("first"), F.col("last")
         latin = F.initcap(F.translate(F.col("handle"), ".", " "))
-        reached, draw = 0.0, self._dice.uniform("telecom.name", F.col("id"))
-        column = None
-        for share, spelled in (
-            (shares.NAME_CAPITALS, F.upper(F.concat_ws(" ", first, last))),
-            (shares.NAME_SWAPPED, F.concat_ws(", ", last, first)),
-            (shares.NAME_INITIAL, F.concat_ws(". ", F.substring(first, 1, 1), last)),
-            (shares.NAME_LATIN, latin),
-        ):
-            reached += share
-            column = (F if column is None else column).when(draw < reached, spelled)
-        plain = self._people.full_name(F.col("country"), first, last)
-        return plain if column is None else column.otherwise(plain)
+        return spelled(
+            self._dice.uniform("telecom.name", F.col("id")),
+            self._people.full_name(F.col("country"), first, last),
+            (
+                (shares.NAME_CAPITALS, F.upper(F.concat_ws(" ", first, last))),
+                (shares.NAME_SWAPPED, F.concat_ws(", ", last, first)),
+                (shares.NAME_INITIAL, F.concat_ws(". ", F.substring(first, 1, 1), last)),
+                (shares.NAME_LATIN, latin),
+            ),
+        )
 
     def _email(self) -> Column:
-        c, draw = F.col("id"), self._dice.uniform("telecom.email", F.col("id"))
+        c = F.col("id")
         same = self._people.email(F.col("person"), F.col("country"))
         other = F.concat(F.col("handle"), F.lit("."), c.cast("string"), F.lit("@phone.example"))
-        missing, others = shares.EMAIL_MISSING, shares.EMAIL_MISSING + shares.EMAIL_OTHER
-        return (
-            F.when(draw < missing, None)
-            .when(draw < others, other)
-            .when(draw < others + shares.EMAIL_CAPITALS, F.upper(same))
-            .otherwise(same)
+        return spelled(
+            self._dice.uniform("telecom.email", c),
+            same,
+            (
+                (shares.EMAIL_MISSING, F.lit(None)),
+                (shares.EMAIL_OTHER, other),
+                (shares.EMAIL_CAPITALS, F.upper(same)),
+            ),
         )
 
     def _phone(self) -> Column:

@@ -51,7 +51,7 @@ def test_every_model_belongs_to_exactly_one_op(two_lines):
     models = [n["name"] for n in manifest["nodes"].values() if n["resource_type"] == "model"]
     assert sorted(found) == sorted(models)
     assert list(models_of(ops)) == [
-        *("dbt_customers", "dbt_conformed", "dbt_shop", "dbt_telecom", "dbt_cafe")
+        *("dbt_customers", "dbt_conformed", "dbt_inspire", "dbt_shop", "dbt_telecom", "dbt_cafe")
     ]
 
 
@@ -81,7 +81,8 @@ def test_lines_do_not_read_each_other(two_lines):
 
 
 def test_a_test_that_reads_models_of_two_ops_belongs_to_the_one_whose_model_it_tests(two_lines):
-    _, conformed, shop, *_ = dbt_models(*two_lines)
+    ops = {op.op.name: op for op in dbt_models(*two_lines)}
+    conformed, shop = ops["dbt_conformed"], ops["dbt_shop"]
     [key] = [key for key in shop.check_keys if key.name == "references_resolved_fct_order_lines"]
     assert key.asset_key.path[-1] == "fct_order_lines"
     assert shop.get_spec_for_check_key(key).additional_deps

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from seed_data.common.dynamodb import DynamoDatabase, TableDesign
+from seed_data.common.dynamodb import DynamoDatabase
+from seed_data.common.model import TableDesign
 from softcart_assets.connections import DynamoConnection, PostgresConnection
 from softcart_assets.ingestion.connectors.dynamodb import streams
 from softcart_assets.ingestion.connectors.dynamodb.positions import place_of

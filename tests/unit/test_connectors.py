@@ -23,7 +23,9 @@ DOCS = Table("docs", "", ("_id",), "incremental", (Column("_id", NONE), Column("
 
 
 def test_an_unknown_kind_is_told_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="no connector 'oracle'; there are mysql, mongodb, files"):
+    with pytest.raises(
+        KeyError, match="no connector 'oracle'; there are mysql, mongodb, dynamodb, files"
+    ):
         connector("oracle")
 
 

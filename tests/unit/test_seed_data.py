@@ -31,11 +31,12 @@ UNTIL = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
-def test_scripts_create_exactly_the_declared_tables(line: Line) -> None:
+def test_scripts_create_all_declared_tables(line: Line) -> None:
+    """They may create further ones, which belong to the program at the source alone."""
     for source in line.sources:
         if source.kind == "mysql" and seed_of(line):
             script = folder_of(line) / f"{source.name}.sql"
-            assert set(statements(script)) == {table.at_source for table in source.tables}
+            assert set(statements(script)) >= {table.at_source for table in source.tables}
 
 
 def test_the_documentation_states_the_shares_of_the_operator() -> None:

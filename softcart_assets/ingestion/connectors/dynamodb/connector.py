@@ -62,6 +62,14 @@ class DynamoConnector(Connector):
             default="0",
             example="500",
         ),
+        Setting(
+            "READ_UNITS",
+            "Read capacity units of each table that `softcart seed` makes, and of its indexes. 0, "
+            "for WRITE_UNITS, too: on demand.",
+            default="0",
+            example="50",
+        ),
+        Setting("WRITE_UNITS", "The same for write capacity units.", default="0", example="50"),
     )
     needs = """\
 The credentials need dynamodb:DescribeTable, Scan and BatchGetItem on the tables. For tables with

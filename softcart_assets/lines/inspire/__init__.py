@@ -1,0 +1,11 @@
+"""The fitness application: people, their workouts, and the messages that keep them going."""
+
+from softcart_assets.lines.inspire.sources import INSPIRE, INSPIRE_DOCS, INSPIRE_SESSIONS
+from softcart_assets.lines.model import Line
+
+LINE = Line(
+    "inspire",
+    "The fitness application: workouts, goals and messages.",
+    owner="team:inspire",
+    sources=(INSPIRE, INSPIRE_DOCS, INSPIRE_SESSIONS),
+)
