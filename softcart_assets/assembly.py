@@ -315,7 +315,7 @@ def _lake_tables(source: Source) -> Iterator[str]:
                 )
 
 
-_OWN_OF_TOTALS = {"bucket", "currency", "rows", "window", "starts_at", "ends_at"}
+_OWN_OF_TOTALS = {"bucket", "rows", "window", "starts_at", "ends_at"}
 """Names of columns that every table or function of a total may have."""
 _OWN_OF_ODS = {"positions", "cycle", "local_day", "midnight"}
 
@@ -374,13 +374,15 @@ def _measures(total: RunningTotal, where: str) -> Iterator[str]:
     if not total.measures:
         yield f"{where} has no measure. Declare one, such as {{'rows_counted': '*'}}."
     for name in total.measures:
-        if not LINE_NAME.fullmatch(name) or name in {*_OWN_OF_TOTALS, total.key}:
+        if not LINE_NAME.fullmatch(name) or name in {*_OWN_OF_TOTALS, total.key, total.by}:
             yield (
                 f"{where} has a measure called {name!r}. Use small letters, digits and _, and none "
-                f"of {', '.join(sorted(_OWN_OF_TOTALS))} or the key's name."
+                f"of {', '.join(sorted(_OWN_OF_TOTALS))} or the names of `key` and `by`."
             )
-    if total.key in _OWN_OF_TOTALS:
-        yield f"{where}: its key is called {total.key!r}, as a column of ours. Choose another key."
+    for taken in {total.key, total.by} & _OWN_OF_TOTALS:
+        yield f"{where}: {taken!r} is the name of a column of ours. Choose another column."
+    if total.by == total.key:
+        yield f"{where} stands apart by its key. Leave out `by`."
     if not total.windows:
         yield f"{where} has no window. Declare one, such as windows=('life',)."
     if not total.at and set(total.windows) - {"life"}:

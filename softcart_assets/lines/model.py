@@ -198,7 +198,7 @@ class RunningTotal:
     `identity`: columns that tell an event. Of several rows of one event, the row with the smallest
     key counts, whatever `where` says of it. If the first of these columns is NULL, the row is an
     event of its own.
-    `currency`: a column by whose values the totals stand apart.
+    `by`: a column by whose values the totals stand apart, such as a currency. They are texts.
     `windows`: `life` is all time. `cycle` is a billing period, which begins on a day of the month
     in a time zone. `day` is a day in a time zone. Whoever reads the totals says day and zone.
     """
@@ -211,7 +211,7 @@ class RunningTotal:
     where: tuple[Where, ...] = ()
     at: str | None = None
     identity: tuple[str, ...] = ()
-    currency: str | None = None
+    by: str | None = None
     windows: tuple[Literal["life", "cycle", "day"], ...] = ("life",)
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
@@ -220,7 +220,7 @@ class RunningTotal:
         """The columns of the source table that it adds up or that decide where, each once."""
         measured = (column for column in self.measures.values() if column != "*")
         others = (each.column for each in self.where)
-        named = (self.key, self.at, self.currency, *measured, *others)
+        named = (self.key, self.at, self.by, *measured, *others)
         return tuple(dict.fromkeys(filter(None, named)))
 
 

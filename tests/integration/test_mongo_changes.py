@@ -4,6 +4,7 @@ set's events say.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import random
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bson
+import psycopg
 import pyarrow.dataset as ds
 import pymongo
 import pymongo.errors
@@ -31,6 +33,7 @@ from pymongo.database import Database
 
 from softcart_assets.audits import raw as audits
 from softcart_assets.connections import MongoConnection, PostgresConnection
+from softcart_assets.ingestion.capture import stream
 from softcart_assets.ingestion.connectors.mongodb import followed, values
 from softcart_assets.ingestion.connectors.mongodb.positions import token_of
 from softcart_assets.ingestion.connectors.mongodb.reader import MongoReader
@@ -843,3 +846,109 @@ def test_a_transaction_past_the_end_is_not_cut(
             "SELECT count(*) FROM raw_t.docs WHERE _id LIKE 'later%'"
         ).fetchone()
     assert applied == (sum(e["_id"]["_data"] <= token["_data"] for e in scripted.events) - 1,)
+
+
+DAYS = RunningTotal(
+    "days",
+    "What was done on a day.",
+    table="docs",
+    key="user_id",
+    measures={"workouts": "*", "seconds": "seconds", "metres": "metres"},
+    by="day",
+)
+WORKOUTS = source_of(
+    Table(
+        "docs",
+        "",
+        ("_id",),
+        "cdc",
+        classify(none="_id updated_at user_id day seconds metres"),
+        cursor="updated_at",
+    ),
+    kind="mongodb",
+)
+WORKOUTS = replace(WORKOUTS, totals=(DAYS,))
+
+
+def _workout(key: str, day: str = "2026-01-01", seconds: int = 600, **more: Any) -> dict[str, Any]:
+    return _doc(key, user_id=7, day=day, seconds=seconds, **more)
+
+
+def _days(postgres: PostgresConnection) -> dict[str, tuple[Any, ...]]:
+    rows = query(postgres, "SELECT * FROM ods.days_windows(7, 1, 'UTC', now())")
+    return {row[3]: tuple(map(int, row[4:])) for row in rows}
+
+
+def test_totals_of_a_collection_that_is_still_empty(database: Database, loader: Loader) -> None:
+    """Fields become columns when documents have them. Until then, nothing has them."""
+    loader.source = WORKOUTS
+    loader()
+    assert check(loader.postgres, WORKOUTS, DAYS).rows == 0
+    database.docs.insert_one(_workout("a"))
+    loader()
+    assert _days(loader.postgres) == {"2026-01-01": (1, 600, 0)}
+    # A field that nobody has had yet, and another day.
+    database.docs.insert_one(_workout("b", "2026-01-02", metres=bson.Decimal128("5000.5")))
+    database.docs.update_one({"_id": "a"}, {"$set": {"seconds": 60.5}})
+    loader()
+    assert check(loader.postgres, WORKOUTS, DAYS).wrong == 0
+    sums = {
+        row[3:] for row in query(loader.postgres, "SELECT * FROM ods.days_windows(7,1,'UTC',now())")
+    }
+    assert {(day, n, float(s), float(m)) for day, n, s, m in sums} == {
+        ("2026-01-01", 1, 60.5, 0.0),
+        ("2026-01-02", 1, 600.0, 5000.5),
+    }
+
+
+def test_a_stream_follows_a_collection(
+    database: Database, loader: Loader, mongo: MongoConnection
+) -> None:
+    """Totals are right soon after each change, and exact whenever the stream is killed."""
+    database.docs.insert_one(_workout("a"))
+
+    def follow() -> None:
+        stream(WORKOUTS, mongo, loader.postgres, loader.lake)
+
+    def wait_for(expected: dict[str, tuple[Any, ...]]) -> None:
+        began = time.monotonic()
+        while True:
+            with contextlib.suppress(psycopg.ProgrammingError):
+                if _days(loader.postgres) == expected:
+                    return
+            assert time.monotonic() < began + 60, (_days(loader.postgres), expected)
+            time.sleep(0.02)
+
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=follow)
+    process.start()
+    try:
+        wait_for({"2026-01-01": (1, 600, 0)})
+        for n in range(1, 6):
+            database.docs.insert_one(_workout(f"b{n}"))
+            wait_for({"2026-01-01": (1 + n, 600 + 600 * n, 0)})
+        # A correction, another day (as in another zone), and a deletion.
+        database.docs.update_one({"_id": "a"}, {"$set": {"seconds": 60}})
+        wait_for({"2026-01-01": (6, 3_060, 0)})
+        database.docs.update_one({"_id": "a"}, {"$set": {"day": "2025-12-31"}})
+        wait_for({"2026-01-01": (5, 3_000, 0), "2025-12-31": (1, 60, 0)})
+        database.docs.delete_many({"_id": {"$in": ["a", "b1"]}})
+        wait_for({"2026-01-01": (4, 2_400, 0)})
+        for n in range(2):
+            database.docs.insert_many(
+                [_workout(f"k{n}{m}", f"2026-02-0{n + 1}") for m in range(50)]
+            )
+            time.sleep(0.05 * n)
+            process.kill()
+            process.join()
+            process = context.Process(target=follow)
+            process.start()
+        done = {f"2026-02-0{n + 1}": (50, 30_000, 0) for n in range(2)}
+        wait_for({"2026-01-01": (4, 2_400, 0), **done})
+        process.terminate()
+        process.join(20)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+        process.join()
+    assert check(loader.postgres, WORKOUTS, DAYS).wrong == 0

@@ -31,7 +31,7 @@ CHARGES = RunningTotal(
     key="subscriber_id",
     measures={"amount": "amount"},
     at="event_at",
-    currency="currency",
+    by="currency",
     windows=("life", "cycle", "day"),
 )
 UNPAID = RunningTotal(
@@ -41,7 +41,7 @@ UNPAID = RunningTotal(
     key="account_id",
     measures={"invoices": "*", "amount": "total"},
     where=(Where("state", "in", ("open", "overdue")),),
-    currency="currency",
+    by="currency",
 )
 LAST_CHARGE = Latest(
     "last_charge",
@@ -119,7 +119,7 @@ def recount(
         if total.at and row[total.at] is not None:
             buckets.append(bucket_of(row[total.at]))
         for bucket in buckets:
-            own = (row[total.currency] or "",) if total.currency else ()
+            own = (row[total.by] or "",) if total.by else ()
             _add(sums, (row[total.key], bucket, *own), total, row)
     return sums
 
@@ -139,7 +139,7 @@ COUNTS: dict[str, Callable[[dict[str, Any]], bool]] = {
 
 def kept(postgres: PostgresConnection, total: RunningTotal) -> Sums:
     """The rows of a total, without those for which nothing counts any more."""
-    own = ["currency"] if total.currency else []
+    own = [total.by] if total.by else []
     names = ", ".join(
         [
             total.key,
@@ -204,7 +204,7 @@ def assert_windows_exact(
                 for row in rows:
                     at = row[total.at]
                     if at is not None and starts <= at.replace(tzinfo=UTC) < ends:
-                        own = (row[total.currency] or "",) if total.currency else ()
+                        own = (row[total.by] or "",) if total.by else ()
                         key = (row[total.key], moment, window, starts, ends, *own)
                         _add(expected, key, total, row)
         found = query(
@@ -216,7 +216,7 @@ def assert_windows_exact(
             cycle_day,
             zone,
         )
-        size = 6 if total.currency else 5
+        size = 6 if total.by else 5
         assert {row[:size]: row[size:] for row in found} == {
             key: sums[1:] for key, sums in expected.items()
         }, total.name

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.request import LoadRequest
 from softcart_assets.lines.model import Source
 
@@ -75,7 +76,7 @@ class Job:
     """
 
     source: Source
-    connection: MySQLConnection
+    connection: Any
     staging: PostgresConnection
     lake_uri: str
     status: Status

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from typing import Any
 
 import psycopg
 
-from softcart_assets.connections import MySQLConnection, PostgresConnection, ServerUnreachable
+from softcart_assets.connections import PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion.capture.bounded import bring_up, first_contact
 from softcart_assets.ingestion.capture.follower import Follower
 from softcart_assets.ingestion.capture.holding import (
@@ -22,9 +23,11 @@ from softcart_assets.ingestion.capture.holding import (
     raw_tables_shared,
 )
 from softcart_assets.ingestion.capture.job import Job, Status
+from softcart_assets.ingestion.capture.repeated import repeat
 from softcart_assets.ingestion.capture.resnapshot import is_pending, read_again
 from softcart_assets.ingestion.capture.servers import start_here
 from softcart_assets.ingestion.captured import CapturedTable, TableFailed
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.connectors.mysql.session import Session
 from softcart_assets.ingestion.connectors.mysql.state import bytes_behind
 from softcart_assets.ingestion.errors import (
@@ -49,7 +52,7 @@ _AGAIN_SECONDS = 5.0
 
 def stream(
     source: Source,
-    connection: MySQLConnection,
+    connection: Any,
     staging: PostgresConnection,
     lake_uri: str,
     *,
@@ -58,17 +61,22 @@ def stream(
     on_report: Callable[[Status], None] | None = None,
 ) -> None:
     """Keep a source's captured tables up to date until SIGTERM, Ctrl-C or `stopped`. What is
-    applied by then is committed.
+    applied by then is committed. `connection`: made by the source's connector.
 
     Tables that are not followed yet are copied first. Broken connections are made anew. A table
     that cannot go on stops with its reason in the status, and the others go on. `on_report` is
-    called about once a second. Raises `TableBusy` if another stream follows the source already, and
-    `PositionPurged` if the log cannot be continued.
+    called about once a second. Raises `TableBusy` if another stream follows the source already,
+    `PositionPurged` if the log cannot be continued, and `CannotListen` for a kind of source that
+    has no log and does not tell of changes.
     """
     stopped = stopped or threading.Event()
     job = Job(source, connection, staging, lake_uri, status or Status(source.name))
-    with _ended_by_signals(stopped), _watched(job, stopped):
-        _Stream(job, stopped, on_report).run()
+    with _ended_by_signals(stopped):
+        if connector(source.kind).has_log:
+            with _watched(job, stopped):
+                _Stream(job, stopped, on_report).run()
+        else:
+            repeat(job, stopped, lambda: on_report(job.status) if on_report else None)
 
 
 @contextmanager

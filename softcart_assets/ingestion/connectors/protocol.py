@@ -8,7 +8,7 @@ until a method needs it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.findings import Finding
+from softcart_assets.ingestion.errors import IngestionError
 from softcart_assets.lines.model import Privacy, Source, Table
 
 if TYPE_CHECKING:  # these bring client libraries and Arrow along
@@ -113,6 +114,10 @@ class SourceMoment(Protocol):
         """The rows of a result, so many at once."""
 
 
+class CannotListen(IngestionError):
+    """A kind of source does not tell when tables change."""
+
+
 class Connector(ABC):
     """One kind of source system.
 
@@ -180,6 +185,19 @@ class Connector(ABC):
 
         It may name a table that did not change, but never misses one that did.
         """
+
+    def listening(
+        self, source: Source, connection: Any
+    ) -> AbstractContextManager[Callable[[float], Collection[str]]]:
+        """Return what waits for changes, at most so many seconds, and returns the tables with the
+        strategy `cdc` that may have changed. From its beginning on, it misses none.
+
+        Only a kind without a log that can tell. Raises `CannotListen`.
+        """
+        raise CannotListen(
+            f"{self.title} does not tell when tables change, so source {source.name!r} cannot be "
+            "followed without end. Let the sensor load it, or run `softcart load`."
+        )
 
     @abstractmethod
     def readers(

@@ -63,7 +63,7 @@ BILLING_TOTALS = (
         key="account_id",
         measures={"invoices": "*", "amount": "total_amount"},
         where=(Where("state", "in", ("open", "overdue")),),
-        currency="currency",
+        by="currency",
     ),
 )
 BILLING_LATEST = (
@@ -88,7 +88,7 @@ CHARGING_TOTALS = (
         key="subscriber_id",
         measures={"charges": "*", "amount": "amount"},
         at="event_at",
-        currency="currency",
+        by="currency",
         windows=_ALL,
     ),
 )

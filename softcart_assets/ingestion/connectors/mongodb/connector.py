@@ -5,7 +5,7 @@ Methods import what needs the client library, as declarations are read without i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -87,6 +87,14 @@ The user needs the role `read` on the database. `softcart seed` and `softcart si
         from softcart_assets.ingestion.connectors.mongodb.changes import changed_tables
 
         return changed_tables(source, connection, since)
+
+    def listening(
+        self, source: Source, connection: MongoConnection
+    ) -> AbstractContextManager[Callable[[float], Collection[str]]]:
+        """See `Connector`. The change stream of the whole database tells."""
+        from softcart_assets.ingestion.connectors.mongodb.changes import listening
+
+        return listening(source, connection)
 
     def readers(
         self, source: Source, connection: MongoConnection, wanted: int, epoch: int = 0

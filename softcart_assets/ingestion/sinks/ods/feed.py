@@ -140,7 +140,7 @@ class Feed:
         # The OFFSET keeps PostgreSQL from joining in another way than key by key. The cost of a
         # change must not depend on the size of the table.
         return (
-            f"SELECT r.* FROM {keys} k CROSS JOIN LATERAL (SELECT {columns} FROM {self.raw.name} o"
+            f"SELECT r.* FROM {keys} k CROSS JOIN LATERAL (SELECT {columns} FROM {self.raw.rows} o"
             f" WHERE NOT o._deleted AND {self._same_key('o', 'k')} OFFSET 0) r"
         )
 
@@ -163,7 +163,7 @@ class Feed:
         columns = listed(dict.fromkeys((*raw.used, *raw.identity, *raw.key)))
         return (
             f"SELECT {listed(raw.used)} FROM (SELECT DISTINCT ON ({event}) o.* FROM {events} r"
-            f" CROSS JOIN LATERAL (SELECT {columns} FROM {raw.name} o WHERE NOT o._deleted AND"
+            f" CROSS JOIN LATERAL (SELECT {columns} FROM {raw.rows} o WHERE NOT o._deleted AND"
             f" {raw.alike} OFFSET 0) o ORDER BY {event}, {raw.order(raw.key, 'o')}) e"
         )
 

@@ -37,7 +37,7 @@ class Recounted:
 
     `rows`: its rows. `wrong`: rows whose sums differ. `examples`: some of these, as text: key,
     bucket, and by how much each sum is too small. `kept`, `counted`: the sums of all keys over all
-    time, by currency and measure, in the total and in the recount.
+    time, by the value of `by` and measure, in the total and in the recount.
     """
 
     name: str
@@ -94,8 +94,8 @@ def _overall(
 ) -> Mapping[tuple[str | None, str], Decimal]:
     rows = connection.execute(table.overall(relation).encode()).fetchall()
     return {
-        (currency, measure): Decimal(value)
-        for currency, *values in rows
+        (apart, measure): Decimal(value)
+        for apart, *values in rows
         for measure, value in zip(table.total.measures, values, strict=True)
     }
 

@@ -8,11 +8,12 @@ saving, nor another day of the cycle alters a row. They only choose other rows t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import psycopg
 
+from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.errors import SchemaChanged
 from softcart_assets.ingestion.sinks.raw import RawTable
 from softcart_assets.ingestion.sinks.sql import listed, literal, quote
@@ -44,6 +45,8 @@ class RawRows:
     identity: tuple[str, ...]
     used: tuple[str, ...]
     """The columns that totals read, in a fixed order."""
+    absent: tuple[str, ...] = ()
+    """Those that raw does not have yet, as no row has brought a value."""
 
     @classmethod
     def of(cls, connection: psycopg.Connection, source: Source, table: str) -> RawRows:
@@ -55,16 +58,27 @@ class RawRows:
         used = tuple(dict.fromkeys(name for total in totals for name in total.reads))
         last = [each for each in source.latest if each.table == table]
         told = [name for each in last for name in each.reads]
-        for name in (*used, *identity, *told):
-            if name not in columns:
-                raise SchemaChanged(
-                    f"{raw.asset}: running totals read the column {name!r}, which the raw table "
-                    f"does not have. Correct the totals of source {source.name!r}, or bring the "
-                    f"column back. Then run `softcart resnapshot {source.name}.{table}`."
-                )
+        needed = dict.fromkeys((*used, *identity, *told, *raw.key))
+        absent = tuple(name for name in needed if name not in columns)
+        if absent and connector(source.kind).has_schema:
+            raise SchemaChanged(
+                f"{raw.asset}: running totals read the column {absent[0]!r}, which the raw table "
+                f"does not have. Correct the totals of source {source.name!r}, or bring the "
+                f"column back. Then run `softcart resnapshot {source.name}.{table}`."
+            )
+        for name in absent:
+            columns[name] = Column(name, "", _fitting(name, totals, last))
         # The others are left out: one that is added must not look like a change of the totals.
-        read = {name: columns[name] for name in dict.fromkeys((*used, *identity, *told, *raw.key))}
-        return cls(source, table, raw.name, raw.key, read, identity, used)
+        read = {name: columns[name] for name in needed}
+        return cls(source, table, raw.name, raw.key, read, identity, used, absent)
+
+    @property
+    def rows(self) -> str:
+        """SQL: the relation with its rows and all columns that are read."""
+        if not self.absent:
+            return self.name
+        nulls = (f"NULL::{self.columns[n].target_type} AS {quote(n)}" for n in self.absent)
+        return f"(SELECT *, {', '.join(nulls)} FROM {self.name})"
 
     @property
     def alike(self) -> str:
@@ -88,15 +102,16 @@ class RawRows:
         """Changes if a declaration changes, or the type of a column that is read."""
         declared = {k: v for k, v in asdict(made).items() if k not in _TEXTS}
         types = sorted((each.name, each.target_type) for each in self.columns.values())
-        text = f"{sorted(declared.items())} {types}"
+        # What was made without a column reads NULL in its place.
+        text = f"{sorted(declared.items())} {types}{self.absent or ''}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def indexes(self) -> Iterator[tuple[str, str]]:
         """Yield name and definition of the indexes of raw that totals and `Latest` need."""
-        if self.identity:
+        if self.identity and self.identity[0] not in self.absent:
             yield self._index(quote(self.identity[0]))
         for latest in self.source.latest:
-            if latest.table == self.table:
+            if latest.table == self.table and not {latest.key, latest.at} & {*self.absent}:
                 order = ", ".join(f"{quote(name)} DESC" for name in (latest.at, *self.key))
                 yield self._index(f"{quote(latest.key)}, {order}")
 
@@ -159,7 +174,12 @@ class TotalTable:
     @property
     def keys(self) -> list[str]:
         """The columns of its table that identify a row."""
-        return [self.total.key, "bucket", *(["currency"] if self.total.currency else [])]
+        return [self.total.key, "bucket", *self.apart]
+
+    @property
+    def apart(self) -> list[str]:
+        """The column by whose values its rows stand apart, if there is one."""
+        return [self.total.by] if self.total.by else []
 
     @property
     def sums(self) -> list[str]:
@@ -169,7 +189,7 @@ class TotalTable:
     def create(self, relation: str, *, keyed: bool = True) -> str:
         """SQL that creates a table with its columns. `keyed`: a row is unique."""
         types = {self.total.key: self.raw.columns[self.total.key].target_type}
-        types |= {"bucket": "timestamptz", "currency": "text"}
+        types |= {"bucket": "timestamptz", **dict.fromkeys(self.apart, "text")}
         types |= dict.fromkeys(self.total.measures, "numeric") | {"_rows": "bigint"}
         columns = [f"{quote(name)} {types[name]} NOT NULL" for name in (*self.keys, *self.sums)]
         if keyed:
@@ -193,10 +213,8 @@ class TotalTable:
                 f", (CASE WHEN isfinite({at}) THEN date_bin('15 minutes', {moment},"
                 " '2000-01-01 00:00+00') END)"
             )
-        currency = (
-            [f"coalesce(i.{quote(self.total.currency)}::text, '')"] if self.total.currency else []
-        )
-        keys = [f"i.{quote(self.total.key)}", "b.bucket", *currency]
+        apart = [f"coalesce(i.{quote(name)}::text, '')" for name in self.apart]
+        keys = [f"i.{quote(self.total.key)}", "b.bucket", *apart]
         measures = [
             "sum(i._sign)" if column == "*" else f"sum(i._sign * {_number(self.raw, column)})"
             for column in self.total.measures.values()
@@ -216,11 +234,11 @@ class TotalTable:
         conditions = ["NOT r._deleted"]
         if self.raw.identity:
             conditions.append(
-                f"NOT EXISTS (SELECT FROM {self.raw.name} o WHERE NOT o._deleted AND "
+                f"NOT EXISTS (SELECT FROM {self.raw.rows} o WHERE NOT o._deleted AND "
                 f"{self.raw.alike} AND ({self.raw.order(self.raw.key, 'o')}) < "
                 f"({self.raw.order(self.raw.key, 'r')}))"
             )
-        rows = f"{self.raw.name} r WHERE {' AND '.join(conditions)}"
+        rows = f"{self.raw.rows} r WHERE {' AND '.join(conditions)}"
         return self.added(f"(SELECT 1 AS _sign, {listed(self.total.reads, 'r')} FROM {rows})")
 
     def apply(self, relation: str, changes: str) -> str:
@@ -252,23 +270,23 @@ class TotalTable:
         )
 
     def overall(self, relation: str) -> str:
-        """SQL for the sums of all keys over all time, by currency if there is one, all as text."""
-        currency = "t.currency" if self.total.currency else "NULL"
+        """SQL for the sums of all keys over all time, by `by` if there is one, all as text."""
+        apart = listed(self.apart, "t") or "NULL"
         sums = ", ".join(f"sum(t.{quote(name)})::text" for name in self.total.measures)
         return (
-            f"SELECT {currency}, {sums} FROM {relation} t WHERE t.bucket = {_LIFE} AND t._rows > 0"
+            f"SELECT {apart}, {sums} FROM {relation} t WHERE t.bucket = {_LIFE} AND t._rows > 0"
             " GROUP BY 1 ORDER BY 1"
         )
 
     def functions(self) -> Iterator[str]:
         """SQL that makes the functions to read it. They find the table by its name."""
         key = self.raw.columns[self.total.key].target_type
-        own = (["currency"] if self.total.currency else []) + list(self.total.measures)
-        result = ", ".join(f"{quote(n)} {'text' if n == 'currency' else 'numeric'}" for n in own)
+        own = [*self.apart, *self.total.measures]
+        result = ", ".join(f"{quote(n)} {'text' if n in self.apart else 'numeric'}" for n in own)
         sums = ", ".join(
-            f"t.{quote(n)}" if n == "currency" else f"sum(t.{quote(n)})::numeric" for n in own
+            f"t.{quote(n)}" if n in self.apart else f"sum(t.{quote(n)})::numeric" for n in own
         )
-        group = " GROUP BY t.currency" if self.total.currency else ""
+        group = f" GROUP BY {listed(self.apart, 't')}" if self.apart else ""
 
         def over(starts: str, ends: str, more: str = "") -> str:
             return (
@@ -283,7 +301,7 @@ class TotalTable:
             f"ends_at timestamptz) RETURNS TABLE ({result}) LANGUAGE sql STABLE AS $$ SELECT {sums}"
             f" {over('$2', '$3')}{group} HAVING sum(t._rows) > 0 $$"
         )
-        values = ", ".join(f"t.{quote(n)}" + ("" if n == "currency" else "::numeric") for n in own)
+        values = ", ".join(f"t.{quote(n)}" + ("" if n in self.apart else "::numeric") for n in own)
         parts = [
             f"SELECT 'life'::text, NULL::timestamptz, NULL::timestamptz, {values} FROM"
             f" {self.relation} t WHERE t.{quote(self.total.key)} = $1 AND t.bucket = {_LIFE}"
@@ -293,7 +311,7 @@ class TotalTable:
         for window, call in calls.items():
             if window in self.total.windows:
                 columns = "w.starts_at, w.ends_at"
-                by = ", ".join([columns, *(["t.currency"] if self.total.currency else [])])
+                by = ", ".join([columns, *(f"t.{quote(name)}" for name in self.apart)])
                 parts.append(
                     f"SELECT '{window}', {columns}, {sums} "
                     f"{over('w.starts_at', 'w.ends_at', f' CROSS JOIN {call} w')}"
@@ -317,6 +335,13 @@ class TotalTable:
         }
         for name, text in texts.items():
             yield f"COMMENT ON COLUMN {self.relation}.{name} IS {literal(text)}"
+
+
+def _fitting(name: str, totals: Sequence[RunningTotal], latest: Sequence[Latest]) -> str:
+    """The type of a column that is not there yet: one that everything that reads it can use."""
+    if name in {*(each.at for each in totals), *(each.at for each in latest)}:
+        return "timestamptz"
+    return "bigint" if any(name in each.measures.values() for each in totals) else "text"
 
 
 _FUNCTIONS = ("between", "windows")
@@ -356,7 +381,7 @@ def latest_function(raw: RawRows, latest: Latest) -> Iterator[str]:
     yield f"DROP FUNCTION IF EXISTS {name}"
     yield (
         f"CREATE FUNCTION {name}({quote('wanted')} {raw.columns[latest.key].target_type}) RETURNS "
-        f"TABLE ({result}) LANGUAGE sql STABLE AS $$ SELECT {listed(columns, 'r')} FROM {raw.name} "
+        f"TABLE ({result}) LANGUAGE sql STABLE AS $$ SELECT {listed(columns, 'r')} FROM {raw.rows} "
         f"r WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT 1 $$"
     )
     yield f"COMMENT ON FUNCTION {name} IS {literal(latest.description)}"

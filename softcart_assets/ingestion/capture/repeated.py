@@ -1,0 +1,126 @@
+"""The endless stream of a kind of source without one log: loads that begin as soon as a table
+changes.
+
+Each load brings rows, totals and position in one commit, as any other does. So a stream that is
+killed is as exact as a load that is killed. What it adds is that it listens.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from softcart_assets.connections import ServerUnreachable
+from softcart_assets.ingestion.capture.holding import (
+    Finished,
+    hold_for_stream,
+    raw_tables_shared,
+)
+from softcart_assets.ingestion.capture.job import Job
+from softcart_assets.ingestion.connectors import connector
+from softcart_assets.ingestion.connectors.protocol import CannotListen
+from softcart_assets.ingestion.engine.tables import read_tables
+from softcart_assets.ingestion.errors import IngestionError, LoadsFailed, TableBusy
+from softcart_assets.ingestion.request import LoadRequest, LoadResult
+
+_LISTEN_SECONDS = 1.0
+_EVERY_SECONDS = 0.25
+"""Loads begin no sooner after one another. Each makes a file in the lake."""
+_BACKOFF_SECONDS = 0.5, 30.0
+
+
+def repeat(job: Job, stopped: threading.Event, report: Callable[[], None]) -> None:
+    """Load the captured tables whenever they change, until stopped.
+
+    A table that fails is tried again, less and less often. `report` is called about once a second.
+    Raises `TableBusy` if another stream follows the source already, and `CannotListen`.
+    """
+    shortest, longest = _BACKOFF_SECONDS
+    delay, is_first = shortest, True
+    while not stopped.is_set():
+        try:
+            with _held(job, stopped, report, is_first=is_first) as listen:
+                is_first = False
+                # What happened before somebody listened is in the first load.
+                due: Collection[str] = job.captured
+                while not stopped.is_set():
+                    began = time.monotonic()
+                    if due:
+                        _load(job, due, stopped, report)
+                        delay, job.status.problem = shortest, None
+                        stopped.wait(began + _EVERY_SECONDS - time.monotonic())
+                    due = listen(_LISTEN_SECONDS)
+                    job.status.heard_at, job.status.complete_at = time.monotonic(), time.time()
+                    report()
+        except Finished:
+            return
+        except (IngestionError, ServerUnreachable, psycopg.Error) as error:
+            if isinstance(error, TableBusy | CannotListen) and is_first:
+                raise
+            job.status.problem = " ".join(str(error).split())
+            job.status.reconnects += 1
+            report()
+            stopped.wait(delay)
+            delay = min(delay * 2, longest)
+
+
+@contextmanager
+def _held(
+    job: Job, stopped: threading.Event, report: Callable[[], None], *, is_first: bool
+) -> Iterator[Callable[[float], Collection[str]]]:
+    """Hold the source, and listen to it."""
+
+    def wait(why: str) -> None:
+        job.status.problem = why
+        report()
+
+    kind = connector(job.source.kind)
+    with (
+        hold_for_stream(job, stopped, wait, is_first=is_first),
+        kind.listening(job.source, job.connection) as listen,
+    ):
+        yield listen
+
+
+def _load(
+    job: Job, names: Collection[str], stopped: threading.Event, report: Callable[[], None]
+) -> None:
+    """Load some tables. Models are not built meanwhile."""
+    status = job.status
+
+    def wait(why: str) -> None:
+        status.problem = why
+        report()
+
+    # The source is not asked for its checksums each time: that would read it as a whole.
+    request = LoadRequest(
+        job.source, job.connection, job.staging, job.lake_uri, ask_after=None, tell=wait
+    )
+    tables = [table for table in job.source.tables if table.name in names]
+    began = time.time()
+    with raw_tables_shared(job, stopped, wait):
+        try:
+            for result in read_tables(request, tables):
+                _account(job, result)
+        except LoadsFailed as failed:
+            status.tables |= {name: ("stale", str(e)) for name, e in failed.failures.items()}
+            raise
+    status.complete_at = began
+    status.flushes += 1
+    status.flush_seconds = time.time() - began
+    status.flush_seconds_in_all += status.flush_seconds
+
+
+def _account(job: Job, result: LoadResult) -> None:
+    status, name = job.status, result.table
+    status.tables[name] = "live", None
+    status.position = result.position
+    status.quarantined[name] = result.quarantined
+    counts = {"insert": result.inserted, "update": result.updated, "delete": result.deleted}
+    for operation, count in counts.items():
+        status.changes[name, operation] += count
+        status.rows += count
