@@ -255,9 +255,9 @@ def added(counted: Counted, total: RunningTotal, differences: DataFrame) -> Data
     else:
         listed_buckets = F.array(*buckets)
     keys = [F.col(quote_name(total.key)).cast("string").alias("key"), F.col("bucket")]
-    if total.currency:
-        currency = F.coalesce(F.col(quote_name(total.currency)).cast("string"), F.lit(""))
-        keys.append(currency.alias("currency"))
+    if total.by:
+        apart = F.coalesce(F.col(quote_name(total.by)).cast("string"), F.lit(""))
+        keys.append(apart.alias(total.by))
     sums = [
         F.sum(_signed(counted, column)).cast("string") for column in ("*", *total.measures.values())
     ]
