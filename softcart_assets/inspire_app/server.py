@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from apiflask import HTTPError
 from flask import Response, render_template, request
 
+from softcart_assets.inspire_app.pages import routes
+from softcart_assets.inspire_app.sessions import LONGEST
 from softcart_assets.inspire_app.settings import PREFIX, Settings
+from softcart_assets.inspire_app.site import Site, open_site
 from softcart_assets.web import gunicorn
 from softcart_assets.web.app import App
 from softcart_assets.web.limits import Limits
@@ -17,31 +19,33 @@ from softcart_assets.web.problems import problem
 THREADS = 16
 """Of a process."""
 
-Clock = Callable[[], datetime]
-
 
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
 
 
-def make(settings: Settings, limits: Limits, clock: Clock = now) -> App:
-    """The application. `limits`: shared by all processes."""
+def make(site: Site) -> App:
+    """The application."""
     app = App(
         __name__,
         title="Inspire",
         description="Workouts of the person whose token is shown.",
         cookie="softcart_inspire",
-        secret=settings.secret,
-        hosts=settings.hosts,
+        secret=site.settings.secret,
+        hosts=site.settings.hosts,
         scripts=False,
         error=_error,
     )
-    # Links in mails lead here, and whoever is signed in should stay so. Forms have values of their
-    # own against other sites.
-    app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
-    # Programs get problem details. Each part for programs is a blueprint of its own.
-    app.register_error_handler(404, lambda error: _error(HTTPError(404)))
+    app.config |= {
+        # Links in mails lead here, and whoever is signed in should stay so. Forms have values of
+        # their own against other sites.
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        # As long as a session in the database may be.
+        "PERMANENT_SESSION_LIFETIME": LONGEST,
+        "SEND_FILE_MAX_AGE_DEFAULT": 3600,
+    }
+    app.register_blueprint(routes.blueprint(site))
     return app
 
 
@@ -59,6 +63,14 @@ def serve(host: str, port: int, workers: int) -> None:
     settings = Settings.from_env(f"http://{host}:{port}")
     # All processes inherit it and count together.
     limits = Limits()
+    first = open_site(settings, limits, now)
+    first.documents.prepare()
+    first.close()
     gunicorn.serve(
-        lambda: make(settings, limits), "inspire", host, port, workers=workers, threads=THREADS
+        lambda: make(open_site(settings, limits, now)),
+        "inspire",
+        host,
+        port,
+        workers=workers,
+        threads=THREADS,
     )

@@ -1,0 +1,114 @@
+"""Who asks, how often, and how a session begins and ends: what all pages have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from functools import wraps
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from flask import g, redirect, render_template, request, url_for
+from flask import session as browser
+from werkzeug.wrappers import Response
+
+from softcart_assets.inspire_app.links import kept_form
+from softcart_assets.inspire_app.sessions import start
+from softcart_assets.inspire_app.site import Site
+from softcart_assets.inspire_app.storage.mysql import Person
+from softcart_assets.web.problems import refuse
+
+View = Callable[..., Any]
+
+_SECRET: Final = "session"
+
+
+def signed_in(view: View) -> View:
+    """A view for people who are signed in."""
+
+    @wraps(view)
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        return view(*arguments, **named) if g.me else redirect(url_for("pages.sign_in"))
+
+    return guarded
+
+
+class Base:
+    """The ground of all pages. `site`: what they work with."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def begin(self) -> None:
+        """Find out who asks."""
+        g.me = g.session = None
+        secret = browser.get(_SECRET)
+        if not secret or request.endpoint == "pages.static":
+            return
+        now = self.site.clock()
+        session = self.site.sessions.get(kept_form(secret))
+        # The database deletes late: whether it is over is looked at here.
+        if session is None or not session.is_valid(now):
+            return
+        with self.site.tables() as tables:
+            person = tables.person(session.user_id)
+        # A session from before the password changed is over, even if it could not be found then.
+        if person and session.started_at >= person.password_changed_at.replace(microsecond=0):
+            g.me, g.session = person, session
+            self.site.sessions.viewed(session, session.seen(now))
+
+    def begin_session(self, user_id: int) -> Response:
+        """Sign somebody in, with a new session. What the browser had before is of no use then."""
+        if g.session:
+            self.site.sessions.replace(g.session.id)
+        with self.site.tables() as tables:
+            person = tables.person(user_id)
+        zone = person.time_zone if person else "UTC"
+        secret, new = start(user_id, self.site.clock())
+        self.site.sessions.put(new, device=device(request.user_agent.string), time_zone=zone)
+        browser.clear()
+        browser.permanent = True
+        browser[_SECRET] = secret
+        return redirect(url_for("pages.today"), 303)
+
+    def end_session(self) -> None:
+        """Sign out."""
+        if g.session:
+            self.site.sessions.sign_out(g.session.id, self.site.clock())
+        browser.clear()
+
+    def limit(self, what: str, per_minute: int, *, by_address: bool = True) -> None:
+        """Count a request. Raises an `HTTPError` if there were too many."""
+        key = f"{what} {request.remote_addr}" if by_address else what
+        seconds = self.site.limits.hit(key, per_minute)
+        if seconds:
+            told = "That was too often. Wait a minute and try again."
+            raise refuse(429, told, headers={"Retry-After": str(seconds)})
+
+    @property
+    def now(self) -> datetime:
+        """The time, in UTC."""
+        return self.site.clock()
+
+    @property
+    def day(self) -> date:
+        """The date on the clock of whoever asks."""
+        return self.now.astimezone(zone_of(g.me)).date()
+
+
+def zone_of(person: Person) -> ZoneInfo:
+    """Somebody's time zone."""
+    return ZoneInfo(person.time_zone)
+
+
+def page(template: str, errors: dict[str, str] | None = None, **values: Any) -> Any:
+    """A page. With errors, its status says so."""
+    return render_template(template, errors=errors or {}, **values), 422 if errors else 200
+
+
+def device(agent: str) -> str:
+    """The kind of device that a browser runs on, as it says itself."""
+    if re.search("iPad|Tablet", agent) or ("Android" in agent and "Mobile" not in agent):
+        return "tablet"
+    return "phone" if re.search("Mobi|iPhone", agent) else "computer"

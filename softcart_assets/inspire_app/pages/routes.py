@@ -1,0 +1,55 @@
+"""The addresses of the pages."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from softcart_assets.inspire_app.pages.entry import Entry
+from softcart_assets.inspire_app.pages.own import Own
+from softcart_assets.inspire_app.pages.training import Training
+from softcart_assets.inspire_app.site import Site
+
+
+def blueprint(site: Site) -> Blueprint:
+    """All pages."""
+    pages = Blueprint(
+        "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/s"
+    )
+    entry, training, own = Entry(site), Training(site), Own(site)
+    get, post, both = ["GET"], ["POST"], ["GET", "POST"]
+    for rule, view, methods in (
+        ("/", training.today, get),
+        ("/start", entry.ask, both),
+        ("/finish/<secret>", entry.finish, both),
+        ("/sign-in", entry.sign_in, both),
+        ("/sign-out", entry.sign_out, post),
+        ("/sign-out-everywhere", entry.sign_out_everywhere, post),
+        ("/log", training.choose, get),
+        ("/log/<activity>", training.log, both),
+        ("/history", training.history, get),
+        ("/history/<month>", training.history, get),
+        ("/workouts/<id>", training.workout, get),
+        ("/workouts/<id>/delete", training.remove, post),
+        ("/goals", training.goals, both),
+        ("/clubs", training.clubs, both),
+        ("/settings", own.settings, get),
+        ("/settings/profile", own.profile, post),
+        ("/settings/training", own.training, post),
+        ("/settings/messages", own.messages, post),
+        ("/export", own.export, post),
+        ("/delete", own.delete, both),
+    ):
+        pages.add_url_rule(rule, view.__name__, view, methods=methods)
+    pages.before_app_request(entry.begin)
+    pages.after_request(_private)
+    pages.add_app_template_filter(lambda n: f"{n:.1f}".removesuffix(".0"), "amount")
+    pages.add_app_template_filter(lambda name: f"pages.{name}", "prefixed")
+    pages.add_app_template_global(zip, "zip")
+    return pages
+
+
+def _private(response: Response) -> Response:
+    """Pages are not kept by what stands between."""
+    if request.endpoint != "pages.static":
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,87 @@
+"""What the pages and the API work with, in one process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import psycopg
+
+from softcart_assets.connections import (
+    DynamoConnection,
+    MongoConnection,
+    MySQLConnection,
+    ServerUnreachable,
+    SettingError,
+    production,
+)
+from softcart_assets.inspire_app.accounts import Passwords
+from softcart_assets.inspire_app.passwords import Argon2
+from softcart_assets.inspire_app.recommendations import Scores, published
+from softcart_assets.inspire_app.settings import Settings
+from softcart_assets.inspire_app.storage.documents import Documents
+from softcart_assets.inspire_app.storage.dynamo import Sessions
+from softcart_assets.inspire_app.storage.mysql import Pool, Tables
+from softcart_assets.web.limits import Limits
+
+LOG: Final = logging.getLogger(__name__)
+
+PEOPLE, DOCUMENTS, SESSIONS = (
+    "SOFTCART_INSPIRE",
+    "SOFTCART_INSPIRE_DOCS",
+    "SOFTCART_INSPIRE_SESSIONS",
+)
+"""The prefixes of the settings of the three databases."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """`clock`: the time, in UTC. `scores`: what the models say of a person."""
+
+    pool: Pool
+    documents: Documents
+    sessions: Sessions
+    passwords: Passwords
+    limits: Limits
+    settings: Settings
+    clock: Callable[[], datetime]
+    scores: Callable[[int], Scores]
+
+    def tables(self) -> AbstractContextManager[Tables]:
+        """The tables in MySQL, by a connection of this thread's own."""
+        return self.pool.tables()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.pool.close()
+        self.documents.close()
+
+
+def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime]) -> Site:
+    """Connect to the databases that the settings name. Raises `ServerUnreachable`."""
+    return Site(
+        Pool(MySQLConnection.from_env(PEOPLE)),
+        Documents(MongoConnection.from_env(DOCUMENTS)),
+        Sessions(DynamoConnection.from_env(SESSIONS)),
+        Argon2(),
+        limits,
+        settings,
+        clock,
+        _scores,
+    )
+
+
+def _scores(user_id: int) -> Scores:
+    """What production says of somebody. It is asked once a day for each person."""
+    try:
+        with production().connect(autocommit=True) as session:
+            session.execute("SET statement_timeout = '1s'")
+            return published(session, user_id)
+    except (psycopg.Error, ServerUnreachable, SettingError) as error:
+        # There is a plan without it, which is worth more than an error.
+        LOG.warning("No scores: %s", type(error).__name__)
+        return {}
