@@ -113,8 +113,10 @@ def figure(insight: Insight, found: Finding) -> Figure:
         case "lines":
             seaborn.lineplot(rows, x="name", y="value", hue="series", sort=False, ax=axes)
         case "shades":
-            values = iter(rows["value"])
-            grid = [[next(values) for _ in points] for points in insights.series(found).values()]
+            grid = [
+                [float("nan") if point.value is None else point.value for point in points]
+                for points in insights.series(found).values()
+            ]
             seaborn.heatmap(
                 grid,
                 cmap=seaborn.blend_palette([colors["cold"], colors["hot"]], as_cmap=True),
