@@ -243,7 +243,8 @@ _CODE_OF_PAGES = (
 
 def page_code_version(dashboard: Dashboard) -> str:
     """A number of the code of a page: of its declaration, and of what makes a page of one."""
-    return kept.digest([list(map(kept.code_version, _CODE_OF_PAGES)), dashboard.page])
+    modules = (*_CODE_OF_PAGES, *page_lineage.finders(dashboard.page))
+    return kept.digest([list(map(kept.code_version, modules)), dashboard.page])
 
 
 def _versions(production: PostgresConnection, dashboard: Dashboard) -> tuple[int | None, str]:

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from softcart_assets.publishing.contents import version_of
 
-_LIBRARIES = ("altair", "pyarrow", "vl-convert-python")
+_LIBRARIES = ("altair", "pyarrow", "seaborn", "vl-convert-python")
 """What else decides how a file looks."""
 
 

@@ -376,14 +376,14 @@ class Job:
 
     `inputs`: the lake tables that its `transform` takes, in order, as `<source>.<table>`.
     `key`: the columns that identify a row of the aggregate.
-    `history`: whether it takes every version of the rows instead of the current ones, see
-    `spark.history`.
+    `history`: those inputs of which it takes every version of the rows instead of the current ones,
+    see `spark.history`.
     """
 
     name: str
     inputs: tuple[str, ...]
     key: tuple[str, ...]
-    history: bool = False
+    history: tuple[str, ...] = ()
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
 

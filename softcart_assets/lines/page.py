@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["money", "amount", "count", "volume", "duration", "decimal", "rate", "text"]
 """How a value is shown. Money has cents, an amount (in columns, where the size counts) has not.
@@ -213,7 +213,59 @@ class Listing:
         return {"key", *shown, *parts, *others}
 
 
-Block = Cards | Trend | Ranking | Hours | Steps | Listing
+@dataclass(frozen=True)
+class Insight:
+    """What statistics find in the rows of queries: a sentence, a figure with its interval, a
+    picture and what to do. It follows no filter.
+
+    `sql`: queries by name. `finder`: the function that makes a `Finding` of their rows, as
+    `module:function`. It is imported when a page is made, as statistics need large libraries.
+    `form`: how the points are drawn. Bars have intervals, lines a series each, shades a row for
+    each series. `kind`: how the figure and the points are shown. `note`: how it is computed.
+    """
+
+    name: str
+    title: str
+    sql: Mapping[str, str]
+    finder: str
+    form: Literal["bars", "lines", "shades"]
+    kind: Kind
+    note: str
+
+
+Rows = Sequence[Mapping[str, Any]]
+"""The rows of a query, each by the names of its columns."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a picture. `of`: its series. `low`, `high`: its 95% interval, where it has one."""
+
+    name: str
+    value: float | None
+    of: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an insight says. `figure`: what `value` is, whose 95% interval is `low` to `high`.
+
+    `alternative`: what the picture shows, for those who do not see it.
+    """
+
+    sentence: str
+    figure: str
+    value: float
+    low: float
+    high: float
+    advice: str
+    points: tuple[Point, ...]
+    alternative: str
+
+
+Block = Cards | Trend | Ranking | Hours | Steps | Listing | Insight
 
 
 @dataclass(frozen=True)
@@ -249,6 +301,11 @@ class Page:
         self._check_twice("measures", [measure.name for measure in self.measures])
         self._check_twice("dimensions", [each.name for each in self.cube.dimensions])
         self._check_twice("listings", [listing.name for listing in self.listings()])
+        # The pictures of insights and measures are files beside each other.
+        self._check_twice(
+            "insights or measures",
+            [*(each.name for each in self.insights()), *(each.name for each in self.measures)],
+        )
         measures = {measure.name: measure for measure in self.measures}
         dimensions = {dimension.name: dimension for dimension in self.cube.dimensions}
         for measure in self.measures:
@@ -330,6 +387,10 @@ class Page:
     def listings(self) -> list[Listing]:
         """The listings among the blocks."""
         return [block for block in self.blocks() if isinstance(block, Listing)]
+
+    def insights(self) -> list[Insight]:
+        """The insights among the blocks."""
+        return [block for block in self.blocks() if isinstance(block, Insight)]
 
 
 def counted(measures: Mapping[str, Measure], name: str) -> set[str]:

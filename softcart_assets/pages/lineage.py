@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from softcart_assets import lineage
@@ -78,3 +78,17 @@ def shown(page: Page) -> Iterator[Shown]:
         for column in listing.columns:
             text = f"{listing.title}: {column.label}."
             yield Shown(f"{listing.name}.{column.name}", column.kind, text, columns[column.name])
+    for insight in page.insights():
+        found = {origin for sql in insight.sql.values() for origin in _all(lineage.sources(sql))}
+        text = f"{insight.title}. {insight.note}"
+        yield Shown(insight.name, insight.kind, text, tuple(sorted(found)))
+
+
+def finders(page: Page) -> tuple[str, ...]:
+    """The modules that compute what the page finds, in the order of their names."""
+    return tuple(sorted({insight.finder.partition(":")[0] for insight in page.insights()}))
+
+
+def _all(sources: Mapping[str, lineage.Origins]) -> set[tuple[str, str]]:
+    """The origins of all columns of a query."""
+    return {origin for origins in sources.values() for origin in origins}

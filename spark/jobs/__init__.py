@@ -40,13 +40,13 @@ class Job:
     """An aggregate: its table's name, its line of business, and the lake tables that it reads.
 
     `transform` takes what the functions of `by_month` return, and then the `inputs` in their order.
-    `history`: the inputs are every version of the rows, see `spark.history`.
+    `history`: those inputs that are every version of the rows, see `spark.history`.
     """
 
     name: str
     line: str
     inputs: tuple[tuple[Source, Table], ...]
-    history: bool = False
+    history: tuple[tuple[Source, Table], ...] = ()
 
     @property
     def module(self) -> ModuleType:
@@ -111,11 +111,9 @@ class Job:
 
     def transform(self, *inputs: DataFrame) -> DataFrame:
         """The aggregate of these inputs, computed whole."""
-        if self.history:
-            return self._add_up([], inputs)
         rows = [
-            in_one_month(frame) if table.lake_partition else frame
-            for frame, (_, table) in zip(inputs, self.inputs, strict=True)
+            in_one_month(frame) if self._has_months(each) else frame
+            for frame, each in zip(inputs, self.inputs, strict=True)
         ]
         return self._add_up([of(*rows[: parameters(of)]) for of in self.by_month], rows)
 
@@ -125,11 +123,15 @@ class Job:
         `is_whole`: from all rows at once. Raises `MissingInput`.
         """
         inputs = self._read(lake_uri)
-        if self.history:
-            return self._add_up([], [read_changes(spark, i.table, i.state) for i in inputs])
-        rows = [each.read(spark) for each in inputs]
+        named = list(zip(self.inputs, inputs, strict=True))
+        rows = [
+            read_changes(spark, each.table, each.state)
+            if name in self.history
+            else each.read(spark)
+            for name, each in named
+        ]
         # If a table is still as an older declaration wanted it, its rows are in no months.
-        in_months = all(each.has_months for each in inputs if each.declared.lake_partition)
+        in_months = all(each.has_months for name, each in named if self._has_months(name))
         if in_months and not is_whole:
             months = [
                 by_month(spark, function, code_version(function.__module__), inputs, lake_uri)
@@ -138,6 +140,10 @@ class Job:
             if not any(map(is_apart, months)):
                 return self._add_up(months, rows)
         return self.transform(*rows)
+
+    def _has_months(self, name: tuple[Source, Table]) -> bool:
+        """Whether the job takes the rows of this input month by month."""
+        return name[1].lake_partition is not None and name not in self.history
 
     def _add_up(self, months: Sequence[DataFrame], inputs: Sequence[DataFrame]) -> DataFrame:
         result: DataFrame = self.module.transform(*months, *inputs)
@@ -213,7 +219,10 @@ def jobs_of(lines: Lines) -> dict[str, Job]:
     """The aggregates of these lines of business by name."""
     return {
         job.name: Job(
-            job.name, line.name, tuple(lines.table(name) for name in job.inputs), job.history
+            job.name,
+            line.name,
+            tuple(lines.table(name) for name in job.inputs),
+            tuple(lines.table(name) for name in job.history),
         )
         for line in lines
         for job in line.jobs

@@ -16,16 +16,30 @@ from support.pages import CALLS, column, opened
 from softcart_assets.extracts import dictionary
 from softcart_assets.lines.page import (
     Dimension,
+    Finding,
     Hours,
+    Insight,
     Level,
     Measure,
+    Page,
     PageDeclarationError,
+    Point,
     Ranking,
     Section,
     Trend,
 )
 from softcart_assets.lines.shop.pages import SALES
-from softcart_assets.pages.kit import cube, figures, pack, pictures, query, render, theme
+from softcart_assets.pages import lineage
+from softcart_assets.pages.kit import (
+    cube,
+    figures,
+    insights,
+    pack,
+    pictures,
+    query,
+    render,
+    theme,
+)
 from softcart_assets.pages.kit.columns import Columns, Course
 
 
@@ -293,7 +307,7 @@ def test_each_trend_is_a_picture_of_the_same_sums():
     ],
 )
 def test_the_first_figures_are_rounded_as_a_browser_does_it(kind, amount, text):
-    assert figures._text(Measure("m", "M", kind, "m", sql="1"), amount, "EUR") == text
+    assert figures.as_text(kind, amount, "EUR") == text
 
 
 @pytest.mark.parametrize(
@@ -315,3 +329,85 @@ def test_a_year_before_is_the_same_date_or_28_february(day, years):
     before = cube.years_before(day, years)
     assert (before.year, before.month) == (day.year - years, day.month)
     assert before.day == day.day or (day.month, day.day, before.day) == (2, 29, 28)
+
+
+FOUND = Finding(
+    "Noon is <busiest>.",
+    "Calls at noon",
+    0.25,
+    0.2,
+    0.3,
+    "Have more people at noon.",
+    (
+        Point("11:00", 0.1, "2025", 0.05, 0.15),
+        Point("12:00", 0.25, "2025", 0.2, 0.3),
+        Point("11:00", None, "2026", None, None),
+        Point("12:00", -0.05, "2026", -0.1, 0.0),
+    ),
+    "Noon 25%",
+)
+
+
+def with_insight(form: str) -> tuple[Insight, Page]:
+    queries = {"calls": "SELECT f.leg, f.minutes FROM production.fct_calls f"}
+    insight = Insight("noon", "Noon", queries, "json:loads", form, "rate", "By hand.")
+    return insight, replace(CALLS, sections=(Section("s", "S", (insight, Trend("minutes"))),))
+
+
+@pytest.mark.parametrize("form", ["bars", "lines", "shades"])
+def test_a_finding_is_told_drawn_and_has_its_numbers(form: str) -> None:
+    _, page = with_insight(form)
+    content = cube.Content("QUJD", None, None, {}, None, findings={"noon": FOUND})
+    text = render.html(page, content)
+    assert "Noon is &lt;busiest&gt;." in text
+    assert "Have more people at noon." in text
+    assert 'aria-label="Noon 25%"' in text
+    values = dict(re.findall(r'data-figure="(noon[^"]*)" data-value="([^"]*)"', text))
+    assert values["noon"] == "0.250000"
+    assert (values["noon-low"], values["noon-high"]) == ("0.200000", "0.300000")
+    points = re.findall(r'data-figure="noon-point" data-value="([^"]*)"', text)
+    assert points == ["0.100000", "0.250000", "", "-0.050000"]
+    assert 'data-key="2025 12:00"' in text
+    # What is not known yet is said, and nothing is drawn.
+    empty = render.html(page, replace(content, findings={}))
+    assert "not enough data" in empty
+    assert 'data-figure="noon' not in empty
+
+
+def test_a_picture_has_room_for_zero_and_all_intervals() -> None:
+    room = insights.scale(FOUND.points)
+    assert room.marks == (-0.1, 0.0, 0.1, 0.2, 0.3)
+    assert [room.share(each) for each in (-0.1, 0.1, 0.3)] == [0, 50, 100]
+    assert insights.scale([Point("a", 0.0)]).marks == (0.0, 0.25)
+    assert insights.scale([Point("a", 1234.0)]).marks[-1] == 1500
+    series = insights.series(FOUND)
+    assert insights.path(FOUND, series["2025"], room) == "M0.00,50.00L100.00,12.50"
+    assert insights.path(FOUND, series["2026"], room) == "M100.00,87.50"
+
+
+def test_pictures_of_findings_have_their_numbers() -> None:
+    widths = {}
+    for form in ("bars", "lines", "shades"):
+        insight, page = with_insight(form)
+        [axes, *_] = pictures.figure(insight, FOUND).axes
+        assert axes.get_title() == "Noon"
+        if form == "bars":
+            widths = [bar.get_width() for bar in axes.patches]
+        elif form == "lines":
+            line = axes.lines[0]
+            assert list(line.get_ydata()) == [0.1, 0.25]
+        else:
+            assert list(axes.collections[0].get_array().data.ravel())[:2] == [0.1, 0.25]
+    assert widths[0] == pytest.approx(0.1)
+    [picture] = pictures.findings(page, {"noon": FOUND}).values()
+    assert picture.startswith(b"\x89PNG")
+    assert pictures.findings(page, {}) == {}
+
+
+def test_an_insight_tells_what_it_is_made_of() -> None:
+    _, page = with_insight("bars")
+    [shown] = [each for each in lineage.shown(page) if each.name == "noon"]
+    assert shown.origins == (("fct_calls", "leg"), ("fct_calls", "minutes"))
+    assert lineage.finders(page) == ("json",)
+    with pytest.raises(PageDeclarationError, match="two insights or measures"):
+        replace(page, sections=(*page.sections, Section("t", "T", (with_insight("bars")[0],))))

@@ -240,6 +240,7 @@ INSPIRE_DOCS = Source(
             "One document per workout. Each activity has fields of its own.",
             key=("_id",),
             strategy="cdc",
+            lake_partition="started_at",
             columns=(
                 Column("_id", NONE, "Key of the workout, a UUID."),
                 Column("user_id", PII, "Person."),

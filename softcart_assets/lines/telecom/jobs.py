@@ -2,6 +2,14 @@
 
 from softcart_assets.lines.model import Job
 
+_KNOWN_OF_A_SUBSCRIBER = (
+    "signaling.call_records",
+    "crm.complaints",
+    "crm.subscribers",
+    "crm.subscriptions",
+    "crm.plans",
+)
+
 JOBS = (
     Job(
         "agg_usage_by_plan_region_month",
@@ -20,14 +28,8 @@ JOBS = (
     ),
     Job(
         "agg_churn_features_by_subscriber_month",
-        inputs=(
-            "signaling.call_records",
-            "crm.complaints",
-            "crm.subscribers",
-            "crm.subscriptions",
-            "crm.plans",
-        ),
+        inputs=_KNOWN_OF_A_SUBSCRIBER,
         key=("subscriber_id", "month"),
-        history=True,
+        history=_KNOWN_OF_A_SUBSCRIBER,
     ),
 )

@@ -6,6 +6,7 @@ result is ready to pack. What the figures mean is declared with the page.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.page import Listing, Page, Rung
+from softcart_assets.lines.page import Finding, Insight, Listing, Page, Rung
 from softcart_assets.pages.kit.columns import Columns, Course
 from softcart_assets.pages.kit.database import Database, PageError, production
 from softcart_assets.pages.kit.figures import First, first_shown
@@ -35,8 +36,8 @@ class Content:
     """What a page embeds: the archive, its production version, its rung and its plain sums.
 
     `totals`: by currency, each summed or added measure over all days of the page. `first`: what it
-    shows at first. `parts`: how many parts each dimension has. Without any event, these and
-    `course` are empty.
+    shows at first. `parts`: how many parts each dimension has. `findings`: those of the insights
+    that have enough data. Without any event, these and `course` are empty.
     """
 
     archive: str
@@ -46,6 +47,7 @@ class Content:
     course: Course | None
     first: First | None = None
     parts: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, Finding] = field(default_factory=dict)
 
 
 def read(connection: PostgresConnection, page: Page) -> Content:
@@ -120,7 +122,16 @@ class _Reader:
             course,
             first_shown(self.page, first, span["last"], course.currency, columns.sums),
             columns.parts(),
+            {each.name: told for each in self.page.insights() if (told := self.finding(each))},
         )
+
+    def finding(self, insight: Insight) -> Finding | None:
+        """What the statistics of an insight find. None: there are not enough data."""
+        module, _, name = insight.finder.partition(":")
+        found: Finding | None = getattr(importlib.import_module(module), name)(
+            {name: self.rows(query) for name, query in insight.sql.items()}
+        )
+        return found
 
     def added(self, sums: dict[str, int]) -> dict[str, int]:
         """The totals of the measures that add up these."""
@@ -166,7 +177,8 @@ class _Reader:
         ]
         blocks = []
         for block in self.page.blocks():
-            told = asdict(block)
+            # No SQL, and nothing of an insight: the script does not draw it.
+            told = {} if isinstance(block, Insight) else asdict(block)
             told.pop("sql", None)
             blocks.append(told | {"type": type(block).__name__.lower()})
         return {

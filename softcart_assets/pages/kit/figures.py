@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
-from softcart_assets.lines.page import Measure, Page
+from softcart_assets.lines.page import Kind, Measure, Page
 
 SCALE: Final = {"money": 100, "amount": 100, "volume": 1_000_000, "duration": 3600}
 """How many of what is summed are one of what is shown, by the kind of a measure."""
@@ -49,7 +49,7 @@ def first_shown(
         begin,
         last,
         {
-            name: _text(each, value(measures, name, found[each.settles_days]), currency)
+            name: as_text(each.kind, value(measures, name, found[each.settles_days]), currency)
             for name, each in measures.items()
         },
     )
@@ -86,13 +86,14 @@ def _begin(period: str, first: date, last: date) -> date:
     return date(month // 12, month % 12 + 1, 1)
 
 
-def _text(measure: Measure, amount: float | None, currency: str | None) -> str:
+def as_text(kind: Kind, amount: float | None, currency: str | None = None) -> str:
+    """What people read for a figure, as the script writes it."""
     if amount is None:
         return "–"
-    exact = Decimal(repr(amount / SCALE.get(measure.kind, 1)))
-    match measure.kind:
+    exact = Decimal(repr(amount / SCALE.get(kind, 1)))
+    match kind:
         case "money" | "amount":
-            has_cents = measure.kind == "money" and abs(amount) < 1e5
+            has_cents = kind == "money" and abs(amount) < 1e5
             sign = _SIGNS.get(currency, f"{currency}\u00a0") if currency else ""
             minus = "-" if amount < 0 else ""
             return f"{minus}{sign}{_number(abs(exact), 2 if has_cents else 0)}"

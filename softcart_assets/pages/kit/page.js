@@ -727,7 +727,8 @@ if (!cube) {
     fill(each);
     await pause();
   }
-  const makers = { cards, trend, ranking, hours, steps, listing };
+  // An insight is as it was written.
+  const makers = { cards, trend, ranking, hours, steps, listing, insight: () => () => {} };
   for (const [n, block] of page.blocks.entries()) {
     drawers.push(makers[block.type]($(`#block-${n}`), block));
     await pause();

@@ -98,6 +98,7 @@ def queries(page: Page) -> Iterator[str]:
     levels = (level for dimension in cube.dimensions for level in dimension.levels)
     yield from (names_query(level) for level in levels if level.names is not None)
     yield from (listing.sql for listing in page.listings())
+    yield from (query for insight in page.insights() for query in insight.sql.values())
 
 
 def names_query(level: Level) -> str:

@@ -18,8 +18,8 @@ from typing import Final
 import jinja2
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.page import Block, Cards, Hours, Listing, Page, Rung
-from softcart_assets.pages.kit import STATE_MARK, cube, pictures, theme
+from softcart_assets.lines.page import Block, Cards, Hours, Insight, Listing, Page, Rung
+from softcart_assets.pages.kit import STATE_MARK, cube, figures, insights, pictures, theme
 from softcart_assets.pages.kit.database import Database, production
 
 _HERE: Final = Path(__file__).parent
@@ -38,6 +38,9 @@ PERIODS: Final = {"day": _DAYS | _LONG, "month": _MONTHS | _LONG}
 """The periods that a reader chooses from, by the unit of the cube. The script knows their days."""
 
 
+_OF_FINDINGS: Final = ("scale", "series", "names", "path", "interval", "exact", "axis_text")
+"""What the template asks of `insights`."""
+
 _FIRST: Final = "if (location.hash) document.documentElement.className = 'chosen'"
 """Runs before anything is painted. The first figures are not those that an address chooses."""
 
@@ -48,8 +51,8 @@ class PageResult:
 
     `version`: the production version of its data (None: nothing was published yet). `rung`: how
     much of the cube it contains. `totals`: by currency, each summed measure over all its days,
-    money in cents. `pictures`: its trends by month as PNG files, by measure. There are none without
-    any event.
+    money in cents. `pictures`: its trends by month and what its insights found as PNG files, by
+    measure or insight. There are none without any event.
     """
 
     path: Path
@@ -77,7 +80,8 @@ def build_page_from(
     content = cube.read_from(database, page)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = {}
-    for name, picture in pictures.draw(page, content.course).items():
+    trends = pictures.draw(page, content.course)
+    for name, picture in (trends | pictures.findings(page, content.findings)).items():
         drawn[name] = path.with_name(f"{path.stem}-{name}.png")
         _write(drawn[name], picture)
     _write(path, html(page, content).encode())
@@ -123,13 +127,16 @@ def html(page: Page, content: cube.Content) -> str:
         periods=PERIODS[page.cube.unit],
         kind_of=_kind,
         is_broad=_is_broad,
-        style=style(),
+        style=style() + (_dense(_text("insights.css")) if page.insights() else ""),
         script=script,
         script_hashes=f"{_hash(_FIRST)} {_hash(script)}",
         first_script=_FIRST,
         first=content.first,
         parts=content.parts,
         day_text=_day_text,
+        findings=content.findings,
+        as_text=figures.as_text,
+        **{name: getattr(insights, name) for name in _OF_FINDINGS},
         archive=content.archive,
         state_mark=STATE_MARK,
     )
@@ -150,7 +157,9 @@ def _kind(block: Block) -> str:
 
 def _is_broad(block: Block) -> bool:
     """Whether a block needs the whole width."""
-    return isinstance(block, Hours) or (isinstance(block, Listing) and len(block.columns) > 6)
+    if isinstance(block, Listing):
+        return len(block.columns) > 6
+    return isinstance(block, Hours | Insight)
 
 
 def _columns(cards: Cards) -> int:

@@ -1,0 +1,95 @@
+"""The extracts of the fitness application. Each names its grain.
+
+Months are local. An implausible date is in the month 1900-01.
+"""
+
+from __future__ import annotations
+
+from softcart_assets.lines.model import Extract
+
+_ENGAGED = "FROM production.agg_engagement_by_user_month"
+
+EXTRACTS: tuple[Extract, ...] = (
+    Extract(
+        "ext_engagement_monthly",
+        "Workouts, active people and sessions per month and region of today.",
+        {
+            "month": "First day of the month.",
+            "region": "Where the person lives today.",
+            "active_count": "People with a workout. Do not add up over months.",
+            "workout_count": "Workouts.",
+            "active_days": "Local days with a workout, of each person.",
+            "duration_seconds": "How long the workouts lasted.",
+            "distance_m": "Metres.",
+            "session_count": "Sessions, those included that have expired.",
+            "page_views": "Pages seen in them.",
+        },
+        f"""
+        SELECT month, region, count(*) FILTER (WHERE workout_count > 0) AS active_count,
+               sum(workout_count)::bigint AS workout_count, sum(active_days)::bigint AS active_days,
+               sum(duration_seconds)::bigint AS duration_seconds,
+               sum(distance_m)::numeric(24, 3) AS distance_m,
+               sum(session_count)::bigint AS session_count, sum(page_views)::bigint AS page_views
+        {_ENGAGED}
+        GROUP BY month, region ORDER BY month, region
+        """,
+        totals={
+            "workout_count": "count(*) FROM production.fct_activity",
+            "duration_seconds": "sum(duration_seconds) FROM production.fct_activity",
+            "active_count": f"count(*) {_ENGAGED} WHERE workout_count > 0",
+            "session_count": f"sum(session_count) {_ENGAGED}",
+        },
+    ),
+    Extract(
+        "ext_peak_hours",
+        "Workouts per time zone, age band and hour of the local day. Groups of fewer than 10 "
+        "people are left out, and with them the next smallest.",
+        {
+            "time_zone": "Zone of the person today; all for all zones.",
+            "age_band": "Such as 30s; all for all ages.",
+            "hour": "Hour of the local day, 0 to 23.",
+            "workout_count": "Workouts that began in it. Rows of all hold those of the others.",
+            "weekend_workout_count": "Those of them on Saturday and Sunday.",
+            "people_count": "People of the zone and band with a workout. Do not add up over hours.",
+            "is_best": "Whether the group has most workouts in this hour.",
+        },
+        """
+        SELECT time_zone, age_band, hour, workout_count, weekend_workout_count, people_count,
+               is_best
+        FROM production.agg_peak_hours_by_zone_age_hour
+        ORDER BY time_zone, age_band, hour
+        """,
+        totals={
+            "workout_count": "sum(workout_count) FROM production.agg_peak_hours_by_zone_age_hour",
+        },
+    ),
+    Extract(
+        "ext_messages_monthly",
+        "Messages per month, channel and purpose, and what became of them.",
+        {
+            "month": "First day of the month (UTC) in which the message was due.",
+            "channel": "email or sms.",
+            "purpose": "account, reminder, quote or news.",
+            "message_count": "Messages.",
+            "sent_count": "Those that were sent.",
+            "delivered_count": "Those that arrived.",
+            "opened_count": "Those that were opened, as far as programs of mail tell.",
+            "clicked_count": "Those whose link was followed.",
+            "unsubscribed_count": "Those that were answered by unsubscribing.",
+        },
+        """
+        SELECT date_trunc('month', message_date)::date AS month, channel, purpose,
+               count(*) AS message_count, count(*) FILTER (WHERE state = 'sent') AS sent_count,
+               count(*) FILTER (WHERE delivered) AS delivered_count,
+               count(*) FILTER (WHERE opened) AS opened_count,
+               count(*) FILTER (WHERE clicked) AS clicked_count,
+               count(*) FILTER (WHERE unsubscribed) AS unsubscribed_count
+        FROM production.fct_messages
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """,
+        totals={
+            "message_count": "count(*) FROM production.fct_messages",
+            "sent_count": "count(*) FROM production.fct_messages WHERE state = 'sent'",
+        },
+    ),
+)

@@ -1,0 +1,336 @@
+"""The statistics of the five insights: from sums that the database adds up, to what is told.
+
+People differ: some train every day, others never. Numbers of workouts vary far more than chance
+alone would let them (overdispersion), so an interval that takes workouts as independent is much too
+narrow. All intervals here count people as the units that are independent. The queries add up, by
+group, what that needs: the sums, squares and products of what each person did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from softcart_assets.lines.inspire.groups import AGE_BANDS, OLDEST, hidden
+from softcart_assets.lines.page import Finding, Point, Rows
+
+Z: Final = NormalDist().inv_cdf(0.975)
+"""How many standard errors a 95% interval reaches to each side."""
+
+WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+FEWEST_MONTHS: Final = 24
+"""Of fewer months, nobody can tell a season from a trend."""
+
+
+class Estimate(NamedTuple):
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def ratio(row: Mapping[str, Any]) -> Estimate | None:
+    """The ratio of two sums over people, `y` by `x`. None where nothing is known.
+
+    The row has `people`, the sums `y` and `x`, and those of their squares and products, `yy`, `xy`
+    and `xx`. The variance is that of a ratio of means (linearised), so it needs no assumption how
+    workouts come about. On the scale of logarithms, because a rate is never below zero.
+    """
+    people, y, x, yy, xy, xx = (float(row[name] or 0) for name in ("people", *_SUMS))
+    if people < 2 or y <= 0 or x <= 0:
+        return None
+    value = y / x
+    variance = people / (people - 1) * (yy - 2 * value * xy + value**2 * xx) / x**2
+    reach = math.exp(Z * math.sqrt(max(variance, 0.0)) / value)
+    return Estimate(value, value / reach, value * reach)
+
+
+_SUMS = ("y", "x", "yy", "xy", "xx")
+
+
+def total(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The sums of all groups together."""
+    found = dict.fromkeys(("people", *_SUMS), 0.0)
+    for row in rows:
+        for name in found:
+            found[name] += float(row[name] or 0)
+    return found
+
+
+def told(rows: Rows, group: str) -> list[Mapping[str, Any]]:
+    """The rows of groups that are large enough."""
+    left_out = hidden({row[group]: int(row["people"]) for row in rows})
+    return [row for row in rows if row[group] not in left_out]
+
+
+def odds_ratio(both: int, one: int, other: int, neither: int) -> Estimate:
+    """By how much the odds of one thing are greater with another thing than without it (Woolf).
+
+    A half is added to each number, so that it is known where one is zero (Haldane).
+    """
+    cells = [count + 0.5 for count in (both, one, other, neither)]
+    value = math.log(cells[0] * cells[3] / (cells[1] * cells[2]))
+    reach = Z * math.sqrt(sum(1 / cell for cell in cells))
+    return Estimate(math.exp(value), math.exp(value - reach), math.exp(value + reach))
+
+
+def t_quantile(freedom: int) -> float:
+    """The 97.5% quantile of Student's distribution (Cornish and Fisher's expansion)."""
+    # To 0.1% from 8 degrees of freedom on.
+    terms = (
+        Z,
+        (Z**3 + Z) / 4,
+        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
+        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
+    )
+    return math.fsum(term / freedom**power for power, term in enumerate(terms))
+
+
+class Decomposition(NamedTuple):
+    """A series of months without its trend.
+
+    `effects`: of each calendar month from 0 for January, against the trend, as a share.
+    `apart`: each month of the series against the trend. `yearly`: what the trend gains in a year.
+    """
+
+    effects: list[Estimate]
+    apart: list[float]
+    yearly: float
+
+
+def decompose(months: Sequence[int], values: Sequence[float]) -> Decomposition:
+    """Take a series apart: a trend times a season times what is left. Classical decomposition, as a
+    regression of logarithms on a quadratic trend and twelve effects that multiply to one.
+
+    `months`: calendar months from 0 on, one after the other. All values are above zero. A moving
+    average would lose half a year at each end, and of two years it would have each month once. The
+    regression uses all months and says how sure it is.
+    """
+    count = len(values)
+    time = (np.arange(count) - (count - 1) / 2) / 12
+    season = np.zeros((count, 11))
+    for row, month in enumerate(months):
+        # The effect of December is minus the sum of the others.
+        season[row] = -1.0 if month == 11 else np.eye(11)[month]
+    design = np.column_stack([np.ones(count), time, time**2 - np.mean(time**2), season])
+    logs = np.log(np.asarray(values, dtype=float))
+    weights, *_ = np.linalg.lstsq(design, logs, rcond=None)
+    freedom = count - design.shape[1]
+    left = logs - design @ weights
+    covariance = np.linalg.inv(design.T @ design) * (left @ left) / freedom
+    of_months = np.vstack([np.eye(11), -np.ones(11)])
+    effects = of_months @ weights[3:]
+    errors = np.sqrt(np.einsum("ij,jk,ik->i", of_months, covariance[3:, 3:], of_months))
+    reach = t_quantile(freedom) * errors
+    return Decomposition(
+        [
+            Estimate(*(math.expm1(each) for each in (effect, effect - far, effect + far)))
+            for effect, far in zip(effects, reach, strict=True)
+        ],
+        [math.expm1(each) for each in logs - design[:, :3] @ weights[:3]],
+        math.expm1(float(weights[1])),
+    )
+
+
+def regions(rows: Mapping[str, Rows]) -> Finding | None:
+    """Where people train most: workouts per 1,000 registered people and month."""
+    large = [(row, found) for row in told(rows["regions"], "region") if (found := ratio(row))]
+    whole = ratio(total(row for row, _ in large))
+    if len(large) < 2 or whole is None:
+        return None
+    large.sort(key=lambda each: -each[1].value)
+    (first, most), (last, least) = large[0], large[-1]
+    above = [row["region"] for row, found in large if found.low > whole.value]
+    below = [row["region"] for row, found in large if found.high < whole.value]
+    thousand = Estimate(*(1000 * each for each in most))
+    return Finding(
+        f"{first['region']} trains most: {thousand.value:,.0f} workouts per 1,000 registered "
+        f"people and month, {_apart(most.value / whole.value)} the mean of all regions. "
+        f"{last['region']} is {_apart(least.value / whole.value)} it.",
+        f"Workouts per 1,000 registered people and month in {first['region']}",
+        *thousand,
+        f"{_listed(above, 'No region')} {_is(above)} surely above the mean, "
+        f"{_listed(below, 'no region')} {_is(below)} surely below. Look for what the first do "
+        "differently, such as clubs, and try it in the last.",
+        tuple(
+            Point(row["region"], 1000 * found.value, "", 1000 * found.low, 1000 * found.high)
+            for row, found in large
+        ),
+        "Bars of regions, most first: "
+        + ", ".join(f"{row['region']} {1000 * found.value:,.0f}" for row, found in large),
+    )
+
+
+def seasons(rows: Mapping[str, Rows]) -> Finding | None:
+    """When people train more than the trend says, by calendar month and year."""
+    series = [row for row in rows["months"] if row["workouts"] and row["people_days"]]
+    if len(series) < FEWEST_MONTHS:
+        return None
+    days = [row["month"] for row in series]
+    found = decompose(
+        [day.month - 1 for day in days],
+        [float(row["workouts"]) / float(row["people_days"]) for row in series],
+    )
+    order = sorted(range(12), key=lambda month: -found.effects[month].value)
+    top, low = order[0], order[-1]
+    high = [month for month in range(12) if found.effects[month].low > 0]
+    effect, ebb = found.effects[top], found.effects[low]
+    years = sorted({day.year for day in days})[-3:]
+    apart = {(day.year, day.month): value for day, value in zip(days, found.apart, strict=True)}
+    return Finding(
+        f"{_MONTH_NAMES[top]} is {_apart(1 + effect.value)} the trend and {_MONTH_NAMES[low]} "
+        f"{_apart(1 + ebb.value)} it. Without the seasons, an active person trained "
+        f"{_more(found.yearly)} than a year before.",
+        f"Workouts in {_MONTH_NAMES[top]} against the trend",
+        *effect,
+        f"Begin campaigns and challenges just before {_listed([_MONTH_NAMES[m] for m in high])}, "
+        f"and give people an easy goal in {_MONTH_NAMES[low]}, when many stop.",
+        tuple(
+            Point(MONTHS[month - 1], apart.get((year, month)), str(year))
+            for year in years
+            for month in range(1, 13)
+        ),
+        "Lines of years over the months, against the trend: "
+        + ", ".join(f"{MONTHS[m]} {found.effects[m].value:+.0%}" for m in range(12)),
+    )
+
+
+_MONTH_NAMES: Final = (
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
+    *("October", "November", "December"),
+)
+
+
+def segments(rows: Mapping[str, Rows]) -> Finding | None:
+    """Which category the people of a goal buy far more often than others do."""
+    cells = {
+        (row["goal_name"], row["department_name"]): int(row["people"]) for row in rows["cells"]
+    }
+    everybody = cells.get((None, None), 0)
+    # People without a goal count among the others.
+    best: dict[str, tuple[str, Estimate]] = {}
+    for (goal, department), both in cells.items():
+        if department is None or goal in (None, "none"):
+            continue
+        if hidden({"in": both, "out": cells[goal, None] - both}):
+            continue
+        with_goal, buyers = cells[goal, None], cells[None, department]
+        found = odds_ratio(
+            both, with_goal - both, buyers - both, everybody - with_goal - buyers + both
+        )
+        # By the lower end, because the greatest of many estimates is often one of few people.
+        if goal not in best or found.low > best[goal][1].low:
+            best[goal] = department, found
+    if not best:
+        return None
+    ranked = sorted(best.items(), key=lambda each: -each[1][1].low)
+    goal, (department, lift) = ranked[0]
+    is_sure = lift.low > 1
+    return Finding(
+        f"People who buy {department} have {lift.value:.1f} times the odds of the goal “{goal}” "
+        f"that others have{'' if is_sure else ', which may be chance'}.",
+        f"Odds of the goal “{goal}” with purchases of {department}, against those without",
+        *lift,
+        f"Recommend {department} to people whose goal is “{goal}”, and the goal to those who buy "
+        f"{department}."
+        if is_sure
+        else "Recommend what sells best, whatever the goal, until more people use both.",
+        tuple(
+            Point(f"{name}: {category}", found.value, "", found.low, found.high)
+            for name, (category, found) in ranked
+        ),
+        "Bars of goals, each with the category of the greatest lift: "
+        + ", ".join(f"{name}, {each[0]}, {each[1].value:.1f}" for name, each in ranked),
+    )
+
+
+def ages(rows: Mapping[str, Rows]) -> Finding | None:
+    """On how many days of a week the people of an age train."""
+    order = [*(name for _, name in AGE_BANDS), OLDEST]
+    known = [row for row in rows["ages"] if row["age_band"] in order]
+    large = [(row, found) for row in told(known, "age_band") if (found := ratio(row))]
+    if len(large) < 2:
+        return None
+    large.sort(key=lambda each: order.index(each[0]["age_band"]))
+    most = max(large, key=lambda each: each[1].value)
+    least = min(large, key=lambda each: each[1].value)
+    bands = [row["age_band"] for row, _ in large]
+    left_out = [name for name in order if name not in bands]
+    small = f" Too few to tell: {_listed(left_out)}." if left_out else ""
+    return Finding(
+        f"People {_aged(most[0]['age_band'])} train most, on {most[1].value:.1f} days a week, and "
+        f"those {_aged(least[0]['age_band'])} least, on {least[1].value:.1f}.{small}",
+        f"Active days a week of people {_aged(most[0]['age_band'])}",
+        *most[1],
+        f"Give people {_aged(least[0]['age_band'])} shorter plans and more reminders, and ask "
+        f"those {_aged(most[0]['age_band'])} to bring them along.",
+        tuple(
+            Point(row["age_band"], found.value, "", found.low, found.high) for row, found in large
+        ),
+        "Bars of age bands, youngest first: "
+        + ", ".join(f"{row['age_band']} {found.value:.1f}" for row, found in large),
+    )
+
+
+def peaks(rows: Mapping[str, Rows]) -> Finding | None:
+    """At which hour of the local day people begin to train."""
+    shares = {row["hour"]: found for row in rows["hours"] if (found := ratio(row))}
+    if not shares:
+        return None
+    cells = {(row["weekday"], row["hour"]): int(row["workouts"]) for row in rows["cells"]}
+    whole = sum(cells.values())
+    top = max(shares, key=lambda hour: (shares[hour].value, -hour))
+    weekday, at = max(cells, key=lambda each: (cells[each], -each[0], -each[1]))
+    bands: dict[int, list[str]] = {}
+    order = [*(name for _, name in AGE_BANDS), OLDEST]
+    for row in sorted(rows["bands"], key=lambda each: each["hour"]):
+        if row["age_band"] in order:
+            bands.setdefault(row["hour"], []).append(row["age_band"])
+    by_age = "; ".join(
+        f"{_listed(sorted(names, key=order.index))} at {hour}:00" for hour, names in bands.items()
+    )
+    return Finding(
+        f"{shares[top].value:.1%} of all workouts begin between {top}:00 and {top + 1}:00, and the "
+        f"busiest hour of the week is {WEEKDAYS[weekday - 1]} {at}:00, on the local clock."
+        + (f" Best hours by age: {by_age}." if by_age else ""),
+        f"Share of workouts that begin at {top}:00",
+        *shares[top],
+        "Remind people an hour before the best hour of their zone and age. The application does it "
+        "for those who want it.",
+        tuple(
+            Point(str(hour), cells.get((day, hour), 0) / whole, WEEKDAYS[day - 1])
+            for day in range(1, 8)
+            for hour in range(24)
+        ),
+        f"Shares of workouts by weekday and local hour, most on {WEEKDAYS[weekday - 1]} at {at}:00",
+    )
+
+
+def _aged(band: str) -> str:
+    if band == OLDEST:
+        return f"of {band}"
+    return f"in their {band}" if band[0].isdigit() else band
+
+
+def _apart(factor: float) -> str:
+    return f"{abs(factor - 1):.0%} {'above' if factor >= 1 else 'below'}"
+
+
+def _more(share: float) -> str:
+    return f"{abs(share):.0%} {'more' if share >= 0 else 'less'}"
+
+
+def _listed(names: Sequence[str], nothing: str = "") -> str:
+    if len(names) < 2:
+        return names[0] if names else nothing
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "are" if len(names) > 1 else "is"

@@ -1,0 +1,79 @@
+"""What all aggregates of the fitness application mean by a workout, its day and its hour."""
+
+from __future__ import annotations
+
+from zoneinfo import available_timezones
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from spark.jobs.dates import UNKNOWN_DATE, is_dated_plausibly
+
+LOGGED = "inspire_docs.activity_logs"
+STARTED = (f"{LOGGED}.started_at", f"{LOGGED}.time_zone")
+
+
+def local(at: Column, zone: Column) -> Column:
+    """An instant on the clock of a zone. Of a zone that nobody knows, it is UTC."""
+    # Java stops at a zone that it does not know.
+    is_known = zone.isin(sorted(available_timezones() - {"localtime"}))
+    return F.from_utc_timestamp(at, F.when(is_known, zone).otherwise(F.lit("UTC")))
+
+
+def day_of(at: Column, zone: Column, loaded_at: Column) -> Column:
+    """The local day of an event. If its time is implausible, it is the unknown date."""
+    return F.when(is_dated_plausibly(at, loaded_at), F.to_date(local(at, zone))).otherwise(
+        F.lit(UNKNOWN_DATE).cast("date")
+    )
+
+
+def days(activity_logs: DataFrame) -> DataFrame:
+    """What each person did on each local day. Days do not keep to the months of the lake (UTC), so
+    a day may be in two of them.
+
+    Columns: _month, user_id, local_date, workout_count, duration_seconds, distance_m, latest_at.
+    """
+    at = F.col("started_at")
+    return (
+        activity_logs.select(
+            "_month",
+            F.col("user_id").cast("bigint").alias("user_id"),
+            day_of(at, F.col("time_zone"), F.col("_loaded_at")).alias("local_date"),
+            F.col("duration_seconds").cast("bigint").alias("duration_seconds"),
+            F.col("distance_m").cast("decimal(18,3)").alias("distance_m"),
+            "started_at",
+        )
+        .groupBy("_month", "user_id", "local_date")
+        .agg(
+            F.count("*").alias("workout_count"),
+            F.sum("duration_seconds").alias("duration_seconds"),
+            F.sum("distance_m").alias("distance_m"),
+            F.max("started_at").alias("latest_at"),
+        )
+    )
+
+
+def hours(activity_logs: DataFrame) -> DataFrame:
+    """How many workouts each person began in each hour of the local day.
+
+    Columns: _month, user_id, hour, workout_count, weekend_workout_count, latest_at. A workout with
+    an implausible time has no hour.
+    """
+    at = F.col("started_at")
+    clock = local(at, F.col("time_zone"))
+    return (
+        activity_logs.where(is_dated_plausibly(at, F.col("_loaded_at")))
+        .select(
+            "_month",
+            F.col("user_id").cast("bigint").alias("user_id"),
+            F.hour(clock).alias("hour"),
+            (F.weekday(clock) >= 5).cast("int").alias("is_weekend"),
+            "started_at",
+        )
+        .groupBy("_month", "user_id", "hour")
+        .agg(
+            F.count("*").alias("workout_count"),
+            F.sum("is_weekend").alias("weekend_workout_count"),
+            F.max("started_at").alias("latest_at"),
+        )
+    )

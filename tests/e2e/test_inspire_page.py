@@ -1,0 +1,372 @@
+"""The page of the fitness application in headless Chromium: every figure against production, and
+the insights against the same statistics by another way, person by person.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from psycopg.rows import dict_row
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from support.browser import chromium
+from support.databases import database
+from support.training import create_training
+
+from softcart_assets.connections import PostgresConnection
+from softcart_assets.lines.inspire.extracts import EXTRACTS
+from softcart_assets.lines.inspire.pages import INSPIRE_PAGE
+from softcart_assets.lines.model import Extract
+from softcart_assets.pages.kit.render import PageResult, build_page
+from tests.e2e.test_pages import drawn_figures, first_figures, open_page, shown
+
+Z = 1.959963984540054
+BANDS = ("under 20", "20s", "30s", "40s", "50s", "60s", "70 and over")
+NEWEST = date(2026, 3, 1)
+
+
+@pytest.fixture(scope="module")
+def production(stack) -> Iterator[PostgresConnection]:
+    with database() as connection:
+        create_training(connection)
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def built(production: PostgresConnection, tmp_path_factory: pytest.TempPathFactory) -> PageResult:
+    return build_page(production, INSPIRE_PAGE, tmp_path_factory.mktemp("pages") / "inspire.html")
+
+
+def rows(production: PostgresConnection, query: str) -> list[dict[str, Any]]:
+    with production.connect(row_factory=dict_row) as session:
+        return session.execute(query.encode()).fetchall()
+
+
+@pytest.fixture(scope="module")
+def people(production: PostgresConnection) -> dict[int, dict[str, Any]]:
+    found = rows(
+        production,
+        "SELECT * FROM production.dim_customer WHERE is_current AND line_of_business = 'inspire'",
+    )
+    return {row["customer_id"]: row for row in found}
+
+
+@pytest.fixture(scope="module")
+def months(production: PostgresConnection) -> list[dict[str, Any]]:
+    return rows(production, "SELECT * FROM production.agg_engagement_by_user_month")
+
+
+@pytest.fixture(scope="module")
+def figures(browser: webdriver.Chrome, built: PageResult) -> dict[tuple[str, str], str]:
+    browser.get_log("browser")
+    open_page(browser, built.path)
+    found = shown(browser)
+    assert browser.get_log("browser") == []
+    return found
+
+
+def estimate(y: list[float], x: list[float]) -> tuple[float, float, float]:
+    """The ratio of sums over people, with its interval from what each is apart from it."""
+    value, n = sum(y) / sum(x), len(y)
+    apart = sum((did - value * time) ** 2 for did, time in zip(y, x, strict=True))
+    reach = Z * math.sqrt(n / (n - 1) * apart) / sum(x) / value
+    return value, value * math.exp(-reach), value * math.exp(reach)
+
+
+def points(figures: dict[tuple[str, str], str], name: str) -> dict[str, float]:
+    return {
+        place: float(text)
+        for (figure, place), text in figures.items()
+        if figure == f"{name}-point" and text
+    }
+
+
+def interval(figures: dict[tuple[str, str], str], name: str) -> tuple[float, ...]:
+    return tuple(float(figures[f"{name}{end}", ""]) for end in ("", "-low", "-high"))
+
+
+def near(values: Any) -> Any:
+    return pytest.approx(values, abs=2e-6)
+
+
+def test_every_figure_of_the_cube_equals_production(
+    figures: dict[tuple[str, str], str], production: PostgresConnection
+) -> None:
+    wanted: dict[tuple[str, str], Decimal | None] = {}
+    for dimension, key in {
+        "": "''",
+        "region": "json_build_array(region)::text",
+        "goal": "json_build_array(goal_code)::text",
+    }.items():
+        for row in rows(
+            production,
+            f"""SELECT {key} AS place, sum(workout_count) AS workouts,
+              count(*) FILTER (WHERE workout_count > 0) AS active, sum(active_days) AS days,
+              sum(duration_seconds) AS time, sum(session_count) AS visits,
+              sum(page_views) AS views,
+              sum(workout_count) FILTER (WHERE month < '{NEWEST}') / nullif(
+                count(*) FILTER (WHERE workout_count > 0 AND month < '{NEWEST}'), 0)::numeric
+                AS each
+            FROM production.agg_engagement_by_user_month WHERE month >= '2025-04-01' GROUP BY 1""",
+        ):
+            place = row.pop("place")
+            path = place and json.dumps(
+                json.loads(place), ensure_ascii=False, separators=(",", ":")
+            )
+            for name, value in row.items():
+                wanted[f"{dimension}-{name}" if dimension else name, path] = value
+    compared = set()
+    for place, value in wanted.items():
+        if place in figures:
+            text = figures[place]
+            assert text
+            assert abs(Decimal(text) - (value or 0)) < Decimal("0.0001"), place
+            compared.add(place[0])
+    assert len(compared) == 5 + 4 + 4
+
+
+def test_the_first_figures_are_those_of_the_script(
+    browser: webdriver.Chrome, built: PageResult
+) -> None:
+    open_page(browser, built.path)
+    assert drawn_figures(browser) == first_figures(built.path)
+
+
+def test_regions_are_per_registered_person(
+    figures: dict[tuple[str, str], str], people: dict, months: list
+) -> None:
+    did: Counter[int] = Counter()
+    for row in months:
+        if date(2025, 3, 1) <= row["month"] < NEWEST:
+            did[row["user_id"]] += row["workout_count"]
+    by_region: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
+    for user, person in people.items():
+        began = max(datetime(2025, 3, 1), person["created_at"].replace(tzinfo=None))
+        if person["is_deleted"] or began >= datetime(2026, 3, 1):
+            continue
+        y, x = by_region[person["region"] or "Unknown"]
+        y.append(did[user])
+        x.append((datetime(2026, 3, 1) - began).total_seconds() / 86400 / 30.4375)
+    wanted = {region: estimate(*each) for region, each in by_region.items()}
+    assert len(wanted) == 4
+    assert points(figures, "where") == near({k: 1000 * v[0] for k, v in wanted.items()})
+    best = max(wanted.values())
+    assert interval(figures, "where") == near(tuple(1000 * each for each in best))
+
+
+def test_seasons_are_those_of_another_regression(
+    figures: dict[tuple[str, str], str], months: list
+) -> None:
+    done: Counter[date] = Counter()
+    active: Counter[date] = Counter()
+    for row in months:
+        if row["workout_count"] and date(2024, 1, 1) < row["month"] < NEWEST:
+            done[row["month"]] += row["workout_count"]
+            active[row["month"]] += 1
+    days = sorted(done)
+    assert len(days) == 25
+    length = {day: (day.replace(day=28).toordinal() + 4, day) for day in days}
+    size = {
+        day: date.fromordinal(end).replace(day=1).toordinal() - day.toordinal()
+        for day, (end, _) in length.items()
+    }
+    logs = np.array([math.log(done[day] / (active[day] * size[day])) for day in days])
+    time = np.arange(25.0)
+    # A constant for each month of the year, instead of effects that add up to nothing.
+    design = np.column_stack(
+        [time, time**2, *(np.array([d.month == m for d in days]) for m in range(1, 13))]
+    )
+    weights = np.linalg.lstsq(design, logs, rcond=None)[0]
+    effects = weights[2:] - weights[2:].mean()
+    top = int(np.argmax(effects))
+    left = logs - design @ weights
+    pick = np.zeros(14)
+    pick[2:] = -1 / 12
+    pick[2 + top] += 1
+    error = math.sqrt(left @ left / 11 * (pick @ np.linalg.inv(design.T @ design) @ pick))
+    reach = 2.200985 * error
+    assert interval(figures, "seasons") == pytest.approx(
+        [math.expm1(effects[top] + each) for each in (0, -reach, reach)], rel=2e-3
+    )
+    drawn = points(figures, "seasons")
+    assert len(drawn) == 25
+    apart = {
+        f"{d.year} {d:%b}": math.expm1(effects[d.month - 1] + rest)
+        for d, rest in zip(days, left, strict=True)
+    }
+    assert drawn == near(apart)
+
+
+def test_segments_join_two_lines(
+    figures: dict[tuple[str, str], str], production: PostgresConnection, people: dict, months: list
+) -> None:
+    person = {row["person_id"]: user for user, row in people.items() if not row["is_deleted"]}
+    goals: dict[int, tuple[date, str]] = {}
+    for row in months:
+        if row["month"] > date(1900, 1, 1):
+            goals[row["user_id"]] = max(
+                goals.get(row["user_id"], (date.min, "")), (row["month"], row["goal_code"])
+            )
+    shoppers = {
+        row["customer_id"]: person[row["person_id"]]
+        for row in rows(
+            production,
+            "SELECT * FROM production.dim_customer WHERE line_of_business = 'shop' AND is_current",
+        )
+        if person.get(row["person_id"]) in goals
+    }
+    departments = {
+        row["product_id"]: row["department_name"]
+        for row in rows(production, "SELECT * FROM production.dim_product WHERE is_current")
+    }
+    bought: dict[int, set[str]] = defaultdict(set)
+    for row in rows(production, "SELECT * FROM production.fct_order_lines WHERE NOT is_cancelled"):
+        department = departments[row["product_id"]]
+        if row["customer_id"] in shoppers and department:
+            bought[shoppers[row["customer_id"]]].add(department)
+    best = {}
+    for code, name in (("run_5k", "Run 5 km"), ("build_strength", "Build strength")):
+        for department in ("Sports", "Books", "Home"):
+            table = Counter(
+                (goals[user][1] == code, department in had) for user, had in bought.items()
+            )
+            cells = [table[key] + 0.5 for key in ((1, 1), (1, 0), (0, 1), (0, 0))]
+            value = math.log(cells[0] * cells[3] / cells[1] / cells[2])
+            reach = Z * math.sqrt(sum(1 / cell for cell in cells))
+            found = tuple(math.exp(value + each) for each in (0, -reach, reach))
+            # Ten with both, and ten with the goal alone.
+            if table[True, True] >= 10 and table[True, False] >= 10:
+                best.setdefault(name, []).append((found[1], department, found))
+    assert best
+    chosen = {name: max(each) for name, each in best.items()}
+    assert points(figures, "lift") == near(
+        {f"{n}: {each[1]}": each[2][0] for n, each in chosen.items()}
+    )
+    assert interval(figures, "lift") == near(max(chosen.values())[2])
+    segments = {
+        row["customer_id"]: row["segment"]
+        for row in rows(production, "SELECT * FROM production.agg_rfm_by_customer")
+    }
+    names = {"run_5k": "Run 5 km", "build_strength": "Build strength", "none": "none"}
+    crowd = Counter(
+        f"{segments[customer]} {names[goals[user][1]]}" for customer, user in shoppers.items()
+    )
+    listed = {
+        place: int(text) for (name, place), text in figures.items() if name == "segments-people"
+    }
+    assert listed == {key: count for key, count in crowd.items() if count >= 10}
+    assert len(listed) < len(crowd)
+
+
+def test_ages_are_of_people_who_keep_on(
+    figures: dict[tuple[str, str], str], people: dict, months: list
+) -> None:
+    trained = {(row["user_id"], row["month"]): row for row in months if row["workout_count"]}
+    did: dict[int, tuple[float, float]] = {}
+    for (user, month), row in trained.items():
+        number = month.year * 12 + month.month - 1
+        before, after = (date((number + n) // 12, (number + n) % 12 + 1, 1) for n in (-1, 1))
+        if month < date(2025, 3, 1) or after >= NEWEST:
+            continue
+        if (user, before) in trained and (user, after) in trained:
+            y, x = did.get(user, (0.0, 0.0))
+            did[user] = y + row["active_days"], x + (after - month).days / 7
+    by_band: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
+    for user, (y, x) in did.items():
+        birth = people[user]["birth_date"]
+        if birth:
+            years = 2026 - birth.year - ((birth.month, birth.day) > (3, 1))
+            band = BANDS[min(6, max(0, years // 10 - 1))]
+            by_band[band][0].append(y)
+            by_band[band][1].append(x)
+    sizes = sorted((len(y), band) for band, (y, _) in by_band.items())
+    assert sizes[0][0] >= 10
+    wanted = {band: estimate(*each) for band, each in by_band.items()}
+    assert points(figures, "ages") == near({band: each[0] for band, each in wanted.items()})
+    assert interval(figures, "ages") == near(max(wanted.values()))
+
+
+def test_peaks_are_shares_of_the_local_week(
+    figures: dict[tuple[str, str], str], production: PostgresConnection
+) -> None:
+    cells: Counter[str] = Counter()
+    by_person: dict[int, Counter[int]] = defaultdict(Counter)
+    for row in rows(production, "SELECT * FROM production.fct_activity"):
+        if row["time_of_day_key"] >= 0:
+            hour = row["time_of_day_key"] // 60
+            cells[f"{row['activity_date']:%a} {hour}"] += 1
+            by_person[row["user_id"]][hour] += 1
+    whole = sum(cells.values())
+    drawn = points(figures, "peaks")
+    assert len(drawn) == 7 * 24
+    assert {key: value for key, value in drawn.items() if value} == near(
+        {key: count / whole for key, count in cells.items()}
+    )
+    hours = Counter[int]()
+    for each in by_person.values():
+        hours += each
+    top = max(hours, key=lambda hour: (hours[hour], -hour))
+    y = [each[top] for each in by_person.values()]
+    x = [sum(each.values()) for each in by_person.values()]
+    assert interval(figures, "peaks") == near(estimate(y, x))
+
+
+def test_each_insight_has_a_sentence_a_picture_and_advice(
+    browser: webdriver.Chrome, built: PageResult
+) -> None:
+    open_page(browser, built.path)
+    panels = browser.find_elements(By.CSS_SELECTOR, ".finding")
+    assert len(panels) == 5
+    for panel in panels:
+        sentence = panel.find_element(By.CSS_SELECTOR, ".sentence").text
+        assert sentence.endswith(".")
+        assert "What to do." in panel.text
+        named = panel.find_element(By.CSS_SELECTOR, ".drawn [aria-label]")
+        assert len(named.get_attribute("aria-label")) > 30
+        assert named.size["height"] > 60
+    assert "60s at 8:00; 30s at 18:00" in panels[-1].text
+    # Beside the page, for the UI.
+    drawn = {"where", "seasons", "lift", "ages", "peaks", "workouts", "visits"}
+    assert {*built.pictures} == drawn
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in built.pictures.values())
+
+
+@pytest.mark.parametrize("width", [400, 1024, 1600])
+def test_nothing_is_wider_than_the_screen(
+    browser: webdriver.Chrome, built: PageResult, width: int
+) -> None:
+    browser.set_window_size(width, 900)
+    open_page(browser, built.path)
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((each) => each.open = true)"
+    )
+    wide = browser.execute_script(
+        "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    browser.set_window_size(1280, 900)
+    assert wide <= 0
+
+
+@pytest.mark.parametrize("extract", EXTRACTS, ids=lambda extract: extract.name)
+def test_sums_of_extracts_are_those_of_the_facts(
+    production: PostgresConnection, extract: Extract
+) -> None:
+    found = rows(production, extract.sql)
+    assert [*found[0]] == [*extract.columns]
+    for column, total in extract.totals.items():
+        [expected] = rows(production, f"SELECT {total}")
+        assert sum(row[column] or 0 for row in found) == next(iter(expected.values())), column
