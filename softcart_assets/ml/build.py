@@ -18,7 +18,6 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 from psycopg import IsolationLevel, sql
-from psycopg.types.json import Jsonb
 
 from softcart_assets import comments, locks, ml, warehouse_state
 from softcart_assets.connections import PostgresConnection
@@ -28,6 +27,7 @@ from softcart_assets.lines.model import Model
 from softcart_assets.ml.fit import Numbers, fit
 from softcart_assets.ml.judge import Rows, judge, verdicts
 from softcart_assets.ml.registry import Registry, Version
+from softcart_assets.warehouse_state import built_from
 
 _MOST_ROWS = 100_000
 """A model is fitted and judged on about so many rows. Of more, a share of the subjects is taken:
@@ -138,11 +138,7 @@ def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scor
         writer.commit()
         scores = _Scores(reader, model, champion)
         content = scores.digest()
-        last = writer.execute(
-            "SELECT row_count, inputs FROM ml._built_from WHERE table_name = %s"
-            " AND to_regclass('ml.' || table_name) IS NOT NULL",
-            [model.scores],
-        ).fetchone()
+        last = built_from.read(writer, "ml", model.scores)
         inputs = {"code": code_version(model), "content": content}
         if last and last[1] == inputs:
             return Scored(last[0], False, content)
@@ -150,14 +146,8 @@ def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scor
         count = replace_table(writer, "ml", model.scores, scores, key=model.subject)
         texts = {(model.scores, name): text for name, text in COLUMNS.items()}
         texts[model.scores, ""] = f"{model.description} One row per {model.subject}."
-        there = comments.read(writer, "ml", [model.scores])
-        for statement in comments.changes("ml", there, texts):
-            writer.execute(statement)
-        writer.execute(
-            "INSERT INTO ml._built_from VALUES (%s, %s, %s) ON CONFLICT (table_name)"
-            " DO UPDATE SET inputs = excluded.inputs, row_count = excluded.row_count",
-            [model.scores, Jsonb(inputs), count],
-        )
+        comments.write(writer, "ml", texts)
+        built_from.note(writer, "ml", model.scores, inputs, count)
     return Scored(count, True, content)
 
 
