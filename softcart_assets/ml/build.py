@@ -127,9 +127,10 @@ def train(staging: PostgresConnection, model: Model, registry: Registry, folder:
 def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scored:
     """Score the subjects of the last month with the champion, if it or their features changed.
 
-    The table is empty as long as there is no champion. Raises `UnusableFeatures`.
+    The table is empty as long as there is no champion. Raises `UnusableFeatures`, `NotSound` and
+    `RegistryFailed`.
     """
-    champion = registry.champion(model.name)
+    champion = registry.scoring(model.name)
     with staging.connect() as reader, staging.connect() as writer:
         # Both passes over the features see the same rows.
         reader.isolation_level = IsolationLevel.REPEATABLE_READ

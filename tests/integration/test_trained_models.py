@@ -212,6 +212,28 @@ def test_people_may_move_the_champion_back(staging: PostgresConnection) -> None:
     assert {row[-2] for row in scores(staging)} == {1}
 
 
+def test_a_version_that_failed_a_check_does_not_score_though_it_has_the_alias(
+    staging: PostgresConnection, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    run()
+    before = scores(staging)
+    leaking = replace(MODEL, inputs=(*MODEL.inputs, Feature("after", "What came later")))
+    line = replace(LINE, models=(leaking,))
+    run(line)
+    uri = f"sqlite:///{tmp_path / 'mlflow' / 'registry.db'}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.set_registered_model_alias("thirst", "champion", "2")
+    _, checks = run(line)
+    assert checks == SOUND | {"plausible": False, "scored": False}
+    assert scores(staging) == before
+    # As docs/models.md says.
+    kept = Registry.from_env()
+    kept.promote("thirst", kept.version("thirst", 1))
+    assert run(line)[1]["scored"]
+
+
 def test_what_cannot_be_read_fails_a_check_and_keeps_the_scores(
     staging: PostgresConnection,
 ) -> None:
