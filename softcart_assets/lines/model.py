@@ -414,6 +414,7 @@ class Model:
     `position`: the column with the source positions up to which the features hold all changes.
     `ceiling`: the best AUC that can be true. What is better than that knows the future.
     `max_calibration_error`: how far probabilities may be from what happened, on average.
+    `max_bias`: by which factor their sum may be above or below what happened.
     `min_lift`: how much more often the target must be true in the top decile than overall.
     `min_events`: with fewer true targets there is no candidate, as chance would decide.
     `test_months`: how many of the last months are predicted from earlier ones, for the evaluation.
@@ -432,6 +433,13 @@ class Model:
     max_calibration_error: Limit = field(
         default_factory=lambda: Limit(
             Decimal("0.02"), "Who adds up probabilities, such as expected losses, needs right ones."
+        )
+    )
+    max_bias: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal("1.5"),
+            "Where few targets are true, probabilities that are twice too high are near to the "
+            "right ones. A rate of the months before may differ by as much.",
         )
     )
     min_lift: Limit = field(

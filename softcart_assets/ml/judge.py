@@ -81,7 +81,8 @@ class Judgement:
 
     `by_month`: the AUC of each predicted month. `alone`: of each feature for itself, either way
     round. `lift`: how much more often the target is true in the top decile than overall.
-    `calibration_error`: the mean distance of `bins` from what happened.
+    `calibration_error`: the mean distance of `bins` from what happened. `expected`: the sum of the
+    predictions.
     """
 
     auc: Interval
@@ -92,6 +93,12 @@ class Judgement:
     bins: tuple[Bin, ...]
     rows: int
     events: int
+    expected: float
+
+    @property
+    def bias(self) -> float:
+        """How many true targets were predicted, by how many there were."""
+        return self.expected / self.events
 
     @property
     def figures(self) -> dict[str, float]:
@@ -104,6 +111,7 @@ class Judgement:
             "lift_top_decile_low": self.lift.low,
             "lift_top_decile_high": self.lift.high,
             "calibration_error": self.calibration_error,
+            "bias": self.bias,
             "rows": float(self.rows),
             "events": float(self.events),
         }
@@ -143,6 +151,7 @@ def judge(model: Model, rows: Rows) -> Judgement | None:
         bins=bins,
         rows=len(targets),
         events=of.events,
+        expected=float(predicted.sum()),
     )
 
 
@@ -187,11 +196,13 @@ def _verdicts(model: Model, judgement: Judgement, champion_auc: float | None) ->
         + "".join(f" Too good: {name}, {interval}." for name, interval in too_good.items())
         + (" A feature knows the future. Look for it in the features' job." if too_good else ""),
     )
+    most = float(model.max_bias.value)
     yield Verdict(
         "calibrated",
-        judgement.calibration_error <= worst,
+        judgement.calibration_error <= worst and 1 / most <= judgement.bias <= most,
         f"Calibration error {judgement.calibration_error:.4f}, at most {worst}. "
-        f"{model.max_calibration_error.reason}",
+        f"{model.max_calibration_error.reason} Predicted {judgement.bias:.2f} times what happened, "
+        f"at most {most} times more or less. {model.max_bias.reason}",
     )
     least = float(model.min_lift.value)
     # Chance alone must not explain it.

@@ -113,6 +113,17 @@ def test_probabilities_that_are_twice_too_high_fail() -> None:
     assert passed(judged(MODEL, replace(of, targets=rare)))["calibrated"] is False
 
 
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_probabilities_of_a_rare_target_that_are_wrong_by_half_fail(share: float) -> None:
+    """With 2 per cent of true targets, their distance from what happens is within the limit."""
+    of, _ = rows()
+    chance = np.random.default_rng(4).random(len(of.targets))
+    late = of.months >= of.months.max() - 4
+    found = judged(MODEL, replace(of, targets=of.targets * (chance < np.where(late, share, 0.2))))
+    assert found.calibration_error <= 0.02
+    assert passed(found)["calibrated"] is False
+
+
 def test_features_that_say_nothing_fail() -> None:
     of, _ = rows()
     noise = np.random.default_rng(2).random(of.values.shape)
