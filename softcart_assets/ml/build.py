@@ -103,7 +103,7 @@ def train(staging: PostgresConnection, model: Model, registry: Registry, folder:
         made_from = _digest(code_version(model), rows)
         last, champion = registry.candidate(model.name), registry.champion(model.name)
         is_same = last is not None and last.made_from == made_from
-        judgement = None if is_same else judge(model, rows)
+        judgement = None if is_same else judge(model, rows, champion.fitted if champion else None)
         if judgement is None:
             return Trained(last, champion.number if champion else None, False, page)
         # Only here, because loading Altair takes a second.
@@ -112,8 +112,7 @@ def train(staging: PostgresConnection, model: Model, registry: Registry, folder:
 
         files = draw(model, judgement, folder / _PICTURES)
         fitted = fit(model.inputs, rows.values, rows.targets.astype(bool))
-        before = champion.figures.get("auc") if champion else None
-        found = verdicts(model, judgement, before)
+        found = verdicts(model, judgement)
         version = registry.add(
             model.name, fitted, made_from, judgement.figures, found, pictures=files
         )

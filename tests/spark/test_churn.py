@@ -329,7 +329,7 @@ def test_the_model_comes_as_near_to_the_oracle_as_it_must(
     assert found.lift.low > 1.5
     # Against the oracle itself, and not only against the ceiling that the line declares.
     model = replace(MODEL, ceiling=Limit(Decimal(str(best)), "The oracle."))
-    assert [each.name for each in verdicts(model, found, None) if not each.passed] == []
+    assert [each.name for each in verdicts(model, found) if not each.passed] == []
 
 
 def test_a_column_that_leaks_is_better_than_the_oracle_and_fails(
@@ -346,6 +346,6 @@ def test_a_column_that_leaks_is_better_than_the_oracle_and_fails(
     )
     found = judge(model, rows_of(leaking, [*NAMES, "has_reason"]))
     assert found
-    [failed] = [each for each in verdicts(model, found, None) if not each.passed]
+    [failed] = [each for each in verdicts(model, found) if not each.passed]
     assert failed.name == "plausible"
     assert "has_reason" in failed.message
