@@ -214,30 +214,16 @@ class _Run:
         return {
             "dagster/row_count": found.rows,
             "dagster/column_schema": dg.MetadataValue.table_schema(schema),
-            "dagster/column_lineage": dg.MetadataValue.column_lineage(self._lineage(schema)),
+            "dagster/column_lineage": dg.MetadataValue.column_lineage(self._lineage()),
             "state": "written" if found.is_new else "unchanged",
         }
 
-    def _lineage(self, schema: dg.TableSchema) -> dg.TableColumnLineage:
-        """What is said of a subject comes from its inputs. The rest is as in the features."""
-        model = self._model
-        kept_columns = {
-            model.subject: model.subject,
-            model.month: model.month,
-            "cut_off_date": model.cut_off,
-            "data_position": model.position,
-        }
-        inputs = [each.name for each in model.inputs]
-        key = aggregate_key(model.features)
+    def _lineage(self) -> dg.TableColumnLineage:
+        key = aggregate_key(self._model.features)
         return dg.TableColumnLineage(
             {
-                column.name: [
-                    dg.TableColumnDep(key, name)
-                    for name in (
-                        [kept_columns[column.name]] if column.name in kept_columns else inputs
-                    )
-                ]
-                for column in schema.columns
+                column: [dg.TableColumnDep(key, name) for name in names]
+                for column, names in self._model.origins.items()
             }
         )
 

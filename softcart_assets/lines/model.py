@@ -457,6 +457,23 @@ class Model:
         return f"{self.name}_scores"
 
     @property
+    def origins(self) -> Mapping[str, tuple[str, ...]]:
+        """Each column of the scores, and the columns of the features that it comes from.
+
+        What is said of a subject comes from its inputs. The rest is as in the features.
+        """
+        inputs = tuple(each.name for each in self.inputs)
+        told = ("probability_pct", "decile", "reason_1", "reason_2", "reason_3", "contributions")
+        return {
+            self.subject: (self.subject,),
+            "month": (self.month,),
+            "cut_off_date": (self.cut_off,),
+            **dict.fromkeys(told, inputs),
+            "model_version": (),
+            "data_position": (self.position,),
+        }
+
+    @property
     def report(self) -> str:
         """The name of the page about its newest version."""
         return f"model_{self.name}"

@@ -102,8 +102,12 @@ def train(staging: PostgresConnection, model: Model, registry: Registry, folder:
         rows = _known(alone, model)
         made_from = _digest(code_version(model), rows)
         last, champion = registry.candidate(model.name), registry.champion(model.name)
-        is_same = last is not None and last.made_from == made_from
-        judgement = None if is_same else judge(model, rows, champion.fitted if champion else None)
+        same = last if last and last.made_from == made_from else None
+        # Somebody may have emptied the folder of the report.
+        if same and page.is_file():
+            judgement = None
+        else:
+            judgement = judge(model, rows, champion.fitted if champion else None)
         if judgement is None:
             return Trained(last, champion.number if champion else None, False, page)
         # Only here, because loading Altair takes a second.
@@ -111,16 +115,20 @@ def train(staging: PostgresConnection, model: Model, registry: Registry, folder:
         from softcart_assets.ml.pictures import draw
 
         files = draw(model, judgement, folder / _PICTURES)
-        fitted = fit(model.inputs, rows.values, rows.targets.astype(bool))
-        found = verdicts(model, judgement)
-        version = registry.add(
-            model.name, fitted, made_from, judgement.figures, found, pictures=files
+        version = same or registry.add(
+            model.name,
+            fit(model.inputs, rows.values, rows.targets.astype(bool)),
+            made_from,
+            judgement.figures,
+            verdicts(model, judgement),
+            pictures=files,
         )
-        registry.settle(model.name, version)
+        if not same:
+            registry.settle(model.name, version)
         champion = registry.champion(model.name)
         number = champion.number if champion else None
         report.write(model, judgement, version, number, files, page)
-        return Trained(version, number, True, page, files)
+        return Trained(version, number, not same, page, files)
 
 
 def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scored:
@@ -161,13 +169,17 @@ class _Scores:
         self._names = list(champion.fitted.names) if champion else names
         self._texts = {each.name: each.text for each in model.inputs}
         self._bounds: Numbers = np.zeros(0)
-        subject = session.execute(
-            sql.SQL("SELECT {} FROM {} LIMIT 0").format(
-                sql.Identifier(model.subject), _features(model)
-            )
+        columns = session.execute(
+            sql.SQL("SELECT * FROM {} LIMIT 0").format(_features(model))
         ).description
-        assert subject
-        is_number = subject[0].type_code == psycopg.adapters.types["bigint"].oid
+        kinds = {each.name: each.type_code for each in columns or ()}
+        if champion and (gone := [name for name in self._names if name not in kinds]):
+            raise UnusableFeatures(
+                f"aggregates.{model.features} has no column {', '.join(gone)}, which version "
+                f"{champion.number} of {model.name} needs, the champion. Put it back into the job, "
+                "or train a version without it that passes the checks."
+            )
+        is_number = kinds[model.subject] == psycopg.adapters.types["bigint"].oid
         self._kind = pa.int64() if is_number else pa.string()
 
     @property
@@ -227,7 +239,7 @@ class _Scores:
         reasons: list[str | None] = [
             self._reason(self._names[place], float(values[place]))
             for place in np.argsort(-added)[:_REASONS]
-            if added[place] >= _WORTH_TELLING
+            if added[place] >= _WORTH_TELLING and self._is_told(self._names[place], values[place])
         ]
         reasons += [None] * (_REASONS - len(reasons))
         return {
@@ -243,6 +255,10 @@ class _Scores:
             "model_version": champion.number,
             "data_position": position,
         }
+
+    def _is_told(self, name: str, value: float) -> bool:
+        """Whether the feature's text is true. That of a flag is not, where the flag is 0."""
+        return value != 0 or "{}" in self._texts.get(name, "{}")
 
     def _reason(self, name: str, value: float) -> str:
         text = self._texts.get(name, f"{name}: {{}}")
