@@ -66,7 +66,7 @@ def run(scale: float, seed: int) -> None:
     best = auc(
         np.array([hazards[pair] for pair in pairs]),
         of.targets.astype(bool),
-        np.ones((1, len(of.targets))),
+        np.ones((1, len(of.targets)), np.uint16),
     ).value
     reached = (found.auc.value - 0.5) / (best - 0.5)
     print(f"AUC {found.auc}, oracle {best:.3f}, reached {reached:.1%} of (oracle - 0.5)")

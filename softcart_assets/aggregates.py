@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import psycopg
-from psycopg.types.json import Jsonb
 from pyspark.sql import SparkSession
 
 from softcart_assets import comments, locks, warehouse_state
@@ -16,6 +15,7 @@ from softcart_assets.audits.aggregate import differing_totals
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.ingestion.sinks.parquet import replace_table
 from softcart_assets.lake import Partition, State, lake_table
+from softcart_assets.warehouse_state import built_from
 from spark.jobs import Job, aggregate_table, write_aggregate
 
 
@@ -77,12 +77,7 @@ def _inputs(job: Job, states: Mapping[str, State | None]) -> dict[str, object]:
 def _last_build(session: psycopg.Connection, job: Job) -> tuple[int, dict[str, object]] | None:
     """The number of rows of an aggregate, and what it was computed from. None if there is none."""
     warehouse_state.prepare(session, "aggregates")
-    # Somebody may have dropped the table. Its row in `_built_from` would still be there.
-    return session.execute(
-        "SELECT row_count, inputs FROM aggregates._built_from WHERE table_name = %s"
-        " AND to_regclass('aggregates.' || table_name) IS NOT NULL",
-        [job.name],
-    ).fetchone()
+    return built_from.read(session, "aggregates", job.name)
 
 
 def _build(
@@ -109,18 +104,11 @@ def _build(
     state = table.state()
     assert state
     rows = ds.dataset(state.partitions[""].folder, filesystem=table.store, format="parquet")
-    # One transaction, so that a kill in between cannot mark old rows as computed from new inputs.
     with staging.connect() as session:
         count = replace_table(session, "aggregates", job.name, rows)
         texts = {(job.name, column): text for column, text in job.columns.items()}
         # The first line. The rest is about the computation.
         texts[job.name, ""] = job.description.partition("\n")[0]
-        there = comments.read(session, "aggregates", [job.name])
-        for statement in comments.changes("aggregates", there, texts):
-            session.execute(statement)
-        session.execute(
-            "INSERT INTO aggregates._built_from VALUES (%s, %s, %s) ON CONFLICT (table_name)"
-            " DO UPDATE SET inputs = excluded.inputs, row_count = excluded.row_count",
-            [job.name, Jsonb(inputs), count],
-        )
+        comments.write(session, "aggregates", texts)
+        built_from.note(session, "aggregates", job.name, inputs, count)
     return count

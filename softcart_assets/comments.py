@@ -56,3 +56,14 @@ def changes(
         for (table, column), text in wanted.items()
         if text and there.get((table, column), text) != text
     ]
+
+
+def write(
+    session: psycopg.Connection, schema: str, wanted: Comments, there: Comments | None = None
+) -> None:
+    """Write those comments on tables that are not there yet. `there`: what `read` found, if it was
+    asked for."""
+    tables = {table for table, _ in wanted}
+    there = read(session, schema, tables) if there is None else there
+    for statement in changes(schema, there, wanted):
+        session.execute(statement)

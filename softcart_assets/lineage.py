@@ -35,20 +35,26 @@ class ForeignTable(RuntimeError):
     """
 
 
-def published_tables(
-    made: Declared, queries: Iterable[str], published: Collection[str]
+def known_tables(
+    made: Declared, queries: Iterable[str], known: Collection[str], schema: str = SCHEMA
 ) -> tuple[str, ...]:
-    """The published tables that the queries read, in the order of their names.
+    """The tables of a schema that the queries read, in the order of their names.
 
-    `published`: the names of all published tables. Raises `ForeignTable`.
+    `known`: all published tables, or all that a source declares if `schema` is its name. Raises
+    `ForeignTable`.
     """
-    names = tables_read(made, queries)
+    names = tables_read(made, queries, schema)
     # Dagster would take such a table for one that somebody else makes.
-    unknown = [f"{SCHEMA}.{name}" for name in names if name not in published]
+    unknown = [f"{schema}.{name}" for name in names if name not in known]
     if unknown:
+        missing = (
+            "no line publishes. Publish"
+            if schema == SCHEMA
+            else "the source does not declare. Declare"
+        )
         raise ForeignTable(
-            f"{made.declared_at}: {made.name} reads {', '.join(unknown)}, which no line "
-            "publishes. Publish the table, or correct the name."
+            f"{made.declared_at}: {made.name} reads {', '.join(unknown)}, which {missing} the "
+            "table, or correct the name."
         )
     return names
 
@@ -64,23 +70,6 @@ def tables_read(made: Declared, queries: Iterable[str], schema: str = SCHEMA) ->
             f"{schema}.* only: {remedy}."
         )
     return tuple(sorted({table.name for table in found}))
-
-
-def source_tables(
-    made: Declared, queries: Iterable[str], source: str, declared: Collection[str]
-) -> tuple[str, ...]:
-    """The tables of a source that the queries of its own report read, in order.
-
-    `declared`: the names of all its tables. Raises `ForeignTable`.
-    """
-    names = tables_read(made, queries, source)
-    unknown = [f"{source}.{name}" for name in names if name not in declared]
-    if unknown:
-        raise ForeignTable(
-            f"{made.declared_at}: {made.name} reads {', '.join(unknown)}, which the source does "
-            "not declare. Declare the table, or correct the name."
-        )
-    return names
 
 
 def _tables_of(sql: str) -> list[exp.Table]:

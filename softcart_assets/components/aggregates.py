@@ -15,6 +15,7 @@ import dagster as dg
 
 from softcart_assets.aggregates import build_if_changed, rows_kept
 from softcart_assets.components.columns import table_schema
+from softcart_assets.components.failures import told
 from softcart_assets.components.keys import aggregate_key, lake_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.lake.hive import publish
@@ -55,7 +56,7 @@ def _result(job: Job, failed: Exception | None) -> dg.AssetCheckResult:
         check_name=_check(job).name,
         passed=failed is None,
         # The first lines say what happened. Java's stack traces have hundreds.
-        metadata={"error": "\n".join(str(failed).splitlines()[:20])} if failed else {},
+        metadata=told(failed),
     )
 
 

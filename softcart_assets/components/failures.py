@@ -1,8 +1,12 @@
-"""The end of a step whose parts do not stop each other."""
+"""What is told of a step, or of a part of it, that failed."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
+
+NOT_JUDGED = "Not judged, because the work failed. See the check {!r}."
+"""The text of checks that could not be evaluated."""
 
 
 def fail_for(failures: Mapping[str, Exception], what: str) -> None:
@@ -13,3 +17,8 @@ def fail_for(failures: Mapping[str, Exception], what: str) -> None:
     if failures:
         told = "\n".join(f"{name}: {error}" for name, error in failures.items())
         raise dg.Failure(f"{what}:\n{told}") from next(iter(failures.values()))
+
+
+def told(failed: Exception | None) -> dict[str, Any]:
+    """The metadata of a check that says whether the work was done: the first lines of the error."""
+    return {"error": "\n".join(str(failed).splitlines()[:20])} if failed else {}

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from softcart_assets.components.columns import table_schema
+from softcart_assets.components.failures import NOT_JUDGED, told
 from softcart_assets.components.keys import aggregate_key, model_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.connections import address_of_page
@@ -135,7 +136,7 @@ class _Run:
         except Exception as error:
             self._context.log.exception(f"The model {model.name} could not be trained")
             failed = error
-        checks = [self._check(key, "trained", failed is None, _told(failed))]
+        checks = [self._check(key, "trained", failed is None, told(failed))]
         checks += self._verdicts(found)
         yield from self._results(
             key,
@@ -163,7 +164,7 @@ class _Run:
                 "seconds": round(time.monotonic() - started, 2),
             },
             found.content if found else None,
-            [self._check(key, "scored", failed is None, _told(failed))],
+            [self._check(key, "scored", failed is None, told(failed))],
         )
 
     def _results(
@@ -190,18 +191,17 @@ class _Run:
 
     def _verdicts(self, found: Trained | None) -> Iterator[dg.AssetCheckResult]:
         """What holds of the candidate. Without one, there is nothing to keep from champion."""
-        said = (
-            {each.name: each for each in found.candidate.verdicts}
-            if (found and found.candidate)
-            else {}
-        )
+        candidate = found.candidate if found else None
+        said = {each.name: each for each in candidate.verdicts} if candidate else {}
+        # A failure is no verdict, and none that passes.
+        otherwise = "There is too little to learn from." if found else NOT_JUDGED.format("trained")
         for name in _PROMISES:
             verdict = said.get(name)
             yield self._check(
                 model_key(self._model.name),
                 name,
-                verdict is None or verdict.passed,
-                {"said": verdict.message if verdict else "There is too little to learn from."},
+                verdict.passed if verdict else found is not None,
+                {"said": verdict.message if verdict else otherwise},
             )
 
     def _check(
@@ -214,36 +214,18 @@ class _Run:
         return {
             "dagster/row_count": found.rows,
             "dagster/column_schema": dg.MetadataValue.table_schema(schema),
-            "dagster/column_lineage": dg.MetadataValue.column_lineage(self._lineage(schema)),
+            "dagster/column_lineage": dg.MetadataValue.column_lineage(self._lineage()),
             "state": "written" if found.is_new else "unchanged",
         }
 
-    def _lineage(self, schema: dg.TableSchema) -> dg.TableColumnLineage:
-        """What is said of a subject comes from its inputs. The rest is as in the features."""
-        model = self._model
-        kept_columns = {
-            model.subject: model.subject,
-            model.month: model.month,
-            "cut_off_date": model.cut_off,
-            "data_position": model.position,
-        }
-        inputs = [each.name for each in model.inputs]
-        key = aggregate_key(model.features)
+    def _lineage(self) -> dg.TableColumnLineage:
+        key = aggregate_key(self._model.features)
         return dg.TableColumnLineage(
             {
-                column.name: [
-                    dg.TableColumnDep(key, name)
-                    for name in (
-                        [kept_columns[column.name]] if column.name in kept_columns else inputs
-                    )
-                ]
-                for column in schema.columns
+                column: [dg.TableColumnDep(key, name) for name in names]
+                for column, names in self._model.origins.items()
             }
         )
-
-
-def _told(failed: Exception | None) -> dict[str, Any]:
-    return {"error": "\n".join(str(failed).splitlines()[:20])} if failed else {}
 
 
 def _version_of(found: Trained | None) -> str | None:

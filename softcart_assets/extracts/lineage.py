@@ -13,7 +13,7 @@ def tables(extract: Extract, published: Collection[str]) -> tuple[str, ...]:
 
     `published`: the names of all published tables. Raises `ForeignTable`.
     """
-    return lineage.published_tables(extract, _queries(extract), published)
+    return lineage.known_tables(extract, _queries(extract), published)
 
 
 def tables_read(extract: Extract) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def source_tables(extract: Extract, source: Source) -> tuple[str, ...]:
     Raises `ForeignTable` if it reads anything else.
     """
     declared = {table.name for table in source.tables}
-    return lineage.source_tables(extract, _queries(extract), source.name, declared)
+    return lineage.known_tables(extract, _queries(extract), declared, source.name)
 
 
 def _queries(extract: Extract) -> Iterator[str]:

@@ -71,5 +71,4 @@ def comment(staging: PostgresConnection, source: Source, tables: Sequence[Table]
             names = [column for found, column in there if found == name and column]
             texts = describe(source, table, names, is_history=name != table.name)
             wanted |= {(name, column): text for column, text in texts.items()}
-        for statement in comments.changes(source.schema, there, wanted):
-            session.execute(statement)
+        comments.write(session, source.schema, wanted, there)

@@ -414,6 +414,7 @@ class Model:
     `position`: the column with the source positions up to which the features hold all changes.
     `ceiling`: the best AUC that can be true. What is better than that knows the future.
     `max_calibration_error`: how far probabilities may be from what happened, on average.
+    `max_bias`: by which factor their sum may be above or below what happened.
     `min_lift`: how much more often the target must be true in the top decile than overall.
     `min_events`: with fewer true targets there is no candidate, as chance would decide.
     `test_months`: how many of the last months are predicted from earlier ones, for the evaluation.
@@ -434,6 +435,13 @@ class Model:
             Decimal("0.02"), "Who adds up probabilities, such as expected losses, needs right ones."
         )
     )
+    max_bias: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal("1.5"),
+            "Where few targets are true, probabilities that are twice too high are near to the "
+            "right ones. A rate of the months before may differ by as much.",
+        )
+    )
     min_lift: Limit = field(
         default_factory=lambda: Limit(
             Decimal("1.5"), "A list of the top decile that is hardly better than chance is no help."
@@ -447,6 +455,23 @@ class Model:
     def scores(self) -> str:
         """The name of the table of scores."""
         return f"{self.name}_scores"
+
+    @property
+    def origins(self) -> Mapping[str, tuple[str, ...]]:
+        """Each column of the scores, and the columns of the features that it comes from.
+
+        What is said of a subject comes from its inputs. The rest is as in the features.
+        """
+        inputs = tuple(each.name for each in self.inputs)
+        told = ("probability_pct", "decile", "reason_1", "reason_2", "reason_3", "contributions")
+        return {
+            self.subject: (self.subject,),
+            "month": (self.month,),
+            "cut_off_date": (self.cut_off,),
+            **dict.fromkeys(told, inputs),
+            "model_version": (),
+            "data_position": (self.position,),
+        }
 
     @property
     def report(self) -> str:

@@ -18,7 +18,6 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 from psycopg import IsolationLevel, sql
-from psycopg.types.json import Jsonb
 
 from softcart_assets import comments, locks, ml, warehouse_state
 from softcart_assets.connections import PostgresConnection
@@ -28,6 +27,7 @@ from softcart_assets.lines.model import Model
 from softcart_assets.ml.fit import Numbers, fit
 from softcart_assets.ml.judge import Rows, judge, verdicts
 from softcart_assets.ml.registry import Registry, Version
+from softcart_assets.warehouse_state import built_from
 
 _MOST_ROWS = 100_000
 """A model is fitted and judged on about so many rows. Of more, a share of the subjects is taken:
@@ -102,8 +102,12 @@ def train(staging: PostgresConnection, model: Model, registry: Registry, folder:
         rows = _known(alone, model)
         made_from = _digest(code_version(model), rows)
         last, champion = registry.candidate(model.name), registry.champion(model.name)
-        is_same = last is not None and last.made_from == made_from
-        judgement = None if is_same else judge(model, rows)
+        same = last if last and last.made_from == made_from else None
+        # Somebody may have emptied the folder of the report.
+        if same and page.is_file():
+            judgement = None
+        else:
+            judgement = judge(model, rows, champion.fitted if champion else None)
         if judgement is None:
             return Trained(last, champion.number if champion else None, False, page)
         # Only here, because loading Altair takes a second.
@@ -111,25 +115,29 @@ def train(staging: PostgresConnection, model: Model, registry: Registry, folder:
         from softcart_assets.ml.pictures import draw
 
         files = draw(model, judgement, folder / _PICTURES)
-        fitted = fit(model.inputs, rows.values, rows.targets.astype(bool))
-        before = champion.figures.get("auc") if champion else None
-        found = verdicts(model, judgement, before)
-        version = registry.add(
-            model.name, fitted, made_from, judgement.figures, found, pictures=files
+        version = same or registry.add(
+            model.name,
+            fit(model.inputs, rows.values, rows.targets.astype(bool)),
+            made_from,
+            judgement.figures,
+            verdicts(model, judgement),
+            pictures=files,
         )
-        registry.settle(model.name, version)
+        if not same:
+            registry.settle(model.name, version)
         champion = registry.champion(model.name)
         number = champion.number if champion else None
         report.write(model, judgement, version, number, files, page)
-        return Trained(version, number, True, page, files)
+        return Trained(version, number, not same, page, files)
 
 
 def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scored:
     """Score the subjects of the last month with the champion, if it or their features changed.
 
-    The table is empty as long as there is no champion. Raises `UnusableFeatures`.
+    The table is empty as long as there is no champion. Raises `UnusableFeatures`, `NotSound` and
+    `RegistryFailed`.
     """
-    champion = registry.champion(model.name)
+    champion = registry.scoring(model.name)
     with staging.connect() as reader, staging.connect() as writer:
         # Both passes over the features see the same rows.
         reader.isolation_level = IsolationLevel.REPEATABLE_READ
@@ -138,11 +146,7 @@ def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scor
         writer.commit()
         scores = _Scores(reader, model, champion)
         content = scores.digest()
-        last = writer.execute(
-            "SELECT row_count, inputs FROM ml._built_from WHERE table_name = %s"
-            " AND to_regclass('ml.' || table_name) IS NOT NULL",
-            [model.scores],
-        ).fetchone()
+        last = built_from.read(writer, "ml", model.scores)
         inputs = {"code": code_version(model), "content": content}
         if last and last[1] == inputs:
             return Scored(last[0], False, content)
@@ -150,14 +154,8 @@ def score(staging: PostgresConnection, model: Model, registry: Registry) -> Scor
         count = replace_table(writer, "ml", model.scores, scores, key=model.subject)
         texts = {(model.scores, name): text for name, text in COLUMNS.items()}
         texts[model.scores, ""] = f"{model.description} One row per {model.subject}."
-        there = comments.read(writer, "ml", [model.scores])
-        for statement in comments.changes("ml", there, texts):
-            writer.execute(statement)
-        writer.execute(
-            "INSERT INTO ml._built_from VALUES (%s, %s, %s) ON CONFLICT (table_name)"
-            " DO UPDATE SET inputs = excluded.inputs, row_count = excluded.row_count",
-            [model.scores, Jsonb(inputs), count],
-        )
+        comments.write(writer, "ml", texts)
+        built_from.note(writer, "ml", model.scores, inputs, count)
     return Scored(count, True, content)
 
 
@@ -171,13 +169,17 @@ class _Scores:
         self._names = list(champion.fitted.names) if champion else names
         self._texts = {each.name: each.text for each in model.inputs}
         self._bounds: Numbers = np.zeros(0)
-        subject = session.execute(
-            sql.SQL("SELECT {} FROM {} LIMIT 0").format(
-                sql.Identifier(model.subject), _features(model)
-            )
+        columns = session.execute(
+            sql.SQL("SELECT * FROM {} LIMIT 0").format(_features(model))
         ).description
-        assert subject
-        is_number = subject[0].type_code == psycopg.adapters.types["bigint"].oid
+        kinds = {each.name: each.type_code for each in columns or ()}
+        if champion and (gone := [name for name in self._names if name not in kinds]):
+            raise UnusableFeatures(
+                f"aggregates.{model.features} has no column {', '.join(gone)}, which version "
+                f"{champion.number} of {model.name} needs, the champion. Put it back into the job, "
+                "or train a version without it that passes the checks."
+            )
+        is_number = kinds[model.subject] == psycopg.adapters.types["bigint"].oid
         self._kind = pa.int64() if is_number else pa.string()
 
     @property
@@ -237,7 +239,7 @@ class _Scores:
         reasons: list[str | None] = [
             self._reason(self._names[place], float(values[place]))
             for place in np.argsort(-added)[:_REASONS]
-            if added[place] >= _WORTH_TELLING
+            if added[place] >= _WORTH_TELLING and self._is_told(self._names[place], values[place])
         ]
         reasons += [None] * (_REASONS - len(reasons))
         return {
@@ -253,6 +255,10 @@ class _Scores:
             "model_version": champion.number,
             "data_position": position,
         }
+
+    def _is_told(self, name: str, value: float) -> bool:
+        """Whether the feature's text is true. That of a flag is not, where the flag is 0."""
+        return value != 0 or "{}" in self._texts.get(name, "{}")
 
     def _reason(self, name: str, value: float) -> str:
         text = self._texts.get(name, f"{name}: {{}}")

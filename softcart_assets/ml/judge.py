@@ -6,7 +6,7 @@ Between these and the month is the gap month. So each prediction is one that cou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,13 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from softcart_assets.lines.model import Model
-from softcart_assets.ml.fit import Numbers, fit
+from softcart_assets.ml.fit import Fitted, Numbers, fit
 
 Flags = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.uint16]
+Statistic = Callable[[Numbers], Numbers]
+"""A figure for each row of weights."""
 
 BINS = 10
 DRAWS = 400
 """Bootstrap samples. With 400, an end of an interval moves by a tenth of its width."""
+_AT_ONCE = 20
+"""Samples in memory as floating-point numbers. All of them would be gigabytes of many rows."""
 _SEED = 20_260_301
 _CONFIDENCE = 95
 
@@ -81,7 +86,8 @@ class Judgement:
 
     `by_month`: the AUC of each predicted month. `alone`: of each feature for itself, either way
     round. `lift`: how much more often the target is true in the top decile than overall.
-    `calibration_error`: the mean distance of `bins` from what happened.
+    `calibration_error`: the mean distance of `bins` from what happened. `expected`: the sum of the
+    predictions. `ahead`: the AUC less that of the champion for the same rows, if it can be asked.
     """
 
     auc: Interval
@@ -92,6 +98,13 @@ class Judgement:
     bins: tuple[Bin, ...]
     rows: int
     events: int
+    expected: float
+    ahead: Interval | None = None
+
+    @property
+    def bias(self) -> float:
+        """How many true targets were predicted, by how many there were."""
+        return self.expected / self.events
 
     @property
     def figures(self) -> dict[str, float]:
@@ -104,6 +117,7 @@ class Judgement:
             "lift_top_decile_low": self.lift.low,
             "lift_top_decile_high": self.lift.high,
             "calibration_error": self.calibration_error,
+            "bias": self.bias,
             "rows": float(self.rows),
             "events": float(self.events),
         }
@@ -118,8 +132,12 @@ class Verdict:
     message: str
 
 
-def judge(model: Model, rows: Rows) -> Judgement | None:
-    """Predict the last months. None if there are too few months or true targets."""
+def judge(model: Model, rows: Rows, champion: Fitted | None = None) -> Judgement | None:
+    """Predict the last months. None if there are too few months or true targets.
+
+    `champion` predicts the same rows: what its AUC was when it was new says nothing of today. It
+    may have learned from some of them, so it is not worse than it seems.
+    """
     predicted, of = predictions(model, rows)
     if of.events < model.min_events // 2 or rows.told.events < model.min_events:
         return None
@@ -143,6 +161,8 @@ def judge(model: Model, rows: Rows) -> Judgement | None:
         bins=bins,
         rows=len(targets),
         events=of.events,
+        expected=float(predicted.sum()),
+        ahead=_ahead(model, predicted, of, champion, weights),
     )
 
 
@@ -168,12 +188,12 @@ def predictions(model: Model, rows: Rows) -> tuple[Numbers, Rows]:
     return probabilities[kept], told.of(kept)
 
 
-def verdicts(model: Model, judgement: Judgement, champion_auc: float | None) -> list[Verdict]:
-    """What must hold of a candidate. `champion_auc`: the AUC that the champion had, if any."""
-    return list(_verdicts(model, judgement, champion_auc))
+def verdicts(model: Model, judgement: Judgement) -> list[Verdict]:
+    """What must hold of a candidate."""
+    return list(_verdicts(model, judgement))
 
 
-def _verdicts(model: Model, judgement: Judgement, champion_auc: float | None) -> Iterator[Verdict]:
+def _verdicts(model: Model, judgement: Judgement) -> Iterator[Verdict]:
     ceiling, worst = float(model.ceiling.value), float(model.max_calibration_error.value)
     too_good = {
         name: interval
@@ -187,33 +207,41 @@ def _verdicts(model: Model, judgement: Judgement, champion_auc: float | None) ->
         + "".join(f" Too good: {name}, {interval}." for name, interval in too_good.items())
         + (" A feature knows the future. Look for it in the features' job." if too_good else ""),
     )
+    most = float(model.max_bias.value)
     yield Verdict(
         "calibrated",
-        judgement.calibration_error <= worst,
+        judgement.calibration_error <= worst and 1 / most <= judgement.bias <= most,
         f"Calibration error {judgement.calibration_error:.4f}, at most {worst}. "
-        f"{model.max_calibration_error.reason}",
+        f"{model.max_calibration_error.reason} Predicted {judgement.bias:.2f} times what happened, "
+        f"at most {most} times more or less. {model.max_bias.reason}",
     )
     least = float(model.min_lift.value)
     # Chance alone must not explain it.
     is_useful = judgement.auc.low > 0.5 and judgement.lift.value >= least
-    is_no_worse = champion_auc is None or judgement.auc.high >= champion_auc
+    ahead = judgement.ahead
+    is_no_worse = ahead is None or ahead.high >= 0
     yield Verdict(
         "useful",
         is_useful and is_no_worse,
         f"Lift of the top decile {judgement.lift}, at least {least}. {model.min_lift.reason}"
-        + (f" The champion's AUC was {champion_auc:.3f}." if champion_auc is not None else ""),
+        + (f" AUC less the champion's for the same rows: {ahead}." if ahead else ""),
     )
 
 
-def auc(predicted: Numbers, targets: Flags, weights: Numbers) -> Interval:
+def auc(predicted: Numbers, targets: Flags, weights: Counts) -> Interval:
     """The area under the ROC curve. `weights`: a row per bootstrap sample, see `_draws`."""
+    return _interval(_area(predicted, targets), weights)
+
+
+def _area(predicted: Numbers, targets: Flags) -> Statistic:
     order = np.argsort(predicted, kind="stable")
     ranked, is_true = predicted[order], targets[order]
     # The first and the last row with the same prediction, of each row whose target is true.
     firsts = np.searchsorted(ranked, ranked[is_true], "left")
     lasts = np.searchsorted(ranked, ranked[is_true], "right") - 1
 
-    def areas(of: Numbers) -> Numbers:
+    def areas(weights: Numbers) -> Numbers:
+        of = weights[:, order]
         falses, trues = np.cumsum(of * ~is_true, axis=1), of[:, is_true]
         # Each counts half against its equals.
         below = np.where(firsts > 0, falses[:, firsts - 1], 0) + falses[:, lasts]
@@ -223,15 +251,29 @@ def auc(predicted: Numbers, targets: Flags, weights: Numbers) -> Interval:
             found: Numbers = (trues * below).sum(axis=1) / total
         return found
 
-    return _interval(areas(np.ones((1, len(order))))[0], areas(weights[:, order]))
+    return areas
 
 
-def _either_way(values: Numbers, targets: Flags, weights: Numbers) -> Interval:
+def _ahead(
+    model: Model, predicted: Numbers, of: Rows, champion: Fitted | None, weights: Counts
+) -> Interval | None:
+    names = [each.name for each in model.inputs]
+    # The features of an older version may be gone.
+    if champion is None or not set(champion.names) <= set(names):
+        return None
+    values = of.values[:, [names.index(name) for name in champion.names]]
+    targets = of.targets.astype(bool)
+    own, other = (_area(each, targets) for each in (predicted, champion.probabilities(values)))
+    # Of the same samples: what makes one of the two better by chance does so for both.
+    return _interval(lambda drawn: own(drawn) - other(drawn), weights)
+
+
+def _either_way(values: Numbers, targets: Flags, weights: Counts) -> Interval:
     found = auc(values, targets, weights)
     return found if found.value >= 0.5 else auc(-values, targets, weights)
 
 
-def _lift(predicted: Numbers, targets: Flags, weights: Numbers) -> Interval:
+def _lift(predicted: Numbers, targets: Flags, weights: Counts) -> Interval:
     top = np.argsort(-predicted, kind="stable")[: max(1, len(predicted) // BINS)]
 
     def lifts(of: Numbers) -> Numbers:
@@ -240,25 +282,33 @@ def _lift(predicted: Numbers, targets: Flags, weights: Numbers) -> Interval:
             found: Numbers = (of * targets)[:, top].sum(axis=1) / of[:, top].sum(axis=1) / rate
         return found
 
-    return _interval(lifts(np.ones((1, len(predicted))))[0], lifts(weights))
+    return _interval(lifts, weights)
 
 
-def _interval(value: float, drawn: Numbers) -> Interval:
+def _interval(statistic: Statistic, weights: Counts) -> Interval:
+    """A statistic of the rows as they are, and of the bootstrap samples, a few at a time."""
+    drawn = np.concatenate(
+        [
+            statistic(weights[start : start + _AT_ONCE].astype(np.float64))
+            for start in range(0, len(weights), _AT_ONCE)
+        ]
+    )
     tail = (100 - _CONFIDENCE) / 2
     low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+    [value] = statistic(np.ones((1, weights.shape[1])))
     return Interval(float(value), float(low), float(high))
 
 
-def _draws(subjects: npt.NDArray[np.int64]) -> Numbers:
+def _draws(subjects: npt.NDArray[np.int64]) -> Counts:
     """How often each row is in each bootstrap sample.
 
     Subjects are drawn and not rows, because the months of a subject are alike.
     """
     known, places = np.unique(subjects, return_inverse=True)
-    drawn = np.random.default_rng(_SEED).multinomial(
-        len(known), np.full(len(known), 1 / len(known)), size=DRAWS
-    )
-    found: Numbers = drawn[:, places].astype(np.float64)
+    chance = np.random.default_rng(_SEED)
+    found = np.empty((DRAWS, len(subjects)), np.uint16)
+    for each in range(DRAWS):
+        found[each] = chance.multinomial(len(known), np.full(len(known), 1 / len(known)))[places]
     return found
 
 

@@ -54,6 +54,13 @@ class Version:
     verdicts: Sequence[Verdict]
     fitted: Fitted
 
+    @property
+    def unsound(self) -> str:
+        """Why it may not score. Empty if every verdict lets it pass."""
+        failed = [each for each in self.verdicts if not each.passed]
+        reasons = " ".join(f"{each.name}: {each.message}" for each in failed)
+        return reasons or ("" if self.verdicts else "It was never judged.")
+
 
 class Registry:
     """The registry of all models. It is opened at the first use, which takes seconds."""
@@ -80,6 +87,22 @@ class Registry:
     def champion(self, model: str) -> Version | None:
         """The version that scores, if there is one."""
         return self._version(model, CHAMPION)
+
+    def scoring(self, model: str) -> Version | None:
+        """The champion, if there is one. Raises `NotSound`: MLflow lets everybody move an alias."""
+        found = self.champion(model)
+        if found and (reason := found.unsound):
+            raise NotSound(
+                f"Version {found.number} of {model} has the alias {CHAMPION} and is not sound, so "
+                "nothing is scored with it, and the last scores stay. Move the alias to a sound "
+                f"version, see docs/models.md. {reason}"
+            )
+        return found
+
+    def version(self, model: str, number: int) -> Version:
+        """A version by its number. Raises `RegistryFailed` if there is none."""
+        with self._connected() as client:
+            return self._read(client, client.get_model_version(model, str(number)))
 
     def candidate(self, model: str) -> Version | None:
         """The newest version, whether it may score or not."""
@@ -121,19 +144,17 @@ class Registry:
         The candidate comes last: after a kill in between, the same is trained again. And nothing
         moves the champion later. So people may move it back to an older version.
         """
-        if all(each.passed for each in version.verdicts):
+        if not version.unsound:
             self.promote(model, version)
         with self._connected() as client:
             client.set_registered_model_alias(model, CANDIDATE, str(version.number))
 
     def promote(self, model: str, version: Version) -> None:
         """Make a version the champion. Raises `NotSound` unless every verdict lets it pass."""
-        failed = [each for each in version.verdicts if not each.passed]
-        if failed or not version.verdicts:
-            reasons = " ".join(f"{each.name}: {each.message}" for each in failed)
+        if reason := version.unsound:
             raise NotSound(
                 f"Version {version.number} of {model} is not sound, so {CHAMPION} stays where it "
-                f"is. {reasons or 'It was never judged.'}"
+                f"is. {reason}"
             )
         with self._connected() as client:
             client.set_registered_model_alias(model, CHAMPION, str(version.number))

@@ -26,7 +26,7 @@ def tables(dashboard: Dashboard, published: Collection[str]) -> tuple[str, ...]:
 
     `published`: the names of all published tables. Raises `ForeignTable`.
     """
-    return lineage.published_tables(dashboard, queries(dashboard.page), published)
+    return lineage.known_tables(dashboard, queries(dashboard.page), published)
 
 
 def source_tables(dashboard: Dashboard, source: Source) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def source_tables(dashboard: Dashboard, source: Source) -> tuple[str, ...]:
     Raises `ForeignTable` if it reads anything else.
     """
     declared = {table.name for table in source.tables}
-    return lineage.source_tables(dashboard, queries(dashboard.page), source.name, declared)
+    return lineage.known_tables(dashboard, queries(dashboard.page), declared, source.name)
 
 
 def tables_read(dashboard: Dashboard) -> tuple[str, ...]:

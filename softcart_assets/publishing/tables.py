@@ -149,9 +149,9 @@ class _Classes:
 
     A column is if it has the name of a personal column of a source table that the published table
     is made from. That errs on the safe side, and a new column of a source is hidden without anybody
-    having to think of it. A column of an aggregate is, too, if the lineage of its job leads to one.
-    `Published` says what is otherwise. The lineage of models is known when they are built, see
-    `personal`.
+    having to think of it. A column of an aggregate, or of the scores of a model, is, too, if the
+    lineage of the job leads to one. `Published` says what is otherwise. The lineage of models is
+    known when they are built, see `personal`.
     """
 
     def __init__(
@@ -173,9 +173,15 @@ class _Classes:
 
     def classified(self, table: PublishedTable, line: Line) -> PublishedTable:
         """The table with its personal columns. `line`: the one that publishes it."""
-        made_by = {model.scores: model.features for model in line.models}
+        model = {model.scores: model for model in line.models}.get(table.name)
         jobs = {job.name: job for job in line.jobs}
-        if job := jobs.get(made_by.get(table.name, table.name)):
+        lineage = self._lineage.get(model.features if model else table.name, {})
+        if model:
+            lineage = {
+                column: [origin for name in names for origin in lineage.get(name, ())]
+                for column, names in model.origins.items()
+            }
+        if job := jobs.get(model.features if model else table.name):
             sources = [
                 read
                 for (schema, name), read in self._tables.items()
@@ -184,7 +190,7 @@ class _Classes:
         else:
             sources = self._sources(self._models[table.name])
         classed = [each for source in sources for each in source.privacy.items()]
-        for column, origins in self._lineage.get(table.name, {}).items():
+        for column, origins in lineage.items():
             for origin in origins:
                 source, name, origin_column = origin.split(".")
                 read = self._tables[f"raw_{source}", name]

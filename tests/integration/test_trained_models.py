@@ -26,6 +26,8 @@ from softcart_assets.ml.registry import Registry
 from softcart_assets.resources import OutputResource, PostgresResource
 
 LINE = Line("cafe", "Cafés.", "team:cafe", models=(MODEL,))
+ERRORS: dict[str, Any] = {}
+"""What the checks of the last run said of errors."""
 THIRST, SCORES = dg.AssetKey(["ml", "thirst"]), dg.AssetKey(["ml", "thirst_scores"])
 
 
@@ -85,7 +87,10 @@ def run(line: Line = LINE) -> tuple[Mapping[dg.AssetKey, dict[str, Any]], dict[s
         for event in done.get_asset_materialization_events()
         if event.asset_key
     }
-    return told, {each.check_name: each.passed for each in done.get_asset_check_evaluations()}
+    found = done.get_asset_check_evaluations()
+    ERRORS.clear()
+    ERRORS.update({e.check_name: e.metadata["error"].value for e in found if "error" in e.metadata})
+    return told, {each.check_name: each.passed for each in found}
 
 
 def scores(staging: PostgresConnection) -> list[tuple]:
@@ -138,7 +143,7 @@ def test_a_model_is_trained_and_scores_the_month_that_is_to_come(
         parts = json.loads(added)
         assert set(parts) == {"cups", "is_regular"}
         assert (f"Cups: {cups}" in reasons) == (parts["cups"] >= 0.1)
-        assert ("Regular" in reasons) == (parts["is_regular"] >= 0.1)
+        assert ("Regular" in reasons) == (regular and parts["is_regular"] >= 0.1)
     highest = [row[6] for row in found if row[5] == 1]
     assert min(highest) >= max(row[6] for row in found if row[5] == 2)
     [comment] = query(staging, "SELECT obj_description('ml.thirst_scores'::regclass)")
@@ -155,6 +160,42 @@ def test_nothing_is_done_again(staging: PostgresConnection) -> None:
     assert (told[THIRST]["state"], told[SCORES]["state"]) == ("unchanged", "unchanged")
     assert (told[THIRST]["version"], told[THIRST]["champion"]) == (1, 1)
     assert query(staging, "SELECT 'ml.thirst_scores'::regclass::oid") == before
+
+
+def test_a_report_that_is_gone_is_written_again(
+    staging: PostgresConnection, tmp_path: Path
+) -> None:
+    run()
+    shutil.rmtree(tmp_path / "extracts")
+    told, _ = run()
+    assert (told[THIRST]["state"], told[THIRST]["version"]) == ("unchanged", 1)
+    assert Path(told[THIRST]["file"]).read_text().count("data:image/png") == 3
+
+
+def test_a_column_that_the_champion_needs_is_named_when_it_is_gone(
+    staging: PostgresConnection,
+) -> None:
+    run()
+    with staging.connect() as session:
+        session.execute("ALTER TABLE aggregates.agg_thirst DROP cups")
+    leaking = (Feature("after", "What came later"), Feature("is_regular", "Regular"))
+    done = run(replace(LINE, models=(replace(MODEL, inputs=leaking),)))
+    assert done[1] == SOUND | {"plausible": False, "scored": False}
+    assert "no column cups, which version 1 of thirst needs" in ERRORS["scored"]
+
+
+def test_a_flag_that_is_not_set_is_no_reason(staging: PostgresConnection) -> None:
+    """Where the flag lowers the probability, its lack raises it, and the text would be wrong."""
+    query(staging, "UPDATE aggregates.agg_thirst SET is_regular = 1 - is_regular RETURNING 1")
+    run()
+    reasons = query(
+        staging,
+        "SELECT is_regular, coalesce('Regular' IN (reason_1, reason_2, reason_3), false),"
+        " (contributions::json ->> 'is_regular')::float >= 0.1 FROM ml.thirst_scores"
+        " JOIN aggregates.agg_thirst USING (guest_id, month)",
+    )
+    assert (0, True) in {(flag, raises) for flag, _, raises in reasons}
+    assert not any(is_told for _, is_told, _ in reasons)
 
 
 def test_new_features_are_scored_by_the_same_version(staging: PostgresConnection) -> None:
@@ -212,6 +253,28 @@ def test_people_may_move_the_champion_back(staging: PostgresConnection) -> None:
     assert {row[-2] for row in scores(staging)} == {1}
 
 
+def test_a_version_that_failed_a_check_does_not_score_though_it_has_the_alias(
+    staging: PostgresConnection, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    run()
+    before = scores(staging)
+    leaking = replace(MODEL, inputs=(*MODEL.inputs, Feature("after", "What came later")))
+    line = replace(LINE, models=(leaking,))
+    run(line)
+    uri = f"sqlite:///{tmp_path / 'mlflow' / 'registry.db'}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.set_registered_model_alias("thirst", "champion", "2")
+    _, checks = run(line)
+    assert checks == SOUND | {"plausible": False, "scored": False}
+    assert scores(staging) == before
+    # As docs/models.md says.
+    kept = Registry.from_env()
+    kept.promote("thirst", kept.version("thirst", 1))
+    assert run(line)[1]["scored"]
+
+
 def test_what_cannot_be_read_fails_a_check_and_keeps_the_scores(
     staging: PostgresConnection,
 ) -> None:
@@ -219,7 +282,8 @@ def test_what_cannot_be_read_fails_a_check_and_keeps_the_scores(
     before = scores(staging)
     query(staging, "UPDATE aggregates.agg_thirst SET cups = NULL WHERE guest_id = 9 RETURNING 1")
     _, checks = run()
-    assert (checks["trained"], checks["scored"]) == (False, False)
+    # Nothing was judged, so nothing is told to be sound.
+    assert checks == dict.fromkeys(SOUND, False)
     assert scores(staging) == before
 
 

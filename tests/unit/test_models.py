@@ -15,7 +15,7 @@ from softcart_assets.assembly import DeclarationError, assemble
 from softcart_assets.lines.conformed import LINE as CONFORMED
 from softcart_assets.lines.model import Feature, Job, Limit, Line, Model
 from softcart_assets.ml import fit, registry
-from softcart_assets.ml.judge import Judgement, Rows, auc, judge, predictions, verdicts
+from softcart_assets.ml.judge import Interval, Judgement, Rows, auc, judge, predictions, verdicts
 from softcart_assets.ml.registry import NotSound, Registry, RegistryFailed, Version
 
 
@@ -25,8 +25,8 @@ def judged(model: Model, of: Rows) -> Judgement:
     return found
 
 
-def passed(found: Judgement, model: Model = MODEL, champion: float | None = None) -> dict:
-    return {each.name: each.passed for each in verdicts(model, found, champion)}
+def passed(found: Judgement, model: Model = MODEL) -> dict:
+    return {each.name: each.passed for each in verdicts(model, found)}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_month_is_predicted_from_months_that_were_over_at_its_cut_off() -> Non
 def test_a_leaking_column_fails() -> None:
     model = replace(MODEL, inputs=(*MODEL.inputs, Feature("after", "What came later: {}")))
     found = judged(model, rows(planted=0.9)[0])
-    [plausible] = [each for each in verdicts(model, found, None) if each.name == "plausible"]
+    [plausible] = [each for each in verdicts(model, found) if each.name == "plausible"]
     assert not plausible.passed
     assert "Too good: after" in plausible.message
 
@@ -113,15 +113,54 @@ def test_probabilities_that_are_twice_too_high_fail() -> None:
     assert passed(judged(MODEL, replace(of, targets=rare)))["calibrated"] is False
 
 
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_probabilities_of_a_rare_target_that_are_wrong_by_half_fail(share: float) -> None:
+    """With 2 per cent of true targets, their distance from what happens is within the limit."""
+    of, _ = rows()
+    chance = np.random.default_rng(4).random(len(of.targets))
+    late = of.months >= of.months.max() - 4
+    found = judged(MODEL, replace(of, targets=of.targets * (chance < np.where(late, share, 0.2))))
+    assert found.calibration_error <= 0.02
+    assert passed(found)["calibrated"] is False
+
+
 def test_features_that_say_nothing_fail() -> None:
     of, _ = rows()
     noise = np.random.default_rng(2).random(of.values.shape)
     assert passed(judged(MODEL, replace(of, values=noise)))["useful"] is False
 
 
-def test_a_candidate_that_is_worse_than_the_champion_fails(sound: Judgement) -> None:
-    assert passed(sound, champion=sound.auc.high - 0.001)["useful"]
-    assert not passed(sound, champion=sound.auc.high + 0.001)["useful"]
+def test_a_candidate_that_is_worse_than_the_champion_on_the_same_rows_fails(
+    sound: Judgement,
+) -> None:
+    by_chance = replace(sound, ahead=Interval(-0.01, -0.02, 0.001))
+    assert passed(by_chance)["useful"]
+    worse = replace(sound, ahead=Interval(-0.01, -0.02, -0.001))
+    assert not passed(worse)["useful"]
+    # Without its features the champion cannot be asked.
+    of, _ = rows()
+    champion = fit.fit(MODEL.inputs, of.values, of.targets.astype(bool))
+    bare = judge(replace(MODEL, inputs=MODEL.inputs[:1]), replace(of, values=of.values[:, :1]))
+    assert bare
+    assert bare.ahead is None
+    same = judge(MODEL, of, champion)
+    assert same
+    assert same.ahead
+    assert same.ahead.low <= 0 <= same.ahead.high + 0.001
+
+
+def test_a_champion_whose_time_is_over_does_not_stay_for_its_old_figures() -> None:
+    """The world got harder: every candidate is worse than the champion was, and better than it
+    is."""
+    of, _ = rows()
+    champion = fit.fit(MODEL.inputs, of.values, of.targets.astype(bool))
+    # The first feature says the opposite now.
+    turned = replace(of, values=of.values.max(axis=0) - of.values)
+    found = judge(MODEL, turned, champion)
+    assert found
+    assert found.ahead
+    assert found.ahead.low > 0
+    assert passed(found)["useful"]
 
 
 def test_too_few_true_targets_are_no_judgement() -> None:
@@ -148,8 +187,8 @@ def registered(tmp_path: Path) -> Registry:
 def test_champion_moves_to_sound_versions_only(registered: Registry, sound: Judgement) -> None:
     of, _ = rows()
     fitted = fit.fit(MODEL.inputs, of.values, of.targets.astype(bool))
-    good = verdicts(MODEL, sound, None)
-    bad = verdicts(replace(MODEL, ceiling=Limit(Decimal("0.6"), "Too low.")), sound, None)
+    good = verdicts(MODEL, sound)
+    bad = verdicts(replace(MODEL, ceiling=Limit(Decimal("0.6"), "Too low.")), sound)
     assert registered.champion("thirst") is None
     first = registered.add("thirst", fitted, "rows 1", sound.figures, good)
     assert registered.candidate("thirst") is None, "it is not settled yet"
@@ -202,7 +241,7 @@ def test_the_report_has_pictures_and_figures_and_says_who_is_champion(
     of, _ = rows()
     fitted = fit.fit(MODEL.inputs, of.values, of.targets.astype(bool))
     leaky = replace(MODEL, ceiling=Limit(Decimal("0.6"), "<b>No</b> & no."))
-    version = Version(2, "rows", sound.figures, verdicts(leaky, sound, None), fitted)
+    version = Version(2, "rows", sound.figures, verdicts(leaky, sound), fitted)
     page = tmp_path / "model_thirst.html"
     report.write(leaky, sound, version, 1, files, page)
     text = " ".join(page.read_text(encoding="utf-8").split())

@@ -14,9 +14,11 @@ from softcart_assets.lines.model import (
     SENSITIVE,
     AddsUp,
     Column,
+    Feature,
     Job,
     Limit,
     Line,
+    Model,
     Published,
     Source,
     Table,
@@ -273,6 +275,35 @@ def test_an_aggregate_has_the_personal_columns_of_its_inputs():
     assert (guests.pii, guests.sensitive) == (("name", "reached_at", "town"), ("earned", "pay"))
 
 
+def test_scores_have_the_classes_of_the_features_that_they_are_made_of():
+    cafe, nodes = _made_from_orders()
+    inputs = (Feature("is_ill", "Ill: {}"), Feature("visits", "Visits: {}"))
+    model = Model(
+        "thirst", "", "agg_thirst", "guest_id", "returns", inputs, Limit(Decimal("0.8"), "Chance.")
+    )
+    lineage = {
+        "agg_thirst": {
+            "guest_id": ("cafe.guests.email",),
+            "is_ill": ("cafe.guests.pay",),
+            "visits": ("cafe.guests.id",),
+        }
+    }
+    line = replace(
+        cafe,
+        published=(Published("thirst_scores"),),
+        jobs=(Job("agg_thirst", ("cafe.guests",), ("guest_id", "month")),),
+        models=(model,),
+    )
+    [scores] = published_tables([line], nodes, lineage)
+    assert {"guest_id"} < {*scores.pii}
+    told = {"probability_pct", "decile", "reason_1", "reason_2", "reason_3", "contributions"}
+    assert told < {*scores.sensitive}
+    assert not {"month", "model_version", "data_position"} & {*scores.pii, *scores.sensitive}
+    bare = Published("thirst_scores", not_pii=dict.fromkeys(told, "A number."))
+    [scores] = published_tables([replace(line, published=(bare,))], nodes, lineage)
+    assert not told & {*scores.sensitive}
+
+
 @pytest.mark.parametrize("declared", [{"pii": ("odd",)}, {"not_pii": {"odd": "No."}}])
 def test_a_class_of_a_column_that_is_not_there_is_refused(declared):
     cafe, nodes = _made_from_orders()
@@ -292,10 +323,9 @@ def test_aggregates_and_scores_of_the_demo_show_no_personal_value_without_a_clas
             for to, found in split.items()
         }
     for model in (model for line in LINES for model in line.models):
-        made_of = [("aggregates", model.features, each.name) for each in model.inputs]
         origins["ml", model.scores] = {
-            model.subject: [("aggregates", model.features, model.subject)],
-            "probability_pct": made_of,
+            column: [("aggregates", model.features, name) for name in names]
+            for column, names in model.origins.items()
         }
     tables = published_tables(LINES, read_manifest(), {})
     assert personal.unclassed(tables, LINES, origins) == {}

@@ -56,7 +56,7 @@ PUBLISHED = (
         not_pii=dict.fromkeys(
             (
                 *("probability_pct", "decile", "reason_1", "reason_2", "reason_3"),
-                *("contributions", "model_version"),
+                "contributions",
             ),
             "It is made of numbers of calls, and tells of nobody without the subscriber.",
         ),

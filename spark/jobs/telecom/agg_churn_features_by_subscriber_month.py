@@ -28,11 +28,15 @@ is. The same call is often recorded twice. It counts once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from spark.history import known_before, known_now, last_position, versions
 from spark.jobs import run
+from spark.jobs.dates import is_dated_plausibly
 
 _CALL, _COMPLAINT = "signaling.call_records", "crm.complaints"
 _SUBSCRIBER, _PLAN = "crm.subscribers", "crm.plans"
@@ -70,7 +74,8 @@ def transform(
 ) -> DataFrame:
     """The features, as the module describes them."""
     # Kept, because each of the parts below reads them, and they are made of all calls.
-    cut_offs = F.broadcast(_cut_offs(calls, subscribers).persist())
+    crm = (complaints, subscribers, subscriptions, plans)
+    cut_offs = F.broadcast(_cut_offs(calls, crm).persist())
     people = versions(subscribers, "id")
     known = (
         people.join(cut_offs, known_before(F.col("cut_off")))
@@ -118,19 +123,28 @@ def transform(
     )
 
 
-def _cut_offs(calls: DataFrame, subscribers: DataFrame) -> DataFrame:
+def _cut_offs(calls: DataFrame, crm: Sequence[DataFrame]) -> DataFrame:
     """One row per cut-off, with the `month` that follows the gap, and where that `ends`.
 
-    `present` is the time up to which the data tell what happened. A clock at the source that is
-    ahead does not move it beyond the load. `position` is that of both sources.
+    `present` is the time up to which both sources tell what happened. A clock at the source that is
+    ahead does not move it beyond the load, and one that was reset makes no months of its own.
+    `position` is that of both sources, each with the table that changed last.
     """
-    spans = calls.agg(
+    plausible = calls.where(is_dated_plausibly(F.col("recorded_at"), F.col("_loaded_at")))
+    spans = plausible.agg(
         F.date_trunc("month", F.min("recorded_at")).alias("first_month"),
-        F.least(F.max("recorded_at"), F.max("_loaded_at")).alias("present"),
-        last_position().alias("signaling"),
+        F.least(F.max("recorded_at"), F.max("_loaded_at")).alias("told_by_calls"),
+    ).crossJoin(calls.agg(last_position().alias("signaling")))
+    own = [each.select("_position", "_version", "_place", "_loaded_at") for each in crm]
+    # The calls may go on while the loads of the other source stand still: then nobody knows yet
+    # who has left.
+    others = reduce(DataFrame.unionAll, own).agg(
+        last_position().alias("crm"), F.max("_loaded_at").alias("told_by_crm")
     )
-    span = spans.crossJoin(subscribers.agg(last_position().alias("crm"))).withColumn(
-        "position", F.concat_ws(", ", *(_named(source) for source in ("crm", "signaling")))
+    span = spans.crossJoin(others).select(
+        "first_month",
+        F.least("told_by_calls", "told_by_crm").alias("present"),
+        F.concat_ws(", ", *(_named(source) for source in ("crm", "signaling"))).alias("position"),
     )
     first, last = F.add_months("first_month", 1), F.trunc(F.to_date("present"), "month")
     months = F.sequence(first, last, F.expr("interval 1 month"))
