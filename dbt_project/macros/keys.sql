@@ -50,13 +50,18 @@
     and {{ instant }} <= {{ loaded_at }} + interval '24 hours'
 {%- endmacro %}
 
-{#- The key of dim_date for the time of an event. An implausible time is the unknown date. -#}
-{% macro date_key(instant, loaded_at) -%}
-    case
-        when {{ is_dated_plausibly(instant, loaded_at) }}
-            then ({{ instant }} at time zone 'UTC')::date
-        else {{ unknown_date() }}
-    end
+{#-
+  The key of dim_date for the time of an event: its day in `zone`, an expression. If the time is
+  implausible or the zone null, it is the unknown date.
+-#}
+{% macro date_key(instant, loaded_at, zone="'UTC'") -%}
+    coalesce(
+        case
+            when {{ is_dated_plausibly(instant, loaded_at) }}
+                then ({{ instant }} at time zone {{ zone }})::date
+        end,
+        {{ unknown_date() }}
+    )
 {%- endmacro %}
 
 {#- The unknown member of dim_date. -#}
@@ -64,9 +69,9 @@
     '1900-01-01'::date
 {%- endmacro %}
 
-{#- The key of dim_time_of_day for an instant. -#}
-{% macro time_of_day_key(instant) -%}
-    floor(extract(epoch from ({{ instant }} at time zone 'UTC')::time) / 60)::integer
+{#- The key of dim_time_of_day for an instant, in `zone`, an expression. Null if that is. -#}
+{% macro time_of_day_key(instant, zone="'UTC'") -%}
+    floor(extract(epoch from ({{ instant }} at time zone {{ zone }})::time) / 60)::integer
 {%- endmacro %}
 
 {#- Whether PostgreSQL itself refuses two rows of a relation that share these columns. -#}

@@ -78,3 +78,33 @@
 {% macro is_valid_at(alias, instant) -%}
     {{ instant }} >= {{ alias }}.valid_from and {{ instant }} < {{ alias }}.valid_to
 {%- endmacro %}
+
+{#-
+  A type 2 dimension, as a query: the rows of `versions`, a relation or CTE made of `scd2_versions`,
+  each with its surrogate `key`, and the unknown member. `columns` are the others, among them the
+  `natural_key`, a list. In the unknown member they are null, unless `unknown` has a text for them.
+-#}
+{% macro scd2_dimension(versions, key, natural_key, columns, unknown) %}
+    select
+        {{ version_key(natural_key, 'valid_from') }} as {{ key }},
+        {% for column in columns %}
+        {{ column }},
+        {% endfor %}
+        is_deleted,
+        valid_from,
+        valid_to,
+        is_current,
+        version_number
+    from {{ versions }}
+    union all
+    select
+        {{ unknown_key() }} as {{ key }},
+        {% for column in columns %}
+        {{ "'" ~ unknown[column] ~ "'" if column in unknown else 'null' }} as {{ column }},
+        {% endfor %}
+        false as is_deleted,
+        '1900-01-01 00:00+00' as valid_from,
+        '9999-12-31 00:00+00' as valid_to,
+        true as is_current,
+        1 as version_number
+{% endmacro %}

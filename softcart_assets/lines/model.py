@@ -337,9 +337,9 @@ class Published:
     `totals`: columns whose sums must equal those in staging to the last digit.
     `latest`: a time column whose latest day must be the same as in staging.
     `adds_up`: sums that must agree with other published tables.
-    `pii`: columns with personal data, if their names do not tell. A column is personal anyhow if it
-    has the name of a personal column of a source table that the table is made from. `not_pii`:
-    columns of such names that are not personal here, each with the reason.
+    `pii`, `sensitive`: columns with personal data, if their names do not tell. A column is personal
+    anyhow if it has the name of a personal column of a source table that the table is made from.
+    `not_pii`: columns of such names that are not personal here, each with the reason.
     `may_be_empty`: whether the table may have no rows at all.
     `max_drop`: the share of its rows that a table may lose from one publication to the next. A
     table that goes back to its usual number of rows, the median of several versions, loses none.
@@ -352,6 +352,7 @@ class Published:
     latest: str | None = None
     adds_up: tuple[AddsUp, ...] = ()
     pii: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
     not_pii: Mapping[str, str] = field(default_factory=dict)
     may_be_empty: bool = False
     max_drop: Limit = field(

@@ -199,8 +199,9 @@ class _Classes:
             each: {column for column, privacy in classed if privacy is each}
             for each in (Privacy.PII, Privacy.SENSITIVE)
         }
-        sensitive = found[Privacy.SENSITIVE] - table.declared.not_pii.keys()
-        pii = {*found[Privacy.PII], *table.declared.pii} - table.declared.not_pii.keys()
+        declared = table.declared
+        sensitive = {*found[Privacy.SENSITIVE], *declared.sensitive} - declared.not_pii.keys()
+        pii = {*found[Privacy.PII], *declared.pii} - declared.not_pii.keys()
         return replace(table, pii=tuple(sorted(pii)), sensitive=tuple(sorted(sensitive)))
 
     def _sources(self, model: Mapping[str, Any]) -> list[Table]:
@@ -220,7 +221,7 @@ class _Classes:
 def _refuse_unknown_columns(table: Published, models: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `UnknownColumn` for declared columns that the models do not have."""
     named = [(table.name, column) for columns in table.indexes for column in columns]
-    named += [(table.name, column) for column in (*table.pii, *table.not_pii)]
+    named += [(table.name, column) for column in (*table.pii, *table.sensitive, *table.not_pii)]
     named += [(table.name, column) for column in (*table.totals, *filter(None, (table.latest,)))]
     for sums in table.adds_up:
         named += [(table.name, sums.column), (sums.other_table, sums.other_column)]

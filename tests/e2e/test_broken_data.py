@@ -149,6 +149,25 @@ NULL_ROW_ALSO = {
         "warehouse/fct_invoices:invoice_totals_match_lines",
         _changes("telecom", "invoice"),
     },
+    "stg_inspire__users_history": {
+        "warehouse/int_inspire__customer_versions:primary_key_int_inspire__customer_versions",
+        _changes("inspire", "dimension"),
+    },
+    "stg_inspire__user_goals": {_changes("inspire", "dimension")},
+    "stg_inspire__goals": {_changes("inspire", "dimension")},
+    "stg_inspire__messages": {
+        "warehouse/fct_messages:fct_messages_match_source",
+        _changes("inspire", "message"),
+    },
+    "stg_inspire__message_events": {_changes("inspire", "message")},
+    "stg_inspire_docs__activity_logs": {
+        "warehouse/fct_activity:fct_activity_match_source",
+        _changes("inspire", "workout"),
+    },
+    "stg_inspire_sessions__sessions": {
+        "warehouse/int_inspire__sessions:primary_key_int_inspire__sessions",
+        "warehouse/fct_app_sessions:fct_app_sessions_match_source",
+    },
 }
 """View → the checks of other tables that fail if it has a row of nothing but nulls too many."""
 
@@ -186,6 +205,9 @@ IMPLAUSIBLE = {
         "open_complaint_count = complaint_count + 1",
         {"warehouse/fct_crm_interactions:fct_crm_interactions_match_source"},
     ),
+    "fct_activity": ("age_years = 120", NONE),
+    "fct_app_sessions": ("ended_at = started_at - interval '1 second'", NONE),
+    "fct_messages": ("attempt_count = -1", {"warehouse/fct_messages:fct_messages_match_source"}),
 }
 """Fact → a change that makes one row implausible, and what else fails by it."""
 
@@ -203,6 +225,9 @@ ODD_AMOUNTS = {
     "fct_invoices_match_source": ("warehouse.fct_invoices", "tax_amount"),
     "invoice_totals_match_lines": ("raw_billing.invoices", "total_amount"),
     "fct_crm_interactions_match_source": ("warehouse.fct_crm_interactions", "duration_seconds"),
+    "fct_activity_match_source": ("warehouse.fct_activity", "duration_seconds"),
+    "fct_app_sessions_match_source": ("warehouse.fct_app_sessions", "page_views"),
+    "fct_messages_match_source": ("warehouse.fct_messages", "attempt_count"),
 }
 """Singular test → a table and a column that it adds up."""
 
@@ -289,8 +314,10 @@ def _no_latest_day(check: Check) -> Breakage:
 
 def _unequal(check: Check) -> Breakage:
     times = {column.name for column in check.declared.columns} & {"updated_at", "recorded_at"}
-    [column] = times
-    return check.update(f"{column} = {column} + interval '1 microsecond'", "NOT _deleted")
+    # A session has no such time, and is on a device.
+    changes = [f"{column} = {column} + interval '1 microsecond'" for column in times]
+    [change] = changes or ["device = 'odd'"]
+    return check.update(change, "NOT _deleted")
 
 
 def _row_of_nulls(check: Check) -> Breakage:
@@ -378,7 +405,14 @@ def _odd_value(check: Check) -> Breakage:
 def _mistyped_year(check: Check) -> Breakage:
     raw = f"{SOURCE_OF[check.table].schema}.{check.declared.name}"
     column = check.declared.lake_partition
-    statement = f"UPDATE {raw} SET {column} = {column} + interval '100 years' WHERE {_one(raw)}"
+    started = {
+        "mongodb": '{"started_at": {"$date": "2126-01-01T10:00:00Z"}}',
+        "dynamodb": '{"started_at": 4922935200}',
+    }.get(SOURCE_OF[check.table].kind)
+    change = f"{column} = {column} + interval '100 years'"
+    if started:
+        change = f"document = document || '{started}'"
+    statement = f"UPDATE {raw} SET {change} WHERE {_one(raw)}"
     return Breakage(check.full_name, statement, _unlike_source(raw))
 
 
@@ -407,6 +441,7 @@ BREAKAGES: dict[str, Callable[[Check], Breakage]] = {
     "current_versions_complete": _no_current_version,
     "dim_customer_matches_source": partial(_no_current_version, line="shop"),
     "dim_customer_matches_crm": partial(_no_current_version, line="telecom"),
+    "dim_customer_matches_users": partial(_no_current_version, line="inspire"),
     "references_resolved": _dangling,
     "plan_of_its_time": lambda check: check.update("subscription_id = -1"),
     "plausible": _implausible,
@@ -492,8 +527,13 @@ def _staging_breakage(key: dg.AssetCheckKey, kind: str) -> Breakage:
                 )
             ]
             truncated = ", ".join(f"{each.schema}.{each.name}" for each in emptied)
-            also = frozenset(_audit(each.name, "volume") for each in emptied)
-            return Breakage(check, f"TRUNCATE {truncated}", also)
+            also = {_audit(each.name, "volume") for each in emptied} | {
+                _audit(other.name, f"{sums.column}_agrees_with_{sums.other_table}")
+                for other in TABLES.values()
+                for sums in other.declared.adds_up
+                if sums.other_table in {each.name for each in emptied} and other not in emptied
+            }
+            return Breakage(check, f"TRUNCATE {truncated}", frozenset(also))
         case "intervals":
             gap = "valid_from = valid_from + interval '1 microsecond'"
             known = _one(table, _is_known(name))

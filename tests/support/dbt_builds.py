@@ -70,6 +70,9 @@ class Raw:
                     key = ", ".join(table.key)
                 elif source.kind == "mysql":
                     columns, key = self._columns(source, table), ", ".join(table.key)
+                elif source.kind == "dynamodb":
+                    key = ", ".join(table.key)
+                    columns = f"{key} text, document jsonb, removed_by text"
                 self.session.execute(
                     f"CREATE TABLE {source.schema}.{table.name} ({columns}, {_OURS}, {_NUMBERED}, "
                     f"PRIMARY KEY ({key}))"

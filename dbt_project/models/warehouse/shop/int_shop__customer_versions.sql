@@ -33,6 +33,8 @@ versions as (
         {% for attribute in address_attributes %}
         addresses.{{ attribute }},
         {% endfor %}
+        -- The shop does not ask for it.
+        null::text as time_zone,
         customers.created_at,
         customers.is_deleted,
         greatest(customers.valid_from, addresses.valid_from) as valid_from,

@@ -14,8 +14,9 @@ select
     {% for attribute in attributes %}
     {{ attribute }},
     {% endfor %}
-    -- There is no loyalty programme.
+    -- There is no loyalty programme. Zones are those of subscribers.
     null::text as loyalty_tier,
+    null::text as time_zone,
     created_at,
     is_deleted,
     valid_from,

@@ -14,6 +14,7 @@ select
     null::text as region,
     null::text as country_code,
     null::text as postal_code,
+    null::text as time_zone,
     null::timestamptz as created_at,
     false as is_deleted,
     '1900-01-01 00:00+00'::timestamptz as valid_from,
