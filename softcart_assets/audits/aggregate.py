@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from softcart_assets.lake import LakeTable, Partition, lake_table
+from softcart_assets.lake import LakeTable, Partition, State, from_json, lake_table
 from softcart_assets.lake.merge import engine
 from softcart_assets.lake.rows import files_of
+from softcart_assets.lines.model import Table
 from spark.jobs import Job
 
 
@@ -23,11 +24,20 @@ def differing_totals(
     `computed`: the folder of the aggregate with the rows that it shall have.
     """
     # It imports pandas: 0.4 CPU seconds in each process that loads the definitions.
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
-    def dataset(table: LakeTable, partitions: Iterable[Partition]) -> ds.Dataset:
+    def dataset(
+        table: LakeTable, partitions: Iterable[Partition], schema: pa.Schema | None = None
+    ) -> ds.Dataset:
         files = [file for partition in partitions for file in files_of(table, partition)]
-        return ds.dataset(files, filesystem=table.store, format="parquet")
+        return ds.dataset(files, schema, filesystem=table.store, format="parquet")
+
+    def columns(declared: Table, state: State | None) -> pa.Schema:
+        # The oldest file may lack what later documents have. What none has is null, as for the job.
+        known = from_json(state.schema) if state else pa.schema([])
+        missing = [each.name for each in declared.columns if each.name not in known.names]
+        return pa.schema([*known, *(pa.field(name, pa.null()) for name in missing)])
 
     if not job.totals:
         return []
@@ -37,8 +47,10 @@ def differing_totals(
         for source, declared in job.inputs:
             table = lake_table(source, declared, lake_uri)
             state = table.state()
-            partitions = state.partitions.values() if state else ()
-            duckdb.register(f"{source.name}.{declared.name}", dataset(table, partitions))
+            rows = dataset(
+                table, state.partitions.values() if state else (), columns(declared, state)
+            )
+            duckdb.register(f"{source.name}.{declared.name}", rows)
         for column, query in job.totals.items():
             # The sum of no rows is null.
             ours, theirs = (

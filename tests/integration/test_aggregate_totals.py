@@ -14,6 +14,7 @@ import pytest
 from softcart_assets.assembly import LINES
 from softcart_assets.audits.aggregate import differing_totals
 from softcart_assets.lake import LakeTable, Partition, State, lake_table
+from softcart_assets.lake.schema import to_json
 from spark.jobs import JOBS, aggregate_table
 
 MONEY, INSTANT = pa.decimal128(12, 2), pa.timestamp("us", tz="UTC")
@@ -27,7 +28,8 @@ def write(table: LakeTable, *months: pa.Table) -> None:
         table.store.create_dir(folder)
         pq.write_table(rows, f"{folder}/part.parquet", filesystem=table.store)
         partitions[str(number)] = Partition(folder, rows.num_rows)
-    table.write_state(State(1, table.layout, {"fields": []}, (), partitions))
+    schema = to_json(pa.unify_schemas([rows.schema for rows in months]))
+    table.write_state(State(1, table.layout, schema, (), partitions))
 
 
 @pytest.fixture
@@ -118,13 +120,37 @@ def test_each_sum_that_is_another_is_told(lake: str, name: str) -> None:
 
 def test_a_job_has_totals_unless_nothing_in_it_adds_up() -> None:
     """Of pairs, only the frequent ones are in the aggregate. Each row of the features counts three
-    months, which overlap.
+    months, which overlap. Small groups of people are in no peak hour.
     """
     without = {name for name, job in JOBS.items() if not job.totals}
     assert without == {
         "agg_baskets_by_product_pair",
         "agg_churn_features_by_subscriber_month",
+        "agg_peak_hours_by_zone_age_hour",
     }
+
+
+def test_a_column_that_some_documents_or_all_lack_is_null(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+    uri = (tmp_path / "lake").as_uri()
+    (tmp_path / "lake").mkdir()
+    job = JOBS["agg_engagement_by_user_month"]
+    for source, table in job.inputs:
+        write(lake_table(source, table, uri), pa.table({"id": [1]}))
+    totals = {"workout_count": "0", "duration_seconds": "0", "distance_m": "0"}
+    logs = lake_table(*LINES.table("inspire_docs.activity_logs"), uri)
+    write(logs, pa.table({"_id": pa.array([], pa.string())}))
+    assert compare(uri, job.name, **totals) == []
+    # Yoga first. Distances come with later runs.
+    yoga = pa.table({"_id": ["a"], "duration_seconds": [600]})
+    run = pa.table({"_id": ["b"], "distance_m": pa.array([Decimal("1.5")], pa.decimal128(38, 18))})
+    write(logs, yoga, run)
+    totals = {"workout_count": "2", "duration_seconds": "600", "distance_m": "1.5"}
+    assert compare(uri, job.name, **totals) == []
+    [told] = compare(uri, job.name, **totals | {"distance_m": "1.6"})
+    assert told.startswith("distance_m is 1.6")
 
 
 def test_a_job_without_totals_reads_nothing() -> None:

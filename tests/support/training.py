@@ -39,7 +39,8 @@ SELECT * FROM (VALUES ('none', 'No goal'), ('run_5k', 'Run 5 km'),
                       ('build_strength', 'Build strength')) g (goal_code, name);
 
 CREATE TABLE production.fct_activity AS
-SELECT md5(u || ' ' || d)::uuid AS workout_key, md5('i' || u)::uuid AS customer_key, u AS user_id,
+SELECT md5(u || ' ' || d)::uuid AS workout_key, md5('i' || u)::uuid AS customer_key,
+       u AS customer_id,
        date '2024-01-01' + d AS activity_date,
        CASE WHEN u % 71 = 0 THEN -1
             ELSE 60 * (CASE WHEN u % 3 = 0 THEN 8 ELSE 18 END + (u + d) % 5) + u % 60 END
@@ -54,15 +55,15 @@ WHERE production.dice(u || ':' || d) <
 UNION ALL SELECT md5('odd')::uuid, md5('i4')::uuid, 4, '1900-01-01', -1, 60;
 
 CREATE TABLE production.agg_engagement_by_user_month AS
-SELECT user_id::bigint, date_trunc('month', activity_date)::date AS month,
-       (ARRAY['Riga', 'Riga', 'Liepāja', 'Cēsis', 'Unknown'])[1 + user_id % 5] AS region,
-       (ARRAY['build_strength', 'run_5k', 'none'])[1 + user_id / 2 % 3] AS goal_code,
+SELECT customer_id::bigint AS user_id, date_trunc('month', activity_date)::date AS month,
+       (ARRAY['Riga', 'Riga', 'Liepāja', 'Cēsis', 'Unknown'])[1 + customer_id % 5] AS region,
+       (ARRAY['build_strength', 'run_5k', 'none'])[1 + customer_id / 2 % 3] AS goal_code,
        count(*) AS workout_count, count(DISTINCT activity_date) AS active_days,
        sum(duration_seconds)::bigint AS duration_seconds, (count(*) * 1000.5)::numeric(24, 3)
          AS distance_m,
        count(*) / 2 AS session_count, count(*) * 3 AS page_views,
        max(activity_date)::timestamptz AS latest_at
-FROM production.fct_activity GROUP BY user_id, 2
+FROM production.fct_activity GROUP BY customer_id, 2
 UNION ALL
 -- Somebody looked at the page and did not train.
 SELECT 3, '2025-11-01', 'Cēsis', 'none', 0, 0, 0, 0, 2, 9, '2025-11-05';
@@ -95,8 +96,8 @@ CREATE TABLE production.fct_messages AS
 SELECT m AS message_id, date '2026-01-01' + m % 60 AS message_date,
        CASE WHEN m % 4 = 0 THEN 'sms' ELSE 'email' END AS channel,
        (ARRAY['reminder', 'quote'])[1 + m % 2] AS purpose,
-       CASE WHEN m % 9 = 0 THEN 'dropped' ELSE 'sent' END AS state, m % 9 > 1 AS delivered,
-       m % 3 = 0 AS opened, m % 8 = 0 AS clicked, m % 50 = 0 AS unsubscribed
+       CASE WHEN m % 9 > 0 THEN timestamptz '2026-01-01' END AS sent_at, m % 9 > 1 AS is_delivered,
+       m % 3 = 0 AS is_opened, m % 8 = 0 AS is_clicked, m % 50 = 0 AS is_unsubscribed
 FROM generate_series(1, 300) m;
 """
 

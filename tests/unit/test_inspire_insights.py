@@ -118,12 +118,30 @@ def test_regions_are_ranked_and_small_ones_are_left_out() -> None:
         ("Talsi", 1000),
     ]
     assert found.sentence == (
-        "Riga trains most: 3,000 workouts per 1,000 registered people and month, 50% above the "
-        "mean of all regions. Talsi is 50% below it."
+        "Riga stands out: 3,000 workouts per 1,000 registered people and month, 50% above the "
+        "mean. Talsi is 50% below it."
     )
     assert (found.value, found.low, found.high) == (3000, 3000, 3000)
-    assert "Riga is surely above the mean, Talsi is surely below." in found.advice
+    assert "Riga is clearly above the mean, Talsi is clearly below." in found.advice
     assert insights.regions({"regions": rows[2:3]}) is None
+
+
+def test_of_many_regions_few_are_called_apart_by_chance() -> None:
+    """A twentieth of all intervals miss the mean although all regions are the same."""
+    dice = np.random.default_rng(14)
+    called = missed = 0
+    for _ in range(200):
+        regions = {
+            str(n): insights.ratio(sums(list(dice.poisson(dice.gamma(2, 4, 60))), [1] * 60))
+            for n in range(35)
+        }
+        called += bool(insights.apart(regions, 8))
+        missed += sum(not each.low <= 8 <= each.high for each in regions.values())
+    assert 0.03 < missed / 7000 < 0.09
+    assert called / 200 < 0.15
+    # A third more is found among them.
+    regions["more"] = insights.ratio(sums(list(dice.poisson(dice.gamma(2, 5.4, 200))), [1] * 200))
+    assert "more" in insights.apart(regions, 8)
 
 
 def test_seasons_need_two_years_and_compare_years() -> None:

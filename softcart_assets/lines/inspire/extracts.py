@@ -67,7 +67,7 @@ EXTRACTS: tuple[Extract, ...] = (
         "ext_messages_monthly",
         "Messages per month, channel and purpose, and what became of them.",
         {
-            "month": "First day of the month (UTC) in which the message was due.",
+            "month": "First day of the local month in which it was sent or, if not, made.",
             "channel": "email or sms.",
             "purpose": "account, reminder, quote or news.",
             "message_count": "Messages.",
@@ -79,17 +79,17 @@ EXTRACTS: tuple[Extract, ...] = (
         },
         """
         SELECT date_trunc('month', message_date)::date AS month, channel, purpose,
-               count(*) AS message_count, count(*) FILTER (WHERE state = 'sent') AS sent_count,
-               count(*) FILTER (WHERE delivered) AS delivered_count,
-               count(*) FILTER (WHERE opened) AS opened_count,
-               count(*) FILTER (WHERE clicked) AS clicked_count,
-               count(*) FILTER (WHERE unsubscribed) AS unsubscribed_count
+               count(*) AS message_count, count(sent_at) AS sent_count,
+               count(*) FILTER (WHERE is_delivered) AS delivered_count,
+               count(*) FILTER (WHERE is_opened) AS opened_count,
+               count(*) FILTER (WHERE is_clicked) AS clicked_count,
+               count(*) FILTER (WHERE is_unsubscribed) AS unsubscribed_count
         FROM production.fct_messages
         GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         """,
         totals={
             "message_count": "count(*) FROM production.fct_messages",
-            "sent_count": "count(*) FROM production.fct_messages WHERE state = 'sent'",
+            "sent_count": "count(sent_at) FROM production.fct_messages",
         },
     ),
 )

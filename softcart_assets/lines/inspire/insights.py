@@ -138,33 +138,63 @@ def decompose(months: Sequence[int], values: Sequence[float]) -> Decomposition:
     )
 
 
+def apart(found: Mapping[str, Estimate], mean: float) -> set[str]:
+    """The names whose values are not the mean, of which at most 5% are wrong to be expected
+    (Benjamini and Hochberg). One of twenty intervals misses the mean by chance alone.
+    """
+    order = sorted(found, key=lambda name: _chance(found[name], mean))
+    passed = [
+        place
+        for place, name in enumerate(order, start=1)
+        if _chance(found[name], mean) <= 0.05 * place / len(order)
+    ]
+    return set(order[: max(passed, default=0)])
+
+
+def _chance(found: Estimate, mean: float) -> float:
+    """How often chance alone makes such a value, or one that is farther from the mean."""
+    if found.low == found.high:
+        return float(found.value == mean)
+    error = math.log(found.high / found.low) / 2 / Z
+    return 2 * NormalDist().cdf(-abs(math.log(found.value / mean)) / error)
+
+
 def regions(rows: Mapping[str, Rows]) -> Finding | None:
     """Where people train most: workouts per 1,000 registered people and month."""
-    large = [(row, found) for row in told(rows["regions"], "region") if (found := ratio(row))]
-    whole = ratio(total(row for row, _ in large))
-    if len(large) < 2 or whole is None:
+    large = {row["region"]: row for row in told(rows["regions"], "region")}
+    found = {region: each for region, row in large.items() if (each := ratio(row))}
+    whole = ratio(total(large.values()))
+    if len(found) < 2 or whole is None:
         return None
-    large.sort(key=lambda each: -each[1].value)
-    (first, most), (last, least) = large[0], large[-1]
-    above = [row["region"] for row, found in large if found.low > whole.value]
-    below = [row["region"] for row, found in large if found.high < whole.value]
-    thousand = Estimate(*(1000 * each for each in most))
+    ranked = sorted(found, key=lambda region: -found[region].value)
+    # By the end of the interval: the greatest of many values is often one of few people.
+    first = max(ranked, key=lambda region: found[region].low)
+    last = min(ranked, key=lambda region: found[region].high)
+    clear = apart(found, whole.value)
+    above = [region for region in ranked if region in clear and found[region].value > whole.value]
+    below = [region for region in ranked if region in clear and found[region].value < whole.value]
+    thousand = Estimate(*(1000 * each for each in found[first]))
+    shown = ranked if len(ranked) <= _BARS else [*ranked[: _BARS - 4], *ranked[-4:]]
     return Finding(
-        f"{first['region']} trains most: {thousand.value:,.0f} workouts per 1,000 registered "
-        f"people and month, {_apart(most.value / whole.value)} the mean of all regions. "
-        f"{last['region']} is {_apart(least.value / whole.value)} it.",
-        f"Workouts per 1,000 registered people and month in {first['region']}",
+        f"{first} stands out: {thousand.value:,.0f} workouts per 1,000 registered people and "
+        f"month, {_apart(found[first].value / whole.value)} the mean. {last} is "
+        f"{_apart(found[last].value / whole.value)} it.",
+        f"Workouts per 1,000 registered people and month in {first}",
         *thousand,
-        f"{_listed(above, 'No region')} {_is(above)} surely above the mean, "
-        f"{_listed(below, 'no region')} {_is(below)} surely below. Look for what the first do "
+        f"{_listed(above, 'No region')} {_is(above)} clearly above the mean, "
+        f"{_listed(below, 'no region')} {_is(below)} clearly below. Look for what the first do "
         "differently, such as clubs, and try it in the last.",
         tuple(
-            Point(row["region"], 1000 * found.value, "", 1000 * found.low, 1000 * found.high)
-            for row, found in large
+            Point(region, 1000 * each.value, "", 1000 * each.low, 1000 * each.high)
+            for region, each in ((region, found[region]) for region in shown)
         ),
         "Bars of regions, most first: "
-        + ", ".join(f"{row['region']} {1000 * found.value:,.0f}" for row, found in large),
+        + ", ".join(f"{region} {1000 * found[region].value:,.0f}" for region in shown),
     )
+
+
+_BARS: Final = 12
+"""So many regions are drawn: those with most, and the last four."""
 
 
 def seasons(rows: Mapping[str, Rows]) -> Finding | None:

@@ -244,7 +244,8 @@ greatest_lift AS (
   FROM lifts WHERE people >= 10 AND goal_name <> 'none'
   ORDER BY goal_name, lift DESC, department_name
 )
-SELECT concat(r.segment, ' ', b.goal_name) AS key, r.segment, b.goal_name AS goal,
+SELECT concat(r.segment, ' ', b.goal_name) AS key, r.segment,
+       CASE b.goal_name WHEN 'none' THEN 'No goal' ELSE b.goal_name END AS goal,
        count(DISTINCT b.user_id) AS people, g.department_name AS category,
        round(g.lift, 1)::float8 AS lift
 FROM both_lines b
@@ -255,10 +256,9 @@ HAVING count(DISTINCT b.user_id) >= 10
 ORDER BY people DESC, key"""
 
 _TRAINED = f"""
-SELECT c.customer_id AS user_id, extract(isodow FROM f.activity_date)::int AS weekday, t.hour
+SELECT f.customer_id AS user_id, extract(isodow FROM f.activity_date)::int AS weekday, t.hour
 FROM production.fct_activity f
 JOIN production.dim_time_of_day t ON t.time_of_day_key = f.time_of_day_key
-JOIN production.dim_customer c ON c.customer_key = f.customer_key
 WHERE t.hour IS NOT NULL AND f.activity_date <> '{_UNKNOWN}'"""
 
 _WEEK = f"""
@@ -307,8 +307,9 @@ INSPIRE_PAGE = Page(
                     "bars",
                     "count",
                     "Of the last whole year and the people who are registered today, by where they "
-                    "live today. The interval counts people as independent, not workouts. Regions "
-                    "with fewer than 10 people are left out.",
+                    "live today. The interval counts people as independent, not workouts. Clearly "
+                    "above or below: at most 5% of these are expected to be chance. Regions with "
+                    "fewer than 10 people are left out.",
                 ),
             ),
         ),

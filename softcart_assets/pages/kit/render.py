@@ -18,7 +18,7 @@ from typing import Final
 import jinja2
 
 from softcart_assets.connections import PostgresConnection
-from softcart_assets.lines.page import Block, Cards, Hours, Insight, Listing, Page, Rung
+from softcart_assets.lines.page import Block, Cards, Hours, Listing, Page, Rung
 from softcart_assets.pages.kit import STATE_MARK, cube, figures, insights, pictures, theme
 from softcart_assets.pages.kit.database import Database, production
 
@@ -157,9 +157,7 @@ def _kind(block: Block) -> str:
 
 def _is_broad(block: Block) -> bool:
     """Whether a block needs the whole width."""
-    if isinstance(block, Listing):
-        return len(block.columns) > 6
-    return isinstance(block, Hours | Insight)
+    return isinstance(block, Hours) or (isinstance(block, Listing) and len(block.columns) > 6)
 
 
 def _columns(cards: Cards) -> int:
