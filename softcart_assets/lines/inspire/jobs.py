@@ -27,16 +27,23 @@ AGGREGATES = (
     Published(
         "agg_engagement_by_user_month",
         indexes=(("month",),),
-        pii=("user_id",),
-        not_pii=dict.fromkeys(
-            ("duration_seconds", "distance_m"), "They tell of nobody without the person."
-        ),
+        # Made of what is sensitive at the source: when and how much somebody trains, and why.
+        sensitive=("month", "goal_code", "workout_count", "active_days", "latest_at"),
+        pii=("session_count",),
+        # Nobody may have trained yet.
+        may_be_empty=True,
         adds_up=(AddsUp("duration_seconds", "fct_activity", "duration_seconds"),),
     ),
     # There may be fewer than 10 people.
     Published(
         "agg_peak_hours_by_zone_age_hour",
-        not_pii={"time_zone": "It is that of ten people or more."},
+        not_pii=dict.fromkeys(
+            (
+                *("time_zone", "age_band", "hour", "workout_count", "weekend_workout_count"),
+                *("people_count", "is_best", "latest_at"),
+            ),
+            "It is of ten people or more, and tells of none of them.",
+        ),
         may_be_empty=True,
     ),
 )
