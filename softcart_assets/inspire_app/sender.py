@@ -12,26 +12,33 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import partial
 from secrets import token_hex
-from typing import Any, Final
+from typing import Final
 
 import pymysql
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 from pymongo.errors import PyMongoError
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, ServerUnreachable
-from softcart_assets.inspire_app.outbox import Lasting, Message
+from softcart_assets.inspire_app.outbox import Lasting, Message, Purpose
 from softcart_assets.inspire_app.people import wants_no_more, wants_them_again
 from softcart_assets.inspire_app.planning import Planner
 from softcart_assets.inspire_app.providers import MAIL_PORT, RECEIVER_PORT, Providers
 from softcart_assets.inspire_app.receivers import mail, page
 from softcart_assets.inspire_app.receivers.kept import Kept
 from softcart_assets.inspire_app.sending import LOG, send_due
+from softcart_assets.inspire_app.settings import Settings
+from softcart_assets.inspire_app.site import DOCUMENTS, PEOPLE, published_scores
+from softcart_assets.inspire_app.storage.documents import Documents
+from softcart_assets.inspire_app.storage.mysql import Pool
 from softcart_assets.inspire_app.storage.outbox import OutboxTable
 from softcart_assets.inspire_app.storage.people import PeakHours, PeopleTables
 from softcart_assets.inspire_app.storage.wishes import Wishes
-from softcart_assets.inspire_app.writing import Days, Writer
+from softcart_assets.inspire_app.streaks import streak
+from softcart_assets.inspire_app.today import todays_choice
+from softcart_assets.inspire_app.writing import Days, Today, Writer
 
 WORKERS: Final = 2
 """Threads that send. Each waits for its provider most of the time."""
@@ -52,8 +59,7 @@ def now() -> datetime:
 class Work:
     """What a process sends, and from where. `url` and `secret`: the application's.
 
-    `open_days`: makes what looks up a day's workout and quote, for one thread. `ports`: of the
-    local mail server, and of the page.
+    `ports`: of the local mail server, and of the page.
     """
 
     mysql: MySQLConnection
@@ -61,8 +67,22 @@ class Work:
     providers: Providers
     secret: bytes
     url: str
-    open_days: Callable[[], Any]
     ports: tuple[int, int] = (MAIL_PORT, RECEIVER_PORT)
+
+    @classmethod
+    def from_env(cls, url: str | None = None) -> Work:
+        """Read the settings. `url`: where the application is, if none is set.
+
+        Raises `SettingError`.
+        """
+        settings = Settings.from_env(url) if url else Settings.from_env()
+        return cls(
+            MySQLConnection.from_env(PEOPLE),
+            MongoConnection.from_env(DOCUMENTS),
+            Providers.from_env(),
+            settings.secret,
+            settings.url,
+        )
 
 
 class Figures:
@@ -121,8 +141,11 @@ class _Answers:
 
 
 class _Process:
-    def __init__(self, work: Work, wishes: Wishes, figures: Figures, stop: threading.Event) -> None:
-        self._work, self._wishes, self._figures, self._stop = work, wishes, figures, stop
+    def __init__(
+        self, work: Work, wishes: Wishes, days: Days, figures: Figures, stop: threading.Event
+    ) -> None:
+        self._work, self._wishes, self._days = work, wishes, days
+        self._figures, self._stop = figures, stop
 
     def send(self, *, once: bool) -> int:
         """Send what is due, once or until the end. Returns how many messages were looked at."""
@@ -135,8 +158,7 @@ class _Process:
             )
             for sender in senders.values():
                 opened.callback(sender.close)
-            days: Days = opened.enter_context(work.open_days())
-            writer = Writer(outbox, days, work.secret, work.url, now)
+            writer = Writer(outbox, self._days, work.secret, work.url, now)
             while not self._stop.is_set():
                 count += send_due(
                     outbox, senders, writer, name, now, seen=self._figures.seen, stop=self._stop
@@ -187,8 +209,16 @@ def run(
     stop = stop or threading.Event()
     with ExitStack() as stack:
         client = stack.enter_context(work.mongo.connect())
+        pool = stack.enter_context(closing(Pool(work.mysql)))
+        documents = stack.enter_context(closing(Documents(work.mongo)))
         figures = Figures()
-        process = _Process(work, Wishes(client, work.mongo.database), figures, stop)
+        process = _Process(
+            work,
+            Wishes(client, work.mongo.database),
+            partial(_day, pool, documents),
+            figures,
+            stop,
+        )
         if once:
             process.plan(once=True)
             return process.send(once=True)
@@ -212,6 +242,18 @@ def run(
         for thread in threads:
             thread.join()
     return 0
+
+
+def _day(
+    pool: Pool, documents: Documents, user_id: int, day: date, purpose: Purpose
+) -> Today | None:
+    """See `writing.Days`. It is what the page of the day shows, too."""
+    with pool.tables() as tables:
+        today = todays_choice(tables, documents, published_scores, user_id, day, now())
+    if purpose is Purpose.QUOTE:
+        return Today(today.quote["text"], today.quote["author"]) if today.quote else None
+    rest_days = documents.preferences(user_id).rest_days
+    return Today(today.workout.name, streak=streak(documents.days(user_id), day, rest_days).current)
 
 
 def _receive(stack: ExitStack, work: Work) -> None:
@@ -241,10 +283,10 @@ def log_to_output() -> None:
 
 
 @contextmanager
-def beside(make: Callable[[], Work]) -> Iterator[None]:
-    """Send in a process of its own while the block runs. `make`: makes the work in that process."""
+def beside(work: Work) -> Iterator[None]:
+    """Send in a process of its own while the block runs."""
     child = multiprocessing.get_context("spawn").Process(
-        target=_child, args=(make,), name="softcart sender", daemon=True
+        target=_child, args=(work,), name="softcart sender", daemon=True
     )
     child.start()
     try:
@@ -254,6 +296,6 @@ def beside(make: Callable[[], Work]) -> Iterator[None]:
         child.join(10)
 
 
-def _child(make: Callable[[], Work]) -> None:
+def _child(work: Work) -> None:
     log_to_output()
-    run(make())
+    run(work)

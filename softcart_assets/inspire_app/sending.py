@@ -15,6 +15,7 @@ from softcart_assets.inspire_app.letters import Letter
 from softcart_assets.inspire_app.outbox import (
     Accepted,
     Channel,
+    Drop,
     Lasting,
     Message,
     Receiver,
@@ -76,7 +77,7 @@ class Sender(Protocol):
 def send_due(
     outbox: Outbox,
     senders: Mapping[Channel, Sender],
-    write: Callable[[Message], Letter | None],
+    write: Callable[[Message], Letter | Drop],
     name: str,
     clock: Callable[[], datetime],
     *,
@@ -85,8 +86,8 @@ def send_due(
 ) -> int:
     """Send all messages that are due. Returns how many were looked at.
 
-    `write`: makes the letter of a message, or None if the account is deleted. `name`: tells this
-    sender from others. `seen`: gets each message as it is afterwards. `stop`: ends it between two
+    `write`: makes the letter of a message, or says why there is none. `name`: tells this sender
+    from others. `seen`: gets each message as it is afterwards. `stop`: ends it between two
     messages.
     """
     looked_at = 0
@@ -99,17 +100,18 @@ def send_due(
         letter = _written(write, claimed)
         away = sender.prepare() if sender else Unavailable("Nobody has said how to send it.")
         decision = decide(claimed, outbox.receiver(claimed), clock())
-        if not isinstance(decision, Send):
-            after = obey(claimed, decision)
-        else:
+        if isinstance(decision, Send) and isinstance(letter, Drop):
+            decision = letter
+        if isinstance(decision, Send):
             address = decision.address
-            if away or sender is None:
-                outcome = away
-            elif isinstance(letter, Letter):
+            outcome = away or (letter if isinstance(letter, Unavailable) else None)
+            if outcome is None:
+                assert sender is not None
+                assert isinstance(letter, Letter)
                 outcome = sender.send(claimed, address, letter)
-            else:
-                outcome = letter
-            after = after_sending(claimed, outcome or _GONE, clock(), random())
+            after = after_sending(claimed, outcome, clock(), random())
+        else:
+            after = obey(claimed, decision)
         lasting = outcome.lasting if isinstance(outcome, Refused) else None
         is_ours = outbox.save(claimed, after, clock(), (address, lasting) if lasting else None)
         seen(after)
@@ -124,12 +126,9 @@ def send_due(
     return looked_at
 
 
-_GONE: Final = Unavailable("The account is about to be deleted.")
-
-
 def _written(
-    write: Callable[[Message], Letter | None], message: Message
-) -> Letter | Unavailable | None:
+    write: Callable[[Message], Letter | Drop], message: Message
+) -> Letter | Drop | Unavailable:
     try:
         return write(message)
     # Anything may be wrong with one message, and the others must go out.

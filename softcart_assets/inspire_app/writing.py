@@ -11,7 +11,7 @@ from softcart_assets.inspire_app import letters
 from softcart_assets.inspire_app.accounts import LINK_IS_GOOD_FOR, Link
 from softcart_assets.inspire_app.letters import Letter
 from softcart_assets.inspire_app.links import Use, kept_form, link_secret, unsubscribe_fields
-from softcart_assets.inspire_app.outbox import Channel, Message, Purpose
+from softcart_assets.inspire_app.outbox import Channel, Drop, Message, Purpose
 
 
 class Accounts(Protocol):
@@ -36,8 +36,8 @@ class Today:
     streak: int = 0
 
 
-Days = Callable[[int, date, Purpose], Today]
-"""What a local date has for somebody: a workout for a reminder, or a quote."""
+Days = Callable[[int, date, Purpose], Today | None]
+"""What a local date has for somebody: a workout for a reminder, or a quote. None: nothing new."""
 
 
 class Writer:
@@ -49,8 +49,8 @@ class Writer:
         self._accounts, self._days, self._secret = accounts, days, secret
         self._url, self._clock = url.rstrip("/"), clock
 
-    def __call__(self, message: Message) -> Letter | None:
-        """The letter of a message. None: the account is deleted.
+    def __call__(self, message: Message) -> Letter | Drop:
+        """The letter of a message, or why there is none.
 
         A message that is written again has the same links.
         """
@@ -58,12 +58,14 @@ class Writer:
             return self._link(message)
         name = self._accounts.name_of(message.user_id)
         if name is None:
-            return None
+            return Drop("The account is deleted.")
         values = {"name": name, "link": f"{self._url}/", **message.parameters}
         fields = {}
         if message.purpose is not Purpose.ACCOUNT:
             day = date.fromisoformat(message.parameters["day"])
             today = self._days(message.user_id, day, message.purpose)
+            if today is None:
+                return Drop("There is nothing new for the day.")
             what = "quote" if message.purpose is Purpose.QUOTE else "workout"
             values |= {what: today.text, "author": today.author, "streak": str(today.streak)}
             address = unsubscribe_address(self._url, self._secret, message.user_id, message.key)

@@ -7,6 +7,7 @@ import socketserver
 import struct
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any
 
 from smpplib.exceptions import UnknownCommandError
@@ -74,9 +75,10 @@ class Smsc:
 
     def hang_up(self) -> None:
         """Close the connection."""
-        if self._connection:
-            self._connection.shutdown(socket.SHUT_RDWR)
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _ask(self, pdu: Any) -> None:
         assert self._connection, "somebody is bound"

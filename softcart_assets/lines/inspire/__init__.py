@@ -2,6 +2,7 @@
 
 from softcart_assets.lines.inspire.jobs import JOBS
 from softcart_assets.lines.inspire.published import PUBLISHED
+from softcart_assets.lines.inspire.settings import SETTINGS
 from softcart_assets.lines.inspire.sources import INSPIRE, INSPIRE_DOCS, INSPIRE_SESSIONS
 from softcart_assets.lines.model import Line
 
@@ -12,4 +13,5 @@ LINE = Line(
     sources=(INSPIRE, INSPIRE_DOCS, INSPIRE_SESSIONS),
     published=PUBLISHED,
     jobs=JOBS,
+    settings=SETTINGS,
 )
