@@ -12,18 +12,19 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.fitness import Fitness, fitness
-from support.messages import add_people, providers, put, reminder
+from support.messages import add_people, always, providers, put, reminder
 
 from softcart_assets.inspire_app.outbox import Channel
 from softcart_assets.inspire_app.sender import run
 from softcart_assets.stack import Stack
 
 KILLS = int(os.environ.get("INSPIRE_KILLS", "20"))
-_PER_KILL = 25
+_PER_KILL = 8
 """Messages of each channel: there must be some left for each sender."""
 
 
@@ -38,8 +39,10 @@ def test_killed_senders_lose_nothing_and_double_no_more_than_is_stated(app: Fitn
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["softcart_assets.inspire_app.sender"])
     chance, count = random.Random(14), KILLS * _PER_KILL
-    ids = add_people(app, 1, ["Europe/Berlin"] * count)
     now = datetime.now(UTC)
+    # The senders plan, too: none of their own reminders is for now.
+    wishes = replace(always(), reminder_at=(now + timedelta(hours=12)).time())
+    ids = add_people(app, 1, ["UTC"] * count, wishes, ("reminder",))
     put(app, [reminder(each, now, channel) for each in ids for channel in Channel])
     kills, in_work = 0, 0
     with providers(most=10 * count) as reached:

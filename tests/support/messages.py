@@ -51,9 +51,13 @@ def providers(most: int = 500) -> Iterator[Reached]:
 
 
 def add_people(
-    app: Fitness, first: int, zones: list[str], wishes: Notifications | None = None
+    app: Fitness,
+    first: int,
+    zones: list[str],
+    wishes: Notifications | None = None,
+    purposes: tuple[str, ...] = ("reminder", "quote"),
 ) -> list[int]:
-    """People with ids from `first` on, one for each zone, who consent to everything.
+    """People with ids from `first` on, one for each zone, who consent to `purposes`.
 
     They have the addresses `<id>@example.com` and 4917 with the id in eight digits. `wishes`: by
     default both channels at any hour.
@@ -77,7 +81,7 @@ def add_people(
                 (each, channel.value, purpose, confirmed)
                 for each in ids
                 for channel in Channel
-                for purpose in ("reminder", "quote")
+                for purpose in purposes
             ],
         )
     wish(app, ids, wishes or always())
