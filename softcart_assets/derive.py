@@ -35,7 +35,7 @@ def derived_files(
         "docker-compose.yml": partial(stack.compose, lines.sources),
         "docker/mysql.sh": partial(stack.mysql_script, lines.sources),
         "docker/passwords.sh": partial(stack.passwords_script, lines.sources),
-        ".env.example": partial(stack.dotenv, lines.sources),
+        ".env.example": partial(stack.dotenv, lines.sources, lines),
     }
     for source in lines.sources:
         path = f"{_STAGING}/{source.name}/_sources.yml"

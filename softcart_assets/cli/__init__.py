@@ -115,4 +115,4 @@ app.add_typer(serve.serve, name="serve")
 app.add_typer(ods.ods, name="ods")
 app.add_typer(tokens.tokens, name="tokens")
 for _line, _application in applications().items():
-    app.add_typer(_application.commands, name=_line)
+    app.add_typer(_application.commands, name=_line, callback=lambda: settings.apply(start=False))

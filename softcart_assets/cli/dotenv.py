@@ -35,7 +35,7 @@ def check(file: Collection[str], environment: Mapping[str, str], *, undeclared: 
 
 def _unknown(names: Collection[str]) -> Iterator[str]:
     # The text explains every setting. A test sees to that.
-    known = re.findall(r"^#(SOFTCART_\w+)=", dotenv(LINES.sources), re.MULTILINE)
+    known = re.findall(r"^#(SOFTCART_\w+)=", dotenv(LINES.sources, LINES), re.MULTILINE)
     for name in names:
         if name.startswith("SOFTCART_") and name not in known:
             alike = get_close_matches(name, known, 1, _ALIKE)

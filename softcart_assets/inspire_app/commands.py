@@ -16,6 +16,23 @@ def _group() -> None:
     """The fitness application."""
 
 
+@commands.command()
+def send(
+    once: Annotated[bool, typer.Option("--once", help="Send what is due, and end.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Number of threads that send.")] = 2,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus metrics on this local port.")
+    ] = None,
+) -> None:
+    """Plan and send messages until Ctrl-C. Several processes may do so at once."""
+    from softcart_assets.inspire_app.sender import Work, log_to_output, run
+
+    log_to_output()
+    count = run(Work.from_env(), once=once, workers=workers, metrics_port=metrics_port)
+    if once:
+        typer.echo(f"{count} messages were due.")
+
+
 def serve(
     host: Annotated[str, typer.Option(help="Address of this machine to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = PORT,
@@ -31,4 +48,9 @@ def serve(
 
 def opened() -> list[str]:
     """See `applications`."""
-    return [".venv/bin/softcart serve inspire   (the fitness application)"]
+    from softcart_assets.inspire_app.providers import RECEIVER_PORT
+
+    return [
+        ".venv/bin/softcart serve inspire   (the fitness application; what it sends is shown at "
+        f"http://127.0.0.1:{RECEIVER_PORT})"
+    ]

@@ -130,11 +130,23 @@ class Accepted:
     provider_id: str
 
 
+class Lasting(StrEnum):
+    """Why an address gets no more messages."""
+
+    BOUNCE = "bounce"
+    COMPLAINT = "complaint"
+    STOP = "stop"
+
+
 @dataclass(frozen=True)
 class Refused:
-    """The provider says that it will never take the message."""
+    """The provider says that it will never take the message.
+
+    `lasting`: it will take no other for this address either.
+    """
 
     reason: str
+    lasting: Lasting | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ _NUMBER: Final = re.compile(r"[1-9]\d{6,14}")
 _STOP: Final = frozenset(
     {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "stopp", "arret", "arrêt", "alto"}
 )
+_START: Final = frozenset({"start", "unstop"})
 _BANDS: Final = ((20, "under 20"), (30, "20s"), (40, "30s"), (50, "40s"), (60, "50s"), (70, "60s"))
 
 
@@ -40,8 +41,17 @@ def phone_number(text: str) -> str | None:
 
 def wants_no_more(text: str) -> bool:
     """Whether somebody who answers a text message wants no more of them."""
+    return _word(text) in _STOP
+
+
+def wants_them_again(text: str) -> bool:
+    """Whether somebody takes that back."""
+    return _word(text) in _START
+
+
+def _word(text: str) -> str | None:
     words = re.findall(r"\w+", unicodedata.normalize("NFC", text).casefold())
-    return len(words) == 1 and words[0] in _STOP
+    return words[0] if len(words) == 1 else None
 
 
 def age(birth: date, day: date) -> int:

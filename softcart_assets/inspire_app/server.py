@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from apiflask import HTTPError
 from flask import Response, render_template, request
 
+from softcart_assets.inspire_app.hooks import HookSettings, create_hooks
 from softcart_assets.inspire_app.pages import routes
+from softcart_assets.inspire_app.providers import Providers
+from softcart_assets.inspire_app.sender import Work, beside
 from softcart_assets.inspire_app.sessions import LONGEST
 from softcart_assets.inspire_app.settings import PREFIX, Settings
 from softcart_assets.inspire_app.site import Site, open_site
+from softcart_assets.inspire_app.storage.outbox import OutboxTable
 from softcart_assets.web import gunicorn
 from softcart_assets.web.app import App
 from softcart_assets.web.limits import Limits
@@ -46,7 +52,25 @@ def make(site: Site) -> App:
         "SEND_FILE_MAX_AGE_DEFAULT": 3600,
     }
     app.register_blueprint(routes.blueprint(site))
+    # Programs call them, which have no page to take a form's value from.
+    hooks = create_hooks(lambda: _outbox(site), _hook_settings(site), site.clock)
+    app.csrf.exempt(hooks)
+    app.register_blueprint(hooks)
     return app
+
+
+@contextmanager
+def _outbox(site: Site) -> Iterator[OutboxTable]:
+    with site.pool.connection() as connection:
+        yield OutboxTable(
+            connection, lambda user_id: site.documents.preferences(user_id).notifications
+        )
+
+
+def _hook_settings(site: Site) -> HookSettings:
+    providers, settings = Providers.from_env(), site.settings
+    token = providers.token(settings.secret)
+    return HookSettings(settings.secret, settings.url, token, providers.hook_token)
 
 
 def _error(error: HTTPError) -> Response:
@@ -66,11 +90,12 @@ def serve(host: str, port: int, workers: int) -> None:
     first = open_site(settings, limits, now)
     first.documents.prepare()
     first.close()
-    gunicorn.serve(
-        lambda: make(open_site(settings, limits, now)),
-        "inspire",
-        host,
-        port,
-        workers=workers,
-        threads=THREADS,
-    )
+    with beside(Work.from_env(settings.url)):
+        gunicorn.serve(
+            lambda: make(open_site(settings, limits, now)),
+            "inspire",
+            host,
+            port,
+            workers=workers,
+            threads=THREADS,
+        )

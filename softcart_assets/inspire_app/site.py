@@ -71,11 +71,11 @@ def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime])
         limits,
         settings,
         clock,
-        _scores,
+        published_scores,
     )
 
 
-def _scores(user_id: int) -> Scores:
+def published_scores(user_id: int) -> Scores:
     """What production says of somebody. It is asked once a day for each person."""
     try:
         with production().connect(autocommit=True) as session:

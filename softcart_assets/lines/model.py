@@ -515,12 +515,21 @@ class Dashboard:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """An environment variable that a line's application reads, for `.env.example`."""
+
+    name: str
+    description: str
+    example: str = ""
+
+
+@dataclass(frozen=True)
 class Line:
     """A line of business: its source systems, and everything that is made from them.
 
     `name`: the name of its folder in `softcart_assets/lines/`. Its folders of dbt models, Spark
     jobs and seed data have the same name.
-    `owner`: who answers for all of it, `team:…`.
+    `owner`: who answers for all of it, `team:…`. `settings`: those of its application.
     """
 
     name: str
@@ -532,6 +541,7 @@ class Line:
     models: tuple[Model, ...] = ()
     extracts: tuple[Extract, ...] = ()
     dashboards: tuple[Dashboard, ...] = ()
+    settings: tuple[Setting, ...] = ()
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
     def owner_of(self, source: Source) -> str:

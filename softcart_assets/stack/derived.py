@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from softcart_assets.ingestion.connectors import TLS_SETTINGS, connector
-from softcart_assets.lines.model import Source
+from softcart_assets.lines.model import Line, Source
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -38,12 +38,17 @@ def passwords_script(sources: Sequence[Source]) -> str:
     return _rendered("passwords.sh", sources, passwords=names)
 
 
-def dotenv(sources: Sequence[Source]) -> str:
-    """The text of `.env.example`: every setting with its explanation."""
-    return _rendered("env.example", sources)
+def dotenv(sources: Sequence[Source], lines: Iterable[Line] = ()) -> str:
+    """The text of `.env.example`: every setting with its explanation.
+
+    `lines`: those whose applications have settings.
+    """
+    return _rendered("env.example", sources, lines=[*lines])
 
 
-def _rendered(name: str, sources: Sequence[Source], **values: str | Sequence[str]) -> str:
+def _rendered(
+    name: str, sources: Sequence[Source], **values: str | Sequence[str] | Sequence[Line]
+) -> str:
     # A misspelt name in a template is an error and not an empty text.
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),

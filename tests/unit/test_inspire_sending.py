@@ -25,6 +25,7 @@ from softcart_assets.inspire_app.outbox import (
     OPEN,
     Accepted,
     Channel,
+    Lasting,
     Message,
     Purpose,
     Receiver,
@@ -81,7 +82,13 @@ class Memory:
             frozenset() if message.user_id in self.unwilling else consents,
         )
 
-    def save(self, claimed: Message, after: Message) -> bool:
+    def save(
+        self,
+        claimed: Message,
+        after: Message,
+        now: datetime,
+        lasting: tuple[str, Lasting] | None = None,
+    ) -> bool:
         self.die()
         if self.messages[claimed.key] != claimed:
             return False
@@ -97,6 +104,16 @@ class Provider:
         self.chance, self.die = chance, die
         self.sent: dict[str, str] = {}
         self.taken = 0
+        self.prepared = lambda: None
+
+    def prepare(self) -> None:
+        self.prepared()
+
+    def idle(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def send(self, message: Message, address: str, letter: Letter) -> Accepted | Unavailable:
         self.die()
@@ -144,6 +161,28 @@ def test_who_withdraws_while_messages_wait_gets_none() -> None:
     assert outbox.messages[reminder(1).key].state is State.DROPPED
 
 
+def test_who_withdraws_while_a_sender_connects_gets_none() -> None:
+    outbox, provider = Memory([reminder(1)]), Provider(Random(0))
+    provider.prepared = lambda: outbox.unwilling.add(1)
+    send_due(outbox, {Channel.EMAIL: provider}, lambda _: LETTER, "a", lambda: NOON)
+    assert outbox.messages[reminder(1).key].state is State.DROPPED
+    assert not provider.sent
+
+
+def test_a_letter_that_cannot_be_written_stops_no_other() -> None:
+    outbox, provider = Memory([reminder(1), reminder(2)]), Provider(Random(0))
+    provider.chance = Random(1)
+
+    def write(message: Message) -> Letter:
+        if message.user_id == 1:
+            raise UndefinedError("streak")
+        return LETTER
+
+    send_due(outbox, {Channel.EMAIL: provider}, write, "a", lambda: NOON)
+    assert outbox.messages[reminder(1).key].reason == "The letter cannot be written: UndefinedError"
+    assert outbox.messages[reminder(2).key].state is State.SENT
+
+
 def test_a_channel_without_a_sender_waits() -> None:
     outbox = Memory([reminder(1)])
     send_due(outbox, {}, lambda _: LETTER, "a", lambda: NOON)
@@ -184,7 +223,11 @@ def smtp_server(answer: bytes = b"250 queued") -> Iterator[tuple[str, list[str]]
                 else:
                     self.wfile.write((answer if word == b"RCPT" else b"250 yes") + b"\r\n")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(socketserver.ThreadingTCPServer):
+        # Senders keep their connections.
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"smtp://127.0.0.1:{server.server_address[1]}", taken
         server.shutdown()
@@ -204,14 +247,30 @@ def test_a_mail_arrives_with_its_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"), [(b"550 no such user", Refused), (b"451 later", Unavailable)]
+    ("answer", "outcome"),
+    [
+        (b"550 5.1.1 ada@example.com unknown", Refused("550 5.1.1", Lasting.BOUNCE)),
+        (b"554 5.7.1 ada@example.com refused", Refused("554 5.7.1")),
+        (b"550 no such user", Refused("550")),
+        (b"451 later", Unavailable("451")),
+    ],
 )
-def test_what_the_mail_server_says(answer: bytes, outcome: type) -> None:
+def test_what_the_mail_server_says(answer: bytes, outcome: Refused | Unavailable) -> None:
+    """What is kept of it has no address in it."""
     with smtp_server(answer) as (url, _):
-        assert isinstance(
-            SmtpSender(url, "hello@example.com").send(reminder(1), "ada@example.com", LETTER),
-            outcome,
-        )
+        sender = SmtpSender(url, "hello@example.com")
+        assert sender.send(reminder(1), "ada@example.com", LETTER) == outcome
+
+
+def test_a_connection_that_the_mail_server_closed_is_opened_again() -> None:
+    with smtp_server() as (url, taken):
+        sender = SmtpSender(url, "hello@example.com")
+        assert sender.prepare() is None
+        sender._server.sock.shutdown(2)
+        assert sender.prepare() is None
+        assert isinstance(sender.send(reminder(1), "ada@example.com", LETTER), Accepted)
+        sender.close()
+    assert len(taken) == 1
 
 
 def test_a_mail_server_that_is_away_is_asked_again() -> None:
@@ -242,6 +301,7 @@ def twilio(status: int, body: str, **fields: str) -> Iterator[tuple[str, list[di
             self.send_response(status)
             for name, value in fields.items():
                 self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body.encode())
 
@@ -276,7 +336,7 @@ def test_a_text_message_is_taken() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "fields", "outcome"),
     [
-        (400, '{"code": 21610}', {}, Refused("400 21610")),
+        (400, '{"code": 21610}', {}, Refused("400 21610", Lasting.STOP)),
         (400, "[", {}, Refused("400")),
         (429, "{}", {"Retry_After": "7"}, Unavailable("429", timedelta(seconds=7))),
         (503, "", {}, Unavailable("503")),

@@ -22,6 +22,9 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 
+# With one character beyond the alphabet of text messages, only 70 fit into one.
+_PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "’": "'", "‘": "'", "–": "-", "…": "..."})
+
 
 @dataclass(frozen=True)
 class Letter:
@@ -38,7 +41,7 @@ def write(
     """The letter of a template. Raises `jinja2.UndefinedError` if a value is missing."""
     text = _TEMPLATES.get_template(f"{template}.{channel}.txt").render(values).strip()
     if channel is Channel.SMS:
-        return Letter("", text, fields)
+        return Letter("", text.translate(_PLAIN), fields)
     subject, _, body = text.partition("\n")
     # A name of two lines must not become a header field.
     return Letter(" ".join(subject.split()), f"{body.strip()}\n", fields)

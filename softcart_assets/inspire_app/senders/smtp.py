@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from typing import Final
@@ -13,9 +13,12 @@ from urllib.parse import unquote, urlsplit
 
 from softcart_assets.connections import LOOPBACK
 from softcart_assets.inspire_app.letters import Letter
-from softcart_assets.inspire_app.outbox import Accepted, Message, Refused, Unavailable
+from softcart_assets.inspire_app.outbox import Accepted, Lasting, Message, Refused, Unavailable
 
 _TIMEOUT_SECONDS: Final = 30.0
+
+_ENHANCED: Final = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
+"""A status code of RFC 3463. Those that begin with 5.1 are about the address."""
 
 
 class SmtpSender:
@@ -23,7 +26,7 @@ class SmtpSender:
 
     Only a server of this machine may be without TLS. `sender`: the address of all mails, such as
     `Softcart <hello@example.com>`. Raises `ValueError` for a URL or an address of no use. Neither
-    an error nor the log tells the password.
+    an error nor the log tells the password. The connection stays open for the next mail.
     """
 
     def __init__(self, url: str, sender: str) -> None:
@@ -38,6 +41,35 @@ class SmtpSender:
         self._domain = parseaddr(sender)[1].partition("@")[2]
         if not self._domain:
             raise ValueError(f"{sender!r} is no address to send mail from.")
+        self._server: smtplib.SMTP | None = None
+
+    def prepare(self) -> Unavailable | None:
+        """See `sending.Sender`."""
+        try:
+            # Servers close a connection after a number of mails, or after a while.
+            if self._server and self._server.noop()[0] == 250:
+                return None
+        except (OSError, smtplib.SMTPException):
+            pass
+        self.close()
+        try:
+            self._server = self._connected()
+        except smtplib.SMTPResponseException as error:
+            return Unavailable(f"The mail server refuses us: {error.smtp_code}")
+        except (OSError, smtplib.SMTPException) as error:
+            return Unavailable(f"The mail server does not answer: {type(error).__name__}")
+        return None
+
+    def idle(self) -> None:
+        """See `sending.Sender`. An open connection is of use between two mails only."""
+        self.close()
+
+    def close(self) -> None:
+        """See `sending.Sender`."""
+        server, self._server = self._server, None
+        if server:
+            with suppress(OSError, smtplib.SMTPException):
+                server.close()
 
     def send(
         self, message: Message, address: str, letter: Letter
@@ -46,6 +78,28 @@ class SmtpSender:
 
         A mail that comes twice has the same Message-ID, so programs can show it once.
         """
+        if self._server is None and (away := self.prepare()):
+            return away
+        assert self._server is not None, "it is prepared"
+        mail = self._mail(message, address, letter)
+        try:
+            self._server.send_message(mail)
+        except smtplib.SMTPRecipientsRefused as error:
+            [(code, text)] = error.recipients.values()
+            return _outcome(code, text)
+        except smtplib.SMTPNotSupportedError:
+            return Refused("The mail server takes no address with letters beyond ASCII.")
+        except smtplib.SMTPSenderRefused as error:
+            # It is about us and not about the receiver: it ends when the setting is mended.
+            return Unavailable(f"The mail server refuses us: {error.smtp_code}")
+        except smtplib.SMTPResponseException as error:
+            return _outcome(error.smtp_code, error.smtp_error)
+        except (OSError, smtplib.SMTPException) as error:
+            self.close()
+            return Unavailable(f"The mail server does not answer: {type(error).__name__}")
+        return Accepted(mail["Message-ID"])
+
+    def _mail(self, message: Message, address: str, letter: Letter) -> EmailMessage:
         mail = EmailMessage()
         mail["From"] = self._sender
         mail["To"] = address
@@ -57,40 +111,32 @@ class SmtpSender:
         for name, value in letter.fields.items():
             mail[name] = value
         mail.set_content(letter.text)
-        try:
-            with self._connected() as server:
-                server.send_message(mail)
-        except smtplib.SMTPRecipientsRefused as error:
-            [(code, text)] = error.recipients.values()
-            return _outcome(code, text)
-        except smtplib.SMTPNotSupportedError:
-            return Refused("The mail server takes no address with letters beyond ASCII.")
-        except (smtplib.SMTPSenderRefused, smtplib.SMTPAuthenticationError) as error:
-            # It is about us and not about the receiver: it ends when the setting is mended.
-            return Unavailable(f"The mail server refuses us: {error.smtp_code}")
-        except smtplib.SMTPResponseException as error:
-            return _outcome(error.smtp_code, error.smtp_error)
-        except (OSError, smtplib.SMTPException) as error:
-            return Unavailable(f"The mail server does not answer: {type(error).__name__}")
-        return Accepted(mail["Message-ID"])
+        return mail
 
-    @contextmanager
-    def _connected(self) -> Iterator[smtplib.SMTP]:
+    def _connected(self) -> smtplib.SMTP:
         context = ssl.create_default_context()
-        connect = (
+        server = (
             smtplib.SMTP_SSL(self._host, self._port, timeout=_TIMEOUT_SECONDS, context=context)
             if self._is_tls
             else smtplib.SMTP(self._host, self._port, timeout=_TIMEOUT_SECONDS)
         )
-        with connect as server:
+        try:
             if not self._is_tls and self._host not in LOOPBACK:
                 server.starttls(context=context)
             if self._user:
                 server.login(self._user, self._password)
-            yield server
+        except BaseException:
+            server.close()
+            raise
+        return server
 
 
 def _outcome(code: int, text: bytes | str) -> Refused | Unavailable:
     told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    reason = f"{code} {told}"[:500]
-    return Refused(reason) if 500 <= code < 600 else Unavailable(reason)
+    # The rest of what servers tell has the address in it.
+    enhanced = _ENHANCED.search(told)
+    reason = f"{code} {enhanced[0] if enhanced else ''}".strip()
+    if not 500 <= code < 600:
+        return Unavailable(reason)
+    is_about_address = enhanced and enhanced[0].startswith("5.1.")
+    return Refused(reason, Lasting.BOUNCE if is_about_address else None)

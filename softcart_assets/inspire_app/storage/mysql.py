@@ -391,9 +391,15 @@ class Pool:
         """The tables, by a connection that is this thread's meanwhile. Raises
         `ServerUnreachable`.
         """
+        with self.connection() as client:
+            yield Tables(client)
+
+    @contextmanager
+    def connection(self) -> Iterator[pymysql.Connection[Any]]:
+        """A connection that is this thread's meanwhile. Raises `ServerUnreachable`."""
         client = self._take()
         try:
-            yield Tables(client)
+            yield client
         except pymysql.MySQLError:
             # Nobody knows what state it is in.
             client.close()

@@ -4,6 +4,7 @@ from softcart_assets.lines.inspire.dashboards import DASHBOARDS
 from softcart_assets.lines.inspire.extracts import EXTRACTS
 from softcart_assets.lines.inspire.jobs import AGGREGATES, JOBS
 from softcart_assets.lines.inspire.published import PUBLISHED
+from softcart_assets.lines.inspire.settings import SETTINGS
 from softcart_assets.lines.inspire.sources import INSPIRE, INSPIRE_DOCS, INSPIRE_SESSIONS
 from softcart_assets.lines.model import Line
 
@@ -16,4 +17,5 @@ LINE = Line(
     jobs=JOBS,
     extracts=EXTRACTS,
     dashboards=DASHBOARDS,
+    settings=SETTINGS,
 )

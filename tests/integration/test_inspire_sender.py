@@ -1,0 +1,445 @@
+"""Messages of the fitness application on real databases: planned, sent, answered, returned."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time as clock_time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+from support.fitness import Fitness, fitness
+from support.messages import (
+    TOKEN,
+    Reached,
+    add_people,
+    always,
+    outbox,
+    phone,
+    providers,
+    put,
+    reminder,
+    wish,
+)
+from support.smsc import Smsc
+
+from softcart_assets.inspire_app.letters import Letter
+from softcart_assets.inspire_app.outbox import (
+    MAX_ATTEMPTS,
+    Accepted,
+    Channel,
+    Lasting,
+    Message,
+    Refused,
+    Unavailable,
+)
+from softcart_assets.inspire_app.planning import Planner
+from softcart_assets.inspire_app.preferences import Notifications
+from softcart_assets.inspire_app.providers import Providers
+from softcart_assets.inspire_app.sender import run
+from softcart_assets.inspire_app.senders.twilio import signature
+from softcart_assets.inspire_app.sending import send_due
+from softcart_assets.inspire_app.storage.people import PeopleTables
+from softcart_assets.inspire_app.storage.wishes import Wishes
+from softcart_assets.stack import Stack
+
+HOOK_TOKEN = "h" * 32
+
+
+@pytest.fixture(scope="module")
+def app(stack: Stack) -> Iterator[Fitness]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "SMS": "twilio",
+            "SMS_FROM": "+4930123456",
+            "TWILIO_ACCOUNT": "AC1",
+            "TWILIO_TOKEN": TOKEN,
+            "HOOK_TOKEN": HOOK_TOKEN,
+        }.items():
+            patch.setenv(f"SOFTCART_INSPIRE_APP_{name}", value)
+        with fitness() as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def reached(app: Fitness) -> Iterator[Reached]:
+    with providers() as found:
+        yield found
+
+
+@pytest.fixture
+def people(app: Fitness) -> Callable[..., list[int]]:
+    """Adds people with ids of their own. What other tests left in the outbox is not due."""
+    app.rows("UPDATE messages SET state = 'dropped' WHERE state IN ('waiting', 'sending')")
+    [(last,)] = app.rows("SELECT COALESCE(max(id), 0) FROM users")
+
+    def add(*zones: str, wishes: Notifications | None = None) -> list[int]:
+        return add_people(app, last + 1, list(zones) or ["Europe/Berlin"], wishes)
+
+    return add
+
+
+def states(app: Fitness, user_id: int) -> list[tuple[str, str | None]]:
+    return [*app.rows("SELECT state, reason FROM messages WHERE user_id = %s ORDER BY id", user_id)]
+
+
+def events(app: Fitness, user_id: int) -> set[str]:
+    rows = app.rows(
+        "SELECT event FROM message_events e JOIN messages m ON m.id = message_id "
+        "WHERE user_id = %s",
+        user_id,
+    )
+    return {event for (event,) in rows}
+
+
+def consents(app: Fitness, user_id: int) -> set[tuple[str, str]]:
+    return {
+        *app.rows(
+            "SELECT channel, purpose FROM consents WHERE user_id = %s AND withdrawn_at IS NULL",
+            user_id,
+        )
+    }
+
+
+class Steps:
+    """A provider that answers one thing after another. `prepared`: is called before each."""
+
+    def __init__(self, *outcomes: Accepted | Refused | Unavailable) -> None:
+        self.outcomes = [*outcomes]
+        self.sent: list[tuple[str, str]] = []
+        self.prepared: Callable[[], object] = lambda: None
+
+    def prepare(self) -> None:
+        self.prepared()
+
+    def idle(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def send(
+        self, message: Message, address: str, letter: Letter
+    ) -> Accepted | Refused | Unavailable:
+        self.sent.append((message.key, address))
+        return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+
+
+def ask(app: Fitness, email: str) -> None:
+    """Somebody asks for a link."""
+    app.site.limits._limiter.storage.reset()
+    assert app.visitor().post("/start", email=email).status_code == 200
+
+
+def send(app: Fitness, provider: Steps, now: datetime) -> int:
+    letter = Letter("A walk", "A walk.", {})
+    with outbox(app) as table:
+        return send_due(table, dict.fromkeys(Channel, provider), lambda _: letter, "a", lambda: now)
+
+
+def test_an_account_begins_with_a_mail(app: Fitness, reached: Reached) -> None:
+    visitor, email = app.visitor(), "eve@example.com"
+    ask(app, email)
+    assert run(reached.work, once=True) >= 1
+    [mail] = [each for each in reached.mails if each.receiver == email]
+    assert mail.subject == "Welcome. Finish your account"
+    found = re.search(r"http://127.0.0.1:8091(/finish/\S+)", mail.text)
+    assert found
+    assert "List-Unsubscribe" not in dict(mail.fields)
+    assert visitor.get(found[1]).status_code == 200
+    profile = {"full_name": "Eve", "time_zone": "Europe/Berlin", "region": "Bavaria"}
+    assert visitor.post(found[1], password="correct horse", **profile).status_code == 303
+    app.clock.pass_by(minutes=6)
+    ask(app, email)
+    app.rows("UPDATE messages SET due_at = '2026-01-01' WHERE address = %s", email)
+    run(reached.work, once=True)
+    subjects = [each.subject for each in reached.mails if each.receiver == email]
+    assert subjects == ["Choose a new password", "Welcome. Finish your account"]
+
+
+def test_a_day_is_planned_sent_and_ended_by_one_click(
+    app: Fitness, reached: Reached, people: Callable[..., list[int]]
+) -> None:
+    """Reminder and quote, by mail and text, once: whoever plans again, in whichever process."""
+    [user_id] = people()
+    local = datetime.now(ZoneInfo("Europe/Berlin")) - timedelta(minutes=2)
+    at = local.time().replace(second=0, microsecond=0)
+    quiet = replace(always().quiet, starts=at, ends=at)
+    wish(app, [user_id], replace(always(), reminder_at=at, quiet=quiet))
+    for _ in range(2):
+        with app.mysql.connect() as connection, reached.work.mongo.connect() as client:
+            wishes = Wishes(client, reached.work.mongo.database)
+            planner = Planner(PeopleTables(connection), wishes.of_all, dict)
+            planner.plan(datetime.now(UTC))
+        run(reached.work, once=True)
+    mine = [each for each in reached.mails if each.receiver == f"{user_id}@example.com"]
+    texts = [each for each in reached.texts if each.receiver == phone(user_id)]
+    [mail] = [each for each in mine if "Log it here" in each.text]
+    assert all("STOP" in each.text for each in texts)
+    assert len(texts) == len(mine)
+    # What the page of the day shows is what was sent.
+    day = local.date()
+    [(item,)] = app.rows(
+        "SELECT item FROM choices WHERE user_id = %s AND local_date = %s AND kind = 'workout'",
+        user_id,
+        day,
+    )
+    assert item
+    fields = dict(mail.fields)
+    assert fields["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    path = fields["List-Unsubscribe"].strip("<>").removeprefix("http://127.0.0.1:8091")
+    browser = app.visitor()
+    # Programs that look at links unsubscribe nobody.
+    assert "No more messages?" in browser.get(path).text
+    assert ("email", "reminder") in consents(app, user_id)
+    assert browser.client.post(path[:-1]).status_code == 404
+    done = browser.client.post(path, data={"List-Unsubscribe": "One-Click"})
+    assert done.status_code == 200
+    assert "Set-Cookie" not in done.headers
+    assert consents(app, user_id) == {("email", "quote"), ("sms", "reminder"), ("sms", "quote")}
+    assert "unsubscribed" in events(app, user_id)
+
+
+def test_nobody_who_unsubscribed_a_second_ago_gets_anything(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    """Neither what waits nor what a sender has claimed, and is connecting for."""
+    [user_id] = people()
+    now = datetime.now(UTC)
+    messages = [reminder(user_id, now - timedelta(minutes=number)) for number in (3, 2, 1)]
+    put(app, messages)
+    provider = Steps(Accepted("1"))
+
+    def unsubscribe() -> None:
+        with outbox(app) as table:
+            table.unsubscribe(messages[0], now)
+
+    provider.prepared = unsubscribe
+    assert send(app, provider, now) == 3
+    assert provider.sent == []
+    assert set(states(app, user_id)) == {("dropped", "There is no consent.")}
+
+
+def test_who_turns_a_channel_off_gets_nothing(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    [user_id] = people()
+    now = datetime.now(UTC)
+    put(app, [reminder(user_id, now)])
+    wish(app, [user_id], Notifications(frozenset({"sms"})))
+    provider = Steps(Accepted("1"))
+    send(app, provider, now)
+    assert provider.sent == []
+
+
+def test_it_is_tried_again_and_again_and_then_not_any_more(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    first, second = people("Europe/Berlin", "Europe/Berlin")
+    now = datetime.now(UTC)
+    put(app, [reminder(first, now)])
+    provider = Steps(Unavailable("busy"), Unavailable("busy", timedelta(hours=1)), Accepted("7"))
+    assert send(app, provider, now) == 1
+    assert states(app, first) == [("waiting", "busy")]
+    assert send(app, provider, now + timedelta(seconds=10)) == 0
+    assert send(app, provider, now + timedelta(minutes=2)) == 1
+    # The provider has asked for an hour.
+    assert send(app, provider, now + timedelta(minutes=50)) == 0
+    assert send(app, provider, now + timedelta(hours=2)) == 1
+    assert app.rows("SELECT state, attempts FROM messages WHERE user_id = %s", first) == [
+        ("sent", 3)
+    ]
+    assert events(app, first) == {"accepted"}
+    put(app, [reminder(second, now)])
+    away = Steps(Unavailable("away"))
+    for minutes in range(0, 1_200, 30):
+        send(app, away, now + timedelta(minutes=minutes))
+    assert len(away.sent) == MAX_ATTEMPTS
+    assert states(app, second) == [("failed", "away")]
+
+
+def test_an_address_that_is_refused_for_good_gets_nothing_more(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    [user_id] = people()
+    now = datetime.now(UTC)
+    put(app, [reminder(user_id, now - timedelta(minutes=number)) for number in (2, 1)])
+    provider = Steps(Refused("550 5.1.1", Lasting.BOUNCE))
+    send(app, provider, now)
+    assert len(provider.sent) == 1
+    assert states(app, user_id) == [
+        ("failed", "550 5.1.1"),
+        ("dropped", "The address takes no messages."),
+    ]
+    assert events(app, user_id) == {"bounced"}
+    assert consents(app, user_id) == {("sms", "reminder"), ("sms", "quote")}
+
+
+def sent_to(app: Fitness, user_id: int, channel: Channel, name: str) -> Message:
+    now = datetime.now(UTC)
+    message = reminder(user_id, now, channel)
+    put(app, [message])
+    send(app, Steps(Accepted(name)), now)
+    return message
+
+
+def twilio(app: Fitness, path: str, form: dict[str, str], token: str = TOKEN) -> int:
+    signed = signature(token, f"http://127.0.0.1:8091{path}", form)
+    headers = {"X-Twilio-Signature": signed}
+    return int(app.visitor().client.post(path, data=form, headers=headers).status_code)
+
+
+def test_stop_by_text(app: Fitness, people: Callable[..., list[int]]) -> None:
+    [user_id] = people()
+    sent_to(app, user_id, Channel.SMS, "SM1")
+    path, form = "/hooks/twilio/incoming", {"From": f"+{phone(user_id)}", "Body": " Stop! "}
+    # Somebody else, and a request that was changed on its way.
+    assert twilio(app, path, form, "x" * 32) == 403
+    assert app.visitor().client.post(path, data=form).status_code == 403
+    assert len(consents(app, user_id)) == 4
+    assert twilio(app, path, form | {"Body": "Please do not stop"}) == 200
+    assert len(consents(app, user_id)) == 4
+    assert twilio(app, path, form) == 200
+    assert consents(app, user_id) == {("email", "reminder"), ("email", "quote")}
+    assert events(app, user_id) == {"accepted", "stopped"}
+    # A consent alone does not let messages come again: the number has to say so.
+    app.rows("UPDATE consents SET withdrawn_at = NULL WHERE user_id = %s", user_id)
+    now, provider = datetime.now(UTC) + timedelta(seconds=1), Steps(Accepted("SM2"))
+    put(app, [reminder(user_id, now, Channel.SMS)])
+    send(app, provider, now)
+    assert provider.sent == []
+    assert twilio(app, path, form | {"Body": "START"}) == 200
+    put(app, [reminder(user_id, now + timedelta(seconds=1), Channel.SMS)])
+    send(app, provider, now + timedelta(seconds=2))
+    assert len(provider.sent) == 1
+
+
+def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -> None:
+    first, second = people("Europe/Berlin", "Europe/Berlin")
+    path = "/hooks/twilio/status"
+    sent_to(app, first, Channel.SMS, "SM11")
+    sent_to(app, second, Channel.SMS, "SM12")
+    assert twilio(app, path, {"MessageSid": "SM11", "MessageStatus": "delivered"}) == 204
+    gone = {"MessageSid": "SM12", "MessageStatus": "undelivered", "ErrorCode": "30005"}
+    # Twilio tells some things twice.
+    assert twilio(app, path, gone) == twilio(app, path, gone) == 204
+    assert twilio(app, path, gone | {"MessageSid": "SM13"}) == 204
+    assert events(app, first) == {"accepted", "delivered"}
+    assert events(app, second) == {"accepted", "bounced"}
+    assert consents(app, second) == {("email", "reminder"), ("email", "quote")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "event"),
+    [
+        ("delivery-status", "Reporting-MTA: dns; a\n\nAction: failed\nStatus: 5.1.1\n", "bounced"),
+        ("feedback-report", "Feedback-Type: abuse\n", "complained"),
+    ],
+)
+def test_a_mail_about_a_mail(
+    app: Fitness, people: Callable[..., list[int]], kind: str, fields: str, event: str
+) -> None:
+    [user_id] = people()
+    message = sent_to(app, user_id, Channel.EMAIL, "<1@x>")
+    content = (
+        'MIME-Version: 1.0\nContent-Type: multipart/report; boundary="b"\n\n'
+        f"--b\nContent-Type: message/{kind}\n\n{fields}\n"
+        "--b\nContent-Type: text/rfc822-headers\n\n"
+        f"Message-ID: <{message.key}@example.com>\n\n--b--\n"
+    )
+    client = app.visitor().client
+    for token, status in (("x" * 32, 403), (HOOK_TOKEN, 204), (HOOK_TOKEN, 204)):
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "message/rfc822"}
+        answer = client.post("/hooks/mail", data=content, headers=headers)
+        assert answer.status_code == status
+    assert events(app, user_id) == {"accepted", event}
+    assert consents(app, user_id) == {("sms", "reminder"), ("sms", "quote")}
+    # Mail about the account still comes to who complained, and not to an address that is gone.
+    email = f"{user_id}@example.com"
+    ask(app, email)
+    provider = Steps(Accepted("2"))
+    send(app, provider, app.clock() + timedelta(minutes=1))
+    assert [address for _, address in provider.sent] == [email] * (event == "complained")
+
+
+def test_account_mail_overtakes_reminders(app: Fitness, people: Callable[..., list[int]]) -> None:
+    [user_id] = people()
+    now = app.clock()
+    put(app, [reminder(user_id, now - timedelta(hours=1, minutes=n)) for n in range(5)])
+    ask(app, "zoe@example.com")
+    provider = Steps(Accepted("1"))
+    send(app, provider, now + timedelta(seconds=1))
+    assert provider.sent[0][1] == "zoe@example.com"
+    assert len(provider.sent) == 6
+
+
+def test_stop_and_receipts_by_smpp(
+    app: Fitness, reached: Reached, people: Callable[..., list[int]]
+) -> None:
+    """A sender that runs takes what comes while it has nothing to send."""
+    first, second = people("Europe/Berlin", "Europe/Berlin")
+    now = datetime.now(UTC)
+    put(app, [reminder(first, now, Channel.SMS)])
+    with Smsc() as smsc:
+        named = Providers("smtp://127.0.0.1:9", "a@example.com", "smpp", "Inspire")
+        named = replace(named, smpp_url=smsc.url)
+        stop = threading.Event()
+        sender = threading.Thread(
+            target=run,
+            args=(replace(reached.work, providers=named),),
+            kwargs={"workers": 1, "stop": stop},
+        )
+        sender.start()
+        try:
+            wait_for(lambda: "accepted" in events(app, first))
+            [(name,)] = app.rows(
+                "SELECT provider_id FROM messages WHERE user_id = %s AND state = 'sent'", first
+            )
+            receipt = f"id:{name} stat:DELIVRD err:000".encode()
+            smsc.deliver(phone(first), receipt, esm_class=4)
+            smsc.deliver(phone(second), b"STOP")
+            wait_for(lambda: "delivered" in events(app, first))
+            wait_for(lambda: consents(app, second) == {("email", "reminder"), ("email", "quote")})
+        finally:
+            stop.set()
+            sender.join()
+    assert "Today:" in smsc.texts[phone(first)][0]
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    end = clock_time.monotonic() + 60
+    while not happened():
+        assert clock_time.monotonic() < end, "it takes too long"
+        clock_time.sleep(0.05)
+
+
+@pytest.mark.parametrize("day", ["2026-03-08", "2026-03-29", "2026-10-25"])
+def test_no_zone_gets_a_message_in_quiet_hours(
+    app: Fitness, people: Callable[..., list[int]], day: str
+) -> None:
+    """On days of daylight-saving change in all zones that change then, hour after hour."""
+    start = datetime.fromisoformat(f"{day}T00:00:00+00:00")
+    end = start + timedelta(days=1)
+    zones = [
+        name
+        for name in sorted(available_timezones())
+        if start.astimezone(ZoneInfo(name)).utcoffset()
+        != end.astimezone(ZoneInfo(name)).utcoffset()
+    ]
+    assert len(zones) > 20
+    wishes = Notifications(frozenset({"email"}))
+    ids = dict(zip(people(*zones, wishes=wishes), zones, strict=True))
+    put(app, [reminder(each, start + timedelta(minutes=each % 60), hours=40) for each in ids])
+    wrong, sent = [], 0
+    for minutes in range(0, 30 * 60, 60):
+        moment, provider = start + timedelta(minutes=minutes), Steps(Accepted("1"))
+        send(app, provider, moment)
+        for _, address in provider.sent:
+            local = moment.astimezone(ZoneInfo(ids[int(address.partition("@")[0])]))
+            wrong += [] if time(8) <= local.time() < time(21) else [(address, local)]
+            sent += 1
+    assert wrong == []
+    assert sent == len(zones)
