@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
@@ -31,7 +32,6 @@ from softcart_assets.connections import (
 from softcart_assets.dbt import prepare_manifest
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
-from softcart_assets.stack.dynamodb import DynamoDB
 from softcart_assets.stack.server import free_port
 
 MYSQL = Source("test_mysql", "mysql", "", ())
@@ -83,6 +83,7 @@ ALONE = {
 
 WITH_SPARK = {
     "tests/integration/test_hive.py",
+    "tests/integration/test_inspire_sources.py",
     "tests/integration/test_lake_assets.py",
     "tests/integration/test_seed_load.py",
     "tests/integration/test_simulator.py",
@@ -157,7 +158,7 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def stack(home: Path) -> Iterator[Stack]:
     """The tests' own servers, running. The environment has their settings."""
-    stack = Stack(home, sources=(*LINES.sources, MYSQL, MONGO), ignore_environment=True)
+    stack = Stack(home, sources=(*LINES.sources, MYSQL, MONGO, DYNAMO), ignore_environment=True)
     with pytest.MonkeyPatch.context() as patch:
         try:
             for name, value in stack.up().items():
@@ -217,30 +218,11 @@ def mongo(stack: Stack) -> Iterator[MongoConnection]:
         yield connection
 
 
-@pytest.fixture(scope="session")
-def dynamo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoDB]:
-    """A DynamoDB server of its own."""
-    home = tmp_path_factory.mktemp("dynamodb")
-    server = DynamoDB(home, free_port(), "unchecked", {DYNAMO.env_prefix: DYNAMO.name})
-    server.up()
-    try:
-        yield server
-    finally:
-        server.down()
-
-
 @pytest.fixture
-def dynamo(dynamo_server: DynamoDB) -> DynamoConnection:
+def dynamo(stack: Stack) -> DynamoConnection:
     """DynamoDB with a fresh prefix, so that no table has been made."""
-    settings = dynamo_server.environment("X")
-    return DynamoConnection(
-        "X",
-        settings["X_REGION"],
-        settings["X_ENDPOINT"],
-        settings["X_ACCESS_KEY_ID"],
-        settings["X_SECRET_ACCESS_KEY"],
-        f"{secrets.token_hex(6)}.",
-    )
+    server = DynamoConnection.from_env(DYNAMO.env_prefix)
+    return replace(server, table_prefix=f"{secrets.token_hex(6)}.")
 
 
 @pytest.fixture

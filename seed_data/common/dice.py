@@ -64,6 +64,12 @@ class Dice:
         """An element of an array of `count` elements, each as likely as the other."""
         return array[self.integer(0, count, purpose, *key).cast("int")]
 
+    def uuid(self, purpose: str, key: Column) -> Column:
+        """A text in the form of a UUID."""
+        digest = F.md5(F.concat(F.lit(f"{self.salt(purpose)}/"), key.cast("string")))
+        pieces = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+        return F.concat_ws("-", *(F.substring(digest, start, size) for start, size in pieces))
+
     def weighted(self, weights: Mapping[str, float], purpose: str, *key: Column) -> Column:
         """A key of `weights`, as likely as its weight says."""
         return thresholds(self.uniform(purpose, *key), weights)

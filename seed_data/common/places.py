@@ -48,6 +48,22 @@ COUNTRIES = {
     "CN": Country(1, "zh_CN", "+86"),
 }
 
+ZONES = {
+    "DE": ("Europe/Berlin", 1),
+    "FR": ("Europe/Paris", 1),
+    "ES": ("Europe/Madrid", 1),
+    "IT": ("Europe/Rome", 1),
+    "NL": ("Europe/Amsterdam", 1),
+    "AT": ("Europe/Vienna", 1),
+    "PT": ("Europe/Lisbon", 0),
+    "GR": ("Europe/Athens", 2),
+    "FI": ("Europe/Helsinki", 2),
+    "IE": ("Europe/Dublin", 0),
+    "JP": ("Asia/Tokyo", 9),
+    "CN": ("Asia/Shanghai", 8),
+}
+"""Time zone of each country, and its hours ahead of UTC in winter."""
+
 PLACES = (
     Place("DE", "Berlin", "Berlin", "10###", 52.52, 13.405, 37),
     Place("DE", "Hamburg", "Hamburg", "20###", 53.5511, 9.9937, 19),

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import pymysql
+from botocore.exceptions import BotoCoreError
 from pymongo.errors import PyMongoError
 
 from softcart_assets.connections import ServerUnreachable
@@ -120,7 +121,7 @@ class Simulation:
         """Survive passing failures of a server: drop the operations and connect again."""
         try:
             yield
-        except (pymysql.MySQLError, PyMongoError) as error:
+        except (pymysql.MySQLError, PyMongoError, BotoCoreError) as error:
             if isinstance(error, pymysql.MySQLError) and error.args[0] not in PASSING_ERRORS:
                 raise
             self._tell(f"{error}; connecting again")

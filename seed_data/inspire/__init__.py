@@ -1,10 +1,8 @@
 """The fitness application: people in MySQL, workouts in MongoDB, sessions in DynamoDB."""
 
-import pyarrow as pa
-
-from seed_data.common.model import Index, LineSeed, Output, TableDesign
-from seed_data.common.parameters import Parameters
-from softcart_assets.lines.inspire import LINE
+from seed_data.common.model import Index, LineSeed, TableDesign
+from seed_data.inspire.generator import generate
+from seed_data.inspire.traffic import InspireTraffic
 
 DESIGNS = {
     "inspire_docs.activity_logs": TableDesign(
@@ -22,16 +20,4 @@ DESIGNS = {
 }
 
 
-def generate(parameters: Parameters, output: Output) -> None:
-    """Write empty tables."""
-    for source, table in LINE.tables():
-        names = {"mongodb": ["document"], "dynamodb": ["item"]}.get(
-            source.kind, [column.name for column in table.columns]
-        )
-        output.write(
-            f"{source.name}.{table.name}",
-            pa.table({name: pa.array([], pa.string()) for name in names}),
-        )
-
-
-SEED = LineSeed(generate, designs=DESIGNS)
+SEED = LineSeed(generate, InspireTraffic, designs=DESIGNS)

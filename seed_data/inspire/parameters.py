@@ -16,13 +16,13 @@ FOUNDING_SHARE = 0.45
 CHOICE_MONTHS = 5
 """Proposals cover so many whole calendar months, and the month of `until`."""
 
-MESSAGE_DAYS = 91
+MESSAGE_DAYS = 49
 """Reminders cover so many days."""
 
 
 @dataclass(frozen=True)
 class InspireParameters(Parameters):
-    """`scale` 1 is 2,000 people and about 90,000 workouts. 500 is a million people."""
+    """`scale` 1 is 2,000 people and about 120,000 workouts. 500 is a million people."""
 
     @property
     def users(self) -> int:

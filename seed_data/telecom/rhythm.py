@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from seed_data.common.dice import Dice, numbers, strings
 from seed_data.common.parameters import DAY, HOUR, epoch_microseconds
-from seed_data.common.places import COUNTRIES
+from seed_data.common.places import COUNTRIES, ZONES
 from seed_data.telecom.parameters import TelecomParameters
 
 # Monday first.
@@ -18,22 +18,6 @@ PRIVATE_DAYS = (10, 10, 10, 10, 12, 9, 7)
 BUSINESS_DAYS = (13, 14, 14, 14, 12, 2, 1)
 PRIVATE_HOURS = (2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 10, 10, 11, 10, 9, 10, 11, 13, 15, 14, 11, 8, 5, 3)
 BUSINESS_HOURS = (0, 0, 0, 0, 0, 1, 3, 8, 14, 15, 14, 13, 10, 13, 15, 14, 13, 9, 4, 2, 1, 1, 0, 0)
-
-ZONES = {
-    "DE": ("Europe/Berlin", 1),
-    "FR": ("Europe/Paris", 1),
-    "ES": ("Europe/Madrid", 1),
-    "IT": ("Europe/Rome", 1),
-    "NL": ("Europe/Amsterdam", 1),
-    "AT": ("Europe/Vienna", 1),
-    "PT": ("Europe/Lisbon", 0),
-    "GR": ("Europe/Athens", 2),
-    "FI": ("Europe/Helsinki", 2),
-    "IE": ("Europe/Dublin", 0),
-    "JP": ("Asia/Tokyo", 9),
-    "CN": ("Asia/Shanghai", 8),
-}
-"""Time zone of each country, and its hours ahead of UTC in winter."""
 
 
 class _Tickets:

@@ -75,7 +75,8 @@ class DynamoConnector(Connector):
 The credentials need dynamodb:DescribeTable, Scan and BatchGetItem on the tables. For tables with
 strategy `cdc`, they also need DescribeStream, GetShardIterator and GetRecords on their streams, and
 behind an ENDPOINT, DescribeTimeToLive. `softcart seed` also needs CreateTable, DeleteTable,
-ListTables, UpdateTimeToLive and BatchWriteItem."""
+ListTables, UpdateTimeToLive and BatchWriteItem. `softcart simulate` needs PutItem, UpdateItem,
+DeleteItem and Query."""
     strategies = frozenset({"snapshot", "cdc"})
     has_schema = False
     own_columns = MappingProxyType(
