@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
+from softcart_assets.connections import staging
+from softcart_assets.inspire_app.pages.apps import Apps
 from softcart_assets.inspire_app.pages.entry import Entry
+from softcart_assets.inspire_app.pages.live import Live
 from softcart_assets.inspire_app.pages.own import Own
 from softcart_assets.inspire_app.pages.training import Training
 from softcart_assets.inspire_app.site import Site
+from softcart_assets.inspire_app.storage.totals import Totals
 
 
 def blueprint(site: Site) -> Blueprint:
@@ -16,6 +20,7 @@ def blueprint(site: Site) -> Blueprint:
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/s"
     )
     entry, training, own = Entry(site), Training(site), Own(site)
+    apps, live = Apps(site), Live(site, Totals(staging))
     get, post, both = ["GET"], ["POST"], ["GET", "POST"]
     for rule, view, methods in (
         ("/", training.today, get),
@@ -36,6 +41,10 @@ def blueprint(site: Site) -> Blueprint:
         ("/settings/profile", own.profile, post),
         ("/settings/training", own.training, post),
         ("/settings/messages", own.messages, post),
+        ("/import", apps.import_, both),
+        ("/apps", apps.apps, both),
+        ("/live", live.live, get),
+        ("/live/events", live.live_events, get),
         ("/export", own.export, post),
         ("/delete", own.delete, both),
     ):
