@@ -9,6 +9,7 @@ from softcart_assets.inspire_app.pages.apps import Apps
 from softcart_assets.inspire_app.pages.entry import Entry
 from softcart_assets.inspire_app.pages.live import Live
 from softcart_assets.inspire_app.pages.own import Own
+from softcart_assets.inspire_app.pages.safety import Safety
 from softcart_assets.inspire_app.pages.training import Training
 from softcart_assets.inspire_app.site import Site
 from softcart_assets.inspire_app.storage.totals import Totals
@@ -19,8 +20,8 @@ def blueprint(site: Site) -> Blueprint:
     pages = Blueprint(
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/s"
     )
-    entry, training, own = Entry(site), Training(site), Own(site)
     apps, live = Apps(site), Live(site, Totals(staging))
+    entry, training, own, safety = Entry(site), Training(site), Own(site), Safety(site)
     get, post, both = ["GET"], ["POST"], ["GET", "POST"]
     for rule, view, methods in (
         ("/", training.today, get),
@@ -45,6 +46,9 @@ def blueprint(site: Site) -> Blueprint:
         ("/apps", apps.apps, both),
         ("/live", live.live, get),
         ("/live/events", live.live_events, get),
+        ("/password", safety.password, both),
+        ("/phone", safety.phone, both),
+        ("/sessions", safety.sessions, both),
         ("/export", own.export, post),
         ("/delete", own.delete, both),
     ):
