@@ -246,6 +246,8 @@ def run(scale: float, seed: int, home: Path) -> Report:
             manifest = beside.submit(prepare_manifest)
             # The aggregates go on with the session of Spark, whose Java is warm by then.
             seed_lines(LINES, scale=scale, seed=seed, keep_spark=True, console=stages.console)
+            for each in applications().values():
+                each.seeded()
             manifest.result()
         outcome = materialize_everything(stages.add, stages.failed, stages.console.status)
     assets, rows = _count(outcome)

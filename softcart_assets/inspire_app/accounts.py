@@ -7,6 +7,7 @@ or not. The link shows that the address is theirs before there is a password.
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -25,6 +26,35 @@ LONGEST_PASSWORD: Final = 128
 
 YOUNGEST: Final = 16
 """In years. Younger people cannot consent to this by themselves."""
+
+_LETTERS: Final = str.maketrans("@430$1!57", "aaeosiist")
+"""What people write in the place of letters, which everybody knows."""
+
+_LINES: Final = (
+    "01234567890",
+    "abcdefghijklmnopqrstuvwxyz",
+    "qwertyuiop",
+    "qwertzuiop",
+    "azertyuiop",
+    "asdfghjkl",
+    "zxcvbnm",
+    "1q2w3e4r5t6y7u8i9o0p",
+    "1qaz2wsx3edc4rfv5tgb6yhn7ujm",
+    "q1w2e3r4t5y6",
+)
+_ROWS: Final = tuple(row.translate(_LETTERS) for line in _LINES for row in (line, line[::-1]))
+_WORDS: Final = (
+    *("password", "passwort", "welcome", "letmein", "iloveyou", "admin", "administrator", "user"),
+    *("monkey", "dragon", "football", "baseball", "princess", "sunshine", "master", "shadow"),
+    *("superman", "batman", "michael", "jordan", "charlie", "summer", "winter", "spring", "autumn"),
+    *("hello", "secret", "login", "access", "change", "changeme", "default", "test", "guest"),
+    *("pass", "qwer", "love", "please", "trust", "nothing", "computer", "internet", "google"),
+    # Of this application.
+    *("softcart", "inspire", "fitness", "workout", "running", "training"),
+)
+
+_LEAST: Final = 4
+"""So many characters of a password must be something else."""
 
 _ONE_LINK_PER: Final = timedelta(minutes=5)
 
@@ -183,6 +213,33 @@ def sign_in(store: Store, passwords: Passwords, address: str, password: str) -> 
     return user_id if is_right and len(password) <= LONGEST_PASSWORD else None
 
 
+def change_password(
+    store: Store,
+    passwords: Passwords,
+    user_id: int,
+    email: str,
+    current: str,
+    new: str,
+    now: datetime,
+) -> None:
+    """Give an account another password. Raises `NotAccepted`. The caller ends its sessions."""
+    check_own_password(store, passwords, user_id, current)
+    try:
+        check_password(new, email)
+    except NotAccepted as error:
+        raise NotAccepted({"new": error.errors["password"]}) from None
+    kept = passwords.hash(new)
+    with store.transaction():
+        store.set_password(user_id, kept, now)
+
+
+def check_own_password(store: Store, passwords: Passwords, user_id: int, password: str) -> None:
+    """Raises `NotAccepted` if this is not somebody's password."""
+    kept = store.password(user_id)
+    if not passwords.verify(kept, password[: LONGEST_PASSWORD + 1]):
+        raise NotAccepted({"password": "This is not your password."})
+
+
 def check_password(password: str, email: str) -> None:
     """Raises `NotAccepted` for a password that is easily found.
 
@@ -198,8 +255,30 @@ def check_password(password: str, email: str) -> None:
         problem = "Use more different characters."
     elif len(name) > 3 and name in password.casefold():
         problem = "Do not use your e-mail address."
+    elif is_common(password):
+        problem = "Many people use this one. Take a few words that have nothing to do together."
     if problem:
         raise NotAccepted({"password": problem})
+
+
+def is_common(password: str) -> bool:
+    """Whether a password is hardly more than words and rows that everybody tries first."""
+    text = password.casefold()
+    # What is put before and behind a word to please a rule.
+    core = re.sub(r"^[\W\d_]+|[\W\d_]+$", "", text)
+    return _rest(text) < _LEAST or (core != "" and _rest(core) < _LEAST)
+
+
+def _rest(text: str) -> int:
+    """How many characters are left without common words and rows."""
+    text = text.translate(_LETTERS)
+    for word in sorted(_WORDS, key=len, reverse=True):
+        text = text.replace(word.translate(_LETTERS), " ")
+    for each in _ROWS:
+        for size in range(len(each), 2, -1):
+            for start in range(len(each) - size + 1):
+                text = text.replace(each[start : start + size], " ")
+    return len("".join(text.split()))
 
 
 def check_profile(profile: Profile, now: datetime) -> None:

@@ -11,9 +11,22 @@ from softcart_assets.inspire_app.settings import PORT
 commands = typer.Typer(help="The fitness application.", no_args_is_help=True)
 
 
-@commands.callback()
-def _group() -> None:
-    """The fitness application."""
+@commands.command()
+def sign_out(
+    email: Annotated[str, typer.Argument(help="The address of the account.")],
+) -> None:
+    """End all sessions of an account, on all devices."""
+    from softcart_assets.inspire_app.server import now
+    from softcart_assets.inspire_app.settings import Settings
+    from softcart_assets.inspire_app.site import open_site, sign_out_everywhere
+    from softcart_assets.web.limits import Limits
+
+    site = open_site(Settings.from_env(), Limits(), now)
+    try:
+        ended = sign_out_everywhere(site, email)
+    finally:
+        site.close()
+    typer.echo(f"{ended} sessions ended.")
 
 
 @commands.command()
@@ -46,11 +59,29 @@ def serve(
     serve_pages(host, port, workers)
 
 
+def seeded() -> None:
+    """See `applications`. Somebody of the demo gets a password."""
+    from softcart_assets.inspire_app.demo import give_login
+    from softcart_assets.inspire_app.server import now
+    from softcart_assets.inspire_app.settings import Settings
+    from softcart_assets.inspire_app.site import open_site
+    from softcart_assets.web.limits import Limits
+
+    site = open_site(Settings.from_env(), Limits(), now)
+    try:
+        give_login(site)
+    finally:
+        site.close()
+
+
 def opened() -> list[str]:
     """See `applications`."""
+    from softcart_assets.inspire_app.demo import login
     from softcart_assets.inspire_app.providers import RECEIVER_PORT
 
+    found = login()
+    whose = f", as {found[0]} with the password {found[1]}" if found else ""
     return [
-        ".venv/bin/softcart serve inspire   (the fitness application; what it sends is shown at "
-        f"http://127.0.0.1:{RECEIVER_PORT})"
+        f".venv/bin/softcart serve inspire   (the fitness application{whose}; what it sends is "
+        f"shown at http://127.0.0.1:{RECEIVER_PORT})"
     ]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from apiflask import HTTPError
 from flask import Response, render_template, request
+from werkzeug.exceptions import SecurityError
 
 from softcart_assets.inspire_app.hooks import HookSettings, create_hooks
 from softcart_assets.inspire_app.pages import routes
@@ -75,7 +76,9 @@ def _hook_settings(site: Site) -> HookSettings:
 
 def _error(error: HTTPError) -> Response:
     """A page for people, or problem details for programs."""
-    if request.path.startswith(("/api/", "/hooks/")):
+    is_for_programs = request.path.startswith(("/api/", "/hooks/"))
+    # Whoever calls us by another name gets no links of ours.
+    if is_for_programs or isinstance(request.routing_exception, SecurityError):
         return problem(error)
     page = render_template("error.html", error=error)
     return Response(page, error.status_code, dict(error.headers))

@@ -21,6 +21,7 @@ from softcart_assets.connections import (
 )
 from softcart_assets.inspire_app.accounts import Passwords
 from softcart_assets.inspire_app.passwords import Argon2
+from softcart_assets.inspire_app.people import email_key
 from softcart_assets.inspire_app.recommendations import Scores, published
 from softcart_assets.inspire_app.settings import Settings
 from softcart_assets.inspire_app.storage.documents import Documents
@@ -85,3 +86,16 @@ def published_scores(user_id: int) -> Scores:
         # There is a plan without it, which is worth more than an error.
         LOG.warning("No scores: %s", type(error).__name__)
         return {}
+
+
+class NoAccount(RuntimeError):
+    """There is no such account."""
+
+
+def sign_out_everywhere(site: Site, email: str) -> int:
+    """End all sessions of an account. Returns how many there were. Raises `NoAccount`."""
+    with site.tables() as tables:
+        user_id = tables.user_id(email_key(email) or "")
+    if user_id is None:
+        raise NoAccount(f"There is no account of {email!r}.")
+    return site.sessions.end_all(user_id, site.clock())

@@ -13,8 +13,9 @@ def applications() -> dict[str, Any]:
     """The module `commands` of each application, by the name of its line.
 
     It has `serve`, the function of `softcart serve <line>`, and `commands`, those of `softcart
-    <line>`. It imports the application when one of these is called. `opened()` tells what people
-    can open after the demo, one line of text each.
+    <line>`. It imports the application when one of these is called. `seeded()` is
+    called when the demo has filled the sources. `opened()` tells what people can open after the
+    demo, one line of text each.
     """
     package = __name__.partition(".")[0]
     folders = sorted(Path(__file__).parents[1].glob(f"*{_END}/commands.py"))

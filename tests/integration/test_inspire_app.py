@@ -1,14 +1,26 @@
-"""The fitness application on real databases: accounts, sessions, workouts, settings, the end."""
+"""The fitness application on real databases: what people do with it, from plan to deletion."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
-from support.fitness import PASSWORD, Fitness, fitness
+from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
 
+from softcart_assets.inspire_app import demo
+from softcart_assets.lines.inspire.catalogue import CATALOGUE
 from softcart_assets.stack import Stack
+
+GPX = """<?xml version="1.0"?><gpx version="1.1" creator="watch"
+xmlns="http://www.topografix.com/GPX/1/1"><trk><type>running</type><trkseg>
+<trkpt lat="52.50" lon="13.40"><time>{0}</time></trkpt>
+<trkpt lat="52.51" lon="13.40"><time>{1}</time></trkpt>
+<trkpt lat="52.52" lon="13.40"><time>{2}</time></trkpt>
+</trkseg></trk></gpx>"""
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +30,17 @@ def app(stack: Stack) -> Iterator[Fitness]:
 
 
 def test_every_page_answers(app: Fitness) -> None:
-    person = app.person()
-    pages = ("/", "/log", "/log/run", "/log/strength", "/log/swim", "/history", "/goals", "/clubs")
-    for path in (*pages, "/settings", "/delete", "/history/2026-01"):
+    person, stranger = app.person(), app.visitor()
+    pages = [
+        *("/log", "/log/run", "/log/ride", "/log/swim", "/log/strength", "/log/yoga", "/import"),
+        *("/history", "/history/2026-01", "/goals", "/clubs", "/settings", "/password", "/phone"),
+        *("/sessions", "/delete"),
+    ]
+    for path in ("/", *pages):
         assert person.get(path).status_code == 200, path
-    stranger = app.visitor()
     for path in ("/", "/start", "/sign-in"):
         assert stranger.get(path).status_code == 200, path
-    for path in pages[1:]:
+    for path in pages:
         assert stranger.get(path).headers["Location"] == "/sign-in"
     for path in ("/nothing", "/log/chess", "/history/2026-13", "/workouts/none"):
         assert person.get(path).status_code == 404, path
@@ -37,11 +52,9 @@ def test_a_workout_is_logged_and_shown(app: Fitness) -> None:
     assert person.log("run", 45, distance_km="7,5", effort=6, note="by the lake").status_code == 303
     assert "7.5 km" in person.get("/").text
     assert "1</span> day in a row" in person.get("/").text
-    history = person.get("/history").text
-    assert "45 min, 7.5 km" in history
+    assert "45 min, 7.5 km" in person.get("/history").text
     [workout] = person.export()["workouts"]
     assert (workout["distance_m"], workout["origin"]) == (7500, "app")
-    person.get("/log/run")
     twice = person.log("run", 45)
     assert (twice.status_code, "already" in twice.text) == (422, True)
     assert person.log("run", 45, sure="yes").status_code == 303
@@ -50,26 +63,240 @@ def test_a_workout_is_logged_and_shown(app: Fitness) -> None:
     assert person.log("strength", 20, **sets).status_code == 303
     path = f"/workouts/{person.export()['workouts'][-1]['_id']}"
     assert "8 × 62.5 kg" in person.get(path).text
-    # Nobody else sees it.
-    assert app.person().get(path).status_code == 404
+    # Nobody else sees it, and nobody else deletes it.
+    other = app.person()
+    assert other.get(path).status_code == 404
+    other.post(f"{path}/delete", form_of="/settings")
+    assert person.get(path).status_code == 200
     person.post(f"{path}/delete", form_of=path)
     assert person.get(path).status_code == 404
 
 
-def test_a_session_ends_in_time(app: Fitness) -> None:
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"minutes": ""}, "length"),
+        ({"minutes": "many"}, "as numbers"),
+        ({"minutes": "1e999"}, "as numbers"),
+        ({"minutes": "NaN"}, "as numbers"),
+        ({"started_at": "yesterday"}, "a date"),
+        ({"started_at": "2999-01-01T10:00"}, "not to come"),
+        ({"distance_km": "-1"}, "negative"),
+        ({"distance_km": "1e30"}, "a number"),
+        ({"effort": "11"}, "from 1 to 10"),
+        ({"note": "x" * 2001}, "2,000"),
+    ],
+)
+def test_what_is_of_no_use_is_told(app: Fitness, values: dict[str, str], told: str) -> None:
+    person = _shared(app)
+    answer = person.log("run", **values)  # type: ignore[arg-type]
+    assert (answer.status_code, told in answer.text) == (422, True)
+
+
+def _shared(app: Fitness) -> Visitor:
+    """Somebody whom several tests may use."""
+    app.site.limits._limiter.storage.reset()
+    if not hasattr(app, "shared"):
+        app.shared = app.person()  # type: ignore[attr-defined]
+    found: Visitor = app.shared  # type: ignore[attr-defined]
+    return found
+
+
+def test_todays_plan_is_chosen_once_and_kept_with_its_probability(app: Fitness) -> None:
     person = app.person()
-    app.clock.pass_by(days=13)
-    assert person.get("/log").status_code == 200
-    app.clock.pass_by(days=13)
-    assert person.get("/log").status_code == 200
-    app.clock.pass_by(days=15)
-    assert person.get("/log").status_code == 302
+    person.get("/")
+    choices = app.rows("SELECT * FROM choices WHERE user_id = %s ORDER BY kind", person.id)
+    person.get("/")
+    assert app.rows("SELECT * FROM choices WHERE user_id = %s ORDER BY kind", person.id) == choices
+    kept = app.rows(
+        "SELECT kind, item, propensity, policy, done_at FROM choices WHERE user_id = %s",
+        person.id,
+    )
+    (_, code, chance, policy, _), (_, quote, of_quotes, _, _) = sorted(kept, reverse=True)
+    workout = {each.code: each for each in CATALOGUE}[code]
+    assert workout.name in person.get("/").text
+    assert QUOTES[int(quote) - 1][0] in person.get("/").text
+    assert (policy, of_quotes) == ("default", Decimal("0.33333333"))
+    assert 0 < chance < 1
+    person.log(workout.activity, 20)
+    done = app.rows(
+        "SELECT done_at FROM choices WHERE user_id = %s AND kind = 'workout'", person.id
+    )
+    assert (done[0][0] is not None) == (workout.minutes > 0)
 
 
-def test_deletion(app: Fitness) -> None:
+def test_no_quote_comes_twice_within_thirty_days(app: Fitness) -> None:
+    person = app.person()
+    began = app.clock.now
+    try:
+        for _ in range(31):
+            person.get("/")
+            app.clock.pass_by(days=1)
+        shown = app.rows(
+            "SELECT item, local_date FROM choices WHERE user_id = %s AND kind = 'quote' "
+            "ORDER BY local_date",
+            person.id,
+        )
+    finally:
+        app.clock.now = began
+    # There are three of them.
+    assert len({item for item, _ in shown[:3]}) == 3
+    assert [day - shown[0][1] for _, day in shown[3:]] == [timedelta(days=30)]
+
+
+def test_goals_show_how_far_the_week_has_come(app: Fitness) -> None:
+    person = app.person()
+    assert person.post("/goals", goal1="many").status_code == 422
+    person.post("/goals", goal1="150", goal2="20")
+    person.log("run", 60, distance_km="10")
+    page = person.get("/").text
+    assert "60 of 150 minutes" in page
+    assert "10 of 20 km" in page
+    assert "Run 5 km: 50 percent" in page
+    person.post("/goals", goal2="25")
+    rows = app.rows(
+        "SELECT goal_id, amount, ended_on IS NULL FROM user_goals WHERE user_id = %s ORDER BY id",
+        person.id,
+    )
+    assert rows == [
+        (1, Decimal("150.00"), 0),
+        (2, Decimal("20000.00"), 0),
+        (2, Decimal("25000.00"), 1),
+    ]
+
+
+def test_a_club_counts_what_its_members_do(app: Fitness) -> None:
+    first, second, outside = app.person(), app.person(), app.person()
+    for each in (first, second):
+        each.post("/clubs", club="1")
+    first.log("run", 30, distance_km="5")
+    second.log("walk", 60, distance_km="6")
+    outside.log("run", 30, distance_km="7")
+    page = first.get("/clubs").text
+    assert "11 of 50 km by 2 members" in page
+    assert "5 km are yours" in page
+    assert "Round the lake" in first.get("/").text
+    assert "Round the lake" not in outside.get("/").text
+    first.post("/clubs", club="1", leave="yes")
+    assert "6 of 50 km by 1 member" in second.get("/clubs").text
+    assert first.post("/clubs", club="999").status_code == 303
+
+
+def test_a_consent_is_a_row_that_is_never_given_again(app: Fitness) -> None:
+    person = app.person()
+    times = {"reminder_at": "07:30", "quiet_from": "22:00", "quiet_until": "06:00", "days": ["0"]}
+    path = "/settings/messages"
+    for values in ({"email_reminder": "yes"}, {}, {"email_reminder": "yes", "sms_quote": "yes"}):
+        answer = person.post(path, form_of="/settings", **times, **values)
+        assert answer.status_code == 303
+        app.clock.pass_by(minutes=1)
+    rows = app.rows(
+        "SELECT channel, purpose, withdrawn_by, wording FROM consents WHERE user_id = %s "
+        "ORDER BY given_at, channel",
+        person.id,
+    )
+    wording = "Send me reminders of my workouts by e-mail."
+    assert rows == [
+        ("email", "reminder", "page", wording),
+        ("email", "reminder", None, wording),
+        ("sms", "quote", None, "Send me a quote for the day by SMS."),
+    ]
+    quiet, days = app.site.documents.hours(person.id)
+    assert (f"{quiet.starts:%H:%M}", f"{quiet.ends:%H:%M}", days) == ("22:00", "06:00", {0})
+    assert person.post(path, form_of="/settings", reminder_at="noon").status_code == 422
+
+
+def test_training_and_profile_are_kept(app: Fitness) -> None:
+    person = app.person()
+    values = {"experience": "much", "mood": "bright", "equipment": ["bike"], "rest_days": ["6"]}
+    person.post("/settings/training", form_of="/settings", **values)
+    likes = app.site.documents.preferences(person.id)
+    assert (likes.experience, likes.mood, likes.equipment) == ("much", "bright", {"bike"})
+    assert likes.rest_days == {6}
+    profile = {"full_name": "Ada <b>", "time_zone": "America/New_York", "region": "Ohio"}
+    person.post("/settings/profile", form_of="/settings", **profile)
+    assert "Ada &lt;b&gt;" in person.get("/settings").text
+    [row] = app.rows("SELECT country_code, time_zone FROM users WHERE id = %s", person.id)
+    assert row == ("US", "America/New_York")
+    wrong = profile | {"time_zone": "Moon/Base", "full_name": ""}
+    assert person.post("/settings/profile", form_of="/settings", **wrong).status_code == 422
+
+
+def test_a_file_of_another_application_is_imported_once(app: Fitness) -> None:
+    person = app.person()
+    began = app.clock.now - timedelta(days=2)
+    times = [f"{began + timedelta(minutes=10 * n):%Y-%m-%dT%H:%M:%SZ}" for n in range(3)]
+
+    def send(content: bytes) -> str:
+        return str(person.post("/import", file=(io.BytesIO(content), "run.gpx")).text)
+
+    assert "1 new workout" in send(GPX.format(*times).encode())
+    assert "You had 1 of them already" in send(GPX.format(*times).encode())
+    [workout] = person.export()["workouts"]
+    assert (workout["activity"], workout["origin"]) == ("run", "gpx")
+    assert 2200 < workout["distance_m"] < 2250
+    assert 'role="alert"' in send(b"x" * 9_000_000)
+    assert "file_told" in send(b"nothing")
+
+
+def test_all_data_can_be_taken_along(app: Fitness) -> None:
+    person, other = app.person(), app.person()
+    other.log("yoga", 20)
+    person.log("run", 30, distance_km="5.25")
+    person.post("/goals", goal1="150")
+    found = person.export()
+    assert found["account"][0]["email"] == person.email
+    assert [each["activity"] for each in found["workouts"]] == ["run"]
+    assert found["user_goals"][0]["amount"] == 150
+    assert found["sessions"][0]["device"] == "computer"
+    text = person.post("/export", form_of="/settings").text
+    assert "argon2" not in text
+    assert other.email not in text
+    assert (
+        "attachment" in person.post("/export", form_of="/settings").headers["Content-Disposition"]
+    )
+
+
+def test_a_deleted_account_leaves_no_name(app: Fitness) -> None:
     person = app.person()
     person.log()
+    person.post("/goals", goal1="150")
+    person.post("/clubs", club="1")
+    person.post("/start", email=person.email)
     assert person.post("/delete", password="wrong" * 4).status_code == 422
     assert "is deleted" in person.post("/delete", password=PASSWORD).text
-    assert person.get("/log").status_code == 302
-    assert timedelta() == timedelta()
+    assert person.get("/log").headers["Location"] == "/sign-in"
+    [row] = app.rows("SELECT * FROM users WHERE id = %s", person.id)
+    assert "deleted" in row
+    for table in ("users", "messages", "links"):
+        for row in app.rows(f"SELECT * FROM {table}"):
+            assert person.email not in map(str, row), table
+            assert "Ada L." not in row or row[0] != person.id
+    for table in ("credentials", "user_goals", "choices", "club_members"):
+        assert app.rows(f"SELECT 1 FROM {table} WHERE user_id = %s", person.id) == [], table
+    found = app.site.documents.everything(person.id)
+    assert [*found.values()] == [[], []]
+    assert app.site.sessions.everything(person.id) == {}
+    # The address is free again.
+    again = app.person(person.email)
+    assert again.id != person.id
+    assert "0</span> days in a row" in again.get("/").text
+
+
+def test_somebody_of_the_demo_gets_a_password_once(
+    app: Fitness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+    person = app.person()
+    person.post("/goals", goal1="150")
+    for _ in range(3):
+        person.log("yoga", 10, sure="yes")
+    demo.give_login(app.site)
+    found = demo.login()
+    assert found is not None
+    demo.give_login(app.site)
+    assert demo.login() == found
+    visitor = app.visitor()
+    assert visitor.post("/sign-in", email=found[0], password=found[1]).status_code == 303
+    [file] = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o077 == 0

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psutil
 import pytest
 from apiflask import APIFlask
 from flask.testing import FlaskClient
@@ -25,6 +29,8 @@ from softcart_assets.inspire_app.passwords import Argon2
 from softcart_assets.inspire_app.server import make
 from softcart_assets.inspire_app.settings import Settings
 from softcart_assets.inspire_app.site import DOCUMENTS, PEOPLE, SESSIONS, Site, open_site
+from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack.server import free_port
 from softcart_assets.web.limits import Limits
 
 PASSWORD = "correct horse battery"
@@ -171,3 +177,38 @@ def _fill(made: Fitness) -> None:
         day - timedelta(days=3),
         day + timedelta(days=10),
     )
+
+
+@contextmanager
+def served(**settings: str) -> Iterator[str]:
+    """`softcart serve inspire` as a process on the databases of `fitness`: its address, from its
+    first answer on.
+    """
+    port = free_port()
+    process = psutil.Popen(
+        [REPOSITORY / ".venv" / "bin" / "softcart", "serve", "inspire", f"--port={port}"],
+        env=os.environ | settings,
+        cwd=REPOSITORY,
+        stdout=-1,
+        stderr=-2,
+        text=True,
+    )
+    try:
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        while not _answers(address):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.1)
+        yield address
+    finally:
+        if process.is_running():
+            process.terminate()
+            process.wait(15)
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except OSError:
+        return False
+    return True

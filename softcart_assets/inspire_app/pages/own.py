@@ -10,14 +10,12 @@ from typing import Any, Final
 import simplejson
 from bson.decimal128 import Decimal128
 from flask import Response, flash, g, redirect, request, url_for
-from flask import session as browser
 
-from softcart_assets.inspire_app.accounts import LONGEST_PASSWORD, NotAccepted, check_profile
+from softcart_assets.inspire_app.accounts import NotAccepted, check_own_password, check_profile
 from softcart_assets.inspire_app.hours import QuietHours
 from softcart_assets.inspire_app.outbox import Channel, Purpose
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in
 from softcart_assets.inspire_app.pages.entry import profile_of_form
-from softcart_assets.inspire_app.people import phone_number
 from softcart_assets.inspire_app.places import zones
 from softcart_assets.inspire_app.preferences import (
     EQUIPMENT,
@@ -66,17 +64,13 @@ class Own(Base):
     @signed_in
     def profile(self) -> Any:
         """Keep who somebody is."""
-        text = request.form.get("phone", "").strip()
-        number = phone_number(text) if text else None
         try:
-            if text and number is None:
-                raise NotAccepted({"phone": "Write it with +, such as +44 7700 900123."})
             wanted = profile_of_form()
             check_profile(wanted, self.now)
         except NotAccepted as error:
             return self._settings(error.errors)
         with self.site.tables() as tables, tables.transaction():
-            tables.change(g.me.id, wanted, number)
+            tables.change(g.me.id, wanted)
         return self._kept()
 
     @signed_in
@@ -132,7 +126,8 @@ class Own(Base):
             "exported_at": self.now,
             **rows,
             **self.site.documents.everything(g.me.id),
-            "sessions": self.site.sessions.everything(g.me.id),
+            # Without their ids, by which they are found.
+            "sessions": [*self.site.sessions.everything(g.me.id).values()],
         }
         text = simplejson.dumps(
             found, default=_json, use_decimal=True, ensure_ascii=False, indent=2
@@ -150,11 +145,14 @@ class Own(Base):
         if request.method == "GET":
             return page("delete.html")
         self.limit(f"delete {g.me.id}", 5, by_address=False)
-        me, password = g.me, request.form.get("password", "")[: LONGEST_PASSWORD + 1]
-        with self.site.tables() as tables:
-            kept = tables.password(me.id)
-        if not self.site.passwords.verify(kept, password):
-            return page("delete.html", {"password": "This is not your password."})
+        me = g.me
+        try:
+            with self.site.tables() as tables:
+                check_own_password(
+                    tables, self.site.passwords, me.id, request.form.get("password", "")
+                )
+        except NotAccepted as error:
+            return page("delete.html", error.errors)
         # In this order, so that it can be tried again after a failure: the account comes last.
         self.site.documents.erase(me.id)
         with self.site.tables() as tables, tables.transaction():
@@ -162,7 +160,6 @@ class Own(Base):
         self.site.sessions.end_all(me.id, self.now)
         self.end_session()
         g.me = None
-        browser.clear()
         return page("deleted.html")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
+from softcart_assets.inspire_app.imports import MOST_BYTES
 from softcart_assets.inspire_app.pages.entry import Entry
 from softcart_assets.inspire_app.pages.own import Own
+from softcart_assets.inspire_app.pages.safety import Safety
 from softcart_assets.inspire_app.pages.training import Training
 from softcart_assets.inspire_app.site import Site
 
@@ -15,7 +17,7 @@ def blueprint(site: Site) -> Blueprint:
     pages = Blueprint(
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/s"
     )
-    entry, training, own = Entry(site), Training(site), Own(site)
+    entry, training, own, safety = Entry(site), Training(site), Own(site), Safety(site)
     get, post, both = ["GET"], ["POST"], ["GET", "POST"]
     for rule, view, methods in (
         ("/", training.today, get),
@@ -26,6 +28,7 @@ def blueprint(site: Site) -> Blueprint:
         ("/sign-out-everywhere", entry.sign_out_everywhere, post),
         ("/log", training.choose, get),
         ("/log/<activity>", training.log, both),
+        ("/import", training.take_in, both),
         ("/history", training.history, get),
         ("/history/<month>", training.history, get),
         ("/workouts/<id>", training.workout, get),
@@ -36,16 +39,26 @@ def blueprint(site: Site) -> Blueprint:
         ("/settings/profile", own.profile, post),
         ("/settings/training", own.training, post),
         ("/settings/messages", own.messages, post),
+        ("/password", safety.password, both),
+        ("/phone", safety.phone, both),
+        ("/sessions", safety.sessions, both),
         ("/export", own.export, post),
         ("/delete", own.delete, both),
     ):
         pages.add_url_rule(rule, view.__name__, view, methods=methods)
+    pages.url_value_preprocessor(_allow_files)
     pages.before_app_request(entry.begin)
     pages.after_request(_private)
     pages.add_app_template_filter(lambda n: f"{n:.1f}".removesuffix(".0"), "amount")
     pages.add_app_template_filter(lambda name: f"pages.{name}", "prefixed")
     pages.add_app_template_global(zip, "zip")
     return pages
+
+
+def _allow_files(endpoint: str | None, _: object) -> None:
+    """Let a file of a workout be larger than a form. Before anything reads the form."""
+    if endpoint == "pages.take_in":
+        request.max_content_length = MOST_BYTES + 10_000
 
 
 def _private(response: Response) -> Response:

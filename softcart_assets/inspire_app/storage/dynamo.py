@@ -96,20 +96,20 @@ class Sessions:
             ended += 1
         return ended
 
-    def everything(self, user_id: int) -> list[dict[str, Any]]:
-        """All sessions of somebody, for themselves. Without ids, by which they can be looked up."""
-        found = []
+    def everything(self, user_id: int) -> dict[str, dict[str, Any]]:
+        """All sessions of somebody, by their ids."""
+        found = {}
         for id in self._of(user_id):
             item = self._client.get_item(
                 TableName=self._table, Key={"session_id": {"S": id}}, ConsistentRead=True
-            ).get("Item", {})
-            found.append(
-                {
+            ).get("Item")
+            # The index may show what is gone already.
+            if item and "signed_out_at" not in item:
+                found[id] = {
                     name: int(value["N"]) if "N" in value else value["S"]
                     for name, value in item.items()
                     if name != "session_id"
                 }
-            )
         return found
 
     def _of(self, user_id: int) -> list[str]:

@@ -149,23 +149,35 @@ class Tables(Database):
         )
         return Person(**row) if row else None
 
-    def change(self, user_id: int, profile: Profile, phone: str | None) -> None:
-        """Keep what somebody says about themselves. A new number must be confirmed anew."""
+    def change(self, user_id: int, profile: Profile) -> None:
+        """Keep what somebody says about themselves."""
         self._execute(
-            # From left to right: the confirmation compares with the old number.
             "UPDATE users SET full_name = %s, time_zone = %s, region = %s, country_code = %s, "
-            "birth_date = %s, phone_confirmed_at = IF(phone <=> %s, phone_confirmed_at, NULL), "
-            "phone = %s WHERE id = %s",
+            "birth_date = %s WHERE id = %s",
             (
                 profile.full_name.strip(),
                 profile.time_zone,
                 profile.region,
                 profile.country_code.upper(),
                 profile.birth_date,
-                phone,
-                phone,
                 user_id,
             ),
+        )
+
+    def set_phone(self, user_id: int, phone: str | None) -> None:
+        """Keep somebody's number. A new one must be confirmed anew."""
+        self._execute(
+            # From left to right: the confirmation compares with the old number.
+            "UPDATE users SET phone_confirmed_at = IF(phone <=> %s, phone_confirmed_at, NULL), "
+            "phone = %s WHERE id = %s",
+            (phone, phone, user_id),
+        )
+
+    def confirm_phone(self, user_id: int, phone: str, now: datetime) -> None:
+        """Somebody has shown that a number is theirs."""
+        self._execute(
+            "UPDATE users SET phone_confirmed_at = %s WHERE id = %s AND phone = %s",
+            (naive(now), user_id, phone),
         )
 
     def consents(self, user_id: int) -> set[Consent]:
@@ -332,6 +344,16 @@ class Tables(Database):
         rows = self._rows("SELECT user_id FROM club_members WHERE club_id = %s", (club_id,))
         return [row["user_id"] for row in rows]
 
+    def candidates(self, most: int = 100) -> list[tuple[int, str]]:
+        """People with a confirmed address and a goal: id and address."""
+        rows = self._rows(
+            "SELECT id, email FROM users WHERE state = 'active' AND email_confirmed_at IS NOT NULL "
+            "AND email_key = LOWER(email) AND EXISTS (SELECT 1 FROM user_goals AS g "
+            "WHERE g.user_id = users.id AND g.ended_on IS NULL) ORDER BY id LIMIT %s",
+            (most,),
+        )
+        return [(row["id"], row["email"]) for row in rows]
+
     def everything(self, user_id: int) -> dict[str, list[dict[str, Any]]]:
         """All rows about somebody, table by table, for themselves. No hash, and no secret."""
         account = (
@@ -371,11 +393,8 @@ class Tables(Database):
         ):
             self._execute(statement, (user_id,))
         self._execute("DELETE FROM links WHERE email = %s", (row["email"],))
-        self._execute(
-            "UPDATE messages SET address = NULL, parameters = '{}', "
-            "state = IF(state IN ('waiting', 'sending'), 'dropped', state) WHERE address = %s",
-            (row["email"],),
-        )
+        # Those of links have the address itself. Without them, it can be used again at once.
+        self._execute("DELETE FROM messages WHERE address = %s", (row["email"],))
 
 
 class Pool:

@@ -1,0 +1,101 @@
+"""What needs the password once more: number, password, and the sessions on other devices."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import flash, g, redirect, request, url_for
+
+from softcart_assets.inspire_app.accounts import (
+    NotAccepted,
+    change_password,
+    check_own_password,
+)
+from softcart_assets.inspire_app.pages.base import Base, page, signed_in, zone_of
+from softcart_assets.inspire_app.people import phone_number
+
+
+class Safety(Base):
+    """See the top of this module."""
+
+    def _check(self) -> None:
+        """Raises `NotAccepted` if the form has not the password of whoever asks."""
+        self.limit(f"password {g.me.id}", 5, by_address=False)
+        with self.site.tables() as tables:
+            check_own_password(
+                tables, self.site.passwords, g.me.id, request.form.get("password", "")
+            )
+
+    @signed_in
+    def password(self) -> Any:
+        """Choose another password. All other sessions end."""
+        if request.method == "GET":
+            return page("password.html")
+        self.limit(f"password {g.me.id}", 5, by_address=False)
+        form, me = request.form, g.me
+        try:
+            with self.site.tables() as tables:
+                change_password(
+                    tables,
+                    self.site.passwords,
+                    me.id,
+                    me.email,
+                    form.get("password", ""),
+                    form.get("new", ""),
+                    self.now,
+                )
+        except NotAccepted as error:
+            return page("password.html", error.errors)
+        self.site.sessions.end_all(me.id, self.now)
+        g.session = None
+        flash("Your password is changed. You are signed out on all other devices.")
+        return self.begin_session(me.id)
+
+    @signed_in
+    def phone(self) -> Any:
+        """Keep another number."""
+        if request.method == "GET":
+            return page("phone.html", me=g.me)
+        text = request.form.get("phone", "").strip()
+        number = phone_number(text) if text else None
+        try:
+            self._check()
+            if text and number is None:
+                raise NotAccepted({"phone": "Write it with +, such as +44 7700 900123."})
+        except NotAccepted as error:
+            return page("phone.html", error.errors, me=g.me)
+        with self.site.tables() as tables:
+            tables.set_phone(g.me.id, number)
+        flash("It is kept.")
+        return redirect(url_for("pages.settings"), 303)
+
+    @signed_in
+    def sessions(self) -> Any:
+        """Where somebody is signed in. Any of these sessions can be ended."""
+        found = self.site.sessions.everything(g.me.id)
+        errors: dict[str, str] = {}
+        if request.method == "POST":
+            try:
+                self._check()
+            except NotAccepted as error:
+                errors = error.errors
+            else:
+                # Only those of whoever asks are in `found`.
+                for id in found.keys() & set(request.form.getlist("session")):
+                    self.site.sessions.sign_out(id, self.now)
+                flash("They are ended.")
+                return redirect(url_for("pages.sessions"), 303)
+        zone, now = zone_of(g.me), self.now.timestamp()
+        shown = [
+            {
+                "id": id,
+                "device": each["device"],
+                "started": datetime.fromtimestamp(each["started_at"], UTC).astimezone(zone),
+                "seen": datetime.fromtimestamp(each["seen_at"], UTC).astimezone(zone),
+                "is_this": id == g.session.id,
+            }
+            for id, each in found.items()
+            if each["expires_at"] > now
+        ]
+        return page("sessions.html", errors, sessions=shown)
