@@ -35,7 +35,8 @@ _TREES = {
     "min_data_in_leaf": 50,
     "deterministic": True,
     "force_row_wise": True,
-    "num_threads": 2,
+    # Threads that wait for each other are slow on a busy machine.
+    "num_threads": 1,
     "seed": 20_260_301,
     "verbosity": -1,
 }
@@ -155,20 +156,15 @@ class Knowledge:
 def _factors(knowledge: Knowledge, events: Events) -> Numbers:
     """Directions in which subjects differ from what was to be expected of them."""
     # Only here: it takes a second, and the definitions import this module.
-    from scipy.sparse import csr_matrix
     from sklearn.decomposition import TruncatedSVD
 
     subjects, places = np.unique(events.subjects, return_inverse=True)
-    shape = (len(subjects), len(knowledge.items.names))
-    count = min(_FACTORS, min(shape) - 1)
+    extra, shown = knowledge.own(events, places, len(subjects))
+    count = min(_FACTORS, min(extra.shape) - 1)
     if count < 1:
-        return np.zeros((0, shape[1]))
-    more = events.taken - events.shown * knowledge.expected(events)
-    extra = csr_matrix((more, (places, events.items)), shape)
-    shown = csr_matrix((events.shown, (places, events.items)), shape)
-    # Both have the same cells, in the same order.
-    extra.data /= shown.data + _OWN_PRIOR
-    found: Numbers = TruncatedSVD(count, random_state=0).fit(extra).components_
+        return np.zeros((0, extra.shape[1]))
+    svd = TruncatedSVD(count, random_state=0)
+    found: Numbers = svd.fit(extra / (shown + _OWN_PRIOR)).components_
     return found
 
 
@@ -256,7 +252,7 @@ class Trees:
 
     def values(self, features: Numbers) -> Numbers:
         """A number for each row: the higher, the earlier in the order."""
-        found: Numbers = self._loaded.predict(features, num_threads=2)
+        found: Numbers = self._loaded.predict(features, num_threads=1)
         return found
 
     @cached_property
