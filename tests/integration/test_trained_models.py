@@ -380,12 +380,16 @@ def test_a_ranker_is_trained_and_orders_the_items_of_each_subject(
     told, _ = run(line)
     assert (told[DISH]["state"], told[ORDERS]["state"]) == ("unchanged", "written")
 
-    # A version that is too good to be true is registered, and does not score.
-    strict = replace(RANKER, ceiling=Limit(Decimal("0.5"), "Nobody can know so much."))
+    # A version that is not good enough is registered, and does not score.
+    strict = replace(RANKER, min_gain=Limit(Decimal("0.9"), "We want the best."))
     told, checks = run(replace(LINE, models=(strict,)))
-    assert checks == RANKED | {"plausible": False}
+    assert checks == RANKED | {"useful": False}
     assert (told[DISH]["version"], told[DISH]["champion"]) == (2, 1)
     assert query(dishes, "SELECT DISTINCT model_version FROM ml.dish_scores") == [(1,)]
+    second = Registry.from_env().candidate("dish")
+    assert second
+    with pytest.raises(registry.NotSound, match="useful: Better than what is popular"):
+        Registry.from_env().promote("dish", second)
 
 
 def test_a_share_of_many_subjects_teaches_the_orders_of_all(
