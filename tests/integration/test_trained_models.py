@@ -401,3 +401,12 @@ def test_a_share_of_many_subjects_teaches_the_orders_of_all(
     assert told[DISH]["subjects"] < 200
     if told[DISH]["champion"] == 1:
         assert told[ORDERS]["dagster/row_count"] == 300 * 18
+
+
+def test_a_ranker_without_events_makes_an_empty_table(dishes: PostgresConnection) -> None:
+    with dishes.connect() as session:
+        session.execute("TRUNCATE aggregates.agg_dishes")
+    told, checks = run(replace(LINE, models=(RANKER,)))
+    assert checks == RANKED
+    assert told[DISH]["state"].startswith("Too little to learn from")
+    assert query(dishes, "SELECT * FROM ml.dish_scores") == []
