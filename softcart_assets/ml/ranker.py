@@ -48,6 +48,49 @@ class Known:
     events: Events
     alike: tuple[Mapping[str, int], ...]
 
+    @classmethod
+    def of(
+        cls,
+        model: Ranker,
+        listed: Sequence[tuple[Any, ...]],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> Known:
+        """`listed`: items with their traits. `rows`: a number for the subject, item, month, how
+        often it was shown and taken, and what the subject is alike by; by subject and month.
+
+        Raises `UnusableFeatures`.
+        """
+        alike = tuple(
+            {name: code for code, name in enumerate(sorted({str(row[place]) for row in rows}))}
+            for place in range(5, 5 + len(model.alike))
+        )
+        traits = [
+            np.unique([str(each[place]) for each in listed], return_inverse=True)[1]
+            for place in range(1, 1 + len(model.traits))
+        ]
+        items = Items(
+            tuple(each[0] for each in listed),
+            np.array(traits, np.int64).reshape(len(model.traits), len(listed)).T,
+            ("popular", *model.alike, "own", *model.traits, "similar", "seen"),
+            tuple(len(each) + 1 for each in alike),
+        )
+        places = {name: place for place, name in enumerate(items.names)}
+        codes = [[of[str(row[place])] for place, of in enumerate(alike, start=5)] for row in rows]
+        events = Events(
+            np.array([row[0] for row in rows], np.int64),
+            np.array([places[row[1]] for row in rows], np.int64),
+            np.array([row[2] for row in rows], np.int64),
+            np.array([row[3] for row in rows], np.float64),
+            np.array([row[4] for row in rows], np.float64),
+            np.array(codes, np.int64).reshape(len(rows), len(alike)),
+        )
+        if np.isnan(events.shown).any() or np.isnan(events.taken).any():
+            raise UnusableFeatures(
+                f"aggregates.{model.features}: {model.shown} or {model.taken} is null in some "
+                "rows. Let the job write a number there."
+            )
+        return cls(items, events, alike)
+
     def codes(self, names: Sequence[str | None]) -> list[int]:
         """The codes of a subject's traits."""
         return [of.get(str(name), len(of)) for of, name in zip(self.alike, names, strict=True)]
@@ -361,36 +404,7 @@ def _known(session: psycopg.Connection, model: Ranker, *, is_over: bool) -> Know
             share=sql.Literal(-(-count // _MOST_ROWS) or 1),
         )
     ).fetchall()
-    alike = tuple(
-        {name: code for code, name in enumerate(sorted({str(row[place]) for row in rows}))}
-        for place in range(5, 5 + len(model.alike))
-    )
-    traits = [
-        np.unique([str(each[place]) for each in listed], return_inverse=True)[1]
-        for place in range(1, 1 + len(model.traits))
-    ]
-    items = Items(
-        tuple(each[0] for each in listed),
-        np.array(traits, np.int64).reshape(len(model.traits), len(listed)).T,
-        ("popular", *model.alike, "own", *model.traits, "similar", "seen"),
-        tuple(len(each) + 1 for each in alike),
-    )
-    places = {name: place for place, name in enumerate(items.names)}
-    codes = [[of[str(row[place])] for place, of in enumerate(alike, start=5)] for row in rows]
-    events = Events(
-        np.array([row[0] for row in rows], np.int64),
-        np.array([places[row[1]] for row in rows], np.int64),
-        np.array([row[2] for row in rows], np.int64),
-        np.array([row[3] for row in rows], np.float64),
-        np.array([row[4] for row in rows], np.float64),
-        np.array(codes, np.int64).reshape(len(rows), len(alike)),
-    )
-    if np.isnan(events.shown).any() or np.isnan(events.taken).any():
-        raise UnusableFeatures(
-            f"aggregates.{model.features}: {model.shown} or {model.taken} is null in some rows. "
-            "Let the job write a number there."
-        )
-    return Known(items, events, alike)
+    return Known.of(model, listed, rows)
 
 
 def _only(model: Ranker) -> sql.Composed:
