@@ -59,10 +59,11 @@ format: install ## Format the code and mend what can be mended mechanically
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-picture: install ## Draw who imports whom and, after `make demo`, a page and the call centre: docs/images
+picture: install ## Draw who imports whom and, after `make demo`, pages and screens: docs/images
 	.venv/bin/python docs/draw_packages.py
 	$(SOFTCART) run -- python docs/draw_page.py
 	$(SOFTCART) run -- python docs/draw_call_centre.py
+	$(SOFTCART) run -- python docs/draw_inspire.py
 
 lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock, with hashes
 	./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \

@@ -26,14 +26,14 @@ from seed_data.common.model import Output
 from seed_data.common.parameters import Parameters
 from seed_data.telecom import truth
 from seed_data.telecom.generator import generate
-from softcart_assets.assembly import LINES
-from softcart_assets.ml.fit import Numbers
+from softcart_assets.lines.telecom.models import MODELS
 from softcart_assets.ml.judge import Rows, auc, judge, predictions
+from softcart_assets.ml.sampling import Numbers
 from spark.jobs import JOBS
 from spark.session import build_session, stop_session
 
 _JOB = JOBS["agg_churn_features_by_subscriber_month"]
-[_MODEL] = LINES.line("telecom").models
+[_MODEL] = MODELS
 _UNTIL = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 

@@ -18,6 +18,7 @@ from softcart_assets import lines
 from softcart_assets.ingestion import connectors
 from softcart_assets.lines import conformed
 from softcart_assets.lines.model import (
+    Classifier,
     Dashboard,
     Extract,
     Job,
@@ -447,16 +448,25 @@ def _models(line: Line) -> Iterator[str]:
                 f"{where} takes its features from {model.features!r}, which is no Spark job of the "
                 "line. Declare the job, or correct the name."
             )
-        elif set(job.key) != {model.subject, model.month}:
+        elif set(job.key) != {*model.grain}:
             yield (
                 f"{where}: {job.name} has the key {', '.join(job.key)}. The features need one row "
-                f"per {model.subject} and {model.month}."
+                f"per {', '.join(model.grain[:-1])} and {model.grain[-1]}."
             )
-        names = Counter(each.name for each in model.inputs)
-        for name in (name for name, count in names.items() if count > 1):
-            yield f"{where}: the feature {name!r} is declared twice. Remove one of them."
-        if model.target in names:
-            yield f"{where}: its target {model.target!r} is among its features. Remove it there."
+        if isinstance(model, Classifier):
+            yield from _inputs(model, where)
+        elif unknown := sorted(
+            model.reasons.keys() - {"popular", "own", "similar", *model.alike, *model.traits}
+        ):
+            yield f"{where} has reasons for {', '.join(unknown)}, which it does not know."
+
+
+def _inputs(model: Classifier, where: str) -> Iterator[str]:
+    names = Counter(each.name for each in model.inputs)
+    for name in (name for name, count in names.items() if count > 1):
+        yield f"{where}: the feature {name!r} is declared twice. Remove one of them."
+    if model.target in names:
+        yield f"{where}: its target {model.target!r} is among its features. Remove it there."
 
 
 def _repeated(items: Iterable[Any], what: str, remedy: str) -> Iterator[str]:

@@ -614,6 +614,19 @@ def production() -> PostgresConnection:
     return PostgresConnection.from_env("SOFTCART_PRODUCTION")
 
 
+PRODUCTION_MYSQL = "SOFTCART_PRODUCTION_MYSQL"
+"""The prefix of the settings of a MySQL server that gets what production holds."""
+PRODUCTION_MYSQL_LINES = f"{PRODUCTION_MYSQL}_LINES"
+"""The setting with the lines of business whose tables it gets. Empty: all of them."""
+PRODUCTION_MYSQL_READER = f"{PRODUCTION_MYSQL}_READER"
+"""The setting with the role that may read there what is not personal."""
+
+
+def has_production_mysql() -> bool:
+    """Whether published tables go into MySQL, too."""
+    return bool(setting(f"{PRODUCTION_MYSQL}_HOST", ""))
+
+
 LAKE = "SOFTCART_LAKE_URI"
 """The setting with the lake's root."""
 

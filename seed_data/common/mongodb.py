@@ -5,13 +5,15 @@ MongoDB has no comments on collections. So the marks are a document in a collect
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from bson import json_util
+from bson import Decimal128, json_util
 from pymongo import ASCENDING
 from pymongo.database import Database
 
@@ -92,9 +94,8 @@ class MongoDatabase:
             collection = database[table.at_source]
             for file in sorted(directory.glob("*.parquet")):
                 for batch in pq.ParquetFile(file).iter_batches(BATCH_DOCUMENTS):
-                    collection.insert_many(
-                        [json_util.loads(text) for text in batch.column("document").to_pylist()]
-                    )
+                    texts = batch.column("document").to_pylist()
+                    collection.insert_many([document_of(text) for text in texts])
                     count += batch.num_rows
                     advance(batch.num_rows)
             if table.cursor:
@@ -126,3 +127,21 @@ class MongoDatabase:
         database[MARKS].replace_one(
             {"_id": _MARK}, {"_id": _MARK, "collections": collections}, upsert=True
         )
+
+
+def document_of(text: str) -> dict[str, Any]:
+    """The document of a text in Extended JSON: what `json_util.loads` gives, in half the time."""
+    found: dict[str, Any] = json.loads(text, object_hook=_value_of)
+    return found
+
+
+def _value_of(mapping: dict[str, Any]) -> Any:
+    if len(mapping) == 1:
+        [(name, value)] = mapping.items()
+        if name == "$numberDecimal":
+            return Decimal128(value)
+        if name == "$date" and isinstance(value, str):
+            # As `json_util` has it: UTC, which a time without a zone is to the driver.
+            return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
+    is_plain = not any(name.startswith("$") for name in mapping)
+    return mapping if is_plain else json_util.object_hook(mapping)

@@ -44,8 +44,11 @@ class Users:
         Times are in epoch microseconds, days are days since 1970.
         """
         dice, people, user = self._dice, self._people, F.col("user_id")
-        sporty = buyers(spark, self._parameters, truth.SPORTS).select(
-            F.col("customer_id").alias("person"), F.lit(True).alias("bought_sports")
+        # Spark filters before it fills the baskets.
+        sporty = (
+            buyers(spark, self._parameters, truth.SPORTS)
+            .where(F.col("customer_id") % SHARED_STEP == 0)
+            .select(F.col("customer_id").alias("person"), F.lit(True).alias("bought_sports"))
         )
         person = F.col("person")
         frame = (

@@ -114,5 +114,12 @@ app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(serve.serve, name="serve")
 app.add_typer(ods.ods, name="ods")
 app.add_typer(tokens.tokens, name="tokens")
+
+
+def _of_application(context: typer.Context) -> None:
+    if not context.meta[_HELP]:
+        settings.apply(start=False)
+
+
 for _line, _application in applications().items():
-    app.add_typer(_application.commands, name=_line, callback=lambda: settings.apply(start=False))
+    app.add_typer(_application.commands, name=_line, callback=_of_application)

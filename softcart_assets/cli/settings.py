@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -40,21 +41,23 @@ def stack() -> Stack:
     return Stack(softcart_home())
 
 
-def environment(*, start: bool, metastore: bool = False) -> dict[str, str]:
+def environment(
+    *, start: bool, metastore: bool = False, extras: Iterable[str] = ()
+) -> dict[str, str]:
     """The user's settings and those of the local stack. `start`: start its servers first.
 
-    `metastore`: also the Hive metastore.
+    `metastore`: also the Hive metastore. `extras`: what else the stack has from now on.
     Raises `StackError` if the stack cannot be started, or was never started.
     """
     given = {name: value for name, value in os.environ.items() if name.startswith("SOFTCART_")}
     # The local stack leaves out servers that the user names, so it overrides none of them.
     local = stack()
-    return given | (local.up(metastore=metastore) if start else local.env())
+    return given | (local.up(metastore=metastore, extras=extras) if start else local.env())
 
 
-def apply(*, start: bool, metastore: bool = False) -> None:
+def apply(*, start: bool, metastore: bool = False, extras: Iterable[str] = ()) -> None:
     """Put all settings into the environment of this process, where connections read them."""
-    os.environ |= environment(start=start, metastore=metastore)
+    os.environ |= environment(start=start, metastore=metastore, extras=extras)
 
 
 def chosen(names: list[str]) -> list[tuple[Source, list[str]]]:

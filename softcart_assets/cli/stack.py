@@ -22,12 +22,27 @@ _MARKS = {
 }
 
 
-def up() -> None:
+def up(
+    extras: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            help="What this home has from now on, too: production-mysql, the published tables in "
+            "MySQL.",
+        ),
+    ] = None,
+) -> None:
     """Start the local servers that are not running, with the Hive metastore for queries."""
     from softcart_assets.connections import METASTORE, is_local, lake_uri, setting
     from softcart_assets.lake.hive import publish_all
+    from softcart_assets.stack.stack import EXTRAS
 
-    settings.apply(start=True, metastore=True)
+    if unknown := set(extras or ()) - EXTRAS.keys():
+        raise typer.BadParameter(
+            f"{', '.join(sorted(unknown))} is unknown. There is {', '.join(EXTRAS)}.",
+            param_hint="--with",
+        )
+    settings.apply(start=True, metastore=True, extras=extras or ())
     # It may not have run when tables were refreshed.
     if is_local(METASTORE):
         publish_all(setting(f"{METASTORE}_URI"), lake_uri())

@@ -58,6 +58,11 @@ def production_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["production", name])
 
 
+def mysql_key(name: str) -> dg.AssetKey:
+    """Key of a published table in MySQL."""
+    return dg.AssetKey(["production_mysql", name])
+
+
 def table_name(key: dg.AssetKey) -> dict[str, str]:
     """Metadata that names the table of an asset, for people and for tools that look it up.
 

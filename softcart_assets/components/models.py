@@ -18,17 +18,9 @@ from softcart_assets.components.pool import POOL
 from softcart_assets.connections import address_of_page
 from softcart_assets.extracts import kept
 from softcart_assets.lines.model import Line, Model
-from softcart_assets.ml.build import Scored, Trained, code_version, score, train
+from softcart_assets.ml.build import Scored, Trained, code_version, score, task_of, train
 from softcart_assets.ml.registry import Registry
 from softcart_assets.resources import OutputResource, PostgresResource
-
-_PROMISES = {
-    "plausible": "The AUC on past months is not significantly above what can be true, that of no "
-    "feature alone either. Otherwise a feature knows the future.",
-    "calibrated": "Probabilities are what happened, on average within the declared limit.",
-    "useful": "The top decile is as much better than chance as declared, and the candidate is not "
-    "significantly worse than the champion was.",
-}
 
 
 def _specs(line: Line, model: Model) -> list[dg.AssetSpec]:
@@ -43,17 +35,17 @@ def _specs(line: Line, model: Model) -> list[dg.AssetSpec]:
             model_key(model.name),
             deps=[aggregate_key(model.features)],
             description=f"{model.description} The newest version in the registry, and its "
-            "judgement: each of the last months, predicted from months that were over at its "
-            "cut-off. A sound version becomes the champion.",
+            "judgement: each of the last months, predicted from earlier ones. A sound version "
+            "becomes the champion.",
             metadata=table_name(model_key(model.name)),
-            kinds={"python", "scikitlearn"},
+            kinds={"python", task_of(model).library},
             **common,
         ),
         dg.AssetSpec(
             model_key(model.scores),
             deps=[aggregate_key(model.features), model_key(model.name)],
-            description=f"{model.description} One row per {model.subject}, scored by the champion, "
-            "with reasons. Empty before the first champion.",
+            description=f"{model.description} One row per {' and '.join(model.key)}, scored by the "
+            "champion, with reasons. Empty before the first champion.",
             metadata=table_name(model_key(model.scores)),
             kinds={"python", "postgres", "table"},
             **common,
@@ -79,7 +71,7 @@ def _checks(model: Model) -> list[dg.AssetCheckSpec]:
             asset=model_key(model.name),
             description=f"{text} If not, `champion` stays where it is.",
         )
-        for name, text in _PROMISES.items()
+        for name, text in task_of(model).promises.items()
     )
     return [trained, *promised, scored]
 
@@ -195,7 +187,7 @@ class _Run:
         said = {each.name: each for each in candidate.verdicts} if candidate else {}
         # A failure is no verdict, and none that passes.
         otherwise = "There is too little to learn from." if found else NOT_JUDGED.format("trained")
-        for name in _PROMISES:
+        for name in task_of(self._model).promises:
             verdict = said.get(name)
             yield self._check(
                 model_key(self._model.name),
@@ -237,19 +229,13 @@ def _version_of(found: Trained | None) -> str | None:
 
 def _metadata(model: Model, found: Trained) -> dict[str, Any]:
     if found.candidate is None:
-        return {
-            "state": f"Too little to learn from: {model.min_events} true targets are needed, half "
-            "of them in the months to predict."
-        }
-    candidate = found.candidate
+        return {"state": f"Too little to learn from: {task_of(model).too_little}"}
+    candidate, task = found.candidate, task_of(model)
     lines = ["| figure | value |", "|---|---|"]
     lines += [f"| {name} | {value:.4f} |" for name, value in sorted(candidate.figures.items())]
-    lines += ["", "| feature | adds to the log odds, by a spread more |", "|---|---|"]
-    fitted = candidate.fitted
-    lines += [
-        f"| {name} | {weight:+.3f} |"
-        for name, weight in zip(fitted.names, fitted.weights, strict=True)
-    ]
+    lines += ["", f"| feature | {task.weight} |", "|---|---|"]
+    weights = task.read(candidate.text).importance
+    lines += [f"| {name} | {weight:+.3f} |" for name, weight in weights.items()]
     lines += ["", *(f"- {each.name}: {each.message}" for each in candidate.verdicts)]
     return {
         "state": "trained" if found.is_new else "unchanged",

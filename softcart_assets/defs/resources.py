@@ -4,8 +4,10 @@ import dagster as dg
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.resources import source_resource_key
+from softcart_assets.connections import PRODUCTION_MYSQL
 from softcart_assets.resources import (
     LakeResource,
+    MySQLResource,
     OutputResource,
     PostgresResource,
     RawStateResource,
@@ -27,6 +29,7 @@ def resources() -> dg.Definitions:
         "staging": PostgresResource(prefix="SOFTCART_STAGING"),
         "raw_state": RawStateResource(prefix="SOFTCART_STAGING"),
         "production": PostgresResource(prefix="SOFTCART_PRODUCTION"),
+        "production_mysql": MySQLResource(prefix=PRODUCTION_MYSQL),
         "lake": LakeResource(),
         "spark": SparkResource(),
         "output": OutputResource(),

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from datetime import date
 from typing import Final
+from zoneinfo import ZoneInfo
 
 _ADDRESS: Final = re.compile(
     r"[^\s@<>\"(),:;\\\[\]\x00-\x1f\x7f]{1,64}@(?:[^\s@<>()\[\]\x00-\x1f,:;\\\"]{1,63}\.)+[^\s@<>().,:;\\\"\[\]\x00-\x1f]{2,63}"
@@ -37,6 +38,14 @@ def phone_number(text: str) -> str | None:
     prefix = "+" if digits.startswith("+") else "00" if digits.startswith("00") else ""
     number = digits.removeprefix(prefix)
     return number if prefix and number.isascii() and _NUMBER.fullmatch(number) else None
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone of this name. One that nobody knows is UTC: the others must get messages."""
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return ZoneInfo("UTC")
 
 
 def wants_no_more(text: str) -> bool:

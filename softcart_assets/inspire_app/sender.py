@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 from secrets import token_hex
+from traceback import format_tb
 from typing import Final
 
 import pymysql
@@ -45,7 +46,7 @@ WORKERS: Final = 2
 
 _LOOK_AGAIN_SECONDS: Final = 0.5
 _PLAN_AGAIN_SECONDS: Final = 20.0
-_CONNECT_AGAIN_SECONDS: Final = 5.0
+_BEGIN_AGAIN_SECONDS: Final = 5.0
 
 _FAILURES: Final = (pymysql.MySQLError, PyMongoError, ServerUnreachable)
 
@@ -188,10 +189,11 @@ class _Process:
         while not self._stop.is_set():
             try:
                 what(once=False)
-            except _FAILURES as error:
-                # Texts of errors may have values in them.
-                LOG.warning("connect again after %s", type(error).__name__)
-                self._stop.wait(_CONNECT_AGAIN_SECONDS)
+            except Exception as error:
+                # Texts of errors may have values in them, and where they come from has none.
+                place = "" if isinstance(error, _FAILURES) else format_tb(error.__traceback__)[-1]
+                LOG.warning("begin again after %s %s", type(error).__name__, place)
+                self._stop.wait(_BEGIN_AGAIN_SECONDS)
 
 
 def run(
@@ -201,8 +203,11 @@ def run(
     workers: int = WORKERS,
     metrics_port: int | None = None,
     stop: threading.Event | None = None,
+    with_parent: bool = False,
 ) -> int:
     """Send until a signal, or once what is due. Returns how many messages were looked at.
+
+    `with_parent`: end when the process that started this one has ended.
 
     Raises `ServerUnreachable` if a database cannot be reached at the start.
     """
@@ -232,11 +237,11 @@ def run(
         _until_told(stop)
         for thread in threads:
             thread.start()
-        parent = multiprocessing.parent_process()
+        parent = os.getppid()
         with suppress(KeyboardInterrupt):
             while not stop.wait(1):
                 # A parent that was killed has told nobody.
-                if parent and not parent.is_alive():
+                if with_parent and os.getppid() != parent:
                     break
         stop.set()
         for thread in threads:
@@ -284,18 +289,25 @@ def log_to_output() -> None:
 
 @contextmanager
 def beside(work: Work) -> Iterator[None]:
-    """Send in a process of its own while the block runs."""
-    child = multiprocessing.get_context("spawn").Process(
-        target=_child, args=(work,), name="softcart sender", daemon=True
-    )
-    child.start()
+    """Send in a process of its own while the block runs. It ends with this process."""
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            log_to_output()
+            run(work, with_parent=True)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
     try:
         yield
     finally:
-        child.terminate()
-        child.join(10)
-
-
-def _child(work: Work) -> None:
-    log_to_output()
-    run(work)
+        # Processes that were made in the block leave it, too.
+        if os.getpid() == parent:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+            with suppress(ChildProcessError):
+                os.waitpid(child, 0)

@@ -402,8 +402,24 @@ class Feature:
     scale: Literal["linear", "log"] = "linear"
 
 
+class _Named:
+    """What the names of a model's assets are made of."""
+
+    name: str
+
+    @property
+    def scores(self) -> str:
+        """The name of the table of scores."""
+        return f"{self.name}_scores"
+
+    @property
+    def report(self) -> str:
+        """The name of the page about its newest version."""
+        return f"model_{self.name}"
+
+
 @dataclass(frozen=True)
-class Model:
+class Classifier(_Named):
     """A model of what will happen to a subject in a month: the probability that `target` is true.
 
     It makes two assets. `ml/<name>` is the model: trained, evaluated and registered. The table
@@ -453,9 +469,14 @@ class Model:
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
     @property
-    def scores(self) -> str:
-        """The name of the table of scores."""
-        return f"{self.name}_scores"
+    def key(self) -> tuple[str, ...]:
+        """The columns that identify a row of the scores."""
+        return (self.subject,)
+
+    @property
+    def grain(self) -> tuple[str, ...]:
+        """The columns that identify a row of the features."""
+        return (self.subject, self.month)
 
     @property
     def origins(self) -> Mapping[str, tuple[str, ...]]:
@@ -474,10 +495,84 @@ class Model:
             "data_position": (self.position,),
         }
 
+
+@dataclass(frozen=True)
+class Ranker(_Named):
+    """A model of what a subject likes: in which order items should be shown to it.
+
+    It makes two assets. `ml/<name>` is the model. The table `ml.<name>_scores` has the first
+    `places` items of each subject, ranked by the version with the alias `champion`.
+
+    `features`: a Spark job of the line with one row per `subject`, `item` and `month` in which it
+    was shown: how often (`shown`), and how often the subject took it (`taken`). The rows of the
+    last month count as what happened till now. Earlier months are over.
+    `only`: a column and its value. Other rows of the features belong to another ranker.
+    `alike`: columns by which subjects are like others, the most important one first: what is
+    popular is counted by it. `traits`: columns by which items are.
+    `reasons`: what is told to the subject, by what speaks most for the item: `popular`, one of
+    `alike`, `own` (the item itself), one of `traits`, or `similar` (what similar subjects take).
+    `position`: the column with the source positions up to which the features hold all changes.
+    `ceiling`: the best NDCG@10 that can be true. What is better than that knows the future.
+    `min_gain`: how much better it must be than the order by what is popular, as a share.
+    `min_events`: with fewer items taken there is no candidate, as chance would decide.
+    `test_months`: how many of the last months are predicted from earlier ones, for the evaluation.
+    """
+
+    name: str
+    description: str
+    features: str
+    subject: str
+    item: str
+    only: tuple[str, str]
+    alike: tuple[str, ...]
+    traits: tuple[str, ...]
+    reasons: Mapping[str, str]
+    ceiling: Limit
+    shown: str = "shown_count"
+    taken: str = "taken_count"
+    month: str = "month"
+    position: str = "data_position"
+    min_gain: Limit = field(
+        default_factory=lambda: Limit(
+            Decimal("0.1"), "An order that is hardly better than what is popular is not worth it."
+        )
+    )
+    places: int = 30
+    min_events: int = 500
+    test_months: int = 2
+    declared_at: str = field(default_factory=_place, compare=False, repr=False)
+
     @property
-    def report(self) -> str:
-        """The name of the page about its newest version."""
-        return f"model_{self.name}"
+    def key(self) -> tuple[str, ...]:
+        """The columns that identify a row of the scores."""
+        return (self.subject, "place")
+
+    @property
+    def grain(self) -> tuple[str, ...]:
+        """The columns that identify a row of the features."""
+        return (self.subject, self.only[0], self.item, self.month)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the features that an order is made of."""
+        return (self.item, self.shown, self.taken, *self.alike, *self.traits)
+
+    @property
+    def origins(self) -> Mapping[str, tuple[str, ...]]:
+        """Each column of the scores, and the columns of the features that it comes from."""
+        return {
+            self.subject: (self.subject,),
+            "place": self.inputs,
+            "item": (self.item,),
+            "score": self.inputs,
+            "reason": self.inputs,
+            "model_version": (),
+            "data_position": (self.position,),
+        }
+
+
+Model = Classifier | Ranker
+"""What a line may declare to be trained, judged and registered."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from softcart_assets.lines.model import Feature
-
-Numbers = npt.NDArray[np.float64]
+from softcart_assets.ml.sampling import Numbers
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,11 @@ class Fitted:
         odds = self.contributions(values).sum(axis=1) + self.intercept
         found: Numbers = 1 / (1 + np.exp(-odds))
         return found
+
+    @property
+    def importance(self) -> dict[str, float]:
+        """The weights by the names of the features."""
+        return dict(zip(self.names, self.weights, strict=True))
 
     def text(self) -> str:
         """The model as JSON, see `read`."""

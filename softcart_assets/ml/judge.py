@@ -6,28 +6,20 @@ Between these and the month is the gap month. So each prediction is one that cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 
-from softcart_assets.lines.model import Model
-from softcart_assets.ml.fit import Fitted, Numbers, fit
+from softcart_assets.lines.model import Classifier
+from softcart_assets.ml.fit import Fitted, fit
+from softcart_assets.ml.sampling import Counts, Interval, Numbers, Statistic, draws, interval
+from softcart_assets.ml.task import Verdict
 
 Flags = npt.NDArray[np.bool_]
-Counts = npt.NDArray[np.uint16]
-Statistic = Callable[[Numbers], Numbers]
-"""A figure for each row of weights."""
-
 BINS = 10
-DRAWS = 400
-"""Bootstrap samples. With 400, an end of an interval moves by a tenth of its width."""
-_AT_ONCE = 20
-"""Samples in memory as floating-point numbers. All of them would be gigabytes of many rows."""
-_SEED = 20_260_301
-_CONFIDENCE = 95
 
 
 @dataclass(frozen=True)
@@ -57,18 +49,6 @@ class Rows:
     def events(self) -> int:
         """How many targets are true."""
         return int(np.nansum(self.targets))
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate, and the ends of its confidence interval of 95%."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -123,16 +103,7 @@ class Judgement:
         }
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One thing that must hold of a model before it becomes the champion."""
-
-    name: str
-    passed: bool
-    message: str
-
-
-def judge(model: Model, rows: Rows, champion: Fitted | None = None) -> Judgement | None:
+def judge(model: Classifier, rows: Rows, champion: Fitted | None = None) -> Judgement | None:
     """Predict the last months. None if there are too few months or true targets.
 
     `champion` predicts the same rows: what its AUC was when it was new says nothing of today. It
@@ -142,7 +113,7 @@ def judge(model: Model, rows: Rows, champion: Fitted | None = None) -> Judgement
     if of.events < model.min_events // 2 or rows.told.events < model.min_events:
         return None
     targets = of.targets.astype(bool)
-    weights = _draws(of.subjects)
+    weights = draws(of.subjects)
     bins = tuple(_bins(predicted, targets))
     return Judgement(
         auc=auc(predicted, targets, weights),
@@ -166,7 +137,7 @@ def judge(model: Model, rows: Rows, champion: Fitted | None = None) -> Judgement
     )
 
 
-def predictions(model: Model, rows: Rows) -> tuple[Numbers, Rows]:
+def predictions(model: Classifier, rows: Rows) -> tuple[Numbers, Rows]:
     """Probabilities for the rows of the last months, and these rows.
 
     Months with too few true targets before them are left out.
@@ -188,12 +159,12 @@ def predictions(model: Model, rows: Rows) -> tuple[Numbers, Rows]:
     return probabilities[kept], told.of(kept)
 
 
-def verdicts(model: Model, judgement: Judgement) -> list[Verdict]:
+def verdicts(model: Classifier, judgement: Judgement) -> list[Verdict]:
     """What must hold of a candidate."""
     return list(_verdicts(model, judgement))
 
 
-def _verdicts(model: Model, judgement: Judgement) -> Iterator[Verdict]:
+def _verdicts(model: Classifier, judgement: Judgement) -> Iterator[Verdict]:
     ceiling, worst = float(model.ceiling.value), float(model.max_calibration_error.value)
     too_good = {
         name: interval
@@ -229,8 +200,8 @@ def _verdicts(model: Model, judgement: Judgement) -> Iterator[Verdict]:
 
 
 def auc(predicted: Numbers, targets: Flags, weights: Counts) -> Interval:
-    """The area under the ROC curve. `weights`: a row per bootstrap sample, see `_draws`."""
-    return _interval(_area(predicted, targets), weights)
+    """The area under the ROC curve. `weights`: a row per bootstrap sample, see `draws`."""
+    return interval(_area(predicted, targets), weights)
 
 
 def _area(predicted: Numbers, targets: Flags) -> Statistic:
@@ -255,7 +226,7 @@ def _area(predicted: Numbers, targets: Flags) -> Statistic:
 
 
 def _ahead(
-    model: Model, predicted: Numbers, of: Rows, champion: Fitted | None, weights: Counts
+    model: Classifier, predicted: Numbers, of: Rows, champion: Fitted | None, weights: Counts
 ) -> Interval | None:
     names = [each.name for each in model.inputs]
     # The features of an older version may be gone.
@@ -265,7 +236,7 @@ def _ahead(
     targets = of.targets.astype(bool)
     own, other = (_area(each, targets) for each in (predicted, champion.probabilities(values)))
     # Of the same samples: what makes one of the two better by chance does so for both.
-    return _interval(lambda drawn: own(drawn) - other(drawn), weights)
+    return interval(lambda drawn: own(drawn) - other(drawn), weights)
 
 
 def _either_way(values: Numbers, targets: Flags, weights: Counts) -> Interval:
@@ -282,34 +253,7 @@ def _lift(predicted: Numbers, targets: Flags, weights: Counts) -> Interval:
             found: Numbers = (of * targets)[:, top].sum(axis=1) / of[:, top].sum(axis=1) / rate
         return found
 
-    return _interval(lifts, weights)
-
-
-def _interval(statistic: Statistic, weights: Counts) -> Interval:
-    """A statistic of the rows as they are, and of the bootstrap samples, a few at a time."""
-    drawn = np.concatenate(
-        [
-            statistic(weights[start : start + _AT_ONCE].astype(np.float64))
-            for start in range(0, len(weights), _AT_ONCE)
-        ]
-    )
-    tail = (100 - _CONFIDENCE) / 2
-    low, high = np.nanpercentile(drawn, [tail, 100 - tail])
-    [value] = statistic(np.ones((1, weights.shape[1])))
-    return Interval(float(value), float(low), float(high))
-
-
-def _draws(subjects: npt.NDArray[np.int64]) -> Counts:
-    """How often each row is in each bootstrap sample.
-
-    Subjects are drawn and not rows, because the months of a subject are alike.
-    """
-    known, places = np.unique(subjects, return_inverse=True)
-    chance = np.random.default_rng(_SEED)
-    found = np.empty((DRAWS, len(subjects)), np.uint16)
-    for each in range(DRAWS):
-        found[each] = chance.multinomial(len(known), np.full(len(known), 1 / len(known)))[places]
-    return found
+    return interval(lifts, weights)
 
 
 def _bins(predicted: Numbers, targets: Flags) -> Iterator[Bin]:

@@ -1,35 +1,37 @@
-"""A judgement as pictures (PNG): are probabilities right, the lift, the AUC by month."""
+"""A judgement as pictures (PNG)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 import vl_convert
 
-from softcart_assets.lines.model import Model
+from softcart_assets.lines.model import Classifier, Ranker
 from softcart_assets.ml.judge import Judgement
+from softcart_assets.ml.rank import RankJudgement
 from softcart_assets.pages.kit import theme
 
 _COLORS = theme.THEMES["light"]
 _ACCENT = _COLORS["accent"]
 
 
-def draw(model: Model, judgement: Judgement, folder: Path) -> list[Path]:
-    """Write the pictures of a judgement to a folder, and return their files."""
+def draw(model: str, charts: Iterable[tuple[str, Any]], folder: Path) -> list[Path]:
+    """Write the pictures of a model's judgement to a folder, and return their files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name, chart in _charts(model, judgement):
-        file = folder / f"{model.name}-{name}.png"
+    for name, chart in charts:
+        file = folder / f"{model}-{name}.png"
         file.write_bytes(_png(chart))
         files.append(file)
     return files
 
 
-def _charts(model: Model, judgement: Judgement) -> Iterator[tuple[str, alt.TopLevelMixin]]:
+def classifier_charts(model: Classifier, judgement: Judgement) -> Iterator[tuple[str, Any]]:
+    """Whether probabilities are right, the lift, the AUC by month."""
     bins = [
         {"predicted": each.predicted, "happened": each.happened, "tenth": number}
         for number, each in enumerate(judgement.bins, start=1)
@@ -77,6 +79,48 @@ def _charts(model: Model, judgement: Judgement) -> Iterator[tuple[str, alt.TopLe
             ceiling.mark_rule(strokeDash=[4, 4], color="#888888").encode(y="ceiling:Q"),
         ).properties(title=f"{model.name}: AUC {judgement.auc}, dashed: what can be true at most"),
     )
+
+
+def ranker_charts(model: Ranker, judgement: RankJudgement) -> Iterator[tuple[str, Any]]:
+    """NDCG@10 of several orders, and how much better it is than what is popular."""
+    orders = {"this model": judgement.own, "popular": judgement.popular}
+    orders |= {f"only {name}": each for name, each in judgement.alone.items() if name != "seen"}
+    quality = [
+        {"order": name, "ndcg": each.value, "low": each.low, "high": each.high}
+        for name, each in orders.items()
+    ]
+    base = alt.Chart(_rows(quality)).encode(
+        y=alt.Y("order:N", title=None, sort="-x"),
+    )
+    scale = alt.Scale(zero=False)
+    yield (
+        "ndcg",
+        alt.layer(
+            base.mark_rule(color=_ACCENT).encode(
+                x=alt.X("low:Q", scale=scale, title="NDCG@10"), x2="high:Q"
+            ),
+            base.mark_point(color=_ACCENT, filled=True).encode(x="ndcg:Q"),
+        ).properties(title=f"{model.name}: NDCG@10 {judgement.own}"),
+    )
+    for what, found in (("group", judgement.by_group), ("month", judgement.by_month)):
+        gains = [
+            {"of": name, "gain": each.value, "low": each.low, "high": each.high}
+            for name, each in found.items()
+        ]
+        bars = alt.Chart(_rows(gains)).encode(y=alt.Y("of:N", title=None))
+        axis = alt.Axis(format="+.0%")
+        least = alt.Chart(_rows([{"least": float(model.min_gain.value)}]))
+        yield (
+            f"gain-by-{what}",
+            alt.layer(
+                bars.mark_rule(color=_ACCENT).encode(
+                    x=alt.X("low:Q", axis=axis, title="better than what is popular there"),
+                    x2="high:Q",
+                ),
+                bars.mark_point(color=_ACCENT, filled=True).encode(x="gain:Q"),
+                least.mark_rule(strokeDash=[4, 4], color="#888888").encode(x="least:Q"),
+            ).properties(title=f"{model.name}: by {what}, dashed: the least overall"),
+        )
 
 
 def _rows(rows: Sequence[Mapping[str, object]]) -> Any:

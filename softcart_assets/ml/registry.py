@@ -1,8 +1,8 @@
 """The versions of models and the alias `champion`, in MLflow.
 
-A version is a file `model.json` (see `fit`), the figures of its judgement, and tags: what must hold
-of it and whether it does, and a digest of what it was made from. MLflow keeps them in a database:
-by default a file in `SOFTCART_HOME`, or what `SOFTCART_MLFLOW_URI` names.
+A version is a file `model.json` (see `task`), the figures of its judgement, and tags: what must
+hold of it and whether it does, and a digest of what it was made from. MLflow keeps them in a
+database: by default a file in `SOFTCART_HOME`, or what `SOFTCART_MLFLOW_URI` names.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softcart_assets.ml.fit import Fitted, read
-from softcart_assets.ml.judge import Verdict
+from softcart_assets.ml.task import Verdict
 from softcart_assets.paths import softcart_home
 
 if TYPE_CHECKING:
@@ -46,13 +45,16 @@ class RegistryFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version. `made_from`: a digest of the rows, the declaration and the code."""
+    """A registered version. `made_from`: a digest of the rows, the declaration and the code.
+
+    `text`: the fitted model, as its task has written it.
+    """
 
     number: int
     made_from: str
     figures: Mapping[str, float]
     verdicts: Sequence[Verdict]
-    fitted: Fitted
+    text: str
 
     @property
     def unsound(self) -> str:
@@ -111,7 +113,7 @@ class Registry:
     def add(
         self,
         model: str,
-        fitted: Fitted,
+        text: str,
         made_from: str,
         figures: Mapping[str, float],
         verdicts: Sequence[Verdict],
@@ -122,7 +124,7 @@ class Registry:
             run = client.create_run(self._experiment(client, model)).info.run_id
             for name, value in figures.items():
                 client.log_metric(run, name, value)
-            client.log_text(run, fitted.text(), _FILE)
+            client.log_text(run, text, _FILE)
             for picture in pictures:
                 client.log_artifact(run, str(picture))
             client.set_terminated(run)
@@ -171,7 +173,7 @@ class Registry:
         tags, run = found.tags, found.run_id
         assert run
         with tempfile.TemporaryDirectory() as folder:
-            fitted = read(Path(client.download_artifacts(run, _FILE, folder)).read_text())
+            text = Path(client.download_artifacts(run, _FILE, folder)).read_text()
         return Version(
             int(found.version),
             tags.get("made_from", ""),
@@ -181,7 +183,7 @@ class Registry:
                 for name, told in sorted(tags.items())
                 if name.startswith(_VERDICT)
             ],
-            fitted,
+            text,
         )
 
     def _experiment(self, client: MlflowClient, model: str) -> str:

@@ -11,13 +11,15 @@ from pathlib import Path
 import jinja2
 
 from softcart_assets.lines.model import Model
-from softcart_assets.ml.judge import DRAWS, Judgement
 from softcart_assets.ml.registry import Version
+from softcart_assets.ml.sampling import DRAWS
+from softcart_assets.ml.task import AnyTask, Judgement
 from softcart_assets.pages.kit import render
 
 
 def write(
     model: Model,
+    task: AnyTask,
     judgement: Judgement,
     version: Version,
     champion: int | None,
@@ -32,14 +34,14 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    fitted = version.fitted
-    text = environment.get_template("report.html.j2").render(
+    text = environment.get_template(task.template).render(
         model=model,
+        task=task,
         judgement=judgement,
         version=version,
         champion=champion,
         draws=DRAWS,
-        weights=dict(zip(fitted.names, fitted.weights, strict=True)),
+        weights=task.read(version.text).importance,
         pictures={
             file.stem: base64.b64encode(file.read_bytes()).decode("ascii") for file in pictures
         },

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from softcart_assets.migrations import migrate
 from softcart_assets.publishing import contents, slots
@@ -30,6 +30,9 @@ from softcart_assets.publishing.tables import PublishedTable
 SCHEMA = "publication_changes"
 
 _MIGRATIONS = Path(__file__).parent / "staging_migrations"
+
+_KEPT_DAYS = 7
+"""How long notes are kept for a target that does not come back. A whole copy serves it then."""
 
 _EVENTS = {
     "INSERT": "REFERENCING NEW TABLE AS come",
@@ -92,6 +95,11 @@ class Difference:
     rows: Rows
 
 
+def set_up(session: psycopg.Connection) -> None:
+    """Upgrade the schema of the notes to this release, or create it."""
+    migrate(session, SCHEMA, _MIGRATIONS)
+
+
 def watch(
     session: psycopg.Connection, tables: Sequence[PublishedTable], tell: Callable[[str], None]
 ) -> None:
@@ -99,7 +107,7 @@ def watch(
 
     A table in which somebody writes meanwhile is left as it is, for the next publication.
     """
-    migrate(session, SCHEMA, _MIGRATIONS)
+    set_up(session)
     shapes = slots.read_shapes(session, "|".join({table.schema for table in tables}), kinds="r")
     watched: dict[str, str] = dict(
         session.execute(
@@ -234,8 +242,8 @@ def difference(
             statements=Identifier(SCHEMA, "_statements"),
             name=Literal(name),
             differs=_differs(old, new),
-            reaches_old=_contains(old, capture.dropped_until),
-            reaches_new=_contains(new, capture.dropped_until),
+            reaches_old=_contains(Literal(old), Literal(capture.dropped_until)),
+            reaches_new=_contains(Literal(new), Literal(capture.dropped_until)),
         )
     ).fetchone()
     assert row
@@ -257,37 +265,43 @@ def _differs(old: str, new: str) -> sql.Composed:
     ).format(Literal(old), Literal(new))
 
 
-def _contains(snapshot: str, earlier: str) -> sql.Composed:
+def _contains(snapshot: Composable, earlier: Composable) -> sql.Composed:
     """Whether a snapshot sees all transactions that the other one sees."""
     return SQL(
         "(pg_snapshot_xmax({earlier}::pg_snapshot) <= pg_snapshot_xmax({snapshot}::pg_snapshot)"
         " AND NOT EXISTS (SELECT FROM pg_snapshot_xip({snapshot}::pg_snapshot) running"
         "  WHERE pg_visible_in_snapshot(running, {earlier}::pg_snapshot)))"
-    ).format(snapshot=Literal(snapshot), earlier=Literal(earlier))
+    ).format(snapshot=snapshot, earlier=earlier)
 
 
 def drop_notes(
     session: psycopg.Connection, captures: Mapping[str, Capture], points: Mapping[str, Point]
 ) -> None:
-    """Delete the notes of changes that each table's snapshot in `points` sees."""
+    """Delete the notes of changes that each table's snapshot in `points` sees, and that of no other
+    target needs.
+    """
     for name, point in points.items():
         capture = captures.get(name)
         if capture is None or capture.id != point.capture:
             continue
         with session.transaction():
+            snapshot = _bound(session, name, point)
+            if snapshot is None:
+                continue
             moved = session.execute(
                 # Another production database may be ahead, with later notes already deleted.
                 SQL(
                     "UPDATE {} SET dropped_until = %s::pg_snapshot WHERE table_name = %s"
                     " AND dropped_until::text = %s AND {}"
                 ).format(
-                    Identifier(SCHEMA, "_tables"), _contains(point.snapshot, capture.dropped_until)
+                    Identifier(SCHEMA, "_tables"),
+                    _contains(Literal(snapshot), Literal(capture.dropped_until)),
                 ),
-                [point.snapshot, name, capture.dropped_until],
+                [snapshot, name, capture.dropped_until],
             )
             if moved.rowcount:
                 seen = SQL("pg_visible_in_snapshot(_xid, {}::pg_snapshot)").format(
-                    Literal(point.snapshot)
+                    Literal(snapshot)
                 )
                 session.execute(
                     SQL("DELETE FROM {} WHERE {}").format(Identifier(SCHEMA, f"of_{name}"), seen)
@@ -298,3 +312,41 @@ def drop_notes(
                     ),
                     [name],
                 )
+
+
+def keep_notes(session: psycopg.Connection, target: str, points: Mapping[str, Point]) -> None:
+    """Keep the notes of changes that each table's snapshot does not see, for `_KEPT_DAYS`.
+
+    It takes the place of what the target has asked for before.
+    """
+    set_up(session)
+    with session.transaction(), session.cursor() as cursor:
+        needed = Identifier(SCHEMA, "_needed")
+        cursor.execute(SQL("DELETE FROM {} WHERE target = %s").format(needed), [target])
+        cursor.executemany(
+            SQL("INSERT INTO {} VALUES (%s, %s, %s, %s)").format(needed),
+            [(target, name, point.capture, point.snapshot) for name, point in points.items()],
+        )
+
+
+def _bound(session: psycopg.Connection, name: str, point: Point) -> str | None:
+    """The snapshot whose changes nobody needs: that of the point, or an earlier one of a target.
+
+    None if neither of two sees all that the other one sees.
+    """
+    bound = point.snapshot
+    needed = SQL(
+        "SELECT snapshot::text FROM {} WHERE table_name = %s AND capture = %s"
+        " AND asked_at > now() - make_interval(days => {})"
+    ).format(Identifier(SCHEMA, "_needed"), _KEPT_DAYS)
+    for (other,) in session.execute(needed, [name, point.capture]).fetchall():
+        row = session.execute(
+            SQL("SELECT {}, {}").format(
+                _contains(Literal(other), Literal(bound)), _contains(Literal(bound), Literal(other))
+            )
+        ).fetchone()
+        if row == (False, False):
+            return None
+        if row and not row[0]:
+            bound = other
+    return bound

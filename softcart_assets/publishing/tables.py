@@ -122,7 +122,7 @@ def _published_table(
     if job := {job.name: job for job in line.jobs}.get(table.name):
         return PublishedTable(table, "aggregates", job.key, line.name)
     if model := {model.scores: model for model in line.models}.get(table.name):
-        return PublishedTable(table, "ml", (model.subject,), line.name)
+        return PublishedTable(table, "ml", model.key, line.name)
     if table.name not in models or "primary_key" not in tests:
         raise UnknownTable(
             f"{table.declared_at}: {table.name} is neither a Spark job nor the scores of a model, "

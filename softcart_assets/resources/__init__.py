@@ -19,6 +19,7 @@ from pydantic import Field, PrivateAttr
 
 from softcart_assets.connections import (
     EXTRACTS,
+    MySQLConnection,
     PostgresConnection,
     lake_uri,
     make_folder,
@@ -60,6 +61,16 @@ class PostgresResource(dg.ConfigurableResource[None]):
     def connection(self) -> PostgresConnection:
         """The connection, not yet opened. Raises `SettingError`."""
         return PostgresConnection.from_env(self.prefix)
+
+
+class MySQLResource(dg.ConfigurableResource[None]):
+    """A MySQL server that people read published tables from."""
+
+    prefix: str = PREFIX
+
+    def connection(self) -> MySQLConnection:
+        """The connection, not yet opened. Raises `SettingError`."""
+        return MySQLConnection.from_env(self.prefix)
 
 
 _BUILDS_FROM_RAW = "softcart/builds_from_raw"

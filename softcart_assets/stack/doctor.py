@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,12 +28,17 @@ from softcart_assets.connections import (
     EXTRACTS,
     LAKE,
     METASTORE,
+    PRODUCTION_MYSQL,
+    PRODUCTION_MYSQL_READER,
+    MySQLConnection,
     PostgresConnection,
     ServerUnreachable,
     SettingError,
+    has_production_mysql,
     is_local,
     local_folder,
     reason_without_keys,
+    setting,
     without_keys,
 )
 from softcart_assets.findings import Finding
@@ -78,6 +84,8 @@ def examine(stack: Stack) -> Iterator[Finding]:
     for prefix in WAREHOUSES:
         if prefix not in stopped:
             yield from _database(prefix, _postgres)
+    if has_production_mysql() and PRODUCTION_MYSQL not in stopped:
+        yield from _database(PRODUCTION_MYSQL, _production_mysql)
 
 
 def _local_server(server: Server, running: bool) -> Finding:
@@ -271,5 +279,38 @@ def _postgres(prefix: str) -> Iterator[Finding]:
             "blocks",
             f"{prefix}: {user} may not create schemas. Run "
             f'GRANT CREATE ON DATABASE "{database}" TO "{user}".',
+        )
+    yield from _exposed(prefix, connection.exposure)
+
+
+def _production_mysql(prefix: str) -> Iterator[Finding]:
+    connection = MySQLConnection.from_env(prefix)
+    user, database = connection.user, connection.database
+    needed = {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX"}
+    needed |= {"CREATE VIEW", "SHOW VIEW", "CREATE TEMPORARY TABLES"}
+    with closing(connection.connect()) as session, session.cursor() as cursor:
+        cursor.execute("SELECT VERSION()")
+        ((version,),) = cursor.fetchall()
+        cursor.execute(
+            "SELECT privilege_type, is_grantable FROM information_schema.user_privileges WHERE"
+            " REPLACE(grantee, '''', '') = CURRENT_USER() UNION ALL SELECT privilege_type,"
+            " is_grantable FROM information_schema.schema_privileges WHERE"
+            " REPLACE(grantee, '''', '') = CURRENT_USER()"
+            " AND DATABASE() LIKE table_schema"
+        )
+        granted = dict(cursor.fetchall())
+    if missing := sorted(needed - granted.keys()):
+        yield Finding(
+            "blocks",
+            f"{prefix}: {user} may not {', '.join(missing)}. Run GRANT ALL ON `{database}`.* TO "
+            f"'{user}'.",
+        )
+    else:
+        yield Finding("ok", f"{prefix}: {user} reaches MySQL {version}")
+    if setting(PRODUCTION_MYSQL_READER, "") and granted.get("SELECT") != "YES":
+        yield Finding(
+            "note",
+            f"{prefix}: {user} may not let others read. Run GRANT ALL ON `{database}`.* TO "
+            f"'{user}' WITH GRANT OPTION.",
         )
     yield from _exposed(prefix, connection.exposure)

@@ -21,6 +21,7 @@ from softcart_assets.assembly import LINES
 from softcart_assets.connections import (
     LOCAL_PREFIXES,
     METASTORE,
+    PRODUCTION_MYSQL,
     SettingError,
     Tls,
     make_folder,
@@ -36,6 +37,10 @@ from softcart_assets.stack.server import Server, StackError, free_port
 
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynamodb": DynamoDB}
 """The local server for each kind of source system. Sources of other kinds have none."""
+EXTRAS: Mapping[str, tuple[type[Server], str, str]] = {
+    "production-mysql": (MySQL, PRODUCTION_MYSQL, "production")
+}
+"""What is there only for who asks: its server, the prefix of its settings, and its database."""
 _FOLDERS = ("files",)
 """The kinds of source systems that are a folder. A local one stands for the company's."""
 
@@ -93,14 +98,17 @@ class Stack:
         # Processes are found by this path, so a link must not give it a second name.
         self.home = home.resolve()
         self._ignore_environment = ignore_environment
+        self._asked: set[str] = set()
 
-    def up(self, *, metastore: bool = False) -> dict[str, str]:
+    def up(self, *, metastore: bool = False, extras: Iterable[str] = ()) -> dict[str, str]:
         """Start the servers that do not run, and return the environment (see `env`).
 
         The first start takes some seconds, later ones one second. If everything runs, it takes next
         to no time. `metastore`: also the Hive metastore, which only queries of people need. It
-        takes some seconds more. Raises `StackError`.
+        takes some seconds more. `extras`: what of `EXTRAS` this home has from now on. Raises
+        `StackError`.
         """
+        self._asked |= set(extras)
         self._make_home()
         with self._lock():
             servers = self.servers()
@@ -214,7 +222,8 @@ class Stack:
 
     def servers(self) -> tuple[Server, ...]:
         """Every server of this home, running or not, even if the environment replaces it."""
-        state = json.loads(self._state_file.read_text()) if self._has_state() else {}
+        state = self._state()
+        self._asked |= {name for name in EXTRAS if name in state}
 
         def server(product: type[AServer], **more: Any) -> AServer:
             known = state.get(product.name) or {
@@ -236,11 +245,12 @@ class Stack:
             # It has no libraries for other file systems.
             is_here = os.environ.get("SOFTCART_LAKE_URI", "file:").startswith("file:")
             return {METASTORE: "metastore"} if is_here else {}
+        extras = [EXTRAS[name] for name in sorted(self._asked)]
         return {
             source.env_prefix: source.name
             for source in self.sources
             if PRODUCTS.get(source.kind) is product
-        }
+        } | {prefix: database for kind, prefix, database in extras if kind is product}
 
     @property
     def _state_file(self) -> Path:
@@ -256,14 +266,18 @@ class Stack:
                 "SOFTCART_HOME to a folder of your own."
             ) from None
 
+    def _state(self) -> dict[str, Any]:
+        return dict(json.loads(self._state_file.read_text())) if self._has_state() else {}
+
     def _save_state(self, servers: Iterable[Server]) -> None:
         """Keep ports and passwords, readable by the owner only.
 
         One step replaces the file, so it is never half written.
         """
-        state = {
+        state: dict[str, Any] = {
             server.name: {"port": server.port, "password": server.password} for server in servers
         }
+        state |= dict.fromkeys(self._asked, True)
         new = self._state_file.with_suffix(".new")
         # The mode counts only for a new file, and it must be right before the passwords are in it.
         new.unlink(missing_ok=True)

@@ -658,17 +658,26 @@ def _restore(sound: dict[PostgresConnection, PostgresConnection]) -> None:
             )
 
 
+SCORES = (
+    "INSERT INTO ml.churn_scores (subscriber_id) SELECT subscriber_id"
+    " FROM warehouse.dim_subscriber WHERE is_current AND subscriber_id IS NOT NULL",
+    *(
+        f"INSERT INTO ml.{table} (user_id, place) SELECT id, 1 FROM raw_inspire.users"
+        f" WHERE NOT EXISTS (SELECT FROM ml.{table})"
+        for table in ("workout_scores", "quote_scores")
+    ),
+)
+
+
 @pytest.fixture
 def scored(
     sound: dict[PostgresConnection, PostgresConnection], definitions: dg.Definitions
 ) -> Iterator[dict[PostgresConnection, PostgresConnection]]:
-    """The same with churn scores, of which the demo has none: so few subscribers make no model."""
+    """The same with scores of models, of which the demo may have none: so few make no model."""
     try:
         with staging().connect() as session, production().connect() as publishing:
-            session.execute(
-                "INSERT INTO ml.churn_scores (subscriber_id) SELECT subscriber_id"
-                " FROM warehouse.dim_subscriber WHERE is_current AND subscriber_id IS NOT NULL"
-            )
+            for statement in SCORES:
+                session.execute(statement)
             publishing.execute("DELETE FROM production_meta.contents")
         failed, _ = _run(definitions, dg.AssetSelection.groups("production"))
         assert not failed
@@ -742,7 +751,7 @@ BROKEN_ELSEWHERE = {
     RECOUNTED: "test_ods changes running totals",
     # A model needs more subscribers than there are here.
     **dict.fromkeys(
-        ("trained", "plausible", "calibrated", "useful", "scored"), "test_trained_models"
+        ("trained", "plausible", "calibrated", "useful", "fair", "scored"), "test_trained_models"
     ),
     **dict.fromkeys(("matched", *PROMISES), "test_people changes who is who"),
 }

@@ -94,8 +94,13 @@ def test_every_asset_tells_its_rows_and_columns(definitions, metadata):
     }
     assert not lacking
     empty = {key for key in tables - views if not metadata[key]["dagster/row_count"].value > 0}
-    scores = {dg.AssetKey([layer, "churn_scores"]) for layer in ("ml", "production")}
-    assert empty - {dg.AssetKey(["crm_reports", "crm_open_complaints"])} == scores
+    # So few people may be too few for a model.
+    scores = {
+        dg.AssetKey([layer, model.scores])
+        for layer in ("ml", "production")
+        for model in LINES.models
+    }
+    assert empty - {dg.AssetKey(["crm_reports", "crm_open_complaints"])} <= scores
     assert not [key for key in tables if not metadata[key]["dagster/column_schema"].schema.columns]
 
 

@@ -51,7 +51,9 @@ def test_killed_senders_lose_nothing_and_double_no_more_than_is_stated(app: Fitn
             return reached.mails.taken + reached.texts.taken
 
         def sender() -> multiprocessing.process.BaseProcess:
-            process = processes.Process(target=run, args=(reached.work,), kwargs={"workers": 1})
+            process = processes.Process(
+                target=run, args=(reached.work,), kwargs={"workers": 1, "with_parent": True}
+            )
             process.start()
             return process
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ import pytest
 from support.databases import database, name_server
 from support.ingestion import query
 from support.models import MODEL, rows
+from support.ranks import RANKER, events, items, shown_to_people
 
 from softcart_assets.components.models import models
 from softcart_assets.connections import EXTRACTS, PostgresConnection
-from softcart_assets.lines.model import Feature, Line
-from softcart_assets.ml import registry
+from softcart_assets.lines.model import Feature, Limit, Line
+from softcart_assets.ml import fit, registry
 from softcart_assets.ml.registry import Registry
 from softcart_assets.resources import OutputResource, PostgresResource
 
@@ -137,7 +140,7 @@ def test_a_model_is_trained_and_scores_the_month_that_is_to_come(
     ) in found:
         assert (month, cut_off) == (date(2026, 12, 1), date(2026, 11, 1))
         assert (version, position) == (1, "bin:7")
-        probability = champion.fitted.probabilities(np.array([[cups, regular]], float))[0]
+        probability = fit.read(champion.text).probabilities(np.array([[cups, regular]], float))[0]
         assert float(pct) == pytest.approx(probability * 100, abs=1e-4), guest
         assert 1 <= decile <= 10
         parts = json.loads(added)
@@ -304,8 +307,106 @@ def test_subjects_that_are_texts_and_a_share_of_many(
         session.execute(
             "ALTER TABLE aggregates.agg_thirst ALTER guest_id TYPE text USING 'g' || guest_id"
         )
-    monkeypatch.setattr("softcart_assets.ml.build._MOST_ROWS", 8_000)
+    monkeypatch.setattr("softcart_assets.ml.classifier._MOST_ROWS", 8_000)
     told, checks = run()
     assert (checks["trained"], checks["scored"]) == (True, True)
     assert told[SCORES]["dagster/row_count"] == 1_500
     assert told[THIRST]["rows"] < 4_500
+
+
+DISH, ORDERS = dg.AssetKey(["ml", "dish"]), dg.AssetKey(["ml", "dish_scores"])
+RANKED = dict.fromkeys(("trained", "plausible", "useful", "fair", "scored"), True)
+
+
+@pytest.fixture
+def dishes(staging: PostgresConnection) -> PostgresConnection:
+    """The same warehouse with what was shown to 300 guests in five months, and till now."""
+    menu = items()
+    of, _ = events(menu, people=300, months=6)
+    with staging.connect() as session:
+        session.execute(
+            "CREATE TABLE aggregates.agg_dishes (guest_id bigint, kind text, item text, month date,"
+            " shown_count bigint, taken_count bigint, goal text, activity text, effort text,"
+            " data_position text)"
+        )
+        with session.cursor().copy("COPY aggregates.agg_dishes FROM STDIN") as copy:
+            for row in shown_to_people(menu, of):
+                copy.write_row(row)
+            # Of another ranker.
+            copy.write_row((1, "song", "la", date(2026, 6, 1), 1, 1, "goal 1", "x", "y", "no:1"))
+    return staging
+
+
+def test_a_ranker_is_trained_and_orders_the_items_of_each_subject(
+    dishes: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softcart_assets.ml.ranker._SUBJECTS_AT_ONCE", 70)
+    line = replace(LINE, models=(RANKER,))
+    told, checks = run(line)
+    assert checks == RANKED, told[DISH]["figures"]
+    assert (told[DISH]["state"], told[DISH]["champion"]) == ("trained", 1)
+    assert told[DISH]["gain"] >= 0.1
+    assert Path(told[DISH]["file"]).read_text().count("data:image/png") == 3
+    found = query(dishes, "SELECT * FROM ml.dish_scores ORDER BY guest_id, place")
+    assert len(found) == told[ORDERS]["dagster/row_count"] == 300 * 18
+    for guest, of in groupby(found, lambda row: row[0]):
+        rows = list(of)
+        assert [row[1] for row in rows] == list(range(1, 19)), guest
+        assert len({row[2] for row in rows}) == 18
+        values = [row[3] for row in rows]
+        assert (values[0], values[-1]) == (1, 0)
+        assert values == sorted(values, reverse=True)
+    assert {row[4] for row in found} == {None, *RANKER.reasons.values()}
+    assert {row[5:] for row in found} == {(1, "kitchen:7")}
+    # What a guest took is in front.
+    better = query(
+        dishes,
+        "SELECT avg(place) FILTER (WHERE rate > 0.6), avg(place) FILTER (WHERE rate < 0.2)"
+        " FROM ml.dish_scores JOIN (SELECT guest_id, item, sum(taken_count) / sum(shown_count) AS"
+        " rate FROM aggregates.agg_dishes WHERE kind = 'dish' GROUP BY 1, 2) AS t"
+        " USING (guest_id, item)",
+    )
+    assert better[0][0] < better[0][1] - 4
+
+    # Nothing is done again for a position, and a new meal moves the order but trains nothing.
+    query(dishes, "UPDATE aggregates.agg_dishes SET data_position = 'kitchen:8' RETURNING 1")
+    told, _ = run(line)
+    assert (told[DISH]["state"], told[ORDERS]["state"]) == ("unchanged", "unchanged")
+    query(
+        dishes,
+        "UPDATE aggregates.agg_dishes SET shown_count = shown_count + 9, taken_count = taken_count"
+        " + 9 WHERE guest_id = 5 AND month = '2026-06-01' RETURNING 1",
+    )
+    told, _ = run(line)
+    assert (told[DISH]["state"], told[ORDERS]["state"]) == ("unchanged", "written")
+
+    # A version that is not good enough is registered, and does not score.
+    strict = replace(RANKER, min_gain=Limit(Decimal("0.9"), "We want the best."))
+    told, checks = run(replace(LINE, models=(strict,)))
+    assert checks == RANKED | {"useful": False}
+    assert (told[DISH]["version"], told[DISH]["champion"]) == (2, 1)
+    assert query(dishes, "SELECT DISTINCT model_version FROM ml.dish_scores") == [(1,)]
+    second = Registry.from_env().candidate("dish")
+    assert second
+    with pytest.raises(registry.NotSound, match="useful: Better than what is popular"):
+        Registry.from_env().promote("dish", second)
+
+
+def test_a_share_of_many_subjects_teaches_the_orders_of_all(
+    dishes: PostgresConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softcart_assets.ml.ranker._MOST_ROWS", 10_000)
+    told, checks = run(replace(LINE, models=(RANKER,)))
+    assert (checks["trained"], checks["scored"]) == (True, True)
+    assert told[DISH]["subjects"] < 200
+    if told[DISH]["champion"] == 1:
+        assert told[ORDERS]["dagster/row_count"] == 300 * 18
+
+
+def test_a_ranker_without_events_makes_an_empty_table(dishes: PostgresConnection) -> None:
+    with dishes.connect() as session:
+        session.execute("TRUNCATE aggregates.agg_dishes")
+    told, checks = run(replace(LINE, models=(RANKER,)))
+    assert checks == RANKED
+    assert told[DISH]["state"].startswith("Too little to learn from")
+    assert query(dishes, "SELECT * FROM ml.dish_scores") == []

@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -60,9 +61,12 @@ def read(seeded: Path):
 @pytest.fixture(scope="module")
 def workouts(read) -> pd.DataFrame:
     """The documents, as MongoDB gives them."""
-    return pd.DataFrame(
-        [json_util.loads(text) for text in read("inspire_docs.activity_logs").document]
-    )
+    return pd.DataFrame(_documents(read("inspire_docs.activity_logs")))
+
+
+def _documents(table: pd.DataFrame) -> list[dict[str, Any]]:
+    options = json_util.JSONOptions(tz_aware=True, tzinfo=UTC)
+    return [json_util.loads(text, json_options=options) for text in table.document]
 
 
 def _digest(directory: Path, name: str) -> str:
@@ -72,14 +76,12 @@ def _digest(directory: Path, name: str) -> str:
 
 
 def test_the_same_parameters_make_the_same_rows_in_any_partitioning(
-    spark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark, seeded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = Parameters(0.03, 5, UNTIL)
-    _generate(spark, small, tmp_path / "one")
-    monkeypatch.setattr(generator, "USERS_PER_PARTITION", 17)
-    _generate(spark, small, tmp_path / "many")
+    monkeypatch.setattr(generator, "USERS_PER_PARTITION", 130)
+    _generate(spark, PARAMETERS, tmp_path)
     for name in TABLES:
-        assert _digest(tmp_path / "one", name) == _digest(tmp_path / "many", name), name
+        assert _digest(seeded, name) == _digest(tmp_path, name), name
 
 
 def _days(ages: np.ndarray, regions: list[str], count: int) -> pd.DataFrame:
@@ -103,21 +105,19 @@ def test_odds_lead_to_the_share_of_days_that_they_are_made_for() -> None:
 
 def test_age_season_and_region_say_how_often_people_train(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(truth, "LAPSE", 0.0)
-    count = 6_000
-    # Nobody changes to another band in these years.
-    age = {band: 17.5 + 10 * number for number, band in enumerate(truth.ACTIVE_DAYS)}
-    age["under 20"] = 18.5
-    bands = [list(age)[number % len(age)] for number in range(count)]
+    count = 4_200
+    # In the middle two years, nobody changes to another band.
+    at_the_end = dict(zip(truth.ACTIVE_DAYS, (19, 27, 37, 47, 57, 67, 77), strict=True))
+    bands = [list(at_the_end)[number % len(at_the_end)] for number in range(count)]
     regions = ["Hamburg" if number % 2 else "Bayern" for number in range(count)]
-    ages = np.array([{"under 20": 19.0}.get(band, age[band] + 7.4) for band in bands])
+    ages = np.array([at_the_end[band] + 0.4 for band in bands])
     days = _days(ages, regions, count)
     days["region"] = days.user_id.map(lambda user: regions[user - 1])
     days["band"] = days.user_id.map(lambda user: bands[user - 1])
     middle = days[(days.day - (FIRST + LAST) / 2).abs() <= 365]
     plain = middle[middle.region == "Bayern"]
-    per_week = plain.groupby("band").size() / (count / 2 / len(age)) / 731 * 7
-    # People move on to the next band, so the youngest are left out.
-    for band in list(age)[2:]:
+    per_week = plain.groupby("band").size() / (count / 2 / len(at_the_end)) / 731 * 7
+    for band in at_the_end:
         assert per_week[band] == pytest.approx(truth.ACTIVE_DAYS[band], rel=0.05), band
     by_region = middle.groupby("region").size()
     assert by_region["Hamburg"] / by_region["Bayern"] == pytest.approx(1.3, rel=0.04)
@@ -336,9 +336,9 @@ def test_sessions_and_preferences_belong_to_people(read) -> None:
         )
         assert started <= seen <= now
         assert expires == seen + 14 * 86_400
-    documents = [json_util.loads(text) for text in read("inspire_docs.preferences").document]
+    documents = _documents(read("inspire_docs.preferences"))
     assert {each["_id"] for each in documents} == there
-    metadata = [json_util.loads(text) for text in read("inspire_docs.product_metadata").document]
+    metadata = _documents(read("inspire_docs.product_metadata"))
     assert metadata
     assert all(set(each["goals"]) <= set(truth.GOALS) for each in metadata)
     amounts = read("inspire.challenges").amount

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import numpy as np
 
-from softcart_assets.lines.model import Feature, Limit, Model
+from softcart_assets.lines.model import Classifier, Feature, Limit
 from softcart_assets.ml.judge import Rows
 
-MODEL = Model(
+MODEL = Classifier(
     "thirst",
     "Who comes back thirsty.",
     features="agg_thirst",

@@ -13,19 +13,21 @@ from support.models import MODEL, rows
 
 from softcart_assets.assembly import DeclarationError, assemble
 from softcart_assets.lines.conformed import LINE as CONFORMED
-from softcart_assets.lines.model import Feature, Job, Limit, Line, Model
+from softcart_assets.lines.model import Classifier, Feature, Job, Limit, Line
 from softcart_assets.ml import fit, registry
-from softcart_assets.ml.judge import Interval, Judgement, Rows, auc, judge, predictions, verdicts
+from softcart_assets.ml.classifier import ClassifierTask
+from softcart_assets.ml.judge import Judgement, Rows, auc, judge, predictions, verdicts
 from softcart_assets.ml.registry import NotSound, Registry, RegistryFailed, Version
+from softcart_assets.ml.sampling import Interval
 
 
-def judged(model: Model, of: Rows) -> Judgement:
+def judged(model: Classifier, of: Rows) -> Judgement:
     found = judge(model, of)
     assert found
     return found
 
 
-def passed(found: Judgement, model: Model = MODEL) -> dict:
+def passed(found: Judgement, model: Classifier = MODEL) -> dict:
     return {each.name: each.passed for each in verdicts(model, found)}
 
 
@@ -190,10 +192,10 @@ def test_champion_moves_to_sound_versions_only(registered: Registry, sound: Judg
     good = verdicts(MODEL, sound)
     bad = verdicts(replace(MODEL, ceiling=Limit(Decimal("0.6"), "Too low.")), sound)
     assert registered.champion("thirst") is None
-    first = registered.add("thirst", fitted, "rows 1", sound.figures, good)
+    first = registered.add("thirst", fitted.text(), "rows 1", sound.figures, good)
     assert registered.candidate("thirst") is None, "it is not settled yet"
     registered.settle("thirst", first)
-    second = registered.add("thirst", fitted, "rows 2", sound.figures, bad)
+    second = registered.add("thirst", fitted.text(), "rows 2", sound.figures, bad)
     registered.settle("thirst", second)
     champion, candidate = registered.champion("thirst"), registered.candidate("thirst")
     assert champion
@@ -205,7 +207,7 @@ def test_champion_moves_to_sound_versions_only(registered: Registry, sound: Judg
         ("plausible", False),
         ("useful", True),
     ]
-    assert champion.fitted == fitted
+    assert fit.read(champion.text) == fitted
     assert champion.figures["auc"] == pytest.approx(sound.auc.value)
     with pytest.raises(NotSound, match=f"Version {second.number} of thirst.*plausible"):
         registered.promote("thirst", second)
@@ -231,7 +233,8 @@ def test_the_report_has_pictures_and_figures_and_says_who_is_champion(
     from softcart_assets.ml import report
     from softcart_assets.ml.pictures import draw
 
-    files = draw(MODEL, sound, tmp_path / "models")
+    task = ClassifierTask(MODEL)
+    files = draw("thirst", task.charts(sound), tmp_path / "models")
     assert [file.name for file in files] == [
         "thirst-calibration.png",
         "thirst-lift.png",
@@ -241,9 +244,9 @@ def test_the_report_has_pictures_and_figures_and_says_who_is_champion(
     of, _ = rows()
     fitted = fit.fit(MODEL.inputs, of.values, of.targets.astype(bool))
     leaky = replace(MODEL, ceiling=Limit(Decimal("0.6"), "<b>No</b> & no."))
-    version = Version(2, "rows", sound.figures, verdicts(leaky, sound), fitted)
+    version = Version(2, "rows", sound.figures, verdicts(leaky, sound), fitted.text())
     page = tmp_path / "model_thirst.html"
-    report.write(leaky, sound, version, 1, files, page)
+    report.write(leaky, task, sound, version, 1, files, page)
     text = " ".join(page.read_text(encoding="utf-8").split())
     assert "Version <strong>2</strong>, but version 1 stays the champion" in text
     assert text.count('<img src="data:image/png;base64,') == len(files)

@@ -13,12 +13,12 @@ from softcart_assets.lines.model import (
     PII,
     SENSITIVE,
     AddsUp,
+    Classifier,
     Column,
     Feature,
     Job,
     Limit,
     Line,
-    Model,
     Published,
     Source,
     Table,
@@ -278,7 +278,7 @@ def test_an_aggregate_has_the_personal_columns_of_its_inputs():
 def test_scores_have_the_classes_of_the_features_that_they_are_made_of():
     cafe, nodes = _made_from_orders()
     inputs = (Feature("is_ill", "Ill: {}"), Feature("visits", "Visits: {}"))
-    model = Model(
+    model = Classifier(
         "thirst", "", "agg_thirst", "guest_id", "returns", inputs, Limit(Decimal("0.8"), "Chance.")
     )
     lineage = {

@@ -10,12 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bson import json_util
+from bson import Decimal128, Int64, ObjectId, encode, json_util
 from hypothesis import given
 from hypothesis import strategies as st
 
 import seed_data
 from seed_data.common.model import LineSeed, Output, SeedError, documents
+from seed_data.common.mongodb import document_of
 from seed_data.common.mysql import lines, statements
 from seed_data.common.packages import folder_of, seed_of, seeds_of
 from seed_data.common.parameters import DAY, HOUR, Parameters, epoch_microseconds
@@ -192,3 +193,13 @@ def test_the_last_hour_is_cut_at_the_end() -> None:
     parameters = ShopParameters(1, 1, UNTIL)
     assert parameters.end == epoch_microseconds(UNTIL)
     assert timedelta(microseconds=parameters.end - parameters.start) > timedelta(days=2 * 365)
+
+
+def test_a_document_is_read_as_the_driver_reads_it() -> None:
+    for value in (
+        *(datetime(1969, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)),
+        *(ObjectId("65f0c0ffee65f0c0ffee0001"), Int64(5), 2**40, 1.5, float("inf"), b"\x00", None),
+        *(Decimal128("1.50"), {"one": "$two"}, [{"a": [True]}], "text"),
+    ):
+        text = json_util.dumps({"_id": 1, "value": value})
+        assert encode(document_of(text)) == encode(json_util.loads(text)), value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import psycopg
@@ -46,14 +46,15 @@ def _target_type(table: str, field: pa.Field) -> str:
 
 
 def replace_table(
-    session: psycopg.Connection, schema: str, table: str, rows: Rows, key: str = ""
+    session: psycopg.Connection, schema: str, table: str, rows: Rows, key: Sequence[str] = ()
 ) -> int:
     """Make `schema.table` hold just these rows, in the session's transaction. Returns their number.
 
     Rows are streamed in batches. The table is created anew, so columns may differ from before.
     Readers see the old one until the rows are copied. They then wait for the transaction's end,
-    which should follow at once. `key`: a column that tells rows apart. Raises `UnsupportedColumn`,
-    and `UniqueViolation`.
+    which should follow at once. `key`: the columns that tell rows apart.
+
+    Raises `UnsupportedColumn`, and `UniqueViolation`.
     """
     # Beside the old table: to drop that first would lock its readers out for the whole copy.
     name = sql.Identifier(schema, f"next_{uuid.uuid4().hex}")
@@ -73,7 +74,9 @@ def replace_table(
         count = cursor.rowcount  # a closed cursor has forgotten it
     if key:
         session.execute(
-            sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, sql.Identifier(key))
+            sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(
+                name, sql.SQL(", ").join(map(sql.Identifier, key))
+            )
         )
     # A new table has no statistics until autovacuum comes by.
     session.execute(sql.SQL("ANALYZE {}").format(name))

@@ -21,7 +21,7 @@ from softcart_assets.inspire_app.outbox import (
     State,
     claim,
 )
-from softcart_assets.inspire_app.people import email_key
+from softcart_assets.inspire_app.people import email_key, zone_of
 from softcart_assets.inspire_app.preferences import Notifications
 from softcart_assets.inspire_app.storage.rows import Database, naive
 
@@ -100,7 +100,7 @@ class OutboxTable(Database):
                 (message.user_id,),
             )
         return Receiver(
-            ZoneInfo(row["time_zone"]),
+            zone_of(row["time_zone"]),
             addresses,
             frozenset(
                 (Channel(each["channel"]), Purpose(each["purpose"]))

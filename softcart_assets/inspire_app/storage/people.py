@@ -6,13 +6,13 @@ import logging
 import time
 from collections import defaultdict
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import psycopg
 import pymysql
 
 from softcart_assets.connections import ServerUnreachable, SettingError, production
 from softcart_assets.inspire_app.outbox import Channel, Message, Purpose
+from softcart_assets.inspire_app.people import zone_of
 from softcart_assets.inspire_app.planning import BestHours, Person
 from softcart_assets.inspire_app.storage.outbox import add_messages
 from softcart_assets.inspire_app.storage.rows import Database
@@ -56,7 +56,7 @@ class PeopleTables(Database):
         for row in rows:
             consents[row["user_id"]].add((Channel(row["channel"]), Purpose(row["purpose"])))
         people = [
-            Person(user["id"], ZoneInfo(user["time_zone"]), user["birth_date"], frozenset(wanted))
+            Person(user["id"], zone_of(user["time_zone"]), user["birth_date"], frozenset(wanted))
             for user in users
             if (wanted := {each for each in consents[user["id"]] if user[each[0].value]})
         ]

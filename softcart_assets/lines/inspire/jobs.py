@@ -21,6 +21,19 @@ JOBS = (
         inputs=("inspire_docs.activity_logs", "inspire.users"),
         key=("time_zone", "age_band", "hour"),
     ),
+    Job(
+        "agg_choices_by_user_item_month",
+        inputs=(
+            "inspire.choices",
+            "inspire.user_goals",
+            "inspire.goals",
+            "inspire.quotes",
+            "inspire_docs.preferences",
+        ),
+        key=("user_id", "kind", "item", "month"),
+        # What somebody likes to read changes, and a month goes by what was known before it.
+        history=("inspire_docs.preferences",),
+    ),
 )
 
 AGGREGATES = (

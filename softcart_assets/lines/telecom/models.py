@@ -2,10 +2,10 @@
 
 from decimal import Decimal
 
-from softcart_assets.lines.model import Feature, Limit, Model
+from softcart_assets.lines.model import Classifier, Feature, Limit
 
 MODELS = (
-    Model(
+    Classifier(
         "churn",
         "Which subscribers leave in the month after next.",
         features="agg_churn_features_by_subscriber_month",
