@@ -88,24 +88,30 @@ class MongoDatabase:
             self._write(database, dict.fromkeys(names, self.mark) | kept)
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
-        """Insert the documents. Index the cursor, because incremental loads read by it."""
+        """Insert the documents."""
         count = 0
         with self._open() as database:
             collection = database[table.at_source]
+            self._index(collection, table)
             for file in sorted(directory.glob("*.parquet")):
                 for batch in pq.ParquetFile(file).iter_batches(BATCH_DOCUMENTS):
                     texts = batch.column("document").to_pylist()
                     collection.insert_many([document_of(text) for text in texts])
                     count += batch.num_rows
                     advance(batch.num_rows)
-            if table.cursor:
-                collection.create_index(table.cursor)
-            for index in self._designs.get(table.at_source, TableDesign()).indexes:
-                # With the server's own name for it, so that an application may ask for it, too.
-                collection.create_index(
-                    [(name, ASCENDING) for name in index.fields], unique=index.is_unique
-                )
         return count
+
+    def _index(self, collection: Any, table: Table) -> None:
+        """Make the indexes, while the collection is empty: the local server never ends with one of
+        a large collection.
+        """
+        if table.cursor:
+            collection.create_index(table.cursor)
+        for index in self._designs.get(table.at_source, TableDesign()).indexes:
+            # With the server's own name for it, so that an application may ask for it, too.
+            collection.create_index(
+                [(name, ASCENDING) for name in index.fields], unique=index.is_unique
+            )
 
     def complete(self, tables: Collection[Table], parameters: str) -> None:
         """Record that these tables are loaded."""

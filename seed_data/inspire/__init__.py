@@ -9,7 +9,6 @@ DESIGNS = {
         indexes=(
             Index(("user_id", "fingerprint"), is_unique=True),
             Index(("user_id", "local_date")),
-            Index(("user_id", "started_at")),
         )
     ),
     "inspire_sessions.sessions": TableDesign(

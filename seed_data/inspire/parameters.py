@@ -10,7 +10,7 @@ from seed_data.common.parameters import DAY, Parameters, epoch_microseconds
 MONTHS = 26
 """Workouts cover so many whole calendar months (UTC), and the month of `until`."""
 
-FOUNDING_SHARE = 0.45
+FOUNDING_SHARE = 0.3
 """The share of the people who registered in the year before the first workout of the data."""
 
 CHOICE_MONTHS = 5
@@ -22,7 +22,7 @@ MESSAGE_DAYS = 49
 
 @dataclass(frozen=True)
 class InspireParameters(Parameters):
-    """`scale` 1 is 2,000 people and about 120,000 workouts. 500 is a million people."""
+    """`scale` 1 is 2,000 people and about 60,000 workouts. 500 is a million people."""
 
     @property
     def users(self) -> int:

@@ -58,13 +58,13 @@ REGIONS = {
 STREAK_BONUS, LONGEST_STREAK = 0.12, 10
 """After s days in a row, the odds of a workout are 1 + 0.12 · min(s, 10) times as high."""
 
-NEVER = 0.6
+NEVER = 0.8
 """The share of people who register and never log a workout."""
 
 IDLE_DAYS, LAPSE = 14, 0.4
 """After so many days without a workout, so many people stop altogether."""
 
-RETURN, RETURN_IN_JANUARY = 1 / 400, 1 / 100
+RETURN, RETURN_IN_JANUARY = 1 / 1_500, 1 / 300
 """The chance of somebody who has stopped to begin again on a day."""
 
 SPORTS = "Sports"

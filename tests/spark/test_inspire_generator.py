@@ -169,7 +169,7 @@ def test_a_streak_goes_on_and_idle_people_stop(monkeypatch: pytest.MonkeyPatch) 
 def test_workouts_are_those_that_the_application_would_have_written(
     workouts: pd.DataFrame, read
 ) -> None:
-    assert len(workouts) > 15_000
+    assert len(workouts) > 8_000
     assert workouts._id.is_unique
     assert not workouts.duplicated(["user_id", "fingerprint"]).any()
     deleted = set(read("inspire.users").query("state == 'deleted'").id)
@@ -223,7 +223,7 @@ def test_hours_are_those_of_age_and_zone(spark, workouts: pd.DataFrame, read, se
         assert hour == truth.PEAK_HOURS[band] + truth.WEEKEND_LATER * is_late, band
         if band in truth.EARLY_BANDS and not is_weekend:
             early = sum(count for at, count in hours.items() if at < 12) / hours.total()
-            assert early == pytest.approx(truth.EARLY_SHARE, abs=0.03)
+            assert early == pytest.approx(truth.EARLY_SHARE, abs=0.05)
     assert len(found) > 9
     late = workouts[workouts.time_zone.isin(truth.LATE_ZONES)]
     assert len(late) > 1_000
