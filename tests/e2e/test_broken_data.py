@@ -531,7 +531,8 @@ def _staging_breakage(key: dg.AssetCheckKey, kind: str) -> Breakage:
                 _audit(other.name, f"{sums.column}_agrees_with_{sums.other_table}")
                 for other in TABLES.values()
                 for sums in other.declared.adds_up
-                if sums.other_table in {each.name for each in emptied} and other not in emptied
+                # One that may be empty is compared all the same.
+                if sums.other_table in {each.name for each in emptied} - {name}
             }
             return Breakage(check, f"TRUNCATE {truncated}", frozenset(also))
         case "intervals":
@@ -758,6 +759,13 @@ BROKEN_ELSEWHERE = {
 """Check → the test that breaks it, and why not this one."""
 
 
+WITHOUT_ROWS = {
+    f"raw_inspire/suppressions:{check}"
+    for check in ("equals_source", "quarantine_small", "volume_plausible")
+}
+"""Of so few people, nobody has a mail that bounced. A table without rows cannot be broken."""
+
+
 def _checks(definitions: dg.Definitions, published: bool) -> list[dg.AssetCheckKey]:
     """All but those that other tests break. `test_own_reports` does so with reports of sources."""
     reports = {source.reporting for source in LINES.sources}
@@ -766,6 +774,7 @@ def _checks(definitions: dg.Definitions, published: bool) -> list[dg.AssetCheckK
         for key in definitions.resolve_asset_graph().asset_check_keys
         if (key.asset_key.path[0] == "production") == published
         and key.name not in BROKEN_ELSEWHERE
+        and key.to_user_string() not in WITHOUT_ROWS
         and key.asset_key.path[0] not in reports
     )
 

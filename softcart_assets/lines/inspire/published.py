@@ -9,7 +9,7 @@ PUBLISHED = (
     Published(
         "fct_activity",
         indexes=(("activity_date",), ("customer_id",)),
-        totals=("duration_seconds", "distance_m", "ascent_m", "load_kg"),
+        totals=("distance_m", "ascent_m", "load_kg", "duration_seconds"),
         latest="started_at",
         pii=("age_years",),
         # Made of what is sensitive at the source: when and how somebody trains.
